@@ -1,0 +1,97 @@
+"""rpyserve: save a Python file and it is a web page; edit it and the page follows.
+
+A script imports all it needs from here. Each name is loaded when it is first used, so that ``import rpyserve``
+and ``rpyserve --help`` cost next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NOT_DONE_YET",
+    "Attribute",
+    "Directory",
+    "HTTPError",
+    "Interface",
+    "Redirect",
+    "Registry",
+    "Request",
+    "Resource",
+    "Response",
+    "Session",
+    "Site",
+    "cache",
+    "html",
+    "implementer",
+    "registerAdapter",
+    "registry",
+    "run",
+    "serve",
+]
+
+if TYPE_CHECKING:
+    from zope.interface import Attribute, Interface, implementer
+
+    from rpyserve.components import registerAdapter
+    from rpyserve.directory import Directory
+    from rpyserve.errors import HTTPError, Redirect
+    from rpyserve.markup import html
+    from rpyserve.rendering import NOT_DONE_YET
+    from rpyserve.request import Request
+    from rpyserve.resource import Resource
+    from rpyserve.response import Response
+    from rpyserve.script import cache
+    from rpyserve.serving import run, serve
+    from rpyserve.session import Registry, Session
+    from rpyserve.site import Site
+
+    registry: Registry
+
+_HOMES = {
+    "NOT_DONE_YET": "rpyserve.rendering",
+    "Attribute": "zope.interface",
+    "Directory": "rpyserve.directory",
+    "HTTPError": "rpyserve.errors",
+    "Interface": "zope.interface",
+    "Redirect": "rpyserve.errors",
+    "Registry": "rpyserve.session",
+    "Request": "rpyserve.request",
+    "Resource": "rpyserve.resource",
+    "Response": "rpyserve.response",
+    "Session": "rpyserve.session",
+    "Site": "rpyserve.site",
+    "cache": "rpyserve.script",
+    "html": "rpyserve.markup",
+    "implementer": "zope.interface",
+    "registerAdapter": "rpyserve.components",
+    "run": "rpyserve.serving",
+    "serve": "rpyserve.serving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "registry":
+        return _running_registry()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rpyserve' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def _running_registry() -> Any:
+    """The registry of the site whose script is being executed: each site has its own."""
+    from rpyserve import script
+
+    execution = script.current()
+    if execution is None:
+        raise AttributeError("rpyserve.registry is that of a running script; elsewhere use request.site.registry")
+    return execution.registry
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

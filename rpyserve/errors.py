@@ -1,0 +1,86 @@
+"""What can go wrong with a request, as exceptions: values only, no pages (see `pages`) and no I/O.
+
+`HTTPError` and `Redirect` may be raised anywhere in a script, out of a nursery too; `unwrap` finds them
+inside the exception groups that nurseries make. `ScriptError` says that a script, not rpyserve, is at fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import trio
+
+__all__ = ["Disconnected", "HTTPError", "Redirect", "ScriptError", "unwrap"]
+
+
+class HTTPError(Exception):
+    """Raise it anywhere in a script to answer with an error page of that status.
+
+    Args:
+        status: the HTTP status code, 400 to 599 (RFC 9110, section 15.5 and 15.6).
+        detail: one or two sentences for the visitor, shown on the page.
+        headers: further response headers, such as ``{"Retry-After": "30"}``.
+        private: a sentence for the site's author only: it is shown to this machine and trusted networks.
+    """
+
+    def __init__(
+        self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, *, private: str = ""
+    ) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"HTTPError takes a status from 400 to 599, not {status}; to redirect, use Redirect(url)")
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.private = private
+
+
+class Redirect(Exception):
+    """Raise or return it to send the visitor to another page.
+
+    Args:
+        url: where to, absolute or relative to the page that was asked for (RFC 9110, section 10.2.2).
+        status: the status code; by default 303 after a POST and 302 otherwise.
+    """
+
+    def __init__(self, url: str, status: int | None = None) -> None:
+        super().__init__(url)
+        self.url = url
+        self.status = status
+
+
+class ScriptError(Exception):
+    """A script could not be executed or did not say what it serves.
+
+    Args:
+        path: the script's file.
+        message: what is wrong, in one line.
+        hint: what to do about it: sentences, and perhaps lines of code to write, separated by newlines.
+
+    The exception that caused it, if any, is its ``__cause__``.
+    """
+
+    def __init__(self, path: Path, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.message = message
+        self.hint = hint
+
+
+def unwrap(exc: BaseException) -> BaseException:
+    """Return the one exception that counts inside *exc*.
+
+    A nursery wraps what its tasks raise in an `ExceptionGroup`. If, cancellations apart, there is only one
+    exception in the group, that one counts; otherwise the group itself does.
+    """
+    while isinstance(exc, BaseExceptionGroup):
+        _, real = exc.split(trio.Cancelled)
+        if real is None or len(real.exceptions) != 1:
+            return exc
+        exc = real.exceptions[0]
+    return exc
+
+
+class Disconnected(Exception):
+    """The client went away, or broke off, before its whole request had come."""
