@@ -1,0 +1,194 @@
+"""What a site answers: a `Response`, and the three kinds of body that a protocol must be able to carry.
+
+A body is `bytes`, a `FileBody`, or a `Stream`. Values only: nothing here knows of sockets, h11 or scripts.
+Header values are checked here, where the script that set them is still on the stack, so that no script can
+split a head (RFC 9110, section 5.5).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NoReturn
+
+__all__ = ["FileBody", "Headers", "Response", "Stream", "encode_header"]
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header fields as they go over the wire: names in the script's spelling, values without framing."""
+
+HTML = (b"Content-Type", b"text/html; charset=utf-8")
+JSON = (b"Content-Type", b"application/json")
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, bytes]:
+    """Return one header field as bytes.
+
+    Raises:
+        ValueError: the name is no token, or the value has a line break or another control character in it,
+            or a character outside Latin-1 (RFC 9110, sections 5.1 and 5.5).
+    """
+    raw_name = name.encode("latin-1", "replace") if isinstance(name, str) else name
+    if not _TOKEN.fullmatch(raw_name):
+        raise ValueError(f"{name!r} is not a header name")
+    if isinstance(value, int):
+        value = str(value)
+    try:
+        raw_value = value.encode("latin-1") if isinstance(value, str) else value
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the value of {name!r} has a character that a header cannot hold: {value!r}; use urllib.parse.quote"
+        ) from None
+    raw_value = raw_value.strip(b" \t")
+    if not _VALUE.fullmatch(raw_value):
+        raise ValueError(f"the value of {name!r} has a line break or control character in it: {value!r}")
+    return raw_name, raw_value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileBody:
+    """An open file, or parts of it, to be sent in chunks and closed by whoever sends it.
+
+    Args:
+        file: an open binary file; its position does not matter.
+        parts: what to send, in order: `bytes` as they are, a `range` as that range of the file's bytes.
+    """
+
+    file: BinaryIO
+    parts: tuple[bytes | range, ...]
+
+    @property
+    def length(self) -> int:
+        """How many bytes it has."""
+        return sum(len(part) for part in self.parts)
+
+    def chunks(self, size: int = 256 * 1024) -> Iterator[bytes]:
+        """Yield the bytes in chunks of at most *size*.
+
+        Raises:
+            EOFError: the file has become shorter since it was opened.
+        """
+        for part in self.parts:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            self.file.seek(part.start)
+            left = len(part)
+            while left:
+                chunk = self.file.read(min(size, left))
+                if not chunk:
+                    raise EOFError("the file became shorter while it was sent")
+                left -= len(chunk)
+                yield chunk
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class Stream:
+    """A body that is made while it is sent.
+
+    A protocol enters `opened(response)`, an async context manager, sends the head of the response that this
+    gives it, and then each chunk of `Opened.chunks`. The head is final only then, because a generator's first
+    step may still open a session or fail.
+    """
+
+    def opened(self, response: Response) -> Any:  # AbstractAsyncContextManager[Opened]; see `streaming`
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A stream whose first chunk is there, or whose patience for it is over.
+
+    Args:
+        response: the head to send. Its body is bytes if the stream failed before it began: send that then,
+            and no chunks.
+        chunks: the chunks, none of them empty.
+    """
+
+    response: Response
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
+class Response:
+    """A complete answer. Immutable: make another one to change it.
+
+    Args:
+        body: text (sent as UTF-8 HTML), bytes, a dict or list (sent as JSON), an (async) iterable of text or
+            bytes (streamed), or one of the body classes of this module.
+        status: the HTTP status code.
+        headers: header fields, as a mapping or as pairs. ``Content-Length`` is always the server's business.
+            ``Content-Type`` follows from the body unless it is given.
+
+    Raises:
+        ValueError: a header field that cannot be sent.
+        TypeError: a body of another type.
+    """
+
+    body: bytes | FileBody | Stream
+    status: int
+    headers: Headers = field(repr=False)
+
+    def __init__(
+        self,
+        body: object = b"",
+        status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes | int]] = (),
+    ) -> None:
+        if not (isinstance(status, int) and 200 <= status <= 599):
+            raise ValueError(f"a response's status is a number from 200 to 599, not {status!r}")
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        encoded = tuple([encode_header(name, value) for name, value in pairs])
+        content, implied = _body(body)
+        if implied and not any(name.lower() == b"content-type" for name, _ in encoded):
+            encoded = (implied, *encoded)
+        set_field = object.__setattr__
+        set_field(self, "body", content)
+        set_field(self, "status", status)
+        set_field(self, "headers", encoded)
+
+    @classmethod
+    def ready(cls, body: bytes | FileBody | Stream, status: int, headers: Headers) -> Response:
+        """Make one from parts that are known to be good: nothing is checked or added."""
+        self = object.__new__(cls)
+        set_field = object.__setattr__
+        set_field(self, "body", body)
+        set_field(self, "status", status)
+        set_field(self, "headers", headers)
+        return self
+
+    def with_headers(self, *fields: tuple[bytes, bytes]) -> Response:
+        """Return the same response with *fields* added; one of a name that is there replaces it.
+
+        ``Set-Cookie`` is never replaced: each is a cookie of its own.
+        """
+        names = {name.lower() for name, _ in fields} - {b"set-cookie"}
+        kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
+        return Response.ready(self.body, self.status, kept + fields)
+
+
+def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] | None]:
+    if isinstance(body, str):
+        return body.encode(), HTML
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body), HTML if body else None
+    if isinstance(body, (dict, list)):
+        return json.dumps(body, ensure_ascii=False).encode(), JSON
+    if isinstance(body, (FileBody, Stream)):
+        return body, None
+    if hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
+        from rpyserve.streaming import IterStream  # streaming is built on this module
+
+        return IterStream(body), HTML
+    _refuse(body)
+
+
+def _refuse(body: object) -> NoReturn:
+    raise TypeError(f"a response's body cannot be {type(body).__name__}: use str, bytes, dict, list or a generator")
