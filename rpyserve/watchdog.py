@@ -1,0 +1,211 @@
+"""Scripts that hold the event loop: found on a stack, timed, and named while they block.
+
+Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `timed` goes round
+each such piece; `Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. Both
+only report. `user_frame` decides what is the author's code: it must be right in a signal handler too,
+so it allocates next to nothing and calls nothing that could fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Final
+
+import trio
+
+from rpyserve.durations import in_words
+from rpyserve.failures import is_authors
+
+__all__ = ["Watchdog", "file_shown", "place", "timed", "user_frame"]
+
+SLOW: Final = 0.1
+"""Seconds after which a piece of sync code is named when it is over."""
+AGAIN: Final = 60.0
+"""Seconds for which the same piece is not named again."""
+BLOCKED: Final = 2.0
+"""Seconds after which a script that blocks is named while it does."""
+
+_TRIO: Final = os.path.dirname(trio.__file__) + os.sep
+_OURS: Final = (_TRIO, os.path.dirname(__file__) + os.sep)
+_DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
+
+log = logging.getLogger("rpyserve")
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_OURS)
+
+
+_is_authors = functools.lru_cache(maxsize=4096)(is_authors)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_trios(filename: str) -> bool:
+    return filename.startswith(_TRIO)
+
+
+def user_frame(frame: FrameType | None, *, even_in_ours: bool = False) -> FrameType | None:
+    """Return the innermost frame of the author's code, if such code is running synchronously in the loop.
+
+    Args:
+        frame: the innermost frame of the loop's thread.
+        even_in_ours: find it as well if it has called something of rpyserve's that is at work just now.
+
+    Returns:
+        None if rpyserve or trio itself is at work: their frames end the search, those of Python's own and of
+        installed modules do not.
+    """
+    ends = _is_trios if even_in_ours else _is_ours
+    while frame is not None and not ends(frame.f_code.co_filename):
+        if _is_authors(frame.f_code.co_filename):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def place(frame: FrameType) -> str:
+    """Say where *frame* is: the script, relative to the site where it lies in there, and the line's number."""
+    return f"{file_shown(frame.f_code.co_filename)}, line {frame.f_lineno}"
+
+
+def file_shown(filename: str) -> str:
+    """Return *filename* relative to the current directory, which is the site, or whole if it lies elsewhere."""
+    here = os.getcwd() + os.sep
+    return filename.removeprefix(here)
+
+
+def source_line(frame: FrameType) -> str:
+    """Return the line of source that *frame* is at, or an empty text."""
+    filename = frame.f_code.co_filename
+    linecache.checkcache(filename)
+    return linecache.getline(filename, frame.f_lineno).strip()
+
+
+_named: dict[str, float] = {}
+
+
+class timed:
+    """A context manager round sync code of a script: over 100 ms, a line names it, once a minute at most.
+
+    Args:
+        label: what to call it, such as the URL's path.
+    """
+
+    __slots__ = ("_label", "_start")
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        took = time.perf_counter() - self._start
+        if took > SLOW and (exc is None or isinstance(exc, Exception)):
+            _report_slow(self._label, took)
+
+
+def _report_slow(label: str, took: float) -> None:
+    now = time.monotonic()
+    if now < _named.get(label, -AGAIN) + AGAIN:
+        return
+    if len(_named) >= 1000:
+        _named.clear()
+    _named[label] = now
+    log.warning(
+        "%s took %s, and everyone else waited. To let others go on meanwhile, write `async def`, and "
+        "`await trio.to_thread.run_sync(f)` for the slow call.",
+        label, f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s",
+    )  # fmt: skip
+
+
+class Watchdog(trio.abc.Instrument):
+    """Names a script that blocks the loop, with its current line, while it does: once per episode.
+
+    Args:
+        asked: whether a connection to this very server waits to be accepted: the script may be asking itself.
+        patience: seconds that a script may block.
+
+    Made in the thread of the loop that it watches.
+    """
+
+    def __init__(self, asked: Callable[[], bool] = lambda: False, *, patience: float = BLOCKED) -> None:
+        self._asked = asked
+        self._patience = patience
+        self._thread = threading.get_ident()
+        self._since: float | None = None
+        self._told: float | None = None
+
+    def after_io_wait(self, timeout: float) -> None:
+        """The loop begins a round of work."""
+        self._since = time.monotonic()
+
+    def before_io_wait(self, timeout: float) -> None:
+        """The loop has done its round."""
+        self._since = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the loop while inside."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(over,), name="rpyserve watchdog", daemon=True)
+        trio.lowlevel.add_instrument(self)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            trio.lowlevel.remove_instrument(self)
+
+    def blocked_for(self) -> float:
+        """Seconds since the loop last waited for anything; 0 if it waits now."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def look(self) -> None:
+        """Name the script that blocks, if one does and has not been named."""
+        since = self._since
+        if since is None or since == self._told or time.monotonic() - since < self._patience:
+            return
+        frame = sys._current_frames().get(self._thread)
+        if _in_debugger(frame):
+            return
+        author = user_frame(frame)
+        if author is None or self._since != since:
+            return
+        self._told = since
+        self._report(author, time.monotonic() - since)
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(self._patience / 8):
+            self.look()
+
+    def _report(self, frame: FrameType, seconds: float) -> None:
+        mend = (
+            "A connection to this server is waiting: if it is the script's own, the script waits for itself."
+            if self._asked()
+            else "If that is meant, write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
+        )
+        log.warning(
+            "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",
+            place(frame), in_words(round(seconds)), source_line(frame), mend,
+        )  # fmt: skip
+
+
+def _in_debugger(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _DEBUGGERS:
+            return True
+        frame = frame.f_back
+    return False
