@@ -1,0 +1,137 @@
+"""Calling what a script wants called when a session ends.
+
+A callback is a plain or an async function without arguments, and whatever it raises is told in one line and stops
+nothing else. Cancellation and Ctrl-C pass. An async one runs in a task of `Tasks`; one that cannot run, or is cut
+off, is told of, never lost in silence.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from rpyserve.errors import unwrap
+from rpyserve.failures import is_authors
+
+__all__ = ["Callback", "Tasks", "call", "check", "drop", "name_of"]
+
+Callback = Callable[[], Any]
+
+log = logging.getLogger("rpyserve")
+
+
+def check(callback: object) -> None:
+    """Check that *callback* can be called.
+
+    Raises:
+        TypeError: it cannot; most likely it was called already, and this is what it returned.
+    """
+    if not callable(callback):
+        if inspect.iscoroutine(callback):
+            callback.close()
+        raise TypeError(
+            f"notifyOnExpire() takes a function, not {type(callback).__name__}: write notifyOnExpire(f) without "
+            "parentheses after f, or notifyOnExpire(lambda: f(x))"
+        )
+
+
+def call(callback: Callback, whose: str) -> Awaitable[Any] | None:
+    """Call *callback*. Returns what remains to be awaited of an async one."""
+    try:
+        result = callback()
+    except (Exception, SystemExit) as exc:
+        _tell(callback, whose, exc)
+        return None
+    return result if inspect.isawaitable(result) else None
+
+
+def drop(work: Awaitable[Any], callback: Callback, whose: str) -> None:
+    """Let go of what `call` returned, because there is no task to await it in."""
+    if inspect.iscoroutine(work):
+        work.close()
+    log.error(
+        "session %s: the expiry callback %s is async, and did not run: there is no running server to run it",
+        whose, name_of(callback),
+    )  # fmt: skip
+
+
+class Tasks:
+    """The tasks in which async callbacks go on after `call`."""
+
+    def __init__(self) -> None:
+        self._nurseries: list[trio.Nursery] = []
+        self._unfinished = 0
+        self._all_finished = trio.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """While inside, async callbacks can run; it is left when those that began inside have finished."""
+        async with trio.open_nursery() as nursery:
+            self._nurseries.append(nursery)
+            try:
+                yield
+            finally:
+                self._nurseries.remove(nursery)
+
+    def start(self, work: Awaitable[Any], callback: Callback, whose: str) -> None:
+        """Go on with what `call` returned; where nothing is open, `drop` it."""
+        if not self._nurseries:
+            drop(work, callback, whose)
+            return
+        if not self._unfinished:
+            self._all_finished = trio.Event()
+        self._unfinished += 1
+        self._nurseries[-1].start_soon(self._finish, work, callback, whose)
+
+    async def wait(self) -> None:
+        """Return when every callback that was started has finished."""
+        while self._unfinished:
+            await self._all_finished.wait()
+
+    async def _finish(self, work: Awaitable[Any], callback: Callback, whose: str) -> None:
+        over = False
+        try:
+            await work
+            over = True
+        except* (Exception, SystemExit) as group:
+            _tell(callback, whose, unwrap(group))
+            over = True
+        finally:
+            if not over:
+                log.warning("session %s: the expiry callback %s was cut off", whose, name_of(callback))
+            self._unfinished -= 1
+            if not self._unfinished:
+                self._all_finished.set()
+
+
+def name_of(callback: object) -> str:
+    """The name a script's author knows it by, such as ``ExpirationLogger._expired``."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    return str(getattr(callback, "__qualname__", type(callback).__qualname__))
+
+
+def _tell(callback: Callback, whose: str, exc: BaseException) -> None:
+    log.error(
+        "session %s: the expiry callback %s failed%s: %s", whose, name_of(callback), _place(exc), _summary(exc),
+        exc_info=exc if log.isEnabledFor(logging.DEBUG) else None,
+    )  # fmt: skip
+
+
+def _place(exc: BaseException) -> str:
+    own = [frame for frame in traceback.extract_tb(exc.__traceback__, limit=-50) if is_authors(frame.filename)]
+    return f" at {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
+
+
+def _summary(exc: BaseException) -> str:
+    """The exception in one line that a console can show: its text may be of a visitor's making."""
+    text = "".join(traceback.format_exception_only(exc)).strip()
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,0 +1,265 @@
+"""What sessions and the registry hold: values under names, and components under interfaces.
+
+A component is found again by as much as can be trusted. What an ordinary module or a prompt defines stays the same
+object for ever: its identity is the key. What a cached script or a module of the site defines comes again with the
+next execution: its key is module, name, and which of that name it was. What an uncached execution defines is new
+each time: its components live on the execution and go with it. Nothing is stored before its factory has returned.
+
+zope's adapter registry cannot serve here: it compares interfaces by name, so it would answer an old interface
+with a new class, and it never lets go of the first. The factories are kept on the interfaces themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Final
+
+from zope.interface import interface, providedBy
+
+from rpyserve.executions import Execution, ExecutionName, execution_of, is_interface, located, refuse_passing
+
+__all__ = ["Components", "Execution", "ExecutionName", "execution_of", "registerAdapter"]
+
+_FACTORIES: Final = "rpyserve.factories"
+_USAGE: Final = "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
+
+
+class Entry:
+    """A component and where it belongs.
+
+    Args:
+        component: what the factory made.
+        serial: the number of the execution whose interface it was stored for; 0 outside executions.
+        holder: the session or registry, and
+        target: the interface or class it is kept for; both only where they must be kept alive for the key's sake.
+    """
+
+    __slots__ = ("component", "holder", "serial", "target")
+
+    def __init__(self, component: Any, serial: int, holder: Components | None, target: Any) -> None:
+        self.component = component
+        self.serial = serial
+        self.holder = holder
+        self.target = target
+
+    def settle(self) -> None:
+        """Its execution turned out to be a cached one: move the component to its holder."""
+        if self.holder is not None:
+            self.holder._keep(self.target, self.component)
+
+
+class Components(MutableMapping[str, Any]):
+    """A mapping of names to values that can be adapted to interfaces. Base of `Session` and `Registry`.
+
+    Unlike a dict it is true when it is empty, and equal only to itself.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_components", "_values")
+
+    _called = "session"
+    _values: dict[str, Any] | None
+    _components: dict[Any, Entry] | None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # Here and not in __init__, which a script's subclass may forget to call. The dicts are made when first used:
+        # a site may have a million sessions that need neither.
+        self = super().__new__(cls)
+        self._values = None
+        self._components = None
+        return self
+
+    # The mapping
+
+    def __getitem__(self, name: str) -> Any:
+        if self._values is None:
+            raise KeyError(name)
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if not isinstance(name, str):
+            raise TypeError(
+                f'{self._called} keeps values under a text, as in {self._called}["n"] = 1, not {name!r:.60}'
+            )
+        refuse_passing(value, f"{self._called}[{name!r:.60}]")
+        if self._values is None:
+            self._values = {}
+        self._values[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        if self._values is None:
+            raise KeyError(name)
+        del self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values or ())
+
+    def __len__(self) -> int:
+        return len(self._values or ())
+
+    def __contains__(self, name: object) -> bool:
+        return self._values is not None and name in self._values
+
+    def __bool__(self) -> bool:
+        return True
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    # The components
+
+    def __conform__(self, wanted: Any) -> Any:
+        """Return the component for the interface *wanted*, made on first use: what ``ICounter(session)`` calls."""
+        entry = self._find(wanted)
+        return self._make(wanted) if entry is None else entry.component
+
+    def getComponent(self, interface: Any, default: Any = None) -> Any:
+        """Return the component for *interface*, made on first use; *default* if there is none and no adapter.
+
+        Args:
+            interface: an interface, or a plain class under which `setComponent` has put something.
+            default: what to return if there is no such component.
+        """
+        if is_interface(interface):
+            return interface(self, default)
+        entry = self._find(interface)
+        return default if entry is None else entry.component
+
+    def setComponent(self, interface: Any, component: Any) -> None:
+        """Make *component* the one for *interface* (or for a plain class), in place of what is there.
+
+        Raises:
+            TypeError: *interface* is neither an interface nor a class; or an uncached script defines the component's
+                class but not the interface, so that the next request would find an object it does not know.
+        """
+        if not (is_interface(interface) or isinstance(interface, type)):
+            raise TypeError(f"{interface!r:.60} is neither an interface nor a class; use {self._called}[name] = value")
+        place = located(interface)
+        if place is None or place[0].cached:
+            refuse_passing(component, f"{self._called}.setComponent({interface.__name__}, ...)")
+        self._keep(interface, component)
+
+    def unsetComponent(self, interface: Any) -> None:
+        """Forget the component for *interface*; the next use makes a new one. If there is none, does nothing."""
+        place = located(interface)
+        if place is not None:
+            place[0].components.pop((id(self), id(interface)), None)
+        factory = _factory(self, interface) if is_interface(interface) else None
+        if factory is not None and (maker := execution_of(factory)) is not None:
+            maker.components.pop((id(self), id(interface)), None)
+        if self._components is not None:
+            self._components.pop(id(interface) if place is None else place[1], None)
+
+    def _find(self, target: Any) -> Entry | None:
+        place = located(target)
+        if place is None:
+            return None if self._components is None else self._components.get(id(target))
+        execution, key = place
+        if not execution.cached:
+            entry: Entry | None = execution.components.get((id(self), id(target)))
+            if entry is not None or not execution.undecided:
+                return entry
+        return None if self._components is None else self._components.get(key)
+
+    def _make(self, wanted: Any) -> Any:
+        if wanted.providedBy(self):
+            return self
+        factory = _factory(self, wanted)
+        if factory is None:
+            return None
+        place, maker = located(wanted), execution_of(factory)
+        if maker is not None and (maker.cached or (place is not None and not place[0].cached)):
+            maker = None  # the interface decides, unless it is lasting and its factory is not
+        found = self._made_by(maker, wanted)
+        if found is None:
+            component = factory(self)
+            if component is None:
+                return None
+            # The factory may have adapted again and stored the very same: whoever has that one shall not see another.
+            found = self._find(wanted) or self._made_by(maker, wanted)
+            if found is None:
+                self._keep(wanted, component, maker)
+                return component
+        return found.component
+
+    def _made_by(self, maker: Execution | None, target: Any) -> Entry | None:
+        return None if maker is None else maker.components.get((id(self), id(target)))
+
+    def _keep(self, target: Any, component: Any, maker: Execution | None = None) -> None:
+        """Store *component* where that of *target* belongs, or on *maker*, an execution that is to take it along."""
+        place = located(target)
+        home = maker or (place[0] if place is not None and not place[0].cached else None)
+        if home is not None:
+            home.components[id(self), id(target)] = Entry(component, home.serial, self, target)
+            return
+        if self._components is None:
+            self._components = {}
+        if place is None:
+            self._components[id(target)] = Entry(component, 0, None, target)
+        else:
+            # Without the interface: it would keep its whole old script alive.
+            self._components[place[1]] = Entry(component, place[0].serial, None, None)
+
+
+def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: Any) -> None:
+    """Say that ``interface(thing)`` makes ``factory(thing)`` for instances of *original* and of its subclasses.
+
+    A `Session` and a `Registry` keep what was made, so that ``ICounter(session) is ICounter(session)``; other things
+    get a new one each time. Registering again replaces; it never fails.
+
+    Args:
+        factory: called with the thing to adapt; usually the class of the component. If it returns None, there is no
+            adapter for this thing.
+        original: the class to adapt from, such as `Session`; or an interface, for all that provide it.
+        interfaces: one or more interfaces to adapt to.
+
+    Raises:
+        TypeError: an argument is not what it should be.
+
+    "Twisted Web in 60 seconds": session objects (``twisted.python.components.registerAdapter``).
+    """
+    if not callable(factory):
+        raise TypeError(f"{_USAGE}; {factory!r:.60} cannot be called to make a component")
+    if not (isinstance(original, type) or is_interface(original)):
+        raise TypeError(f"{_USAGE}; {original!r:.60} is not a class")
+    if not interfaces:
+        raise TypeError(f"{_USAGE}; the interface is missing")
+    for wanted in interfaces:
+        if not is_interface(wanted):
+            raise TypeError(f"{_USAGE}; {wanted!r:.60} is not an interface")
+    for wanted in interfaces:
+        located(wanted)
+        factories = wanted.queryDirectTaggedValue(_FACTORIES)
+        if factories is None:
+            wanted.setTaggedValue(_FACTORIES, factories := {})
+        factories[_name_of(original)] = factory
+
+
+def _factory(thing: object, wanted: Any) -> Callable[[Any], Any] | None:
+    """The factory for the nearest class of *thing*, then for an interface that it provides."""
+    factories: dict[object, Callable[[Any], Any]] | None = wanted.queryDirectTaggedValue(_FACTORIES)
+    if factories is None:
+        return None
+    provided = filter(is_interface, providedBy(thing).__sro__)
+    for each in (*type(thing).__mro__[:-1], *provided, object):
+        factory = factories.get(_name_of(each))
+        if factory is not None:
+            return factory
+    return None
+
+
+def _name_of(original: Any) -> tuple[str, ...]:
+    """By name, not identity: the class may come again with the next execution."""
+    if isinstance(original, type):
+        return str(original.__module__), original.__qualname__
+    return "interface", str(original.__module__), original.__name__
+
+
+def _adapt_other(wanted: Any, thing: object) -> Any:
+    """Adapters of all other things. What they make is not kept."""
+    if isinstance(thing, Components):
+        return None
+    factory = _factory(thing, wanted)
+    return None if factory is None else factory(thing)
+
+
+interface.adapter_hooks.append(_adapt_other)

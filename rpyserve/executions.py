@@ -1,0 +1,201 @@
+"""Which execution of a script defined a class or an interface, and whether the next request will know it.
+
+A script's ``__name__`` is a text that knows its execution. Python and zope keep that very object as the
+``__module__`` of each class, function and interface defined under it, so whatever turns up later can be asked where
+it came from. The text refers to the execution weakly, because a text may be kept for ever (``logging.getLogger``
+does); the namespace of the execution should hold it strongly, so that it lives as long as any code of it.
+
+Knows nothing of sessions, nor of how scripts are compiled and run.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from zope.interface.interface import InterfaceClass
+
+__all__ = ["Execution", "ExecutionName", "Key", "execution_of", "is_interface", "located", "refuse_passing"]
+
+Key = tuple[str, str, int]
+"""What an interface is found by across executions: module, name, and which of that name it is (-1: a class)."""
+
+_PLACE: Final = "rpyserve.place"
+_serial = count(1)
+
+
+class Execution:
+    """One execution of a script, or one load of a module of the site.
+
+    Args:
+        name: what its ``__name__`` says: the same text each time for one path.
+        path: the file.
+        cached: whether it will serve many requests; an uncached one serves a single request.
+        may_cache: whether ``cache()`` may still be called while it runs.
+        registry: the `Registry` of the site that it runs for.
+
+    Attributes:
+        running: True until its top-level code has finished; then set it to False, or call `finish`.
+        serial: a number that grows with each execution: the generation of what it defines.
+        components: what was made for it and dies with it; the business of `components`.
+    """
+
+    __slots__ = (
+        "__weakref__", "_counts", "components", "may_cache", "name", "path", "registry", "running", "serial"
+    )  # fmt: skip
+
+    def __init__(
+        self, name: str, path: Path, *, cached: bool = False, may_cache: bool = False, registry: Any = None
+    ) -> None:
+        self.name = ExecutionName(name, self)
+        self.path = path
+        self.running = True
+        self.may_cache = may_cache
+        self.serial = next(_serial)
+        self.registry = registry
+        self.components: dict[Any, Any] = {}
+        self._counts: dict[str, int] = {}
+        self.name.cached = cached
+
+    @property
+    def cached(self) -> bool:
+        """Whether it serves many requests. Setting it makes lasting what it has stored so far."""
+        return self.name.cached
+
+    @cached.setter
+    def cached(self, cached: bool) -> None:
+        self.name.cached = cached
+        if cached:
+            kept, self.components = self.components, {}
+            for entry in kept.values():
+                entry.settle()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is still running and may yet call ``cache()``."""
+        return self.running and self.may_cache and not self.cached
+
+    @property
+    def passing(self) -> bool:
+        """Whether what it defines will be unknown to the next request, as far as can be said now."""
+        return not self.cached and not self.undecided
+
+    def finish(self, namespace: Mapping[str, object] | None = None) -> None:
+        """Say that the top-level code is done. The interfaces in *namespace* get their numbers in its order."""
+        self.running = False
+        for value in list((namespace or {}).values()):
+            if is_interface(value) and execution_of(value) is self:
+                located(value)
+
+    def next_number(self, name: str) -> int:
+        """Return 0 for the first interface called *name*, then 1, and so on."""
+        number = self._counts.get(name, 0)
+        self._counts[name] = number + 1
+        return number
+
+
+class ExecutionName(str):
+    """The ``__name__`` of an execution: equal to the plain text, so that what is kept by name does not grow."""
+
+    __slots__ = ("_execution", "cached")
+
+    _execution: weakref.ref[Execution]
+    cached: bool
+
+    def __new__(cls, name: str, execution: Execution) -> ExecutionName:
+        self = super().__new__(cls, name)
+        self._execution = weakref.ref(execution)
+        return self
+
+    @property
+    def execution(self) -> Execution | None:
+        """The execution, while it lives."""
+        return self._execution()
+
+    @property
+    def passing(self) -> bool:
+        """Whether the next request will not know what was defined under it; also known when the execution is gone."""
+        execution = self._execution()
+        return not self.cached if execution is None else execution.passing
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+def is_interface(thing: object) -> bool:
+    """Whether *thing* is an interface of zope's."""
+    return isinstance(thing, InterfaceClass)
+
+
+def _name_over(defined: object) -> ExecutionName | None:
+    while isinstance(defined, partial):
+        defined = defined.func
+    module = getattr(defined, "__module__", None)
+    return module if isinstance(module, ExecutionName) else None
+
+
+def execution_of(defined: object) -> Execution | None:
+    """Return the execution that defined this class, function or interface; None for ordinary modules."""
+    name = _name_over(defined)
+    return None if name is None else name.execution
+
+
+def located(target: Any) -> tuple[Execution, Key] | None:
+    """Return the execution that defined *target*, an interface or a class, and its key there.
+
+    None for what an ordinary module defines. Interfaces of one name are numbered as they are first seen: by
+    `registerAdapter`, at the end of the execution, or when used.
+    """
+    if _name_over(target) is None:
+        return None
+    if not is_interface(target):
+        execution = execution_of(target)
+        return None if execution is None else (execution, (str(execution.name), target.__qualname__, -1))
+    place: tuple[Execution, Key] | None = target.queryDirectTaggedValue(_PLACE)
+    if place is None and (execution := execution_of(target)) is not None:
+        name = target.__name__
+        place = execution, (str(execution.name), name, execution.next_number(name))
+        # The interface now keeps its execution, and so its components, alive, whatever becomes of the namespace.
+        target.setTaggedValue(_PLACE, place)
+    return place
+
+
+def refuse_passing(value: object, where: str) -> None:
+    """Check that the next request will know what *value* is; also what a builtin container holds, one level deep.
+
+    Raises:
+        TypeError: an uncached execution defined its class; says what to write instead.
+    """
+    for kind in (value if _is_definition(value) else type(value), *_kinds_inside(value)):
+        execution_name = _name_over(kind)
+        if execution_name is not None and execution_name.passing:
+            name = kind.__name__
+            raise TypeError(
+                f"{where} cannot keep {'' if kind is value else 'an object of '}the class {name}: its script runs anew "
+                f"for every request, so the next request has another class {name} and would not know this one. "
+                f"Write cache() as the first line of the script, or move the class {name} into a .py file beside it "
+                "and import it, or keep plain values: text, numbers, lists, dicts."
+            )
+
+
+def _is_definition(value: object) -> bool:
+    return isinstance(value, type) or is_interface(value)
+
+
+def _kinds_inside(value: object) -> Iterable[Any]:
+    """The classes of what a container holds, each once: a list may be long, and its items are mostly alike."""
+    if isinstance(value, dict):
+        items: tuple[Iterable[Any], ...] = (value.keys(), value.values())
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        items = (value,)
+    else:
+        return ()
+    kinds = {kind for each in items for kind in map(type, each)}
+    if any(issubclass(kind, (type, InterfaceClass)) for kind in kinds):
+        return [*kinds, *(each for part in items for each in part if _is_definition(each))]
+    return kinds

@@ -1,0 +1,290 @@
+"""Visitors' sessions, the registry that all visitors share, and the store of a site's sessions.
+
+A session ends once, for one reason, and never comes back to life: first it is forgotten, then its callbacks are
+called. When it is due is the business of `Sessions`, which `clock` drives; a look that finds a session due before
+the clock does ends it then and there. Constructors never ask the clock, so that ``Session(None, None)`` works in a
+plain prompt. Knows nothing of requests and cookies.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import trio
+
+from rpyserve import callbacks
+from rpyserve.callbacks import Callback, Tasks
+from rpyserve.clock import BATCH, Clock, Tick
+from rpyserve.components import Components
+
+__all__ = ["Ended", "Registry", "Session", "SessionStatistics", "Sessions"]
+
+_UNSAID: Final = int("900")
+"""A 900 of its own, so that a class that says 900 can be told from one that says nothing."""
+
+
+class Ended(enum.Enum):
+    """Why a session ended."""
+
+    IDLE = "idle"
+    EXPIRED = "expired"
+    EVICTED = "evicted"
+    STOPPED = "stopped"
+
+
+class Session(Components):
+    """What the site keeps for one visitor, from the first `Request.getSession` until the visitor stays away.
+
+    A mapping: ``session["user"] = name`` keeps a value for the session's life. Adaptable: ``ICounter(session)`` is
+    the component that `registerAdapter` says how to make, the same object ever after.
+
+    Args:
+        site: the `Site` it belongs to, or None.
+        uid: its id: a text, safe in URLs, that cannot be guessed. The whole of it is for its visitor only.
+
+    Attributes:
+        sessionTimeout: seconds it lives after its last access; None or `math.inf` for ever. What a subclass says
+            goes before ``--session-timeout``; set on one session, it counts from that session's next access.
+        new: True during the request that made it.
+        ended: why it ended, an `Ended`; None while it lives.
+        cookieName, cookieSecure, cookieHttpOnly, cookieSameSite, cookiePath: of its cookie, for subclasses. The name
+            None stands for one that carries the server's port, and Secure None for: over https.
+
+    "Twisted Web in 60 seconds": session basics, session objects, session endings.
+    """
+
+    __slots__ = ("_callbacks", "_deadline", "_store", "_tick", "ended", "new", "site", "uid")
+
+    sessionTimeout: float | None = _UNSAID
+
+    cookieName: str | None = None
+    cookieSecure: bool | None = None
+    cookieHttpOnly: bool = True
+    cookieSameSite: str | None = "Lax"
+    cookiePath: str = "/"
+
+    _callbacks: list[Callback] | None
+    _deadline: float
+    _store: Sessions | None
+    _tick: Tick | None
+    ended: Ended | None
+    new: bool
+    site: Any
+    uid: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        self._callbacks = self._store = self._tick = self.ended = self.site = self.uid = None
+        self._deadline = math.inf
+        self.new = True
+        return self
+
+    def __init__(self, site: Any, uid: str | None) -> None:
+        self.site = site
+        self.uid = uid
+
+    def __repr__(self) -> str:
+        state = f"ended: {self.ended.value}" if self.ended else "live"
+        return f"<{type(self).__name__} {self.label or 'without id'}, {state}>"
+
+    @property
+    def label(self) -> str:
+        """The first characters of its id: enough to tell sessions apart, too few to take one over."""
+        return (self.uid or "")[:6]
+
+    def touch(self) -> bool:
+        """Count as an access: it lives on for its full time.
+
+        Returns:
+            Whether it lives. One whose time is over ends here, and an ended one stays ended.
+        """
+        return self.ended is None if self._store is None else self._store.touch(self)
+
+    def expire(self) -> None:
+        """End the session now, callbacks included. Doing so twice does nothing."""
+        if self._store is not None:
+            self._store.end(self, Ended.EXPIRED)
+        else:
+            self._end(Ended.EXPIRED)
+
+    def notifyOnExpire(self, callback: Callback) -> None:
+        """Have *callback* called once, when the session ends, whatever the reason; at once if it has ended.
+
+        Args:
+            callback: a plain or async function without arguments. One that raises is reported and does not stop
+                the others. What it refers to is kept alive until the session ends.
+
+        Raises:
+            TypeError: *callback* is no function.
+
+        "Twisted Web in 60 seconds": session endings.
+        """
+        callbacks.check(callback)
+        if self.ended is not None:
+            self._call(callback)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    def _end(self, why: Ended) -> None:
+        if self.ended is not None:
+            return
+        self.ended = why
+        waiting, self._callbacks = self._callbacks or (), None
+        for callback in waiting:
+            self._call(callback)
+
+    def _call(self, callback: Callback) -> None:
+        work = callbacks.call(callback, self.label)
+        if work is not None:
+            go_on = callbacks.drop if self._store is None else self._store._tasks.start
+            go_on(work, callback, self.label)
+
+
+class Registry(Components):
+    """What a site keeps for all its visitors: the counterpart of a `Session`, mapping and adaptable like it."""
+
+    __slots__ = ()
+
+    _called = "registry"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {len(self)} values>"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatistics:
+    """How many sessions live, how many were made, and how many ended for each reason."""
+
+    live: int
+    made: int
+    ended: Mapping[Ended, int]
+
+
+class Sessions:
+    """The living sessions of one site, by id. Iterates over the sessions; ``len`` says how many live.
+
+    Args:
+        site: its ``sessionFactory`` makes the sessions.
+        timeout: seconds, for sessions whose class leaves ``sessionTimeout`` as it is; None: so does the site.
+    """
+
+    def __init__(self, site: Any, timeout: float | None = None) -> None:
+        self.site = site
+        self.timeout = timeout
+        self._living: dict[str, Session] = {}
+        self._clock = Clock(self._living, self._idle)
+        self._tasks = Tasks()
+        self._made = 0
+        self._ended = dict.fromkeys(Ended, 0)
+
+    def __len__(self) -> int:
+        return len(self._living)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._living.values()))
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._living
+
+    def __getitem__(self, uid: str) -> Session:
+        return self._living[uid]
+
+    def statistics(self) -> SessionStatistics:
+        """Return the counts at this moment."""
+        return SessionStatistics(len(self._living), self._made, MappingProxyType(dict(self._ended)))
+
+    def make(self) -> Session:
+        """Make a session by the site's factory, under a new id.
+
+        Raises:
+            TypeError: the factory returned no new `Session`, or its ``sessionTimeout`` is no number of seconds.
+        """
+        uid = secrets.token_urlsafe(24)
+        session = self.site.sessionFactory(self.site, uid)
+        if not isinstance(session, Session) or session._store is not None or session.ended is not None:
+            raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
+        session.site, session.uid = self.site, uid
+        session._deadline = self._new_deadline(session)
+        session._store = self
+        self._living[uid] = session
+        self._made += 1
+        self._clock.watch(session)
+        return session
+
+    def find(self, uid: str) -> Session | None:
+        """Return the living session *uid*, and count that as an access; None if there is none."""
+        session = self._living.get(uid)
+        if session is None or not self.touch(session):
+            return None
+        session.new = False
+        return session
+
+    def touch(self, session: Session) -> bool:
+        """Let *session* live on for its full time from now; if its time is over, end it. Returns whether it lives."""
+        if session.ended is None and session._deadline <= trio.current_time():
+            self._idle(session)  # the clock has not come round to it yet
+        if session.ended is not None:
+            return False
+        session._deadline = self._new_deadline(session)
+        self._clock.watch(session)
+        return True
+
+    def timeout_of(self, session: Session) -> float:
+        """Seconds that *session* lives after an access: its own word or its class's, else the site's.
+
+        Raises:
+            TypeError: its ``sessionTimeout`` is no number of seconds.
+        """
+        timeout = session.sessionTimeout
+        if timeout is _UNSAID and self.timeout is not None:
+            return self.timeout
+        if timeout is None:
+            return math.inf
+        if not isinstance(timeout, (int, float)) or math.isnan(timeout):
+            raise TypeError(
+                f"{type(session).__name__}.sessionTimeout is a number of seconds or None, not {timeout!r:.60}"
+            )
+        return timeout
+
+    def _new_deadline(self, session: Session) -> float:
+        return trio.current_time() + max(0.0, self.timeout_of(session))
+
+    def end(self, session: Session, why: Ended) -> None:
+        """End *session*: it is forgotten, then its callbacks are called. Ending it twice does nothing."""
+        if session.ended is None and self._living.pop(session.uid, None) is not None:
+            self._ended[why] += 1
+            session._end(why)
+
+    def _idle(self, session: Session) -> None:
+        self.end(session, Ended.IDLE)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Let sessions end when their time has come, until cancelled. Async callbacks run in here."""
+        async with self._tasks.open():
+            task_status.started()
+            await self._clock.run()
+
+    async def end_all(self, why: Ended, grace: float) -> int:
+        """End every session, and wait for async callbacks, earlier ones too; those left after *grace* s are cut off.
+
+        Returns:
+            How many sessions ended.
+        """
+        ending = list(self._living.values())
+        # Shielded: what a session's end must do is done on the way out of a cancelled program, too.
+        with trio.move_on_after(grace, shield=True):
+            async with self._tasks.open():
+                for count, session in enumerate(ending, 1):
+                    self.end(session, why)
+                    if count % BATCH == 0:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+            await self._tasks.wait()
+        return len(ending)

@@ -1,0 +1,47 @@
+"""Executes script texts as the server does, without files: a namespace whose ``__name__`` knows its execution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from rpyserve.executions import Execution
+
+
+def execute(
+    source: str | CodeType, *, path: str = "counter.rpy", may_cache: bool = True, **names: Any
+) -> dict[str, Any]:
+    """Return the namespace that *source* leaves behind; it holds its execution, as ``execution``."""
+    execution = Execution(f"rpyserve_script_{path}", Path(path), may_cache=may_cache)
+
+    def cache() -> None:
+        execution.cached = True
+
+    namespace = {"__name__": execution.name, "execution": execution, "cache": cache, **names}
+    code = compile(source, path, "exec", dont_inherit=True) if isinstance(source, str) else source
+    exec(code, namespace)
+    execution.finish(namespace)
+    return namespace
+
+
+COUNTER = """
+from zope.interface import Attribute, Interface, implementer
+from rpyserve.components import registerAdapter
+from rpyserve.session import Session
+
+class ICounter(Interface):
+    value = Attribute("An int value which counts up once per page view.")
+
+@implementer(ICounter)
+class Counter:
+    def __init__(self, session):
+        self.value = 0
+
+registerAdapter(Counter, Session, ICounter)
+
+def visit(session):
+    counter = ICounter(session)
+    counter.value += 1
+    return counter.value
+"""

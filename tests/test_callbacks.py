@@ -1,0 +1,162 @@
+"""What is called at a session's end, and what is told when that fails."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from rpyserve import callbacks
+from rpyserve.callbacks import Tasks
+
+
+def sing() -> None:
+    raise KeyError("la\x1b[31m\nla")
+
+
+async def hum() -> None:
+    await trio.sleep(1)
+    raise ValueError("hm")
+
+
+def test_a_failure_is_one_line_that_names_callback_place_and_reason(caplog: pytest.LogCaptureFixture) -> None:
+    callbacks.call(sing, "abc123")
+    [line] = caplog.messages
+    assert line.startswith("session abc123: the expiry callback sing failed at test_callbacks.py, line ")
+    assert line.endswith(r"""KeyError: 'la\x1b[31m\nla'""")
+    assert "\n" not in caplog.text.strip()
+    assert caplog.records[0].name == "rpyserve" and caplog.records[0].levelno == logging.ERROR
+
+
+def test_a_text_that_the_console_must_not_see_is_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    def shout() -> None:
+        raise ValueError("a\x1b[31m\nb\u202e")
+
+    callbacks.call(shout, "")
+    assert caplog.messages[0].endswith(r"ValueError: a\x1b[31m\nb\u202e")
+
+
+def test_the_traceback_is_there_for_who_asks(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="rpyserve"):
+        callbacks.call(sing, "")
+    assert caplog.records[0].exc_info
+
+
+def test_sys_exit_in_a_callback_is_a_failure_like_others(caplog: pytest.LogCaptureFixture) -> None:
+    callbacks.call(partial(exit, 3), "abc123")
+    assert "failed: SystemExit: 3" in caplog.text
+
+
+def test_an_interrupt_passes() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        callbacks.call(interrupted, "")
+
+
+def test_names() -> None:
+    class Logger:
+        def __call__(self) -> None: ...
+        def bye(self) -> None: ...
+
+    here = "test_names.<locals>."
+    assert callbacks.name_of(Logger().bye) == here + "Logger.bye"
+    assert callbacks.name_of(partial(partial(Logger().bye))) == here + "Logger.bye"
+    assert callbacks.name_of(Logger()) == here + "Logger"
+    assert callbacks.name_of(print) == "print"
+
+
+@pytest.mark.parametrize("wrong", [None, "bye", 3])
+def test_what_cannot_be_called_is_told_at_once(wrong: object) -> None:
+    with pytest.raises(TypeError, match=r"write notifyOnExpire\(f\) without parentheses"):
+        callbacks.check(wrong)
+
+
+def test_a_called_async_function_is_told_at_once_and_closed() -> None:
+    with pytest.raises(TypeError, match="not coroutine"):
+        callbacks.check(hum())
+
+
+async def begin(tasks: Tasks, callback: Any) -> None:
+    work = callbacks.call(callback, "abc123")
+    assert work is not None
+    tasks.start(work, callback, "abc123")
+
+
+async def test_an_async_failure_is_told_alike(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+    async with tasks.open():
+        await begin(tasks, hum)
+    assert "session abc123: the expiry callback hum failed at test_callbacks.py, line" in caplog.text
+    assert caplog.text.strip().endswith("ValueError: hm")
+
+
+async def test_a_failure_in_a_nursery_is_told_as_itself(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ValueError("deep")
+
+    async def many() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            nursery.start_soon(trio.sleep_forever)
+
+    tasks = Tasks()
+    async with tasks.open():
+        await begin(tasks, many)
+    [line] = caplog.messages
+    assert line.endswith("ValueError: deep")
+
+
+async def test_a_plain_function_that_returns_a_coroutine_counts_as_async(autojump_clock: Any) -> None:
+    done = []
+
+    async def bye(uid: str) -> None:
+        await trio.sleep(1)
+        done.append(uid)
+
+    tasks = Tasks()
+    async with tasks.open():
+        await begin(tasks, lambda: bye("x"))
+        assert done == []
+    assert done == ["x"]
+
+
+async def test_one_that_is_cut_off_is_told(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+    with trio.move_on_after(0.5) as scope:
+        async with tasks.open():
+            await begin(tasks, hum)
+    assert scope.cancelled_caught
+    assert caplog.messages == ["session abc123: the expiry callback hum was cut off"]
+
+
+async def test_where_nothing_is_open_it_is_told_and_not_left_unawaited(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+    async with tasks.open():
+        pass
+    await begin(tasks, hum)
+    [line] = caplog.messages
+    assert "callback hum is async, and did not run" in line
+
+
+async def test_waiting_for_what_was_started_elsewhere(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    tasks = Tasks()
+    await tasks.wait()
+    opened = trio.Event()
+
+    async def hold() -> None:
+        async with tasks.open():
+            opened.set()
+            await trio.sleep_forever()
+
+    nursery.start_soon(hold)
+    await opened.wait()
+    for seconds in (3, 5):
+        await begin(tasks, partial(trio.sleep, seconds))
+    await tasks.wait()
+    assert trio.current_time() == 5
+    nursery.cancel_scope.cancel()

@@ -1,0 +1,267 @@
+"""The clock by itself, and against a model that looks at every session at every moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rpyserve import clock as clock_module
+from rpyserve.clock import TICK, Clock, Tick
+from rpyserve.session import Ended, Session, Sessions
+
+
+@dataclass(eq=False)
+class Thing:
+    uid: str
+    _deadline: float
+    _tick: Tick | None = None
+
+
+class Watched:
+    """A clock and what it watches; notes what ended, and when."""
+
+    def __init__(self) -> None:
+        self.living: dict[str, Thing] = {}
+        self.ended: list[tuple[str, float]] = []
+        self.clock = Clock(self.living, self.end)
+
+    def end(self, thing: Thing) -> None:
+        del self.living[thing.uid]
+        self.ended.append((thing.uid, trio.current_time()))
+
+    def add(self, uid: str, deadline: float) -> Thing:
+        thing = self.living[uid] = Thing(uid, deadline)
+        self.clock.watch(thing)
+        return thing
+
+    def move(self, uid: str, deadline: float) -> None:
+        self.living[uid]._deadline = deadline
+        self.clock.watch(self.living[uid])
+
+
+@pytest.mark.parametrize("deadline", [0.0, TICK / 2, TICK, 1.0, 5.003, 1e6 + 0.001])
+async def test_never_early_and_at_most_a_tick_late(deadline: float, autojump_clock: Any, nursery: trio.Nursery) -> None:
+    watched = Watched()
+    nursery.start_soon(watched.clock.run)
+    watched.add("a", deadline)
+    await trio.sleep_until(deadline + 1)
+    [(_, when)] = watched.ended
+    assert deadline <= when < deadline + TICK
+
+
+async def test_an_earlier_deadline_wakes_the_sleeping_clock(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    watched = Watched()
+    nursery.start_soon(watched.clock.run)
+    await trio.testing.wait_all_tasks_blocked()
+    watched.add("late", 900)
+    await trio.testing.wait_all_tasks_blocked()
+    watched.add("soon", 5)
+    await trio.sleep(1000)
+    assert watched.ended == [("soon", 5), ("late", 900)]
+
+
+async def test_deadlines_move_both_ways(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    watched = Watched()
+    nursery.start_soon(watched.clock.run)
+    for uid in "abcd":
+        watched.add(uid, 10)
+    watched.move("a", 20)
+    watched.move("b", 5)
+    watched.move("c", 5)
+    watched.move("c", 10)
+    watched.move("d", math.inf)
+    await trio.sleep(1000)
+    assert sorted(watched.ended) == [("a", 20), ("b", 5), ("c", 10)]
+    assert set(watched.living) == {"d"}
+
+
+async def test_what_is_gone_is_neither_held_nor_ended(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    watched = Watched()
+    nursery.start_soon(watched.clock.run)
+    watched.add("a", 10)
+    del watched.living["a"]
+    await trio.sleep(20)
+    assert watched.ended == []
+    assert not watched.clock._ticks and not watched.clock._heap
+
+
+async def test_a_long_sweep_lets_others_have_their_turn(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    watched = Watched()
+    many = clock_module.BATCH * 8
+    for number in range(many):
+        watched.add(str(number), 10)
+    nursery.start_soon(watched.clock.run)
+    seen = [0]
+    await trio.sleep_until(10)
+    while seen[-1] < many:
+        seen.append(len(watched.ended))
+        await trio.lowlevel.checkpoint()
+    assert max(after - before for before, after in pairwise(seen)) <= 2 * clock_module.BATCH
+    assert len({uid for uid, _ in watched.ended}) == many
+
+
+async def test_cancelled_in_a_sweep_it_loses_nothing(autojump_clock: Any) -> None:
+    watched = Watched()
+    many = clock_module.BATCH * 3
+    for number in range(many):
+        watched.add(str(number), 10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.clock.run)
+        await trio.sleep_until(10)
+        while not watched.ended:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert 0 < len(watched.ended) < many
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.clock.run)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert len(watched.ended) == len({uid for uid, _ in watched.ended}) == many
+
+
+async def test_accesses_leave_nothing_behind(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    watched = Watched()
+    nursery.start_soon(watched.clock.run)
+    watched.add("a", 10)
+    for step in range(500):
+        watched.move("a", trio.current_time() + 10)
+        assert sum(len(tick.ids) for tick in watched.clock._ticks.values()) == 1, step
+        await trio.sleep(0.1)
+
+
+async def test_a_list_that_is_out_of_date_adds_nothing(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    watched = Watched()
+    nursery.start_soon(watched.clock.run)
+    watched.add("a", 10)
+    watched.move("a", 5)
+    watched.move("a", 20)
+    await trio.sleep(11)
+    assert [tick.ids for tick in watched.clock._ticks.values()] == [["a"]]
+    await trio.sleep(10)
+    assert watched.ended == [("a", 20)]
+
+
+# Against a model
+
+TIMEOUTS = st.one_of(st.sampled_from([0, TICK, 1, 2, 5, 5.0, math.inf, None]), st.floats(0, 20, width=32))
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("make"), TIMEOUTS),
+        st.tuples(st.just("retime"), st.integers(0, 5), TIMEOUTS),
+        st.tuples(st.sampled_from(["touch", "find", "expire"]), st.integers(0, 5)),
+        st.tuples(st.sampled_from(["sleep", "jump"]), st.one_of(st.sampled_from([TICK, 1, 5]), st.floats(0, 12))),
+    ),
+    max_size=40,
+)
+
+
+@dataclass
+class Model:
+    """One session, and what a naive clock says of it."""
+
+    session: Session
+    deadline: float
+    ends: list[tuple[Ended | None, float]] = field(default_factory=list)
+
+
+class Trial:
+    """Does the steps, and compares after each."""
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        self.mock = clock
+        site = SimpleNamespace(sessionFactory=Session)
+        self.sessions = Sessions(site)
+        self.models: list[Model] = []
+        self.next_timeout: float | None = None
+
+        class Timed(Session):
+            def __init__(this, site: Any, uid: str) -> None:
+                super().__init__(site, uid)
+                this.sessionTimeout = self.next_timeout
+
+        site.sessionFactory = Timed
+
+    def new_deadline(self, session: Session) -> float:
+        timeout = session.sessionTimeout
+        return trio.current_time() + (math.inf if timeout is None else timeout)
+
+    def make(self, timeout: float | None) -> None:
+        self.next_timeout = timeout
+        session = self.sessions.make()
+        model = Model(session, self.new_deadline(session))
+        session.notifyOnExpire(lambda: model.ends.append((session.ended, trio.current_time())))
+        self.models.append(model)
+
+    def access(self, index: int, how: Callable[[Session], object]) -> None:
+        if index < len(self.models):
+            model = self.models[index]
+            lives = not model.ends and trio.current_time() < model.deadline
+            found = how(model.session)
+            assert bool(found) == lives
+            if lives:
+                model.deadline = self.new_deadline(model.session)
+
+    def retime(self, index: int, timeout: float | None) -> None:
+        if index < len(self.models):
+            self.models[index].session.sessionTimeout = timeout
+
+    def expire(self, index: int) -> None:
+        if index < len(self.models):
+            self.models[index].session.expire()
+            assert self.models[index].ends
+
+    async def step(self, name: str, *arguments: Any) -> None:
+        if name == "sleep":
+            await trio.sleep(*arguments)
+        elif name == "jump":
+            self.mock.jump(*arguments)  # the clock's task has no turn yet: it is behind
+        elif name == "touch":
+            self.access(*arguments, Session.touch)
+        elif name == "find":
+            self.access(*arguments, lambda session: self.sessions.find(session.uid) is not None)
+        else:
+            getattr(self, name)(*arguments)
+
+    def compare(self, behind: bool) -> None:
+        now = trio.current_time()
+        for model in self.models:
+            assert len(model.ends) <= 1
+            assert (model.session.uid in self.sessions) == (not model.ends) == (model.session.ended is None)
+            for why, when in model.ends:
+                if why is Ended.IDLE:
+                    assert model.deadline <= when
+            if not model.ends and not behind:
+                assert now <= model.deadline + TICK
+
+    async def run(self, steps: list[tuple[Any, ...]]) -> None:
+        jumped = any(step[0] == "jump" for step in steps)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.sessions.run)
+            for step in steps:
+                await self.step(*step)
+                self.compare(behind=jumped)
+            await trio.sleep(100)
+            self.compare(behind=False)
+            for model in self.models:
+                assert len(model.ends) == (model.deadline < math.inf or model.session.ended is Ended.EXPIRED)
+                if not jumped and model.ends and model.ends[0][0] is Ended.IDLE:
+                    assert model.ends[0][1] <= model.deadline + TICK
+            nursery.cancel_scope.cancel()
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_the_clock_against_a_naive_model(steps: list[tuple[Any, ...]]) -> None:
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trial = Trial(clock)
+    trio.run(trial.run, steps, clock=clock)
