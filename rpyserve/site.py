@@ -1,0 +1,171 @@
+"""A site: a root resource, its visitors' sessions, and what is shared by all. Policy only, no I/O.
+
+`Site.respond` is the one way from a `Request` to a `Response`; protocols, the command line and tests all call
+it. It turns whatever a script does wrong into a page, and lets pass only what is not a script's business:
+cancellation, an interrupt from the console, and a client that left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+
+import trio
+
+from rpyserve import pages
+from rpyserve.errors import Disconnected, HTTPError, Redirect, unwrap
+from rpyserve.failures import describe
+from rpyserve.rendering import redirect_response, render, settle
+from rpyserve.request import Request
+from rpyserve.resource import as_resource, traverse
+from rpyserve.response import Response
+from rpyserve.session import Ended, Registry, Session, Sessions
+
+__all__ = ["Site"]
+
+log = logging.getLogger("rpyserve")
+
+
+class Site:
+    """What a server serves.
+
+    Args:
+        root: the `Resource` (or function of the request) at ``/``.
+        sessionTimeout: seconds a session lives after its last access; None leaves it to the session's class
+            (900, unless it says otherwise).
+
+    Attributes:
+        sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
+        registry: the `Registry`: what all visitors share.
+        sessions: the living sessions.
+        trusts: says of a request whether its client may see details of errors. By default: clients on this machine.
+
+    "Twisted Web in 60 seconds": session basics, session endings.
+    """
+
+    sessionFactory: Callable[[Any, str], Session] = Session
+
+    def __init__(self, root: Any, *, sessionTimeout: float | None = None) -> None:
+        self.root = as_resource(root)
+        self.registry = Registry()
+        self.sessions = Sessions(self, sessionTimeout)
+        self.trusts: Callable[[Request], bool] = on_this_machine
+        self._closers: list[Callable[[], object]] = []
+        self._told: dict[str, str] = {}
+
+    async def respond(self, request: Request) -> Response:
+        """Answer *request*.
+
+        Raises:
+            Disconnected: the client left before there was an answer.
+            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's `SystemExit` apart.
+        """
+        request.site = self
+        rescue = partial(self._rescue, request)
+        try:
+            resource = await traverse(self.root, request)
+            return await render(resource, request, rescue)
+        except BaseException as exc:
+            return settle(request, self._page(request, exc))
+
+    def session_for(self, request: Request) -> Session:
+        """Return the session that the request's cookie names, or a new one, whose cookie the response will set.
+
+        An id that this site did not issue is never adopted.
+        """
+        name = self._cookie_name(request)
+        uid = request.cookies.get(name)
+        session = self.sessions.find(uid) if uid else None
+        if session is None:
+            session = self.sessions.make()
+            request.session_cookie = _cookie(name, session, request.scheme == "https")
+            if request.settled:
+                log.warning(
+                    "%s: getSession() made a session after the head of the response was sent, so the visitor has no "
+                    "cookie for it. Call it before the first yield or write.", request.path,
+                )  # fmt: skip
+        return session
+
+    def on_close(self, closer: Callable[[], object]) -> None:
+        """Have *closer* called once, when the site stops."""
+        if closer not in self._closers:
+            self._closers.append(closer)
+
+    def close(self) -> None:
+        """Let go of what belongs to the site, such as the modules that its scripts imported."""
+        closers, self._closers = self._closers, []
+        for closer in reversed(closers):
+            closer()
+
+    @asynccontextmanager
+    async def running(self, *, grace: float = 5) -> AsyncIterator[Site]:
+        """While inside, sessions expire when their time has come. On the way out all of them end, callbacks included.
+
+        Args:
+            grace: seconds that async callbacks have at the end.
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.sessions.run)
+            try:
+                yield self
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self.sessions.end_all(Ended.STOPPED, grace)
+                self.close()
+                nursery.cancel_scope.cancel()
+
+    def _cookie_name(self, request: Request) -> str:
+        """Browsers share cookies between the ports of a host, so the name carries the port."""
+        return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
+
+    def _rescue(self, request: Request, exc: BaseException, begun: bool) -> Response | None:
+        """What a stream's exception means: a page if nothing was sent yet, else only a report."""
+        try:
+            page = self._page(request, exc)
+        except BaseException:
+            return None
+        return None if begun else settle(request, page)
+
+    def _page(self, request: Request, raised: BaseException) -> Response:
+        exc = unwrap(raised)
+        if isinstance(exc, Redirect):
+            return redirect_response(exc, request)
+        if isinstance(exc, HTTPError):
+            return pages.http_error(request, exc, trusted=self.trusts(request))
+        if isinstance(exc, Disconnected) or not isinstance(exc, (Exception, SystemExit)):
+            raise raised
+        failure = describe(exc)
+        log.error("%s %s: %s", request.method, request.path, pages.as_text(failure))
+        trusted = self.trusts(request)
+        if not trusted:
+            log.warning(
+                "%s sees only a bare 500; --trust %s shows it the details", request.client[0], request.client[0]
+            )
+        return pages.script_failure(request, failure, trusted=trusted)
+
+
+def on_this_machine(request: Request) -> bool:
+    """Whether the client is on this machine, and does not only pass on what another asked."""
+    if request.getHeader("forwarded") or request.getHeader("x-forwarded-for"):
+        return False
+    try:
+        address = ip_address(request.client[0].partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _cookie(name: str, session: Session, https: bool) -> bytes:
+    """The Set-Cookie value (RFC 6265, section 4.1)."""
+    parts = [f"{name}={session.uid}", f"Path={session.cookiePath}"]
+    if session.cookieHttpOnly:
+        parts.append("HttpOnly")
+    if session.cookieSameSite:
+        parts.append(f"SameSite={session.cookieSameSite}")
+    if https if session.cookieSecure is None else session.cookieSecure:
+        parts.append("Secure")
+    return "; ".join(parts).encode("latin-1")

@@ -1,0 +1,100 @@
+"""Ask a site without a socket: the response with its body read to the end, as a client would see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from rpyserve.request import Request
+from rpyserve.response import FileBody, Response, Stream
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    def header(self, name: str) -> str | None:
+        values = [value for key, value in self.headers if key.lower() == name.lower()]
+        assert len(values) <= 1, f"{name} more than once: {values}"
+        return values[0] if values else None
+
+
+class Visitor:
+    """A client of *site* that keeps its cookies."""
+
+    def __init__(self, site: Any, client: str = "127.0.0.1") -> None:
+        self.site = site
+        self.client = client
+        self.cookies: dict[str, str] = {}
+
+    async def get(self, target: str, **more: Any) -> Answer:
+        return await self.ask("GET", target, **more)
+
+    async def post(self, target: str, body: bytes | str = b"", **more: Any) -> Answer:
+        return await self.ask("POST", target, body, **more)
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        client_left: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    ) -> Answer:
+        raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+        if self.cookies:
+            raw.append((b"cookie", "; ".join(f"{k}={v}" for k, v in self.cookies.items()).encode()))
+        if isinstance(body, str):
+            body = body.encode()
+            raw.append((b"content-type", b"application/x-www-form-urlencoded"))
+        chunks = None if body is None else _in_chunks(body)
+        request = Request(method, target, raw, client=(self.client, 4321), body=chunks, client_left=client_left)
+        try:
+            answer = await read(await self.site.respond(request))
+        finally:
+            request.close()
+        for name, value in answer.headers:
+            if name.lower() == "set-cookie":
+                key, _, rest = value.partition("=")
+                self.cookies[key] = rest.partition(";")[0]
+        return answer
+
+
+async def ask(site: Any, target: str, method: str = "GET", **more: Any) -> Answer:
+    """One request by a new visitor."""
+    return await Visitor(site).ask(method, target, **more)
+
+
+async def read(response: Response) -> Answer:
+    body = response.body
+    if isinstance(body, Stream):
+        async with body.opened(response) as opened:
+            if not isinstance(opened.response.body, bytes):
+                content = b"".join([chunk async for chunk in opened.chunks])
+                return _answer(opened.response, content)
+            response = opened.response
+            body = response.body
+    if isinstance(body, FileBody):
+        with body.file:
+            return _answer(response, b"".join(body.chunks()))
+    assert isinstance(body, bytes)
+    return _answer(response, body)
+
+
+def _answer(response: Response, content: bytes) -> Answer:
+    return Answer(response.status, [(k.decode(), v.decode("latin-1")) for k, v in response.headers], content)
+
+
+async def _in_chunks(body: bytes, size: int = 7) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), size):
+        await trio.lowlevel.checkpoint()
+        yield body[start : start + size]
