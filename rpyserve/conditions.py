@@ -1,0 +1,191 @@
+"""What to answer for a file, given the request's conditions and ranges: RFC 9110, sections 13 and 14, without I/O.
+
+`plan` is a pure function from method, headers and the file's stat to status, headers and parts. The order is the
+RFC's (13.2.2): If-Match or If-Unmodified-Since, then If-None-Match or If-Modified-Since, then If-Range and Range.
+A file that changed within the last two seconds gets no validators, because an edit that follows may leave the same
+time stamp on coarse file systems; nothing compares equal to it, so nobody is told 304 for what they do not have.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import formatdate, parsedate_to_datetime
+from itertools import pairwise
+from typing import Final
+
+__all__ = ["CONDITIONS", "MOST_RANGES", "YOUNG", "Plan", "parse_ranges", "plan"]
+
+YOUNG: Final = 2_000_000_000
+"""Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT)."""
+MOST_RANGES: Final = 16
+CONDITIONS: Final = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range", "range")
+"""The request headers that `plan` looks at."""
+
+_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_RANGE = re.compile(r"([0-9]*)[ \t]*-[ \t]*([0-9]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The answer: *parts* are `bytes` as they are, or a `range` of the file's bytes."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    parts: tuple[bytes | range, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Validators:
+    """The ETag and the modification time in whole seconds; None for a young file."""
+
+    etag: str | None
+    modified: int | None
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        if self.etag is None or self.modified is None:
+            return ()
+        return ("ETag", self.etag), ("Last-Modified", formatdate(self.modified, usegmt=True))
+
+
+def plan(
+    method: str, headers: Mapping[str, str], stat: os.stat_result, media_type: str, *, now: int, boundary: str
+) -> Plan:
+    """Decide what to answer.
+
+    Args:
+        method: ``GET`` or ``HEAD``.
+        headers: the request's headers of `CONDITIONS`, as far as it has them, by lower-case name.
+        stat: of the open file.
+        media_type: the file's ``Content-Type``.
+        now: nanoseconds since the epoch.
+        boundary: parts the ranges of a multipart answer; must not occur in the file.
+
+    Returns:
+        200, 206, 304, 412 or 416 (the last two without content).
+    """
+    validators = _validators(stat, now)
+    common = (*validators.headers, ("Cache-Control", "no-cache"), ("Accept-Ranges", "bytes"))
+    if not _precondition(headers, validators):
+        return Plan(412, common)
+    if _not_modified(headers, validators):
+        return Plan(304, common)
+    kind = ("Content-Type", media_type)
+    whole = Plan(200, (kind, *common), (range(stat.st_size),))
+    if method != "GET" or "range" not in headers or not _range_applies(headers, validators):
+        return whole
+    ranges = parse_ranges(headers["range"], stat.st_size)
+    if ranges is None:
+        return whole
+    if not ranges:
+        return Plan(416, (*common, ("Content-Range", f"bytes */{stat.st_size}")))
+    if len(ranges) == 1:
+        return Plan(206, (kind, *common, ("Content-Range", _content_range(ranges[0], stat.st_size))), tuple(ranges))
+    multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
+    return Plan(206, (multipart, *common), _multipart(ranges, stat.st_size, media_type, boundary))
+
+
+def parse_ranges(value: str, size: int) -> list[range] | None:
+    """Return the ranges that a ``Range`` header asks for, clipped to *size* bytes, in its order.
+
+    None means: send the whole file. That is the answer to a header that is malformed or of another unit
+    (section 14.2), and to more than `MOST_RANGES` or overlapping ranges (section 14.2, last paragraph but one).
+    An empty list means that none of them can be satisfied.
+    """
+    unit, equals, listed = value.partition("=")
+    if not equals or unit.strip().lower() != "bytes" or listed.count(",") >= MOST_RANGES:
+        return None
+    ranges = []
+    specs = [spec.strip(" \t") for spec in listed.split(",")]
+    for spec in filter(None, specs):
+        match = _RANGE.fullmatch(spec)
+        if match is None or spec == "-":
+            return None
+        first, last = match.groups()
+        if first and last and _number(first) > _number(last):
+            return None
+        found = range(_number(first), min(_number(last) + 1 if last else size, size))
+        if not first:
+            found = range(max(size - _number(last), 0), size)
+            if not size and _number(last):
+                return None  # all of nothing: satisfiable, but no Content-Range can say so
+        if found:
+            ranges.append(found)
+    if not any(specs) or _overlap(ranges):
+        return None
+    return ranges
+
+
+def _validators(stat: os.stat_result, now: int) -> _Validators:
+    if now - max(stat.st_mtime_ns, stat.st_ctime_ns) < YOUNG:
+        return _Validators(None, None)
+    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}-{stat.st_ctime_ns:x}"'
+    return _Validators(etag, stat.st_mtime_ns // 10**9)
+
+
+def _precondition(headers: Mapping[str, str], validators: _Validators) -> bool:
+    """Sections 13.1.1 (strong comparison) and 13.1.4."""
+    if "if-match" in headers:
+        wanted = headers["if-match"]
+        return wanted.strip() == "*" or ("", validators.etag) in _TAG.findall(wanted)
+    limit = _date(headers.get("if-unmodified-since"))
+    return limit is None or (validators.modified is not None and validators.modified <= limit)
+
+
+def _not_modified(headers: Mapping[str, str], validators: _Validators) -> bool:
+    """Sections 13.1.2 (weak comparison) and 13.1.3."""
+    if "if-none-match" in headers:
+        held = headers["if-none-match"]
+        return held.strip() == "*" or validators.etag in [tag for _, tag in _TAG.findall(held)]
+    since = _date(headers.get("if-modified-since"))
+    return since is not None and validators.modified is not None and validators.modified <= since
+
+
+def _range_applies(headers: Mapping[str, str], validators: _Validators) -> bool:
+    """Section 13.1.5: strong comparison; a date must be the very one."""
+    held = headers.get("if-range")
+    if held is None:
+        return True
+    if '"' in held:
+        return held.strip() == validators.etag
+    return validators.modified is not None and _date(held) == validators.modified
+
+
+def _date(value: str | None) -> int | None:
+    """Seconds since the epoch for an HTTP date in any of its three forms (section 5.6.7); None for anything else."""
+    if not value:
+        return None
+    try:
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # the form of asctime
+            date = date.replace(tzinfo=UTC)
+        return int(date.timestamp())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _number(digits: str) -> int:
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= 20 else 10**20
+
+
+def _overlap(ranges: list[range]) -> bool:
+    ordered = sorted(ranges, key=lambda part: part.start)
+    return any(left.stop > right.start for left, right in pairwise(ordered))
+
+
+def _content_range(part: range, size: int) -> str:
+    return f"bytes {part.start}-{part.stop - 1}/{size}"
+
+
+def _multipart(ranges: list[range], size: int, media_type: str, boundary: str) -> tuple[bytes | range, ...]:
+    """Section 14.6."""
+    parts: list[bytes | range] = []
+    for part in ranges:
+        head = f"--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {_content_range(part, size)}\r\n\r\n"
+        parts += [(("\r\n" if parts else "") + head).encode(), part]
+    return (*parts, f"\r\n--{boundary}--\r\n".encode())

@@ -1,0 +1,240 @@
+"""A directory as a resource: from URL segments to files, scripts, indexes and listings.
+
+`paths` says which names are private, `static` sends files, `script` executes scripts. Here is the order: a segment
+is refused or private by its name; then the exact entry, then the entry with ``.rpy``; then what that really is,
+links resolved, is judged. Nothing is opened here, and every "no" is a 404 with a private reason (403 for what may
+not be read). A link is never crossed without its target being judged, and no name is taken whose letters differ.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from rpyserve import pages, paths
+from rpyserve.disk import resolved, spelled
+from rpyserve.errors import HTTPError, Redirect
+from rpyserve.request import Request
+from rpyserve.resource import Resource
+from rpyserve.response import Response
+from rpyserve.static import StaticFile
+
+if TYPE_CHECKING:
+    from rpyserve.script import Scripts
+
+__all__ = ["Directory"]
+
+_REPARSE_POINT: Final = 0x400  # Windows: junctions are links too
+_INDEXES: Final = ("index.rpy", "index.html")
+_MOST_NAMES: Final = 500
+"""How many names of a directory are looked at for the nearest one."""
+
+
+@dataclass(slots=True)
+class _Tree:
+    """What all directories of one site share."""
+
+    root: str
+    follow_symlinks: bool
+    scripts: Scripts | None = field(default=None)
+
+    def trespass(self, real: str, *, script: bool = False) -> str:
+        return paths.trespass(self.root, real, follow=self.follow_symlinks, script=script)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An entry of a directory that may be reached: a directory, a script, or another file."""
+
+    name: str
+    real: str
+    kind: str
+    status: os.stat_result
+
+
+class Directory(Resource):
+    """The files and scripts below a directory.
+
+    ``root.putChild("files", Directory("static"))`` puts one into a tree made by hand.
+
+    Args:
+        path: the directory.
+        follow_symlinks: whether links may lead out of it.
+
+    "Twisted Web in 60 seconds": serving static content from a directory, rpy scripts.
+    """
+
+    wants_body = False
+
+    def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
+        self._real = self._path = resolved(path)
+        self._tree = _Tree(self._real, follow_symlinks)
+
+    def __repr__(self) -> str:
+        return f"<Directory {self._path}>"
+
+    @property
+    def path(self) -> Path:
+        """The directory, as an absolute path."""
+        return Path(self._path)
+
+    @property
+    def scripts(self) -> Scripts:
+        """What executes the scripts of this directory and those below it."""
+        if self._tree.scripts is None:
+            from rpyserve.script import Scripts
+
+            self._tree.scripts = Scripts(Path(self._tree.root))
+        return self._tree.scripts
+
+    def render(self, request: Request) -> Redirect:
+        """Send the visitor to the same URL with a slash, where relative links work."""
+        if not any(request.prepath):
+            raise HTTPError(404)
+        target = "/" + "/".join(quote(name, safe="") for name in request.prepath).lstrip("/") + "/"
+        query = f"?{request.query}" if request.query else ""
+        return Redirect(target + query, None if request.method in ("GET", "HEAD") else 307)
+
+    def getChild(self, name: str, request: Request) -> Any:
+        if not name:
+            return self._index(request)
+        try:
+            if why := paths.refusal(name) or paths.privacy(name, top=self._is_top):
+                raise HTTPError(404, private=why)
+            found = self._find(name) or (None if paths.is_script(name) else self._find(name + paths.SCRIPT))
+            if found is None:
+                raise HTTPError(404)
+        except HTTPError as exc:
+            raise HTTPError(exc.status, private=self._explained(name, exc.private, request)) from None
+        return self._resource(found, request)
+
+    @property
+    def _is_top(self) -> bool:
+        return self._path == self._tree.root
+
+    def _index(self, request: Request) -> Any:
+        if request.postpath:
+            raise HTTPError(404, private=paths.refusal(""))
+        for name in _INDEXES:
+            try:
+                found = self._find(name)
+            except HTTPError:
+                continue
+            if found is not None and found.kind != "directory":
+                return self._resource(found, request)
+        return _Listing(self)
+
+    def _resource(self, found: _Found, request: Request) -> Any:
+        path = os.path.join(self._path, found.name)
+        if found.kind == "directory":
+            return self._below(path, found.real)
+        if found.kind == "file":
+            return StaticFile(os.path.join(self._real, found.name), self._tree.trespass)
+        return self.scripts.load(path, request)
+
+    def _below(self, path: str, real: str) -> Directory:
+        child = Directory.__new__(Directory)
+        child._path, child._real, child._tree = path, real, self._tree
+        return child
+
+    def _find(self, name: str) -> _Found | None:
+        """Return the entry *name*, or None if there is none in just these letters.
+
+        Raises:
+            HTTPError: it is there, but must not be reached.
+        """
+        found = self._entry(name)
+        return found if found is not None and spelled(self._real, name) else None
+
+    def _entry(self, name: str) -> _Found | None:
+        real = os.path.join(self._real, name)
+        try:
+            status = os.lstat(real)
+            if stat.S_ISLNK(status.st_mode) or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT:
+                real = os.path.realpath(real)
+                if why := self._tree.trespass(real, script=paths.is_script(name)):
+                    raise HTTPError(404, private=f"{name!r} is a link. {why}")
+                status = os.stat(real)
+        except PermissionError:
+            raise HTTPError(403, private=f"rpyserve is not allowed to look into {self._path!r}.") from None
+        except (OSError, ValueError):  # none there, or a name that this file system cannot have
+            return None
+        return _Found(name, real, _kind(name, status), status)
+
+    def _names(self) -> list[str]:
+        try:
+            with os.scandir(self._real) as entries:
+                return [entry.name for entry in entries]
+        except FileNotFoundError:
+            raise HTTPError(404, private=f"There is no directory {self._path!r}.") from None
+        except NotADirectoryError:
+            raise HTTPError(404, private=f"{self._path!r} is not a directory.") from None
+        except PermissionError:
+            raise HTTPError(403, private=f"rpyserve is not allowed to read the directory {self._path!r}.") from None
+
+    def _public(self) -> Iterator[_Found]:
+        """The entries that a listing shows."""
+        for name in self._names():
+            if paths.refusal(name) or paths.privacy(name, top=self._is_top) or paths.unlisted(name):
+                continue
+            try:
+                found = self._entry(name)
+            except HTTPError:
+                continue
+            if found is None or not os.access(found.real, os.R_OK):
+                continue
+            if found.kind == "directory" and os.path.lexists(os.path.join(found.real, "pyvenv.cfg")):
+                continue
+            yield found
+
+    def _explained(self, name: str, why: str, request: Request) -> str:
+        """Why *name* leads nowhere, and which name near it leads somewhere."""
+        try:
+            names = list(islice(self._names(), _MOST_NAMES))
+        except (OSError, HTTPError):
+            return why
+        said = [why or f"There is no {name!r} or {name + paths.SCRIPT!r} in {self._path}."]
+        public = [n for n in names if not (paths.refusal(n) or paths.privacy(n, top=self._is_top))]
+        short = [n.removesuffix(paths.SCRIPT) for n in public if paths.is_script(n)]
+        if near := paths.nearest(name, [*short, *(n for n in public if n != name)]):
+            said.append(f"Did you mean {paths.readable([*request.prepath[:-1], near])}?")
+        elif advice := paths.mend(name, names):
+            said.append(advice)
+        return " ".join(said)
+
+
+class _Listing(Resource):
+    wants_body = False
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def render_GET(self, request: Request) -> Response:
+        entries = [_row(found) for found in self._directory._public()]
+        if not entries and request.prepath == [""] and request.site.trusts(request):
+            return pages.empty_site(request, self._directory.path)
+        entries.sort(key=lambda entry: (entry.kind != "directory", entry.name.casefold(), entry.name))
+        return pages.listing(request, "/" + "/".join(request.prepath), entries)
+
+
+def _row(found: _Found) -> pages.Entry:
+    slash = "/" if found.kind == "directory" else ""
+    size = None if found.kind == "directory" else found.status.st_size
+    return pages.Entry(found.name + slash, quote(found.name, safe="") + slash, found.kind, size, found.status.st_mtime)
+
+
+def _kind(name: str, status: os.stat_result) -> str:
+    script = paths.is_script(name)
+    if stat.S_ISREG(status.st_mode):
+        return "script" if script else "file"
+    if not stat.S_ISDIR(status.st_mode):
+        raise HTTPError(404, private=f"{name!r} is neither a file nor a directory, so it is never opened.")
+    if script:
+        raise HTTPError(404, private=f"{name!r} is a directory: a script is a file.")
+    return "directory"

@@ -1,0 +1,69 @@
+"""A file as a resource: opened for each request, judged once it is open, sent in parts, never read whole.
+
+What to answer is decided by `conditions`, which media type by `mediatypes`; `disk` opens the file. It is closed with
+the request, whatever happens to the response.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from rpyserve.conditions import CONDITIONS, plan
+from rpyserve.disk import open_judged
+from rpyserve.errors import HTTPError
+from rpyserve.mediatypes import SAMPLE, media_type
+from rpyserve.paths import readable
+from rpyserve.request import Request
+from rpyserve.resource import Resource
+from rpyserve.response import FileBody, Response
+
+__all__ = ["StaticFile"]
+
+
+class StaticFile(Resource):
+    """One file. It answers GET and HEAD, conditions and ranges (RFC 9110, sections 13 and 14).
+
+    Args:
+        path: the file.
+        judge: says of the resolved path of the file that was opened why it must not be sent; empty if it may be.
+    """
+
+    wants_body = False
+
+    def __init__(self, path: str | os.PathLike[str], judge: Callable[[str], str] = lambda real: "") -> None:
+        self.path = Path(path)
+        self.judge = judge
+
+    def __repr__(self) -> str:
+        return f"<StaticFile {self.path}>"
+
+    def getChild(self, name: str, request: Request) -> Any:
+        url = readable(request.prepath[:-1])
+        raise HTTPError(404, private=f"{self.path.name!r} is a file, so nothing comes after it: try {url}")
+
+    def render_GET(self, request: Request) -> Response:
+        file, status = open_judged(self.path, self.judge)
+        request.on_close(file.close)
+        extended = "." in self.path.name
+        kind = media_type(self.path.name, None if extended else file.read(SAMPLE))
+        headers = {name: value for name in CONDITIONS if (value := request.getHeader(name)) is not None}
+        answer = plan(request.method, headers, status, kind, now=time.time_ns(), boundary=secrets.token_hex(16))
+        if answer.status >= 400:
+            file.close()
+            raise HTTPError(answer.status, _DETAILS[answer.status], dict(answer.headers))
+        fields = (*answer.headers, ("X-Content-Type-Options", "nosniff"))
+        if answer.status == 304:
+            file.close()
+            return Response(b"", 304, fields)
+        return Response(FileBody(file, answer.parts), answer.status, fields)
+
+
+_DETAILS: Final = {
+    412: "The file is not, or no longer, the one that this request is about.",
+    416: "The file does not have that many bytes.",
+}

@@ -1,0 +1,228 @@
+"""Names: which can be a file's, which are private, which are near, and what a resolved path may be."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpyserve import paths
+from rpyserve.mediatypes import media_type
+
+GOOD = [
+    "hello", "hello.rpy", "a b", "Ünïcode.txt", "con-tact", "console.log", "comma,1", "com", "com10", "nul-1.txt",
+    "a..b", "...x", "~x", "x'y\"<z>", "%41", "x" * 255, "ü" * 127, "a+b", "lpt", "auxiliary", "-",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_names_that_a_file_may_have(name: str) -> None:
+    assert paths.refusal(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "empty name"),
+        (".", "climb"),
+        ("..", "climb"),
+        ("a\x00b", "control"),
+        ("a\nb", "control"),
+        ("\x7f", "control"),
+        ("a/b", "'/'"),
+        ("../etc/passwd", "'/'"),
+        ("a\\b", "'\\\\'"),
+        ("..\\b", "'\\\\'"),
+        ("C:", "':'"),
+        ("hello.rpy::$DATA", "':'"),
+        ("hello.rpy.", "dot or a space"),
+        ("hello.rpy ", "dot or a space"),
+        ("hello.rpy . .", "dot or a space"),
+        ("...", "dot or a space"),
+        ("\udcff.txt", "UTF-8"),
+        ("x" * 256, "255"),
+        ("ü" * 128, "255"),
+    ],
+)
+def test_names_that_are_none(name: str, why: str) -> None:
+    assert why in paths.refusal(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CON", "con", "Nul.txt", "NUL .txt", "aux.tar.gz", "COM1", "lpt9.rpy", "prn", "CONIN$", "CONOUT$", "COM¹",
+     "clock$", "COM0"],
+)  # fmt: skip
+def test_windows_devices_are_no_names_on_any_platform(name: str) -> None:
+    assert "Windows" in paths.refusal(name)
+
+
+_PRIVATE = """
+    X.RPY x.Rpy x.rpy~ x.rpy.bak hello.rpy.txt hello.RPY.TXT x.rpyc x.rpy.orig x.rpy.swp #x.rpy# .#x.rpy .x.rpy.swp
+    x.rpy-old x.rpy_ x.rpy,v x.rpy.gz x.rpy___jb_tmp___ helper.py HELPER.PY helper.pyc helper.pyw helper.pyi
+    helper.pyo helper.py3 helper.py~ helper.py.txt helper.py.bak a.py- __pycache__ __PYCACHE__ .git .env .htpasswd
+    .DS_Store .rpy ..x notes.txt~ a.bak a.BAK a.swp a.swo a.orig a.tmp #a# a.old a.rej ~$letter.docx data.db
+    data.db-wal data.db-shm data.db-journal data.DB a.sqlite a.sqlite3 a.sqlite-wal a.sqlite3-journal a.db3
+    a.db3-wal Thumbs.db page.html.j2 page.jinja2 cert.pem private.key PRIVATE.KEY id.pfx x.rpy. .well-known
+"""
+PRIVATE = [*_PRIVATE.split(), "x.rpy (copy)", "x.py ", "secret.pem . .", "a\nb.db"]
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_private_names(name: str) -> None:
+    reason = paths.privacy(name)
+    assert reason.endswith((".", "letters."))
+    assert not paths.is_script(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x.rpy", "a.b.rpy", "x.html", "x.js", "numpy", "copy", "x.pytorch.txt", "python.txt", "db", "sqlite.html",
+     "pem.txt", "monkey", "keys.txt", "a~b", "#anchor", "db.json", "data.dbx", "backup.zip", "happy.png",
+     "template.tmpl", "a.wal"],
+)  # fmt: skip
+def test_public_names(name: str) -> None:
+    assert paths.privacy(name) == ""
+
+
+def test_well_known_is_public_at_the_top_only() -> None:
+    assert paths.privacy(".well-known", top=True) == ""
+    assert paths.privacy(".well-known", top=False)
+    assert paths.privacy(".Well-Known", top=True)
+    assert paths.privacy(".git", top=True)
+
+
+def test_every_reason_tells_a_beginner_what_to_do() -> None:
+    assert "scripts end in .rpy" in paths.privacy("hello.py")
+    assert "small letters" in paths.privacy("HELLO.RPY")
+    assert "copy of a script" in paths.privacy("hello.rpy.txt")
+
+
+def test_what_a_script_is() -> None:
+    assert paths.is_script("x.rpy")
+    for name in ("x.RPY", ".rpy", "x.rpy.txt", "rpy", "x.rpyc", "xrpy"):
+        assert not paths.is_script(name)
+
+
+ROOT = os.path.abspath(os.sep + os.path.join("srv", "site"))
+
+
+def below(*names: str) -> str:
+    return os.path.join(ROOT, *names)
+
+
+def test_inside_is_not_a_matter_of_prefixes() -> None:
+    assert paths.is_inside(ROOT, ROOT)
+    assert paths.is_inside(ROOT, below("a", "b"))
+    assert not paths.is_inside(ROOT, ROOT + "-secret")
+    assert not paths.is_inside(ROOT, os.path.join(ROOT + "-secret", "a"))
+    assert not paths.is_inside(ROOT, os.path.dirname(ROOT))
+    assert paths.is_inside(os.path.abspath(os.sep), below("a"))
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_resolved_path_is_judged_by_all_its_names(follow: bool) -> None:
+    def why(*names: str, script: bool = False) -> str:
+        return paths.trespass(ROOT, below(*names), follow=follow, script=script)
+
+    assert why("a.txt") == why("d", "a.txt") == why(".well-known", "a.txt") == why() == ""
+    assert why("x.rpy", script=True) == why("d", "x.rpy", script=True) == ""
+    assert "never served" in why("x.rpy")
+    assert "never served" in why("x.rpy", "a.txt")
+    assert "never served" in why("x.rpy", "y.rpy", script=True)
+    assert "never served" in why(".git", "config")
+    assert "never served" in why("d", ".well-known", "a.txt")
+    assert "never served" in why("d", "x.py", script=True)
+
+
+def test_only_links_that_may_leave_the_site_do() -> None:
+    outside = os.path.join(ROOT + "-secret", "a.txt")
+    assert "--follow-symlinks" in paths.trespass(ROOT, outside, follow=False)
+    assert paths.trespass(ROOT, outside, follow=True) == ""
+    for name in ("x.rpy", ".env", "x.pem"):
+        assert paths.trespass(ROOT, os.path.join(ROOT + "-secret", name), follow=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("Hello", "hello"),
+        ("helo", "hello"),
+        ("hello.py", "hello"),
+        ("hello.rpy.txt", "hello"),
+        ("HELLO.RPY", "hello"),
+        ("stlye.css", "style.css"),
+        ("guestbok", "guestbook"),
+        ("qqqq", ""),
+        ("", ""),
+    ],
+)
+def test_the_nearest_name(asked: str, found: str) -> None:
+    assert paths.nearest(asked, ["hello", "hello.rpy", "style.css", "guestbook"]) == found
+
+
+def test_a_script_with_the_wrong_name_is_named() -> None:
+    assert "rename it to 'hello.rpy'" in paths.mend("hello", ["a.txt", "hello.rpy.txt"])
+    assert "rename it to 'hello.rpy'" in paths.mend("hello.rpy", ["hello.py"])
+    assert "rename it to 'Hello.rpy'" in paths.mend("hello", ["Hello.RPY"])
+    assert paths.mend("hello", ["hello.txt", "hello.rpy~", "other.py", "hello.rpy"]) == ""
+
+
+def test_readable_urls() -> None:
+    assert paths.readable(["a b", "über uns?#%<"]) == "/a%20b/über%20uns%3F%23%25%3C"
+    assert paths.readable(["a-b_c.d~e"]) == "/a-b_c.d~e"
+
+
+@given(st.text(max_size=300))
+def test_any_text_gets_an_answer(name: str) -> None:
+    if not paths.refusal(name):
+        assert not any(char in "/\\:" or char < " " for char in name)
+        assert len(os.fsencode(name)) <= 255
+    paths.privacy(name)
+    paths.nearest(name, ["hello"])
+    paths.mend(name, [name, "x.py"])
+
+
+@given(
+    st.from_regex(r"[a-z]{1,8}\.r?py", fullmatch=True), st.text(alphabet="~.-_ #()12abcTXTbak", min_size=1, max_size=10)
+)
+def test_whatever_is_hung_on_a_scripts_name_stays_private(name: str, tail: str) -> None:
+    if not tail[0].isalnum():
+        assert paths.privacy(name + tail)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.js", "text/javascript; charset=utf-8"),
+        ("a.mjs", "text/javascript; charset=utf-8"),
+        ("a.css", "text/css; charset=utf-8"),
+        ("A.HTML", "text/html; charset=utf-8"),
+        ("a.b.txt", "text/plain; charset=utf-8"),
+        ("a.json", "application/json"),
+        ("a.svg", "image/svg+xml"),
+        ("a.png", "image/png"),
+        ("a.wasm", "application/wasm"),
+        ("a.woff2", "font/woff2"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.webmanifest", "application/manifest+json"),
+        ("a.nonsense", "application/octet-stream"),
+        ("a.", "application/octet-stream"),
+        ("README", "application/octet-stream"),
+    ],
+)
+def test_media_types_come_from_our_own_table(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mimetypes.guess_type", lambda *_, **__: ("text/wrong", None))
+    assert media_type(name) == kind
+
+
+def test_a_name_without_extension_is_told_by_its_start() -> None:
+    text = "text/plain; charset=utf-8"
+    assert media_type("README", b"<html>hello") == text
+    assert media_type("TOKEN", b"") == text
+    assert media_type("LICENSE", "é".encode() * 3 + "é".encode()[:1]) == text
+    assert media_type("a.out", b"plain") == "application/octet-stream"
+    assert media_type("program", b"\x7fELF\x00") == "application/octet-stream"
+    assert media_type("latin", b"caf\xe9 au lait") == "application/octet-stream"
