@@ -1,0 +1,100 @@
+"""Twisted's names: a script of the series imports from ``twisted`` and gets rpyserve's classes.
+
+Owns a finder that is first on ``sys.meta_path`` while scripts are served (or a program has called `install`). It gives
+exactly the names in `COVERED`; any other is an ImportError that says what there is. Nothing of Twisted is
+written again here, and a Twisted that has been imported already is left alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+__all__ = ["COVERED", "install", "uninstall"]
+
+COVERED: Final[dict[str, dict[str, str]]] = {
+    "twisted.web.resource": {"Resource": "rpyserve.resource"},
+    "twisted.web.server": {
+        "Session": "rpyserve.session", "Site": "rpyserve.site", "NOT_DONE_YET": "rpyserve.rendering",
+    },
+    "twisted.python.components": {"registerAdapter": "rpyserve.components"},
+}  # fmt: skip
+"""Each module with its names, and where rpyserve has them."""
+
+_PACKAGES: Final = frozenset({"twisted", "twisted.web", "twisted.python"})
+_INSTEAD: Final = {
+    "internet": (
+        "There is no reactor: write `async def` and `await trio.sleep(seconds)`. To serve a Site from a program, write "
+        "`from rpyserve import run` and run(site, port=8080)."
+    ),
+    "util": "Write `from rpyserve import Redirect` and return Redirect(url).",
+    "static": "A directory is served by `rpyserve DIRECTORY`, or by `from rpyserve import Directory`.",
+    "File": "A directory is served by `rpyserve DIRECTORY`, or by `from rpyserve import Directory`.",
+    "NoResource": "Write `from rpyserve import HTTPError` and raise HTTPError(404).",
+    "ForbiddenResource": "Write `from rpyserve import HTTPError` and raise HTTPError(403).",
+    "redirectTo": "Write `from rpyserve import Redirect` and return Redirect(url).",
+}
+
+_installed = 0
+
+
+def install() -> None:
+    """Serve Twisted's names from now on, until `uninstall` has been called as often."""
+    global _installed
+    _installed += 1
+    if _installed == 1 and "twisted" not in sys.modules:
+        sys.meta_path.insert(0, _FINDER)
+
+
+def uninstall() -> None:
+    """Take back one `install`; the last takes the names away again."""
+    global _installed
+    _installed = max(0, _installed - 1)
+    if _installed == 0 and _FINDER in sys.meta_path:
+        sys.meta_path.remove(_FINDER)
+        for name in (*_PACKAGES, *COVERED):
+            if isinstance(getattr(sys.modules.get(name), "__loader__", None), _TwistedLoader):
+                del sys.modules[name]
+
+
+class _TwistedFinder(MetaPathFinder):
+    """Finds the modules that are covered, and refuses the others of that package."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] != "twisted":
+            return None
+        if fullname not in _PACKAGES and fullname not in COVERED:
+            _refuse(fullname, ModuleNotFoundError)
+        return ModuleSpec(fullname, _TwistedLoader(), is_package=fullname in _PACKAGES, origin="rpyserve")
+
+
+class _TwistedLoader(Loader):
+    def exec_module(self, module: ModuleType) -> None:
+        for name, home in COVERED.get(module.__name__, {}).items():
+            setattr(module, name, getattr(importlib.import_module(home), name))
+        missing: Callable[[str], Any] = partial(_missing, module.__name__)
+        module.__dict__["__getattr__"] = missing
+
+
+_FINDER: Final = _TwistedFinder()
+
+
+def _missing(module: str, name: str) -> NoReturn:
+    # Python itself asks for dunder names, and for a covered submodule before it imports it.
+    if name.startswith("__") or f"{module}.{name}" in _PACKAGES | COVERED.keys():
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    _refuse(f"{module}.{name}", ImportError)
+
+
+def _refuse(name: str, kind: type[ImportError]) -> NoReturn:
+    covered = "; ".join(f"from {module} import {', '.join(names)}" for module, names in COVERED.items())
+    mend = next((_INSTEAD[part] for part in reversed(name.split(".")) if part in _INSTEAD), "")
+    raise kind(f"rpyserve has no {name}. Of Twisted's names it has: {covered}. {mend}".rstrip(), name=name)

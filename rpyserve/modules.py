@@ -1,0 +1,186 @@
+"""Modules of the site: the ``.py`` files under it that scripts import.
+
+Owns what is put into Python's import system while a site is served, and takes all of it out again. Python's own and
+installed modules win; bytecode is never used, because it goes by whole seconds and sizes. Who imported whom cannot be
+known, so one change among the modules drops all of them, and `SiteModules.generation` says so to whoever
+keeps something that was made with them. ``from . import x`` beside a script and ``import x`` give one module object.
+Knows nothing of scripts but that they are executions too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rpyserve import freshness
+from rpyserve.finders import RelativeFinder, SiteFinder, module_file
+
+__all__ = ["SiteModules"]
+
+log = logging.getLogger("rpyserve")
+
+
+class SiteModules:
+    """The modules of the site at *root*.
+
+    Args:
+        root: the site's directory.
+
+    Attributes:
+        package: the name of the package that stands for *root* in relative imports. There must be no such module.
+        generation: grows each time that the modules are dropped.
+        registry: what a module gets as ``rpyserve.registry`` while it is loaded.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = os.path.abspath(root)
+        self.package = "rpydir"
+        self.generation = 0
+        self.registry: Any = None
+        self._roots = {self.root, os.path.realpath(self.root)}
+        self._files: dict[str, freshness.State] = {}
+        self._listings: dict[str, freshness.Listing] = {}
+        self._names: set[str] = set()
+        self._told: set[str] = set()
+        self._moved: list[tuple[int, str]] = []
+        self._relative = RelativeFinder(self)
+        self._installed = False
+
+    def install(self) -> None:
+        """Make the site's modules importable."""
+        if self._installed:
+            return
+        self._installed = True
+        sys.path_hooks.insert(0, self._path_hook)
+        sys.meta_path.append(self._relative)
+        # ``python -m`` puts the current directory first, where it would win over Python's own modules.
+        self._moved = [(i, entry) for i, entry in enumerate(sys.path) if os.path.abspath(entry) in self._roots]
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in self._roots] + [self.root]
+        self._forget()
+
+    def uninstall(self) -> None:
+        """Drop the modules, and leave the import system as it was."""
+        if not self._installed:
+            return
+        self._installed = False
+        self._forget()
+        sys.modules.pop(self.package, None)
+        sys.path_hooks.remove(self._path_hook)
+        sys.meta_path.remove(self._relative)
+        if self.root in sys.path:
+            sys.path.remove(self.root)
+        for index, entry in self._moved:
+            sys.path.insert(index, entry)
+
+    def refresh(self) -> None:
+        """Drop the modules if one of them has changed, or if an import would now find another file."""
+        if any(state.changed() for state in self._files.values()) or any(
+            listing.changed() for listing in self._listings.values()
+        ):
+            self.drop()
+
+    def drop(self) -> None:
+        """Drop the modules: the next import loads them anew."""
+        self.generation += 1
+        self._forget()
+
+    def watches(self, path: str) -> bool:
+        """Whether *path* is a file of the site that was loaded as a module."""
+        return path in self._files
+
+    def _forget(self) -> None:
+        for name in self._names:
+            sys.modules.pop(name, None)
+        self._names.clear()
+        self._files.clear()
+        self._listings.clear()
+        for entry in [entry for entry in sys.path_importer_cache if self.relative(entry) is not None]:
+            del sys.path_importer_cache[entry]
+        beside = ModuleType(self.package)
+        beside.__path__ = []  # so that `RelativeFinder` is asked for what is in there, and not the path hook
+        sys.modules[self.package] = beside
+        importlib.invalidate_caches()
+
+    # Where things are
+
+    def relative(self, path: str) -> tuple[str, ...] | None:
+        """Return the parts of *path* below the site's root, or None if it is not there."""
+        for root in self._roots:
+            if path == root:
+                return ()
+            if path.startswith(root + os.sep):
+                return tuple(path[len(root) + 1 :].split(os.sep))
+        return None
+
+    def is_site_directory(self, path: str) -> bool:
+        """Whether ``.py`` files directly in *path* are modules of the site."""
+        parts = self.relative(path)
+        if parts is None or not os.path.isdir(path):
+            return False
+        return not any(freshness.is_foreign(os.path.join(self.root, *parts[: n + 1])) for n in range(len(parts)))
+
+    def hiding(self, name: str, file: str) -> bool:
+        """Whether ``import name`` gives something else than *file* of the site: Python's own, or an installed one."""
+        loaded = sys.modules.get(name)
+        if loaded is not None:
+            return name not in self._names and getattr(loaded, "__file__", None) != file
+        if name in sys.stdlib_module_names:
+            return True
+        elsewhere = [entry for entry in sys.path if os.path.abspath(entry) not in self._roots]
+        spec = PathFinder.find_spec(name, elsewhere)
+        return spec is not None and spec.loader is not None and spec.has_location
+
+    def warn_of_hidden(self, names: Iterable[str], importer: str) -> None:
+        """Name each site file that *importer*, by importing one of *names*, will not get. Once per file."""
+        for name in sorted(names):
+            for directory in {os.path.dirname(importer), self.root}:
+                file = module_file(directory, name)
+                if file is not None and file not in self._told and self.hiding(name, file):
+                    self._told.add(file)
+                    self._warn_of(name, file, importer)
+
+    def _warn_of(self, name: str, file: str, importer: str) -> None:
+        depth = 0 if _home(file) == os.path.dirname(importer) else len(self.relative(os.path.dirname(importer)) or ())
+        dots = "." * (depth + 1)
+        shown = os.path.relpath(file, self.root)
+        log.warning(
+            "%s imports %s and gets %s, not the site's %s. Rename that file (my_%s.py), or write `from %s import %s`.",
+            os.path.relpath(importer, self.root), name,
+            "Python's own" if name in sys.stdlib_module_names else "an installed module of that name",
+            shown, name, dots, name,
+        )  # fmt: skip
+
+    # For the finders and the loader
+
+    def _path_hook(self, path: str) -> SiteFinder:
+        if not self.is_site_directory(path):
+            raise ImportError("not a directory of the site", path=path)
+        return SiteFinder(path, self)
+
+    def ask(self, directory: str, name: str) -> None:
+        """Note that an import looked for *name* in *directory*."""
+        if directory not in self._listings:
+            self._listings[directory] = freshness.Listing(directory)
+        self._listings[directory].ask(name)
+
+    def note(self, name: str) -> None:
+        """Note that the module *name* is one of the site."""
+        self._names.add(name)
+
+    def read(self, path: str) -> bytes:
+        """Return the contents of a module's file, and watch it from now on, whether or not it can be loaded."""
+        data, self._files[path] = freshness.read(path)
+        return data
+
+
+def _home(file: str) -> str:
+    """The directory that a module's or package's file makes it importable from."""
+    directory = os.path.dirname(file)
+    return os.path.dirname(directory) if os.path.basename(file) == "__init__.py" else directory

@@ -1,0 +1,228 @@
+"""Scripts: from a file's path to the resource that its code made.
+
+Owns which execution of a script serves the next request. Without ``cache()`` a script is executed for each request,
+and nothing of that outlives the request; with it, the resource is published, if all went well, and serves until
+the file, a module of the site, or a file that ``cache()`` named has changed. That is looked up by each request, so it
+holds without a watcher too. What a script does wrong becomes a `ScriptError`; what is wrong with it, `hints` says.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib.machinery import ModuleSpec
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rpyserve import compat, freshness, slowness
+from rpyserve.codes import Codes, Compiled, title
+from rpyserve.errors import HTTPError, Redirect, ScriptError
+from rpyserve.executions import Execution
+from rpyserve.finders import escaped
+from rpyserve.modules import SiteModules
+from rpyserve.request import Request
+from rpyserve.resource import Resource, as_resource
+from rpyserve.running import ScriptExecution, cache, current, executing, furnish
+
+__all__ = ["Scripts", "cache", "current"]
+
+_taken: set[str] = set()
+"""The prefixes of names that are in use: several sites may live in one process."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What a cached execution made, and what must not change for it to serve."""
+
+    resource: Resource
+    states: tuple[freshness.State, ...]
+    generation: int
+
+
+class Scripts:
+    """The scripts of a site.
+
+    Args:
+        root: the site's directory.
+
+    Attributes:
+        registry: the site's `Registry`, as scripts get it; by default that of the first request's site.
+        modules: the modules of the site.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = os.path.abspath(root)
+        self.registry: Any = None
+        self._prefix = ""
+        self.modules = SiteModules(self.root)
+        self._open = False
+        self._codes = Codes(self.modules)
+        self._published: dict[str, _Published] = {}
+        self._loaded: dict[str, ModuleType] = {}
+
+    def load(self, path: str | Path, request: Request | None = None) -> Resource:
+        """Return the resource of the script at *path*: a published one if it is fresh, else one of a new execution.
+
+        Args:
+            path: the script, as an absolute path.
+            request: the request that it is for. When it ends, nothing of an uncached execution is kept.
+
+        Raises:
+            ScriptError: the script cannot be executed, or leaves nothing that could be served.
+            HTTPError, Redirect: the script raised it; 404 if there is no such file.
+        """
+        if not self._open:
+            self._begin(request)
+        self.modules.refresh()
+        key = os.fspath(path)
+        published = self._published.get(key)
+        if published is not None:
+            if published.generation == self.modules.generation and not any(s.changed() for s in published.states):
+                return published.resource
+            del self._published[key]
+        return self._execute(key, request)
+
+    def invalidate(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        """Have the scripts and modules among *paths* executed again at their next use."""
+        for path in [os.fspath(path) for path in paths]:
+            self._published.pop(path, None)
+            self._codes.drop(path)
+            if self.modules.watches(path):
+                self.modules.drop()
+
+    def close(self) -> None:
+        """Let go of all scripts and modules, and leave the import system as it was."""
+        if not self._open:
+            return
+        self._open = False
+        for name, module in self._loaded.items():
+            _unload(name, module)
+        self._loaded.clear()
+        self._published.clear()
+        self._codes.clear()
+        self.modules.uninstall()
+        compat.uninstall()
+        _taken.discard(self._prefix)
+        sys.modules.pop(self._prefix, None)
+
+    def _begin(self, request: Request | None) -> None:
+        self._open = True
+        number = next(n for n in count(1) if _prefix("rpysite", n) not in _taken)
+        self._prefix, self.modules.package = _prefix("rpysite", number), _prefix("rpydir", number)
+        _taken.add(self._prefix)
+        sys.modules[self._prefix] = ModuleType(self._prefix)  # pickle imports what comes before the first dot
+        compat.install()
+        self.modules.install()
+        site = getattr(request, "site", None)
+        if site is not None:
+            site.on_close(self.close)
+        if self.registry is None:
+            self.registry = _registry_of(site)
+        self.modules.registry = self.registry
+
+    # One execution
+
+    def _execute(self, path: str, request: Request | None) -> Resource:
+        compiled = self._codes.compiled(path)
+        generation = self.modules.generation
+        execution = ScriptExecution(self._name(path), Path(path), self.root, self.registry)
+        name = str(execution.name)
+        module = self._module(execution, path)
+        before = sys.modules.get(name)
+        sys.modules[name] = module
+        try:
+            resource = self._run(compiled, execution, module.__dict__)
+        except BaseException:
+            _restore(name, before)
+            raise
+        if execution.cached:
+            self._loaded[name] = module
+            self._published[path] = _Published(resource, (compiled.state, *execution.inputs), generation)
+        else:
+            self._loaded.pop(name, None)
+            forget = partial(_unload, name, module)
+            if request is None:
+                forget()
+            else:
+                request.on_close(forget)
+        return resource
+
+    def _run(self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any]) -> Resource:
+        from rpyserve import hints
+
+        path = execution.path
+        began = time.perf_counter()
+        try:
+            with executing(execution):
+                exec(compiled.code, namespace)
+        except (HTTPError, Redirect):
+            raise
+        except SystemExit as exc:
+            raise ScriptError(path, "The script ended itself with sys.exit().", hints.for_exception(exc)) from exc
+        except Exception as exc:
+            raise ScriptError(path, title(exc), hints.for_exception(exc)) from exc
+        execution.finish(namespace)
+        if compiled.sound and not execution.cached:
+            slowness.report(os.path.relpath(path, self.root), time.perf_counter() - began)
+        if not compiled.sound:
+            message, hint = hints.for_namespace(namespace, _source(path))
+            if message:
+                raise ScriptError(path, message, hint)
+            compiled.sound = True
+        try:
+            return as_resource(namespace.get("resource"))
+        except TypeError as exc:
+            raise ScriptError(path, str(exc), hints.for_namespace(namespace, _source(path))[1]) from exc
+
+    def _parts(self, path: str) -> list[str]:
+        *directories, name = self.modules.relative(path) or (os.path.basename(path),)
+        return [*map(escaped, directories), escaped(name.removesuffix(".rpy"))]
+
+    def _name(self, path: str) -> str:
+        return ".".join([self._prefix, *self._parts(path)])
+
+    def _module(self, execution: Execution, path: str) -> ModuleType:
+        module = ModuleType(execution.name)
+        # Not named like the script, whose stem may be that of a directory or of a module beside it.
+        spec = ModuleSpec(".".join([self.modules.package, *self._parts(path)]), None, origin=path)
+        module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
+        furnish(module.__dict__, execution)
+        module.__dict__.update(cache=cache, registry=self.registry)
+        return module
+
+
+def _prefix(word: str, number: int) -> str:
+    return word if number == 1 else f"{word}{number}"
+
+
+def _registry_of(site: Any) -> Any:
+    if site is not None:
+        return site.registry
+    from rpyserve.session import Registry
+
+    return Registry()
+
+
+def _restore(name: str, before: ModuleType | None) -> None:
+    if before is None:
+        sys.modules.pop(name, None)
+    else:
+        sys.modules[name] = before
+
+
+def _unload(name: str, module: ModuleType) -> None:
+    if sys.modules.get(name) is module:
+        del sys.modules[name]
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

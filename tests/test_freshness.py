@@ -1,0 +1,259 @@
+"""Signatures of files and directories: with a file system whose clock stands still, and real ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpyserve import freshness
+from rpyserve.freshness import Eyes, FileState, Listing, TreeState, observe, read
+
+
+class Blunt:
+    """Eyes that see one and the same time stamp while *stamp* stays, as on a file system whose clock steps."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.stamp = 1
+        self.looks = 0
+        self.eyes = Eyes(self.stat, lambda: self.time)
+
+    def stat(self, path: str) -> Any:
+        self.looks += 1
+        found = os.stat(path)
+        return SimpleNamespace(
+            st_mode=found.st_mode, st_size=found.st_size, st_ino=1, st_mtime_ns=self.stamp, st_ctime_ns=self.stamp
+        )
+
+
+@pytest.fixture
+def blunt() -> Blunt:
+    return Blunt()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.py"
+    path.write_text("one")
+    return path
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    reads: list[str] = []
+    real = freshness._digest_of
+
+    def counted(path: str) -> bytes | None:
+        reads.append(path)
+        return real(path)
+
+    monkeypatch.setattr(freshness, "_digest_of", counted)
+    return reads
+
+
+def test_reading(file: Path) -> None:
+    data, state = read(str(file))
+    assert data == b"one"
+    assert not state.changed()
+
+
+@pytest.mark.parametrize("field", ["st_mtime_ns", "st_size", "st_ino", "st_ctime_ns"])
+def test_each_part_of_the_signature_counts(file: Path, field: str) -> None:
+    values = {"st_mode": os.stat(file).st_mode, "st_mtime_ns": 1, "st_size": 3, "st_ino": 1, "st_ctime_ns": 1}
+    time = 0.0
+    state = FileState(str(file), Eyes(lambda path: SimpleNamespace(**values), lambda: time))  # type: ignore[arg-type, return-value]
+    time = 100.0
+    assert not state.changed()
+    values[field] += 1
+    assert state.changed()
+
+
+def test_a_young_file_is_compared_by_its_bytes(file: Path, blunt: Blunt) -> None:
+    _, state = read(str(file), blunt.eyes)
+    for _ in range(3):
+        blunt.time += 0.5
+        assert not state.changed()
+    file.write_text("two")
+    assert state.changed()
+
+
+def test_and_once_more_when_it_has_settled(file: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, state = read(str(file), blunt.eyes)
+    blunt.time += 1.9
+    file.write_text("two")  # still under the same stamp, and nobody looks for a long time
+    blunt.time += 1000
+    assert state.changed()
+
+
+def test_then_its_signature_is_enough(file: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = count_reads(monkeypatch)
+    _, state = read(str(file), blunt.eyes)
+    for _ in range(5):
+        assert not state.changed()
+    assert len(reads) == 5
+    blunt.time += freshness.SETTLE
+    assert not state.changed()
+    assert len(reads) == 6
+    for _ in range(5):
+        assert not state.changed()
+    assert len(reads) == 6
+    file.write_text("two")
+    blunt.stamp += 1
+    assert state.changed()
+
+
+def test_an_old_time_stamp_proves_nothing(file: Path, blunt: Blunt) -> None:
+    blunt.stamp = -(10**18)  # the file system's clock may be wrong, or the time set back
+    _, state = read(str(file), blunt.eyes)
+    file.write_text("two")
+    assert state.changed()
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 3), st.booleans()), max_size=20))
+def test_no_edit_is_missed_where_stamps_step_by_two_seconds(tmp_path_factory: Any, steps: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("x") / "a.py"
+    path.write_text("0000")
+    blunt = Blunt()
+    written = blunt.time
+    data, state = read(str(path), blunt.eyes)
+    for number, (pause, edit) in enumerate(steps, 1):
+        blunt.time += pause
+        if edit:
+            path.write_text(f"{number:04}")
+            written = blunt.time
+            blunt.stamp = int(written // 2)
+        if state.changed():
+            data, state = read(str(path), blunt.eyes)
+        assert data == path.read_bytes()
+
+
+def test_edits_while_it_is_read(file: Path, blunt: Blunt) -> None:
+    def stat(path: str) -> Any:
+        if blunt.looks == 1:
+            file.write_text("two, after it was read")
+            blunt.stamp += 1
+        return blunt.stat(path)
+
+    data, state = read(str(file), Eyes(stat, lambda: blunt.time))
+    assert data == b"two, after it was read"
+    assert not state.changed()
+
+
+def test_a_file_that_never_rests_is_found_changed(file: Path, blunt: Blunt) -> None:
+    def stat(path: str) -> Any:
+        blunt.stamp += 1
+        return blunt.stat(path)
+
+    _, state = read(str(file), Eyes(stat, lambda: blunt.time))
+    assert state.changed()
+
+
+def test_500_edits_of_one_size_with_the_time_set_back(file: Path) -> None:
+    stamp = 1_600_000_000_000_000_000
+    state = FileState(str(file))
+    for number in range(500):
+        file.write_text(f"{number:03}")
+        os.utime(file, ns=(stamp, stamp))
+        assert state.changed(), number
+        state = FileState(str(file))
+        assert not state.changed()
+
+
+def test_a_touch_counts(file: Path) -> None:
+    state = FileState(str(file))
+    os.utime(file, ns=(1, 1))
+    assert state.changed()
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    path = tmp_path / "later.txt"
+    state = observe(str(path))
+    assert not state.changed()
+    path.write_text("")
+    assert state.changed()
+    state = observe(str(path))
+    path.unlink()
+    assert state.changed()
+    with pytest.raises(FileNotFoundError):
+        read(str(path))
+    with pytest.raises(OSError, match="is a directory"):
+        read(str(tmp_path))
+    assert not FileState("nul\0byte").changed()
+
+
+def test_a_file_becomes_a_directory(file: Path) -> None:
+    state = observe(str(file))
+    file.unlink()
+    file.mkdir()
+    assert state.changed()
+    tree = observe(str(file))
+    assert not tree.changed()
+    (file / "x").write_text("")
+    assert tree.changed()
+
+
+def test_trees(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("one")
+    for name in (".git", "node_modules", "__pycache__", "env"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    state = TreeState(str(tmp_path))
+    for path in (".git/x", "node_modules/x.js", "__pycache__/x.pyc", "env/x.py", ".x.swp"):
+        (tmp_path / path).write_text("")
+    (tmp_path / "empty").mkdir()
+    assert not state.changed()
+    (tmp_path / "sub" / "a.txt").write_text("two")
+    assert state.changed()
+    state = TreeState(str(tmp_path))
+    (tmp_path / "sub" / "a.txt").rename(tmp_path / "sub" / "b.txt")
+    assert state.changed()
+
+
+def test_a_listing_knows_what_it_was_asked_for(tmp_path: Path) -> None:
+    listing = Listing(str(tmp_path))
+    listing.ask("words")
+    (tmp_path / "other.py").write_text("")
+    assert not listing.changed()
+    (tmp_path / "words.py").write_text("")
+    assert listing.changed()
+    listing.ask("words")
+    assert not listing.changed()
+    (tmp_path / "words").mkdir()
+    assert listing.changed()
+
+
+def test_a_listing_of_a_young_directory(tmp_path: Path, blunt: Blunt) -> None:
+    listing = Listing(str(tmp_path), blunt.eyes)
+    listing.ask("words")
+    blunt.time += 1.9
+    assert not listing.changed()
+    (tmp_path / "words.py").write_text("")  # under the same stamp, and looked at much later
+    blunt.time += 1000
+    assert listing.changed()
+
+
+def test_a_listing_looks_closely_only_while_it_must(
+    tmp_path: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = Listing(str(tmp_path), blunt.eyes)
+    listing.ask("words")
+    blunt.time += freshness.SETTLE
+    assert not listing.changed()
+    monkeypatch.setattr(Listing, "_answer", lambda self, name: pytest.fail("looked"))
+    assert not listing.changed()
+
+
+def test_a_directory_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "words.py").write_text("")
+    listing = Listing(str(tmp_path / "sub"))
+    listing.ask("words")
+    (tmp_path / "sub" / "words.py").unlink()
+    (tmp_path / "sub").rmdir()
+    assert listing.changed()
