@@ -1,0 +1,238 @@
+"""One HTTP/1.1 connection over any trio stream: requests in, a responder's answers out, in order.
+
+The story of a connection: wait for a head, have it answered, send the answer, and again, until either side
+wants no more. It knows nothing of sites or sockets. Whatever a client does, the fault is answered (shortly, in plain
+text, with ``Connection: close``) or the connection ends; nothing is raised but what cancels, or interrupts, the
+server. A request is always closed, and reported once when it is over.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import h11
+import trio
+
+from rpyserve.errors import Disconnected, HTTPError, unwrap
+from rpyserve.exchange import Exchange, Limits, Responder, Stopping
+from rpyserve.heads import Heads, Refusal, check_request, reason_of
+from rpyserve.inbound import Body
+from rpyserve.outbound import Outbound
+from rpyserve.patience import watched
+from rpyserve.request import Address, Request
+from rpyserve.response import Response, Stream
+from rpyserve.wire import Phase, Wire
+
+__all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection"]
+
+log = logging.getLogger("rpyserve")
+
+_HEADS: Final = Heads()
+_PLAIN: Final = (b"Content-Type", b"text/plain; charset=utf-8")
+_RESTING: Final = frozenset({Phase.IDLE, Phase.DRAINING, Phase.LINGERING})
+
+
+class _Then(enum.Enum):
+    """What follows a response."""
+
+    ANOTHER = enum.auto()
+    DRAIN = enum.auto()
+    CLOSE = enum.auto()
+    LINGER = enum.auto()
+
+
+async def serve_connection(
+    stream: trio.abc.Stream,
+    respond: Responder,
+    *,
+    limits: Limits | None = None,
+    client: Address,
+    server: Address,
+    scheme: str = "http",
+    on_exchange: Callable[[Exchange], object] | None = None,
+    stopping: Stopping | None = None,
+) -> None:
+    """Serve one client until it, or we, have had enough; then close *stream*.
+
+    Args:
+        stream: any trio stream; one that can be half-closed is, after a refusal.
+        respond: makes a response of each request. What it raises is answered with a plain page, and ends the
+            connection; `Disconnected` ends it without one.
+        limits: how much, and how long; see `Limits`.
+        client: the client's address and port, and
+        server: ours; both are passed on in each request, as is
+        scheme: ``"http"`` or ``"https"``.
+        on_exchange: called with each `Exchange` when it is over, refusals included.
+        stopping: what says that the server is about to stop.
+    """
+    connection = _Connection(Wire(stream, limits or Limits()), respond, on_exchange, stopping or Stopping())
+    connection.client, connection.server, connection.scheme = client, server, scheme
+    await connection.run()
+
+
+class _Connection:
+    client: Address
+    server: Address
+    scheme: str
+
+    def __init__(
+        self, wire: Wire, respond: Responder, on_exchange: Callable[[Exchange], object] | None, stopping: Stopping
+    ) -> None:
+        self.wire = wire
+        self.respond = respond
+        self.on_exchange = on_exchange
+        self.stopping = stopping
+
+    async def run(self) -> None:
+        wire = self.wire
+        try:
+            with self.stopping.heard_by(self._stop), watched(wire, wire.tick), suppress(Disconnected):
+                with wire.scope:
+                    await self._cycles()
+                if wire.scope.cancelled_caught and wire.phase is Phase.HEAD:
+                    await self._refuse_late_head()
+        finally:
+            await wire.close()
+
+    def _stop(self) -> None:
+        if self.wire.phase in _RESTING:
+            self.wire.scope.cancel()
+
+    async def _cycles(self) -> None:
+        wire = self.wire
+        then = _Then.ANOTHER
+        while then is _Then.ANOTHER:
+            wire.enter(Phase.IDLE)
+            try:
+                event = await wire.head()
+            except Refusal as refusal:
+                await self._refuse_head(refusal)
+                return
+            if event is None or wire.scope.cancel_called:  # which may have come together with a request
+                return
+            then = await self._exchange(event)
+            if then is _Then.ANOTHER:
+                wire.next_cycle()
+        if then is _Then.LINGER:
+            await self._linger()
+
+    async def _refuse_head(self, refusal: Refusal) -> None:
+        """Answer what could not be read as a request."""
+        out = Outbound(self.wire, _HEADS, b"")
+        try:
+            await self._refuse(refusal, out)
+        finally:
+            self._report(out, None, "", "", trio.current_time())
+        await self._linger()
+
+    async def _refuse_late_head(self) -> None:
+        self.wire.scope = trio.CancelScope()
+        with self.wire.scope:
+            await self._refuse_head(Refusal(408, "The head of the request took too long."))
+
+    async def _refuse(self, refusal: Refusal, out: Outbound) -> None:
+        text = f"{refusal.status} {reason_of(refusal.status)}\n{refusal.text}\n".encode()
+        await out.send(Response.ready(text, refusal.status, (_PLAIN,)), b"", close=True)
+
+    async def _linger(self) -> None:
+        if not self.stopping.requested:
+            await self.wire.linger()
+
+    async def _exchange(self, event: h11.Request) -> _Then:
+        """Answer one request."""
+        wire = self.wire
+        started = trio.current_time() if self.on_exchange is not None else 0
+        out = Outbound(wire, _HEADS, event.method)
+        method, target = event.method.decode("ascii"), event.target.decode("ascii")
+        request = body = None
+        try:
+            headers = [(name.lower(), value) for name, value in event.headers.raw_items()]
+            length = check_request(event, headers)
+            wire.enter(Phase.WORKING)
+            if length:
+                body = Body(wire, length)
+            else:
+                wire.h11.next_event()  # the end of a message that has no body
+            request = Request(
+                method,
+                target,
+                headers,
+                http_version=event.http_version.decode("ascii"),
+                client=self.client,
+                server=self.server,
+                scheme=self.scheme,
+                body=body,
+                client_left=wire.client_left,
+            )
+            then = await self._answer(request, body, out)
+        except Refusal as refusal:
+            await self._refuse(refusal, out)
+            then = _Then.LINGER
+        finally:
+            if body is not None:
+                body.close()
+            self._close(request)
+            self._report(out, request, method, target, started)
+        if then is _Then.DRAIN and body is not None:
+            wire.enter(Phase.DRAINING)
+            then = _Then.ANOTHER if await body.drain() else _Then.LINGER
+        # Asked anew: the wish to stop, or to close, may have come while this response was sent.
+        done = self.stopping.requested or wire.h11.our_state is not h11.DONE
+        return _Then.CLOSE if then is _Then.ANOTHER and done else then
+
+    async def _answer(self, request: Request, body: Body | None, out: Outbound) -> _Then:
+        """Have *request* answered, and send the answer."""
+        response: Response | None = None
+        try:
+            response = await self.respond(request)
+            streamed = isinstance(response.body, Stream)
+            close = self.stopping.requested or not (body is None or body.may_stay(discard=not streamed))
+            reason = request.reason if response.status == request.code else b""
+            await out.send(response, reason, close)
+        except Exception as exc:
+            raise self._translate(exc, request, response, out) from None
+        finally:
+            if not out.complete:
+                out.abandon()
+        if body is None or body.done:
+            return _Then.CLOSE if close else _Then.ANOTHER
+        return _Then.LINGER if close else _Then.DRAIN
+
+    def _translate(self, exc: Exception, request: Request, response: Response | None, out: Outbound) -> Exception:
+        """What to do about *exc*, which came out of a responder or a body: `Refusal` or `Disconnected`."""
+        cause = unwrap(exc)
+        if isinstance(cause, Disconnected):
+            return Disconnected()
+        if out.begun:
+            # A stream's failure has been told by whoever made the stream.
+            told = response is not None and isinstance(response.body, Stream)
+            log.log(
+                logging.DEBUG if told else logging.WARNING,
+                "%s %s was broken off: %s: %s", request.method, request.path, type(cause).__name__, cause,
+            )  # fmt: skip
+            return Disconnected()
+        if isinstance(cause, HTTPError):
+            return Refusal(cause.status, cause.detail)
+        log.error("%s %s: no response: %s: %s", request.method, request.path, type(cause).__name__, cause)
+        log.debug("Where it came from:", exc_info=exc)
+        return Refusal(500, "The server has no answer to this request.")
+
+    def _close(self, request: Request | None) -> None:
+        if request is not None:
+            try:
+                request.close()
+            except Exception as exc:
+                log.error("%s %s: clean-up failed: %s: %s", request.method, request.path, type(exc).__name__, exc)
+
+    def _report(self, out: Outbound, request: Request | None, method: str, target: str, started: float) -> None:
+        if self.on_exchange is not None:
+            seconds = trio.current_time() - started
+            exchange = Exchange(request, method, target, self.client, out.status, out.sent, seconds, out.complete)
+            try:
+                self.on_exchange(exchange)
+            except Exception as exc:
+                log.error("The access log failed: %s: %s", type(exc).__name__, exc)

@@ -1,0 +1,164 @@
+"""One response on its way out: bytes, a file, or a stream, each framed by h11.
+
+A small body goes out together with its head. A body that is broken off never looks whole: its framing stays
+unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is sent, a watch beside it
+ends it when the client leaves. Whoever opens a file or a stream here closes it, however it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Final
+
+import h11
+import trio
+
+from rpyserve.errors import Disconnected
+from rpyserve.heads import Heads
+from rpyserve.response import FileBody, Response
+from rpyserve.wire import PIECE, Phase, Wire
+
+__all__ = ["ABANDONED", "Outbound"]
+
+ABANDONED: Final = 499
+"""What stands for the status of a response that was never begun."""
+
+_END: Final = h11.EndOfMessage()
+_BODILESS: Final = frozenset({204, 304})
+
+
+class Outbound:
+    """Sends one response, and knows how far it got.
+
+    Args:
+        wire: where to.
+        heads: what makes heads.
+        method: the request's method; the answer to a HEAD has no body.
+
+    Attributes:
+        status: the status that was sent, or `ABANDONED`.
+        begun: whether it is too late for another response.
+        sent: how many bytes of body were sent, without framing.
+        complete: whether all of it was.
+    """
+
+    __slots__ = ("_heads", "_method", "_wire", "begun", "complete", "sent", "status")
+
+    def __init__(self, wire: Wire, heads: Heads, method: bytes) -> None:
+        self._wire = wire
+        self._heads = heads
+        self._method = method
+        self.status = ABANDONED
+        self.begun = False
+        self.sent = 0
+        self.complete = False
+
+    def send(self, response: Response, reason: bytes, close: bool) -> Awaitable[None]:
+        """Send *response*.
+
+        Args:
+            reason: the words beside the status; the usual ones if empty.
+            close: whether it is the connection's last.
+
+        Raises:
+            Disconnected: the client went, and a stream was cancelled if there was one.
+            Exception: what a file or a stream raised.
+        """
+        body = response.body
+        if isinstance(body, bytes):
+            return self._send_bytes(response, body, reason, close)
+        if isinstance(body, FileBody):
+            return self._send_file(response, body, reason, close)
+        return self._send_watched(response, reason, close)
+
+    def abandon(self) -> None:
+        """It ends here: see to it that it does not look whole."""
+        version = self._wire.h11.their_http_version
+        if self.begun and not self.complete and version is not None and version < b"1.1":
+            self._wire.reset()
+
+    def _head(self, response: Response, reason: bytes, length: int | None, close: bool) -> bytes:
+        if response.status in _BODILESS:
+            length = None
+        event = self._heads.make(response.status, response.headers, reason, length, close)
+        data = self._wire.h11.send(event)
+        self.status = response.status
+        self.begun = True
+        return data
+
+    def _bodiless(self, response: Response) -> bool:
+        return self._method == b"HEAD" or response.status in _BODILESS
+
+    async def _finish(self, data: bytes) -> None:
+        data += self._wire.h11.send(_END)
+        if data:
+            await self._wire.send(data)
+        self.complete = True
+
+    async def _send_bytes(self, response: Response, body: bytes, reason: bytes, close: bool) -> None:
+        send = self._wire.h11.send
+        data = self._head(response, reason, len(body), close)
+        if body and not self._bodiless(response):
+            data += send(h11.Data(data=body))
+            send(_END)  # no bytes: the length says where the end is
+            await self._wire.send(data)
+            self.sent = len(body)
+            self.complete = True
+        else:
+            await self._finish(data)
+
+    async def _send_file(self, response: Response, body: FileBody, reason: bytes, close: bool) -> None:
+        try:
+            chunks = body.chunks(PIECE)
+            # The first read may fail, and another response is still possible then.
+            chunk = b"" if self._bodiless(response) else next(chunks, b"")
+            data = self._head(response, reason, body.length, close)
+            while chunk:
+                await self._wire.send(data + self._wire.h11.send(h11.Data(data=chunk)))
+                self.sent += len(chunk)
+                data = b""
+                chunk = next(chunks, b"")
+            await self._finish(data)
+        finally:
+            body.close()
+
+    async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            try:
+                await self._send_stream(response, reason, close)
+            except Exception as exc:
+                failure = exc  # raised below, so that the nursery does not wrap it into a group
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if not self.complete:
+            raise Disconnected
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        await self._wire.client_left()
+        scope.cancel()
+
+    async def _send_stream(self, response: Response, reason: bytes, close: bool) -> None:
+        assert not isinstance(response.body, (bytes, FileBody))
+        async with response.body.opened(response) as opened:
+            head: Response = opened.response
+            if isinstance(head.body, bytes):
+                await self._send_bytes(head, head.body, b"", close)
+                return
+            data = self._head(head, reason, None, close)
+            if not self._bodiless(head):
+                await self._send_chunk(data)
+                data = b""
+                async for chunk in opened.chunks:
+                    await self._send_chunk(self._wire.h11.send(h11.Data(data=chunk)))
+                    self.sent += len(chunk)
+            elif data:
+                await self._send_chunk(data)
+                data = b""
+        await self._finish(data)
+
+    async def _send_chunk(self, data: bytes) -> None:
+        await self._wire.send(data)
+        self._wire.enter(Phase.WORKING)

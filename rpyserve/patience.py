@@ -1,0 +1,82 @@
+"""One task that ends what takes too long, for all connections of a trio run.
+
+A connection changes what it waits for three times a request, and moving a trio deadline as often costs a tenth of a
+small request; here it is an assignment. The price: what is overdue ends up to a tick late, never early. The task
+lives only while there is something to watch, and is a system task because it belongs to no one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import trio
+
+__all__ = ["TICK", "Timed", "watched"]
+
+TICK: Final = 1.0
+"""Seconds between two looks, at most; a connection with short limits has them shortened."""
+
+
+class Timed(Protocol):
+    """Something with a time limit that changes.
+
+    Attributes:
+        due: the time, as `trio.current_time` has it, at which it ends.
+        scope: what is cancelled then.
+    """
+
+    due: float
+    scope: trio.CancelScope
+
+
+class _Patience:
+    def __init__(self) -> None:
+        self._watched: dict[Timed, float] = {}
+        self._nap = trio.CancelScope()
+        self._running = False
+
+    def add(self, timed: Timed, tick: float) -> None:
+        hurried = self._running and tick < min(self._watched.values(), default=0)
+        self._watched[timed] = tick
+        if not self._running:
+            self._running = True
+            trio.lowlevel.spawn_system_task(self._run)
+        elif hurried:
+            self._nap.cancel()
+
+    def remove(self, timed: Timed) -> None:
+        del self._watched[timed]  # the task notices at its next look, so that brief connections share one
+
+    async def _run(self) -> None:
+        try:
+            while self._watched:
+                with trio.CancelScope() as self._nap:
+                    await trio.sleep(min(self._watched.values()))
+                # A script may have blocked everyone till now: what has come meanwhile is looked at first.
+                await trio.lowlevel.checkpoint()
+                now = trio.current_time()
+                for timed in tuple(self._watched):
+                    if timed.due <= now:
+                        timed.scope.cancel()
+        finally:
+            self._running = False
+
+
+_patience: trio.lowlevel.RunVar[_Patience] = trio.lowlevel.RunVar("rpyserve patience")
+
+
+@contextmanager
+def watched(timed: Timed, tick: float = TICK) -> Iterator[None]:
+    """While inside, *timed* is cancelled when it is due, or up to *tick* seconds later."""
+    try:
+        patience = _patience.get()
+    except LookupError:
+        patience = _Patience()
+        _patience.set(patience)
+    patience.add(timed, tick)
+    try:
+        yield
+    finally:
+        patience.remove(timed)
