@@ -1,0 +1,125 @@
+"""The access log: one line a response, made of an `Exchange` and written in batches.
+
+A line is a string in a list until 50 ms have passed, because a call of the `logging` module for each costs more than
+the rest of a small request. The lines go to the console, or, where someone has given the logger
+``rpyserve.access`` a handler, to that logger. Whatever a client sent is escaped; a session's id is never written
+whole. Nothing here knows of sites or sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+import trio
+
+from rpyserve.durations import size_in_words
+
+if TYPE_CHECKING:
+    from rpyserve.exchange import Exchange
+
+__all__ = ["AccessLog", "shown"]
+
+BATCH: Final = 0.05
+"""Seconds that a line may wait for others."""
+ABANDONED: Final = 499
+"""The status of an exchange that never got a response."""
+LONGEST: Final = 300
+"""How many characters of a target are shown."""
+
+_PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
+_COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
+
+log = logging.getLogger("rpyserve.access")
+
+
+class AccessLog:
+    """Takes exchanges, gives lines. Call `run` beside the server, and `flush` when all is over.
+
+    Args:
+        write: takes the text of whole lines.
+        colour: whether the status has a colour.
+        probes: whether to show the files that browsers ask for by themselves and that the site lacks.
+    """
+
+    def __init__(self, write: Callable[[str], object], *, colour: bool = False, probes: bool = False) -> None:
+        self._write = write
+        self._colour = colour
+        self._probes = probes
+        self._lines: list[str] = []
+        self._some = trio.Event()
+        self._second = -1
+        self._clock = ""
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Note one response. Writes nothing yet."""
+        target = exchange.target
+        if exchange.status == 404 and not self._probes and target.startswith(_PROBES):
+            return
+        if not self._lines:
+            self._some.set()
+        self._lines.append(self._line(exchange))
+
+    async def run(self) -> None:
+        """Write the lines as they come, 50 ms late at most, until cancelled."""
+        while True:
+            await self._some.wait()
+            self._some = trio.Event()
+            await trio.sleep(BATCH)
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        if log.handlers:
+            for line in lines:
+                log.info("%s", line)
+        else:
+            self._write("\n".join(lines) + "\n")
+
+    def _line(self, exchange: Exchange) -> str:
+        now = int(time.time())
+        if now != self._second:
+            self._second, self._clock = now, time.strftime("%H:%M:%S", time.localtime(now))
+        status = str(exchange.status) if exchange.status != ABANDONED else "-"
+        if self._colour and not log.handlers:
+            status = f"\x1b[{_COLOURS.get(exchange.status // 100, '0')}m{status}\x1b[0m"
+        request = exchange.request
+        session = request.session if request is not None else None
+        return (
+            f"{self._clock} {shown(exchange.method)} {shown(exchange.target)} {status} "
+            f"{size_in_words(exchange.sent)} {_milliseconds(exchange.seconds)}"
+            f"{'' if session is None else ' ' + session.label}{'' if exchange.complete else ' (cut off)'}"
+        )
+
+
+def shown(text: str) -> str:
+    """Return *text*, a request's target, with its letters readable and all else as harmless as it was sent.
+
+    Percent-encoded UTF-8 letters are decoded; blanks, control characters, and what a terminal could take for more
+    than a letter stay or become percent-encoded. At most 300 characters.
+    """
+    text = text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    if text.isascii() and "%" not in text and text.isprintable() and " " not in text:
+        return text or "-"
+    try:
+        raw = text.encode("latin-1")  # as it came over the wire
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "backslashreplace")
+    return "".join(_shown(char) for char in unquote_to_bytes(raw).decode("utf-8", "surrogateescape"))
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() and char not in " %":
+        return char
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def _milliseconds(seconds: float) -> str:
+    value = seconds * 1000
+    return f"{value:.1f} ms" if value < 9.95 else f"{value:.0f} ms"

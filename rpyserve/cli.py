@@ -1,0 +1,224 @@
+"""The command line: parse, build, wire, run. The only module that knows all the others.
+
+What costs time to import (trio, h11, zope.interface) is imported inside the functions that need it, so that
+``--help`` is there at once. Options come from the command line, else from ``RPYSERVE_*`` variables, else from the
+defaults. Exit status: 0 after Ctrl-C, 1 if it cannot run, 2 for bad usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rpyserve import __version__, durations
+
+if TYPE_CHECKING:
+    from rpyserve.site import Site
+
+__all__ = ["main"]
+
+
+class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A value that a function makes of a text, or refuses with a ValueError made to be shown."""
+
+    def __init__(self, name: str, parse: Any) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+def _network(text: str) -> Any:
+    try:
+        return ip_network(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc}: write an address or a network, such as 172.17.0.0/16") from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
+        raise ValueError(f"{text!r} is no port: write a number from 0 to 65535")
+    return int(text)
+
+
+PORT = Text("port", _port)
+DURATION = Text("duration", durations.parse_duration)
+SIZE = Text("size", durations.parse_size)
+NETWORK = Text("network", _network)
+
+
+@click.command(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "RPYSERVE",
+        "max_content_width": 100,
+    },
+    epilog="Every option can also be set by an environment variable: RPYSERVE_PORT=9000, RPYSERVE_SESSION_TIMEOUT=2h.",
+)
+@click.argument("site", default=".", type=click.Path(path_type=Path))
+@click.option(
+    "-p",
+    "--port",
+    type=PORT,
+    metavar="PORT",
+    help="Port to listen on; 0 takes any free one. Without this option it is 8080, or the next free one.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on; 0.0.0.0 lets the whole network in.",
+)
+@click.option(
+    "--allowed-host",
+    multiple=True,
+    metavar="NAME",
+    help="A further name under which the site may be asked for. Can be given more than once.",
+)
+@click.option(
+    "--trust",
+    multiple=True,
+    type=NETWORK,
+    metavar="NETWORK",
+    help="Show details of errors to clients of this network too, such as a container's host.",
+)
+@click.option(
+    "--session-timeout",
+    type=DURATION,
+    default="15m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long a session lives after its last visit: 5, 0.5, 90s, 15m, 2h, never.",
+)
+@click.option(
+    "--max-body",
+    type=SIZE,
+    default="2G",
+    show_default=True,
+    metavar="SIZE",
+    help="The largest request body that is taken, such as 500M.",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open the site in the browser.")
+@click.option("--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to.")
+@click.option("--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit.")
+@click.option(
+    "--example", metavar="DIR", type=click.Path(path_type=Path), help="Copy the sample site to DIR, and exit."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say only the URL, warnings and errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more; with --get, the status and headers.")
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False)
+def main(site: Path, port: int | None, example: Path | None, get: str | None, **options: Any) -> None:
+    """Serve the directory SITE: .rpy scripts are pages, and so is any other file.
+
+    Save a Python file and it is a web page; edit it, and the page follows, while every visitor keeps their session.
+    """
+    if example is not None:
+        _copy_example(example)
+        return
+    directory = _enter(site)
+    built = _build(directory, options)
+    if get is not None:
+        click.get_current_context().exit(_print_one(built, get, options))
+    _serve(built, directory, port, options)
+
+
+def _enter(site: Path) -> Path:
+    """Change into the site's directory, so that a script's ``open("words.txt")`` means the site's file."""
+    try:
+        directory = site.resolve(strict=True)
+        os.listdir(directory)
+        os.chdir(directory)
+    except (OSError, RuntimeError) as exc:
+        raise click.ClickException(_why_no_site(site, exc)) from None
+    return directory
+
+
+def _why_no_site(site: Path, exc: Exception) -> str:
+    if isinstance(exc, FileNotFoundError):
+        return f"There is no directory {str(site)!r}. SITE is the directory that holds your .rpy files."
+    if isinstance(exc, NotADirectoryError):
+        return f"{str(site)!r} is a file. SITE is the directory that holds it: {str(site.parent)!r}"
+    return f"{str(site)!r} cannot be read: {getattr(exc, 'strerror', None) or exc}"
+
+
+def _build(directory: Path, options: dict[str, Any]) -> Site:
+    from rpyserve import console
+    from rpyserve.directory import Directory
+    from rpyserve.hosts import Trust
+    from rpyserve.site import Site
+
+    console.set_up(quiet=options["quiet"], verbose=options["verbose"])
+    root = Directory(directory, follow_symlinks=options["follow_symlinks"])
+    site = Site(root, sessionTimeout=options["session_timeout"])
+    site.trusts = Trust(options["trust"])
+    return site
+
+
+def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
+    from rpyserve import signals
+    from rpyserve.exchange import Limits
+    from rpyserve.serving import CannotListen, Settings, run_with
+
+    settings = Settings(
+        host=options["host"],
+        port=8080 if port is None else port,
+        next_free=port is None,
+        allowed_hosts=options["allowed_host"],
+        limits=Limits(body=options["max_body"]),
+        title=str(directory),
+        quiet=options["quiet"],
+        verbose=options["verbose"],
+        on_ready=_open if options["open_browser"] else lambda url: None,
+        for_good=True,
+    )
+    try:
+        run_with(site, settings)
+    except CannotListen as exc:
+        raise click.ClickException(str(exc)) from None
+    signals.end_process()
+
+
+def _open(url: str) -> None:
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
+    from rpyserve import oneshot, signals
+
+    status = oneshot.print_one(site, path, verbose=options["verbose"])
+    signals.end_process(status)
+    return status
+
+
+def _copy_example(target: Path) -> None:
+    """Copy the sample site, which lies in the package, or beside it in a checkout."""
+    import shutil
+
+    package = Path(__file__).resolve().parent
+    source = next((path for path in (package / "sample_site", package.parent / "sample_site") if path.is_dir()), None)
+    if source is None:
+        raise click.ClickException("This installation has no sample site.")
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise click.ClickException(
+                f"{str(target)!r} is there already, and not an empty directory: choose another DIR."
+            )
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    except OSError as exc:
+        raise click.ClickException(f"{str(target)!r} cannot be written: {exc.strerror or exc}") from None
+    click.echo(f"The sample site is in {target}. Serve it with:  rpyserve {target}", file=sys.stderr)

@@ -1,0 +1,204 @@
+"""What the command says on the console, and how.
+
+The URL goes to stdout, alone; all else of ours goes to stderr, through the standard logger ``rpyserve`` or
+`say`. No output fails on a character that the console cannot show, on a console that is gone, or on control
+characters that came from a client. A script's own output is seen line by line, terminal or not. `set_up` touches the
+root logger only if nobody else has.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final, TextIO
+
+from rpyserve.durations import in_words
+
+__all__ = ["banner", "network_addresses", "say", "say_over", "set_up", "url_of", "wants_colour", "write"]
+
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_LEVEL_COLOURS: Final = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
+
+
+def set_up(*, quiet: bool = False, verbose: bool = False, before: Callable[[], object] = lambda: None) -> None:
+    """Make the console ready: streams that never fail, and somewhere for messages to go.
+
+    Args:
+        before: called before each message is written, to write what came earlier and still waits.
+        quiet: only warnings and errors of ours are shown.
+        verbose: all of them are.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    logger = logging.getLogger("rpyserve")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    for handler in logger.handlers[:]:
+        if isinstance(handler, _Console):
+            logger.removeHandler(handler)
+    if not logger.handlers:
+        logger.addHandler(_Console(before))
+        logger.propagate = False
+    _show_messages_of_scripts()
+
+
+def _show_messages_of_scripts() -> None:
+    """Let a script's ``logging.info`` be seen. Its own ``logging.basicConfig``, now or later, still wins."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    if root.level == logging.WARNING:
+        root.setLevel(logging.INFO)
+    if logging.lastResort is not None:
+        logging.lastResort.setLevel(logging.NOTSET)
+        logging.lastResort.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+
+
+def say(text: str) -> None:
+    """Write a line of ours to stderr."""
+    write(text + "\n")
+
+
+def say_over(text: str) -> None:
+    """Write a line of ours over the ``^C`` that a terminal shows when it is typed."""
+    say("\r" + text if _is_terminal(sys.stderr) else text)
+
+
+def write(text: str) -> None:
+    """Write *text* to stderr. A console that is gone is no reason to fail."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    with suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
+
+
+def wants_colour(stream: TextIO | Any) -> bool:
+    """Whether *stream* is a terminal that shows colours, and nobody has asked for none (no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    terminal = _is_terminal(stream)
+    if terminal and os.name == "nt":
+        _teach_windows()
+    return terminal
+
+
+def _is_terminal(stream: TextIO | Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+@functools.cache
+def _teach_windows() -> None:
+    """Let the classic console of Windows understand escape sequences, which starting any command does."""
+    os.system("")
+
+
+def banner(
+    title: str,
+    bound: tuple[str, int],
+    *,
+    timeout: float | None = None,
+    scheme: str = "http",
+    quiet: bool = False,
+    notes: Iterable[str] = (),
+) -> str:
+    """Say what is served, where, and how it ends: the URL to stdout, the rest to stderr. Returns the URL.
+
+    Args:
+        title: who serves what.
+        bound: the address and port that is listened on.
+        timeout: seconds that a session lives; None if that is not known.
+        quiet: only the URL, and the warning if the network can reach it.
+        notes: lines to put above the URL.
+    """
+    host, port = bound
+    url = url_of(_ANY.get(host, host), port, scheme)
+    if not quiet:
+        say("\n".join([title, *notes]))
+    with suppress(OSError, ValueError):
+        print(url, flush=True)
+    if addresses := network_addresses(host):
+        where = " ".join(url_of(address, port, scheme) for address in addresses)
+        say(_loud(f"{where}\nAnyone on the network can open this address, and so run the scripts of the site."))
+    if not quiet:
+        life = "" if timeout is None else f"A session {_life(timeout)}. "
+        say(f"{life}Ctrl-C stops the server and ends all sessions.")
+    return url
+
+
+def network_addresses(host: str) -> list[str]:
+    """Return the addresses by which others on the network reach what listens on *host*; none if it is loopback."""
+    from rpyserve.hosts import is_loopback
+
+    if is_loopback(host):
+        return []
+    if host not in ("", "0.0.0.0", "::"):
+        return [host]
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: only asks which of our addresses would be used
+            return [probe.getsockname()[0]]
+    except OSError:
+        return [socket.gethostname()]
+
+
+def url_of(host: str, port: int, scheme: str = "http") -> str:
+    """Return the URL of the site's root (RFC 3986, section 3.2.2: an IPv6 address goes into brackets)."""
+    shown = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}[scheme]
+    return f"{scheme}://{shown}/" if port == usual else f"{scheme}://{shown}:{port}/"
+
+
+def _life(timeout: float) -> str:
+    return "never ends" if timeout == math.inf else f"ends {in_words(timeout)} after the last visit"
+
+
+def _loud(text: str) -> str:
+    return f"\x1b[1;33m{text}\x1b[0m" if wants_colour(sys.stderr) else text
+
+
+class _Console(logging.Handler):
+    """Writes messages to whatever stderr is at the moment."""
+
+    def __init__(self, before: Callable[[], object]) -> None:
+        super().__init__()
+        self._before = before
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if record.name != "rpyserve.access":
+                self._before()
+            write(_formatted(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
+def _formatted(record: logging.LogRecord) -> str:
+    """A message as text: the time in front, further lines set in, so that no client can forge a line."""
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    first, *rest = text.translate(_CONTROLS).split("\n")
+    if record.name == "rpyserve.access":
+        return first
+    colour = _LEVEL_COLOURS.get(record.levelname, "")
+    if colour and wants_colour(sys.stderr):
+        first = f"\x1b[{colour}m{first}\x1b[0m"
+    clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+    if not all(line.startswith("  ") for line in rest):
+        rest = ["  " + line for line in rest]
+    return "\n".join([f"{clock} {first}", *rest])

@@ -1,0 +1,137 @@
+"""Who may ask, and who may see what went wrong.
+
+A page on the internet can make a visitor's browser send requests here under a name of its own (DNS rebinding).
+Such a request always carries that name as its ``Host``, so an unknown *name* is refused before anything else
+looks at the request; an IP address is never refused, because rebinding needs a name. `only_known_hosts`
+wraps a responder; it must be the outermost wrapper. `Trust` is a capability for the site: it goes by the address
+of the peer, never by what a request says of itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+from rpyserve import pages
+from rpyserve.errors import HTTPError
+from rpyserve.exchange import Responder
+from rpyserve.request import Request
+from rpyserve.response import Response
+
+__all__ = ["Trust", "host_of", "is_known", "is_loopback", "machine_names", "only_known_hosts"]
+
+Network = IPv4Network | IPv6Network
+
+_PASSED_ON: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
+
+def only_known_hosts(respond: Responder, names: Iterable[str]) -> Responder:
+    """Wrap *respond* so that a request for a host that is not ours gets a 403 that names ``--allowed-host``.
+
+    Args:
+        respond: who answers the other requests.
+        names: host names that are ours, besides every IP address, ``localhost`` and ``*.localhost``. One that begins
+            with a dot or ``*.`` stands for all names below it.
+    """
+    known = frozenset(_plain(name).removeprefix("*") for name in names)
+
+    @functools.lru_cache(maxsize=256)
+    def passes(host: str) -> bool:
+        return is_known(host, known)
+
+    async def guarded(request: Request) -> Response:
+        host = host_of(request)
+        if host is None or passes(host):
+            return await respond(request)
+        return _refusal(request, host)
+
+    return guarded
+
+
+def host_of(request: Request) -> str | None:
+    """Return the host that *request* is for, without its port; None if it names none (HTTP/1.0).
+
+    The target's own authority goes before the ``Host`` field (RFC 9112, section 3.2.2).
+    """
+    if request.uri.startswith("/") or "://" not in request.uri:
+        authority = request.getHeader("host")
+    else:
+        authority = request.uri.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+    if not authority:
+        return None
+    head, _, port = authority.rpartition(":")
+    if (head and port.isdecimal()) or (head and not port):
+        authority = head
+    return _plain(authority)
+
+
+def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
+    """Whether *host*, in small letters, without port and last dot, is an address, localhost, or one of *names*."""
+    if host == "localhost" or host.endswith(".localhost") or host in names:
+        return True
+    if any(host.endswith(name) for name in names if name.startswith(".")):
+        return True
+    return _address(host.removeprefix("[").removesuffix("]")) is not None
+
+
+def machine_names() -> frozenset[str]:
+    """The names by which others on the network know this machine: ``NAME``, ``NAME.domain``, ``NAME.local``."""
+    name = _plain(socket.gethostname())
+    first = name.partition(".")[0]
+    return frozenset({name, first, f"{first}.local"}) if first else frozenset()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host*, an address or ``localhost``, can be reached from this machine only."""
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+class Trust:
+    """Says of a request whether its client may see details of errors: those on this machine, and trusted networks.
+
+    Args:
+        networks: whose clients are trusted besides this machine's, such as the host of a container.
+
+    A request that was passed on by a proxy is not from this machine, unless the proxy is in one of *networks*.
+    """
+
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
+        self.networks = tuple(networks)
+
+    def __call__(self, request: Request) -> bool:
+        peer = _address(request.client[0])
+        if peer is None:
+            return False
+        if any(peer in network for network in self.networks):
+            return True
+        if any(request.getHeader(name) is not None for name in _PASSED_ON):
+            return False
+        return peer.is_loopback or peer == _address(request.server[0])  # to one's own address, from one's own machine
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """*text* as an address; one of IPv4 that is written as IPv6 (a socket for both gives it) as what it is."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().removesuffix(".")
+
+
+def _refusal(request: Request, host: str) -> Response:
+    host = host if len(host) <= 253 else host[:253] + "…"
+    detail = (
+        f"This server does not know the name {host!r}. If the name is yours, "
+        f"start the server with: --allowed-host {host}"
+    )
+    return pages.http_error(request, HTTPError(403, detail), trusted=False)

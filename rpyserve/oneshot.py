@@ -1,0 +1,106 @@
+"""One response without a socket, for ``--get``: the body to stdout as bytes, status and headers to stderr.
+
+The request is one that a visitor on this machine would send with curl: no cookie, nothing asked for by name. The
+site runs as it does on the network, sessions and their end included.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import trio
+
+from rpyserve.console import write
+from rpyserve.errors import unwrap
+from rpyserve.pages import reason
+from rpyserve.request import Request
+from rpyserve.response import FileBody, Opened, Response, Stream
+from rpyserve.signals import Signals, is_interruption
+from rpyserve.site import Site
+
+__all__ = ["print_one"]
+
+
+def print_one(site: Site, path: str, *, verbose: bool = False) -> int:
+    """Print *site*'s response for *path*; return 1 if its status is 400 or more, else 0.
+
+    Args:
+        path: as in a URL, a query included; the first slash may be left out, and what is no ASCII need not be encoded.
+        verbose: whether to show the status and the headers as well.
+    """
+    request = Request("GET", target_of(path), [(b"host", b"localhost"), (b"accept", b"*/*")])
+    signals = Signals()
+    status = 0
+
+    async def main() -> None:
+        nonlocal status
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop, signals, nursery.cancel_scope)
+            async with site.running():
+                status = await _answer(site, request, verbose)
+            nursery.cancel_scope.cancel()
+
+    with signals.installed():
+        try:
+            trio.run(main, restrict_keyboard_interrupt_to_checkpoints=False)
+        except BaseException as exc:
+            # A script was interrupted, or whoever reads our stdout has had enough.
+            if not (is_interruption(exc) or isinstance(unwrap(exc), BrokenPipeError)):
+                raise
+    return int(status >= 400 or status == 0)
+
+
+def target_of(path: str) -> str:
+    """Return the request target that *path*, as typed, means."""
+    return "/" + quote(path.removeprefix("/"), safe="/?&=%:@!$'()*+,;~[]")
+
+
+async def _stop(signals: Signals, scope: trio.CancelScope) -> None:
+    await signals.run()
+    scope.cancel()
+
+
+async def _answer(site: Site, request: Request, verbose: bool) -> int:
+    try:
+        response = await site.respond(request)
+        async with _opened(response) as opened:
+            if verbose:
+                write(_head(opened.response))
+            async for chunk in opened.chunks:
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+    finally:
+        request.close()
+    return opened.response.status
+
+
+@asynccontextmanager
+async def _opened(response: Response) -> AsyncIterator[Opened]:
+    """Any response in the shape of a stream that has begun."""
+    body: Any = response.body
+    if isinstance(body, Stream):
+        async with body.opened(response) as opened:
+            if isinstance(opened.response.body, bytes):
+                opened = Opened(opened.response, _each([opened.response.body]))
+            yield opened
+        return
+    try:
+        yield Opened(response, _each(body.chunks() if isinstance(body, FileBody) else [body]))
+    finally:
+        if isinstance(body, FileBody):
+            body.close()
+
+
+async def _each(chunks: Any) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+def _head(response: Response) -> str:
+    lines = [f"{response.status} {reason(response.status)}".rstrip()]
+    lines += [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in response.headers]
+    return "\n".join(lines) + "\n\n"

@@ -1,0 +1,108 @@
+"""Scripts that ask the very server that runs them, and would wait for themselves for ever.
+
+Sync code of a script holds the loop until it returns, so a blocking connection from the loop's thread to our own
+listening address can never be answered. Python's audit hooks see each ``connect`` before it happens; an exception
+raised there comes out of it. A hook cannot be taken away again, so one is installed, once, and looks at who serves
+at the moment.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+__all__ = ["anyone_waiting", "refused"]
+
+Bound = tuple[str, int]
+
+MESSAGE = (
+    "this script asks its own server ({host}:{port}), which cannot answer until the script returns: call the function "
+    "that makes the page instead, or write `async def` and ask with `await trio.to_thread.run_sync(f)`"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Server:
+    bound: frozenset[Bound]
+    own: frozenset[str]
+    thread: int = field(default_factory=threading.get_ident)
+
+    def is_asked(self, host: str, port: int) -> bool:
+        ports = [address for address, bound_port in self.bound if bound_port == port]
+        return any(_reaches(host, address, self.own) for address in ports)
+
+
+_servers: list[_Server] = []
+_hooked = False
+
+
+@contextmanager
+def refused(bound: Iterable[Bound], own: Iterable[str] = ()) -> Iterator[None]:
+    """While inside, a blocking connection from this thread to one of the addresses *bound* is a RuntimeError.
+
+    Args:
+        bound: the addresses and ports that we listen on.
+        own: further addresses of this machine, which count if all of them are listened on.
+    """
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        sys.addaudithook(_hook)
+    server = _Server(frozenset(bound), frozenset(own))
+    _servers.append(server)
+    try:
+        yield
+    finally:
+        _servers.remove(server)
+
+
+def anyone_waiting(sockets: Iterable[Any]) -> Callable[[], bool]:
+    """Return a function that says whether a connection to one of the listening *sockets* waits to be accepted."""
+    sockets = list(sockets)
+
+    def waiting() -> bool:
+        try:
+            return bool(select.select(sockets, (), (), 0)[0])
+        except (OSError, ValueError):  # closed meanwhile, or a number too large for select
+            return False
+
+    return waiting
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if event != "socket.connect" or not _servers:
+        return
+    sock, address = args
+    if not (isinstance(address, tuple) and len(address) >= 2 and isinstance(address[0], str)):
+        return
+    host, port = address[:2]
+    thread = threading.get_ident()
+    for server in _servers:
+        if server.thread == thread and server.is_asked(host, port) and _would_block(sock):
+            raise RuntimeError(MESSAGE.format(host=host, port=port))
+
+
+def _would_block(sock: socket.socket) -> bool:
+    return sock.type == socket.SOCK_STREAM and sock.gettimeout() != 0
+
+
+def _reaches(host: str, bound: str, own: frozenset[str]) -> bool:
+    """Whether a connection to *host* arrives at a socket that is bound to the address *bound*."""
+    if host == bound:
+        return True
+    everything = ip_address(bound.partition("%")[0]).is_unspecified
+    try:
+        target = ip_address(host.partition("%")[0])
+    except ValueError:
+        local = host.lower() in ("", "localhost")
+        return local and (everything or ip_address(bound.partition("%")[0]).is_loopback)
+    if everything:
+        return target.is_loopback or target.is_unspecified or host in own
+    return target.is_unspecified and ip_address(bound.partition("%")[0]).is_loopback

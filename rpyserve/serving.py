@@ -1,0 +1,262 @@
+"""A site on the network: `serve` in one's own trio program, `run` for everything else.
+
+This is where a site meets the server: who may ask (outermost), the access log, the watchdog, the session clock.
+`run` adds what a process of its own needs: signals, a banner, and an end that no script can hold up. Neither
+knows of options or directories; see `cli`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+
+import trio
+
+from rpyserve import __version__, console, selfcalls
+from rpyserve.access import AccessLog
+from rpyserve.errors import unwrap
+from rpyserve.exchange import Limits
+from rpyserve.hosts import Network, Trust, machine_names, only_known_hosts
+from rpyserve.resource import Resource
+from rpyserve.server import open_listeners, serve_listeners
+from rpyserve.session import Ended
+from rpyserve.signals import Signals, is_interruption, letting_go
+from rpyserve.site import Site
+from rpyserve.watchdog import Watchdog
+
+__all__ = ["CannotListen", "Settings", "run", "run_with", "serve"]
+
+
+class CannotListen(Exception):
+    """The port cannot be had; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to serve a site.
+
+    Args:
+        host: the address or name to listen on.
+        port: the port; 0 takes any free one.
+        next_free: whether the next free port will do if *port* cannot be had.
+        allowed_hosts: names, besides localhost and IP addresses, under which the site may be asked for.
+        limits: of what clients may send.
+        title: what is served, for the banner.
+        quiet, verbose: how much to say.
+        on_ready: called with the URL when the server listens.
+        for_good: whether the process has nothing else to do: the signals then stay in place to its end.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    next_free: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    title: str = "a site"
+    quiet: bool = False
+    verbose: bool = False
+    on_ready: Callable[[str], object] = lambda url: None
+    for_good: bool = False
+
+
+def run(
+    site: Site | Resource,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    allowed_hosts: Iterable[str] = (),
+    trust: Iterable[Network | str] = (),
+    quiet: bool = False,
+) -> None:
+    """Serve *site* until Ctrl-C or SIGTERM. Returns when all sessions have ended, their callbacks included.
+
+    Args:
+        site: a `Site`, or the `Resource` at its root.
+        host: the address to listen on; ``"0.0.0.0"`` lets the whole network in.
+        port: the TCP port; 0 takes any free one, which the banner names.
+        allowed_hosts: host names under which the site may be asked for, besides localhost and IP addresses.
+        trust: networks whose clients may see details of errors, such as ``"172.17.0.0/16"``.
+        quiet: only the URL, warnings and errors are shown.
+
+    Raises:
+        SystemExit: with a message, if the port cannot be had.
+
+    "Twisted Web in 60 seconds": session endings, which calls it ``reactor.listenTCP`` and ``reactor.run``.
+    """
+    site = _as_site(site)
+    networks = list(trust)
+    if networks:
+        site.trusts = Trust(ip_network(network) for network in networks)
+    settings = Settings(host=host, port=port, allowed_hosts=tuple(allowed_hosts), quiet=quiet, title=_title())
+    try:
+        run_with(site, settings)
+    except CannotListen as exc:
+        raise SystemExit(str(exc)) from None
+
+
+async def serve(
+    site: Site | Resource,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    allowed_hosts: Iterable[str] = (),
+    limits: Limits | None = None,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve *site* in your own trio program, until cancelled: ``await nursery.start(serve, site)``.
+
+    It handles no signals and prints no banner. Access lines go to the logger ``rpyserve.access`` if that has a handler.
+
+    Args:
+        site: a `Site`, or the `Resource` at its root.
+        host, port: where to listen; port 0 takes any free one.
+        allowed_hosts: host names under which the site may be asked for, besides localhost and IP addresses.
+        limits: of what clients may send; see `Limits`.
+        task_status: gets the listeners, as `trio.serve_tcp` gives them.
+
+    Raises:
+        OSError: the port cannot be had.
+    """
+    listeners = await open_listeners(host, port)
+    access = AccessLog(lambda lines: None)
+    settings = Settings(allowed_hosts=tuple(allowed_hosts), limits=limits or Limits())
+    with _watched(listeners):
+        await _attend(_as_site(site), listeners, settings, access, trio.Event(), lambda: task_status.started(listeners))
+
+
+def run_with(site: Site, settings: Settings) -> None:
+    """Do what `run` does, with all *settings*.
+
+    Raises:
+        CannotListen: the port cannot be had.
+    """
+    access = AccessLog(
+        (lambda lines: None) if settings.quiet else console.write,
+        colour=console.wants_colour(sys.stderr),
+        probes=settings.verbose,
+    )
+    console.set_up(quiet=settings.quiet, verbose=settings.verbose, before=access.flush)
+    signals = Signals(access.flush)
+    in_main = threading.current_thread() is threading.main_thread()
+    with signals.installed(for_good=settings.for_good) if in_main else nullcontext():
+        _run_trio(site, settings, access, signals)
+        access.flush()
+    if not settings.quiet:
+        console.say_over(_farewell(site.sessions.statistics().ended[Ended.STOPPED]))
+
+
+def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
+    """Run the server in a loop of its own. What stops it, be it in the middle of a script, is no error."""
+    try:
+        trio.run(_main, site, settings, access, signals, restrict_keyboard_interrupt_to_checkpoints=False)
+    except BaseException as exc:
+        real = unwrap(exc)
+        if isinstance(real, OSError):
+            raise CannotListen(_why_not(real, settings)) from None
+        if not is_interruption(exc):
+            raise
+
+
+async def _main(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
+    listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(signals.run)
+        nursery.start_soon(_explain_delay, signals.stop)
+        with _watched(listeners) as dog:
+            signals.blocked_for = dog.blocked_for
+            await _attend(site, listeners, settings, access, signals.stop, lambda: _announce(site, listeners, settings))
+        nursery.cancel_scope.cancel()
+
+
+async def _attend(
+    site: Site,
+    listeners: Sequence[trio.SocketListener],
+    settings: Settings,
+    access: AccessLog,
+    stop: trio.Event,
+    ready: Callable[[], object],
+) -> None:
+    """Serve *site* on *listeners* until *stop*, and end its sessions. *ready* is called when all is set up."""
+    names = set(settings.allowed_hosts)
+    if any(_reachable_by(listener) for listener in listeners):
+        names |= machine_names()
+    respond = only_known_hosts(letting_go(site.respond), names)
+    async with site.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(access.run)
+        ready()
+        await serve_listeners(respond, listeners, limits=settings.limits, on_exchange=access, stop=stop)
+        nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _watched(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
+    """While inside, scripts that hold the loop are named, and those that ask us are refused."""
+    own = {address for listener in listeners for address in _reachable_by(listener)}
+    dog = Watchdog(selfcalls.anyone_waiting([listener.socket.fileno() for listener in listeners]))
+    with dog.watching(), selfcalls.refused([_address(listener) for listener in listeners], own):
+        yield dog
+
+
+def _announce(site: Site, listeners: Sequence[trio.SocketListener], settings: Settings) -> None:
+    host, port = _address(listeners[0])
+    moved = settings.port not in (0, port)
+    url = console.banner(
+        f"rpyserve {__version__} serves {settings.title}",
+        (settings.host if settings.host == "localhost" else host, port),
+        timeout=site.sessions.timeout,
+        quiet=settings.quiet,
+        notes=[f"Port {settings.port} is not free, so this is port {port}:"] if moved else [],
+    )
+    settings.on_ready(url)
+
+
+async def _explain_delay(stop: trio.Event) -> None:
+    await stop.wait()
+    await trio.sleep(0.5)
+    console.say_over("Stopping. What is being answered has 5 seconds; Ctrl-C again ends it at once.")
+
+
+def _farewell(ended: int) -> str:
+    many = f"{ended} session{'' if ended == 1 else 's'}"
+    return f"Stopped. {many} ended, and what `registry` held is gone."
+
+
+def _why_not(exc: BaseException, settings: Settings) -> str:
+    """Say in one line why *settings*' port could not be had."""
+    port = f"Port {settings.port} of {settings.host}"
+    if isinstance(exc, socket.gaierror):
+        return f"There is no host {settings.host!r}: {exc.strerror}."
+    number = getattr(exc, "errno", None)
+    if number == errno.EADDRINUSE:
+        return f"{port} is in use. Stop what uses it, or choose another port; 0 is any free one."
+    if number == errno.EACCES:
+        return f"{port} is forbidden, as ports below 1024 often are. Choose another one; 0 is any free one."
+    if number == errno.EADDRNOTAVAIL:
+        return f"{settings.host} is no address of this machine."
+    return f"{port} cannot be listened on: {getattr(exc, 'strerror', None) or exc}."
+
+
+def _address(listener: trio.SocketListener) -> tuple[str, int]:
+    host, port = listener.socket.getsockname()[:2]
+    return host, port
+
+
+def _reachable_by(listener: trio.SocketListener) -> list[str]:
+    """The addresses by which others on the network reach *listener*."""
+    return console.network_addresses(_address(listener)[0])
+
+
+def _as_site(thing: Site | Resource) -> Site:
+    return thing if isinstance(thing, Site) else Site(thing)
+
+
+def _title() -> str:
+    """What a program of one's own is called."""
+    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site"

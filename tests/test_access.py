@@ -1,0 +1,151 @@
+"""Access lines: what they say, what they never let through, and when they are written."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpyserve import access
+from rpyserve.access import AccessLog, shown
+from rpyserve.exchange import Exchange
+
+
+def exchange(target: str = "/", status: int = 200, **changes: Any) -> Exchange:
+    values: dict[str, Any] = {
+        "request": None, "method": "GET", "target": target, "client": ("127.0.0.1", 1), "status": status, "sent": 19,
+        "seconds": 0.0012, "complete": True,
+    }  # fmt: skip
+    return Exchange(**{**values, **changes})
+
+
+def line_of(given: Exchange, **options: Any) -> str:
+    written: list[str] = []
+    log = AccessLog(written.append, **options)
+    log(given)
+    log.flush()
+    return "".join(written)
+
+
+def test_a_line() -> None:
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /counter\?a=1 200 19 B 1\.2 ms\n", line_of(exchange("/counter?a=1")))
+
+
+def test_a_session_is_named_shortly() -> None:
+    uid = "abcdefghijklmnop"
+    request = SimpleNamespace(session=SimpleNamespace(uid=uid, label=uid[:6]))
+    line = line_of(exchange(request=request))
+    assert line.endswith(" abcdef\n")
+    assert uid not in line
+
+
+def test_no_session_is_looked_for() -> None:
+    assert line_of(exchange(request=SimpleNamespace(session=None))).endswith(" ms\n")
+
+
+def test_a_response_that_was_broken_off() -> None:
+    assert line_of(exchange(complete=False)).endswith("ms (cut off)\n")
+
+
+def test_a_request_that_could_not_be_read() -> None:
+    assert " - - 400 " in line_of(exchange("", 400, method=""))
+
+
+@pytest.mark.parametrize(
+    "target", ["/favicon.ico", "/apple-touch-icon-120x120.png", "/.well-known/appspecific/com.chrome.devtools.json"]
+)
+def test_probes_of_browsers(target: str) -> None:
+    assert line_of(exchange(target, 404)) == ""
+    assert target in line_of(exchange(target, 200))
+    assert target in line_of(exchange(target, 404), probes=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("/plain?x=1&y=%20", "/plain?x=1&y=%20"),
+        ("/gr%C3%BC%C3%9Fe", "/grüße"),
+        ("/gr\xc3\xbc\xc3\x9fe", "/grüße"),  # bytes as they came, read as Latin-1
+        ("/a%0d%0ab", "/a%0D%0Ab"),
+        ("/%1b[31mred", "/%1B[31mred"),
+        ("/\x1b[31m\r\n\x00", "/%1B[31m%0D%0A%00"),
+        ("/100%25", "/100%25"),
+        ("/%E2%80%AEtxt", "/%E2%80%AEtxt"),  # turns the direction of writing
+        ("/%ff%fe", "/%FF%FE"),
+        ("/a b", "/a%20b"),
+        ("/\u2028", "/%E2%80%A8"),
+    ],
+)
+def test_targets(target: str, text: str) -> None:
+    assert shown(target) == text
+
+
+def test_a_long_target_is_cut() -> None:
+    assert len(shown("/" + "x" * 10_000)) < 400
+
+
+@given(st.text(max_size=40))
+def test_whatever_was_sent_is_one_harmless_word(target: str) -> None:
+    assert re.fullmatch(r"\S+", shown(target))
+    assert shown(target).isprintable()
+
+
+def test_colours_only_when_wanted() -> None:
+    assert "\x1b" not in line_of(exchange(status=500))
+    assert "\x1b[31m500\x1b[0m" in line_of(exchange(status=500), colour=True)
+
+
+async def test_lines_are_written_in_batches(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+    written: list[str] = []
+    log = AccessLog(written.append)
+    nursery.start_soon(log.run)
+    await trio.sleep(10)
+    for _ in range(3):
+        log(exchange())
+        await trio.sleep(0.01)
+    assert written == []
+    await trio.sleep(0.05)
+    assert [text.count("\n") for text in written] == [3]
+    log(exchange("/later"))
+    await trio.sleep(0.06)
+    assert [text.count("\n") for text in written] == [3, 1]
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_waits_at_the_end_is_flushed() -> None:
+    written: list[str] = []
+    log = AccessLog(written.append)
+    log(exchange("/last"))
+    log.flush()
+    log.flush()
+    assert len(written) == 1
+    assert "/last" in written[0]
+
+
+@pytest.fixture
+def configured() -> Iterator[list[logging.LogRecord]]:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    before = access.log.level, access.log.propagate
+    access.log.addHandler(handler)
+    access.log.setLevel(logging.INFO)
+    access.log.propagate = False
+    yield records
+    access.log.removeHandler(handler)
+    access.log.setLevel(before[0])
+    access.log.propagate = before[1]
+
+
+def test_a_configured_logger_gets_the_lines(configured: list[logging.LogRecord]) -> None:
+    assert line_of(exchange("/100%25/%s"), colour=True) == ""
+    assert len(configured) == 1
+    assert "GET /100%25/%25s 200" in configured[0].getMessage()
+    assert "\x1b" not in configured[0].getMessage()

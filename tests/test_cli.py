@@ -1,0 +1,205 @@
+"""The command line: what it takes, what it refuses, and what it costs to ask for help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from rpyserve import __version__, cli
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    return CliRunner(env=environment).invoke(cli.main, arguments, prog_name="rpyserve")
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What would be served, and how, instead of serving it."""
+    found: dict[str, Any] = {}
+
+    def build(directory: Path, options: dict[str, Any]) -> None:
+        found.update(options, directory=directory)
+
+    def serve(site: None, directory: Path, port: int | None, options: dict[str, Any]) -> None:
+        found["port"] = port
+
+    monkeypatch.setattr(cli, "_build", build)
+    monkeypatch.setattr(cli, "_serve", serve)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
+    assert invoke().exit_code == 0
+    assert parsed == {
+        "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
+        "session_timeout": 900, "max_body": 2 * 2**30, "open_browser": False, "follow_symlinks": False, "quiet": False,
+        "verbose": False,
+    }  # fmt: skip
+
+
+def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    result = invoke(
+        "site", "-p", "0", "--host", "0.0.0.0", "--allowed-host", "a.example", "--allowed-host", "b.example", "--trust",
+        "172.17.0.0/16", "--trust", "10.0.0.1", "--session-timeout", "0.5", "--max-body", "500M", "--open",
+        "--follow-symlinks", "-q", "-v",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert parsed["directory"] == (tmp_path / "site").resolve()
+    assert parsed["port"] == 0
+    assert parsed["allowed_host"] == ("a.example", "b.example")
+    assert [str(network) for network in parsed["trust"]] == ["172.17.0.0/16", "10.0.0.1/32"]
+    assert parsed["session_timeout"] == 0.5
+    assert parsed["max_body"] == 500 * 2**20
+    assert parsed["open_browser"] and parsed["follow_symlinks"] and parsed["quiet"] and parsed["verbose"]
+
+
+def test_the_environment_comes_after_the_options(parsed: dict[str, Any]) -> None:
+    variables = {
+        "RPYSERVE_PORT": "9000", "RPYSERVE_SESSION_TIMEOUT": "never", "RPYSERVE_ALLOWED_HOST": "a b",
+        "RPYSERVE_QUIET": "1",
+    }  # fmt: skip
+    assert invoke("--session-timeout", "5", **variables).exit_code == 0
+    assert (parsed["port"], parsed["session_timeout"], parsed["allowed_host"]) == (9000, 5, ("a", "b"))
+    assert parsed["quiet"]
+
+
+def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    invoke("site")
+    assert Path.cwd() == (tmp_path / "site").resolve()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "65536"], "0 to 65535"),
+        (["--port", "-1"], "0 to 65535"),
+        (["--port", "http"], "0 to 65535"),
+        (["--session-timeout", "5x"], "15m"),
+        (["--session-timeout", "0"], "more than 0"),
+        (["--max-body", "much"], "500M"),
+        (["--trust", "10.0.0.1/8"], "has host bits set"),
+        (["--trust", "docker"], "172.17.0.0/16"),
+        (["--prot", "1"], "--port"),
+        (["one", "two"], "unexpected extra argument"),
+    ],
+)
+def test_bad_usage(parsed: dict[str, Any], arguments: list[str], words: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stdout == ""
+    assert parsed == {}
+
+
+def test_a_bad_variable_is_named_with_its_option(parsed: dict[str, Any]) -> None:
+    result = invoke(RPYSERVE_SESSION_TIMEOUT="soon")
+    assert result.exit_code == 2
+    assert "--session-timeout" in result.stderr
+    assert "soon" in result.stderr
+
+
+def test_a_missing_site(parsed: dict[str, Any]) -> None:
+    result = invoke("nowhere")
+    assert result.exit_code == 1
+    assert (
+        result.stderr == "Error: There is no directory 'nowhere'. SITE is the directory that holds your .rpy files.\n"
+    )
+
+
+def test_a_site_that_is_a_file(parsed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "hello.rpy").write_text("")
+    result = invoke("hello.rpy")
+    assert result.exit_code == 1
+    assert "is a file" in result.stderr
+    assert "'.'" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_site(parsed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    result = invoke("locked")
+    assert result.exit_code == 1
+    assert "cannot be read: Permission denied" in result.stderr
+
+
+def test_a_site_in_a_loop_of_links(parsed: dict[str, Any], tmp_path: Path) -> None:
+    try:
+        (tmp_path / "loop").symlink_to("loop")
+    except OSError:
+        pytest.skip("no symbolic links here")
+    result = invoke("loop")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_version() -> None:
+    for flag in ("-V", "--version"):
+        assert invoke(flag, RPYSERVE_VERSION="7").output == f"rpyserve {__version__}\n"
+
+
+def test_a_variable_that_others_set_is_no_wish_for_the_version(parsed: dict[str, Any]) -> None:
+    assert invoke(RPYSERVE_VERSION="1", RPYSERVE_HELP="1").output == ""
+    assert parsed["port"] is None
+
+
+def test_help_names_every_option() -> None:
+    output = invoke("-h").output
+    assert output == invoke("--help").output
+    for option in cli.main.params:
+        if isinstance(option, click.Option):
+            assert all(name in output for name in option.opts)
+            assert option.help
+    assert "RPYSERVE_" in output
+
+
+@pytest.mark.parametrize("flag", ["--help", "-V"])
+def test_help_costs_next_to_nothing(flag: str) -> None:
+    code = (
+        "import sys\nfrom rpyserve.cli import main\ntry:\n    main([sys.argv[1]])\nfinally:\n"
+        "    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, flag], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert not {"trio", "h11", "watchfiles", "zope", "markupsafe", "asyncio"} & set(done.stderr.split())
+
+
+def test_the_example_is_copied(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "site"
+    result = invoke("--example", str(target))
+    assert result.exit_code == 0, result.output
+    assert (target / "index.rpy").is_file()
+    assert not list(target.rglob("__pycache__"))
+    assert f"rpyserve {target}" in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_example_goes_into_an_empty_directory(tmp_path: Path) -> None:
+    assert invoke("--example", str(tmp_path)).exit_code == 0
+    assert (tmp_path / "index.rpy").is_file()
+
+
+def test_the_example_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for target in (tmp_path, tmp_path / "mine.txt"):
+        result = invoke("--example", str(target))
+        assert result.exit_code == 1
+        assert "not an empty directory" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_the_example_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = invoke("--example", str(tmp_path / "file" / "site"))
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,134 @@
+"""Who may ask, and who may see details."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpyserve.hosts import Trust, host_of, is_loopback, machine_names, only_known_hosts
+from rpyserve.request import Request
+from rpyserve.response import Response
+
+
+def asked(host: str | None, uri: str = "/", **headers: str) -> Request:
+    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    if host is not None:
+        fields.append((b"host", host.encode("latin-1", "replace")))
+    return Request("GET", uri, fields)
+
+
+async def answer(request: Request, *names: str) -> Response:
+    async def respond(request: Request) -> Response:
+        return Response("the page")
+
+    return await only_known_hosts(respond, names)(request)
+
+
+OURS = [
+    "127.0.0.1", "127.0.0.1:8080", "192.168.1.5:80", "10.0.0.1.", "[::1]", "[::1]:8080", "[fe80::1]:1",
+    "[::ffff:1.2.3.4]", "localhost", "localhost:8080", "LocalHost.", "localhost.:8080", "app.localhost",
+    "a.b.localhost:1", "127.0.0.1:",
+]  # fmt: skip
+FOREIGN = [
+    "evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "notlocalhost",
+    "2130706433", "0x7f.1", "[::1", "[evil]", "a b", "127.0.0.1:80:80", "127.0.0.1:x", ":80", "mine.example.evil", "*",
+    "localhost:80.evil",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", [*OURS, None, ""])
+async def test_ours(host: str | None) -> None:
+    assert (await answer(asked(host))).status == 200
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+async def test_foreign_names_get_a_403_that_names_the_flag(host: str) -> None:
+    response = await answer(asked(host), "mine.example")
+    assert response.status == 403
+    assert isinstance(response.body, bytes)
+    assert b"--allowed-host" in response.body
+
+
+@pytest.mark.parametrize("host", ["mine.example", "MINE.example.:8080", "mine.example:1"])
+async def test_allowed_hosts(host: str) -> None:
+    assert (await answer(asked(host), "Mine.Example.")).status == 200
+
+
+async def test_a_dot_allows_all_names_below() -> None:
+    for name in (".example.com", "*.example.com"):
+        assert (await answer(asked("a.b.example.com"), name)).status == 200
+        assert (await answer(asked("badexample.com"), name)).status == 403
+
+
+async def test_the_403_says_what_to_type_and_cannot_be_markup() -> None:
+    response = await answer(asked("my-laptop:8080"))
+    assert b"--allowed-host my-laptop" in bytes(response.body)  # type: ignore[arg-type]
+    page = await answer(asked("<script>alert(1)</script>", accept="text/html"))
+    assert b"<script>" not in bytes(page.body)  # type: ignore[arg-type]
+
+
+async def test_the_authority_of_the_target_goes_before_the_field() -> None:
+    assert (await answer(asked("localhost", "http://evil.example/x"))).status == 403
+    assert (await answer(asked("evil.example", "http://user@localhost:8080/x"))).status == 200
+    assert host_of(asked("x", "http://[::1]:80?q=/")) == "[::1]"
+    assert (await answer(asked("evil.example", "/?u=http://localhost/"))).status == 403
+
+
+async def test_two_host_fields_are_no_way_round() -> None:
+    request = Request("GET", "/", [(b"host", b"localhost"), (b"host", b"evil.example")])
+    assert (await answer(request)).status == 403
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=30))
+def test_any_host_is_read(host: str) -> None:
+    found = host_of(asked(host))
+    assert found is None or found == found.lower()
+
+
+def test_machine_names() -> None:
+    names = machine_names()
+    assert all(name == name.lower() for name in names)
+    assert not names or any(name.endswith(".local") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("192.168.1.5", False), ("", False), ("example.com", False)],
+)  # fmt: skip
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def client(address: str, server: str = "192.168.1.5", **headers: str) -> Request:
+    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request("GET", "/", fields, client=(address, 5000), server=(server, 8080))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "192.168.1.5"])
+def test_this_machine_is_trusted(address: str) -> None:
+    assert Trust()(client(address))
+
+
+@pytest.mark.parametrize("address", ["192.168.1.6", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "", "pipe"])
+def test_others_are_not(address: str) -> None:
+    assert not Trust()(client(address))
+
+
+@pytest.mark.parametrize("header", ["forwarded", "x_forwarded_for", "x_real_ip", "via"])
+def test_what_a_proxy_passed_on_is_not_from_this_machine(header: str) -> None:
+    assert not Trust()(client("127.0.0.1", **{header: "127.0.0.1"}))
+    assert not Trust()(client("127.0.0.1", **{header: ""}))
+    assert Trust([ip_network("127.0.0.1")])(client("127.0.0.1", **{header: "203.0.113.7"}))
+
+
+def test_trusted_networks() -> None:
+    trust = Trust([ip_network("172.16.0.0/12"), ip_network("fd00::/8")])
+    assert trust(client("172.17.0.1"))
+    assert trust(client("::ffff:172.17.0.1"))
+    assert trust(client("fd00::5"))
+    assert not trust(client("172.32.0.1"))
+    assert not trust(client("203.0.113.7", x_forwarded_for="172.17.0.1"))
