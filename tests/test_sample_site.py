@@ -1,0 +1,240 @@
+"""Each page of the tour, through the real site, and the whole of it in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+import trio
+from inprocess import Visitor
+from realprocess import serving
+
+from rpyserve import Directory, Site
+
+SAMPLE = Path(__file__).parent.parent / "sample_site"
+
+
+@pytest.fixture
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    monkeypatch.chdir(SAMPLE)  # as the command does
+    site = Site(Directory(SAMPLE), sessionTimeout=5)
+    async with site.running():
+        yield site
+
+
+@pytest.fixture
+def visitor(site: Site) -> Visitor:
+    return Visitor(site)
+
+
+def links(page: str) -> set[str]:
+    return set(re.findall(r'(?:href|src)="([^"]*)"', page))
+
+
+async def test_the_index_leads_to_every_script(visitor: Visitor) -> None:
+    index = await visitor.get("/")
+    assert index.status == 200
+    assert index.header("content-type") == "text/html; charset=utf-8"
+    shown = set(re.findall(r"<code>([\w/]+\.rpy)</code>", index.text))
+    assert shown == {path.name for path in SAMPLE.glob("*.rpy")} - {"index.rpy"}
+
+
+async def test_no_link_is_broken(visitor: Visitor, autojump_clock: object) -> None:
+    seen, todo = set(), {"/"}
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        answer = await visitor.get(path, headers=[("Accept", "text/html")])
+        assert answer.status == 200, path
+        if (answer.header("content-type") or "").startswith("text/html"):
+            for link in links(answer.text):
+                assert "//" not in link, f"{path} needs the network for {link}"
+                target = urljoin(path, link)
+                if len(seen | todo) < 200:
+                    todo |= {target} - seen
+    assert {"/counter", "/almanac/2026/11", "/images/quilt.png", "/style.css", "/sayings.txt"} <= seen
+
+
+async def test_pages_have_no_script_and_no_inline_style(visitor: Visitor, autojump_clock: object) -> None:
+    for script in SAMPLE.glob("*.rpy"):
+        page = (await visitor.get(f"/{script.stem}")).text
+        markup = page.partition('<section class="source">')[0]
+        assert "<script" not in markup and "style=" not in markup and "<style" not in markup, script.name
+
+
+async def test_hello(visitor: Visitor) -> None:
+    assert (await visitor.get("/hello")).text == "<h1>Hello world!</h1>"
+    assert (await visitor.get("/hello?name=%3Cb%3E")).text == "<h1>Hello &lt;b&gt;!</h1>"
+
+
+async def test_counter(visitor: Visitor, site: Site) -> None:
+    for number in range(1, 4):
+        page = (await visitor.get("/counter")).text
+        assert f"Visit #{number} for you!" in page
+        assert re.findall(r"(?<!&)#\d+", page) == [f"#{number}"]
+    assert "Visit #1 for you!" in (await Visitor(site).get("/counter")).text
+
+
+async def test_counter_uncached_stays_at_one_and_says_why(visitor: Visitor) -> None:
+    for _ in range(3):
+        page = (await visitor.get("/counter_uncached")).text
+        assert re.findall(r"(?<!&)#\d+", page) == ["#1"]
+        assert "Visit #1 for you!" in page and "<code>cache()</code>" in page
+
+
+async def test_visits(visitor: Visitor) -> None:
+    first, second = [(await visitor.get("/visits")).text for _ in range(2)]
+    assert "<strong>1</strong>" in first and "began your session" in first
+    assert "<strong>2</strong>" in second and "began your session:" not in second.partition("<section")[0]
+
+
+async def test_logme_prints_once(visitor: Visitor, autojump_clock: object, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(5):
+        await visitor.get("/logme")
+        await trio.sleep(2)
+    assert "expired" not in capfd.readouterr().out
+    uid = next(iter(visitor.cookies.values()))
+    await trio.sleep(2.9)
+    assert "expired" not in capfd.readouterr().out
+    await trio.sleep(0.2)
+    assert capfd.readouterr().out == f"Session {uid} has expired.\n"
+    await trio.sleep(60)
+    assert capfd.readouterr().out == ""
+
+
+async def test_login_remembers_and_forgets(visitor: Visitor) -> None:
+    assert "Say who you are" in (await visitor.get("/login")).text
+    answer = await visitor.post("/login", "user=%3Ci%3EAda")
+    assert (answer.status, answer.header("location")) == (303, "/login")
+    assert "Hello, <strong>&lt;i&gt;Ada</strong>" in (await visitor.get("/login")).text
+    assert (await visitor.post("/login", "leave=yes")).status == 303
+    assert "Say who you are" in (await visitor.get("/login")).text
+
+
+async def test_login_without_a_name_is_a_400_that_names_the_field(visitor: Visitor) -> None:
+    answer = await visitor.post("/login", "name=Ada")
+    assert answer.status == 400 and "'user'" in answer.text
+
+
+async def test_guestbook_is_shared_escaped_and_signed(visitor: Visitor, site: Site) -> None:
+    await visitor.post("/login", "user=Ada")
+    answer = await visitor.post("/guestbook", "text=%3Cscript%3Ehi")
+    assert (answer.status, answer.header("location")) == (303, "/guestbook")
+    await visitor.post("/guestbook", "text=++")
+    other = (await Visitor(site).get("/guestbook")).text.partition("<section")[0]
+    assert "<p>&lt;script&gt;hi</p><small>Ada, at " in other
+    assert other.count("<li>") == 1 and "a stranger" in other
+
+
+async def test_almanac(visitor: Visitor) -> None:
+    month = await visitor.get("/almanac/2026/11")
+    assert "<h1>November 2026</h1>" in month.text and "<td>30</td>" in month.text and "<td>31</td>" not in month.text
+    assert "/almanac/2026/2" in (await visitor.get("/almanac/2026/")).text
+    assert "/almanac/2026" in (await visitor.get("/almanac/")).text
+
+
+@pytest.mark.parametrize("path", ["0", "99999", "x", "2026/13", "2026/01", "2026/0", "%C2%B2", "2026/%3Cb%3E"])
+async def test_almanac_has_no_such_page(visitor: Visitor, path: str) -> None:
+    answer = await visitor.ask("GET", f"/almanac/{path}", headers=[("Accept", "text/html")])
+    assert answer.status == 404 and "<b>" not in answer.text
+    assert "The almanac has the years" in answer.text or "A year has the months" in answer.text
+
+
+async def test_status_is_json(visitor: Visitor) -> None:
+    await visitor.get("/visits")
+    answer = await visitor.get("/status?a=1&a=2")
+    assert answer.header("content-type") == "application/json"
+    status = json.loads(answer.body)
+    assert status["sessions"] == 1
+    assert status["asked"] == {"method": "GET", "path": "/status", "query": {"a": ["1", "2"]}}
+
+
+async def test_countdown_takes_its_time(visitor: Visitor, autojump_clock: object) -> None:
+    began = trio.current_time()
+    page = (await visitor.get("/countdown")).text
+    assert trio.current_time() - began == pytest.approx(2.5)
+    assert re.findall(r"(\d) …", page.partition("<section")[0]) == ["5", "4", "3", "2", "1"]
+    assert page.rstrip().endswith("</html>")
+
+
+async def test_poem_and_sayings(visitor: Visitor) -> None:
+    poem = (await visitor.get("/poem")).text
+    assert re.search(r'<p class="poem">[^<]+<br>\n[^<]+<br>\n[^<]+</p>', poem)
+    sayings = (SAMPLE / "sayings.txt").read_text(encoding="utf-8").splitlines()
+    shown = re.search("<blockquote>(.*)</blockquote>", (await visitor.get("/sayings")).text)
+    assert shown and shown[1] in sayings
+
+
+async def test_files_have_their_types(visitor: Visitor) -> None:
+    for path, kind in {
+        "/style.css": "text/css; charset=utf-8",
+        "/images/hills.svg": "image/svg+xml",
+        "/images/quilt.png": "image/png",
+        "/sayings.txt": "text/plain; charset=utf-8",
+    }.items():
+        answer = await visitor.get(path)
+        assert (answer.status, answer.header("content-type")) == (200, kind)
+
+
+async def test_modules_are_not_served(visitor: Visitor) -> None:
+    for name in ("words.py", "tour.py"):
+        assert (await visitor.get(f"/{name}")).status == 404
+
+
+# In a browser
+
+PLACES = {
+    "darwin": ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"],
+    "win32": [r"C:\Program Files\Google\Chrome\Application\chrome.exe"],
+}
+
+
+def find_browser() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome", *PLACES.get(sys.platform, ()))
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = find_browser()
+    if found is None:
+        assert not (os.environ.get("CI") and sys.platform == "linux"), "CI on Linux must have a browser"
+        pytest.skip("no Chromium or Chrome here")
+    return found
+
+
+def dom(browser: str, url: str, profile: Path) -> str:
+    """The page as the browser has it after loading *url*."""
+    command = [browser, "--headless", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--no-sandbox")
+    done = subprocess.run([*command, "--dump-dom", url], capture_output=True, timeout=90, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.browser
+@pytest.mark.process
+def test_the_tour_in_a_browser(browser: str, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    shutil.copytree(SAMPLE, site)
+    (site / "again.rpy").write_text(
+        "from rpyserve import Redirect\n"
+        "def resource(request):\n"
+        "    request.getSession()['visits'] = 41\n"
+        "    return Redirect('/visits')\n"
+    )
+    with serving(site, tmp_path, "--session-timeout", "60") as server:
+        index = dom(browser, server.url + "/", tmp_path / "profile")
+        assert "<h1>A tour of resource scripts</h1>" in index and "guestbook.rpy" in index
+        assert "Visit #1 for you!" in dom(browser, server.url + "/counter", tmp_path / "profile")
+        # The browser has kept the cookie of the redirect, so the next page belongs to the same session.
+        assert "<strong>42</strong>" in dom(browser, server.url + "/again", tmp_path / "profile")
+        assert "Lift-off!" in dom(browser, server.url + "/countdown", tmp_path / "profile")
