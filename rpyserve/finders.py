@@ -11,10 +11,19 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rpyserve.executions import Execution
 from rpyserve.running import executing, furnish
@@ -35,6 +44,14 @@ def _unescaped(part: str) -> str:
     return part.replace("%2E", ".").replace("%25", "%")
 
 
+PLAIN: Final = FileFinder.path_hook(
+    (ExtensionFileLoader, EXTENSION_SUFFIXES),
+    (SourceFileLoader, SOURCE_SUFFIXES),
+    (SourcelessFileLoader, BYTECODE_SUFFIXES),
+)
+"""What Python itself finds modules of a directory with."""
+
+
 class SiteFinder(FileFinder):
     """Finds modules in one directory of the site. Looks afresh each time."""
 
@@ -45,6 +62,9 @@ class SiteFinder(FileFinder):
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find *fullname*, and note that it was looked for here."""
+        if not self._modules.owns(fullname.rpartition(".")[0]):
+            # The rest of a package that was there before: of rpyserve itself, if the site is a checkout of it.
+            return PLAIN(self.path).find_spec(fullname, target)
         self.invalidate_caches()  # its cache goes by the directory's mtime, which may stand still for a while
         name = fullname.rpartition(".")[2]
         self._modules.ask(self.path, name)

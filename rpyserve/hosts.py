@@ -21,7 +21,7 @@ from rpyserve.exchange import Responder
 from rpyserve.request import Request
 from rpyserve.response import Response
 
-__all__ = ["Trust", "host_of", "is_known", "is_loopback", "machine_names", "only_known_hosts"]
+__all__ = ["Trust", "authority_of", "host_of", "is_known", "is_loopback", "machine_names", "only_known_hosts"]
 
 Network = IPv4Network | IPv6Network
 
@@ -39,33 +39,32 @@ def only_known_hosts(respond: Responder, names: Iterable[str]) -> Responder:
     known = frozenset(_plain(name).removeprefix("*") for name in names)
 
     @functools.lru_cache(maxsize=256)
-    def passes(host: str) -> bool:
-        return is_known(host, known)
+    def passes(authority: str) -> bool:
+        return is_known(host_of(authority), known)
 
     async def guarded(request: Request) -> Response:
-        host = host_of(request)
-        if host is None or passes(host):
+        authority = authority_of(request)
+        if not authority or passes(authority):
             return await respond(request)
-        return _refusal(request, host)
+        return _refusal(request, host_of(authority))
 
     return guarded
 
 
-def host_of(request: Request) -> str | None:
-    """Return the host that *request* is for, without its port; None if it names none (HTTP/1.0).
+def authority_of(request: Request) -> str | None:
+    """Return the host that *request* is for, as it was sent; None if it names none (HTTP/1.0).
 
     The target's own authority goes before the ``Host`` field (RFC 9112, section 3.2.2).
     """
     if request.uri.startswith("/") or "://" not in request.uri:
-        authority = request.getHeader("host")
-    else:
-        authority = request.uri.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
-    if not authority:
-        return None
-    head, _, port = authority.rpartition(":")
-    if (head and port.isdecimal()) or (head and not port):
-        authority = head
-    return _plain(authority)
+        return request.getHeader("host")
+    return request.uri.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+
+
+def host_of(authority: str) -> str:
+    """Return the host in *authority*: small letters, without port and last dot."""
+    head, _, port = authority.strip().rpartition(":")
+    return _plain(head if head and (port.isdecimal() or not port) else authority)
 
 
 def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:

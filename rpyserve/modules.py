@@ -170,6 +170,10 @@ class SiteModules:
             self._listings[directory] = freshness.Listing(directory)
         self._listings[directory].ask(name)
 
+    def owns(self, parent: str) -> bool:
+        """Whether what is found in the package *parent* (empty: none) is the site's, not a foreign package's."""
+        return not parent or parent in self._names or parent.partition(".")[0] == self.package
+
     def note(self, name: str) -> None:
         """Note that the module *name* is one of the site."""
         self._names.add(name)

@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from ipaddress import ip_address
 from typing import Any
 
 import trio
@@ -19,6 +18,7 @@ import trio
 from rpyserve import pages
 from rpyserve.errors import Disconnected, HTTPError, Redirect, unwrap
 from rpyserve.failures import describe
+from rpyserve.hosts import Trust
 from rpyserve.rendering import redirect_response, render, settle
 from rpyserve.request import Request
 from rpyserve.resource import as_resource, traverse
@@ -53,7 +53,7 @@ class Site:
         self.root = as_resource(root)
         self.registry = Registry()
         self.sessions = Sessions(self, sessionTimeout)
-        self.trusts: Callable[[Request], bool] = on_this_machine
+        self.trusts: Callable[[Request], bool] = Trust()
         self._closers: list[Callable[[], object]] = []
         self._told: dict[str, str] = {}
 
@@ -146,17 +146,6 @@ class Site:
                 "%s sees only a bare 500; --trust %s shows it the details", request.client[0], request.client[0]
             )
         return pages.script_failure(request, failure, trusted=trusted)
-
-
-def on_this_machine(request: Request) -> bool:
-    """Whether the client is on this machine, and does not only pass on what another asked."""
-    if request.getHeader("forwarded") or request.getHeader("x-forwarded-for"):
-        return False
-    try:
-        address = ip_address(request.client[0].partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _cookie(name: str, session: Session, https: bool) -> bytes:

@@ -38,6 +38,8 @@ _TRIO: Final = os.path.dirname(trio.__file__) + os.sep
 _OURS: Final = (_TRIO, os.path.dirname(__file__) + os.sep)
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
 
+_MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
+
 log = logging.getLogger("rpyserve")
 
 
@@ -123,11 +125,9 @@ def _report_slow(label: str, took: float) -> None:
     if len(_named) >= 1000:
         _named.clear()
     _named[label] = now
-    log.warning(
-        "%s took %s, and everyone else waited. To let others go on meanwhile, write `async def`, and "
-        "`await trio.to_thread.run_sync(f)` for the slow call.",
-        label, f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s",
-    )  # fmt: skip
+    mend = "" if took > 1.5 * BLOCKED else f" To let others go on meanwhile: {_MEND}"  # else the watchdog has said it
+    shown = f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s"
+    log.warning("%s took %s, and everyone else waited.%s", label, shown, mend)
 
 
 class Watchdog(trio.abc.Instrument):
@@ -195,7 +195,7 @@ class Watchdog(trio.abc.Instrument):
         mend = (
             "A connection to this server is waiting: if it is the script's own, the script waits for itself."
             if self._asked()
-            else "If that is meant, write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
+            else f"If that is meant: {_MEND}"
         )
         log.warning(
             "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",

@@ -296,6 +296,22 @@ def test_what_was_loaded_before_is_not_touched(site: ScriptSite, monkeypatch: py
     assert sys.modules.pop("before_all") is before_all
 
 
+def test_the_rest_of_a_package_that_was_loaded_before(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write("early/__init__.py", "")
+    site.write("early/late.py", "text = 'one'")
+    monkeypatch.syspath_prepend(str(site.root))
+    import early  # type: ignore[import-not-found]
+
+    site.write("a.rpy", page("early.late.text", "import early.late"))
+    assert site.get() == "one"
+    site.write("early/late.py", "text = 'two, longer'")
+    assert site.get() == "one"
+    assert type(sys.modules["early.late"].__name__) is str
+    site.scripts.close()
+    assert early is sys.modules.pop("early")
+    assert sys.modules.pop("early.late")
+
+
 # What is none of the site's
 
 

@@ -13,7 +13,7 @@ from rpyserve.failures import Failure, Place
 from rpyserve.response import Response
 
 BROWSER = [(b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8")]
-EVIL = "<script>alert(\"1\")</script>'javascript:\udc80"
+EVIL = '<script>alert("1")</script>\'javascript:\udc80'
 
 
 def text(response: Response) -> str:

@@ -160,7 +160,7 @@ def test_a_request_in_flight_is_finished(start: Start) -> None:
         in_render("while True: request.setHeader('X-A', 'b')"),
         in_render("import json\nwhile True: json.dumps([1] * 1000)"),
         in_render("import signal\nfor n in (signal.SIGINT, signal.SIGTERM): signal.signal(n, signal.SIG_IGN)\n")
-        .replace("return 'done'", "time.sleep(1.5)\n    print('now', file=sys.stderr)\n    while True: pass"),
+        .replace("return 'done'", "time.sleep(0.8)\n    print('now', file=sys.stderr)\n    while True: pass"),
         f"import sys, time\nasync def resource(request):\n    {NOTE.splitlines()[1]}\n    while True: pass\n",
         f"import sys, time\ndef resource(request):\n    yield 'x'\n    {NOTE.splitlines()[1]}\n    while True: pass\n",
     ],

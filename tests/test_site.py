@@ -159,7 +159,10 @@ async def test_what_is_no_scripts_business_passes(error: BaseException) -> None:
 
 
 async def test_cancellation_passes(autojump_clock: Any) -> None:
-    site = Site(lambda request: trio.sleep(10))
+    async def slow(request: Request) -> None:
+        await trio.sleep(10)
+
+    site = Site(slow)
     with trio.move_on_after(1) as scope:
         await ask(site, "/")
     assert scope.cancelled_caught

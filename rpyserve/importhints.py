@@ -1,0 +1,142 @@
+"""What to say of an import that failed: a helper elsewhere in the site, a hidden one, one that is not installed.
+
+Looks for files beside the script that imported and in the site's directory, which is the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from types import ModuleType
+from typing import Any, Final
+
+from rpyserve.failures import is_authors
+
+__all__ = ["for_attribute_of_module", "for_import_error"]
+
+_PYTHON2: Final = {
+    "StringIO": "from io import StringIO", "cStringIO": "from io import BytesIO", "urllib2": "import urllib.request",
+    "urlparse": "import urllib.parse", "Queue": "import queue", "ConfigParser": "import configparser",
+    "cPickle": "import pickle", "httplib": "import http.client", "Cookie": "import http.cookies",
+    "HTMLParser": "import html.parser", "__builtin__": "import builtins", "md5": "import hashlib",
+    "sets": "set() needs no import", "thread": "import threading", "commands": "import subprocess",
+}  # fmt: skip
+_MOVED: Final = {
+    ("urllib", "urlencode"): "from urllib.parse import urlencode",
+    ("urllib", "quote"): "from urllib.parse import quote",
+    ("urllib", "unquote"): "from urllib.parse import unquote",
+    ("urllib", "urlopen"): "from urllib.request import urlopen",
+    ("itertools", "izip"): "zip needs no import", ("itertools", "imap"): "map needs no import",
+    ("string", "letters"): "from string import ascii_letters", ("string", "maketrans"): "str.maketrans",
+    ("os", "getcwdu"): "os.getcwd()", ("types", "StringType"): "str", ("cgi", "escape"): "from html import escape",
+    ("string", "join"): '" ".join(words)', ("sys", "maxint"): "sys.maxsize", ("time", "clock"): "time.perf_counter()",
+    ("collections", "Mapping"): "from collections.abc import Mapping",
+}  # fmt: skip
+_PACKAGES: Final = {
+    "PIL": "pillow", "yaml": "pyyaml", "cv2": "opencv-python", "bs4": "beautifulsoup4", "sklearn": "scikit-learn",
+    "dateutil": "python-dateutil", "dotenv": "python-dotenv", "serial": "pyserial", "docx": "python-docx",
+}  # fmt: skip
+
+
+def for_import_error(exc: Any) -> str:
+    """Return the hint for an ImportError; empty if none is known."""
+    name, wanted = exc.name or "", getattr(exc, "name_from", None) or _wanted(exc)
+    if name.partition(".")[0] == "twisted" and "rpyserve has no" in str(exc):
+        return ""  # it says all itself
+    if name == "zope.interface" and wanted in {"implements", "classProvides", "moduleProvides"}:
+        return "This is Python 2. In Python 3 write above the class:\n@implementer(ICounter)\nclass Counter:"
+    if "no known parent package" in str(exc) or "beyond top-level package" in str(exc):
+        return "One dot is the script's own directory, two the one above it; the site's directory is the topmost."
+    beside, home = _directories(exc)
+    if isinstance(exc, ModuleNotFoundError):
+        return _not_found(name, beside, home)
+    if wanted and re.match(r"rpydir\d*(\.|$)", name):
+        return f"There is no {wanted}.py beside this script."
+    if hint := _MOVED.get((name, wanted)):
+        return f"This is Python 2. In Python 3 write:\n{hint}"
+    if "partially initialized module" in str(exc):
+        return (
+            f"{name} is being imported already: two modules import each other. Import within a function, or move what "
+            "both need into a third."
+        )
+    return _hidden(name, beside, home, getattr(exc, "path", None))
+
+
+def for_attribute_of_module(exc: Any) -> str:
+    """Return the hint for an AttributeError if the thing before the dot is a module."""
+    module = getattr(exc, "obj", None)
+    if not isinstance(module, ModuleType):
+        return ""
+    name, wanted = module.__name__, exc.name or ""
+    if hint := _MOVED.get((name, wanted)):
+        return f"This is Python 2. In Python 3 write:\n{hint}"
+    return _hidden(name, *_directories(exc), getattr(module, "__file__", None))
+
+
+def _not_found(name: str, beside: str, home: str) -> str:
+    top, _, rest = name.partition(".")
+    if top in _PYTHON2:
+        return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"
+    if re.fullmatch(r"rpydir\d*", top):
+        return f"There is no {rest.rpartition('.')[2]}.py beside this script."
+    if _has(beside, top):
+        return f"{top}.py is beside the script, not in the site's directory. Write:\nfrom . import {top}"
+    if rest and top in sys.modules and not hasattr(sys.modules[top], "__path__"):
+        return f"{top} is a single file, so there is nothing in it to import as {name}."
+    if where := _somewhere(home, top):
+        dotted = ".".join(os.path.relpath(where, home).split(os.sep))
+        return f"{top}.py is in {os.path.relpath(where, home)}. Write:\nfrom {dotted} import {top}"
+    if not re.fullmatch(r"[A-Za-z_]\w*", top):
+        return ""
+    package = _PACKAGES.get(top, top)
+    install = f"{_pip()} install {package}"
+    return f"There is no {top}.py in the site, and no such module is installed. To install one:\n{install}"
+
+
+def _hidden(name: str, beside: str, home: str, found: str | None) -> str:
+    """A file of the site that another module of that name hides."""
+    for directory in (beside, home):
+        file = os.path.join(directory, name + ".py")
+        if directory and os.path.isfile(file) and found != file:
+            whose = "Python's own" if name in sys.stdlib_module_names else "an installed"
+            relative = f", or write:\nfrom . import {name}" if directory == beside else "."
+            return f"This is {whose} {name}, not the site's {name}.py. Rename that file, such as my_{name}.py{relative}"
+    return ""
+
+
+def _wanted(exc: ImportError) -> str:
+    found = re.search(r"cannot import name '(\w+)'", str(exc))
+    return found[1] if found else ""
+
+
+def _directories(exc: BaseException) -> tuple[str, str]:
+    """The directory of the code that imported, and the site's."""
+    home = os.getcwd()
+    frames = [frame.filename for frame in traceback.extract_tb(exc.__traceback__)]
+    own = [name for name in frames if is_authors(name)]
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        execution = frame.f_globals.get("__execution__")
+        home = getattr(execution, "root", home)
+    return (os.path.dirname(own[-1]) if own else "", home)
+
+
+def _has(directory: str, name: str) -> bool:
+    return bool(directory) and (
+        os.path.isfile(os.path.join(directory, name + ".py"))
+        or os.path.isfile(os.path.join(directory, name, "__init__.py"))
+    )
+
+
+def _somewhere(home: str, name: str) -> str | None:
+    """A directory directly below the site's that has the module."""
+    try:
+        entries = sorted(entry.path for entry in os.scandir(home) if entry.is_dir() and entry.name.isidentifier())
+    except OSError:
+        return None
+    return next((path for path in entries if _has(path, name)), None)
+
+
+def _pip() -> str:
+    return f'"{sys.executable}" -m pip' if " " in sys.executable else f"{sys.executable} -m pip"
