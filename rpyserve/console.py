@@ -8,6 +8,7 @@ root logger only if nobody else has.
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import logging
@@ -22,7 +23,7 @@ from typing import Any, Final, TextIO
 
 from rpyserve.durations import in_words
 
-__all__ = ["banner", "network_addresses", "say", "say_over", "set_up", "url_of", "wants_colour", "write"]
+__all__ = ["banner", "network_addresses", "say", "say_over", "set_up", "url_of", "wants_colour", "why_not", "write"]
 
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -161,6 +162,20 @@ def url_of(host: str, port: int, scheme: str = "http") -> str:
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[scheme]
     return f"{scheme}://{shown}/" if port == usual else f"{scheme}://{shown}:{port}/"
+
+
+def why_not(exc: OSError, host: str, wanted: int) -> str:
+    """Say in one line why the port *wanted* of *host* could not be listened on, and what to do."""
+    port = f"Port {wanted} of {host}"
+    if isinstance(exc, socket.gaierror):
+        return f"There is no host {host!r}: {exc.strerror}."
+    if exc.errno == errno.EADDRINUSE:
+        return f"{port} is in use. Stop what uses it, or choose another port; 0 is any free one."
+    if exc.errno == errno.EACCES:
+        return f"{port} is forbidden, as ports below 1024 often are. Choose another one; 0 is any free one."
+    if exc.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine."
+    return f"{port} cannot be listened on: {exc.strerror or exc}."
 
 
 def _life(timeout: float) -> str:

@@ -62,7 +62,8 @@ class Body:
     def _check(self) -> None:
         """Raise what has ended this body before its end."""
         if self._failure is None and max(self._length, self._received) > self._wire.limits.body:
-            self._failure = 413, f"A request's body may have {self._wire.limits.body} bytes; this one is longer."
+            limit = self._wire.limits.body
+            self._failure = 413, f"A request's body may have {limit} bytes (--max-body); this one is longer."
         if self._failure is not None:
             raise HTTPError(*self._failure)
         if self._cut:

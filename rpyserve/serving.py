@@ -7,8 +7,6 @@ knows of options or directories; see `cli`.
 
 from __future__ import annotations
 
-import errno
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -159,7 +157,7 @@ def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signal
     except BaseException as exc:
         real = unwrap(exc)
         if isinstance(real, OSError):
-            raise CannotListen(_why_not(real, settings)) from None
+            raise CannotListen(console.why_not(real, settings.host, settings.port)) from None
         if not is_interruption(exc):
             raise
 
@@ -226,21 +224,6 @@ async def _explain_delay(stop: trio.Event) -> None:
 def _farewell(ended: int) -> str:
     many = f"{ended} session{'' if ended == 1 else 's'}"
     return f"Stopped. {many} ended, and what `registry` held is gone."
-
-
-def _why_not(exc: BaseException, settings: Settings) -> str:
-    """Say in one line why *settings*' port could not be had."""
-    port = f"Port {settings.port} of {settings.host}"
-    if isinstance(exc, socket.gaierror):
-        return f"There is no host {settings.host!r}: {exc.strerror}."
-    number = getattr(exc, "errno", None)
-    if number == errno.EADDRINUSE:
-        return f"{port} is in use. Stop what uses it, or choose another port; 0 is any free one."
-    if number == errno.EACCES:
-        return f"{port} is forbidden, as ports below 1024 often are. Choose another one; 0 is any free one."
-    if number == errno.EADDRNOTAVAIL:
-        return f"{settings.host} is no address of this machine."
-    return f"{port} cannot be listened on: {getattr(exc, 'strerror', None) or exc}."
 
 
 def _address(listener: trio.SocketListener) -> tuple[str, int]:

@@ -142,6 +142,7 @@ def test_a_request_in_flight_is_finished(start: Start) -> None:
     )
     with command.ask("/script") as sock:
         command.told(b"begun")
+        time.sleep(0.1)
         command.interrupt()
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
     assert b"whole" in answer

@@ -106,7 +106,7 @@ async def test_limits(nursery: trio.Nursery) -> None:
     assert (await ask(port, method="POST", body=b"x" * 10)).endswith(b"10")
     answer = await ask(port, method="POST", body=b"x" * 11)
     assert b" 413 " in answer
-    assert b"10 bytes" in answer
+    assert b"10 bytes (--max-body)" in answer
 
 
 async def test_access_lines_go_to_a_logger_that_is_configured(
