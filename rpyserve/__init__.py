@@ -6,6 +6,7 @@ and ``rpyserve --help`` cost next to nothing.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,25 @@ _HOMES = {
     "run": "rpyserve.serving",
     "serve": "rpyserve.serving",
 }
+
+
+class _TwistedForPrograms:
+    """The last resort for ``from twisted.web.server import Site`` in the author's own code: see `compat`.
+
+    For what no installed Twisted answers, and for nobody but the author: a library that asks whether there is a
+    Twisted gets its "no".
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "twisted":
+            return None
+        from rpyserve import compat
+
+        return compat.offered(name)
+
+
+sys.meta_path.append(_TwistedForPrograms())
 
 
 def __getattr__(name: str) -> Any:

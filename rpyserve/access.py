@@ -21,7 +21,7 @@ from rpyserve.durations import size_in_words
 if TYPE_CHECKING:
     from rpyserve.exchange import Exchange
 
-__all__ = ["AccessLog", "shown"]
+__all__ = ["AccessLog", "is_probe", "shown"]
 
 BATCH: Final = 0.05
 """Seconds that a line may wait for others."""
@@ -57,7 +57,7 @@ class AccessLog:
     def __call__(self, exchange: Exchange) -> None:
         """Note one response. Writes nothing yet."""
         target = exchange.target
-        if exchange.status == 404 and not self._probes and target.startswith(_PROBES):
+        if exchange.status == 404 and not self._probes and is_probe(target):
             return
         if not self._lines:
             self._some.set()
@@ -96,6 +96,11 @@ class AccessLog:
             f"{size_in_words(exchange.sent)} {_milliseconds(exchange.seconds)}"
             f"{'' if session is None else ' ' + session.label}{'' if exchange.complete else ' (cut off)'}"
         )
+
+
+def is_probe(target: str) -> bool:
+    """Whether a browser asks for *target* by itself, so that a site's author need not hear that it is missing."""
+    return target.startswith(_PROBES)
 
 
 def shown(text: str) -> str:

@@ -1,8 +1,9 @@
 """Twisted's names: a script of the series imports from ``twisted`` and gets rpyserve's classes.
 
-Owns a finder that is first on ``sys.meta_path`` while scripts are served (or a program has called `install`). It gives
-exactly the names in `COVERED`; any other is an ImportError that says what there is. Nothing of Twisted is
-written again here, and a Twisted that has been imported already is left alone.
+Owns a finder that is first on ``sys.meta_path`` while scripts are served. In a program, ``import rpyserve`` is
+enough: where no Twisted is installed, the program's own import of it installs the finder. It gives exactly the names
+in `COVERED`; any other is an ImportError that says what there is. Nothing of Twisted is written again here, and a
+Twisted that has been imported already is left alone.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any, Final, NoReturn
 
-__all__ = ["COVERED", "install", "uninstall"]
+from rpyserve.failures import is_authors
+
+__all__ = ["COVERED", "install", "offered", "uninstall"]
+
+_HERE: Final = str(Path(__file__).parent)
 
 COVERED: Final[dict[str, dict[str, str]]] = {
     "twisted.web.resource": {"Resource": "rpyserve.resource"},
@@ -61,6 +67,17 @@ def uninstall() -> None:
         for name in (*_PACKAGES, *COVERED):
             if isinstance(getattr(sys.modules.get(name), "__loader__", None), _TwistedLoader):
                 del sys.modules[name]
+
+
+def offered(name: str) -> ModuleSpec | None:
+    """Find *name*, for which there is no other module, if it is the author's own code that imports it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(("<frozen importlib", _HERE)):
+        frame = frame.f_back
+    if frame is None or not (frame.f_globals.get("__name__") == "__main__" or is_authors(frame.f_code.co_filename)):
+        return None
+    install()
+    return _FINDER.find_spec(name)
 
 
 class _TwistedFinder(MetaPathFinder):

@@ -19,7 +19,6 @@ import trio
 
 from rpyserve import __version__, console, selfcalls
 from rpyserve.access import AccessLog
-from rpyserve.errors import unwrap
 from rpyserve.exchange import Limits
 from rpyserve.hosts import Network, Trust, machine_names, only_known_hosts
 from rpyserve.resource import Resource
@@ -155,15 +154,15 @@ def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signal
     try:
         trio.run(_main, site, settings, access, signals, restrict_keyboard_interrupt_to_checkpoints=False)
     except BaseException as exc:
-        real = unwrap(exc)
-        if isinstance(real, OSError):
-            raise CannotListen(console.why_not(real, settings.host, settings.port)) from None
         if not is_interruption(exc):
             raise
 
 
 async def _main(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
-    listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
+    try:
+        listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
+    except OSError as exc:
+        raise CannotListen(console.why_not(exc, settings.host, settings.port)) from None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
         nursery.start_soon(_explain_delay, signals.stop)

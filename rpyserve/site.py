@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from rpyserve import pages
+from rpyserve.access import is_probe, shown
 from rpyserve.errors import Disconnected, HTTPError, Redirect, unwrap
 from rpyserve.failures import describe
 from rpyserve.hosts import Trust
@@ -135,11 +136,13 @@ class Site:
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
         if isinstance(exc, HTTPError):
+            if exc.private and not is_probe(request.uri):
+                log.info("%s: %s", shown(request.uri), exc.private)
             return pages.http_error(request, exc, trusted=self.trusts(request))
         if isinstance(exc, Disconnected) or not isinstance(exc, (Exception, SystemExit)):
             raise raised
         failure = describe(exc)
-        log.error("%s %s: %s", request.method, request.path, pages.as_text(failure))
+        log.error("%s %s: %s", request.method, shown(request.uri), pages.as_text(failure))
         trusted = self.trusts(request)
         if not trusted:
             log.warning(

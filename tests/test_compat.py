@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,3 +124,32 @@ def test_the_counter_of_the_series(tmp_path: Path) -> None:
         assert "rpyserve has no twisted.internet" in error.message
     finally:
         site.scripts.close()
+
+
+def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
+    """And a library that asks for Twisted by itself still gets its "no"."""
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "asks.py").write_text("try:\n    import twisted\nexcept ImportError:\n    twisted = None\n")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, sysconfig\n"
+        f"sys.path.append({str(library)!r})\n"
+        "import rpyserve, rpyserve.failures\n"
+        f"rpyserve.failures._FOREIGN += ({str(library)!r},)\n"
+        "import asks\n"
+        "print(asks.twisted)\n"
+        "from twisted.web.server import Session, Site\n"
+        "print(Site is rpyserve.Site, Session is rpyserve.Session)\n"
+        "try:\n    from twisted.internet import reactor\nexcept ImportError as exc:\n    print(exc)\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    nothing, same, refused = done.stdout.splitlines()
+    assert (nothing, same) == ("None", "True True")
+    assert "run(site, port=8080)" in refused
+
+
+def test_a_prompt_needs_only_import_rpyserve() -> None:
+    code = "import rpyserve\nfrom twisted.python.components import registerAdapter as r\nprint(r.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "rpyserve.components\n"

@@ -78,9 +78,6 @@ CUSTOMISED = (
 import sys
 
 import rpyserve
-import rpyserve.compat
-
-rpyserve.compat.install()
 
 from twisted.web.server import Site, Session
 """

@@ -189,3 +189,11 @@ async def test_closers_run_once_in_reverse() -> None:
     site.close()
     site.close()
     assert said == ["second", "first"]
+
+
+async def test_the_console_says_why_a_page_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="rpyserve")
+    root = Resource()
+    root.putChild("hello", lambda request: "hello")
+    await ask(Site(root), "/hello/%0aforged")
+    assert caplog.messages == ["/hello/%0Aforged: Nothing comes after /hello in this URL: try /hello"]
