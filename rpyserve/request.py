@@ -11,14 +11,14 @@ import io
 import re
 import tempfile
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
-from urllib.parse import parse_qs, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import trio
 
 from rpyserve.errors import HTTPError, Redirect
+from rpyserve.forms import form_fields, query_fields
 from rpyserve.response import encode_header
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ __all__ = ["Address", "Request"]
 Address = tuple[str, int]
 """An IP address and a port."""
 
-FORM_LIMIT: Final = 10 * 2**20
-"""How many bytes of a urlencoded form are taken apart; a larger one is a 413."""
-FIELD_LIMIT: Final = 1000
-"""How many fields a form or a query may have; with more it is a 400 (413 for a form)."""
 SPOOL_SIZE: Final = 2**19
 """How many bytes of a body stay in memory; a larger one goes to a temporary file."""
 
@@ -130,19 +126,7 @@ class Request:
 
         A field of the body replaces one of the query that has the same name. Blank values are kept.
         """
-        fields = _fields(self.query, 400)
-        content_type = (self.getHeader("content-type") or "").partition(";")[0].strip().lower()
-        if content_type == "application/x-www-form-urlencoded":
-            fields.update(self._form())
-        return fields
-
-    def _form(self) -> dict[str, list[str]]:
-        self.content.seek(0)
-        raw = self.content.read(FORM_LIMIT + 1)
-        self.content.seek(0)
-        if len(raw) > FORM_LIMIT:
-            raise HTTPError(413, f"A form may have {FORM_LIMIT // 2**20} MiB; this one is larger.")
-        return _fields(raw.decode("latin-1"), 413)
+        return query_fields(self.query) | form_fields(self.getHeader("content-type") or "", self.content)
 
     def field(self, name: str, default: Any = _MISSING) -> Any:
         """Return the first value of the query or form field *name*, as text.
@@ -289,9 +273,3 @@ def _decode(raw: str) -> str:
     if "%" not in raw and raw.isascii():
         return raw
     return unquote_to_bytes(raw.encode("latin-1", "replace")).decode("utf-8", "surrogateescape")
-
-
-def _fields(text: str, too_many: int) -> dict[str, list[str]]:
-    with suppress(ValueError):
-        return parse_qs(text, keep_blank_values=True, max_num_fields=FIELD_LIMIT, errors="replace")
-    raise HTTPError(too_many, f"There are more than {FIELD_LIMIT} fields.")

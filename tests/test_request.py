@@ -10,7 +10,8 @@ from inprocess import Visitor, ask
 
 from rpyserve import HTTPError, Request, Site
 from rpyserve.errors import Disconnected
-from rpyserve.request import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
+from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT
+from rpyserve.request import SPOOL_SIZE
 
 
 def test_the_target_is_taken_apart() -> None:
