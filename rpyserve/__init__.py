@@ -25,6 +25,8 @@ __all__ = [
     "Response",
     "Session",
     "Site",
+    "Upload",
+    "background",
     "cache",
     "html",
     "implementer",
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from rpyserve.serving import run, serve
     from rpyserve.session import Registry, Session
     from rpyserve.site import Site
+    from rpyserve.tasks import background
+    from rpyserve.uploads import Upload
 
     registry: Registry
 
@@ -65,6 +69,8 @@ _HOMES = {
     "Response": "rpyserve.response",
     "Session": "rpyserve.session",
     "Site": "rpyserve.site",
+    "Upload": "rpyserve.uploads",
+    "background": "rpyserve.tasks",
     "cache": "rpyserve.script",
     "html": "rpyserve.markup",
     "implementer": "zope.interface",

@@ -6,7 +6,8 @@ Owns the memory of it, which is bounded: the code that was not needed for longes
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import CodeType
 from typing import Final
@@ -28,6 +29,7 @@ class Compiled:
     state: freshness.State
     code: CodeType
     sound: bool = False
+    number: int = field(default_factory=count().__next__)
 
 
 class Codes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -43,10 +43,13 @@ class Execution:
         running: True until its top-level code has finished; then set it to False, or call `finish`.
         serial: a number that grows with each execution: the generation of what it defines.
         components: what was made for it and dies with it; the business of `components`.
+        edition: of an uncached one: what is the same for all executions of the same code.
+        background: functions that its top-level code wants to run beside the site; the business of `tasks`.
     """
 
     __slots__ = (
-        "__weakref__", "_counts", "components", "may_cache", "name", "path", "registry", "running", "serial"
+        "__weakref__", "_counts", "background", "components", "edition", "may_cache", "name", "path", "registry",
+        "running", "serial",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +61,8 @@ class Execution:
         self.may_cache = may_cache
         self.serial = next(_serial)
         self.registry = registry
+        self.edition: object = None
+        self.background: list[Callable[..., Any]] = []
         self.components: dict[Any, Any] = {}
         self._counts: dict[str, int] = {}
         self.name.cached = cached
@@ -74,6 +79,11 @@ class Execution:
             kept, self.components = self.components, {}
             for entry in kept.values():
                 entry.settle()
+
+    @property
+    def version(self) -> object:
+        """What tells what it defines from what another execution does: its serial, or, uncached, its edition."""
+        return self.serial if self.cached else self.edition
 
     @property
     def undecided(self) -> bool:

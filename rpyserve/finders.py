@@ -101,6 +101,9 @@ class SiteLoader(SourceFileLoader):
         with executing(execution):
             exec(code, module.__dict__)
         execution.finish(module.__dict__)
+        site = getattr(execution.registry, "site", None)
+        if site is not None:
+            site.tasks.settle(execution)
 
 
 class RelativeFinder(MetaPathFinder):

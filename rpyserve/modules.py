@@ -89,7 +89,14 @@ class SiteModules:
     def drop(self) -> None:
         """Drop the modules: the next import loads them anew."""
         self.generation += 1
+        self._end_tasks_of_the_deleted()
         self._forget()
+
+    def _end_tasks_of_the_deleted(self) -> None:
+        site = getattr(self.registry, "site", None)
+        for name in self._names if site is not None else ():
+            if not os.path.exists(getattr(sys.modules.get(name), "__file__", None) or ""):
+                site.tasks.forget(name)
 
     def watches(self, path: str) -> bool:
         """Whether *path* is a file of the site that was loaded as a module."""

@@ -127,7 +127,7 @@ def _answer(result: Any, request: Request, resource: Resource) -> Response:
 
 def _own_response(response: Response, request: Request) -> Response:
     """A `Response` made by the script: what it says itself goes before what was said on the request."""
-    said = {name.lower() for name, _ in response.headers}
+    said = {name.lower() for name, _ in response.headers} - {b"set-cookie"}  # each cookie is one of its own
     request.response_headers = [pair for pair in request.response_headers if pair[0].lower() not in said]
     return response
 
@@ -136,6 +136,8 @@ def _written(request: Request) -> Response:
     """The answer of a method that uses `request.write`, now or later."""
     if request.finished:
         return Response.ready(b"".join(request.written), request.code, (HTML,))
+    if request.failure is not None:
+        raise request.failure
     request.pipe = pipe = Pipe()
     for chunk in request.written:
         pipe.write(chunk)

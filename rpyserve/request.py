@@ -1,8 +1,7 @@
 """One request, as a script sees it.
 
 A protocol makes a `Request` from values, and puts two capabilities on it: the body, as chunks that come in, and
-`client_left`. It knows nothing of sockets. What a script says about its answer (status, headers, `write`)
-is only noted here; `rendering` turns it into a `Response`.
+`client_left`. It knows nothing of sockets. What a script says about its answer is noted in `answering`.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from rpyserve.errors import HTTPError, Redirect
-from rpyserve.forms import form_fields, query_fields
-from rpyserve.response import encode_header
+from rpyserve.answering import Answering
+from rpyserve.cookies import read_cookies
+from rpyserve.errors import HTTPError
+from rpyserve.forms import form_fields, parse_json, query_fields
 
 if TYPE_CHECKING:
     from rpyserve.session import Session
     from rpyserve.site import Site
-    from rpyserve.streaming import Pipe
+    from rpyserve.uploads import MultipartForm, Upload
 
 __all__ = ["Address", "Request"]
 
@@ -42,7 +42,7 @@ async def _never() -> None:
     await trio.sleep_forever()
 
 
-class Request:
+class Request(Answering):
     """What the client asked, and what the script wants to say besides the body that it returns.
 
     Attributes:
@@ -55,7 +55,8 @@ class Request:
         client: the client's IP address and port.
         server: the address and port that the client connected to.
         scheme: ``"http"`` or ``"https"``.
-        content: the whole body as a binary file, at its start.
+        content: the whole body as a binary file, at its start. Of a multipart form it is empty: that is taken apart
+            as it comes, into `args` and `files`.
         site: the `Site` that answers.
 
     The names are Twisted Web's (``IRequest``); texts are `str`.
@@ -92,18 +93,11 @@ class Request:
         self.prepath: list[str] = []
         self.postpath = [_decode(segment) for segment in self.raw_path.split("/")[1:]]
         self._body = body
+        self._form: MultipartForm | None = None
         self._session: Session | None = None
         self._closers: list[Callable[[], object]] = []
-        # What the script says about its answer, for `rendering`:
-        self.code = 200
-        self.reason = b""
-        self.response_headers: list[tuple[bytes, bytes]] = []
-        self.redirection: Redirect | None = None
-        self.pipe: Pipe | None = None
-        self.written: list[bytes] = []
-        self.finished = False
-        self.session_cookie: bytes | None = None
-        self.settled = False  # the head is made: what is said about it from now on comes too late
+        self.closed = False
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri}>"
@@ -122,11 +116,50 @@ class Request:
 
     @cached_property
     def args(self) -> dict[str, list[str]]:
-        """The fields of the query and of a urlencoded body: each name with the list of its values.
+        """The fields of the query and of a form: each name with the list of its values. Files are in `files`.
 
-        A field of the body replaces one of the query that has the same name. Blank values are kept.
+        A field of the form replaces one of the query that has the same name. Blank values are kept.
         """
-        return query_fields(self.query) | form_fields(self.getHeader("content-type") or "", self.content)
+        form = form_fields(self._content_type, self.content) if self._form is None else self._form.fields
+        return query_fields(self.query) | form
+
+    @property
+    def files(self) -> dict[str, list[Upload]]:
+        """The files that came with a form: each field's name with the list of its `Upload` values.
+
+        The form must say ``enctype="multipart/form-data"``.
+        """
+        return {} if self._form is None else self._form.files
+
+    def file(self, name: str, default: Any = _MISSING) -> Any:
+        """Return the first file of the form field *name*, an `Upload`.
+
+        Args:
+            name: the field's name.
+            default: what to return if no file was chosen.
+
+        Raises:
+            HTTPError: 400, naming the field, if there is no file and no default.
+        """
+        uploads = self.files.get(name)
+        if uploads:
+            return uploads[0]
+        if default is _MISSING:
+            more = "" if self._form is not None else ' The form must say enctype="multipart/form-data".'
+            raise HTTPError(400, f"This page needs a file in the field {name!r}.{more}")
+        return default
+
+    def json(self) -> Any:
+        """Return what the body says as JSON (RFC 8259).
+
+        Raises:
+            HTTPError: 400, it is empty or no JSON, saying where; 413, it is too long.
+        """
+        return parse_json(self.content)
+
+    @property
+    def _content_type(self) -> str:
+        return self.getHeader("content-type") or ""
 
     def field(self, name: str, default: Any = _MISSING) -> Any:
         """Return the first value of the query or form field *name*, as text.
@@ -148,13 +181,7 @@ class Request:
     @cached_property
     def cookies(self) -> dict[str, str]:
         """The cookies that came with the request, by name; of two with one name the first counts (RFC 6265, 5.4)."""
-        found: dict[str, str] = {}
-        for pair in (self.getHeader("cookie") or "").replace(", ", ";").split(";"):
-            name, equals, value = pair.strip().partition("=")
-            if equals:
-                quoted = len(value) > 1 and value[0] == value[-1] == '"'
-                found.setdefault(name, value[1:-1] if quoted else value)
-        return found
+        return read_cookies(self.getHeader("cookie") or "")
 
     def getCookie(self, name: str) -> str | None:
         """Return the value of the cookie *name*, or None."""
@@ -179,54 +206,18 @@ class Request:
         """The session that this request has used so far, if any; looking at it is no access."""
         return self._session
 
-    # What the script says about its answer
+    def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Run ``function(*args)``, an async function, beside this request, until its response has ended.
 
-    def setResponseCode(self, code: int, message: str | bytes | None = None) -> None:
-        """Set the status code, and perhaps the words beside it, for what the method returns or writes.
-
-        Raises:
-            ValueError: not a number from 200 to 599, or words with a line break in them.
-        """
-        if not (isinstance(code, int) and 200 <= code <= 599):
-            raise ValueError(f"a status code is a number from 200 to 599, not {code!r}")
-        self.code = code
-        self.reason = encode_header("status", message)[1] if message is not None else b""
-
-    def setHeader(self, name: str | bytes, value: str | bytes | int) -> None:
-        """Set a response header; it replaces one of the same name.
+        What it raises ends a response that waits for `finish`; else it is told on the console.
 
         Raises:
-            ValueError: the name or value cannot be sent: a line break, a control character, or not Latin-1.
+            TypeError: *function* is no async function.
+            RuntimeError: the response has ended already.
         """
-        field = encode_header(name, value)
-        lower = field[0].lower()
-        self.response_headers = [pair for pair in self.response_headers if pair[0].lower() != lower]
-        self.response_headers.append(field)
-
-    def redirect(self, url: str | bytes, status: int | None = None) -> None:
-        """Answer with a redirect to *url* (303 after a POST, 302 otherwise); the method need return nothing then."""
-        self.redirection = Redirect(url.decode() if isinstance(url, bytes) else url, status)
-
-    def write(self, data: str | bytes) -> None:
-        """Send *data* as the next part of the body. For methods that return `NOT_DONE_YET`.
-
-        Never blocks. After `finish`, or when the client has gone, it does nothing.
-        """
-        if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"request.write() takes str or bytes, not {type(data).__name__}")
-        chunk = data.encode() if isinstance(data, str) else bytes(data)
-        if self.finished or not chunk:
-            return
-        if self.pipe is not None:
-            self.pipe.write(chunk)
-        else:
-            self.written.append(chunk)
-
-    def finish(self) -> None:
-        """Say that the body is complete. Doing so twice does nothing."""
-        self.finished = True
-        if self.pipe is not None:
-            self.pipe.close()
+        if self.closed:
+            raise RuntimeError("request.start_soon(): the response has ended; for longer work, use site.background(f)")
+        self.site.request_tasks.start(self, function, args)
 
     # For the layers around the script
 
@@ -236,26 +227,40 @@ class Request:
         return self._body is not None
 
     async def load_body(self, limit: int | None = None) -> None:
-        """Read the whole body into `content`, which spills to disk when it is large. Once only; then it does nothing.
+        """Read the whole body: a multipart form into `args` and `files`, any other into `content`.
+
+        What is large spills to disk. Once only; then it does nothing.
 
         Raises:
-            HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows.
+            HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows; 400, a malformed form.
             Disconnected: the body was cut off.
         """
         if self._body is None:
             return
         body, self._body = self._body, None
-        # S SIM: the file lives as long as the request, and is closed by `close`.
-        file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE))  # noqa: SIM115
-        self.on_close(file.close)
+        sink = self._sink()
         size = 0
         async for chunk in body:
             size += len(chunk)
             if limit is not None and size > limit:
                 raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
-            file.write(chunk)
-        file.seek(0)
-        self.content = file
+            sink.write(chunk)
+        if self._form is not None:
+            self._form.finish()
+        else:
+            self.content.seek(0)
+
+    def _sink(self) -> MultipartForm | BinaryIO:
+        """Where the body goes."""
+        if self._content_type.partition(";")[0].strip().lower() == "multipart/form-data":
+            from rpyserve.uploads import MultipartForm
+
+            self._form = MultipartForm(self._content_type, self.on_close)
+            return self._form
+        # S SIM: the file lives as long as the request, and is closed by `close`.
+        self.content = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE))  # noqa: SIM115
+        self.on_close(self.content.close)
+        return self.content
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called when the response has been sent or given up."""
@@ -263,6 +268,7 @@ class Request:
 
     def close(self) -> None:
         """Let go of what this request held: its body's file, and what others left with `on_close`."""
+        self.closed = True
         closers, self._closers = self._closers, []
         for closer in reversed(closers):
             closer()

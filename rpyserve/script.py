@@ -93,6 +93,8 @@ class Scripts:
         for path in [os.fspath(path) for path in paths]:
             self._published.pop(path, None)
             self._codes.drop(path)
+            if self._open and self.registry.site is not None and not os.path.exists(path):
+                self.registry.site.tasks.forget(self._name(path))
             if self.modules.watches(path):
                 self.modules.drop()
 
@@ -132,6 +134,7 @@ class Scripts:
         compiled = self._codes.compiled(path)
         generation = self.modules.generation
         execution = ScriptExecution(self._name(path), Path(path), self.root, self.registry)
+        execution.edition = compiled.number, generation
         name = str(execution.name)
         module = self._module(execution, path)
         before = sys.modules.get(name)
@@ -141,6 +144,8 @@ class Scripts:
         except BaseException:
             _restore(name, before)
             raise
+        if self.registry.site is not None:
+            self.registry.site.tasks.settle(execution)
         if execution.cached:
             self._loaded[name] = module
             self._published[path] = _Published(resource, (compiled.state, *execution.inputs), generation)

@@ -149,11 +149,25 @@ class Session(Components):
 
 
 class Registry(Components):
-    """What a site keeps for all its visitors: the counterpart of a `Session`, mapping and adaptable like it."""
+    """What a site keeps for all its visitors: the counterpart of a `Session`, mapping and adaptable like it.
 
-    __slots__ = ()
+    Args:
+        site: the `Site` it belongs to, or None.
+    """
+
+    __slots__ = ("site",)
 
     _called = "registry"
+
+    site: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        self.site = None
+        return self
+
+    def __init__(self, site: Any = None) -> None:
+        self.site = site
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {len(self)} values>"

@@ -8,7 +8,7 @@ cancellation, an interrupt from the console, and a client that left.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from rpyserve.request import Request
 from rpyserve.resource import as_resource, traverse
 from rpyserve.response import Response
 from rpyserve.session import Ended, Registry, Session, Sessions
+from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks
 
 __all__ = ["Site"]
 
@@ -43,6 +44,7 @@ class Site:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
+        tasks: what runs beside the site; see `background`.
         trusts: says of a request whether its client may see details of errors. By default: clients on this machine.
 
     "Twisted Web in 60 seconds": session basics, session endings.
@@ -52,9 +54,12 @@ class Site:
 
     def __init__(self, root: Any, *, sessionTimeout: float | None = None) -> None:
         self.root = as_resource(root)
-        self.registry = Registry()
+        self.registry = Registry(self)
         self.sessions = Sessions(self, sessionTimeout)
         self.trusts: Callable[[Request], bool] = Trust()
+        self._nursery = Nursery()
+        self.tasks = BackgroundTasks(self._nursery)
+        self.request_tasks = RequestTasks(self._nursery)
         self._closers: list[Callable[[], object]] = []
         self._told: dict[str, str] = {}
 
@@ -91,6 +96,18 @@ class Site:
                 )  # fmt: skip
         return session
 
+    def background(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Run *function*, an async one, beside the site, once for each version of the script that defines it.
+
+        Calling it again does nothing while the script is the same, so it may stand in a render method. When the
+        script has changed and was executed again, the old version is cancelled, and the next call starts the new one.
+        What it raises is told on the console, and is the end of it.
+
+        Raises:
+            TypeError: *function* is no async function.
+        """
+        self.tasks.start(function)
+
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called once, when the site stops."""
         if closer not in self._closers:
@@ -112,7 +129,8 @@ class Site:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.sessions.run)
             try:
-                yield self
+                async with self._nursery.open():
+                    yield self
             finally:
                 with trio.CancelScope(shield=True):
                     await self.sessions.end_all(Ended.STOPPED, grace)

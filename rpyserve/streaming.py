@@ -11,7 +11,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
@@ -101,7 +102,7 @@ class Pipe(IterStream):
     """What `request.write` puts in comes out to the client, until `close`."""
 
     def __init__(self) -> None:
-        self._send, receive = trio.open_memory_channel[bytes](math.inf)
+        self._send, receive = trio.open_memory_channel[bytes | _Failure](math.inf)
         super().__init__(receive, patience=math.inf)
 
     def write(self, chunk: bytes) -> None:
@@ -115,8 +116,20 @@ class Pipe(IterStream):
         """The body is complete."""
         self._send.close()
 
+    def fail(self, exc: BaseException) -> None:
+        """The body will never be complete: whoever sends it gets *exc* after what was written."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            self._send.send_nowait(_Failure(exc))
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    exc: BaseException
+
 
 def _encode(item: object) -> bytes:
+    if isinstance(item, _Failure):
+        raise item.exc
     if isinstance(item, str):
         return item.encode()
     if isinstance(item, (bytes, bytearray, memoryview)):

@@ -56,7 +56,7 @@ class Visitor:
         if isinstance(body, str):
             body = body.encode()
             raw.append((b"content-type", b"application/x-www-form-urlencoded"))
-        chunks = None if body is None else _in_chunks(body)
+        chunks = None if body is None else in_chunks(body)
         request = Request(method, target, raw, client=(self.client, 4321), body=chunks, client_left=client_left)
         try:
             answer = await read(await self.site.respond(request))
@@ -94,7 +94,7 @@ def _answer(response: Response, content: bytes) -> Answer:
     return Answer(response.status, [(k.decode(), v.decode("latin-1")) for k, v in response.headers], content)
 
 
-async def _in_chunks(body: bytes, size: int = 7) -> AsyncIterator[bytes]:
+async def in_chunks(body: bytes, size: int = 7) -> AsyncIterator[bytes]:
     for start in range(0, len(body), size):
         await trio.lowlevel.checkpoint()
         yield body[start : start + size]

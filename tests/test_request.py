@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from inprocess import Visitor, ask
+from inprocess import Visitor, ask, in_chunks
 
 from rpyserve import HTTPError, Request, Site
 from rpyserve.errors import Disconnected
@@ -181,3 +181,33 @@ async def test_an_ended_session_is_followed_by_a_new_one_in_the_same_request() -
     answer = await visitor.get("/")
     assert answer.text.startswith('{"same": false')
     assert visitor.cookies["rpyserve_8080"] in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [(b'{"a": [1, null]}', {"a": [1, None]}), (b" 1 ", 1), ('"é"'.encode(), "é"), ('"é"'.encode("utf-16"), "é")],
+)
+async def test_json(body: bytes, value: object) -> None:
+    request = Request("POST", "/", body=in_chunks(body))
+    await request.load_body()
+    assert request.json() == request.json() == value
+    request.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "the body is empty"),
+        (b"{'a': 1}", "line 1, column 2"),
+        (b"[1,\n2,]", "line 2"),
+        (b"\xff\xfe\xff", "not UTF-8"),
+        (b"[" * 100_000, "nested too deep"),
+    ],
+)
+async def test_no_json(body: bytes, why: str) -> None:
+    request = Request("POST", "/", body=in_chunks(body))
+    await request.load_body()
+    with pytest.raises(HTTPError, match=why) as caught:
+        request.json()
+    assert caught.value.status == 400
+    request.close()

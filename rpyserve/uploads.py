@@ -1,0 +1,179 @@
+"""Multipart forms: taken apart as they come, so that a file of any size goes to disk and never through memory.
+
+The parser is the `multipart` package's (RFC 7578); here is where its pieces go, and how much of them is taken: texts
+stay in memory and are few, files are temporary ones that end with the request. What a visitor's browser calls a file
+is a mere name here: it can neither lead to another directory nor, by `Upload.save`, become a script of the site.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
+
+from rpyserve.errors import HTTPError
+from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT, Fields
+
+__all__ = ["MultipartForm", "Upload"]
+
+SPOOL_SIZE: Final = 2**18
+"""How many bytes of a file stay in memory; a larger one goes to a temporary file."""
+
+_EXECUTED: Final = re.compile(r"\.(?:rpy|py[a-z]?|j2|jinja2?)(?:[.~].*)?\Z", re.IGNORECASE)
+_UNFIT: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|]')
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upload:
+    """A file that came with a form.
+
+    Args:
+        name: the form's field.
+        filename: what the visitor's machine calls the file: a name alone, without a directory.
+        type: the media type that the browser gave it, such as ``"image/png"``: a claim, not a fact.
+        size: how many bytes it has.
+        file: its content as a binary file, at its start. It is gone when the response has been sent; see `save`.
+    """
+
+    name: str
+    filename: str
+    type: str
+    size: int
+    file: BinaryIO
+
+    def read(self) -> bytes:
+        """Return the whole content. For large files, read from `file` in parts instead."""
+        self.file.seek(0)
+        return self.file.read()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Keep the file beyond this request.
+
+        Args:
+            path: where to, relative to the site's directory; in a directory it gets its own `filename`. What is there
+                is replaced.
+
+        Returns:
+            The path that it was saved at.
+
+        Raises:
+            ValueError: rpyserve would execute a file of that name, and a visitor must not be able to bring code.
+            OSError: it cannot be written.
+        """
+        target = Path(path)
+        if target.is_dir():
+            target /= self.filename
+        if _EXECUTED.search(target.name):
+            raise ValueError(
+                f"{target.name!r} would be executed, so a visitor could run any code here: save it under another name"
+            )
+        self.file.seek(0)
+        with target.open("wb") as copy:
+            shutil.copyfileobj(self.file, copy, 2**20)
+        return target
+
+
+class MultipartForm:
+    """A form on its way in. Give it the body's chunks by `write`, and `finish` it.
+
+    Args:
+        content_type: the request's, with its boundary.
+        on_close: takes what is to be called when the request is over.
+
+    Attributes:
+        fields: the texts, by name.
+        files: the files, by name. A field of a form where no file was chosen is not among them.
+
+    Raises:
+        HTTPError: 400, it is malformed; 413, more fields or more text than is taken.
+    """
+
+    def __init__(self, content_type: str, on_close: Callable[[Callable[[], object]], object]) -> None:
+        self.fields: Fields = {}
+        self.files: dict[str, list[Upload]] = {}
+        self._on_close = on_close
+        self._segment: Any = None
+        self._file: Any = None
+        self._text_left = FORM_LIMIT
+        boundary = parse_options_header(content_type)[1].get("boundary", "")
+        try:
+            self._parser = PushMultipartParser(boundary, max_segment_count=FIELD_LIMIT)
+        except MultipartError:
+            raise HTTPError(400, "The form is malformed: its Content-Type names no boundary.") from None
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+        try:
+            for event in self._parser.parse(chunk):
+                if event is None:
+                    self._end()
+                elif isinstance(event, (bytes, bytearray, memoryview)):
+                    self._store(event)
+                else:
+                    self._begin(event)
+        except ParserLimitReached as exc:
+            raise HTTPError(413, f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}.") from None
+        except MultipartError as exc:
+            raise HTTPError(400, f"The form is malformed: {exc}.") from None
+
+    def finish(self) -> None:
+        """Say that the body is complete."""
+        try:
+            self._parser.close()
+        except MultipartError as exc:
+            raise HTTPError(400, f"The form is malformed: {exc}.") from None
+
+    def _begin(self, segment: Any) -> None:
+        self._segment = segment
+        if segment.filename is None:
+            self._file = _Text()
+            return
+        # S SIM: it lives as long as the request, and is closed with it.
+        self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE))  # noqa: SIM115
+        self._on_close(self._file.close)
+
+    def _store(self, data: bytes | bytearray | memoryview) -> None:
+        if isinstance(self._file, _Text):
+            self._text_left -= len(data)
+            if self._text_left < 0:
+                raise HTTPError(413, f"The texts of a form may have {FORM_LIMIT // 2**20} MiB; these are longer.")
+        self._file.write(data)
+
+    def _end(self) -> None:
+        segment, file = self._segment, self._file
+        name = segment.name or ""
+        if isinstance(file, _Text):
+            self.fields.setdefault(name, []).append(file.decoded(segment.charset))
+        elif segment.filename or segment.size:
+            file.seek(0)
+            kind = segment.content_type or "application/octet-stream"
+            upload = Upload(name, _plain(segment.filename), kind, segment.size, file)
+            self.files.setdefault(name, []).append(upload)
+
+
+class _Text(bytearray):
+    """A field that is no file."""
+
+    write = bytearray.extend
+
+    def decoded(self, charset: str | None) -> str:
+        try:
+            return self.decode(charset or "utf-8", "replace")
+        except LookupError:
+            return self.decode("utf-8", "replace")
+
+
+def _plain(filename: str) -> str:
+    """*filename* without the directories that some browsers send, and as any file system can have it."""
+    name = _UNFIT.sub("_", re.split(r"[/\\]", filename)[-1]).strip(" .")
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension) > 20:
+        return name[:100] or "unnamed"
+    return stem[: 100 - len(extension)] + dot + extension
