@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
+from rpyserve.combined import Combined
 from rpyserve.durations import size_in_words
 
 if TYPE_CHECKING:
@@ -43,12 +44,21 @@ class AccessLog:
         write: takes the text of whole lines.
         colour: whether the status has a colour.
         probes: whether to show the files that browsers ask for by themselves and that the site lacks.
+        combined: whether to write the combined log format instead, which has all requests and no colours.
     """
 
-    def __init__(self, write: Callable[[str], object], *, colour: bool = False, probes: bool = False) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        *,
+        colour: bool = False,
+        probes: bool = False,
+        combined: bool = False,
+    ) -> None:
         self._write = write
+        self._line_of = Combined() if combined else self._line
         self._colour = colour
-        self._probes = probes
+        self._probes = probes or combined
         self._lines: list[str] = []
         self._some = trio.Event()
         self._second = -1
@@ -61,7 +71,7 @@ class AccessLog:
             return
         if not self._lines:
             self._some.set()
-        self._lines.append(self._line(exchange))
+        self._lines.append(self._line_of(exchange))
 
     async def run(self) -> None:
         """Write the lines as they come, 50 ms late at most, until cancelled."""

@@ -116,6 +116,13 @@ NETWORK = Text("network", _network)
 @click.option(
     "--example", metavar="DIR", type=click.Path(path_type=Path), help="Copy the sample site to DIR, and exit."
 )
+@click.option(
+    "--access-log",
+    type=click.Choice(["short", "combined"]),
+    default="short",
+    show_default=True,
+    help="How a line for each request is written; combined is the format of Apache and nginx.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say only the URL, warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more; with --get, the status and headers.")
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False)
@@ -180,6 +187,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         title=str(directory),
         quiet=options["quiet"],
         verbose=options["verbose"],
+        combined=options["access_log"] == "combined",
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,
     )

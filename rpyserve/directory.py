@@ -114,6 +114,14 @@ class Directory(Resource):
             raise HTTPError(exc.status, private=self._explained(name, exc.private, request)) from None
         return self._resource(found, request)
 
+    def error_page(self, status: int, request: Request) -> Resource | None:
+        """The script ``404.rpy`` in the directory, if there is one."""
+        name = f"{status}{paths.SCRIPT}"
+        found = self._find(name)
+        if found is None or found.kind != "script":
+            return None
+        return self.scripts.load(os.path.join(self._path, name), request)
+
     @property
     def _is_top(self) -> bool:
         return self._path == self._tree.root

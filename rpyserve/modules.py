@@ -93,8 +93,10 @@ class SiteModules:
         self._forget()
 
     def _end_tasks_of_the_deleted(self) -> None:
-        site = getattr(self.registry, "site", None)
-        for name in self._names if site is not None else ():
+        site: Any = getattr(self.registry, "site", None)
+        if site is None:
+            return
+        for name in self._names:
             if not os.path.exists(getattr(sys.modules.get(name), "__file__", None) or ""):
                 site.tasks.forget(name)
 

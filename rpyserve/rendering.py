@@ -22,7 +22,7 @@ from rpyserve.resource import Resource
 from rpyserve.response import HTML, Response
 from rpyserve.streaming import IterStream, Pipe
 
-__all__ = ["NOT_DONE_YET", "redirect_response", "render", "settle"]
+__all__ = ["NOT_DONE_YET", "Rescue", "redirect_response", "render", "settle"]
 
 Rescue = Callable[[BaseException, bool], Response | None]
 

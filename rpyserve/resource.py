@@ -77,6 +77,15 @@ class Resource:
         child = self.children.get(name)
         return self.getChild(name, request) if child is None else child
 
+    def error_page(self, status: int, request: Request) -> Resource | None:
+        """Return the resource that makes the page for *status*, asked of a site's root; None for rpyserve's own page.
+
+        Args:
+            status: 404: the only one that is asked for.
+            request: the request that has no other answer.
+        """
+        return None
+
     def render(self, request: Request) -> Any:
         """Answer *request*: call ``render_GET`` or the like. HEAD falls back to GET; its body is not sent.
 

@@ -47,6 +47,7 @@ class Settings:
         limits: of what clients may send.
         title: what is served, for the banner.
         quiet, verbose: how much to say.
+        combined: whether access lines have the combined log format.
         on_ready: called with the URL when the server listens.
         for_good: whether the process has nothing else to do: the signals then stay in place to its end.
     """
@@ -59,6 +60,7 @@ class Settings:
     title: str = "a site"
     quiet: bool = False
     verbose: bool = False
+    combined: bool = False
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False
 
@@ -138,6 +140,7 @@ def run_with(site: Site, settings: Settings) -> None:
         (lambda lines: None) if settings.quiet else console.write,
         colour=console.wants_colour(sys.stderr),
         probes=settings.verbose,
+        combined=settings.combined,
     )
     console.set_up(quiet=settings.quiet, verbose=settings.verbose, before=access.flush)
     signals = Signals(access.flush)

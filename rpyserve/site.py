@@ -20,7 +20,7 @@ from rpyserve.access import is_probe, shown
 from rpyserve.errors import Disconnected, HTTPError, Redirect, unwrap
 from rpyserve.failures import describe
 from rpyserve.hosts import Trust
-from rpyserve.rendering import redirect_response, render, settle
+from rpyserve.rendering import Rescue, redirect_response, render, settle
 from rpyserve.request import Request
 from rpyserve.resource import as_resource, traverse
 from rpyserve.response import Response
@@ -76,7 +76,24 @@ class Site:
             resource = await traverse(self.root, request)
             return await render(resource, request, rescue)
         except BaseException as exc:
-            return settle(request, self._page(request, exc))
+            return await self._own_page(request, exc, rescue) or settle(request, self._page(request, exc))
+
+    async def _own_page(self, request: Request, raised: BaseException, rescue: Rescue) -> Response | None:
+        """The site's own page for what it does not have, by its root's `error_page`; None if there is none."""
+        exc = unwrap(raised)
+        if not (isinstance(exc, HTTPError) and exc.status == 404):
+            return None
+        try:
+            resource = self.root.error_page(404, request)
+            if resource is None:
+                return None
+            self._tell_why(request, exc)
+            request.code, request.reason = 404, b""
+            return await render(resource, request, rescue)
+        except BaseException as own:
+            if isinstance(unwrap(own), HTTPError):
+                return None
+            return settle(request, self._page(request, own))
 
     def session_for(self, request: Request) -> Session:
         """Return the session that the request's cookie names, or a new one, whose cookie the response will set.
@@ -149,13 +166,16 @@ class Site:
             return None
         return None if begun else settle(request, page)
 
+    def _tell_why(self, request: Request, exc: HTTPError) -> None:
+        if exc.private and not is_probe(request.uri):
+            log.info("%s: %s", shown(request.uri), exc.private)
+
     def _page(self, request: Request, raised: BaseException) -> Response:
         exc = unwrap(raised)
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
         if isinstance(exc, HTTPError):
-            if exc.private and not is_probe(request.uri):
-                log.info("%s: %s", shown(request.uri), exc.private)
+            self._tell_why(request, exc)
             return pages.http_error(request, exc, trusted=self.trusts(request))
         if isinstance(exc, Disconnected) or not isinstance(exc, (Exception, SystemExit)):
             raise raised

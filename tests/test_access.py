@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rpyserve import access
 from rpyserve.access import AccessLog, shown
 from rpyserve.exchange import Exchange
+from rpyserve.request import Request
 
 
 def exchange(target: str = "/", status: int = 200, **changes: Any) -> Exchange:
@@ -149,3 +150,37 @@ def test_a_configured_logger_gets_the_lines(configured: list[logging.LogRecord])
     assert len(configured) == 1
     assert "GET /100%25/%25s 200" in configured[0].getMessage()
     assert "\x1b" not in configured[0].getMessage()
+
+
+def asked(**headers: str) -> Request:
+    fields = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return Request("GET", "/a?b=1", fields)
+
+
+COMBINED = re.compile(
+    r'(\S+) - (\S+) \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "((?:[^"\\]|\\.)*)" '
+    r'(\d{3}) (\d+|-) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"\n'
+)
+
+
+def test_combined() -> None:
+    request = asked(referer="http://localhost/", user_agent="curl/8")
+    found = COMBINED.fullmatch(line_of(exchange("/a?b=1", request=request), combined=True))
+    assert found
+    assert found.group(1, 2) == ("127.0.0.1", "-")
+    assert found.groups()[3:] == ("GET /a?b=1 HTTP/1.1", "200", "19", "http://localhost/", "curl/8")
+
+
+def test_combined_without_a_request_or_a_body() -> None:
+    found = COMBINED.fullmatch(line_of(exchange("", 400, method="", sent=0, client=("", 0)), combined=True))
+    assert found and found.group(1, 4, 5, 6, 7, 8) == ("-", "-", "400", "-", "-", "-")
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=60), st.text(max_size=20))
+def test_no_client_forges_a_combined_line(sent: str, target: str) -> None:
+    line = line_of(exchange(target, request=asked(referer=sent, user_agent=sent)), combined=True)
+    assert COMBINED.fullmatch(line) and line.isascii()
+
+
+def test_combined_has_what_the_short_lines_leave_out() -> None:
+    assert "favicon" in line_of(exchange("/favicon.ico", 404), combined=True, colour=True)

@@ -41,7 +41,7 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed == {
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_body": 2 * 2**30, "open_browser": False, "follow_symlinks": False, "quiet": False,
-        "verbose": False,
+        "verbose": False, "access_log": "short",
     }  # fmt: skip
 
 
