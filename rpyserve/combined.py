@@ -36,10 +36,10 @@ class Combined:
         if request is not None:
             version, user = request.http_version, getattr(request, "user", None)
             referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
-        line = f"{exchange.method} {exchange.target}" + (f" HTTP/{version}" if version else "")
+        line = f"{exchange.method} {exchange.target}{f' HTTP/{version}' if version else ''}".strip()
         return (
             f"{exchange.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._now()}] "
-            f'"{_escaped(line.strip())}" {exchange.status} {exchange.sent or "-"} "{_escaped(referrer)}" "{_escaped(agent)}"'
+            f'"{_escaped(line)}" {exchange.status} {exchange.sent or "-"} "{_escaped(referrer)}" "{_escaped(agent)}"'
         )
 
     def _now(self) -> str:
