@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rpyserve.cookies import set_cookie
-from rpyserve.errors import Redirect
+from rpyserve.errors import HTTPError, Redirect
 from rpyserve.response import encode_header
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Answering:
         pipe: what takes the chunks of `write` once the head is made, and
         written: those from before.
         finished: whether the body is complete.
+        error: in a site's own ``404.rpy``: the `HTTPError` that it answers, with its ``detail``; else None.
         failure: what one of the request's tasks has raised.
         session_cookie: the ``Set-Cookie`` of a session that this request made.
         settled: whether the head is made: what is said about it from then on comes too late.
@@ -42,6 +43,7 @@ class Answering:
         self.pipe: Pipe | None = None
         self.written: list[bytes] = []
         self.finished = False
+        self.error: HTTPError | None = None
         self.failure: BaseException | None = None
         self.session_cookie: bytes | None = None
         self.settled = False

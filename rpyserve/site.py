@@ -88,7 +88,7 @@ class Site:
             if resource is None:
                 return None
             self._tell_why(request, exc)
-            request.code, request.reason = 404, b""
+            request.error, request.code, request.reason = exc, 404, b""
             return await render(resource, request, rescue)
         except BaseException as own:
             if isinstance(unwrap(own), HTTPError):

@@ -33,7 +33,15 @@ TOUR = [
         [
             ("/almanac/2026/11", "almanac.rpy", "A tree of pages made on demand: getChild is asked for each "
              "part of the address."),
+            ("/404", "404.rpy", "The site's own page for whatever it does not have. Try any other address."),
             ("/images/", "images/", "A directory without an index is listed. The files in it are served as they are."),
+        ],
+    ),
+    (
+        "What visitors send",
+        [
+            ("/parcel", "parcel.rpy", "A form with a file, which may be as large as you like."),
+            ("/abacus", "abacus.rpy", "JSON in, JSON out: request.json() reads it, and says what is wrong with it."),
         ],
     ),
     (
@@ -42,6 +50,8 @@ TOUR = [
             ("/status", "status.rpy", "Return a dict or a list, and it is sent as JSON."),
             ("/countdown", "countdown.rpy", "An async generator is sent line by line, while it yields. "
              "Other visitors are served in between."),
+            ("/ticker", "ticker.rpy", "Server-sent events: a page that listens while the script goes on talking."),
+            ("/tide", "tide.rpy", "A task that runs beside the site, and starts anew when its script changes."),
         ],
     ),
     (

@@ -59,6 +59,18 @@ async def test_when_it_fails_its_author_sees_that(site: Site, tmp_path: Path) ->
     assert "404 Not Found" in (await ask(site, "/nothing")).text
 
 
+async def test_it_may_say_what_the_script_said(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "404.rpy").write_text(
+        "def resource(request):\n    return str(request.error and request.error.detail)\n", encoding="utf-8"
+    )
+    (tmp_path / "a.rpy").write_text(
+        "from rpyserve import HTTPError\n\ndef resource(request):\n    raise HTTPError(404, 'No such cat.')\n",
+        encoding="utf-8",
+    )
+    assert (await ask(site, "/a")).text == "No such cat."
+    assert (await ask(site, "/404")).text == "None"
+
+
 async def test_without_a_directory_there_is_none() -> None:
     def resource(request: Request) -> str:
         raise HTTPError(404, "Not here.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,8 +17,10 @@ import pytest
 import trio
 from inprocess import Visitor
 from realprocess import serving
+from test_uploads import form
 
-from rpyserve import Directory, Site
+from rpyserve import Directory, Request, Site
+from rpyserve.response import Stream
 
 SAMPLE = Path(__file__).parent.parent / "sample_site"
 
@@ -65,6 +68,8 @@ async def test_no_link_is_broken(visitor: Visitor, autojump_clock: object) -> No
 
 async def test_pages_have_no_script_and_no_inline_style(visitor: Visitor, autojump_clock: object) -> None:
     for script in SAMPLE.glob("*.rpy"):
+        if script.stem == "ticker":  # which is about a script of its own
+            continue
         page = (await visitor.get(f"/{script.stem}")).text
         markup = page.partition('<section class="source">')[0]
         assert "<script" not in markup and "style=" not in markup and "<style" not in markup, script.name
@@ -155,6 +160,40 @@ async def test_status_is_json(visitor: Visitor) -> None:
     status = json.loads(answer.body)
     assert status["sessions"] == 1
     assert status["asked"] == {"method": "GET", "path": "/status", "query": {"a": ["1", "2"]}}
+
+
+async def test_parcel_weighs_a_file(visitor: Visitor) -> None:
+    content_type, body = form({"note": "<hi>"}, [("parcel", ("a.txt", b"hello"))])
+    page = (await visitor.ask("POST", "/parcel", body, [("Content-Type", content_type)])).text
+    assert "a.txt: 5 bytes" in page and hashlib.sha256(b"hello").hexdigest() in page and "&lt;hi&gt;" in page
+    assert (await visitor.post("/parcel", "note=x")).status == 400
+
+
+async def test_abacus_adds_up(visitor: Visitor) -> None:
+    assert json.loads((await visitor.post("/abacus", b"[1, 2, 3.5]")).body) == {"numbers": 3, "sum": 6.5}
+    for body in (b"", b"{}", b'["a"]', b"[1,"):
+        assert (await visitor.post("/abacus", body)).status == 400
+
+
+async def test_ticker_goes_on_until_the_visitor_leaves(site: Site, autojump_clock: object) -> None:
+    assert "EventSource" in (await Visitor(site).get("/ticker")).text
+    request = Request("GET", "/ticker?events")
+    response = await site.respond(request)
+    assert dict(response.headers)[b"Content-Type"] == b"text/event-stream"
+    assert isinstance(response.body, Stream)
+    async with response.body.opened(response) as opened:
+        for _ in range(3):
+            assert re.fullmatch(rb"data: \d\d:\d\d:\d\d\n\n", await anext(opened.chunks))
+    request.close()
+
+
+async def test_tide_rises_by_itself(visitor: Visitor, site: Site, autojump_clock: object) -> None:
+    await visitor.get("/tide")
+    levels = set()
+    for _ in range(5):
+        await trio.sleep(3)
+        levels.update(re.findall(r"(-?\d+) cm", (await visitor.get("/tide")).text))
+    assert len(levels) == 5 and site.tasks.modules
 
 
 async def test_countdown_takes_its_time(visitor: Visitor, autojump_clock: object) -> None:
