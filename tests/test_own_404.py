@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rpyserve import Directory, HTTPError, Request, Site
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> Iterator[Site]:
     (tmp_path / "404.rpy").write_text(
         "def resource(request):\n    return f'<h1>{request.path} is not here</h1>'\n", encoding="utf-8"
     )
@@ -21,7 +22,9 @@ def site(tmp_path: Path) -> Site:
         encoding="utf-8",
     )
     (tmp_path / "dir").mkdir()
-    return Site(Directory(tmp_path))
+    site = Site(Directory(tmp_path))
+    yield site
+    site.close()
 
 
 @pytest.mark.parametrize("target", ["/nothing", "/dir/nothing", "/nothing/below?x=1", "/.env", "/raises?status=404"])
