@@ -2,12 +2,14 @@
 
 `plan` is a pure function from method, headers and the file's stat to status, headers and parts. The order is the
 RFC's (13.2.2): If-Match or If-Unmodified-Since, then If-None-Match or If-Modified-Since, then If-Range and Range.
-A file that changed within the last two seconds gets no validators, because an edit that follows may leave the same
-time stamp on coarse file systems; nothing compares equal to it, so nobody is told 304 for what they do not have.
+Nobody is told 304 for what they do not have. So a file whose bytes are at hand is known by their digest. Time stamps
+count only when they are two seconds old, because until then an edit may leave the same ones on coarse file systems; a
+file's date is the later of its stamps, because a file that is moved into another's place keeps its own mtime.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -40,20 +42,31 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Validators:
-    """The ETag and the modification time in whole seconds; None for a young file."""
+    """The ETag, None if there is none to trust, and the date in whole seconds, which a *young* file's never equals."""
 
     etag: str | None
-    modified: int | None
+    date: int
+    young: bool
+
+    @property
+    def modified(self) -> int | None:
+        return None if self.young else self.date
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        if self.etag is None or self.modified is None:
-            return ()
-        return ("ETag", self.etag), ("Last-Modified", formatdate(self.modified, usegmt=True))
+        tag = () if self.etag is None else (("ETag", self.etag),)
+        return (*tag, ("Last-Modified", formatdate(self.date, usegmt=True)))
 
 
 def plan(
-    method: str, headers: Mapping[str, str], stat: os.stat_result, media_type: str, *, now: int, boundary: str
+    method: str,
+    headers: Mapping[str, str],
+    stat: os.stat_result,
+    media_type: str,
+    *,
+    now: int,
+    boundary: str,
+    content: bytes | None = None,
 ) -> Plan:
     """Decide what to answer.
 
@@ -64,29 +77,31 @@ def plan(
         media_type: the file's ``Content-Type``.
         now: nanoseconds since the epoch.
         boundary: parts the ranges of a multipart answer; must not occur in the file.
+        content: the file's bytes, if they are at hand; they are what the ranges are of then.
 
     Returns:
         200, 206, 304, 412 or 416 (the last two without content).
     """
-    validators = _validators(stat, now)
+    size = stat.st_size if content is None else len(content)
+    validators = _validators(stat, now, content)
     common = (*validators.headers, ("Cache-Control", "no-cache"), ("Accept-Ranges", "bytes"))
     if not _precondition(headers, validators):
         return Plan(412, common)
     if _not_modified(headers, validators):
         return Plan(304, common)
     kind = ("Content-Type", media_type)
-    whole = Plan(200, (kind, *common), (range(stat.st_size),))
+    whole = Plan(200, (kind, *common), (range(size),))
     if method != "GET" or "range" not in headers or not _range_applies(headers, validators):
         return whole
-    ranges = parse_ranges(headers["range"], stat.st_size)
+    ranges = parse_ranges(headers["range"], size)
     if ranges is None:
         return whole
     if not ranges:
-        return Plan(416, (*common, ("Content-Range", f"bytes */{stat.st_size}")))
+        return Plan(416, (*common, ("Content-Range", f"bytes */{size}")))
     if len(ranges) == 1:
-        return Plan(206, (kind, *common, ("Content-Range", _content_range(ranges[0], stat.st_size))), tuple(ranges))
+        return Plan(206, (kind, *common, ("Content-Range", _content_range(ranges[0], size))), tuple(ranges))
     multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
-    return Plan(206, (multipart, *common), _multipart(ranges, stat.st_size, media_type, boundary))
+    return Plan(206, (multipart, *common), _multipart(ranges, size, media_type, boundary))
 
 
 def parse_ranges(value: str, size: int) -> list[range] | None:
@@ -120,11 +135,16 @@ def parse_ranges(value: str, size: int) -> list[range] | None:
     return ranges
 
 
-def _validators(stat: os.stat_result, now: int) -> _Validators:
-    if now - max(stat.st_mtime_ns, stat.st_ctime_ns) < YOUNG:
-        return _Validators(None, None)
-    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}-{stat.st_ctime_ns:x}"'
-    return _Validators(etag, stat.st_mtime_ns // 10**9)
+def _validators(stat: os.stat_result, now: int, content: bytes | None) -> _Validators:
+    stamp = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    young = now - stamp < YOUNG
+    etag = None
+    if content is not None:
+        etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    elif not young:
+        etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}-{stat.st_ctime_ns:x}"'
+    # A young file's date is told as a second older, so that it is behind every date that the file can have later.
+    return _Validators(etag, min(stamp, now) // 10**9 - young, young)
 
 
 def _precondition(headers: Mapping[str, str], validators: _Validators) -> bool:

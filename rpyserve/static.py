@@ -1,7 +1,8 @@
-"""A file as a resource: opened for each request, judged once it is open, sent in parts, never read whole.
+"""A file as a resource: opened for each request, judged once it is open, sent in parts; a large one is never read whole.
 
-What to answer is decided by `conditions`, which media type by `mediatypes`; `disk` opens the file. It is closed with
-the request, whatever happens to the response.
+What to answer is decided by `conditions`, which media type by `mediatypes`; `disk` opens the file. A small file is
+read once: the bytes that are sent are those that its ETag was made of. It is closed with the request, whatever happens
+to the response.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from rpyserve.conditions import CONDITIONS, plan
 from rpyserve.disk import open_judged
@@ -22,7 +23,10 @@ from rpyserve.request import Request
 from rpyserve.resource import Resource
 from rpyserve.response import FileBody, Response
 
-__all__ = ["StaticFile"]
+__all__ = ["SMALL", "StaticFile"]
+
+SMALL: Final = 128 * 1024
+"""Bytes up to which a file is read at once, and known by its contents."""
 
 
 class StaticFile(Resource):
@@ -52,7 +56,11 @@ class StaticFile(Resource):
         extended = "." in self.path.name
         kind = media_type(self.path.name, None if extended else file.read(SAMPLE))
         headers = {name: value for name in CONDITIONS if (value := request.getHeader(name)) is not None}
-        answer = plan(request.method, headers, status, kind, now=time.time_ns(), boundary=secrets.token_hex(16))
+        content = _whole(file) if status.st_size <= SMALL else None
+        answer = plan(
+            request.method, headers, status, kind,
+            now=time.time_ns(), boundary=secrets.token_hex(16), content=content,
+        )  # fmt: skip
         if answer.status >= 400:
             file.close()
             raise HTTPError(answer.status, _DETAILS[answer.status], dict(answer.headers))
@@ -60,7 +68,21 @@ class StaticFile(Resource):
         if answer.status == 304:
             file.close()
             return Response(b"", 304, fields)
-        return Response(FileBody(file, answer.parts), answer.status, fields)
+        if content is None:
+            return Response(FileBody(file, answer.parts), answer.status, fields)
+        file.close()
+        return Response(b"".join(_cut(content, part) for part in answer.parts), answer.status, fields)
+
+
+def _whole(file: BinaryIO) -> bytes | None:
+    """The bytes of *file*, unless it is no longer small."""
+    file.seek(0)
+    content = file.read(SMALL + 1)
+    return content if len(content) <= SMALL else None
+
+
+def _cut(content: bytes, part: bytes | range) -> bytes:
+    return part if isinstance(part, bytes) else content[part.start : part.stop]
 
 
 _DETAILS: Final = {

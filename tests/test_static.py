@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rpyserve import HTTPError, Request, Resource, Site
 from rpyserve.conditions import CONDITIONS, MOST_RANGES, YOUNG, Plan, parse_ranges, plan
 from rpyserve.disk import open_judged
 from rpyserve.response import FileBody
-from rpyserve.static import StaticFile
+from rpyserve.static import SMALL, StaticFile
 
 MODIFIED = 1_700_000_000
 NOW = (MODIFIED + 1000) * 10**9
@@ -124,9 +124,15 @@ def test_if_range() -> None:
 
 @pytest.mark.parametrize("field", ["mtime_ns", "ctime_ns"])
 @pytest.mark.parametrize("age", [-(10**12), 0, YOUNG - 1])
-def test_a_young_file_has_no_validators_and_equals_nothing(field: str, age: int) -> None:
+def test_a_young_file_has_no_tag_by_its_stamps_and_equals_no_date(field: str, age: int) -> None:
     stat = Stat(**{"mtime_ns": NOW - 10**12, "ctime_ns": NOW - 10**12, field: NOW - age})
-    assert not {"ETag", "Last-Modified"} & set(dict(planned(stat=stat).headers))
+    told = dict(planned(stat=stat).headers)
+    assert "ETag" not in told
+    assert planned(stat=stat, if_modified_since=told["Last-Modified"]).status == 200
+    much_later = NOW + abs(age) + YOUNG
+    assert planned(stat=stat, now=much_later, if_modified_since=told["Last-Modified"]).status == 200
+    assert planned(stat=stat, now=much_later, range="bytes=0-0", if_range=told["Last-Modified"]).status == 200
+    assert parsedate_to_datetime(told["Last-Modified"]).timestamp() < NOW / 10**9
     old_tag = etag(Stat())
     future = formatdate(NOW // 10**9 + 10**4, usegmt=True)
     assert planned(stat=stat, if_none_match=old_tag).status == 200
@@ -139,6 +145,26 @@ def test_a_young_file_has_no_validators_and_equals_nothing(field: str, age: int)
 
 def test_a_tag_handed_out_always_belongs_to_a_file_that_was_left_alone_for_a_while() -> None:
     assert "ETag" in dict(planned(stat=Stat(mtime_ns=NOW - YOUNG)).headers)
+
+
+def test_a_file_whose_bytes_are_at_hand_is_known_by_them() -> None:
+    def answer(content: bytes, now: int = NOW, **headers: str) -> Plan:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return plan("GET", named, Stat(), "text/plain", now=now, boundary="B", content=content)
+
+    young = MODIFIED * 10**9 + 6
+    tag = dict(answer(b"one", young).headers)["ETag"]
+    assert tag == dict(answer(b"one").headers)["ETag"]
+    assert answer(b"one", young, if_none_match=tag).status == 304
+    assert answer(b"two", young, if_none_match=tag).status == 200
+    assert answer(b"two", if_none_match=tag).status == 200
+    assert answer(b"four", range="bytes=0-").parts == (range(4),)
+
+
+def test_the_date_is_the_later_of_the_two_stamps() -> None:
+    moved_here = Stat(ctime_ns=(MODIFIED + 60) * 10**9)
+    assert planned(stat=moved_here, if_modified_since=DATE).status == 200
+    assert planned(stat=moved_here, if_modified_since=formatdate(MODIFIED + 60, usegmt=True)).status == 304
 
 
 # Ranges
@@ -326,6 +352,53 @@ async def test_a_visit_with_what_the_last_answer_said(old: Path) -> None:
         assert again.header("content-type") is None
     await trio.Path(old).write_bytes(b"new")
     assert (await get(old, If_None_Match=tag)).body == b"new"
+
+
+def edit(path: Path, way: str, content: bytes) -> None:
+    stamp = os.stat(path).st_mtime_ns
+    if way == "replaced by an older file":
+        other = path.with_name("other")
+        other.write_bytes(content)
+        os.utime(other, ns=(stamp - 10**12, stamp - 10**12))
+        os.replace(other, path)
+    else:
+        path.write_bytes(content)
+    if way == "time set back":
+        os.utime(path, ns=(stamp, stamp))
+
+
+@pytest.mark.parametrize("age", [0, 1, 3600], ids=["young", "one second", "settled"])
+@pytest.mark.parametrize("way", ["in place", "time set back", "replaced by an older file"])
+async def test_no_edit_is_answered_with_304(old: Path, way: str, age: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpyserve.static.time.time_ns", lambda: os.stat(old).st_ctime_ns + age * 10**9)
+    first = await get(old)
+    new = CONTENT[::-1]
+    edit(old, way, new)
+    tag, date = first.header("etag") or "", first.header("last-modified") or ""
+    assert (await get(old, If_None_Match=tag)).body == new
+    assert (await get(old, Range="bytes=0-9", If_Range=tag)).status == 200
+    assert (await get(old, If_None_Match=tag, If_Modified_Since=date)).body == new
+    if age != 3600:  # a settled file's edit comes in another second
+        assert (await get(old, If_Modified_Since=date)).body == new
+
+
+async def test_a_young_file_has_a_tag_and_a_date(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpyserve.static.time.time_ns", lambda: os.stat(old).st_ctime_ns)
+    first = await get(old)
+    assert first.header("last-modified")
+    assert (await get(old, If_None_Match=first.header("etag") or "")).status == 304
+
+
+async def test_a_large_file_is_streamed_and_known_by_its_stamps(tmp_path: Path) -> None:
+    path = tmp_path / "large.txt"
+    path.write_bytes(bytes(SMALL + 1))
+    response, request = request_for(path)
+    assert isinstance(response.body, FileBody)
+    request.close()
+    tag = (await get(path)).header("etag") or ""
+    assert (await get(path, If_None_Match=tag)).status == 304
+    path.write_bytes(bytes(SMALL) + b"x")
+    assert (await get(path, If_None_Match=tag)).status == 200
 
 
 async def test_parts(old: Path) -> None:
