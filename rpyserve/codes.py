@@ -24,10 +24,14 @@ KEPT: Final = 500
 
 @dataclass(slots=True)
 class Compiled:
-    """A script's code; *sound* once an execution of it has been looked over and left a resource of use."""
+    """A script's code, and the names that it *imports*, as `sources.Source` has them.
+
+    It is *sound* once an execution of it has been looked over and left a resource of use.
+    """
 
     state: freshness.State
     code: CodeType
+    imports: frozenset[str]
     sound: bool = False
     number: int = field(default_factory=count().__next__)
 
@@ -77,7 +81,7 @@ class Codes:
         except Exception as exc:  # what is nested too deep is no SyntaxError
             raise ScriptError(Path(path), title(exc), hints.for_exception(exc)) from exc
         self._modules.warn_of_hidden(source.imports, path)
-        return Compiled(state, source.code)
+        return Compiled(state, source.code, source.imports)
 
 
 def title(exc: BaseException) -> str:

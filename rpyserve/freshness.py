@@ -13,11 +13,11 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
-__all__ = ["EYES", "Eyes", "FileState", "Listing", "State", "TreeState", "is_foreign", "observe", "read"]
+__all__ = ["EYES", "Absent", "Eyes", "FileState", "Listing", "State", "TreeState", "is_foreign", "observe", "read"]
 
 SETTLE: Final = 2.0
 """Seconds after which a file that is written again has another time stamp on any file system."""
@@ -112,19 +112,33 @@ class FileState(_Settling):
         return self._sign() != self._signature or (self._must_compare() and _digest_of(self.path) != self._digest)
 
 
-class TreeState:
-    """A directory with all files below it, dot files and foreign directories apart."""
+class Absent:
+    """A path where there is nothing (yet)."""
 
-    __slots__ = ("_eyes", "_files", "path")
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def changed(self) -> bool:
+        """Whether there is something now."""
+        return os.path.exists(self.path)
+
+
+class TreeState:
+    """A directory with all that is below it, dot files and foreign directories apart."""
+
+    __slots__ = ("_directories", "_files", "path")
 
     def __init__(self, path: str, eyes: Eyes = EYES) -> None:
         self.path = path
-        self._eyes = eyes
-        self._files = {file: FileState(file, eyes) for file in _files_below(path)}
+        self._directories, files = _below(path)
+        self._files = {file: FileState(file, eyes) for file in files}
 
     def changed(self) -> bool:
-        """Whether a file has come, gone or changed."""
-        if {*_files_below(self.path)} != self._files.keys():
+        """Whether anything has come, gone or changed."""
+        directories, files = _below(self.path)
+        if directories != self._directories or files != self._files.keys():
             return True
         return any(state.changed() for state in self._files.values())
 
@@ -171,7 +185,9 @@ def read(path: str, eyes: Eyes = EYES) -> tuple[bytes, FileState]:
 
 def observe(path: str, eyes: Eyes = EYES) -> State:
     """Return the state of a file, of a directory with all that is below it, or of one that does not exist yet."""
-    return TreeState(path, eyes) if os.path.isdir(path) else FileState(path, eyes)
+    if os.path.isdir(path):
+        return TreeState(path, eyes)
+    return FileState(path, eyes) if os.path.exists(path) else Absent(path)
 
 
 def is_foreign(directory: str) -> bool:
@@ -180,10 +196,30 @@ def is_foreign(directory: str) -> bool:
     return name.startswith(".") or name in FOREIGN or os.path.isfile(os.path.join(directory, "pyvenv.cfg"))
 
 
-def _files_below(path: str) -> Iterator[str]:
-    for directory, below, files in os.walk(path):
+def _below(path: str) -> tuple[set[str], set[str]]:
+    """The directories at and below *path*, and the files in them. Links are followed, but into no directory twice."""
+    directories: set[str] = set()
+    files: set[str] = set()
+    seen: set[tuple[int, int]] = set()
+    for directory, below, names in os.walk(path, followlinks=True):
+        place = _place(directory)
+        if place is None or place in seen:
+            below.clear()
+            continue
+        seen.add(place)
+        directories.add(directory)
         below[:] = [name for name in below if not is_foreign(os.path.join(directory, name))]
-        yield from (os.path.join(directory, name) for name in files if not name.startswith("."))
+        files.update(os.path.join(directory, name) for name in names if not name.startswith("."))
+    return directories, files
+
+
+def _place(directory: str) -> tuple[int, int] | None:
+    """Which directory it is, whatever leads there; None if it is no more."""
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _digest(data: bytes) -> bytes:

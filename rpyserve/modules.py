@@ -104,6 +104,10 @@ class SiteModules:
         """Whether *path* is a file of the site that was loaded as a module."""
         return path in self._files
 
+    def may_serve(self, imports: frozenset[str]) -> bool:
+        """Whether one of the modules may be what a source with these *imports* (see `sources.Source`) uses."""
+        return not imports.isdisjoint({".", "importlib", *(name.partition(".")[0] for name in self._names)})
+
     def _forget(self) -> None:
         for name in self._names:
             sys.modules.pop(name, None)
@@ -148,7 +152,7 @@ class SiteModules:
 
     def warn_of_hidden(self, names: Iterable[str], importer: str) -> None:
         """Name each site file that *importer*, by importing one of *names*, will not get. Once per file."""
-        for name in sorted(names):
+        for name in sorted(set(names) - {"."}):
             for directory in {os.path.dirname(importer), self.root}:
                 file = module_file(directory, name)
                 if file is not None and file not in self._told and self.hiding(name, file):

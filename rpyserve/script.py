@@ -41,7 +41,8 @@ class _Published:
     """What a cached execution made, and what must not change for it to serve."""
 
     resource: Resource
-    states: tuple[freshness.State, ...]
+    compiled: Compiled
+    inputs: tuple[freshness.State, ...]
     generation: int
 
 
@@ -83,7 +84,7 @@ class Scripts:
         key = os.fspath(path)
         published = self._published.get(key)
         if published is not None:
-            if published.generation == self.modules.generation and not any(s.changed() for s in published.states):
+            if self._is_fresh(published):
                 return published.resource
             del self._published[key]
         return self._execute(key, request)
@@ -128,6 +129,15 @@ class Scripts:
             self.registry = _registry_of(site)
         self.modules.registry = self.registry
 
+    def _is_fresh(self, published: _Published) -> bool:
+        if published.generation != self.modules.generation:
+            return False
+        if any(state.changed() for state in published.inputs):
+            if self.modules.may_serve(published.compiled.imports):
+                self.modules.drop()  # a module may have read the file as well
+            return False
+        return not published.compiled.state.changed()
+
     # One execution
 
     def _execute(self, path: str, request: Request | None) -> Resource:
@@ -148,7 +158,7 @@ class Scripts:
             self.registry.site.tasks.settle(execution)
         if execution.cached:
             self._loaded[name] = module
-            self._published[path] = _Published(resource, (compiled.state, *execution.inputs), generation)
+            self._published[path] = _Published(resource, compiled, tuple(execution.inputs), generation)
         else:
             self._loaded.pop(name, None)
             forget = partial(_unload, name, module)

@@ -1,4 +1,4 @@
-"""A file as a resource: opened for each request, judged once it is open, sent in parts; a large one is never read whole.
+"""A file as a resource: opened for each request, judged once it is open; a large one is sent in parts.
 
 What to answer is decided by `conditions`, which media type by `mediatypes`; `disk` opens the file. A small file is
 read once: the bytes that are sent are those that its ETag was made of. It is closed with the request, whatever happens

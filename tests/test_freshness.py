@@ -206,12 +206,61 @@ def test_trees(tmp_path: Path) -> None:
     state = TreeState(str(tmp_path))
     for path in (".git/x", "node_modules/x.js", "__pycache__/x.pyc", "env/x.py", ".x.swp"):
         (tmp_path / path).write_text("")
-    (tmp_path / "empty").mkdir()
     assert not state.changed()
+    (tmp_path / "empty").mkdir()
+    assert state.changed()
+    state = TreeState(str(tmp_path))
     (tmp_path / "sub" / "a.txt").write_text("two")
     assert state.changed()
     state = TreeState(str(tmp_path))
     (tmp_path / "sub" / "a.txt").rename(tmp_path / "sub" / "b.txt")
+    assert state.changed()
+
+
+@pytest.mark.parametrize("becomes", ["file", "directory", "empty directory"])
+def test_what_was_not_there(tmp_path: Path, becomes: str) -> None:
+    path = tmp_path / "later"
+    state = observe(str(path))
+    assert not state.changed()
+    if becomes == "file":
+        path.write_text("")
+    else:
+        path.mkdir()
+    if becomes == "directory":
+        (path / "a.txt").write_text("")
+    assert state.changed()
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "file"])
+def test_an_empty_directory_that_is_no_longer_one(tmp_path: Path, becomes: str) -> None:
+    path = tmp_path / "dir"
+    path.mkdir()
+    state = observe(str(path))
+    assert not state.changed()
+    path.rmdir()
+    if becomes == "file":
+        path.write_text("")
+    assert state.changed()
+
+
+def test_trees_go_through_links(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    try:
+        (tree / "link").symlink_to(tmp_path / "one", target_is_directory=True)
+        (tmp_path / "one" / "up").symlink_to(tree, target_is_directory=True)  # round and round
+    except OSError:
+        pytest.skip("no symbolic links here")
+    state = TreeState(str(tree))
+    assert not state.changed()
+    (tmp_path / "one" / "a.txt").write_text("new")
+    assert state.changed()
+    state = TreeState(str(tree))
+    (tree / "link").unlink()
+    (tree / "link").symlink_to(tmp_path / "two", target_is_directory=True)
     assert state.changed()
 
 

@@ -369,6 +369,29 @@ def test_a_data_file_named_in_cache(site: ScriptSite, monkeypatch: pytest.Monkey
     assert site.get("sub/a.rpy") == "three"
 
 
+def test_a_module_reads_the_file_that_the_script_names(site: ScriptSite) -> None:
+    words = site.write("words.txt", "one")
+    site.write("words.py", f"from pathlib import Path\ntext = Path({str(words)!r}).read_text()\n")
+    site.write("a.rpy", 'cache("words.txt")\nimport words\n\n\ndef resource(request):\n    return words.text\n')
+    site.write("sub/b.rpy", 'cache("words.txt")\ndef resource(request):\n    from words import text\n    return text\n')
+    for text in ("one", "two", "six"):
+        words.write_text(text)
+        assert site.get("a.rpy") == text
+        assert site.get("sub/b.rpy") == text
+
+
+def test_a_file_that_one_script_names_is_not_anothers_business(site: ScriptSite) -> None:
+    site.write("words.txt", "one")
+    site.write("words.py", "")
+    site.write("a.rpy", 'cache("words.txt")\nimport os\ndef resource(request): return ""\n')
+    runs = "cache()\nimport words\nfrom rpyserve import registry\nregistry['n'] = registry.get('n', 0) + 1\n"
+    site.write("b.rpy", runs + "def resource(request): return str(registry['n'])\n".replace("registry", "request.n"))
+    site.write("b.rpy", runs + "N = registry['n']\ndef resource(request): return str(N)\n")
+    assert (site.get("a.rpy"), site.get("b.rpy")) == ("", "1")
+    site.write("words.txt", "two")
+    assert (site.get("a.rpy"), site.get("b.rpy")) == ("", "1")
+
+
 def test_a_directory_named_in_cache(site: ScriptSite) -> None:
     site.write("templates/sub/a.html", "one")
     site.write(
