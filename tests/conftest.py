@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import trio
 from wire import Client, Reply, Respond, connect_to, head
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """What a command that runs in the tests' own process sets up for its console goes away with the test."""
+    last = logging.lastResort
+    assert last is not None
+    kept = [
+        (logger, logger.level, logger.handlers[:], logger.propagate)
+        for logger in (logging.getLogger("rpyserve"), logging.getLogger())
+    ]
+    yield
+    for logger, level, handlers, propagate in kept:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+    last.setLevel(logging.WARNING)
+    last.setFormatter(None)
 
 
 @pytest.fixture

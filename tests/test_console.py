@@ -6,7 +6,6 @@ import io
 import logging
 import math
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,22 +14,14 @@ from rpyserve.console import banner, network_addresses, url_of, wants_colour
 
 
 @pytest.fixture
-def loggers() -> Iterator[logging.Logger]:
-    """The logger of rpyserve and the root as they are in a fresh process; afterwards as they were."""
-    ours, root, last = logging.getLogger("rpyserve"), logging.getLogger(), logging.lastResort
-    assert last is not None
-    kept = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in (ours, root)]
+def loggers() -> logging.Logger:
+    """The logger of rpyserve and the root as they are in a fresh process."""
+    ours, root = logging.getLogger("rpyserve"), logging.getLogger()
     for logger in (ours, root):
         logger.handlers.clear()
     ours.setLevel(logging.NOTSET)
     root.setLevel(logging.WARNING)
-    yield ours
-    for logger, level, handlers, propagate in kept:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
-        logger.propagate = propagate
-    last.setLevel(logging.WARNING)
-    last.setFormatter(None)
+    return ours
 
 
 def ascii_console(monkeypatch: pytest.MonkeyPatch) -> tuple[io.BytesIO, io.BytesIO]:
