@@ -108,6 +108,8 @@ def _attribute(exc: Any) -> str:
         return "It is text (str) already. Leave out .decode()."
     if isinstance(thing, bytes) and name in {"encode", "format"}:
         return 'These are bytes. Make text of them first:\ntext = data.decode("utf-8")'
+    if thing is None and name == "create_future":
+        return _asyncio_hint(exc)  # it asked for its event loop, and there is none
     if thing is None:
         return "The thing before the dot is None: perhaps a function without `return`, or a .get() that found nothing."
     return ""
@@ -178,7 +180,9 @@ def _runtime(exc: Any) -> str:
 
 def _asyncio_hint(exc: BaseException) -> str:
     frames = traceback.extract_tb(exc.__traceback__)
-    called = [frame.name for frame in frames if re.search(r"\basyncio\b", frame.filename)]
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    inside = [code.co_qualname for code in codes if re.search(r"\basyncio\b", code.co_filename)]
+    called = [name for qualified in inside for name in qualified.split(".")]  # Queue.get: the class says more
     written = [found[1] for frame in frames if (found := re.search(r"\basyncio\.(\w+)", frame.line or ""))]
     used = next((name for name in called + written if name in _TRIO), None)
     instead = "Look for trio's function of that kind."

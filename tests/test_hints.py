@@ -297,6 +297,8 @@ ASYNCIO: dict[str, tuple[Callable[[Any], Any], str]] = {
     "wait_for": (lambda work: asyncio.wait_for(work, 1), "with trio.fail_after(5):"),
     "create_task": (lambda work: asyncio.create_task(work), "nursery.start_soon(f)"),
     "to_thread": (lambda work: asyncio.to_thread(print), "await trio.to_thread.run_sync(f)"),
+    "Queue": (lambda work: asyncio.Queue().get(), "trio.open_memory_channel(10)"),
+    "Event": (lambda work: asyncio.Event().wait(), "trio.Event()"),
     "open_connection": (lambda work: asyncio.open_connection("127.0.0.1", 9), "trio.open_tcp_stream(host, port)"),
 }
 
@@ -305,7 +307,7 @@ ASYNCIO: dict[str, tuple[Callable[[Any], Any], str]] = {
 async def test_asyncio(case: str) -> None:
     call, instead = ASYNCIO[case]
     work = later()
-    with pytest.raises((RuntimeError, TypeError)) as caught:
+    with pytest.raises((RuntimeError, TypeError, AttributeError)) as caught:
         await call(work)
     work.close()
     hint = hints.for_exception(caught.value)
