@@ -73,6 +73,10 @@ async def _answer(site: Site, request: Request, verbose: bool) -> int:
             async for chunk in opened.chunks:
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
+    except Exception as exc:
+        if isinstance(unwrap(exc), BrokenPipeError):
+            raise
+        return 0  # a body that fails half-way: the site has told why
     finally:
         request.close()
     return opened.response.status

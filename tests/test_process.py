@@ -423,6 +423,15 @@ def test_get_of_a_stream_and_of_a_file(start: Start, tmp_path: Path) -> None:
     assert command.process.communicate(timeout=SOON)[0] == b"text" * 100_000
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_get_of_a_stream_that_fails_half_way(start: Start, kind: str) -> None:
+    script = f"{kind} resource(request):\n    yield 'begun'\n    1 / 0\n"
+    status, out, err = start("--get", "/script", script=script).ended()
+    assert (status, out) == (1, "begun")
+    assert "ZeroDivisionError" in err
+    assert "Traceback" not in err
+
+
 @posix_only
 def test_get_can_be_interrupted(start: Start) -> None:
     command = start("--get", "/script", script=in_render("while True: pass"))
