@@ -15,9 +15,11 @@ __version__ = "0.1.0"
 __all__ = [
     "NOT_DONE_YET",
     "Attribute",
+    "BasicAuth",
     "Directory",
     "HTTPError",
     "Interface",
+    "NameVirtualHost",
     "Redirect",
     "Registry",
     "Request",
@@ -26,8 +28,10 @@ __all__ = [
     "Session",
     "Site",
     "Upload",
+    "WSGIResource",
     "background",
     "cache",
+    "cors",
     "html",
     "implementer",
     "registerAdapter",
@@ -39,7 +43,9 @@ __all__ = [
 if TYPE_CHECKING:
     from zope.interface import Attribute, Interface, implementer
 
+    from rpyserve.auth import BasicAuth
     from rpyserve.components import registerAdapter
+    from rpyserve.cors import cors
     from rpyserve.directory import Directory
     from rpyserve.errors import HTTPError, Redirect
     from rpyserve.markup import html
@@ -53,15 +59,19 @@ if TYPE_CHECKING:
     from rpyserve.site import Site
     from rpyserve.tasks import background
     from rpyserve.uploads import Upload
+    from rpyserve.virtualhosts import NameVirtualHost
+    from rpyserve.wsgi import WSGIResource
 
     registry: Registry
 
 _HOMES = {
     "NOT_DONE_YET": "rpyserve.rendering",
     "Attribute": "zope.interface",
+    "BasicAuth": "rpyserve.auth",
     "Directory": "rpyserve.directory",
     "HTTPError": "rpyserve.errors",
     "Interface": "zope.interface",
+    "NameVirtualHost": "rpyserve.virtualhosts",
     "Redirect": "rpyserve.errors",
     "Registry": "rpyserve.session",
     "Request": "rpyserve.request",
@@ -70,8 +80,10 @@ _HOMES = {
     "Session": "rpyserve.session",
     "Site": "rpyserve.site",
     "Upload": "rpyserve.uploads",
+    "WSGIResource": "rpyserve.wsgi",
     "background": "rpyserve.tasks",
     "cache": "rpyserve.script",
+    "cors": "rpyserve.cors",
     "html": "rpyserve.markup",
     "implementer": "zope.interface",
     "registerAdapter": "rpyserve.components",

@@ -24,7 +24,8 @@ class Answering:
     Attributes:
         code: the status code for what the method returns or writes.
         reason: the words beside it; the usual ones if empty.
-        response_headers: the headers so far.
+        response_headers: the headers so far that replace others of their names.
+        added_headers: those that stand beside others of their names.
         redirection: where `redirect` sends the visitor.
         pipe: what takes the chunks of `write` once the head is made, and
         written: those from before.
@@ -39,6 +40,7 @@ class Answering:
         self.code = 200
         self.reason = b""
         self.response_headers: list[tuple[bytes, bytes]] = []
+        self.added_headers: list[tuple[bytes, bytes]] = []
         self.redirection: Redirect | None = None
         self.pipe: Pipe | None = None
         self.written: list[bytes] = []
@@ -69,6 +71,14 @@ class Answering:
         lower = field[0].lower()
         self.response_headers = [pair for pair in self.response_headers if pair[0].lower() != lower]
         self.response_headers.append(field)
+
+    def addHeader(self, name: str | bytes, value: str | bytes | int) -> None:
+        """Add a response header beside those of the same name, such as a second ``Link`` or ``Vary``.
+
+        Raises:
+            ValueError: the name or value cannot be sent; see `setHeader`.
+        """
+        self.added_headers.append(encode_header(name, value))
 
     def addCookie(
         self,
@@ -102,7 +112,7 @@ class Answering:
             "Expires": expires, "Domain": domain, "Path": path, "Max-Age": max_age, "Comment": comment,
             "Secure": secure or None, "HttpOnly": httpOnly or None, "SameSite": sameSite,
         }  # fmt: skip
-        self.response_headers.append(encode_header("Set-Cookie", set_cookie(k, v, attributes)))
+        self.addHeader("Set-Cookie", set_cookie(k, v, attributes))
 
     def redirect(self, url: str | bytes, status: int | None = None) -> None:
         """Answer with a redirect to *url* (303 after a POST, 302 otherwise); the method need return nothing then."""

@@ -27,6 +27,7 @@ _FRAMEWORKS: Final = {
     "sanic": "a Sanic app", "tornado": "a Tornado application", "litestar": "a Litestar app", "dash": "a Dash app",
 }  # fmt: skip
 _CALLS: Final = {("environ", "start_response"): "a WSGI application", ("scope", "receive", "send"): "an ASGI app"}
+_WSGI: Final = frozenset({"a Flask app", "a Bottle app", "a Django application", "a WSGI application"})
 _MISSING: Final = object()
 
 
@@ -64,11 +65,12 @@ def app_kind(value: object) -> str | None:
 
 
 def _app(name: str, kind: str) -> Finding:
-    how = "WSGIResource" if "WSGI" in kind or "Flask" in kind or "Django" in kind else "a resource made for it"
+    if kind in _WSGI:
+        mend = f"from rpyserve import WSGIResource\nresource = WSGIResource({name})"
+        return f"{name} is {kind}, which is not a resource by itself.", f"Mount it:\n{mend}"
     return (
         f"{name} is {kind}, which rpyserve cannot serve.",
-        f"Mounting such an application will come with {how}. Until then run it by itself, or move what a view of "
-        f"it does into a function:\n{EXAMPLE}",
+        f"Run it by itself, or move what a view of it does into a function:\n{EXAMPLE}",
     )
 
 

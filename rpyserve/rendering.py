@@ -66,6 +66,8 @@ def settle(request: Request, response: Response) -> Response:
     request.settled = True
     if request.response_headers:
         response = response.with_headers(*request.response_headers)
+    if request.added_headers:
+        response = Response.ready(response.body, response.status, response.headers + tuple(request.added_headers))
     if request.session_cookie is not None:
         response = response.with_headers((b"Set-Cookie", request.session_cookie))
     return response
@@ -127,7 +129,7 @@ def _answer(result: Any, request: Request, resource: Resource) -> Response:
 
 def _own_response(response: Response, request: Request) -> Response:
     """A `Response` made by the script: what it says itself goes before what was said on the request."""
-    said = {name.lower() for name, _ in response.headers} - {b"set-cookie"}  # each cookie is one of its own
+    said = {name.lower() for name, _ in response.headers}
     request.response_headers = [pair for pair in request.response_headers if pair[0].lower() not in said]
     return response
 

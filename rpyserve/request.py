@@ -58,11 +58,13 @@ class Request(Answering):
         content: the whole body as a binary file, at its start. Of a multipart form it is empty: that is taken apart
             as it comes, into `args` and `files`.
         site: the `Site` that answers.
+        user: the name that a `BasicAuth` around this resource has let pass; else None.
 
     The names are Twisted Web's (``IRequest``); texts are `str`.
     """
 
     site: Site
+    user: str | None = None
 
     def __init__(
         self,
@@ -187,6 +189,20 @@ class Request(Answering):
         """Return the value of the cookie *name*, or None."""
         return self.cookies.get(name)
 
+    def getUser(self) -> str:
+        """Return the user name that was sent for HTTP authentication, checked or not; empty if there is none."""
+        return self._credentials[0]
+
+    def getPassword(self) -> str:
+        """Return the password that was sent for HTTP authentication; empty if there is none."""
+        return self._credentials[1]
+
+    @property
+    def _credentials(self) -> tuple[str, str]:
+        from rpyserve.auth import credentials  # which is built on this module
+
+        return credentials(self) or ("", "")
+
     def getSession(self, sessionInterface: Any = None) -> Any:
         """Return the visitor's `Session`, made on first use. Counts as an access: the session lives on.
 
@@ -226,8 +242,8 @@ class Request(Answering):
         """Whether there is a body that nobody has read."""
         return self._body is not None
 
-    async def load_body(self, limit: int | None = None) -> None:
-        """Read the whole body: a multipart form into `args` and `files`, any other into `content`.
+    async def load_body(self, limit: int | None = None, *, raw: bool = False) -> None:
+        """Read the whole body: a multipart form into `args` and `files`, unless *raw*; any other into `content`.
 
         What is large spills to disk. Once only; then it does nothing.
 
@@ -238,7 +254,7 @@ class Request(Answering):
         if self._body is None:
             return
         body, self._body = self._body, None
-        sink = self._sink()
+        sink = self._sink(raw)
         size = 0
         async for chunk in body:
             size += len(chunk)
@@ -250,9 +266,9 @@ class Request(Answering):
         else:
             self.content.seek(0)
 
-    def _sink(self) -> MultipartForm | BinaryIO:
+    def _sink(self, raw: bool) -> MultipartForm | BinaryIO:
         """Where the body goes."""
-        if self._content_type.partition(";")[0].strip().lower() == "multipart/form-data":
+        if not raw and self._content_type.partition(";")[0].strip().lower() == "multipart/form-data":
             from rpyserve.uploads import MultipartForm
 
             self._form = MultipartForm(self._content_type, self.on_close)

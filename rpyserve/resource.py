@@ -33,7 +33,7 @@ class Resource:
 
     isLeaf = False
     wants_body = True
-    """Whether the walk reads the request's body before this resource is asked for anything."""
+    """Whether the walk reads the request's body before this resource's `getChild` or `render` is called."""
 
     children: dict[str, Resource] = _NO_CHILDREN
 
@@ -143,7 +143,7 @@ async def traverse(root: Resource, request: Request) -> Resource:
         raise HTTPError(404, private="The path holds a NUL byte, or bytes that are no UTF-8.")
     resource = root
     while request.postpath and not resource.isLeaf:
-        if resource.wants_body and request.has_body:
+        if request.has_body and resource.wants_body and type(resource).getChild is not Resource.getChild:
             await request.load_body()
         name = request.postpath.pop(0)
         request.prepath.append(name)

@@ -184,7 +184,7 @@ async def _attend(
     ready: Callable[[], object],
 ) -> None:
     """Serve *site* on *listeners* until *stop*, and end its sessions. *ready* is called when all is set up."""
-    names = set(settings.allowed_hosts)
+    names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
     if any(_reachable_by(listener) for listener in listeners):
         names |= machine_names()
     respond = only_known_hosts(letting_go(site.respond), names)

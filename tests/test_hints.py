@@ -77,8 +77,8 @@ LEFT = {
     "no parameter, async": ("async def resource(): return ''\n", "takes no parameter", "\nasync def resource(request):"),
     "two parameters": ("def resource(a, b): return ''\n", "is called with the request only, but takes 2 parameters.", "\ndef resource(request):"),
     "a function with self": ("def resource(self, request): return ''\n", "is called with the request only", "A method belongs into a class."),
-    "WSGI": ("def resource(environ, start_response): pass\n", "resource is a WSGI application, which rpyserve cannot serve.",
-             "Mounting such an application will come with WSGIResource."),
+    "WSGI": ("def resource(environ, start_response): pass\n", "resource is a WSGI application, which is not a resource",
+             "Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource(resource)"),
     "ASGI": ("async def app(scope, receive, send): pass\n", "app is an ASGI app, which rpyserve cannot serve.", FUNCTION),
     "no method": (PAGE.format("x = 1"), "Hello has no render_ method, so it cannot answer anything.", "    def render_GET(self, request):"),
     "plain Resource": (RESOURCE + "resource = Resource()\n", "A plain Resource cannot answer anything.", "class Hello(Resource):"),
@@ -120,8 +120,12 @@ def test_an_app_of_another_framework(site: ScriptSite, framework: str, name: str
     error = site.error(
         f"class App:\n    def __call__(self, *args): pass\nApp.__module__ = '{framework}.app'\n{name} = App()\n"
     )
-    assert error.message.lower().startswith(f"{name} is a {framework} app, which rpyserve cannot serve.")
-    assert "run it by itself" in error.hint
+    if framework in {"flask", "bottle"}:
+        assert error.message.lower() == f"{name} is a {framework} app, which is not a resource by itself."
+        assert error.hint == f"Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource({name})"
+    else:
+        assert error.message.lower() == f"{name} is a {framework} app, which rpyserve cannot serve."
+        assert "Run it by itself" in error.hint
 
 
 @pytest.mark.parametrize(

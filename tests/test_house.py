@@ -60,9 +60,9 @@ def test_only_the_command_line_knows_all() -> None:
 
 def test_public_names() -> None:
     assert set(rpyserve.__all__) == {
-        "NOT_DONE_YET", "Attribute", "Directory", "HTTPError", "Interface", "Redirect", "Registry", "Request",
-        "Resource", "Response", "Session", "Site", "Upload", "background", "cache", "html", "implementer",
-        "registerAdapter", "registry", "run", "serve",
+        "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "NameVirtualHost", "Redirect",
+        "Registry", "Request", "Resource", "Response", "Session", "Site", "Upload", "WSGIResource", "background",
+        "cache", "cors", "html", "implementer", "registerAdapter", "registry", "run", "serve",
     }  # fmt: skip
     for name in set(rpyserve.__all__) - {"registry"}:
         assert getattr(rpyserve, name) is not None

@@ -1,0 +1,103 @@
+"""HTTP authentication: a guard round a resource that lets those pass who know a password (RFC 7617).
+
+Basic sends the password with every request, readable to whoever can read the connection: over the network it wants
+TLS. Nothing here keeps or logs a password, and how long a refusal takes says nothing about how wrong it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from hmac import compare_digest
+from typing import Any, Final
+
+from rpyserve.errors import HTTPError
+from rpyserve.request import Request
+from rpyserve.wrapping import Wrapper
+
+__all__ = ["BasicAuth", "credentials"]
+
+Check = Callable[[str, str], object | Awaitable[object]]
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def credentials(request: Request) -> tuple[str, str] | None:
+    """Return the name and the password that came with *request*; None if there are none that can be read."""
+    scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        raw = base64.b64decode(token.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")  # as some clients have it that do not know of charset="UTF-8"
+    name, colon, password = text.partition(":")
+    return None if not colon or _CONTROL.search(text) else (name, password)
+
+
+class BasicAuth(Wrapper):
+    """A resource that asks for a name and a password before it answers, and so does all that is below it.
+
+    Args:
+        resource: what is guarded: a `Resource`, such as a `Directory`, or a function of the request.
+        users: who may pass: a mapping from names to passwords, or a plain or async function of name and password
+            that returns something true. The name is then ``request.user``.
+        realm: what the browser calls the place when it asks.
+
+    Raises:
+        TypeError: *users* is neither; or see `Wrapper`.
+
+    "Twisted Web in 60 seconds": HTTP authentication.
+    """
+
+    def __init__(self, resource: Any, users: Mapping[str, str] | Check, realm: str = "rpyserve") -> None:
+        super().__init__(resource)
+        if isinstance(users, Mapping):
+            users = _Mapping(users)
+        elif not callable(users):
+            raise TypeError(
+                f'BasicAuth(resource, users) takes a mapping, such as {{"ada": "secret"}}, or a function of name and '
+                f"password, not {type(users).__name__}"
+            )
+        self._check = users
+        quoted = realm.replace("\\", "\\\\").replace('"', '\\"')
+        self._challenge = {"WWW-Authenticate": f'Basic realm="{quoted}", charset="UTF-8"'}
+
+    async def enter(self, request: Request) -> None:
+        """Let those pass who may.
+
+        Raises:
+            HTTPError: 401, with a challenge.
+        """
+        sent = credentials(request)
+        if sent is not None:
+            passes = self._check(*sent)
+            if inspect.isawaitable(passes):
+                passes = await passes
+            if passes:
+                request.user = sent[0]
+                return
+        raise HTTPError(401, "This page needs a name and a password.", self._challenge)
+
+
+class _Mapping:
+    """Compares with the password of a mapping; takes as long for a name that is not in it."""
+
+    def __init__(self, users: Mapping[str, str]) -> None:
+        self._users = users
+
+    def __call__(self, name: str, password: str) -> bool:
+        expected = self._users.get(name)
+        same = compare_digest(_bytes("" if expected is None else expected), _bytes(password))
+        return same and expected is not None
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

@@ -1,0 +1,202 @@
+"""A WSGI application, such as one of Flask or Django, as a resource (PEP 3333).
+
+The application runs in a worker thread, one for each request, and hands its chunks to the event loop one by one, so
+that a slow reader slows it down and memory stays flat. When the client leaves, the thread is let go: it notices at
+its next chunk. Whatever the application raises is the site's business, as if a render method had raised it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+from wsgiref.util import FileWrapper
+
+import trio
+
+from rpyserve.request import Request
+from rpyserve.resource import Resource
+from rpyserve.response import Response
+
+__all__ = ["WSGIResource", "environment"]
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+Head = tuple[int, str, list[tuple[str, str]]]
+
+THREADS: Final = 20
+
+
+class WSGIResource(Resource):
+    """The resource that *app* is, with all that is below it.
+
+    Args:
+        app: the application: a callable with the parameters ``environ`` and ``start_response``.
+        threads: how many requests it may work on at the same time; further ones wait.
+
+    Raises:
+        TypeError: *app* cannot be called.
+
+    The name is Twisted Web's (``twisted.web.wsgi``). "Twisted Web in 60 seconds": WSGI.
+    """
+
+    isLeaf = True
+    wants_body = False
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], threads: int = THREADS) -> None:
+        if not callable(app):
+            raise TypeError(f"WSGIResource(app) takes the application itself, such as a Flask object, not {app!r:.60}")
+        self.app = app
+        self._limiter = trio.CapacityLimiter(threads)
+
+    async def render(self, request: Request) -> Response:
+        """Have the application answer."""
+        await request.load_body(raw=True)
+        call = _Call(self.app, environment(request), self._limiter)
+        request.start_soon(call.run)
+        first = await call.first_chunk()
+        status, reason, headers = call.head
+        request.setResponseCode(status, reason)
+        length = next((value for name, value in headers if name.lower() == "content-length"), None)
+        if request.method != "HEAD" and length == str(len(first)):
+            return Response(first, status, headers)
+        return Response(call.chunks(first), status, headers)
+
+
+def environment(request: Request) -> dict[str, Any]:
+    """Return the ``environ`` for *request*, whose path has been walked as far as the application."""
+    mounted = len(request.prepath) - (request.prepath[-1:] == [""])  # the slash of a directory is the application's
+    segments = request.raw_path.split("/")[1:]
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": _path(segments[:mounted]),
+        "PATH_INFO": _path(segments[mounted:]),
+        "QUERY_STRING": request.query,
+        "SERVER_NAME": request.server[0],
+        "SERVER_PORT": str(request.server[1]),
+        "SERVER_PROTOCOL": f"HTTP/{request.http_version}",
+        "REMOTE_ADDR": request.client[0],
+        "REMOTE_PORT": str(request.client[1]),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": request.scheme,
+        "wsgi.input": request.content,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+    if request.user is not None:
+        environ["REMOTE_USER"] = request.user
+        environ["AUTH_TYPE"] = "Basic"
+    _add_headers(environ, request)
+    return environ
+
+
+def _path(segments: list[str]) -> str:
+    """As PEP 3333 has it: decoded to bytes, and those shown as Latin-1."""
+    return "".join("/" + unquote_to_bytes(segment.encode("latin-1")).decode("latin-1") for segment in segments)
+
+
+def _add_headers(environ: dict[str, Any], request: Request) -> None:
+    size = request.content.seek(0, 2)
+    request.content.seek(0)
+    if size or request.getHeader("content-length") is not None:
+        environ["CONTENT_LENGTH"] = str(size)  # of a chunked body too, so that the application can read it
+    kind = request.getHeader("content-type")
+    if kind is not None:
+        environ["CONTENT_TYPE"] = kind
+    for raw_name, _ in request.raw_headers:
+        name = raw_name.decode("latin-1")
+        key = f"HTTP_{name.upper().replace('-', '_')}"
+        # A name with "_" would be taken for the one with "-"; the client could pretend to be a proxy.
+        if "_" in name or key in environ or name in ("content-length", "content-type", "transfer-encoding"):
+            continue
+        value = request.getHeader(name) or ""
+        environ[key] = value.replace(", ", "; ") if name == "cookie" else value
+
+
+class _Call:
+    """One call of the application, seen from the loop and from its thread."""
+
+    def __init__(
+        self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any], limiter: trio.CapacityLimiter
+    ) -> None:
+        self._app = app
+        self._environ = environ
+        self._limiter = limiter
+        self._send, self._receive = trio.open_memory_channel[bytes](1)
+        self._head: Head | None = None
+        self._sent = False
+        self._failure: BaseException | None = None
+
+    # In the loop
+
+    async def run(self) -> None:
+        """Run the application to its end."""
+        async with self._send:
+            try:
+                await trio.to_thread.run_sync(self._work, abandon_on_cancel=True, limiter=self._limiter)
+            except Exception as exc:
+                self._failure = exc
+
+    async def first_chunk(self) -> bytes:
+        """Wait for the first chunk; empty if there is none. Raises what the application raises before it."""
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            if self._failure is not None:
+                raise self._failure from None
+            return b""
+
+    @property
+    def head(self) -> Head:
+        """Status, reason, and headers, once the first chunk is there."""
+        assert self._head is not None
+        return self._head
+
+    async def chunks(self, first: bytes) -> AsyncIterator[bytes]:
+        """*first*, and the others. Raises what the application raises after them."""
+        yield first
+        async for chunk in self._receive:
+            yield chunk
+        if self._failure is not None:
+            raise self._failure
+
+    # In the thread
+
+    def _work(self) -> None:
+        result = self._app(self._environ, self._start_response)
+        try:
+            for chunk in result:
+                self._write(chunk)
+            if self._head is None:
+                raise RuntimeError("the WSGI application returned without having called start_response()")
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        if exc_info is not None and self._sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if exc_info is None and self._head is not None:
+            raise RuntimeError("the WSGI application called start_response() twice")
+        code, _, reason = status.partition(" ")
+        if not (len(code) == 3 and code.isdecimal()):
+            raise ValueError(f"a WSGI status is like '200 OK', not {status!r:.60}")
+        self._head = int(code), reason, list(headers)
+        return self._write
+
+    def _write(self, chunk: bytes) -> None:
+        if not isinstance(chunk, bytes):
+            raise TypeError(f"a WSGI application gives bytes, not {type(chunk).__name__}: {chunk!r:.60}")
+        if not chunk:
+            return
+        if self._head is None:
+            raise RuntimeError("the WSGI application gave data before it called start_response()")
+        self._sent = True
+        trio.from_thread.run(self._send.send, chunk)
