@@ -45,6 +45,15 @@ TOUR = [
         ],
     ),
     (
+        "Around other resources",
+        [
+            ("/members", "members.rpy", "A guard in front of a directory: name ada, password lovelace."),
+            ("/relic/of/old", "relic.rpy", "A WSGI application, such as one of Flask or Django, mounted as it is."),
+            ("/beacon", "beacon.rpy", "JSON that pages of other origins may read."),
+            ("/twins", "twins.rpy", "Two sites behind one address: the host name decides."),
+        ],
+    ),
+    (
         "Answers of other kinds",
         [
             ("/status", "status.rpy", "Return a dict or a list, and it is sent as JSON."),
