@@ -43,7 +43,8 @@ class AccessLog:
     Args:
         write: takes the text of whole lines.
         colour: whether the status has a colour.
-        probes: whether to show the files that browsers ask for by themselves and that the site lacks.
+        probes: whether to show the files that browsers ask for by themselves and that the site lacks, and what pages
+            ask of the server to follow edits.
         combined: whether to write the combined log format instead, which has all requests and no colours.
     """
 
@@ -67,7 +68,7 @@ class AccessLog:
     def __call__(self, exchange: Exchange) -> None:
         """Note one response. Writes nothing yet."""
         target = exchange.target
-        if exchange.status == 404 and not self._probes and is_probe(target):
+        if not self._probes and (_is_ours(exchange) or (exchange.status == 404 and is_probe(target))):
             return
         if not self._lines:
             self._some.set()
@@ -106,6 +107,11 @@ class AccessLog:
             f"{size_in_words(exchange.sent)} {_milliseconds(exchange.seconds)}"
             f"{'' if session is None else ' ' + session.label}{'' if exchange.complete else ' (cut off)'}"
         )
+
+
+def _is_ours(exchange: Exchange) -> bool:
+    """Whether it is between a page and the server, and none of the site's business."""
+    return exchange.request is not None and not exchange.request.logged
 
 
 def is_probe(target: str) -> bool:

@@ -110,6 +110,10 @@ NETWORK = Text("network", _network)
     metavar="SIZE",
     help="The largest request body that is taken, such as 500M.",
 )
+@click.option(
+    "--reload/--no-reload", default=True, show_default=True, help="Have pages in a browser follow what you save."
+)
+@click.option("--poll", is_flag=True, help="Look for saves again and again, where no file events arrive.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the site in the browser.")
 @click.option("--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to.")
 @click.option("--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit.")
@@ -188,6 +192,8 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         quiet=options["quiet"],
         verbose=options["verbose"],
         combined=options["access_log"] == "combined",
+        reload=options["reload"],
+        poll=options["poll"],
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,
     )

@@ -109,6 +109,7 @@ class Directory(Resource):
                 raise HTTPError(404, private=why)
             found = self._find(name) or (None if paths.is_script(name) else self._find(name + paths.SCRIPT))
             if found is None:
+                request.sources.append(os.path.join(self._real, ""))
                 raise HTTPError(404)
         except HTTPError as exc:
             raise HTTPError(exc.status, private=self._explained(name, exc.private, request)) from None
@@ -136,12 +137,15 @@ class Directory(Resource):
                 continue
             if found is not None and found.kind != "directory":
                 return self._resource(found, request)
+            if not request.sources:
+                request.sources.append(os.path.join(self._real, ""))
         return _Listing(self)
 
     def _resource(self, found: _Found, request: Request) -> Any:
         path = os.path.join(self._path, found.name)
         if found.kind == "directory":
             return self._below(path, found.real)
+        request.sources.append(found.real)
         if found.kind == "file":
             return StaticFile(os.path.join(self._real, found.name), self._tree.trespass)
         return self.scripts.load(path, request)

@@ -1,8 +1,8 @@
 """The pages that are ours: errors, the listing of a directory, the welcome of an empty site.
 
-Every page is whole without JavaScript, network or a light screen, comes with a policy that lets nothing in, and has
-a plain-text twin for clients that do not ask for HTML. Whatever came from outside goes in through `html`.
-Who may see details is decided by the caller.
+Every page is whole without JavaScript, network or a light screen, comes with a policy that lets nothing in but the
+script by which pages follow edits, and has a plain-text twin for clients that do not ask for HTML. Whatever came from
+outside goes in through `html`. Who may see details is decided by the caller.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ footer { margin-top: 3rem; color: var(--dim); font-size: .85rem }
 """
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; style-src 'sha256-{_HASH}'; script-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
 
 _FRAME = (

@@ -17,7 +17,8 @@ from typing import Final
 from urllib.parse import quote
 
 __all__ = [
-    "SCRIPT", "is_inside", "is_script", "mend", "nearest", "privacy", "readable", "refusal", "trespass", "unlisted",
+    "SCRIPT", "is_inside", "is_material", "is_script", "mend", "nearest", "privacy", "readable", "refusal", "trespass",
+    "unlisted",
 ]  # fmt: skip
 
 SCRIPT: Final = ".rpy"
@@ -40,11 +41,18 @@ _PRIVATE: Final = tuple(
         (r".*\.rpy.*", "A name with .rpy inside looks like a copy of a script, so it is never served."),
         (r".*\.py", "Python files are never served: scripts end in .rpy."),
         (r".*\.py[a-z0-9]?(?![a-z0-9]).*", "Python files and copies of them are never served."),
+    )
+)  # fmt: skip
+_MATERIAL: Final = tuple(
+    (re.compile(pattern, re.I | re.S), reason)
+    for pattern, reason in (
         (r".*\.db3?(?:-wal|-shm|-journal)?|.*\.sqlite.*", "Databases are never served."),
         (r".*\.(?:j2|jinja2?)", "Template sources are never served."),
         (r".*\.(?:pem|key|p12|pfx)", "Keys and certificates are never served."),
     )
-)  # fmt: skip
+)
+"""Private as well, but what scripts may make their pages of."""
+_SIDE_FILE = re.compile(r".*-(?:shm|journal)", re.I | re.S)
 _UNLISTED: Final = {"node_modules", "site-packages"}
 
 
@@ -87,10 +95,20 @@ def privacy(name: str, *, top: bool = False) -> str:
     if is_script(name):
         return ""
     plain = name.rstrip(". ")
-    for pattern, reason in _PRIVATE:
+    for pattern, reason in (*_PRIVATE, *_MATERIAL):
         if pattern.fullmatch(plain):
             return reason
     return ""
+
+
+def is_material(name: str) -> bool:
+    """Whether the private file *name* is one that a script may make its page of: a database, a template, a key.
+
+    Not what a database keeps beside it while it is open: reading it writes that.
+    """
+    if any(pattern.fullmatch(name) for pattern, _ in _PRIVATE) or name.startswith(".") or _SIDE_FILE.fullmatch(name):
+        return False
+    return any(pattern.fullmatch(name) for pattern, _ in _MATERIAL)
 
 
 def unlisted(name: str) -> bool:

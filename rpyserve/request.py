@@ -59,6 +59,8 @@ class Request(Answering):
             as it comes, into `args` and `files`.
         site: the `Site` that answers.
         user: the name that a `BasicAuth` around this resource has let pass; else None.
+        sources: the files and directories, as absolute paths, that the answer depends on as far as is known.
+        logged: whether the answer gets a line in the access log.
 
     The names are Twisted Web's (``IRequest``); texts are `str`.
     """
@@ -94,6 +96,8 @@ class Request(Answering):
         self.path = _decode(self.raw_path)
         self.prepath: list[str] = []
         self.postpath = [_decode(segment) for segment in self.raw_path.split("/")[1:]]
+        self.sources: list[str] = []
+        self.logged = True
         self._body = body
         self._form: MultipartForm | None = None
         self._session: Session | None = None

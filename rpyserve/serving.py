@@ -20,6 +20,7 @@ import trio
 from rpyserve import __version__, console, selfcalls
 from rpyserve.access import AccessLog
 from rpyserve.exchange import Limits
+from rpyserve.following import Following, directories_in
 from rpyserve.hosts import Network, Trust, machine_names, only_known_hosts
 from rpyserve.resource import Resource
 from rpyserve.server import open_listeners, serve_listeners
@@ -48,6 +49,8 @@ class Settings:
         title: what is served, for the banner.
         quiet, verbose: how much to say.
         combined: whether access lines have the combined log format.
+        reload: whether pages follow edits, where the site has a directory.
+        poll: whether to look for edits again and again, instead of waiting for the system's file events.
         on_ready: called with the URL when the server listens.
         for_good: whether the process has nothing else to do: the signals then stay in place to its end.
     """
@@ -61,6 +64,8 @@ class Settings:
     quiet: bool = False
     verbose: bool = False
     combined: bool = False
+    reload: bool = False
+    poll: bool = False
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False
 
@@ -187,12 +192,29 @@ async def _attend(
     names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
     if any(_reachable_by(listener) for listener in listeners):
         names |= machine_names()
-    respond = only_known_hosts(letting_go(site.respond), names)
+    following = _following(site, settings)
+    respond = site.respond if following is None else following.around(site.respond)
+    respond = only_known_hosts(letting_go(respond), names)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(access.run)
+        if following is not None:
+            await nursery.start(following.run)
+            nursery.start_soon(_end_streams, following, stop)
         ready()
         await serve_listeners(respond, listeners, limits=settings.limits, on_exchange=access, stop=stop)
         nursery.cancel_scope.cancel()
+
+
+def _following(site: Site, settings: Settings) -> Following | None:
+    """What makes pages follow edits; nothing if it is not wanted, or if there are no files that could be edited."""
+    if not settings.reload or not any(directories_in(site.root)):
+        return None
+    return Following(site, poll=settings.poll)
+
+
+async def _end_streams(following: Following, stop: trio.Event) -> None:
+    await stop.wait()
+    following.stop()
 
 
 @contextmanager

@@ -41,14 +41,14 @@ def test_a_line() -> None:
 
 def test_a_session_is_named_shortly() -> None:
     uid = "abcdefghijklmnop"
-    request = SimpleNamespace(session=SimpleNamespace(uid=uid, label=uid[:6]))
+    request = SimpleNamespace(logged=True, session=SimpleNamespace(uid=uid, label=uid[:6]))
     line = line_of(exchange(request=request))
     assert line.endswith(" abcdef\n")
     assert uid not in line
 
 
 def test_no_session_is_looked_for() -> None:
-    assert line_of(exchange(request=SimpleNamespace(session=None))).endswith(" ms\n")
+    assert line_of(exchange(request=SimpleNamespace(logged=True, session=None))).endswith(" ms\n")
 
 
 def test_a_response_that_was_broken_off() -> None:

@@ -41,7 +41,7 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed == {
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_body": 2 * 2**30, "open_browser": False, "follow_symlinks": False, "quiet": False,
-        "verbose": False, "access_log": "short",
+        "verbose": False, "access_log": "short", "reload": True, "poll": False,
     }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     result = invoke(
         "site", "-p", "0", "--host", "0.0.0.0", "--allowed-host", "a.example", "--allowed-host", "b.example", "--trust",
         "172.17.0.0/16", "--trust", "10.0.0.1", "--session-timeout", "0.5", "--max-body", "500M", "--open",
-        "--follow-symlinks", "-q", "-v",
+        "--follow-symlinks", "--no-reload", "--poll", "-q", "-v",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert parsed["directory"] == (tmp_path / "site").resolve()
@@ -60,6 +60,7 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed["session_timeout"] == 0.5
     assert parsed["max_body"] == 500 * 2**20
     assert parsed["open_browser"] and parsed["follow_symlinks"] and parsed["quiet"] and parsed["verbose"]
+    assert parsed["poll"] and not parsed["reload"]
 
 
 def test_the_environment_comes_after_the_options(parsed: dict[str, Any]) -> None:

@@ -1,0 +1,126 @@
+"""What lies below ``/-/``: the script that makes a page follow, and the stream of changes that it listens to.
+
+Plain resources, in a site of their own. They are for pages of this very server: a request that another origin
+makes is refused before anything else. What is sent holds URL paths, never a path of this machine or a source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from rpyserve.changes import Change
+from rpyserve.errors import HTTPError
+from rpyserve.exchange import Responder
+from rpyserve.hub import Hub
+from rpyserve.request import Request
+from rpyserve.resource import Resource
+from rpyserve.response import Response
+from rpyserve.static import StaticFile
+
+__all__ = ["PREFIX", "EventStream", "from_elsewhere", "reserved", "tree"]
+
+PREFIX: Final = "/-/"
+HEARTBEAT: Final = 15.0
+"""Seconds after which a quiet stream sends a comment, so that both sides notice when the other has gone."""
+RETRY: Final = 500
+"""Milliseconds after which a browser asks again for a stream that has ended."""
+
+
+def tree(hub: Hub) -> Resource:
+    """Return the resource for ``/-/``."""
+    branch = Resource()
+    branch.putChild("events", EventStream(hub))
+    branch.putChild("follow.js", _Script())
+    root = Resource()
+    root.putChild("-", branch)
+    return root
+
+
+def reserved(respond: Responder, ours: Responder) -> Responder:
+    """Wrap *respond* so that *ours* answers what is below ``/-/``, for pages of this server, and unlogged."""
+
+    async def answer(request: Request) -> Response:
+        if not request.raw_path.startswith(PREFIX):
+            return await respond(request)
+        request.logged = False
+        return await ours(request)
+
+    return answer
+
+
+def from_elsewhere(request: Request) -> bool:
+    """Whether a page of another origin makes the browser send *request* (Fetch Metadata; RFC 6454, section 7)."""
+    if request.getHeader("sec-fetch-site") not in (None, "same-origin", "none"):
+        return True
+    origin = request.getHeader("origin")
+    return origin is not None and origin.rpartition("://")[2] != request.getHeader("host")
+
+
+class _Own(Resource):
+    """A resource that only pages of this server may ask for."""
+
+    isLeaf = True
+    wants_body = False
+
+    def render(self, request: Request) -> Any:
+        if from_elsewhere(request):
+            raise HTTPError(403, "This is for pages of this server only.")
+        if request.postpath:
+            raise HTTPError(404)
+        return super().render(request)
+
+
+class _Script(_Own):
+    """``follow.js``."""
+
+    def render_GET(self, request: Request) -> Response:
+        response = StaticFile(Path(str(files("rpyserve") / "follow.js"))).render_GET(request)
+        return response.with_headers((b"Cross-Origin-Resource-Policy", b"same-origin"))
+
+
+class EventStream(_Own):
+    """The changes of *hub*, as they come (HTML Living Standard, section 9.2: server-sent events)."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def render_GET(self, request: Request) -> Response:
+        since = request.getHeader("last-event-id") or request.field("since", self._hub.mark)
+        fields = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":
+            return Response(b"", 200, fields)
+        client = (request.client[0], request.getHeader("user-agent"))
+        return Response(self._events(since, client), 200, fields)
+
+    async def _events(self, since: str, client: tuple[str, str | None]) -> AsyncIterator[str]:
+        hub = self._hub
+        with hub.reading(client) as reader:
+            number = hub.number
+            yield f"retry: {RETRY}\n{self._event('hello', hub.since(since))}"
+            while True:
+                with trio.move_on_after(HEARTBEAT) as waiting:
+                    await hub.news(number, reader)
+                if reader.crowded:
+                    reader.crowded = False
+                    yield "event: crowded\ndata: {}\n\n"
+                if hub.number != number:
+                    change, number = hub.since(f"{hub.boot}-{number}"), hub.number
+                    yield self._event("change", change)
+                if hub.closed:
+                    yield "event: stop\ndata: {}\n\n"
+                    return
+                if waiting.cancelled_caught:
+                    yield ": still here\n\n"
+
+    def _event(self, name: str, change: Change) -> str:
+        hub = self._hub
+        data = {"n": hub.number, "urls": sorted(change.urls), "all": change.all, "data": change.data}
+        if change.lost:
+            data["lost"] = True
+        return f"id: {hub.mark}\nevent: {name}\ndata: {json.dumps(data)}\n\n"

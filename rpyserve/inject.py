@@ -1,0 +1,211 @@
+"""The tag that makes a page follow, put into what a browser loads as a page, and into nothing else.
+
+A wrapper of the responder signature. Whoever does not load a page (curl, fetch, frames, HEAD) gets exactly what the
+site answers, for the price of a look at the headers. It never raises: a page that cannot have the tag goes out without.
+Which script the tag names, and what it does, is the business of others.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Final
+
+from rpyserve import policy
+from rpyserve.exchange import Responder
+from rpyserve.hosts import authority_of
+from rpyserve.request import Request
+from rpyserve.response import FileBody, Headers, Opened, Response, Stream
+
+__all__ = ["Tags", "inject", "is_page_load"]
+
+log = logging.getLogger("rpyserve")
+
+FOLLOWING: Final = "rpyserve-follow"
+"""The request header by which the script in the page asks for that page again. No other origin may send it."""
+SAMPLE: Final = 64 * 1024
+"""How many bytes of a page are searched for what its head says."""
+
+_CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
+_DROPPED: Final = frozenset({b"etag", b"last-modified", b"accept-ranges", b"cache-control", b"vary"})
+_NEVER: Final = (b"content-encoding", b"content-range", b"content-digest", b"repr-digest")
+_PLACE = re.compile(rb"(?=</head\s*>)|(?<=</title>)|<body\b[^>]*>", re.I)
+_BASE = re.compile(rb"<base\s", re.I)
+
+
+def is_page_load(request: Request) -> bool:
+    """Whether a browser loads a page of its own by *request* (Fetch Metadata Request Headers, section 2.1).
+
+    Browsers send no such header over plain HTTP to another machine; what they send instead is good enough there.
+    """
+    if request.method not in ("GET", "POST"):
+        return False
+    for_what = request.getHeader("sec-fetch-dest")
+    if for_what is None:
+        return request.getHeader("upgrade-insecure-requests") == "1" and "text/html" in (
+            request.getHeader("accept") or ""
+        )
+    return for_what == "document" or (for_what == "empty" and request.getHeader(FOLLOWING) is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What is in a tag.
+
+    Args:
+        mark: gives the number of the last change, as the stream of changes understands it.
+        url_of: gives the URL path of a file or directory, or ``"*"``.
+        tell: is called with a page's path and the directive that keeps it from following.
+    """
+
+    mark: Callable[[], str]
+    url_of: Callable[[str], str]
+    tell: Callable[[str, str], object]
+
+    def make(self, request: Request, mark: str, status: int, headers: Headers, sample: bytes) -> bytes:
+        """Return the tag for a page that begins with *sample*; nothing if its policy would block it."""
+        policies = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-security-policy"]
+        policies += policy.in_document(sample.decode("utf-8", "replace"))
+        if policies and (why := policy.obstacle(policies, request.scheme, authority_of(request) or "")):
+            self.tell(request.path, why)
+            return b""
+        up = "/" if _BASE.search(sample) else "../" * (request.raw_path.count("/") - 1) or "./"
+        sources = dict.fromkeys(map(self.url_of, request.sources))
+        made = "file" if request.sources and not any(path.endswith(".rpy") for path in request.sources) else "script"
+        return (
+            f'<script async src="{up}-/follow.js" data-rpyserve="{mark}" data-sources="{escape(" ".join(sources))}"'
+            f' data-made="{made}" data-method="{request.method}" data-status="{status}"></script>'
+        ).encode()
+
+
+def inject(respond: Responder, tags: Tags) -> Responder:
+    """Wrap *respond* so that pages which a browser loads have a tag at their end."""
+
+    async def injected(request: Request) -> Response:
+        if not is_page_load(request):
+            return await respond(request)
+        # A copy that the browser kept from before may have another tag, or none.
+        request.raw_headers = [pair for pair in request.raw_headers if pair[0] not in _CONDITIONS]
+        make = partial(tags.make, request, tags.mark())
+        response = await respond(request)
+        try:
+            return _tagged(response, make)
+        except Exception as exc:
+            log.debug("%s goes out as it is: %s", request.path, exc)
+            return response
+
+    return injected
+
+
+Make = Callable[[int, Headers, bytes], bytes]
+
+
+def _tagged(response: Response, make: Make) -> Response:
+    body = response.body
+    if isinstance(body, Stream):
+        return Response.ready(_TaggedStream(body, make), response.status, response.headers)
+    if not _is_whole_page(response):
+        return response
+    sample = _beginning(body) if isinstance(body, FileBody) else body[:SAMPLE]
+    tag = make(response.status, response.headers, sample)
+    if not tag:
+        return response
+    longer = FileBody(body.file, (*body.parts, tag)) if isinstance(body, FileBody) else body + tag
+    return Response.ready(longer, response.status, _fields(response.headers))
+
+
+def _is_whole_page(response: Response) -> bool:
+    """Whether a tag may be put into *response* (RFC 9110, sections 8.3, 8.4, 15.3.5, 15.3.7, 15.4.5)."""
+    fields = {name.lower(): value.lower() for name, value in response.headers}
+    kind, _, parameters = fields.get(b"content-type", b"").partition(b";")
+    return (
+        kind.strip() == b"text/html"
+        and response.status not in (204, 206, 304)
+        and b"utf-16" not in parameters
+        and b"utf-32" not in parameters
+        and not fields.get(b"content-disposition", b"").startswith(b"attachment")
+        and not any(name in fields for name in _NEVER)
+    )
+
+
+def _fields(headers: Headers) -> Headers:
+    """The header fields of a page with a tag in it: it is no longer what its validators stand for."""
+    values = {name.lower(): value for name, value in headers}
+    storing = b"no-store" if b"no-store" in values.get(b"cache-control", b"").lower() else b"no-cache"
+    varying = b", ".join(value for name, value in headers if name.lower() == b"vary")
+    kept = tuple(pair for pair in headers if pair[0].lower() not in _DROPPED)
+    vary = b"%s, Sec-Fetch-Dest" % varying if varying else b"Sec-Fetch-Dest"
+    return (*kept, (b"Cache-Control", storing), (b"Vary", vary))
+
+
+def _beginning(body: FileBody) -> bytes:
+    first = body.parts[0] if body.parts else b""
+    if isinstance(first, bytes):
+        return first[:SAMPLE]
+    body.file.seek(first.start)
+    return body.file.read(min(SAMPLE, len(first)))
+
+
+class _TaggedStream(Stream):
+    """A stream with a tag: in the head of its first chunk if that has one (it may never end), else after the last."""
+
+    def __init__(self, stream: Stream, make: Make) -> None:
+        self._stream = stream
+        self._make = make
+
+    @asynccontextmanager
+    async def opened(self, response: Response) -> AsyncIterator[Opened]:
+        async with self._stream.opened(response) as opened:
+            yield self._tagged(opened)
+
+    def _tagged(self, opened: Opened) -> Opened:
+        head = opened.response
+        if isinstance(head.body, bytes):
+            return Opened(_tagged(head, self._make), opened.chunks)
+        if not _is_whole_page(head):
+            return opened
+        make = partial(self._make, head.status, head.headers)
+        return Opened(Response.ready(self, head.status, _fields(head.headers)), _Chunks(opened.chunks, make))
+
+
+class _Chunks:
+    """*chunks* with a tag in or after them. Not a generator: it may be left half-way without being closed."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], make: Callable[[bytes], bytes]) -> None:
+        self._chunks = chunks
+        self._make: Callable[[bytes], bytes] | None = make
+        self._last = b""
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            last, self._last = self._last or self._tag(b""), b""
+            if not last:
+                raise
+            return last
+        if self._make is None:
+            return chunk
+        tag = self._tag(chunk)
+        place = _PLACE.search(chunk)
+        if place is None:
+            self._last = tag
+            return chunk
+        return chunk[: place.end()] + tag + chunk[place.end() :]
+
+    def _tag(self, sample: bytes) -> bytes:
+        """The tag, once; nothing if there is none."""
+        make, self._make = self._make, None
+        try:
+            return make(sample[:SAMPLE]) if make is not None else b""
+        except Exception as exc:
+            log.debug("A page goes out as it is: %s", exc)
+            return b""

@@ -1,0 +1,113 @@
+"""Telling what an author saves from what scripts write, so that no page follows its own doing for ever.
+
+A script may write a file of the site whenever it runs. Pages that follow ask for themselves again when such a file
+changes; if that asking is what changes it, the file is taken to be written by its script, and its changes by requests
+are not announced any more until it is saved while no request runs. Time stamps of files are compared with when requests
+ran. What a form's request changes is announced: that is how other visitors see it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from rpyserve.exchange import Responder
+from rpyserve.inject import FOLLOWING
+from rpyserve.request import Request
+from rpyserve.response import Response
+from rpyserve.snapshots import Batch
+
+__all__ = ["LoopGuard"]
+
+BLUR: Final = 0.02
+"""Seconds by which a file's time stamp may differ from our clock."""
+AFTER: Final = 0.3
+"""Seconds after a request in which its script may still be writing."""
+LONGEST: Final = 2.0
+"""Seconds of a request that count: streams last for ever."""
+ASKEW: Final = 5.0
+"""Seconds by which a file's time stamp may be off before it is not believed."""
+ENOUGH: Final = 3
+"""Points at which a file is taken to be written by a script."""
+
+
+@dataclass(slots=True, eq=False)
+class _Span:
+    following: bool
+    began: float
+    ended: float = math.inf
+
+    def has(self, moment: float, after: float = 0.0) -> bool:
+        longest = self.began + (15 * LONGEST if self.following else LONGEST)
+        return self.began - BLUR <= moment <= min(self.ended, longest) + after + BLUR
+
+
+class LoopGuard:
+    """Knows when requests ran, and which files they write.
+
+    Args:
+        tell: is called once with each path of a file, or of a directory in which files come and go, that a
+            script writes by itself.
+        now: the time in seconds since the epoch, as files have it.
+    """
+
+    def __init__(self, tell: Callable[[str], object], now: Callable[[], float] = time.time) -> None:
+        self._tell = tell
+        self._now = now
+        self._spans: deque[_Span] = deque(maxlen=1024)
+        self._points: dict[str, int] = {}
+        self._told: set[str] = set()
+
+    def watching(self, respond: Responder) -> Responder:
+        """Wrap *respond* so that the guard knows when requests run."""
+
+        async def watched(request: Request) -> Response:
+            span = _Span(request.getHeader(FOLLOWING) is not None, self._now())
+            self._spans.append(span)
+            request.on_close(lambda: self._end(span))
+            return await respond(request)
+
+        return watched
+
+    def own_doing(self, batch: Batch, path: str) -> bool:
+        """Whether the change of the file at *path* in *batch* is one that need not be announced."""
+        key = os.path.dirname(path) if path in batch.moved else path
+        moment = self._moment(batch.files.get(path, 0))
+        following = [span for span in self._spans if span.following]
+        others = [span for span in self._spans if not span.following]
+        points = self._points.get(key, 0)
+        if points >= ENOUGH:
+            if _any(following, moment, AFTER) or _any(others, moment, AFTER):
+                return True
+            points = 0
+        elif _any(following, moment):
+            points += 0 if _any(others, moment) else ENOUGH
+        elif _any(following, moment, AFTER):
+            points += 0 if _any(others, moment) else 1
+        else:
+            points = 0
+        self._points[key] = points
+        if points < ENOUGH:
+            if not points:
+                del self._points[key]
+            return False
+        if key not in self._told:
+            self._told.add(key)
+            self._tell(key)
+        return True
+
+    def _moment(self, saved: float) -> float:
+        now = self._now()
+        return saved if abs(now - saved) <= ASKEW else now
+
+    def _end(self, span: _Span) -> None:
+        span.ended = self._now()
+
+
+def _any(spans: list[_Span], moment: float, after: float = 0.0) -> bool:
+    return any(span.has(moment, after) for span in spans)
