@@ -96,8 +96,14 @@ class Mounts:
             return Kind.MATERIAL if paths.is_material(name) else Kind.IGNORED
         return Kind.IGNORED if name.endswith(".log") else Kind.FILE
 
-    def change_of(self, files: Iterable[str], moved: Iterable[str] = ()) -> Change:
-        """Return what pages are told when *files* have changed, and files and directories *moved*: came or went."""
+    def change_of(self, files: Iterable[str], moved: Iterable[str] = (), directories: Iterable[str] = ()) -> Change:
+        """Return what pages are told.
+
+        Args:
+            files: those that have changed.
+            moved: files and directories that came or went, and so changed the directory that they are in.
+            directories: the directories among them.
+        """
         kinds = {path: self.kind_of(path) for path in files}
         urls = {self.url_of(path) for path, kind in kinds.items() if kind in (Kind.SCRIPT, Kind.FILE)}
         urls |= {
@@ -105,6 +111,7 @@ class Mounts:
             for path in moved
             if self.kind_of(path) is not Kind.IGNORED
         }
+        urls |= {self.url_of(os.path.join(path, "")) for path in directories}
         return NOTHING | Change(
             frozenset(urls - {"*"}),
             all=Kind.MODULE in kinds.values(),

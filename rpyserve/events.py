@@ -17,6 +17,7 @@ import trio
 from rpyserve.changes import Change
 from rpyserve.errors import HTTPError
 from rpyserve.exchange import Responder
+from rpyserve.hosts import authority_of
 from rpyserve.hub import Hub
 from rpyserve.request import Request
 from rpyserve.resource import Resource
@@ -34,7 +35,7 @@ RETRY: Final = 500
 
 def tree(hub: Hub) -> Resource:
     """Return the resource for ``/-/``."""
-    branch = Resource()
+    branch = _Branch()
     branch.putChild("events", EventStream(hub))
     branch.putChild("follow.js", _Script())
     root = Resource()
@@ -59,7 +60,12 @@ def from_elsewhere(request: Request) -> bool:
     if request.getHeader("sec-fetch-site") not in (None, "same-origin", "none"):
         return True
     origin = request.getHeader("origin")
-    return origin is not None and origin.rpartition("://")[2] != request.getHeader("host")
+    return origin is not None and origin.rpartition("://")[2].lower() != (authority_of(request) or "").lower()
+
+
+class _Branch(Resource):
+    def getChild(self, name: str, request: Request) -> Any:
+        raise HTTPError(404)
 
 
 class _Own(Resource):

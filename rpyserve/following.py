@@ -16,14 +16,13 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve import events, reload
+from rpyserve import events, reload, reports
 from rpyserve.changes import Kind, Mounts
 from rpyserve.directory import Directory
 from rpyserve.exchange import Responder
 from rpyserve.hub import Hub
 from rpyserve.inject import Tags, inject
 from rpyserve.loopguard import LoopGuard
-from rpyserve.reports import reload_line, seconds_since
 from rpyserve.resource import Resource
 from rpyserve.site import Site
 from rpyserve.snapshots import Batch
@@ -33,6 +32,7 @@ __all__ = ["Following", "directories_in"]
 log = logging.getLogger("rpyserve")
 
 _CODE: Final = (Kind.SCRIPT, Kind.MODULE)
+_DATA: Final = (Kind.FILE, Kind.MATERIAL)
 
 
 class Following:
@@ -64,36 +64,46 @@ class Following:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadow()
-        eager = lambda: self.hub.statistics().readers > 0  # noqa: E731
-        await reload.watch(self._roots, self._on_batch, poll=self._poll, eager=eager, task_status=task_status)
+        await reload.watch(
+            self._roots, self._on_batch, poll=self._poll, eager=self._is_awaited, task_status=task_status
+        )
 
     def stop(self) -> None:
         """Let the streams of changes end."""
         self.hub.close()
+
+    def _is_awaited(self) -> bool:
+        return self.hub.statistics().readers > 0
 
     def _on_batch(self, batch: Batch) -> None:
         noticed = time.time()
         imported = any(each.scripts.modules.watches(path) for each in self._directories for path in batch.files)
         for directory in self._directories:
             directory.scripts.invalidate(batch.files)
-        quiet = {path for path in batch.files if self._is_own_doing(batch, path)}
-        counting = [path for path in batch.files if path not in quiet and self._counts(path)]
-        change = self._mounts.change_of(counting, batch.moved - quiet)
-        if not change:
-            return
-        self.hub.announce(change)
+        quiet = self._guard.own_doing(batch, [path for path in batch.files if self._kind(path) in _DATA])
+        counting = [path for path in batch.files if path not in quiet and self._kind(path) is not Kind.IGNORED]
+        change = self._mounts.change_of(counting, batch.moved - quiet, batch.directories)
+        if change:
+            self.hub.announce(change)
+            self._report(batch, counting, noticed, all_scripts=imported)
+
+    def _report(self, batch: Batch, files: list[str], noticed: float, *, all_scripts: bool) -> None:
         readers = self.hub.statistics().readers
-        names = [self._mounts.shown(path) for path in counting]
-        seconds = seconds_since([batch.files[path] for path in counting], noticed, time.time())
-        text = reload_line(names, readers=readers, all_scripts=imported, seconds=seconds)
-        is_code = any(self._mounts.kind_of(path) in _CODE for path in counting)
+        seconds = reports.seconds_since([batch.files[path] for path in files], noticed, time.time())
+        text = reports.reload_line(self._named(batch, files), readers=readers, all_scripts=all_scripts, seconds=seconds)
+        is_code = any(self._kind(path) in _CODE for path in files)
         log.log(logging.INFO if readers or is_code else logging.DEBUG, "%s", text)
 
-    def _counts(self, path: str) -> bool:
-        return self._mounts.kind_of(path) is not Kind.IGNORED
+    def _named(self, batch: Batch, files: list[str]) -> dict[str, str]:
+        """What happened to which file; a directory that came or went stands for the files in it."""
+        named = {self._mounts.shown(path) + "/": _event(batch, path) for path in batch.directories}
+        for path in files:
+            if os.path.dirname(path) not in batch.directories:
+                named[self._mounts.shown(path)] = _event(batch, path)
+        return named
 
-    def _is_own_doing(self, batch: Batch, path: str) -> bool:
-        return self._mounts.kind_of(path) in (Kind.FILE, Kind.MATERIAL) and self._guard.own_doing(batch, path)
+    def _kind(self, path: str) -> Kind:
+        return self._mounts.kind_of(path)
 
     def _tell_of_loop(self, path: str) -> None:
         log.warning(
@@ -118,6 +128,12 @@ class Following:
                 log.warning(
                     "What is in the site as '-' is not served: rpyserve needs /-/ itself. --no-reload frees it."
                 )
+
+
+def _event(batch: Batch, path: str) -> str:
+    if path not in batch.moved:
+        return reports.CHANGED
+    return reports.NEW if os.path.lexists(path) else reports.GONE
 
 
 def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Directory, str]]:

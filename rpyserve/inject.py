@@ -34,7 +34,7 @@ SAMPLE: Final = 64 * 1024
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 _DROPPED: Final = frozenset({b"etag", b"last-modified", b"accept-ranges", b"cache-control", b"vary"})
 _NEVER: Final = (b"content-encoding", b"content-range", b"content-digest", b"repr-digest")
-_PLACE = re.compile(rb"(?=</head\s*>)|(?<=</title>)|<body\b[^>]*>", re.I)
+_PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
 
 
@@ -45,12 +45,14 @@ def is_page_load(request: Request) -> bool:
     """
     if request.method not in ("GET", "POST"):
         return False
-    for_what = request.getHeader("sec-fetch-dest")
-    if for_what is None:
-        return request.getHeader("upgrade-insecure-requests") == "1" and "text/html" in (
-            request.getHeader("accept") or ""
-        )
-    return for_what == "document" or (for_what == "empty" and request.getHeader(FOLLOWING) is not None)
+    purpose = request.getHeader("sec-fetch-dest")
+    if purpose == "document":
+        return True
+    if purpose in (None, "empty") and request.getHeader(FOLLOWING) is not None:
+        return True
+    if purpose is not None or request.getHeader("upgrade-insecure-requests") != "1":
+        return False
+    return "text/html" in (request.getHeader("accept") or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _fields(headers: Headers) -> Headers:
     storing = b"no-store" if b"no-store" in values.get(b"cache-control", b"").lower() else b"no-cache"
     varying = b", ".join(value for name, value in headers if name.lower() == b"vary")
     kept = tuple(pair for pair in headers if pair[0].lower() not in _DROPPED)
-    vary = b"%s, Sec-Fetch-Dest" % varying if varying else b"Sec-Fetch-Dest"
+    vary = b", ".join(filter(None, [varying, b"Sec-Fetch-Dest"])) if varying != b"*" else b"*"
     return (*kept, (b"Cache-Control", storing), (b"Vary", vary))
 
 

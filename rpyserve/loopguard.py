@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,32 +74,38 @@ class LoopGuard:
 
         return watched
 
-    def own_doing(self, batch: Batch, path: str) -> bool:
-        """Whether the change of the file at *path* in *batch* is one that need not be announced."""
-        key = os.path.dirname(path) if path in batch.moved else path
-        moment = self._moment(batch.files.get(path, 0))
-        following = [span for span in self._spans if span.following]
-        others = [span for span in self._spans if not span.following]
-        points = self._points.get(key, 0)
-        if points >= ENOUGH:
-            if _any(following, moment, AFTER) or _any(others, moment, AFTER):
-                return True
-            points = 0
-        elif _any(following, moment):
-            points += 0 if _any(others, moment) else ENOUGH
-        elif _any(following, moment, AFTER):
-            points += 0 if _any(others, moment) else 1
+    def own_doing(self, batch: Batch, files: Iterable[str]) -> set[str]:
+        """Return which of the *files* in *batch* have changed by what pages do themselves. Ask once a batch."""
+        together: dict[str, list[str]] = {}
+        for path in files:
+            # New names, each time others, are one and the same thing over and over: what counts is where.
+            together.setdefault(os.path.dirname(path) if path in batch.moved else path, []).append(path)
+        found: set[str] = set()
+        for key, paths in together.items():
+            if self._is_written_by_pages(key, self._moment(max(batch.files[path] for path in paths))):
+                found.update(paths)
+        return found
+
+    def _is_written_by_pages(self, key: str, moment: float) -> bool:
+        before = self._points.pop(key, 0)
+        if before >= ENOUGH:
+            points = before if self._ran(moment, AFTER) else 0
+        elif self._ran(moment, following=False):
+            points = before  # of two that may have done it, this one is not to be held up
+        elif self._ran(moment, following=True):
+            points = ENOUGH
         else:
-            points = 0
-        self._points[key] = points
-        if points < ENOUGH:
-            if not points:
-                del self._points[key]
-            return False
-        if key not in self._told:
+            points = before + 1 if self._ran(moment, AFTER, following=True) else 0
+        if points:
+            self._points[key] = points
+        if points >= ENOUGH and key not in self._told:
             self._told.add(key)
             self._tell(key)
-        return True
+        return points >= ENOUGH
+
+    def _ran(self, moment: float, after: float = 0.0, *, following: bool | None = None) -> bool:
+        """Whether a request ran at *moment*, or up to *after* seconds before."""
+        return any(span.has(moment, after) for span in self._spans if following is None or span.following == following)
 
     def _moment(self, saved: float) -> float:
         now = self._now()
@@ -107,7 +113,3 @@ class LoopGuard:
 
     def _end(self, span: _Span) -> None:
         span.ended = self._now()
-
-
-def _any(spans: list[_Span], moment: float, after: float = 0.0) -> bool:
-    return any(span.has(moment, after) for span in spans)

@@ -42,7 +42,9 @@ LONGEST: Final = 1.0
 MANY: Final = 4
 """How many files make a batch large."""
 POLL: Final = 0.25
-"""Seconds between two looks where there are no events."""
+"""Seconds between two looks where there are no events; more where a look takes long."""
+ATTEMPTS: Final = 3
+"""How often the directories are watched anew that change meanwhile. What is missed then shows with the next event."""
 
 _ONE_HANDLE_A_TREE: Final = sys.platform in ("darwin", "win32")
 
@@ -85,6 +87,7 @@ class _Watcher:
         self._snapshot = Snapshot(roots)
         self._identity = self._identities()
         self._events: Any = None
+        self._pause = POLL
         self._polling = False
 
     def start(self, *, poll: bool) -> None:
@@ -106,8 +109,8 @@ class _Watcher:
 
     def _next(self, patience: float = LOOK / 1000) -> Batch:
         if self._polling:
-            self.stop.wait(min(POLL, patience))
-            return self._snapshot.look()
+            self.stop.wait(min(self._pause, patience))
+            return self._look()
         if self._identities() != self._identity or self._events is None:
             return self._recover(patience)
         step = STEP if self._eager() else RESTING_STEP
@@ -126,12 +129,20 @@ class _Watcher:
     def _watch_anew(self) -> Batch:
         """Watch the directories that are there now, and look at what happened while nobody watched."""
         batch = self._snapshot.look()
-        while True:
+        for _ in range(ATTEMPTS):
             watched = set(self._snapshot.directories)
             self._listen()
             batch |= self._snapshot.look()
             if self._polling or watched == set(self._snapshot.directories):
-                return batch
+                break  # else some came while the others were being watched
+        return batch
+
+    def _look(self) -> Batch:
+        """Look at everything, and see to it that looking does not become all there is to do."""
+        began = time.monotonic()
+        batch = self._snapshot.look()
+        self._pause = max(POLL, 5 * (time.monotonic() - began))
+        return batch
 
     def _listen(self) -> None:
         from watchfiles._rust_notify import RustNotify

@@ -78,6 +78,7 @@ def run(
     allowed_hosts: Iterable[str] = (),
     trust: Iterable[Network | str] = (),
     quiet: bool = False,
+    reload: bool = True,
 ) -> None:
     """Serve *site* until Ctrl-C or SIGTERM. Returns when all sessions have ended, their callbacks included.
 
@@ -88,6 +89,7 @@ def run(
         allowed_hosts: host names under which the site may be asked for, besides localhost and IP addresses.
         trust: networks whose clients may see details of errors, such as ``"172.17.0.0/16"``.
         quiet: only the URL, warnings and errors are shown.
+        reload: whether pages in a browser follow what is saved in a `Directory` that is in the tree.
 
     Raises:
         SystemExit: with a message, if the port cannot be had.
@@ -98,7 +100,9 @@ def run(
     networks = list(trust)
     if networks:
         site.trusts = Trust(ip_network(network) for network in networks)
-    settings = Settings(host=host, port=port, allowed_hosts=tuple(allowed_hosts), quiet=quiet, title=_title())
+    settings = Settings(
+        host=host, port=port, allowed_hosts=tuple(allowed_hosts), quiet=quiet, title=_title(), reload=reload
+    )
     try:
         run_with(site, settings)
     except CannotListen as exc:
@@ -112,6 +116,7 @@ async def serve(
     *,
     allowed_hosts: Iterable[str] = (),
     limits: Limits | None = None,
+    reload: bool = True,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve *site* in your own trio program, until cancelled: ``await nursery.start(serve, site)``.
@@ -123,6 +128,7 @@ async def serve(
         host, port: where to listen; port 0 takes any free one.
         allowed_hosts: host names under which the site may be asked for, besides localhost and IP addresses.
         limits: of what clients may send; see `Limits`.
+        reload: whether pages in a browser follow what is saved in a `Directory` that is in the tree.
         task_status: gets the listeners, as `trio.serve_tcp` gives them.
 
     Raises:
@@ -130,7 +136,7 @@ async def serve(
     """
     listeners = await open_listeners(host, port)
     access = AccessLog(lambda lines: None)
-    settings = Settings(allowed_hosts=tuple(allowed_hosts), limits=limits or Limits())
+    settings = Settings(allowed_hosts=tuple(allowed_hosts), limits=limits or Limits(), reload=reload)
     with _watched(listeners):
         await _attend(_as_site(site), listeners, settings, access, trio.Event(), lambda: task_status.started(listeners))
 

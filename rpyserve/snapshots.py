@@ -22,6 +22,8 @@ Signature = tuple[int, int, int, int]
 
 _MARKER: Final = "pyvenv.cfg"
 """Its coming or going makes a directory foreign, or the site's."""
+_JUNCTION: Final = 0xA0000003
+"""What Windows calls a link to a directory that is not called a link (IO_REPARSE_TAG_MOUNT_POINT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,18 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.files or self.moved)
 
+    @property
+    def directories(self) -> frozenset[str]:
+        """The directories among those that came or went."""
+        return self.moved - self.files.keys()
+
     def __or__(self, later: Batch) -> Batch:
+        files = {**self.files, **later.files}
+        for path in self.moved & later.moved & later.unsure:
+            if self.files.get(path) and not later.files[path]:
+                del files[path]  # it came and went: nobody need know
         unsure = (self.unsure - later.files.keys()) | later.unsure
-        return Batch({**self.files, **later.files}, self.moved | later.moved, unsure)
+        return Batch(files, self.moved ^ later.moved, unsure & files.keys())
 
 
 class Snapshot:
@@ -82,27 +93,30 @@ class Snapshot:
         Returns:
             What is different; None if directories have come or gone: `look` at everything then.
         """
+        paths = [*paths]
+        if any(self._is_about_directories(path) for path in paths):
+            return None
         changes = _Changes()
         for path in paths:
             directory, name = os.path.split(path)
-            if path in self.directories:
-                if not os.path.isdir(path):
-                    return None
-                continue  # its own time stamp, because something in it has changed
             files = self.directories.get(directory)
-            if files is None:
-                if self._is_unknown(directory):
-                    return None
-                continue
-            new = _signature(path)
-            if name == _MARKER or (new is None and os.path.isdir(path) and not is_foreign(path)):
-                return None
-            old = files.pop(name, None)
+            if files is None or path in self.directories:
+                continue  # a foreign one; or its own time stamp, because something in it has changed
+            old, new = files.pop(name, None), _signature(path)
             if new is not None:
                 files[name] = new
             if old is not None or new is not None:
                 changes.note(path, old, new)
         return changes.batch()
+
+    def _is_about_directories(self, path: str) -> bool:
+        """Whether *path* means that other directories than before may be the site's."""
+        if path in self.directories:
+            return not os.path.isdir(path)
+        directory, name = os.path.split(path)
+        if directory not in self.directories:
+            return self._is_unknown(directory)
+        return name == _MARKER or (os.path.isdir(path) and not is_foreign(path))
 
     def _is_unknown(self, directory: str) -> bool:
         """Whether *directory*, of which we know nothing, could be one of the site's."""
@@ -148,9 +162,16 @@ class _Changes:
 def _entries(directory: str) -> list[tuple[str, str, bool]]:
     try:
         with os.scandir(directory) as entries:
-            return [(entry.path, entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            return [(entry.path, entry.name, _is_own_directory(entry)) for entry in entries]
     except OSError:  # gone, or not for us
         return []
+
+
+def _is_own_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether *entry* is a directory, and no link to one: links may lead round in circles."""
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    return getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0) != _JUNCTION
 
 
 def _signature(path: str) -> Signature | None:
