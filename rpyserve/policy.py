@@ -76,7 +76,7 @@ def _matches(source: str, scheme: str, authority: str) -> bool:
     host, port = _split(authority, scheme)
     if wanted not in (None, scheme) and (wanted, scheme) != ("http", "https"):
         return False
-    if number not in ("*", port) and not (number is None and port == _PORTS.get(wanted or scheme)):
+    if number not in ("*", port) and not (number is None and port == _PORTS.get(scheme)):
         return False
     return name in ("*", host) or (name.startswith("*.") and host.endswith(name[1:]))
 

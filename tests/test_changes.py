@@ -1,0 +1,96 @@
+"""What browsers are told of changed files: which count, by which names, whom they concern."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rpyserve.changes import ANYTHING, MOST_URLS, NOTHING, Change, Kind, Mounts
+
+ROOT = os.path.abspath("/srv/site")
+FILES = os.path.abspath("/srv/elsewhere")
+
+
+def at(name: str, root: str = ROOT) -> str:
+    return os.path.join(root, *name.split("/"))
+
+
+@pytest.fixture
+def mounts() -> Mounts:
+    return Mounts([(ROOT, "/"), (FILES, "/files/")])
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("a.rpy", "/a.rpy"),
+        ("sub/style.css", "/sub/style.css"),
+        ("sub/", "/sub/"),
+        ("", "/"),
+        ("a b/ü&'.png", "/a%20b/%C3%BC%26%27.png"),
+        ("site.db", "*"),
+        ("words.py", "*"),
+        (".env", "*"),
+        ("sub/.git/x", "*"),
+        (".well-known/x.json", "/.well-known/x.json"),
+    ],
+)
+def test_urls(mounts: Mounts, name: str, url: str) -> None:
+    assert mounts.url_of(at(name)) == url
+
+
+def test_a_directory_put_into_a_tree(mounts: Mounts) -> None:
+    assert mounts.url_of(at("x/y.css", FILES)) == "/files/x/y.css"
+    assert mounts.shown(at("x/y.css", FILES)) == "files/x/y.css"
+    assert mounts.shown(at("x/y.css")) == "x/y.css"
+
+
+def test_what_is_in_no_directory_of_the_site_has_no_url(mounts: Mounts) -> None:
+    assert mounts.url_of(ROOT + "-secret" + os.sep + "x.css") == "*"
+    assert mounts.kind_of(os.path.abspath("/etc/passwd")) is Kind.IGNORED
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (Kind.SCRIPT, "a.rpy sub/index.rpy"),
+        (Kind.MODULE, "words.py sub/__init__.py"),
+        (Kind.FILE, "style.css words.txt README 4913 .well-known/x"),
+        (Kind.MATERIAL, "site.db site.sqlite3 site.db-wal page.html.j2 x.pem"),
+        (
+            Kind.IGNORED,
+            "a.rpy~ .a.rpy.swp .#a.rpy #a.rpy# a.rpy.bak a.rpy.tmp.123 a.rpy___jb_tmp___ x.tmp x.pyc __pycache__/a.py "
+            ".env .git/index node_modules.tmp site.db-journal site.db-shm visits.log sub/.cache/x.css",
+        ),
+    ],
+)
+def test_kinds(mounts: Mounts, kind: Kind, names: str) -> None:
+    assert {name: mounts.kind_of(at(name)) for name in names.split()} == dict.fromkeys(names.split(), kind)
+
+
+def test_whom_it_concerns(mounts: Mounts) -> None:
+    assert mounts.change_of([at("a.rpy")]) == Change(frozenset({"/a.rpy"}))
+    assert mounts.change_of([at("words.py")]) == Change(all=True)
+    assert mounts.change_of([at("style.css")]) == Change(frozenset({"/style.css"}), data=True)
+    assert mounts.change_of([at("site.db")]) == Change(data=True)
+    assert not mounts.change_of([at("a.rpy~"), at(".a.rpy.swp")], moved=[at("a.rpy~"), at(".a.rpy.swp")])
+
+
+def test_other_names_change_their_directory(mounts: Mounts) -> None:
+    change = mounts.change_of([at("sub/new.css")], moved=[at("sub/new.css")])
+    assert change.urls == {"/sub/", "/sub/new.css"}
+    change = mounts.change_of([], moved=[at("empty")], directories=[at("empty")])
+    assert change.urls == {"/", "/empty/"} and not change.all and not change.data
+
+
+def test_together() -> None:
+    one, two = Change(frozenset({"/a"})), Change(frozenset({"/b"}), data=True)
+    assert one | two == Change(frozenset({"/a", "/b"}), data=True)
+    assert one | NOTHING == one
+    assert one | ANYTHING == ANYTHING
+
+
+def test_too_many_names_are_anything(mounts: Mounts) -> None:
+    assert not mounts.change_of([at(f"{n}.css") for n in range(MOST_URLS)]).lost
+    assert mounts.change_of([at(f"{n}.css") for n in range(MOST_URLS + 1)]) == ANYTHING

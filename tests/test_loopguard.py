@@ -1,0 +1,187 @@
+"""Who changed a file: an author, a form, or the page that follows it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from rpyserve.loopguard import AFTER, LONGEST, LoopGuard
+from rpyserve.request import Request
+from rpyserve.response import Response
+from rpyserve.snapshots import Batch
+
+SITE = os.path.abspath("/srv/site")
+FILE = os.path.join(SITE, "visits.txt")
+
+
+class World:
+    """A guard, its clock, and requests to a site."""
+
+    def __init__(self) -> None:
+        self.time = 1_700_000_000.0
+        self.told: list[str] = []
+        self.guard = LoopGuard(self.told.append, lambda: self.time)
+
+        async def respond(request: Request) -> Response:
+            return Response("x")
+
+        self.respond = self.guard.watching(respond)
+
+    @contextmanager
+    def request(self, *, following: bool = False, method: str = "GET", seconds: float = 0.005) -> Iterator[None]:
+        """A request that runs for *seconds* after what is done inside."""
+        request = Request(method, "/page", [(b"rpyserve-follow", b"1")] if following else [])
+        with pytest.raises(StopIteration):
+            self.respond(request).__await__().send(None)  # type: ignore[attr-defined]
+        yield
+        self.time += seconds
+        request.close()
+
+    def rest(self, seconds: float = 60) -> None:
+        self.time += seconds
+
+    def saved(self, path: str = FILE, *, new: bool = False, ago: float = 0, stamp: float | None = None) -> bool:
+        """Whether a save of *path* just now is the pages' own doing."""
+        when = self.time - ago if stamp is None else stamp
+        batch = Batch({path: when}, frozenset({path} if new else ()))
+        return path in self.guard.own_doing(batch, [path])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def written_by_following(world: World) -> bool:
+    with world.request(following=True):
+        written = world.time
+    world.rest(0.02)
+    return world.saved(stamp=written)
+
+
+def test_an_author_saves(world: World) -> None:
+    assert not world.saved()
+    with world.request():
+        pass
+    with world.request(following=True):
+        pass
+    world.rest()
+    assert not world.saved()
+    assert not world.told
+
+
+def test_a_form_changes_a_file_again_and_again(world: World) -> None:
+    for _ in range(5):
+        with world.request(method="POST"):
+            pass
+        assert not world.saved(ago=0.003)
+        world.rest(0.03)
+        with world.request(following=True):  # the other tabs look
+            pass
+        world.rest(1)
+    assert not world.told
+
+
+def test_the_page_that_follows_changes_it(world: World) -> None:
+    assert written_by_following(world)
+    world.rest()
+    assert written_by_following(world)
+    assert world.told == [FILE]
+
+
+def test_then_other_requests_do_not_count_either(world: World) -> None:
+    written_by_following(world)
+    world.rest()
+    with world.request():
+        pass
+    assert world.saved(ago=0.003)
+    world.rest(AFTER / 2)
+    assert world.saved(), "a script may still be writing a little later"
+
+
+def test_until_its_author_saves_it(world: World) -> None:
+    written_by_following(world)
+    world.rest()
+    assert not world.saved()
+    with world.request(method="POST"):
+        pass
+    assert not world.saved(ago=0.003), "it begins afresh"
+    assert world.told == [FILE]
+
+
+def test_named_once(world: World) -> None:
+    written_by_following(world)
+    world.rest()
+    assert not world.saved()
+    assert written_by_following(world)
+    assert world.told == [FILE]
+
+
+def test_who_posts_while_others_look_is_not_taken_for_a_loop(world: World) -> None:
+    with world.request(method="POST"), world.request(following=True):
+        written = world.time
+    assert not world.saved(stamp=written)
+    assert not world.told
+
+
+def test_a_tool_that_writes_shortly_after_a_page_looked(world: World) -> None:
+    with world.request(following=True):
+        pass
+    world.rest(0.1)
+    assert not world.saved()
+    world.rest()
+    assert not world.saved()
+    assert not world.told
+
+
+def test_a_script_that_writes_a_little_later_each_time(world: World) -> None:
+    rounds = 0
+    while rounds < 10:
+        with world.request(following=True):
+            pass
+        world.rest(0.1)
+        if world.saved():
+            break
+        rounds += 1
+    assert rounds == 2
+    assert world.told == [FILE]
+
+
+def test_new_names_each_time(world: World) -> None:
+    for number in range(3):
+        with world.request(following=True):
+            pass
+        assert world.saved(os.path.join(SITE, "sub", f"{number}.txt"), new=True, ago=0.003)
+        world.rest()
+    assert world.told == [os.path.join(SITE, "sub")]
+
+
+def test_many_at_once_are_one_round(world: World) -> None:
+    with world.request(following=True):
+        pass
+    world.rest(0.1)
+    paths = [os.path.join(SITE, f"{n}.txt") for n in range(10)]
+    batch = Batch(dict.fromkeys(paths, world.time), frozenset(paths))
+    assert not world.guard.own_doing(batch, paths)
+
+
+def test_a_stream_that_never_ends_says_nothing_about_who_wrote(world: World) -> None:
+    with world.request():
+        world.rest(LONGEST + 1)
+        assert written_by_following(world)
+    assert world.told == [FILE]
+
+
+def test_a_file_of_another_clock(world: World) -> None:
+    with world.request(following=True):
+        assert world.saved(stamp=world.time - 3600)
+    assert world.told == [FILE]
+
+
+def test_a_file_that_is_gone(world: World) -> None:
+    assert not world.saved(stamp=0, new=True)
+    with world.request(following=True):
+        assert world.saved(stamp=0, new=True)

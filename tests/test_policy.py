@@ -1,0 +1,90 @@
+"""Which Content Security Policies would keep a page from following."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpyserve import pages
+from rpyserve.policy import in_document, obstacle
+
+HERE = "localhost:8080"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "",
+        "img-src 'none'; style-src 'self'",
+        "default-src 'self'",
+        "default-src 'none'; script-src 'self'; connect-src 'self'",
+        "default-src 'none'; script-src-elem 'self'; script-src 'none'; connect-src 'self'",
+        "script-src *; connect-src *",
+        "script-src http:; connect-src http:",
+        "default-src localhost:8080",
+        "default-src http://localhost:*",
+        "default-src http://localhost:8080/",
+        "DEFAULT-SRC 'SELF'",
+        "default-src 'self' 'nonce-abc' https://cdn.example",
+        "sandbox allow-scripts allow-same-origin",
+        "script-src 'self'; script-src 'none'",  # of two with one name the first counts
+        pages.POLICY,
+    ],
+)
+def test_nothing_in_the_way(policy: str) -> None:
+    assert obstacle([policy], "http", HERE) == ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ("default-src 'none'", "default-src 'none'"),
+        ("script-src", "script-src"),
+        ("script-src 'nonce-abc'", "script-src 'nonce-abc'"),
+        ("script-src 'unsafe-inline'", "script-src 'unsafe-inline'"),
+        ("script-src 'self' 'strict-dynamic' 'nonce-abc'", "script-src 'self' 'strict-dynamic' 'nonce-abc'"),
+        ("script-src https:", "script-src https:"),
+        ("script-src https://cdn.example", "script-src https://cdn.example"),
+        ("script-src localhost", "script-src localhost"),
+        ("script-src localhost:8081", "script-src localhost:8081"),
+        ("script-src localhost:8080/js/", "script-src localhost:8080/js/"),
+        ("script-src *.localhost:8080", "script-src *.localhost:8080"),
+        ("default-src 'self'; connect-src 'none'", "connect-src 'none'"),
+        ("sandbox", "sandbox"),
+        ("sandbox allow-scripts", "sandbox"),
+        ("default-src 'self', script-src 'none'", "script-src 'none'"),
+        ("script-src 'self' ; connect-src https://api.example", "connect-src https://api.example"),
+    ],
+)
+def test_what_is_in_the_way(policy: str, why: str) -> None:
+    assert obstacle([policy], "http", HERE) == why
+
+
+def test_every_policy_counts() -> None:
+    assert obstacle(["default-src 'self'", "script-src 'none'"], "http", HERE) == "script-src 'none'"
+
+
+def test_usual_ports_and_wildcards() -> None:
+    assert obstacle(["default-src example.com"], "http", "example.com") == ""
+    assert obstacle(["default-src http://example.com"], "https", "example.com") == ""
+    assert obstacle(["default-src https://example.com"], "http", "example.com") == "default-src https://example.com"
+    assert obstacle(["default-src https://*.example.com:443"], "https", "a.example.com") == ""
+    assert obstacle(["default-src http:"], "https", "example.com") == ""
+    assert obstacle(["default-src [::1]:8080"], "http", "[::1]:8080") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<p>none</p>", []),
+        (
+            '<meta http-equiv="Content-Security-Policy" content="default-src &#39;self&#39;; img-src *">',
+            ["default-src 'self'; img-src *"],
+        ),
+        ("<META content='script-src x' HTTP-EQUIV=content-security-policy />", ["script-src x"]),
+        ("<!-- <meta http-equiv=Content-Security-Policy content=a> -->", []),
+        ('<meta name="x" content="a > b"><meta http-equiv=Content-Security-Policy content=y>', ["y"]),
+        ('<meta http-equiv="refresh" content="1">', []),
+    ],
+)
+def test_policies_in_documents(text: str, found: list[str]) -> None:
+    assert in_document(text) == found
