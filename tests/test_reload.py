@@ -1,0 +1,321 @@
+"""The watch on a site's directories: real files, real events. It waits for the system, so it is marked ``process``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from rpyserve import reload
+from rpyserve.snapshots import Batch
+
+pytestmark = pytest.mark.process
+
+LIMIT = 20
+"""Seconds: far more than anything here takes."""
+
+
+class Watched:
+    """A site that is being watched."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.batches: list[Batch] = []
+        self._news = trio.Event()
+
+    def tell(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self._news.set()
+
+    async def batch(self) -> Batch:
+        """The next batch."""
+        with trio.fail_after(LIMIT):
+            while not self.batches:
+                self._news = trio.Event()
+                await self._news.wait()
+        return self.batches.pop(0)
+
+    async def until(self, *names: str) -> list[set[str]]:
+        """What each batch told of, until all of *names* have been told of."""
+        told: list[set[str]] = []
+        while not set(names) <= set().union(*told):
+            told.append(self.names((await self.batch()).files))
+        return told
+
+    def names(self, paths: Any) -> set[str]:
+        return {Path(os.path.relpath(path, self.root)).as_posix() for path in paths}
+
+    def write(self, name: str, text: str = "x") -> None:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+
+
+@asynccontextmanager
+async def watching(*roots: Path, poll: bool = False) -> AsyncIterator[Watched]:
+    watched = Watched(roots[0])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(reload.watch, [str(root) for root in roots], watched.tell, poll=poll))
+        yield watched
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    root = Path(os.path.realpath(tmp_path)) / "site"
+    (root / "sub").mkdir(parents=True)
+    for name in ("a.rpy", "words.py", "style.css", "sub/b.txt"):
+        (root / name).write_text("before")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "POLL", 0.02)
+
+
+@pytest.fixture(params=[False, True], ids=["events", "polling"])
+def poll(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def in_place(path: Path) -> None:
+    path.write_text("after, in place")
+
+
+def renamed(path: Path) -> None:
+    beside = path.with_name(".goutputstream-1")
+    beside.write_text("after, renamed")
+    os.replace(beside, path)
+
+
+def with_backup(path: Path) -> None:
+    os.replace(path, path.with_name(path.name + "~"))
+    path.write_text("after, with backup")
+
+
+def deleted_and_created(path: Path) -> None:
+    path.unlink()
+    path.write_text("after, created")
+
+
+def touched(path: Path) -> None:
+    os.utime(path)
+
+
+@pytest.mark.parametrize("name", ["a.rpy", "words.py", "style.css", "sub/b.txt"])
+@pytest.mark.parametrize("save", [in_place, renamed, with_backup, deleted_and_created, touched])
+async def test_however_an_editor_saves(site: Path, save: Callable[[Path], None], name: str, poll: bool) -> None:
+    async with watching(site, poll=poll) as watched:
+        save(site / name)
+        batch = await watched.batch()
+        assert name in watched.names(batch.files)
+        assert name not in watched.names(batch.moved), "it was there before, and is there now"
+
+
+async def test_edits_within_one_second_are_all_seen(site: Path, poll: bool) -> None:
+    async with watching(site, poll=poll) as watched:
+        for n in range(4):
+            (site / "a.rpy").write_text(str(n))
+            assert watched.names((await watched.batch()).files) == {"a.rpy"}
+
+
+async def test_a_branch_switch_is_one_batch(site: Path, poll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "QUIET", 0.5)  # however busy the machine is
+    monkeypatch.setattr(reload, "LONGEST", LIMIT)
+    names = {f"f{n}.css" for n in range(100)}
+    for name in names:
+        (site / name).write_text("before")
+    async with watching(site, poll=poll) as watched:
+        for name in names:
+            renamed(site / name)
+        assert watched.names((await watched.batch()).files) == names
+
+
+class Scripted:
+    """Events that come when the test says so: each step does something, and says what was heard of it."""
+
+    def __init__(self, *steps: Callable[[], set[tuple[int, str]]]) -> None:
+        self._steps = list(steps)
+
+    def watch(self, debounce: int, step: int, timeout: int, stop: object) -> set[tuple[int, str]] | str:
+        return self._steps.pop(0)() if self._steps else "timeout"
+
+
+def scripted(site: Path, *steps: Callable[[], object]) -> reload._Watcher:
+    watcher = reload._Watcher((str(site),), lambda: True)
+    watcher.start(poll=False)
+
+    def heard(step: Callable[[], object]) -> set[tuple[int, str]]:
+        step()
+        return {(1, str(site / name)) for name in ("a.rpy", "style.css", "4913", *(f"f{n}.css" for n in range(20)))}
+
+    watcher._events.close()
+    watcher._events = Scripted(*(partial(heard, step) for step in steps))
+    return watcher
+
+
+def test_a_save_in_two_halves_is_one_change(site: Path) -> None:
+    path = site / "a.rpy"
+    for first in (path.unlink, partial(path.write_text, "")):
+        watcher = scripted(site, first, partial(path.write_text, "after"), path.unlink)
+        batch = watcher.wait()
+        assert str(path) in batch.files and not batch.moved and not batch.unsure
+
+
+def test_a_file_that_stays_away_is_gone(site: Path) -> None:
+    path = site / "a.rpy"
+    batch = scripted(site, path.unlink).wait()
+    assert batch.moved == {str(path)}
+
+
+def test_a_file_that_comes_and_goes_is_nothing(site: Path) -> None:
+    probe = site / "4913"
+    watcher = scripted(site, partial(probe.write_text, ""), probe.unlink)
+    assert str(probe) not in watcher.wait().files
+
+
+def test_one_file_waits_for_no_others_but_many_do(site: Path) -> None:
+    def some(*numbers: int) -> None:
+        for n in numbers:
+            (site / f"f{n}.css").write_text("x")
+
+    watcher = scripted(site, lambda: None, lambda: some(1))
+    watcher.wait()
+    assert str(site / "f1.css") in watcher.wait().files
+    watcher = scripted(site, lambda: some(2, 3, 4, 5), lambda: some(6))
+    assert {str(site / "f2.css"), str(site / "f6.css")} <= watcher.wait().files.keys()
+
+
+async def test_a_directory_is_renamed(site: Path, poll: bool) -> None:
+    async with watching(site, poll=poll) as watched:
+        (site / "sub").rename(site / "sub2")
+        batch = await watched.batch()
+        assert watched.names(batch.files) == {"sub/b.txt", "sub2/b.txt"}
+        assert watched.names(batch.directories) == {"sub", "sub2"}
+        in_place(site / "sub2" / "b.txt")
+        assert watched.names((await watched.batch()).files) == {"sub2/b.txt"}
+
+
+async def test_a_new_directory_is_watched_as_well(site: Path, poll: bool) -> None:
+    async with watching(site, poll=poll) as watched:
+        watched.write("new/deep/x.css")
+        await watched.until("new/deep/x.css")
+        in_place(site / "new" / "deep" / "x.css")
+        assert (await watched.until("new/deep/x.css"))[-1] == {"new/deep/x.css"}
+
+
+@pytest.mark.parametrize("foreign", ["node_modules", ".git", "lib/site-packages", "__pycache__", "env"])
+async def test_foreign_directories_are_never_told_of(site: Path, foreign: str, poll: bool) -> None:
+    def make() -> None:
+        if foreign == "env":
+            watched.write("env/pyvenv.cfg")
+        for name in ("x.py", "bin/x.py"):
+            watched.write(f"{foreign}/{name}")
+
+    async with watching(site, poll=poll) as watched:
+        make()  # comes later
+        watched.write("a.rpy", "after")
+        told = await watched.until("a.rpy")
+        watched.write(f"{foreign}/bin/x.py", "again")
+        watched.write("style.css", "after")
+        told += await watched.until("style.css")
+        assert set().union(*told) == {"a.rpy", "style.css"}
+    async with watching(site, poll=poll) as watched:  # was there before
+        watched.write(f"{foreign}/x.py", "again")
+        watched.write(f"{foreign}/new.py")
+        watched.write("a.rpy", "again")
+        assert await watched.until("a.rpy") == [{"a.rpy"}]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one handle covers a tree")
+async def test_foreign_directories_cost_no_watches(site: Path) -> None:
+    for foreign in ("node_modules", ".git", "env/lib"):
+        for n in range(20):
+            (site / foreign / str(n)).mkdir(parents=True)
+    (site / "env" / "pyvenv.cfg").write_text("")
+    before = inotify_watches()
+    async with watching(site):
+        assert inotify_watches() - before == 2  # the site, and sub
+        (site / "more").mkdir()
+        (site / "more" / "x.css").write_text("x")
+        (site / "node_modules" / "late").mkdir()
+        await trio.to_thread.run_sync(wait_for, lambda: inotify_watches() - before == 3)
+
+
+def inotify_watches() -> int:
+    count = 0
+    for entry in os.scandir("/proc/self/fdinfo"):
+        try:
+            count += Path(entry.path).read_text().count("inotify wd:")
+        except OSError:
+            continue
+    return count
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("replace", ["renamed", "removed"])
+async def test_the_site_goes_and_comes_back(site: Path, replace: str, poll: bool) -> None:
+    copy = site.with_name("copy")  # in the meantime, as for a directory that is made anew
+    shutil.copytree(site, copy)
+    async with watching(site, poll=poll) as watched:
+        if replace == "renamed":
+            os.rename(site, site.with_name("away"))
+        else:
+            shutil.rmtree(site)
+        everything = {"a.rpy", "words.py", "style.css", "sub/b.txt"}
+        gone = await watched.until(*everything)
+        assert set().union(*gone) == everything
+        copy.rename(site)
+        await watched.until(*everything)
+        in_place(site / "a.rpy")
+        assert (await watched.until("a.rpy"))[-1] == {"a.rpy"}
+
+
+async def test_two_roots(site: Path, poll: bool) -> None:
+    other = site.with_name("other")
+    other.mkdir()
+    async with watching(site, other, poll=poll) as watched:
+        (other / "x.css").write_text("x")
+        assert watched.names((await watched.batch()).files) == {"../other/x.css"}
+
+
+async def test_cancelling_waits_for_nothing(site: Path) -> None:
+    async with watching(site):
+        start = time.monotonic()
+    assert time.monotonic() - start < reload.LOOK / 1000 / 2
+
+
+async def test_where_the_system_has_no_watches_left(
+    site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", refuse)
+    async with watching(site) as watched:
+        in_place(site / "a.rpy")
+        assert watched.names((await watched.batch()).files) == {"a.rpy"}
+    (record,) = caplog.records
+    assert "no file watches left" in record.message and "\n" not in record.message
+
+
+async def test_polling_asks_for_no_events(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", None)
+    async with watching(site, poll=True) as watched:
+        in_place(site / "sub" / "b.txt")
+        assert watched.names((await watched.batch()).files) == {"sub/b.txt"}
