@@ -54,3 +54,22 @@ def fetch(connect: Callable[..., Client]) -> Callable[..., Awaitable[Reply]]:
         return reply
 
     return fetch
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests."""
+    import browsing
+
+    if browsing.installed() is None:
+        pytest.skip("there is no Chromium or Chrome here")
+    with browsing.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def context(browser: Any) -> Iterator[Any]:
+    """A browser of its own, as far as cookies go."""
+    context = browser.new_context(viewport={"width": 800, "height": 600})
+    yield context
+    context.close()
