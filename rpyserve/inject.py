@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -69,9 +70,12 @@ class Tags:
     url_of: Callable[[str], str]
     tell: Callable[[str, str], object]
 
-    def make(self, request: Request, mark: str, status: int, headers: Headers, sample: bytes) -> bytes:
+    def make(
+        self, request: Request, mark: str, status: int, headers: Headers, sample: bytes, digest: str = ""
+    ) -> bytes:
         """Return the tag for a page that begins with *sample*; nothing if its policy would block it."""
         policies = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-security-policy"]
+        kept = _digest(" ".join(policies).encode()) if policies else ""
         policies += policy.in_document(sample.decode("utf-8", "replace"))
         if policies and (why := policy.obstacle(policies, request.scheme, authority_of(request) or "")):
             self.tell(request.path, why)
@@ -81,7 +85,8 @@ class Tags:
         made = "file" if request.sources and not any(path.endswith(".rpy") for path in request.sources) else "script"
         return (
             f'<script async src="{up}-/follow.js" data-rpyserve="{mark}" data-sources="{escape(" ".join(sources))}"'
-            f' data-made="{made}" data-method="{request.method}" data-status="{status}"></script>'
+            f' data-made="{made}" data-method="{request.method}" data-status="{status}"'
+            f' data-digest="{digest}" data-policy="{kept}"></script>'
         ).encode()
 
 
@@ -104,7 +109,8 @@ def inject(respond: Responder, tags: Tags) -> Responder:
     return injected
 
 
-Make = Callable[[int, Headers, bytes], bytes]
+Make = Callable[..., bytes]
+"""`Tags.make` for a request: of the status, the headers, the page's beginning, and the digest of all of it."""
 
 
 def _tagged(response: Response, make: Make) -> Response:
@@ -114,7 +120,8 @@ def _tagged(response: Response, make: Make) -> Response:
     if not _is_whole_page(response):
         return response
     sample = _beginning(body) if isinstance(body, FileBody) else body[:SAMPLE]
-    tag = make(response.status, response.headers, sample)
+    digest = "" if isinstance(body, FileBody) else _digest(body)
+    tag = make(response.status, response.headers, sample, digest)
     if not tag:
         return response
     longer = FileBody(body.file, (*body.parts, tag)) if isinstance(body, FileBody) else body + tag
@@ -143,6 +150,11 @@ def _fields(headers: Headers) -> Headers:
     kept = tuple(pair for pair in headers if pair[0].lower() not in _DROPPED)
     vary = b", ".join(filter(None, [varying, b"Sec-Fetch-Dest"])) if varying != b"*" else b"*"
     return (*kept, (b"Cache-Control", storing), (b"Vary", vary))
+
+
+def _digest(content: bytes) -> str:
+    """What tells one content from another, where nobody means harm."""
+    return f"{zlib.crc32(content):x}"
 
 
 def _beginning(body: FileBody) -> bytes:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browsing import asked, open_tab, picture, was_loaded_again
-from playwright.sync_api import BrowserContext, Page, expect
+from browsing import open_tab, was_loaded_again
+from playwright.sync_api import BrowserContext, expect
 from realprocess import Server, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
