@@ -52,7 +52,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) > 0):
+        raise ValueError(f"{text!r} is no number of sessions: write 1 or more, such as 100000")
+    return int(text)
+
+
 PORT = Text("port", _port)
+COUNT = Text("number", _count)
 DURATION = Text("duration", durations.parse_duration)
 SIZE = Text("size", durations.parse_size)
 NETWORK = Text("network", _network)
@@ -101,6 +108,14 @@ NETWORK = Text("network", _network)
     show_default=True,
     metavar="DURATION",
     help="How long a session lives after its last visit: 5, 0.5, 90s, 15m, 2h, never.",
+)
+@click.option(
+    "--max-sessions",
+    type=COUNT,
+    default="100000",
+    show_default=True,
+    metavar="N",
+    help="How many sessions live at once; for one more, the one idle longest ends.",
 )
 @click.option(
     "--max-body",
@@ -172,7 +187,7 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
     root = Directory(directory, follow_symlinks=options["follow_symlinks"])
-    site = Site(root, sessionTimeout=options["session_timeout"])
+    site = Site(root, sessionTimeout=options["session_timeout"], maxSessions=options["max_sessions"])
     site.trusts = Trust(options["trust"])
     return site
 

@@ -10,6 +10,8 @@ import io
 import re
 import tempfile
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from urllib.parse import unquote_to_bytes
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from rpyserve.site import Site
     from rpyserve.uploads import MultipartForm, Upload
 
-__all__ = ["Address", "Request"]
+__all__ = ["Address", "Request", "current_request"]
 
 Address = tuple[str, int]
 """An IP address and a port."""
@@ -36,6 +38,14 @@ SPOOL_SIZE: Final = 2**19
 
 _MISSING: Any = object()
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
+
+
+_current: ContextVar[Request | None] = ContextVar("current request", default=None)
+
+
+def current_request() -> Request | None:
+    """Return the request that the running code answers, if it has asked that request for its session; else None."""
+    return _current.get()
 
 
 async def _never() -> None:
@@ -219,6 +229,7 @@ class Request(Answering):
         session = self._session
         if session is None or not session.touch():
             session = self._session = self.site.session_for(self)
+        _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
     @property
@@ -289,9 +300,13 @@ class Request(Answering):
     def close(self) -> None:
         """Let go of what this request held: its body's file, and what others left with `on_close`."""
         self.closed = True
+        if self._session is not None:
+            _current.set(None)  # or the connection would keep this request until the next
         closers, self._closers = self._closers, []
-        for closer in reversed(closers):
-            closer()
+        if closers:
+            with ExitStack() as stack:  # one that fails must not keep the others
+                for closer in closers:
+                    stack.callback(closer)
 
 
 def _decode(raw: str) -> str:

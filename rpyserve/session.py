@@ -9,9 +9,10 @@ plain prompt. Knows nothing of requests and cookies.
 from __future__ import annotations
 
 import enum
+import logging
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,9 +23,15 @@ from rpyserve import callbacks
 from rpyserve.callbacks import Callback, Tasks
 from rpyserve.clock import BATCH, Clock, Tick
 from rpyserve.components import Components
+from rpyserve.idlest import Idlest
+from rpyserve.seldom import Seldom
 
 __all__ = ["Ended", "Registry", "Session", "SessionStatistics", "Sessions"]
 
+log = logging.getLogger("rpyserve")
+
+ID_BYTES: Final = 24
+"""How much of chance is in an id; 16 is what OWASP asks for at least."""
 _UNSAID: Final = int("900")
 """A 900 of its own, so that a class that says 900 can be told from one that says nothing."""
 
@@ -59,7 +66,7 @@ class Session(Components):
     "Twisted Web in 60 seconds": session basics, session objects, session endings.
     """
 
-    __slots__ = ("_callbacks", "_deadline", "_store", "_tick", "ended", "new", "site", "uid")
+    __slots__ = ("_callbacks", "_deadline", "_store", "_tick", "_used", "ended", "new", "site", "uid")
 
     sessionTimeout: float | None = _UNSAID
 
@@ -73,6 +80,7 @@ class Session(Components):
     _deadline: float
     _store: Sessions | None
     _tick: Tick | None
+    _used: float
     ended: Ended | None
     new: bool
     site: Any
@@ -82,6 +90,7 @@ class Session(Components):
         self = super().__new__(cls)
         self._callbacks = self._store = self._tick = self.ended = self.site = self.uid = None
         self._deadline = math.inf
+        self._used = -math.inf
         self.new = True
         return self
 
@@ -112,6 +121,18 @@ class Session(Components):
             self._store.end(self, Ended.EXPIRED)
         else:
             self._end(Ended.EXPIRED)
+
+    def regenerate(self) -> None:
+        """Give the session a new id, which the response to this request brings to its visitor. The old one is dead.
+
+        The session stays the same object and keeps all it holds. Call it when a visitor logs in or out: whoever
+        learned the id before, or made the visitor use it, has nothing then. A request that comes with the old id gets
+        a new session. Counts as an access; does nothing to a session that has ended.
+
+        Call it before the first ``yield`` or ``write``: the cookie goes out with the head of the response.
+        """
+        if self._store is not None:
+            self._store.renew(self)
 
     def notifyOnExpire(self, callback: Callback) -> None:
         """Have *callback* called once, when the session ends, whatever the reason; at once if it has ended.
@@ -188,13 +209,27 @@ class Sessions:
     Args:
         site: its ``sessionFactory`` makes the sessions.
         timeout: seconds, for sessions whose class leaves ``sessionTimeout`` as it is; None: so does the site.
+        most: how many may live at once; the one idle longest ends for one more. None: any number.
+
+    Attributes:
+        renewed: called with a session that has a new id.
+
+    Raises:
+        ValueError: *most* is less than 1.
     """
 
-    def __init__(self, site: Any, timeout: float | None = None) -> None:
+    def __init__(self, site: Any, timeout: float | None = None, most: int | None = None) -> None:
+        if most is not None and most < 1:
+            raise ValueError(f"at least 1 session must be able to live, so not {most}")
         self.site = site
         self.timeout = timeout
+        self.most = most
+        self.renewed: Callable[[Session], object] = lambda session: None
         self._living: dict[str, Session] = {}
         self._clock = Clock(self._living, self._idle)
+        self._idlest = Idlest(self._living)
+        self._making_room = False
+        self._crowded = Seldom(log)
         self._tasks = Tasks()
         self._made = 0
         self._ended = dict.fromkeys(Ended, 0)
@@ -220,18 +255,52 @@ class Sessions:
 
         Raises:
             TypeError: the factory returned no new `Session`, or its ``sessionTimeout`` is no number of seconds.
+            RuntimeError: the callback of one that ends for want of room wants another.
         """
-        uid = secrets.token_urlsafe(24)
+        uid = secrets.token_urlsafe(ID_BYTES)
         session = self.site.sessionFactory(self.site, uid)
         if not isinstance(session, Session) or session._store is not None or session.ended is not None:
             raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
         session.site, session.uid = self.site, uid
-        session._deadline = self._new_deadline(session)
+        lives = max(0.0, self.timeout_of(session))
+        if self.most is not None and (self._making_room or len(self._living) >= self.most):
+            self._make_room(self.most)
+        session._used = now = trio.current_time()
+        session._deadline = now + lives
         session._store = self
         self._living[uid] = session
         self._made += 1
         self._clock.watch(session)
         return session
+
+    def _make_room(self, most: int) -> None:
+        """End as many sessions as it takes for one more, the idlest first."""
+        if self._making_room:
+            raise RuntimeError("a session that ends to make room cannot make another: its callback must only clean up")
+        self._making_room = True
+        try:
+            for _ in range(len(self._living) - most + 1):
+                session = self._idlest.find()
+                if session is None:
+                    break  # callbacks have ended them all
+                self.end(session, Ended.EVICTED)
+                self._crowded.warn(
+                    "session %s, idle longest, ended to make room: no more than %s live at once (--max-sessions). A "
+                    "client that keeps no cookies gets a new session with each request.", session.label, f"{most:,}",
+                )  # fmt: skip
+        finally:
+            self._making_room = False
+
+    def renew(self, session: Session) -> None:
+        """Give *session* a new id. Counts as an access; does nothing to one that has ended."""
+        if not self.touch(session):
+            return
+        del self._living[session.uid]
+        session.uid = secrets.token_urlsafe(ID_BYTES)
+        self._living[session.uid] = session
+        session._tick = None  # the clock knows it by its old id
+        self._clock.watch(session)
+        self.renewed(session)
 
     def find(self, uid: str) -> Session | None:
         """Return the living session *uid*, and count that as an access; None if there is none."""
@@ -243,11 +312,13 @@ class Sessions:
 
     def touch(self, session: Session) -> bool:
         """Let *session* live on for its full time from now; if its time is over, end it. Returns whether it lives."""
-        if session.ended is None and session._deadline <= trio.current_time():
+        now = trio.current_time()
+        if session.ended is None and session._deadline <= now:
             self._idle(session)  # the clock has not come round to it yet
         if session.ended is not None:
             return False
-        session._deadline = self._new_deadline(session)
+        session._used = now
+        session._deadline = now + max(0.0, self.timeout_of(session))
         self._clock.watch(session)
         return True
 
@@ -267,9 +338,6 @@ class Sessions:
                 f"{type(session).__name__}.sessionTimeout is a number of seconds or None, not {timeout!r:.60}"
             )
         return timeout
-
-    def _new_deadline(self, session: Session) -> float:
-        return trio.current_time() + max(0.0, self.timeout_of(session))
 
     def end(self, session: Session, why: Ended) -> None:
         """End *session*: it is forgotten, then its callbacks are called. Ending it twice does nothing."""

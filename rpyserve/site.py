@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -21,7 +21,7 @@ from rpyserve.errors import Disconnected, HTTPError, Redirect, unwrap
 from rpyserve.failures import describe
 from rpyserve.hosts import Trust
 from rpyserve.rendering import Rescue, redirect_response, render, settle
-from rpyserve.request import Request
+from rpyserve.request import Request, current_request
 from rpyserve.resource import as_resource, traverse
 from rpyserve.response import Response
 from rpyserve.session import Ended, Registry, Session, Sessions
@@ -31,6 +31,9 @@ __all__ = ["Site"]
 
 log = logging.getLogger("rpyserve")
 
+MOST_SESSIONS: Final = 100_000
+"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold little."""
+
 
 class Site:
     """What a server serves.
@@ -39,6 +42,8 @@ class Site:
         root: the `Resource` (or function of the request) at ``/``.
         sessionTimeout: seconds a session lives after its last access; None leaves it to the session's class
             (900, unless it says otherwise).
+        maxSessions: how many sessions may live at once: for one more, the one idle longest ends, `Ended.EVICTED`.
+            None is any number.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
@@ -52,10 +57,13 @@ class Site:
 
     sessionFactory: Callable[[Any, str], Session] = Session
 
-    def __init__(self, root: Any, *, sessionTimeout: float | None = None) -> None:
+    def __init__(
+        self, root: Any, *, sessionTimeout: float | None = None, maxSessions: int | None = MOST_SESSIONS
+    ) -> None:
         self.root = as_resource(root)
         self.registry = Registry(self)
-        self.sessions = Sessions(self, sessionTimeout)
+        self.sessions = Sessions(self, sessionTimeout, maxSessions)
+        self.sessions.renewed = self._renewed
         self.trusts: Callable[[Request], bool] = Trust()
         self._nursery = Nursery()
         self.tasks = BackgroundTasks(self._nursery)
@@ -105,12 +113,7 @@ class Site:
         session = self.sessions.find(uid) if uid else None
         if session is None:
             session = self.sessions.make()
-            request.session_cookie = _cookie(name, session, request.scheme == "https")
-            if request.settled:
-                log.warning(
-                    "%s: getSession() made a session after the head of the response was sent, so the visitor has no "
-                    "cookie for it. Call it before the first yield or write.", request.path,
-                )  # fmt: skip
+            self._give(request, session, "getSession() made a session")
         return session
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
@@ -124,6 +127,25 @@ class Site:
             TypeError: *function* is no async function.
         """
         self.tasks.start(function)
+
+    def _give(self, request: Request, session: Session, what: str) -> None:
+        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
+        request.session_cookie = _cookie(self._cookie_name(request), session, request.scheme == "https")
+        if request.settled:
+            log.warning(
+                "%s: %s after the head of the response was sent, so the visitor has no cookie for it. Call it before "
+                "the first yield or write.", request.path, what,
+            )  # fmt: skip
+
+    def _renewed(self, session: Session) -> None:
+        request = current_request()
+        if request is not None and request.session is session:
+            self._give(request, session, "regenerate() changed the session's id")
+        else:
+            log.warning(
+                "session %s: regenerate() was called outside of a request of its visitor, who has no cookie for the "
+                "new id. Write request.getSession().regenerate() in a render method.", session.label,
+            )  # fmt: skip
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called once, when the site stops."""

@@ -40,8 +40,9 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert invoke().exit_code == 0
     assert parsed == {
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
-        "session_timeout": 900, "max_body": 2 * 2**30, "open_browser": False, "follow_symlinks": False, "quiet": False,
-        "verbose": False, "access_log": "short", "reload": True, "poll": False,
+        "session_timeout": 900, "max_sessions": 100_000, "max_body": 2 * 2**30, "open_browser": False,
+        "follow_symlinks": False, "quiet": False, "verbose": False, "access_log": "short", "reload": True,
+        "poll": False,
     }  # fmt: skip
 
 
@@ -49,8 +50,8 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     result = invoke(
         "site", "-p", "0", "--host", "0.0.0.0", "--allowed-host", "a.example", "--allowed-host", "b.example", "--trust",
-        "172.17.0.0/16", "--trust", "10.0.0.1", "--session-timeout", "0.5", "--max-body", "500M", "--open",
-        "--follow-symlinks", "--no-reload", "--poll", "-q", "-v",
+        "172.17.0.0/16", "--trust", "10.0.0.1", "--session-timeout", "0.5", "--max-sessions", "7", "--max-body", "500M",
+        "--open", "--follow-symlinks", "--no-reload", "--poll", "-q", "-v",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert parsed["directory"] == (tmp_path / "site").resolve()
@@ -58,6 +59,7 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed["allowed_host"] == ("a.example", "b.example")
     assert [str(network) for network in parsed["trust"]] == ["172.17.0.0/16", "10.0.0.1/32"]
     assert parsed["session_timeout"] == 0.5
+    assert parsed["max_sessions"] == 7
     assert parsed["max_body"] == 500 * 2**20
     assert parsed["open_browser"] and parsed["follow_symlinks"] and parsed["quiet"] and parsed["verbose"]
     assert parsed["poll"] and not parsed["reload"]
@@ -87,6 +89,8 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--port", "http"], "0 to 65535"),
         (["--session-timeout", "5x"], "15m"),
         (["--session-timeout", "0"], "more than 0"),
+        (["--max-sessions", "0"], "1 or more"),
+        (["--max-sessions", "many"], "1 or more"),
         (["--max-body", "much"], "500M"),
         (["--trust", "10.0.0.1/8"], "has host bits set"),
         (["--trust", "docker"], "172.17.0.0/16"),

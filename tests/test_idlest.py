@@ -1,0 +1,65 @@
+"""Who has been idle longest: against a model that looks at all of them each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpyserve.idlest import Idlest
+
+
+@dataclass
+class Thing:
+    uid: str
+    _used: float
+
+
+def test_nobody_is_idle_where_there_is_nobody() -> None:
+    assert Idlest({}).find() is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["make", "use", "use", "use", "end", "find", "find"]), st.integers(0, 50))))
+def test_against_a_model(steps: list[tuple[str, int]]) -> None:
+    living: dict[str, Thing] = {}
+    idlest = Idlest(living)
+    for now, (what, which) in enumerate(steps):
+        uids = list(living)
+        if what == "make":
+            living[str(now)] = Thing(str(now), now)
+        elif what == "find":
+            expected = min(living.values(), key=lambda thing: thing._used, default=None)
+            assert idlest.find() is expected
+            if expected is not None:
+                del living[expected.uid]
+        elif uids:
+            uid = uids[which % len(uids)]
+            if what == "use":
+                living[uid]._used = now
+            else:
+                del living[uid]
+
+
+def test_of_those_that_are_idle_alike_the_first_made_goes_first() -> None:
+    living = {uid: Thing(uid, 1.0) for uid in "abc"}
+    idlest = Idlest(living)
+    assert [idlest.find().uid for _ in "abc"] == ["a", "b", "c"]
+
+
+def test_finding_all_of_many_looks_at_each_a_few_times_only() -> None:
+    looks = 0
+
+    class Counted(dict[str, Thing]):
+        def items(self):  # type: ignore[no-untyped-def]
+            nonlocal looks
+            looks += len(self)
+            return super().items()
+
+    living = Counted((str(n), Thing(str(n), n)) for n in range(10_000))
+    idlest = Idlest(living)
+    for n in range(10_000):
+        assert idlest.find().uid == str(n)
+        del living[str(n)]
+        living[str(n + 10_000)] = Thing("", n + 10_000)
+    assert looks <= 20 * 10_000
