@@ -193,10 +193,11 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
-    from rpyserve import signals
+    from rpyserve import descriptors, signals
     from rpyserve.exchange import Limits
     from rpyserve.serving import CannotListen, Settings, run_with
 
+    descriptors.raise_limit()
     settings = Settings(
         host=options["host"],
         port=8080 if port is None else port,

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
+from rpyserve.descriptors import is_out_of_them
 from rpyserve.errors import HTTPError
 
 __all__ = ["name_of", "open_judged", "resolved", "spelled"]
@@ -38,6 +39,7 @@ def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tu
 
     Raises:
         HTTPError: 404 if there is no such file or it must not be sent, 403 if it cannot be read.
+        OSError: there are no file descriptors left.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -47,7 +49,9 @@ def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tu
             file = os.fdopen(os.open(real, _FLAGS), "rb", buffering=0)
         except PermissionError:
             raise HTTPError(403, private=f"rpyserve is not allowed to read {os.fspath(path)!r}.") from None
-        except (OSError, ValueError):
+        except (OSError, ValueError) as exc:
+            if is_out_of_them(exc):
+                raise
             break
         try:
             status = os.fstat(file.fileno())
@@ -102,10 +106,21 @@ def spelled(directory: str, name: str) -> bool:
     Where letter case counts, no other spelling finds the file, and one look is enough. Else the names themselves
     are compared, which sees through short names (``HELLO~1.RPY``) and ignored characters as well.
     """
-    other = name.swapcase()
-    if not LENIENT and (other == name or not os.path.lexists(os.path.join(directory, other))):
-        return True
+    if not LENIENT and _is_plain(name):
+        other = name.swapcase()
+        if other == name or not os.path.lexists(os.path.join(directory, other)):
+            return True
     try:
         return name in os.listdir(directory)
-    except OSError:
+    except OSError as exc:
+        if is_out_of_them(exc):
+            raise
         return False
+
+
+def _is_plain(name: str) -> bool:
+    """Whether nothing but letter case could make *name* that of another file, on any file system that is mounted.
+
+    A short name has a tilde, and characters that some file systems ignore, or take for others, are no ASCII.
+    """
+    return name.isascii() and "~" not in name

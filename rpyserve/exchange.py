@@ -80,20 +80,34 @@ class Stopping:
     """The wish that connections end: resting ones at once, the others after the response that they are at."""
 
     requested: bool = False
-    _listeners: set[Callable[[], None]] = field(default_factory=set)
+    _listeners: dict[Callable[[bool], bool], None] = field(default_factory=dict)
 
     def request(self) -> None:
         """Ask for it. Doing so twice does nothing."""
         if not self.requested:
             self.requested = True
             for listener in tuple(self._listeners):
-                listener()
+                listener(False)
+
+    def make_room(self, many: int) -> int:
+        """End up to *many* connections that wait for their clients, the oldest first. Returns how many."""
+        ended = 0
+        for listener in tuple(self._listeners):
+            if ended >= many:
+                break
+            ended += listener(True)
+        return ended
 
     @contextmanager
-    def heard_by(self, listener: Callable[[], None]) -> Iterator[None]:
-        """While inside, *listener* is called when somebody asks."""
-        self._listeners.add(listener)
+    def heard_by(self, listener: Callable[[bool], bool]) -> Iterator[None]:
+        """While inside, *listener* is called when somebody asks.
+
+        Args:
+            listener: ends its connection if that rests, and says whether it did. Called with True, it does not wait
+                for a request either whose head has begun to come.
+        """
+        self._listeners[listener] = None
         try:
             yield
         finally:
-            self._listeners.discard(listener)
+            del self._listeners[listener]

@@ -86,6 +86,7 @@ class _Connection:
         self.respond = respond
         self.on_exchange = on_exchange
         self.stopping = stopping
+        self.made_room = False  # for another connection, by ending
 
     async def run(self) -> None:
         wire = self.wire
@@ -93,14 +94,19 @@ class _Connection:
             with self.stopping.heard_by(self._stop), watched(wire, wire.tick), suppress(Disconnected):
                 with wire.scope:
                     await self._cycles()
-                if wire.scope.cancelled_caught and wire.phase is Phase.HEAD:
+                if wire.scope.cancelled_caught and wire.phase is Phase.HEAD and not self.made_room:
                     await self._refuse_late_head()
         finally:
             await wire.close()
 
-    def _stop(self) -> None:
-        if self.wire.phase in _RESTING:
-            self.wire.scope.cancel()
+    def _stop(self, even_in_head: bool) -> bool:
+        wire = self.wire
+        rests = wire.phase in _RESTING or (even_in_head and wire.phase is Phase.HEAD)
+        if not rests or wire.scope.cancel_called:
+            return False
+        self.made_room = even_in_head
+        wire.scope.cancel()
+        return True
 
     async def _cycles(self) -> None:
         wire = self.wire

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 import trio
@@ -22,6 +21,7 @@ from rpyserve.answering import Answering
 from rpyserve.cookies import read_cookies
 from rpyserve.errors import HTTPError
 from rpyserve.forms import form_fields, parse_json, query_fields
+from rpyserve.spool import full_is_507, temporary
 
 if TYPE_CHECKING:
     from rpyserve.session import Session
@@ -32,9 +32,6 @@ __all__ = ["Address", "Request", "current_request"]
 
 Address = tuple[str, int]
 """An IP address and a port."""
-
-SPOOL_SIZE: Final = 2**19
-"""How many bytes of a body stay in memory; a larger one goes to a temporary file."""
 
 _MISSING: Any = object()
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
@@ -263,7 +260,8 @@ class Request(Answering):
         What is large spills to disk. Once only; then it does nothing.
 
         Raises:
-            HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows; 400, a malformed form.
+            HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows; 400, a malformed form;
+                507, the disk is full.
             Disconnected: the body was cut off.
         """
         if self._body is None:
@@ -271,15 +269,16 @@ class Request(Answering):
         body, self._body = self._body, None
         sink = self._sink(raw)
         size = 0
-        async for chunk in body:
-            size += len(chunk)
-            if limit is not None and size > limit:
-                raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
-            sink.write(chunk)
-        if self._form is not None:
-            self._form.finish()
-        else:
-            self.content.seek(0)
+        with full_is_507():
+            async for chunk in body:
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
+                sink.write(chunk)
+            if self._form is not None:
+                self._form.finish()
+            else:
+                self.content.seek(0)  # writes what waits to be written
 
     def _sink(self, raw: bool) -> MultipartForm | BinaryIO:
         """Where the body goes."""
@@ -288,9 +287,7 @@ class Request(Answering):
 
             self._form = MultipartForm(self._content_type, self.on_close)
             return self._form
-        # S SIM: the file lives as long as the request, and is closed by `close`.
-        self.content = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE))  # noqa: SIM115
-        self.on_close(self.content.close)
+        self.content = temporary(self.on_close)
         return self.content
 
     def on_close(self, closer: Callable[[], object]) -> None:

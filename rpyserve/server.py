@@ -2,13 +2,15 @@
 
 One guard stands round every connection, so that no client, and no fault of ours, ends the server or touches another
 connection. The nursery tree is ``connections[ accepting[ listeners ] ]``: to stop, accepting is cancelled, resting
-connections end at once, and the others have a time of grace. It knows of responders, not of sites.
+connections end at once, and the others have a time of grace. Where there is no room for one more, those that wait
+for their clients make some, the oldest first. It knows of responders, not of sites.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,9 +18,11 @@ from typing import Any, Final
 
 import trio
 
+from rpyserve.descriptors import ADVICE
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
 from rpyserve.http11 import serve_connection
 from rpyserve.request import Address
+from rpyserve.seldom import Seldom
 
 __all__ = ["open_listeners", "serve_listeners"]
 
@@ -29,6 +33,9 @@ ATTEMPTS: Final = 100
 
 ACCEPT_PAUSE: Final = 0.1
 """Seconds to wait after an ``accept`` that failed, such as for want of file descriptors."""
+
+SHED: Final = 64
+"""Which part of all connections has to make room at once: enough that the next ones need not look for any."""
 
 _TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EACCES, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)})
 _NO_SUCH_STACK: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
@@ -78,6 +85,7 @@ async def serve_listeners(
     *,
     limits: Limits | None = None,
     grace: float = 5.0,
+    most: int | None = None,
     on_exchange: Callable[[Exchange], object] | None = None,
     stop: trio.Event,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
@@ -89,20 +97,25 @@ async def serve_listeners(
         listeners: what to accept from; a stream of TLS makes requests of scheme ``https``.
         limits: for each connection; see `Limits`.
         grace: seconds that requests in flight have once *stop* is set. Then they are cancelled.
+        most: how many connections may be open at once; None for any number.
         on_exchange: called with each `Exchange`, when it is over.
         stop: set it to stop.
         task_status: ``nursery.start`` gives the listeners back once they are being served.
     """
     stopping = Stopping()
+    room = _Room(most, stopping)
 
     async def serve(stream: trio.abc.Stream) -> None:
-        await _guarded(stream, respond, limits, on_exchange, stopping)
+        try:
+            await _guarded(stream, respond, limits, on_exchange, stopping)
+        finally:
+            room.leave()
 
     async with trio.open_nursery() as connections:
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(_accept, listener, connections, serve)
+                    accepting.start_soon(_accept, listener, connections, serve, room)
                 task_status.started(listeners)
                 await stop.wait()
                 accepting.cancel_scope.cancel()
@@ -113,21 +126,61 @@ async def serve_listeners(
         stopping.request()
 
 
-async def _accept(listener: Listener, connections: trio.Nursery, serve: Callable[..., Any]) -> None:
-    complained = False
+class _Room:
+    """How many connections there are, and may be."""
+
+    def __init__(self, most: int | None, stopping: Stopping) -> None:
+        self._most = math.inf if most is None else most
+        self._stopping = stopping
+        self._open = 0
+        self._left = trio.Event()
+        self._crowded = Seldom(log)
+
+    async def enter(self) -> None:
+        """Count one more connection, when there is room for it."""
+        while self._open >= self._most:
+            self._crowded.warn(
+                "%s connections are open, and more would leave scripts no files to open: those that rest are closed "
+                "for new ones. " + ADVICE, f"{self._open:,}",
+            )  # fmt: skip
+            self.make()
+            self._left = trio.Event()
+            with trio.move_on_after(ACCEPT_PAUSE):  # then one that was at work may rest
+                await self._left.wait()
+        self._open += 1
+
+    def leave(self) -> None:
+        """Count one less."""
+        self._open -= 1
+        self._left.set()
+
+    def make(self) -> None:
+        """Have some of those that rest end."""
+        self._stopping.make_room(1 + self._open // SHED)
+
+
+async def _accept(listener: Listener, connections: trio.Nursery, serve: Callable[..., Any], room: _Room) -> None:
+    failing, paused = Seldom(log), False
     while True:
         try:
             stream = await listener.accept()
         except trio.ClosedResourceError:
             return
         except OSError as exc:
-            # Out of descriptors, most likely: those who are being served will give some back.
-            if not complained:
-                log.warning("A connection could not be accepted: %s", exc.strerror or os.strerror(exc.errno or 0))
-            complained = True
+            # Out of descriptors, most likely: those who rest, and those who are being served, will give some back.
+            why = exc.strerror or os.strerror(exc.errno or 0)
+            paused |= failing.warn("No connection can be accepted just now: %s. %s", why, ADVICE)
+            room.make()
             await trio.sleep(ACCEPT_PAUSE)
         else:
-            complained = False
+            if paused:
+                paused = False
+                log.warning("Connections are accepted again.")
+            try:
+                await room.enter()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
             connections.start_soon(serve, stream)
 
 

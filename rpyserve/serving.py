@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from rpyserve import __version__, console, selfcalls
+from rpyserve import __version__, console, descriptors, selfcalls
 from rpyserve.access import AccessLog
 from rpyserve.exchange import Limits
 from rpyserve.following import Following, directories_in
@@ -207,7 +207,8 @@ async def _attend(
             await nursery.start(following.run)
             nursery.start_soon(_end_streams, following, stop)
         ready()
-        await serve_listeners(respond, listeners, limits=settings.limits, on_exchange=access, stop=stop)
+        most = descriptors.most_connections()
+        await serve_listeners(respond, listeners, limits=settings.limits, most=most, on_exchange=access, stop=stop)
         nursery.cancel_scope.cancel()
 
 

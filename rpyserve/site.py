@@ -17,13 +17,15 @@ import trio
 
 from rpyserve import pages
 from rpyserve.access import is_probe, shown
-from rpyserve.errors import Disconnected, HTTPError, Redirect, unwrap
+from rpyserve.descriptors import ADVICE, is_out_of_them
+from rpyserve.errors import Disconnected, HTTPError, Redirect, ScriptError, unwrap
 from rpyserve.failures import describe
 from rpyserve.hosts import Trust
 from rpyserve.rendering import Rescue, redirect_response, render, settle
 from rpyserve.request import Request, current_request
 from rpyserve.resource import as_resource, traverse
 from rpyserve.response import Response
+from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Registry, Session, Sessions
 from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks
 
@@ -68,6 +70,7 @@ class Site:
         self._nursery = Nursery()
         self.tasks = BackgroundTasks(self._nursery)
         self.request_tasks = RequestTasks(self._nursery)
+        self._out_of_files = Seldom(log)
         self._closers: list[Callable[[], object]] = []
         self._told: dict[str, str] = {}
 
@@ -201,6 +204,8 @@ class Site:
             return pages.http_error(request, exc, trusted=self.trusts(request))
         if isinstance(exc, Disconnected) or not isinstance(exc, (Exception, SystemExit)):
             raise raised
+        if is_out_of_them(lack := exc.__cause__ if isinstance(exc, ScriptError) else exc):
+            return self._no_files(request, lack)
         failure = describe(exc)
         log.error("%s %s: %s", request.method, shown(request.uri), pages.as_text(failure))
         trusted = self.trusts(request)
@@ -209,6 +214,13 @@ class Site:
                 "%s sees only a bare 500; --trust %s shows it the details", request.client[0], request.client[0]
             )
         return pages.script_failure(request, failure, trusted=trusted)
+
+    def _no_files(self, request: Request, exc: BaseException | None) -> Response:
+        """The page for a request that found no file descriptor left: for once it is not the script's fault."""
+        why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"
+        self._out_of_files.warn("%s %s: %s", request.method, shown(request.uri), why)
+        busy = HTTPError(503, "This server is too busy. Try again in a moment.", {"Retry-After": "1"}, private=why)
+        return pages.http_error(request, busy, trusted=self.trusts(request))
 
 
 def _cookie(name: str, session: Session, https: bool) -> bytes:

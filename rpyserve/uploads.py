@@ -10,21 +10,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from rpyserve.errors import HTTPError
 from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT, Fields
+from rpyserve.spool import temporary
 
 __all__ = ["MultipartForm", "Upload"]
 
 SPOOL_SIZE: Final = 2**18
 """How many bytes of a file stay in memory; a larger one goes to a temporary file."""
+MOST_IN_MEMORY: Final = 16
+"""How many files of one form may do so."""
 
 _EXECUTED: Final = re.compile(r"\.(?:rpy|py[a-z]?|j2|jinja2?)(?:[.~].*)?\Z", re.IGNORECASE)
 _UNFIT: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|]')
@@ -99,6 +101,7 @@ class MultipartForm:
         self.fields: Fields = {}
         self.files: dict[str, list[Upload]] = {}
         self._on_close = on_close
+        self._made = 0
         self._segment: Any = None
         self._file: Any = None
         self._text_left = FORM_LIMIT
@@ -135,9 +138,8 @@ class MultipartForm:
         if segment.filename is None:
             self._file = _Text()
             return
-        # S SIM: it lives as long as the request, and is closed with it.
-        self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE))  # noqa: SIM115
-        self._on_close(self._file.close)
+        self._made += 1
+        self._file = temporary(self._on_close, SPOOL_SIZE if self._made <= MOST_IN_MEMORY else 1)
 
     def _store(self, data: bytes | bytearray | memoryview) -> None:
         if isinstance(self._file, _Text):

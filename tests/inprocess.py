@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,8 @@ class Visitor:
             answer = await read(await self.site.respond(request))
         finally:
             request.close()
+            if chunks is not None:
+                await chunks.aclose()
         for name, value in answer.headers:
             if name.lower() == "set-cookie":
                 key, _, rest = value.partition("=")
@@ -94,7 +96,7 @@ def _answer(response: Response, content: bytes) -> Answer:
     return Answer(response.status, [(k.decode(), v.decode("latin-1")) for k, v in response.headers], content)
 
 
-async def in_chunks(body: bytes, size: int = 7) -> AsyncIterator[bytes]:
+async def in_chunks(body: bytes, size: int = 7) -> AsyncGenerator[bytes, None]:
     for start in range(0, len(body), size):
         await trio.lowlevel.checkpoint()
         yield body[start : start + size]

@@ -904,7 +904,7 @@ async def test_request_is_closed_whatever_happens(connect: Any, caplog: Any) -> 
     await client.get("/bad")
     await client.send(head("GET", "/left"))
     assert await client.rest() == b""
-    assert closed == ["/good", "/left"]
+    assert closed == ["/good", "/bad", "/left"]
     assert "GET /bad: clean-up failed" in caplog.text
 
 

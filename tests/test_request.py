@@ -11,7 +11,7 @@ from inprocess import Visitor, ask, in_chunks
 from rpyserve import HTTPError, Request, Site
 from rpyserve.errors import Disconnected
 from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT
-from rpyserve.request import SPOOL_SIZE
+from rpyserve.spool import SPOOL_SIZE
 
 
 def test_the_target_is_taken_apart() -> None:

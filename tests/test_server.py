@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 from wire import Client, CutOff, echo, head, hello
 
@@ -191,32 +192,79 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
     ]
 
 
-async def test_failing_accept_is_tried_again(nursery: trio.Nursery, autojump_clock: Any, caplog: Any) -> None:
-    class Listener(trio.abc.Listener[Any]):
-        def __init__(self) -> None:
-            self.failures = 0
-            self.closed = False
+class Failing(trio.abc.Listener[Any]):
+    """Fails so many times, then has a client, then none."""
 
-        async def accept(self) -> Any:
-            await trio.lowlevel.checkpoint()
-            if self.failures == 5:
-                await trio.sleep_forever()
-            self.failures += 1
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.accepted: list[Any] = []
+        self.closed = False
+
+    async def accept(self) -> Any:
+        await trio.lowlevel.checkpoint()
+        if self.failures:
+            self.failures -= 1
             raise OSError(errno.EMFILE, "Too many open files")
+        if self.accepted:
+            await trio.sleep_forever()
+        near, far = trio.testing.memory_stream_pair()
+        self.accepted.append(near)
+        return far
 
-        async def aclose(self) -> None:
-            self.closed = True
+    async def aclose(self) -> None:
+        self.closed = True
 
-    listener, stop = Listener(), trio.Event()
+
+async def test_accepting_pauses_resumes_and_says_so(nursery: trio.Nursery, autojump_clock: Any, caplog: Any) -> None:
+    listener, stop = Failing(50), trio.Event()
     async with trio.open_nursery() as inner:
         inner.start_soon(lambda: serve_listeners(hello, [listener], stop=stop))
+        await trio.sleep(4)
+        assert listener.failures < 50 and not listener.accepted
         await trio.sleep(10)
-        assert listener.failures == 5
-        assert [record.getMessage() for record in caplog.records] == [
-            "A connection could not be accepted: Too many open files"
-        ]
+        assert (await Client(listener.accepted[0]).get()).text == "hello /"
+        pause, again = [record.getMessage() for record in caplog.records]
+        assert pause.startswith("No connection can be accepted just now: Too many open files. `ulimit -n 65536`")
+        assert again == "Connections are accepted again."
         stop.set()
     assert listener.closed
+
+
+async def test_who_rests_makes_room_for_who_comes(server: Server, caplog: Any) -> None:
+    await server.start(hello, most=4)
+    crowd = [await server.client() for _ in range(4)]
+    assert (await crowd[0].get()).status == 200
+    await crowd[1].send(b"GET / HT")
+    await wait_all_tasks_blocked()
+    for n in range(10):
+        with trio.fail_after(5):
+            assert (await (await server.client()).get(f"/{n}")).text == f"hello /{n}"
+    for client in crowd[:2]:
+        assert await client.rest() == b"", "closed without a word"
+    assert len(caplog.records) == 1 and "4 connections are open" in caplog.text and "ulimit" in caplog.text
+
+
+async def test_who_is_at_work_makes_no_room(server: Server, caplog: Any) -> None:
+    release = trio.Event()
+
+    async def respond(request: Request) -> Response:
+        if request.uri == "/wait":
+            await release.wait()
+        return Response(request.uri)
+
+    await server.start(respond, most=2)
+    busy = [await server.client() for _ in range(2)]
+    for client in busy:
+        await client.send(head("GET", "/wait"))
+    await trio.sleep(0.05)
+    waiting = await server.client()
+    await waiting.send(head("GET", "/next"))
+    with trio.move_on_after(0.3) as scope:
+        await waiting.reply()
+    assert scope.cancelled_caught
+    release.set()
+    with trio.fail_after(5):
+        assert [(await client.reply()).text for client in [*busy, waiting]] == ["/wait", "/wait", "/next"]
 
 
 # Stopping
