@@ -10,6 +10,7 @@ of the peer, never by what a request says of itself.
 from __future__ import annotations
 
 import functools
+import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -25,7 +26,14 @@ __all__ = ["Trust", "authority_of", "host_of", "is_known", "is_loopback", "machi
 
 Network = IPv4Network | IPv6Network
 
-_PASSED_ON: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_PASSED_ON: Final = re.compile(
+    rb"forwarded|x-forwarded.*|x-(?:real|client|cluster-client|original)-.*|true-client-ip|cf-connecting-ip"
+    rb"|fastly-client-ip|cdn-loop|via"
+)
+"""Header fields, in small letters, that proxies and tunnels add, and browsers never send."""
+_NAME: Final = re.compile(r"[a-z0-9._-]+")
+_IN_BRACKETS: Final = re.compile(r"\[[0-9a-f:.]+\]")
+_AUTHORITY_ENDS: Final = re.compile(r"[/?#\\]")
 
 
 def only_known_hosts(respond: Responder, names: Iterable[str]) -> Responder:
@@ -58,7 +66,7 @@ def authority_of(request: Request) -> str | None:
     """
     if request.uri.startswith("/") or "://" not in request.uri:
         return request.getHeader("host")
-    return request.uri.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return _AUTHORITY_ENDS.split(request.uri.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
 
 
 def host_of(authority: str) -> str:
@@ -68,12 +76,18 @@ def host_of(authority: str) -> str:
 
 
 def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
-    """Whether *host*, in small letters, without port and last dot, is an address, localhost, or one of *names*."""
-    if host == "localhost" or host.endswith(".localhost") or host in names:
+    """Whether *host*, in small letters, without port and last dot, is an address, localhost, or one of *names*.
+
+    An address counts as browsers send it. They turn other spellings (``127.1``, ``0x7f.1``, ``2130706433``) into that
+    before they ask, so one that arrives here is no browser's, and is a name.
+    """
+    if host == "localhost" or host in names:
         return True
-    if any(host.endswith(name) for name in names if name.startswith(".")):
+    if not _NAME.fullmatch(host):
+        return bool(_IN_BRACKETS.fullmatch(host)) and _address(host[1:-1]) is not None
+    if host.endswith((".localhost", *(name for name in names if name.startswith(".")))):
         return True
-    return _address(host.removeprefix("[").removesuffix("]")) is not None
+    return _address(host) is not None
 
 
 def machine_names() -> frozenset[str]:
@@ -107,7 +121,7 @@ class Trust:
             return False
         if any(peer in network for network in self.networks):
             return True
-        if any(request.getHeader(name) is not None for name in _PASSED_ON):
+        if any(_PASSED_ON.fullmatch(name) for name, _ in request.raw_headers):
             return False
         return peer.is_loopback or peer == _address(request.server[0])  # to one's own address, from one's own machine
 

@@ -35,7 +35,10 @@ OURS = [
 FOREIGN = [
     "evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "notlocalhost",
     "2130706433", "0x7f.1", "[::1", "[evil]", "a b", "127.0.0.1:80:80", "127.0.0.1:x", ":80", "mine.example.evil", "*",
-    "localhost:80.evil",
+    "localhost:80.evil", "127.1", "127.0.1", "0177.0.0.1", "127.0.0.01", "0", "1.2.3.4.5", "256.0.0.1",
+    "[::1%25lo].evil.example", "[::1%25lo]", "127.0.0.1\u3002evil.example", "localhost\u3002", "evil.example#.localhost:",
+    "localhost@evil.example", "evil.example/.localhost", "[127.0.0.1", "[localhost]", "::1%.localhost",
+    "[::ffff:7f00:1].x", "..localhost.x", "xn--localhost", "-", ".", "..",
 ]  # fmt: skip
 
 
@@ -75,6 +78,12 @@ async def test_the_authority_of_the_target_goes_before_the_field() -> None:
     assert (await answer(asked("evil.example", "http://user@localhost:8080/x"))).status == 200
     assert authority_of(asked("x", "http://[::1]:80?q=/")) == "[::1]:80"
     assert (await answer(asked("evil.example", "/?u=http://localhost/"))).status == 403
+    for uri in (
+        "http://evil.example#@localhost/",
+        "http://evil.example\\@localhost/",
+        "http://localhost@evil.example/",
+    ):
+        assert (await answer(asked("localhost", uri))).status == 403, uri
 
 
 async def test_two_host_fields_are_no_way_round() -> None:
@@ -122,7 +131,11 @@ def test_others_are_not(address: str) -> None:
     assert not Trust()(client(address))
 
 
-@pytest.mark.parametrize("header", ["forwarded", "x_forwarded_for", "x_real_ip", "via"])
+@pytest.mark.parametrize(
+    "header",
+    ["forwarded", "x_forwarded_for", "x_forwarded_proto", "x_forwarded", "x_real_ip", "x_client_ip", "x_original_host",
+     "true_client_ip", "cf_connecting_ip", "via"],
+)  # fmt: skip
 def test_what_a_proxy_passed_on_is_not_from_this_machine(header: str) -> None:
     assert not Trust()(client("127.0.0.1", **{header: "127.0.0.1"}))
     assert not Trust()(client("127.0.0.1", **{header: ""}))
