@@ -36,8 +36,9 @@ FOREIGN = [
     "evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "notlocalhost",
     "2130706433", "0x7f.1", "[::1", "[evil]", "a b", "127.0.0.1:80:80", "127.0.0.1:x", ":80", "mine.example.evil", "*",
     "localhost:80.evil", "127.1", "127.0.1", "0177.0.0.1", "127.0.0.01", "0", "1.2.3.4.5", "256.0.0.1",
-    "[::1%25lo].evil.example", "[::1%25lo]", "127.0.0.1\u3002evil.example", "localhost\u3002", "evil.example#.localhost:",
-    "localhost@evil.example", "evil.example/.localhost", "[127.0.0.1", "[localhost]", "::1%.localhost",
+    "[::1%25lo].evil.example", "[::1%25lo]", "127.0.0.1\u3002evil.example", "localhost\u3002",
+    "evil.example#.localhost:", "localhost@evil.example", "evil.example/.localhost", "[127.0.0.1", "[localhost]",
+    "::1%.localhost",
     "[::ffff:7f00:1].x", "..localhost.x", "xn--localhost", "-", ".", "..",
 ]  # fmt: skip
 
