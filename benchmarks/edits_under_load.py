@@ -45,9 +45,11 @@ registerAdapter(Counter, Session, ICounter)
 
 class Page(Resource):
     def render_GET(self, request):
+        # First what may fail, because a helper is half written: such a request must not count.
+        seen = f"script={{VERSION}} helper={{HELPED}} beside={{beside.VERSION}} data={{DATA}}"
         counter = ICounter(request.getSession())
         counter.value += 1
-        return f"script={{VERSION}} helper={{HELPED}} beside={{beside.VERSION}} data={{DATA}} visit={{counter.value}}"
+        return f"{{seen}} visit={{counter.value}}"
 
 
 resource = Page()

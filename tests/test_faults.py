@@ -118,6 +118,12 @@ class Kinds(Resource):
         return Response(request.content.read())
 
 
+class Root(Resource):
+    """Leaves bodies to its children."""
+
+    wants_body = False
+
+
 class Ignoring(Resource):
     """Wants no body, and streams."""
 
@@ -197,7 +203,7 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     (tmp_path / "file.txt").write_text(BIG)
     kinds = Kinds(tmp_path / "file.txt")
-    root = Resource()
+    root = Root()
     for name in (name for name in vars(Kinds) if not name.startswith("__")):
         root.putChild(name, kinds)
     root.putChild("", kinds)
