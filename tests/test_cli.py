@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -129,9 +130,13 @@ def test_a_site_that_is_a_file(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert "'.'" in result.stderr
 
 
-@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_site(parsed: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0)
+def test_an_unreadable_site(parsed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+
+    def listdir(path: object) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", listdir)  # and no chmod: root reads everything
     result = invoke("locked")
     assert result.exit_code == 1
     assert "cannot be read: Permission denied" in result.stderr
