@@ -209,7 +209,7 @@ class Site:
         failure = describe(exc)
         log.error("%s %s: %s", request.method, shown(request.uri), pages.as_text(failure))
         trusted = self.trusts(request)
-        if not trusted:
+        if not trusted and request.client[0]:  # it is empty if the client had gone before it could be asked
             log.warning(
                 "%s sees only a bare 500; --trust %s shows it the details", request.client[0], request.client[0]
             )
