@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -190,9 +190,9 @@ class Directory(Resource):
         except PermissionError:
             raise HTTPError(403, private=f"rpyserve is not allowed to read the directory {self._path!r}.") from None
 
-    def _public(self) -> Iterator[_Found]:
-        """The entries that a listing shows."""
-        for name in self._names():
+    def _public(self, names: Iterable[str] | None = None) -> Iterator[_Found]:
+        """The entries that a listing shows, or those of *names* that it would."""
+        for name in self._names() if names is None else names:
             if paths.refusal(name) or paths.privacy(name, top=self._is_top) or paths.unlisted(name):
                 continue
             try:
@@ -212,7 +212,7 @@ class Directory(Resource):
         except (OSError, HTTPError):
             return why
         said = [why or f"There is no {name!r} or {name + paths.SCRIPT!r} in {self._path}."]
-        public = [n for n in names if not (paths.refusal(n) or paths.privacy(n, top=self._is_top))]
+        public = [found.name for found in self._public(names)]
         short = [n.removesuffix(paths.SCRIPT) for n in public if paths.is_script(n)]
         if near := paths.nearest(name, [*short, *(n for n in public if n != name)]):
             said.append(f"Did you mean {paths.readable([*request.prepath[:-1], near])}?")

@@ -590,6 +590,13 @@ async def test_what_is_private_is_not_suggested(root: Path) -> None:
     assert "Did you mean" not in (await ask(served(root), "/secrets")).text
 
 
+async def test_what_leads_nowhere_is_not_suggested(root: Path) -> None:
+    write(root / "page.rpy" / "x.txt")
+    write(root / "venv" / "pyvenv.cfg")
+    for target in ("/page.rpy", "/page", "/pag", "/venf", "/node_module"):
+        assert "Did you mean" not in (await ask(served(root), target)).text
+
+
 async def test_a_404_in_a_large_directory_looks_at_some_names_only(root: Path) -> None:
     for number in range(600):
         (root / f"name{number:04}.txt").touch()
