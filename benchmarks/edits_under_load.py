@@ -1,9 +1,10 @@
 """Edits against a running server under load: is any answer older than the last save, is any visit lost?
 
 Run it by itself for the whole measure: ``python benchmarks/edits_under_load.py --edits 500 --clients 8``. The tests
-run the same with fewer edits. Every request notes how many saves were complete before it was sent. Its answer must be
-of that version or a later one, must not be an error, and must count one visit more than the client's last. A request
-that overlaps a save which is not atomic (the file is empty, or away, for a moment) may be an error, but not stale.
+run the same with fewer edits. Files are saved in all the ways that editors have. Every request notes how many saves
+were complete before it was sent. Its answer must be of that version or a later one, must not be an error, and must
+count one visit more than the client's last. A request that overlaps a save which is not atomic (the file is empty, or
+away, for a moment) may be an error, but not stale.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,11 +26,13 @@ import trio
 COUNTER = """
 from rpyserve import Attribute, Interface, Resource, Session, cache, registerAdapter
 from helper import VERSION as HELPED
+from pack import VERSION as PACKED
 from . import beside
 
-cache("data.txt")
+cache("data.txt", "notes")
 VERSION = {version}
 DATA = open("data.txt").read()
+NESTED = open("notes/sub/nested.txt").read()
 
 
 class ICounter(Interface):
@@ -45,11 +49,13 @@ registerAdapter(Counter, Session, ICounter)
 
 class Page(Resource):
     def render_GET(self, request):
-        # First what may fail, because a helper is half written: such a request must not count.
-        seen = f"script={{VERSION}} helper={{HELPED}} beside={{beside.VERSION}} data={{DATA}}"
+        from late import VERSION as late
+
+        # What may fail over a half-written file comes before the visit is counted.
+        seen = f"script={{VERSION}} helper={{HELPED}} beside={{beside.VERSION}} pack={{PACKED}} late={{late}}"
         counter = ICounter(request.getSession())
         counter.value += 1
-        return f"{{seen}} visit={{counter.value}}"
+        return f"{{seen}} data={{DATA}} nested={{NESTED}} visit={{counter.value}}"
 
 
 resource = Page()
@@ -59,10 +65,16 @@ FILES = {
     "script": ("counter.rpy", COUNTER),
     "helper": ("helper.py", "VERSION = {version}\n"),
     "beside": ("beside.py", "VERSION = {version}\n"),
+    "pack": ("pack/deep.py", "VERSION = {version}\n"),
+    "late": ("late.py", "VERSION = {version}\n"),
     "data": ("data.txt", "{version}"),
+    "nested": ("notes/sub/nested.txt", "{version}"),
+    "style": ("style.css", "/* style={version} */"),
 }
-ATOMIC = ("rename",)
-WAYS = ("rename", "in place", "delete and create")
+READ = ("data", "nested", "style")
+"""Files whose text may be empty for a moment while they are saved."""
+ATOMIC = ("rename", "rename, time set back")
+WAYS = (*ATOMIC, "in place", "in place, time set back", "delete and create", "backup and create", "directory", "switch")
 
 
 @dataclass
@@ -88,28 +100,55 @@ class Site:
         self.root = root
         self.saved = dict.fromkeys(FILES, 0)
         self.torn = 0  # saves so far that were not atomic
+        for directory in ("pack", "notes/sub"):
+            (root / directory).mkdir(parents=True)
+        (root / "pack" / "__init__.py").write_text("from .deep import VERSION\n")
         for what in FILES:
             self.save(what, 0, "rename")
 
     def save(self, what: str, version: int, way: str) -> None:
+        """Save *version* of a file, in one of the ways that editors have."""
         name, text = FILES[what]
         path = self.root / name
         content = text.format(version=version).encode()
+        stamp = path.stat().st_mtime_ns if path.exists() else 0
         self.torn += way not in ATOMIC
-        if way == "rename":
-            temporary = path.with_name(name + "~")
+        if way.startswith("rename"):
+            temporary = path.with_name(path.name + "~")
             temporary.write_bytes(content)
+            if way.endswith("time set back"):
+                os.utime(temporary, ns=(stamp, stamp))
             os.replace(temporary, path)
+        elif way == "directory" and path.parent != self.root:
+            self._renew(path, content)
         else:
-            if way == "delete and create":
+            if way == "switch":  # of a branch: many files at once
+                for number in range(100):
+                    (self.root / f"other{number}.txt").write_text(str(version))
+            if way == "backup and create":
+                path.replace(path.with_name(path.name + "~"))
+            elif way == "delete and create":
                 path.unlink()
             path.write_bytes(content)
+            if way.endswith("time set back"):
+                os.utime(path, ns=(stamp, stamp))
         self.saved[what] = version
+
+    def _renew(self, path: Path, content: bytes) -> None:
+        """Put another directory in the place of the file's."""
+        directory = self.root / path.relative_to(self.root).parts[0]
+        other = directory.with_name("other~")
+        shutil.copytree(directory, other)
+        (other / path.relative_to(directory)).write_bytes(content)
+        directory.rename(self.root / "old~")
+        other.rename(directory)
+        shutil.rmtree(self.root / "old~")
 
 
 async def visit(url: str, site: Site, result: Result, number: int) -> None:
     """One visitor, who comes again and again until cancelled."""
     visits = 0
+    style = etag = ""
     async with httpx.AsyncClient(timeout=30) as client:
         while True:
             at_least, torn = dict(site.saved), site.torn
@@ -121,16 +160,37 @@ async def visit(url: str, site: Site, result: Result, number: int) -> None:
                     result.errors.append(told)
                 result.excused += site.torn != torn
                 continue
-            seen = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", response.text)}
+            seen = numbers_in(response.text)
             visits += 1
             if seen["visit"] != visits:
                 result.lost.append(f"{told}, not visit {visits}")
                 visits = seen["visit"]
-            if "data" not in seen and site.torn != torn:
-                at_least.pop("data")  # it was empty just then
-                result.excused += 1
-            if old := [what for what, version in at_least.items() if seen.get(what, -1) < version]:
-                result.stale.append(f"{told}, {old} was {[at_least[what] for what in old]}")
+            judge(result, seen, at_least, [what for what in FILES if what != "style"], site.torn != torn, told)
+
+            at_least, torn = dict(site.saved), site.torn
+            response = await client.get(url + "style.css", headers={"If-None-Match": etag} if etag else {})
+            result.requests += 1
+            if response.status_code == 200:
+                style, etag = response.text, response.headers.get("ETag", "")
+            told = f"visitor {number}: {response.status_code} {style}"
+            if response.status_code not in (200, 304) and site.torn == torn:
+                result.errors.append(told)
+            judge(result, numbers_in(style), at_least, ["style"], site.torn != torn, told)
+
+
+def numbers_in(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", text)}
+
+
+def judge(
+    result: Result, seen: dict[str, int], at_least: dict[str, int], names: list[str], torn: bool, told: str
+) -> None:
+    """Note which of the files *names* were *seen* in an older version than the one that was saved before."""
+    for what in names:
+        if what not in seen and what in READ and torn:
+            result.excused += 1  # it was empty just then
+        elif seen.get(what, -1) < at_least[what]:
+            result.stale.append(f"{told}: {what} was {at_least[what]}")
 
 
 async def edit(site: Site, result: Result, edits: int, pause: float) -> None:

@@ -15,9 +15,9 @@ async def test_edits_under_load(tmp_path: Path) -> None:
     root.mkdir()
     site = Site(root)
     with serving(root, tmp_path, "--quiet") as server:
-        result = await measure(server.url + "/", site, edits=60, clients=4)
-    assert result.edits == 60
-    assert result.requests > 60
+        result = await measure(server.url + "/", site, edits=72, clients=4)
+    assert result.edits == 72
+    assert result.requests > 72
     assert result.stale == []
     assert result.errors == []
     assert result.lost == []
