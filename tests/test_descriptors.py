@@ -96,7 +96,7 @@ class NoneLeft:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> Iterator[Site]:
     (tmp_path / "d").mkdir()
     for name in ("a.txt", "d/b.txt"):
         (tmp_path / name).write_text("content")
@@ -104,7 +104,9 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "reads.rpy").write_text(
         "def resource(request):\n    with open(__file__) as file:\n        return file.read()\n"
     )
-    return Site(Directory(tmp_path))
+    site = Site(Directory(tmp_path))
+    yield site
+    site.close()
 
 
 @pytest.mark.parametrize("target", ["/a.txt", "/page", "/d/", "/reads"])

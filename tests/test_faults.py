@@ -195,7 +195,7 @@ class World:
         assert b"\r\n\r\nhello" in after.sent and after.sent.endswith(BIG.encode())
         await trio.sleep(3)  # the task that keeps the time limits looks once more
         assert tasks() == living
-        assert open_files() == files
+        assert open_files() <= files  # less if garbage of another test goes meanwhile
         assert self.kinds.open == 0
 
 
@@ -236,7 +236,7 @@ def test_every_use_of_the_stream_fails_once(kind: str, fault: Fault, world: Worl
         assert whole.closed
         for at in range(whole.uses):
             stream, _ = await world.fail(REQUESTS[kind], at, fault)
-            assert stream.closed and len(stream.sent) <= len(whole.sent)
+            assert stream.closed and answers(stream.sent)[1] <= answers(whole.sent)[1]
             await world.check(files, living)
 
     run(world, each)
@@ -249,7 +249,7 @@ def test_cancelled_before_every_step_of_every_task(kind: str, world: World) -> N
         assert steps > 3
         for step in range(steps):
             stream, _ = await world.fail(REQUESTS[kind], None, Fault.CANCEL, step)
-            assert len(stream.sent) <= len(whole.sent)
+            assert answers(stream.sent)[1] <= answers(whole.sent)[1]
             await world.check(files, living)
 
     run(world, each)

@@ -16,6 +16,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,8 +137,20 @@ def targets(draw: st.DrawFn) -> str:
     return start + encode(name)
 
 
-async def stranger(site: Site, target: str) -> Answer:
-    return await Visitor(site, client=STRANGER).get(target)
+@contextmanager
+def serving(root: Path) -> Iterator[Site]:
+    """A site of real scripts, which is closed at the end."""
+    site = Site(Directory(root))
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+async def answered(root: Path, target: str) -> Answer:
+    """What a stranger gets from a site of its own."""
+    with serving(root) as site:
+        return await Visitor(site, client=STRANGER).get(target)
 
 
 def assert_nothing_private(answer: Answer) -> None:
@@ -148,19 +161,17 @@ def assert_nothing_private(answer: Answer) -> None:
 @given(targets())
 @settings(max_examples=300, deadline=None)
 def test_no_url_yields_a_byte_of_what_is_private(fortress: Path, target: str) -> None:
-    assert_nothing_private(trio.run(stranger, Site(Directory(fortress)), target))
+    assert_nothing_private(trio.run(answered, fortress, target))
 
 
 def test_the_fortress_can_be_entered_at_all(fortress: Path) -> None:
-    site = Site(Directory(fortress))
     for name in PUBLIC:
-        assert trio.run(stranger, site, "/" + once(name)).body == b"public", name
+        assert trio.run(answered, fortress, "/" + once(name)).body == b"public", name
     for name in ("hello", "hello.rpy", "sub/page"):
-        assert trio.run(stranger, site, "/" + name).text == "ran"
+        assert trio.run(answered, fortress, "/" + name).text == "ran"
     for name in PRIVATE:
         if not name.endswith(".rpy"):
-            assert trio.run(stranger, site, "/" + once(name)).status == 404, name
-    site.close()
+            assert trio.run(answered, fortress, "/" + once(name)).status == 404, name
 
 
 # On the wire, without a client that would set right what is bent
@@ -190,15 +201,14 @@ def heads(draw: st.DrawFn) -> bytes:
 @given(st.lists(heads(), min_size=1, max_size=3))
 @settings(max_examples=120, deadline=None)
 def test_no_bytes_on_the_wire_yield_a_byte_of_it(fortress: Path, requests: list[bytes]) -> None:
-    site = Site(Directory(fortress))
-    site.trusts = lambda request: False
-
     async def main() -> bytes:
-        async with trio.open_nursery() as nursery:
-            client = connect_to(site.respond, nursery)
-            await client.send(b"".join(requests))
-            await client.stream.send_eof()
-            return await client.rest()
+        with serving(fortress) as site:
+            site.trusts = lambda request: False
+            async with trio.open_nursery() as nursery:
+                client = connect_to(site.respond, nursery)
+                await client.send(b"".join(requests))
+                await client.stream.send_eof()
+                return await client.rest()
 
     answer = trio.run(main, clock=MockClock(autojump_threshold=0))
     assert answer.startswith(b"HTTP/1.1 ")
@@ -274,8 +284,7 @@ def _folded(name: str) -> str:
 def test_no_other_spelling_finds_it_where_the_system_is_lenient(fortress: Path, known: bool, target: str) -> None:
     with Lenient(fortress), pytest.MonkeyPatch.context() as patch:
         patch.setattr(disk, "LENIENT", known)
-        site = Site(Directory(fortress))
-        assert_nothing_private(trio.run(stranger, site, target))
+        assert_nothing_private(trio.run(answered, fortress, target))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="imitated where it is not real")
@@ -291,10 +300,9 @@ def test_the_imitation_is_lenient_and_the_site_is_not(fortress: Path) -> None:
         ):
             assert os.path.lexists(fortress / spelling), spelling
             if not spelling.startswith("."):
-                site = Site(Directory(fortress))
-                assert trio.run(stranger, site, "/" + once(spelling)).status in (404,), spelling
+                assert trio.run(answered, fortress, "/" + once(spelling)).status in (404,), spelling
         for name in PUBLIC:
-            assert trio.run(stranger, Site(Directory(fortress)), "/" + once(name)).body == b"public", name
+            assert trio.run(answered, fortress, "/" + once(name)).body == b"public", name
 
 
 @pytest.mark.parametrize(
@@ -346,7 +354,7 @@ def test_a_thread_that_swaps_a_link_all_the_time_shows_nothing(tmp_path: Path, s
     async def ask_on() -> set[str]:
         seen, end = set(), time.monotonic() + 0.25
         while time.monotonic() < end or "inside" not in seen:
-            answer = await stranger(Site(Directory(tmp_path / "site")), "/d/a.txt")
+            answer = await answered(tmp_path / "site", "/d/a.txt")
             assert answer.status in (200, 404)
             assert_nothing_private(answer)
             seen.add(answer.text)

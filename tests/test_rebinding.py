@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ SECRET = "secret-5b1f"
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> Iterator[Site]:
     for name, text in {
         "page.rpy": f"def resource(request):\n    request.getSession()\n    return {SECRET!r}\n",
         "fails.rpy": f"raise ValueError({SECRET!r})\n",
@@ -28,7 +28,9 @@ def site(tmp_path: Path) -> Site:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    return Site(Directory(tmp_path))
+    site = Site(Directory(tmp_path))
+    yield site
+    site.close()
 
 
 TARGETS = [
