@@ -10,6 +10,8 @@ import pytest
 import trio
 from wire import Client, Reply, Respond, connect_to, head
 
+from rpyserve import script
+
 
 @pytest.fixture(autouse=True)
 def loggers_as_they_were() -> Iterator[None]:
@@ -73,3 +75,11 @@ def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 800, "height": 600})
     yield context
     context.close()
+
+
+@pytest.fixture(autouse=True)
+def sites_are_closed() -> Iterator[None]:
+    """A site that a test leaves open would change the names that the next test's scripts get."""
+    before = set(script._taken)
+    yield
+    assert set(script._taken) == before, "a site with scripts was left open: use `async with site.running()`"
