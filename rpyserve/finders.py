@@ -134,7 +134,7 @@ class RelativeFinder(MetaPathFinder):
         modules.ask(directory, parts[-1])
         found = os.path.join(directory, parts[-1])
         if os.path.isfile(found + ".py") or os.path.isdir(found):
-            return ModuleSpec(fullname, _Alias(".".join(parts)))
+            return ModuleSpec(fullname, _Alias(".".join(parts), modules))
         return None
 
     def _own(self, fullname: str, directory: str, name: str) -> ModuleSpec | None:
@@ -150,11 +150,13 @@ class RelativeFinder(MetaPathFinder):
 class _Alias(Loader):
     """Gives a module that has another name already, or gets it now."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, modules: SiteModules) -> None:
         self._name = name
+        self._modules = modules
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        self._modules.take_charge()
         module = importlib.import_module(self._name)
         self._spec = module.__spec__
         return module

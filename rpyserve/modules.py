@@ -4,6 +4,7 @@ Owns what is put into Python's import system while a site is served, and takes a
 installed modules win; bytecode is never used, because it goes by whole seconds and sizes. Who imported whom cannot be
 known, so one change among the modules drops all of them, and `SiteModules.generation` says so to whoever
 keeps something that was made with them. ``from . import x`` beside a script and ``import x`` give one module object.
+Of several sites in one process, each with a ``words.py``, the one whose script was loaded last has the plain names.
 Knows nothing of scripts but that they are executions too.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from rpyserve import freshness
 from rpyserve.finders import RelativeFinder, SiteFinder, module_file
@@ -39,6 +40,8 @@ class SiteModules:
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
     """
 
+    _in_charge: ClassVar[SiteModules | None] = None
+
     def __init__(self, root: str | Path) -> None:
         self.root = os.path.abspath(root)
         self.package = "rpydir"
@@ -48,6 +51,7 @@ class SiteModules:
         self._files: dict[str, freshness.State] = {}
         self._listings: dict[str, freshness.Listing] = {}
         self._names: set[str] = set()
+        self._away: dict[str, ModuleType] = {}
         self._told: set[str] = set()
         self._moved: list[tuple[int, str]] = []
         self._relative = RelativeFinder(self)
@@ -62,7 +66,8 @@ class SiteModules:
         sys.meta_path.append(self._relative)
         # ``python -m`` puts the current directory first, where it would win over Python's own modules.
         self._moved = [(i, entry) for i, entry in enumerate(sys.path) if os.path.abspath(entry) in self._roots]
-        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in self._roots] + [self.root]
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in self._roots]
+        self.take_charge()
         self._forget()
 
     def uninstall(self) -> None:
@@ -71,13 +76,36 @@ class SiteModules:
             return
         self._installed = False
         self._forget()
+        self._step_back()
         sys.modules.pop(self.package, None)
         sys.path_hooks.remove(self._path_hook)
         sys.meta_path.remove(self._relative)
-        if self.root in sys.path:
-            sys.path.remove(self.root)
         for index, entry in self._moved:
             sys.path.insert(index, entry)
+
+    def take_charge(self) -> None:
+        """Have the plain names mean this site's modules from now on, not those of another site in this process."""
+        other = SiteModules._in_charge
+        if other is self:
+            return
+        if other is not None:
+            other._step_back()
+        SiteModules._in_charge = self
+        sys.path.append(self.root)
+        sys.modules.update(self._away)
+        self._away.clear()
+
+    def _step_back(self) -> None:
+        if SiteModules._in_charge is not self:
+            return
+        SiteModules._in_charge = None
+        if self.root in sys.path:
+            sys.path.remove(self.root)
+        self._away = {name: sys.modules.pop(name) for name in self._plain_names() if name in sys.modules}
+
+    def _plain_names(self) -> list[str]:
+        """The names of the site's modules that other sites may use as well."""
+        return [name for name in self._names if name.partition(".")[0] != self.package]
 
     def refresh(self) -> None:
         """Drop the modules if one of them has changed, or if an import would now find another file."""
@@ -109,6 +137,7 @@ class SiteModules:
         return not imports.isdisjoint({".", "importlib", *(name.partition(".")[0] for name in self._names)})
 
     def _forget(self) -> None:
+        self.take_charge()
         for name in self._names:
             sys.modules.pop(name, None)
         self._names.clear()

@@ -80,6 +80,7 @@ class Scripts:
         """
         if not self._open:
             self._begin(request)
+        self.modules.take_charge()
         self.modules.refresh()
         key = os.fspath(path)
         published = self._published.get(key)

@@ -393,3 +393,21 @@ def test_a_file_that_is_not_hidden_is_not_named(site: ScriptSite, caplog: pytest
     site.write("a.rpy", page("calendar.mine + 0", "import words\nfrom . import calendar"))
     site.get()
     assert not caplog.records
+
+
+def test_two_sites_with_modules_of_one_name(site: ScriptSite, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = ScriptSite(tmp_path_factory.mktemp("other"))
+    path = sys.path[:]
+    script = "cache()\nimport words\nfrom . import words as same\n\n\ndef resource(request):\n"
+    script += "    import words as late\n    return words.text + late.text + same.text\n"
+    for each, text in ((site, "a"), (other, "b")):
+        each.write("words.py", f"text = {text!r}\n")
+        each.write("a.rpy", script)
+    assert (site.get(), other.get(), site.get(), other.get()) == ("aaa", "bbb", "aaa", "bbb")
+    other.write("words.py", "text = 'c'\n")
+    assert (site.get(), other.get(), site.get(), other.get()) == ("aaa", "ccc", "aaa", "ccc")
+    site.scripts.close()
+    assert other.get() == "ccc"
+    other.scripts.close()
+    assert sys.path == path
+    assert not [name for name in sys.modules if name.startswith(("words", "rpydir", "rpysite"))]
