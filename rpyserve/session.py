@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 
@@ -32,8 +32,17 @@ log = logging.getLogger("rpyserve")
 
 ID_BYTES: Final = 24
 """How much of chance is in an id; 16 is what OWASP asks for at least."""
-_UNSAID: Final = int("900")
-"""A 900 of its own, so that a class that says 900 can be told from one that says nothing."""
+DEFAULT: Final = 900
+"""Seconds that a session lives if nobody says otherwise."""
+
+
+class _SiteTimeout:
+    """The ``sessionTimeout`` of sessions of whose time-out neither class nor instance says anything: the site's."""
+
+    def __get__(self, session: Session | None, owner: type) -> float:
+        sessions = getattr(getattr(session, "site", None), "sessions", None)
+        said = None if sessions is None else sessions.timeout
+        return DEFAULT if said is None else said
 
 
 class Ended(enum.Enum):
@@ -68,7 +77,7 @@ class Session(Components):
 
     __slots__ = ("_callbacks", "_deadline", "_store", "_tick", "_used", "ended", "new", "site", "uid")
 
-    sessionTimeout: float | None = _UNSAID
+    sessionTimeout: float | None = cast(Any, _SiteTimeout())
 
     cookieName: str | None = None
     cookieSecure: bool | None = None
@@ -329,8 +338,6 @@ class Sessions:
             TypeError: its ``sessionTimeout`` is no number of seconds.
         """
         timeout = session.sessionTimeout
-        if timeout is _UNSAID and self.timeout is not None:
-            return self.timeout
         if timeout is None:
             return math.inf
         if not isinstance(timeout, (int, float)) or math.isnan(timeout):

@@ -283,6 +283,8 @@ async def test_who_says_how_long(mock_clock: Any, monkeypatch: pytest.MonkeyPatc
         return sessions.timeout_of(sessions.make())
 
     assert timeout(Session, None) == 900
+    assert store(Silent, 7).make().sessionTimeout == 7, "what a script reads is what holds"
+    assert Session(None, None).sessionTimeout == Silent.sessionTimeout == 900
     assert timeout(Session, 7) == timeout(Silent, 7) == 7
     assert timeout(Short, 7) == 5
     assert timeout(Same, 7) == 900, "what a class says counts, also if it says the default"
