@@ -3,8 +3,7 @@
 `plan` is a pure function from method, headers and the file's stat to status, headers and parts. The order is the
 RFC's (13.2.2): If-Match or If-Unmodified-Since, then If-None-Match or If-Modified-Since, then If-Range and Range.
 Nobody is told 304 for what they do not have. So a file whose bytes are at hand is known by their digest. Time stamps
-count only when they are two seconds old, because until then an edit may leave the same ones on coarse file systems; a
-file's date is the later of its stamps, because a file that is moved into another's place keeps its own mtime.
+count only when they are two seconds old, because until then an edit may leave the same ones on coarse file systems.
 """
 
 from __future__ import annotations
@@ -42,15 +41,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Validators:
-    """The ETag, None if there is none to trust, and the date in whole seconds, which a *young* file's never equals."""
+    """The ETag, None if there is none to trust; the date in whole seconds, and whether that is *sure*.
+
+    It is not if another file may have had it in this place: one that was moved here keeps its own mtime.
+    """
 
     etag: str | None
     date: int
-    young: bool
+    sure: bool
 
     @property
     def modified(self) -> int | None:
-        return None if self.young else self.date
+        return self.date if self.sure else None
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -136,15 +138,16 @@ def parse_ranges(value: str, size: int) -> list[range] | None:
 
 
 def _validators(stat: os.stat_result, now: int, content: bytes | None) -> _Validators:
-    stamp = max(stat.st_mtime_ns, stat.st_ctime_ns)
-    young = now - stamp < YOUNG
+    young = now - max(stat.st_mtime_ns, stat.st_ctime_ns) < YOUNG
     etag = None
     if content is not None:
         etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
     elif not young:
         etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}-{stat.st_ctime_ns:x}"'
-    # A young file's date is told as a second older, so that it is behind every date that the file can have later.
-    return _Validators(etag, min(stamp, now) // 10**9 - young, young)
+    # The date of a file that was written just now is told as a second older: behind all that it can have later.
+    just_now = now - stat.st_mtime_ns < YOUNG
+    date = min(stat.st_mtime_ns, now) // 10**9 - just_now
+    return _Validators(etag, date, not young and stat.st_ctime_ns - stat.st_mtime_ns < 10**9)
 
 
 def _precondition(headers: Mapping[str, str], validators: _Validators) -> bool:
