@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import HealthCheck, settings
 from wire import Client, Reply, Respond, connect_to, head
 
 from rpyserve import script
+
+# How long an example takes says nothing: the machine may be busy.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

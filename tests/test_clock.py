@@ -259,7 +259,7 @@ class Trial:
             nursery.cancel_scope.cancel()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_the_clock_against_a_naive_model(steps: list[tuple[Any, ...]]) -> None:
     clock = trio.testing.MockClock(autojump_threshold=0)

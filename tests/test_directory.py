@@ -710,7 +710,7 @@ def slash(char: str) -> str:
 
 
 @given(urls(), st.sampled_from(["GET", "HEAD", "POST"]), st.sampled_from([None, "bytes=0-", "bytes=0-3,5-9"]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_no_url_ever_shows_a_byte_that_is_private(fortress: Path, target: str, method: str, ranges: str | None) -> None:
     site = Site(Directory(fortress))
     answer: Answer = trio.run(
@@ -726,7 +726,7 @@ def test_no_url_ever_shows_a_byte_that_is_private(fortress: Path, target: str, m
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_text_as_a_path_breaks_anything(fortress: Path, text: str) -> None:
     answer = trio.run(lambda: ask(Site(Directory(fortress)), "/" + quote(text, errors="surrogatepass")))
     assert answer.status in (200, 302, 404)

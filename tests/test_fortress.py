@@ -159,7 +159,7 @@ def assert_nothing_private(answer: Answer) -> None:
 
 
 @given(targets())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_url_yields_a_byte_of_what_is_private(fortress: Path, target: str) -> None:
     assert_nothing_private(trio.run(answered, fortress, target))
 
@@ -199,7 +199,7 @@ def heads(draw: st.DrawFn) -> bytes:
 
 
 @given(st.lists(heads(), min_size=1, max_size=3))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_no_bytes_on_the_wire_yield_a_byte_of_it(fortress: Path, requests: list[bytes]) -> None:
     async def main() -> bytes:
         with serving(fortress) as site:
@@ -280,7 +280,7 @@ def _folded(name: str) -> str:
 @example(target="/" + once(unicodedata.normalize("NFD", "caf\u00e9.py")))
 @example(target="/" + once(fullwidth(".env")))
 @example(target="/sub/" + once(".\u200dhidden"))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_other_spelling_finds_it_where_the_system_is_lenient(fortress: Path, known: bool, target: str) -> None:
     with Lenient(fortress), pytest.MonkeyPatch.context() as patch:
         patch.setattr(disk, "LENIENT", known)

@@ -242,4 +242,4 @@ class Edits(RuleBasedStateMachine):
 
 
 TestEdits = Edits.TestCase
-TestEdits.settings = settings(max_examples=10, stateful_step_count=10, deadline=None)
+TestEdits.settings = settings(max_examples=10, stateful_step_count=10)
