@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -30,6 +31,11 @@ from rpyserve.site import Site
 from rpyserve.watchdog import Watchdog
 
 __all__ = ["CannotListen", "Settings", "run", "run_with", "serve"]
+
+GRACE: Final = 5.0
+"""Seconds that requests in flight have once the server is to stop, and async callbacks of sessions that end."""
+STUCK: Final = GRACE + 0.5
+"""Seconds after which what still is at work has not heard that it was cancelled."""
 
 
 class CannotListen(Exception):
@@ -203,13 +209,23 @@ async def _attend(
     respond = only_known_hosts(letting_go(respond), names)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(access.run)
+        nursery.start_soon(_end_sessions, site, stop)
         if following is not None:
             await nursery.start(following.run)
             nursery.start_soon(_end_streams, following, stop)
         ready()
         most = descriptors.most_connections()
-        await serve_listeners(respond, listeners, limits=settings.limits, most=most, on_exchange=access, stop=stop)
+        await serve_listeners(
+            respond, listeners, limits=settings.limits, grace=GRACE, most=most, on_exchange=access, stop=stop
+        )
         nursery.cancel_scope.cancel()
+
+
+async def _end_sessions(site: Site, stop: trio.Event) -> None:
+    """End the sessions even if a request is at work where nothing can cancel it, such as in a thread."""
+    await stop.wait()
+    await trio.sleep(STUCK)
+    await site.sessions.end_all(Ended.STOPPED, GRACE)
 
 
 def _following(site: Site, settings: Settings) -> Following | None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from rpyserve import HTTPError, Request, Resource, Session, Site, serve
+from rpyserve.access import AccessLog
 from rpyserve.access import log as access_log
 from rpyserve.errors import Disconnected
 from rpyserve.exchange import Limits
 from rpyserve.response import Response
-from rpyserve.serving import CannotListen, Settings, run, run_with
+from rpyserve.server import open_listeners
+from rpyserve.serving import CannotListen, Settings, _attend, run, run_with
 from rpyserve.signals import Interrupted, is_interruption, letting_go
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +135,36 @@ async def test_access_lines_go_to_a_logger_that_is_configured(
         await written.wait()
     assert "GET / 200 5 B" in lines[-1]
     assert capsys.readouterr() == ("", "")
+
+
+async def test_sessions_end_though_a_request_is_stuck_in_a_thread(nursery: trio.Nursery, mock_clock: Any) -> None:
+    ended: list[str] = []
+    begun, stop, ready, over = trio.Event(), trio.Event(), trio.Event(), threading.Event()
+
+    def work() -> None:
+        trio.from_thread.run_sync(begun.set)
+        over.wait()
+
+    async def stuck(request: Request) -> str:
+        request.getSession().notifyOnExpire(lambda: ended.append("ended"))
+        await trio.to_thread.run_sync(work)
+        return "done"
+
+    site = Site(stuck)
+    [listener] = listeners = await open_listeners("127.0.0.1", 0)
+    nursery.start_soon(_attend, site, listeners, Settings(), AccessLog(lambda lines: None), stop, ready.set)
+    await ready.wait()
+    nursery.start_soon(ask, listener.socket.getsockname()[1])
+    await begun.wait()
+    try:
+        stop.set()
+        for seconds, expected in ((0, []), (5, []), (0.5, ["ended"])):
+            mock_clock.jump(seconds)
+            await trio.testing.wait_all_tasks_blocked()
+            assert ended == expected
+        assert site.sessions.statistics().live == 0
+    finally:
+        over.set()
 
 
 async def test_a_port_that_is_taken() -> None:
