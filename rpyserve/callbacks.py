@@ -18,10 +18,12 @@ from typing import Any
 
 import trio
 
+from rpyserve import lineage
 from rpyserve.errors import unwrap
+from rpyserve.executions import name_over
 from rpyserve.failures import is_authors
 
-__all__ = ["Callback", "Tasks", "call", "check", "drop", "name_of"]
+__all__ = ["Callback", "Tasks", "call", "check", "drop", "name_of", "replaces"]
 
 Callback = Callable[[], Any]
 
@@ -117,6 +119,22 @@ def name_of(callback: object) -> str:
     while isinstance(callback, partial):
         callback = callback.func
     return str(getattr(callback, "__qualname__", type(callback).__qualname__))
+
+
+def replaces(new: object, old: object) -> bool:
+    """Whether *new* takes the place of *old*: it has its name, and is of a later execution of what defined both.
+
+    Only of cached scripts and modules of the site: an uncached one is executed for each request, edited or not.
+    """
+    name, before = name_over(new), name_over(old)
+    return (
+        name is not None
+        and before is not None
+        and before is not name
+        and name.cached
+        and before.cached
+        and lineage.follows((str(name), name_of(new)), (str(before), name_of(old)))
+    )
 
 
 def _tell(callback: Callback, whose: str, exc: BaseException) -> None:

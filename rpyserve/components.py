@@ -5,23 +5,22 @@ object for ever: its identity is the key. What a cached script or a module of th
 next execution: its key is module, name, and which of that name it was. What an uncached execution defines is new
 each time: its components live on the execution and go with it. Nothing is stored before its factory has returned.
 
-zope's adapter registry cannot serve here: it compares interfaces by name, so it would answer an old interface
-with a new class, and it never lets go of the first. The factories are kept on the interfaces themselves.
+After an edit a session or registry brings what it holds up to date when it is first used: `carryover`. Until then
+it costs one comparison.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, Final
+from typing import Any
 
-from zope.interface import interface, providedBy
+from zope.interface import interface
 
-from rpyserve.executions import Execution, ExecutionName, execution_of, is_interface, located, refuse_passing
+from rpyserve import carryover, lineage
+from rpyserve.adapters import factory_for, registerAdapter
+from rpyserve.executions import Execution, ExecutionName, Key, execution_of, is_interface, located, refuse_passing
 
 __all__ = ["Components", "Execution", "ExecutionName", "execution_of", "registerAdapter"]
-
-_FACTORIES: Final = "rpyserve.factories"
-_USAGE: Final = "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
 
 
 class Entry:
@@ -29,18 +28,20 @@ class Entry:
 
     Args:
         component: what the factory made.
-        serial: the number of the execution whose interface it was stored for; 0 outside executions.
         holder: the session or registry, and
         target: the interface or class it is kept for; both only where they must be kept alive for the key's sake.
+
+    Attributes:
+        lacks: the attributes that edited constructors set and the component waits for.
     """
 
-    __slots__ = ("component", "holder", "serial", "target")
+    __slots__ = ("component", "holder", "lacks", "target")
 
-    def __init__(self, component: Any, serial: int, holder: Components | None, target: Any) -> None:
+    def __init__(self, component: Any, holder: Components | None, target: Any) -> None:
         self.component = component
-        self.serial = serial
         self.holder = holder
         self.target = target
+        self.lacks: frozenset[str] = frozenset()
 
     def settle(self) -> None:
         """Its execution turned out to be a cached one: move the component to its holder."""
@@ -54,9 +55,10 @@ class Components(MutableMapping[str, Any]):
     Unlike a dict it is true when it is empty, and equal only to itself.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_components", "_values")
+    __slots__ = ("__dict__", "__weakref__", "_components", "_generation", "_values")
 
     _called = "session"
+    _generation: int
     _values: dict[str, Any] | None
     _components: dict[Any, Entry] | None
 
@@ -66,11 +68,14 @@ class Components(MutableMapping[str, Any]):
         self = super().__new__(cls)
         self._values = None
         self._components = None
+        self._generation = lineage.generation
         return self
 
     # The mapping
 
     def __getitem__(self, name: str) -> Any:
+        if self._generation != lineage.generation:
+            carryover.renew(self)
         if self._values is None:
             raise KeyError(name)
         return self._values[name]
@@ -80,7 +85,8 @@ class Components(MutableMapping[str, Any]):
             raise TypeError(
                 f'{self._called} keeps values under a text, as in {self._called}["n"] = 1, not {name!r:.60}'
             )
-        refuse_passing(value, f"{self._called}[{name!r:.60}]")
+        if refuse_passing(value, f"{self._called}[{name!r:.60}]"):
+            self._look_again(value)
         if self._values is None:
             self._values = {}
         self._values[name] = value
@@ -143,13 +149,15 @@ class Components(MutableMapping[str, Any]):
         place = located(interface)
         if place is not None:
             place[0].components.pop((id(self), id(interface)), None)
-        factory = _factory(self, interface) if is_interface(interface) else None
+        factory = factory_for(self, interface) if is_interface(interface) else None
         if factory is not None and (maker := execution_of(factory)) is not None:
             maker.components.pop((id(self), id(interface)), None)
         if self._components is not None:
             self._components.pop(id(interface) if place is None else place[1], None)
 
     def _find(self, target: Any) -> Entry | None:
+        if self._generation != lineage.generation:
+            carryover.renew(self)
         place = located(target)
         if place is None:
             return None if self._components is None else self._components.get(id(target))
@@ -158,12 +166,21 @@ class Components(MutableMapping[str, Any]):
             entry: Entry | None = execution.components.get((id(self), id(target)))
             if entry is not None or not execution.undecided:
                 return entry
-        return None if self._components is None else self._components.get(key)
+        if self._components is None:
+            return None
+        return self._components.get(key) or self._moved_to(key)
+
+    def _moved_to(self, key: Key) -> Entry | None:
+        """The component that was kept under *key* before its interface moved to another module of the site."""
+        if self._components is None or (old := lineage.origin(key)) is None or old not in self._components:
+            return None
+        entry = self._components[key] = self._components.pop(old)
+        return entry
 
     def _make(self, wanted: Any) -> Any:
         if wanted.providedBy(self):
             return self
-        factory = _factory(self, wanted)
+        factory = factory_for(self, wanted)
         if factory is None:
             return None
         place, maker = located(wanted), execution_of(factory)
@@ -189,76 +206,46 @@ class Components(MutableMapping[str, Any]):
         place = located(target)
         home = maker or (place[0] if place is not None and not place[0].cached else None)
         if home is not None:
-            home.components[id(self), id(target)] = Entry(component, home.serial, self, target)
+            home.components[id(self), id(target)] = Entry(component, self, target)
             return
+        self._look_again(component)
         if self._components is None:
             self._components = {}
         if place is None:
-            self._components[id(target)] = Entry(component, 0, None, target)
+            self._components[id(target)] = Entry(component, None, target)
         else:
             # Without the interface: it would keep its whole old script alive.
-            self._components[place[1]] = Entry(component, place[0].serial, None, None)
+            self._components[place[1]] = Entry(component, None, None)
 
+    # Across edits
 
-def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: Any) -> None:
-    """Say that ``interface(thing)`` makes ``factory(thing)`` for instances of *original* and of its subclasses.
+    def _look_again(self, value: Any) -> None:
+        """Code from before an edit, a stream for one, may still keep objects of its classes here: note it."""
+        if not lineage.is_present(type(value)) or not lineage.is_present(value):
+            self._generation = 0
 
-    A `Session` and a `Registry` keep what was made, so that ``ICounter(session) is ICounter(session)``; other things
-    get a new one each time. Registering again replaces; it never fails.
+    def _aside(self, make: Callable[[], Any]) -> Any:
+        """Return what *make* makes, an object that nobody will keep, and leave here all as it was."""
+        values = None if self._values is None else dict(self._values)
+        components = None if self._components is None else dict(self._components)
+        own = dict(self.__dict__)
+        try:
+            return make()
+        finally:
+            self._values, self._components = values, components
+            self.__dict__.clear()
+            self.__dict__.update(own)
 
-    Args:
-        factory: called with the thing to adapt; usually the class of the component. If it returns None, there is no
-            adapter for this thing.
-        original: the class to adapt from, such as `Session`; or an interface, for all that provide it.
-        interfaces: one or more interfaces to adapt to.
-
-    Raises:
-        TypeError: an argument is not what it should be.
-
-    "Twisted Web in 60 seconds": session objects (``twisted.python.components.registerAdapter``).
-    """
-    if not callable(factory):
-        raise TypeError(f"{_USAGE}; {factory!r:.60} cannot be called to make a component")
-    if not (isinstance(original, type) or is_interface(original)):
-        raise TypeError(f"{_USAGE}; {original!r:.60} is not a class")
-    if not interfaces:
-        raise TypeError(f"{_USAGE}; the interface is missing")
-    for wanted in interfaces:
-        if not is_interface(wanted):
-            raise TypeError(f"{_USAGE}; {wanted!r:.60} is not an interface")
-    for wanted in interfaces:
-        located(wanted)
-        factories = wanted.queryDirectTaggedValue(_FACTORIES)
-        if factories is None:
-            wanted.setTaggedValue(_FACTORIES, factories := {})
-        factories[_name_of(original)] = factory
-
-
-def _factory(thing: object, wanted: Any) -> Callable[[Any], Any] | None:
-    """The factory for the nearest class of *thing*, then for an interface that it provides."""
-    factories: dict[object, Callable[[Any], Any]] | None = wanted.queryDirectTaggedValue(_FACTORIES)
-    if factories is None:
-        return None
-    provided = filter(is_interface, providedBy(thing).__sro__)
-    for each in (*type(thing).__mro__[:-1], *provided, object):
-        factory = factories.get(_name_of(each))
-        if factory is not None:
-            return factory
-    return None
-
-
-def _name_of(original: Any) -> tuple[str, ...]:
-    """By name, not identity: the class may come again with the next execution."""
-    if isinstance(original, type):
-        return str(original.__module__), original.__qualname__
-    return "interface", str(original.__module__), original.__name__
+    def _another(self) -> Any:
+        """Return a new one of this kind."""
+        return type(self)()
 
 
 def _adapt_other(wanted: Any, thing: object) -> Any:
     """Adapters of all other things. What they make is not kept."""
     if isinstance(thing, Components):
         return None
-    factory = _factory(thing, wanted)
+    factory = factory_for(thing, wanted)
     return None if factory is None else factory(thing)
 
 

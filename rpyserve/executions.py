@@ -20,10 +20,19 @@ from typing import Any, Final
 
 from zope.interface.interface import InterfaceClass
 
-__all__ = ["Execution", "ExecutionName", "Key", "execution_of", "is_interface", "located", "refuse_passing"]
+__all__ = [
+    "Execution",
+    "ExecutionName",
+    "Key",
+    "execution_of",
+    "is_interface",
+    "located",
+    "name_over",
+    "refuse_passing",
+]
 
-Key = tuple[str, str, int]
-"""What an interface is found by across executions: module, name, and which of that name it is (-1: a class)."""
+Key = tuple[str, str, int, int]
+"""What an interface is found by across executions: module, name, which of that name (-1: a class), and the era."""
 
 _PLACE: Final = "rpyserve.place"
 _serial = count(1)
@@ -38,6 +47,7 @@ class Execution:
         cached: whether it will serve many requests; an uncached one serves a single request.
         may_cache: whether ``cache()`` may still be called while it runs.
         registry: the `Registry` of the site that it runs for.
+        era: how often its script has ceased to be cached; what was made in an earlier era is not found in a later one.
 
     Attributes:
         running: True until its top-level code has finished; then set it to False, or call `finish`.
@@ -48,12 +58,19 @@ class Execution:
     """
 
     __slots__ = (
-        "__weakref__", "_counts", "background", "components", "edition", "may_cache", "name", "path", "registry",
-        "running", "serial",
+        "__weakref__", "_counts", "background", "components", "edition", "era", "may_cache", "name", "path",
+        "registry", "running", "serial",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, path: Path, *, cached: bool = False, may_cache: bool = False, registry: Any = None
+        self,
+        name: str,
+        path: Path,
+        *,
+        cached: bool = False,
+        may_cache: bool = False,
+        registry: Any = None,
+        era: int = 0,
     ) -> None:
         self.name = ExecutionName(name, self)
         self.path = path
@@ -63,6 +80,7 @@ class Execution:
         self.registry = registry
         self.edition: object = None
         self.background: list[Callable[..., Any]] = []
+        self.era = era
         self.components: dict[Any, Any] = {}
         self._counts: dict[str, int] = {}
         self.name.cached = cached
@@ -101,6 +119,10 @@ class Execution:
         for value in list((namespace or {}).values()):
             if is_interface(value) and execution_of(value) is self:
                 located(value)
+
+    def key(self, name: str, number: int) -> Key:
+        """Return what the *number*-th interface called *name* is found by."""
+        return str(self.name), name, number, self.era
 
     def next_number(self, name: str) -> int:
         """Return 0 for the first interface called *name*, then 1, and so on."""
@@ -142,7 +164,8 @@ def is_interface(thing: object) -> bool:
     return isinstance(thing, InterfaceClass)
 
 
-def _name_over(defined: object) -> ExecutionName | None:
+def name_over(defined: object) -> ExecutionName | None:
+    """Return the `__name__` under which *defined*, or what a partial calls, was defined; None for ordinary modules."""
     while isinstance(defined, partial):
         defined = defined.func
     module = getattr(defined, "__module__", None)
@@ -151,7 +174,7 @@ def _name_over(defined: object) -> ExecutionName | None:
 
 def execution_of(defined: object) -> Execution | None:
     """Return the execution that defined this class, function or interface; None for ordinary modules."""
-    name = _name_over(defined)
+    name = name_over(defined)
     return None if name is None else name.execution
 
 
@@ -161,28 +184,33 @@ def located(target: Any) -> tuple[Execution, Key] | None:
     None for what an ordinary module defines. Interfaces of one name are numbered as they are first seen: by
     `registerAdapter`, at the end of the execution, or when used.
     """
-    if _name_over(target) is None:
+    if name_over(target) is None:
         return None
     if not is_interface(target):
         execution = execution_of(target)
-        return None if execution is None else (execution, (str(execution.name), target.__qualname__, -1))
+        return None if execution is None else (execution, execution.key(target.__qualname__, -1))
     place: tuple[Execution, Key] | None = target.queryDirectTaggedValue(_PLACE)
     if place is None and (execution := execution_of(target)) is not None:
         name = target.__name__
-        place = execution, (str(execution.name), name, execution.next_number(name))
+        place = execution, execution.key(name, execution.next_number(name))
         # The interface now keeps its execution, and so its components, alive, whatever becomes of the namespace.
         target.setTaggedValue(_PLACE, place)
     return place
 
 
-def refuse_passing(value: object, where: str) -> None:
+def refuse_passing(value: object, where: str) -> bool:
     """Check that the next request will know what *value* is; also what a builtin container holds, one level deep.
+
+    Returns:
+        Whether there is anything in it that an execution has defined.
 
     Raises:
         TypeError: an uncached execution defined its class; says what to write instead.
     """
+    ours = False
     for kind in (value if _is_definition(value) else type(value), *_kinds_inside(value)):
-        execution_name = _name_over(kind)
+        execution_name = name_over(kind)
+        ours = ours or execution_name is not None
         if execution_name is not None and execution_name.passing:
             name = kind.__name__
             raise TypeError(
@@ -191,6 +219,7 @@ def refuse_passing(value: object, where: str) -> None:
                 f"Write cache() as the first line of the script, or move the class {name} into a .py file beside it "
                 "and import it, or keep plain values: text, numbers, lists, dicts."
             )
+    return ours
 
 
 def _is_definition(value: object) -> bool:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from rpyserve import lineage
 from rpyserve.executions import Execution
 from rpyserve.running import executing, furnish
 from rpyserve.sources import compile_source
@@ -101,6 +102,7 @@ class SiteLoader(SourceFileLoader):
         with executing(execution):
             exec(code, module.__dict__)
         execution.finish(module.__dict__)
+        lineage.publish(execution, module.__dict__)
         site = getattr(execution.registry, "site", None)
         if site is not None:
             site.tasks.settle(execution)

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from rpyserve import freshness
+from rpyserve import freshness, lineage
 from rpyserve.finders import RelativeFinder, SiteFinder, module_file
 
 __all__ = ["SiteModules"]
@@ -119,6 +119,7 @@ class SiteModules:
         self.generation += 1
         self._end_tasks_of_the_deleted()
         self._forget()
+        lineage.advance()
 
     def _end_tasks_of_the_deleted(self) -> None:
         site: Any = getattr(self.registry, "site", None)

@@ -61,8 +61,8 @@ class ScriptExecution(Execution):
 
     __slots__ = ("inputs", "root")
 
-    def __init__(self, name: str, path: Path, root: str, registry: Any) -> None:
-        super().__init__(name, path, may_cache=True, registry=registry)
+    def __init__(self, name: str, path: Path, root: str, registry: Any, era: int = 0) -> None:
+        super().__init__(name, path, may_cache=True, registry=registry, era=era)
         self.root = root
         self.inputs: list[freshness.State] = []
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rpyserve import compat, freshness, slowness
+from rpyserve import compat, freshness, lineage, slowness
 from rpyserve.codes import Codes, Compiled, title
 from rpyserve.errors import HTTPError, Redirect, ScriptError
 from rpyserve.executions import Execution
@@ -66,6 +66,7 @@ class Scripts:
         self._codes = Codes(self.modules)
         self._published: dict[str, _Published] = {}
         self._loaded: dict[str, ModuleType] = {}
+        self._eras: dict[str, int] = {}
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*: a published one if it is fresh, else one of a new execution.
@@ -82,6 +83,8 @@ class Scripts:
             self._begin(request)
         self.modules.take_charge()
         self.modules.refresh()
+        if request is not None:
+            request.on_close(partial(lineage.left, lineage.edits))
         key = os.fspath(path)
         published = self._published.get(key)
         if published is not None:
@@ -110,7 +113,9 @@ class Scripts:
         self._loaded.clear()
         self._published.clear()
         self._codes.clear()
+        self._eras.clear()
         self.modules.uninstall()
+        lineage.forget(self.root)
         compat.uninstall()
         _taken.discard(self._prefix)
         sys.modules.pop(self._prefix, None)
@@ -144,12 +149,14 @@ class Scripts:
     def _execute(self, path: str, request: Request | None) -> Resource:
         compiled = self._codes.compiled(path)
         generation = self.modules.generation
-        execution = ScriptExecution(self._name(path), Path(path), self.root, self.registry)
+        name = self._name(path)
+        execution = ScriptExecution(name, Path(path), self.root, self.registry, self._eras.get(name, 0))
         execution.edition = compiled.number, generation
-        name = str(execution.name)
         module = self._module(execution, path)
         before = sys.modules.get(name)
         sys.modules[name] = module
+        if name in self._loaded:
+            lineage.advance()  # what its top-level code takes from the registry is to be of its own classes
         try:
             resource = self._run(compiled, execution, module.__dict__)
         except BaseException:
@@ -160,8 +167,10 @@ class Scripts:
         if execution.cached:
             self._loaded[name] = module
             self._published[path] = _Published(resource, compiled, tuple(execution.inputs), generation)
+            lineage.publish(execution, module.__dict__)
         else:
-            self._loaded.pop(name, None)
+            if self._loaded.pop(name, None) is not None:
+                self._eras[name] = execution.era + 1
             forget = partial(_unload, name, module)
             if request is None:
                 forget()

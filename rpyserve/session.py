@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 import trio
 
-from rpyserve import callbacks
+from rpyserve import callbacks, carryover, lineage
 from rpyserve.callbacks import Callback, Tasks
 from rpyserve.clock import BATCH, Clock, Tick
 from rpyserve.components import Components
@@ -148,7 +148,8 @@ class Session(Components):
 
         Args:
             callback: a plain or async function without arguments. One that raises is reported and does not stop
-                the others. What it refers to is kept alive until the session ends.
+                the others. What it refers to is kept alive until the session ends. After an edit of a cached script
+                or a module of the site, it takes the place of those of its name from before the edit.
 
         Raises:
             TypeError: *callback* is no function.
@@ -161,7 +162,19 @@ class Session(Components):
         elif self._callbacks is None:
             self._callbacks = [callback]
         else:
+            self._callbacks[:] = [each for each in self._callbacks if not callbacks.replaces(callback, each)]
             self._callbacks.append(callback)
+
+    def _aside(self, make: Callable[[], Any]) -> Any:
+        waiting = None if self._callbacks is None else list(self._callbacks)
+        try:
+            return super()._aside(make)
+        finally:
+            if self.ended is None:
+                self._callbacks = waiting
+
+    def _another(self) -> Session:
+        return type(self)(self.site, self.uid)
 
     def _end(self, why: Ended) -> None:
         if self.ended is not None:
@@ -267,10 +280,14 @@ class Sessions:
             RuntimeError: the callback of one that ends for want of room wants another.
         """
         uid = secrets.token_urlsafe(ID_BYTES)
+        if not lineage.is_present(self.site.sessionFactory):
+            self.site.sessionFactory = lineage.successor(self.site.sessionFactory) or self.site.sessionFactory
         session = self.site.sessionFactory(self.site, uid)
         if not isinstance(session, Session) or session._store is not None or session.ended is not None:
             raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
         session.site, session.uid = self.site, uid
+        if not lineage.is_present(type(session)):
+            carryover.renew(session)
         lives = max(0.0, self.timeout_of(session))
         if self.most is not None and (self._making_room or len(self._living) >= self.most):
             self._make_room(self.most)
@@ -326,6 +343,10 @@ class Sessions:
             self._idle(session)  # the clock has not come round to it yet
         if session.ended is not None:
             return False
+        if session._generation != lineage.generation:
+            carryover.renew(session)  # before its class is asked for the time-out
+            if session.ended is not None:  # a constructor may do anything
+                return False
         session._used = now
         session._deadline = now + max(0.0, self.timeout_of(session))
         self._clock.watch(session)

@@ -18,6 +18,7 @@ from rpyserve import Directory, Session, Site
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERIES = (ROOT / "docs" / "series.md").read_text(encoding="utf-8")
+EDITS = (ROOT / "docs" / "edits.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 HEADINGS = ["Try it", "Run the tests"]
 
@@ -160,7 +161,7 @@ def test_every_name_of_the_series_that_scripts_import_is_in_the_table() -> None:
         assert name in SERIES, name
 
 
-@pytest.mark.parametrize("text", [README, SERIES], ids=["README", "series"])
+@pytest.mark.parametrize("text", [README, SERIES, EDITS], ids=["README", "series", "edits"])
 def test_tables_are_whole(text: str) -> None:
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         lines = table.splitlines()
@@ -168,7 +169,9 @@ def test_tables_are_whole(text: str) -> None:
         assert len(widths) == 1 and set(lines[1]) == {"|", "-"}, lines[0]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/series.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/series.md", "docs/edits.md"]
+)
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     page = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

@@ -1,0 +1,178 @@
+"""Brings a session, or the registry, up to the present definitions when it is first used after an edit.
+
+Owns the order: the holder's own class, then a walk over all that it holds, then what objects lack that an edited
+constructor sets, and last what the console says of it. What a component lacks comes from one that its adapter makes;
+what another object lacks, from one made with what it has under the names of its constructor's parameters. A component
+that Python cannot change is forgotten, so that the next use makes one afresh.
+
+A holder tells only what it holds: `components` is not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from rpyserve import filling, lineage
+from rpyserve.adapters import factory_for
+from rpyserve.executions import is_interface
+from rpyserve.renewal import Walk, convert
+from rpyserve.running import current
+
+__all__ = ["renew"]
+
+_MOST_TOLD: Final = 1000
+
+log = logging.getLogger("rpyserve")
+
+_told: set[tuple[str, int]] = set()
+
+
+def renew(holder: Any) -> None:
+    """Bring *holder*, a session or the registry, and all that it holds up to the present definitions."""
+    running = current()
+    whole = running is None or not running.cached
+    if whole:
+        # First: what follows may come back here. While an execution runs, more definitions are on their way, so
+        # it is not up to date then.
+        holder._generation = lineage.generation
+    _Renewal(holder, whole).run()
+
+
+class _Renewal:
+    """One holder's way over one edit."""
+
+    def __init__(self, holder: Any, whole: bool) -> None:
+        self._holder = holder
+        self._whole = whole
+        self._walk = Walk()
+        self._factories: dict[int, Callable[[Any], Any]] = {}
+        self._added: dict[tuple[type, type], frozenset[str]] = {}
+
+    def run(self) -> None:
+        self._change_holder()
+        entries = dict(self._holder._components or {})
+        for key, entry in entries.items():
+            self._enter(key, entry)
+        own, values = self._holder.__dict__, self._holder._values or {}
+        for held, shown in ((values, "{}[{!r:.60}]"), (own, "{}.{}")):
+            for name, value in held.items():
+                self._walk.enter(value, shown.format(self._holder._called, name))
+        self._walk.run()
+        for held in (values, own):
+            for name, value in list(held.items()):
+                if (new := self._walk.now(value)) is not value:
+                    held[name] = new
+        for key, entry in entries.items():
+            self._settle(key, entry)
+        self._fill_all(entries)
+        for module, sentence in self._walk.news if self._whole else ():
+            _tell(logging.WARNING, module, sentence)
+
+    def _change_holder(self) -> None:
+        old = type(self._holder)
+        kind = lineage.successor(old) or old
+        if kind is not old:
+            try:
+                convert(self._holder, kind)
+            except TypeError as exc:
+                _tell(
+                    logging.WARNING, str(kind.__module__),
+                    f"sessions of the class {kind.__qualname__} that live already cannot be changed: {exc}. They go on "
+                    "as they were.",
+                )  # fmt: skip
+            else:
+                self._walk.changed.append((self._holder, old))
+
+    def _enter(self, key: Any, entry: Any) -> None:
+        interface = entry.target
+        if interface is None:
+            interface = lineage.interface_at(key)
+        factory = factory_for(self._holder, interface) if is_interface(interface) else None
+        if factory is not None:
+            self._factories[id(entry.component)] = factory
+        name = key[1] if isinstance(key, tuple) else interface.__name__
+        self._walk.enter(entry.component, f"{name}({self._holder._called})", factory)
+
+    def _settle(self, key: Any, entry: Any) -> None:
+        if id(entry.component) in self._walk.stuck and id(entry.component) in self._factories:
+            del self._holder._components[key]
+            kind = type(entry.component)
+            _tell(
+                logging.WARNING, str(kind.__module__),
+                f"the {kind.__qualname__} that {key[1] if isinstance(key, tuple) else entry.target.__name__}"
+                f"({self._holder._called}) gave is made afresh: Python cannot change it into one of the new class: "
+                f"{self._walk.stuck[id(entry.component)]}. What it held is gone.",
+            )  # fmt: skip
+        else:
+            entry.component = self._walk.now(entry.component)
+
+    # What is lacking
+
+    def _fill_all(self, entries: dict[Any, Any]) -> None:
+        waiting = {id(entry.component): entry for entry in entries.values()}
+        done = set()
+        for thing, old in self._walk.changed:
+            done.add(id(thing))
+            self._fill(thing, old, waiting.get(id(thing)))
+        for entry in entries.values():
+            if entry.lacks and id(entry.component) not in done:
+                self._fill(entry.component, type(entry.component), entry)
+
+    def _fill(self, thing: Any, old: type, entry: Any) -> None:
+        kind = type(thing)
+        if (kind, old) not in self._added:
+            self._added[kind, old] = filling.assigned(kind) - filling.assigned(old)
+        got: list[str] = []
+        names = self._added[kind, old] | (entry.lacks if entry is not None else frozenset())
+        names |= filling.assigned_by(self._factories.get(id(thing)))
+        try:
+            got += filling.from_defaults(thing)
+            lacks = filling.lacking(thing, names)
+            if lacks and entry is not None:
+                entry.lacks = lacks if id(thing) not in self._factories else frozenset()
+            if lacks and (entry is None or not entry.lacks):
+                got += filling.fill(thing, self._maker(thing))
+        except Exception as exc:
+            self._tell_lacking(thing, names, exc)
+        if got:
+            _tell(logging.INFO, str(kind.__module__), _FILLED.format(kind.__qualname__, _listed(got)))
+
+    def _maker(self, thing: Any) -> Callable[[], Any]:
+        factory = self._factories.get(id(thing))
+        if factory is not None:
+            return lambda: self._holder._aside(lambda: factory(self._holder))
+        if thing is self._holder:
+            return lambda: self._holder._aside(self._holder._another)
+        return lambda: self._holder._aside(lambda: filling.constructed(thing))
+
+    def _tell_lacking(self, thing: Any, names: frozenset[str], exc: Exception) -> None:
+        lacks = filling.lacking(thing, names)
+        if named := _listed(name for name in lacks if not name.startswith("*")):
+            first = min(name for name in lacks if not name.startswith("*"))
+            kind = type(thing)
+            _tell(
+                logging.WARNING, str(kind.__module__),
+                f"objects of the class {kind.__qualname__} from before the edit lack {named}, and none can be made to "
+                f"take that from ({exc}). Give the class itself a value, as in `{first} = None`.",
+            )  # fmt: skip
+
+
+_FILLED: Final = "objects of the class {} from before the edit got {} from a new one"
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names))
+
+
+def _tell(level: int, module: str, text: str) -> None:
+    """Say *text* of the script or module called *module* on the console, once for each of its versions."""
+    execution = lineage.standing(module)
+    version = lineage.edits if execution is None else execution.serial
+    if (text, version) in _told:
+        return
+    if len(_told) >= _MOST_TOLD:
+        _told.clear()
+    _told.add((text, version))
+    log.log(level, "%s%s", "" if execution is None else f"{execution.path.name}: ", text)
