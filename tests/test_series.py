@@ -138,6 +138,33 @@ def test_the_counter_counts_for_each_visitor(site: Path, tmp_path: Path) -> None
         assert ada.get("/counter").text == "Visit #5 for you!"
 
 
+def test_the_counter_goes_on_after_an_edit(site: Path, tmp_path: Path) -> None:
+    edited = COUNTER.replace("self.value = 0", "self.value = 0\n        self.colour = 'red'").replace(
+        '"Visit #%d for you!" % (counter.value,)', '"%d, and still %s" % (counter.value, counter.colour)'
+    )
+    with serving(site, tmp_path) as server, httpx.Client(base_url=server.url) as ada:
+        assert [ada.get("/counter").text for _ in range(2)] == ["Visit #1 for you!", "Visit #2 for you!"]
+        (site / "counter.rpy").write_text(edited)
+        assert ada.get("/counter").text == "3, and still red"
+        server.wait_for("counter.rpy: objects of the class Counter from before the edit got colour from a new one")
+        (site / "counter.rpy").write_text("cache(")
+        assert ada.get("/counter").status_code == 500
+        (site / "counter.rpy").write_text("")
+        assert ada.get("/counter").status_code == 500
+        (site / "counter.rpy").write_text(COUNTER)
+        assert ada.get("/counter").text == "Visit #4 for you!"
+
+
+def test_the_logger_prints_one_line_after_an_edit(site: Path, tmp_path: Path) -> None:
+    logger = (site / "logme.rpy").read_text()
+    with serving(site, tmp_path, "--session-timeout", "1") as server, httpx.Client(base_url=server.url) as ada:
+        ada.get("/logme")
+        (site / "logme.rpy").write_text(logger.replace("has expired", "is over"))
+        ada.get("/logme")
+        server.wait_for(r"Session \S+ is over\.")
+        assert "has expired" not in server.output()
+
+
 def test_the_counter_with_curl(site: Path, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         assert not (os.environ.get("CI") and sys.platform == "linux"), "CI on Linux must have curl"
