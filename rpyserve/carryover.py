@@ -32,7 +32,7 @@ _told: set[tuple[str, int]] = set()
 def renew(holder: Any) -> None:
     """Bring *holder*, a session or the registry, and all that it holds up to the present definitions."""
     running = current()
-    whole = running is None or not running.cached
+    whole = running is None or not (running.running and running.cached)
     if whole:
         # First: what follows may come back here. While an execution runs, more definitions are on their way, so
         # it is not up to date then.
@@ -48,6 +48,7 @@ class _Renewal:
         self._whole = whole
         self._walk = Walk()
         self._factories: dict[int, Callable[[Any], Any]] = {}
+        self._waiting: set[int] = set()
         self._added: dict[tuple[type, type], frozenset[str]] = {}
 
     def run(self) -> None:
@@ -66,9 +67,10 @@ class _Renewal:
                     held[name] = new
         for key, entry in entries.items():
             self._settle(key, entry)
-        self._fill_all(entries)
-        for module, sentence in self._walk.news if self._whole else ():
-            _tell(logging.WARNING, module, sentence)
+        for thing, old in self._walk.changed:
+            self._fill(thing, old)
+        for module, sentence in self._walk.news:
+            self._warn(module, sentence)
 
     def _change_holder(self) -> None:
         old = type(self._holder)
@@ -77,8 +79,8 @@ class _Renewal:
             try:
                 convert(self._holder, kind)
             except TypeError as exc:
-                _tell(
-                    logging.WARNING, str(kind.__module__),
+                self._warn(
+                    str(kind.__module__),
                     f"sessions of the class {kind.__qualname__} that live already cannot be changed: {exc}. They go on "
                     "as they were.",
                 )  # fmt: skip
@@ -89,6 +91,8 @@ class _Renewal:
         interface = entry.target
         if interface is None:
             interface = lineage.interface_at(key)
+            if interface is None and key[2] >= 0:
+                self._waiting.add(id(entry.component))  # for its interface to return
         factory = factory_for(self._holder, interface) if is_interface(interface) else None
         if factory is not None:
             self._factories[id(entry.component)] = factory
@@ -96,11 +100,11 @@ class _Renewal:
         self._walk.enter(entry.component, f"{name}({self._holder._called})", factory)
 
     def _settle(self, key: Any, entry: Any) -> None:
-        if id(entry.component) in self._walk.stuck and id(entry.component) in self._factories:
+        if self._whole and id(entry.component) in self._walk.stuck and id(entry.component) in self._factories:
             del self._holder._components[key]
             kind = type(entry.component)
-            _tell(
-                logging.WARNING, str(kind.__module__),
+            self._warn(
+                str(kind.__module__),
                 f"the {kind.__qualname__} that {key[1] if isinstance(key, tuple) else entry.target.__name__}"
                 f"({self._holder._called}) gave is made afresh: Python cannot change it into one of the new class: "
                 f"{self._walk.stuck[id(entry.component)]}. What it held is gone.",
@@ -110,34 +114,23 @@ class _Renewal:
 
     # What is lacking
 
-    def _fill_all(self, entries: dict[Any, Any]) -> None:
-        waiting = {id(entry.component): entry for entry in entries.values()}
-        done = set()
-        for thing, old in self._walk.changed:
-            done.add(id(thing))
-            self._fill(thing, old, waiting.get(id(thing)))
-        for entry in entries.values():
-            if entry.lacks and id(entry.component) not in done:
-                self._fill(entry.component, type(entry.component), entry)
-
-    def _fill(self, thing: Any, old: type, entry: Any) -> None:
+    def _fill(self, thing: Any, old: type) -> None:
         kind = type(thing)
         if (kind, old) not in self._added:
-            self._added[kind, old] = filling.assigned(kind) - filling.assigned(old)
+            self._added[kind, old] = filling.added(kind, old)
+        names = self._added[kind, old] | filling.assigned_by(self._factories.get(id(thing)))
         got: list[str] = []
-        names = self._added[kind, old] | (entry.lacks if entry is not None else frozenset())
-        names |= filling.assigned_by(self._factories.get(id(thing)))
         try:
             got += filling.from_defaults(thing)
-            lacks = filling.lacking(thing, names)
-            if lacks and entry is not None:
-                entry.lacks = lacks if id(thing) not in self._factories else frozenset()
-            if lacks and (entry is None or not entry.lacks):
-                got += filling.fill(thing, self._maker(thing))
+            if lacks := filling.lacking(thing, names):
+                if id(thing) in self._waiting:
+                    filling.owe(kind, lacks)
+                else:
+                    got += filling.fill(thing, self._maker(thing))
         except Exception as exc:
-            self._tell_lacking(thing, names, exc)
+            self._owe(thing, filling.lacking(thing, names), exc)
         if got:
-            _tell(logging.INFO, str(kind.__module__), _FILLED.format(kind.__qualname__, _listed(got)))
+            _tell(logging.INFO, str(kind.__module__), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
 
     def _maker(self, thing: Any) -> Callable[[], Any]:
         factory = self._factories.get(id(thing))
@@ -147,23 +140,24 @@ class _Renewal:
             return lambda: self._holder._aside(self._holder._another)
         return lambda: self._holder._aside(lambda: filling.constructed(thing))
 
-    def _tell_lacking(self, thing: Any, names: frozenset[str], exc: Exception) -> None:
-        lacks = filling.lacking(thing, names)
-        if named := _listed(name for name in lacks if not name.startswith("*")):
-            first = min(name for name in lacks if not name.startswith("*"))
-            kind = type(thing)
-            _tell(
-                logging.WARNING, str(kind.__module__),
-                f"objects of the class {kind.__qualname__} from before the edit lack {named}, and none can be made to "
-                f"take that from ({exc}). Give the class itself a value, as in `{first} = None`.",
-            )  # fmt: skip
+    def _owe(self, thing: Any, lacks: frozenset[str], exc: Exception) -> None:
+        kind = type(thing)
+        filling.owe(kind, lacks)
+        if named := sorted(name for name in lacks if name.isidentifier()):
+            sentence = _LACKING.format(kind.__qualname__, ", ".join(named), exc, named[0])
+            self._warn(str(kind.__module__), sentence)
+
+    def _warn(self, module: str, sentence: str) -> None:
+        """Say *sentence*, unless an execution is under way that may yet define what is missing, or fail."""
+        if self._whole:
+            _tell(logging.WARNING, module, sentence)
 
 
 _FILLED: Final = "objects of the class {} from before the edit got {} from a new one"
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(sorted(names))
+_LACKING: Final = (
+    "objects of the class {} from before the edit lack {}, and none can be made to take that from ({}). Give the class "
+    "itself a value, as in `{} = None`."
+)
 
 
 def _tell(level: int, module: str, text: str) -> None:

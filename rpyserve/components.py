@@ -30,18 +30,14 @@ class Entry:
         component: what the factory made.
         holder: the session or registry, and
         target: the interface or class it is kept for; both only where they must be kept alive for the key's sake.
-
-    Attributes:
-        lacks: the attributes that edited constructors set and the component waits for.
     """
 
-    __slots__ = ("component", "holder", "lacks", "target")
+    __slots__ = ("component", "holder", "target")
 
     def __init__(self, component: Any, holder: Components | None, target: Any) -> None:
         self.component = component
         self.holder = holder
         self.target = target
-        self.lacks: frozenset[str] = frozenset()
 
     def settle(self) -> None:
         """Its execution turned out to be a cached one: move the component to its holder."""

@@ -15,14 +15,30 @@ import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from rpyserve.attributes import attributes, has, set_attribute
 from rpyserve.executions import ExecutionName
 
-__all__ = ["assigned", "assigned_by", "constructed", "fill", "from_defaults", "lacking"]
+__all__ = ["added", "assigned", "assigned_by", "constructed", "fill", "from_defaults", "lacking", "owe"]
 
 _CONSTRUCTORS: Final = ("__new__", "__init__", "__post_init__")
 _UNREADABLE: Final = frozenset({"setattr", "vars", "__dict__", "__setattr__"})
+
+_assigned: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+"""What was read from the code of a class, for the next of its objects."""
+_owed: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+"""What objects of a class lack because it could not be made, for the next edit, which may mend that."""
+
+
+def added(kind: type, old: type) -> frozenset[str]:
+    """The attributes that objects of *kind* may lack which were made as an *old*."""
+    return (assigned(kind) - assigned(old)) | _owed.get(old, frozenset())
+
+
+def owe(kind: type, names: frozenset[str]) -> None:
+    """Note that objects of *kind* go on lacking *names*."""
+    _owed[kind] = _owed.get(kind, frozenset()) | names
 
 
 def assigned(kind: type) -> frozenset[str]:
@@ -31,6 +47,13 @@ def assigned(kind: type) -> frozenset[str]:
     Code that sets attributes whose names cannot be read off counts as one of its own, with a name that is none: if it
     was edited, it may set others now.
     """
+    known = _assigned.get(kind)
+    if known is None:
+        known = _assigned[kind] = _find_assigned(kind)
+    return known
+
+
+def _find_assigned(kind: type) -> frozenset[str]:
     codes = _codes_of(kind)
     names: set[str] = set()
     todo, seen = list(_CONSTRUCTORS), set(_CONSTRUCTORS)

@@ -27,6 +27,7 @@ LIMIT: Final = 100_000
 """How many things of one session (or of the registry) are looked at after an edit; numbers and texts do not count."""
 
 _LEAVES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
+_LEAF: Final = Shape(lambda thing: (), lambda thing, swap: None, attributed=False)
 
 
 def convert(thing: Any, kind: type) -> None:
@@ -98,31 +99,31 @@ class Walk:
             thing, label = self._queue.popleft()
             if id(thing) in self._seen:
                 continue
-            leaf = _is_leaf(thing)
-            shape = None if leaf else self._shape(type(thing))
-            if shape is None and not leaf:
+            shape = self._shape(type(thing))
+            if shape is None:
                 continue
             if len(self._seen) >= LIMIT:
                 self._queue.clear()
                 self.news.append(("", _TOO_MUCH.format(label, LIMIT)))
                 return
             self._seen[id(thing)] = thing, label
-            if shape is not None:
-                self._queue.extend((each, label) for each in shape.held(thing))
+            if shape is not _LEAF:
+                self._queue.extend([(each, label) for each in shape.held(thing)])
 
     def _shape(self, kind: type) -> Shape | None:
+        """How values of the class *kind* are entered; `_LEAF` for those that are only exchanged as a whole."""
         if kind not in self._shapes:
-            self._shapes[kind] = shape_of(kind)
+            self._shapes[kind] = _LEAF if issubclass(kind, _LEAVES) else shape_of(kind)
         return self._shapes[kind]
 
     # Changing
 
     def _change(self, thing: Any, label: str) -> bool:
         """Change *thing* in place, or note what it is exchanged for. Returns whether it must be rebuilt instead."""
-        if _is_leaf(thing):
+        shape = self._shape(type(thing))
+        if shape is _LEAF:
             self._exchange(thing, label)
             return False
-        shape = self._shape(type(thing))
         if shape is not None and shape.exchange is None:
             return True
         old = type(thing)
@@ -184,9 +185,7 @@ class Walk:
                 self._rebuild_one(thing, shape)
 
     def _is_fixed(self, thing: Any) -> bool:
-        if id(thing) not in self._seen or _is_leaf(thing):
-            return False
-        shape = self._shape(type(thing))
+        shape = self._shape(type(thing)) if id(thing) in self._seen else None
         return shape is not None and shape.exchange is None
 
     def _rebuild_one(self, thing: Any, shape: Shape) -> None:
@@ -203,8 +202,8 @@ class Walk:
             self._seen[id(new)] = new, label  # its attributes are those of the old one
 
     def _refit(self, thing: Any, label: str) -> None:
-        shape = None if _is_leaf(thing) else self._shape(type(thing))
-        if shape is not None:
+        shape = self._shape(type(thing))
+        if shape is not None and shape is not _LEAF:
             try:
                 shape.refit(thing, self.now)
             except Exception as exc:
@@ -232,10 +231,6 @@ _HIDDEN: Final = (
     "{} holds {}, which is defined inside a function, where the new one cannot be found. It is kept as it was."
 )
 _TOO_MUCH: Final = "{} and what comes after it hold more than {:,} objects. Those beyond are kept as they were."
-
-
-def _is_leaf(thing: Any) -> bool:
-    return isinstance(thing, _LEAVES)
 
 
 def _member(old: Enum, kind: Any) -> Enum | None:

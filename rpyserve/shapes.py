@@ -10,11 +10,12 @@ Knows nothing of executions and of edits.
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from types import MethodType, ModuleType
+from types import MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
 from rpyserve.attributes import attributes, set_attribute
@@ -211,6 +212,7 @@ _CONTENTS: Final[dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[[Any,
     int: (_nothing, None),
     bytes: (_nothing, None),
     MethodType: (lambda thing: (thing.__func__, thing.__self__), None),
+    MappingProxyType: (gc.get_referents, _keep),
     partial: (_in_partial, _exchange_in_partial),
     BaseException: (_in_exception, _exchange_in_exception),
 }

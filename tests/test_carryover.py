@@ -180,7 +180,16 @@ async def test_a_constructor_that_fails_loses_nothing(site: Editing, caplog: pyt
         "a.rpy: objects of the class Counter from before the edit lack more, and none can be made to take that from "
         "(division by zero). Give the class itself a value, as in `more = None`." in caplog.messages
     )
-    assert await counted(site) == "3"
+    mended = failing.replace("1 / 0", "[1]")
+    assert await counted(site, mended, "count(s), ICounter(s).more") == "(3, [1])", "the next edit mends it"
+
+
+async def test_a_nested_constructor_that_fails_is_mended(site: Editing) -> None:
+    assert await counted(site, GAME, "keep(s)") == "None"
+    failing = GAME.replace("self.name = name", "self.name = name\n        self.more = name + 1")
+    assert await counted(site, failing, "s['player'].name") == "Ada"
+    assert await counted(site, failing + "# still", "s['player'].name") == "Ada"
+    assert await counted(site, failing.replace("+ 1", "+ '!'"), "s['player'].more") == "Ada!"
 
 
 async def test_a_field_is_removed(site: Editing) -> None:
@@ -495,6 +504,15 @@ async def test_a_script_that_fails_after_it_has_used_the_registry(site: Editing)
     await site.get(status=500)
     assert await site.get("/b") == "('Owner', 1)"
     assert await counted(site, uses, "notes is registry['turns'], notes[Turn.X] == Game(Turn.X)") == "(True, True)"
+
+
+async def test_a_component_that_cannot_be_changed_outlives_an_execution_that_fails(site: Editing) -> None:
+    shared = COUNTER.replace("(Counter, Session", "(Counter, Registry")
+    assert await counted(site, shared, "count(registry)") == "1"
+    slotted = shared.replace("class Counter:", "class Counter:\n    __slots__ = ('value',)\n")
+    site.script(slotted + "ICounter(registry).value\n1 / 0\n", "''")
+    await site.get(status=500)
+    assert await counted(site, shared, "count(registry)") == "2"
 
 
 async def test_top_level_code_uses_a_new_method_of_what_the_registry_holds(site: Editing) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter, OrderedDict, UserDict, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +118,8 @@ def carried(edits: Edits, value: Any, **words: Any) -> tuple[Any, Any]:
         (lambda x: defaultdict(list, a=[x]), lambda v: v["a"][0]),
         (lambda x: UserDict(a=x), lambda v: v["a"]),
         (lambda x: SimpleNamespace(a=[x]), lambda v: v.a[0]),
+        (lambda x: MappingProxyType({"a": x}), lambda v: v["a"]),
+        (lambda x: ChainMap({"a": x}), lambda v: v["a"]),
         (lambda x: partial(print, x, a=1), lambda v: v.args[0]),
         (lambda x: partial(print, a=x), lambda v: v.keywords["a"]),
         (lambda x: ValueError(x), lambda v: v.args[0]),

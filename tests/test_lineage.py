@@ -1,0 +1,139 @@
+"""Which definitions stand, and what has moved where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from editing import HEAD
+from scriptsite import ScriptSite
+
+from rpyserve import lineage
+from rpyserve.executions import located
+
+TEXT = """
+class IThing(Interface): pass
+IFirst = IThing
+class IThing(Interface): pass
+class Thing:
+    class Inner: pass
+    def method(self): pass
+    @staticmethod
+    def static(): pass
+def function(): pass
+class Kind(Enum):
+    A = 1
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[ScriptSite]:
+    site = ScriptSite(tmp_path)
+    yield site
+    site.scripts.close()
+
+
+def run(site: ScriptSite, text: str = TEXT, name: str = "a.rpy") -> dict[str, Any]:
+    site.write(name, f"{HEAD}\n{text}\ndef resource(request): return globals()\n")
+    namespace: dict[str, Any] = site.get(name)
+    return namespace
+
+
+def test_what_stands_for_a_definition(site: ScriptSite) -> None:
+    old = run(site)
+    for name in ("Thing", "function", "Kind", "IThing"):
+        assert lineage.successor(old[name]) is old[name] and lineage.is_present(old[name])
+    new = run(site, TEXT + "# edited")
+    for name in ("Thing", "function", "Kind"):
+        assert lineage.successor(old[name]) is new[name] and not lineage.is_present(old[name])
+        assert lineage.successor(new[name]) is new[name] and lineage.is_present(new[name])
+    assert lineage.successor(old["Thing"].Inner) is new["Thing"].Inner
+    assert lineage.successor(old["Thing"].method) is new["Thing"].method
+    assert lineage.successor(old["Thing"].static) is new["Thing"].static
+
+
+def test_an_interface_is_found_by_its_key(site: ScriptSite) -> None:
+    old, new = run(site), run(site, TEXT + "# edited")
+    for name in ("IFirst", "IThing"):
+        place = located(old[name])
+        assert place is not None and lineage.interface_at(place[1]) is new[name]
+
+
+def test_what_is_gone_or_of_another_kind_has_no_successor(site: ScriptSite) -> None:
+    old = run(site)
+    run(site, "class Kind: pass\nThing = 3")
+    assert lineage.successor(old["Thing"]) is None
+    assert lineage.successor(old["Kind"]) is None, "an enumeration is no ordinary class"
+    assert lineage.successor(old["IFirst"]) is None
+
+
+def test_ordinary_things_stay(site: ScriptSite) -> None:
+    for thing in (dict, Path, len, 3, test_ordinary_things_stay):
+        assert lineage.successor(thing) is thing and lineage.is_present(thing)
+
+
+def test_an_execution_that_fails_stands_for_nothing(site: ScriptSite) -> None:
+    old = run(site)
+    site.error(HEAD + TEXT + "kept = registry.setdefault('kept', Thing())\n1 / 0")
+    assert lineage.is_present(old["Thing"])
+    assert lineage.successor(type(site.scripts.registry["kept"])) is old["Thing"]
+
+
+def test_what_an_uncached_script_defines_has_no_successor(site: ScriptSite) -> None:
+    site.write("a.rpy", "class Thing: pass\ndef resource(request): return globals()\n")
+    old, _ = site.get(), site.get()
+    assert lineage.successor(old["Thing"]) is old["Thing"]
+
+
+def test_the_generation_grows_with_edits_and_not_with_requests(site: ScriptSite) -> None:
+    run(site)
+    before = lineage.generation
+    site.get()
+    site.get()
+    assert lineage.generation == before
+    run(site, TEXT + "# edited")
+    assert lineage.generation > before
+
+
+def test_it_does_not_grow_with_what_is_loaded_for_the_first_time(site: ScriptSite) -> None:
+    run(site)
+    before = lineage.generation
+    site.write("helper.py", "class Thing: pass")
+    run(site, "import helper", "b.rpy")
+    assert lineage.generation == before
+
+
+def test_a_request_that_began_before_an_edit_and_ends_after_it_makes_it_grow_once(site: ScriptSite) -> None:
+    then = lineage.edits
+    lineage.left(then)
+    before = lineage.generation
+    lineage.advance()
+    lineage.left(then)
+    assert lineage.generation == before + 2
+    lineage.left(lineage.edits)
+    assert lineage.generation == before + 2
+
+
+def test_moves_there_and_back(site: ScriptSite) -> None:
+    first = run(site)
+    site.write("helper.py", "class Thing: pass")
+    second = run(site, "from helper import Thing")
+    assert second["Thing"].__module__ == "helper"
+    assert lineage.successor(first["Thing"]) is second["Thing"]
+    third = run(site, TEXT + "# back")
+    assert lineage.successor(first["Thing"]) is third["Thing"] is lineage.successor(second["Thing"])
+    fourth = run(site, "from helper import Thing")
+    assert lineage.successor(third["Thing"]) is fourth["Thing"] is second["Thing"]
+    assert lineage.follows(("helper", "Thing.method"), (str(first["__name__"]), "Thing.method"))
+    assert not lineage.follows((str(first["__name__"]), "Thing"), ("helper", "Thing"))
+
+
+def test_nothing_is_known_of_a_site_that_is_closed(site: ScriptSite) -> None:
+    site.write("helper.py", "class Thing: pass")
+    run(site)
+    run(site, "from helper import Thing")
+    site.scripts.close()
+    known = [*lineage._names, *lineage._moved, *lineage._origins]
+    assert not [each for each in known if "helper" in each or site.scripts._prefix in each]
