@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
@@ -52,6 +53,7 @@ class Following:
         self._poll = poll
         self._guard = LoopGuard(self._tell_of_loop)
         self._blocked: set[str] = set()
+        self._home = ""
         self.hub = Hub()
 
     def around(self, respond: Responder) -> Responder:
@@ -64,6 +66,7 @@ class Following:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadow()
+        self._home = next((root for root in self._roots if _is_here(root)), "")
         await reload.watch(
             self._roots, self._on_batch, poll=self._poll, eager=self._is_awaited, task_status=task_status
         )
@@ -77,6 +80,7 @@ class Following:
 
     def _on_batch(self, batch: Batch) -> None:
         noticed = time.time()
+        self._stay_home()
         imported = any(each.scripts.modules.watches(path) for each in self._directories for path in batch.files)
         for directory in self._directories:
             directory.scripts.invalidate(batch.files)
@@ -86,6 +90,12 @@ class Following:
         if change:
             self.hub.announce(change)
             self._report(batch, counting, noticed, all_scripts=imported)
+
+    def _stay_home(self) -> None:
+        """A site that was removed and made again is another directory: ``open("words.txt")`` is to mean the new one."""
+        if self._home and not _is_here(self._home):
+            with suppress(OSError):
+                os.chdir(self._home)
 
     def _report(self, batch: Batch, files: list[str], noticed: float, *, all_scripts: bool) -> None:
         readers = self.hub.statistics().readers
@@ -128,6 +138,13 @@ class Following:
                 log.warning(
                     "What is in the site as '-' is not served: rpyserve needs /-/ itself. --no-reload frees it."
                 )
+
+
+def _is_here(path: str) -> bool:
+    try:
+        return os.path.samefile(path, ".")
+    except OSError:
+        return False
 
 
 def _event(batch: Batch, path: str) -> str:

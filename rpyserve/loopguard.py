@@ -24,8 +24,10 @@ from rpyserve.snapshots import Batch
 
 __all__ = ["LoopGuard"]
 
-BLUR: Final = 0.02
-"""Seconds by which a file's time stamp may differ from our clock."""
+EARLY: Final = 0.012
+"""Seconds by which a file's time stamp may lag behind: systems take it from a clock that ticks."""
+LATE: Final = 0.016 if os.name == "nt" else 0.002
+"""Seconds by which our own clock may."""
 AFTER: Final = 0.3
 """Seconds after a request in which its script may still be writing."""
 LONGEST: Final = 2.0
@@ -44,7 +46,7 @@ class _Span:
 
     def has(self, moment: float, after: float = 0.0) -> bool:
         longest = self.began + (15 * LONGEST if self.following else LONGEST)
-        return self.began - BLUR <= moment <= min(self.ended, longest) + after + BLUR
+        return self.began - EARLY <= moment <= min(self.ended, longest) + after + LATE
 
 
 class LoopGuard:
