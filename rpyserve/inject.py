@@ -17,7 +17,7 @@ from functools import partial
 from html import escape
 from typing import Final
 
-from rpyserve import policy
+from rpyserve import pages, policy
 from rpyserve.exchange import Responder
 from rpyserve.hosts import authority_of
 from rpyserve.request import Request
@@ -27,7 +27,7 @@ __all__ = ["Tags", "inject", "is_page_load"]
 
 log = logging.getLogger("rpyserve")
 
-FOLLOWING: Final = "rpyserve-follow"
+FOLLOWING: Final = b"rpyserve-follow"
 """The request header by which the script in the page asks for that page again. No other origin may send it."""
 SAMPLE: Final = 64 * 1024
 """How many bytes of a page are searched for what its head says."""
@@ -46,14 +46,13 @@ def is_page_load(request: Request) -> bool:
     """
     if request.method not in ("GET", "POST"):
         return False
-    purpose = request.getHeader("sec-fetch-dest")
-    if purpose == "document":
+    fields = dict(request.raw_headers)  # each request pays for this
+    purpose = fields.get(b"sec-fetch-dest")
+    if purpose == b"document":
         return True
-    if purpose in (None, "empty") and request.getHeader(FOLLOWING) is not None:
+    if purpose in (None, b"empty") and FOLLOWING in fields:
         return True
-    if purpose is not None or request.getHeader("upgrade-insecure-requests") != "1":
-        return False
-    return "text/html" in (request.getHeader("accept") or "")
+    return purpose is None and fields.get(b"upgrade-insecure-requests") == b"1" and pages.wants_html(request)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from rpyserve.exchange import Responder
@@ -38,13 +37,22 @@ ENOUGH: Final = 3
 """Points at which a file is taken to be written by a script."""
 
 
-@dataclass(slots=True, eq=False)
 class _Span:
-    following: bool
-    began: float
-    ended: float = math.inf
+    """When a request ran."""
+
+    __slots__ = ("_now", "began", "ended", "following")
+
+    def __init__(self, following: bool, began: float, now: Callable[[], float]) -> None:
+        self.following = following
+        self.began = began
+        self.ended = math.inf
+        self._now = now
+
+    def end(self) -> None:
+        self.ended = self._now()
 
     def has(self, moment: float, after: float = 0.0) -> bool:
+        """Whether *moment* is in it, or up to *after* seconds later."""
         longest = self.began + (15 * LONGEST if self.following else LONGEST)
         return self.began - EARLY <= moment <= min(self.ended, longest) + after + LATE
 
@@ -68,10 +76,12 @@ class LoopGuard:
     def watching(self, respond: Responder) -> Responder:
         """Wrap *respond* so that the guard knows when requests run."""
 
+        now, note = self._now, self._spans.append
+
         async def watched(request: Request) -> Response:
-            span = _Span(request.getHeader(FOLLOWING) is not None, self._now())
-            self._spans.append(span)
-            request.on_close(lambda: self._end(span))
+            span = _Span(FOLLOWING in dict(request.raw_headers), now(), now)
+            note(span)
+            request.on_close(span.end)
             return await respond(request)
 
         return watched
@@ -112,6 +122,3 @@ class LoopGuard:
     def _moment(self, saved: float) -> float:
         now = self._now()
         return saved if abs(now - saved) <= ASKEW else now
-
-    def _end(self, span: _Span) -> None:
-        span.ended = self._now()

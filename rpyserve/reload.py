@@ -39,7 +39,7 @@ QUIET: Final = 0.05
 """Seconds without a change after which a large batch, or one in which files are missing, is complete."""
 LONGEST: Final = 1.0
 """Seconds that such a batch may last."""
-MANY: Final = 4
+MANY: Final = 3
 """How many files make a batch large."""
 POLL: Final = 0.25
 """Seconds between two looks where there are no events; more where a look takes long."""
@@ -64,15 +64,14 @@ async def watch(
         poll: look again and again, instead of waiting for the system's events.
         eager: whether somebody waits for changes; if not, they may come some hundredths of a second later.
     """
-    watcher = _Watcher(tuple(roots), eager)
+    watcher = _Watcher(tuple(roots), poll, eager)
     limiter = trio.CapacityLimiter(1)
     in_thread = partial(trio.to_thread.run_sync, limiter=limiter, abandon_on_cancel=True)
     try:
-        await in_thread(partial(watcher.start, poll=poll))
+        await in_thread(watcher.look)
         task_status.started()
         while True:
-            batch = await in_thread(watcher.wait)
-            if batch:
+            if batch := await in_thread(watcher.wait):
                 tell(batch)
     finally:
         watcher.stop.set()
@@ -81,42 +80,56 @@ async def watch(
 class _Watcher:
     """Lives in a thread, but for `stop`."""
 
-    def __init__(self, roots: tuple[str, ...], eager: Callable[[], bool]) -> None:
+    def __init__(self, roots: tuple[str, ...], poll: bool, eager: Callable[[], bool]) -> None:
         self.stop = threading.Event()
         self._eager = eager
         self._snapshot = Snapshot(roots)
         self._identity = self._identities()
         self._events: Any = None
+        self._polling = poll or _is_deaf(roots)
         self._pause = POLL
-        self._polling = False
+        self._begun = False
 
-    def start(self, *, poll: bool) -> None:
-        """Watch, and have a first look."""
-        self._polling = poll or _is_deaf(self._snapshot.roots)
-        self._snapshot.look()
-        if not self._polling:
-            self._watch_anew()
+    def look(self) -> Batch:
+        """Look at everything, and see to it that looking does not become all there is to do."""
+        began = time.monotonic()
+        batch = self._snapshot.look()
+        self._pause = max(POLL, 5 * (time.monotonic() - began))
+        return batch
 
     def wait(self) -> Batch:
         """Return the next batch; an empty one if nothing has happened for a second or so."""
         began = time.monotonic()
-        batch = self._next()
+        batch = self._first() or Batch()
         while (len(batch.files) >= MANY or batch.unsure) and time.monotonic() - began < LONGEST:
-            if not (more := self._next(QUIET)):
+            more = self._next(QUIET, QUIET)
+            if more is None:
                 break
             batch |= more
         return batch
 
-    def _next(self, patience: float = LOOK / 1000) -> Batch:
+    def _first(self) -> Batch | None:
+        if self._begun:
+            return self._next(LOOK / 1000, self._pause)
+        self._begun = True  # it takes a moment to get ready, in which something may have happened
+        return self.look() if self._polling else self._watch_anew()
+
+    def _next(self, patience: float, pause: float) -> Batch | None:
+        """Return what happens next, be it none of ours; None if nothing has happened at all.
+
+        Args:
+            patience: seconds to wait for an event.
+            pause: seconds to wait before looking, where there are no events.
+        """
         if self._polling:
-            self.stop.wait(min(self._pause, patience))
-            return self._look()
+            self.stop.wait(pause)
+            return self.look() or None
         if self._identities() != self._identity or self._events is None:
-            return self._recover(patience)
+            return self._recover(patience) or None
         step = STEP if self._eager() else RESTING_STEP
         heard = self._events.watch(DEBOUNCE, step, int(patience * 1000), self.stop)
         if isinstance(heard, str):
-            return Batch()
+            return None
         batch = self._snapshot.look_at({path for _, path in heard})
         return self._watch_anew() if batch is None else batch
 
@@ -135,13 +148,6 @@ class _Watcher:
             batch |= self._snapshot.look()
             if self._polling or watched == set(self._snapshot.directories):
                 break  # else some came while the others were being watched
-        return batch
-
-    def _look(self) -> Batch:
-        """Look at everything, and see to it that looking does not become all there is to do."""
-        began = time.monotonic()
-        batch = self._snapshot.look()
-        self._pause = max(POLL, 5 * (time.monotonic() - began))
         return batch
 
     def _listen(self) -> None:

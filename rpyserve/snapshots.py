@@ -1,9 +1,9 @@
 """What the directories of a site hold, and what of it has changed since the last look.
 
 Owns which directories are the site's own (foreign ones are not even looked into), and one signature for each of their
-files. Events from the system are only hints where to look; what counts as changed is decided here, so that a
-renamed directory, a gap between two watches, and a system without events are all the same thing. Knows nothing of
-events, scripts or URLs. Looking at disks takes time: call it in a thread.
+files, but for those whose names begin with a dot. Events from the system are only hints where to look; what counts as
+changed is decided here, so that a renamed directory, a gap between two watches, and a system without events are all the
+same thing. Knows nothing of events, scripts or URLs. Looking at disks takes time: call it in a thread.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Snapshot:
         for path in paths:
             directory, name = os.path.split(path)
             files = self.directories.get(directory)
-            if files is None or path in self.directories:
+            if files is None or name.startswith(".") or path in self.directories:
                 continue  # a foreign one; or its own time stamp, because something in it has changed
             old, new = files.pop(name, None), _signature(path)
             if new is not None:
@@ -136,7 +136,7 @@ class Snapshot:
                 if is_directory:
                     if not is_foreign(path):
                         todo.append(path)
-                elif (signature := _signature(path)) is not None:
+                elif not name.startswith(".") and (signature := _signature(path)) is not None:
                     files[name] = signature
             yield directory, files
 
