@@ -119,6 +119,7 @@ class Directory(Resource):
         """The script ``404.rpy`` in the directory, if there is one."""
         name = f"{status}{paths.SCRIPT}"
         found = self._find(name)
+        request.sources.append(os.path.join(self._real, "" if found is None else name))
         if found is None or found.kind != "script":
             return None
         return self.scripts.load(os.path.join(self._path, name), request)

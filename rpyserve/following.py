@@ -27,10 +27,15 @@ from rpyserve.loopguard import LoopGuard
 from rpyserve.resource import Resource
 from rpyserve.site import Site
 from rpyserve.snapshots import Batch
+from rpyserve.virtualhosts import NameVirtualHost
+from rpyserve.wrapping import Wrapper
 
 __all__ = ["Following", "directories_in"]
 
 log = logging.getLogger("rpyserve")
+
+MOST_TOLD: Final = 100
+"""How many pages are named that cannot follow: a script may have any number of them."""
 
 _CODE: Final = (Kind.SCRIPT, Kind.MODULE)
 _DATA: Final = (Kind.FILE, Kind.MATERIAL)
@@ -67,9 +72,14 @@ class Following:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadow()
         self._home = next((root for root in self._roots if _is_here(root)), "")
-        await reload.watch(
-            self._roots, self._on_batch, poll=self._poll, eager=self._is_awaited, task_status=task_status
-        )
+        try:
+            await reload.watch(
+                self._roots, self._on_batch, poll=self._poll, eager=self._is_awaited, task_status=task_status
+            )
+        except Exception as exc:
+            # Only the comfort is lost: what is served is fresh without it.
+            log.error("Pages do not follow edits any more: the watch failed: %s: %s", type(exc).__name__, exc)
+            log.debug("Where it came from:", exc_info=exc)
 
     def stop(self) -> None:
         """Let the streams of changes end."""
@@ -123,7 +133,7 @@ class Following:
         )
 
     def _tell_of_policy(self, path: str, directive: str) -> None:
-        if path in self._blocked:
+        if path in self._blocked or len(self._blocked) >= MOST_TOLD:
             return
         self._blocked.add(path)
         log.warning(
@@ -154,8 +164,21 @@ def _event(batch: Batch, path: str) -> str:
 
 
 def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Directory, str]]:
-    """Yield each `Directory` in the tree below *root* with its URL path, as far as `putChild` has made the tree."""
-    if isinstance(root, Directory):
-        yield root, prefix
-    for name, child in root.children.items():
-        yield from directories_in(child, f"{prefix}{quote(name, safe='')}/")
+    """Yield each `Directory` in the tree below *root* with its URL path.
+
+    The tree is what `putChild`, and resources around others, have made of it by now.
+    """
+    todo, seen = [(root, prefix)], set[int]()
+    while todo:
+        resource, prefix = todo.pop()
+        if id(resource) in seen:
+            continue
+        seen.add(id(resource))
+        if isinstance(resource, Directory):
+            yield resource, prefix
+        if isinstance(resource, NameVirtualHost):
+            inside = [resource.default, *resource.hosts.values()]
+        else:
+            inside = [resource.wrapped] if isinstance(resource, Wrapper) else []
+        todo += [(each, prefix) for each in inside if each is not None]
+        todo += [(child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()]

@@ -169,9 +169,12 @@ def _entries(directory: str) -> list[tuple[str, str, bool]]:
 
 def _is_own_directory(entry: os.DirEntry[str]) -> bool:
     """Whether *entry* is a directory, and no link to one: links may lead round in circles."""
-    if not entry.is_dir(follow_symlinks=False):
+    try:
+        if not entry.is_dir(follow_symlinks=False):
+            return False
+        return getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0) != _JUNCTION
+    except OSError:  # it has just gone
         return False
-    return getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0) != _JUNCTION
 
 
 def _signature(path: str) -> Signature | None:

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from inprocess import Answer, read
 
-from rpyserve import Directory, Resource, Site
+from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
 from rpyserve.changes import ANYTHING, Change
 from rpyserve.following import Following, directories_in
 from rpyserve.request import Request
@@ -275,6 +275,28 @@ def test_directories_in_a_tree(tmp_path: Path) -> None:
     branch.putChild("files", files)
     assert list(directories_in(root)) == [(files, "/%C3%BCber%20uns/files/")]
     assert list(directories_in(files)) == [(files, "/")]
+    branch.putChild("round", root)
+    assert len(list(directories_in(root))) == 1
+
+
+def test_directories_inside_other_resources(tmp_path: Path) -> None:
+    one, two, three = (Directory(tmp_path) for _ in range(3))
+    hosts = NameVirtualHost(one)
+    hosts.addHost("two.example", cors(two))
+    hosts.addHost("three.example", BasicAuth(three, {"ada": "secret"}))
+    assert {directory for directory, _ in directories_in(hosts)} == {one, two, three}
+    assert {prefix for _, prefix in directories_in(hosts)} == {"/"}
+
+
+async def test_a_watch_that_fails_takes_nothing_else_with_it(
+    root: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def watch(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr("rpyserve.reload.watch", watch)
+    await Following(Site(Directory(root))).run()
+    assert said() == ["Pages do not follow edits any more: the watch failed: RuntimeError: no more"]
 
 
 async def test_a_page_of_another_run_is_told_that_it_may_be_another(play: Play) -> None:

@@ -257,13 +257,15 @@ async def test_the_sources_of_a_site(told: Told, tmp_path: Path) -> None:
 
     async with site.running():
         assert await sources("/script") == "/script.rpy script 200"
-        assert await sources("/script/more") == "/script.rpy script 404"
+        assert await sources("/script/more") == "/script.rpy / script 404"
         assert await sources("/broken") == "/broken.rpy script 500"
         assert await sources("/") == "/ file 200"
         assert await sources("/none") == "/ file 404"
         assert await sources("/sub/") == "/sub/ /sub/index.html file 200"
-        assert await sources("/sub/none") == "/sub/ file 404"
+        assert await sources("/sub/none") == "/sub/ / file 404"
         assert await sources("/full/") == "/full/index.rpy script 200"
+        (tmp_path / "404.rpy").write_text("resource = lambda request: 'not here'")
+        assert await sources("/sub/none") == "/sub/ /404.rpy script 404"
 
 
 async def test_pages_of_ours_follow_by_the_same_rule(tags: Tags, told: Told) -> None:

@@ -170,7 +170,8 @@ def test_tables_are_whole(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/series.md", "docs/edits.md"]
+    "document",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/series.md", "docs/edits.md", "docs/reload.md"],
 )
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     page = ROOT / document
