@@ -29,7 +29,7 @@ log = logging.getLogger("rpyserve")
 
 STEP: Final = 5
 """Milliseconds without a further event after which a batch is complete."""
-RESTING_STEP: Final = 25
+RESTING_STEP: Final = 50
 """The same while nobody waits for changes: the thread wakes up less often."""
 DEBOUNCE: Final = 20
 """Milliseconds that a batch may last."""

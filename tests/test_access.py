@@ -51,6 +51,12 @@ def test_no_session_is_looked_for() -> None:
     assert line_of(exchange(request=SimpleNamespace(logged=True, session=None))).endswith(" ms\n")
 
 
+def test_what_pages_ask_of_the_server_to_follow_is_shown_on_request_only() -> None:
+    request = SimpleNamespace(logged=False, session=None)
+    assert line_of(exchange("/-/events", request=request)) == ""
+    assert "/-/events" in line_of(exchange("/-/events", request=request), probes=True)
+
+
 def test_a_response_that_was_broken_off() -> None:
     assert line_of(exchange(complete=False)).endswith("ms (cut off)\n")
 

@@ -226,3 +226,15 @@ def test_a_name_without_extension_is_told_by_its_start() -> None:
     assert media_type("a.out", b"plain") == "application/octet-stream"
     assert media_type("program", b"\x7fELF\x00") == "application/octet-stream"
     assert media_type("latin", b"caf\xe9 au lait") == "application/octet-stream"
+
+
+@pytest.mark.parametrize("name", ["site.db", "site.DB3", "a.sqlite3", "site.db-wal", "page.html.j2", "cert.pem"])
+def test_what_scripts_may_read_though_it_is_private(name: str) -> None:
+    assert paths.privacy(name) and paths.is_material(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["site.db-shm", "site.db-journal", ".site.db", "site.db~", "a.rpy", "words.py", "a.rpy.db", "style.css"]
+)
+def test_what_they_do_not_read(name: str) -> None:
+    assert not paths.is_material(name)

@@ -326,3 +326,11 @@ async def test_polling_asks_for_no_events(site: Path, monkeypatch: pytest.Monkey
     async with watching(site, poll=True) as watched:
         in_place(site / "sub" / "b.txt")
         assert watched.names((await watched.batch()).files) == {"sub/b.txt"}
+
+
+def test_drives_of_windows_under_wsl_are_polled_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload.sys, "platform", "linux")
+    monkeypatch.setattr(reload.platform, "release", lambda: "5.15.0-microsoft-standard-WSL2")
+    assert reload._is_deaf(["/mnt/c/site"]) and not reload._is_deaf(["/home/ada/site"])
+    monkeypatch.setattr(reload.platform, "release", lambda: "6.1.0")
+    assert not reload._is_deaf(["/mnt/c/site"])

@@ -18,7 +18,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from rpyserve import HTTPError, Request, Resource, Session, Site, serve
+from rpyserve import Directory, HTTPError, Request, Resource, Session, Site, serve
 from rpyserve.access import AccessLog
 from rpyserve.access import log as access_log
 from rpyserve.errors import Disconnected
@@ -42,8 +42,8 @@ class Hello(Resource):
         return str(len(request.content.read()))
 
 
-async def ask(port: int, *fields: str, method: str = "GET", body: bytes = b"") -> bytes:
-    head = [f"{method} / HTTP/1.1", f"Content-Length: {len(body)}", "Connection: close", *fields]
+async def ask(port: int, *fields: str, method: str = "GET", body: bytes = b"", target: str = "/") -> bytes:
+    head = [f"{method} {target} HTTP/1.1", f"Content-Length: {len(body)}", "Connection: close", *fields]
     if not any(field.startswith("Host:") for field in fields):
         head.append("Host: localhost")
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
@@ -255,3 +255,35 @@ def test_what_is_an_interruption() -> None:
     assert not is_interruption(ValueError())
     assert not is_interruption(BaseExceptionGroup("", [Interrupted(), ValueError()]))
     assert not is_interruption(BaseExceptionGroup("", [KeyboardInterrupt()]))
+
+
+# Pages that follow
+
+BROWSER = "Sec-Fetch-Dest: document"
+
+
+async def test_pages_follow_where_the_tree_holds_a_directory(nursery: trio.Nursery, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<p>static</p>")
+    root = Resource()
+    root.putChild("", Hello())
+    root.putChild("files", Directory(tmp_path))
+    port = await started(nursery, root)
+    assert b'data-sources=""' in await ask(port, BROWSER)
+    assert (await ask(port)).endswith(b"\r\n\r\nhello")
+    page = await ask(port, BROWSER, target="/files/")
+    assert b'data-sources="/files/ /files/index.html"' in page
+    assert b'src="../-/follow.js"' in page
+    assert b" 200 " in await ask(port, target="/-/follow.js")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_they_do_not_without_one_or_if_they_are_not_to(
+    nursery: trio.Nursery, tmp_path: Path, wanted: bool
+) -> None:
+    root = Resource()
+    root.putChild("", Hello())
+    if not wanted:
+        root.putChild("files", Directory(tmp_path))
+    port = await started(nursery, root, reload=wanted)
+    assert (await ask(port, BROWSER)).endswith(b"\r\n\r\nhello")
+    assert b" 404 " in await ask(port, target="/-/follow.js")
