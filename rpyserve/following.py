@@ -23,7 +23,7 @@ from rpyserve.directory import Directory
 from rpyserve.exchange import Responder
 from rpyserve.hub import Hub
 from rpyserve.inject import Tags, inject
-from rpyserve.loopguard import LoopGuard
+from rpyserve.loopguard import ENOUGH_FOR_CODE, LoopGuard
 from rpyserve.resource import Resource
 from rpyserve.site import Site
 from rpyserve.snapshots import Batch
@@ -94,7 +94,8 @@ class Following:
         imported = any(each.scripts.modules.watches(path) for each in self._directories for path in batch.files)
         for directory in self._directories:
             directory.scripts.invalidate(batch.files)
-        quiet = self._guard.own_doing(batch, [path for path in batch.files if self._kind(path) in _DATA])
+        quiet = self._guard.own_doing(batch, self._of_kind(batch, _DATA))
+        quiet |= self._guard.own_doing(batch, self._of_kind(batch, _CODE), ENOUGH_FOR_CODE)
         counting = [path for path in batch.files if path not in quiet and self._kind(path) is not Kind.IGNORED]
         change = self._mounts.change_of(counting, batch.moved - quiet, batch.directories)
         if change:
@@ -121,6 +122,9 @@ class Following:
             if os.path.dirname(path) not in batch.directories:
                 named[self._mounts.shown(path)] = _event(batch, path)
         return named
+
+    def _of_kind(self, batch: Batch, kinds: tuple[Kind, ...]) -> list[str]:
+        return [path for path in batch.files if self._kind(path) in kinds]
 
     def _kind(self, path: str) -> Kind:
         return self._mounts.kind_of(path)

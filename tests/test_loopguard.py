@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from rpyserve.loopguard import AFTER, LONGEST, LoopGuard
+from rpyserve.loopguard import AFTER, ENOUGH_FOR_CODE, IN_A_ROW, LONGEST, MOST, LoopGuard
 from rpyserve.request import Request
 from rpyserve.response import Response
 from rpyserve.snapshots import Batch
@@ -56,10 +56,13 @@ def world() -> World:
 
 
 def written_by_following(world: World) -> bool:
-    with world.request(following=True):
-        written = world.time
-    world.rest(0.02)
-    return world.saved(stamp=written)
+    """Whether the last of two rounds in a row is taken for the page's own doing."""
+    for _ in range(2):
+        with world.request(following=True):
+            written = world.time
+        world.rest(0.02)
+        own_doing = world.saved(stamp=written)
+    return own_doing
 
 
 def test_an_author_saves(world: World) -> None:
@@ -89,6 +92,36 @@ def test_the_page_that_follows_changes_it(world: World) -> None:
     assert written_by_following(world)
     world.rest()
     assert written_by_following(world)
+    assert world.told == [FILE]
+
+
+def test_once_may_be_an_author_who_saves_several_files(world: World) -> None:
+    for _ in range(3):
+        with world.request(following=True):
+            written = world.time
+        assert not world.saved(stamp=written)
+        world.rest(IN_A_ROW + 1)
+    with world.request(following=True):
+        written = world.time
+    assert not world.saved(stamp=written)
+    world.rest(1)
+    assert not world.saved(), "an author saves again"
+    with world.request(following=True):
+        written = world.time
+    assert not world.saved(stamp=written)
+    assert not world.told
+
+
+def test_code_that_is_saved_in_haste_is_not_overlooked(world: World) -> None:
+    rounds = 0
+    while rounds < 100:
+        with world.request(following=True):
+            written = world.time
+        if world.guard.own_doing(Batch({FILE: written}), [FILE], ENOUGH_FOR_CODE):
+            break
+        rounds += 1
+        world.rest(0.03)
+    assert rounds == ENOUGH_FOR_CODE / 2 - 1
     assert world.told == [FILE]
 
 
@@ -151,11 +184,13 @@ def test_a_script_that_writes_a_little_later_each_time(world: World) -> None:
 
 
 def test_new_names_each_time(world: World) -> None:
+    found = []
     for number in range(3):
         with world.request(following=True):
             pass
-        assert world.saved(os.path.join(SITE, "sub", f"{number}.txt"), new=True, ago=0.003)
-        world.rest()
+        found.append(world.saved(os.path.join(SITE, "sub", f"{number}.txt"), new=True, ago=0.003))
+        world.rest(0.03)
+    assert found == [False, True, True]
     assert world.told == [os.path.join(SITE, "sub")]
 
 
@@ -175,13 +210,20 @@ def test_a_stream_that_never_ends_says_nothing_about_who_wrote(world: World) -> 
     assert world.told == [FILE]
 
 
-def test_a_file_of_another_clock(world: World) -> None:
-    with world.request(following=True):
-        assert world.saved(stamp=world.time - 3600)
-    assert world.told == [FILE]
+@pytest.mark.parametrize(("stamp", "new"), [(-3600, False), (None, True)], ids=["another clock", "gone"])
+def test_a_file_whose_time_is_not_known(world: World, stamp: float | None, new: bool) -> None:
+    found = []
+    for _ in range(2):
+        with world.request(following=True):
+            found.append(world.saved(stamp=0 if stamp is None else world.time + stamp, new=new))
+        world.rest(0.03)
+    assert found == [False, True]
 
 
-def test_a_file_that_is_gone(world: World) -> None:
-    assert not world.saved(stamp=0, new=True)
-    with world.request(following=True):
-        assert world.saved(stamp=0, new=True)
+def test_a_branch_switch_while_pages_ask(world: World) -> None:
+    paths = [os.path.join(SITE, f"{n}.txt") for n in range(MOST + 1)]
+    for _ in range(3):
+        with world.request(following=True):
+            assert not world.guard.own_doing(Batch(dict.fromkeys(paths, world.time)), paths)
+        world.rest(0.03)
+    assert not world.told
