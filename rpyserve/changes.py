@@ -36,7 +36,8 @@ class Change:
     """What has changed, as pages are told it.
 
     Args:
-        urls: URL paths of files, and, ending in a slash, of directories with other names in them.
+        urls: URL paths of files, and, ending in a slash, of directories with other names in them; ``"*"`` stands for
+            private files that scripts may read.
         all: whether every page that a script made may be another one.
         data: whether a file has changed that scripts may have read.
         lost: whether it is not known what has changed: it may be anything.
@@ -112,8 +113,11 @@ class Mounts:
             if self.kind_of(path) is not Kind.IGNORED
         }
         urls |= {self.url_of(os.path.join(path, "")) for path in directories}
+        urls.discard("*")
+        if Kind.MATERIAL in kinds.values():
+            urls.add("*")
         return NOTHING | Change(
-            frozenset(urls - {"*"}),
+            frozenset(urls),
             all=Kind.MODULE in kinds.values(),
             data=not {Kind.FILE, Kind.MATERIAL}.isdisjoint(kinds.values()),
         )

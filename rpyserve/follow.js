@@ -43,9 +43,12 @@ async function note({ urls = [], all = false, data = false, lost = false }) {
 // The same for every address of a file: /a/index.rpy is /a/, /b.rpy is /b.
 const plain = (path) => path.replace(/\.rpy$/, "").replace(/\/index(\.html)?$/, "/");
 
+// Whether what is at *url* may have been read by a script: "*" is a file whose name is private.
+const isRead = (url) => url === "*" || !(url.endsWith(".rpy") || url.endsWith("/") || loaded.has(url));
+
 async function deal(change) {
   const own = change.lost || change.urls.some((url) => page.sources.has(url));
-  const perhaps = page.made === "script" && (change.all || change.data);
+  const perhaps = page.made === "script" && (change.all || (change.data && change.urls.some(isRead)));
   const paths = new Set(change.urls.map(plain));
   const has = (path) => path !== null && (change.lost || paths.has(plain(path)));
   if (page.method === "POST") offer(own || (perhaps && change.all)); // its own form may have written the data
@@ -119,15 +122,14 @@ function fits({ parsed, root, page: next }) {
 
 async function show(next) {
   const early = await preload(next.root);
-  const back = aside && !isError(next.page);
+  const back = isError(next.page) ? null : aside;
   if (isError(next.page) && !isError(page)) setAside();
   if (back) putBack();
   page = next.page;
   mirror.show(next.root);
-  if (back) back.visitor.focus();
-  const late = sheets().filter((sheet) => !sheet.sheet && !early.includes(sheet));
-  if (early.length || back) await Promise.all(late.map(settled));
-  document.adoptedStyleSheets = document.adoptedStyleSheets.filter((sheet) => sheet !== VEIL);
+  const comes = (sheet) => (back && !sheet.sheet) || early.some((other) => other.href === sheet.href);
+  await Promise.all(sheets().filter((sheet) => !early.includes(sheet) && comes(sheet)).map(settled));
+  if (back) comeBack(back);
   for (const sheet of early) sheet.remove();
 }
 
@@ -148,8 +150,13 @@ function putBack() {
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, VEIL]; // its stylesheets are loaded once more
   document.replaceChild(aside.root, document.documentElement);
   mirror = aside.mirror;
-  for (const [element, left, top] of aside.scrolls) element.scrollTo({ left, top, behavior: "instant" });
   aside = null;
+}
+
+function comeBack({ scrolls, visitor }) {
+  visitor.focus();
+  for (const [element, left, top] of scrolls) element.scrollTo({ left, top, behavior: "instant" });
+  document.adoptedStyleSheets = document.adoptedStyleSheets.filter((sheet) => sheet !== VEIL);
 }
 
 // --- Notices: in a corner, in a tree of their own that no style of the page reaches

@@ -104,35 +104,61 @@ class Mirror {
   }
 }
 
-// Which of the nodes *before* goes on as which of those *after*: the equal ones at both ends, then equal ones, then
-// those with the same ids and names in them, then those of one kind in their order.
+// Which of the nodes *before* goes on as which of those *after*: the equal ones at both ends, then equal ones anywhere,
+// then those that have the same ids and names in them, then, between two that are known, those of one kind.
 function match(before, after) {
   const partners = new Map();
-  const pair = (node, old) => partners.set(node, old);
   let start = 0;
   let [end, stop] = [before.length, after.length];
-  while (start < end && start < stop && before[start].isEqualNode(after[start])) pair(after[start], before[start++]);
-  while (start < end && start < stop && before[end - 1].isEqualNode(after[stop - 1])) pair(after[--stop], before[--end]);
+  const same = (one, two) => one.isEqualNode(two) && partners.set(two, one);
+  while (start < Math.min(end, stop) && same(before[start], after[start])) start++;
+  while (start < Math.min(end, stop) && same(before[end - 1], after[stop - 1])) [end, stop] = [end - 1, stop - 1];
   const free = new Set(before.slice(start, end));
-  for (const keys of [contents, marks, kinds]) {
-    const queues = new Map();
-    for (const old of free) {
-      for (const key of keys(old)) queues.get(key)?.push(old) ?? queues.set(key, [old]);
-    }
-    for (const node of after.slice(start, stop)) {
-      if (partners.has(node)) continue;
-      const old = firstOf(keys(node).map((key) => queues.get(key) ?? []), free, node);
-      if (old && free.delete(old)) pair(node, old);
-    }
-  }
+  const rest = after.slice(start, stop);
+  if (!free.size || !rest.length) return partners;
+  for (const keys of [contents, marks]) matchBy(keys, free, rest, partners);
+  for (const fits of [(old, node) => old.id === node.id, () => true]) matchByPlace(before, after, free, partners, fits);
   return partners;
 }
 
-function firstOf(queues, free, node) {
-  for (const queue of queues) {
-    while (queue.length && !free.has(queue[0])) queue.shift();
-    const old = queue.find((old) => free.has(old) && alike(old, node));
-    if (old) return old;
+function matchBy(keys, free, rest, partners) {
+  const queues = new Map();
+  for (const old of free) {
+    for (const key of keys(old)) queues.get(key)?.push(old) ?? queues.set(key, [old]);
+  }
+  for (const node of rest) {
+    if (partners.has(node)) continue;
+    for (const queue of keys(node).map((key) => queues.get(key) ?? [])) {
+      while (queue.length && !free.has(queue[0])) queue.shift();
+      const old = queue.find((old) => free.has(old) && alike(old, node));
+      if (!old) continue;
+      partners.set(node, old);
+      free.delete(old);
+      break;
+    }
+  }
+}
+
+function matchByPlace(before, after, free, partners, fits) {
+  const places = new Map(before.map((node, place) => [node, place]));
+  const limits = []; // for each of *after*, the place of the next that is known
+  for (let index = after.length - 1, limit = before.length; index >= 0; index--) {
+    limits[index] = limit;
+    limit = places.get(partners.get(after[index])) ?? limit;
+  }
+  let place = 0;
+  for (const [index, node] of after.entries()) {
+    if (!partners.has(node)) {
+      let old;
+      for (let at = place; at < limits[index] && !old; at++) {
+        const one = before[at];
+        if (free.has(one) && alike(one, node) && fits(one, node)) old = one;
+      }
+      if (!old) continue;
+      partners.set(node, old);
+      free.delete(old);
+    }
+    place = places.get(partners.get(node)) + 1;
   }
 }
 
@@ -143,7 +169,6 @@ function alike(old, node) {
 }
 
 const contents = (node) => [node.outerHTML ?? node.nodeName + node.data];
-const kinds = (node) => [node.nodeName];
 
 function marks(node) {
   if (node.nodeType !== Node.ELEMENT_NODE) return [];

@@ -73,7 +73,7 @@ def test_whom_it_concerns(mounts: Mounts) -> None:
     assert mounts.change_of([at("a.rpy")]) == Change(frozenset({"/a.rpy"}))
     assert mounts.change_of([at("words.py")]) == Change(all=True)
     assert mounts.change_of([at("style.css")]) == Change(frozenset({"/style.css"}), data=True)
-    assert mounts.change_of([at("site.db")]) == Change(data=True)
+    assert mounts.change_of([at("site.db")]) == Change(frozenset({"*"}), data=True)
     assert not mounts.change_of([at("a.rpy~"), at(".a.rpy.swp")], moved=[at("a.rpy~"), at(".a.rpy.swp")])
 
 
