@@ -87,6 +87,7 @@ class _Connection:
         self.on_exchange = on_exchange
         self.stopping = stopping
         self.made_room = False  # for another connection, by ending
+        self.out: Outbound | None = None  # what is being sent
 
     async def run(self) -> None:
         wire = self.wire
@@ -101,6 +102,8 @@ class _Connection:
 
     def _stop(self, even_in_head: bool) -> bool:
         wire = self.wire
+        if self.out is not None and not even_in_head:
+            self.out.end_events()
         rests = wire.phase in _RESTING or (even_in_head and wire.phase is Phase.HEAD)
         if not rests or wire.scope.cancel_called:
             return False
@@ -152,7 +155,7 @@ class _Connection:
         """Answer one request."""
         wire = self.wire
         started = trio.current_time() if self.on_exchange is not None else 0
-        out = Outbound(wire, _HEADS, event.method)
+        self.out = out = Outbound(wire, _HEADS, event.method)
         method, target = event.method.decode("ascii"), event.target.decode("ascii")
         request = body = None
         try:
@@ -181,6 +184,7 @@ class _Connection:
         finally:
             if body is not None:
                 body.close()
+            self.out = None
             self._close(request)
             self._report(out, request, method, target, started)
         if then is _Then.DRAIN and body is not None:

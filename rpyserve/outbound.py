@@ -2,12 +2,13 @@
 
 A small body goes out together with its head. A body that is broken off never looks whole: its framing stays
 unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is sent, a watch beside it
-ends it when the client leaves. Whoever opens a file or a stream here closes it, however it ends.
+ends it when the client leaves. Whoever opens a file or a stream here closes it, however it ends. A stream of events
+has no end of its own, so it can be ended between two of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Final
 
 import h11
@@ -42,7 +43,7 @@ class Outbound:
         complete: whether all of it was.
     """
 
-    __slots__ = ("_heads", "_method", "_wire", "begun", "complete", "sent", "status")
+    __slots__ = ("_ended", "_heads", "_method", "_waiting", "_wire", "begun", "complete", "sent", "status")
 
     def __init__(self, wire: Wire, heads: Heads, method: bytes) -> None:
         self._wire = wire
@@ -52,6 +53,14 @@ class Outbound:
         self.begun = False
         self.sent = 0
         self.complete = False
+        self._ended = False
+        self._waiting: trio.CancelScope | None = None
+
+    def end_events(self) -> None:
+        """If it is a stream of events, let it end after the present one; any other response is left alone."""
+        self._ended = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def send(self, response: Response, reason: bytes, close: bool) -> Awaitable[None]:
         """Send *response*.
@@ -151,7 +160,8 @@ class Outbound:
             if not self._bodiless(head):
                 await self._send_chunk(data)
                 data = b""
-                async for chunk in opened.chunks:
+                following = self._next_event if _has_events(head) else _next
+                while chunk := await following(opened.chunks):
                     await self._send_chunk(self._wire.h11.send(h11.Data(data=chunk)))
                     self.sent += len(chunk)
             elif data:
@@ -159,6 +169,25 @@ class Outbound:
                 data = b""
         await self._finish(data)
 
+    async def _next_event(self, chunks: AsyncIterator[bytes]) -> bytes:
+        # Only the wait is cancelled: a chunk that is half on its way goes out whole.
+        with trio.CancelScope() as self._waiting:
+            if not self._ended:
+                return await _next(chunks)
+        return b""
+
     async def _send_chunk(self, data: bytes) -> None:
         await self._wire.send(data)
         self._wire.enter(Phase.WORKING)
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes:
+    """The next chunk, of which none is empty; nothing at the end."""
+    return await anext(chunks, b"")
+
+
+def _has_events(response: Response) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in response.headers
+    )

@@ -950,6 +950,36 @@ async def test_stopping_closes_resting_connections_at_once(connect: Any) -> None
             await client.over.wait()
 
 
+async def test_stopping_ends_a_stream_of_events_and_no_other(connect: Any, autojump_clock: Any) -> None:
+    stopping = Stopping()
+    left = []
+
+    async def ticks(times: float) -> AsyncIterator[str]:
+        try:
+            while times > 0:
+                times -= 1
+                yield "tick\n"
+                await trio.sleep(1)
+        finally:
+            left.append(trio.current_time())
+
+    async def respond(request: Request) -> Response:
+        if request.path == "/events":
+            return Response(ticks(math.inf), headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        return Response(ticks(4), headers={"Content-Type": "text/plain"})
+
+    events, plain = connect(respond, stopping=stopping), connect(respond, stopping=stopping)
+    await events.send(head("GET", "/events"))
+    await plain.send(head("GET", "/plain"))
+    await trio.sleep(1.5)
+    began = trio.current_time()
+    stopping.request()
+    assert (await events.reply()).body == b"tick\n" * 2
+    assert await events.rest() == b""
+    assert left == [began]
+    assert (await plain.reply()).body == b"tick\n" * 4
+
+
 async def test_stopping_lets_requests_in_flight_end(connect: Any, autojump_clock: Any) -> None:
     stopping = Stopping()
 
