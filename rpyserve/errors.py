@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-__all__ = ["Disconnected", "HTTPError", "Redirect", "ScriptError", "unwrap"]
+__all__ = ["Disconnected", "HTTPError", "Redirect", "Refusal", "ScriptError", "unwrap"]
 
 
 class HTTPError(Exception):
@@ -80,6 +80,34 @@ def unwrap(exc: BaseException) -> BaseException:
             return exc
         exc = real.exceptions[0]
     return exc
+
+
+class Refusal(Exception):
+    """What came is no request that can be answered: a short text goes back, and the connection ends.
+
+    Args:
+        status: the HTTP status code.
+        text: a sentence for whoever made the request.
+        tls: whether it was the beginning of TLS, on a port that speaks none.
+
+    Attributes:
+        method: and
+        target: of its request line, if that much could be read.
+    """
+
+    def __init__(self, status: int, text: str, *, tls: bool = False) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+        self.tls = tls
+        self.method = b""
+        self.target = b""
+
+    def name(self, head: bytes | bytearray) -> None:
+        """Note which request this is about, if the first line of *head* tells."""
+        words = bytes(head.partition(b"\r\n")[0]).split(b" ")
+        if len(words) == 3 and words[0].isalpha() and words[2].startswith(b"HTTP/"):
+            self.method, self.target = words[:2]
 
 
 class Disconnected(Exception):

@@ -25,6 +25,7 @@ class Limits:
     Args:
         head: bytes of a request's head, the request line included; more is a 431.
         line: bytes of a request line; more is a 414.
+        fields: header lines of a request, or trailers of its body; more is a 431.
         body: bytes of a request's body; more is a 413.
         read_ahead: bytes that are read while a request is worked on, and of a body that nobody wants.
         idle: seconds a connection may rest before a request.
@@ -39,6 +40,7 @@ class Limits:
 
     head: int = 64 * 1024
     line: int = 16 * 1024
+    fields: int = 256
     body: int = 2 * 1024**3
     read_ahead: int = 64 * 1024
     idle: float = 75

@@ -1,8 +1,9 @@
-"""Heads: what a request's head must be beyond what h11 sees to, and the response heads that go out.
+"""The response heads that go out: complete, and as RFC 9110 and 9112 want them whatever a script has set.
 
-Pure but for the clock that ``Date`` needs. A request's head is checked once h11 has parsed it; the strict checks that
-cost little are here (RFC 9112, sections 2.3, 3.2, 6.1). Response events are immutable, so equal ones are made
-once a second and reused: validating one anew costs as much as sending it.
+Pure but for the clock that ``Date`` needs. Framing, and what concerns two ends of one connection, are the server's
+business, never a script's. Each field is looked at once more, because a script that splits a head answers in the
+name of others. Response events are immutable, so equal ones are made once a second and reused: validating one anew
+costs as much as sending it.
 """
 
 from __future__ import annotations
@@ -17,90 +18,24 @@ from typing import Final
 import h11
 
 from rpyserve import __version__
-from rpyserve.exchange import Limits
-from rpyserve.response import Headers
+from rpyserve.response import Headers, encode_header
 
-__all__ = ["CHUNKED", "Heads", "RawHeaders", "Refusal", "check_request", "check_size", "reason_of", "too_long"]
+__all__ = ["Heads", "RawHeaders", "reason_of"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-CHUNKED: Final = -1
-"""The length of a body that does not say how long it is."""
-
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]{0,5})?")
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]")
-_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})
-_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
+_OURS = frozenset(
+    {
+        b"content-length", b"transfer-encoding", b"trailer", b"connection", b"keep-alive", b"proxy-connection", b"te",
+        b"upgrade",
+    }
+)  # fmt: skip
+_DATE = re.compile(
+    rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} "
+    rb"[0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+)
 _MEMO_SIZE: Final = 256
-
-
-class Refusal(Exception):
-    """What came is no request that can be answered: a short text goes back, and the connection ends."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(status, text)
-        self.status = status
-        self.text = text
-
-
-def check_request(event: h11.Request, headers: RawHeaders) -> int:
-    """Return how long the body is: a number of bytes, or `CHUNKED`.
-
-    Raises:
-        Refusal: the head breaks a rule that h11 does not know of.
-    """
-    version = event.http_version
-    if not version.startswith(b"1."):
-        raise Refusal(505, "This server speaks HTTP/1.1.")
-    length: int | None = None
-    chunked = host = False
-    for name, value in headers:
-        if name not in _FRAMING:
-            continue
-        if name == b"host":
-            if not _HOST.fullmatch(value):
-                raise Refusal(400, "The Host header is malformed.")
-            host = True
-        elif name == b"content-length":
-            length = int(value)
-        else:
-            chunked = True
-    if chunked and (length is not None or version == b"1.0"):
-        raise Refusal(400, "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0.")
-    if not host and version != b"1.0":
-        raise Refusal(400, "The Host header is missing.")
-    if event.method == b"CONNECT":
-        raise Refusal(501, "This server is no proxy.")
-    if not event.target.startswith(b"/"):
-        _check_target(event.method, event.target)
-    return CHUNKED if chunked else length or 0
-
-
-def _check_target(method: bytes, target: bytes) -> None:
-    """Let only those targets pass that RFC 9112, section 3.2 has besides a path."""
-    if not (_ABSOLUTE.match(target) or (target == b"*" and method == b"OPTIONS")):
-        raise Refusal(400, "The request target is malformed.")
-
-
-def check_size(event: h11.Request, limits: Limits) -> None:
-    """Make sure of the size of a head that came in one piece, which h11 does not.
-
-    Raises:
-        Refusal: 414 or 431.
-    """
-    line = b"%s %s HTTP/1.1\r\n" % (event.method, event.target)
-    if len(line) > limits.line:
-        raise too_long(b"", limits)
-    if len(line) + sum(len(name) + len(value) + 4 for name, value in event.headers) > limits.head:
-        raise too_long(line, limits)
-
-
-def too_long(begun: bytes, limits: Limits) -> Refusal:
-    """What to say of a head that is too long and begins with *begun*: is it the request line, or the rest?"""
-    if b"\n" in begun[: limits.line]:
-        return Refusal(431, f"The head of a request may have {limits.head} bytes.")
-    return Refusal(414, f"A request line may have {limits.line} bytes.")
 
 
 def reason_of(status: int) -> str:
@@ -132,7 +67,7 @@ class Heads:
             close: whether this response is the connection's last.
 
         Raises:
-            h11.LocalProtocolError: a header cannot be sent.
+            ValueError: a header cannot be sent.
         """
         second = int(self._clock())
         if second != self._second or len(self._memo) >= _MEMO_SIZE:
@@ -146,11 +81,25 @@ class Heads:
         return event
 
     def _make(self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool) -> h11.Response:
-        fields = [pair for pair in headers if pair[0].lower() not in _OURS]
+        fields = [encode_header(name, value) for name, value in headers]
+        fields = [pair for pair in fields if pair[0].lower() not in _OURS and not _is_bad_date(pair)]
         said = {name.lower() for name, _ in fields}
         if length is not None:
             fields.append((b"Content-Length", b"%d" % length))
-        if close:
-            fields.append((b"Connection", b"close"))
+        fields += _of_this_hop(status, headers, close)
+        if status == 405 and b"allow" not in said:
+            fields.append((b"Allow", b""))  # RFC 9110, section 15.5.6: no method that anyone has told of
         fields += [pair for pair in (self._date, _SERVER) if pair[0].lower() not in said]
-        return h11.Response(status_code=status, headers=fields, reason=reason or reason_of(status).encode())
+        words = encode_header("status", reason)[1] if reason else reason_of(status).encode()
+        return h11.Response(status_code=status, headers=fields, reason=words)
+
+
+def _is_bad_date(pair: tuple[bytes, bytes]) -> bool:
+    return pair[0].lower() == b"date" and not _DATE.fullmatch(pair[1])
+
+
+def _of_this_hop(status: int, headers: Headers, close: bool) -> RawHeaders:
+    """``Connection``, and the ``Upgrade`` that a 426, but nothing else here, must have (RFC 9110, section 15.5.22)."""
+    upgrades = [pair for pair in headers if pair[0].lower() == b"upgrade"] if status == 426 else []
+    options = [b"close"] * close + [b"upgrade"] * bool(upgrades)
+    return upgrades + ([(b"Connection", b", ".join(options))] if options else [])

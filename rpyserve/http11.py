@@ -17,14 +17,16 @@ from typing import Final
 import h11
 import trio
 
-from rpyserve.errors import Disconnected, HTTPError, unwrap
+from rpyserve.errors import Disconnected, HTTPError, Refusal, unwrap
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
-from rpyserve.heads import Heads, Refusal, check_request, reason_of
+from rpyserve.heads import Heads, reason_of
 from rpyserve.inbound import Body
 from rpyserve.outbound import Outbound
 from rpyserve.patience import watched
 from rpyserve.request import Address, Request
 from rpyserve.response import Response, Stream
+from rpyserve.rules import with_host
+from rpyserve.tlshint import tell_of_tls
 from rpyserve.wire import Phase, Wire
 
 __all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection"]
@@ -69,7 +71,7 @@ async def serve_connection(
         on_exchange: called with each `Exchange` when it is over, refusals included.
         stopping: what says that the server is about to stop.
     """
-    connection = _Connection(Wire(stream, limits or Limits()), respond, on_exchange, stopping or Stopping())
+    connection = _Connection(Wire(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Stopping())
     connection.client, connection.server, connection.scheme = client, server, scheme
     await connection.run()
 
@@ -131,11 +133,16 @@ class _Connection:
 
     async def _refuse_head(self, refusal: Refusal) -> None:
         """Answer what could not be read as a request."""
-        out = Outbound(self.wire, _HEADS, b"")
+        self.wire.refused(refusal)
+        if refusal.tls:
+            tell_of_tls(self.server)
+        out = Outbound(self.wire, _HEADS, refusal.method)
         try:
             await self._refuse(refusal, out)
         finally:
-            self._report(out, None, "", "", trio.current_time())
+            self._report(
+                out, None, refusal.method.decode("ascii"), refusal.target.decode("latin-1"), trio.current_time()
+            )
         await self._linger()
 
     async def _refuse_late_head(self) -> None:
@@ -160,10 +167,11 @@ class _Connection:
         request = body = None
         try:
             headers = [(name.lower(), value) for name, value in event.headers.raw_items()]
-            length = check_request(event, headers)
+            if not target.startswith("/"):
+                headers = with_host(headers, event.target)
             wire.enter(Phase.WORKING)
-            if length:
-                body = Body(wire, length)
+            if wire.guard.length:
+                body = Body(wire, wire.guard.length)
             else:
                 wire.h11.next_event()  # the end of a message that has no body
             request = Request(

@@ -12,8 +12,8 @@ from typing import Final
 import h11
 import trio
 
-from rpyserve.errors import Disconnected, HTTPError
-from rpyserve.heads import CHUNKED
+from rpyserve.errors import Disconnected, HTTPError, Refusal
+from rpyserve.rules import CHUNKED, too_large
 from rpyserve.wire import Phase, Wire
 
 __all__ = ["Body"]
@@ -29,7 +29,8 @@ class Body:
         length: how many bytes it has, or `CHUNKED`.
 
     Raises, out of the iterator:
-        HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400, malformed chunks.
+        HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400 or 431, malformed chunks
+            or trailers.
         Disconnected: it was cut off, or its request is over.
     """
 
@@ -46,24 +47,27 @@ class Body:
 
     async def __anext__(self) -> bytes:
         self._check()
-        wire = self._wire
-        if wire.h11.they_are_waiting_for_100_continue:
-            try:
-                await wire.send(wire.h11.send(_CONTINUE))
-            finally:
-                wire.enter(Phase.WORKING)
         while (chunk := self._take()) is None:
+            await self._invite()
             await self._wait()
             self._check()
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
+    async def _invite(self) -> None:
+        """Have a client that waits for it send its body. Never needed where a byte of it has come."""
+        wire = self._wire
+        if wire.h11.they_are_waiting_for_100_continue:
+            try:
+                await wire.send(wire.h11.send(_CONTINUE))
+            finally:
+                wire.enter(Phase.WORKING)
+
     def _check(self) -> None:
         """Raise what has ended this body before its end."""
         if self._failure is None and max(self._length, self._received) > self._wire.limits.body:
-            limit = self._wire.limits.body
-            self._failure = 413, f"A request's body may have {limit} bytes (--max-body); this one is longer."
+            self._failure = 413, too_large(self._wire.limits)
         if self._failure is not None:
             raise HTTPError(*self._failure)
         if self._cut:
@@ -92,12 +96,12 @@ class Body:
 
     def _next_event(self) -> object:
         try:
-            return self._wire.h11.next_event()
-        except h11.RemoteProtocolError:
-            if self._wire.ended:
-                self._cut = True
-                raise Disconnected from None
-            self._failure = 400, "The request's body is malformed."
+            return self._wire.event()
+        except Disconnected:
+            self._cut = True
+            raise
+        except Refusal as refusal:
+            self._failure = refusal.status, refusal.text
             raise HTTPError(*self._failure) from None
 
     @property

@@ -26,6 +26,8 @@ ABANDONED: Final = 499
 
 _END: Final = h11.EndOfMessage()
 _BODILESS: Final = frozenset({204, 304})
+_EMPTY: Final = 205
+"""A status whose body is empty, and is said to be (RFC 9110, section 15.3.6)."""
 
 
 class Outbound:
@@ -89,6 +91,8 @@ class Outbound:
     def _head(self, response: Response, reason: bytes, length: int | None, close: bool) -> bytes:
         if response.status in _BODILESS:
             length = None
+        elif response.status == _EMPTY:
+            length = 0
         event = self._heads.make(response.status, response.headers, reason, length, close)
         data = self._wire.h11.send(event)
         self.status = response.status
@@ -96,7 +100,7 @@ class Outbound:
         return data
 
     def _bodiless(self, response: Response) -> bool:
-        return self._method == b"HEAD" or response.status in _BODILESS
+        return self._method == b"HEAD" or response.status in _BODILESS or response.status == _EMPTY
 
     async def _finish(self, data: bytes) -> None:
         data += self._wire.h11.send(_END)

@@ -1,8 +1,8 @@
 """The two ends of one connection's bytes: a trio stream and h11, joined by whoever waits first.
 
-Whoever waits for bytes (the next head, a body, the watch for a client that leaves), all that comes is fed to h11 by
-`Wire.more`: one reader at a time, nothing is ever dropped. The stream's own errors are translated here, once, into
-`Disconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
+Whoever waits for bytes (the next head, a body, the watch for a client that leaves), all that comes goes through the
+guard to h11 by `Wire.more`: one reader at a time, nothing is ever dropped. The stream's own errors are translated
+here, once, into `Disconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import math
 import os
-import re
 import socket
 import struct
 from contextlib import suppress
@@ -19,9 +18,9 @@ from typing import Final
 import h11
 import trio
 
-from rpyserve.errors import Disconnected
+from rpyserve.errors import Disconnected, Refusal
 from rpyserve.exchange import Limits
-from rpyserve.heads import Refusal, check_size, too_long
+from rpyserve.guard import Guard
 from rpyserve.patience import TICK
 
 __all__ = ["Phase", "Wire"]
@@ -29,10 +28,8 @@ __all__ = ["Phase", "Wire"]
 PIECE: Final = 64 * 1024
 """How many bytes are received or sent at once."""
 
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
-_MALFORMED: Final = "The request is malformed."
-_REFUSALS: Final = {501: "The one transfer coding that this server knows is chunked."}
+_REFUSED_HEAD: Final = b"HEAD / HTTP/1.1\r\nHost: refused\r\n\r\n"
 _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 """SO_LINGER's value for a connection that ends with a reset."""
 
@@ -54,19 +51,22 @@ class Wire:
     Args:
         stream: any trio stream; it is closed by `close`.
         limits: see `Limits`.
+        scheme: ``"http"`` or ``"https"``.
 
     Attributes:
-        h11: the state machine; a new one may take its place between two requests.
+        h11: the state machine, and
+        guard: what lets bytes through to it.
         scope: what is cancelled when a phase takes too long, and
         due: when that is, in trio's time; see `patience`.
         phase: what the connection is at.
         ended: whether the client has closed its side, or reset the connection.
     """
 
-    def __init__(self, stream: trio.abc.Stream, limits: Limits) -> None:
+    def __init__(self, stream: trio.abc.Stream, limits: Limits, scheme: str = "http") -> None:
         self.stream = stream
         self.limits = limits
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
+        self.guard = Guard(limits, scheme)
         self.scope = trio.CancelScope()
         self.due = math.inf
         self.phase = Phase.IDLE
@@ -74,9 +74,7 @@ class Wire:
         self._broken = False
         self._reading = False
         self._others = trio.lowlevel.ParkingLot()
-        self._begun = False  # a byte of the next head is there
-        self._held = b""  # half an empty line before a head
-        self._fed = 0  # bytes that h11 got since it last had none to spare
+        self._unread = 0  # bytes that have come and may still be here
         self._seconds = {
             Phase.IDLE: limits.idle,
             Phase.HEAD: limits.head_time,
@@ -119,26 +117,32 @@ class Wire:
         self._feed(data)
 
     def _feed(self, data: bytes | bytearray) -> None:
-        """Give *data* to h11: the one place where bytes reach it, so the place for a filter in front of it."""
-        if not data:
-            self.ended = True
-        elif not self._begun:
-            data = self._without_empty_lines(data)
-            if not data:
-                return
-            self._begun = True
-        self._fed += len(data)
-        self.h11.receive_data(bytes(data))
+        self.ended = self.ended or not data
+        self._unread += len(data)
+        self._pass_on(self.guard.feed(data))
 
-    def _without_empty_lines(self, data: bytes | bytearray) -> bytes | bytearray:
-        """Drop empty lines before a request line (RFC 9112, section 2.2), which h11 takes for a broken one."""
-        if self._held:
-            data, self._held = self._held + data, b""
-        if found := _EMPTY_LINES.match(data):
-            data = data[found.end() :]
-        if data == b"\r":
-            data, self._held = b"", b"\r"
-        return data
+    def _pass_on(self, data: bytes) -> None:
+        if data:
+            self.h11.receive_data(data)
+        if self.ended and self.guard.through:
+            self.h11.receive_data(b"")
+
+    def event(self) -> object:
+        """The next of h11's events; `h11.NEED_DATA` if that takes more bytes.
+
+        Raises:
+            Refusal: all that was good has been read, and what follows is not.
+            Disconnected: the client sends no more, and this is not the end of a message.
+        """
+        try:
+            event = self.h11.next_event()
+        except h11.RemoteProtocolError as exc:
+            if self.guard.through:
+                raise Disconnected from None
+            raise Refusal(exc.error_status_hint, "The request is malformed.") from None  # h11 has become stricter
+        if event is h11.NEED_DATA and self.guard.refusal is not None:
+            raise self.guard.refusal
+        return event
 
     async def head(self) -> h11.Request | None:
         """Wait for the next request's head; None if the client closes the connection instead.
@@ -148,41 +152,25 @@ class Wire:
             Disconnected: the connection is broken.
         """
         while True:
-            event = self._next_head()
+            event = self.event()
             if isinstance(event, h11.Request):
                 return event
             if isinstance(event, h11.ConnectionClosed):
                 return None
-            if self._begun and self.phase is Phase.IDLE:
+            if self.phase is Phase.IDLE and self.guard.begun:
                 self.enter(Phase.HEAD)
             await self.more()
-
-    def _next_head(self) -> object:
-        try:
-            event = self.h11.next_event()
-        except h11.RemoteProtocolError as exc:
-            if exc.error_status_hint == 431:
-                raise too_long(self.h11.trailing_data[0], self.limits) from None
-            raise Refusal(exc.error_status_hint, _REFUSALS.get(exc.error_status_hint, _MALFORMED)) from None
-        if self._fed > self.limits.line:
-            if isinstance(event, h11.Request):
-                check_size(event, self.limits)
-            elif b"\n" not in self.h11.trailing_data[0][: self.limits.line]:
-                raise too_long(b"", self.limits)
-        return event
 
     def next_cycle(self) -> None:
         """Make ready for the next request, of which bytes may be there."""
         self.h11.start_next_cycle()
-        left, closed = self.h11.trailing_data
-        self._fed = len(left)
-        self._begun = bool(left)
-        if left.startswith(b"\r"):
-            self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self.limits.head)
-            self._fed, self._begun = 0, False
-            self._feed(left)
-            if closed:
-                self._feed(b"")
+        self._pass_on(self.guard.resume())
+
+    def refused(self, refusal: Refusal) -> None:
+        """Tell h11 what it needs to know of a head that never got to it: the answer to a HEAD has no body."""
+        if refusal.method == b"HEAD":
+            self.h11.receive_data(_REFUSED_HEAD)
+            self.h11.next_event()
 
     async def client_left(self) -> None:
         """Return when the client has gone: it reset the connection, or closed its side a little while ago.
@@ -199,9 +187,9 @@ class Wire:
 
     def _full(self) -> bool:
         limit = self.limits.read_ahead
-        if self._fed >= limit:
-            self._fed = len(self.h11.trailing_data[0])  # the count forgets what h11 has taken out
-        return self._fed >= limit
+        if self._unread >= limit:
+            self._unread = self.guard.waiting + len(self.h11.trailing_data[0])
+        return self._unread >= limit
 
     # What goes out
 

@@ -1,0 +1,123 @@
+"""The chunked transfer coding, strictly (RFC 9112, section 7.1): what of it h11 may have.
+
+A step takes what is whole from the bytes that are held. Sizes pass in plain hexadecimal and data as it is; extensions
+and trailers are looked at and dropped, as nothing here knows what they mean (RFC 9112, section 7.1.1; RFC 9110, section
+6.5.1). The end of a body passes only when its trailers have come and are good, so that a body which is cut or
+broken anywhere never looks whole.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from typing import Final
+
+from rpyserve.errors import Refusal
+from rpyserve.exchange import Limits
+from rpyserve.held import Held
+from rpyserve.rules import FIELDS, TOKEN, number, too_large
+
+__all__ = ["Chunks"]
+
+EXTENSIONS: Final = 4096
+"""How many bytes the extensions of all chunks of one body may have (RFC 9112, section 7.1.1)."""
+LINE: Final = 1024
+"""How many bytes the line before a chunk may have."""
+
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+"
+_CHUNK = re.compile(rb"([0-9A-Fa-f]++)((?:" + _EXTENSION + rb")*+)\r\n")
+_TRAILERS = re.compile(FIELDS)
+
+
+class _At(enum.Enum):
+    """What the next bytes are."""
+
+    LINE = enum.auto()
+    DATA = enum.auto()
+    DATA_END = enum.auto()
+    TRAILERS = enum.auto()
+    END = enum.auto()
+
+
+class Chunks:
+    """One chunked body on its way through.
+
+    Args:
+        held: the bytes that have come.
+        limits: how long the body, and its trailers, may be.
+    """
+
+    def __init__(self, held: Held, limits: Limits) -> None:
+        self._held = held
+        self._limits = limits
+        self._at = _At.LINE
+        self._left = 0  # bytes of this chunk
+        self._total = 0  # bytes of all chunks so far
+        self._extensions = 0
+        self._steps: dict[_At, Callable[[], bytes | None]] = {
+            _At.LINE: self._line,
+            _At.DATA: self._data,
+            _At.DATA_END: self._data_end,
+            _At.TRAILERS: self._trailers,
+        }
+
+    @property
+    def done(self) -> bool:
+        """Whether the body is over."""
+        return self._at is _At.END
+
+    def step(self) -> bytes | None:
+        """Return what passes next, perhaps nothing yet; None if more must come.
+
+        Raises:
+            Refusal: what has come is no chunk, or too much.
+        """
+        return self._steps[self._at]()
+
+    def _line(self) -> bytes | None:
+        end = self._held.data.find(b"\r\n", 0, LINE)
+        if end < 0 and len(self._held) < LINE and not self._held.has_fault():
+            return None
+        found = _CHUNK.fullmatch(self._held.take(end + 2))
+        if found is None:
+            raise Refusal(400, "The size of a chunk of the request's body is malformed.")
+        self._left = number(found[1], 16)
+        self._total += self._left
+        self._extensions += len(found[2])
+        if self._extensions > EXTENSIONS:
+            raise Refusal(400, f"The extensions of chunks may have {EXTENSIONS} bytes in all.")
+        if self._total > self._limits.body:
+            raise Refusal(413, too_large(self._limits))
+        self._at = _At.DATA if self._left else _At.TRAILERS
+        return b"%x\r\n" % self._left if self._left else b""
+
+    def _data(self) -> bytes | None:
+        if not self._held:
+            return None
+        piece = self._held.take(self._left)
+        self._left -= len(piece)
+        if not self._left:
+            self._at = _At.DATA_END
+        return piece
+
+    def _data_end(self) -> bytes | None:
+        if not b"\r\n".startswith(self._held.data[:2]):
+            raise Refusal(400, "A chunk of the request's body is longer than it says.")
+        if len(self._held) < 2:
+            return None
+        self._at = _At.LINE
+        return self._held.take(2)
+
+    def _trailers(self) -> bytes | None:
+        limits, held = self._limits, self._held
+        end = held.lines()
+        if (end or len(held)) > limits.head or held.data.count(b"\n", 0, end) > limits.fields + 1:
+            raise Refusal(431, f"Trailers may have {limits.head} bytes and {limits.fields} lines.")
+        if not end and not held.has_fault():
+            return None
+        if not end or not _TRAILERS.fullmatch(held.take(end)):
+            raise Refusal(400, "The trailers of the request's body are malformed.")
+        self._at = _At.END
+        return b"0\r\n\r\n"
