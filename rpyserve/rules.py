@@ -192,7 +192,7 @@ def why_not(head: bytes) -> Refusal:
     """Say what is wrong with *head*, or the beginning of one, that is none."""
     line, separator, rest = head.partition(b"\r\n")
     if not separator or b"\n" in line or not _LINE.fullmatch(line + separator):
-        return _why_not_line(head)
+        return _why_not_line(line)
     try:
         check_line(line + separator)
     except Refusal as refusal:

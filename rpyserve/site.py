@@ -82,6 +82,8 @@ class Site:
             trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's `SystemExit` apart.
         """
         request.site = self
+        if request.uri == "*":
+            return Response(b"", 204)  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
         rescue = partial(self._rescue, request)
         try:
             resource = await traverse(self.root, request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
+from time import monotonic
 from typing import Final
 
 from rpyserve.request import Address
@@ -25,7 +25,7 @@ _last = -math.inf
 def tell_of_tls(server: Address) -> None:
     """Tell of a client that spoke TLS to *server*, our own address and port."""
     global _last
-    now = time.monotonic()
+    now = monotonic()
     if now < _last + AGAIN:
         return
     _last = now
