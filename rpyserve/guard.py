@@ -10,7 +10,9 @@ any more.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
+from typing import Final
 
 from rpyserve.chunks import Chunks
 from rpyserve.errors import Refusal
@@ -19,6 +21,9 @@ from rpyserve.held import Held
 from rpyserve.rules import CHUNKED, METHOD, check_line, judge_head, why_not
 
 __all__ = ["Guard"]
+
+REMEMBERED: Final = 4096
+"""How many bytes a head may have to be remembered."""
 
 
 class _At(enum.Enum):
@@ -54,8 +59,7 @@ class Guard:
         self._left = 0  # bytes of the body
         self._chunks = Chunks(self._held, limits)
         self._ended = False
-        self._last_head = b""  # a client that asks again mostly sends the same bytes
-        self._last_length = 0
+        self._last_head = b""  # without a body; a client that asks again mostly sends the same bytes
         self._steps: dict[_At, Callable[[], bytes | None]] = {
             _At.HEAD: self._head,
             _At.BODY: self._body,
@@ -84,7 +88,7 @@ class Guard:
 
     def feed(self, data: bytes | bytearray) -> bytes:
         """Take *data*, empty if the client will send no more; return what may pass now."""
-        if data and data == self._last_head and self._at is _At.HEAD and not (self._held or self._last_length):
+        if data and data == self._last_head and self._at is _At.HEAD and not self._held:
             self.length, self._at = 0, _At.PAUSE
             return self._last_head
         self._ended = self._ended or not data
@@ -136,15 +140,15 @@ class Guard:
                 self._check_begun_head()
                 return None
             head = bytes(held.data[:end])
-            if head != self._last_head:
-                self._check_size(head)
-                self._last_length = judge_head(head, self._scheme)
-                self._last_head = head
+            self._check_size(head)
+            length = (_judge_often if end <= REMEMBERED else judge_head)(head, self._scheme)
         except Refusal as refusal:
             refusal.name(held.data)
             raise
         held.take(end)
-        self._begin_body(self._last_length)
+        self._begin_body(length)
+        if not length:
+            self._last_head = head
         return head
 
     def _begin_body(self, length: int) -> None:
@@ -179,3 +183,9 @@ class Guard:
             raise Refusal(431, f"The head of a request may have {limits.head} bytes.")
         if len(head) > limits.fields and head.count(b"\n") > limits.fields + 2:
             raise Refusal(431, f"The head of a request may have {limits.fields} header lines.")
+
+
+@functools.lru_cache(maxsize=256)
+def _judge_often(head: bytes, scheme: str) -> int:
+    """`judge_head`, for heads that come again: a browser's differ little, and looking at one is the dearest part."""
+    return judge_head(head, scheme)
