@@ -140,9 +140,7 @@ class _Connection:
         try:
             await self._refuse(refusal, out)
         finally:
-            self._report(
-                out, None, refusal.method.decode("ascii"), refusal.target.decode("latin-1"), trio.current_time()
-            )
+            self._report(out, None, refusal.method.decode(), refusal.target.decode("latin-1"), trio.current_time())
         await self._linger()
 
     async def _refuse_late_head(self) -> None:

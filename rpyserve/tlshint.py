@@ -1,34 +1,31 @@
 """Says on the console, now and then, that somebody spoke TLS to a server that does not.
 
-A browser shows its visitor nothing but "secure connection failed", so the site's author has to be told. It tries
-again at once and several times, so it is told once a minute at most.
+A browser shows its visitor nothing but "secure connection failed", so the site's author has to be told. One teller for
+all connections of a trio run, as a browser tries again at once and several times.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from time import monotonic
-from typing import Final
+
+import trio
 
 from rpyserve.request import Address
+from rpyserve.seldom import Seldom
 
 __all__ = ["tell_of_tls"]
 
-AGAIN: Final = 60.0
-"""Seconds."""
-
 log = logging.getLogger("rpyserve")
-_last = -math.inf
+_teller: trio.lowlevel.RunVar[Seldom] = trio.lowlevel.RunVar("rpyserve TLS")
 
 
 def tell_of_tls(server: Address) -> None:
     """Tell of a client that spoke TLS to *server*, our own address and port."""
-    global _last
-    now = monotonic()
-    if now < _last + AGAIN:
-        return
-    _last = now
+    try:
+        teller = _teller.get()
+    except LookupError:
+        teller = Seldom(log)
+        _teller.set(teller)
     host, port = server
     host = f"[{host}]" if ":" in host else host
-    log.warning("Someone asked for https://, which is not spoken here. The page is at http://%s:%d/", host, port)
+    teller.warn("Someone asked for https://, which is not spoken here. The page is at http://%s:%d/", host, port)
