@@ -38,6 +38,7 @@ __all__ = [
     "registry",
     "run",
     "serve",
+    "template",
 ]
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from rpyserve.session import Registry, Session
     from rpyserve.site import Site
     from rpyserve.tasks import background
+    from rpyserve.templates import template
     from rpyserve.uploads import Upload
     from rpyserve.virtualhosts import NameVirtualHost
     from rpyserve.wsgi import WSGIResource
@@ -89,6 +91,7 @@ _HOMES = {
     "registerAdapter": "rpyserve.components",
     "run": "rpyserve.serving",
     "serve": "rpyserve.serving",
+    "template": "rpyserve.templates",
 }
 
 

@@ -65,7 +65,40 @@ SIZE = Text("size", durations.parse_size)
 NETWORK = Text("network", _network)
 
 
+def _tls(text: str) -> tuple[Path, Path] | bool:
+    """What ``--tls`` says: whether to make a certificate, or the files of one and of its key."""
+    if text.lower() in ("1", "yes", "true", "on"):
+        return True
+    if text.lower() in ("", "0", "no", "false", "off"):
+        return False
+    files = text.split(os.pathsep) if os.pathsep in text else text.split()
+    if len(files) != 2:
+        raise ValueError(f"{text!r} is not two files: write --tls CERT KEY, or --tls alone")
+    return Path(files[0]).resolve(), Path(files[1]).resolve()
+
+
+class Command(click.Command):
+    """One whose option ``--tls`` may be followed by two files, or by none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the files after ``--tls`` as its value."""
+        if "--tls" in args:
+            index = args.index("--tls")
+            files = [arg for arg in args[index + 1 : index + 3] if _is_certificate(arg)]
+            value = os.pathsep.join(files) or "yes"
+            args = [*args[:index], f"--tls={value}", *args[index + 1 + len(files) :]]
+        return super().parse_args(ctx, args)
+
+
+def _is_certificate(arg: str) -> bool:
+    return os.path.isfile(arg) or arg.lower().endswith((".pem", ".crt", ".cer", ".key"))
+
+
+TLS = Text("tls", _tls)
+
+
 @click.command(
+    cls=Command,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "RPYSERVE",
@@ -129,6 +162,13 @@ NETWORK = Text("network", _network)
     "--reload/--no-reload", default=True, show_default=True, help="Have pages in a browser follow what you save."
 )
 @click.option("--poll", is_flag=True, help="Look for saves again and again, where no file events arrive.")
+@click.option(
+    "--tls",
+    type=TLS,
+    default="no",
+    metavar="[CERT KEY]",
+    help="Serve over https: with the certificate and key in two PEM files, or with one that is made for this run.",
+)
 @click.option("--open", "open_browser", is_flag=True, help="Open the site in the browser.")
 @click.option("--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to.")
 @click.option("--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit.")
@@ -210,6 +250,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         combined=options["access_log"] == "combined",
         reload=options["reload"],
         poll=options["poll"],
+        tls=_certificate(options["tls"]),
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,
     )
@@ -218,6 +259,23 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
     except CannotListen as exc:
         raise click.ClickException(str(exc)) from None
     signals.end_process()
+
+
+def _certificate(wanted: tuple[Path, Path] | bool) -> Any:
+    """What makes the context for https; None for http."""
+    if not wanted:
+        return None
+    from rpyserve import tls
+
+    try:
+        if isinstance(wanted, bool):
+            tls.require_trustme()
+            click.echo(tls.ABOUT_THROWAWAY, err=True)
+            return tls.throwaway
+        context = tls.from_files(*wanted)
+    except tls.NoCertificate as exc:
+        raise click.ClickException(str(exc)) from None
+    return lambda names: context
 
 
 def _open(url: str) -> None:

@@ -194,6 +194,11 @@ async def _guarded(
     """Serve one connection; whatever goes wrong with it is its own business."""
     try:
         client, server = _addresses(stream)
+        if isinstance(stream, trio.SSLStream):
+            from rpyserve.tls import heard_plain_http  # and with it ssl, which costs time to import
+
+            if await heard_plain_http(stream, server, (limits or Limits()).head_time):
+                return
         await serve_connection(
             stream,
             respond,

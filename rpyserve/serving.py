@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -29,6 +29,9 @@ from rpyserve.session import Ended
 from rpyserve.signals import Signals, is_interruption, letting_go
 from rpyserve.site import Site
 from rpyserve.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["CannotListen", "Settings", "run", "run_with", "serve"]
 
@@ -56,6 +59,7 @@ class Settings:
         quiet, verbose: how much to say.
         combined: whether access lines have the combined log format.
         reload: whether pages follow edits, where the site has a directory.
+        tls: makes the context for https of the names and addresses of the server; None for http.
         poll: whether to look for edits again and again, instead of waiting for the system's file events.
         on_ready: called with the URL when the server listens.
         for_good: whether the process has nothing else to do: the signals then stay in place to its end.
@@ -72,6 +76,7 @@ class Settings:
     combined: bool = False
     reload: bool = False
     poll: bool = False
+    tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False
 
@@ -85,6 +90,7 @@ def run(
     trust: Iterable[Network | str] = (),
     quiet: bool = False,
     reload: bool = True,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     """Serve *site* until Ctrl-C or SIGTERM. Returns when all sessions have ended, their callbacks included.
 
@@ -96,6 +102,7 @@ def run(
         trust: networks whose clients may see details of errors, such as ``"172.17.0.0/16"``.
         quiet: only the URL, warnings and errors are shown.
         reload: whether pages in a browser follow what is saved in a `Directory` that is in the tree.
+        ssl_context: to serve over https, a context with a certificate.
 
     Raises:
         SystemExit: with a message, if the port cannot be had.
@@ -107,7 +114,13 @@ def run(
     if networks:
         site.trusts = Trust(ip_network(network) for network in networks)
     settings = Settings(
-        host=host, port=port, allowed_hosts=tuple(allowed_hosts), quiet=quiet, title=_title(), reload=reload
+        host=host,
+        port=port,
+        allowed_hosts=tuple(allowed_hosts),
+        quiet=quiet,
+        title=_title(),
+        reload=reload,
+        tls=_given(ssl_context),
     )
     try:
         run_with(site, settings)
@@ -123,6 +136,7 @@ async def serve(
     allowed_hosts: Iterable[str] = (),
     limits: Limits | None = None,
     reload: bool = True,
+    ssl_context: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve *site* in your own trio program, until cancelled: ``await nursery.start(serve, site)``.
@@ -135,16 +149,25 @@ async def serve(
         allowed_hosts: host names under which the site may be asked for, besides localhost and IP addresses.
         limits: of what clients may send; see `Limits`.
         reload: whether pages in a browser follow what is saved in a `Directory` that is in the tree.
+        ssl_context: to serve over https, a context with a certificate.
         task_status: gets the listeners, as `trio.serve_tcp` gives them.
 
     Raises:
         OSError: the port cannot be had.
     """
-    listeners = await open_listeners(host, port)
+    site = _as_site(site)
+    settings = Settings(
+        host=host,
+        port=port,
+        allowed_hosts=tuple(allowed_hosts),
+        limits=limits or Limits(),
+        reload=reload,
+        tls=_given(ssl_context),
+    )
+    door = await _open(site, settings)
     access = AccessLog(lambda lines: None)
-    settings = Settings(allowed_hosts=tuple(allowed_hosts), limits=limits or Limits(), reload=reload)
-    with _watched(listeners):
-        await _attend(_as_site(site), listeners, settings, access, trio.Event(), lambda: task_status.started(listeners))
+    with _watched(door.listeners):
+        await _attend(site, door, settings, access, trio.Event(), lambda: task_status.started(door.listeners))
 
 
 def run_with(site: Site, settings: Settings) -> None:
@@ -180,33 +203,64 @@ def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signal
 
 async def _main(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
     try:
-        listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
+        door = await _open(site, settings)
     except OSError as exc:
         raise CannotListen(console.why_not(exc, settings.host, settings.port)) from None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
         nursery.start_soon(_explain_delay, signals.stop)
-        with _watched(listeners) as dog:
+        with _watched(door.listeners) as dog:
             signals.blocked_for = dog.blocked_for
-            await _attend(site, listeners, settings, access, signals.stop, lambda: _announce(site, listeners, settings))
+            await _attend(site, door, settings, access, signals.stop, lambda: _announce(site, door.listeners, settings))
         nursery.cancel_scope.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Where clients come in: sockets, the same perhaps under TLS, and the host names that they may ask for."""
+
+    listeners: list[trio.SocketListener]
+    served: Sequence[trio.abc.Listener[Any]]
+    names: frozenset[str]
+
+
+async def _open(site: Site, settings: Settings) -> _Door:
+    """Listen.
+
+    Raises:
+        OSError: the port cannot be had.
+        CannotListen: there is no certificate.
+    """
+    listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
+    names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
+    reachable = {address for listener in listeners for address in _reachable_by(listener)}
+    if reachable:
+        names |= machine_names()
+    if settings.tls is None:
+        return _Door(listeners, listeners, frozenset(names))
+    own = {"localhost", "127.0.0.1", "::1", *(_address(listener)[0] for listener in listeners)}
+    try:
+        context = settings.tls(sorted(own | reachable | names))
+    except BaseException:
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
+        raise
+    secure = [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners]
+    return _Door(listeners, secure, frozenset(names))
 
 
 async def _attend(
     site: Site,
-    listeners: Sequence[trio.SocketListener],
+    door: _Door,
     settings: Settings,
     access: AccessLog,
     stop: trio.Event,
     ready: Callable[[], object],
 ) -> None:
-    """Serve *site* on *listeners* until *stop*, and end its sessions. *ready* is called when all is set up."""
-    names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
-    if any(_reachable_by(listener) for listener in listeners):
-        names |= machine_names()
+    """Serve *site* at *door* until *stop*, and end its sessions. *ready* is called when all is set up."""
     following = _following(site, settings)
     respond = site.respond if following is None else following.around(site.respond)
-    respond = only_known_hosts(letting_go(respond), names)
+    respond = only_known_hosts(letting_go(respond), door.names)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(access.run)
         nursery.start_soon(_end_sessions, site, stop)
@@ -216,7 +270,7 @@ async def _attend(
         ready()
         most = descriptors.most_connections()
         await serve_listeners(
-            respond, listeners, limits=settings.limits, grace=GRACE, most=most, on_exchange=access, stop=stop
+            respond, door.served, limits=settings.limits, grace=GRACE, most=most, on_exchange=access, stop=stop
         )
         nursery.cancel_scope.cancel()
 
@@ -256,6 +310,7 @@ def _announce(site: Site, listeners: Sequence[trio.SocketListener], settings: Se
         f"rpyserve {__version__} serves {settings.title}",
         (settings.host if settings.host == "localhost" else host, port),
         timeout=site.sessions.timeout,
+        scheme="http" if settings.tls is None else "https",
         quiet=settings.quiet,
         notes=[f"Port {settings.port} is not free, so this is port {port}:"] if moved else [],
     )
@@ -285,6 +340,10 @@ def _reachable_by(listener: trio.SocketListener) -> list[str]:
 
 def _as_site(thing: Site | Resource) -> Site:
     return thing if isinstance(thing, Site) else Site(thing)
+
+
+def _given(context: ssl.SSLContext | None) -> Callable[[Iterable[str]], ssl.SSLContext] | None:
+    return None if context is None else lambda names: context
 
 
 def _title() -> str:

@@ -67,6 +67,7 @@ TOUR = [
         "Scripts and their surroundings",
         [
             ("/poem", "poem.rpy", "A script imports words.py from the site. Edit either, and load the page again."),
+            ("/postcard?to=Grace", "postcard.rpy", "A template beside the script, by Jinja2."),
             ("/sayings", "sayings.rpy", "cache() may name files: the script is executed again when "
              "sayings.txt has changed."),
         ],

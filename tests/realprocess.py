@@ -22,10 +22,11 @@ class Server:
     process: subprocess.Popen[bytes]
     console: Path
     port: int = 0
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def output(self) -> str:
         """What it has printed so far, stdout and stderr together."""
@@ -42,12 +43,13 @@ class Server:
 
 
 @contextmanager
-def serving(site: Path, tmp_path: Path, *options: str) -> Iterator[Server]:
+def serving(site: Path, tmp_path: Path, *options: str, scheme: str = "http") -> Iterator[Server]:
     """``rpyserve SITE`` on a free port."""
     with program(
         [sys.executable, "-m", "rpyserve", str(site), "--port", "0", *options], tmp_path / "console"
     ) as server:
-        server.port = int(server.wait_for(r"http://[^/\s]+:(\d+)")[1])
+        server.scheme = scheme
+        server.port = int(server.wait_for(rf"{scheme}://[^/\s]+:(\d+)")[1])
         yield server
 
 

@@ -43,7 +43,7 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_sessions": 100_000, "max_body": 2 * 2**30, "open_browser": False,
         "follow_symlinks": False, "quiet": False, "verbose": False, "access_log": "short", "reload": True,
-        "poll": False,
+        "poll": False, "tls": False,
     }  # fmt: skip
 
 

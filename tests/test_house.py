@@ -62,7 +62,7 @@ def test_public_names() -> None:
     assert set(rpyserve.__all__) == {
         "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "NameVirtualHost", "Redirect",
         "Registry", "Request", "Resource", "Response", "Session", "Site", "Upload", "WSGIResource", "background",
-        "cache", "cors", "html", "implementer", "registerAdapter", "registry", "run", "serve",
+        "cache", "cors", "html", "implementer", "registerAdapter", "registry", "run", "serve", "template",
     }  # fmt: skip
     for name in set(rpyserve.__all__) - {"registry"}:
         assert getattr(rpyserve, name) is not None

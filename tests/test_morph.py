@@ -109,7 +109,8 @@ def test_what_others_did_to_the_document_stays(page: Page) -> None:
     )
     page.evaluate("show('<p>two</p><textarea></textarea><p>more</p><dialog>e</dialog>')")
     assert page.evaluate("document.body.innerHTML") == (
-        '<x-extension>hers</x-extension><textarea style="width: 300px;"></textarea><p>more</p><dialog open="">e</dialog>'
+        '<x-extension>hers</x-extension><textarea style="width: 300px;"></textarea>'
+        '<p>more</p><dialog open="">e</dialog>'
     )
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.evaluate("document.querySelector(':modal').textContent") == "e"

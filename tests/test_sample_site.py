@@ -234,6 +234,12 @@ async def test_poem_and_sayings(visitor: Visitor) -> None:
     assert shown and shown[1] in sayings
 
 
+async def test_postcard_is_a_template(visitor: Visitor) -> None:
+    pytest.importorskip("jinja2")
+    card = (await visitor.get("/postcard?to=%3Cb%3E")).text
+    assert "<p>Dear &lt;b&gt;,</p>" in card and "the harbour, the &lt;old&gt; mill." in card
+
+
 async def test_files_have_their_types(visitor: Visitor) -> None:
     for path, kind in {
         "/style.css": "text/css; charset=utf-8",

@@ -24,8 +24,7 @@ from rpyserve.access import log as access_log
 from rpyserve.errors import Disconnected
 from rpyserve.exchange import Limits
 from rpyserve.response import Response
-from rpyserve.server import open_listeners
-from rpyserve.serving import CannotListen, Settings, _attend, run, run_with
+from rpyserve.serving import CannotListen, Settings, _attend, _open, run, run_with
 from rpyserve.signals import Interrupted, is_interruption, letting_go
 
 ROOT = Path(__file__).parent.parent
@@ -151,10 +150,10 @@ async def test_sessions_end_though_a_request_is_stuck_in_a_thread(nursery: trio.
         return "done"
 
     site = Site(stuck)
-    [listener] = listeners = await open_listeners("127.0.0.1", 0)
-    nursery.start_soon(_attend, site, listeners, Settings(), AccessLog(lambda lines: None), stop, ready.set)
+    door = await _open(site, Settings(port=0))
+    nursery.start_soon(_attend, site, door, Settings(), AccessLog(lambda lines: None), stop, ready.set)
     await ready.wait()
-    nursery.start_soon(ask, listener.socket.getsockname()[1])
+    nursery.start_soon(ask, door.listeners[0].socket.getsockname()[1])
     await begun.wait()
     try:
         stop.set()

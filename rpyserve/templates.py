@@ -1,0 +1,102 @@
+"""Templates beside scripts, by Jinja2: ``template("page.html.j2", name=name)`` is the page.
+
+Owns where templates are found (beside whoever asks, then in the site's directory, never outside of it) and that an
+edit of one, or of one that it extends or includes, is seen by the next request: that goes by `freshness`, because
+Jinja's own look at the time stamp misses edits. Jinja2 is loaded when it is first needed; it is an extra.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from markupsafe import Markup
+
+from rpyserve import freshness
+from rpyserve.paths import is_inside
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["template"]
+
+_MISSING: Final = "Templates need Jinja2, which is not installed. Write: pip install 'rpyserve[templates]'"
+
+
+def template(name: str, /, **values: Any) -> Markup:
+    """Return the template *name* with *values* put in, each escaped so that it cannot become markup.
+
+    What `html` returned goes in as it is. A name that the template uses and that has no value is an error. Values in
+    ``.txt.j2`` templates are not escaped.
+
+    Args:
+        name: the template's file, such as ``"page.html.j2"``: beside the script or module that calls this, or in the
+            site's directory. ``{% extends %}`` and ``{% include %}`` look beside the template, then in the site.
+        values: what the template may use.
+
+    Returns:
+        `markupsafe.Markup`, a `str` that may be returned from a render method.
+
+    Raises:
+        ImportError: Jinja2 is not installed.
+        jinja2.TemplateNotFound: there is no such template in the site.
+        jinja2.UndefinedError: the template uses a name that has no value.
+    """
+    caller = sys._getframe(1).f_globals
+    beside = os.path.dirname(os.path.abspath(caller.get("__file__") or "."))
+    root = getattr(caller.get("__execution__"), "root", None) or os.getcwd()
+    root, beside = os.path.realpath(root), os.path.realpath(beside)
+    if not is_inside(root, beside):
+        root = beside
+    found = _environment(root).get_template(_joined(name, beside, root))
+    return Markup(found.render(**values))
+
+
+def _joined(name: str, beside: str, root: str) -> str:
+    """*name* as the loader has it: relative to the site's directory, with slashes."""
+    if os.path.isfile(os.path.join(beside, name)):
+        return os.path.relpath(os.path.join(beside, name), root).replace(os.sep, "/")
+    return name
+
+
+@lru_cache(maxsize=16)
+def _environment(root: str) -> jinja2.Environment:
+    try:
+        import jinja2
+    except ImportError as exc:
+        raise ImportError(_MISSING, name=exc.name) from None
+
+    class Loader(jinja2.BaseLoader):
+        def get_source(self, environment: jinja2.Environment, name: str) -> tuple[str, str, Callable[[], bool]]:
+            return _source(root, name, jinja2.TemplateNotFound)
+
+    class Environment(jinja2.Environment):
+        def join_path(self, template: str, parent: str) -> str:
+            above = os.path.dirname(os.path.join(root, parent))
+            return _joined(template, above, root)
+
+    return Environment(
+        loader=Loader(),
+        autoescape=lambda name: name is None or not name.lower().endswith((".txt.j2", ".txt.jinja")),
+        undefined=jinja2.StrictUndefined,
+        auto_reload=True,
+        cache_size=400,
+    )
+
+
+def _source(root: str, name: str, missing: Callable[[str, str], Exception]) -> tuple[str, str, Callable[[], bool]]:
+    """The text of a template, its file, and what says whether that is still what it says."""
+    path = os.path.join(root, *name.split("/"))
+    if not is_inside(root, os.path.realpath(path)):
+        raise missing(name, f"The template {name!r} would be outside of the site.")
+    try:
+        data, state = freshness.read(path)
+        text = data.decode("utf-8-sig")
+    except (OSError, ValueError) as exc:
+        if isinstance(exc, UnicodeDecodeError):
+            raise ValueError(f"The template {name!r} is not UTF-8; save it as UTF-8.") from exc
+        raise missing(name, f"There is no template {name!r} in the site.") from None
+    return text, path, lambda: not state.changed()

@@ -1,0 +1,142 @@
+"""TLS: with certificates from files, or with one made for this run that is thrown away after it.
+
+Owns the contexts, and what is said to those who speak plain HTTP to a port that expects TLS. How a connection is
+served is none of its business: a TLS stream is a stream. trustme, which makes certificates, is an extra.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from rpyserve.request import Address
+
+__all__ = ["ABOUT_THROWAWAY", "NoCertificate", "from_files", "heard_plain_http", "require_trustme", "throwaway"]
+
+ABOUT_THROWAWAY: Final = (
+    'The certificate is made for this run, so browsers warn that they do not know it: go on by "Advanced". '
+    "curl wants --insecure."
+)
+
+_CLIENT_HELLO: Final = b"\x16"
+"""The first byte of every TLS connection (RFC 8446, section 5.1: a handshake record)."""
+_HOST: Final = re.compile(rb"^host:[ \t]*([A-Za-z0-9.\-]+|\[[0-9a-f:.]+\])(?::\d+)?[ \t]*\r?$", re.I | re.M)
+_PLAIN: Final = (
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    "Content-Length: {}\r\n\r\n{}"
+)
+
+
+class NoCertificate(Exception):
+    """There is no certificate to be had; the text says why, and what to do."""
+
+
+def from_files(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return the context for a certificate and its key in PEM files.
+
+    Raises:
+        NoCertificate: a file cannot be read, is none of the kind, or the two do not belong together.
+    """
+    for path in (certificate, key):
+        try:
+            path.read_bytes()
+        except OSError as exc:
+            raise NoCertificate(f"{str(path)!r} cannot be read: {exc.strerror or exc}.") from None
+    context = _context()
+    try:
+        context.load_cert_chain(certificate, key, password=_refuse_password)
+    except (ssl.SSLError, ValueError) as exc:
+        why = getattr(exc, "reason", None) or str(exc)
+        both = f"{str(certificate)!r} and {str(key)!r}"
+        raise NoCertificate(f"{both} are no certificate and key in PEM format that belong together: {why}.") from None
+    return context
+
+
+def throwaway(names: Iterable[str]) -> ssl.SSLContext:
+    """Return the context for a certificate that is made now, for the host *names* and addresses.
+
+    Raises:
+        NoCertificate: trustme is not installed.
+    """
+    trustme = require_trustme()
+    authority = trustme.CA(organization_name="rpyserve", organization_unit_name="for this run only")
+    context = _context()
+    authority.issue_cert(*dict.fromkeys(map(_plain, names))).configure_cert(context)
+    return context
+
+
+def require_trustme() -> Any:
+    """Return the module that makes certificates.
+
+    Raises:
+        NoCertificate: it is not installed.
+    """
+    try:
+        import trustme
+    except ImportError:
+        raise NoCertificate(
+            "--tls without files makes a certificate with trustme, which is not installed. Write: "
+            "pip install 'rpyserve[tls]'"
+        ) from None
+    return trustme
+
+
+async def heard_plain_http(stream: trio.SSLStream[trio.SocketStream], server: Address, patience: float) -> bool:
+    """Wait for the client's first byte; if that is no TLS, answer in plain HTTP where the site is.
+
+    Args:
+        stream: before its first use.
+        server: our own address and port.
+        patience: seconds that the client has.
+
+    Returns:
+        Whether the client has been answered, has gone, or has not said a word: nothing is left to be done.
+    """
+    plain = stream.transport_stream
+    with trio.move_on_after(patience), suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        first = await plain.socket.recv(1, socket.MSG_PEEK)
+        if first == _CLIENT_HELLO:
+            return False
+        if first:
+            await plain.send_all(_answer(await plain.receive_some(16 * 1024), server))
+            await plain.send_eof()
+            while await plain.receive_some(16 * 1024):
+                pass  # or a reset would eat the answer
+    return True
+
+
+def _answer(request: bytes, server: Address) -> bytes:
+    found = _HOST.search(request)
+    host, port = found[1].decode("ascii") if found else server[0], server[1]
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    text = f"This port speaks https. Ask for https://{host}:{port}/\n"
+    return _PLAIN.format(len(text), text).encode()
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _refuse_password() -> str:
+    raise ValueError("the key is encrypted; write a copy without a passphrase")
+
+
+def _plain(name: str) -> str:
+    """*name* as a certificate has it: an address without its zone, ``*.`` for all names below one."""
+    if name.startswith("."):
+        name = f"*{name}"
+    try:
+        return str(ip_address(name.partition("%")[0]))
+    except ValueError:
+        return name.lower().rstrip(".")
