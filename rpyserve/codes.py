@@ -81,6 +81,7 @@ class Codes:
         except Exception as exc:  # what is nested too deep is no SyntaxError
             raise ScriptError(Path(path), title(exc), hints.for_exception(exc)) from exc
         self._modules.warn_of_hidden(source.imports, path)
+        self._modules.announced.announce(path, data, source.tree)
         return Compiled(state, source.code, source.imports)
 
 

@@ -88,8 +88,10 @@ class SiteLoader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """Compile the source as it is now."""
         path = self.get_filename(fullname)
-        source = compile_source(self._modules.read(path), path)
+        data = self._modules.read(path)
+        source = compile_source(data, path)
         self._modules.warn_of_hidden(source.imports, path)
+        self._modules.announced.announce(path, data, source.tree, module=True)
         return source.code
 
     def exec_module(self, module: ModuleType) -> None:

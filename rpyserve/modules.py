@@ -14,13 +14,14 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 from rpyserve import freshness, lineage
+from rpyserve.announced import Announced
 from rpyserve.finders import RelativeFinder, SiteFinder, module_file
 
 __all__ = ["SiteModules"]
@@ -38,6 +39,7 @@ class SiteModules:
         package: the name of the package that stands for *root* in relative imports. There must be no such module.
         generation: grows each time that the modules are dropped.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
+        announced: what the console was told that the scripts and modules will lose.
     """
 
     _in_charge: ClassVar[SiteModules | None] = None
@@ -47,6 +49,7 @@ class SiteModules:
         self.package = "rpydir"
         self.generation = 0
         self.registry: Any = None
+        self.announced = Announced(self.root)
         self._roots = {self.root, os.path.realpath(self.root)}
         self._files: dict[str, freshness.State] = {}
         self._listings: dict[str, freshness.Listing] = {}
@@ -182,23 +185,28 @@ class SiteModules:
 
     def warn_of_hidden(self, names: Iterable[str], importer: str) -> None:
         """Name each site file that *importer*, by importing one of *names*, will not get. Once per file."""
+        for name, file in self.hidden(names, importer):
+            if file not in self._told:
+                self._told.add(file)
+                what, mend = self.explained(name, file, importer)
+                log.warning("%s imports %s and gets %s %s", os.path.relpath(importer, self.root), name, what, mend)
+
+    def hidden(self, names: Iterable[str], importer: str) -> Iterator[tuple[str, str]]:
+        """Yield each of *names* that *importer* does not get from the site, with the site's file of that name."""
         for name in sorted(set(names) - {"."}):
             for directory in {os.path.dirname(importer), self.root}:
                 file = module_file(directory, name)
-                if file is not None and file not in self._told and self.hiding(name, file):
-                    self._told.add(file)
-                    self._warn_of(name, file, importer)
+                if file is not None and self.hiding(name, file):
+                    yield name, file
 
-    def _warn_of(self, name: str, file: str, importer: str) -> None:
+    def explained(self, name: str, file: str, importer: str) -> tuple[str, str]:
+        """Say what *importer* gets under *name* instead of *file*, and what to do about it."""
         depth = 0 if _home(file) == os.path.dirname(importer) else len(self.relative(os.path.dirname(importer)) or ())
-        dots = "." * (depth + 1)
-        shown = os.path.relpath(file, self.root)
-        log.warning(
-            "%s imports %s and gets %s, not the site's %s. Rename that file (my_%s.py), or write `from %s import %s`.",
-            os.path.relpath(importer, self.root), name,
-            "Python's own" if name in sys.stdlib_module_names else "an installed module of that name",
-            shown, name, dots, name,
-        )  # fmt: skip
+        whose = "Python's own" if name in sys.stdlib_module_names else "an installed module of that name"
+        return (
+            f"{whose}, not the site's {os.path.relpath(file, self.root)}.",
+            f"Rename that file (my_{name}.py), or write `from {'.' * (depth + 1)} import {name}`.",
+        )
 
     # For the finders and the loader
 

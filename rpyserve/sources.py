@@ -21,10 +21,13 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A compiled source: its *code*, and the first names of the modules that it *imports*; "." is its own package."""
+    """A compiled source: its *code*, the first names of the modules that it *imports* ("." is its own package), and its
+    syntax *tree*.
+    """
 
     code: CodeType
     imports: frozenset[str]
+    tree: ast.Module
 
 
 def compile_source(data: bytes, path: str) -> Source:
@@ -37,7 +40,7 @@ def compile_source(data: bytes, path: str) -> Source:
     _check_text(data, path)
     tree = ast.parse(data, path)
     code: CodeType = compile(tree, path, "exec", dont_inherit=True)
-    return Source(code, frozenset(_imports(tree)))
+    return Source(code, frozenset(_imports(tree)), tree)
 
 
 def _imports(tree: ast.Module) -> set[str]:

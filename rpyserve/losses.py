@@ -1,0 +1,186 @@
+"""State that a request or an edit will lose: what a script keeps in its own names, as far as its text tells.
+
+Judges what `effects` has found; executes nothing. A script without ``cache()`` is executed for each request, so all
+that its functions change is new with the next one. What a cached script or a module of the site keeps is shared by all
+visitors, and new when it is edited. A false alarm is worse than a missed one: what only serves speed, or is not known
+to last, is no loss.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from rpyserve.effects import Effect, How
+from rpyserve.knowing import ENTRY, MAKING, Known, methods
+from rpyserve.natures import Nature
+from rpyserve.toplevel import TopLevel, look
+
+__all__ = ["Life", "Loss", "find"]
+
+_OF_RESOURCES = frozenset({"self.isLeaf", "self.children"})
+_FOR_SPEED = re.compile(r"cache|memo", re.IGNORECASE)
+_REMEMBERS = {"functools.cache", "functools.lru_cache"}
+
+
+class Life(Enum):
+    """How long a thing lasts."""
+
+    REQUEST = "a request"
+    EDIT = "until the next edit"
+    MEMORY = "a request, though it only serves speed"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A thing that is lost, as its author writes it, such as ``self.n``, and the line that changes it."""
+
+    line: int
+    thing: str
+    life: Life
+
+    @property
+    def message(self) -> str:
+        """What will happen, as a sentence."""
+        if self.life is Life.EDIT:
+            return f"`{self.thing}` works, shared by all visitors, but is new with every edit of this file."
+        if self.life is Life.MEMORY:
+            return f"What `{self.thing}` remembers is forgotten at once: the script is executed for every request."
+        return f"`{self.thing}` is new with every request: the script is executed for each of them."
+
+    @property
+    def hint(self) -> str:
+        """What to write instead."""
+        key = self._key
+        if self.life is Life.MEMORY:
+            return "cache() as the first line has the script executed once."
+        return (
+            f'session["{key}"], with session = request.getSession(), keeps it for each visitor, registry["{key}"] for '
+            "all of them."
+        )
+
+    @property
+    def brief(self) -> str:
+        """Both in few words."""
+        if self.life is Life.MEMORY:
+            return f"what `{self.thing}` remembers is forgotten with every request; cache() in the first line keeps it."
+        what = "shared by all visitors and new with every edit" if self.life is Life.EDIT else "new with every request"
+        return f'`{self.thing}` is {what}; session["{self._key}"] or registry["{self._key}"] keeps it.'
+
+    @property
+    def _key(self) -> str:
+        return self.thing.rpartition(".")[2].strip("_")
+
+
+def find(tree: ast.Module, *, module: bool = False, top: TopLevel | None = None) -> list[Loss]:
+    """Return what the code of *tree* will lose, in the order of its lines.
+
+    Args:
+        module: it is a module of the site, not a script.
+        top: what `look` says of it, if that is known already.
+    """
+    judge = _Judge(tree, top or look(tree), module)
+    losses: dict[tuple[str, str], Loss] = {}
+    for where, loss in sorted(judge.losses(), key=lambda found: found[1].line):
+        losses.setdefault((where, loss.thing), loss)
+    return list(losses.values())
+
+
+class _Judge:
+    def __init__(self, tree: ast.Module, top: TopLevel, module: bool) -> None:
+        self._tree = tree
+        self._top = top
+        self._known = Known(tree, top)
+        self._lasts = module or top.cached
+
+    def losses(self) -> Iterator[tuple[str, Loss]]:
+        """Yield each loss, with the class that it is about (empty: none)."""
+        for effect in self._known.effects:
+            if effect.where.code is not None and self._is_loss(effect):
+                life = Life.EDIT if self._lasts else Life.REQUEST
+                if effect.thing in effect.where.lazy or _FOR_SPEED.search(effect.thing):
+                    life = Life.MEMORY
+                if not (self._lasts and life is Life.MEMORY):
+                    kind = effect.where.kind if effect.thing.startswith("self.") else ""
+                    yield kind, Loss(effect.line, effect.thing, life)
+        if not self._lasts:
+            yield from (("", Loss(node.lineno, node.name, Life.MEMORY)) for node in self._remembering())
+
+    def _is_loss(self, effect: Effect) -> bool:
+        if effect.how is How.READ or effect.where.code is None:
+            return False
+        base, _, attribute = effect.thing.partition(".")
+        if base == "self":
+            return self._is_loss_of_object(effect)
+        if effect.how is How.ENCLOSED:
+            return self._known.at_start(effect.where.code)
+        if self._known.at_start(effect.where.code):
+            return False
+        return self._is_loss_of_part(effect, base) if attribute else self._is_loss_of_name(effect)
+
+    def _is_loss_of_name(self, effect: Effect) -> bool:
+        nature = self._known.nature(effect.thing, "")
+        if effect.how is How.FILLED:
+            return nature is Nature.CONTAINER or (nature is Nature.OBJECT and effect.thing not in self._known.classes)
+        return nature is Nature.ITERATOR if effect.how is How.DRAWN else True
+
+    def _is_loss_of_part(self, effect: Effect, base: str) -> bool:
+        """For ``state.n``, and ``Page.n``."""
+        if self._known.nature(base, "") is not Nature.OBJECT:
+            return False
+        if effect.how in (How.ASSIGNED, How.COUNTED):
+            return True
+        kind = base if base in self._known.classes else self._known.class_of(base)
+        return self._known.nature("self." + effect.thing.partition(".")[2], kind) is _FITS[effect.how]
+
+    def _is_loss_of_object(self, effect: Effect) -> bool:
+        kind, method = effect.where.kind, (effect.where.code or ("", ""))[1]
+        if method in MAKING or effect.thing in _OF_RESOURCES or not self._known.is_resource(kind):
+            return False
+        nature = self._known.nature(effect.thing, kind)
+        if effect.how in (How.FILLED, How.DRAWN):
+            shared = (
+                effect.how is How.FILLED
+                and self._known.nature(effect.thing.partition(".")[2], kind) is Nature.CONTAINER
+            )
+            fits = nature is _FITS[effect.how] or (effect.how is How.FILLED and nature is Nature.OBJECT)
+            return shared or (fits and self._known.is_kept(kind))
+        if not self._known.is_kept(kind):
+            return False
+        if effect.how is How.COUNTED:
+            return True
+        return bool(self._known.reads(effect.thing)) if self._lasts else self._is_asked_later(effect)
+
+    def _is_asked_later(self, effect: Effect) -> bool:
+        """Whether another request would ask for what this one assigns; else it is passed on within the request."""
+        if self._known.nature(effect.thing, effect.where.kind) is None:
+            return False
+        code = effect.where.code or ("", "")
+        if any(read.where.code == code and read.line < effect.line for read in self._known.reads(effect.thing)):
+            return True
+        entries = {name for name in methods(self._known.classes[code[0]]) if ENTRY.fullmatch(name)}
+        here = {entry for entry in entries if code[1] in self._known.reach(code[0], entry)}
+        within = {method for entry in here for method in self._known.reach(code[0], entry)}
+        readers = {read.where.code[1] for read in self._known.reads(effect.thing) if read.where.code is not None}
+        return any(readers & self._known.reach(code[0], entry) for entry in entries - within)
+
+    def _remembering(self) -> Iterator[ast.FunctionDef]:
+        bodies: list[ast.AST] = [self._tree, *self._known.classes.values()]
+        for node in [node for body in bodies for node in ast.iter_child_nodes(body)]:
+            if isinstance(node, ast.FunctionDef) and any(map(self._remembers, node.decorator_list)):
+                yield node
+
+    def _remembers(self, decorator: ast.expr) -> bool:
+        match decorator.func if isinstance(decorator, ast.Call) else decorator:
+            case ast.Attribute(ast.Name(module), name):
+                return f"{module}.{name}" in _REMEMBERS
+            case ast.Name(name):
+                bound = self._top.last(name)
+                return bound is not None and bound.source in _REMEMBERS
+        return False
+
+
+_FITS = {How.FILLED: Nature.CONTAINER, How.DRAWN: Nature.ITERATOR}
