@@ -172,6 +172,7 @@ TLS = Text("tls", _tls)
 @click.option("--open", "open_browser", is_flag=True, help="Open the site in the browser.")
 @click.option("--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to.")
 @click.option("--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit.")
+@click.option("--check", is_flag=True, help="Say all that is wrong with the site, executing nothing of it, and exit.")
 @click.option(
     "--example", metavar="DIR", type=click.Path(path_type=Path), help="Copy the sample site to DIR, and exit."
 )
@@ -185,7 +186,7 @@ TLS = Text("tls", _tls)
 @click.option("-q", "--quiet", is_flag=True, help="Say only the URL, warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more; with --get, the status and headers.")
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False)
-def main(site: Path, port: int | None, example: Path | None, get: str | None, **options: Any) -> None:
+def main(site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any) -> None:
     """Serve the directory SITE: .rpy scripts are pages, and so is any other file.
 
     Save a Python file and it is a web page; edit it, and the page follows, while every visitor keeps their session.
@@ -193,11 +194,21 @@ def main(site: Path, port: int | None, example: Path | None, get: str | None, **
     if example is not None:
         _copy_example(example)
         return
+    here = _here()
     directory = _enter(site)
+    if check:
+        click.get_current_context().exit(_check(directory, here, options))
     built = _build(directory, options)
     if get is not None:
         click.get_current_context().exit(_print_one(built, get, options))
     _serve(built, directory, port, options)
+
+
+def _here() -> str:
+    try:
+        return os.path.realpath(os.getcwd())
+    except OSError:  # it has been removed
+        return ""
 
 
 def _enter(site: Path) -> Path:
@@ -291,6 +302,13 @@ def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
     status = oneshot.print_one(site, path, verbose=options["verbose"])
     signals.end_process(status)
     return status
+
+
+def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
+    from rpyserve import check, console
+
+    console.set_up(quiet=options["quiet"], verbose=options["verbose"])
+    return check.print_check(directory, here, follow_symlinks=options["follow_symlinks"], quiet=options["quiet"])
 
 
 def _copy_example(target: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 
 from rpyserve.failures import is_authors
 
-__all__ = ["COVERED", "install", "offered", "uninstall"]
+__all__ = ["COVERED", "install", "instead_of", "is_covered", "offered", "uninstall"]
 
 _HERE: Final = str(Path(__file__).parent)
 
@@ -69,6 +69,19 @@ def uninstall() -> None:
                 del sys.modules[name]
 
 
+def instead_of(name: str) -> tuple[str, str, str]:
+    """Say that there is no *name*, a dotted name of Twisted's, what there is, and what to write, if that is known."""
+    covered = "; ".join(f"from {module} import {', '.join(names)}" for module, names in COVERED.items())
+    mend = next((_INSTEAD[part] for part in reversed(name.split(".")) if part in _INSTEAD), "")
+    return f"rpyserve has no {name}.", f"Of Twisted's names it has: {covered}.", mend
+
+
+def is_covered(name: str) -> bool:
+    """Whether *name*, a dotted name of Twisted's, is one that a script can import."""
+    module, _, last = name.rpartition(".")
+    return name in _PACKAGES or name in COVERED or last in COVERED.get(module, {})
+
+
 def offered(name: str) -> ModuleSpec | None:
     """Find *name*, for which there is no other module, if it is the author's own code that imports it."""
     frame: FrameType | None = sys._getframe(1)
@@ -112,6 +125,4 @@ def _missing(module: str, name: str) -> NoReturn:
 
 
 def _refuse(name: str, kind: type[ImportError]) -> NoReturn:
-    covered = "; ".join(f"from {module} import {', '.join(names)}" for module, names in COVERED.items())
-    mend = next((_INSTEAD[part] for part in reversed(name.split(".")) if part in _INSTEAD), "")
-    raise kind(f"rpyserve has no {name}. Of Twisted's names it has: {covered}. {mend}".rstrip(), name=name)
+    raise kind(" ".join(filter(None, instead_of(name))), name=name)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from rpyserve.failures import is_authors
 
-__all__ = ["for_attribute_of_module", "for_import_error"]
+__all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 
 _PYTHON2: Final = {
     "StringIO": "from io import StringIO", "cStringIO": "from io import BytesIO", "urllib2": "import urllib.request",
@@ -51,7 +51,7 @@ def for_import_error(exc: Any) -> str:
         return "One dot is the script's own directory, two the one above it; the site's directory is the topmost."
     beside, home = _directories(exc)
     if isinstance(exc, ModuleNotFoundError):
-        return _not_found(name, beside, home)
+        return missing(name, beside, home)
     if wanted and re.match(r"rpydir\d*(\.|$)", name):
         return f"There is no {wanted}.py beside this script."
     if hint := _MOVED.get((name, wanted)):
@@ -75,7 +75,13 @@ def for_attribute_of_module(exc: Any) -> str:
     return _hidden(name, *_directories(exc), getattr(module, "__file__", None))
 
 
-def _not_found(name: str, beside: str, home: str) -> str:
+def missing(name: str, beside: str, home: str) -> str:
+    """Return what to do about a module *name* that is not found.
+
+    Args:
+        beside: the directory of the file that imports it.
+        home: the site's directory.
+    """
     top, _, rest = name.partition(".")
     if top in _PYTHON2:
         return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"

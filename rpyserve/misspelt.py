@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rpyserve.resource import Resource
 
-__all__ = ["FINE", "Finding", "class_example", "judge", "parameters", "takes"]
+__all__ = ["FINE", "Finding", "class_example", "judge", "meant", "parameters", "takes"]
 
 Finding = tuple[str, str]
 """A message (empty: all is well) and a hint, in lines."""
@@ -37,7 +37,7 @@ def judge(value: Resource) -> Finding:
         return FINE
     message = f"{kind.__name__} has no render_ method, so it cannot answer anything."
     for name in vars(value).keys() | set(dir(kind)):
-        if (wanted := _meant(name)) is not None:
+        if (wanted := meant(name)) is not None:
             return (
                 f"{kind.__name__} has a method {name}, which is never called.",
                 f"Write:\ndef {wanted}(self, request):",
@@ -47,8 +47,8 @@ def judge(value: Resource) -> Finding:
     return message, f"Add a method:\n{class_example(kind.__name__)}"
 
 
-def _meant(name: str) -> str | None:
-    """The method that a misspelt *name* stands for."""
+def meant(name: str) -> str | None:
+    """Return the method that a misspelt *name* stands for; None if it is no such name."""
     plain = name.replace("_", "").lower()
     if name.startswith("__") or name in {"render", "children"}:
         return None

@@ -169,10 +169,10 @@ def test_tables_are_whole(text: str) -> None:
         assert len(widths) == 1 and set(lines[1]) == {"|", "-"}, lines[0]
 
 
-@pytest.mark.parametrize(
-    "document",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/series.md", "docs/edits.md", "docs/reload.md"],
-)
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     page = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

@@ -1,0 +1,165 @@
+"""What is wrong with a script's resource and methods, said without executing it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from rpyserve.findings import Finding, Kind
+from rpyserve.shape import find
+from rpyserve.toplevel import look
+
+IMPORT = "from rpyserve import Resource\n"
+
+
+def found(text: str) -> list[Finding]:
+    tree = ast.parse(text)
+    return list(find(tree, look(tree)))
+
+
+def page(method: str, *, more: str = "resource = Page()") -> str:
+    return f"{IMPORT}class Page(Resource):\n    {method}\n        return ''\n{more}\n"
+
+
+GOOD = [
+    "def resource(request):\n    return ''",
+    "async def resource(request):\n    yield ''",
+    "def resource(request, n=1, *more, **others):\n    return ''",
+    "def resource(*everything):\n    return ''",
+    "resource = lambda request: ''",
+    "@decorated\ndef resource():\n    return ''",
+    page("def render_GET(self, request):"),
+    page("async def render_PROPFIND(self, request):"),
+    page("def render(self, request):"),
+    page("def getChild(self, name, request):"),
+    page("def render_GET(self, request, extra=None):"),
+    page("@wrapped\n    def render_GET(self):"),
+    page("def render_GET(self, request):", more="resource = decorate(Page)"),
+    page("def render_GET(self, request):\n        return self.render_head()\n    def render_head(self):"),
+    page("def render_GET(self, request):\n        return ''\n    def get(self, key):"),
+    "from tour import resource",
+    "from tour import Page\nclass Other(Page):\n    pass\nresource = Other()",
+    "from tour import Page\nclass Other(Page):\n    def show(self):\n        pass\nresource = Other()",
+    IMPORT + "class Root(Resource):\n    pass\nresource = Root()\nresource.putChild('a', Resource())",
+    "import tour\nresource = tour.page",
+    "from tour import *",
+    "try:\n    import resource\nexcept ImportError:\n    resource = None",
+    "if a:\n    resource = f\nelse:\n    resource = g",
+    "resource = None\nfor each in pages:\n    resource = each",
+    "resource = None\ndef make():\n    global resource\n    resource = f\nmake()",
+    "class Counter:\n    def render(self):\n        return ''\n    def get(self):\n        pass\nresource = f",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_nothing_to_complain_about(text: str) -> None:
+    assert found(text) == []
+
+
+NO_RESOURCE = {
+    "": "This script is empty",
+    "# only a comment": "This script is empty",
+    IMPORT + "class Hello(Resource):\n    def render_GET(self, request):\n        pass": "resource = Hello()",
+    IMPORT + "class Hello(Resource):\n    def __init__(self, a, b=1):\n        pass": "resource = Hello(a)",
+    IMPORT + "class Hello(Resource):\n    pass\npage = Hello()": "resource = page",
+    "class Hello:\n    def render_GET(self, request):\n        pass": "class Hello(Resource):",
+    "def resourse(request):\n    pass": "resource = resourse",
+    "def page(req):\n    pass": "resource = page",
+    "print('hello')": "print() writes to the server's console",
+    "x = 1": "def resource(request):",
+    "if __name__ == '__main__':\n    def page(): pass": "def resource(request):",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), NO_RESOURCE.items())
+def test_no_resource(text: str, words: str) -> None:
+    (finding,) = found(text)
+    assert finding.kind is Kind.NO_RESOURCE
+    assert words in f"{finding.message}\n{finding.hint}"
+
+
+WRONG = {
+    page("def render_GET(self, request):", more="resource = Page"): "not an instance of it",
+    "class resource:\n    pass": "is a class, not an instance",
+    IMPORT + "class resource(Resource):\n    pass": "class Hello(Resource):",
+    "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page": "which is no Resource",
+    "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page()": "class Page(Resource):",
+    "def resource():\n    pass": "takes no parameter",
+    "async def resource(a, b):\n    pass": "async def resource(request):",
+    "def resource(self, request):\n    pass": "A method belongs into a class",
+    "def resource(*, request):\n    pass": "takes 1 parameter",
+    "def page():\n    pass\nresource = page": "def page(request):",
+    "resource = lambda: ''": "lambda request",
+    "async def page(request):\n    pass\nresource = page(1)": "resource = page",
+    "resource = None": "resource is None",
+    "resource = '<h1>Hello</h1>'": "resource is a text",
+    "resource = f'{x}'": "resource is a text",
+    "resource = {'a': 1}": "sent as JSON",
+    "resource = 42": "neither",
+    "import resource": "the module resource",
+    "import tour.pages as resource": "the module tour.pages",
+    "import tour\nresource = tour": "the module tour",
+    "from twisted.web import resource": "the module twisted.web.resource",
+    IMPORT + "class Page(Resource):\n    '''Nothing.'''\nresource = Page()": "has no render_ method",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), WRONG.items())
+def test_wrong_resource(text: str, words: str) -> None:
+    (finding,) = found(text)
+    assert finding.kind is Kind.WRONG_RESOURCE
+    assert words in f"{finding.message}\n{finding.hint}"
+
+
+def test_the_last_resource_is_looked_at() -> None:
+    assert found("resource = None\ndef resource(request):\n    pass") == []
+    (finding,) = found("def resource(request):\n    pass\n\nresource = 'x'")
+    assert finding.line == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "instead"),
+    [
+        ("def render_get(self, request):", "def render_GET(self, request):"),
+        ("async def render_Post(self, request):", "async def render_POST(self, request):"),
+        ("def renderGET(self, request):", "def render_GET(self, request):"),
+        ("def render_PSOT(self, request):", "def render_POST(self, request):"),
+        ("def get(self, request):", "def render_GET(self, request):"),
+        ("def do_POST(self, request):", "def render_POST(self, request):"),
+    ],
+)
+def test_a_misspelt_method(method: str, instead: str) -> None:
+    findings = found(page(method))
+    assert [(finding.kind, finding.line) for finding in findings] == [(Kind.NEVER_CALLED, 3)]
+    assert instead in findings[0].hint
+
+
+def test_a_misspelt_method_beside_a_good_one() -> None:
+    (finding,) = found(page("def render_GET(self, request):\n        return ''\n    def render_post(self, request):"))
+    assert finding.message == "Page has a method render_post, which is never called."
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [
+        ("def render_GET():", "takes neither self nor request"),
+        ("def render_GET(request):", "does not take self"),
+        ("async def render_GET(self):", "does not take request"),
+        ("def render_POST(self, request, more):", "takes 3 parameters, but is given 2"),
+        ("def render(self):", "does not take request"),
+        ("def getChild(self, name):", "does not take request"),
+        ("def getChild(self):", "does not take name"),
+    ],
+)
+def test_parameters(method: str, what: str) -> None:
+    (finding,) = found(page(method))
+    assert finding.kind is Kind.PARAMETERS
+    assert what in finding.message
+    assert "(self, " in finding.hint
+
+
+def test_methods_of_every_resource_are_looked_at() -> None:
+    child = "class Child(Page):\n    def render_POST(self):\n        pass\n"
+    (finding,) = found(page("def render_GET(self, request):", more=child + "resource = Page()"))
+    assert finding.message.startswith("Child.render_POST")

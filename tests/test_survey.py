@@ -1,0 +1,157 @@
+"""What the names in a site tell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rpyserve import survey as surveying
+from rpyserve.findings import Kind
+from rpyserve.survey import Survey, survey
+
+
+def make(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir(exist_ok=True)
+        else:
+            path.write_text("")
+
+
+def look(root: Path, *names: str, follow: bool = False) -> Survey:
+    make(root, *names)
+    return survey(os.path.realpath(root), follow_symlinks=follow)
+
+
+def told(found: Survey) -> list[tuple[str, Kind]]:
+    return sorted(((path.replace(os.sep, "/"), f.kind) for path, f in found.findings), key=lambda pair: pair[0])
+
+
+def link(path: Path, target: Path | str) -> None:
+    try:
+        path.symlink_to(target)
+    except OSError:
+        pytest.skip("no symbolic links here")
+
+
+def test_scripts_and_modules(tmp_path: Path) -> None:
+    found = look(tmp_path, "a.rpy", "sub/b.rpy", "words.py", "sub/more.py", "style.css", "sub/page.html")
+    assert sorted(found.scripts) == ["a.rpy", os.path.join("sub", "b.rpy")]
+    assert sorted(found.modules) == [os.path.join("sub", "more.py"), "words.py"]
+    assert told(found) == []
+
+
+def test_what_is_no_part_of_the_site_is_left_alone(tmp_path: Path) -> None:
+    found = look(
+        tmp_path, "node_modules/a.rpy", ".git/b.rpy", "env/pyvenv.cfg", "env/c.rpy", "__pycache__/d.py", ".e.rpy",
+        "lib/site-packages/f.py", ".well-known/g.txt", "h.rpyc", "i.pyc", "notes.db", "page.html.j2", "tls.pem",
+    )  # fmt: skip
+    assert found == Survey()
+
+
+@pytest.mark.parametrize("name", ["hello.rpy.txt", "hello.RPY", "hello.rpy.html", "Hello.Rpy.py", "hello.rpy.TXT"])
+def test_a_script_by_another_name(tmp_path: Path, name: str) -> None:
+    found = look(tmp_path, name)
+    assert told(found) == [(name, Kind.MISNAMED)]
+    assert found.findings[0][1].hint == f"Rename it to {name[:5]}.rpy."
+    assert found.scripts == found.modules == []
+
+
+@pytest.mark.parametrize(
+    "name", ["hello.rpy~", "hello.rpy.bak", "hello.rpy.orig", "#hello.rpy#", "style.css~", "words.py.old",
+             "hello.rpy.txt", "hello.rpy - Copy", "words.py.txt"],
+)  # fmt: skip
+def test_backups_and_copies(tmp_path: Path, name: str) -> None:
+    found = look(tmp_path, "hello.rpy", "words.py", name)
+    assert told(found) == [(name, Kind.BACKUP)]
+    assert found.scripts == ["hello.rpy"] and found.modules == ["words.py"]
+
+
+def test_a_backup_of_a_whole_directory(tmp_path: Path) -> None:
+    found = look(tmp_path, "pages.bak/a.rpy")
+    assert told(found) == [("pages.bak", Kind.BACKUP)]
+    assert found.scripts == []
+
+
+@pytest.mark.parametrize("other", ["a", "a/", "a/x.css"])
+def test_a_file_or_directory_that_comes_before_a_script(tmp_path: Path, other: str) -> None:
+    found = look(tmp_path, "sub/a.rpy", f"sub/{other}")
+    assert told(found) == [("sub/a.rpy", Kind.HIDDEN_PAGE)]
+    assert "/sub/a is not this script; only /sub/a.rpy is" in found.findings[0][1].message
+
+
+def test_an_index_that_comes_before_another(tmp_path: Path) -> None:
+    found = look(tmp_path, "index.rpy", "index.html", "sub/index.rpy", "sub/index.html", "other/index.html")
+    assert told(found) == [("index.html", Kind.HIDDEN_PAGE), ("sub/index.html", Kind.HIDDEN_PAGE)]
+    assert {f.message for _, f in found.findings} == {
+        "index.rpy comes first, so / never shows this file.", "index.rpy comes first, so /sub/ never shows this file.",
+    }  # fmt: skip
+
+
+def test_a_directory_called_like_a_script(tmp_path: Path) -> None:
+    found = look(tmp_path, "a.rpy/b.rpy")
+    assert told(found) == [("a.rpy", Kind.MISNAMED)]
+    assert found.scripts == []
+
+
+@pytest.mark.parametrize(
+    "pair", [("Hello.rpy", "hello.rpy"), ("caf\u00e9.css", "cafe\u0301.css"), ("A/x.css", "a/y.css")]
+)
+def test_names_that_collide_elsewhere(tmp_path: Path, pair: tuple[str, str]) -> None:
+    make(tmp_path, pair[0])
+    if (tmp_path / pair[1].partition("/")[0]).exists():
+        pytest.skip("they collide here")
+    found = look(tmp_path, *pair)
+    assert [kind for _, kind in told(found)] == [Kind.SAME_NAME]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("name", ["nul.rpy", "a:b.rpy", "a\\b.rpy", "com1.css"])
+def test_names_that_no_url_has(tmp_path: Path, name: str) -> None:
+    found = look(tmp_path, name)
+    assert told(found) == [(name.replace(os.sep, "/"), Kind.UNREACHABLE)]
+
+
+def test_links(tmp_path: Path) -> None:
+    make(tmp_path, "site/pages/a.rpy", "out/b.rpy", "out/c.css", "site/.env")
+    site = tmp_path / "site"
+    link(site / "again", site / "pages")
+    link(site / "broken", "nowhere")
+    link(site / "loop", "loop")
+    link(site / "out", tmp_path / "out")
+    link(site / "c.css", tmp_path / "out" / "c.css")
+    link(site / "env.txt", site / ".env")
+    found = look(site)
+    assert told(found) == [(name, Kind.LINK) for name in ("broken", "c.css", "env.txt", "loop", "out")]
+    assert found.scripts == [os.path.join("pages", "a.rpy")]
+    found = look(site, follow=True)
+    assert told(found) == [(name, Kind.LINK) for name in ("broken", "env.txt", "loop")]
+    assert sorted(found.scripts) == [os.path.join("out", "b.rpy"), os.path.join("pages", "a.rpy")]
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    make(tmp_path, "site/", "out/a.rpy")
+    link(tmp_path / "site" / "out", tmp_path / "out")
+    link(tmp_path / "out" / "back", tmp_path / "out")
+    link(tmp_path / "out" / "site", tmp_path / "site")
+    assert look(tmp_path / "site", follow=True).scripts == [os.path.join("out", "a.rpy")]
+
+
+def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "locked/a.rpy", "b.rpy")
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(surveying.os, "scandir", scandir)
+    found = look(tmp_path)
+    assert told(found) == [("locked", Kind.UNREADABLE)]
+    assert "Permission denied" in found.findings[0][1].message
+    assert found.scripts == ["b.rpy"]
