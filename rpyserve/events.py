@@ -134,6 +134,8 @@ class EventStream(_Own):
                 if hub.number != number:
                     change, number = hub.since(f"{hub.boot}-{number}"), hub.number
                     yield self._event("change", change)
+                if reader.displaced:
+                    return  # it asks again, and is told then what it has missed
                 if hub.closed:
                     yield "event: stop\ndata: {}\n\n"
                     return

@@ -23,14 +23,23 @@ KEPT: Final = 256
 """How many changes are remembered."""
 MOST_STREAMS: Final = 4
 """How many streams one browser has before it is asked to close some: it has six connections to a host in all."""
+ROOM: Final = 1
+"""How many more it may have for the moment. Then its oldest ends; a page that is asked for must find a connection."""
 
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """One who waits for changes. *crowded* says that its browser has too many streams open, and is reset by it."""
+    """One who waits for changes.
+
+    Args:
+        client: its browser.
+        crowded: that browser has many streams open, and should close some; whoever says so resets it.
+        displaced: it did not, so this stream is to make room.
+    """
 
     client: Hashable
     crowded: bool = False
+    displaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Hub:
         self.number = 0
         self.closed = False
         self._changes: deque[Change] = deque(maxlen=KEPT)
-        self._readers: set[Reader] = set()
+        self._readers: dict[Reader, None] = {}  # in the order in which they came
         self._news = trio.Event()
 
     @property
@@ -86,23 +95,29 @@ class Hub:
 
     async def news(self, number: int, reader: Reader) -> None:
         """Wait until there is a change after *number*, or something else that *reader* should know, or the end."""
-        while self.number == number and not self.closed and not reader.crowded:
+        while self.number == number and not (self.closed or reader.crowded or reader.displaced):
             await self._news.wait()
 
     @contextmanager
     def reading(self, client: Hashable) -> Iterator[Reader]:
         """While inside, *client*, a browser, has a stream open."""
         reader = Reader(client)
-        self._readers.add(reader)
-        mates = [each for each in self._readers if each.client == client]
-        if len(mates) > MOST_STREAMS:
-            for mate in mates:
-                mate.crowded = True
-            self._wake()
+        self._readers[reader] = None
+        self._make_room(client)
         try:
             yield reader
         finally:
-            self._readers.discard(reader)
+            del self._readers[reader]
+
+    def _make_room(self, client: Hashable) -> None:
+        mates = [each for each in self._readers if each.client == client and not each.displaced]
+        if len(mates) <= MOST_STREAMS:
+            return
+        for mate in mates:
+            mate.crowded = True
+        for mate in mates[: -MOST_STREAMS - ROOM]:
+            mate.displaced = True
+        self._wake()
 
     def close(self) -> None:
         """Let all readers go, now and from now on."""

@@ -149,6 +149,17 @@ async def test_a_browser_with_many_tabs_is_asked_to_close_streams(site: Site, hu
     assert hub.statistics().readers == 0
 
 
+async def test_a_displaced_stream_ends_without_a_word(site: Site, hub: Hub) -> None:
+    async with listening(site) as events:
+        await events.next()
+        (reader,) = hub._readers
+        reader.displaced = True
+        hub.announce(Change(frozenset({"/a"})))
+        assert (await events.next())["event"] == "change"
+        with pytest.raises(StopAsyncIteration):
+            await events.raw()
+
+
 OURS = [("Host", "localhost:8080")]
 
 

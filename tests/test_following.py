@@ -252,14 +252,14 @@ async def test_a_directory_of_our_name_is_told_of(root: Path, said: Said, monkey
 async def test_many_streams_end_with_the_server(play: Play, autojump_clock: object) -> None:
     ended = 0
 
-    async def listen() -> None:
+    async def listen(browser: int) -> None:
         nonlocal ended
-        await play.get("/-/events?since=x")
+        await play.get("/-/events?since=x", user_agent=str(browser))
         ended += 1
 
     async with trio.open_nursery() as nursery:
-        for _ in range(50):
-            nursery.start_soon(listen)
+        for browser in range(50):
+            nursery.start_soon(listen, browser)
         await trio.testing.wait_all_tasks_blocked()
         assert play.following.hub.statistics().readers == 50
         start = trio.current_time()

@@ -41,7 +41,7 @@ def body(port: int, path: str, *fields: str, method: str = "GET") -> str:
 class Tab:
     """A page that a browser has loaded, with its stream of changes."""
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, path: str, browser: str = "") -> None:
         self.port = port
         self.path = path
         page = body(port, path, "Sec-Fetch-Dest: document")
@@ -51,7 +51,9 @@ class Tab:
         self.looks = 0
         self.changes: list[dict[str, Any]] = []
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
-        self._connection.sendall(f"GET /-/events?since={tag[1]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        self._connection.sendall(
+            f"GET /-/events?since={tag[1]} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {browser}\r\n\r\n".encode()
+        )
         self._data = b""
         assert self.event() == ("hello", {"n": 0, "urls": [], "all": False, "data": False})
 
@@ -88,8 +90,8 @@ class Tab:
 
 
 @contextmanager
-def tab(port: int, path: str) -> Iterator[Tab]:
-    found = Tab(port, path)
+def tab(port: int, path: str, browser: str = "one") -> Iterator[Tab]:
+    found = Tab(port, path, browser)
     try:
         yield found
     finally:
@@ -252,7 +254,7 @@ def _descriptors(server: Server) -> list[str]:
 def test_ctrl_c_with_fifty_streams_open(site: Path, tmp_path: Path) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(serving(site, tmp_path))
-        tabs = [stack.enter_context(tab(server.port, "/a")) for _ in range(50)]
+        tabs = [stack.enter_context(tab(server.port, "/a", f"browser {n}")) for n in range(50)]
         start = time.monotonic()
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(LIMIT) == 0

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from rpyserve.changes import ANYTHING, NOTHING, Change
-from rpyserve.hub import KEPT, MOST_STREAMS, Hub, HubStatistics, Reader
+from rpyserve.hub import KEPT, MOST_STREAMS, ROOM, Hub, HubStatistics, Reader
 
 
 def change(*urls: str, data: bool = False) -> Change:
@@ -84,6 +84,14 @@ async def test_nobody_waits_for_what_has_happened(hub: Hub, reader: Reader) -> N
     await hub.news(0, reader)
     hub.close()
     await hub.news(1, reader)
+
+
+def test_a_browser_that_closes_none_loses_its_oldest(hub: Hub) -> None:
+    with ExitStack() as open_streams:
+        readers = [open_streams.enter_context(hub.reading("this")) for _ in range(MOST_STREAMS + ROOM)]
+        assert not any(reader.displaced for reader in readers)
+        readers += [open_streams.enter_context(hub.reading("this")) for _ in range(2)]
+        assert [reader.displaced for reader in readers] == [True, True] + [False] * (MOST_STREAMS + ROOM)
 
 
 def test_too_many_streams_of_one_browser(hub: Hub) -> None:
