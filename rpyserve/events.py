@@ -30,6 +30,7 @@ __all__ = ["PREFIX", "EventStream", "from_elsewhere", "reserved", "tree"]
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
 """Seconds after which a quiet stream sends a comment, so that both sides notice when the other has gone."""
+_PARTS: Final = ("visitor", "morph", "swap", "notice", "follow")
 RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
 
@@ -102,7 +103,7 @@ class _Script(_Own):
 
 @lru_cache(maxsize=1)
 def _script() -> bytes:
-    parts = [(files("rpyserve") / f"{name}.js").read_text(encoding="utf-8") for name in ("morph", "swap", "follow")]
+    parts = [(files("rpyserve") / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS]
     return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
 
 

@@ -2,7 +2,7 @@
 //
 // A page without scripts of its own is fetched again and morphed; one with scripts is loaded again, because what its
 // scripts hold cannot be known. Stylesheets and images are swapped. What answered a form is never asked for again, but
-// offered. Where nothing concerns the page, nothing is touched. Comes after morph.js and swap.js, in one function.
+// offered. Where nothing concerns the page, nothing is touched. Comes last, after all that it uses.
 
 const tag = document.currentScript;
 const SITE = new URL("..", tag.src); // it may be below a prefix, behind a proxy
@@ -24,6 +24,7 @@ const loaded = new Set(); // the paths of all that this page has loaded
 
 let waiting = null;
 let busy = false;
+let failures = 0;
 
 async function note({ urls = [], all = false, data = false, lost = false }) {
   if (!(urls.length || all || data || lost)) return;
@@ -53,7 +54,7 @@ async function deal(change) {
   const has = (path) => path !== null && (change.lost || paths.has(plain(path)));
   if (page.method === "POST") offer(own || (perhaps && change.all)); // its own form may have written the data
   else if (own || perhaps) await renew(own, change);
-  const swapped = [...(await swapSheets(has, mirror)), ...(await swapImages(has, loaded, mark)), ...swapFrames(has)];
+  const swapped = [await swapSheets(has, mirror), await swapImages(has, loaded, mark), swapFrames(has)].flat();
   const others = [...loaded].filter((path) => paths.has(plain(path)) && !swapped.includes(path));
   if (others.length && page.method !== "POST") await reload();
 }
@@ -69,19 +70,24 @@ async function renew(own, change) {
   if (programs && own) return reload(); // without a fetch before, which would be one more visit
   const next = await fetchPage();
   if (!next) return again(change);
+  failures = 0;
   if (programs && next.page?.digest && next.page.digest === page.digest) return;
   if (programs || !next.page || !fits(next)) return reload();
   await show(next);
 }
 
+// Once more when the server is there, but not for ever.
 function again(change) {
-  if (stream?.readyState === EventSource.OPEN) note(change);
-  else setTimeout(again, RETRY, change);
+  if (failures++ > 5) return reload();
+  const retry = () => (stream?.readyState === EventSource.OPEN ? note(change) : setTimeout(retry, RETRY));
+  setTimeout(retry, RETRY);
 }
 
-const isData = (script) => /^(application\/(ld\+)?json|text\/(plain|template))$/i.test(script.type);
-const hasPrograms = (root) => [...root.querySelectorAll("script")].some((script) => !isData(script));
-const hasShadows = () => [...document.querySelectorAll("*")].some((element) => element.shadowRoot && element !== notice);
+const isData = ({ type }) => /^(application\/(ld\+)?json|text\/(plain|template))$/i.test(type);
+const isForeign = ({ src }) => /^[a-z]+(-[a-z]+)*-extension:/.test(src); // the visitor's, not the page's
+const isProgram = (script) => !isData(script) && !isForeign(script);
+const hasPrograms = (root) => [...root.querySelectorAll("script")].some(isProgram);
+const hasShadows = () => [...document.querySelectorAll("*")].some((one) => one.shadowRoot && one !== notice);
 
 // --- Showing the page as it is now
 
@@ -89,14 +95,15 @@ const hasShadows = () => [...document.querySelectorAll("*")].some((element) => e
 async function fetchPage() {
   const headers = { Accept: "text/html,application/xhtml+xml,*/*;q=0.8", "Rpyserve-Follow": mark };
   const address = location.href.replace(/#.*/s, "");
+  let text;
   try {
     const answer = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(SLOW) });
-    const type = answer.headers.get("Content-Type") ?? "";
-    if (answer.redirected || !/^text\/html\b/i.test(type)) return {};
-    return parse(await answer.text());
+    const isPage = !answer.redirected && /^text\/html\b/i.test(answer.headers.get("Content-Type") ?? "");
+    text = isPage && (await answer.text());
   } catch (error) {
     return error.name === "TimeoutError" ? {} : null;
   }
+  return text === false ? {} : parse(text);
 }
 
 function parse(text) {
@@ -157,42 +164,6 @@ function comeBack({ scrolls, visitor }) {
   visitor.focus();
   for (const [element, left, top] of scrolls) element.scrollTo({ left, top, behavior: "instant" });
   document.adoptedStyleSheets = document.adoptedStyleSheets.filter((sheet) => sheet !== VEIL);
-}
-
-// --- Notices: in a corner, in a tree of their own that no style of the page reaches
-
-const LOOKS = new CSSStyleSheet();
-LOOKS.replaceSync(`
-  :host { all: initial !important; position: fixed !important; right: 1rem !important; bottom: 1rem !important;
-    z-index: 2147483647 !important; color-scheme: light dark !important }
-  div { display: flex; gap: .75rem; align-items: center; max-width: min(26rem, 80vw); padding: .5rem .75rem;
-    font: 14px/1.4 system-ui, sans-serif; color: light-dark(#1d2329, #e4e8ec); background: light-dark(#fff, #1f252b);
-    border: 1px solid light-dark(#d8dee4, #333c45); border-radius: .4rem; box-shadow: 0 2px 8px #0003 }
-  button { font: inherit; color: light-dark(#0b5cad, #7ab8ff); background: none; border: 0; padding: 0; cursor: pointer }
-  @media print { :host { display: none !important } }`);
-
-let notice = null;
-
-function say(text, action, act) {
-  unsay();
-  notice = document.createElement("rpyserve-notice");
-  const box = document.createElement("div");
-  box.role = "status";
-  const button = (label, name, click) => {
-    const made = Object.assign(document.createElement("button"), { textContent: label, ariaLabel: name });
-    made.addEventListener("click", click);
-    return made;
-  };
-  box.append(text, ...(action ? [button(action, action, act)] : []), button("×", "Close", unsay));
-  const root = notice.attachShadow({ mode: "open" });
-  root.adoptedStyleSheets = [LOOKS];
-  root.append(box);
-  document.documentElement.append(notice);
-}
-
-function unsay() {
-  notice?.remove();
-  notice = null;
 }
 
 function offer(changed) {

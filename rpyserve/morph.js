@@ -3,7 +3,7 @@
 // It is never compared with what the server sends now, but only what the server sent before is ("the shadow"). Each
 // difference between the two is made to the shadow and to the live document alike, and nothing else is touched. So what
 // the visitor opened, resized or played, and what an extension of the browser put in, stays without a rule of its own.
-// Knows nothing of the network, and nothing of why the page has changed.
+// Knows nothing of the network, and nothing of why the page has changed. Comes after visitor.js.
 
 const INERT = document.implementation.createHTMLDocument(""); // images in it are not loaded
 
@@ -117,7 +117,7 @@ function match(before, after) {
   const rest = after.slice(start, stop);
   if (!free.size || !rest.length) return partners;
   for (const keys of [contents, marks]) matchBy(keys, free, rest, partners);
-  for (const fits of [(old, node) => old.id === node.id, () => true]) matchByPlace(before, after, free, partners, fits);
+  for (const fits of [(old, node) => idOf(old) === idOf(node), () => true]) matchByPlace(before, after, free, partners, fits);
   return partners;
 }
 
@@ -164,7 +164,7 @@ function matchByPlace(before, after, free, partners, fits) {
 
 function alike(old, node) {
   if (old.nodeName !== node.nodeName || old.namespaceURI !== node.namespaceURI) return false;
-  if (old.id && node.id && old.id !== node.id) return false;
+  if (idOf(old) && idOf(node) && idOf(old) !== idOf(node)) return false;
   return old.localName !== "input" || old.type === node.type;
 }
 
@@ -173,13 +173,6 @@ const contents = (node) => [node.outerHTML ?? node.nodeName + node.data];
 function marks(node) {
   if (node.nodeType !== Node.ELEMENT_NODE) return [];
   return [node, ...node.querySelectorAll("[id], [name]")].map(markOf).filter(Boolean);
-}
-
-function markOf(element) {
-  if (element.id) return "#" + CSS.escape(element.id);
-  const name = element.getAttribute("name");
-  const value = ["radio", "checkbox"].includes(element.type) ? `[value="${CSS.escape(element.value)}"]` : "";
-  return name && `${element.localName}[name="${CSS.escape(name)}"]${value}`;
 }
 
 // The positions of a longest rising run in *places* (-1 is none): what need not be moved, so that least is.
@@ -197,93 +190,3 @@ function unmoved(places) {
   for (let index = ends.at(-1); index !== undefined; index = previous[index]) still.add(index);
   return still;
 }
-
-// What a visitor has done to forms, where the focus is: put back after the nodes under it have changed.
-class Visitor {
-  static typed = new WeakSet();
-
-  constructor() {
-    this.fields = [...document.querySelectorAll("input, textarea, select")].map((field) => new Field(field));
-    this.active = document.activeElement;
-    this.mark = this.active && this.active !== document.body && markOf(this.active);
-    this.caret = caretOf(this.active);
-  }
-
-  restore() {
-    const known = new Set(this.fields.map((field) => field.element));
-    for (const field of this.fields) field.restore(known);
-    this.focus();
-  }
-
-  focus() {
-    let { active } = this;
-    if (!active?.isConnected) active = this.mark && document.querySelector(this.mark);
-    if (!active || active === document.body) return;
-    if (active !== document.activeElement) active.focus({ preventScroll: true });
-    if (this.caret && String(caretOf(active)) !== String(this.caret)) active.setSelectionRange(...this.caret);
-  }
-}
-
-for (const event of ["input", "change"]) addEventListener(event, ({ target }) => Visitor.typed.add(target), true);
-
-function caretOf(element) {
-  const { selectionStart: start, selectionEnd: end, selectionDirection: direction } = element ?? {};
-  return typeof start === "number" ? [start, end, direction] : null;
-}
-
-// A form field and what the visitor chose in it, if anything: it then stays, even in another field of the same name.
-class Field {
-  constructor(element) {
-    this.element = element;
-    this.mark = markOf(element);
-    this.how = element.localName === "select" ? Choice : /^(checkbox|radio)$/.test(element.type) ? Tick : Words;
-    this.touched = this.how.touched(element);
-    this.state = this.how.state(element);
-  }
-
-  restore(known) {
-    let { element } = this;
-    if (!element.isConnected) {
-      element = this.touched && this.mark && document.querySelector(this.mark);
-      if (!element || known.has(element)) return;
-    }
-    if (this.touched) this.how.put(element, this.state);
-    else this.how.reset(element);
-  }
-}
-
-const Words = {
-  // A slider or a colour has a value of its own where the page gives none.
-  touched: (field) =>
-    field.type !== "file" &&
-    field.value !== field.defaultValue &&
-    (!/^(range|color)$/.test(field.type) || Visitor.typed.has(field)),
-  state: (field) => field.value,
-  put: (field, value) => value !== field.value && field.type !== "file" && (field.value = value),
-  reset: (field) => /^(file|range|color)$/.test(field.type) || Words.put(field, field.defaultValue),
-};
-
-const Tick = {
-  touched: (field) => field.checked !== field.defaultChecked,
-  state: (field) => field.checked,
-  put: (field, checked) => checked !== field.checked && (field.checked = checked),
-  reset: (field) => Tick.put(field, field.defaultChecked),
-};
-
-const Choice = {
-  touched: (field) => String(Choice.state(field)) !== String(Choice.usual(field)),
-  state: (field) => [...field.selectedOptions].map((option) => option.value),
-  usual(field) {
-    const usual = [...field.options].filter((option) => option.defaultSelected);
-    const first = field.multiple || field.size > 1 ? [] : [...field.options].filter((option) => !option.disabled);
-    return (field.multiple ? usual : usual.length ? usual.slice(-1) : first.slice(0, 1)).map((option) => option.value);
-  },
-  put(field, values) {
-    const there = [...field.options].filter((option) => values.includes(option.value));
-    if (!there.length && values.length) return; // what was chosen is no longer offered
-    for (const option of field.options) {
-      if (option.selected !== there.includes(option)) option.selected = there.includes(option);
-    }
-  },
-  reset: (field) => Choice.put(field, Choice.usual(field)),
-};

@@ -1,7 +1,7 @@
 // Swapping what a page has loaded (stylesheets, images, frames) for what the server has now, within the page.
 //
 // Everything here takes *has*, which says of the path of a file whether that is to be swapped, and gives the paths it
-// dealt with. The attributes that an author wrote are never changed. Comes after morph.js and before follow.js.
+// dealt with. The attributes that an author wrote are never changed. Needs SITE, the address of the site's root.
 
 const LATE = 2000; // ms after which nobody waits for a stylesheet any more
 
@@ -24,6 +24,8 @@ function pathOf(address, base = document.baseURI) {
   return decoded(url.pathname.slice(SITE.pathname.length - 1));
 }
 
+const addressOf = (path) => new URL(path.slice(1).split("/").map(encodeURIComponent).join("/"), SITE);
+
 // --- Stylesheets
 
 const sheets = (root = document) => [...root.querySelectorAll("link[rel~=stylesheet i], style")];
@@ -38,7 +40,8 @@ function settled(element) {
 function pathsOf(sheet) {
   const paths = [pathOf(sheet.href)];
   for (const rule of rulesOf(sheet)) {
-    if (rule instanceof CSSImportRule) paths.push(...(rule.styleSheet ? pathsOf(rule.styleSheet) : [pathOf(rule.href, sheet.href)]));
+    if (!(rule instanceof CSSImportRule)) continue;
+    paths.push(...(rule.styleSheet ? pathsOf(rule.styleSheet) : [pathOf(rule.href, sheet.href ?? document.baseURI)]));
   }
   return paths;
 }
@@ -92,15 +95,15 @@ async function swapImages(has, loaded, stamp) {
   for (const element of document.querySelectorAll(SOURCES)) {
     for (const name of Object.keys(BITS)) {
       const value = element.getAttribute(name);
-      if (value) uses.push({ element, name, value, paths: addresses(value, name).map((one) => pathOf(one)).filter(has) });
+      const paths = value ? addresses(value, name).map((one) => pathOf(one)).filter(has) : [];
+      if (paths.length) uses.push({ element, name, value, paths });
     }
   }
   const byStyle = [...loaded].filter((path) => has(path) && /\.(avif|bmp|gif|ico|jpe?g|png|svg|webp)$/i.test(path));
   const paths = new Set([...byStyle, ...uses.flatMap((use) => use.paths)]);
-  const renew = (path) => fetch(SITE.origin + SITE.pathname + path.slice(1).split("/").map(encodeURIComponent).join("/"), { cache: "reload" });
   // Into the browser's cache: an element that asks for the same address once more would get the old one from there.
-  await Promise.all([...paths].map((path) => renew(path).catch(() => {})));
-  for (const { element, name, value, paths } of uses) if (paths.length) element.setAttribute(name, value);
+  await Promise.all([...paths].map((path) => fetch(addressOf(path), { cache: "reload" }).catch(() => {})));
+  for (const { element, name, value } of uses) element.setAttribute(name, value);
   for (const path of byStyle) stamps.set(path, stamp);
   stampImages();
   return [...paths];

@@ -12,7 +12,9 @@ import rpyserve
 
 pytestmark = pytest.mark.browser
 
-CODE = (Path(rpyserve.__file__).parent / "morph.js").read_text(encoding="utf-8")
+CODE = "".join(
+    (Path(rpyserve.__file__).parent / f"{name}.js").read_text(encoding="utf-8") for name in ("visitor", "morph")
+)
 HARNESS = """
 window.begin = () => (window.mirror = new Mirror());
 window.parse = (text) => new DOMParser().parseFromString(text, "text/html").documentElement;
