@@ -364,12 +364,12 @@ def resource(request):
         page = open_tab(context, f"{server.url}/{name}")
         page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
         page.wait_for_timeout(1500)  # a loop would go round dozens of times
-        assert asked.count(name) <= 4
+        assert asked.count(name) <= 5
         path = root / f"{name}.rpy"
         path.write_text(path.read_text().replace("first", "second"))
         expect(page.locator("p")).to_have_text("second")
         page.close()
-    assert server.output().count("visits.txt") <= 2
+    assert server.output().count("visits.txt changes whenever") <= 1
 
 
 def test_an_error_and_its_mend_lose_nothing(root: Path, server: Server, context: BrowserContext) -> None:
