@@ -128,8 +128,8 @@ function fits({ parsed, root, page: next }) {
 }
 
 async function show(next) {
-  const early = await preload(next.root);
   const back = isError(next.page) ? null : aside;
+  const early = back ? [] : await preload(next.root);
   if (isError(next.page) && !isError(page)) setAside();
   if (back) putBack();
   page = next.page;

@@ -66,7 +66,7 @@ TOUR = [
     (
         "Scripts and their surroundings",
         [
-            ("/poem", "poem.rpy", "A script imports words.py from the site. Edit either, and load the page again."),
+            ("/poem", "poem.rpy", "A script imports words.py from the site. Edit either: the page follows."),
             ("/postcard?to=Grace", "postcard.rpy", "A template beside the script, by Jinja2."),
             ("/sayings", "sayings.rpy", "cache() may name files: the script is executed again when "
              "sayings.txt has changed."),
@@ -76,7 +76,7 @@ TOUR = [
 
 INTRODUCTION = """<img class="banner" src="/images/hills.svg" alt="Hills under a morning sky" width="880" height="220">
 <p class="lead">Each page here is made by a Python file of this directory. Read the script below its result, open the
-file in your editor, change a word, save it, and load the page again: there is nothing to restart, and you keep your
+file in your editor, change a word, and save it: the page follows. There is nothing to restart, and you keep your
 session.</p>
 """
 
