@@ -81,8 +81,8 @@ class Components(MutableMapping[str, Any]):
             raise TypeError(
                 f'{self._called} keeps values under a text, as in {self._called}["n"] = 1, not {name!r:.60}'
             )
-        if refuse_passing(value, f"{self._called}[{name!r:.60}]"):
-            self._look_again(value)
+        if ours := refuse_passing(value, f"{self._called}[{name!r:.60}]"):
+            self._look_again(*ours)
         if self._values is None:
             self._values = {}
         self._values[name] = value
@@ -204,7 +204,7 @@ class Components(MutableMapping[str, Any]):
         if home is not None:
             home.components[id(self), id(target)] = Entry(component, self, target)
             return
-        self._look_again(component)
+        self._look_again(type(component))
         if self._components is None:
             self._components = {}
         if place is None:
@@ -215,9 +215,9 @@ class Components(MutableMapping[str, Any]):
 
     # Across edits
 
-    def _look_again(self, value: Any) -> None:
+    def _look_again(self, *kinds: Any) -> None:
         """Code from before an edit, a stream for one, may still keep objects of its classes here: note it."""
-        if not lineage.is_present(type(value)) or not lineage.is_present(value):
+        if not all(map(lineage.is_present, kinds)):
             self._generation = 0
 
     def _aside(self, make: Callable[[], Any]) -> Any:

@@ -198,20 +198,22 @@ def located(target: Any) -> tuple[Execution, Key] | None:
     return place
 
 
-def refuse_passing(value: object, where: str) -> bool:
+def refuse_passing(value: object, where: str) -> list[Any]:
     """Check that the next request will know what *value* is; also what a builtin container holds, one level deep.
 
     Returns:
-        Whether there is anything in it that an execution has defined.
+        What of all that an execution has defined: classes mostly.
 
     Raises:
         TypeError: an uncached execution defined its class; says what to write instead.
     """
-    ours = False
+    ours = []
     for kind in (value if _is_definition(value) else type(value), *_kinds_inside(value)):
         execution_name = name_over(kind)
-        ours = ours or execution_name is not None
-        if execution_name is not None and execution_name.passing:
+        if execution_name is None:
+            continue
+        ours.append(kind)
+        if execution_name.passing:
             name = kind.__name__
             raise TypeError(
                 f"{where} cannot keep {'' if kind is value else 'an object of '}the class {name}: its script runs anew "

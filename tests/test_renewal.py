@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Iterator
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -12,10 +13,13 @@ from typing import Any
 
 import pytest
 from editing import HEAD
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scriptsite import ScriptSite
 
-from rpyserve import renewal
+from rpyserve import lineage, renewal
 from rpyserve.session import Registry, Session
+from rpyserve.shapes import shape_of
 
 DEFINITIONS = """
 from functools import lru_cache
@@ -464,3 +468,52 @@ def test_every_way_to_a_value(edits: Edits, ask: Any) -> None:
     session["a"] = edits.save()["Turn"].X
     new = edits.save()
     assert ask(session) is new["Turn"].X
+
+
+# Anything at all
+
+LEAVES = st.sampled_from(
+    ["Turn.X", "Turn.O", "Perm.READ | Perm.WRITE", "Money(3)", "1", "'a'", "None", "Plain", "function"]
+)
+KEYS = st.sampled_from(["Turn.X", "Frozen(Turn.O)", "Pair(Turn.X, 1)", "(1, Turn.O)", "'k'", "Money(2)", "Level.LOW"])
+VALUES = st.recursive(
+    LEAVES | KEYS,
+    lambda below: st.one_of(
+        st.lists(below, max_size=3).map(lambda parts: f"[{', '.join(parts)}]"),
+        st.lists(below, max_size=3).map(lambda parts: f"Names([{', '.join(parts)}])"),
+        st.lists(below, min_size=1, max_size=3).map(lambda parts: f"({', '.join(parts)},)"),
+        st.lists(below, max_size=3).map(lambda parts: f"Row([{', '.join(parts)}])"),
+        st.dictionaries(KEYS, below, max_size=3).map(lambda d: f"{{{', '.join(f'{k}: {v}' for k, v in d.items())}}}"),
+        st.sets(KEYS, max_size=3).map(lambda parts: f"Group([{', '.join(sorted(parts))}])"),
+        st.sets(KEYS, max_size=3).map(lambda parts: f"frozenset([{', '.join(sorted(parts))}])"),
+        st.tuples(below, below).map(lambda pair: f"Data({pair[0]}, {pair[1]})"),
+        st.tuples(below, below).map(lambda pair: f"Slotted({pair[0]}, {pair[1]})"),
+        st.tuples(below, below).map(lambda pair: f"Pair({pair[0]}, {pair[1]})"),
+    ),
+    max_leaves=12,
+)
+
+
+def kinds_in(value: Any) -> Iterator[type]:
+    """The class of *value*, and of all that hangs below it."""
+    yield value if isinstance(value, type) else type(value)
+    shape = None if isinstance(value, (type, Enum)) else shape_of(type(value))
+    for each in shape.held(value) if shape is not None else ():
+        yield from kinds_in(each)
+
+
+def test_anything_is_as_if_it_had_been_made_after_the_edit(edits: Edits) -> None:
+    old, new = edits.save(), edits.save(word="goodbye")
+
+    @given(VALUES)
+    @settings(deadline=None, max_examples=150)
+    def check(text: str) -> None:
+        session = Session(None, None)
+        session["value"] = [eval(text, dict(old))]
+        lineage.advance()
+        [value] = session["value"]
+        assert value == eval(text, dict(new))
+        assert not outdated & set(kinds_in(value))
+
+    outdated = {each for each in old.values() if isinstance(each, type) and not lineage.is_present(each)}
+    check()
