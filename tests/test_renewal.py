@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Iterator
@@ -468,6 +469,20 @@ def test_every_way_to_a_value(edits: Edits, ask: Any) -> None:
     session["a"] = edits.save()["Turn"].X
     new = edits.save()
     assert ask(session) is new["Turn"].X
+
+
+def test_an_old_class_is_free_when_what_was_of_it_has_been_renewed(edits: Edits) -> None:
+    session = Session(None, None)
+    old = edits.save()
+    session["value"] = {old["Turn"].X: [old["Plain"](), old["Pair"](old["function"], old["Plain"]().greet)]}
+    gone = [weakref.ref(old[name]) for name in ("Plain", "Turn", "Pair", "function", "__execution__")]
+    del old
+    edits.save(word="goodbye")
+    gc.collect()
+    assert None not in [ref() for ref in gone], "the session holds them until it is used"
+    assert session["value"]
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 5
 
 
 # Anything at all
