@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["RelativeFinder", "SiteFinder", "SiteLoader", "escaped", "module_file"]
 
 
+ATTEMPTS: Final = 5
+"""How often a module is executed anew because modules changed while it was imported."""
+
+
 def escaped(name: str) -> str:
     """Return the name of a file or directory as one part of a dotted name."""
     return name.replace("%", "%25").replace(".", "%2E")
@@ -95,19 +99,37 @@ class SiteLoader(SourceFileLoader):
         return source.code
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute the module, as an execution that lasts."""
+        """Execute the module, as an execution that lasts; anew if modules were dropped meanwhile."""
         spec = module.__spec__
         assert spec is not None
-        code = self.get_code(spec.name)
-        execution = Execution(spec.name, Path(self.path), cached=True, registry=self._modules.registry)
-        furnish(module.__dict__, execution)
-        with executing(execution):
-            exec(code, module.__dict__)
+        with self._modules.loading(spec.name):
+            execution = self._executed(spec.name, module)
+            for _ in range(ATTEMPTS):
+                if execution is not None:
+                    break
+                execution = self._executed(spec.name, module)
+        if execution is None:
+            raise ImportError(f"{spec.name} changed while it was imported, again and again", name=spec.name)
         execution.finish(module.__dict__)
         lineage.publish(execution, module.__dict__)
         site = getattr(execution.registry, "site", None)
         if site is not None:
             site.tasks.settle(execution)
+
+    def _executed(self, name: str, module: ModuleType) -> Execution | None:
+        """Execute the module once; None if modules were dropped meanwhile."""
+        modules = self._modules
+        generation = modules.generation
+        execution = Execution(name, Path(self.path), cached=True, registry=modules.registry)
+        try:
+            code = self.get_code(name)
+            furnish(module.__dict__, execution)
+            with executing(execution):
+                exec(code, module.__dict__)
+        except Exception:
+            if modules.generation == generation:
+                raise
+        return execution if modules.generation == generation else None
 
 
 class RelativeFinder(MetaPathFinder):

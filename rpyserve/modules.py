@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +56,8 @@ class SiteModules:
         self._listings: dict[str, freshness.Listing] = {}
         self._names: set[str] = set()
         self._away: dict[str, ModuleType] = {}
+        self._loading: set[str] = set()
+        self._left_over = False
         self._told: set[str] = set()
         self._moved: list[tuple[int, str]] = []
         self._relative = RelativeFinder(self)
@@ -112,8 +115,10 @@ class SiteModules:
 
     def refresh(self) -> None:
         """Drop the modules if one of them has changed, or if an import would now find another file."""
-        if any(state.changed() for state in self._files.values()) or any(
-            listing.changed() for listing in self._listings.values()
+        if (
+            (self._left_over and not self._loading)
+            or any(state.changed() for state in self._files.values())
+            or any(listing.changed() for listing in self._listings.values())
         ):
             self.drop()
 
@@ -140,11 +145,24 @@ class SiteModules:
         """Whether one of the modules may be what a source with these *imports* (see `sources.Source`) uses."""
         return not imports.isdisjoint({".", "importlib", *(name.partition(".")[0] for name in self._names)})
 
+    @contextmanager
+    def loading(self, name: str) -> Iterator[None]:
+        """While inside, the module *name* is being loaded, perhaps in a thread, and so is not dropped under way."""
+        self._loading.add(name)
+        try:
+            yield
+        finally:
+            self._loading.discard(name)
+
     def _forget(self) -> None:
         self.take_charge()
-        for name in self._names:
+        # Python fails with a KeyError if what it is importing goes, or what that is in. It goes as soon as it can.
+        busy = [f"{each}." for each in tuple(self._loading)] if self._installed else []
+        kept = {name for name in self._names if any(each.startswith(f"{name}.") for each in busy)}
+        self._left_over = bool(kept)
+        for name in self._names - kept:
             sys.modules.pop(name, None)
-        self._names.clear()
+        self._names = kept
         self._files.clear()
         self._listings.clear()
         for entry in [entry for entry in sys.path_importer_cache if self.relative(entry) is not None]:

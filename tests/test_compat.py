@@ -150,6 +150,7 @@ def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
 
 
 def test_a_prompt_needs_only_import_rpyserve() -> None:
-    code = "import rpyserve as r\nfrom twisted.python.components import registerAdapter as a\nprint(a is r.registerAdapter)"
+    code = "import rpyserve\nfrom twisted.python.components import registerAdapter as r\n"
+    code += "print(r is rpyserve.registerAdapter)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"

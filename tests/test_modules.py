@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from scriptsite import ScriptSite, set_back
 
+from rpyserve import Request
 from rpyserve.executions import ExecutionName, execution_of
 
 
@@ -411,3 +416,28 @@ def test_two_sites_with_modules_of_one_name(site: ScriptSite, tmp_path_factory: 
     other.scripts.close()
     assert sys.path == path
     assert not [name for name in sys.modules if name.startswith(("words", "rpydir", "rpysite"))]
+
+
+@pytest.mark.parametrize("edited", ["other.py", "pack/slow.py"])
+def test_an_edit_while_a_thread_imports(site: ScriptSite, edited: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = SimpleNamespace(begun=threading.Event(), opened=threading.Event())
+    monkeypatch.setitem(sys.modules, "gate", cast(Any, gate))
+    slow = "import gate\ngate.begun.set()\nassert gate.opened.wait(20)\n"
+    site.write("pack/__init__.py", "")
+    site.write("pack/slow.py", slow + "text = 'old'\n")
+    site.write("other.py", "text = 'old'\n")
+    site.write("a.rpy", "cache()\ndef resource(request):\n    from pack.slow import text\n    return text\n")
+    site.write("b.rpy", page("other.text", "import other"))
+    assert site.get("b.rpy") == "old"
+    page_a = site.load("a.rpy")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(lambda: page_a.render(Request("GET", "/")))
+        assert gate.begun.wait(20)
+        site.write(edited, (slow if edited == "pack/slow.py" else "") + "text = 'new'\n")
+        assert site.get("b.rpy") == ("new" if edited == "other.py" else "old")
+        gate.opened.set()
+        new = "new" if edited == "pack/slow.py" else "old"
+        assert answer.result() == new
+    assert site.get("a.rpy") == new
+    site.write("pack/slow.py", "text = 'newest'\n")
+    assert site.get("a.rpy") == "newest"
