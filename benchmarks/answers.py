@@ -142,11 +142,15 @@ async def _send(stream: Any, must: Must, answers: Answers) -> None:
     try:
         for part in must.sent:
             if part is AWAIT:
-                await answers.begun.wait()
+                with trio.move_on_after(QUIET):
+                    await answers.begun.wait()
             await stream.send_all(part.data * part.times if isinstance(part, Repeat) else part)
         if must.cut:
             await stream.send_eof()
         else:
+            # Not at once: a server that closes while bytes are unread resets the connection, answer and all.
+            with trio.move_on_after(QUIET / 2):
+                await answers.begun.wait()
             await stream.send_all(PROBE)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # it has been answered already

@@ -20,6 +20,7 @@ from wire import CLIENT, SERVER, Client, CutOff, Reply, answering, chunked, conn
 from rpyserve import __version__
 from rpyserve.errors import Disconnected, HTTPError
 from rpyserve.exchange import Limits, Stopping
+from rpyserve.guard import Guard
 from rpyserve.heads import Heads
 from rpyserve.http11 import serve_connection
 from rpyserve.request import Request
@@ -686,6 +687,37 @@ async def test_bad_second_request_leaves_the_first_its_answer(connect: Any) -> N
     assert (await client.reply()).body == b"hello /one"
     assert (await client.reply()).status == 400
     assert await client.rest() == b""
+
+
+async def test_what_only_h11_refuses_is_refused_too(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Guard, "feed", lambda self, data: bytes(data))
+    client = connect(answering("never"))
+    await client.send(b"nonsense\r\n\r\n")
+    reply = await client.reply()
+    assert (reply.status, reply.text) == (400, "400 Bad Request\nThe request is malformed.\n")
+
+
+async def test_refused_chunk_is_told_once_the_good_ones_are_read(connect: Any) -> None:
+    chunks: list[bytes] = []
+
+    async def respond(request: Request) -> Response:
+        assert request._body is not None
+        async for chunk in request._body:
+            chunks.append(chunk)
+        return Response("whole")
+
+    client = connect(respond)
+    await client.send(head("POST", "/", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n-1\r\n" + head("GET", "/stolen"))
+    reply = await client.reply()
+    assert (reply.status, reply.headers["connection"], chunks) == (400, "close", [b"abc"])
+    assert await client.rest() == b""
+
+
+async def test_access_log_names_what_was_refused(connect: Any) -> None:
+    client = connect(answering("never"))
+    await client.send(head("GET", "/page", "X : a"))
+    await client.rest()
+    assert [(exchange.method, exchange.target) for exchange in client.exchanges] == [("GET", "/page")]
 
 
 async def test_after_a_refusal_the_server_listens_a_little(connect: Any, autojump_clock: Any) -> None:

@@ -176,6 +176,11 @@ async def test_one_resource_that_fails_leaves_the_others_alone() -> None:
     assert [(await ask(site, path)).status for path in ("/bad", "/good", "/bad", "/good")] == [500, 200, 500, 200]
 
 
+async def test_options_for_the_server_as_a_whole_is_no_page() -> None:
+    answer = await ask(Site(Resource()), "*", "OPTIONS")
+    assert (answer.status, answer.body) == (204, b"")
+
+
 async def test_closers_run_once_in_reverse() -> None:
     site = Site(lambda request: "")
     said: list[str] = []

@@ -12,8 +12,16 @@ def persistence() -> list[Must]:
             "9112 9.3.2",
             Level.MUST,
             "pipelined requests are answered in order",
-            "200 localhost; 200 POST abcde; 200 GET",
+            "200 localhost(; 200 POST abcde; 200 GET|; closed)",
             [*get(target=b"/host"), *post(b"Content-Length: 5")],
+        ),
+        *each(
+            "9112 9.3.2",
+            Level.MUST,
+            "a bad request takes no other's answer",
+            "200 localhost; (400; )?closed",
+            [*get(target=b"/host"), b"nonsense\r\n\r\n"],
+            [*get(target=b"/host"), *get(b"X : a")],
         ),
         *each(
             "9112 9.6",
@@ -22,6 +30,7 @@ def persistence() -> list[Must]:
             "200 GET; closed",
             get(b"Connection: close"),
             get(b"Connection: x, CLOSE"),
+            [*get(b"Connection: close"), *get(target=b"/host")],
         ),
         *each(
             "9112 9.3",
@@ -49,7 +58,7 @@ def persistence() -> list[Must]:
             "9110 10.1.1",
             Level.MUST,
             "100-continue gets 100, or an answer",
-            "(100; )?200 POST abcde; 200 GET|4\\d\\d; closed",
+            "(100; )+200 POST abcde; 200 GET|4\\d\\d; closed",
             [b"POST / HTTP/1.1\r\n" + HOST + expecting + b"\r\nContent-Length: 5\r\n\r\n", AWAIT, b"abcde"],
         ),
         *each(
