@@ -28,4 +28,4 @@ def tell_of_tls(server: Address) -> None:
         _teller.set(teller)
     host, port = server
     host = f"[{host}]" if ":" in host else host
-    teller.warn("Someone asked for https://, which is not spoken here. The page is at http://%s:%d/", host, port)
+    teller.warn("Someone asked for https://, which takes --tls. The page is at http://%s:%d/", host, port)
