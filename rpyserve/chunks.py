@@ -1,9 +1,9 @@
-"""The chunked transfer coding, strictly (RFC 9112, section 7.1): what of it h11 may have.
+"""The chunked transfer coding, strictly (RFC 9112, section 7.1): the data in it, and whether its end has come.
 
-A step takes what is whole from the bytes that are held. Sizes pass in plain hexadecimal and data as it is; extensions
-and trailers are looked at and dropped, as nothing here knows what they mean (RFC 9112, section 7.1.1; RFC 9110, section
-6.5.1). The end of a body passes only when its trailers have come and are good, so that a body which is cut or
-broken anywhere never looks whole.
+A step takes what is whole from the bytes that are held. Extensions and trailers are looked at and dropped, as nothing
+here knows what they mean (RFC 9112, section 7.1.1; RFC 9110, section 6.5.1). A body is done only when its trailers have
+come and are good, so that one which is cut or broken anywhere never looks whole. How it was divided into chunks
+means nothing, so thousands of tiny ones come out as one piece.
 """
 
 from __future__ import annotations
@@ -47,9 +47,13 @@ class Chunks:
     Args:
         held: the bytes that have come.
         limits: how long the body, and its trailers, may be.
+
+    Attributes:
+        refusal: why no more data comes, if so.
     """
 
     def __init__(self, held: Held, limits: Limits) -> None:
+        self.refusal: Refusal | None = None
         self._held = held
         self._limits = limits
         self._at = _At.LINE
@@ -61,6 +65,7 @@ class Chunks:
             _At.DATA: self._data,
             _At.DATA_END: self._data_end,
             _At.TRAILERS: self._trailers,
+            _At.END: self._nothing,
         }
 
     @property
@@ -68,13 +73,18 @@ class Chunks:
         """Whether the body is over."""
         return self._at is _At.END
 
-    def step(self) -> bytes | None:
-        """Return what passes next, perhaps nothing yet; None if more must come.
+    def data(self) -> bytes:
+        """Take the data of the chunks that have come, up to what is refused; empty if there is none yet."""
+        pieces = []
+        try:
+            while self.refusal is None and (piece := self._steps[self._at]()) is not None:
+                pieces.append(piece)
+        except Refusal as refusal:
+            self.refusal = refusal
+        return b"".join(pieces)
 
-        Raises:
-            Refusal: what has come is no chunk, or too much.
-        """
-        return self._steps[self._at]()
+    def _nothing(self) -> None:
+        return None
 
     def _line(self) -> bytes | None:
         end = self._held.data.find(b"\r\n", 0, LINE)
@@ -91,7 +101,7 @@ class Chunks:
         if self._total > self._limits.body:
             raise Refusal(413, too_large(self._limits))
         self._at = _At.DATA if self._left else _At.TRAILERS
-        return b"%x\r\n" % self._left if self._left else b""
+        return b""
 
     def _data(self) -> bytes | None:
         if not self._held:
@@ -108,7 +118,8 @@ class Chunks:
         if len(self._held) < 2:
             return None
         self._at = _At.LINE
-        return self._held.take(2)
+        self._held.take(2)
+        return b""
 
     def _trailers(self) -> bytes | None:
         limits, held = self._limits, self._held
@@ -120,4 +131,4 @@ class Chunks:
         if not end or not _TRAILERS.fullmatch(held.take(end)):
             raise Refusal(400, "The trailers of the request's body are malformed.")
         self._at = _At.END
-        return b"0\r\n\r\n"
+        return b""

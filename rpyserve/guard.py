@@ -125,10 +125,14 @@ class Guard:
         return piece
 
     def _chunked_body(self) -> bytes | None:
-        piece = self._chunks.step()
+        data = self._chunks.data()
+        passing = b"%x\r\n%s\r\n" % (len(data), data) if data else b""
         if self._chunks.done:
             self._at = _At.PAUSE
-        return piece
+            return passing + b"0\r\n\r\n"
+        if not passing and self._chunks.refusal is not None:
+            raise self._chunks.refusal
+        return passing or None
 
     # The head
 

@@ -81,6 +81,13 @@ def test_end_passes_only_after_good_trailers() -> None:
         assert reading.requests[0].whole == whole
 
 
+def test_tiny_chunks_pass_as_one() -> None:
+    guard = Guard(Limits())
+    guard.feed(head("POST", "/", "Transfer-Encoding: chunked"))
+    assert guard.feed(b"1;a=b\r\nx\r\n" * 17 + b"2\r\ny") == b"12\r\n" + b"x" * 17 + b"y\r\n"
+    assert guard.feed(b"z\r\n0\r\nX: a\r\n\r\n") == b"1\r\nz\r\n0\r\n\r\n"
+
+
 def test_same_head_again_passes_as_it_is() -> None:
     guard = Guard(Limits())
     one, other = head("GET", "/"), head("GET", "/other")
