@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from rpyserve import lineage
-from rpyserve.errors import unwrap
+from rpyserve.errors import contained, unwrap
 from rpyserve.executions import name_over
 from rpyserve.failures import is_authors
 
@@ -47,11 +47,9 @@ def check(callback: object) -> None:
 
 def call(callback: Callback, whose: str) -> Awaitable[Any] | None:
     """Call *callback*. Returns what remains to be awaited of an async one."""
-    try:
+    result = None
+    with contained(partial(_tell, callback, whose)):
         result = callback()
-    except (Exception, SystemExit) as exc:
-        _tell(callback, whose, exc)
-        return None
     return result if inspect.isawaitable(result) else None
 
 
@@ -101,10 +99,8 @@ class Tasks:
     async def _finish(self, work: Awaitable[Any], callback: Callback, whose: str) -> None:
         over = False
         try:
-            await work
-            over = True
-        except* (Exception, SystemExit) as group:
-            _tell(callback, whose, unwrap(group))
+            with contained(lambda exc: _tell(callback, whose, unwrap(exc))):
+                await work
             over = True
         finally:
             if not over:

@@ -2,16 +2,21 @@
 
 `HTTPError` and `Redirect` may be raised anywhere in a script, out of a nursery too; `unwrap` finds them
 inside the exception groups that nurseries make. `ScriptError` says that a script, not rpyserve, is at fault.
+Whoever runs a script's code keeps in what it raises, by `parted` or `contained`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import trio
 
-__all__ = ["Disconnected", "HTTPError", "Redirect", "Refusal", "ScriptError", "unwrap"]
+__all__ = [
+    "Disconnected", "HTTPError", "Interrupted", "Redirect", "Refusal", "ScriptError", "contained", "parted", "unwrap",
+]  # fmt: skip
 
 
 class HTTPError(Exception):
@@ -108,6 +113,39 @@ class Refusal(Exception):
         words = bytes(head.partition(b"\r\n")[0]).split(b" ")
         if len(words) == 3 and words[0].isalpha() and words[2].startswith(b"HTTP/"):
             self.method, self.target = words[:2]
+
+
+class Interrupted(BaseException):
+    """Raised in the middle of a script's sync code because the server is to stop."""
+
+
+_PASSING: Final = (trio.Cancelled, KeyboardInterrupt, Interrupted)
+
+
+def parted(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Part *exc* into what is a failure of the code that raised it, and what must go on up: cancellation, interrupts.
+
+    A script can raise anything, `SystemExit` and `GeneratorExit` too, and none of it may end more than the script.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        passing, own = exc.split(_PASSING)
+        return own, passing
+    return (None, exc) if isinstance(exc, _PASSING) else (exc, None)
+
+
+@contextmanager
+def contained(tell: Callable[[BaseException], object]) -> Iterator[None]:
+    """While inside, what fails is told by *tell* and goes no further; cancellation and interrupts pass."""
+    try:
+        yield
+    except BaseException as exc:
+        own, passing = parted(exc)
+        if own is not None:
+            tell(own)
+        if passing is exc:
+            raise
+        if passing is not None:
+            raise passing from None
 
 
 class Disconnected(Exception):

@@ -19,6 +19,7 @@ from typing import Any, Final
 import trio
 
 from rpyserve.descriptors import ADVICE
+from rpyserve.errors import contained
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
 from rpyserve.http11 import serve_connection
 from rpyserve.request import Address
@@ -193,30 +194,23 @@ async def _guarded(
 ) -> None:
     """Serve one connection; whatever goes wrong with it is its own business."""
     try:
-        client, server = _addresses(stream)
-        if isinstance(stream, trio.SSLStream):
-            from rpyserve.tls import heard_plain_http  # and with it ssl, which costs time to import
+        with contained(_tell):
+            client, server = _addresses(stream)
+            if isinstance(stream, trio.SSLStream):
+                from rpyserve.tls import heard_plain_http  # and with it ssl, which costs time to import
 
-            if await heard_plain_http(stream, server, (limits or Limits()).head_time):
-                return
-        await serve_connection(
-            stream,
-            respond,
-            limits=limits,
-            client=client,
-            server=server,
-            scheme="https" if isinstance(stream, trio.SSLStream) else "http",
-            on_exchange=on_exchange,
-            stopping=stopping,
-        )
-    except BaseExceptionGroup as group:
-        faults, rest = group.split(Exception)
-        if faults is not None:
-            _tell(faults)
-        if rest is not None:
-            raise rest from None
-    except Exception as exc:
-        _tell(exc)
+                if await heard_plain_http(stream, server, (limits or Limits()).head_time):
+                    return
+            await serve_connection(
+                stream,
+                respond,
+                limits=limits,
+                client=client,
+                server=server,
+                scheme="https" if isinstance(stream, trio.SSLStream) else "http",
+                on_exchange=on_exchange,
+                stopping=stopping,
+            )
     finally:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await trio.aclose_forcefully(stream)

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.errors import Disconnected
+from rpyserve.errors import Disconnected, Interrupted
 from rpyserve.exchange import Responder
 from rpyserve.request import Request
 from rpyserve.response import Response
@@ -47,10 +47,6 @@ STUBBORN: Final = 8.0
 """Seconds that a script may go on without letting the loop notice. Who stops containers waits for 10."""
 KILLED: Final = 130
 """The exit status after a second Ctrl-C: 128 and the number of SIGINT, as shells have it."""
-
-
-class Interrupted(BaseException):
-    """Raised in the middle of a script's sync code because the server is to stop."""
 
 
 def is_interruption(exc: BaseException) -> bool:

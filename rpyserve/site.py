@@ -18,7 +18,7 @@ import trio
 from rpyserve import pages
 from rpyserve.access import is_probe, shown
 from rpyserve.descriptors import ADVICE, is_out_of_them
-from rpyserve.errors import Disconnected, HTTPError, Redirect, ScriptError, unwrap
+from rpyserve.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
 from rpyserve.failures import describe
 from rpyserve.hosts import Trust
 from rpyserve.rendering import Rescue, redirect_response, render, settle
@@ -204,7 +204,7 @@ class Site:
         if isinstance(exc, HTTPError):
             self._tell_why(request, exc)
             return pages.http_error(request, exc, trusted=self.trusts(request))
-        if isinstance(exc, Disconnected) or not isinstance(exc, (Exception, SystemExit)):
+        if isinstance(exc, Disconnected) or parted(exc)[1] is not None:
             raise raised
         if is_out_of_them(lack := exc.__cause__ if isinstance(exc, ScriptError) else exc):
             return self._no_files(request, lack)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rpyserve import pages
-from rpyserve.errors import unwrap
+from rpyserve.errors import contained, unwrap
 from rpyserve.executions import Execution, execution_of
 from rpyserve.failures import describe
 from rpyserve.running import current
@@ -77,12 +77,12 @@ class RequestTasks:
     async def _run(
         self, request: Request, scope: trio.CancelScope, function: AsyncFunction, args: tuple[Any, ...]
     ) -> None:
-        with scope:
-            try:
-                await function(*args)
-            except* Exception as group:
-                if not request.fail(unwrap(group)):
-                    _tell(f"{request.method} {request.path}", group)
+        with scope, contained(partial(self._failed, request)):
+            await function(*args)
+
+    def _failed(self, request: Request, exc: BaseException) -> None:
+        if not request.fail(unwrap(exc)):
+            _tell(f"{request.method} {request.path}", exc)
 
 
 @dataclass(slots=True)
@@ -134,11 +134,8 @@ class BackgroundTasks:
                 del self._tasks[name]
 
     async def _run(self, name: str, scope: trio.CancelScope, function: AsyncFunction) -> None:
-        with scope:
-            try:
-                await function()
-            except* Exception as group:
-                _tell(f"The background task {name}", group)
+        with scope, contained(partial(_tell, f"The background task {name}")):
+            await function()
 
 
 def background(function: AsyncFunction) -> AsyncFunction:
@@ -169,5 +166,5 @@ def _check(function: object, name: str, usage: str) -> None:
         raise TypeError(f"{name}() takes an async function: write `async def`, and in it `await trio.sleep(seconds)`")
 
 
-def _tell(whose: str, group: BaseExceptionGroup[Exception]) -> None:
-    log.error("%s failed: %s", whose, pages.as_text(describe(unwrap(group))))
+def _tell(whose: str, exc: BaseException) -> None:
+    log.error("%s failed: %s", whose, pages.as_text(describe(unwrap(exc))))

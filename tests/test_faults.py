@@ -236,7 +236,7 @@ def test_every_use_of_the_stream_fails_once(kind: str, fault: Fault, world: Worl
         assert whole.closed
         for at in range(whole.uses):
             stream, _ = await world.fail(REQUESTS[kind], at, fault)
-            assert stream.closed and answers(stream.sent)[1] <= answers(whole.sent)[1]
+            assert stream.closed and len(answers(stream.sent)[0]) <= len(answers(whole.sent)[0])
             await world.check(files, living)
 
     run(world, each)
@@ -249,7 +249,7 @@ def test_cancelled_before_every_step_of_every_task(kind: str, world: World) -> N
         assert steps > 3
         for step in range(steps):
             stream, _ = await world.fail(REQUESTS[kind], None, Fault.CANCEL, step)
-            assert answers(stream.sent)[1] <= answers(whole.sent)[1]
+            assert len(answers(stream.sent)[0]) <= len(answers(whole.sent)[0])
             await world.check(files, living)
 
     run(world, each)

@@ -10,6 +10,7 @@ import trio
 from inprocess import Visitor, ask
 
 from rpyserve import Request, Resource, Session, Site
+from rpyserve.errors import Interrupted
 
 
 class ShortSession(Session):
@@ -149,7 +150,7 @@ async def test_what_a_script_raises_is_a_page(error: BaseException) -> None:
     assert type(error).__name__ in answer.text
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted()])
 async def test_what_is_no_scripts_business_passes(error: BaseException) -> None:
     def fails(request: Request) -> str:
         raise error
