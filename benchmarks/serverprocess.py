@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -68,6 +71,65 @@ def serving(site: Path, console: Path, *options: str) -> Iterator[Server]:
             code = process.wait(15)
     if code and os.name != "nt":
         raise SystemExit(f"the server ended with {code}:\n{server.said()[-2000:]}")
+
+
+@dataclass
+class Visitor:
+    """One connection that is kept, and the cookies of one visitor."""
+
+    stream: trio.SocketStream
+    cookies: dict[bytes, bytes] = field(default_factory=dict)
+    buffer: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, port: int) -> AsyncIterator[Visitor]:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            yield cls(stream)
+
+    async def get(self, path: str) -> bytes:
+        """Return the body of an answer."""
+        await self.stream.send_all(self._head("GET", path))
+        return await self._answer()
+
+    async def json(self, path: str) -> Any:
+        return json.loads(await self.get(path))
+
+    async def post(self, path: str, body: bytes, pause: float = 0) -> bytes:
+        """Send *body* in pieces of 64 KiB, with a pause after each."""
+        await self.stream.send_all(self._head("POST", path, b"Content-Length: %d\r\n" % len(body)))
+        for start in range(0, len(body), 65536):
+            await self.stream.send_all(body[start : start + 65536])
+            await trio.sleep(pause)
+        return await self._answer()
+
+    def _head(self, method: str, path: str, more: bytes = b"") -> bytes:
+        cookie = b"; ".join(b"%s=%s" % pair for pair in self.cookies.items())
+        line = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
+        return line + (b"Cookie: %s\r\n" % cookie if cookie else b"") + more + b"\r\n"
+
+    async def _answer(self) -> bytes:
+        while (end := self.buffer.find(b"\r\n\r\n")) < 0:
+            await self._more()
+        head = bytes(self.buffer[:end])
+        del self.buffer[: end + 4]
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise AssertionError(head)
+        if found := re.search(rb"(?i)\r\nset-cookie: ([^=]+)=([^;]*)", head):
+            self.cookies[found[1]] = found[2]
+        found = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        length = int(found[1]) if found else 0
+        while len(self.buffer) < length:
+            await self._more()
+        body = bytes(self.buffer[:length])
+        del self.buffer[:length]
+        return body
+
+    async def _more(self) -> None:
+        data = await self.stream.receive_some(65536)
+        if not data:
+            raise AssertionError("the server closed the connection")
+        self.buffer += data
 
 
 async def fetch(port: int, path: str) -> bytes:
