@@ -51,7 +51,8 @@ SCRIPTS = {
     " 'live': len(request.site.sessions)}\n",
     "stream.rpy": "import trio\nasync def resource(request):\n    return chunks()\nasync def chunks():\n"
     "    for n in range(1000):\n        yield 'x' * 1000\n        await trio.sleep(0.01)\n",
-    "upload.rpy": "import hashlib\ndef resource(request):\n    return hashlib.sha256(request.content.read()).hexdigest()\n",
+    "upload.rpy": "import hashlib\n"
+    "def resource(request):\n    return hashlib.sha256(request.content.read()).hexdigest()\n",
 }
 UPLOAD = os.urandom(2**20) * 3
 DOWNLOAD = os.urandom(2**20) * 8
@@ -89,8 +90,8 @@ class Result:
         return (
             f"{self.requests:,} answers, {self.visits:,} visits counted, {self.edits} edits, {self.resets:,} resets, "
             f"{self.ended:,} sessions ended, {self.uploads} uploads and {self.downloads} downloads: "
-            f"{len(self.wrong)} wrong or lost; memory {min(memory):.0f} to {max(memory):.0f} MB (x{self.growth(0):.2f}), "
-            f"descriptors {min(files)} to {max(files)} (x{self.growth(1):.2f})"
+            f"{len(self.wrong)} wrong or lost; memory {min(memory):.0f} to {max(memory):.0f} MB "
+            f"(x{self.growth(0):.2f}), descriptors {min(files)} to {max(files)} (x{self.growth(1):.2f})"
         )
 
 
@@ -133,12 +134,12 @@ class Soak:
         """Clients that break off, in the middle of whatever it is."""
         chance = random.Random(0)
         while True:
-            stream = await trio.open_tcp_stream("127.0.0.1", self.server.port)
             path = chance.choice(["/stream", "/large.bin", "/count", "/", "/none"])
-            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()[: chance.randrange(1, 60)])
-            await trio.sleep(chance.random() * 0.05)
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            await trio.aclose_forcefully(stream)
+            request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()[: chance.randrange(1, 60)]
+            async with await trio.open_tcp_stream("127.0.0.1", self.server.port) as stream:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                await stream.send_all(request)
+                await trio.sleep(chance.random() * 0.05)
             self.result.resets += 1
 
     async def edit(self) -> None:

@@ -169,7 +169,7 @@ def test_tables_are_whole(text: str) -> None:
         assert len(widths) == 1 and set(lines[1]) == {"|", "-"}, lines[0]
 
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+DOCUMENTS = [*(path.name for path in ROOT.glob("*.md")), *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
