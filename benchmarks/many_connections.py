@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import socket
 import sys
 import tempfile
 import time
@@ -16,49 +17,64 @@ from pathlib import Path
 import trio
 from serverprocess import Server, fetch, serving
 
+AHEAD = 200
 REQUEST = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
+ANSWER = b"<p>page"
 
 
-async def connect(server: Server, streams: list[trio.SocketStream], limit: trio.CapacityLimiter) -> None:
-    async with limit:
-        stream = await trio.open_tcp_stream(f"127.0.0.{1 + len(streams) % 4}", server.port)
-        streams.append(stream)
-        await stream.send_all(REQUEST)
-        answer = b""
-        while not answer.endswith(b"<p>page"):
-            answer += await stream.receive_some(65536)
+def connect(server: Server, connections: int) -> list[socket.socket]:
+    """Open so many connections, a few hundred requests ahead of their answers."""
+    clients: list[socket.socket] = []
+    for number in range(connections):
+        clients.append(socket.create_connection((f"127.0.0.{1 + number % 4}", server.port), 60))
+        clients[-1].sendall(REQUEST)
+        if number >= AHEAD:
+            assert answered(clients[number - AHEAD])
+    assert all(answered(client) for client in clients[-AHEAD:])
+    return clients
 
 
-async def measure(server: Server, connections: int) -> bool:
-    before = server.memory()
-    streams: list[trio.SocketStream] = []
-    limit = trio.CapacityLimiter(200)
-    began = time.monotonic()
-    async with trio.open_nursery() as nursery:
-        for _ in range(connections):
-            nursery.start_soon(connect, server, streams, limit)
-    took = time.monotonic() - began
-    after = server.memory()
-    each = (after - before) / connections / 1000
-    print(f"{server.descriptors()} descriptors after {took:.1f} s; {each:.1f} kB of memory a connection")
+def answered(client: socket.socket) -> bool:
+    answer = b""
+    while not answer.endswith(ANSWER):
+        data = client.recv(65536)
+        if not data:
+            return False
+        answer += data
+    return True
+
+
+async def one_more(server: Server) -> list[float]:
+    """How long one more client waits, with each request on a connection of its own."""
     times = []
     for _ in range(100):
         began = time.monotonic()
-        assert (await fetch(server.port, "/page")).endswith(b"<p>page")
+        assert (await fetch(server.port, "/page")).endswith(ANSWER)
         times.append(time.monotonic() - began)
-    print(f"one more client: median {sorted(times)[50] * 1000:.1f} ms, slowest {max(times) * 1000:.1f} ms")
-    alive = 0
-    for stream in streams[:: max(1, connections // 100)]:
-        await stream.send_all(REQUEST)
-        alive += (await stream.receive_some(65536)).endswith(b"<p>page")
-    print(f"of every hundredth connection, asked again, {alive} answered")
-    for stream in streams:
-        await trio.aclose_forcefully(stream)
-    with trio.move_on_after(30):
-        while server.descriptors() > 100:  # noqa: ASYNC110  # of another process
-            await trio.sleep(0.1)
+    return sorted(times)
+
+
+def measure(server: Server, connections: int) -> bool:
+    before = server.memory()
+    began = time.monotonic()
+    clients = connect(server, connections)
+    each = (server.memory() - before) / connections / 1000
+    took = time.monotonic() - began
+    print(f"{server.descriptors()} descriptors after {took:.1f} s; {each:.1f} kB of memory a connection")
+    times = trio.run(one_more, server)
+    print(f"one more client: median {times[50] * 1000:.1f} ms, slowest {times[-1] * 1000:.1f} ms")
+    some = clients[:: max(1, connections // 100)]
+    for client in some:
+        client.sendall(REQUEST)
+    alive = sum(answered(client) for client in some)
+    print(f"of {len(some)} connections, asked again, {alive} answered")
+    for client in clients:
+        client.close()
+    end = time.monotonic() + 30
+    while server.descriptors() > 100 and time.monotonic() < end:
+        time.sleep(0.1)
     print(f"after all have gone: {server.descriptors()} descriptors")
-    return max(times) < 1 and alive >= 100 and server.descriptors() < 100
+    return times[-1] < 1 and alive == len(some) and server.descriptors() < 100
 
 
 def main() -> None:
@@ -74,7 +90,7 @@ def main() -> None:
         site.mkdir()
         (site / "page.rpy").write_text("cache()\ndef resource(request): return '<p>page'\n")
         with serving(site, Path(directory, "console"), "--quiet", "--host", "0.0.0.0") as server:
-            good = trio.run(measure, server, options.connections)
+            good = measure(server, options.connections)
     sys.exit(not good)
 
 

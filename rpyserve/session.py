@@ -1,37 +1,27 @@
-"""Visitors' sessions, the registry that all visitors share, and the store of a site's sessions.
+"""Visitors' sessions, and the registry that all visitors share.
 
 A session ends once, for one reason, and never comes back to life: first it is forgotten, then its callbacks are
-called. When it is due is the business of `Sessions`, which `clock` drives; a look that finds a session due before
-the clock does ends it then and there. Constructors never ask the clock, so that ``Session(None, None)`` works in a
-plain prompt. Knows nothing of requests and cookies.
+called. When it is due is the business of the store it belongs to; see `sessions`. Constructors never ask the clock, so
+that ``Session(None, None)`` works in a plain prompt. Knows nothing of requests and cookies.
 """
 
 from __future__ import annotations
 
 import enum
-import logging
 import math
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import trio
-
-from rpyserve import callbacks, carryover, lineage
-from rpyserve.callbacks import Callback, Tasks
-from rpyserve.clock import BATCH, Clock, Tick
+from rpyserve import callbacks
+from rpyserve.callbacks import Callback
+from rpyserve.clock import Tick
 from rpyserve.components import Components
-from rpyserve.idlest import Idlest
-from rpyserve.seldom import Seldom
 
-__all__ = ["Ended", "Registry", "Session", "SessionStatistics", "Sessions"]
+if TYPE_CHECKING:
+    from rpyserve.sessions import Sessions
 
-log = logging.getLogger("rpyserve")
+__all__ = ["Ended", "Registry", "Session"]
 
-ID_BYTES: Final = 24
-"""How much of chance is in an id; 16 is what OWASP asks for at least."""
 DEFAULT: Final = 900
 """Seconds that a session lives if nobody says otherwise."""
 
@@ -214,187 +204,3 @@ class Registry(Components):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {len(self)} values>"
-
-
-@dataclass(frozen=True, slots=True)
-class SessionStatistics:
-    """How many sessions live, how many were made, and how many ended for each reason."""
-
-    live: int
-    made: int
-    ended: Mapping[Ended, int]
-
-
-class Sessions:
-    """The living sessions of one site, by id. Iterates over the sessions; ``len`` says how many live.
-
-    Args:
-        site: its ``sessionFactory`` makes the sessions.
-        timeout: seconds, for sessions whose class leaves ``sessionTimeout`` as it is; None: so does the site.
-        most: how many may live at once; the one idle longest ends for one more. None: any number.
-
-    Attributes:
-        renewed: called with a session that has a new id.
-
-    Raises:
-        ValueError: *most* is less than 1.
-    """
-
-    def __init__(self, site: Any, timeout: float | None = None, most: int | None = None) -> None:
-        if most is not None and most < 1:
-            raise ValueError(f"at least 1 session must be able to live, so not {most}")
-        self.site = site
-        self.timeout = timeout
-        self.most = most
-        self.renewed: Callable[[Session], object] = lambda session: None
-        self._living: dict[str, Session] = {}
-        self._clock = Clock(self._living, self._idle)
-        self._idlest = Idlest(self._living)
-        self._making_room = False
-        self._crowded = Seldom(log)
-        self._tasks = Tasks()
-        self._made = 0
-        self._ended = dict.fromkeys(Ended, 0)
-
-    def __len__(self) -> int:
-        return len(self._living)
-
-    def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._living.values()))
-
-    def __contains__(self, uid: object) -> bool:
-        return uid in self._living
-
-    def __getitem__(self, uid: str) -> Session:
-        return self._living[uid]
-
-    def statistics(self) -> SessionStatistics:
-        """Return the counts at this moment."""
-        return SessionStatistics(len(self._living), self._made, MappingProxyType(dict(self._ended)))
-
-    def make(self) -> Session:
-        """Make a session by the site's factory, under a new id.
-
-        Raises:
-            TypeError: the factory returned no new `Session`, or its ``sessionTimeout`` is no number of seconds.
-            RuntimeError: the callback of one that ends for want of room wants another.
-        """
-        uid = secrets.token_urlsafe(ID_BYTES)
-        if not lineage.is_present(self.site.sessionFactory):
-            self.site.sessionFactory = lineage.successor(self.site.sessionFactory) or self.site.sessionFactory
-        session = self.site.sessionFactory(self.site, uid)
-        if not isinstance(session, Session) or session._store is not None or session.ended is not None:
-            raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
-        session.site, session.uid = self.site, uid
-        if not lineage.is_present(type(session)):
-            carryover.renew(session)
-        lives = max(0.0, self.timeout_of(session))
-        if self.most is not None and (self._making_room or len(self._living) >= self.most):
-            self._make_room(self.most)
-        session._used = now = trio.current_time()
-        session._deadline = now + lives
-        session._store = self
-        self._living[uid] = session
-        self._made += 1
-        self._clock.watch(session)
-        return session
-
-    def _make_room(self, most: int) -> None:
-        """End as many sessions as it takes for one more, the idlest first."""
-        if self._making_room:
-            raise RuntimeError("a session that ends to make room cannot make another: its callback must only clean up")
-        self._making_room = True
-        try:
-            for _ in range(len(self._living) - most + 1):
-                session = self._idlest.find()
-                if session is None:
-                    break  # callbacks have ended them all
-                self.end(session, Ended.EVICTED)
-                self._crowded.warn(
-                    "session %s, idle longest, ended to make room: no more than %s live at once (--max-sessions). A "
-                    "client that keeps no cookies gets a new session with each request.", session.label, f"{most:,}",
-                )  # fmt: skip
-        finally:
-            self._making_room = False
-
-    def renew(self, session: Session) -> None:
-        """Give *session* a new id. Counts as an access; does nothing to one that has ended."""
-        if not self.touch(session):
-            return
-        del self._living[session.uid]
-        session.uid = secrets.token_urlsafe(ID_BYTES)
-        self._living[session.uid] = session
-        session._tick = None  # the clock knows it by its old id
-        self._clock.watch(session)
-        self.renewed(session)
-
-    def find(self, uid: str) -> Session | None:
-        """Return the living session *uid*, and count that as an access; None if there is none."""
-        session = self._living.get(uid)
-        if session is None or not self.touch(session):
-            return None
-        session.new = False
-        return session
-
-    def touch(self, session: Session) -> bool:
-        """Let *session* live on for its full time from now; if its time is over, end it. Returns whether it lives."""
-        now = trio.current_time()
-        if session.ended is None and session._deadline <= now:
-            self._idle(session)  # the clock has not come round to it yet
-        if session.ended is not None:
-            return False
-        if session._generation != lineage.generation:
-            carryover.renew(session)  # before its class is asked for the time-out
-            if session.ended is not None:  # a constructor may do anything
-                return False
-        session._used = now
-        session._deadline = now + max(0.0, self.timeout_of(session))
-        self._clock.watch(session)
-        return True
-
-    def timeout_of(self, session: Session) -> float:
-        """Seconds that *session* lives after an access: its own word or its class's, else the site's.
-
-        Raises:
-            TypeError: its ``sessionTimeout`` is no number of seconds.
-        """
-        timeout = session.sessionTimeout
-        if timeout is None:
-            return math.inf
-        if not isinstance(timeout, (int, float)) or math.isnan(timeout):
-            raise TypeError(
-                f"{type(session).__name__}.sessionTimeout is a number of seconds or None, not {timeout!r:.60}"
-            )
-        return timeout
-
-    def end(self, session: Session, why: Ended) -> None:
-        """End *session*: it is forgotten, then its callbacks are called. Ending it twice does nothing."""
-        if session.ended is None and self._living.pop(session.uid, None) is not None:
-            self._ended[why] += 1
-            session._end(why)
-
-    def _idle(self, session: Session) -> None:
-        self.end(session, Ended.IDLE)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Let sessions end when their time has come, until cancelled. Async callbacks run in here."""
-        async with self._tasks.open():
-            task_status.started()
-            await self._clock.run()
-
-    async def end_all(self, why: Ended, grace: float) -> int:
-        """End every session, and wait for async callbacks, earlier ones too; those left after *grace* s are cut off.
-
-        Returns:
-            How many sessions ended.
-        """
-        ending = list(self._living.values())
-        # Shielded: what a session's end must do is done on the way out of a cancelled program, too.
-        with trio.move_on_after(grace, shield=True):
-            async with self._tasks.open():
-                for count, session in enumerate(ending, 1):
-                    self.end(session, why)
-                    if count % BATCH == 0:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
-            await self._tasks.wait()
-        return len(ending)

@@ -26,7 +26,8 @@ from rpyserve.request import Request, current_request
 from rpyserve.resource import as_resource, traverse
 from rpyserve.response import Response
 from rpyserve.seldom import Seldom
-from rpyserve.session import Ended, Registry, Session, Sessions
+from rpyserve.session import Ended, Registry, Session
+from rpyserve.sessions import Sessions
 from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks
 
 __all__ = ["Site"]

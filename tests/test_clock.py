@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from rpyserve import clock as clock_module
 from rpyserve.clock import TICK, Clock, Tick
-from rpyserve.session import Ended, Session, Sessions
+from rpyserve.session import Ended, Session
+from rpyserve.sessions import Sessions
 
 
 @dataclass(eq=False)

@@ -18,7 +18,8 @@ from executing import COUNTER, execute
 
 from rpyserve.clock import TICK
 from rpyserve.request import Request
-from rpyserve.session import Ended, Registry, Session, Sessions
+from rpyserve.session import Ended, Registry, Session
+from rpyserve.sessions import Sessions
 
 
 class Short(Session):
