@@ -29,6 +29,7 @@ __all__ = [
     "Site",
     "Upload",
     "WSGIResource",
+    "WebSocketResource",
     "background",
     "cache",
     "cors",
@@ -39,6 +40,7 @@ __all__ = [
     "run",
     "serve",
     "template",
+    "websocket",
 ]
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
     from rpyserve.auth import BasicAuth
     from rpyserve.components import registerAdapter
-    from rpyserve.cors import cors
+    from rpyserve.crossorigin import cors
     from rpyserve.directory import Directory
     from rpyserve.errors import HTTPError, Redirect
     from rpyserve.markup import html
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from rpyserve.templates import template
     from rpyserve.uploads import Upload
     from rpyserve.virtualhosts import NameVirtualHost
+    from rpyserve.websocketresource import WebSocketResource, websocket
     from rpyserve.wsgi import WSGIResource
 
     registry: Registry
@@ -83,15 +86,17 @@ _HOMES = {
     "Site": "rpyserve.site",
     "Upload": "rpyserve.uploads",
     "WSGIResource": "rpyserve.wsgi",
+    "WebSocketResource": "rpyserve.websocketresource",
     "background": "rpyserve.tasks",
     "cache": "rpyserve.script",
-    "cors": "rpyserve.cors",
+    "cors": "rpyserve.crossorigin",
     "html": "rpyserve.markup",
     "implementer": "zope.interface",
     "registerAdapter": "rpyserve.components",
     "run": "rpyserve.serving",
     "serve": "rpyserve.serving",
     "template": "rpyserve.templates",
+    "websocket": "rpyserve.websocketresource",
 }
 
 

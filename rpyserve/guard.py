@@ -101,6 +101,10 @@ class Guard:
         self._at = _At.HEAD
         return self._advance() if self._held else b""
 
+    def release(self) -> bytes:
+        """Another protocol takes the connection over; return what has come of it already."""
+        return self._held.take(len(self._held))
+
     def _advance(self) -> bytes:
         passed = []
         try:

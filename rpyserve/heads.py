@@ -80,6 +80,14 @@ class Heads:
             event = self._memo[key] = self._make(*key)
         return event
 
+    def switching(self, headers: Headers) -> h11.InformationalResponse:
+        """Return the head after which the connection is another protocol's; *headers* name that in ``Upgrade``."""
+        fields = [encode_header(name, value) for name, value in headers]
+        fields = [pair for pair in fields if pair[0].lower() == b"upgrade" or pair[0].lower() not in _OURS]
+        return h11.InformationalResponse(
+            status_code=101, headers=[*fields, (b"Connection", b"Upgrade")], reason=reason_of(101).encode()
+        )
+
     def _make(self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool) -> h11.Response:
         fields = [encode_header(name, value) for name, value in headers]
         fields = [pair for pair in fields if pair[0].lower() not in _OURS and not _is_bad_date(pair)]

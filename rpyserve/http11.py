@@ -24,7 +24,7 @@ from rpyserve.inbound import Body
 from rpyserve.outbound import Outbound
 from rpyserve.patience import watched
 from rpyserve.request import Address, Request
-from rpyserve.response import Response, Stream
+from rpyserve.response import Response, Stream, Upgrade
 from rpyserve.rules import with_host
 from rpyserve.tlshint import tell_of_tls
 from rpyserve.wire import Phase, Wire
@@ -209,6 +209,8 @@ class _Connection:
             close = self.stopping.requested or not (body is None or body.may_stay(discard=not streamed))
             reason = request.reason if response.status == request.code else b""
             await out.send(response, reason, close)
+            if isinstance(response.body, Upgrade):
+                return _Then.CLOSE
         except Exception as exc:
             raise self._translate(exc, request, response, out) from None
         finally:
@@ -224,8 +226,8 @@ class _Connection:
         if isinstance(cause, Disconnected):
             return Disconnected()
         if out.begun:
-            # A stream's failure has been told by whoever made the stream.
-            told = response is not None and isinstance(response.body, Stream)
+            # The failure of a stream, or of another protocol, has been told by whoever made it.
+            told = response is not None and isinstance(response.body, (Stream, Upgrade))
             log.log(
                 logging.DEBUG if told else logging.WARNING,
                 "%s %s was broken off: %s: %s", request.method, request.path, type(cause).__name__, cause,

@@ -21,7 +21,7 @@ from rpyserve import pages, policy
 from rpyserve.exchange import Responder
 from rpyserve.hosts import authority_of
 from rpyserve.request import Request
-from rpyserve.response import FileBody, Headers, Opened, Response, Stream
+from rpyserve.response import FileBody, Headers, Opened, Response, Stream, Upgrade
 
 __all__ = ["Tags", "inject", "is_page_load"]
 
@@ -116,7 +116,7 @@ def _tagged(response: Response, make: Make) -> Response:
     body = response.body
     if isinstance(body, Stream):
         return Response.ready(_TaggedStream(body, make), response.status, response.headers)
-    if not _is_whole_page(response):
+    if isinstance(body, Upgrade) or not _is_whole_page(response):
         return response
     sample = _beginning(body) if isinstance(body, FileBody) else body[:SAMPLE]
     digest = "" if isinstance(body, FileBody) else _digest(body)

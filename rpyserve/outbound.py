@@ -1,4 +1,4 @@
-"""One response on its way out: bytes, a file, or a stream, each framed by h11.
+"""One response on its way out: bytes, a file, or a stream, each framed by h11; or a change of protocol.
 
 A small body goes out together with its head. A body that is broken off never looks whole: its framing stays
 unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is sent, a watch beside it
@@ -16,7 +16,8 @@ import trio
 
 from rpyserve.errors import Disconnected
 from rpyserve.heads import Heads
-from rpyserve.response import FileBody, Response
+from rpyserve.response import FileBody, Response, Upgrade
+from rpyserve.takeover import Takeover
 from rpyserve.wire import PIECE, Phase, Wire
 
 __all__ = ["ABANDONED", "Outbound"]
@@ -45,7 +46,9 @@ class Outbound:
         complete: whether all of it was.
     """
 
-    __slots__ = ("_ended", "_heads", "_method", "_waiting", "_wire", "begun", "complete", "sent", "status")
+    __slots__ = (
+        "_ended", "_heads", "_method", "_upgrade", "_waiting", "_wire", "begun", "complete", "sent", "status"
+    )  # fmt: skip
 
     def __init__(self, wire: Wire, heads: Heads, method: bytes) -> None:
         self._wire = wire
@@ -57,10 +60,13 @@ class Outbound:
         self.complete = False
         self._ended = False
         self._waiting: trio.CancelScope | None = None
+        self._upgrade: Upgrade | None = None
 
     def end_events(self) -> None:
-        """If it is a stream of events, let it end after the present one; any other response is left alone."""
+        """If it is a stream of events, or another protocol, let it end soon; any other response is left alone."""
         self._ended = True
+        if self._upgrade is not None:
+            self._upgrade.stop()
         if self._waiting is not None:
             self._waiting.cancel()
 
@@ -80,6 +86,8 @@ class Outbound:
             return self._send_bytes(response, body, reason, close)
         if isinstance(body, FileBody):
             return self._send_file(response, body, reason, close)
+        if isinstance(body, Upgrade):
+            return self._switch(response, body)
         return self._send_watched(response, reason, close)
 
     def abandon(self) -> None:
@@ -135,6 +143,17 @@ class Outbound:
         finally:
             body.close()
 
+    async def _switch(self, response: Response, upgrade: Upgrade) -> None:
+        self._upgrade = upgrade
+        if self._ended:
+            upgrade.stop()
+        data = self._wire.h11.send(self._heads.switching(response.headers))
+        self.status = response.status
+        self.begun = True
+        await self._send_chunk(data)
+        await upgrade.run(Takeover(self._wire))
+        self.complete = True
+
     async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
@@ -154,7 +173,7 @@ class Outbound:
         scope.cancel()
 
     async def _send_stream(self, response: Response, reason: bytes, close: bool) -> None:
-        assert not isinstance(response.body, (bytes, FileBody))
+        assert not isinstance(response.body, (bytes, FileBody, Upgrade))
         async with response.body.opened(response) as opened:
             head: Response = opened.response
             if isinstance(head.body, bytes):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
-__all__ = ["FileBody", "Headers", "Response", "Stream", "encode_header"]
+__all__ = ["FileBody", "Headers", "Response", "Stream", "Upgrade", "encode_header"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields as they go over the wire: names in the script's spelling, values without framing."""
@@ -102,6 +102,21 @@ class Stream:
         raise NotImplementedError
 
 
+class Upgrade:
+    """What takes a connection over after a 101 (RFC 9110, sections 7.8 and 15.2.2).
+
+    A protocol sends the head of the response that has it for a body, and then leaves the connection to `run`.
+    """
+
+    async def run(self, stream: Any) -> None:
+        """Speak the other protocol on *stream*, a `trio.abc.Stream`, until it is over. Returns soon after `stop`."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """The server is about to stop. Called in the loop, perhaps before `run`, and perhaps more than once."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """A stream whose first chunk is there, or whose patience for it is over.
@@ -132,7 +147,7 @@ class Response:
         TypeError: a body of another type.
     """
 
-    body: bytes | FileBody | Stream
+    body: bytes | FileBody | Stream | Upgrade
     status: int
     headers: Headers = field(repr=False)
 
@@ -155,7 +170,7 @@ class Response:
         set_field(self, "headers", encoded)
 
     @classmethod
-    def ready(cls, body: bytes | FileBody | Stream, status: int, headers: Headers) -> Response:
+    def ready(cls, body: bytes | FileBody | Stream | Upgrade, status: int, headers: Headers) -> Response:
         """Make one from parts that are known to be good: nothing is checked or added."""
         self = object.__new__(cls)
         set_field = object.__setattr__

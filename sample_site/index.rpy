@@ -60,6 +60,7 @@ TOUR = [
             ("/countdown", "countdown.rpy", "An async generator is sent line by line, while it yields. "
              "Other visitors are served in between."),
             ("/ticker", "ticker.rpy", "Server-sent events: a page that listens while the script goes on talking."),
+            ("/parrot", "parrot.rpy", "A WebSocket, and the page that opens it."),
             ("/tide", "tide.rpy", "A task that runs beside the site, and starts anew when its script changes."),
         ],
     ),
