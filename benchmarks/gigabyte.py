@@ -1,8 +1,8 @@
 """Large bodies, both ways: does the server's memory stay flat?
 
 ``python benchmarks/gigabyte.py`` uploads 1 GiB as a file of a form, downloads 1 GiB that a generator makes and 1 GiB
-of a static file, and leaves one reader half-way who reads next to nothing, all against one real server. It prints
-the most memory that the server ever had. The tests run the same with less.
+of a static file, and does the first two once more through a proxy to another server, while readers wait who read
+next to nothing. It prints the most memory that the server ever had. The tests run the same with less.
 """
 
 from __future__ import annotations
@@ -35,13 +35,19 @@ def resource(request):
         yield bytes(2**20)
 """,
 }
+PROXY = """
+from rpyserve import ReverseProxyResource, cache
+
+cache()
+resource = ReverseProxyResource("http://127.0.0.1:{port}")
+"""
 
 
 @contextmanager
-def server(size: int) -> Iterator[tuple[int, int]]:
-    """A server of its own: its port, and the number of its process."""
+def server(size: int, backend: int = 0) -> Iterator[tuple[int, int]]:
+    """A server of its own, with a proxy for the port *backend*: its port, and the number of its process."""
     with tempfile.TemporaryDirectory() as directory:
-        for name, text in SITE.items():
+        for name, text in {**SITE, "through.rpy": PROXY.format(port=backend)}.items():
             Path(directory, name).write_text(text, encoding="utf-8")
         with open(Path(directory, "static.bin"), "wb") as file:
             file.truncate(size)
@@ -64,15 +70,15 @@ def peak(process: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def upload(port: int, size: int) -> None:
+def upload(port: int, target: str, size: int) -> None:
     """Send a form with a file of *size* bytes, and check what the script says of it."""
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="large.bin"\r\n\r\n'
     tail = b"\r\n--x--\r\n"
     with connection(port) as sock:
         sock.sendall(
-            b"POST /upload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n"
-            % (len(head) + size + len(tail))
+            % (target.encode(), len(head) + size + len(tail))
         )
         sock.sendall(head)
         piece = os.urandom(MIB)
@@ -109,14 +115,17 @@ def connection(port: int) -> socket.socket:
 def measure(mib: int) -> int:
     """Do all of it with *mib* MiB each. Returns the most memory that the server had, in bytes."""
     size = mib * MIB
-    with server(size) as (port, process):
+    with server(size) as (backend, _), server(size, backend) as (port, process):
         print(f"{'before':12} {peak(process) / MIB:6.1f} MiB at most")
         steps = {
-            "upload": lambda: upload(port, size),
+            "upload": lambda: upload(port, "/upload", size),
             "generator": lambda: download(port, f"/download?mib={mib}", size),
             "static file": lambda: download(port, "/static.bin", size),
+            "proxied up": lambda: upload(port, "/through/upload", size),
+            "proxied down": lambda: download(port, f"/through/download?mib={mib}", size),
         }
-        with slow_reader(port, f"/download?mib={mib}"), slow_reader(port, "/static.bin"):
+        slow = [f"/download?mib={mib}", "/static.bin", "/through/static.bin"]
+        with slow_reader(port, slow[0]), slow_reader(port, slow[1]), slow_reader(port, slow[2]):
             for name, step in steps.items():
                 began = time.perf_counter()
                 step()
@@ -129,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--mib", type=int, default=1024, help="the size of each body, in MiB (1024)")
     most = measure(parser.parse_args().mib)
-    print(f"At most {most / MIB:.1f} MiB, with two slow readers waiting.")
+    print(f"At most {most / MIB:.1f} MiB, with three slow readers waiting.")
     sys.exit(most > 100 * MIB)
 
 

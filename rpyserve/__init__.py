@@ -25,6 +25,7 @@ __all__ = [
     "Request",
     "Resource",
     "Response",
+    "ReverseProxyResource",
     "Session",
     "Site",
     "Upload",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from rpyserve.directory import Directory
     from rpyserve.errors import HTTPError, Redirect
     from rpyserve.markup import html
+    from rpyserve.proxy import ReverseProxyResource
     from rpyserve.rendering import NOT_DONE_YET
     from rpyserve.request import Request
     from rpyserve.resource import Resource
@@ -82,6 +84,7 @@ _HOMES = {
     "Request": "rpyserve.request",
     "Resource": "rpyserve.resource",
     "Response": "rpyserve.response",
+    "ReverseProxyResource": "rpyserve.proxy",
     "Session": "rpyserve.session",
     "Site": "rpyserve.site",
     "Upload": "rpyserve.uploads",

@@ -70,7 +70,8 @@ def _app(name: str, kind: str) -> Finding:
         return f"{name} is {kind}, which is not a resource by itself.", f"Mount it:\n{mend}"
     return (
         f"{name} is {kind}, which rpyserve cannot serve.",
-        f"Run it by itself, or move what a view of it does into a function:\n{EXAMPLE}",
+        "Run it by itself, and pass requests on to it:\nfrom rpyserve import ReverseProxyResource\n"
+        'resource = ReverseProxyResource("http://127.0.0.1:8000")',
     )
 
 

@@ -16,7 +16,7 @@ import trio
 
 from rpyserve.errors import Disconnected
 from rpyserve.heads import Heads
-from rpyserve.response import FileBody, Response, Upgrade
+from rpyserve.response import FileBody, Response, Stream, Upgrade
 from rpyserve.takeover import Takeover
 from rpyserve.wire import PIECE, Phase, Wire
 
@@ -179,7 +179,8 @@ class Outbound:
             if isinstance(head.body, bytes):
                 await self._send_bytes(head, head.body, b"", close)
                 return
-            data = self._head(head, reason, None, close)
+            length = head.body.length if isinstance(head.body, Stream) else None
+            data = self._head(head, reason, length, close)
             if not self._bodiless(head):
                 await self._send_chunk(data)
                 data = b""

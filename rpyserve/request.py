@@ -254,6 +254,11 @@ class Request(Answering):
         """Whether there is a body that nobody has read."""
         return self._body is not None
 
+    def body_chunks(self) -> AsyncIterable[bytes] | None:
+        """Take the body over, as chunks that come in; None if there is none left. It will not be in `content` then."""
+        body, self._body = self._body, None
+        return body
+
     async def load_body(self, limit: int | None = None, *, raw: bool = False) -> None:
         """Read the whole body: a multipart form into `args` and `files`, unless *raw*; any other into `content`.
 

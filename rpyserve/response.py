@@ -96,7 +96,12 @@ class Stream:
     A protocol enters `opened(response)`, an async context manager, sends the head of the response that this
     gives it, and then each chunk of `Opened.chunks`. The head is final only then, because a generator's first
     step may still open a session or fail.
+
+    Attributes:
+        length: how many bytes it will have; None if that is not known.
     """
+
+    length: int | None = None
 
     def opened(self, response: Response) -> Any:  # AbstractAsyncContextManager[Opened]; see `streaming`
         raise NotImplementedError

@@ -153,6 +153,10 @@ class Site:
                 "new id. Write request.getSession().regenerate() in a render method.", session.label,
             )  # fmt: skip
 
+    def beside(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run *work*, of rpyserve's own, until it returns or the site stops."""
+        self._nursery.start(work)
+
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called once, when the site stops."""
         if closer not in self._closers:

@@ -49,6 +49,7 @@ TOUR = [
         [
             ("/members", "members.rpy", "A guard in front of a directory: name ada, password lovelace."),
             ("/relic/of/old", "relic.rpy", "A WSGI application, such as one of Flask or Django, mounted as it is."),
+            ("/mirror?name=Grace", "mirror.rpy", "A page that another server makes: a reverse proxy."),
             ("/beacon", "beacon.rpy", "JSON that pages of other origins may read."),
             ("/twins", "twins.rpy", "Two sites behind one address: the host name decides."),
         ],

@@ -9,4 +9,4 @@ pytestmark = pytest.mark.process
 
 
 def test_large_bodies_and_slow_readers_do_not_grow_the_server() -> None:
-    assert gigabyte.measure(192) < 100 * gigabyte.MIB
+    assert gigabyte.measure(128) < 100 * gigabyte.MIB

@@ -79,7 +79,7 @@ LEFT = {
     "a function with self": ("def resource(self, request): return ''\n", "is called with the request only", "A method belongs into a class."),
     "WSGI": ("def resource(environ, start_response): pass\n", "resource is a WSGI application, which is not a resource",
              "Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource(resource)"),
-    "ASGI": ("async def app(scope, receive, send): pass\n", "app is an ASGI app, which rpyserve cannot serve.", FUNCTION),
+    "ASGI": ("async def app(scope, receive, send): pass\n", "app is an ASGI app, which rpyserve cannot serve.", "ReverseProxyResource("),
     "no method": (PAGE.format("x = 1"), "Hello has no render_ method, so it cannot answer anything.", "    def render_GET(self, request):"),
     "plain Resource": (RESOURCE + "resource = Resource()\n", "A plain Resource cannot answer anything.", "class Hello(Resource):"),
     "no self": (PAGE.format("def render_GET(request): return ''"), "Hello.render_GET does not take self.", "\ndef render_GET(self, request):"),
@@ -125,7 +125,7 @@ def test_an_app_of_another_framework(site: ScriptSite, framework: str, name: str
         assert error.hint == f"Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource({name})"
     else:
         assert error.message.lower() == f"{name} is a {framework} app, which rpyserve cannot serve."
-        assert "Run it by itself" in error.hint
+        assert error.hint.startswith("Run it by itself") and "ReverseProxyResource(" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def test_only_the_command_line_knows_all() -> None:
 def test_public_names() -> None:
     assert set(rpyserve.__all__) == {
         "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "NameVirtualHost", "Redirect",
-        "Registry", "Request", "Resource", "Response", "Session", "Site", "Upload", "WSGIResource",
-        "WebSocketResource", "background", "cache", "cors", "html", "implementer", "registerAdapter", "registry",
-        "run", "serve", "template", "websocket",
+        "Registry", "Request", "Resource", "Response", "ReverseProxyResource", "Session", "Site", "Upload",
+        "WSGIResource", "WebSocketResource", "background", "cache", "cors", "html", "implementer", "registerAdapter",
+        "registry", "run", "serve", "template", "websocket",
     }  # fmt: skip
     for name in set(rpyserve.__all__) - {"registry"}:
         assert getattr(rpyserve, name) is not None

@@ -60,6 +60,9 @@ async def test_no_link_is_broken(visitor: Visitor, autojump_clock: object) -> No
         if path == "/members":
             assert answer.status == 401
             continue
+        if path.startswith("/mirror"):
+            assert answer.status in (500, 502)  # there is no server here to be mirrored, and perhaps no httpx
+            continue
         assert answer.status == 200, path
         if (answer.header("content-type") or "").startswith("text/html"):
             for link in links(answer.text):
@@ -74,7 +77,7 @@ async def test_no_link_is_broken(visitor: Visitor, autojump_clock: object) -> No
 
 async def test_pages_have_no_script_and_no_inline_style(visitor: Visitor, autojump_clock: object) -> None:
     for script in SAMPLE.glob("*.rpy"):
-        if script.stem in ("parrot", "ticker"):  # which are about a script of their own
+        if script.stem in ("mirror", "parrot", "ticker"):  # another's page, and two about a script of their own
             continue
         page = (await visitor.get(f"/{script.stem}")).text
         markup = page.partition('<section class="source">')[0]

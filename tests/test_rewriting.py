@@ -1,0 +1,107 @@
+"""What a proxy changes in heads, both ways."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpyserve.request import Request
+from rpyserve.rewriting import Mount, for_backend, for_client
+
+ORIGIN = "http://127.0.0.1:5000"
+
+
+def asked(uri: str = "/api/a", *fields: tuple[str, str], mounted: int = 1) -> Request:
+    headers = [(b"host", b"localhost:8080"), *((name.lower().encode(), value.encode()) for name, value in fields)]
+    request = Request("GET", uri, headers, client=("127.0.0.9", 1))
+    for _ in range(mounted):
+        request.prepath.append(request.postpath.pop(0))
+    return request
+
+
+@pytest.mark.parametrize(
+    ("uri", "mounted", "base", "target"),
+    [
+        ("/api", 1, "", "/"),
+        ("/api/", 1, "", "/"),
+        ("/api/a%2Fb/%c3%a9//c?x=1&y=%20", 1, "/v1", "/v1/a%2Fb/%c3%a9//c?x=1&y=%20"),
+        ("/api?", 1, "/v1", "/v1?"),
+        ("/api/", 1, "/v1", "/v1/"),
+        ("/", 1, "/v1", "/v1/"),
+        ("/a/b", 0, "", "/a/b"),
+        ("http://localhost:8080/api/a?b", 1, "", "/a?b"),
+    ],
+)
+def test_targets(uri: str, mounted: int, base: str, target: str) -> None:
+    request = asked(uri, mounted=mounted)
+    assert Mount.of(request, ORIGIN, base).target(request) == target.encode()
+
+
+def test_who_asked_is_told() -> None:
+    mount = Mount.of(asked(), ORIGIN, "")
+    sent = dict(for_backend(asked(), mount, "p", keep_host=False))
+    assert sent == {
+        b"host": b"127.0.0.1:5000", b"x-forwarded-for": b"127.0.0.9", b"x-forwarded-host": b"localhost:8080",
+        b"x-forwarded-proto": b"http", b"x-forwarded-prefix": b"/api", b"via": b"1.1 p",
+        b"forwarded": b'for=127.0.0.9;host="localhost:8080";proto=http',
+    }  # fmt: skip
+    before = [("X-Forwarded-For", "1.2.3.4"), ("Forwarded", "for=1.2.3.4"), ("Via", "1.0 other")]
+    sent = dict(for_backend(asked("/api/a", *before), mount, "p", keep_host=True))
+    assert sent[b"host"] == b"localhost:8080" and sent[b"x-forwarded-for"] == b"1.2.3.4, 127.0.0.9"
+    assert sent[b"forwarded"].startswith(b"for=1.2.3.4, for=127.0.0.9;") and sent[b"via"] == b"1.0 other, 1.1 p"
+
+
+def test_what_belongs_to_one_connection_stays_there() -> None:
+    mount = Mount.of(asked(), ORIGIN, "")
+    hop = [
+        ("Connection", "keep-alive, X-Own"), ("X-Own", "1"), ("Keep-Alive", "5"), ("TE", "trailers"),
+        ("Upgrade", "h2c"), ("Proxy-Authorization", "x"), ("Transfer-Encoding", "chunked"),
+        ("Expect", "100-continue"), ("Cookie", "a=1"),
+    ]  # fmt: skip
+    sent = dict(for_backend(asked("/api/a", *hop), mount, "p", keep_host=False))
+    assert sent[b"cookie"] == b"a=1"
+    assert not {name.lower().encode() for name, _ in hop} - {b"cookie"} & sent.keys()
+    back = for_client([(b"Connection", b"close, X-B"), (b"X-B", b"1"), (b"ETag", b"x"), (b"Trailer", b"y")], mount)
+    assert back == ((b"ETag", b"x"),)
+
+
+def test_a_websocket_is_asked_for_anew() -> None:
+    request = asked("/api/a", ("Connection", "Upgrade"), ("Upgrade", "websocket"))
+    sent = dict(for_backend(request, Mount.of(request, ORIGIN, ""), "p", keep_host=False))
+    assert sent[b"connection"] == b"Upgrade" and sent[b"upgrade"] == b"websocket"
+
+
+@pytest.mark.parametrize(
+    ("address", "base", "ours"),
+    [
+        ("http://127.0.0.1:5000/login?a", "", "/api/login?a"),
+        ("http://127.0.0.1:5000", "", "/api"),
+        ("/login", "", "/api/login"),
+        ("/", "", "/api/"),
+        ("/v1/login", "/v1", "/api/login"),
+        ("/v1", "/v1", "/api"),
+        ("/v10/login", "/v1", "/v10/login"),
+        ("/other", "/v1", "/other"),
+        ("login", "", "login"),
+        ("?page=2", "", "?page=2"),
+        ("//other.example/x", "", "//other.example/x"),
+        ("https://other.example/x", "", "https://other.example/x"),
+        ("http://127.0.0.1:50001/x", "", "http://127.0.0.1:50001/x"),
+        ("http://127.0.0.1:5000.evil.example/", "", "http://127.0.0.1:5000.evil.example/"),
+    ],
+)
+def test_addresses_lead_through_the_proxy(address: str, base: str, ours: str) -> None:
+    mount = Mount("/api", ORIGIN, base, "")
+    assert mount.ours(address) == ours
+    assert for_client([(b"Location", address.encode())], mount) == ((b"Location", ours.encode()),)
+
+
+def test_cookies_come_back() -> None:
+    mount = Mount("/api", ORIGIN, "", "")
+    fields = [(b"Set-Cookie", b"a=1; Path=/; HttpOnly"), (b"Set-Cookie", b"b=2; Domain=127.0.0.1; path=/x; Secure")]
+    assert for_client(fields, mount) == (
+        (b"Set-Cookie", b"a=1; Path=/; HttpOnly"),
+        (b"Set-Cookie", b"b=2; path=/api/x; Secure"),
+    )
+    assert for_client([(b"Set-Cookie", b"c=3; Path=/x")], Mount("/api", ORIGIN, "/v1", "")) == (
+        (b"Set-Cookie", b"c=3; Path=/x"),
+    )
