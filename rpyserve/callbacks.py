@@ -129,7 +129,7 @@ def replaces(new: object, old: object) -> bool:
         and before is not name
         and name.cached
         and before.cached
-        and lineage.follows((str(name), name_of(new)), (str(before), name_of(old)))
+        and lineage.follows((name.home, name_of(new)), (before.home, name_of(old)))
     )
 
 

@@ -80,7 +80,7 @@ class _Renewal:
                 convert(self._holder, kind)
             except TypeError as exc:
                 self._warn(
-                    str(kind.__module__),
+                    lineage.home_of(kind),
                     f"sessions of the class {kind.__qualname__} that live already cannot be changed: {exc}. They go on "
                     "as they were.",
                 )  # fmt: skip
@@ -104,7 +104,7 @@ class _Renewal:
             del self._holder._components[key]
             kind = type(entry.component)
             self._warn(
-                str(kind.__module__),
+                lineage.home_of(kind),
                 f"the {kind.__qualname__} that {key[1] if isinstance(key, tuple) else entry.target.__name__}"
                 f"({self._holder._called}) gave is made afresh: Python cannot change it into one of the new class: "
                 f"{self._walk.stuck[id(entry.component)]}. What it held is gone.",
@@ -130,7 +130,7 @@ class _Renewal:
         except Exception as exc:
             self._owe(thing, filling.lacking(thing, names), exc)
         if got:
-            _tell(logging.INFO, str(kind.__module__), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
+            _tell(logging.INFO, lineage.home_of(kind), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
 
     def _maker(self, thing: Any) -> Callable[[], Any]:
         factory = self._factories.get(id(thing))
@@ -145,7 +145,7 @@ class _Renewal:
         filling.owe(kind, lacks)
         if named := sorted(name for name in lacks if name.isidentifier()):
             sentence = _LACKING.format(kind.__qualname__, ", ".join(named), exc, named[0])
-            self._warn(str(kind.__module__), sentence)
+            self._warn(lineage.home_of(kind), sentence)
 
     def _warn(self, module: str, sentence: str) -> None:
         """Say *sentence*, unless an execution is under way that may yet define what is missing, or fail."""

@@ -47,6 +47,7 @@ class Execution:
         cached: whether it will serve many requests; an uncached one serves a single request.
         may_cache: whether ``cache()`` may still be called while it runs.
         registry: the `Registry` of the site that it runs for.
+        home: what tells modules of one name apart whose sites share a process; empty where the name does.
         era: how often its script has ceased to be cached; what was made in an earlier era is not found in a later one.
 
     Attributes:
@@ -70,9 +71,10 @@ class Execution:
         cached: bool = False,
         may_cache: bool = False,
         registry: Any = None,
+        home: str = "",
         era: int = 0,
     ) -> None:
-        self.name = ExecutionName(name, self)
+        self.name = ExecutionName(name, self, home)
         self.path = path
         self.running = True
         self.may_cache = may_cache
@@ -122,7 +124,7 @@ class Execution:
 
     def key(self, name: str, number: int) -> Key:
         """Return what the *number*-th interface called *name* is found by."""
-        return str(self.name), name, number, self.era
+        return self.name.home, name, number, self.era
 
     def next_number(self, name: str) -> int:
         """Return 0 for the first interface called *name*, then 1, and so on."""
@@ -134,13 +136,16 @@ class Execution:
 class ExecutionName(str):
     """The ``__name__`` of an execution: equal to the plain text, so that what is kept by name does not grow."""
 
-    __slots__ = ("_execution", "cached")
+    __slots__ = ("_execution", "cached", "home")
 
     _execution: weakref.ref[Execution]
     cached: bool
+    home: str
+    """What no other execution has but those of the same file: a plain text, the name after the last colon."""
 
-    def __new__(cls, name: str, execution: Execution) -> ExecutionName:
+    def __new__(cls, name: str, execution: Execution, home: str = "") -> ExecutionName:
         self = super().__new__(cls, name)
+        self.home = f"{home}:{name}" if home else str(name)
         self._execution = weakref.ref(execution)
         return self
 

@@ -111,7 +111,7 @@ class SiteLoader(SourceFileLoader):
         if execution is None:
             raise ImportError(f"{spec.name} changed while it was imported, again and again", name=spec.name)
         execution.finish(module.__dict__)
-        lineage.publish(execution, module.__dict__)
+        lineage.publish(execution, module)
         site = getattr(execution.registry, "site", None)
         if site is not None:
             site.tasks.settle(execution)
@@ -120,7 +120,7 @@ class SiteLoader(SourceFileLoader):
         """Execute the module once; None if modules were dropped meanwhile."""
         modules = self._modules
         generation = modules.generation
-        execution = Execution(name, Path(self.path), cached=True, registry=modules.registry)
+        execution = Execution(name, Path(self.path), cached=True, registry=modules.registry, home=modules.package)
         try:
             code = self.get_code(name)
             furnish(module.__dict__, execution)

@@ -15,18 +15,19 @@ import os
 import sys
 from collections.abc import Mapping
 from enum import Enum
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from rpyserve.executions import Execution, ExecutionName, Key, is_interface, located
 
 __all__ = [
-    "Place", "advance", "follows", "forget", "interface_at", "is_present", "left", "origin", "place_of", "publish",
-    "standing", "successor",
+    "Place", "advance", "follows", "forget", "home_of", "interface_at", "is_present", "left", "origin", "place_of",
+    "publish", "standing", "successor",
 ]  # fmt: skip
 
 Place = tuple[str, str]
-"""Where something is defined: its module and its qualified name."""
+"""Where something is defined: the home of its module (see `ExecutionName`), and its qualified name."""
 
 HOPS: Final = 10
 """How often something may move before it is looked up."""
@@ -37,6 +38,7 @@ edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
 
 _names: dict[str, tuple[str, dict[str, Place]]] = {}
+_modules: WeakValueDictionary[str, ModuleType] = WeakValueDictionary()
 _moved: dict[Place, Place] = {}
 _origins: dict[Place, Place] = {}
 
@@ -55,10 +57,11 @@ def left(edits_then: int) -> None:
         generation += 1
 
 
-def publish(execution: Execution, namespace: Mapping[str, object]) -> None:
-    """Say that *execution* went well and stands from now on; *namespace* is what it left behind."""
-    name = str(execution.name)
-    now = {key: place for key, value in list(namespace.items()) if (place := place_of(value)) is not None}
+def publish(execution: Execution, module: ModuleType) -> None:
+    """Say that *execution* went well and stands from now on; *module* is what it left behind."""
+    name = execution.name.home
+    now = {key: place for key, value in list(vars(module).items()) if (place := place_of(value)) is not None}
+    _modules[name] = module
     before = _names.get(name)
     _names[name] = os.fspath(execution.path), now
     if before is None:
@@ -77,6 +80,7 @@ def forget(root: str) -> None:
     gone = {name for name, (path, _) in _names.items() if path.startswith(root + os.sep)}
     for name in gone:
         del _names[name]
+        _modules.pop(name, None)
     for moves in (_moved, _origins):
         for pair in [pair for pair in moves.items() if pair[0][0] in gone or pair[1][0] in gone]:
             del moves[pair[0]]
@@ -87,7 +91,12 @@ def place_of(thing: object) -> Place | None:
     if not (isinstance(thing, (type, FunctionType)) or is_interface(thing)):
         return None
     module = getattr(thing, "__module__", None)
-    return (str(module), _qualified(thing)) if isinstance(module, ExecutionName) else None
+    return (module.home, _qualified(thing)) if isinstance(module, ExecutionName) else None
+
+
+def home_of(defined: Any) -> str:
+    """What tells the script or module that defined a class from all others; empty for those of no execution."""
+    return defined.__module__.home if isinstance(defined.__module__, ExecutionName) else ""
 
 
 def is_present(defined: Any) -> bool:
@@ -95,7 +104,7 @@ def is_present(defined: Any) -> bool:
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
         return True
-    namespace = _namespace(name)
+    namespace = _namespace(name.home)
     return namespace is None or namespace["__name__"] is name
 
 
@@ -108,7 +117,7 @@ def successor(defined: Any) -> Any:
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
         return defined
-    place: Place | None = (str(name), _qualified(defined))
+    place: Place | None = (name.home, _qualified(defined))
     gone = False
     for _ in range(HOPS):
         if place is None:
@@ -128,9 +137,9 @@ def successor(defined: Any) -> Any:
     return None if gone else defined
 
 
-def standing(name: str) -> Execution | None:
-    """Return the execution that stands under *name*, if there is one that lasts."""
-    namespace = _namespace(name)
+def standing(home: str) -> Execution | None:
+    """Return the execution that stands for *home* (see `ExecutionName`), if there is one that lasts."""
+    namespace = _namespace(home)
     execution = None if namespace is None else namespace["__name__"].execution
     return execution if isinstance(execution, Execution) else None
 
@@ -160,13 +169,16 @@ def _qualified(thing: Any) -> str:
     return str(getattr(thing, "__qualname__", None) or thing.__name__)
 
 
-def _namespace(name: str) -> dict[str, Any] | None:
-    """The namespace of the execution that stands, or runs, under *name*, if it is one that lasts."""
-    namespace = getattr(sys.modules.get(name), "__dict__", None)
-    if namespace is None:
-        return None
-    own = namespace.get("__name__")
-    return namespace if isinstance(own, ExecutionName) and own.cached else None
+def _namespace(home: str) -> dict[str, Any] | None:
+    """The namespace of the execution that stands, or runs, for *home*, if it is one that lasts."""
+    name = home.rpartition(":")[2]
+    # While a module of another site has that name in `sys.modules`, this one is not in there, but stands.
+    for module in (sys.modules.get(name), _modules.get(home) if name != home else None):
+        namespace: dict[str, Any] = getattr(module, "__dict__", {})
+        own = namespace.get("__name__")
+        if isinstance(own, ExecutionName) and own.home == home:
+            return namespace if own.cached else None
+    return None
 
 
 def _next(place: Place) -> Place | None:

@@ -208,18 +208,18 @@ class Walk:
                 shape.refit(thing, self.now)
             except Exception as exc:
                 kept = f"{label} holds a {type(thing).__name__} that is kept as it was, with keys from before the edit"
-                self.news.append((str(type(thing).__module__), f"{kept}: {type(exc).__name__}: {exc}."))
+                self.news.append((lineage.home_of(type(thing)), f"{kept}: {type(exc).__name__}: {exc}."))
 
     # What cannot be changed
 
     def _stay(self, thing: Any, label: str, kind: type, exc: Exception) -> None:
         self.stuck[id(thing)] = str(exc)
         if id(thing) not in self._made_by:
-            self.news.append((str(kind.__module__), _CANNOT.format(label, kind.__qualname__, exc)))
+            self.news.append((lineage.home_of(kind), _CANNOT.format(label, kind.__qualname__, exc)))
 
     def _miss(self, defined: Any, label: str, what: str) -> None:
         sentence = _HIDDEN if "<locals>" in what else _GONE
-        self.news.append((str(defined.__module__), sentence.format(label, what)))
+        self.news.append((lineage.home_of(defined), sentence.format(label, what)))
 
 
 _CANNOT: Final = (

@@ -167,7 +167,7 @@ class Scripts:
         if execution.cached:
             self._loaded[name] = module
             self._published[path] = _Published(resource, compiled, tuple(execution.inputs), generation)
-            lineage.publish(execution, module.__dict__)
+            lineage.publish(execution, module)
         else:
             if self._loaded.pop(name, None) is not None:
                 self._eras[name] = execution.era + 1

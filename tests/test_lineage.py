@@ -126,8 +126,24 @@ def test_moves_there_and_back(site: ScriptSite) -> None:
     assert lineage.successor(first["Thing"]) is third["Thing"] is lineage.successor(second["Thing"])
     fourth = run(site, "from helper import Thing")
     assert lineage.successor(third["Thing"]) is fourth["Thing"] is second["Thing"]
-    assert lineage.follows(("helper", "Thing.method"), (str(first["__name__"]), "Thing.method"))
-    assert not lineage.follows((str(first["__name__"]), "Thing"), ("helper", "Thing"))
+    here, there = lineage.home_of(third["Thing"]), lineage.home_of(fourth["Thing"])
+    assert lineage.follows((there, "Thing.method"), (here, "Thing.method"))
+    assert not lineage.follows((here, "Thing"), (there, "Thing"))
+
+
+def test_modules_of_one_name_of_two_sites(site: ScriptSite, tmp_path: Path) -> None:
+    other = ScriptSite(tmp_path / "other")
+    for each in (site, other):
+        each.write("helper.py", "class Thing: pass")
+    old = run(site, "from helper import Thing")["Thing"]
+    others = run(other, "from helper import Thing")["Thing"]
+    assert lineage.successor(old) is old and lineage.successor(others) is others
+    site.write("helper.py", "class Thing: edited = 1")
+    new = run(site, "from helper import Thing")["Thing"]
+    run(other, "from helper import Thing")
+    assert lineage.successor(old) is new is not old, "though the other's has the name just now"
+    assert lineage.successor(others) is others
+    other.scripts.close()
 
 
 def test_nothing_is_known_of_a_site_that_is_closed(site: ScriptSite) -> None:
@@ -135,5 +151,6 @@ def test_nothing_is_known_of_a_site_that_is_closed(site: ScriptSite) -> None:
     run(site)
     run(site, "from helper import Thing")
     site.scripts.close()
-    known = [*lineage._names, *lineage._moved, *lineage._origins]
-    assert not [each for each in known if "helper" in each or site.scripts._prefix in each]
+    homes = [*lineage._names, *(place[0] for moves in (lineage._moved, lineage._origins) for place in moves)]
+    own = site.scripts._prefix + ".", site.scripts.modules.package + ":"
+    assert not [home for home in homes if home.startswith(own)]
