@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from rpyserve import filling, lineage
@@ -161,7 +162,8 @@ _LACKING: Final = (
 
 
 def _tell(level: int, module: str, text: str) -> None:
-    """Say *text* of the script or module called *module* on the console, once for each of its versions."""
+    """Say *text* of the script or module at the home *module* on the console, once for each of its versions."""
+    text = " ".join(text.split())  # an exception's may have lines, of a visitor's making even
     execution = lineage.standing(module)
     version = lineage.edits if execution is None else execution.serial
     if (text, version) in _told:
@@ -169,4 +171,10 @@ def _tell(level: int, module: str, text: str) -> None:
     if len(_told) >= _MOST_TOLD:
         _told.clear()
     _told.add((text, version))
-    log.log(level, "%s%s", "" if execution is None else f"{execution.path.name}: ", text)
+    log.log(level, "%s%s", "" if execution is None else f"{_shown(execution.path)}: ", text)
+
+
+def _shown(path: Path) -> str:
+    """*path* below the current directory, which is the site's when it is served by the command; else its name."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name

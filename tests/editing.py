@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from inprocess import Visitor
 
 from rpyserve import Directory, Site
@@ -17,6 +18,11 @@ from typing import NamedTuple
 from rpyserve import Attribute, Interface, Registry, Resource, Session, cache, implementer, registerAdapter, registry
 cache()
 """
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the console was told of objects from before an edit; a busy machine may have more to say."""
+    return [record.getMessage() for record in caplog.records if record.module == "carryover"]
 
 
 class Editing:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from editing import Editing
+from editing import Editing, told
 from inprocess import Visitor
 
 COUNTER = """
@@ -91,9 +91,7 @@ async def test_attributes_are_added_in_the_constructor(site: Editing, caplog: py
     caplog.clear()
     assert await site.get() == "(2, None, [1], 'red')"
     assert await site.get() == "(3, None, [1, 1], 'red')", "they are kept, not made each time"
-    assert caplog.messages == [
-        "a.rpy: objects of the class Counter from before the edit got colour, seen from a new one"
-    ]
+    assert told(caplog) == ["a.rpy: objects of the class Counter from before the edit got colour, seen from a new one"]
 
 
 async def test_the_console_says_it_once_however_many_visitors_there_are(
@@ -106,7 +104,7 @@ async def test_the_console_says_it_once_however_many_visitors_there_are(
     site.script(COUNTER.replace("self.value = 0", "self.value = self.more = 0"), "count(s), ICounter(s).more")
     caplog.clear()
     assert [await site.get(visitor=visitor) for visitor in visitors] == ["(2, 0)"] * 5
-    assert len(caplog.messages) == 1
+    assert len(told(caplog)) == 1
 
 
 async def test_a_constructor_is_not_called_when_it_sets_nothing_new(site: Editing) -> None:
@@ -178,7 +176,7 @@ async def test_a_constructor_that_fails_loses_nothing(site: Editing, caplog: pyt
     assert await counted(site, failing) == "2"
     assert (
         "a.rpy: objects of the class Counter from before the edit lack more, and none can be made to take that from "
-        "(division by zero). Give the class itself a value, as in `more = None`." in caplog.messages
+        "(division by zero). Give the class itself a value, as in `more = None`." in told(caplog)
     )
     mended = failing.replace("1 / 0", "[1]")
     assert await counted(site, mended, "count(s), ICounter(s).more") == "(3, [1])", "the next edit mends it"
@@ -192,6 +190,21 @@ async def test_a_nested_constructor_that_fails_is_mended(site: Editing) -> None:
     assert await counted(site, failing.replace("+ 1", "+ '!'"), "s['player'].more") == "Ada!"
 
 
+async def test_the_console_is_told_in_one_line_whatever_an_exception_says(
+    site: Editing, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(site.root)
+    site.script(GAME, "keep(s)", "sub/a.rpy")
+    await site.get("/sub/a")
+    raising = "if name: raise ValueError('one\\ntwo')\n        self.more = 1"
+    failing = GAME.replace("self.name = name", f"self.name = name\n        {raising}")
+    site.script(failing, "s['player'].name", "sub/a.rpy")
+    caplog.clear()
+    assert await site.get("/sub/a") == "Ada"
+    [line] = told(caplog)
+    assert "(one two)" in line and line.startswith(str(Path("sub", "a.rpy")) + ": objects of the class Player")
+
+
 async def test_a_field_is_removed(site: Editing) -> None:
     assert await counted(site, COUNTER.replace("self.value = 0", "self.value = 0; self.more = 5")) == "1"
     assert await counted(site) == "2"
@@ -203,7 +216,7 @@ async def test_slots_are_added(site: Editing, caplog: pytest.LogCaptureFixture) 
     slotted = COUNTER.replace("class Counter:\n", "class Counter:\n    __slots__ = ('value',)\n\n")
     caplog.clear()
     assert [await counted(site, slotted), await site.get()] == ["1", "2"]
-    assert caplog.messages == [
+    assert told(caplog) == [
         "a.rpy: the Counter that ICounter(session) gave is made afresh: Python cannot change it into one of the new "
         "class: its __slots__ or its base classes differ. What it held is gone."
     ]
@@ -303,7 +316,7 @@ async def test_a_dataclass_is_given_a_default_and_fields(site: Editing, caplog: 
     caplog.clear()
     answer = "s['game'] == Game(), isinstance(s['game'], Game), s['game'].size, s['game'].seen"
     assert await counted(site, more, answer) == "(True, True, 3, set())"
-    assert caplog.messages == ["a.rpy: objects of the class Game from before the edit got seen from a new one"]
+    assert told(caplog) == ["a.rpy: objects of the class Game from before the edit got seen from a new one"]
 
 
 async def test_a_frozen_dataclass_with_a_new_field_made_by_a_function(site: Editing) -> None:
@@ -330,7 +343,7 @@ async def test_a_nested_object_that_cannot_be_made_anew_is_named(
     )
     caplog.clear()
     assert await counted(site, more, "s['player'].name, hasattr(s['player'], 'wins')") == "('Ada', False)"
-    assert caplog.messages == [
+    assert told(caplog) == [
         "a.rpy: objects of the class Player from before the edit lack wins, and none can be made to take that from "
         "(its constructor wants called, and it has no attribute of that name). Give the class itself a value, as in "
         "`wins = None`."
@@ -347,7 +360,7 @@ async def test_a_nested_object_that_cannot_be_changed_is_kept_and_named(
     caplog.clear()
     slotted = GAME.replace("class Player:", "class Player:\n    __slots__ = ('name',)\n")
     assert await counted(site, slotted, "s['player'].name") == "Ada"
-    assert caplog.messages == [
+    assert told(caplog) == [
         "a.rpy: session['player'] holds an object of the class Player that Python cannot change into one of the new "
         "class: its __slots__ or its base classes differ. It is kept as it was, with its old methods."
     ]
@@ -358,7 +371,7 @@ async def test_a_nested_class_is_renamed_and_renamed_back(site: Editing, caplog:
     assert await counted(site, GAME, "keep(s)") == "None"
     caplog.clear()
     assert await counted(site, GAME.replace("Player", "Person"), "s['player'].name") == "Ada"
-    assert caplog.messages == [
+    assert told(caplog) == [
         "a.rpy: session['player'] holds an object of the class Player, which is no longer there. It is kept as it was "
         "until there is one of that name again."
     ]

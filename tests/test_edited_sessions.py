@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from editing import Editing
+from editing import Editing, told
 from inprocess import Visitor
 
 from rpyserve import Session
@@ -147,7 +147,7 @@ def resource(request):
     caplog.clear()
     site.save(class_with.format(sets="self.cart, self.wishes = [], {}", answer="s.cart, s.wishes"))
     assert await site.get() == "([1], {})"
-    assert caplog.messages == ["a.rpy: objects of the class Mine from before the edit got wishes from a new one"]
+    assert told(caplog) == ["a.rpy: objects of the class Mine from before the edit got wishes from a new one"]
     assert len(site.site.sessions) == 1
 
 
@@ -159,7 +159,7 @@ async def test_a_session_class_that_gets_slots(site: Editing, caplog: pytest.Log
         SHORT.format(seconds=100, word="hi").replace("    sessionTimeout", "    __slots__ = ('a',)\n    sessionTimeout")
     )
     assert await site.get() == f"{uid} hello False"
-    assert caplog.messages == [
+    assert told(caplog) == [
         "a.rpy: sessions of the class ShortSession that live already cannot be changed: its __slots__ or its base "
         "classes differ. They go on as they were."
     ]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from editing import Editing
+from editing import Editing, told
 
 from rpyserve.renewal import LIMIT
 
@@ -26,7 +26,7 @@ async def test_the_example(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         caplog.clear()
         answer = await site.get("/counter")
         assert f"The visitor's next answer is `{answer}`." in WORDS
-        assert caplog.messages == [console.strip()]
+        assert told(caplog) == [console.strip()]
 
 
 async def test_the_advice(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
-from editing import HEAD
+from editing import HEAD, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scriptsite import ScriptSite
@@ -224,7 +224,7 @@ def test_a_member_that_is_gone_is_kept_and_named_until_it_returns(
     edits.save(DEFINITIONS.replace('X = "x"', "").replace("READ = auto()", ""))
     assert session["turn"] is old["Turn"].X
     gone = "which is no longer there. It is kept as it was until there is one of that name again."
-    assert caplog.messages == [
+    assert told(caplog) == [
         f"a.rpy: session['turn'] holds Turn.X, {gone}", f"a.rpy: session['perm'] holds Perm.READ|WRITE, {gone}"
     ]  # fmt: skip
     new = edits.save()
@@ -262,7 +262,7 @@ def test_what_is_defined_inside_a_function_is_kept_and_named(edits: Edits, caplo
     kept = list(session["value"])
     edits.save(DEFINITIONS + "def local(): pass\n")
     assert session["value"] == kept and kept[1]() == "hello"
-    assert caplog.messages == [
+    assert told(caplog) == [
         f"a.rpy: session['value'] holds {what}, which is defined inside a function, where the new one cannot be found. "
         "It is kept as it was."
         for what in ("an object of the class local.<locals>.A", "local.<locals>.<lambda>")
@@ -338,7 +338,7 @@ def test_beyond_the_limit_things_are_kept_and_the_console_says_so(
     assert type(session["near"]) is new["Plain"]
     kinds = [type(each) for each in session["many"]]
     assert kinds[0] is new["Plain"] and kinds[-1] is old["Plain"]
-    assert caplog.messages == [
+    assert told(caplog) == [
         "session['many'] and what comes after it hold more than 50 objects. Those beyond are kept as they were."
     ]
 
@@ -398,7 +398,7 @@ def test_keys_that_cannot_be_hashed_any_more(edits: Edits, caplog: pytest.LogCap
     session["value"] = {edits.save()["Plain"](): 1}
     edits.save(DEFINITIONS.replace("class Plain:", "class Plain:\n    __hash__ = None"))
     assert list(session["value"].values()) == [1]
-    assert caplog.messages == [
+    assert told(caplog) == [
         "session['value'] holds a dict that is kept as it was, with keys from before the edit: "
         "TypeError: unhashable type: 'Plain'."
     ]
@@ -426,7 +426,7 @@ def test_a_named_tuple_gets_and_loses_fields(edits: Edits, caplog: pytest.LogCap
     assert session["pair"] == other["Pair"](a=1, b=2)
     edits.save(DEFINITIONS.replace("    a: object\n    b: object = None\n", "    a: object\n    d: int\n"))
     assert session["pair"] == (2, 1) and type(session["pair"]) is other["Pair"]
-    assert caplog.messages == [
+    assert told(caplog) == [
         "a.rpy: session['pair'] holds an object of the class Pair that Python cannot change into one of the new class: "
         "there is no value for its field d; give that a default. It is kept as it was, with its old methods."
     ]
@@ -437,7 +437,7 @@ def test_a_named_tuple_that_becomes_something_else_is_kept(edits: Edits, caplog:
     session["pair"] = old = edits.save()["Pair"](1, 2)
     edits.save(DEFINITIONS.replace("class Pair(NamedTuple)", "@dataclass\nclass Pair"))
     assert session["pair"] is old
-    assert "cannot change into one of the new class: its __slots__ or its base classes differ" in caplog.text
+    assert "cannot change into one of the new class: its __slots__ or its base classes differ" in "".join(told(caplog))
 
 
 # The registry, attributes of the session
