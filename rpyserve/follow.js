@@ -15,7 +15,7 @@ const describe = ({ dataset }) => ({ ...dataset, sources: new Set(dataset.source
 
 let page = describe(tag);
 let mark = page.rpyserve;
-let mirror = null;
+let mirror = null; // stays so where the page has scripts
 let aside = null; // the page, while an error page is shown in its place
 const POLICY = page.policy ?? ""; // the browser keeps that of the load
 const loaded = new Set(); // the paths of all that this page has loaded
@@ -66,7 +66,7 @@ function reload() {
 
 async function renew(own, change) {
   if (document.readyState === "loading") return reload(); // it may be a stream without an end
-  const programs = hasPrograms(document) || hasShadows();
+  const programs = !mirror || mirror.hasShadows();
   if (programs && own) return reload(); // without a fetch before, which would be one more visit
   const next = await fetchPage();
   if (!next) return again(change);
@@ -87,7 +87,6 @@ const isData = ({ type }) => /^(application\/(ld\+)?json|text\/(plain|template))
 const isForeign = ({ src }) => /^[a-z]+(-[a-z]+)*-extension:/.test(src); // the visitor's, not the page's
 const isProgram = (script) => !isData(script) && !isForeign(script);
 const hasPrograms = (root) => [...root.querySelectorAll("script")].some(isProgram);
-const hasShadows = () => [...document.querySelectorAll("*")].some((one) => one.shadowRoot && one !== notice);
 
 // --- Showing the page as it is now
 

@@ -21,6 +21,11 @@ class Mirror {
     visitor.restore();
   }
 
+  // Whether the page has trees that are not in what the server sends as elements.
+  hasShadows() {
+    return [...this.shadow.querySelectorAll("*")].some((node) => this.live.get(node)?.shadowRoot);
+  }
+
   // From now on *live* stands where *old* stood.
   replace(old, live) {
     for (const node of this.shadow.querySelectorAll(old.localName)) {

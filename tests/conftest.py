@@ -63,9 +63,9 @@ def fetch(connect: Callable[..., Client]) -> Callable[..., Awaitable[Reply]]:
     return fetch
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests."""
+    """One Chromium for the tests of a module: what drives it is an event loop of asyncio, which others would notice."""
     import browsing
 
     if browsing.installed() is None:

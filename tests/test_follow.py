@@ -65,6 +65,13 @@ def test_an_edit_shows_and_what_the_visitor_did_stays(root: Path, server: Server
     page.evaluate("document.querySelector('.box').scrollTop = 40; scrollTo(0, 100)")
     page.fill("#name", "Ada Lovelace")
     page.evaluate("document.querySelector('#name').setSelectionRange(2, 5)")
+    page.evaluate(
+        """() => { // as an extension of the browser does it
+            const badge = document.body.appendChild(document.createElement("x-badge"));
+            badge.attachShadow({ mode: "open" }).append("badge");
+            document.head.append(document.createElement("script"));
+        }"""
+    )
     scrolled = page.evaluate("scrollY")
 
     save(root, "form.rpy", FORM.replace("first", "second").replace('class="one"', 'class="two" lang="en"'))
@@ -80,6 +87,7 @@ def test_an_edit_shows_and_what_the_visitor_did_stays(root: Path, server: Server
     assert page.evaluate("document.querySelector('details').open")
     assert page.evaluate("document.querySelector('.box').scrollTop") == 40
     assert page.evaluate("scrollY") == scrolled > 0
+    assert page.evaluate("document.querySelector('x-badge').shadowRoot.textContent") == "badge"
     assert page.evaluate("document.activeElement.id") == "name"
     assert page.evaluate("[document.activeElement.selectionStart, document.activeElement.selectionEnd]") == [2, 5]
     assert page.errors == []
