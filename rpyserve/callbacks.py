@@ -1,7 +1,7 @@
 """Calling what a script wants called when a session ends.
 
-A callback is a plain or an async function without arguments, and whatever it raises is told in one line and stops
-nothing else. Cancellation and Ctrl-C pass. An async one runs in a task of `Tasks`; one that cannot run, or is cut
+A callback is a plain or an async function without arguments, and whatever it raises is told, once, and stops nothing
+else. Cancellation and Ctrl-C pass. An async one runs in a task of `Tasks`; one that cannot run, or is cut
 off, is told of, never lost in silence.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import inspect
 import logging
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import trio
 
 from rpyserve import lineage
+from rpyserve.complaints import Complaints
+from rpyserve.diagnosis import describe
 from rpyserve.errors import contained, unwrap
 from rpyserve.executions import name_over
-from rpyserve.failures import is_authors
 
 __all__ = ["Callback", "Tasks", "call", "check", "drop", "name_of", "replaces"]
 
@@ -45,10 +44,10 @@ def check(callback: object) -> None:
         )
 
 
-def call(callback: Callback, whose: str) -> Awaitable[Any] | None:
+def call(callback: Callback, whose: str, complaints: Complaints | None = None) -> Awaitable[Any] | None:
     """Call *callback*. Returns what remains to be awaited of an async one."""
     result = None
-    with contained(partial(_tell, callback, whose)):
+    with contained(partial(_tell, callback, whose, complaints)):
         result = callback()
     return result if inspect.isawaitable(result) else None
 
@@ -64,9 +63,10 @@ def drop(work: Awaitable[Any], callback: Callback, whose: str) -> None:
 
 
 class Tasks:
-    """The tasks in which async callbacks go on after `call`."""
+    """The tasks in which async callbacks go on after `call`. What fails there is told to *complaints*."""
 
-    def __init__(self) -> None:
+    def __init__(self, complaints: Complaints | None = None) -> None:
+        self._complaints = complaints
         self._nurseries: list[trio.Nursery] = []
         self._unfinished = 0
         self._all_finished = trio.Event()
@@ -99,7 +99,7 @@ class Tasks:
     async def _finish(self, work: Awaitable[Any], callback: Callback, whose: str) -> None:
         over = False
         try:
-            with contained(lambda exc: _tell(callback, whose, unwrap(exc))):
+            with contained(lambda exc: _tell(callback, whose, self._complaints, unwrap(exc))):
                 await work
             over = True
         finally:
@@ -133,19 +133,6 @@ def replaces(new: object, old: object) -> bool:
     )
 
 
-def _tell(callback: Callback, whose: str, exc: BaseException) -> None:
-    log.error(
-        "session %s: the expiry callback %s failed%s: %s", whose, name_of(callback), _place(exc), _summary(exc),
-        exc_info=exc if log.isEnabledFor(logging.DEBUG) else None,
-    )  # fmt: skip
-
-
-def _place(exc: BaseException) -> str:
-    own = [frame for frame in traceback.extract_tb(exc.__traceback__, limit=-50) if is_authors(frame.filename)]
-    return f" at {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
-
-
-def _summary(exc: BaseException) -> str:
-    """The exception in one line that a console can show: its text may be of a visitor's making."""
-    text = "".join(traceback.format_exception_only(exc)).strip()
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+def _tell(callback: Callback, whose: str, complaints: Complaints | None, exc: BaseException) -> None:
+    what = f"session {whose}: the expiry callback {name_of(callback)} failed"
+    (Complaints() if complaints is None else complaints).tell(what, describe(exc))

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpyserve import freshness, hints, losses, shape
-from rpyserve.codes import title
 from rpyserve.console import say
+from rpyserve.diagnosis import title_of
 from rpyserve.disk import resolved
 from rpyserve.findings import Finding, Kind
 from rpyserve.losses import Life
@@ -153,7 +153,7 @@ class _Check:
             except Exception as exc:  # what is nested too deep is no SyntaxError
                 line = exc.lineno if isinstance(exc, SyntaxError) else 0
                 hint = hints.for_exception(exc) or "Mend this line, or the one above it."
-                self._note(path, Finding(line or 1, Kind.SYNTAX, title(exc), hint))
+                self._note(path, Finding(line or 1, Kind.SYNTAX, title_of(exc), hint))
                 return None
         for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in warned):
             self._note(path, Finding(line, Kind.WARNING, f"Python warns of this line: {text}.", "Write what you mean."))

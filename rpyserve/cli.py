@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpyserve import __version__, durations
+from rpyserve import __version__, durations, editor
 
 if TYPE_CHECKING:
     from rpyserve.site import Site
@@ -63,6 +63,7 @@ COUNT = Text("number", _count)
 DURATION = Text("duration", durations.parse_duration)
 SIZE = Text("size", durations.parse_size)
 NETWORK = Text("network", _network)
+EDITOR = Text("editor", editor.parse_editor)
 
 
 def _tls(text: str) -> tuple[Path, Path] | bool:
@@ -170,6 +171,12 @@ TLS = Text("tls", _tls)
     help="Serve over https: with the certificate and key in two PEM files, or with one that is made for this run.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the site in the browser.")
+@click.option(
+    "--editor",
+    type=EDITOR,
+    metavar="NAME|URL",
+    help="What opens the files that error pages link to: vscode, pycharm, ..., none, or a URL with {path} and {line}.",
+)
 @click.option("--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to.")
 @click.option("--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit.")
 @click.option("--check", is_flag=True, help="Say all that is wrong with the site, executing nothing of it, and exit.")
@@ -240,6 +247,7 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
     root = Directory(directory, follow_symlinks=options["follow_symlinks"])
     site = Site(root, sessionTimeout=options["session_timeout"], maxSessions=options["max_sessions"])
     site.trusts = Trust(options["trust"])
+    site.editor = options["editor"]
     return site
 
 

@@ -13,11 +13,12 @@ from types import CodeType
 from typing import Final
 
 from rpyserve import freshness
+from rpyserve.diagnosis import title_of
 from rpyserve.errors import HTTPError, ScriptError
 from rpyserve.modules import SiteModules
 from rpyserve.sources import compile_source
 
-__all__ = ["Codes", "Compiled", "title"]
+__all__ = ["Codes", "Compiled"]
 
 KEPT: Final = 500
 
@@ -30,6 +31,7 @@ class Compiled:
     """
 
     state: freshness.State
+    source: bytes
     code: CodeType
     imports: frozenset[str]
     sound: bool = False
@@ -79,13 +81,7 @@ class Codes:
         except OSError as exc:
             raise ScriptError(Path(path), f"The script cannot be read: {exc.strerror or exc}.") from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
-            raise ScriptError(Path(path), title(exc), hints.for_exception(exc)) from exc
+            raise ScriptError(Path(path), title_of(exc), hints.for_exception(exc)) from exc
         self._modules.warn_of_hidden(source.imports, path)
         self._modules.announced.announce(path, data, source.tree)
-        return Compiled(state, source.code, source.imports)
-
-
-def title(exc: BaseException) -> str:
-    """Return the one line that says what *exc* is."""
-    text = exc.msg if isinstance(exc, SyntaxError) else str(exc)
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+        return Compiled(state, data, source.code, source.imports)

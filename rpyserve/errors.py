@@ -15,7 +15,8 @@ from typing import Final
 import trio
 
 __all__ = [
-    "Disconnected", "HTTPError", "Interrupted", "Redirect", "Refusal", "ScriptError", "contained", "parted", "unwrap",
+    "Disconnected", "HTTPError", "Interrupted", "Redirect", "Refusal", "ScriptError", "WrongResult", "contained",
+    "parted", "unwrap",
 ]  # fmt: skip
 
 
@@ -71,6 +72,19 @@ class ScriptError(Exception):
         self.path = path
         self.message = message
         self.hint = hint
+
+
+class WrongResult(TypeError):
+    """A render method returned what cannot be sent.
+
+    Args:
+        message: what it returned, and the line to write instead.
+        method: the function; no frame of it is left.
+    """
+
+    def __init__(self, message: str, method: object) -> None:
+        super().__init__(message)
+        self.method = method
 
 
 def unwrap(exc: BaseException) -> BaseException:

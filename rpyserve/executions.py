@@ -53,6 +53,7 @@ class Execution:
     Attributes:
         running: True until its top-level code has finished; then set it to False, or call `finish`.
         serial: a number that grows with each execution: the generation of what it defines.
+        source: what it was compiled from, for error pages: the file may have been edited since.
         components: what was made for it and dies with it; the business of `components`.
         edition: of an uncached one: what is the same for all executions of the same code.
         background: functions that its top-level code wants to run beside the site; the business of `tasks`.
@@ -60,7 +61,7 @@ class Execution:
 
     __slots__ = (
         "__weakref__", "_counts", "background", "components", "edition", "era", "may_cache", "name", "path",
-        "registry", "running", "serial",
+        "registry", "running", "serial", "source",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,7 @@ class Execution:
         self.edition: object = None
         self.background: list[Callable[..., Any]] = []
         self.era = era
+        self.source = b""
         self.components: dict[Any, Any] = {}
         self._counts: dict[str, int] = {}
         self.name.cached = cached

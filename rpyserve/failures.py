@@ -1,107 +1,145 @@
-"""What to say of an exception that came out of a script: a title, the place, a hint. Values, no pages.
+"""A failure of a script, as values: exceptions, their frames, lines of source, variables. And whose code a file is.
 
-The frames that count are the script author's own: those of rpyserve, trio and Python itself are left out while
-there is one of the author's. Nothing here decides who may see it.
+`diagnosis` makes them; `errorpage`, `errortext` and `complaints` show them. Everything in here is text that has been
+shortened and masked already. Nothing here decides who may see it.
 """
 
 from __future__ import annotations
 
+import enum
 import os
 import sysconfig
-import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from rpyserve.errors import ScriptError
-
-__all__ = ["Failure", "Place", "describe"]
-
-MOST_PLACES: Final = 12
-"""How many of the author's lines are shown, the innermost ones."""
+__all__ = ["Failure", "Fault", "Frame", "Line", "Relation", "Variable", "file_shown", "is_authors"]
 
 _HERE = str(Path(__file__).parent) + os.sep
 _FOREIGN = tuple(
     str(Path(path)) + os.sep for key, path in sysconfig.get_paths().items() if key in {"stdlib", "purelib", "platlib"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A line of the author's code."""
-
-    file: str
-    line: int
-    function: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception, told to the author of a script.
-
-    Args:
-        title: one line: what went wrong.
-        hint: what to do about it, in lines; may be empty.
-        places: the author's lines, the innermost last.
-        chain: titles of the exceptions that led to it, the first cause last.
-    """
-
-    title: str
-    hint: str
-    places: tuple[Place, ...]
-    chain: tuple[str, ...]
-
-
-def describe(exc: BaseException) -> Failure:
-    """Say what *exc* means to the author of the script that it came out of."""
-    from rpyserve import hints
-
-    if isinstance(exc, ScriptError):
-        cause = exc.__cause__
-        hint = exc.hint or (hints.for_exception(cause) if cause is not None else "")
-        chain = _chain(cause)
-        if cause is not None and exc.message in (_title(cause), _syntax_title(cause)):
-            chain = chain[1:]  # the message says it already
-        return Failure(exc.message, hint, _places(cause) if cause is not None else (), chain)
-    return Failure(_title(exc), hints.for_exception(exc), _places(exc), _chain(exc.__cause__ or _context(exc)))
-
-
-def _title(exc: BaseException) -> str:
-    text = str(exc)
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-
-
-def _syntax_title(exc: BaseException) -> str:
-    """Without the file and line that ``str`` adds to a syntax error: those are its place."""
-    return f"{type(exc).__name__}: {exc.msg}" if isinstance(exc, SyntaxError) else ""
-
-
-def _context(exc: BaseException) -> BaseException | None:
-    return None if exc.__suppress_context__ else exc.__context__
-
-
-def _chain(exc: BaseException | None) -> tuple[str, ...]:
-    titles: list[str] = []
-    seen: set[int] = set()
-    while exc is not None and id(exc) not in seen and len(titles) < 10:
-        seen.add(id(exc))
-        titles.append(_title(exc))
-        exc = exc.__cause__ or _context(exc)
-    return tuple(titles)
-
-
-def _places(exc: BaseException) -> tuple[Place, ...]:
-    if isinstance(exc, SyntaxError) and exc.filename:
-        return (Place(exc.filename, exc.lineno or 0, "", (exc.text or "").strip()),)
-    if isinstance(exc, BaseExceptionGroup):
-        return tuple(place for each in exc.exceptions[:5] for place in _places(each)[-1:])
-    entries = traceback.extract_tb(exc.__traceback__, limit=-50)
-    own = [Place(e.filename, e.lineno or 0, e.name, e.line or "") for e in entries if is_authors(e.filename)]
-    once = dict.fromkeys(own)  # endless recursion passes the same few lines again and again
-    return tuple(once)[-MOST_PLACES:]
+_INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
 def is_authors(filename: str) -> bool:
     """Whether *filename* is code of the site's author: neither rpyserve's, Python's nor an installed package's."""
-    return not filename.startswith(("<", _HERE, *_FOREIGN))
+    if filename.startswith(("<", _HERE, *_FOREIGN)):
+        return False
+    return not any(part in filename for part in _INSTALLED)
+
+
+def file_shown(filename: str) -> str:
+    """Return *filename* relative to the current directory, which is the site, or whole if it lies elsewhere."""
+    return filename.removeprefix(os.getcwd() + os.sep)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of source. *marked* is the piece at fault, in characters, where that is less than all of it."""
+
+    number: int
+    text: str
+    failing: bool = False
+    marked: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable and its value, both as text."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A place that an exception passed.
+
+    Args:
+        file: the whole path.
+        line: the number of the line; 0 if it is not known.
+        column: from 1; 0 if it is not known.
+        function: its name; empty for the place of a syntax error.
+        own: whether it is the author's code.
+        lines: source round the line; empty if it cannot be had.
+        variables: their values, if they may be shown.
+        skipped: how many calls were left out between the one before and this one, because they were like them.
+        edition: of the source, a number that another source does not have; 0 if there is none.
+    """
+
+    file: str
+    line: int
+    column: int = 0
+    function: str = ""
+    own: bool = True
+    lines: tuple[Line, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    skipped: int = 0
+    edition: int = field(default=0, repr=False)
+
+    @property
+    def source(self) -> Line | None:
+        """The failing line."""
+        return next((line for line in self.lines if line.failing), None)
+
+
+class Relation(enum.Enum):
+    """How an exception is related to the one that came out of it; the words that stand between them."""
+
+    ITSELF = ""
+    CAUSE = "The exception above was directly caused by this one:"
+    CONTEXT = "The exception above occurred while this one was being handled:"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One exception.
+
+    Args:
+        title: its class and the first line of its message.
+        text: the message, if it has more than that line.
+        notes: what ``add_note`` added.
+        frames: the places it passed, the innermost last.
+        relation: to the fault before it in its chain.
+        branches: of an exception group: the chain of each exception in it.
+        left_out: exceptions of the group, or of the chain, that are one too many to be shown.
+    """
+
+    title: str
+    text: str = ""
+    notes: tuple[str, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    relation: Relation = Relation.ITSELF
+    branches: tuple[tuple[Fault, ...], ...] = ()
+    left_out: int = 0
+
+    @property
+    def own_frames(self) -> tuple[Frame, ...]:
+        """The author's places; where there is none, the innermost one, unless it is rpyserve's."""
+        innermost = tuple(frame for frame in self.frames[-1:] if not frame.file.startswith(_HERE))
+        return tuple(frame for frame in self.frames if frame.own) or innermost
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong, told to the author of a script.
+
+    Args:
+        title: one line: what went wrong.
+        hint: what to do about it, in lines; may be empty.
+        chain: the exceptions, what came out first, then what led to it. Empty if none was raised.
+        script: the path of a script that is at fault as a whole; empty if the frames say more.
+        kind: what such failures have in common, whatever their texts say.
+    """
+
+    title: str
+    hint: str = ""
+    chain: tuple[Fault, ...] = ()
+    script: str = ""
+    kind: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> Frame | None:
+        """The innermost of the author's places."""
+        return next((fault.own_frames[-1] for fault in self.chain if fault.own_frames), None)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rpyserve import lineage
 from rpyserve.executions import Execution
 from rpyserve.running import executing, furnish
-from rpyserve.sources import compile_source
+from rpyserve.sources import Source, compile_source
 
 if TYPE_CHECKING:
     from rpyserve.modules import SiteModules
@@ -91,12 +91,14 @@ class SiteLoader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         """Compile the source as it is now."""
-        path = self.get_filename(fullname)
-        data = self._modules.read(path)
-        source = compile_source(data, path)
-        self._modules.warn_of_hidden(source.imports, path)
-        self._modules.announced.announce(path, data, source.tree, module=True)
-        return source.code
+        return self._compile().code
+
+    def _compile(self) -> Source:
+        data = self._modules.read(self.path)
+        source = compile_source(data, self.path)
+        self._modules.warn_of_hidden(source.imports, self.path)
+        self._modules.announced.announce(self.path, data, source.tree, module=True)
+        return source
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module, as an execution that lasts; anew if modules were dropped meanwhile."""
@@ -122,10 +124,11 @@ class SiteLoader(SourceFileLoader):
         generation = modules.generation
         execution = Execution(name, Path(self.path), cached=True, registry=modules.registry, home=modules.package)
         try:
-            code = self.get_code(name)
+            source = self._compile()
+            execution.source = source.data
             furnish(module.__dict__, execution)
             with executing(execution):
-                exec(code, module.__dict__)
+                exec(source.code, module.__dict__)
         except Exception:
             if modules.generation == generation:
                 raise

@@ -99,6 +99,7 @@ class Following:
         counting = [path for path in batch.files if path not in quiet and self._kind(path) is not Kind.IGNORED]
         change = self._mounts.change_of(counting, batch.moved - quiet, batch.directories)
         if change:
+            self._site.complaints.forget()
             self.hub.announce(change)
             self._report(batch, counting, noticed, all_scripts=imported)
 

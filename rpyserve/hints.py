@@ -17,10 +17,10 @@ from typing import Any, Final
 from rpyserve import nearmiss
 from rpyserve.failures import is_authors
 from rpyserve.importhints import for_attribute_of_module, for_import_error
-from rpyserve.results import for_result
+from rpyserve.results import for_result, method_of
 from rpyserve.syntaxhints import for_syntax_error
 
-__all__ = ["for_exception", "for_namespace", "for_result"]
+__all__ = ["for_exception", "for_namespace", "for_result", "method_of"]
 
 _PYTHON2: Final = {
     "unicode": "str", "raw_input": 'request.field("name")', "xrange": "range", "basestring": "str", "long": "int",

@@ -22,7 +22,16 @@ from rpyserve.exchange import Responder
 from rpyserve.request import Request
 from rpyserve.response import Response
 
-__all__ = ["Trust", "authority_of", "host_of", "is_known", "is_loopback", "machine_names", "only_known_hosts"]
+__all__ = [
+    "Trust",
+    "authority_of",
+    "host_of",
+    "is_foreign",
+    "is_known",
+    "is_loopback",
+    "machine_names",
+    "only_known_hosts",
+]
 
 Network = IPv4Network | IPv6Network
 
@@ -103,13 +112,28 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" if address is None else address.is_loopback
 
 
+def is_foreign(request: Request) -> bool:
+    """Whether a page of another origin makes *request* (Fetch Metadata; RFC 6454, section 7).
+
+    A link that somebody follows in a tab of its own is none: no page can read what comes.
+    """
+    origin = request.getHeader("origin")
+    if origin is not None and origin.lower() != f"{request.scheme}://{authority_of(request)}".lower():
+        return True
+    if request.getHeader("sec-fetch-site") not in ("cross-site", "same-site"):
+        return False
+    followed = request.getHeader("sec-fetch-mode"), request.getHeader("sec-fetch-dest")
+    return followed != ("navigate", "document")
+
+
 class Trust:
     """Says of a request whether its client may see details of errors: those on this machine, and trusted networks.
 
     Args:
         networks: whose clients are trusted besides this machine's, such as the host of a container.
 
-    A request that was passed on by a proxy is not from this machine, unless the proxy is in one of *networks*.
+    A request that was passed on by a proxy is not from this machine, unless the proxy is in one of *networks*. One that
+    a page of another origin makes is never trusted: its script might read the answer.
     """
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
@@ -117,7 +141,7 @@ class Trust:
 
     def __call__(self, request: Request) -> bool:
         peer = _address(request.client[0])
-        if peer is None:
+        if peer is None or is_foreign(request):
             return False
         if any(peer in network for network in self.networks):
             return True

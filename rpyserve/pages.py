@@ -1,14 +1,16 @@
-"""The pages that are ours: errors, the listing of a directory, the welcome of an empty site.
+"""The pages that are ours: HTTP errors, the listing of a directory, the welcome of an empty site.
 
 Every page is whole without JavaScript, network or a light screen, comes with a policy that lets nothing in but the
-script by which pages follow edits, and has a plain-text twin for clients that do not ask for HTML. Whatever came from
-outside goes in through `html`. Who may see details is decided by the caller.
+script by which pages follow edits, and has twins for other clients: plain text, and JSON for those that ask for it.
+Whatever came from outside goes in through `html`. Who may see details is decided by the caller. The page of a failure
+is `errorpage`'s.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,18 +21,20 @@ from typing import Final
 from markupsafe import Markup
 
 from rpyserve.errors import HTTPError
-from rpyserve.failures import Failure
 from rpyserve.markup import html
 from rpyserve.request import Request
 from rpyserve.response import Response
 
-__all__ = ["Entry", "empty_site", "http_error", "listing", "reason", "script_failure", "wants_html"]
+__all__ = [
+    "POLICY", "Entry", "answer", "empty_site", "http_error", "listing", "path_shown", "reason", "wants_html",
+]  # fmt: skip
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7; --edge: #d8dee4;
-  --link: #0b5cad }
+  --link: #0b5cad; --bad: #b3261e; --fault: #fde4e1 }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #15191d; --box: #1f252b; --edge: #333c45; --link: #7ab8ff } }
+  :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #15191d; --box: #1f252b; --edge: #333c45; --link: #7ab8ff;
+    --bad: #ff9d94; --fault: #4b2422 } }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 52rem; padding: 3rem 1.25rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, sans-serif }
@@ -41,8 +45,28 @@ a { color: var(--link) }
 pre, code { font: .9rem/1.5 ui-monospace, Consolas, monospace }
 pre { background: var(--box); border: 1px solid var(--edge); border-radius: .4rem; padding: .75rem 1rem;
   overflow-x: auto; white-space: pre-wrap }
+h2, h3, h4, h5, h6 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere }
 .mend { border-left: .25rem solid var(--link); padding-left: 1rem }
 .place { color: var(--dim); margin: 1.2rem 0 .3rem }
+.relation { margin: 2rem 0 0; padding-top: 1rem; border-top: 1px solid var(--edge); color: var(--dim) }
+.note { white-space: pre-wrap }
+.code { white-space: pre; padding: .5rem 0 .5rem .5rem }
+.code i { color: var(--dim); font-style: normal; user-select: none }
+.code b, .code b i { display: inline-block; min-width: 100%; background: var(--fault); font-weight: 400 }
+.code b i { display: inline; color: var(--bad) }
+mark { background: none; color: inherit; border-bottom: .15rem solid var(--bad) }
+summary { cursor: pointer; color: var(--dim) }
+details { margin: .3rem 0 }
+details > ol { padding-left: 2rem; overflow-wrap: anywhere; font-size: .9rem }
+details > ol > li { margin: .3rem 0 }
+.branches > li { border-left: 1px solid var(--edge); padding-left: .75rem; margin: 0 0 1rem }
+.branches { padding-left: 1.5rem }
+.values { display: grid; grid-template-columns: minmax(4rem, max-content) 1fr; gap: .2rem 1rem; margin: .5rem 0 }
+.values dt { color: var(--dim); overflow-wrap: anywhere; max-width: 12rem }
+.values dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap }
+.values dt, .values dd { font: .85rem/1.5 ui-monospace, Consolas, monospace }
+@media (max-width: 30rem) { body { padding: 1.5rem 1rem } .values { display: block }
+  .values dd { margin-bottom: .5rem } }
 table { border-collapse: collapse; width: 100% }
 td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--edge); overflow-wrap: anywhere }
 td + td { color: var(--dim); white-space: nowrap; text-align: right; width: 1% }
@@ -99,36 +123,8 @@ def http_error(request: Request, error: HTTPError, *, trusted: bool) -> Response
     if trusted and error.private:
         lines.append(error.private)
     lines = [line for line in lines if line]
-    body = html("<h1>{}<small>{} {}</small></h1>\n{}", title, request.method, _shown(request), _paragraphs(lines))
-    return _page(request, error.status, title, body, "\n".join([title, *lines]), error.headers)
-
-
-def script_failure(request: Request, failure: Failure, *, trusted: bool) -> Response:
-    """The page for a script that fails: all of it for a trusted client, a bare 500 for others."""
-    if not trusted:
-        return http_error(
-            request, HTTPError(500, "This page has an error. Its author sees more on the console."), trusted=False
-        )
-    parts = [html("<h1>{}<small>{} {}</small></h1>", failure.title, request.method, _shown(request))]
-    if failure.hint:
-        first, _, rest = failure.hint.partition("\n")
-        parts.append(html('<div class="mend"><p>{}</p>{}</div>', first, html("<pre>{}</pre>", rest) if rest else ""))
-    for place in reversed(failure.places):
-        where = f"{place.file}, line {place.line}" + (f", in {place.function}" if place.function else "")
-        parts.append(html('<p class="place">{}</p>\n<pre>{}</pre>', where, place.source))
-    parts += [html("<p>Because of: {}</p>", title) for title in failure.chain]
-    return _page(request, 500, failure.title, Markup("\n").join(parts), as_text(failure), {})
-
-
-def as_text(failure: Failure) -> str:
-    """The same as plain text, for a console and for other clients."""
-    lines = [failure.title]
-    for place in failure.places:
-        where = f"  {place.file}:{place.line}" + (f" in {place.function}" if place.function else "")
-        lines += [where, f"    {place.source}"]
-    lines += [f"  because of: {title}" for title in failure.chain]
-    lines += [f"  {line}" for line in failure.hint.splitlines()]
-    return "\n".join(lines)
+    body = html("<h1>{}<small>{} {}</small></h1>\n{}", title, request.method, path_shown(request), _paragraphs(lines))
+    return answer(request, error.status, title, body, "\n".join([title, *lines]), error.headers)
 
 
 def listing(request: Request, path: str, entries: Iterable[Entry]) -> Response:
@@ -140,7 +136,7 @@ def listing(request: Request, path: str, entries: Iterable[Entry]) -> Response:
     )
     up = html('<p><a href="../">Up</a></p>\n') if path.strip("/") else ""
     body = html("<h1>{}</h1>\n{}<table>\n{}\n</table>", path, up, rows)
-    return _page(request, 200, path, body, "\n".join(entry.name for entry in entries), {})
+    return answer(request, 200, path, body, "\n".join(entry.name for entry in entries), {})
 
 
 def empty_site(request: Request, directory: Path) -> Response:
@@ -154,23 +150,32 @@ def empty_site(request: Request, directory: Path) -> Response:
         title, html("<code>{}</code>", directory), target, FIRST_SCRIPT,
     )  # fmt: skip
     text = f"{title}: save this as {target}\n\n{FIRST_SCRIPT}"
-    return _page(request, 200, title, body, text, {})
+    return answer(request, 200, title, body, text, {})
 
 
-def _page(request: Request, status: int, title: str, body: Markup, text: str, headers: Mapping[str, str]) -> Response:
-    fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    if not wants_html(request):
-        content = _encode(text + "\n")
-        return Response(content, status, {**fields, "Content-Type": "text/plain; charset=utf-8", **headers})
-    page = html(_FRAME, title=title, style=Markup(STYLE), body=body)
-    return Response(_encode(page), status, {**fields, "Content-Security-Policy": POLICY, **headers})
+def answer(request: Request, status: int, title: str, body: Markup, text: str, headers: Mapping[str, str]) -> Response:
+    """Return a page of ours in the form that the client asks for.
+
+    Args:
+        body: HTML, for browsers.
+        text: the same as plain text, for other clients. One that asks for JSON gets it as ``detail``.
+    """
+    fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+    if wants_html(request):
+        page = html(_FRAME, title=title, style=Markup(STYLE), body=body)
+        return Response(_encode(page), status, {**fields, "Content-Security-Policy": POLICY, **headers})
+    if "application/json" in (request.getHeader("accept") or ""):
+        content = json.dumps({"status": status, "title": title, "detail": text})  # surrogates as escapes
+        return Response(content.encode(), status, {**fields, "Content-Type": "application/json", **headers})
+    return Response(_encode(text + "\n"), status, {**fields, "Content-Type": "text/plain; charset=utf-8", **headers})
 
 
 def _encode(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")  # names of files may hold surrogates
 
 
-def _shown(request: Request) -> str:
+def path_shown(request: Request) -> str:
+    """Return the path that was asked for, at most 300 characters of it."""
     path = request.path
     return path if len(path) <= 300 else path[:300] + "…"
 

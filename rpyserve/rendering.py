@@ -16,7 +16,7 @@ from typing import Any, Final
 import trio
 
 from rpyserve import watchdog
-from rpyserve.errors import Disconnected, HTTPError, Redirect
+from rpyserve.errors import Disconnected, HTTPError, Redirect, WrongResult
 from rpyserve.request import Request
 from rpyserve.resource import Resource
 from rpyserve.response import HTML, Response
@@ -157,4 +157,4 @@ def _response(result: Any, request: Request, resource: Resource) -> Response:
         return Response(result, request.code)
     from rpyserve import hints
 
-    raise TypeError(hints.for_result(result, request, resource))
+    raise WrongResult(hints.for_result(result, request, resource), hints.method_of(request, resource))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from rpyserve.nearmiss import app_kind
 from rpyserve.resource import FunctionResource, Resource
 
-__all__ = ["for_result"]
+__all__ = ["for_result", "method_of"]
 
 _CAN: Final = "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, or it yields text."
 
@@ -36,6 +36,17 @@ def _method(request: Any, resource: Any) -> str:
     if method == "HEAD" and not hasattr(resource, "render_HEAD"):
         method = "GET"
     return f"{kind.__name__}.render_{method}"
+
+
+def method_of(request: Any, resource: Any) -> object:
+    """Return the function that *resource* answered *request* with; None if that cannot be told."""
+    if isinstance(resource, FunctionResource):
+        return resource.function
+    kind = type(resource)
+    if kind.render is not Resource.render:
+        return kind.render
+    method = getattr(kind, f"render_{request.method}", None)
+    return getattr(kind, "render_GET", None) if method is None else method
 
 
 def _said(value: Any) -> tuple[str, str] | None:

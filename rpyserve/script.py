@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from rpyserve import compat, freshness, lineage, slowness
-from rpyserve.codes import Codes, Compiled, title
+from rpyserve.codes import Codes, Compiled
+from rpyserve.diagnosis import title_of
 from rpyserve.errors import HTTPError, Redirect, ScriptError
 from rpyserve.executions import Execution
 from rpyserve.finders import escaped
@@ -152,6 +153,7 @@ class Scripts:
         name = self._name(path)
         execution = ScriptExecution(name, Path(path), self.root, self.registry, self._eras.get(name, 0))
         execution.edition = compiled.number, generation
+        execution.source = compiled.source
         module = self._module(execution, path)
         before = sys.modules.get(name)
         sys.modules[name] = module
@@ -191,7 +193,7 @@ class Scripts:
         except SystemExit as exc:
             raise ScriptError(path, "The script ended itself with sys.exit().", hints.for_exception(exc)) from exc
         except Exception as exc:
-            raise ScriptError(path, title(exc), hints.for_exception(exc)) from exc
+            raise ScriptError(path, title_of(exc), hints.for_exception(exc)) from exc
         execution.finish(namespace)
         if compiled.sound and not execution.cached:
             slowness.report(os.path.relpath(path, self.root), time.perf_counter() - began)

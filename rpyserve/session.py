@@ -175,7 +175,7 @@ class Session(Components):
             self._call(callback)
 
     def _call(self, callback: Callback) -> None:
-        work = callbacks.call(callback, self.label)
+        work = callbacks.call(callback, self.label, None if self._store is None else self._store.complaints)
         if work is not None:
             go_on = callbacks.drop if self._store is None else self._store._tasks.start
             go_on(work, callback, self.label)

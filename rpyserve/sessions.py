@@ -20,6 +20,7 @@ import trio
 from rpyserve import carryover, lineage
 from rpyserve.callbacks import Tasks
 from rpyserve.clock import BATCH, Clock
+from rpyserve.complaints import Complaints
 from rpyserve.idlest import Idlest
 from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Session
@@ -51,6 +52,7 @@ class Sessions:
 
     Attributes:
         renewed: called with a session that has a new id.
+        complaints: where failures of callbacks are told.
 
     Raises:
         ValueError: *most* is less than 1.
@@ -68,7 +70,8 @@ class Sessions:
         self._idlest = Idlest(self._living)
         self._making_room = False
         self._crowded = Seldom(log)
-        self._tasks = Tasks()
+        self.complaints = Complaints()
+        self._tasks = Tasks(self.complaints)
         self._made = 0
         self._ended = dict.fromkeys(Ended, 0)
 

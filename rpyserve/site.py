@@ -15,16 +15,20 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve import pages
+from rpyserve import errorpage, pages
 from rpyserve.access import is_probe, shown
+from rpyserve.complaints import Complaints
 from rpyserve.descriptors import ADVICE, is_out_of_them
+from rpyserve.diagnosis import describe
+from rpyserve.editor import Editor, detected
 from rpyserve.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
-from rpyserve.failures import describe
-from rpyserve.hosts import Trust
+from rpyserve.failures import Failure
+from rpyserve.hosts import Trust, is_foreign
+from rpyserve.masks import secrets_of
 from rpyserve.rendering import Rescue, redirect_response, render, settle
 from rpyserve.request import Request, current_request
 from rpyserve.resource import as_resource, traverse
-from rpyserve.response import Response
+from rpyserve.response import HTML, Response, Stream
 from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Registry, Session
 from rpyserve.sessions import Sessions
@@ -54,6 +58,8 @@ class Site:
         sessions: the living sessions.
         tasks: what runs beside the site; see `background`.
         trusts: says of a request whether its client may see details of errors. By default: clients on this machine.
+        editor: the `Editor` that error pages link to; None for the one that this machine seems to have.
+        complaints: what the console has been told of failures.
 
     "Twisted Web in 60 seconds": session basics, session endings.
     """
@@ -68,12 +74,13 @@ class Site:
         self.sessions = Sessions(self, sessionTimeout, maxSessions)
         self.sessions.renewed = self._renewed
         self.trusts: Callable[[Request], bool] = Trust()
-        self._nursery = Nursery()
+        self.editor: Editor | None = None
+        self.complaints: Complaints = self.sessions.complaints
+        self._nursery = Nursery(self.complaints)
         self.tasks = BackgroundTasks(self._nursery)
         self.request_tasks = RequestTasks(self._nursery)
         self._out_of_files = Seldom(log)
         self._closers: list[Callable[[], object]] = []
-        self._told: dict[str, str] = {}
 
     async def respond(self, request: Request) -> Response:
         """Answer *request*.
@@ -88,9 +95,12 @@ class Site:
         rescue = partial(self._rescue, request)
         try:
             resource = await traverse(self.root, request)
-            return await render(resource, request, rescue)
+            response = await render(resource, request, rescue)
         except BaseException as exc:
             return await self._own_page(request, exc, rescue) or settle(request, self._page(request, exc))
+        if not isinstance(response.body, Stream):
+            self.complaints.good(request.path)
+        return response
 
     async def _own_page(self, request: Request, raised: BaseException, rescue: Rescue) -> Response | None:
         """The site's own page for what it does not have, by its root's `error_page`; None if there is none."""
@@ -191,12 +201,13 @@ class Site:
         return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
 
     def _rescue(self, request: Request, exc: BaseException, begun: bool) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else only a report."""
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
         try:
-            page = self._page(request, exc)
+            if begun:
+                return self._last_piece(request, exc)
+            return settle(request, self._page(request, exc))
         except BaseException:
             return None
-        return None if begun else settle(request, page)
 
     def _tell_why(self, request: Request, exc: HTTPError) -> None:
         if exc.private and not is_probe(request.uri):
@@ -209,18 +220,34 @@ class Site:
         if isinstance(exc, HTTPError):
             self._tell_why(request, exc)
             return pages.http_error(request, exc, trusted=self.trusts(request))
-        if isinstance(exc, Disconnected) or parted(exc)[1] is not None:
-            raise raised
         if is_out_of_them(lack := exc.__cause__ if isinstance(exc, ScriptError) else exc):
             return self._no_files(request, lack)
-        failure = describe(exc)
-        log.error("%s %s: %s", request.method, shown(request.uri), pages.as_text(failure))
         trusted = self.trusts(request)
-        if not trusted and request.client[0]:  # it is empty if the client had gone before it could be asked
-            log.warning(
-                "%s sees only a bare 500; --trust %s shows it the details", request.client[0], request.client[0]
-            )
-        return pages.script_failure(request, failure, trusted=trusted)
+        failure = self._told(request, raised, trusted, values=trusted)
+        return errorpage.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
+
+    def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
+        trusted = self.trusts(request)
+        failure = self._told(request, raised, trusted, values=False)
+        if not trusted or not pages.wants_html(request):
+            return None
+        return Response.ready(errorpage.broken_off(failure).encode("utf-8", "backslashreplace"), 500, (HTML,))
+
+    def _told(self, request: Request, raised: BaseException, trusted: bool, *, values: bool) -> Failure:
+        """Tell the console what was *raised*, and return it. What is no script's business is raised again."""
+        exc = unwrap(raised)
+        if isinstance(exc, Disconnected) or parted(exc)[1] is not None:
+            raise raised
+        failure = describe(exc, values=values, veil=secrets_of(request))
+        self.complaints.tell(f"{request.method} {shown(request.uri)}", failure, page=request.path)
+        client = request.client[0]
+        # The address is empty if the client had gone before it could be asked.
+        if client and not trusted and self.complaints.once_for(client):
+            if is_foreign(request):
+                log.warning("A page of another origin asked for %s: it gets a bare 500.", shown(request.uri))
+            else:
+                log.warning("%s sees only a bare 500; --trust %s shows it the details", client, client)
+        return failure
 
     def _no_files(self, request: Request, exc: BaseException | None) -> Response:
         """The page for a request that found no file descriptor left: for once it is not the script's fault."""

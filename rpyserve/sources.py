@@ -21,10 +21,12 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A compiled source: its *code*, the first names of the modules that it *imports* ("." is its own package), and its
-    syntax *tree*.
+    """A compiled source: its *data*, *code* and syntax *tree*, and the first names of the modules that it *imports*.
+
+    "." is its own package.
     """
 
+    data: bytes
     code: CodeType
     imports: frozenset[str]
     tree: ast.Module
@@ -37,10 +39,10 @@ def compile_source(data: bytes, path: str) -> Source:
         SyntaxError: it is no Python, or not text; with the file's name, and the line where one is known.
     """
     linecache.cache.pop(path, None)  # it trusts size and mtime, which an edit may leave as they were
-    _check_text(data, path)
-    tree = ast.parse(data, path)
+    text = _text(data, path)
+    tree = ast.parse(text, path)  # of bytes, the parser would count columns in bytes
     code: CodeType = compile(tree, path, "exec", dont_inherit=True)
-    return Source(code, frozenset(_imports(tree)), tree)
+    return Source(data, code, frozenset(_imports(tree)), tree)
 
 
 def _imports(tree: ast.Module) -> set[str]:
@@ -53,7 +55,7 @@ def _imports(tree: ast.Module) -> set[str]:
     return found
 
 
-def _check_text(data: bytes, path: str) -> None:
+def _text(data: bytes, path: str) -> str:
     if data.startswith(_UTF16):
         _fail("this file is saved as UTF-16; save it as UTF-8", path, 1)
     if b"\0" in data:
@@ -65,7 +67,7 @@ def _check_text(data: bytes, path: str) -> None:
             _fail(str(exc), path, 1)
         encoding = "utf-8"
     try:
-        data.decode(encoding)
+        return data.decode(encoding)
     except UnicodeDecodeError as exc:
         line = _line(data, exc.start)
         _fail(

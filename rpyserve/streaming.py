@@ -34,7 +34,8 @@ class IterStream(Stream):
         patience: seconds that the head waits for the first chunk.
 
     `settle` and `rescue` are set by whoever knows the request: the first completes a head, the second turns an
-    exception into the page to send instead, or, when chunks have been sent already, only reports it.
+    exception into the page to send instead, or, when chunks have been sent already, reports it, and may give the last
+    piece to send before the body is broken off.
     """
 
     def __init__(self, source: Any, *, patience: float = PATIENCE) -> None:
@@ -43,24 +44,24 @@ class IterStream(Stream):
         self.settle: Callable[[Response], Response] = lambda response: response
         self.rescue: Callable[[BaseException, bool], Response | None] = lambda exc, begun: None
         self._failure: BaseException | None = None
+        self._begun: Response | None = None
 
     @asynccontextmanager
     async def opened(self, response: Response) -> AsyncIterator[Opened]:
         """Start the source, and give the head and the chunks to send. See `Stream`."""
-        begun = False
         try:
             async with self._started() as chunks:
                 first = await self._first(chunks)
                 if self._failure is not None:
                     await trio.sleep_forever()  # the failed task cancels this one, and its exception comes out below
-                begun = True
-                yield Opened(self.settle(response), _Chunks(first, chunks))
+                self._begun = head = self.settle(response)
+                yield Opened(head, _Chunks(first, chunks))
         except BaseException as exc:
             # What the one who sends raised (a reset, a cancellation) is none of the stream's business.
             if self._failure is None:
                 raise
-            page = self.rescue(unwrap(self._failure), begun)
-            if begun or page is None:
+            page = self.rescue(unwrap(self._failure), False) if self._begun is None else None
+            if page is None:
                 raise self._failure from None if exc is self._failure else exc
         else:
             return
@@ -93,9 +94,18 @@ class IterStream(Stream):
             raise
         except BaseException as exc:
             self._failure = exc
+            if self._begun is not None and (piece := self._last_piece(exc, self._begun)):
+                yield piece
             raise
         finally:
             await _close(self.source)
+
+    def _last_piece(self, exc: BaseException, head: Response) -> bytes:
+        """What to send, below what was sent of a page, before it is broken off."""
+        said = self.rescue(unwrap(exc), True)
+        names = dict((name.lower(), value) for name, value in head.headers)
+        is_page = names.get(b"content-type", b"").startswith(b"text/html") and b"content-encoding" not in names
+        return said.body if said is not None and is_page and isinstance(said.body, bytes) else b""
 
 
 class Pipe(IterStream):

@@ -8,7 +8,6 @@ version of the script that started it: a newer version, once it has been execute
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from rpyserve import pages
+from rpyserve.complaints import Complaints
+from rpyserve.diagnosis import describe
 from rpyserve.errors import contained, unwrap
 from rpyserve.executions import Execution, execution_of
-from rpyserve.failures import describe
 from rpyserve.running import current
 
 if TYPE_CHECKING:
@@ -30,13 +29,16 @@ __all__ = ["BackgroundTasks", "Nursery", "RequestTasks", "background"]
 
 AsyncFunction = Callable[..., Awaitable[object]]
 
-log = logging.getLogger("rpyserve")
-
 
 class Nursery:
-    """Where the tasks of a site run. Those that are started before it opens wait for that."""
+    """Where the tasks of a site run. Those that are started before it opens wait for that.
 
-    def __init__(self) -> None:
+    Args:
+        complaints: where their failures are told.
+    """
+
+    def __init__(self, complaints: Complaints) -> None:
+        self._complaints = complaints
         self._nursery: trio.Nursery | None = None
         self._waiting: list[Callable[[], Awaitable[None]]] = []
 
@@ -60,6 +62,10 @@ class Nursery:
         else:
             self._nursery.start_soon(work)
 
+    def tell(self, whose: str, failure: BaseException) -> None:
+        """Tell the console of a task that failed."""
+        self._complaints.tell(f"{whose} failed", describe(unwrap(failure)))
+
 
 class RequestTasks:
     """The tasks of requests; see `Request.start_soon`."""
@@ -82,7 +88,7 @@ class RequestTasks:
 
     def _failed(self, request: Request, exc: BaseException) -> None:
         if not request.fail(unwrap(exc)):
-            _tell(f"{request.method} {request.path}", exc)
+            self._nursery.tell(f"{request.method} {request.path}", exc)
 
 
 @dataclass(slots=True)
@@ -134,7 +140,7 @@ class BackgroundTasks:
                 del self._tasks[name]
 
     async def _run(self, name: str, scope: trio.CancelScope, function: AsyncFunction) -> None:
-        with scope, contained(partial(_tell, f"The background task {name}")):
+        with scope, contained(partial(self._nursery.tell, f"The background task {name}")):
             await function()
 
 
@@ -164,7 +170,3 @@ def _check(function: object, name: str, usage: str) -> None:
         raise TypeError(f"{name}() takes an async function, not what it returns: write {usage}, without f's own ()")
     if not callable(function) or (inspect.isroutine(function) and not inspect.iscoroutinefunction(function)):
         raise TypeError(f"{name}() takes an async function: write `async def`, and in it `await trio.sleep(seconds)`")
-
-
-def _tell(whose: str, exc: BaseException) -> None:
-    log.error("%s failed: %s", whose, pages.as_text(describe(unwrap(exc))))

@@ -23,9 +23,9 @@ from typing import Final
 import trio
 
 from rpyserve.durations import in_words
-from rpyserve.failures import is_authors
+from rpyserve.failures import file_shown, is_authors
 
-__all__ = ["Watchdog", "file_shown", "place", "timed", "user_frame"]
+__all__ = ["Watchdog", "place", "timed", "user_frame"]
 
 SLOW: Final = 0.1
 """Seconds after which a piece of sync code is named when it is over."""
@@ -78,12 +78,6 @@ def user_frame(frame: FrameType | None, *, even_in_ours: bool = False) -> FrameT
 def place(frame: FrameType) -> str:
     """Say where *frame* is: the script, relative to the site where it lies in there, and the line's number."""
     return f"{file_shown(frame.f_code.co_filename)}, line {frame.f_lineno}"
-
-
-def file_shown(filename: str) -> str:
-    """Return *filename* relative to the current directory, which is the site, or whole if it lies elsewhere."""
-    here = os.getcwd() + os.sep
-    return filename.removeprefix(here)
 
 
 def source_line(frame: FrameType) -> str:

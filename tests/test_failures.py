@@ -1,58 +1,15 @@
-"""What is said of an exception: the author's own lines, the causes, a hint."""
+"""Whose code a file is."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from rpyserve.errors import HTTPError, ScriptError, unwrap
-from rpyserve.failures import describe, is_authors
+import pytest
 
-
-def caught(function: object) -> BaseException:
-    try:
-        function()  # type: ignore[operator]
-    except BaseException as exc:
-        return exc
-    raise AssertionError("nothing was raised")
-
-
-def test_only_the_authors_own_lines_are_places() -> None:
-    def page() -> None:
-        json.loads("{")
-
-    failure = describe(caught(page))
-    assert failure.title.startswith("JSONDecodeError: ")
-    assert [Path(place.file).name for place in failure.places] == ["test_failures.py", "test_failures.py"]
-    assert failure.places[-1].source == 'json.loads("{")'
-    assert failure.places[-1].function == "page"
-
-
-def test_a_syntax_error_has_its_place() -> None:
-    failure = describe(caught(lambda: compile("x = (1,\ny = 2\n", "/site/page.rpy", "exec")))
-    [place] = failure.places
-    assert (place.file, place.line) == ("/site/page.rpy", 1)
-
-
-def test_causes_are_told_once_each() -> None:
-    def page() -> None:
-        try:
-            int("x")
-        except ValueError as exc:
-            raise LookupError("no") from exc
-
-    assert describe(caught(page)).chain == ("ValueError: invalid literal for int() with base 10: 'x'",)
-
-
-def test_a_script_error_tells_its_own_message_and_its_cause() -> None:
-    def load() -> None:
-        try:
-            raise NameError("x")
-        except NameError as exc:
-            raise ScriptError(Path("a.rpy"), "a.rpy failed", "do this") from exc
-
-    failure = describe(caught(load))
-    assert (failure.title, failure.hint, failure.chain) == ("a.rpy failed", "do this", ("NameError: x",))
+from rpyserve.errors import HTTPError, unwrap
+from rpyserve.failures import Fault, Frame, file_shown, is_authors
 
 
 def test_code_of_python_and_of_packages_is_not_the_authors() -> None:
@@ -61,7 +18,23 @@ def test_code_of_python_and_of_packages_is_not_the_authors() -> None:
     assert not is_authors(json.__file__)
     assert not is_authors(h11.__file__)
     assert not is_authors("<frozen importlib._bootstrap>")
+    assert not is_authors(os.path.join(os.sep, "site", "venv", "lib", "site-packages", "x.py"))
     assert is_authors(__file__)
+
+
+def test_files_of_the_site_are_named_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = os.getcwd()
+    assert file_shown(os.path.join(here, "sub", "a.rpy")) == os.path.join("sub", "a.rpy")
+    assert file_shown(__file__) == __file__
+
+
+def test_own_frames_go_first_and_ours_are_never_the_place() -> None:
+    own, foreign = Frame("/site/a.rpy", 1), Frame(json.__file__, 2, own=False)
+    ours = Frame(file_shown.__code__.co_filename, 3, own=False)
+    assert Fault("", frames=(own, foreign, ours)).own_frames == (own,)
+    assert Fault("", frames=(ours, foreign)).own_frames == (foreign,)
+    assert Fault("", frames=(foreign, ours)).own_frames == ()
 
 
 def test_unwrap() -> None:
@@ -70,22 +43,3 @@ def test_unwrap() -> None:
     two = ExceptionGroup("", [inner, ValueError()])
     assert unwrap(two) is two
     assert unwrap(inner) is inner
-
-
-def test_endless_recursion_is_told_in_few_lines() -> None:
-    def page() -> None:
-        page()
-
-    failure = describe(caught(page))
-    assert failure.title.startswith("RecursionError")
-    assert len(failure.places) == 1
-
-
-def test_a_script_error_does_not_tell_the_same_twice() -> None:
-    def load() -> None:
-        try:
-            compile("x = = 1", "page.rpy", "exec")
-        except SyntaxError as exc:
-            raise ScriptError(Path("page.rpy"), "SyntaxError: invalid syntax") from exc
-
-    assert describe(caught(load)).chain == ()

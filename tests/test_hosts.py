@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.hosts import Trust, authority_of, host_of, is_loopback, machine_names, only_known_hosts
+from rpyserve.hosts import Trust, authority_of, host_of, is_foreign, is_loopback, machine_names, only_known_hosts
 from rpyserve.request import Request
 from rpyserve.response import Response
 
@@ -141,6 +141,35 @@ def test_what_a_proxy_passed_on_is_not_from_this_machine(header: str) -> None:
     assert not Trust()(client("127.0.0.1", **{header: "127.0.0.1"}))
     assert not Trust()(client("127.0.0.1", **{header: ""}))
     assert Trust([ip_network("127.0.0.1")])(client("127.0.0.1", **{header: "203.0.113.7"}))
+
+
+def framed(site: str, mode: str = "cors", dest: str = "empty", **more: str) -> Request:
+    return client("127.0.0.1", sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=dest, **more)
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_what_a_page_of_another_origin_asks_for_is_not_trusted(site: str) -> None:
+    trust = Trust([ip_network("127.0.0.1")])
+    assert not trust(framed(site))
+    assert not trust(framed(site, "no-cors", "script"))
+    assert not trust(framed(site, "navigate", "iframe"))
+
+
+def test_a_link_that_is_followed_in_a_tab_of_its_own_is_trusted() -> None:
+    assert Trust()(framed("cross-site", "navigate", "document"))
+    assert Trust()(framed("same-origin"))
+    assert Trust()(framed("none", "navigate", "document"))
+
+
+@pytest.mark.parametrize(
+    ("origin", "trusted"),
+    [("http://localhost:8080", True), ("HTTP://LOCALHOST:8080", True), ("http://localhost:3000", False),
+     ("https://localhost:8080", False), ("http://evil.example", False), ("null", False), ("", False)],
+)  # fmt: skip
+def test_only_our_own_origin_is_trusted(origin: str, trusted: bool) -> None:
+    request = client("127.0.0.1", host="localhost:8080", origin=origin)
+    assert Trust()(request) is trusted
+    assert is_foreign(request) is not trusted
 
 
 def test_trusted_networks() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from inprocess import ask
 
 from rpyserve import HTTPError, Request, Resource, Site, pages
-from rpyserve.failures import Failure, Place
+from rpyserve.editor import Editor
+from rpyserve.errorpage import broken_off, script_failure
+from rpyserve.failures import Failure, Fault, Frame, Line, Variable
 from rpyserve.response import Response
 
 BROWSER = [(b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8")]
@@ -21,12 +24,21 @@ def text(response: Response) -> str:
     return response.body.decode()
 
 
+def evil_failure() -> Failure:
+    frame = Frame(
+        f"/{EVIL}", 3, 1, EVIL, True, (Line(3, EVIL, True, (2, 5)), Line(4, EVIL)), (Variable(EVIL, EVIL),), 2
+    )
+    foreign = Frame(EVIL, 3, 1, EVIL, False, (Line(3, EVIL, True),))
+    inner = Fault(EVIL, f"{EVIL}\n{EVIL}", (EVIL,), (foreign, frame))
+    return Failure(EVIL, f"{EVIL}\n{EVIL}", (Fault(EVIL, branches=((inner,),), left_out=1), inner), EVIL)
+
+
 def every_page(request: Request) -> list[Response]:
-    failure = Failure(EVIL, f"{EVIL}\n{EVIL}", (Place(EVIL, 3, EVIL, EVIL),), (EVIL,))
+    failure = evil_failure()
     entry = pages.Entry(EVIL, "%3Cscript%3E", "file", 10, 0.0)
     return [
         pages.http_error(request, HTTPError(404, EVIL, private=EVIL), trusted=True),
-        pages.script_failure(request, failure, trusted=True),
+        script_failure(request, failure, trusted=True, editor=Editor("x:{path}")),
         pages.listing(request, f"/{EVIL}/", [entry]),
         pages.empty_site(request, Path("/tmp") / "<script>"),
     ]
@@ -51,11 +63,29 @@ def test_other_clients_get_plain_text() -> None:
         assert "<html" not in text(page)
 
 
+def test_a_client_that_asks_for_json_gets_json() -> None:
+    for page in every_page(Request("GET", "/", [(b"accept", b"application/json")])):
+        assert dict(page.headers)[b"Content-Type"] == b"application/json"
+        told = json.loads(text(page))
+        assert told["status"] == page.status and told["title"] and told["detail"]
+
+
+def test_the_last_piece_of_a_page_lets_no_markup_in() -> None:
+    assert "<script" not in broken_off(evil_failure())
+
+
+def test_the_policy_lets_in_our_own_script_and_nothing_else() -> None:
+    sources = dict(part.split(" ", 1) for part in pages.POLICY.split("; "))
+    assert sources["default-src"] == "'none'"
+    assert sources["script-src"] == sources["connect-src"] == "'self'"
+
+
 def test_details_are_for_trusted_clients_only() -> None:
     request = Request("GET", "/", BROWSER)
-    failure = Failure("ValueError: secret", "secret", (Place("/secret.rpy", 1, "f", "secret"),), ("secret",))
-    assert "secret" not in text(pages.script_failure(request, failure, trusted=False))
-    assert "secret" in text(pages.script_failure(request, failure, trusted=True))
+    failure = Failure("ValueError: secret", "secret", (Fault("secret", frames=(Frame("/secret.rpy", 1),)),), "secret")
+    bare = script_failure(request, failure, trusted=False, editor=Editor())
+    assert "secret" not in text(bare)
+    assert "secret" in text(script_failure(request, failure, trusted=True, editor=Editor()))
     error = HTTPError(404, "Nothing.", private="secret")
     assert "secret" not in text(pages.http_error(request, error, trusted=False))
 
@@ -122,4 +152,4 @@ async def test_the_cause_of_a_failure_is_told() -> None:
 
     answer = await ask(Site(fails), "/")
     assert "RuntimeError: no such word" in answer.text
-    assert "because of: KeyError: 'key'" in answer.text
+    assert "caused by KeyError: 'key'" in answer.text

@@ -94,7 +94,7 @@ async def test_other_failures_are_told_and_stop_nothing(autojump_clock: Any, cap
     async with Site(resource).running() as site:
         assert (await ask(site, "/")).text == "fine"
         assert (await ask(site, "/")).text == "fine"
-    assert caplog.text.count("GET / failed: ValueError: oops") == 2
+    assert caplog.text.count("GET / failed: ValueError: oops") == 1, "the second is the same"
 
 
 @pytest.mark.parametrize("name", ["start_soon", "background"])
