@@ -66,11 +66,11 @@ def _message(exc: BaseException) -> str:
         return str(exc.msg)
     if isinstance(exc, BaseExceptionGroup):
         return exc.message
-    plain = type(exc).__str__ in (BaseException.__str__, KeyError.__str__)
-    if plain and any(type(arg) not in (str, int, float, bool, type(None)) for arg in exc.args):
-        # Python would call the repr of what is in there, which may be huge, or never end.
-        return shown(exc.args[0]) if len(exc.args) == 1 else shown(exc.args)
     try:
+        plain = type(exc).__str__ in (BaseException.__str__, KeyError.__str__)
+        if plain and any(type(arg) not in (str, int, float, bool, type(None)) for arg in exc.args):
+            # Python would call the repr of what is in there, which may be huge, or never end.
+            return shown(exc.args[0]) if len(exc.args) == 1 else shown(exc.args)
         return str(exc)
     except Exception as failure:
         return f"its message cannot be shown: {type(failure).__name__}"

@@ -9,10 +9,13 @@ import os
 import re
 import sys
 import traceback
+from itertools import islice
 from types import ModuleType
 from typing import Any, Final
 
+from rpyserve import typos
 from rpyserve.failures import is_authors
+from rpyserve.freshness import is_foreign
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 
@@ -53,7 +56,10 @@ def for_import_error(exc: Any) -> str:
     if isinstance(exc, ModuleNotFoundError):
         return missing(name, beside, home)
     if wanted and re.match(r"rpydir\d*(\.|$)", name):
-        return f"There is no {wanted}.py beside this script."
+        return _not_beside(wanted, home)
+    if wanted and "(unknown location)" in str(exc):  # a directory
+        same = os.path.join(home, *name.split(".")) == beside
+        return _not_beside(wanted, home, "beside this script" if same else f"in {name.replace('.', '/')}")
     if hint := _MOVED.get((name, wanted)):
         return f"This is Python 2. In Python 3 write:\n{hint}"
     if "partially initialized module" in str(exc):
@@ -61,7 +67,7 @@ def for_import_error(exc: Any) -> str:
             f"{name} is being imported already: two modules import each other. Import within a function, or move what "
             "both need into a third."
         )
-    return _hidden(name, beside, home, getattr(exc, "path", None))
+    return _hidden(name, beside, home, getattr(exc, "path", None)) or typos.for_import(name, wanted)
 
 
 def for_attribute_of_module(exc: Any) -> str:
@@ -86,19 +92,43 @@ def missing(name: str, beside: str, home: str) -> str:
     if top in _PYTHON2:
         return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"
     if re.fullmatch(r"rpydir\d*", top):
-        return f"There is no {rest.rpartition('.')[2]}.py beside this script."
+        return _not_beside(rest.rpartition(".")[2], home)
     if _has(beside, top):
         return f"{top}.py is beside the script, not in the site's directory. Write:\nfrom . import {top}"
     if rest and top in sys.modules and not hasattr(sys.modules[top], "__path__"):
         return f"{top} is a single file, so there is nothing in it to import as {name}."
     if where := _somewhere(home, top):
-        dotted = ".".join(os.path.relpath(where, home).split(os.sep))
-        return f"{top}.py is in {os.path.relpath(where, home)}. Write:\nfrom {dotted} import {top}"
+        return f"{top}.py is in {os.path.relpath(where, home)}. Write:\n{_import(where, home, top)}"
+    if found := _slip(top, home):
+        return f"There is no {top}. Did you mean this?\nimport {found}"
     if not re.fullmatch(r"[A-Za-z_]\w*", top):
         return ""
     package = _PACKAGES.get(top, top)
     install = f"{_pip()} install {package}"
     return f"There is no {top}.py in the site, and no such module is installed. To install one:\n{install}"
+
+
+def _not_beside(name: str, home: str, where: str = "beside this script") -> str:
+    missing = f"There is no {name}.py {where}."
+    if _has(home, name):
+        return f"{missing} It is in the site's directory. Write:\nimport {name}"
+    if (found := _somewhere(home, name)) is None:
+        return missing
+    return f"{missing} It is in {os.path.relpath(found, home)}. Write:\n{_import(found, home, name)}"
+
+
+def _import(where: str, home: str, name: str) -> str:
+    return f"from {'.'.join(os.path.relpath(where, home).split(os.sep))} import {name}"
+
+
+def _slip(name: str, home: str) -> str:
+    """The module that a misspelt *name* stands for. A letter too many may be the name of another package."""
+    try:
+        own = [entry[:-3] for entry in os.listdir(home) if entry.endswith(".py")]
+    except OSError:
+        own = []
+    found = typos.near(name, own) or typos.near(name, sys.stdlib_module_names, 0.75)
+    return found if found in own or len(found) >= len(name) else ""
 
 
 def _hidden(name: str, beside: str, home: str, found: str | None) -> str:
@@ -136,12 +166,14 @@ def _has(directory: str, name: str) -> bool:
 
 
 def _somewhere(home: str, name: str) -> str | None:
-    """A directory directly below the site's that has the module."""
-    try:
-        entries = sorted(entry.path for entry in os.scandir(home) if entry.is_dir() and entry.name.isidentifier())
-    except OSError:
-        return None
-    return next((path for path in entries if _has(path, name)), None)
+    """A directory below the site's, at most three levels, that has the module."""
+    for directory, below, _ in islice(os.walk(home), 1000):
+        depth = os.path.relpath(directory, home).count(os.sep)
+        if directory != home and _has(directory, name):
+            return directory
+        importable = [each for each in sorted(below) if each.isidentifier() and depth < 2]
+        below[:] = [each for each in importable if not is_foreign(os.path.join(directory, each))]
+    return None
 
 
 def _pip() -> str:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import trio
 
+from rpyserve import unawaited
 from rpyserve.console import write
 from rpyserve.errors import unwrap
 from rpyserve.pages import reason
@@ -44,7 +45,7 @@ def print_one(site: Site, path: str, *, verbose: bool = False) -> int:
                 status = await _answer(site, request, verbose)
             nursery.cancel_scope.cancel()
 
-    with signals.installed():
+    with signals.installed(), unawaited.named(site.complaints):
         try:
             trio.run(main, restrict_keyboard_interrupt_to_checkpoints=False)
         except BaseException as exc:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rpyserve import __version__, console, descriptors, selfcalls
+from rpyserve import __version__, console, descriptors, selfcalls, unawaited
 from rpyserve.access import AccessLog
 from rpyserve.exchange import Limits
 from rpyserve.following import Following, directories_in
@@ -185,7 +185,8 @@ def run_with(site: Site, settings: Settings) -> None:
     console.set_up(quiet=settings.quiet, verbose=settings.verbose, before=access.flush)
     signals = Signals(access.flush)
     in_main = threading.current_thread() is threading.main_thread()
-    with signals.installed(for_good=settings.for_good) if in_main else nullcontext():
+    installed = signals.installed(for_good=settings.for_good) if in_main else nullcontext()
+    with installed, unawaited.named(site.complaints):
         _run_trio(site, settings, access, signals)
         access.flush()
     if not settings.quiet:

@@ -24,7 +24,7 @@ def for_syntax_error(exc: SyntaxError) -> str:
     """Return the hint for *exc*; empty if none is known."""
     source = _source(exc.filename)
     line = _line(exc, source)
-    return _of_file(source) or _of_message(exc, line) or _of_line(line)
+    return _of_file(source) or _of_message(exc, line) or _of_line(exc.msg or "", line)
 
 
 def _of_file(source: str) -> str:
@@ -86,7 +86,7 @@ def _except(line: str) -> str:
     return f"except {found[1]} as {found[2]}:" if found else "except ValueError as exc:"
 
 
-def _of_line(line: str) -> str:
+def _of_line(message: str, line: str) -> str:
     old = "This is Python 2. In Python 3 write:\n"
     if found := re.search(r"\bexcept\s+[\w.]+\s*,\s*\w+\s*:", line):
         return old + _except(found[0])
@@ -96,6 +96,10 @@ def _of_line(line: str) -> str:
         return f"{old}print(..., file=sys.stderr)"
     if "<>" in line:
         return f"{old}a != b"
+    if "leading zeros in decimal" in message and (found := re.search(r"\b0(\d+)", line)):
+        return f"{old}0o{found[1]}"
+    if found := re.search(r"\b(\d+)[lL]\b", line):
+        return f"{old}{found[1]}"
     if "`" in line:
         return f"{old}repr(x)"
     if re.search(r"\bur['\"]", line):

@@ -21,7 +21,7 @@ JSON = [("Accept", "application/json")]
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
     made = Site(Directory(tmp_path))
-    made.editor = Editor("edit://{path}?{line},{column}")
+    made.editor = Editor("edit:{path}?{line},{column}")
     yield made
     made.close()
 
@@ -55,7 +55,7 @@ async def test_a_render_method(site: Site) -> None:
     ))  # fmt: skip
     answer = await page(site)
     assert "<h1>TypeError: can only concatenate str" in answer.text
-    assert f'<a href="edit://{path.as_posix()}?7,16" title="Open in the editor">a.rpy, line 7</a>' in answer.text
+    assert f'<a href="edit:{path.as_posix()}?7,16" title="Open in the editor">a.rpy, line 7</a>' in answer.text
     assert "<mark>&#39;Hello &#39; + len(name)</mark>" in answer.text
     text = plain(answer.text)
     assert "class Page(Resource):" in text and "resource = Page()" in text
@@ -199,7 +199,7 @@ async def test_no_editor_no_links(site: Site) -> None:
 
 async def test_a_script_without_resource_has_a_link_to_it(site: Site) -> None:
     path = write("a.rpy", "x = 1\n")
-    assert f'In <a href="edit://{path.as_posix()}?1,1"' in (await page(site)).text
+    assert f'In <a href="edit:{path.as_posix()}?1,1"' in (await page(site)).text
 
 
 SECRET = "name, uid, err = request.getCookie('login'), request.getSession().uid, ValueError(request.getCookie('login'))"

@@ -158,6 +158,8 @@ SYNTAX = {
     "except": ("try:\n    pass\nexcept ValueError, e:\n    pass\n", "\nexcept ValueError as e:"),
     "raise": ('raise ValueError, "no"\n', '\nraise ValueError("no")'),
     "not equal": ("if 1 <> 2: pass\n", "\na != b"),
+    "octal": ("x = 0755\n", "\n0o755"),
+    "long": ("x = 10L\n", "In Python 3 write:\n10"),
     "backticks": ("x = `1`\n", "\nrepr(x)"),
     "Ren'Py": ('define e = Character("Eileen")\n\nlabel start:\n    scene bg room\n    e "Hello"\n    return\n', "This looks like a Ren'Py script"),
     "tabs": ("def f():\n    if 1:\n\tpass\n        pass\n", "Use four spaces in all of them."),
@@ -224,6 +226,18 @@ RAISED = {
     "no neighbour's name": ("from .no_such_thing import x", "There is no no_such_thing.py beside this script."),
     "text and a number": ("'Visit ' + 1", 'f"Visit {number}"'),
     "text and bytes": ("b'a' + 'b'", "Text and bytes do not mix."),
+    "text in a join of bytes": ("b''.join(['a'])", 'text.encode("utf-8")'),
+    "bytes in a join of text": ("''.join([b'a'])", 'text = data.decode("utf-8")'),
+    "text plus bytes": ("'a' + b'b'", 'text = data.decode("utf-8")'),
+    "bytes start with text": ("b'a'.startswith('a')", 'text.encode("utf-8")'),
+    "a text pattern on bytes": ("import re\nre.search('a', b'a')", 'text = data.decode("utf-8")'),
+    "bytes written as text": ("import io\nio.StringIO().write(b'a')", "Text and bytes do not mix."),
+    "text written as bytes": ("import io\nio.BytesIO().write('a')", 'text.encode("utf-8")'),
+    "a method without self": (
+        "class Shop:\n    def add(item): pass\nShop().add(1)", "A method must take self. Write in Shop:\ndef add(self, item):",
+    ),
+    "a method with too much": ("class Shop:\n    def add(self, item): pass\nShop().add(1, 2)", ""),
+    "implements, imported otherwise": ("class Counter:\n    implements(int)", "\n@implementer(ICounter)\nclass Counter:"),
     "JSON": ("import json\njson.dumps({1, 2})", "JSON knows text, numbers"),
     "print to a file": ("import sys\nprint >> sys.stderr, 'x'", "\nprint(..., file=sys.stderr)"),
     "no factory": (RESOURCE + "class ICounter(Interface): pass\nICounter(Session(None, None))", "\nregisterAdapter(Counter, Session, ICounter)"),
@@ -267,6 +281,37 @@ def test_a_helper_beside_the_script(site: ScriptSite) -> None:
 def test_a_helper_in_another_directory(site: ScriptSite) -> None:
     site.write("lib/helper.py", "")
     assert site.error("import helper\n").hint == "helper.py is in lib. Write:\nfrom lib import helper"
+
+
+def test_a_helper_deeper_down(site: ScriptSite) -> None:
+    site.write("lib/more/helper.py", "")
+    site.write("lib/node_modules/other.py", "")
+    assert (
+        site.error("import helper\n").hint == f"helper.py is in {Path('lib/more')}. Write:\nfrom lib.more import helper"
+    )
+    assert "pip install other" in site.error("import other\n").hint
+
+
+def test_a_helper_above(site: ScriptSite) -> None:
+    site.write("helper.py", "")
+    site.write("sub/a.rpy", "from . import helper\n")
+    assert site.error(name="sub/a.rpy").hint == (
+        "There is no helper.py beside this script. It is in the site's directory. Write:\nimport helper"
+    )
+    hint = site.error("from sub import helper\n").hint
+    assert hint == "There is no helper.py in sub. It is in the site's directory. Write:\nimport helper"
+    site.write("lib/words.py", "")
+    site.write("sub/b.rpy", "from .words import x\n")
+    assert "It is in lib. Write:\nfrom lib import words" in site.error(name="sub/b.rpy").hint
+
+
+def test_a_hint_that_fails_is_none(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    error = site.error(
+        "class Odd(KeyError):\n    @property\n    def args(self): raise LookupError('odd')\nraise Odd(1)\n"
+    )
+    assert error.hint == ""
+    assert "There is no hint for Odd: LookupError('odd')" in caplog.text
 
 
 def test_a_hidden_file(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
