@@ -103,9 +103,8 @@ class Complaints:
             self._by_page.clear()
 
     def _count(self, told: _Told) -> None:
-        if told.again:
-            times = "once" if told.again == 1 else f"{told.again} times"
-            log.error("%s: again, %s: %s", told.what, times, told.title)
+        if told.again > 1:
+            log.error("%s: again, %d times: %s", told.what, told.again, told.title)
         told.again = 0
         told.since = self._now()
 

@@ -7,6 +7,7 @@ of variables are asked for only where they will be shown.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 import trio
@@ -18,6 +19,8 @@ from rpyserve.masks import Veil
 from rpyserve.tracebacks import Look, frames_of
 
 __all__ = ["describe", "title_of"]
+
+log = logging.getLogger("rpyserve")
 
 LONGEST: Final = 4000
 """Characters of a message, and
@@ -36,9 +39,17 @@ def describe(exc: BaseException, *, values: bool = False, veil: Veil | None = No
         values: whether to tell the values of variables.
         veil: hides what must not be read; see `masks`.
     """
+    look = Look(values, veil or Veil())
+    try:
+        return _describe(exc, look)
+    except Exception as failure:  # of some odd object that it holds: the page must come all the same
+        log.debug("%s could not be described: %r", type(exc).__name__, failure)
+        return Failure(type(exc).__name__, kind=(type(exc).__name__,))
+
+
+def _describe(exc: BaseException, look: Look) -> Failure:
     from rpyserve import hints
 
-    look = Look(values, veil or Veil())
     over = look.veil.over
     if not isinstance(exc, ScriptError):
         chain = _chain(exc, look)

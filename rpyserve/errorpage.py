@@ -105,7 +105,7 @@ def _frames(fault: Fault, editor: Editor) -> Markup:
         parts.append(
             html(
                 "<details><summary>All {} calls, the innermost last</summary>\n<ol>\n{}\n</ol></details>",
-                len(fault.frames), _NEW_LINE.join(rows),
+                sum(1 + frame.skipped for frame in fault.frames), _NEW_LINE.join(rows),
             )
         )  # fmt: skip
     return _NEW_LINE.join(parts)

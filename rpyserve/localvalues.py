@@ -9,25 +9,15 @@ name at every level; see `masks`.
 from __future__ import annotations
 
 import enum
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from types import (
-    AsyncGeneratorType,
-    BuiltinFunctionType,
-    CoroutineType,
-    FunctionType,
-    GeneratorType,
-    MemberDescriptorType,
-    MethodType,
-    ModuleType,
-)
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final
 
-from rpyserve.executions import ExecutionName
-from rpyserve.failures import Variable, is_authors
+from rpyserve.failures import Variable
 from rpyserve.masks import MASK, Veil, is_secret
+from rpyserve.objects import attributes, described, is_harmless, is_of_author
 
 __all__ = ["shown", "variables"]
 
@@ -41,16 +31,6 @@ ITEMS: Final = 12
 MOST: Final = 30
 """Variables of a frame."""
 
-_HARMLESS: Final = frozenset(
-    {
-        *[("datetime", name) for name in ("date", "time", "datetime", "timedelta", "timezone")],
-        *[("pathlib", f"{kind}{name}") for name in ("Path",) for kind in ("", "Pure", "Posix", "Windows", "PurePosix")],
-        ("pathlib._local", "PosixPath"), ("pathlib._local", "WindowsPath"), ("pathlib", "PureWindowsPath"),
-        ("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"), ("zoneinfo", "ZoneInfo"),
-        ("builtins", "range"), ("builtins", "slice"), ("re", "Pattern"), ("builtins", "memoryview"),
-    }
-)  # fmt: skip
-"""Classes of Python's own whose ``repr`` is short and always ends."""
 _PLUMBING: Final = frozenset({"cache", "registry", "input"})
 
 
@@ -61,7 +41,8 @@ def variables(names: Mapping[str, Any], veil: Veil, *, top_level: bool) -> tuple
         top_level: whether they are those of a whole file: then its functions, classes and imports are left out.
     """
     found: list[Variable] = []
-    for name, value in list(names.items()):
+    # A class's body may have a dict of the author's making.
+    for name, value in list(dict.items(names) if isinstance(names, dict) else names.items()):
         if name.startswith("__") or (top_level and _is_furniture(name, value)):
             continue
         if len(found) == MOST:
@@ -225,16 +206,16 @@ class _Writer:
     # All else
 
     def _other(self, value: Any, kind: type, depth: int) -> None:
-        if (kind.__module__, kind.__name__) in _HARMLESS:
+        if is_harmless(kind):
             self.put(repr(value))
-        elif (words := _described(value, kind)) is not None:
+        elif (words := described(value, kind)) is not None:
             self.put(self._veil.over_value(words))
         elif issubclass(kind, BaseException):
             self._nested(value, depth, lambda: self._exception(value, kind, depth))
         elif kind.__module__.partition(".")[0] == "rpyserve":
             self._nested(value, depth, lambda: self._ours(value, kind, depth))
-        elif _is_of_author(kind):
-            self._nested(value, depth, lambda: self._pairs(kind.__name__, _attributes(value, kind), depth))
+        elif is_of_author(kind):
+            self._nested(value, depth, lambda: self._pairs(kind.__name__, attributes(value, kind), depth))
         else:
             self.put(f"<{kind.__module__}.{kind.__qualname__}>")
 
@@ -251,40 +232,3 @@ class _Writer:
             self._pairs(kind.__name__, [(key, value[key]) for key in islice(value, ITEMS + 1)], depth)
         else:
             self.put(f"<{kind.__name__}>")
-
-
-def _described(value: Any, kind: type) -> str | None:
-    if issubclass(kind, type):
-        return f"<class {value.__name__}>"
-    if issubclass(kind, (FunctionType, BuiltinFunctionType, MethodType)):
-        return f"<function {value.__qualname__}>"
-    if issubclass(kind, CoroutineType):
-        return f"<coroutine of {value.__qualname__}>"
-    if issubclass(kind, (GeneratorType, AsyncGeneratorType)):
-        return f"<generator {value.__qualname__}>"
-    if issubclass(kind, ModuleType):
-        return f"<module {value.__name__}>"
-    return None
-
-
-def _is_of_author(kind: type) -> bool:
-    module = kind.__module__
-    if isinstance(module, ExecutionName) or module == "__main__":
-        return True
-    return is_authors(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")
-
-
-def _attributes(value: object, kind: type) -> Iterable[tuple[str, Any]]:
-    """What *value* keeps, read without asking it."""
-    for base in reversed(kind.__mro__):
-        for name, member in list(vars(base).items()):
-            if isinstance(member, MemberDescriptorType):
-                try:
-                    yield name, member.__get__(value, kind)
-                except AttributeError:
-                    continue
-    try:
-        kept = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return
-    yield from list(dict.items(kept)) if isinstance(kept, dict) else ()

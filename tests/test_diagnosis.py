@@ -275,6 +275,35 @@ def test_messages_that_cannot_be_had() -> None:
     assert title_of(ValueError("\udc80")) == "ValueError: \udc80"
 
 
+def test_an_odd_exception_has_a_page_all_the_same() -> None:
+    class Odd(Exception):
+        @property
+        def __notes__(self) -> list[str]:
+            raise LookupError
+
+    failure = describe(Odd("x"))
+    assert (failure.title, failure.chain) == ("Odd", ())
+
+
+def test_odd_names_of_a_class_body() -> None:
+    class Names(dict):  # type: ignore[type-arg]
+        def items(self) -> Any:
+            raise SystemExit
+
+    class Meta(type):
+        @classmethod
+        def __prepare__(cls, name: str, bases: Any) -> Any:  # type: ignore[override]
+            return Names()
+
+    def page() -> None:
+        class Odd(metaclass=Meta):
+            n = 1
+            m = n / 0
+
+    frame = one(describe(caught(page), values=True)).frames[-1]
+    assert ("n", "1") in [(each.name, each.value) for each in frame.variables]
+
+
 # Syntax errors
 
 
