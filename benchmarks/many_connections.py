@@ -60,7 +60,10 @@ def measure(server: Server, connections: int) -> bool:
     clients = connect(server, connections)
     each = (server.memory() - before) / connections / 1000
     took = time.monotonic() - began
-    print(f"{server.descriptors()} descriptors after {took:.1f} s; {each:.1f} kB of memory a connection")
+    print(
+        f"{server.descriptors()} descriptors after {took:.1f} s, {server.seconds():.1f} s of processor time; "
+        f"{each:.1f} kB of memory a connection"
+    )
     times = trio.run(one_more, server)
     print(f"one more client: median {times[50] * 1000:.1f} ms, slowest {times[-1] * 1000:.1f} ms")
     some = clients[:: max(1, connections // 100)]

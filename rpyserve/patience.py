@@ -34,12 +34,14 @@ class Timed(Protocol):
 class _Patience:
     def __init__(self) -> None:
         self._watched: dict[Timed, float] = {}
+        self._ticks: dict[float, int] = {}  # how many of them have which: few differ, so the least is found at once
         self._nap = trio.CancelScope()
         self._running = False
 
     def add(self, timed: Timed, tick: float) -> None:
-        hurried = self._running and tick < min(self._watched.values(), default=0)
+        hurried = self._running and tick < min(self._ticks, default=0)
         self._watched[timed] = tick
+        self._ticks[tick] = self._ticks.get(tick, 0) + 1
         if not self._running:
             self._running = True
             trio.lowlevel.spawn_system_task(self._run)
@@ -47,13 +49,16 @@ class _Patience:
             self._nap.cancel()
 
     def remove(self, timed: Timed) -> None:
-        del self._watched[timed]  # the task notices at its next look, so that brief connections share one
+        tick = self._watched.pop(timed)  # the task notices at its next look, so that brief connections share one
+        self._ticks[tick] -= 1
+        if not self._ticks[tick]:
+            del self._ticks[tick]
 
     async def _run(self) -> None:
         try:
             while self._watched:
                 with trio.CancelScope() as self._nap:
-                    await trio.sleep(min(self._watched.values()))
+                    await trio.sleep(min(self._ticks))
                 # A script may have blocked everyone till now: what has come meanwhile is looked at first.
                 await trio.lowlevel.checkpoint()
                 now = trio.current_time()
