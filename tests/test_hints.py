@@ -352,8 +352,17 @@ ASYNCIO: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.fixture
+def no_loop() -> Iterator[None]:
+    """No event loop of asyncio's in this thread: a browser that is driven from it has one."""
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(running)
+
+
 @pytest.mark.parametrize("case", ASYNCIO)
-async def test_asyncio(case: str) -> None:
+async def test_asyncio(case: str, no_loop: None) -> None:
     call, instead = ASYNCIO[case]
     work = later()
     with pytest.raises((RuntimeError, TypeError, AttributeError)) as caught:
