@@ -9,7 +9,6 @@ an access to the session that the function uses.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -19,9 +18,8 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from rpyserve import pages
+from rpyserve.diagnosis import describe
 from rpyserve.errors import unwrap
-from rpyserve.failures import describe
 from rpyserve.request import Request
 from rpyserve.response import Upgrade
 
@@ -32,8 +30,6 @@ PING: Final = 20.0
 """Seconds of silence after which the client is asked whether it is there, and then has to answer."""
 GRACE: Final = 5.0
 """Seconds that the function has to end after the client has left, and the client to say goodbye after we have."""
-
-log = logging.getLogger("rpyserve")
 
 
 class SocketClosed(Exception):
@@ -173,7 +169,7 @@ class Conversation(Upgrade):
             pass  # the client left while the function was sending
         except* Exception as group:
             failure = group
-            log.error("WebSocket %s: %s", self._request.path, pages.as_text(describe(unwrap(group))))
+            self._request.site.complaints.tell(f"WebSocket {self._request.path}", describe(unwrap(group)))
         return failure
 
     async def _end(self, failure: Exception | None) -> None:
