@@ -1,7 +1,7 @@
 """What can be wrong with a site before anything of it runs, as values.
 
-A *fault* does not work as it stands, or does something else than its text says. A *note* works; its author may want
-to know it all the same. Which kind is which is decided here alone, and ``docs/check.md`` has a heading for each.
+A *fault* does not work as it stands, does something else than its text says, or loses something sooner or later. A
+*note* works; its author may want to know it all the same. Which kind is which is decided here alone, and ``docs/check.md`` has a heading for each.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Kind(Enum):
     LINK = "link"
     LOST_WITH_REQUEST = "lost-with-request"
     LOST_WITH_EDIT = "lost-with-edit"
+    BACKUP = "backup"
     FORGOTTEN = "forgotten"
     WARNING = "warning"
-    BACKUP = "backup"
 
     @property
     def is_note(self) -> bool:
@@ -41,7 +41,7 @@ class Kind(Enum):
         return self in _NOTES
 
 
-_NOTES: Final = frozenset({Kind.LOST_WITH_EDIT, Kind.FORGOTTEN, Kind.WARNING, Kind.BACKUP})
+_NOTES: Final = frozenset({Kind.FORGOTTEN, Kind.WARNING})
 
 
 @dataclass(frozen=True, slots=True)

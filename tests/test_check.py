@@ -162,7 +162,7 @@ def test_findings_are_grouped_and_can_be_clicked(
     sep = os.sep
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"site{sep}a.rpy:4: note: `n` works, shared by all visitors, but is new with every edit of this file. "
+        f"site{sep}a.rpy:4: `n` works, shared by all visitors, but is new with every edit of this file. "
         "[lost-with-edit]",
         '    session["n"], with session = request.getSession(), keeps it for each visitor, registry["n"] for all of '
         "them.",
@@ -176,7 +176,7 @@ def test_findings_are_grouped_and_can_be_clicked(
         "served. [misnamed]",
         "    Rename it to c.rpy.",
     ]
-    assert result.stderr == "2 scripts: 2 faults and 1 note.\n"
+    assert result.stderr == "2 scripts: 3 faults.\n"
 
 
 def test_paths_are_those_of_where_it_was_called(
@@ -192,10 +192,15 @@ def test_paths_are_those_of_where_it_was_called(
 
 
 def test_notes_alone_are_no_failure(tmp_path: Path, invoke: object) -> None:
-    write(tmp_path, {"a.rpy": ALL["lost-with-edit.rpy"], "a.rpy~": ""})
+    write(tmp_path, {"a.rpy": ALL["forgotten.rpy"], "b.rpy": ALL["warning.rpy"]})
     result = invoke(str(tmp_path))  # type: ignore[operator]
     assert result.exit_code == 0
-    assert result.stderr == "1 script: 2 notes.\n"
+    assert ": note: " in result.stdout
+    assert result.stderr == "2 scripts: 2 notes.\n"
+    write(tmp_path, {"a.rpy~": ""})
+    result = invoke(str(tmp_path))  # type: ignore[operator]
+    assert result.exit_code == 1
+    assert result.stderr == "2 scripts: 1 fault and 2 notes.\n"
 
 
 def test_nothing_to_complain_about(tmp_path: Path, invoke: object) -> None:
