@@ -1,7 +1,8 @@
 """What can be wrong with a site before anything of it runs, as values.
 
 A *fault* does not work as it stands, does something else than its text says, or loses something sooner or later. A
-*note* works; its author may want to know it all the same. Which kind is which is decided here alone, and ``docs/check.md`` has a heading for each.
+*note* works; its author may want to know it all the same. Which kind is which is decided here alone, and
+``docs/check.md`` has a heading for each.
 """
 
 from __future__ import annotations

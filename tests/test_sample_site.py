@@ -5,11 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urljoin
@@ -17,7 +13,6 @@ from urllib.parse import urljoin
 import pytest
 import trio
 from inprocess import Visitor
-from realprocess import serving
 from test_uploads import form
 
 from rpyserve import Directory, Request, Site
@@ -257,54 +252,3 @@ async def test_files_have_their_types(visitor: Visitor) -> None:
 async def test_modules_are_not_served(visitor: Visitor) -> None:
     for name in ("words.py", "tour.py"):
         assert (await visitor.get(f"/{name}")).status == 404
-
-
-# In a browser
-
-PLACES = {
-    "darwin": ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"],
-    "win32": [r"C:\Program Files\Google\Chrome\Application\chrome.exe"],
-}
-
-
-def find_browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome", *PLACES.get(sys.platform, ()))
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = find_browser()
-    if found is None:
-        assert not (os.environ.get("CI") and sys.platform == "linux"), "CI on Linux must have a browser"
-        pytest.skip("no Chromium or Chrome here")
-    return found
-
-
-def dom(browser: str, url: str, profile: Path) -> str:
-    """The page as the browser has it after loading *url*."""
-    command = [browser, "--headless", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--no-sandbox")
-    done = subprocess.run([*command, "--dump-dom", url], capture_output=True, timeout=90, check=True)
-    return done.stdout.decode()
-
-
-@pytest.mark.browser
-@pytest.mark.process
-def test_the_tour_in_a_browser(browser: str, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    shutil.copytree(SAMPLE, site)
-    (site / "again.rpy").write_text(
-        "from rpyserve import Redirect\n"
-        "def resource(request):\n"
-        "    request.getSession()['visits'] = 41\n"
-        "    return Redirect('/visits')\n"
-    )
-    with serving(site, tmp_path, "--session-timeout", "60") as server:
-        index = dom(browser, server.url + "/", tmp_path / "profile")
-        assert "<h1>A tour of resource scripts</h1>" in index and "guestbook.rpy" in index
-        assert "Visit #1 for you!" in dom(browser, server.url + "/counter", tmp_path / "profile")
-        # The browser has kept the cookie of the redirect, so the next page belongs to the same session.
-        assert "<strong>42</strong>" in dom(browser, server.url + "/again", tmp_path / "profile")
-        assert "Lift-off!" in dom(browser, server.url + "/countdown", tmp_path / "profile")
