@@ -1,7 +1,8 @@
 """Lines of source as they were when the code was compiled, not as the file is by now.
 
 An execution of a script or a site module carries its source, so an edit since shows no wrong lines. For other files
-there is only the file: one that was saved after this process began is taken to be newer than the code, and not shown.
+there is only the file: that of a module that was saved after this process began is taken to be newer than the code, and
+not shown. Templates are read anew when they change.
 Positions come from Python in bytes of UTF-8; all that leaves here counts characters.
 """
 
@@ -11,6 +12,7 @@ import functools
 import linecache
 import os
 import re
+import sys
 import time
 import tokenize
 from collections.abc import Mapping, Sequence
@@ -31,6 +33,7 @@ WIDEST: Final = 240
 """Characters of a line."""
 
 _BEGAN: Final = time.time()
+_PYTHON: Final = (".py", ".rpy", ".pyw")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
@@ -58,12 +61,12 @@ def source_of(code: CodeType, names: Mapping[str, object]) -> Sequence[str] | No
     execution = execution_in(names)
     if execution is not None and os.fspath(execution.path) == code.co_filename:
         return decoded(execution.source)
-    return _of_file(code.co_filename)
+    return _of_file(code.co_filename, loaded=names.get("__name__") in sys.modules)
 
 
-def _of_file(path: str) -> Sequence[str] | None:
+def _of_file(path: str, *, loaded: bool) -> Sequence[str] | None:
     try:
-        if os.stat(path).st_mtime > _BEGAN:
+        if loaded and os.stat(path).st_mtime > _BEGAN:
             return None
     except (OSError, ValueError):
         return None
@@ -83,8 +86,8 @@ def decoded(data: bytes) -> Sequence[str]:
 
 def position_of(code: CodeType, instruction: int, lines: Sequence[str]) -> Range | None:
     """Return what piece of *lines* the instruction at that byte offset of *code* comes from."""
-    if instruction < 0:
-        return None
+    if instruction < 0 or not code.co_filename.endswith(_PYTHON):
+        return None  # a template's place has the columns of the code that was made of it
     found = next(islice(code.co_positions(), instruction // 2, None), (None, None, None, None))
     line, end_line, start, end = found
     if line is None or end_line is None or start is None or end is None or end_line > len(lines):

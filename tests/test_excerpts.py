@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -84,9 +83,11 @@ def test_a_file_that_was_saved_since_this_process_began_is_not_shown(
     path.write_text("x = 1\n")
     os.utime(path, (1, 1))
     code = compile("x = 1\n", str(path), "exec")
-    assert source_of(code, {}) == ["x = 1"]
+    module = {"__name__": "sys"}
+    assert source_of(code, module) == ["x = 1"]
     os.utime(path, (time.time() + 10, time.time() + 10))
-    assert source_of(code, {}) is None
+    assert source_of(code, module) is None
+    assert source_of(code, {"__name__": "template"}) == ["x = 1"], "a template is read again when it has changed"
     path.unlink()
     assert source_of(code, {}) is None
 
@@ -123,6 +124,6 @@ def test_long_lines_are_cut_round_the_mark() -> None:
 
 
 def test_code_without_positions() -> None:
-    assert position_of(compile("x", "x", "exec").replace(co_linetable=b""), 0, ["x"]) is None
-    assert position_of(compile("x", "x", "exec"), -1, ["x"]) is None
-    assert sys.version_info >= (3, 11)
+    assert position_of(compile("x", "x.py", "exec").replace(co_linetable=b""), 0, ["x"]) is None
+    assert position_of(compile("x", "x.py", "exec"), -1, ["x"]) is None
+    assert position_of(compile("x", "page.html.j2", "exec"), 0, ["x"]) is None
