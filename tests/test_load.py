@@ -211,6 +211,8 @@ BAD = {
     "recurses": "def resource(request): return resource(request)",
     "recurses while it is executed": "def f(): return f()\nf()",
     "recurses in its repr": "class A:\n    def __repr__(self): return repr(self)\ndef resource(request): return A()",
+    "recurses in an exception's text": "class E(Exception):\n    def __str__(self): return str(self)\n"
+    "def resource(request): raise E",
     "exits": "def resource(request): sys.exit(3)",
     "exits while it is executed": "sys.exit('no')",
     "exits in async": "async def resource(request):\n    await trio.sleep(0)\n    sys.exit(3)",
