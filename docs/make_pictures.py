@@ -94,10 +94,10 @@ def site() -> Iterator[Path]:
 
 
 def save(shown: Page | Locator, name: str) -> None:
-    """Keep what *shown* looks like: in 64 colours, a third of the size."""
+    """Keep what *shown* looks like: in 128 colours, a third of the size."""
     PICTURES.mkdir(exist_ok=True)
     picture = Image.open(io.BytesIO(shown.screenshot(animations="disabled", caret="hide")))
-    few = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    few = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
     few.save(PICTURES / f"{name}.png", optimize=True)
 
 
