@@ -8,23 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import SECONDS, chromium, installed, picture
+from browsing import SECONDS, picture
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from realprocess import Server, serving
 
 SAMPLE = Path(__file__).parent.parent / "sample_site"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.process,
-    pytest.mark.skipif(installed() is None, reason="no Chromium or Chrome here"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+pytestmark = [pytest.mark.browser, pytest.mark.process]
 
 
 @pytest.fixture(scope="module")
