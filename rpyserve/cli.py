@@ -8,94 +8,18 @@ defaults. Exit status: 0 after Ctrl-C, 1 if it cannot run, 2 for bad usage.
 from __future__ import annotations
 
 import os
-import sys
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpyserve import __version__, durations, editor
+from rpyserve import __version__
+from rpyserve.options import COUNT, DURATION, EDITOR, NETWORK, PORT, SIZE, TLS, Command
 
 if TYPE_CHECKING:
     from rpyserve.site import Site
 
 __all__ = ["main"]
-
-
-class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """A value that a function makes of a text, or refuses with a ValueError made to be shown."""
-
-    def __init__(self, name: str, parse: Any) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
-
-
-def _network(text: str) -> Any:
-    try:
-        return ip_network(text)
-    except ValueError as exc:
-        raise ValueError(f"{exc}: write an address or a network, such as 172.17.0.0/16") from None
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
-        raise ValueError(f"{text!r} is no port: write a number from 0 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) > 0):
-        raise ValueError(f"{text!r} is no number of sessions: write 1 or more, such as 100000")
-    return int(text)
-
-
-PORT = Text("port", _port)
-COUNT = Text("number", _count)
-DURATION = Text("duration", durations.parse_duration)
-SIZE = Text("size", durations.parse_size)
-NETWORK = Text("network", _network)
-EDITOR = Text("editor", editor.parse_editor)
-
-
-def _tls(text: str) -> tuple[Path, Path] | bool:
-    """What ``--tls`` says: whether to make a certificate, or the files of one and of its key."""
-    if text.lower() in ("1", "yes", "true", "on"):
-        return True
-    if text.lower() in ("", "0", "no", "false", "off"):
-        return False
-    files = text.split(os.pathsep) if os.pathsep in text else text.split()
-    if len(files) != 2:
-        raise ValueError(f"{text!r} is not two files: write --tls CERT KEY, or --tls alone")
-    return Path(files[0]).resolve(), Path(files[1]).resolve()
-
-
-class Command(click.Command):
-    """One whose option ``--tls`` may be followed by two files, or by none."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Write the files after ``--tls`` as its value."""
-        if "--tls" in args:
-            index = args.index("--tls")
-            files = [arg for arg in args[index + 1 : index + 3] if _is_certificate(arg)]
-            value = os.pathsep.join(files) or "yes"
-            args = [*args[:index], f"--tls={value}", *args[index + 1 + len(files) :]]
-        return super().parse_args(ctx, args)
-
-
-def _is_certificate(arg: str) -> bool:
-    return os.path.isfile(arg) or arg.lower().endswith((".pem", ".crt", ".cer", ".key"))
-
-
-TLS = Text("tls", _tls)
 
 
 @click.command(
@@ -170,7 +94,7 @@ TLS = Text("tls", _tls)
     metavar="[CERT KEY]",
     help="Serve over https: with the certificate and key in two PEM files, or with one that is made for this run.",
 )
-@click.option("--open", "open_browser", is_flag=True, help="Open the site in the browser.")
+@click.option("--open", "open_browser", is_flag=True, envvar="RPYSERVE_OPEN", help="Open the site in the browser.")
 @click.option(
     "--editor",
     type=EDITOR,
@@ -320,19 +244,12 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
 
 
 def _copy_example(target: Path) -> None:
-    """Copy the sample site, which lies in the package, or beside it in a checkout."""
-    import shutil
+    from rpyserve.example import copy_example
 
-    package = Path(__file__).resolve().parent
-    source = next((path for path in (package / "sample_site", package.parent / "sample_site") if path.is_dir()), None)
-    if source is None:
-        raise click.ClickException("This installation has no sample site.")
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise click.ClickException(
-                f"{str(target)!r} is there already, and not an empty directory: choose another DIR."
-            )
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        copy_example(target)
+    except ValueError as exc:
+        raise click.ClickException(str(exc)) from None
     except OSError as exc:
         raise click.ClickException(f"{str(target)!r} cannot be written: {exc.strerror or exc}") from None
-    click.echo(f"The sample site is in {target}. Serve it with:  rpyserve {target}", file=sys.stderr)
+    click.echo(f"The sample site is in {target}. Serve it with:  rpyserve {target}", err=True)

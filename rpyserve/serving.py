@@ -11,20 +11,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from rpyserve import __version__, console, descriptors, selfcalls, unawaited
 from rpyserve.access import AccessLog
+from rpyserve.door import CannotListen, Door, Settings, address_of, open_door, reachable_by
 from rpyserve.exchange import Limits
 from rpyserve.following import Following, directories_in
-from rpyserve.hosts import Network, Trust, machine_names, only_known_hosts
+from rpyserve.hosts import Network, Trust, only_known_hosts
 from rpyserve.resource import Resource
-from rpyserve.server import open_listeners, serve_listeners
+from rpyserve.server import serve_listeners
 from rpyserve.session import Ended
 from rpyserve.signals import Signals, is_interruption, letting_go
 from rpyserve.site import Site
@@ -39,46 +39,6 @@ GRACE: Final = 5.0
 """Seconds that requests in flight have once the server is to stop, and async callbacks of sessions that end."""
 STUCK: Final = GRACE + 0.5
 """Seconds after which what still is at work has not heard that it was cancelled."""
-
-
-class CannotListen(Exception):
-    """The port cannot be had; the text says why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How to serve a site.
-
-    Args:
-        host: the address or name to listen on.
-        port: the port; 0 takes any free one.
-        next_free: whether the next free port will do if *port* cannot be had.
-        allowed_hosts: names, besides localhost and IP addresses, under which the site may be asked for.
-        limits: of what clients may send.
-        title: what is served, for the banner.
-        quiet, verbose: how much to say.
-        combined: whether access lines have the combined log format.
-        reload: whether pages follow edits, where the site has a directory.
-        tls: makes the context for https of the names and addresses of the server; None for http.
-        poll: whether to look for edits again and again, instead of waiting for the system's file events.
-        on_ready: called with the URL when the server listens.
-        for_good: whether the process has nothing else to do: the signals then stay in place to its end.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    next_free: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-    title: str = "a site"
-    quiet: bool = False
-    verbose: bool = False
-    combined: bool = False
-    reload: bool = False
-    poll: bool = False
-    tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
-    on_ready: Callable[[str], object] = lambda url: None
-    for_good: bool = False
 
 
 def run(
@@ -164,7 +124,7 @@ async def serve(
         reload=reload,
         tls=_given(ssl_context),
     )
-    door = await _open(site, settings)
+    door = await open_door(site, settings)
     access = AccessLog(lambda lines: None)
     with _watched(door.listeners):
         await _attend(site, door, settings, access, trio.Event(), lambda: task_status.started(door.listeners))
@@ -204,7 +164,7 @@ def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signal
 
 async def _main(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
     try:
-        door = await _open(site, settings)
+        door = await open_door(site, settings)
     except OSError as exc:
         raise CannotListen(console.why_not(exc, settings.host, settings.port)) from None
     async with trio.open_nursery() as nursery:
@@ -216,43 +176,9 @@ async def _main(site: Site, settings: Settings, access: AccessLog, signals: Sign
         nursery.cancel_scope.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class _Door:
-    """Where clients come in: sockets, the same perhaps under TLS, and the host names that they may ask for."""
-
-    listeners: list[trio.SocketListener]
-    served: Sequence[trio.abc.Listener[Any]]
-    names: frozenset[str]
-
-
-async def _open(site: Site, settings: Settings) -> _Door:
-    """Listen.
-
-    Raises:
-        OSError: the port cannot be had.
-        CannotListen: there is no certificate.
-    """
-    listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
-    names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
-    reachable = {address for listener in listeners for address in _reachable_by(listener)}
-    if reachable:
-        names |= machine_names()
-    if settings.tls is None:
-        return _Door(listeners, listeners, frozenset(names))
-    own = {"localhost", "127.0.0.1", "::1", *(_address(listener)[0] for listener in listeners)}
-    try:
-        context = settings.tls(sorted(own | reachable | names))
-    except BaseException:
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
-        raise
-    secure = [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners]
-    return _Door(listeners, secure, frozenset(names))
-
-
 async def _attend(
     site: Site,
-    door: _Door,
+    door: Door,
     settings: Settings,
     access: AccessLog,
     stop: trio.Event,
@@ -298,14 +224,14 @@ async def _end_streams(following: Following, stop: trio.Event) -> None:
 @contextmanager
 def _watched(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
     """While inside, scripts that hold the loop are named, and those that ask us are refused."""
-    own = {address for listener in listeners for address in _reachable_by(listener)}
+    own = {address for listener in listeners for address in reachable_by(listener)}
     dog = Watchdog(selfcalls.anyone_waiting([listener.socket.fileno() for listener in listeners]))
-    with dog.watching(), selfcalls.refused([_address(listener) for listener in listeners], own):
+    with dog.watching(), selfcalls.refused([address_of(listener) for listener in listeners], own):
         yield dog
 
 
 def _announce(site: Site, listeners: Sequence[trio.SocketListener], settings: Settings) -> None:
-    host, port = _address(listeners[0])
+    host, port = address_of(listeners[0])
     moved = settings.port not in (0, port)
     url = console.banner(
         f"rpyserve {__version__} serves {settings.title}",
@@ -327,16 +253,6 @@ async def _explain_delay(stop: trio.Event) -> None:
 def _farewell(ended: int) -> str:
     many = f"{ended} session{'' if ended == 1 else 's'}"
     return f"Stopped. {many} ended, and what `registry` held is gone."
-
-
-def _address(listener: trio.SocketListener) -> tuple[str, int]:
-    host, port = listener.socket.getsockname()[:2]
-    return host, port
-
-
-def _reachable_by(listener: trio.SocketListener) -> list[str]:
-    """The addresses by which others on the network reach *listener*."""
-    return console.network_addresses(_address(listener)[0])
 
 
 def _as_site(thing: Site | Resource) -> Site:

@@ -21,10 +21,11 @@ import trio.testing
 from rpyserve import Directory, HTTPError, Request, Resource, Session, Site, serve
 from rpyserve.access import AccessLog
 from rpyserve.access import log as access_log
+from rpyserve.door import CannotListen, Settings, open_door
 from rpyserve.errors import Disconnected
 from rpyserve.exchange import Limits
 from rpyserve.response import Response
-from rpyserve.serving import CannotListen, Settings, _attend, _open, run, run_with
+from rpyserve.serving import _attend, run, run_with
 from rpyserve.signals import Interrupted, is_interruption, letting_go
 
 ROOT = Path(__file__).parent.parent
@@ -150,7 +151,7 @@ async def test_sessions_end_though_a_request_is_stuck_in_a_thread(nursery: trio.
         return "done"
 
     site = Site(stuck)
-    door = await _open(site, Settings(port=0))
+    door = await open_door(site, Settings(port=0))
     nursery.start_soon(_attend, site, door, Settings(), AccessLog(lambda lines: None), stop, ready.set)
     await ready.wait()
     nursery.start_soon(ask, door.listeners[0].socket.getsockname()[1])
@@ -181,7 +182,7 @@ def test_why_it_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
         async def refuse(*args: object, **kwargs: object) -> None:
             raise exc
 
-        monkeypatch.setattr("rpyserve.serving.open_listeners", refuse)
+        monkeypatch.setattr("rpyserve.door.open_listeners", refuse)
         with pytest.raises(CannotListen) as caught:
             run_with(Site(Hello()), Settings(port=80, quiet=True))
         return str(caught.value)

@@ -1,0 +1,109 @@
+"""Where clients come in: how a site is to be served, and the sockets, perhaps under TLS, that are opened for it.
+
+Which host names lead here is decided here too, as it goes by what is listened on: this machine's names count only where
+the network can reach it. What happens to a connection is `server`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from rpyserve import console
+from rpyserve.exchange import Limits
+from rpyserve.hosts import machine_names
+from rpyserve.server import open_listeners
+from rpyserve.site import Site
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["CannotListen", "Door", "Settings", "address_of", "open_door", "reachable_by"]
+
+
+class CannotListen(Exception):
+    """The port cannot be had; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to serve a site.
+
+    Args:
+        host: the address or name to listen on.
+        port: the port; 0 takes any free one.
+        next_free: whether the next free port will do if *port* cannot be had.
+        allowed_hosts: names, besides localhost and IP addresses, under which the site may be asked for.
+        limits: of what clients may send.
+        title: what is served, for the banner.
+        quiet, verbose: how much to say.
+        combined: whether access lines have the combined log format.
+        reload: whether pages follow edits, where the site has a directory.
+        tls: makes the context for https of the names and addresses of the server; None for http.
+        poll: whether to look for edits again and again, instead of waiting for the system's file events.
+        on_ready: called with the URL when the server listens.
+        for_good: whether the process has nothing else to do: the signals then stay in place to its end.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    next_free: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    title: str = "a site"
+    quiet: bool = False
+    verbose: bool = False
+    combined: bool = False
+    reload: bool = False
+    poll: bool = False
+    tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
+    on_ready: Callable[[str], object] = lambda url: None
+    for_good: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where clients come in: sockets, the same perhaps under TLS, and the host names that they may ask for."""
+
+    listeners: list[trio.SocketListener]
+    served: Sequence[trio.abc.Listener[Any]]
+    names: frozenset[str]
+
+
+async def open_door(site: Site, settings: Settings) -> Door:
+    """Listen.
+
+    Raises:
+        OSError: the port cannot be had.
+        CannotListen: there is no certificate.
+    """
+    listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
+    names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
+    reachable = {address for listener in listeners for address in reachable_by(listener)}
+    if reachable:
+        names |= machine_names()
+    if settings.tls is None:
+        return Door(listeners, listeners, frozenset(names))
+    own = {"localhost", "127.0.0.1", "::1", *(address_of(listener)[0] for listener in listeners)}
+    try:
+        context = settings.tls(sorted(own | reachable | names))
+    except BaseException:
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
+        raise
+    secure = [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners]
+    return Door(listeners, secure, frozenset(names))
+
+
+def address_of(listener: trio.SocketListener) -> tuple[str, int]:
+    """The address and port that *listener* is bound to."""
+    host, port = listener.socket.getsockname()[:2]
+    return host, port
+
+
+def reachable_by(listener: trio.SocketListener) -> list[str]:
+    """The addresses by which others on the network reach *listener*."""
+    return console.network_addresses(address_of(listener)[0])
