@@ -54,12 +54,12 @@ def serving(site: Path, tmp_path: Path, *options: str, scheme: str = "http") -> 
 
 
 @contextmanager
-def program(command: list[str], console: Path) -> Iterator[Server]:
+def program(command: list[str], console: Path, cwd: Path | None = None) -> Iterator[Server]:
     """*command*, which must end well when it is told to, and must not have shown a traceback."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RPYSERVE_")}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
     with console.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd)
     server = Server(process, console)
     try:
         yield server
