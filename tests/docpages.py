@@ -73,8 +73,17 @@ def commands_of(console: str) -> Iterator[tuple[str, str]]:
 
 
 def pattern_of(expected: str) -> str:
-    """The regular expression that *expected* means."""
-    return r".*?".join(map(re.escape, expected.strip().split("...")))
+    """The regular expression that *expected* means: a line of dots alone is any number of lines."""
+    lines = [
+        "(?:.*?\n)?" if line == "..." else r".*?".join(map(re.escape, line.split("..."))) + "\n"
+        for line in expected.strip().splitlines()
+    ]
+    return "".join(lines)
+
+
+def _whole(printed: str) -> str:
+    """Without blank lines at its end, but with the end of its last line."""
+    return printed.strip("\n") + "\n" if printed.strip() else ""
 
 
 @dataclass
@@ -134,7 +143,7 @@ class Player:
             printed = self._run([sys.executable, "-m", *words, "-p", "no:cacheprovider"])
         else:
             raise AssertionError(f"nobody has said how to run {words[0]!r}")
-        assert re.fullmatch(pattern_of(expected), printed.strip(), re.DOTALL), f"$ {command}\n{printed}"
+        assert re.fullmatch(pattern_of(expected), _whole(printed), re.DOTALL), f"$ {command}\n{printed}"
 
     def _run(self, words: list[str], statuses: tuple[int, ...] = (0, 1)) -> str:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("RPYSERVE_", "PYTEST_"))}

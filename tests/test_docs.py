@@ -68,8 +68,11 @@ def test_a_command_may_go_over_two_lines() -> None:
 
 
 def test_dots_stand_for_anything_and_nothing_else_does() -> None:
-    assert re.fullmatch(pattern_of("a...b.\n"), "a1\n2b.", re.DOTALL)
-    assert not re.fullmatch(pattern_of("a...b.\n"), "a12b?", re.DOTALL)
+    assert re.fullmatch(pattern_of("a...b.\n"), "a1\n2b.\n", re.DOTALL)
+    assert not re.fullmatch(pattern_of("a...b.\n"), "a12b?\n", re.DOTALL)
+    for between in ("", "x\n", "x\ny\n"):
+        assert re.fullmatch(pattern_of("a\n...\nb\n"), f"a\n{between}b\n", re.DOTALL)
+    assert not re.fullmatch(pattern_of("a\n...\nb\n"), "a1\nb\n", re.DOTALL)
 
 
 @pytest.mark.parametrize("block", ["```sh\nls\n```\n", "```console\n$ rm -r site\n```\n", "```json\n{]\n```\n"])
