@@ -189,7 +189,6 @@ class Player:
     def _expect_on_console(self, expected: str) -> None:
         assert self.server is not None, "there is no server yet"
         if expected.strip():
-            here = re.escape("localhost:8080")
-            wanted = pattern_of(expected).replace(here, f"localhost:{self.server.port}")
+            wanted = pattern_of(expected.replace(":8080", f":{self.server.port}"))
             self.server.wait_for(rf"(?s)\A.{{{self.seen},}}?{wanted}")
             self.seen = self.server.wait_for(rf"(?s)\A.{{{self.seen},}}?{wanted}").end()

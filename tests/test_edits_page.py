@@ -1,44 +1,28 @@
-"""The page about edits is true: its example, its advice, its figures."""
+"""The page about edits is true: its advice, its figures. Its example is played by `test_docs`."""
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 
-import pytest
-from editing import Editing, told
+from editing import Editing
 
 from rpyserve.renewal import LIMIT
 
 TEXT = (Path(__file__).parent.parent / "docs" / "edits.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+(ADVISED,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 WORDS = " ".join(TEXT.split())
 
 
-async def test_the_example(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="rpyserve")
-    before, after, console, _ = BLOCKS
-    async with Editing.at(tmp_path) as site:
-        (tmp_path / "counter.rpy").write_text(before)
-        assert [await site.get("/counter") for _ in range(2)] == ["Visit #1 for you!", "Visit #2 for you!"]
-        (tmp_path / "counter.rpy").write_text(after)
-        caplog.clear()
-        answer = await site.get("/counter")
-        assert f"The visitor's next answer is `{answer}`." in WORDS
-        assert told(caplog) == [console.strip()]
-
-
 async def test_the_advice(tmp_path: Path) -> None:
-    advised = BLOCKS[3]
-    before = re.sub(r"    lives = 3\n\n|        self\.lives = 3\n", "", advised)
+    before = re.sub(r"    lives = 3\n\n|        self\.lives = 3\n", "", ADVISED)
     assert "lives" not in before
     async with Editing.at(tmp_path) as site:
         site.script(before, "s.setdefault('player', Player('Ada'))._name")
         assert await site.get() == "Ada"
-        site.script(advised.replace("    lives = 3\n\n", ""), "hasattr(s['player'], 'lives')")
+        site.script(ADVISED.replace("    lives = 3\n\n", ""), "hasattr(s['player'], 'lives')")
         assert await site.get() == "False"
-        site.script(advised, "s['player'].lives, s['player']._name")
+        site.script(ADVISED, "s['player'].lives, s['player']._name")
         assert await site.get() == "(3, 'Ada')"
 
 
