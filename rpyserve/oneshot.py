@@ -7,9 +7,6 @@ site runs as it does on the network, sessions and their end included.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import quote
 
 import trio
@@ -19,9 +16,10 @@ from rpyserve.console import write
 from rpyserve.errors import unwrap
 from rpyserve.pages import reason
 from rpyserve.request import Request
-from rpyserve.response import FileBody, Opened, Response, Stream
+from rpyserve.response import Response
 from rpyserve.signals import Signals, is_interruption
 from rpyserve.site import Site
+from rpyserve.streaming import opened
 
 __all__ = ["print_one"]
 
@@ -68,10 +66,10 @@ async def _stop(signals: Signals, scope: trio.CancelScope) -> None:
 async def _answer(site: Site, request: Request, verbose: bool) -> int:
     try:
         response = await site.respond(request)
-        async with _opened(response) as opened:
+        async with opened(response) as body:
             if verbose:
-                write(_head(opened.response))
-            async for chunk in opened.chunks:
+                write(_head(body.response))
+            async for chunk in body.chunks:
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
     except Exception as exc:
@@ -80,29 +78,7 @@ async def _answer(site: Site, request: Request, verbose: bool) -> int:
         return 0  # a body that fails half-way: the site has told why
     finally:
         request.close()
-    return opened.response.status
-
-
-@asynccontextmanager
-async def _opened(response: Response) -> AsyncIterator[Opened]:
-    """Any response in the shape of a stream that has begun."""
-    body: Any = response.body
-    if isinstance(body, Stream):
-        async with body.opened(response) as opened:
-            if isinstance(opened.response.body, bytes):
-                opened = Opened(opened.response, _each([opened.response.body]))
-            yield opened
-        return
-    try:
-        yield Opened(response, _each(body.chunks() if isinstance(body, FileBody) else [body]))
-    finally:
-        if isinstance(body, FileBody):
-            body.close()
-
-
-async def _each(chunks: Any) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
+    return body.response.status
 
 
 def _head(response: Response) -> str:

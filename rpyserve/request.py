@@ -49,6 +49,10 @@ async def _never() -> None:
     await trio.sleep_forever()
 
 
+def _ignored(exc: BaseException) -> None:
+    pass
+
+
 class Request(Answering):
     """What the client asked, and what the script wants to say besides the body that it returns.
 
@@ -68,6 +72,7 @@ class Request(Answering):
         user: the name that a `BasicAuth` around this resource has let pass; else None.
         sources: the files and directories, as absolute paths, that the answer depends on as far as is known.
         logged: whether the answer gets a line in the access log.
+        on_failure: called with what a script has raised for this request, before a page is made of it.
 
     The names are Twisted Web's (``IRequest``); texts are `str`.
     """
@@ -108,6 +113,7 @@ class Request(Answering):
         self._body = body
         self._form: MultipartForm | None = None
         self._session: Session | None = None
+        self.on_failure: Callable[[BaseException], object] = _ignored
         self._closers: list[Callable[[], object]] = []
         self.closed = False
         super().__init__()

@@ -238,6 +238,7 @@ class Site:
         exc = unwrap(raised)
         if isinstance(exc, Disconnected) or parted(exc)[1] is not None:
             raise raised
+        request.on_failure(exc)
         failure = describe(exc, values=values, veil=secrets_of(request))
         self.complaints.tell(f"{request.method} {shown(request.uri)}", failure, page=request.path)
         client = request.client[0]

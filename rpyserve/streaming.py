@@ -18,9 +18,9 @@ from typing import Any, Final
 import trio
 
 from rpyserve.errors import unwrap
-from rpyserve.response import Opened, Response, Stream
+from rpyserve.response import FileBody, Opened, Response, Stream, Upgrade
 
-__all__ = ["PATIENCE", "IterStream", "Pipe"]
+__all__ = ["PATIENCE", "IterStream", "Pipe", "opened"]
 
 PATIENCE: Final = 0.5
 """Seconds that a head waits for the first chunk of an async generator."""
@@ -172,3 +172,32 @@ async def _close(source: Iterable[object] | AsyncIterable[object]) -> None:
         await source.aclose()
     elif inspect.isgenerator(source):
         source.close()
+
+
+@asynccontextmanager
+async def opened(response: Response) -> AsyncIterator[Opened]:
+    """Give any response in the shape of a stream that has begun, for those that only want its chunks."""
+    body = response.body
+    if isinstance(body, Stream):
+        async with body.opened(response) as begun:
+            page = begun.response.body
+            if not isinstance(page, bytes):
+                yield begun
+                return
+        response, body = begun.response, page
+    try:
+        async with aclosing(_each(body.chunks() if isinstance(body, FileBody) else _only(body))) as chunks:
+            yield Opened(response, chunks)
+    finally:
+        if isinstance(body, FileBody):
+            body.close()
+
+
+def _only(body: bytes | Upgrade) -> Iterable[bytes]:
+    """What else a protocol could send; after an upgrade that is nothing."""
+    return () if isinstance(body, Upgrade) else (body,)
+
+
+async def _each(chunks: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
+    for chunk in chunks:
+        yield chunk

@@ -100,13 +100,13 @@ class Player:
     def play(self, page: str) -> int:
         """Play *page*, and return how many blocks it had."""
         (self.where / "site").mkdir()
-        number = 0
-        for number, block in enumerate(blocks_of(page), 1):
+        blocks = list(blocks_of(page))
+        for block in blocks:
             try:
                 self._play(block)
             except AssertionError as exc:
                 raise AssertionError(f"the block at line {block.line}: {exc}") from exc
-        return number
+        return len(blocks)
 
     def _play(self, block: Block) -> None:
         if block.excused:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
+from rpyserve.asking import in_chunks
 from rpyserve.request import Request
-from rpyserve.response import FileBody, Response, Stream
+from rpyserve.response import Response
+from rpyserve.streaming import opened
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Visitor:
         if isinstance(body, str):
             body = body.encode()
             raw.append((b"content-type", b"application/x-www-form-urlencoded"))
-        chunks = None if body is None else in_chunks(body)
+        chunks = None if body is None else in_chunks(body, 7)
         request = Request(method, target, raw, client=(self.client, 4321), body=chunks, client_left=client_left)
         try:
             answer = await read(await self.site.respond(request))
@@ -77,26 +79,7 @@ async def ask(site: Any, target: str, method: str = "GET", **more: Any) -> Answe
 
 
 async def read(response: Response) -> Answer:
-    body = response.body
-    if isinstance(body, Stream):
-        async with body.opened(response) as opened:
-            if not isinstance(opened.response.body, bytes):
-                content = b"".join([chunk async for chunk in opened.chunks])
-                return _answer(opened.response, content)
-            response = opened.response
-            body = response.body
-    if isinstance(body, FileBody):
-        with body.file:
-            return _answer(response, b"".join(body.chunks()))
-    assert isinstance(body, bytes)
-    return _answer(response, body)
-
-
-def _answer(response: Response, content: bytes) -> Answer:
-    return Answer(response.status, [(k.decode(), v.decode("latin-1")) for k, v in response.headers], content)
-
-
-async def in_chunks(body: bytes, size: int = 7) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(body), size):
-        await trio.lowlevel.checkpoint()
-        yield body[start : start + size]
+    async with opened(response) as body:
+        content = b"".join([chunk async for chunk in body.chunks])
+        headers = [(name.decode(), value.decode("latin-1")) for name, value in body.response.headers]
+        return Answer(body.response.status, headers, content)

@@ -56,7 +56,8 @@ def test_every_page_has_its_place_in_the_contents() -> None:
 
 
 def test_blocks_are_found_with_titles_and_excuses() -> None:
-    page = 'a\n```python title="a.rpy"\nx\n```\n<!-- not run: needs an editor -->\n```vim\ny\n```\n- b\n  ```sh\n  z\n  ```\n'
+    page = 'a\n```python title="a.rpy"\nx\n```\n<!-- not run: needs an editor -->\n```vim\ny\n```\n'
+    page += "- b\n  ```sh\n  z\n  ```\n"
     first, second, third = blocks_of(page)
     assert (first.language, first.title, first.text, first.line, first.excused) == ("python", "a.rpy", "x\n", 2, False)
     assert second.excused and not third.excused
@@ -84,7 +85,8 @@ def test_a_block_that_nobody_can_run_is_no_silent_pass(block: str, tmp_path: Pat
 @pytest.mark.process
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl")
 def test_what_is_not_so_is_told(tmp_path: Path) -> None:
-    page = '```python title="a.rpy"\ndef resource(request):\n    return "1"\n```\n```console\n$ curl localhost:8080/a\n2\n```\n'
+    page = '```python title="a.rpy"\ndef resource(request):\n    return "1"\n```\n'
+    page += "```console\n$ curl localhost:8080/a\n2\n```\n"
     where = tmp_path / "here"
     where.mkdir()
     with ExitStack() as closing, pytest.raises(AssertionError, match="line 5"):

@@ -1,0 +1,39 @@
+"""Fixtures of pytest for `testing`, there wherever rpyserve is installed. Loads nothing of it before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from rpyserve.testing import Client
+
+__all__ = ["rpyserve_client", "site_client"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the ini option that names the site for `site_client`."""
+    parser.addini("rpyserve_site", "the directory that the fixture site_client serves", default="site")
+
+
+@pytest.fixture
+def rpyserve_client() -> Iterator[Callable[..., Client]]:
+    """Make clients: ``rpyserve_client(site, ...)``, as `rpyserve.testing.Client`. They are closed after the test."""
+    from rpyserve.testing import Client
+
+    with ExitStack() as closing:
+
+        def make(site: Any, **options: Any) -> Client:
+            return closing.enter_context(Client(site, **options))
+
+        yield make
+
+
+@pytest.fixture
+def site_client(rpyserve_client: Callable[..., Client], pytestconfig: pytest.Config) -> Client:
+    """A client of the project's site: the directory ``site``, or that of the ini option ``rpyserve_site``."""
+    return rpyserve_client(Path(pytestconfig.rootpath, str(pytestconfig.getini("rpyserve_site"))))

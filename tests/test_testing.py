@@ -1,0 +1,465 @@
+"""`rpyserve.testing`, used as its own users do: plain tests, async tests, time that passes when it is told to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from rpyserve import BasicAuth, HTTPError, NameVirtualHost, Redirect, Resource, Response, Site
+from rpyserve.testing import AsyncClient, Client
+
+COUNTER = """
+from rpyserve import Interface, Session, cache, registerAdapter
+cache()
+class ICounter(Interface):
+    pass
+class Counter:
+    def __init__(self, session):
+        self.value = 0
+registerAdapter(Counter, Session, ICounter)
+def resource(request):
+    ICounter(request.getSession()).value += 1
+    return str(ICounter(request.getSession()).value)
+"""
+
+
+def visits(request):
+    session = request.getSession()
+    session["n"] = session.get("n", 0) + 1
+    return str(session["n"])
+
+
+# What may be given
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "counter.rpy").write_text(COUNTER)
+    with Client(tmp_path) as client:
+        assert [client.get("/counter").text for _ in range(2)] == ["1", "2"]
+        assert client.get("/nothing").status == 404
+
+
+def test_a_script_is_the_page_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "hello.rpy").write_text("def resource(request): return request.field('name', 'nobody')")
+    with Client(tmp_path / "hello.rpy") as client:
+        assert client.get().text == "nobody"
+        assert client.get("?name=Ada").text == "Ada"
+        assert client.get("/hello.rpy").text == "nobody"
+
+
+def test_a_site_a_resource_and_a_function() -> None:
+    class Page(Resource):
+        isLeaf = True
+
+        def render_GET(self, request):
+            return "page"
+
+    for given in (Site(Page()), Page(), lambda request: "page"):
+        with Client(given) as client:
+            assert client.get("/").text == "page"
+
+
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="no directory or script 'nowhere'"):
+        Client("nowhere")
+    with pytest.raises(TypeError, match="an instance"):
+        Client(Resource)
+
+
+def test_scripts_run_in_their_site_and_tests_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (tmp_path / "words.txt").write_text("pears")
+    (tmp_path / "words.rpy").write_text(
+        "from pathlib import Path\ndef resource(request): return Path('words.txt').read_text()"
+    )
+    with Client("..") as client:
+        assert client.get("/words").text == "pears"
+        assert Path.cwd() == elsewhere
+
+
+def test_an_edit_is_there_at_once(tmp_path: Path) -> None:
+    script = tmp_path / "counter.rpy"
+    script.write_text(COUNTER)
+    with Client(tmp_path) as client:
+        client.get("/counter")
+        script.write_text(COUNTER.replace("return str(", "return 'visit ' + str("))
+        assert client.get("/counter").text == "visit 2"
+
+
+# Asking
+
+
+def test_forms_json_and_files() -> None:
+    class Echo(Resource):
+        isLeaf = True
+
+        def render_POST(self, request):
+            photo = request.file("photo", None)
+            if photo is not None:
+                return [request.args, photo.filename, photo.type, photo.read().decode()]
+            return request.json() if "json" in (request.getHeader("content-type") or "") else request.args
+
+    with Client(Echo()) as client:
+        assert client.post("/?a=0", data={"b": "1", "c": ["2", "3"]}).json() == {
+            "a": ["0"],
+            "b": ["1"],
+            "c": ["2", "3"],
+        }
+        assert client.post("/", json=[1, None]).json() == [1, None]
+        photo = ("a b.png", b"bytes", "image/png")
+        assert client.post("/", data={"x": 1}, files={"photo": photo}).json() == [
+            {"x": ["1"]}, "a b.png", "image/png", "bytes",
+        ]  # fmt: skip
+        assert client.post("/", files={"photo": Path(__file__)}).json()[1] == Path(__file__).name
+
+
+def test_a_raw_body_and_headers() -> None:
+    class Raw(Resource):
+        def render_PUT(self, request):
+            return request.content.read() + (request.getHeader("X-Name") or "").encode()
+
+    with Client(Raw()) as client:
+        assert client.request("PUT", "/", data=b"\x00" * 200_000, headers={"X-Name": "Ada"}).body[-4:] == b"\x00Ada"
+
+
+def test_a_url_says_which_host_and_scheme() -> None:
+    root = NameVirtualHost()
+    root.addHost("plums.localhost", lambda request: request.scheme)
+    with Client(root) as client:
+        assert client.get("https://plums.localhost/").text == "https"
+        assert client.get("/").status == 404
+
+
+def test_head_has_no_body() -> None:
+    with Client(lambda request: "text") as client:
+        answer = client.request("HEAD", "/")
+        assert (answer.status, answer.body) == (200, b"")
+
+
+def test_redirects_are_followed_on_demand() -> None:
+    class Login(Resource):
+        isLeaf = True
+
+        def render_GET(self, request):
+            return f"{request.method} {request.query}"
+
+        def render_POST(self, request):
+            return Redirect("/?next")
+
+    with Client(Login()) as client:
+        answer = client.post("/", data={"a": "b"})
+        assert (answer.status, answer.headers["location"]) == (303, "/?next")
+        assert client.post("/", data={"a": "b"}, follow=True).text == "GET next"
+
+
+def test_redirects_without_end_are_told() -> None:
+    with Client(lambda request: Redirect("/")) as client, pytest.raises(RuntimeError, match="one redirect to another"):
+        client.get("/", follow=True)
+
+
+def test_visitors_have_sessions_of_their_own() -> None:
+    with Client(visits) as ada:
+        grace = ada.visitor()
+        assert [ada.get("/").text, ada.get("/").text, grace.get("/").text] == ["1", "2", "1"]
+        assert ada.session is not None and grace.session is not None
+        assert (ada.session["n"], grace.session["n"]) == (2, 1)
+        ada.registry["shared"] = 1
+        assert grace.registry["shared"] == 1
+
+
+def test_a_visitor_from_elsewhere_sees_no_details() -> None:
+    def broken(request):
+        raise LookupError("secret")
+
+    with Client(broken, raise_errors=False) as client:
+        assert "secret" in client.get("/").text
+        assert "secret" not in client.visitor("203.0.113.7").get("/").text
+
+
+def test_cookies_come_and_go() -> None:
+    def cookies(request):
+        request.addCookie("a", "1", max_age=0 if request.query else 60)
+        return dict(request.cookies)
+
+    with Client(cookies) as client:
+        client.get("/")
+        assert client.cookies == {"a": "1"}
+        assert client.get("/?end").json() == {"a": "1"}
+        assert client.cookies == {}
+
+
+# What scripts raise
+
+
+def test_the_exception_itself_is_raised(tmp_path: Path) -> None:
+    (tmp_path / "bad.rpy").write_text("def resource(request):\n    return {}[request.path]")
+    with Client(tmp_path) as client:
+        with pytest.raises(KeyError, match="/bad") as caught:
+            client.get("/bad")
+        assert caught.traceback[-1].path == tmp_path / "bad.rpy"
+        assert client.get("/").status == 200
+
+
+def test_or_its_page_is_the_answer() -> None:
+    with Client(lambda request: 1 / 0, raise_errors=False) as client:
+        answer = client.get("/")
+        assert answer.status == 500 and "ZeroDivisionError" in answer.text
+
+
+def test_an_error_that_is_meant_is_an_answer() -> None:
+    def teapot(request):
+        raise HTTPError(418, "Short and stout.")
+
+    with Client(teapot) as client:
+        assert client.get("/").status == 418
+
+
+@pytest.mark.parametrize("raise_errors", [True, False])
+def test_a_page_that_fails_half_way_is_not_complete(raise_errors: bool) -> None:
+    async def half(request):
+        yield "half"
+        await trio.sleep(1)
+        raise LookupError("the other half")
+
+    with Client(half, raise_errors=raise_errors) as client:
+        if raise_errors:
+            with pytest.raises(LookupError, match="the other half"):
+                client.get("/")
+        else:
+            answer = client.get("/")
+            assert (answer.text, answer.complete) == ("half", False)
+
+
+# Time
+
+
+def test_a_quarter_of_an_hour_takes_none() -> None:
+    ended = []
+
+    def page(request):
+        session = request.getSession()
+        if session.new:
+            session.notifyOnExpire(lambda: ended.append(session.ended.value))
+        return session.uid
+
+    with Client(page) as client:
+        first = client.get("/").text
+        client.sleep(899)
+        assert client.get("/").text == first
+        client.sleep(899)
+        assert ended == [] and client.session is not None
+        client.sleep(2)
+        assert ended == ["idle"] and client.session is None
+        assert client.get("/").text != first
+
+
+def test_time_stands_still_between_calls() -> None:
+    with Client(visits, session_timeout=0.05) as client:
+        client.get("/")
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            threading.Event().wait(0.01)
+        assert client.get("/").text == "2"
+
+
+def test_an_answer_that_takes_its_time() -> None:
+    async def slow(request):
+        started = trio.current_time()
+        await trio.sleep(30)
+        return str(trio.current_time() - started)
+
+    with Client(slow) as client:
+        assert client.get("/").text == "30.0"
+
+
+def test_work_in_a_thread_does_not_make_hours_pass() -> None:
+    async def threaded(request):
+        request.getSession()["there"] = True
+        await trio.to_thread.run_sync(time.sleep, 0.1)
+        return str(request.getSession().get("there"))
+
+    with Client(threaded, session_timeout=50) as client:
+        assert client.get("/").text == "True"
+
+
+def test_an_answer_without_end_is_told() -> None:
+    async def ticker(request):
+        while True:
+            yield "tick"
+            await trio.sleep(1)
+
+    async def never(request):
+        await trio.sleep_forever()
+
+    with Client(ticker) as client, pytest.raises(TimeoutError, match="client.stream"):
+        client.get("/")
+    with Client(never, timeout=5) as client, pytest.raises(TimeoutError, match="no answer after 5 s"):
+        client.get("/")
+
+
+def test_tasks_beside_the_site_go_on_while_time_passes(tmp_path: Path) -> None:
+    (tmp_path / "tide.rpy").write_text("""
+import trio
+from rpyserve import background, cache, registry
+cache()
+@background
+async def rise():
+    while True:
+        registry["tide"] = registry.get("tide", 0) + 1
+        await trio.sleep(60)
+def resource(request):
+    return "at sea"
+""")
+    with Client(tmp_path) as client:
+        client.get("/tide")
+        client.sleep(3600)
+        assert client.registry["tide"] in (60, 61)
+
+
+# Step by step
+
+
+def test_a_stream_is_read_step_by_step_and_left() -> None:
+    seen = []
+
+    async def countdown(request):
+        try:
+            for number in range(5, 0, -1):
+                seen.append(number)
+                yield f"{number}"
+                await trio.sleep(10)
+        finally:
+            seen.append("left")
+
+    with Client(countdown) as client:
+        with client.stream("GET", "/") as answer:
+            assert answer.status == 200
+            assert next(answer) == b"5"
+            assert next(answer) == b"4"
+            assert "left" not in seen
+        assert seen[-1] == "left" and 1 not in seen
+        with client.stream("GET", "/") as answer:
+            assert b"".join(answer) == b"54321"
+
+
+def test_leaving_cancels_who_works() -> None:
+    seen = []
+
+    async def slow(request):
+        yield "begun"
+        try:
+            await trio.sleep_forever()
+        finally:
+            seen.append("cancelled")
+
+    with Client(slow) as client:
+        with client.stream("GET", "/") as answer:
+            next(answer)
+        assert seen == ["cancelled"]
+
+
+# Its end
+
+
+def test_to_close_is_to_stop_the_site() -> None:
+    said = []
+
+    def page(request):
+        async def goodbye():
+            await trio.sleep(3)
+            said.append("goodbye")
+
+        request.getSession().notifyOnExpire(goodbye)
+        return ""
+
+    client = Client(page)
+    client.get("/")
+    client.close()
+    client.close()
+    assert said == ["goodbye"]
+    with pytest.raises(RuntimeError, match="closed"):
+        client.get("/")
+
+
+def test_two_at_once() -> None:
+    with Client(visits) as one, Client(visits) as other:
+        assert [one.get("/").text, one.get("/").text, other.get("/").text] == ["1", "2", "1"]
+
+
+# In async tests
+
+
+async def test_an_async_test(autojump_clock: object) -> None:
+    async with AsyncClient(visits, session_timeout=60) as client:
+        assert (await client.get("/")).text == "1"
+        await client.sleep(59)
+        assert (await client.get("/")).text == "2"
+        assert (await client.visitor().get("/")).text == "1"
+        await client.sleep(61)
+        assert (await client.get("/")).text == "1"
+
+
+async def test_an_async_test_reads_step_by_step(autojump_clock: object) -> None:
+    async def pieces(request):
+        for piece in "abc":
+            yield piece
+            await trio.sleep(1)
+
+    async with AsyncClient(pieces) as client, client.stream("GET", "/") as answer:
+        assert [chunk async for chunk in answer] == [b"a", b"b", b"c"]
+
+
+async def test_in_an_async_test_the_plain_client_says_which_to_use() -> None:
+    with Client(visits) as client, pytest.raises(RuntimeError, match="AsyncClient"):
+        client.get("/")
+
+
+def test_an_async_function_of_the_tests_own_runs_where_the_site_does() -> None:
+    async def expire(session):
+        session.expire()
+
+    with Client(visits) as client:
+        client.get("/")
+        client.run(expire, client.session)
+        assert client.session is None
+
+
+def test_a_guard_is_passed_by_its_header() -> None:
+    guarded = BasicAuth(lambda request: Response(request.user), {"ada": "lovelace"})
+    with Client(guarded) as client:
+        assert client.get("/").status == 401
+        assert client.get("/", headers={"Authorization": "Basic YWRhOmxvdmVsYWNl"}).text == "ada"
+
+
+# pytest
+
+
+def test_it_needs_no_pytest() -> None:
+    code = "import sys; sys.modules['pytest'] = None; import rpyserve.testing; assert 'click' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_fixture_makes_clients(rpyserve_client) -> None:
+    client = rpyserve_client(visits, session_timeout=5)
+    client.get("/")
+    client.sleep(6)
+    assert client.session is None
+
+
+def test_the_fixture_serves_the_projects_site(
+    rpyserve_client, pytestconfig: pytest.Config, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "a.rpy").write_text("def resource(request): return 'a'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(pytestconfig), "rootpath", tmp_path)
+        client = request.getfixturevalue("site_client")
+    assert client.get("/a").text == "a"
