@@ -29,7 +29,8 @@ __all__ = ["Answer", "AsyncClient", "AsyncStreaming", "Client", "Headers", "Sent
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 
-TIMEOUT: Final = 60.0
+TIMEOUT: Final = 600.0
+"""Seconds that an answer may take: of time that passes at once, mostly."""
 REDIRECTS: Final = 20
 """How many redirects are followed, one after the other."""
 

@@ -125,7 +125,7 @@ class Player:
     def _write(self, block: Block) -> None:
         name = PurePosixPath(block.title)
         path = self.where / name if BESIDE.fullmatch(name.name) else self.where / "site" / name
-        assert path.suffix and ".." not in name.parts, f"{block.title!r} is no name of a file"
+        assert "." in path.name and ".." not in name.parts, f"{block.title!r} is no name of a file"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
 
