@@ -4,8 +4,9 @@ The blocks of a page are taken in order:
 
 - one with a title that is a file's name is that file: of the site, or beside it if it is a program or a test. Where a
   title comes a second time, the file is edited: the server, if it runs by then, has to notice;
-- ``console`` has commands, each after a ``$``, and what they print. ``curl`` asks the server on port 8080, which is
-  started when it is first needed, or by ``rpyserve ./site --some-option``, or by ``python program.py``;
+- ``console`` has commands, each after a ``$``, and what they print. ``curl``, or ``python client.py``, asks the server
+  on port 8080, which is started when it is first needed, or by ``rpyserve ./site --some-option``, or by
+  ``python program.py``;
 - one with the title ``console`` is what the server's own console shows by then;
 - any other must be JSON, TOML or Python that can be read, or have a comment above it that says why it is not run.
 
@@ -30,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from realprocess import Server, program
 
 NOT_RUN = re.compile(r"<!-- not run: \w.*? -->\s*\Z", re.DOTALL)
-BESIDE = re.compile(r"(test_\w+|conftest|program)\.py")
+BESIDE = re.compile(r"(test_\w+|conftest|program|client)\.py")
 READERS = {"json": json.loads, "toml": tomllib.loads, "python": ast.parse}
 ONCE = {"--get", "--check", "--version", "--help", "--example"}
 
@@ -137,6 +138,8 @@ class Player:
             return
         if words[0] == "curl":
             printed = self._curl(words)
+        elif words[:2] == ["python", "client.py"]:
+            printed = self._ask([sys.executable, *words[1:]])
         elif words[0] == "rpyserve":
             printed = self._run([sys.executable, "-m", *words])
         elif words[0] == "pytest":
@@ -155,16 +158,19 @@ class Player:
         return done.stdout.replace("\r\n", "\n")
 
     def _curl(self, words: list[str]) -> str:
+        stalled = (0, 28) if "--max-time" in words else (0,)
+        quiet = ["curl", "--silent", "--show-error", "--noproxy", "*"]
+        limit = [] if "--max-time" in words else ["--max-time", "30"]
+        return self._ask([*quiet, *limit, *words[1:]], stalled)
+
+    def _ask(self, words: list[str], statuses: tuple[int, ...] = (0,)) -> str:
+        """What a client prints that asks the server, which is started if need be."""
         if self.server is None:
             self._start(["rpyserve", "./site"])
         assert self.server is not None
         here, there = "localhost:8080", f"localhost:{self.server.port}"
-        assert any(here in word for word in words), "curl asks localhost:8080"
-        asked = [word.replace(here, there) for word in words[1:]]
-        stalled = (0, 28) if "--max-time" in words else (0,)
-        quiet = ["curl", "--silent", "--show-error", "--noproxy", "*"]
-        limit = [] if "--max-time" in words else ["--max-time", "30"]
-        return self._run([*quiet, *limit, *asked], stalled).replace(there, here)
+        assert any(here in word for word in words), "a client asks localhost:8080"
+        return self._run([word.replace(here, there) for word in words], statuses).replace(there, here)
 
     def _start(self, words: list[str]) -> None:
         self.closing.close()
