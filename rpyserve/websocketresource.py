@@ -120,4 +120,5 @@ def _may_connect(request: Request, origins: list[str]) -> bool:
     origin = request.getHeader("origin")
     if origin is None or "*" in origins or origin in origins:
         return True  # what is no browser sends none
-    return origin.lower() == f"{request.scheme}://{authority_of(request) or ''}".lower()
+    # The scheme may be another one: a tunnel in front may speak https.
+    return origin.lower().partition("://")[2] == (authority_of(request) or "").lower()
