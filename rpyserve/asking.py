@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -20,7 +20,7 @@ import trio
 from rpyserve.request import Request
 from rpyserve.response import Response
 
-__all__ = ["Answer", "Headers", "Sent", "Writer", "in_chunks"]
+__all__ = ["Answer", "Chunks", "Headers", "Sent", "Writer"]
 
 CHUNK: Final = 64 * 1024
 """Bytes of a body that come at a time."""
@@ -143,7 +143,7 @@ class Writer:
         server = (url.hostname or "localhost", url.port or (443 if url.scheme == "https" else 80))
         return Request(
             method, uri, raw, client=(self.address, 50000), server=server, scheme=url.scheme,
-            body=None if body is None else in_chunks(body), client_left=left.wait,
+            body=None if body is None else Chunks(body), client_left=left.wait,
         )  # fmt: skip
 
     def take(self, headers: Headers) -> None:
@@ -156,23 +156,35 @@ class Writer:
             else:
                 self.cookies[name] = value
 
-    def after(self, method: str, answer: Answer) -> tuple[str, str] | None:
+    def after(self, method: str, target: str, answer: Answer) -> tuple[str, str] | None:
         """The method and target that a redirect leads to; None if *answer* is none (RFC 9110, section 15.4)."""
         if answer.status not in (301, 302, 303, 307, 308) or "Location" not in answer.headers:
             return None
         keeps = answer.status in (307, 308) or method in ("GET", "HEAD")
-        return method if keeps else "GET", answer.headers["Location"]
+        here = urljoin(self.base, target)
+        return method if keeps else "GET", urljoin(here, answer.headers["Location"])
 
 
 _PATH: Final = "/%!$&'()*+,;=:@~"
 _QUERY: Final = _PATH + "?[]"
 
 
-async def in_chunks(body: bytes, size: int = CHUNK) -> AsyncGenerator[bytes, None]:
-    """Yield *body* as it comes over a network, *size* bytes at a time."""
-    for start in range(0, len(body), size):
+class Chunks:
+    """A body as it comes over a network, *size* bytes at a time. No generator, so it may be left half-way."""
+
+    def __init__(self, body: bytes, size: int = CHUNK) -> None:
+        self._left = memoryview(body)
+        self._size = size
+
+    def __aiter__(self) -> Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
         await trio.lowlevel.checkpoint()
-        yield body[start : start + size]
+        if not self._left:
+            raise StopAsyncIteration
+        chunk, self._left = self._left[: self._size], self._left[self._size :]
+        return bytes(chunk)
 
 
 def _pairs(given: Any) -> list[tuple[str, Any]]:

@@ -36,4 +36,9 @@ def rpyserve_client() -> Iterator[Callable[..., Client]]:
 @pytest.fixture
 def site_client(rpyserve_client: Callable[..., Client], pytestconfig: pytest.Config) -> Client:
     """A client of the project's site: the directory ``site``, or that of the ini option ``rpyserve_site``."""
-    return rpyserve_client(Path(pytestconfig.rootpath, str(pytestconfig.getini("rpyserve_site"))))
+    site = Path(pytestconfig.rootpath, str(pytestconfig.getini("rpyserve_site")))
+    if not site.is_dir():
+        pytest.fail(
+            f"There is no site {site}. Say where it is: rpyserve_site = ... in pytest's settings", pytrace=False
+        )
+    return rpyserve_client(site)

@@ -139,10 +139,12 @@ class AsyncClient(_Visiting):
         for _ in range(REDIRECTS):
             async with self._answering(method, target, sent) as serves:
                 answer = await serves.rest(self._timeout)
-            onward = self._writer.after(method, answer) if sent.get("follow") else None
+            onward = self._writer.after(method, target, answer) if sent.get("follow") else None
             if onward is None:
                 return answer
-            (method, target), sent = onward, {**sent, "data": ()} if onward[0] != method else sent
+            if onward[0] != method:
+                sent = {"headers": sent.get("headers", ()), "follow": True}
+            method, target = onward
         raise RuntimeError(f"{target} leads from one redirect to another")
 
     @asynccontextmanager

@@ -128,7 +128,7 @@ class Player:
         path = self.where / name if BESIDE.fullmatch(name.name) else self.where / "site" / name
         assert "." in path.name and ".." not in name.parts, f"{block.title!r} is no name of a file"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(block.text, encoding="utf-8")
+        path.write_text(block.text, encoding="utf-8", newline="\n")
 
     def _type(self, command: str, expected: str) -> None:
         words = shlex.split(command)
@@ -170,7 +170,8 @@ class Player:
         assert self.server is not None
         here, there = "localhost:8080", f"localhost:{self.server.port}"
         assert any(here in word for word in words), "a client asks localhost:8080"
-        return self._run([word.replace(here, there) for word in words], statuses).replace(there, here)
+        asked = [os.devnull if word == "/dev/null" else word.replace(here, there) for word in words]
+        return self._run(asked, statuses).replace(there, here)
 
     def _start(self, words: list[str]) -> None:
         self.closing.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from rpyserve.asking import in_chunks
+from rpyserve.asking import Chunks
 from rpyserve.request import Request
 from rpyserve.response import Response
 from rpyserve.streaming import opened
@@ -58,14 +58,12 @@ class Visitor:
         if isinstance(body, str):
             body = body.encode()
             raw.append((b"content-type", b"application/x-www-form-urlencoded"))
-        chunks = None if body is None else in_chunks(body, 7)
+        chunks = None if body is None else Chunks(body, 7)
         request = Request(method, target, raw, client=(self.client, 4321), body=chunks, client_left=client_left)
         try:
             answer = await read(await self.site.respond(request))
         finally:
             request.close()
-            if chunks is not None:
-                await chunks.aclose()
         for name, value in answer.headers:
             if name.lower() == "set-cookie":
                 key, _, rest = value.partition("=")

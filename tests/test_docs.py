@@ -34,13 +34,6 @@ def test_every_public_name_is_in_the_documents(name: str) -> None:
     assert re.search(rf"`[^`\n]*\b{name}\b", ALL), name
 
 
-def test_every_option_is_in_the_documents() -> None:
-    from rpyserve.cli import main
-
-    names = [name for param in main.params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
-    assert [name for name in names if not re.search(rf"`[^`\n]*{name}\b", ALL)] == []
-
-
 @pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("sample_site/*.rpy")))
 def test_every_page_of_the_tour_is_in_the_documents(script: str) -> None:
     assert f"`{script}`" in ALL
