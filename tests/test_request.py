@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from inprocess import Visitor, ask, in_chunks
+from inprocess import Visitor, ask
 
 from rpyserve import HTTPError, Request, Site
+from rpyserve.asking import Chunks
 from rpyserve.errors import Disconnected
 from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT
 from rpyserve.spool import SPOOL_SIZE
@@ -188,7 +189,7 @@ async def test_an_ended_session_is_followed_by_a_new_one_in_the_same_request() -
     [(b'{"a": [1, null]}', {"a": [1, None]}), (b" 1 ", 1), ('"é"'.encode(), "é"), ('"é"'.encode("utf-16"), "é")],
 )
 async def test_json(body: bytes, value: object) -> None:
-    request = Request("POST", "/", body=in_chunks(body))
+    request = Request("POST", "/", body=Chunks(body, 7))
     await request.load_body()
     assert request.json() == request.json() == value
     request.close()
@@ -205,7 +206,7 @@ async def test_json(body: bytes, value: object) -> None:
     ],
 )
 async def test_no_json(body: bytes, why: str) -> None:
-    request = Request("POST", "/", body=in_chunks(body))
+    request = Request("POST", "/", body=Chunks(body, 7))
     await request.load_body()
     with pytest.raises(HTTPError, match=why) as caught:
         request.json()
