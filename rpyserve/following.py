@@ -19,7 +19,9 @@ import trio
 
 from rpyserve import events, reload, reports
 from rpyserve.changes import Kind, Mounts
+from rpyserve.diagnosis import describe
 from rpyserve.directory import Directory
+from rpyserve.errors import HTTPError, Redirect
 from rpyserve.exchange import Responder
 from rpyserve.hub import Hub
 from rpyserve.inject import Tags, inject
@@ -27,6 +29,7 @@ from rpyserve.loopguard import ENOUGH_FOR_CODE, LoopGuard
 from rpyserve.resource import Resource
 from rpyserve.site import Site
 from rpyserve.snapshots import Batch
+from rpyserve.tasks import Source
 from rpyserve.virtualhosts import NameVirtualHost
 from rpyserve.wrapping import Wrapper
 
@@ -58,6 +61,7 @@ class Following:
         self._poll = poll
         self._guard = LoopGuard(self._tell_of_loop)
         self._blocked: set[str] = set()
+        self._unable: dict[str, str] = {}  # scripts and modules with tasks that cannot be executed again, and why
         self._home = ""
         self.hub = Hub()
 
@@ -102,6 +106,24 @@ class Following:
             self._site.complaints.forget()
             self.hub.announce(change)
             self._report(batch, counting, noticed, all_scripts=imported)
+        for source in self._site.tasks.sources():
+            self._renew_tasks(source, saved=str(source.path) in batch.files)
+
+    def _renew_tasks(self, source: Source, *, saved: bool) -> None:
+        """What runs beside the site is to be of the present code, without waiting for a visit."""
+        try:
+            for directory in self._directories:
+                directory.scripts.renew(source)
+        except (HTTPError, Redirect):
+            pass  # raised by the script: whoever asks for it gets it
+        except (Exception, SystemExit) as exc:
+            failure = describe(exc)
+            if saved or self._unable.get(source.home) != failure.title:
+                what = f"{self._mounts.shown(str(source.path))}, whose background task goes on as it was"
+                self._site.complaints.tell(what, failure)
+            self._unable[source.home] = failure.title
+            return
+        self._unable.pop(source.home, None)
 
     def _stay_home(self) -> None:
         """A site that was removed and made again is another directory: ``open("words.txt")`` is to mean the new one."""

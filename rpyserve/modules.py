@@ -125,17 +125,18 @@ class SiteModules:
     def drop(self) -> None:
         """Drop the modules: the next import loads them anew."""
         self.generation += 1
-        self._end_tasks_of_the_deleted()
+        site: Any = getattr(self.registry, "site", None)
+        if site is not None:
+            site.tasks.end_deleted()
         self._forget()
         lineage.advance()
 
-    def _end_tasks_of_the_deleted(self) -> None:
-        site: Any = getattr(self.registry, "site", None)
-        if site is None:
-            return
-        for name in self._names:
-            if not os.path.exists(getattr(sys.modules.get(name), "__file__", None) or ""):
-                site.tasks.forget(name)
+    def reload(self, name: str) -> None:
+        """Import the module *name* if it was dropped, so that what it runs beside the site is of its present code."""
+        self.take_charge()
+        self.refresh()
+        if name not in sys.modules:
+            importlib.import_module(name)
 
     def watches(self, path: str) -> bool:
         """Whether *path* is a file of the site that was loaded as a module."""

@@ -30,6 +30,7 @@ from rpyserve.modules import SiteModules
 from rpyserve.request import Request
 from rpyserve.resource import Resource, as_resource
 from rpyserve.running import ScriptExecution, cache, current, executing, furnish
+from rpyserve.tasks import Source
 
 __all__ = ["Scripts", "cache", "current"]
 
@@ -99,10 +100,27 @@ class Scripts:
         for path in [os.fspath(path) for path in paths]:
             self._published.pop(path, None)
             self._codes.drop(path)
-            if self._open and self.registry.site is not None and not os.path.exists(path):
-                self.registry.site.tasks.forget(self._name(path))
             if self.modules.watches(path):
                 self.modules.drop()
+        if self._open and self.registry.site is not None:
+            self.registry.site.tasks.end_deleted()
+
+    def renew(self, source: Source) -> None:
+        """Execute *source* again if it is one of these scripts or their modules, and has changed.
+
+        Raises:
+            Exception: what `load`, or the import of a module, raises.
+        """
+        path = os.fspath(source.path or "")
+        if not self._open or self.modules.relative(path) is None:
+            return
+        if source.home == f"{self.modules.package}:{source.name}":
+            self.modules.reload(source.name)
+        elif source.home == self._name(path):
+            self.modules.refresh()
+            edition = self._codes.compiled(path).number, self.modules.generation
+            if source.version != edition:
+                self.load(path)
 
     def close(self) -> None:
         """Let go of all scripts and modules, and leave the import system as it was."""

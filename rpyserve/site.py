@@ -136,7 +136,8 @@ class Site:
         """Run *function*, an async one, beside the site, once for each version of the script that defines it.
 
         Calling it again does nothing while the script is the same, so it may stand in a render method. When the
-        script has changed and was executed again, the old version is cancelled, and the next call starts the new one.
+        script has changed, which is noticed at once where pages follow edits, the old version is cancelled, and the
+        next call starts the new one.
         What it raises is told on the console, and is the end of it.
 
         Raises:

@@ -8,10 +8,12 @@ version of the script that started it: a newer version, once it has been execute
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -25,7 +27,7 @@ from rpyserve.running import current
 if TYPE_CHECKING:
     from rpyserve.request import Request
 
-__all__ = ["BackgroundTasks", "Nursery", "RequestTasks", "background"]
+__all__ = ["BackgroundTasks", "Nursery", "RequestTasks", "Source", "background"]
 
 AsyncFunction = Callable[..., Awaitable[object]]
 
@@ -91,9 +93,41 @@ class RequestTasks:
             self._nursery.tell(f"{request.method} {request.path}", exc)
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A script or module that has background tasks.
+
+    Args:
+        home: what no other script or module has; see `ExecutionName.home`.
+        name: its ``__name__``.
+        path: its file; None for what is no script or module of a site.
+        version: what differs when it has been executed again because it has changed.
+    """
+
+    home: str
+    name: str
+    path: Path | None
+    version: object
+
+    @classmethod
+    def of(cls, function: Any) -> Source:
+        """Return where *function* is defined."""
+        execution = execution_of(function)
+        if execution is not None:
+            return cls.made_by(execution)
+        module = str(getattr(function, "__module__", ""))
+        # A function that is defined anew with each request is the same one each time.
+        return cls(module, module, None, getattr(function, "__code__", function))
+
+    @classmethod
+    def made_by(cls, execution: Execution) -> Source:
+        """Return what *execution* is an execution of."""
+        return cls(execution.name.home, str(execution.name), execution.path, execution.version)
+
+
 @dataclass(slots=True)
 class _Background:
-    version: object
+    source: Source
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
@@ -107,35 +141,34 @@ class BackgroundTasks:
     def start(self, function: AsyncFunction) -> None:
         """Run *function* unless this version of it runs, or has run, already; an older version is cancelled."""
         _check(function, "site.background", "site.background(f)")
-        execution = execution_of(function)
-        name = str(getattr(function, "__module__", "")), str(getattr(function, "__qualname__", repr(function)))
-        version = function if execution is None else execution.version
+        source = Source.of(function)
+        name = source.home, str(getattr(function, "__qualname__", repr(function)))
         task = self._tasks.get(name)
         if task is not None:
-            if task.version == version:
+            if task.source.version == source.version:
                 return
             task.scope.cancel()
-        task = self._tasks[name] = _Background(version)
+        task = self._tasks[name] = _Background(source)
         self._nursery.start(partial(self._run, name[1], task.scope, function))
 
     def settle(self, execution: Execution) -> None:
         """*execution* went well: start what its top-level code has called for; what older versions run is cancelled."""
         for function in execution.background:
             self.start(function)
-        self._retire(str(execution.name), execution.version)
+        present = Source.made_by(execution)
+        self._end(lambda source: source.home == present.home and source.version != present.version)
 
-    def forget(self, module: str) -> None:
-        """Cancel what *module* has started: there is no such script any more."""
-        self._retire(module, None)
+    def end_deleted(self) -> None:
+        """Cancel what scripts and modules have started whose files there are no more."""
+        self._end(lambda source: source.path is not None and not os.path.exists(source.path))
 
-    @property
-    def modules(self) -> set[str]:
-        """The names of the scripts and modules whose tasks there are."""
-        return {module for module, _ in self._tasks}
+    def sources(self) -> list[Source]:
+        """The scripts and modules that have tasks, each once for each version of which there are some."""
+        return list(dict.fromkeys(task.source for task in self._tasks.values()))
 
-    def _retire(self, module: str, current: object) -> None:
+    def _end(self, which: Callable[[Source], bool]) -> None:
         for name, task in list(self._tasks.items()):
-            if name[0] == module and task.version != current:
+            if which(task.source):
                 task.scope.cancel()
                 del self._tasks[name]
 
@@ -148,8 +181,9 @@ def background(function: AsyncFunction) -> AsyncFunction:
     """Run *function*, an async one without arguments, beside the site, once for each version of this script.
 
     Call it in a script's top-level code, or write it above the function as a decorator; in a method there is
-    ``request.site.background(f)``. It runs until it returns or the site stops. When the script has changed and was
-    executed again, it is cancelled, and the new one is started if there still is one.
+    ``request.site.background(f)``. It runs until it returns or the site stops. When the script has changed, which is
+    noticed at once where pages follow edits, and else by the next request, it is cancelled, and the new one is started
+    if there still is one.
 
     Raises:
         RuntimeError: no script's top-level code is running; in a method, use ``request.site.background(f)``.

@@ -301,3 +301,82 @@ async def test_a_watch_that_fails_takes_nothing_else_with_it(
 
 async def test_a_page_of_another_run_is_told_that_it_may_be_another(play: Play) -> None:
     assert play.following.hub.since("0123-4") == ANYTHING
+
+
+LOG: list[str] = []
+
+TICKING = """from rpyserve import background
+import trio
+from test_following import LOG
+
+{decorator}
+async def tick():
+    LOG.append("start {version}")
+    try:
+        await trio.sleep_forever()
+    finally:
+        LOG.append("end {version}")
+
+def resource(request):
+    {call}
+    return ""
+"""
+
+
+def ticking(version: object, *, decorator: str = "@background", call: str = "pass") -> str:
+    return TICKING.format(version=version, decorator=decorator, call=call)
+
+
+async def logged() -> list[str]:
+    await trio.testing.wait_all_tasks_blocked()
+    lines = sorted(LOG)
+    LOG.clear()
+    return lines
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+async def test_an_edit_restarts_background_tasks_without_a_visit(first: str, play: Play, said: Said) -> None:
+    LOG.clear()
+    play.save("tick.rpy", first + ticking(1))
+    assert await logged() == [], "nobody has asked for it yet"
+    await play.get("/tick")
+    assert await logged() == ["start 1"]
+    play.save("tick.rpy", first + ticking(2))
+    assert await logged() == ["end 1", "start 2"]
+    play.save("style.css")
+    await play.get("/tick")
+    assert await logged() == []
+    said()
+    play.save("tick.rpy", first + ticking(3) + "1 / 0\n")
+    play.save("style.css", "i {}")
+    assert await logged() == []
+    told = [line for line in said() if "ZeroDivisionError" in line]
+    assert len(told) == 1 and told[0].startswith("tick.rpy, whose background task goes on as it was: ")
+    play.save("tick.rpy", first + ticking(3, decorator=""))
+    assert await logged() == ["end 2"], "the edit has removed it"
+    assert not play.following._site.tasks.sources()
+
+
+async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(play: Play, said: Said) -> None:
+    LOG.clear()
+    play.save("helper.py", ticking("helper 1"))
+    play.save("tick.rpy", "import helper\n" + ticking("script"))
+    await play.get("/tick")
+    assert await logged() == ["start helper 1", "start script"]
+    play.save("helper.py", ticking("helper 2"))
+    assert await logged() == ["end helper 1", "end script", "start helper 2", "start script"]
+    play.save("helper.py", "raise SystemExit")
+    assert await logged() == []
+    assert any("SystemExit" in line for line in said())
+    (play.root / "helper.py").unlink()
+    play.noticed()
+    assert await logged() == ["end helper 2"]
+
+
+async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_again(play: Play) -> None:
+    LOG.clear()
+    for version in (1, 2):
+        play.save("tick.rpy", ticking(version, decorator="", call="request.site.background(tick)"))
+        assert await logged() == ["end 1"][: version - 1]
+        await play.get("/tick")
+        assert await logged() == [f"start {version}"]

@@ -10,7 +10,7 @@ import pytest
 import trio
 from inprocess import Visitor, ask
 
-from rpyserve import NOT_DONE_YET, Directory, HTTPError, Request, Site
+from rpyserve import NOT_DONE_YET, Directory, HTTPError, NameVirtualHost, Request, Site
 
 
 async def test_a_task_answers_later(autojump_clock: Any) -> None:
@@ -187,10 +187,10 @@ async def test_a_helper_that_changes_restarts_its_task(site: Site, tmp_path: Pat
     assert await visited(site, "/b") == ["start 1"]
     (tmp_path / "helper.py").write_text(helper.format(2), encoding="utf-8")
     assert await visited(site) == ["start 1", "start 2"]
-    assert site.tasks.modules == {"helper"}
+    assert [source.name for source in site.tasks.sources()] == ["helper"]
     (tmp_path / "helper.py").unlink()
     await visited(site)
-    assert site.tasks.modules == set()
+    assert not site.tasks.sources()
 
 
 async def test_a_script_that_is_deleted_takes_its_task_along(site: Site, tmp_path: Path) -> None:
@@ -225,6 +225,39 @@ async def test_background_ends_with_the_site_and_its_failure_is_told(
         assert (await Visitor(site).get("/")).text == "fine" and not ended
     assert ended
     assert "The background task" in caplog.text and "fail failed: ValueError: oops" in caplog.text
+
+
+async def test_a_function_that_each_request_defines_anew_runs_once() -> None:
+    LOG.clear()
+
+    def resource(request: Request) -> str:
+        async def tick() -> None:
+            LOG.append("start")
+            await trio.sleep_forever()
+
+        request.site.background(tick)
+        return ""
+
+    async with Site(resource).running() as site:
+        await visited(site, "/")
+        assert await visited(site, "/") == ["start"]
+
+
+async def test_modules_of_one_name_of_two_sites_have_their_own_tasks(tmp_path: Path) -> None:
+    LOG.clear()
+    hosts = NameVirtualHost()
+    for name in ("a.localhost", "b.localhost"):
+        (tmp_path / name).mkdir()
+        helper = SCRIPT.format(version=name, call="pass").replace("async def tick", "@background\nasync def tick")
+        text = "from rpyserve import background\n" + helper
+        (tmp_path / name / "helper.py").write_text(text, encoding="utf-8")
+        (tmp_path / name / "index.rpy").write_text("import helper\nresource = helper.resource\n", encoding="utf-8")
+        hosts.addHost(name, Directory(tmp_path / name))
+    async with Site(hosts).running() as site:
+        for name in ("a.localhost", "b.localhost"):
+            await ask(site, "/", headers=[("Host", name)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert LOG == ["start a.localhost", "start b.localhost"]
 
 
 def test_background_outside_a_script() -> None:
