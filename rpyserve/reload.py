@@ -156,6 +156,8 @@ class _Watcher:
         if self._events is not None:
             self._events.close()
             self._events = None
+        if self.stop.is_set():
+            return  # nobody waits for this thread any more
         directories = self._snapshot.roots if _ONE_HANDLE_A_TREE else self._snapshot.directories
         wanted = [path for path in directories if os.path.isdir(path)]
         if not wanted:
