@@ -46,6 +46,9 @@ class AccessLog:
         probes: whether to show the files that browsers ask for by themselves and that the site lacks, and what pages
             ask of the server to follow edits.
         combined: whether to write the combined log format instead, which has all requests and no colours.
+
+    Attributes:
+        noted: how many responses there were, those without a line among them.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class AccessLog:
         self._line_of = Combined() if combined else self._line
         self._colour = colour
         self._probes = probes or combined
+        self.noted = 0
         self._lines: list[str] = []
         self._some = trio.Event()
         self._second = -1
@@ -67,6 +71,7 @@ class AccessLog:
 
     def __call__(self, exchange: Exchange) -> None:
         """Note one response. Writes nothing yet."""
+        self.noted += 1
         target = exchange.target
         if not self._probes and (_is_ours(exchange) or (exchange.status == 404 and is_probe(target))):
             return

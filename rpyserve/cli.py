@@ -129,10 +129,13 @@ def main(site: Path, port: int | None, example: Path | None, get: str | None, ch
     directory = _enter(site)
     if check:
         click.get_current_context().exit(_check(directory, here, options))
-    built = _build(directory, options)
-    if get is not None:
-        click.get_current_context().exit(_print_one(built, get, options))
-    _serve(built, directory, port, options)
+    from rpyserve import garbage
+
+    with garbage.rarely():  # from here on, as what is imported next makes many objects and no garbage
+        built = _build(directory, options)
+        if get is not None:
+            click.get_current_context().exit(_print_one(built, get, options))
+        _serve(built, directory, port, options)
 
 
 def _here() -> str:

@@ -41,10 +41,12 @@ class Timed(Protocol):
 
     uid: Any
     """Its id, a text."""
-    _deadline: float
-    """When it is due, in `trio.current_time`; `math.inf` for never."""
     _tick: Tick | None
     """The clock's own; None at first."""
+
+    @property
+    def _deadline(self) -> float:
+        """When it is due, in `trio.current_time`; `math.inf` for never."""
 
 
 class Clock:
@@ -64,9 +66,10 @@ class Clock:
 
     def watch(self, thing: Timed) -> None:
         """Take note of a deadline of *thing* that is new."""
-        if thing._deadline == math.inf:
+        deadline = thing._deadline
+        if deadline == math.inf:
             return
-        number = math.ceil(thing._deadline / TICK)
+        number = math.ceil(deadline / TICK)
         if thing._tick is not None and thing._tick.number <= number:
             return  # it will be looked at before that, and move on
         tick = self._ticks.get(number)

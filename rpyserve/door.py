@@ -45,7 +45,8 @@ class Settings:
         tls: makes the context for https of the names and addresses of the server; None for http.
         poll: whether to look for edits again and again, instead of waiting for the system's file events.
         on_ready: called with the URL when the server listens.
-        for_good: whether the process has nothing else to do: the signals then stay in place to its end.
+        for_good: whether the process has nothing else to do: the signals then stay in place to its end, and garbage is
+            looked for when it keeps nobody waiting.
     """
 
     host: str = "127.0.0.1"

@@ -22,6 +22,7 @@ from rpyserve.access import AccessLog
 from rpyserve.door import CannotListen, Door, Settings, address_of, open_door, reachable_by
 from rpyserve.exchange import Limits
 from rpyserve.following import Following, directories_in
+from rpyserve.garbage import Garbage
 from rpyserve.hosts import Network, Trust, only_known_hosts
 from rpyserve.resource import Resource
 from rpyserve.server import serve_listeners
@@ -170,6 +171,10 @@ async def _main(site: Site, settings: Settings, access: AccessLog, signals: Sign
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
         nursery.start_soon(_explain_delay, signals.stop)
+        if settings.for_good:
+            sessions = site.sessions
+            seldom = Garbage(lambda: access.noted, lambda: sessions.let_go, lambda: len(sessions))
+            nursery.start_soon(seldom.run)
         with _watched(door.listeners) as dog:
             signals.blocked_for = dog.blocked_for
             await _attend(site, door, settings, access, signals.stop, lambda: _announce(site, door.listeners, settings))

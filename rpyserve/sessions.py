@@ -30,7 +30,10 @@ __all__ = ["SessionStatistics", "Sessions"]
 log = logging.getLogger("rpyserve")
 
 ID_BYTES: Final = 24
-"""How much of chance is in an id; 16 is what OWASP asks for at least."""
+"""How much of chance is in an id; 16 is what OWASP asks for at least. A multiple of 3, so that ids can be cut apart."""
+ID_LENGTH: Final = ID_BYTES * 4 // 3
+DRAWN: Final = 64
+"""How many ids are drawn at once: one call of the system for each took a quarter of the time to make a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Sessions:
     Attributes:
         renewed: called with a session that has a new id.
         complaints: where failures of callbacks are told.
+        let_go: how many of those that ended held something.
+        now: the time, as `trio.current_time` has it.
 
     Raises:
         ValueError: *most* is less than 1.
@@ -72,6 +77,9 @@ class Sessions:
         self._crowded = Seldom(log)
         self.complaints = Complaints()
         self._tasks = Tasks(self.complaints)
+        self.now: Callable[[], float] = trio.current_time
+        self.let_go = 0
+        self._ids: list[str] = []
         self._made = 0
         self._ended = dict.fromkeys(Ended, 0)
 
@@ -98,25 +106,35 @@ class Sessions:
             TypeError: the factory returned no new `Session`, or its ``sessionTimeout`` is no number of seconds.
             RuntimeError: the callback of one that ends for want of room wants another.
         """
-        uid = secrets.token_urlsafe(ID_BYTES)
-        if not lineage.is_present(self.site.sessionFactory):
-            self.site.sessionFactory = lineage.successor(self.site.sessionFactory) or self.site.sessionFactory
-        session = self.site.sessionFactory(self.site, uid)
-        if not isinstance(session, Session) or session._store is not None or session.ended is not None:
-            raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
-        session.site, session.uid = self.site, uid
-        if not lineage.is_present(type(session)):
-            carryover.renew(session)
+        uid, factory = self._new_id(), self.site.sessionFactory
+        session = Session(self.site, uid) if factory is Session else self._by_factory(factory, uid)
         lives = max(0.0, self.timeout_of(session))
         if self.most is not None and (self._making_room or len(self._living) >= self.most):
             self._make_room(self.most)
-        session._used = now = trio.current_time()
-        session._deadline = now + lives
+        session._used = self.now()
+        session._lives = lives
         session._store = self
         self._living[uid] = session
         self._made += 1
         self._clock.watch(session)
         return session
+
+    def _by_factory(self, factory: Callable[[Any, str], Any], uid: str) -> Session:
+        if not lineage.is_present(factory):
+            self.site.sessionFactory = factory = lineage.successor(factory) or factory
+        session = factory(self.site, uid)
+        if not isinstance(session, Session) or session._store is not None or session.ended is not None:
+            raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
+        session.site, session.uid = self.site, uid
+        if not lineage.is_present(type(session)):
+            carryover.renew(session)
+        return session
+
+    def _new_id(self) -> str:
+        if not self._ids:
+            drawn = secrets.token_urlsafe(ID_BYTES * DRAWN)
+            self._ids = [drawn[start : start + ID_LENGTH] for start in range(0, len(drawn), ID_LENGTH)]
+        return self._ids.pop()
 
     def _make_room(self, most: int) -> None:
         """End as many sessions as it takes for one more, the idlest first."""
@@ -141,7 +159,7 @@ class Sessions:
         if not self.touch(session):
             return
         del self._living[session.uid]
-        session.uid = secrets.token_urlsafe(ID_BYTES)
+        session.uid = self._new_id()
         self._living[session.uid] = session
         session._tick = None  # the clock knows it by its old id
         self._clock.watch(session)
@@ -150,14 +168,14 @@ class Sessions:
     def find(self, uid: str) -> Session | None:
         """Return the living session *uid*, and count that as an access; None if there is none."""
         session = self._living.get(uid)
-        if session is None or not self.touch(session):
+        if session is None or not session.touch():
             return None
         session.new = False
         return session
 
     def touch(self, session: Session) -> bool:
         """Let *session* live on for its full time from now; if its time is over, end it. Returns whether it lives."""
-        now = trio.current_time()
+        now = self.now()
         if session.ended is None and session._deadline <= now:
             self._idle(session)  # the clock has not come round to it yet
         if session.ended is not None:
@@ -166,8 +184,8 @@ class Sessions:
             carryover.renew(session)  # before its class is asked for the time-out
             if session.ended is not None:  # a constructor may do anything
                 return False
-        session._used = now
-        session._deadline = now + max(0.0, self.timeout_of(session))
+        lives = max(0.0, self.timeout_of(session))
+        session._used, session._lives = now, lives
         self._clock.watch(session)
         return True
 
@@ -190,6 +208,7 @@ class Sessions:
         """End *session*: it is forgotten, then its callbacks are called. Ending it twice does nothing."""
         if session.ended is None and self._living.pop(session.uid, None) is not None:
             self._ended[why] += 1
+            self.let_go += session._components is not None or session._values is not None
             session._end(why)
 
     def _idle(self, session: Session) -> None:
@@ -199,7 +218,11 @@ class Sessions:
         """Let sessions end when their time has come, until cancelled. Async callbacks run in here."""
         async with self._tasks.open():
             task_status.started()
-            await self._clock.run()
+            self.now = trio.lowlevel.current_clock().current_time  # what `trio.current_time` looks up each time
+            try:
+                await self._clock.run()
+            finally:
+                self.now = trio.current_time
 
     async def end_all(self, why: Ended, grace: float) -> int:
         """End every session, and wait for async callbacks, earlier ones too; those left after *grace* s are cut off.
