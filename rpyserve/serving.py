@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from rpyserve import __version__, console, descriptors, selfcalls, unawaited
+from rpyserve import console, descriptors, greetings, selfcalls, unawaited
 from rpyserve.access import AccessLog
 from rpyserve.door import CannotListen, Door, Settings, address_of, open_door, reachable_by
 from rpyserve.exchange import Limits
@@ -151,7 +151,7 @@ def run_with(site: Site, settings: Settings) -> None:
         _run_trio(site, settings, access, signals)
         access.flush()
     if not settings.quiet:
-        console.say_over(_farewell(site.sessions.statistics().ended[Ended.STOPPED]))
+        console.say_over(greetings.farewell(site.sessions.statistics().ended[Ended.STOPPED]))
 
 
 def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
@@ -170,14 +170,16 @@ async def _main(site: Site, settings: Settings, access: AccessLog, signals: Sign
         raise CannotListen(console.why_not(exc, settings.host, settings.port)) from None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
-        nursery.start_soon(_explain_delay, signals.stop)
+        nursery.start_soon(greetings.explain_delay, signals.stop)
         if settings.for_good:
             sessions = site.sessions
             seldom = Garbage(lambda: access.noted, lambda: sessions.let_go, lambda: len(sessions))
             nursery.start_soon(seldom.run)
         with _watched(door.listeners) as dog:
             signals.blocked_for = dog.blocked_for
-            await _attend(site, door, settings, access, signals.stop, lambda: _announce(site, door.listeners, settings))
+            await _attend(
+                site, door, settings, access, signals.stop, lambda: greetings.announce(site, door.listeners, settings)
+            )
         nursery.cancel_scope.cancel()
 
 
@@ -233,31 +235,6 @@ def _watched(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
     dog = Watchdog(selfcalls.anyone_waiting([listener.socket.fileno() for listener in listeners]))
     with dog.watching(), selfcalls.refused([address_of(listener) for listener in listeners], own):
         yield dog
-
-
-def _announce(site: Site, listeners: Sequence[trio.SocketListener], settings: Settings) -> None:
-    host, port = address_of(listeners[0])
-    moved = settings.port not in (0, port)
-    url = console.banner(
-        f"rpyserve {__version__} serves {settings.title}",
-        (settings.host if settings.host == "localhost" else host, port),
-        timeout=site.sessions.timeout,
-        scheme="http" if settings.tls is None else "https",
-        quiet=settings.quiet,
-        notes=[f"Port {settings.port} is not free, so this is port {port}:"] if moved else [],
-    )
-    settings.on_ready(url)
-
-
-async def _explain_delay(stop: trio.Event) -> None:
-    await stop.wait()
-    await trio.sleep(0.5)
-    console.say_over("Stopping. What is being answered has 5 seconds; Ctrl-C again ends it at once.")
-
-
-def _farewell(ended: int) -> str:
-    many = f"{ended} session{'' if ended == 1 else 's'}"
-    return f"Stopped. {many} ended, and what `registry` held is gone."
 
 
 def _as_site(thing: Site | Resource) -> Site:
