@@ -20,9 +20,12 @@ import h11
 from rpyserve import __version__
 from rpyserve.response import Headers, encode_header
 
-__all__ = ["Heads", "RawHeaders", "reason_of"]
+__all__ = ["Heads", "Key", "RawHeaders", "reason_of"]
 
 RawHeaders = list[tuple[bytes, bytes]]
+
+Key = tuple[int, Headers, bytes, int | None, bool]
+"""What a head is made of: see the arguments of `Heads.make`."""
 
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
 _OURS = frozenset(
@@ -57,7 +60,8 @@ class Heads:
         self._clock = clock
         self._second = -1
         self._date = (b"Date", b"")
-        self._memo: dict[tuple[int, Headers, bytes, int | None, bool], h11.Response] = {}
+        self._memo: dict[Key, h11.Response] = {}
+        self._written: dict[Key, bytes] = {}
 
     def make(self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool) -> h11.Response:
         """Return the head of a response.
@@ -69,16 +73,29 @@ class Heads:
         Raises:
             ValueError: a header cannot be sent.
         """
-        second = int(self._clock())
-        if second != self._second or len(self._memo) >= _MEMO_SIZE:
-            self._second = second
-            self._date = (b"Date", formatdate(second, usegmt=True).encode())
-            self._memo.clear()
+        self._tick()
         key = (status, headers, reason, length, close)
         event = self._memo.get(key)
         if event is None:
             event = self._memo[key] = self._make(*key)
         return event
+
+    def written(self, key: Key) -> bytes | None:
+        """Return the head as h11 wrote it earlier in this second, if it was given to `keep`."""
+        self._tick()
+        return self._written.get(key)
+
+    def keep(self, key: Key, data: bytes) -> None:
+        """Keep what h11 wrote on an HTTP/1.1 connection that went on: there, it is the same for all."""
+        self._written[key] = data
+
+    def _tick(self) -> None:
+        second = int(self._clock())
+        if second != self._second or len(self._memo) >= _MEMO_SIZE:
+            self._second = second
+            self._date = (b"Date", formatdate(second, usegmt=True).encode())
+            self._memo.clear()
+            self._written.clear()
 
     def switching(self, headers: Headers) -> h11.InformationalResponse:
         """Return the head after which the connection is another protocol's; *headers* name that in ``Upgrade``."""

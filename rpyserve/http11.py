@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import h11
 import trio
 
+from rpyserve.asked import Asked
 from rpyserve.errors import Disconnected, HTTPError, Refusal, unwrap
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
 from rpyserve.heads import Heads, reason_of
@@ -119,13 +119,13 @@ class _Connection:
         while then is _Then.ANOTHER:
             wire.enter(Phase.IDLE)
             try:
-                event = await wire.head()
+                asked = await wire.head()
             except Refusal as refusal:
                 await self._refuse_head(refusal)
                 return
-            if event is None or wire.scope.cancel_called:  # which may have come together with a request
+            if asked is None or wire.scope.cancel_called:  # which may have come together with a request
                 return
-            then = await self._exchange(event)
+            then = await self._exchange(asked)
             if then is _Then.ANOTHER:
                 wire.next_cycle()
         if then is _Then.LINGER:
@@ -136,7 +136,7 @@ class _Connection:
         self.wire.refused(refusal)
         if refusal.tls:
             tell_of_tls(self.server)
-        out = Outbound(self.wire, _HEADS, refusal.method)
+        out = Outbound(self.wire, _HEADS, refusal.method == b"HEAD")
         try:
             await self._refuse(refusal, out)
         finally:
@@ -156,27 +156,24 @@ class _Connection:
         if not self.stopping.requested:
             await self.wire.linger()
 
-    async def _exchange(self, event: h11.Request) -> _Then:
+    async def _exchange(self, asked: Asked) -> _Then:
         """Answer one request."""
         wire = self.wire
         started = trio.current_time() if self.on_exchange is not None else 0
-        self.out = out = Outbound(wire, _HEADS, event.method)
-        method, target = event.method.decode("ascii"), event.target.decode("ascii")
+        method, target, headers = asked.method, asked.target, asked.headers
+        self.out = out = Outbound(wire, _HEADS, method == "HEAD")
         request = body = None
         try:
-            headers = [(name.lower(), value) for name, value in event.headers.raw_items()]
             if not target.startswith("/"):
-                headers = with_host(headers, event.target)
+                headers = with_host(headers, target.encode("ascii"))
             wire.enter(Phase.WORKING)
             if wire.guard.length:
                 body = Body(wire, wire.guard.length)
-            else:
-                wire.h11.next_event()  # the end of a message that has no body
             request = Request(
                 method,
                 target,
                 headers,
-                http_version=event.http_version.decode("ascii"),
+                http_version=asked.http_version,
                 client=self.client,
                 server=self.server,
                 scheme=self.scheme,
@@ -197,7 +194,7 @@ class _Connection:
             wire.enter(Phase.DRAINING)
             then = _Then.ANOTHER if await body.drain() else _Then.LINGER
         # Asked anew: the wish to stop, or to close, may have come while this response was sent.
-        done = self.stopping.requested or wire.h11.our_state is not h11.DONE
+        done = self.stopping.requested or not wire.may_go_on
         return _Then.CLOSE if then is _Then.ANOTHER and done else then
 
     async def _answer(self, request: Request, body: Body | None, out: Outbound) -> _Then:

@@ -18,6 +18,7 @@ from html import escape
 from typing import Final
 
 from rpyserve import pages, policy
+from rpyserve.asked import Fields
 from rpyserve.exchange import Responder
 from rpyserve.hosts import authority_of
 from rpyserve.request import Request
@@ -46,7 +47,7 @@ def is_page_load(request: Request) -> bool:
     """
     if request.method not in ("GET", "POST"):
         return False
-    fields = dict(request.raw_headers)  # each request pays for this
+    fields = request.raw_headers.values
     purpose = fields.get(b"sec-fetch-dest")
     if purpose == b"document":
         return True
@@ -96,7 +97,7 @@ def inject(respond: Responder, tags: Tags) -> Responder:
         if not is_page_load(request):
             return await respond(request)
         # A copy that the browser kept from before may have another tag, or none.
-        request.raw_headers = [pair for pair in request.raw_headers if pair[0] not in _CONDITIONS]
+        request.raw_headers = Fields(pair for pair in request.raw_headers if pair[0] not in _CONDITIONS)
         make = partial(tags.make, request, tags.mark())
         response = await respond(request)
         try:

@@ -86,7 +86,7 @@ class LoopGuard:
         now, note = self._now, self._spans.append
 
         async def watched(request: Request) -> Response:
-            span = _Span(FOLLOWING in dict(request.raw_headers), now(), now)
+            span = _Span(FOLLOWING in request.raw_headers.values, now(), now)
             note(span)
             request.on_close(span.end)
             return await respond(request)

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 import trio
 
 from rpyserve.answering import Answering
+from rpyserve.asked import Fields
 from rpyserve.cookies import read_cookies
 from rpyserve.errors import HTTPError
 from rpyserve.forms import form_fields, parse_json, query_fields
@@ -95,7 +96,7 @@ class Request(Answering):
     ) -> None:
         self.method = method
         self.uri = uri
-        self.raw_headers = headers if isinstance(headers, list) else list(headers)
+        self.raw_headers = headers if isinstance(headers, Fields) else Fields(headers)
         self.http_version = http_version
         self.client = client
         self.server = server
@@ -130,8 +131,8 @@ class Request(Answering):
         RFC 9110, section 5.3 has it.
         """
         wanted = (name.encode("latin-1") if isinstance(name, str) else name).lower()
-        values = [value for key, value in self.raw_headers if key == wanted]
-        return b", ".join(values).decode("latin-1") if values else None
+        value = self.raw_headers.values.get(wanted)
+        return None if value is None else value.decode("latin-1")
 
     @cached_property
     def args(self) -> dict[str, list[str]]:

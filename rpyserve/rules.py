@@ -12,6 +12,7 @@ import re
 from ipaddress import IPv6Address
 from typing import Final
 
+from rpyserve.asked import Fields
 from rpyserve.errors import Refusal
 from rpyserve.exchange import Limits
 
@@ -176,13 +177,15 @@ def too_large(limits: Limits) -> str:
     return f"A request's body may have {limits.body} bytes (--max-body); this one is longer."
 
 
-def with_host(headers: list[tuple[bytes, bytes]], target: bytes) -> list[tuple[bytes, bytes]]:
+def with_host(headers: Fields, target: bytes) -> Fields:
     """Return *headers*, their names in small letters, with the host in *target* in place of what ``Host`` says.
 
     RFC 9112, section 3.2.2: a target that is a whole URL says itself which host is meant.
     """
     found = _ABSOLUTE.fullmatch(target)
-    return [(name, found[2] if name == b"host" else value) for name, value in headers] if found else headers
+    if found is None:
+        return headers
+    return Fields((name, found[2] if name == b"host" else value) for name, value in headers)
 
 
 # What is said of others

@@ -1,8 +1,9 @@
 """The two ends of one connection's bytes: a trio stream and h11, joined by whoever waits first.
 
 Whoever waits for bytes (the next head, a body, the watch for a client that leaves), all that comes goes through the
-guard to h11 by `Wire.more`: one reader at a time, nothing is ever dropped. The stream's own errors are translated
-here, once, into `Disconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
+guard to h11 by `Wire.more`: one reader at a time, nothing is ever dropped. A head that h11 has read before it is told
+only when somebody needs h11: most responses do not. The stream's own errors are translated here, once, into
+`Disconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 import h11
 import trio
 
+from rpyserve.asked import Asked, recall, remember
 from rpyserve.errors import Disconnected, Refusal
 from rpyserve.exchange import Limits
 from rpyserve.guard import Guard
@@ -54,8 +56,7 @@ class Wire:
         scheme: ``"http"`` or ``"https"``.
 
     Attributes:
-        h11: the state machine, and
-        guard: what lets bytes through to it.
+        guard: what lets bytes through to h11.
         scope: what is cancelled when a phase takes too long, and
         due: when that is, in trio's time; see `patience`.
         phase: what the connection is at.
@@ -65,7 +66,10 @@ class Wire:
     def __init__(self, stream: trio.abc.Stream, limits: Limits, scheme: str = "http") -> None:
         self.stream = stream
         self.limits = limits
-        self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
+        self._head = b""  # of this cycle's request, if it has no body
+        self._asked: Asked | None = None
+        self.untold = False  # whether h11 has not been told of it
         self.guard = Guard(limits, scheme)
         self.scope = trio.CancelScope()
         self.due = math.inf
@@ -89,6 +93,16 @@ class Wire:
         """Begin *phase*, and its time."""
         self.phase = phase
         self.due = math.inf if phase is Phase.WORKING else trio.current_time() + self._seconds[phase]
+
+    @property
+    def h11(self) -> h11.Connection:
+        """The state machine, told of all that has passed."""
+        if self.untold:
+            self.untold = False
+            self._h11.receive_data(self._head)
+            self._h11.next_event()
+            self._h11.next_event()  # the end of a message that has no body
+        return self._h11
 
     # What comes in
 
@@ -123,7 +137,12 @@ class Wire:
 
     def _pass_on(self, data: bytes) -> None:
         if data:
-            self.h11.receive_data(data)
+            self._head = b"" if self.guard.length else data
+            self._asked = recall(self._head)
+            if self._asked is not None:
+                self.untold = True
+            else:
+                self._h11.receive_data(data)
         if self.ended and self.guard.through:
             self.h11.receive_data(b"")
 
@@ -144,26 +163,41 @@ class Wire:
             raise self.guard.refusal
         return event
 
-    async def head(self) -> h11.Request | None:
+    async def head(self) -> Asked | None:
         """Wait for the next request's head; None if the client closes the connection instead.
+
+        Where no body follows, h11 is at the end of the message then.
 
         Raises:
             Refusal: what came is no head, or too long.
             Disconnected: the connection is broken.
         """
-        while True:
+        while self._asked is None:
             event = self.event()
             if isinstance(event, h11.Request):
-                return event
+                self._asked = Asked.of(event)
+                if not self.guard.length:
+                    self.h11.next_event()
+                break
             if isinstance(event, h11.ConnectionClosed):
                 return None
             if self.phase is Phase.IDLE and self.guard.begun:
                 self.enter(Phase.HEAD)
             await self.more()
+        return self._asked
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another request may follow the response that was sent."""
+        return self.untold or self._h11.our_state is h11.DONE
 
     def next_cycle(self) -> None:
         """Make ready for the next request, of which bytes may be there."""
-        self.h11.start_next_cycle()
+        if not self.untold:
+            self._h11.start_next_cycle()
+            if self._head and self._asked is not None:
+                remember(self._head, self._asked)
+        self.untold, self._asked = False, None
         self._pass_on(self.guard.resume())
 
     def refused(self, refusal: Refusal) -> None:
