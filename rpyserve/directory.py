@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from rpyserve import pages, paths
 from rpyserve.disk import resolved, spelled
+from rpyserve.entries import Entries
 from rpyserve.errors import HTTPError, Redirect
 from rpyserve.request import Request
 from rpyserve.resource import Resource
@@ -42,6 +43,7 @@ class _Tree:
 
     root: str
     follow_symlinks: bool
+    entries: Entries[_Found] = field(default_factory=lambda: Entries())
     scripts: Scripts | None = field(default=None)
 
     def trespass(self, real: str, *, script: bool = False) -> str:
@@ -104,6 +106,20 @@ class Directory(Resource):
     def getChild(self, name: str, request: Request) -> Any:
         if not name:
             return self._index(request)
+        known = self._tree.entries.of(self._real, request.moment)
+        if (remembered := known.get(name)) is not None:
+            return self._resource(remembered, request)
+        found = self._reached(name, request)
+        if self._is_plain(found):
+            known[name] = found
+        return self._resource(found, request)
+
+    def _reached(self, name: str, request: Request) -> _Found:
+        """The entry that the URL segment *name* leads to.
+
+        Raises:
+            HTTPError: it leads nowhere, and why.
+        """
         try:
             if why := paths.refusal(name) or paths.privacy(name, top=self._is_top):
                 raise HTTPError(404, private=why)
@@ -113,7 +129,7 @@ class Directory(Resource):
                 raise HTTPError(404)
         except HTTPError as exc:
             raise HTTPError(exc.status, private=self._explained(name, exc.private, request)) from None
-        return self._resource(found, request)
+        return found
 
     def error_page(self, status: int, request: Request) -> Resource | None:
         """The script ``404.rpy`` in the directory, if there is one."""
@@ -131,12 +147,15 @@ class Directory(Resource):
     def _index(self, request: Request) -> Any:
         if request.postpath:
             raise HTTPError(404, private=paths.refusal(""))
+        known = self._tree.entries.of(self._real, request.moment)
         for name in _INDEXES:
             try:
-                found = self._find(name)
+                found = known.get(name) or self._find(name)
             except HTTPError:
                 continue
             if found is not None and found.kind != "directory":
+                if self._is_plain(found):
+                    known[name] = found
                 return self._resource(found, request)
             if not request.sources:
                 request.sources.append(os.path.join(self._real, ""))
@@ -155,6 +174,10 @@ class Directory(Resource):
         child = Directory.__new__(Directory)
         child._path, child._real, child._tree = path, real, self._tree
         return child
+
+    def _is_plain(self, found: _Found) -> bool:
+        """Whether it is no link, so that it stays what it is while the names of this directory do."""
+        return found.real == os.path.join(self._real, found.name)
 
     def _find(self, name: str) -> _Found | None:
         """Return the entry *name*, or None if there is none in just these letters.

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
-__all__ = ["EYES", "Absent", "Eyes", "FileState", "Listing", "State", "TreeState", "is_foreign", "observe", "read"]
+__all__ = [
+    "EYES", "Absent", "Eyes", "FileState", "Listing", "Names", "State", "TreeState", "is_foreign", "observe", "read",
+]  # fmt: skip
 
 SETTLE: Final = 2.0
 """Seconds after which a file that is written again has another time stamp on any file system."""
@@ -172,6 +174,22 @@ class Listing(_Settling):
     def _answer(self, name: str) -> tuple[bool, bool]:
         path = os.path.join(self.path, name)
         return os.path.isfile(path + ".py"), os.path.isdir(path)
+
+
+class Names(_Settling):
+    """Which names a directory has, and of which files, by the time stamps of the directory itself."""
+
+    __slots__ = ()
+
+    _kind = staticmethod(stat.S_ISDIR)
+
+    def changed(self) -> bool:
+        """Whether one may have come, gone or changed its file since this was asked last."""
+        signature = self._sign()
+        if signature != self._signature:
+            self._begin(signature)
+            return True
+        return self._must_compare()
 
 
 def read(path: str, eyes: Eyes = EYES) -> tuple[bytes, FileState]:

@@ -25,6 +25,7 @@ from rpyserve.outbound import Outbound
 from rpyserve.patience import watched
 from rpyserve.request import Address, Request
 from rpyserve.response import Response, Stream, Upgrade
+from rpyserve.rounds import Rounds
 from rpyserve.rules import with_host
 from rpyserve.tlshint import tell_of_tls
 from rpyserve.wire import Phase, Wire
@@ -57,6 +58,7 @@ async def serve_connection(
     scheme: str = "http",
     on_exchange: Callable[[Exchange], object] | None = None,
     stopping: Stopping | None = None,
+    rounds: Rounds | None = None,
 ) -> None:
     """Serve one client until it, or we, have had enough; then close *stream*.
 
@@ -70,9 +72,11 @@ async def serve_connection(
         scheme: ``"http"`` or ``"https"``.
         on_exchange: called with each `Exchange` when it is over, refusals included.
         stopping: what says that the server is about to stop.
+        rounds: those of the loop, so that requests which come together share their looks at the disk.
     """
     connection = _Connection(Wire(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Stopping())
     connection.client, connection.server, connection.scheme = client, server, scheme
+    connection.rounds = rounds
     await connection.run()
 
 
@@ -80,6 +84,7 @@ class _Connection:
     client: Address
     server: Address
     scheme: str
+    rounds: Rounds | None
 
     def __init__(
         self, wire: Wire, respond: Responder, on_exchange: Callable[[Exchange], object] | None, stopping: Stopping
@@ -179,6 +184,7 @@ class _Connection:
                 scheme=self.scheme,
                 body=body,
                 client_left=wire.client_left,
+                moment=self.rounds.now if self.rounds is not None else None,
             )
             then = await self._answer(request, body, out)
         except Refusal as refusal:

@@ -73,6 +73,7 @@ class Request(Answering):
         user: the name that a `BasicAuth` around this resource has let pass; else None.
         sources: the files and directories, as absolute paths, that the answer depends on as far as is known.
         logged: whether the answer gets a line in the access log.
+        moment: the round of the server's loop in which it was taken up; see `rounds`.
         on_failure: called with what a script has raised for this request, before a page is made of it.
 
     The names are Twisted Web's (``IRequest``); texts are `str`.
@@ -93,6 +94,7 @@ class Request(Answering):
         scheme: str = "http",
         body: AsyncIterable[bytes] | None = None,
         client_left: Callable[[], Awaitable[None]] = _never,
+        moment: object | None = None,
     ) -> None:
         self.method = method
         self.uri = uri
@@ -102,6 +104,7 @@ class Request(Answering):
         self.server = server
         self.scheme = scheme
         self.client_left = client_left
+        self.moment = moment
         self.content: BinaryIO = io.BytesIO()
         absolute = _ABSOLUTE.match(uri) if not uri.startswith("/") else None
         raw_path, _, self.query = (uri[absolute.end() :] if absolute else uri).partition("?")

@@ -67,6 +67,8 @@ class Scripts:
         self._open = False
         self._codes = Codes(self.modules)
         self._published: dict[str, _Published] = {}
+        self._moment: object | None = None  # the round of the loop in which was looked at
+        self._fresh: set[str] = set()  # these scripts, and all modules
         self._loaded: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
 
@@ -84,16 +86,23 @@ class Scripts:
         if not self._open:
             self._begin(request)
         self.modules.take_charge()
-        self.modules.refresh()
+        self._look(None if request is None else request.moment)
         if request is not None:
             request.on_close(partial(lineage.left, lineage.edits))
         key = os.fspath(path)
         published = self._published.get(key)
         if published is not None:
-            if self._is_fresh(published):
+            if self._is_fresh(key, published):
                 return published.resource
             del self._published[key]
         return self._execute(key, request)
+
+    def _look(self, moment: object | None) -> None:
+        """See whether the modules are fresh, once in a round of the loop: see `rounds`."""
+        if moment is None or moment is not self._moment:
+            self._moment = moment
+            self._fresh.clear()
+            self.modules.refresh()
 
     def invalidate(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         """Have the scripts and modules among *paths* executed again at their next use."""
@@ -154,14 +163,19 @@ class Scripts:
             self.registry = _registry_of(site)
         self.modules.registry = self.registry
 
-    def _is_fresh(self, published: _Published) -> bool:
+    def _is_fresh(self, path: str, published: _Published) -> bool:
         if published.generation != self.modules.generation:
             return False
+        if path in self._fresh:
+            return True
         if any(state.changed() for state in published.inputs):
             if self.modules.may_serve(published.compiled.imports):
                 self.modules.drop()  # a module may have read the file as well
             return False
-        return not published.compiled.state.changed()
+        if published.compiled.state.changed():
+            return False
+        self._fresh.add(path)
+        return True
 
     # One execution
 

@@ -23,6 +23,7 @@ from rpyserve.errors import contained
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
 from rpyserve.http11 import serve_connection
 from rpyserve.request import Address
+from rpyserve.rounds import Rounds
 from rpyserve.seldom import Seldom
 
 __all__ = ["open_listeners", "serve_listeners"]
@@ -105,26 +106,28 @@ async def serve_listeners(
     """
     stopping = Stopping()
     room = _Room(most, stopping)
+    rounds = Rounds()
 
     async def serve(stream: trio.abc.Stream) -> None:
         try:
-            await _guarded(stream, respond, limits, on_exchange, stopping)
+            await _guarded(stream, respond, limits, on_exchange, stopping, rounds)
         finally:
             room.leave()
 
-    async with trio.open_nursery() as connections:
-        try:
-            async with trio.open_nursery() as accepting:
+    with rounds.counted():
+        async with trio.open_nursery() as connections:
+            try:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(_accept, listener, connections, serve, room)
+                    task_status.started(listeners)
+                    await stop.wait()
+                    accepting.cancel_scope.cancel()
+            finally:
                 for listener in listeners:
-                    accepting.start_soon(_accept, listener, connections, serve, room)
-                task_status.started(listeners)
-                await stop.wait()
-                accepting.cancel_scope.cancel()
-        finally:
-            for listener in listeners:
-                await trio.aclose_forcefully(listener)
-        connections.cancel_scope.deadline = trio.current_time() + grace
-        stopping.request()
+                    await trio.aclose_forcefully(listener)
+            connections.cancel_scope.deadline = trio.current_time() + grace
+            stopping.request()
 
 
 class _Room:
@@ -191,6 +194,7 @@ async def _guarded(
     limits: Limits | None,
     on_exchange: Callable[[Exchange], object] | None,
     stopping: Stopping,
+    rounds: Rounds,
 ) -> None:
     """Serve one connection; whatever goes wrong with it is its own business."""
     try:
@@ -210,6 +214,7 @@ async def _guarded(
                 scheme="https" if isinstance(stream, trio.SSLStream) else "http",
                 on_exchange=on_exchange,
                 stopping=stopping,
+                rounds=rounds,
             )
     finally:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):

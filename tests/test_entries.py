@@ -1,0 +1,220 @@
+"""What names lead to, remembered: never longer than it is true, and whoever asks in one round asks the disk once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rpyserve import Directory, HTTPError, Request
+from rpyserve.disk import LENIENT
+from rpyserve.entries import MOST, Entries
+from rpyserve.freshness import Eyes
+
+LATER = 10.0
+"""Seconds after which what has not changed is trusted."""
+
+needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+where_remembered = pytest.mark.skipif(LENIENT, reason="nothing is remembered where letters of names may differ")
+
+
+class Watched:
+    """Real eyes with a clock of its own; *stamp*, if set, is each directory's time stamp."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.stamp: int | None = None
+        self.looks = 0
+        self.eyes = Eyes(self.stat, lambda: self.time)
+
+    def stat(self, path: str) -> Any:
+        self.looks += 1
+        found = os.stat(path)
+        if self.stamp is None:
+            return found
+        return SimpleNamespace(
+            st_mode=found.st_mode, st_size=0, st_ino=found.st_ino, st_mtime_ns=self.stamp, st_ctime_ns=self.stamp
+        )
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def entries(watched: Watched) -> Entries[str]:
+    return Entries(watched.eyes, lenient=False)
+
+
+def settled(entries: Entries[str], watched: Watched, directory: Path) -> None:
+    """Have *directory* be old, and "a" be known of it."""
+    entries.of(str(directory))
+    watched.time += LATER
+    entries.of(str(directory))
+    entries.of(str(directory))["a"] = "found"
+    assert entries.of(str(directory)) == {"a": "found"}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda directory: (directory / "new").write_text(""),
+        lambda directory: (directory / "new").mkdir(),
+        lambda directory: (directory / "old").unlink(),
+        lambda directory: (directory / "old").rename(directory / "other"),
+        lambda directory: (directory / "other.tmp").replace(directory / "old"),
+    ],
+)
+def test_any_change_of_names_is_seen(
+    tmp_path: Path, watched: Watched, entries: Entries[str], edit: Callable[[Path], object]
+) -> None:
+    (tmp_path / "old").write_text("1")
+    (tmp_path / "other.tmp").write_text("2")
+    settled(entries, watched, tmp_path)
+    edit(tmp_path)
+    assert entries.of(str(tmp_path)) == {}
+
+
+def test_another_directory_in_its_place_is_seen(tmp_path: Path, watched: Watched, entries: Entries[str]) -> None:
+    (tmp_path / "d").mkdir()
+    settled(entries, watched, tmp_path / "d")
+    (tmp_path / "d").rename(tmp_path / "e")
+    assert entries.of(str(tmp_path / "d")) == {}
+    (tmp_path / "d").mkdir()
+    assert entries.of(str(tmp_path / "d")) == {}
+
+
+def test_a_young_time_stamp_is_not_trusted(tmp_path: Path, watched: Watched, entries: Entries[str]) -> None:
+    watched.stamp = 1  # a clock that steps: what changes now has the same one
+    for moment in (0.0, 1.0, 1.9):
+        watched.time = moment
+        entries.of(str(tmp_path))["a"] = "found"
+        assert entries.of(str(tmp_path)) == {}
+    watched.time = 2.1
+    assert entries.of(str(tmp_path)) == {}, "what was found before the time was over may be out of date"
+    entries.of(str(tmp_path))["a"] = "found"
+    assert entries.of(str(tmp_path)) == {"a": "found"}
+    watched.stamp = 2
+    assert entries.of(str(tmp_path)) == {}
+
+
+def test_one_look_a_round(tmp_path: Path, watched: Watched, entries: Entries[str]) -> None:
+    settled(entries, watched, tmp_path)
+    round_one, round_two = object(), object()
+    before = watched.looks
+    for _ in range(5):
+        entries.of(str(tmp_path), round_one)
+    assert watched.looks == before + 1
+    (tmp_path / "new").write_text("")
+    assert entries.of(str(tmp_path), round_one) == {"a": "found"}
+    assert entries.of(str(tmp_path), round_two) == {}
+    assert entries.of(str(tmp_path)) == {}
+
+
+def test_nothing_is_remembered_where_other_letters_find_a_file(tmp_path: Path, watched: Watched) -> None:
+    entries: Entries[str] = Entries(watched.eyes, lenient=True)
+    entries.of(str(tmp_path))["a"] = "found"
+    assert entries.of(str(tmp_path)) == {}
+
+
+def test_few_directories_are_remembered(entries: Entries[str]) -> None:
+    for number in range(3 * MOST):
+        entries.of(f"/none/{number}")
+    assert len(entries._known) <= MOST
+
+
+# In a directory of the site
+
+
+class Site:
+    def __init__(self, root: Path, watched: Watched) -> None:
+        self.root = root
+        self.watched = watched
+        self.directory = Directory(root)
+        self.directory._tree.entries = Entries(watched.eyes)
+        self.write("a.rpy", "resource = lambda request: 'script'")
+        self.found = 0
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).write_text(text)
+
+    def ask(self, name: str = "a", moment: object | None = None) -> str:
+        """What the name leads to; several times, so that it is remembered if ever."""
+        kind = ""
+        for _ in range(3):
+            request = Request("GET", f"/{name}", moment=moment)
+            request.prepath, request.postpath = [name], []
+            self.watched.time += LATER
+            try:
+                kind = type(self.directory.getChild(name, request)).__name__
+            except HTTPError as exc:
+                kind = str(exc.status)
+            finally:
+                request.close()
+        return kind
+
+
+@pytest.fixture
+def site(tmp_path: Path, watched: Watched) -> Iterator[Site]:
+    (tmp_path / "site").mkdir()
+    site = Site(tmp_path / "site", watched)
+    yield site
+    site.directory.scripts.close()
+
+
+def test_what_comes_before_a_script_wins_at_once(site: Site) -> None:
+    assert site.ask() == "FunctionResource"
+    site.write("a", "a file")
+    assert site.ask() == "StaticFile"
+    (site.root / "a").unlink()
+    assert site.ask() == "FunctionResource"
+    (site.root / "a").mkdir()
+    assert site.ask() == "Directory"
+    (site.root / "a").rmdir()
+    (site.root / "a.rpy").unlink()
+    assert site.ask() == "404"
+    site.write("a.rpy", "resource = lambda request: 'again'")
+    assert site.ask() == "FunctionResource"
+
+
+def test_an_index_is_remembered_and_forgotten(site: Site) -> None:
+    assert site.ask("") == "_Listing"
+    site.write("index.html", "")
+    assert site.ask("") == "StaticFile"
+    site.write("index.rpy", "resource = lambda request: 'index'")
+    assert site.ask("") == "FunctionResource"
+    (site.root / "index.rpy").unlink()
+    assert site.ask("") == "StaticFile"
+
+
+@needs_links
+def test_where_a_link_leads_is_looked_up_each_time(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "out.rpy").write_text("resource = lambda request: 'out'")
+    (site.root / "real").mkdir()
+    (site.root / "real" / "b.txt").write_text("")
+    (site.root / "b.txt").symlink_to(site.root / "real" / "b.txt")
+    assert site.ask("b.txt") == "StaticFile"
+    (site.root / "real").rename(tmp_path / "real")
+    (site.root / "real").symlink_to(tmp_path / "real")
+    assert site.ask("b.txt") == "404", "the directory of the link is the same, but it leads out of the site now"
+
+
+@needs_links
+def test_a_script_that_becomes_a_link_is_judged(site: Site, tmp_path: Path) -> None:
+    assert site.ask() == "FunctionResource"
+    (tmp_path / "out.rpy").write_text("resource = lambda request: 'out'")
+    (site.root / "a.rpy").unlink()
+    (site.root / "a.rpy").symlink_to(tmp_path / "out.rpy")
+    assert site.ask() == "404"
+
+
+@where_remembered
+def test_a_known_name_takes_one_look(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.ask()
+    monkeypatch.setattr(Directory, "_entry", None)
+    assert site.ask() == "FunctionResource"
