@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -314,11 +313,13 @@ class Request(Answering):
         self.closed = True
         if self._session is not None:
             _current.set(None)  # or the connection would keep this request until the next
-        closers, self._closers = self._closers, []
-        if closers:
-            with ExitStack() as stack:  # one that fails must not keep the others
-                for closer in closers:
-                    stack.callback(closer)
+        closers = self._closers
+        try:
+            while closers:
+                closers.pop()()
+        finally:
+            if closers:  # one that fails must not keep the others
+                self.close()
 
 
 def _decode(raw: str) -> str:
