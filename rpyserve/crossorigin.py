@@ -12,7 +12,7 @@ from typing import Any, Final
 from rpyserve.request import Request
 from rpyserve.resource import Resource
 from rpyserve.response import Response
-from rpyserve.wrapping import Wrapper
+from rpyserve.wrapping import Wrapper, texts
 
 __all__ = ["cors"]
 
@@ -44,7 +44,7 @@ def cors(
         ValueError: *credentials* with ``"*"``: any page on the internet could act for the visitor; or an origin that
             is none, such as one with a path.
     """
-    named = frozenset(_texts(origins))
+    named = frozenset(texts(origins))
     if credentials and _ANY in named:
         raise ValueError('cors(credentials=True) needs named origins, such as origins="http://localhost:5173"')
     for origin in named - {_ANY}:
@@ -53,9 +53,9 @@ def cors(
             raise ValueError(f"{origin!r} is no origin: write scheme, host and port, such as 'http://localhost:5173'")
     said = {
         "Access-Control-Allow-Credentials": "true" if credentials else "",
-        "Access-Control-Expose-Headers": ", ".join(_texts(expose)),
+        "Access-Control-Expose-Headers": ", ".join(texts(expose)),
     }
-    return _Shared(resource, named, said, ", ".join(_texts(methods)), ", ".join(_texts(headers)), max_age)
+    return _Shared(resource, named, said, ", ".join(texts(methods)), ", ".join(texts(headers)), max_age)
 
 
 class _Shared(Wrapper):
@@ -98,7 +98,3 @@ class _Preflight(Resource):
 
     def render(self, request: Request) -> Response:
         return Response(b"", 204, self._headers)
-
-
-def _texts(given: str | Iterable[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)

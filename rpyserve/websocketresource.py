@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from rpyserve.hosts import authority_of
 from rpyserve.request import Request
 from rpyserve.resource import Resource
 from rpyserve.response import Headers, Response
+from rpyserve.wrapping import texts
 
 if TYPE_CHECKING:
     from rpyserve.websocketwire import WebSocket
@@ -40,8 +42,8 @@ class WebSocketResource(Resource):
         max_size: bytes that a message may have; a longer one ends the connection.
     """
 
-    origins: Iterable[str] = ()
-    subprotocols: Iterable[str] = ()
+    origins: str | Iterable[str] = ()
+    subprotocols: str | Iterable[str] = ()
     max_size: int = 16 * 2**20
 
     async def connected(self, socket: WebSocket) -> None:
@@ -60,10 +62,12 @@ class WebSocketResource(Resource):
                 return super().render(request)
             raise HTTPError(426, "This address is for WebSockets.", {"Upgrade": "websocket"})
         accept = _accept(request)
-        if not _may_connect(request, list(self.origins)):
-            raise HTTPError(403, "Pages of other origins may not connect here.")
+        if not _may_connect(request, texts(self.origins)):
+            origin = request.getHeader("origin")
+            why = f"A page of {origin} wants to connect. If it may, write origins=[{origin!r}]; see `websocket`."
+            raise HTTPError(403, "Pages of other origins may not connect here.", private=why)
         offered = _tokens(request, "sec-websocket-protocol", keep_case=True)
-        subprotocol = next((name for name in self.subprotocols if name in offered), None)
+        subprotocol = next((name for name in texts(self.subprotocols) if name in offered), None)
         fields: Headers = ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept))
         if subprotocol is not None:
             fields += ((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")),)
@@ -75,7 +79,9 @@ class WebSocketResource(Resource):
 
 
 class _Function(WebSocketResource):
-    def __init__(self, function: Callable[[WebSocket], Awaitable[None]], origins: Iterable[str]) -> None:
+    def __init__(self, function: Callable[[WebSocket], Awaitable[None]], origins: str | Iterable[str]) -> None:
+        if inspect.isroutine(function) and not inspect.iscoroutinefunction(function):
+            raise TypeError("@websocket stands above an async function: write `async def`, and `await socket.send(x)`")
         self._function = function
         self.origins = origins
 
@@ -83,12 +89,17 @@ class _Function(WebSocketResource):
         await self._function(socket)
 
 
-def websocket(function: Callable[[WebSocket], Awaitable[None]] | None = None, *, origins: Iterable[str] = ()) -> Any:
+def websocket(
+    function: Callable[[WebSocket], Awaitable[None]] | None = None, *, origins: str | Iterable[str] = ()
+) -> Any:
     """Make a resource of an async function of a `WebSocket`: ``@websocket`` above ``async def resource(socket)``.
 
     Args:
         function: runs for each connection, and ends it by returning.
         origins: pages of which other origins may connect; see `WebSocketResource`.
+
+    Raises:
+        TypeError: *function* is not async.
     """
     if function is None:
         return lambda function: _Function(function, origins)

@@ -2,14 +2,15 @@
 
 wsproto speaks the protocol; here is who waits for whom. A reader takes messages in and answers pings, a pinger sees
 to it that a client which has vanished is noticed, and the author's function runs beside them. When the client has
-left, ``async for message in socket`` ends; a function that waits for anything else is cancelled. A message counts as
-an access to the session that the function uses.
+left, ``async for message in socket`` ends, after what it sent before; a function that never asks for messages is
+cancelled. A message counts as an access to the session that the function uses.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
@@ -30,6 +31,8 @@ PING: Final = 20.0
 """Seconds of silence after which the client is asked whether it is there, and then has to answer."""
 GRACE: Final = 5.0
 """Seconds that the function has to end after the client has left, and the client to say goodbye after we have."""
+STOPPING: Final = 0.5
+"""Seconds that both have when the server stops."""
 
 
 class SocketClosed(Exception):
@@ -127,11 +130,11 @@ class Conversation(Upgrade):
         self._stream: Any = None
         self._sending = trio.Lock()
         self._put, self._get = trio.open_memory_channel[str | bytes](0)
-        self._parts: list[str | bytes] = []
-        self._size = 0
+        self._message = bytearray()
         self._heard = 0.0
         self._closed: SocketClosed | None = None
-        self._receiving = 0
+        self._listens = False  # whether the function asks for messages
+        self._handing_on = False  # whether the reader waits for it to do so again
         self._scope = trio.CancelScope()
         self._over = trio.Event()
         self._stopping = trio.Event()
@@ -184,13 +187,11 @@ class Conversation(Upgrade):
 
     async def receive(self) -> str | bytes:
         """The next message."""
-        self._receiving += 1
+        self._listens = True
         try:
             message = await self._get.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise self._closed or SocketClosed(CloseReason.NORMAL_CLOSURE) from None
-        finally:
-            self._receiving -= 1
         session = self._request.session
         if session is not None:
             session.touch()
@@ -215,6 +216,9 @@ class Conversation(Upgrade):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))
             raise self._closed or SocketClosed(CloseReason.ABNORMAL_CLOSURE) from None
+        except trio.Cancelled:
+            self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))  # half a frame may be out, and what follows is none
+            raise
 
     # Beside the function
 
@@ -233,67 +237,60 @@ class Conversation(Upgrade):
         if isinstance(event, (TextMessage, BytesMessage)):
             await self._take_part(event)
         elif isinstance(event, Ping):
-            with _ignoring_the_end():
+            with suppress(SocketClosed):
                 await self.send(Pong(payload=bytes(event.payload)))
         elif isinstance(event, CloseConnection):
             await self._goodbye(int(event.code), event.reason or "")
 
     async def _take_part(self, event: TextMessage | BytesMessage) -> None:
-        self._size += len(event.data)
-        self._parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
-        if self._size > self._max_size:
-            self._parts.clear()
+        text = isinstance(event, TextMessage)
+        self._message += event.data.encode() if isinstance(event, TextMessage) else event.data
+        if len(self._message) > self._max_size:
+            self._message = bytearray()
             await self._goodbye(CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes")
         elif event.message_finished:
-            text = isinstance(event, TextMessage)
-            message: Any = "".join(self._parts) if text else b"".join(self._parts)  # type: ignore[arg-type]
-            self._parts, self._size = [], 0
-            try:
-                await self._put.send(message)
-            except trio.BrokenResourceError:
-                return  # nobody wants it any more
+            data, self._message = bytes(self._message), bytearray()
+            await self._hand_on(data.decode() if text else data)
+
+    async def _hand_on(self, message: str | bytes) -> None:
+        """Wait until the function takes *message*. Nothing more is read meanwhile, so nothing piles up."""
+        self._handing_on = True
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # nobody wants it any more
+            await self._put.send(message)
+        self._handing_on = False
+        self._heard = trio.current_time()
 
     async def _goodbye(self, code: int, reason: str) -> None:
         """The client closes, or has to be closed."""
         said = code if code not in (CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE) else 1000
-        with _ignoring_the_end():
+        with suppress(SocketClosed):
             await self.close(said, reason if self._protocol.state is ConnectionState.OPEN else "")
         self._gone(SocketClosed(code, reason))
 
-    def _gone(self, closed: SocketClosed) -> None:
-        """Nothing more will come. The function may end in peace if it is about to notice."""
+    def _gone(self, closed: SocketClosed, grace: float = GRACE) -> None:
+        """Nothing more will come. The function may end in peace if it is going to notice."""
         if self._closed is None:
             self._closed = closed
             self._over.set()
             self._put.close()
-            if self._receiving:
-                self._scope.deadline = trio.current_time() + GRACE
+            if self._listens:
+                self._scope.deadline = trio.current_time() + grace
             else:
                 self._scope.cancel()
 
     async def _ping(self) -> None:
         while self._closed is None:
             silence = trio.current_time() - self._heard
-            if silence >= 2 * PING:
+            if silence >= 2 * PING and not self._handing_on:
                 self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))
                 return
             if silence >= PING:
-                with _ignoring_the_end(), trio.move_on_after(PING):
+                with suppress(SocketClosed), trio.move_on_after(PING):
                     await self.send(Ping(payload=b""))
             await trio.sleep(PING if silence >= PING else PING - silence)
 
     async def _stop_in_time(self) -> None:
         await self._stopping.wait()
-        with _ignoring_the_end():
+        with suppress(SocketClosed), trio.move_on_after(STOPPING):
             await self.close(CloseReason.GOING_AWAY, "the server stops")
-        self._gone(SocketClosed(CloseReason.GOING_AWAY, "the server stops"))
-
-
-class _ignoring_the_end:
-    """A context manager for what need not be sent any more if the connection has just ended."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: object) -> bool:
-        return kind is not None and issubclass(kind, SocketClosed)
+        self._gone(SocketClosed(CloseReason.GOING_AWAY, "the server stops"), STOPPING)

@@ -7,12 +7,13 @@ unread until it has let the request pass.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from rpyserve.request import Request
 from rpyserve.resource import Resource, as_resource
 
-__all__ = ["Wrapper"]
+__all__ = ["Wrapper", "texts"]
 
 
 class Wrapper(Resource):
@@ -56,3 +57,8 @@ class Wrapper(Resource):
         if inspect.isawaitable(instead):
             instead = await instead
         return self.wrapped if instead is None else instead
+
+
+def texts(given: str | Iterable[str]) -> list[str]:
+    """Return one text, or several, as a list."""
+    return [given] if isinstance(given, str) else list(given)

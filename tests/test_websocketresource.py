@@ -171,6 +171,23 @@ async def test_pages_of_this_server_may_connect(origin: str, autojump_clock: Any
         assert await peer.next() == "x"
 
 
+async def test_one_origin_may_be_written_without_a_list(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rpyserve")
+    resource = websocket(echo.connected, origins="http://localhost:5173")
+    async with talking(resource, "Origin: http://localhost:5173") as peer:
+        assert b" 101 " in peer.head
+    async with talking(resource, "Origin: http://localhost:5174") as peer:
+        assert b" 403 " in peer.head
+    assert "write origins=['http://localhost:5174']" in caplog.text
+
+
+def test_a_function_that_is_not_async() -> None:
+    def plain(socket: WebSocket) -> None: ...
+
+    with pytest.raises(TypeError, match="write `async def`"):
+        websocket(plain)  # type: ignore[arg-type]
+
+
 async def test_too_large(autojump_clock: Any) -> None:
     async with talking(Both(), "Origin: http://localhost:5173") as peer:
         await peer.next()
@@ -309,6 +326,115 @@ async def test_a_message_keeps_the_session_alive(autojump_clock: Any) -> None:
         await trio.sleep(6)
         assert sessions[0].ended is not None
         await peer.stream.aclose()
+
+
+async def test_a_function_that_takes_its_time_keeps_its_client(autojump_clock: Any) -> None:
+    @websocket
+    async def slow(socket: WebSocket) -> None:
+        async for message in socket:
+            await trio.sleep(10 * PING)
+            await socket.send(f"done with {message}")
+
+    async with talking(slow) as peer:
+        await peer.say("a")
+        await peer.say("b")  # waits for its turn, and all that comes after it waits too
+        heard: list[Any] = []
+        while len(heard) < 2:
+            event = await peer.next()
+            if isinstance(event, events.Ping):
+                await peer.send(event.response())
+            else:
+                heard.append(event)
+        assert heard == ["done with a", "done with b"]
+
+
+async def test_the_last_message_is_dealt_with_although_the_client_has_said_goodbye(autojump_clock: Any) -> None:
+    seen = []
+
+    @websocket
+    async def resource(socket: WebSocket) -> None:
+        async for message in socket:
+            await trio.sleep(1)
+            seen.append(message)
+
+    async with talking(resource) as peer:
+        for message in "abc":
+            await peer.say(message)
+        await peer.send(events.CloseConnection(code=1000))
+        await peer.end()
+    assert seen == ["a", "b", "c"]
+
+
+async def test_a_client_that_breaks_off_while_its_message_waits(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = []
+
+    async def connected(socket: WebSocket) -> None:
+        await trio.sleep(5)
+        try:
+            await socket.send("x")
+        finally:
+            seen.append(socket)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    peer = Peer(theirs)
+    request = Request("GET", "/")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Conversation(request, connected, None, 2**20).run, ours)
+        await peer.say("nobody takes it")
+        await trio.sleep(1)
+        ours.send_stream.close()
+    assert seen and not caplog.records
+
+
+async def test_a_send_that_is_cancelled_half_way_ends_the_connection(autojump_clock: Any) -> None:
+    reached = []
+
+    async def connected(socket: WebSocket) -> None:
+        with trio.move_on_after(1):
+            await socket.send("x" * 100)
+        await socket.send("y")
+        reached.append("a send after half a frame")
+
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Conversation(Request("GET", "/"), connected, None, 2**20).run, ours)
+        await trio.sleep(2)
+        await theirs.aclose()
+    assert reached == []
+
+
+async def test_pieces_of_nothing_do_not_pile_up(autojump_clock: Any) -> None:
+    conversation = Conversation(Request("GET", "/"), echo.connected, None, 2**20)
+    for _ in range(1000):
+        await conversation._take_part(events.TextMessage(data="", message_finished=False))
+    assert len(conversation._message) == 0
+
+
+@pytest.mark.parametrize("text", [True, False])
+async def test_the_limit_is_of_bytes(text: bool, autojump_clock: Any) -> None:
+    resource = Both()  # takes 10 bytes
+    async with talking(resource, "Origin: http://localhost:5173") as peer:
+        await peer.next()
+        await peer.say("\u20ac" * 4 if text else b"x" * 11)
+        assert (await peer.end())[0] == 1009
+
+
+async def test_stopping_does_not_wait_for_a_function_that_is_at_work(autojump_clock: Any) -> None:
+    @websocket
+    async def busy(socket: WebSocket) -> None:
+        async for _ in socket:
+            await trio.sleep(1000)
+
+    stopping = Stopping()
+    async with talking(busy, stopping=stopping) as peer:
+        await peer.say("x")
+        await trio.sleep(1)
+        began = trio.current_time()
+        stopping.request()
+        assert await peer.end() == (1001, "the server stops")
+        assert trio.current_time() - began < 1
 
 
 async def test_back_pressure(autojump_clock: Any) -> None:
