@@ -3,21 +3,22 @@
 Both bodies are passed on as they come, so that nothing piles up and an event stream flows; a backend that dies
 half-way breaks the answer off, so that it never looks whole. What belongs to one connection stays there; who asked, and
 for what, is told in ``Forwarded`` (RFC 7239) and ``X-Forwarded-*``. httpx, which talks to the backend, is an extra; its
-clients, one for each site, live as long as the site runs.
+connections, kept by each site, live as long as the site runs.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
+import math
 import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
@@ -31,17 +32,18 @@ from rpyserve.streaming import IterStream
 if TYPE_CHECKING:
     import httpx
 
+    from rpyserve.backends import Attempt
+
 __all__ = ["ReverseProxyResource"]
 
-CONNECT: Final = 5.0
-"""Seconds that it may take to reach the backend."""
+CLOSING: Final = 1.0
+"""Seconds that it may take to let go of an answer."""
 PIECE: Final = 64 * 1024
 
 _MISSING: Final = "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
 _BOOT: Final = secrets.token_hex(4)
 
 log = logging.getLogger("rpyserve")
-_clients: WeakKeyDictionary[Any, dict[object, httpx.AsyncClient]] = WeakKeyDictionary()
 
 
 class ReverseProxyResource(Resource):
@@ -51,7 +53,8 @@ class ReverseProxyResource(Resource):
         url: where requests go, such as ``"http://127.0.0.1:5000/api"``: what follows this resource in the path is
             appended, the query as it was sent.
         keep_host: whether the backend gets the ``Host`` that the client sent, instead of its own.
-        timeout: seconds that the backend may take until its answer begins; None for any time. The body may take longer.
+        timeout: seconds that the backend may take until its answer begins, or to take the next piece of what is sent to
+            it; None for any time. The answer's body may take longer.
         verify: for https: whether its certificate must be good, or an `ssl.SSLContext` that says which are.
 
     Raises:
@@ -71,7 +74,8 @@ class ReverseProxyResource(Resource):
             raise ValueError(
                 f"ReverseProxyResource(url) takes an address such as 'http://127.0.0.1:5000/api', not {url!r}"
             )
-        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self._authorization = _authorization(parts)
         self._base = parts.path.rstrip("/")
         self._keep_host = keep_host
         self._timeout = timeout
@@ -92,64 +96,91 @@ class ReverseProxyResource(Resource):
         """
         if self._pseudonym in (request.getHeader("via") or ""):
             raise HTTPError(508, "This page is passed on in a circle.", private=f"{self!r} leads back to itself.")
-        client = _client_of(request.site, self._verify)
         mount = Mount.of(request, self._origin, self._base)
-        answer = await self._asked(client, self._message(request, mount))
+        if mount.climbs():
+            raise HTTPError(400, private=f"{self!r} passes no path on that has '..' in it.")
+        try:
+            from rpyserve.backends import Attempt, transport_of
+        except ImportError as exc:
+            raise ImportError(_MISSING, name=exc.name) from None
+        transport = transport_of(request.site, self._verify)
+        patience = math.inf if self._timeout is None else self._timeout
+        with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
+            attempt = Attempt(self._message(request, mount), _body(request), scope, patience)
+            answer = await self._asked(attempt, transport)
+        if scope.cancelled_caught:
+            why = f"{self!r}: no answer in time."
+            raise HTTPError(504, "The server behind this page takes too long.", private=why)
+        request.on_close(partial(_let_go, request.site, answer))
         return _answer(request, answer, mount)
 
-    def _message(self, request: Request, mount: Mount) -> httpx.Request:
-        import httpx
-
+    def _message(self, request: Request, mount: Mount) -> dict[str, Any]:
         headers = for_backend(request, mount, self._pseudonym, keep_host=self._keep_host)
-        return httpx.Request(
-            request.method,
-            self._origin,
-            headers=headers,
-            content=_body(request),
-            extensions={"target": mount.target(request), "timeout": {"connect": CONNECT, "pool": self._timeout}},
-        )
+        if self._authorization:
+            headers = [*(pair for pair in headers if pair[0] != b"authorization"), self._authorization]
+        extensions = {"target": mount.target(request)}
+        return {"method": request.method, "url": self._origin, "headers": headers, "extensions": extensions}
 
-    async def _asked(self, client: httpx.AsyncClient, message: httpx.Request) -> httpx.Response:
+    async def _asked(self, attempt: Attempt, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
         import httpx
 
-        late = HTTPError(504, "The server behind this page takes too long.", private=f"{self!r}: no answer in time.")
         try:
-            with trio.fail_after(float("inf") if self._timeout is None else self._timeout):
-                return await client.send(message, stream=True, follow_redirects=False)
-        except (trio.TooSlowError, httpx.ConnectTimeout, httpx.PoolTimeout):
-            raise late from None
+            return await attempt.made(transport)
+        except httpx.ConnectTimeout:
+            raise HTTPError(
+                504, "The server behind this page takes too long.", private=f"{self!r}: no contact."
+            ) from None
         except httpx.ConnectError as exc:
             why = f"{self._origin} cannot be reached ({exc}). Does the server behind this page run?"
             raise HTTPError(502, "The server behind this page cannot be reached.", private=why) from None
         except httpx.TransportError as exc:
+            if attempt.may_be_repeated:  # it closed a connection that we had kept, just when we used it
+                return await self._asked(attempt, transport)
             why = f"{self._origin} broke off before it answered: {exc or type(exc).__name__}."
             raise HTTPError(502, "The server behind this page broke off.", private=why) from None
 
 
-def _body(request: Request) -> Any:
-    """What goes to the backend as the body; None for none."""
+def _authorization(parts: SplitResult) -> tuple[bytes, bytes] | None:
+    """What a name and a password in the address mean (RFC 7617)."""
+    if parts.username is None:
+        return None
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return b"authorization", b"Basic " + base64.b64encode(credentials.encode())
+
+
+def _body(request: Request) -> AsyncIterator[bytes] | None:
+    """What goes to the backend as the body, chunk by chunk; None for none."""
     chunks = request.body_chunks()
     if chunks is not None:
-        return _passed(chunks)
+        return aiter(chunks)
     size = request.content.seek(0, 2)
     request.content.seek(0)
-    return _read(request.content) if size else None
+    return _Chunks(request.content) if size else None
 
 
-async def _passed(chunks: Any) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        yield chunk
+class _Chunks:
+    """A file as chunks. No generator: it may be left half-way."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
-async def _read(file: Any) -> AsyncIterator[bytes]:
-    while chunk := file.read(PIECE):
-        yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = self._file.read(PIECE)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
 
 def _answer(request: Request, answer: httpx.Response, mount: Mount) -> Response:
     headers = for_client(answer.headers.raw, mount)
     if answer.status_code == 101:
         return Response.ready(_Tunnel(answer), 101, headers)
+    if not 200 <= answer.status_code <= 599:
+        why = f"{mount.origin} answered with the status {answer.status_code}, which is none."
+        raise HTTPError(502, "The server behind this page makes no sense.", private=why)
     request.setResponseCode(answer.status_code, answer.extensions.get("reason_phrase") or None)
     stream = IterStream(_chunks(answer, request))
     length = answer.headers.get("content-length", "")
@@ -168,7 +199,7 @@ async def _chunks(answer: httpx.Response, request: Request) -> AsyncIterator[byt
         log.warning("%s: the server behind it broke off: %s", request.path, exc or type(exc).__name__)
         raise HTTPError(502, "The server behind this page broke off.") from None
     finally:
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(CLOSING, shield=True):
             await answer.aclose()
             # httpx reads through generators in generators; this ends them all, so that none is left to be collected.
             with suppress(StopAsyncIteration, httpx.StreamError, httpx.TransportError):
@@ -195,8 +226,7 @@ class _Tunnel(Upgrade):
                     nursery.start_soon(self._pump, stream.receive_some, backend.write, nursery.cancel_scope)
                     nursery.start_soon(self._pump, partial(backend.read, PIECE), stream.send_all, nursery.cancel_scope)
         finally:
-            with trio.CancelScope(shield=True):
-                await self._answer.aclose()
+            await _close(self._answer)
 
     async def _pump(self, read: Any, write: Any, scope: trio.CancelScope) -> None:
         import httpcore
@@ -209,24 +239,12 @@ class _Tunnel(Upgrade):
         scope.cancel()
 
 
-def _client_of(site: Any, verify: object) -> httpx.AsyncClient:
-    """The client that *site* has for backends; its connections are kept until the site stops."""
-    try:
-        import httpx
-    except ImportError as exc:
-        raise ImportError(_MISSING, name=exc.name) from None
-    clients = _clients.setdefault(site, {})
-    if verify not in clients:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)
-        transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)  # type: ignore[arg-type]
-        clients[verify] = httpx.AsyncClient(transport=transport, trust_env=False)
-        site.beside(partial(_keep, clients, verify))
-    return clients[verify]
+def _let_go(site: Any, answer: httpx.Response) -> None:
+    """The request is over: an answer that nobody has read to its end must not hold its connection."""
+    if not answer.is_closed:
+        site.beside(partial(_close, answer))
 
 
-async def _keep(clients: dict[object, httpx.AsyncClient], verify: object) -> None:
-    try:
-        await trio.sleep_forever()
-    finally:
-        with trio.CancelScope(shield=True):
-            await clients.pop(verify).aclose()
+async def _close(answer: httpx.Response) -> None:
+    with trio.move_on_after(CLOSING, shield=True):
+        await answer.aclose()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from rpyserve.hosts import authority_of
 from rpyserve.request import Request
@@ -25,6 +26,9 @@ _HOP: Final = frozenset(
         b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings",
     }
 )  # fmt: skip
+_OURS: Final = re.compile(rb"expect|forwarded|via|x-forwarded-.*")
+_PROTECTED: Final = _HOP | {b"host", b"content-length"}
+_SEPARATORS: Final = re.compile(r"[/\\;]")
 _ADDRESSES: Final = frozenset({b"location", b"content-location", b"refresh"})
 _COOKIE_PATH: Final = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.I)
 _COOKIE_DOMAIN: Final = re.compile(rb";[ \t]*domain[ \t]*=[^;]*", re.I)
@@ -59,6 +63,10 @@ class Mount:
         query = request.uri.partition("?")
         return f"{self.base}{self.rest or ('' if self.base else '/')}{query[1]}{query[2]}".encode("latin-1")
 
+    def climbs(self) -> bool:
+        """Whether the path has a ``..`` in it, however it is written: it could lead out of `base` at the backend."""
+        return any(".." in _SEPARATORS.split(unquote(segment)) for segment in self.rest.split("/"))
+
     def ours(self, address: str) -> str:
         """Return what *address*, in the backend's words, is here; other servers' are left as they are."""
         path = address.removeprefix(self.origin)
@@ -83,7 +91,7 @@ def for_backend(request: Request, mount: Mount, pseudonym: str, *, keep_host: bo
     fields = [
         (name, value)
         for name, value in _end_to_end(request.raw_headers)
-        if name not in (b"expect", b"forwarded", b"via") and not name.startswith(b"x-forwarded-")
+        if not _OURS.fullmatch(name) and not _is_disguised(name)
     ]
     host = authority_of(request) or ""
     if not keep_host:
@@ -118,7 +126,13 @@ def _end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
         if name.lower() == b"connection"
         for option in value.split(b",")
     }
-    return [pair for pair in fields if pair[0].lower() not in _HOP | named]
+    return [pair for pair in fields if pair[0].lower() not in _HOP | (named - {b"host", b"content-length"})]
+
+
+def _is_disguised(name: bytes) -> bool:
+    """Whether a backend that takes ``_`` for ``-``, as those of WSGI and CGI do, would take it for one of ours."""
+    plain = name.replace(b"_", b"-")
+    return plain != name and (_OURS.fullmatch(plain) is not None or plain in _PROTECTED)
 
 
 def _appended(request: Request, name: str, value: str) -> str:

@@ -19,7 +19,7 @@ from faulty import CancelAt, Fault, Scripted, open_files, tasks
 from trio.testing import MockClock
 from wire import CLIENT, SERVER, chunked, head
 
-from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site
+from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
 from rpyserve.exchange import Exchange, Limits
 from rpyserve.http11 import serve_connection
 from rpyserve.static import StaticFile
@@ -114,6 +114,37 @@ class Kinds(Resource):
         yield "one"
         raise ValueError("on purpose")
 
+    def form(self, request: Request) -> str:
+        return f"{request.field('name')} {request.file('file').size} {len(request.file('file').read())}"
+
+    def beside(self, request: Request) -> Any:
+        async def work() -> None:
+            self.open += 1
+            try:
+                await trio.sleep(0.1)
+                request.write(BIG)
+                request.finish()
+                await trio.sleep_forever()
+            finally:
+                self.open -= 1
+
+        request.start_soon(work)
+        return NOT_DONE_YET
+
+    def socket(self, request: Request) -> Any:
+        async def talk(socket: Any) -> None:
+            self.open += 1
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(socket.send, BIG)
+                    async for message in socket:
+                        await socket.send(message)
+                    nursery.cancel_scope.cancel()
+            finally:
+                self.open -= 1
+
+        return websocket(talk).render(request)
+
     def echo(self, request: Request) -> Response:
         return Response(request.content.read())
 
@@ -134,6 +165,19 @@ class Ignoring(Resource):
         yield "hello"
 
 
+FORM = (
+    b'--B\r\nContent-Disposition: form-data; name="name"\r\n\r\nada\r\n--B\r\n'
+    b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n' + b"x" * 600_000 + b"\r\n--B--\r\n"
+)
+SHAKE = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {'A' * 22}==", "Sec-WebSocket-Version: 13"]
+
+
+def frame(code: int, data: bytes) -> bytes:
+    """A frame of a client (RFC 6455, section 5.2), whose mask is of zeros."""
+    size = bytes([0x80 | len(data)]) if len(data) < 126 else bytes([0xFE]) + len(data).to_bytes(2, "big")
+    return bytes([0x80 | code]) + size + bytes(4) + data
+
+
 POST = head("POST", "/echo", "Transfer-Encoding: chunked", "Expect: 100-continue")
 LARGE = head("POST", "/echo", "Content-Length: 600000")
 REQUESTS: dict[str, list[bytes]] = {
@@ -146,6 +190,11 @@ REQUESTS: dict[str, list[bytes]] = {
     "not modified": [head("GET", "/file_", "If-None-Match: *"), head("GET", "/")],
     "100-continue": [POST, chunked(b"abc", end=b""), chunked(b"z" * 70_000), head("GET", "/")],
     "upload to disk": [LARGE, b"x" * 300_000, b"x" * 300_000, head("GET", "/")],
+    "form": [head("POST", "/form", "Content-Type: multipart/form-data; boundary=B", f"Content-Length: {len(FORM)}"),
+             FORM[:100], FORM[100:300_000], FORM[300_000:], head("GET", "/")],
+    "task": [head("GET", "/beside"), head("GET", "/")],
+    "WebSocket": [head("GET", "/socket", *SHAKE) + frame(1, b"early"), frame(1, b"x" * 70), frame(9, b"?"),
+                  frame(2, b"y" * 30_000), frame(8, b"\x03\xe8")],
     "HEAD": [head("HEAD", "/big") + head("HEAD", "/file_"), head("HEAD", "/async_generator"), head("GET", "/")],
     "HTTP/1.0": [head("GET", "/generator", version="1.0")],
     "pipelined": [head("GET", "/slow") + head("GET", "/file_") + POST + chunked(b"abc") + head("GET", "/generator")],
@@ -214,7 +263,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def run(world: World, what: Callable[[int, int], Awaitable[Any]]) -> Any:
     async def main() -> Any:
-        return await what(open_files(), tasks())
+        async with world.site.running():
+            await trio.testing.wait_all_tasks_blocked()
+            return await what(open_files(), tasks())
 
     return trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
 

@@ -240,6 +240,125 @@ async def test_connections_are_kept() -> None:
     assert connections == 1
 
 
+@pytest.mark.parametrize(
+    "rest", ["..", "../secret", "%2e%2e/secret", "..%2fsecret", "a/%2E./x", "..%5csecret", "a/..;x/b", ".%2e"]
+)
+async def test_no_path_leads_above_the_address(rest: str) -> None:
+    async with proxied("http://127.0.0.1:9/public") as visitor:
+        assert (await visitor.get(f"/api/{rest}")).status == 400
+        assert (await visitor.get("/api/a..b/...")).status == 502, "that has no .. in it"
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("PUT", 200), ("POST", 502)])
+async def test_a_kept_connection_that_ends_just_when_it_is_used(method: str, status: int) -> None:
+    connections = 0
+
+    async def twice(stream: Any) -> None:
+        nonlocal connections
+        connections += 1
+        async with stream:
+            await stream.receive_some(65536)
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await stream.receive_some(65536)  # and that is the end of it
+
+    async with backend(twice) as url, proxied(url) as visitor:
+        assert (await visitor.get("/api/")).status == 200
+        assert (await visitor.ask(method, "/api/")).status == status
+        assert connections == (2 if status == 200 else 1)
+
+
+async def test_a_backend_that_was_started_again() -> None:
+    async def once(stream: Any) -> None:
+        async with stream:
+            await stream.receive_some(65536)
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with backend(once) as url, proxied(url) as visitor:
+        for _ in range(3):
+            assert (await visitor.post("/api/", b"abc")).status == 200
+            await trio.testing.wait_all_tasks_blocked(0.05)
+
+
+async def test_the_time_that_a_client_takes_is_not_the_backends(autojump_clock: Any, monkeypatch: Any) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await trio.sleep(100)
+            yield b"abc"
+
+    class Transport:
+        async def handle_async_request(self, message: Any) -> Any:
+            import httpx
+
+            body = b"".join([chunk async for chunk in message.stream])
+            await trio.sleep(9 if body == b"abcabcabc" else 11)
+            return httpx.Response(200)
+
+    monkeypatch.setattr("rpyserve.backends.transport_of", lambda site, verify: Transport())
+    async with proxied("http://127.0.0.1:9", timeout=10) as visitor:
+        for body, status in ((pieces(), 200), (None, 504)):
+            request = Request("POST", "/api/", body=body)
+            assert (await visitor.site.respond(request)).status == status
+            request.close()
+
+
+async def test_a_backend_that_takes_nothing_of_a_body() -> None:
+    async def deaf(stream: Any) -> None:
+        await trio.sleep_forever()
+
+    async def pouring() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(2**20)
+
+    async with backend(deaf) as url, proxied(url, timeout=0.2) as visitor:
+        body = pouring()
+        request = Request("POST", "/api/", body=body)
+        assert (await visitor.site.respond(request)).status == 504
+        request.close()
+        await body.aclose()
+
+
+async def test_an_answer_that_nobody_reads_lets_its_connection_go() -> None:
+    left = trio.Event()
+
+    async def endless(stream: Any) -> None:
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx")
+        with suppress(trio.BrokenResourceError):
+            await stream.receive_some(1)
+        left.set()
+
+    async with backend(endless) as url, proxied(url) as visitor:
+        request = Request("GET", "/api/")
+        await visitor.site.respond(request)
+        request.close()
+        with trio.fail_after(10):
+            await left.wait()
+
+
+async def test_a_name_and_password_in_the_address() -> None:
+    seen: list[bytes] = []
+
+    async def handle(stream: Any) -> None:
+        seen.append(await stream.receive_some(65536))
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with backend(handle) as url, proxied(url.replace("://", "://ada:p%40ss@")) as visitor:
+        await visitor.ask("GET", "/api/", headers=[("Authorization", "Basic own")])
+        assert "ada" not in repr(visitor.site.root.children["api"])
+    assert b"\r\nauthorization: Basic YWRhOnBAc3M=\r\n" in seen[0] and b"own" not in seen[0]
+
+
+async def test_a_status_that_is_none() -> None:
+    answer = await ask_fixed(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n")
+    assert answer.status == 502 and "the status 999" in answer.text
+
+
+async def test_no_lines_of_httpx_on_the_console(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    await ask_fixed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert not [record for record in caplog.records if record.name.startswith("http")]
+
+
 @pytest.mark.parametrize("url", ["localhost:5000", "ftp://x/", "http://", "http://x/?a", "http://x/#a", ""])
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ValueError, match="takes an address"):
@@ -247,6 +366,7 @@ def test_what_is_no_address(url: str) -> None:
 
 
 async def test_without_httpx_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rpyserve.backends", raising=False)
     monkeypatch.setitem(sys.modules, "httpx", None)
     async with proxied("http://127.0.0.1:9") as visitor:
         answer = await visitor.get("/api/")

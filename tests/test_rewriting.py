@@ -64,6 +64,12 @@ def test_what_belongs_to_one_connection_stays_there() -> None:
     assert back == ((b"ETag", b"x"),)
 
 
+def test_what_a_backend_could_take_for_ours() -> None:
+    fields = [("X_Forwarded_For", "1.2.3.4"), ("Content_Length", "5"), ("X_Forwarded-Host", "evil"), ("X_Own", "1")]
+    sent = dict(for_backend(asked("/api/a", *fields), Mount.of(asked(), ORIGIN, ""), "p", keep_host=False))
+    assert sent[b"x_own"] == b"1" and not {b"x_forwarded_for", b"content_length", b"x_forwarded-host"} & sent.keys()
+
+
 def test_a_websocket_is_asked_for_anew() -> None:
     request = asked("/api/a", ("Connection", "Upgrade"), ("Upgrade", "websocket"))
     sent = dict(for_backend(request, Mount.of(request, ORIGIN, ""), "p", keep_host=False))

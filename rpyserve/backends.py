@@ -1,0 +1,104 @@
+"""Asking other servers by httpx: one request, with the patience that one has for it, over connections that are kept.
+
+Owns the connections of each site, which live as long as it runs, and when a request may be made a second time. Nothing
+here knows what is asked, or for whom. Whoever imports this needs httpx.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import httpx
+import trio
+
+__all__ = ["Attempt", "transport_of"]
+
+CONNECT: Final = 5.0
+"""Seconds that it may take to reach the backend."""
+KEPT: Final = 4.0
+"""Seconds that an idle connection is kept: servers close theirs after 5 or more, and a request must not cross that."""
+CLOSING: Final = 1.0
+"""Seconds that it may take to close them all."""
+
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods that may be asked for twice (RFC 9110, section 9.2.2)."""
+_transports: WeakKeyDictionary[Any, dict[object, httpx.AsyncHTTPTransport]] = WeakKeyDictionary()
+
+
+class Attempt:
+    """One request on its way to the backend.
+
+    Args:
+        message: what it is made of.
+        body: the chunks that go with it; None for nothing.
+        scope: is cancelled when the backend has done nothing for
+        patience: seconds. The time that our client takes for its body does not count.
+    """
+
+    def __init__(
+        self,
+        message: dict[str, Any],
+        body: AsyncIterator[bytes] | None,
+        scope: trio.CancelScope,
+        patience: float,
+    ) -> None:
+        self._message = message
+        self._body = None if body is None else _Passed(body, scope, patience)
+        self._connected = False
+
+    async def made(self, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
+        """Ask, and return the head of the answer."""
+        message = httpx.Request(**self._message, stream=self._body)
+        message.extensions |= {"timeout": {"connect": CONNECT}, "trace": self._trace}
+        if "content-length" not in message.headers and self._body is not None:
+            message.headers["transfer-encoding"] = "chunked"
+        return await transport.handle_async_request(message)
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether it is allowed to ask again, and that would be over a newer connection."""
+        return not self._connected and self._body is None and self._message["method"] in _REPEATABLE
+
+    async def _trace(self, event: str, info: object) -> None:
+        self._connected = self._connected or event.startswith("connection.connect_")
+
+
+class _Passed(httpx.AsyncByteStream):
+    """The chunks of a body, each of which the backend has to take in time. No generator: it may be left half-way."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], scope: trio.CancelScope, patience: float) -> None:
+        self._chunks = chunks
+        self._scope = scope
+        self._patience = patience
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._scope.deadline = math.inf
+        try:
+            return await anext(self._chunks)
+        finally:
+            self._scope.deadline = trio.current_time() + self._patience
+
+
+def transport_of(site: Any, verify: object) -> httpx.AsyncHTTPTransport:
+    """What *site* has for asking backends; its connections are kept until the site stops."""
+    transports = _transports.setdefault(site, {})
+    if verify not in transports:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT)
+        transports[verify] = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)  # type: ignore[arg-type]
+        site.beside(partial(_keep, transports, verify))
+    return transports[verify]
+
+
+async def _keep(transports: dict[object, httpx.AsyncHTTPTransport], verify: object) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.move_on_after(CLOSING, shield=True):
+            await transports.pop(verify).aclose()
