@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import trio
 from answers import told
+from contestants import Contestant
 from musts import MUSTS, Level, Must, shown_bytes
 from peers import PEERS, Peer
 
@@ -102,12 +104,12 @@ def document(columns: dict[str, list[str]], versions: dict[str, str], absent: li
 # Running them
 
 
-def install(environment: Path) -> Path:
+def install(environment: Path, peers: Iterable[Peer | Contestant] = PEERS) -> Path:
     """Make an environment with all peers that come from PyPI; return the directory of its commands."""
     commands = environment / ("Scripts" if os.name == "nt" else "bin")
     if not commands.exists():
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    for peer in PEERS:
+    for peer in peers:
         if peer.packages:
             command = [commands / "python", "-m", "pip", "install", "--quiet", *peer.packages]
             if subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
