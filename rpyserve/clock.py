@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import trio
@@ -49,6 +49,13 @@ class Timed(Protocol):
         """When it is due, in `trio.current_time`; `math.inf` for never."""
 
 
+class Living(Protocol):
+    """The things that are watched, by their ids."""
+
+    def get(self, uid: str, /) -> Any:
+        """The one of that id; None if there is none."""
+
+
 class Clock:
     """Watches the things of a mapping, by id, and ends those that are due. What left the mapping is no more watched.
 
@@ -57,7 +64,7 @@ class Clock:
         end: called with each that is due; takes it out of the mapping.
     """
 
-    def __init__(self, living: Mapping[str, Timed], end: Callable[[Any], object]) -> None:
+    def __init__(self, living: Living, end: Callable[[Any], object]) -> None:
         self._living = living
         self._end = end
         self._ticks: dict[int, Tick] = {}
@@ -99,8 +106,9 @@ class Clock:
         while self._next() <= (now := trio.current_time()):
             tick = self._ticks[self._heap[0]]
             # Each id is taken off as it is looked at: cancelled between two, nothing is lost.
-            while tick.ids:
-                self._look(tick.ids.pop(), tick, now)
+            ids = tick.ids
+            while ids:
+                self._look(ids.pop(), tick, now)
                 looked += 1
                 if looked % BATCH == 0:
                     await trio.lowlevel.checkpoint()
@@ -108,7 +116,7 @@ class Clock:
             del self._ticks[heapq.heappop(self._heap)]
 
     def _look(self, uid: str, tick: Tick, now: float) -> None:
-        thing = self._living.get(uid)
+        thing: Timed | None = self._living.get(uid)
         if thing is None or thing._tick is not tick:
             return  # it has ended, or its deadline was brought forward and it lies in an earlier list
         thing._tick = None

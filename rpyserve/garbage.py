@@ -21,21 +21,21 @@ import trio
 
 __all__ = ["Garbage"]
 
-YOUNG: Final = 5_000
+YOUNG: Final = 2_000
 """How many new objects are looked at together, and
-TIMES: how many such looks make the middle generation. So one look at that has some 5 ms to do."""
+TIMES: how many such looks make the middle generation. So one look at that takes some 2 ms."""
 TIMES: Final = 5
 NEVER: Final = 1_000_000_000
 
 PAUSE: Final = 1.0
 """Seconds between two thoughts of whether all is to be looked at, and of quiet that is quiet enough."""
-DUE: Final = 2
+DUE: Final = 5
 """How many looks at the middle generation make it worth while to look at all."""
-EACH: Final = 0.005
+EACH: Final = 0.002
 """Seconds by which each of these may have made that longer."""
 QUICK: Final = 0.015
 """Seconds that it may take at any time."""
-MOST: Final = 250
+MOST: Final = 600
 """How many of these looks there may be before all is looked at, whatever that takes: some 7 million objects."""
 ENDED: Final = 10_000
 """How many sessions that held something must have ended before that is a reason; they are as many as live, too."""

@@ -8,7 +8,7 @@ an answer costs some sixteen looks on average, however many there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any, Final, Protocol
 
@@ -23,8 +23,23 @@ SAMPLE: Final = 1000
 class Used(Protocol):
     """What can be idle."""
 
+    uid: Any
+    """Its id, a text."""
     _used: float
     """When it was used last; never becomes less."""
+
+
+class Living(Protocol):
+    """Those things, by their ids."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def get(self, uid: str, /) -> Any:
+        """The one of that id; None if there is none."""
+
+    def values(self) -> Iterable[Any]:
+        """All of them."""
 
 
 class Idlest:
@@ -34,13 +49,13 @@ class Idlest:
         living: the things by their ids. One that is put in must have been used no earlier than those that are there.
     """
 
-    def __init__(self, living: Mapping[str, Used]) -> None:
+    def __init__(self, living: Living) -> None:
         self._living = living
         self._known: list[tuple[float, str]] = []  # the idlest last
 
     def find(self) -> Any:
         """Return that thing; None if there is none. It is not returned again unless it is used again."""
-        while self._living:
+        while len(self._living):
             while self._known:
                 used, uid = self._known.pop()
                 thing = self._living.get(uid)
@@ -50,10 +65,10 @@ class Idlest:
         return None
 
     def _look_at_all(self) -> None:
-        things = list(self._living.values())
+        things: list[Used] = list(self._living.values())
         times = sorted([thing._used for thing in things[:: -(-len(things) // SAMPLE)]])
         limit = times[len(times) // SHARE]
-        known = [(thing._used, uid) for uid, thing in self._living.items() if thing._used <= limit]
+        known = [(thing._used, thing.uid) for thing in things if thing._used <= limit]
         known.sort(key=itemgetter(0))
         known.reverse()
         self._known = known

@@ -30,10 +30,10 @@ class _SiteTimeout:
     """The ``sessionTimeout`` of sessions of whose time-out neither class nor instance says anything: the site's."""
 
     def __get__(self, session: Session | None, owner: type) -> float:
-        try:
-            said = session._store.timeout  # type: ignore[union-attr]
-        except AttributeError:  # of no store yet, or the class's
-            said = getattr(getattr(getattr(session, "site", None), "sessions", None), "timeout", None)
+        sessions = None if session is None else session._store
+        if sessions is None:
+            sessions = getattr(getattr(session, "site", None), "sessions", None)
+        said = None if sessions is None else sessions.timeout
         return DEFAULT if said is None else said
 
 
@@ -90,7 +90,10 @@ class Session(Components):
     uid: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        self = super().__new__(cls)
+        self = object.__new__(cls)
+        # As `Components` has it: to ask it would be a tenth of what it takes to make a session.
+        self._values = self._components = None
+        self._generation = lineage.generation
         self._callbacks = self._store = self._tick = self.ended = self.site = self.uid = None
         self._lives = math.inf
         self._used = -math.inf

@@ -12,6 +12,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from rpyserve.complaints import Complaints
 from rpyserve.idlest import Idlest
 from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Session
+from rpyserve.shelves import Shelves
 
 __all__ = ["SessionStatistics", "Sessions"]
 
@@ -70,8 +72,8 @@ class Sessions:
         self.timeout = timeout
         self.most = most
         self.renewed: Callable[[Session], object] = lambda session: None
-        self._living: dict[str, Session] = {}
-        self._clock = Clock(self._living, self._idle)
+        self._living: Shelves[Session] = Shelves()
+        self._clock = Clock(self._living, self.end)
         self._idlest = Idlest(self._living)
         self._making_room = False
         self._crowded = Seldom(log)
@@ -114,7 +116,7 @@ class Sessions:
         session._used = self.now()
         session._lives = lives
         session._store = self
-        self._living[uid] = session
+        self._living.put(uid, session)
         self._made += 1
         self._clock.watch(session)
         return session
@@ -158,9 +160,9 @@ class Sessions:
         """Give *session* a new id. Counts as an access; does nothing to one that has ended."""
         if not self.touch(session):
             return
-        del self._living[session.uid]
+        self._living.pop(session.uid)
         session.uid = self._new_id()
-        self._living[session.uid] = session
+        self._living.put(session.uid, session)
         session._tick = None  # the clock knows it by its old id
         self._clock.watch(session)
         self.renewed(session)
@@ -177,7 +179,7 @@ class Sessions:
         """Let *session* live on for its full time from now; if its time is over, end it. Returns whether it lives."""
         now = self.now()
         if session.ended is None and session._deadline <= now:
-            self._idle(session)  # the clock has not come round to it yet
+            self.end(session)  # the clock has not come round to it yet
         if session.ended is not None:
             return False
         if session._generation != lineage.generation:
@@ -204,15 +206,12 @@ class Sessions:
             )
         return timeout
 
-    def end(self, session: Session, why: Ended) -> None:
+    def end(self, session: Session, why: Ended = Ended.IDLE) -> None:
         """End *session*: it is forgotten, then its callbacks are called. Ending it twice does nothing."""
-        if session.ended is None and self._living.pop(session.uid, None) is not None:
+        if session.ended is None and self._living.pop(session.uid) is not None:
             self._ended[why] += 1
             self.let_go += session._components is not None or session._values is not None
             session._end(why)
-
-    def _idle(self, session: Session) -> None:
-        self.end(session, Ended.IDLE)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Let sessions end when their time has come, until cancelled. Async callbacks run in here."""
@@ -230,13 +229,14 @@ class Sessions:
         Returns:
             How many sessions ended.
         """
-        ending = list(self._living.values())
+        count = 0
         # Shielded: what a session's end must do is done on the way out of a cancelled program, too.
         with trio.move_on_after(grace, shield=True):
             async with self._tasks.open():
-                for count, session in enumerate(ending, 1):
+                for session in chain.from_iterable(self._living.parts()):
                     self.end(session, why)
+                    count += 1
                     if count % BATCH == 0:
                         await trio.lowlevel.cancel_shielded_checkpoint()
             await self._tasks.wait()
-        return len(ending)
+        return count
