@@ -197,7 +197,7 @@ async def test_tide_rises_by_itself(visitor: Visitor, site: Site, autojump_clock
     for _ in range(5):
         await trio.sleep(3)
         levels.update(re.findall(r"(-?\d+) cm", (await visitor.get("/tide")).text))
-    assert len(levels) == 5 and site.tasks.modules
+    assert len(levels) == 5 and site.tasks.sources()
 
 
 async def test_members_get_in(visitor: Visitor) -> None:
