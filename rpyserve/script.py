@@ -25,8 +25,8 @@ from rpyserve.codes import Codes, Compiled
 from rpyserve.diagnosis import title_of
 from rpyserve.errors import HTTPError, Redirect, ScriptError
 from rpyserve.executions import Execution
-from rpyserve.finders import escaped
 from rpyserve.modules import SiteModules
+from rpyserve.places import Places
 from rpyserve.request import Request
 from rpyserve.resource import Resource, as_resource
 from rpyserve.running import ScriptExecution, cache, current, executing, furnish
@@ -71,6 +71,7 @@ class Scripts:
         self._fresh: set[str] = set()  # these scripts, and all modules
         self._loaded: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
+        self._places = Places(self.modules, "")
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*: a published one if it is fresh, else one of a new execution.
@@ -125,7 +126,7 @@ class Scripts:
             return
         if source.home == f"{self.modules.package}:{source.name}":
             self.modules.reload(source.name)
-        elif source.home == self._name(path):
+        elif source.home == self._places.of(path).name:
             self.modules.refresh()
             edition = self._codes.compiled(path).number, self.modules.generation
             if source.version != edition:
@@ -153,6 +154,7 @@ class Scripts:
         number = next(n for n in count(1) if _prefix("rpysite", n) not in _taken)
         self._prefix, self.modules.package = _prefix("rpysite", number), _prefix("rpydir", number)
         _taken.add(self._prefix)
+        self._places = Places(self.modules, self._prefix)
         sys.modules[self._prefix] = ModuleType(self._prefix)  # pickle imports what comes before the first dot
         compat.install()
         self.modules.install()
@@ -182,17 +184,18 @@ class Scripts:
     def _execute(self, path: str, request: Request | None) -> Resource:
         compiled = self._codes.compiled(path)
         generation = self.modules.generation
-        name = self._name(path)
-        execution = ScriptExecution(name, Path(path), self.root, self.registry, self._eras.get(name, 0))
+        place = self._places.of(path)
+        name = place.name
+        execution = ScriptExecution(name, place.path, self.root, self.registry, self._eras.get(name, 0))
         execution.edition = compiled.number, generation
         execution.source = compiled.source
-        module = self._module(execution, path)
+        module = self._module(execution, place.spec, path)
         before = sys.modules.get(name)
         sys.modules[name] = module
         if name in self._loaded:
             lineage.advance()  # what its top-level code takes from the registry is to be of its own classes
         try:
-            resource = self._run(compiled, execution, module.__dict__)
+            resource = self._run(compiled, execution, module.__dict__, place.shown)
         except BaseException:
             _restore(name, before)
             raise
@@ -212,9 +215,7 @@ class Scripts:
                 request.on_close(forget)
         return resource
 
-    def _run(self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any]) -> Resource:
-        from rpyserve import hints
-
+    def _run(self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any], shown: str) -> Resource:
         path = execution.path
         began = time.perf_counter()
         try:
@@ -223,33 +224,25 @@ class Scripts:
         except (HTTPError, Redirect):
             raise
         except SystemExit as exc:
-            raise ScriptError(path, "The script ended itself with sys.exit().", hints.for_exception(exc)) from exc
+            raise ScriptError(path, "The script ended itself with sys.exit().", _hint(exc)) from exc
         except Exception as exc:
-            raise ScriptError(path, title_of(exc), hints.for_exception(exc)) from exc
+            raise ScriptError(path, title_of(exc), _hint(exc)) from exc
         execution.finish(namespace)
         if compiled.sound and not execution.cached:
-            slowness.report(os.path.relpath(path, self.root), time.perf_counter() - began)
+            slowness.report(shown, time.perf_counter() - began)
         if not compiled.sound:
-            message, hint = hints.for_namespace(namespace, _source(path))
+            message, hint = _look_over(namespace, path)
             if message:
                 raise ScriptError(path, message, hint)
             compiled.sound = True
         try:
             return as_resource(namespace.get("resource"))
         except TypeError as exc:
-            raise ScriptError(path, str(exc), hints.for_namespace(namespace, _source(path))[1]) from exc
+            raise ScriptError(path, str(exc), _look_over(namespace, path)[1]) from exc
 
-    def _parts(self, path: str) -> list[str]:
-        *directories, name = self.modules.relative(path) or (os.path.basename(path),)
-        return [*map(escaped, directories), escaped(name.removesuffix(".rpy"))]
-
-    def _name(self, path: str) -> str:
-        return ".".join([self._prefix, *self._parts(path)])
-
-    def _module(self, execution: Execution, path: str) -> ModuleType:
+    def _module(self, execution: Execution, spec_name: str, path: str) -> ModuleType:
         module = ModuleType(execution.name)
-        # Not named like the script, whose stem may be that of a directory or of a module beside it.
-        spec = ModuleSpec(".".join([self.modules.package, *self._parts(path)]), None, origin=path)
+        spec = ModuleSpec(spec_name, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
         furnish(module.__dict__, execution)
         module.__dict__.update(cache=cache, registry=self.registry)
@@ -278,6 +271,19 @@ def _restore(name: str, before: ModuleType | None) -> None:
 def _unload(name: str, module: ModuleType) -> None:
     if sys.modules.get(name) is module:
         del sys.modules[name]
+
+
+def _hint(exc: BaseException) -> str:
+    from rpyserve import hints
+
+    return hints.for_exception(exc)
+
+
+def _look_over(namespace: dict[str, Any], path: Path) -> tuple[str, str]:
+    """What is wrong with what a script left behind, if anything is, and what to do about it."""
+    from rpyserve import hints
+
+    return hints.for_namespace(namespace, _source(path))
 
 
 def _source(path: Path) -> str:
