@@ -143,14 +143,27 @@ class Outbound:
             # The first read may fail, and another response is still possible then.
             chunk = b"" if self._bodiless(response) else next(chunks, b"")
             data = self._head(response, reason, body.length, close)
-            while chunk:
+            if chunk:
                 await self._wire.send(data + self._wire.h11.send(h11.Data(data=chunk)))
-                self.sent += len(chunk)
-                data = b""
-                chunk = next(chunks, b"")
+                self.sent, data = len(chunk), b""
+                for part in body.rest(len(chunk)):
+                    await self._send_part(body, part)
             await self._finish(data)
         finally:
             body.close()
+
+    async def _send_part(self, body: FileBody, part: bytes | range) -> None:
+        wire = self._wire
+        # The length of a file is known, so h11 only counts, and any sized thing will do for that.
+        wire.h11.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
+        if isinstance(part, range):
+            part = part[await wire.send_file(body.file, part, self._note) :]
+        for chunk in body.read(part, PIECE):
+            await wire.send(chunk)
+            self._note(len(chunk))
+
+    def _note(self, count: int) -> None:
+        self.sent += count
 
     async def _switch(self, response: Response, upgrade: Upgrade) -> None:
         self._upgrade = upgrade

@@ -73,17 +73,28 @@ class FileBody:
             EOFError: the file has become shorter since it was opened.
         """
         for part in self.parts:
-            if isinstance(part, bytes):
-                yield part
-                continue
-            self.file.seek(part.start)
-            left = len(part)
-            while left:
-                chunk = self.file.read(min(size, left))
-                if not chunk:
-                    raise EOFError("the file became shorter while it was sent")
-                left -= len(chunk)
-                yield chunk
+            yield from self.read(part, size)
+
+    def rest(self, sent: int) -> Iterator[bytes | range]:
+        """Yield what of its parts comes after the first *sent* bytes."""
+        for part in self.parts:
+            if sent < len(part):
+                yield part[sent:]
+            sent = max(0, sent - len(part))
+
+    def read(self, part: bytes | range, size: int) -> Iterator[bytes]:
+        """Yield one of its parts as `chunks` does."""
+        if isinstance(part, bytes):
+            yield part
+            return
+        self.file.seek(part.start)
+        left = len(part)
+        while left:
+            chunk = self.file.read(min(size, left))
+            if not chunk:
+                raise EOFError("the file became shorter while it was sent")
+            left -= len(chunk)
+            yield chunk
 
     def close(self) -> None:
         """Close the file."""

@@ -13,8 +13,9 @@ import math
 import os
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import BinaryIO, Final
 
 import h11
 import trio
@@ -24,6 +25,7 @@ from rpyserve.errors import Disconnected, Refusal
 from rpyserve.exchange import Limits
 from rpyserve.guard import Guard
 from rpyserve.patience import TICK
+from rpyserve.sendfile import descriptor_of, send_range
 
 __all__ = ["Phase", "Wire"]
 
@@ -248,6 +250,38 @@ class Wire:
                     self.enter(Phase.SENDING)
                     await self.stream.send_all(view[start : start + PIECE])
         except _GONE:
+            raise Disconnected from None
+
+    async def send_file(self, file: BinaryIO, part: range, note: Callable[[int], object]) -> int:
+        """Send *part* of *file*, if that can be done without reading it here. Time limits are those of `send`.
+
+        Args:
+            note: called with each number of bytes that the system has taken.
+
+        Returns:
+            How many bytes were sent; the others are to be read.
+
+        Raises:
+            Disconnected: the connection is broken.
+            EOFError: the file has become shorter.
+        """
+        descriptor = descriptor_of(self.stream, file)
+        if descriptor is None:
+            return 0
+        left = PIECE
+
+        def sent(count: int) -> None:
+            nonlocal left
+            note(count)
+            left -= count
+            if left <= 0:
+                left = PIECE
+                self.enter(Phase.SENDING)
+
+        self.enter(Phase.SENDING)
+        try:
+            return await send_range(self.stream, descriptor, part, sent)
+        except (*_GONE, ConnectionError):
             raise Disconnected from None
 
     async def linger(self) -> None:
