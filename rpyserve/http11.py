@@ -200,7 +200,7 @@ class _Connection:
             wire.enter(Phase.DRAINING)
             then = _Then.ANOTHER if await body.drain() else _Then.LINGER
         # Asked anew: the wish to stop, or to close, may have come while this response was sent.
-        done = self.stopping.requested or not wire.may_go_on
+        done = self.stopping.requested or not wire.parser.may_go_on
         return _Then.CLOSE if then is _Then.ANOTHER and done else then
 
     async def _answer(self, request: Request, body: Body | None, out: Outbound) -> _Then:

@@ -122,7 +122,7 @@ class Outbound:
             return
         heads, wire = self._heads, self._wire
         key = response.status, response.headers, reason, len(body), close
-        data = heads.written(key) if wire.untold else None
+        data = heads.written(key) if wire.parser.untold else None
         if data is not None:
             # h11 wrote this head before, and need not hear of the whole cycle: saves a fourth of a small request.
             self.status, self.begun = response.status, True
@@ -131,7 +131,7 @@ class Outbound:
             head = self._head(response, reason, len(body), close)
             data = head + wire.h11.send(h11.Data(data=body))
             wire.h11.send(_END)  # no bytes: the length says where the end is
-            if wire.may_go_on:
+            if wire.parser.may_go_on:
                 heads.keep(key, head)
         await wire.send(data)
         self.sent = len(body)

@@ -1,9 +1,8 @@
 """The two ends of one connection's bytes: a trio stream and h11, joined by whoever waits first.
 
 Whoever waits for bytes (the next head, a body, the watch for a client that leaves), all that comes goes through the
-guard to h11 by `Wire.more`: one reader at a time, nothing is ever dropped. A head that h11 has read before it is told
-only when somebody needs h11: most responses do not. The stream's own errors are translated here, once, into
-`Disconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
+guard to h11 by `Wire.more`: one reader at a time, nothing is ever dropped. The stream's own errors are translated
+here, once, into `Disconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ from typing import BinaryIO, Final
 import h11
 import trio
 
-from rpyserve.asked import Asked, recall, remember
+from rpyserve.asked import Asked
 from rpyserve.errors import Disconnected, Refusal
 from rpyserve.exchange import Limits
 from rpyserve.guard import Guard
+from rpyserve.parser import Parser
 from rpyserve.patience import TICK
 from rpyserve.sendfile import descriptor_of, send_range
 
@@ -58,7 +58,8 @@ class Wire:
         scheme: ``"http"`` or ``"https"``.
 
     Attributes:
-        guard: what lets bytes through to h11.
+        parser: h11, and
+        guard: what lets bytes through to it.
         scope: what is cancelled when a phase takes too long, and
         due: when that is, in trio's time; see `patience`.
         phase: what the connection is at.
@@ -68,11 +69,7 @@ class Wire:
     def __init__(self, stream: trio.abc.Stream, limits: Limits, scheme: str = "http") -> None:
         self.stream = stream
         self.limits = limits
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
-        self._head = b""  # of this cycle's request, if it has no body
-        self._asked: Asked | None = None
-        self.untold = False  # whether h11 has not been told of it
-        self._fed = False  # whether h11 may have more to say: asking in vain costs a twentieth of a small request
+        self.parser = Parser(limits.head)
         self.guard = Guard(limits, scheme)
         self.scope = trio.CancelScope()
         self.due = math.inf
@@ -99,13 +96,8 @@ class Wire:
 
     @property
     def h11(self) -> h11.Connection:
-        """The state machine, told of all that has passed."""
-        if self.untold:
-            self.untold = False
-            self._h11.receive_data(self._head)
-            self._h11.next_event()
-            self._h11.next_event()  # the end of a message that has no body
-        return self._h11
+        """The state machine."""
+        return self.parser.machine
 
     # What comes in
 
@@ -140,16 +132,9 @@ class Wire:
 
     def _pass_on(self, data: bytes) -> None:
         if data:
-            self._head = b"" if self.guard.length else data
-            self._asked = recall(self._head)
-            if self._asked is not None:
-                self.untold = True
-            else:
-                self._h11.receive_data(data)
-                self._fed = True
+            self.parser.take(data, bodiless=not self.guard.length)
         if self.ended and self.guard.through:
-            self.h11.receive_data(b"")
-            self._fed = True
+            self.parser.end()
 
     def event(self) -> object:
         """The next of h11's events; `h11.NEED_DATA` if that takes more bytes.
@@ -159,15 +144,13 @@ class Wire:
             Disconnected: the client sends no more, and this is not the end of a message.
         """
         try:
-            event = self.h11.next_event() if self._fed else h11.NEED_DATA
+            event = self.parser.event()
         except h11.RemoteProtocolError as exc:
             if self.guard.through:
                 raise Disconnected from None
             raise Refusal(exc.error_status_hint, "The request is malformed.") from None  # h11 has become stricter
-        if event is h11.NEED_DATA:
-            self._fed = False
-            if self.guard.refusal is not None:
-                raise self.guard.refusal
+        if event is h11.NEED_DATA and self.guard.refusal is not None:
+            raise self.guard.refusal
         return event
 
     async def head(self) -> Asked | None:
@@ -179,32 +162,20 @@ class Wire:
             Refusal: what came is no head, or too long.
             Disconnected: the connection is broken.
         """
-        while self._asked is None:
+        while (asked := self.parser.asked) is None:
             event = self.event()
             if isinstance(event, h11.Request):
-                self._asked = Asked.of(event)
-                if not self.guard.length:
-                    self.h11.next_event()
-                break
+                return self.parser.begin(event)
             if isinstance(event, h11.ConnectionClosed):
                 return None
             if self.phase is Phase.IDLE and self.guard.begun:
                 self.enter(Phase.HEAD)
             await self.more()
-        return self._asked
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether another request may follow the response that was sent."""
-        return self.untold or self._h11.our_state is h11.DONE
+        return asked
 
     def next_cycle(self) -> None:
         """Make ready for the next request, of which bytes may be there."""
-        if not self.untold:
-            self._h11.start_next_cycle()
-            if self._head and self._asked is not None:
-                remember(self._head, self._asked)
-        self.untold, self._asked = False, None
+        self.parser.next_cycle()
         self._pass_on(self.guard.resume())
 
     def refused(self, refusal: Refusal) -> None:

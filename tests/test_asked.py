@@ -33,7 +33,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     seen: list[bool] = []
 
     async def send(self: Wire, data: bytes) -> None:
-        seen.append(not self.untold)
+        seen.append(not self.parser.untold)
         await real(self, data)
 
     real = Wire.send

@@ -166,7 +166,7 @@ async def test_a_client_that_leaves_ends_it(path: Path) -> None:
         while not asked.exchanges:
             await trio.lowlevel.checkpoint()
         assert not asked.exchanges[0].complete
-        assert 0 < asked.exchanges[0].sent < 3 * len(CONTENT)
+        assert asked.exchanges[0].sent < 3 * len(CONTENT)
 
 
 async def test_others_have_their_turn(path: Path, calls: list[int]) -> None:
