@@ -58,6 +58,8 @@ def parse_json(content: BinaryIO) -> Any:
         raise HTTPError(400, f"The body is no JSON: {exc.msg[:1].lower()}{exc.msg[1:]} ({where}).") from None
     except UnicodeDecodeError:
         raise HTTPError(400, "The body is no JSON: it is not UTF-8.") from None
+    except ValueError:  # Python's own limit
+        raise HTTPError(400, "The body is no JSON that can be read: a number in it is too long.") from None
     except RecursionError:
         raise HTTPError(400, "The body is no JSON that can be read: it is nested too deep.") from None
 

@@ -1,17 +1,17 @@
 """One request, as a script sees it.
 
 A protocol makes a `Request` from values, and puts two capabilities on it: the body, as chunks that come in, and
-`client_left`. It knows nothing of sockets. What a script says about its answer is noted in `answering`.
+`client_left`. It knows nothing of sockets. What the body holds is `receiving`'s business, and what a script says about
+its answer is noted in `answering`.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import trio
@@ -19,21 +19,17 @@ import trio
 from rpyserve.answering import Answering
 from rpyserve.asked import Fields
 from rpyserve.cookies import read_cookies
-from rpyserve.errors import HTTPError
-from rpyserve.forms import form_fields, parse_json, query_fields
-from rpyserve.spool import full_is_507, temporary
+from rpyserve.receiving import Receiving
 
 if TYPE_CHECKING:
     from rpyserve.session import Session
     from rpyserve.site import Site
-    from rpyserve.uploads import MultipartForm, Upload
 
 __all__ = ["Address", "Request", "current_request"]
 
 Address = tuple[str, int]
 """An IP address and a port."""
 
-_MISSING: Any = object()
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 
 
@@ -53,7 +49,7 @@ def _ignored(exc: BaseException) -> None:
     pass
 
 
-class Request(Answering):
+class Request(Receiving, Answering):
     """What the client asked, and what the script wants to say besides the body that it returns.
 
     Attributes:
@@ -66,8 +62,7 @@ class Request(Answering):
         client: the client's IP address and port.
         server: the address and port that the client connected to.
         scheme: ``"http"`` or ``"https"``.
-        content: the whole body as a binary file, at its start. Of a multipart form it is empty: that is taken apart
-            as it comes, into `args` and `files`.
+        content: the whole body as a binary file, at its start; a multipart form is in `args` and `files` instead.
         site: the `Site` that answers.
         user: the name that a `BasicAuth` around this resource has let pass; else None.
         sources: the files and directories, as absolute paths, that the answer depends on as far as is known.
@@ -104,7 +99,6 @@ class Request(Answering):
         self.scheme = scheme
         self.client_left = client_left
         self.moment = moment
-        self.content: BinaryIO = io.BytesIO()
         absolute = _ABSOLUTE.match(uri) if not uri.startswith("/") else None
         raw_path, _, self.query = (uri[absolute.end() :] if absolute else uri).partition("?")
         self.raw_path = raw_path or "/"
@@ -113,13 +107,12 @@ class Request(Answering):
         self.postpath = [_decode(segment) for segment in self.raw_path.split("/")[1:]]
         self.sources: list[str] = []
         self.logged = True
-        self._body = body
-        self._form: MultipartForm | None = None
         self._session: Session | None = None
         self.on_failure: Callable[[BaseException], object] = _ignored
         self._closers: list[Callable[[], object]] = []
         self.closed = False
-        super().__init__()
+        Receiving.__init__(self, body)
+        Answering.__init__(self)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri}>"
@@ -135,70 +128,6 @@ class Request(Answering):
         wanted = (name.encode("latin-1") if isinstance(name, str) else name).lower()
         value = self.raw_headers.values.get(wanted)
         return None if value is None else value.decode("latin-1")
-
-    @cached_property
-    def args(self) -> dict[str, list[str]]:
-        """The fields of the query and of a form: each name with the list of its values. Files are in `files`.
-
-        A field of the form replaces one of the query that has the same name. Blank values are kept.
-        """
-        form = form_fields(self._content_type, self.content) if self._form is None else self._form.fields
-        return query_fields(self.query) | form
-
-    @property
-    def files(self) -> dict[str, list[Upload]]:
-        """The files that came with a form: each field's name with the list of its `Upload` values.
-
-        The form must say ``enctype="multipart/form-data"``.
-        """
-        return {} if self._form is None else self._form.files
-
-    def file(self, name: str, default: Any = _MISSING) -> Any:
-        """Return the first file of the form field *name*, an `Upload`.
-
-        Args:
-            name: the field's name.
-            default: what to return if no file was chosen.
-
-        Raises:
-            HTTPError: 400, naming the field, if there is no file and no default.
-        """
-        uploads = self.files.get(name)
-        if uploads:
-            return uploads[0]
-        if default is _MISSING:
-            more = "" if self._form is not None else ' The form must say enctype="multipart/form-data".'
-            raise HTTPError(400, f"This page needs a file in the field {name!r}.{more}")
-        return default
-
-    def json(self) -> Any:
-        """Return what the body says as JSON (RFC 8259).
-
-        Raises:
-            HTTPError: 400, it is empty or no JSON, saying where; 413, it is too long.
-        """
-        return parse_json(self.content)
-
-    @property
-    def _content_type(self) -> str:
-        return self.getHeader("content-type") or ""
-
-    def field(self, name: str, default: Any = _MISSING) -> Any:
-        """Return the first value of the query or form field *name*, as text.
-
-        Args:
-            name: the field's name.
-            default: what to return if there is no such field.
-
-        Raises:
-            HTTPError: 400, naming the field, if it is missing and there is no default.
-        """
-        values = self.args.get(name)
-        if values:
-            return values[0]
-        if default is _MISSING:
-            raise HTTPError(400, f"This page needs a field called {name!r}, in the query or in a form.")
-        return default
 
     @cached_property
     def cookies(self) -> dict[str, str]:
@@ -257,52 +186,6 @@ class Request(Answering):
         self.site.request_tasks.start(self, function, args)
 
     # For the layers around the script
-
-    @property
-    def has_body(self) -> bool:
-        """Whether there is a body that nobody has read."""
-        return self._body is not None
-
-    def body_chunks(self) -> AsyncIterable[bytes] | None:
-        """Take the body over, as chunks that come in; None if there is none left. It will not be in `content` then."""
-        body, self._body = self._body, None
-        return body
-
-    async def load_body(self, limit: int | None = None, *, raw: bool = False) -> None:
-        """Read the whole body: a multipart form into `args` and `files`, unless *raw*; any other into `content`.
-
-        What is large spills to disk. Once only; then it does nothing.
-
-        Raises:
-            HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows; 400, a malformed form;
-                507, the disk is full.
-            Disconnected: the body was cut off.
-        """
-        if self._body is None:
-            return
-        body, self._body = self._body, None
-        sink = self._sink(raw)
-        size = 0
-        with full_is_507():
-            async for chunk in body:
-                size += len(chunk)
-                if limit is not None and size > limit:
-                    raise HTTPError(413, f"The body may have {limit} bytes; this one is longer.")
-                sink.write(chunk)
-            if self._form is not None:
-                self._form.finish()
-            else:
-                self.content.seek(0)  # writes what waits to be written
-
-    def _sink(self, raw: bool) -> MultipartForm | BinaryIO:
-        """Where the body goes."""
-        if not raw and self._content_type.partition(";")[0].strip().lower() == "multipart/form-data":
-            from rpyserve.uploads import MultipartForm
-
-            self._form = MultipartForm(self._content_type, self.on_close)
-            return self._form
-        self.content = temporary(self.on_close)
-        return self.content
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called when the response has been sent or given up."""

@@ -144,7 +144,7 @@ async def traverse(root: Resource, request: Request) -> Resource:
     resource = root
     while request.postpath and not resource.isLeaf:
         if request.has_body and resource.wants_body and type(resource).getChild is not Resource.getChild:
-            await request.load_body()
+            await request.load_body(raw=True)  # what is below may want it as it is
         name = request.postpath.pop(0)
         request.prepath.append(name)
         child = resource.getChildWithDefault(name, request)

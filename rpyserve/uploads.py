@@ -1,19 +1,22 @@
 """Multipart forms: taken apart as they come, so that a file of any size goes to disk and never through memory.
 
 The parser is the `multipart` package's (RFC 7578); here is where its pieces go, and how much of them is taken: texts
-stay in memory and are few, files are temporary ones that end with the request. What a visitor's browser calls a file
-is a mere name here: it can neither lead to another directory nor, by `Upload.save`, become a script of the site.
+stay in memory and are few; the files of a form, however many, share one temporary file that ends with the request. What
+a visitor's browser calls a file is a mere name here: it can neither lead to another directory nor, by `Upload.save`,
+become a script of the site.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
 
@@ -23,13 +26,12 @@ from rpyserve.spool import temporary
 
 __all__ = ["MultipartForm", "Upload"]
 
-SPOOL_SIZE: Final = 2**18
-"""How many bytes of a file stay in memory; a larger one goes to a temporary file."""
-MOST_IN_MEMORY: Final = 16
-"""How many files of one form may do so."""
+NAME_LENGTH: Final = 100
+"""How many bytes a file's name may have: file systems take 255, and authors put something before or behind it."""
 
 _EXECUTED: Final = re.compile(r"\.(?:rpy|py[a-z]?|j2|jinja2?)(?:[.~].*)?\Z", re.IGNORECASE)
-_UNFIT: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|]')
+_UNFIT: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|\ud800-\udfff]')
+_DEVICE: Final = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +58,7 @@ class Upload:
         return self.file.read()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Keep the file beyond this request.
+        """Keep the file beyond this request. A very large one: ``await trio.to_thread.run_sync(upload.save, path)``.
 
         Args:
             path: where to, relative to the site's directory; in a directory it gets its own `filename`. What is there
@@ -101,9 +103,9 @@ class MultipartForm:
         self.fields: Fields = {}
         self.files: dict[str, list[Upload]] = {}
         self._on_close = on_close
-        self._made = 0
+        self._spool: _Spool | None = None
         self._segment: Any = None
-        self._file: Any = None
+        self._file: _Text | _File = _Text()
         self._text_left = FORM_LIMIT
         boundary = parse_options_header(content_type)[1].get("boundary", "")
         try:
@@ -138,8 +140,9 @@ class MultipartForm:
         if segment.filename is None:
             self._file = _Text()
             return
-        self._made += 1
-        self._file = temporary(self._on_close, SPOOL_SIZE if self._made <= MOST_IN_MEMORY else 1)
+        if self._spool is None:
+            self._spool = _Spool(temporary(self._on_close))
+        self._file = _File(self._spool)
 
     def _store(self, data: bytes | bytearray | memoryview) -> None:
         if isinstance(self._file, _Text):
@@ -154,10 +157,65 @@ class MultipartForm:
         if isinstance(file, _Text):
             self.fields.setdefault(name, []).append(file.decoded(segment.charset))
         elif segment.filename or segment.size:
-            file.seek(0)
             kind = segment.content_type or "application/octet-stream"
-            upload = Upload(name, _plain(segment.filename), kind, segment.size, file)
+            content = cast(BinaryIO, io.BufferedReader(file))
+            upload = Upload(name, _plain(segment.filename), kind, segment.size, content)
             self.files.setdefault(name, []).append(upload)
+
+
+class _Spool:
+    """The temporary file of a form. Its parts may be read in threads."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = 0
+        self._lock = threading.Lock()
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        self.file.write(data)
+        self.size += len(data)
+
+    def read(self, start: int, size: int) -> bytes:
+        with self._lock:
+            self.file.seek(start)
+            return self.file.read(size)
+
+
+class _File(io.RawIOBase):
+    """A part of a spool, as a file of its own: that which is written next."""
+
+    def __init__(self, spool: _Spool) -> None:
+        self._spool = spool
+        self._start = spool.size
+        self._size = 0
+        self._at = 0
+
+    def write(self, data: Any) -> int:
+        self._spool.append(data)
+        self._size += len(data)
+        return len(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), max(self._size - self._at, 0))
+        data = self._spool.read(self._start + self._at, size)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(begin + offset, 0)
+        return self._at
+
+    @property
+    def closed(self) -> bool:
+        return self._spool.file.closed or super().closed
 
 
 class _Text(bytearray):
@@ -175,7 +233,10 @@ class _Text(bytearray):
 def _plain(filename: str) -> str:
     """*filename* without the directories that some browsers send, and as any file system can have it."""
     name = _UNFIT.sub("_", re.split(r"[/\\]", filename)[-1]).strip(" .")
+    if _DEVICE.fullmatch(name):
+        name = f"_{name}"
     stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension) > 20:
-        return name[:100] or "unnamed"
-    return stem[: 100 - len(extension)] + dot + extension
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    room = NAME_LENGTH - len((dot + extension).encode())
+    return (stem.encode()[:room].decode(errors="ignore") + dot + extension) or "unnamed"

@@ -203,6 +203,7 @@ async def test_json(body: bytes, value: object) -> None:
         (b"[1,\n2,]", "line 2"),
         (b"\xff\xfe\xff", "not UTF-8"),
         (b"[" * 100_000, "nested too deep"),
+        (b"1" * 5000, "a number in it is too long"),
     ],
 )
 async def test_no_json(body: bytes, why: str) -> None:

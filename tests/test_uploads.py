@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import zipfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from faulty import open_files
 from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import Visitor
 
-from rpyserve import uploads
+from rpyserve import Resource, WSGIResource
 from rpyserve.errors import HTTPError
 from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT
 from rpyserve.request import Request
 from rpyserve.site import Site
+from rpyserve.spool import SPOOL_SIZE
 
 
 def form(fields: dict[str, Any] | None = None, files: Iterable[tuple[str, Any]] = ()) -> tuple[str, bytes]:
@@ -83,14 +85,44 @@ async def test_a_form_that_forgot_its_enctype() -> None:
     request.close()
 
 
-async def test_a_large_file_is_on_disk_and_a_small_one_is_not() -> None:
-    body = b"x" * (uploads.SPOOL_SIZE + 1)
-    request = await received(*form({}, [("large", ("l", body)), ("small", ("s", b"x"))]), piece=65536)
-    large, small = request.file("large"), request.file("small")
-    assert isinstance(large.file, tempfile.SpooledTemporaryFile) and large.file._rolled
-    assert not small.file._rolled
-    assert large.read() == body
-    request.close()
+async def test_many_large_files_share_one_file_on_disk_and_small_ones_need_none() -> None:
+    small = await received(*form({}, [("s", (str(n), b"x" * n)) for n in range(100)]))
+    assert [each.read() for each in small.files["s"]] == [b"x" * n for n in range(100)]
+    before = open_files()
+    body = os.urandom(SPOOL_SIZE + 1)
+    large = await received(*form({}, [("l", (str(n), body[n:])) for n in range(40)]), piece=65536)
+    assert open_files() <= before + 1
+    first, last = large.file("l").file, large.files["l"][-1]
+    assert first.read(5) + first.read() == body
+    assert last.read() == body[39:] == last.read()
+    assert (first.seek(-3, os.SEEK_END), first.read()) == (len(body) - 3, body[-3:])
+    assert (first.seek(10), first.read(2), first.tell(), first.seek(5, os.SEEK_CUR)) == (10, body[10:12], 12, 17)
+    assert zipfile.is_zipfile(first) is False and first.seekable() and first.readable()
+    for request in (small, large):
+        request.close()
+    assert first.closed
+    with pytest.raises(ValueError, match="closed"):
+        last.read()
+
+
+async def test_a_parent_that_makes_children_leaves_the_form_to_them() -> None:
+    class Parent(Resource):
+        def getChild(self, name: str, request: Request) -> Any:
+            assert request.field("name") == "Ada"
+            return WSGIResource(raw) if name == "raw" else taken
+
+    def taken(request: Request) -> str:
+        return f"{request.file('f').read().decode()} {request.field('name')}"
+
+    def raw(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return [str(len(environ["wsgi.input"].read())).encode()]
+
+    kind, body = form({"name": "Ada"}, [("f", ("f", b"content"))])
+    async with Site(Parent()).running() as site:
+        for path, text in (("/form", "content Ada"), ("/raw", str(len(body)))):
+            answer = await Visitor(site).post(path, body, headers=[("Content-Type", kind)])
+            assert answer.text == text
 
 
 @given(
@@ -148,8 +180,13 @@ async def test_too_many_fields_and_too_much_text() -> None:
         ("..", "unnamed"),
         ("a:b*c.txt", "a_b_c.txt"),
         (" .hidden", "hidden"),
-        ("x" * 300 + ".png", "x" * 97 + ".png"),
+        ("x" * 300 + ".png", "x" * 96 + ".png"),
         ("Müller.txt", "Müller.txt"),
+        ("\U0001f600" * 80 + ".png", "\U0001f600" * 24 + ".png"),
+        ("x." + "e" * 300, ("x." + "e" * 300)[:100]),
+        ("con.txt", "_con.txt"),
+        ("NUL", "_NUL"),
+        ("a\nb", "a_b"),
     ],
 )
 async def test_a_name_is_only_a_name(sent: str, kept: str) -> None:
