@@ -19,6 +19,7 @@ import trio
 from rpyserve.request import Request
 from rpyserve.resource import Resource
 from rpyserve.response import Response
+from rpyserve.streaming import IterStream
 
 __all__ = ["WSGIResource", "environment"]
 
@@ -58,10 +59,12 @@ class WSGIResource(Resource):
         first = await call.first_chunk()
         status, reason, headers = call.head
         request.setResponseCode(status, reason)
-        length = next((value for name, value in headers if name.lower() == "content-length"), None)
+        length = next((value for name, value in headers if name.lower() == "content-length"), "")
         if request.method != "HEAD" and length == str(len(first)):
             return Response(first, status, headers)
-        return Response(call.chunks(first), status, headers)
+        stream = IterStream(call.chunks(first))
+        stream.length = int(length) if length.isdecimal() else None
+        return Response(stream, status, headers)
 
 
 def environment(request: Request) -> dict[str, Any]:

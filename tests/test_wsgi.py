@@ -11,6 +11,7 @@ from wsgiref.validate import validator
 import pytest
 import trio
 from inprocess import Answer, Visitor
+from wire import CutOff
 
 from rpyserve import Directory, Resource, Site, WSGIResource
 
@@ -225,6 +226,30 @@ async def test_back_pressure_and_a_client_that_leaves() -> None:
         request.close()
         await trio.to_thread.run_sync(closed.wait, 5)
     assert closed.is_set() and made < 15
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_length_that_the_application_says_is_sent(method: str, fetch: Any) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("206 Partial Content", [("Content-Length", "6"), ("Content-Range", "bytes 0-5/10")])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"abc", b"def"]
+
+    async with mounted(app).running() as site:
+        reply = await fetch(site.respond, "/app", method=method)
+        assert reply.status == 206 and reply.headers["content-length"] == "6"
+        assert "transfer-encoding" not in reply.headers and "content-type" not in reply.headers
+        assert reply.body == (b"abcdef" if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("length", ["5", "7"])
+async def test_a_wrong_length_never_looks_whole(length: str, fetch: Any) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", length)])
+        return [b"abc", b"def"]
+
+    async with mounted(app).running() as site:
+        with pytest.raises(CutOff):
+            await fetch(site.respond, "/app")
 
 
 async def test_requests_run_side_by_side() -> None:
