@@ -95,7 +95,7 @@ async def open_door(site: Site, settings: Settings) -> Door:
         for listener in listeners:
             await trio.aclose_forcefully(listener)
         raise
-    secure = [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners]
+    secure = [trio.SSLListener(listener, context) for listener in listeners]
     return Door(listeners, secure, frozenset(names))
 
 

@@ -98,14 +98,16 @@ class _Connection:
 
     async def run(self) -> None:
         wire = self.wire
+        orderly = False
         try:
             with self.stopping.heard_by(self._stop), watched(wire, wire.tick), suppress(Disconnected):
                 with wire.scope:
                     await self._cycles()
+                    orderly = True
                 if wire.scope.cancelled_caught and wire.phase is Phase.HEAD and not self.made_room:
                     await self._refuse_late_head()
         finally:
-            await wire.close()
+            await wire.close(orderly=orderly or wire.phase in _RESTING)
 
     def _stop(self, even_in_head: bool) -> bool:
         wire = self.wire

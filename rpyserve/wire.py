@@ -32,6 +32,9 @@ __all__ = ["Phase", "Wire"]
 PIECE: Final = 64 * 1024
 """How many bytes are received or sent at once."""
 
+FAREWELL: Final = 1.0
+"""Seconds that the last bytes of TLS may take."""
+
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _REFUSED_HEAD: Final = b"HEAD / HTTP/1.1\r\nHost: refused\r\n\r\n"
 _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -271,7 +274,16 @@ class Wire:
             with suppress(OSError):
                 self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
-    async def close(self) -> None:
-        """Close the stream, without waiting for anyone."""
+    async def close(self, *, orderly: bool) -> None:
+        """Close the stream, without waiting for anyone.
+
+        Args:
+            orderly: whether what was sent is whole. TLS says so at its end (RFC 9112, section 9.8).
+        """
         with suppress(*_GONE):
+            if orderly:
+                with trio.move_on_after(FAREWELL) as scope:
+                    await self.stream.aclose()
+                if not scope.cancelled_caught:
+                    return
             await trio.aclose_forcefully(self.stream)

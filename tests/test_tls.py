@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,10 @@ def page(request: Request) -> str:
 
 
 @asynccontextmanager
-async def served(context: ssl.SSLContext) -> AsyncIterator[int]:
+async def served(context: ssl.SSLContext, resource: Callable[[Request], Any] = page) -> AsyncIterator[int]:
     async with trio.open_nursery() as nursery:
         start: Callable[..., Any] = lambda task_status: serve(  # noqa: E731
-            Site(page), port=0, ssl_context=context, task_status=task_status
+            Site(resource), port=0, ssl_context=context, task_status=task_status
         )
         listeners = await nursery.start(start)
         yield listeners[0].socket.getsockname()[1]
@@ -74,6 +74,26 @@ async def test_over_https(authority: Any, files: tuple[Path, Path]) -> None:
     async with served(tls.from_files(*files)) as port:
         answer = await talk(port, GET, trusting(authority))
         assert answer.endswith(b"https localhost") and b"; Secure" in answer
+
+
+def streamed(request: Request) -> Iterator[str]:
+    yield "half"
+    if request.query == "cut":
+        raise ValueError("on purpose")
+    yield " and half"
+
+
+@pytest.mark.parametrize("request_line", [b"GET / HTTP/1.0", b"GET / HTTP/1.1", b"nonsense", b"GET /?cut HTTP/1.0"])
+async def test_only_what_is_whole_has_an_end(request_line: bytes, authority: Any, files: tuple[Path, Path]) -> None:
+    async with served(tls.from_files(*files), streamed) as port:
+        plain = await trio.open_tcp_stream("127.0.0.1", port)
+        async with trio.SSLStream(plain, trusting(authority), server_hostname="localhost") as stream:
+            await stream.send_all(request_line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            received = b""
+            with pytest.raises(trio.BrokenResourceError) if b"cut" in request_line else nullcontext():
+                while part := await stream.receive_some():
+                    received += part
+        assert received
 
 
 async def test_who_speaks_something_else_is_told_and_harms_nobody(authority: Any, files: tuple[Path, Path]) -> None:
