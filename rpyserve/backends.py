@@ -47,21 +47,22 @@ class Attempt:
         patience: float,
     ) -> None:
         self._message = message
-        self._body = None if body is None else _Passed(body, scope, patience)
+        self._has_body = body is not None
+        self._body = _Passed(body, scope, patience)
         self._connected = False
 
     async def made(self, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
         """Ask, and return the head of the answer."""
         message = httpx.Request(**self._message, stream=self._body)
         message.extensions |= {"timeout": {"connect": CONNECT}, "trace": self._trace}
-        if "content-length" not in message.headers and self._body is not None:
+        if self._has_body and "content-length" not in message.headers:
             message.headers["transfer-encoding"] = "chunked"
         return await transport.handle_async_request(message)
 
     @property
     def may_be_repeated(self) -> bool:
         """Whether it is allowed to ask again, and that would be over a newer connection."""
-        return not self._connected and self._body is None and self._message["method"] in _REPEATABLE
+        return not self._connected and not self._has_body and self._message["method"] in _REPEATABLE
 
     async def _trace(self, event: str, info: object) -> None:
         self._connected = self._connected or event.startswith("connection.connect_")
@@ -70,7 +71,7 @@ class Attempt:
 class _Passed(httpx.AsyncByteStream):
     """The chunks of a body, each of which the backend has to take in time. No generator: it may be left half-way."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], scope: trio.CancelScope, patience: float) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes] | None, scope: trio.CancelScope, patience: float) -> None:
         self._chunks = chunks
         self._scope = scope
         self._patience = patience
@@ -79,6 +80,8 @@ class _Passed(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
+        if self._chunks is None:
+            raise StopAsyncIteration
         self._scope.deadline = math.inf
         try:
             return await anext(self._chunks)

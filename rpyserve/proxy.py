@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import math
 import secrets
 import ssl
@@ -42,8 +41,6 @@ PIECE: Final = 64 * 1024
 
 _MISSING: Final = "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
 _BOOT: Final = secrets.token_hex(4)
-
-log = logging.getLogger("rpyserve")
 
 
 class ReverseProxyResource(Resource):
@@ -182,13 +179,13 @@ def _answer(request: Request, answer: httpx.Response, mount: Mount) -> Response:
         why = f"{mount.origin} answered with the status {answer.status_code}, which is none."
         raise HTTPError(502, "The server behind this page makes no sense.", private=why)
     request.setResponseCode(answer.status_code, answer.extensions.get("reason_phrase") or None)
-    stream = IterStream(_chunks(answer, request))
+    stream = IterStream(_chunks(answer, mount.origin))
     length = answer.headers.get("content-length", "")
     stream.length = int(length) if length.isdecimal() else None
     return Response.ready(stream, answer.status_code, headers)
 
 
-async def _chunks(answer: httpx.Response, request: Request) -> AsyncIterator[bytes]:
+async def _chunks(answer: httpx.Response, origin: str) -> AsyncIterator[bytes]:
     import httpx
 
     chunks = answer.aiter_raw()
@@ -196,8 +193,8 @@ async def _chunks(answer: httpx.Response, request: Request) -> AsyncIterator[byt
         async for chunk in chunks:
             yield chunk
     except httpx.TransportError as exc:
-        log.warning("%s: the server behind it broke off: %s", request.path, exc or type(exc).__name__)
-        raise HTTPError(502, "The server behind this page broke off.") from None
+        why = f"{origin} broke off half-way: {exc or type(exc).__name__}."
+        raise HTTPError(502, "The server behind this page broke off.", private=why) from None
     finally:
         with trio.move_on_after(CLOSING, shield=True):
             await answer.aclose()

@@ -228,6 +228,10 @@ class Site:
         return errorpage.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
 
     def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
+        exc = unwrap(raised)
+        if isinstance(exc, HTTPError) and exc.private:  # no script's fault
+            log.warning("%s is broken off. %s", shown(request.uri), exc.private)
+            return None
         trusted = self.trusts(request)
         failure = self._told(request, raised, trusted, values=False)
         if not trusted or not pages.wants_html(request):
