@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -160,7 +160,50 @@ def test_uvicorn(tmp_path: Path) -> None:
             assert len(times) == 3 and times[0] < times[2] - 0.3  # one by one, not all at the end
             with pytest.raises(httpx.RemoteProtocolError):
                 client.get("/api/dies")
-        server.wait_for("the server behind it broke off")
+        server.wait_for(r"/api/dies is broken off\. http://127\.0\.0\.1:\d+ broke off half-way")
+
+
+def test_a_backend_that_ends_idle_connections_and_is_started_again(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    port = free_port()
+    (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
+    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--http", "h11", "--app-dir", str(tmp_path)]
+    command += ["--timeout-keep-alive", "1", "asgiapp:app"]
+    with httpx.Client(trust_env=False, timeout=30) as client, ExitStack() as stack:
+        first = stack.enter_context(ExitStack())
+        first.enter_context(running(command, port))
+        server = stack.enter_context(proxied(port, tmp_path))
+        for pause in (0.98, 1.0, 1.02, 1.0):  # about when it closes what is idle
+            assert client.get(f"{server.url}/api/").status_code == 200
+            time.sleep(pause)
+        time.sleep(0.5)  # what must not be asked for twice is sent when they are closed for certain
+        assert client.post(f"{server.url}/api/", content=b"abc").text == "POST /? 3"
+        first.close()
+        assert client.get(f"{server.url}/api/").status_code == 502
+        with running(command, port):
+            assert client.post(f"{server.url}/api/", content=b"abc").text == "POST /? 3"
+
+
+def test_many_streams_at_once_and_clients_that_leave(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    port = free_port()
+    (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
+    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--http", "h11", "--app-dir", str(tmp_path)]
+    ask = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running([*command, "asgiapp:app"], port), proxied(port, tmp_path) as server:
+        asking = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+        for each in asking:
+            each.settimeout(30)
+            each.sendall(ask)
+        for each in asking[::2]:
+            each.close()
+        for each in asking[1::2]:
+            received = b""
+            while not received.endswith(b"\r\n0\r\n\r\n"):
+                received += each.recv(65536)
+            assert received.count(b"data: ") == 3
+            each.close()
+        assert httpx.get(f"{server.url}/api/x", trust_env=False).text == "GET /x? 0"
 
 
 def test_a_websocket_server(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,14 @@ async def received(content_type: str, body: bytes, piece: int = 1000) -> Request
         for start in range(0, len(body), piece):
             yield body[start : start + piece]
 
-    request = Request("POST", "/?a=1&b=2", [(b"content-type", content_type.encode())], body=chunks())
-    try:
-        await request.load_body()
-    except HTTPError:
-        request.close()
-        raise
-    return request
+    async with aclosing(chunks()) as parts:
+        request = Request("POST", "/?a=1&b=2", [(b"content-type", content_type.encode())], body=parts)
+        try:
+            await request.load_body()
+        except HTTPError:
+            request.close()
+            raise
+        return request
 
 
 async def test_fields_and_files() -> None:
