@@ -147,6 +147,7 @@ class CounterPage(Resource):
 resource = CounterPage()
 """
     save(root, "counter.rpy", counter)
+    server.wait_for(r"counter\.rpy is new")  # or the page would look once more, because of this very save
     page = open_tab(context, f"{server.url}/counter")
     expect(page.locator("body")).to_have_text("Visit #1 for you!")
     page.reload()
