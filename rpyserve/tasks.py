@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["BackgroundTasks", "Nursery", "RequestTasks", "Source", "background"]
 
 AsyncFunction = Callable[..., Awaitable[object]]
+Name = tuple[str, str]
+"""Where a function is defined, and its qualified name."""
 
 
 class Nursery:
@@ -128,7 +130,10 @@ class Source:
 @dataclass(slots=True)
 class _Background:
     source: Source
+    before: _Background | None = None
+    wanted: bool = True
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    over: trio.Event = field(default_factory=trio.Event)
 
 
 class BackgroundTasks:
@@ -136,20 +141,20 @@ class BackgroundTasks:
 
     def __init__(self, nursery: Nursery) -> None:
         self._nursery = nursery
-        self._tasks: dict[tuple[str, str], _Background] = {}
+        self._tasks: dict[Name, _Background] = {}
 
     def start(self, function: AsyncFunction) -> None:
         """Run *function* unless this version of it runs, or has run, already; an older version is cancelled."""
         _check(function, "site.background", "site.background(f)")
         source = Source.of(function)
         name = source.home, str(getattr(function, "__qualname__", repr(function)))
-        task = self._tasks.get(name)
-        if task is not None:
-            if task.source.version == source.version:
+        before = self._tasks.get(name)
+        if before is not None:
+            if before.wanted and before.source.version == source.version:
                 return
-            task.scope.cancel()
-        task = self._tasks[name] = _Background(source)
-        self._nursery.start(partial(self._run, name[1], task.scope, function))
+            before.scope.cancel()
+        task = self._tasks[name] = _Background(source, before)
+        self._nursery.start(partial(self._run, name, task, function))
 
     def settle(self, execution: Execution) -> None:
         """*execution* went well: start what its top-level code has called for; what older versions run is cancelled."""
@@ -164,17 +169,33 @@ class BackgroundTasks:
 
     def sources(self) -> list[Source]:
         """The scripts and modules that have tasks, each once for each version of which there are some."""
-        return list(dict.fromkeys(task.source for task in self._tasks.values()))
+        return list(dict.fromkeys(task.source for task in self._tasks.values() if task.wanted))
 
     def _end(self, which: Callable[[Source], bool]) -> None:
         for name, task in list(self._tasks.items()):
             if which(task.source):
+                task.wanted = False
                 task.scope.cancel()
-                del self._tasks[name]
+                self._forget(name, task)
 
-    async def _run(self, name: str, scope: trio.CancelScope, function: AsyncFunction) -> None:
-        with scope, contained(partial(self._nursery.tell, f"The background task {name}")):
-            await function()
+    def _forget(self, name: Name, task: _Background) -> None:
+        """Once *task* is neither wanted nor at work, it is as if it had never been."""
+        if not task.wanted and task.over.is_set() and self._tasks.get(name) is task:
+            del self._tasks[name]
+
+    async def _run(self, name: Name, task: _Background, function: AsyncFunction) -> None:
+        """Run *function* when the older version has ended, be it slow to clean up: never two of them at once."""
+        if task.before is not None:
+            with trio.CancelScope(shield=True):
+                await task.before.over.wait()
+            task.before = None
+        try:
+            with task.scope, contained(partial(self._nursery.tell, f"The background task {name[1]}")):
+                if not task.scope.cancel_called:
+                    await function()
+        finally:
+            task.over.set()
+            self._forget(name, task)
 
 
 def background(function: AsyncFunction) -> AsyncFunction:
