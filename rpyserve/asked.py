@@ -26,10 +26,14 @@ class Fields(tuple[tuple[bytes, bytes], ...]):
 
     @cached_property
     def values(self) -> dict[bytes, bytes]:
-        """The value of each name; of a field that came more than once, all, joined by commas (RFC 9110, 5.3)."""
+        """The value of each name; of a field that came more than once, all, joined by commas (RFC 9110, 5.3).
+
+        Cookies, whose values may hold commas, are joined as they are in one field (RFC 9113, 8.2.3).
+        """
         found: dict[bytes, bytes] = {}
         for name, value in self:
-            found[name] = found[name] + b", " + value if name in found else value
+            comma = b"; " if name == b"cookie" else b", "
+            found[name] = found[name] + comma + value if name in found else value
         return found
 
 

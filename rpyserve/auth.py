@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rpyserve.errors import HTTPError
 from rpyserve.request import Request
+from rpyserve.response import encode_header
 from rpyserve.wrapping import Wrapper
 
 __all__ = ["BasicAuth", "credentials"]
@@ -52,7 +53,8 @@ class BasicAuth(Wrapper):
         realm: what the browser calls the place when it asks.
 
     Raises:
-        TypeError: *users* is neither; or see `Wrapper`.
+        TypeError: *users* is neither, or a password no text; or see `Wrapper`.
+        ValueError: *realm* cannot be sent.
 
     "Twisted Web in 60 seconds": HTTP authentication.
     """
@@ -60,6 +62,8 @@ class BasicAuth(Wrapper):
     def __init__(self, resource: Any, users: Mapping[str, str] | Check, realm: str = "rpyserve") -> None:
         super().__init__(resource)
         if isinstance(users, Mapping):
+            if odd := next((name for name, password in users.items() if not isinstance(password, (str, bytes))), None):
+                raise TypeError(f"the password of {odd!r} must be text: write it in quotes")
             users = _Mapping(users)
         elif not callable(users):
             raise TypeError(
@@ -67,6 +71,7 @@ class BasicAuth(Wrapper):
                 f"password, not {type(users).__name__}"
             )
         self._check = users
+        encode_header("realm", realm)  # says what it cannot hold
         quoted = realm.replace("\\", "\\\\").replace('"', '\\"')
         self._challenge = {"WWW-Authenticate": f'Basic realm="{quoted}", charset="UTF-8"'}
 

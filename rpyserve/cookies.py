@@ -21,7 +21,7 @@ _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
 def read_cookies(header: str) -> dict[str, str]:
     """Return the cookies in a ``Cookie`` header, by name; of two with one name the first counts (section 5.4)."""
     found: dict[str, str] = {}
-    for pair in header.replace(", ", ";").split(";"):
+    for pair in header.split(";"):
         name, equals, value = pair.strip().partition("=")
         if equals:
             quoted = len(value) > 1 and value[0] == value[-1] == '"'

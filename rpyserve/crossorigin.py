@@ -44,7 +44,7 @@ def cors(
         ValueError: *credentials* with ``"*"``: any page on the internet could act for the visitor; or an origin that
             is none, such as one with a path.
     """
-    named = frozenset(texts(origins))
+    named = frozenset(map(str.lower, texts(origins)))  # as browsers send them
     if credentials and _ANY in named:
         raise ValueError('cors(credentials=True) needs named origins, such as origins="http://localhost:5173"')
     for origin in named - {_ANY}:

@@ -123,7 +123,7 @@ class Request(Receiving, Answering):
         """Return the value of the request header *name*, or None.
 
         Letter case does not matter. If the header was sent more than once, the values are joined with commas, as
-        RFC 9110, section 5.3 has it.
+        RFC 9110, section 5.3 has it; cookies with semicolons.
         """
         wanted = (name.encode("latin-1") if isinstance(name, str) else name).lower()
         value = self.raw_headers.values.get(wanted)

@@ -116,8 +116,7 @@ def _add_headers(environ: dict[str, Any], request: Request) -> None:
         # A name with "_" would be taken for the one with "-"; the client could pretend to be a proxy.
         if "_" in name or key in environ or name in ("content-length", "content-type", "transfer-encoding"):
             continue
-        value = request.getHeader(name) or ""
-        environ[key] = value.replace(", ", "; ") if name == "cookie" else value
+        environ[key] = request.getHeader(name) or ""
 
 
 class _Call:

@@ -120,6 +120,11 @@ def test_twisteds_names() -> None:
     assert (Request("GET", "/").getUser(), Request("GET", "/").getPassword()) == ("", "")
 
 
-def test_what_cannot_be_users() -> None:
+def test_what_cannot_be_users_or_a_realm() -> None:
+    with pytest.raises(TypeError, match="the password of 'ada' must be text"):
+        BasicAuth(lambda request: "", {"ada": 1234})  # type: ignore[dict-item]
+    for realm in ("a\nb", "\u20ac"):
+        with pytest.raises(ValueError, match="realm"):
+            BasicAuth(lambda request: "", {}, realm)
     with pytest.raises(TypeError, match="takes a mapping"):
         BasicAuth(Resource(), ["ada"])  # type: ignore[arg-type]

@@ -17,6 +17,11 @@ def test_reading() -> None:
     assert read_cookies('a=1; b="x y"; a=2; =3; c; d=e=f') == {"a": "1", "b": "x y", "": "3", "d": "e=f"}
 
 
+def test_no_value_that_a_page_keeps_becomes_another_cookie() -> None:
+    fields = [(b"cookie", b"note=hello, rpyserve_8080=stolen"), (b"cookie", b"a=1")]
+    assert Request("GET", "/", fields).cookies == {"note": "hello, rpyserve_8080=stolen", "a": "1"}
+
+
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_what_is_sent_is_read_again_or_refused(name: str, value: str) -> None:
     try:

@@ -46,6 +46,11 @@ async def test_named_origins_and_credentials() -> None:
         assert allowed(answer) == {} and vary(answer) == ["Accept", "Origin"]
 
 
+async def test_letter_case_of_origins() -> None:
+    answer = await ask(Site(cors(api, PAGE.title())), "/", headers=[("Origin", PAGE)])
+    assert allowed(answer) == {"origin": PAGE}
+
+
 async def test_errors_may_be_read_too() -> None:
     answer = await ask(Site(cors(api, PAGE)), "/", "POST", headers=[("Origin", PAGE)])
     assert answer.status == 400 and allowed(answer) == {"origin": PAGE}
