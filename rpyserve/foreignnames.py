@@ -31,7 +31,7 @@ _REQUEST: Final = {
     "POST": 'request.field("name")', "params": 'request.field("name")', "query_params": 'request.field("name")',
     "get": 'request.field("name", "")', "headers": 'request.getHeader("user-agent")',
     "data": "request.content.read()", "body": "request.content.read()", "get_data": "request.content.read()",
-    "get_json": "request.json",
+    "get_json": "request.json()",
     "remote_addr": "request.client[0]", "query_string": "request.query", "url": "request.uri",
     "full_path": "request.uri", "user_agent": 'request.getHeader("user-agent")',
     "host_url": 'request.getHeader("host")',

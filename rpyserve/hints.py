@@ -102,6 +102,8 @@ def _attribute(exc: Any) -> str:
         return "It is text (str) already. Leave out .decode()."
     if isinstance(thing, bytes) and name in {"encode", "format"}:
         return 'These are bytes. Make text of them first:\ntext = data.decode("utf-8")'
+    if isinstance(thing, list) and "request.files[" in asynchints.innermost(exc)[1]:
+        return 'A form may have several files of one name. The first is:\nrequest.file("photo")'
     if thing is None and name == "create_future":
         return asynchints.for_asyncio(exc)  # it asked for its event loop, and there is none
     if thing is None:
@@ -114,6 +116,8 @@ def _key(exc: Any) -> str:
     key = exc.args[0] if exc.args else None
     if isinstance(key, bytes):
         return f"Names are text here, not bytes. Write:\n{key.decode('latin-1')!r} without the b"
+    if "request.files" in line:
+        return f"No file was chosen, or the form does not say enctype. Write:\nrequest.file({key!r})"
     if "request.args" in line or ".args[" in line:
         return f'There is no such field in the query or form. With a default:\nrequest.field({key!r}, "")'
     if "session" in line.lower() and isinstance(key, str):
@@ -125,6 +129,8 @@ def _key(exc: Any) -> str:
 
 def _type(exc: Any) -> str:
     text = str(exc)
+    if "'method' object is not subscriptable" in text and "request.json[" in asynchints.innermost(exc)[1]:
+        return 'json is a method. Write:\nrequest.json()["name"]'
     if "Could not adapt" in text:
         found = re.search(r"InterfaceClass [\w.%]*?(\w+)>", text)
         name = found[1] if found else "ICounter"

@@ -13,7 +13,7 @@ from typing import Any
 from rpyserve.errors import HTTPError
 from rpyserve.request import Request
 
-__all__ = ["FunctionResource", "Resource", "as_resource", "traverse"]
+__all__ = ["Around", "FunctionResource", "Resource", "as_resource", "traverse"]
 
 _NO_CHILDREN: dict[str, Resource] = {}
 
@@ -105,6 +105,14 @@ class Resource:
         return handler(request)
 
 
+class Around(Resource):
+    """A resource that takes no part in the walk, but says which one does: see `wrapping`."""
+
+    async def inside(self, request: Request) -> Resource:
+        """Return the resource that takes its place for *request*, or raise."""
+        raise NotImplementedError
+
+
 class FunctionResource(Resource):
     """A plain or async function of the request, as a resource: it answers GET, HEAD and POST."""
 
@@ -142,7 +150,12 @@ async def traverse(root: Resource, request: Request) -> Resource:
     if "\x00" in request.path or not _is_text(request.path):
         raise HTTPError(404, private="The path holds a NUL byte, or bytes that are no UTF-8.")
     resource = root
-    while request.postpath and not resource.isLeaf:
+    while True:
+        if isinstance(resource, Around):
+            resource = await resource.inside(request)
+            continue
+        if resource.isLeaf or not request.postpath:
+            break
         if request.has_body and resource.wants_body and type(resource).getChild is not Resource.getChild:
             await request.load_body(raw=True)  # what is below may want it as it is
         name = request.postpath.pop(0)

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from rpyserve.request import Request
-from rpyserve.resource import Resource, as_resource
+from rpyserve.resource import Around, Resource, as_resource
 
 __all__ = ["Wrapper", "texts"]
 
 
-class Wrapper(Resource):
+class Wrapper(Around):
     """Override `enter`.
 
     Args:
@@ -39,24 +39,20 @@ class Wrapper(Resource):
         """The inner one's."""
         return self.wrapped.error_page(status, request)
 
-    async def getChildWithDefault(self, name: str, request: Request) -> Resource:
-        """Step back, and let the walk go on inside."""
-        request.postpath.insert(0, request.prepath.pop())
-        return await self._inner(request)
-
-    async def render(self, request: Request) -> Any:
-        """Answer with the inner one; the path ends here."""
-        resource = await self._inner(request)
-        if resource.wants_body and request.has_body:
-            await request.load_body()
-        result = resource.render(request)
-        return await result if inspect.isawaitable(result) else result
-
-    async def _inner(self, request: Request) -> Resource:
+    async def inside(self, request: Request) -> Resource:
+        """Ask `enter`."""
         instead = self.enter(request)
         if inspect.isawaitable(instead):
             instead = await instead
         return self.wrapped if instead is None else instead
+
+    async def render(self, request: Request) -> Any:
+        """Answer with the inner one, for a resource that calls this itself instead of being walked through."""
+        resource = await self.inside(request)
+        if resource.wants_body and request.has_body:
+            await request.load_body()
+        result = resource.render(request)
+        return await result if inspect.isawaitable(result) else result
 
 
 def texts(given: str | Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import Visitor, ask
 
-from rpyserve import BasicAuth, Directory, Request, Resource, Site
+from rpyserve import BasicAuth, Directory, Request, Resource, Site, cors
 from rpyserve.auth import credentials
 
 USERS = {"ada": "lovelace", "grace": "höpper:1"}
@@ -99,6 +99,24 @@ async def test_a_script_guards_a_directory_that_is_hidden_otherwise(tmp_path: Pa
         visitor = Visitor(site)
         assert (await visitor.get("/members", headers=[basic("ada", "lovelace")])).header("location") == "/members/"
         assert (await visitor.get("/members/", headers=[basic("ada", "lovelace")])).text == "for members"
+
+
+async def test_what_is_wrong_inside_is_said_of_what_is_inside() -> None:
+    class Page(Resource):
+        def render_GET(self, request: Request) -> Any:
+            pass
+
+    users = {"ada": "pw"}
+    for resource in (BasicAuth(Page(), users), BasicAuth(cors(Page()), users)):
+        answer = await ask(Site(resource), "/", headers=[("Authorization", "Basic YWRhOnB3")])
+        assert "Page.render_GET returned nothing" in answer.text
+
+    class Delegating(Resource):
+        def render_GET(self, request: Request) -> Any:
+            return BasicAuth(lambda request: f"for {request.user}", users).render(request)
+
+    answer = await ask(Site(Delegating()), "/", headers=[("Authorization", "Basic YWRhOnB3")])
+    assert answer.text == "for ada"
 
 
 async def test_a_body_is_not_read_for_strangers() -> None:

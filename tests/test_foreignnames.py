@@ -22,7 +22,7 @@ def missing(thing: object, name: str) -> str:
     [
         ("getClientIP", "request.client[0]"), ("form", 'request.field("name")'),
         ("isSecure", 'request.scheme == "https"'),
-        ("headers", 'request.getHeader("user-agent")'), ("get_json", "request.json"),
+        ("headers", 'request.getHeader("user-agent")'), ("get_json", "request.json()"),
         ("notifyFinish", "async def render_GET(self, request):\n    try:\n        ...\n    finally:"),
     ],
 )  # fmt: skip

@@ -254,6 +254,9 @@ RAISED = {
     "the registry's value": ("registry['n'] += 1", "\nregistry.get('n', 0)"),
     "bytes as a field": ("class request: args = {}\nrequest.args[b'name']", "Names are text here, not bytes."),
     "a missing field": ("class request: args = {}\nrequest.args['name']", '\nrequest.field(\'name\', "")'),
+    "a file as Flask has it": ("class request: files = {}\nrequest.files['photo'].save('x')", "\nrequest.file('photo')"),
+    "files as one": ("class request: files = {'a': []}\nrequest.files['a'].filename", '\nrequest.file("photo")'),
+    "JSON as Flask has it": ("class Page:\n    def json(self): pass\nrequest = Page()\nrequest.json['a']", '\nrequest.json()["name"]'),
     "one's own words": ("raise ValueError('mine')", ""),
 }  # fmt: skip
 
