@@ -1,19 +1,23 @@
 """Asking other servers by httpx: one request, with the patience that one has for it, over connections that are kept.
 
-Owns the connections of each site, which live as long as it runs, and when a request may be made a second time. Nothing
-here knows what is asked, or for whom. Whoever imports this needs httpx.
+Owns the connections of each site, which live as long as it runs at most, and when a request may be made a second time.
+Nothing here knows what is asked. Whoever imports this needs httpx.
 """
 
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import httpx
 import trio
+
+from rpyserve.request import Request
 
 __all__ = ["Attempt", "transport_of"]
 
@@ -23,10 +27,12 @@ KEPT: Final = 4.0
 """Seconds that an idle connection is kept: servers close theirs after 5 or more, and a request must not cross that."""
 CLOSING: Final = 1.0
 """Seconds that it may take to close them all."""
+MOST: Final = 8
+"""How many contexts for https, each with its connections, a site keeps that nobody uses just now."""
 
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be asked for twice (RFC 9110, section 9.2.2)."""
-_transports: WeakKeyDictionary[Any, dict[object, httpx.AsyncHTTPTransport]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Any, dict[ssl.SSLContext | bool, _Kept]] = WeakKeyDictionary()
 
 
 class Attempt:
@@ -89,19 +95,42 @@ class _Passed(httpx.AsyncByteStream):
             self._scope.deadline = trio.current_time() + self._patience
 
 
-def transport_of(site: Any, verify: object) -> httpx.AsyncHTTPTransport:
-    """What *site* has for asking backends; its connections are kept until the site stops."""
-    transports = _transports.setdefault(site, {})
-    if verify not in transports:
+@dataclass(eq=False)
+class _Kept:
+    transport: httpx.AsyncHTTPTransport
+    users: int = 0
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+def transport_of(request: Request, verify: ssl.SSLContext | bool) -> httpx.AsyncHTTPTransport:
+    """What *request* may ask backends by until it is over; the connections are kept for others until the site stops.
+
+    Of different contexts, of which an uncached script makes one for each request, only a few are kept.
+    """
+    of_site = _kept.setdefault(request.site, {})
+    if verify not in of_site:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT)
-        transports[verify] = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)  # type: ignore[arg-type]
-        site.beside(partial(_keep, transports, verify))
-    return transports[verify]
+        of_site[verify] = kept = _Kept(httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False))
+        request.site.beside(partial(_keep, of_site, verify, kept))
+    kept = of_site[verify]
+    kept.users += 1
+    request.on_close(partial(_release, of_site, kept))
+    return kept.transport
 
 
-async def _keep(transports: dict[object, httpx.AsyncHTTPTransport], verify: object) -> None:
+def _release(of_site: dict[ssl.SSLContext | bool, _Kept], kept: _Kept) -> None:
+    kept.users -= 1
+    unused = [verify for verify, each in of_site.items() if not each.users]
+    for verify in unused[: max(len(of_site) - MOST, 0)]:
+        of_site.pop(verify).scope.cancel()
+
+
+async def _keep(of_site: dict[ssl.SSLContext | bool, _Kept], verify: ssl.SSLContext | bool, kept: _Kept) -> None:
     try:
-        await trio.sleep_forever()
+        with kept.scope:
+            await trio.sleep_forever()
     finally:
+        if of_site.get(verify) is kept:  # the site stops
+            del of_site[verify]
         with trio.move_on_after(CLOSING, shield=True):
-            await transports.pop(verify).aclose()
+            await kept.transport.aclose()

@@ -100,7 +100,7 @@ class ReverseProxyResource(Resource):
             from rpyserve.backends import Attempt, transport_of
         except ImportError as exc:
             raise ImportError(_MISSING, name=exc.name) from None
-        transport = transport_of(request.site, self._verify)
+        transport = transport_of(request, self._verify)
         patience = math.inf if self._timeout is None else self._timeout
         with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
             attempt = Attempt(self._message(request, mount), _body(request), scope, patience)

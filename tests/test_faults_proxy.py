@@ -157,7 +157,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
         worlds[world.site] = world
         return world
 
-    monkeypatch.setattr("rpyserve.backends.transport_of", lambda site, verify: worlds[site].transport)
+    monkeypatch.setattr("rpyserve.backends.transport_of", lambda request, verify: worlds[request.site].transport)
     yield make
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -294,7 +295,7 @@ async def test_the_time_that_a_client_takes_is_not_the_backends(autojump_clock: 
             await trio.sleep(9 if body == b"abcabcabc" else 11)
             return httpx.Response(200)
 
-    monkeypatch.setattr("rpyserve.backends.transport_of", lambda site, verify: Transport())
+    monkeypatch.setattr("rpyserve.backends.transport_of", lambda request, verify: Transport())
     async with proxied("http://127.0.0.1:9", timeout=10) as visitor:
         for body, status in ((pieces(), 200), (None, 504)):
             request = Request("POST", "/api/", body=body)
@@ -358,6 +359,24 @@ async def test_no_lines_of_httpx_on_the_console(caplog: pytest.LogCaptureFixture
     caplog.set_level("INFO")
     await ask_fixed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert not [record for record in caplog.records if record.name.startswith("http")]
+
+
+async def test_a_script_that_makes_a_context_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rpyserve import backends
+
+    class Uncached(Resource):
+        isLeaf = True
+
+        def render(self, request: Request) -> Any:
+            context = ssl.create_default_context()
+            return ReverseProxyResource(url, verify=context).render(request)
+
+    async with site_behind(Mirror()) as url, Site(Uncached()).running() as site:
+        for _ in range(backends.MOST + 5):
+            assert (await Visitor(site).get("/")).status == 203
+        assert len(backends._kept[site]) == backends.MOST
+    async with site_behind(Mirror()) as url, site.running():
+        assert (await Visitor(site).get("/")).status == 203, "a site may run again"
 
 
 @pytest.mark.parametrize("url", ["localhost:5000", "ftp://x/", "http://", "http://x/?a", "http://x/#a", ""])
