@@ -153,13 +153,18 @@ def contained(tell: Callable[[BaseException], object]) -> Iterator[None]:
     try:
         yield
     except BaseException as exc:
-        own, passing = parted(exc)
-        if own is not None:
-            tell(own)
-        if passing is exc:
-            raise
-        if passing is not None:
-            raise passing from None
+        contain(exc, tell)
+
+
+def contain(exc: BaseException, tell: Callable[[BaseException], object]) -> None:
+    """Where *exc* has been caught, do what `contained` does with it."""
+    own, passing = parted(exc)
+    if own is not None:
+        tell(own)
+    if passing is exc:
+        raise exc
+    if passing is not None:
+        raise passing from None
 
 
 class Disconnected(Exception):

@@ -5,8 +5,7 @@ Nothing here reads, writes or waits. `http11` and `server` are built on it; an a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from rpyserve.request import Address, Request
@@ -100,16 +99,15 @@ class Stopping:
             ended += listener(True)
         return ended
 
-    @contextmanager
-    def heard_by(self, listener: Callable[[bool], bool]) -> Iterator[None]:
-        """While inside, *listener* is called when somebody asks.
+    def tell(self, listener: Callable[[bool], bool]) -> None:
+        """From now on, *listener* is called when somebody asks. Say `forget` at the end.
 
         Args:
             listener: ends its connection if that rests, and says whether it did. Called with True, it does not wait
                 for a request either whose head has begun to come.
         """
         self._listeners[listener] = None
-        try:
-            yield
-        finally:
-            del self._listeners[listener]
+
+    def forget(self, listener: Callable[[bool], bool]) -> None:
+        """No longer call *listener*."""
+        self._listeners.pop(listener, None)

@@ -48,6 +48,11 @@ class Guard:
         length: how many bytes the body of the last request that passed has, or `CHUNKED`.
     """
 
+    __slots__ = (
+        "_at", "_chunks", "_ended", "_held", "_last_head", "_left", "_limits", "_line_is_good", "_scheme", "length",
+        "refusal",
+    )  # fmt: skip
+
     def __init__(self, limits: Limits, scheme: str = "http") -> None:
         self.refusal: Refusal | None = None
         self.length = 0
@@ -57,16 +62,9 @@ class Guard:
         self._held = Held()
         self._line_is_good = False
         self._left = 0  # bytes of the body
-        self._chunks = Chunks(self._held, limits)
+        self._chunks: Chunks | None = None
         self._ended = False
         self._last_head = b""  # without a body; a client that asks again mostly sends the same bytes
-        self._steps: dict[_At, Callable[[], bytes | None]] = {
-            _At.HEAD: self._head,
-            _At.BODY: self._body,
-            _At.CHUNKS: self._chunked_body,
-            _At.PAUSE: self._nothing,
-            _At.REFUSED: self._nothing,
-        }
 
     def __repr__(self) -> str:
         return f"<Guard at {self._at.name}, {len(self._held)} bytes held>"
@@ -108,7 +106,7 @@ class Guard:
     def _advance(self) -> bytes:
         passed = []
         try:
-            while (piece := self._steps[self._at]()) is not None:
+            while (piece := _STEPS[self._at](self)) is not None:
                 passed.append(piece)
         except Refusal as refusal:
             self.refusal = refusal
@@ -129,13 +127,15 @@ class Guard:
         return piece
 
     def _chunked_body(self) -> bytes | None:
-        data = self._chunks.data()
+        chunks = self._chunks
+        assert chunks is not None  # `_begin_body` has made them
+        data = chunks.data()
         passing = b"%x\r\n%s\r\n" % (len(data), data) if data else b""
-        if self._chunks.done:
+        if chunks.done:
             self._at = _At.PAUSE
             return passing + b"0\r\n\r\n"
-        if not passing and self._chunks.refusal is not None:
-            raise self._chunks.refusal
+        if not passing and chunks.refusal is not None:
+            raise chunks.refusal
         return passing or None
 
     # The head
@@ -149,7 +149,10 @@ class Guard:
                 return None
             head = bytes(held.data[:end])
             self._check_size(head)
-            length = (_judge_often if end <= REMEMBERED else judge_head)(head, self._scheme)
+            if end > REMEMBERED:
+                length = judge_head(head, self._scheme)
+            else:
+                head, length = _judge_often(head, self._scheme)
         except Refusal as refusal:
             refusal.name(held.data)
             raise
@@ -193,7 +196,19 @@ class Guard:
             raise Refusal(431, f"The head of a request may have {limits.fields} header lines.")
 
 
+_STEPS: Final[dict[_At, Callable[[Guard], bytes | None]]] = {
+    _At.HEAD: Guard._head,
+    _At.BODY: Guard._body,
+    _At.CHUNKS: Guard._chunked_body,
+    _At.PAUSE: Guard._nothing,
+    _At.REFUSED: Guard._nothing,
+}
+
+
 @functools.lru_cache(maxsize=256)
-def _judge_often(head: bytes, scheme: str) -> int:
-    """`judge_head`, for heads that come again: a browser's differ little, and looking at one is the dearest part."""
-    return judge_head(head, scheme)
+def _judge_often(head: bytes, scheme: str) -> tuple[bytes, int]:
+    """`judge_head`, for heads that come again: a browser's differ little, and looking at one is the dearest part.
+
+    With the length comes the head, the same object each time: connections that rest keep theirs.
+    """
+    return head, judge_head(head, scheme)

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import trio
 
+from rpyserve import patience
 from rpyserve.asked import Asked
-from rpyserve.errors import Disconnected, HTTPError, Refusal, unwrap
+from rpyserve.errors import Disconnected, HTTPError, Refusal, contain, unwrap
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
 from rpyserve.heads import Heads, reason_of
 from rpyserve.inbound import Body
 from rpyserve.outbound import Outbound
-from rpyserve.patience import watched
 from rpyserve.request import Address, Request
 from rpyserve.response import Response, Stream, Upgrade
 from rpyserve.rounds import Rounds
@@ -30,7 +29,7 @@ from rpyserve.rules import with_host
 from rpyserve.tlshint import tell_of_tls
 from rpyserve.wire import Phase, Wire
 
-__all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection"]
+__all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection", "tell_of_fault"]
 
 log = logging.getLogger("rpyserve")
 
@@ -48,7 +47,7 @@ class _Then(enum.Enum):
     LINGER = enum.auto()
 
 
-async def serve_connection(
+def serve_connection(
     stream: trio.abc.Stream,
     respond: Responder,
     *,
@@ -59,7 +58,8 @@ async def serve_connection(
     on_exchange: Callable[[Exchange], object] | None = None,
     stopping: Stopping | None = None,
     rounds: Rounds | None = None,
-) -> None:
+    ended: Callable[[], object] = lambda: None,
+) -> Coroutine[Any, Any, None]:
     """Serve one client until it, or we, have had enough; then close *stream*.
 
     Args:
@@ -73,18 +73,25 @@ async def serve_connection(
         on_exchange: called with each `Exchange` when it is over, refusals included.
         stopping: what says that the server is about to stop.
         rounds: those of the loop, so that requests which come together share their looks at the disk.
+        ended: called when all is over.
     """
     connection = _Connection(Wire(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Stopping())
     connection.client, connection.server, connection.scheme = client, server, scheme
-    connection.rounds = rounds
-    await connection.run()
+    connection.rounds, connection.ended = rounds, ended
+    return connection.run()
 
 
 class _Connection:
+    __slots__ = (
+        "client", "ended", "made_room", "on_exchange", "out", "respond", "rounds", "scheme", "server", "stopping",
+        "wire",
+    )  # fmt: skip
+
     client: Address
     server: Address
     scheme: str
     rounds: Rounds | None
+    ended: Callable[[], object]
 
     def __init__(
         self, wire: Wire, respond: Responder, on_exchange: Callable[[Exchange], object] | None, stopping: Stopping
@@ -97,17 +104,31 @@ class _Connection:
         self.out: Outbound | None = None  # what is being sent
 
     async def run(self) -> None:
-        wire = self.wire
-        orderly = False
+        # What a connection that rests has on its stack is most of its memory. So the wait for a request is in here, and
+        # not in a coroutine of its own; nor are there context managers of our own.
+        wire, stop, orderly = self.wire, self._stop, False
+        self.stopping.tell(stop)
+        patience.watch(wire, wire.tick)
         try:
-            with self.stopping.heard_by(self._stop), watched(wire, wire.tick), suppress(Disconnected):
-                with wire.scope:
-                    await self._cycles()
-                    orderly = True
-                if wire.scope.cancelled_caught and wire.phase is Phase.HEAD and not self.made_room:
-                    await self._refuse_late_head()
+            with wire.scope:
+                then = _Then.ANOTHER
+                while then is _Then.ANOTHER:
+                    wire.enter(Phase.IDLE)
+                    while not wire.look():
+                        await wire.more()
+                    then = await self._cycle()
+                orderly = True
+            if wire.scope.cancelled_caught and wire.phase is Phase.HEAD and not self.made_room:
+                await self._refuse_late_head()
+        except BaseException as exc:
+            contain(exc, tell_of_fault)
         finally:
-            await wire.close(orderly=orderly or wire.phase in _RESTING)
+            patience.unwatch(wire)
+            self.stopping.forget(stop)
+            try:
+                await wire.close(orderly=orderly or wire.phase in _RESTING)
+            finally:
+                self.ended()
 
     def _stop(self, even_in_head: bool) -> bool:
         wire = self.wire
@@ -120,23 +141,21 @@ class _Connection:
         wire.scope.cancel()
         return True
 
-    async def _cycles(self) -> None:
+    async def _cycle(self) -> _Then:
+        """Deal with what has come: a request, no request, or the end."""
         wire = self.wire
-        then = _Then.ANOTHER
-        while then is _Then.ANOTHER:
-            wire.enter(Phase.IDLE)
-            try:
-                asked = await wire.head()
-            except Refusal as refusal:
-                await self._refuse_head(refusal)
-                return
-            if asked is None or wire.scope.cancel_called:  # which may have come together with a request
-                return
-            then = await self._exchange(asked)
-            if then is _Then.ANOTHER:
-                wire.next_cycle()
-        if then is _Then.LINGER:
+        if wire.refusal is not None:
+            await self._refuse_head(wire.refusal)
+            return _Then.CLOSE
+        asked = wire.parser.asked
+        if asked is None or wire.scope.cancel_called:  # which may have come together with a request
+            return _Then.CLOSE
+        then = await self._exchange(asked)
+        if then is _Then.ANOTHER:
+            wire.next_cycle()
+        elif then is _Then.LINGER:
             await self._linger()
+        return then
 
     async def _refuse_head(self, refusal: Refusal) -> None:
         """Answer what could not be read as a request."""
@@ -259,3 +278,10 @@ class _Connection:
                 self.on_exchange(exchange)
             except Exception as exc:
                 log.error("The access log failed: %s: %s", type(exc).__name__, exc)
+
+
+def tell_of_fault(fault: BaseException) -> None:
+    """Say on the console that a connection failed; that a client went away is no fault."""
+    if not isinstance(fault, Disconnected):
+        log.error("A connection failed: %s: %s", type(fault).__name__, fault)
+        log.debug("Where it came from:", exc_info=fault)

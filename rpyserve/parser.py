@@ -26,22 +26,29 @@ class Parser:
         untold: whether h11 has not been told of it.
     """
 
+    __slots__ = ("_fed", "_h11", "_head", "_most", "asked", "untold")
+
     def __init__(self, most: int) -> None:
+        self._most = most
         self.asked: Asked | None = None
         self.untold = False
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=most)
+        # Made when it is first needed, which may be never: a sixth of the memory of a connection that rests.
+        self._h11: h11.Connection | None = None
         self._head = b""  # the present request's, if it has no body
         self._fed = False  # whether h11 may have more to say: asking in vain costs a twentieth of a small request
 
     @property
     def machine(self) -> h11.Connection:
         """The state machine, told of all that has passed."""
+        machine = self._h11
+        if machine is None:
+            machine = self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._most)
         if self.untold:
             self.untold = False
-            self._h11.receive_data(self._head)
-            self._h11.next_event()
-            self._h11.next_event()  # the end of a message that has no body
-        return self._h11
+            machine.receive_data(self._head)
+            machine.next_event()
+            machine.next_event()  # the end of a message that has no body
+        return machine
 
     def take(self, data: bytes, *, bodiless: bool) -> None:
         """Take *data*: the whole head of a request that has no body, if *bodiless*; else any part of a message."""
@@ -50,7 +57,7 @@ class Parser:
         if self.asked is not None:
             self.untold = True
         else:
-            self._h11.receive_data(data)
+            self.machine.receive_data(data)
             self._fed = True
 
     def end(self) -> None:
@@ -72,18 +79,18 @@ class Parser:
         """*event* begins a request. Where no body follows, h11 is at its end afterwards."""
         self.asked = asked = Asked.of(event)
         if self._head:
-            self._h11.next_event()
+            self.machine.next_event()
         return asked
 
     @property
     def may_go_on(self) -> bool:
         """Whether another request may follow the response that was sent."""
-        return self.untold or self._h11.our_state is h11.DONE
+        return self.untold or self.machine.our_state is h11.DONE
 
     def next_cycle(self) -> None:
         """Make ready for the next request."""
         if not self.untold:
-            self._h11.start_next_cycle()
+            self.machine.start_next_cycle()
             if self._head and self.asked is not None:
                 remember(self._head, self.asked)
         self.untold, self.asked = False, None

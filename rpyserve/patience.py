@@ -7,13 +7,11 @@ lives only while there is something to watch, and is a system task because it be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, Protocol
 
 import trio
 
-__all__ = ["TICK", "Timed", "watched"]
+__all__ = ["TICK", "Timed", "unwatch", "watch"]
 
 TICK: Final = 1.0
 """Seconds between two looks, at most; a connection with short limits has them shortened."""
@@ -72,16 +70,16 @@ class _Patience:
 _patience: trio.lowlevel.RunVar[_Patience] = trio.lowlevel.RunVar("rpyserve patience")
 
 
-@contextmanager
-def watched(timed: Timed, tick: float = TICK) -> Iterator[None]:
-    """While inside, *timed* is cancelled when it is due, or up to *tick* seconds later."""
+def watch(timed: Timed, tick: float = TICK) -> None:
+    """From now on, *timed* is cancelled when it is due, or up to *tick* seconds later. Say `unwatch` at the end."""
     try:
         patience = _patience.get()
     except LookupError:
         patience = _Patience()
         _patience.set(patience)
     patience.add(timed, tick)
-    try:
-        yield
-    finally:
-        patience.remove(timed)
+
+
+def unwatch(timed: Timed) -> None:
+    """No longer watch *timed*, which is being watched."""
+    _patience.get().remove(timed)

@@ -9,11 +9,13 @@ for their clients make some, the oldest first. It knows of responders, not of si
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
@@ -21,7 +23,7 @@ import trio
 from rpyserve.descriptors import ADVICE
 from rpyserve.errors import contained
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
-from rpyserve.http11 import serve_connection
+from rpyserve.http11 import serve_connection, tell_of_fault
 from rpyserve.request import Address
 from rpyserve.rounds import Rounds
 from rpyserve.seldom import Seldom
@@ -108,11 +110,7 @@ async def serve_listeners(
     room = _Room(most, stopping)
     rounds = Rounds()
 
-    async def serve(stream: trio.abc.Stream) -> None:
-        try:
-            await _guarded(stream, respond, limits, on_exchange, stopping, rounds)
-        finally:
-            room.leave()
+    serve = _Serving(respond, limits or Limits(), on_exchange, stopping, rounds, room).serve
 
     with rounds.counted():
         async with trio.open_nursery() as connections:
@@ -188,42 +186,54 @@ async def _accept(listener: Listener, connections: trio.Nursery, serve: Callable
             connections.start_soon(serve, stream)
 
 
-async def _guarded(
-    stream: trio.abc.Stream,
-    respond: Responder,
-    limits: Limits | None,
-    on_exchange: Callable[[Exchange], object] | None,
-    stopping: Stopping,
-    rounds: Rounds,
-) -> None:
-    """Serve one connection; whatever goes wrong with it is its own business."""
-    try:
-        with contained(_tell):
-            client, server = _addresses(stream)
-            if isinstance(stream, trio.SSLStream):
-                from rpyserve.tls import heard_plain_http  # and with it ssl, which costs time to import
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What all connections have in common."""
 
-                if await heard_plain_http(stream, server, (limits or Limits()).head_time):
-                    return
-            await serve_connection(
-                stream,
-                respond,
-                limits=limits,
-                client=client,
-                server=server,
-                scheme="https" if isinstance(stream, trio.SSLStream) else "http",
-                on_exchange=on_exchange,
-                stopping=stopping,
-                rounds=rounds,
-            )
-    finally:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await trio.aclose_forcefully(stream)
+    respond: Responder
+    limits: Limits
+    on_exchange: Callable[[Exchange], object] | None
+    stopping: Stopping
+    rounds: Rounds
+    room: _Room
 
+    def serve(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
+        """Serve one connection; whatever goes wrong with it is its own business."""
+        client, server = _addresses(stream)
+        if isinstance(stream, trio.SSLStream):
+            return self._serve_tls(stream, client, server)
+        return self._serve(stream, client, server, "http")
 
-def _tell(fault: BaseException) -> None:
-    log.error("A connection failed: %s: %s", type(fault).__name__, fault)
-    log.debug("Where it came from:", exc_info=fault)
+    async def _serve_tls(self, stream: trio.SSLStream[Any], client: Address, server: Address) -> None:
+        from rpyserve.tls import heard_plain_http  # and with it ssl, which costs time to import
+
+        speaks_tls = False
+        try:
+            with contained(tell_of_fault):
+                speaks_tls = not await heard_plain_http(stream, server, self.limits.head_time)
+        finally:
+            if not speaks_tls:
+                self.room.leave()
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await trio.aclose_forcefully(stream)
+        if speaks_tls:
+            await self._serve(stream, client, server, "https")
+
+    def _serve(
+        self, stream: trio.abc.Stream, client: Address, server: Address, scheme: str
+    ) -> Coroutine[Any, Any, None]:
+        return serve_connection(
+            stream,
+            self.respond,
+            limits=self.limits,
+            client=client,
+            server=server,
+            scheme=scheme,
+            on_exchange=self.on_exchange,
+            stopping=self.stopping,
+            rounds=self.rounds,
+            ended=self.room.leave,
+        )
 
 
 def _addresses(stream: trio.abc.Stream) -> tuple[Address, Address]:
@@ -233,4 +243,10 @@ def _addresses(stream: trio.abc.Stream) -> tuple[Address, Address]:
         client, server = bottom.socket.getpeername(), bottom.socket.getsockname()
     except (AttributeError, OSError):
         return ("", 0), ("", 0)
-    return client[:2], server[:2]
+    return client[:2], _shared(server[:2])
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(address: Address) -> Address:
+    """The same object for equal addresses: we have few, and connections that rest keep theirs."""
+    return address

@@ -8,6 +8,7 @@ here, once, into `Disconnected`. Each phase has a time limit, kept by `patience`
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import os
 import socket
@@ -19,7 +20,6 @@ from typing import BinaryIO, Final
 import h11
 import trio
 
-from rpyserve.asked import Asked
 from rpyserve.errors import Disconnected, Refusal
 from rpyserve.exchange import Limits
 from rpyserve.guard import Guard
@@ -52,6 +52,18 @@ class Phase(enum.Enum):
     LINGERING = enum.auto()
 
 
+@functools.lru_cache(maxsize=16)
+def _seconds(limits: Limits) -> dict[Phase, float]:
+    """How long each phase may take; the same for all connections of one kind."""
+    return {
+        Phase.IDLE: limits.idle,
+        Phase.HEAD: limits.head_time,
+        Phase.SENDING: limits.write_stall,
+        Phase.DRAINING: limits.body_stall,
+        Phase.LINGERING: limits.linger,
+    }
+
+
 class Wire:
     """One connection.
 
@@ -65,31 +77,31 @@ class Wire:
         guard: what lets bytes through to it.
         scope: what is cancelled when a phase takes too long, and
         due: when that is, in trio's time; see `patience`.
+        refusal: why what came is no request, if so.
         phase: what the connection is at.
         ended: whether the client has closed its side, or reset the connection.
     """
+
+    __slots__ = (
+        "_broken", "_others", "_reading", "_seconds", "_unread", "due", "ended", "guard", "limits", "parser", "phase",
+        "refusal", "scope", "stream", "tick",
+    )  # fmt: skip
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits, scheme: str = "http") -> None:
         self.stream = stream
         self.limits = limits
         self.parser = Parser(limits.head)
         self.guard = Guard(limits, scheme)
+        self.refusal: Refusal | None = None
         self.scope = trio.CancelScope()
         self.due = math.inf
         self.phase = Phase.IDLE
         self.ended = False
         self._broken = False
         self._reading = False
-        self._others = trio.lowlevel.ParkingLot()
+        self._others: trio.lowlevel.ParkingLot | None = None
         self._unread = 0  # bytes that have come and may still be here
-        self._seconds = {
-            Phase.IDLE: limits.idle,
-            Phase.HEAD: limits.head_time,
-            Phase.SENDING: limits.write_stall,
-            Phase.DRAINING: limits.body_stall,
-            Phase.LINGERING: limits.linger,
-        }
-
+        self._seconds = _seconds(limits)
         self.tick = min(TICK, min(self._seconds.values()) / 8)
 
     def enter(self, phase: Phase) -> None:
@@ -111,7 +123,7 @@ class Wire:
             Disconnected: the connection is broken, or had ended before.
         """
         if self._reading:
-            await self._others.park()
+            await self._park()
             return
         if self.ended:
             raise Disconnected
@@ -124,9 +136,15 @@ class Wire:
             raise Disconnected from None
         finally:
             self._reading = False
-            if self._others:
+            if self._others is not None:
                 self._others.unpark_all()
         self._feed(data)
+
+    async def _park(self) -> None:
+        """Wait until somebody else has read."""
+        if self._others is None:
+            self._others = trio.lowlevel.ParkingLot()
+        await self._others.park()
 
     def _feed(self, data: bytes | bytearray) -> None:
         self.ended = self.ended or not data
@@ -156,25 +174,26 @@ class Wire:
             raise self.guard.refusal
         return event
 
-    async def head(self) -> Asked | None:
-        """Wait for the next request's head; None if the client closes the connection instead.
-
-        Where no body follows, h11 is at the end of the message then.
+    def look(self) -> bool:
+        """Whether it is known what comes next: a request, of which `parser` has the head; no request, and `refusal`
+        says why; or, where there is neither, the end, as the client has closed the connection.
 
         Raises:
-            Refusal: what came is no head, or too long.
             Disconnected: the connection is broken.
         """
-        while (asked := self.parser.asked) is None:
+        if self.parser.asked is not None:
+            return True
+        try:
             event = self.event()
-            if isinstance(event, h11.Request):
-                return self.parser.begin(event)
-            if isinstance(event, h11.ConnectionClosed):
-                return None
-            if self.phase is Phase.IDLE and self.guard.begun:
-                self.enter(Phase.HEAD)
-            await self.more()
-        return asked
+        except Refusal as refusal:
+            self.refusal = refusal
+            return True
+        if isinstance(event, h11.Request):
+            self.parser.begin(event)
+            return True
+        if self.phase is Phase.IDLE and self.guard.begun:
+            self.enter(Phase.HEAD)
+        return isinstance(event, h11.ConnectionClosed)
 
     def next_cycle(self) -> None:
         """Make ready for the next request, of which bytes may be there."""
@@ -194,7 +213,7 @@ class Wire:
         """
         while not self.ended:
             if self._full():
-                await self._others.park()
+                await self._park()
                 continue
             with suppress(Disconnected):
                 await self.more()

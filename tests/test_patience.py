@@ -11,7 +11,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wire import CLIENT, SERVER, Client, head, hello
 
 from rpyserve.http11 import serve_connection
-from rpyserve.patience import watched
+from rpyserve.patience import unwatch, watch
 
 
 class Waiting:
@@ -22,8 +22,12 @@ class Waiting:
     async def wait(self, tick: float) -> float:
         """How long it took to be cancelled."""
         started = trio.current_time()
-        with watched(self, tick), self.scope:
-            await trio.sleep_forever()
+        watch(self, tick)
+        try:
+            with self.scope:
+                await trio.sleep_forever()
+        finally:
+            unwatch(self)
         return trio.current_time() - started
 
 
