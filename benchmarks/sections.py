@@ -1,4 +1,4 @@
-"""A document of figures of which several benchmarks write one section each: its headings, their order, what is about it.
+"""A document of figures of which several benchmarks write one section each: its headings, and their order.
 
 Data and text only; who measures knows what its section says.
 """

@@ -18,10 +18,11 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve import carryover, lineage
+from rpyserve import lineage
 from rpyserve.callbacks import Tasks
 from rpyserve.clock import BATCH, Clock
 from rpyserve.complaints import Complaints
+from rpyserve.components import renew
 from rpyserve.idlest import Idlest
 from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Session
@@ -129,7 +130,7 @@ class Sessions:
             raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
         session.site, session.uid = self.site, uid
         if not lineage.is_present(type(session)):
-            carryover.renew(session)
+            renew(session)
         return session
 
     def _new_id(self) -> str:
@@ -170,7 +171,7 @@ class Sessions:
     def find(self, uid: str) -> Session | None:
         """Return the living session *uid*, and count that as an access; None if there is none."""
         session = self._living.get(uid)
-        if session is None or not session.touch():
+        if session is None or not Session.touch(session):  # whatever a subclass makes of that name
             return None
         session.new = False
         return session
@@ -183,7 +184,7 @@ class Sessions:
         if session.ended is not None:
             return False
         if session._generation != lineage.generation:
-            carryover.renew(session)  # before its class is asked for the time-out
+            renew(session)  # before its class is asked for the time-out
             if session.ended is not None:  # a constructor may do anything
                 return False
         lives = max(0.0, self.timeout_of(session))

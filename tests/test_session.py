@@ -664,3 +664,14 @@ async def test_a_callback_that_raises_does_not_break_the_request(mock_clock: Any
 
 def test_the_module_needs_no_running_trio() -> None:
     assert Registry() and Sessions(None) is not None and "trio" in sys.modules
+
+
+async def test_a_touch_of_a_script_is_not_asked(autojump_clock: Any) -> None:
+    class Own(Session):
+        def touch(self) -> None:  # type: ignore[override]
+            raise AssertionError
+
+    sessions = store(Own)
+    session = sessions.make()
+    await trio.sleep(1)
+    assert sessions.find(session.uid) is session
