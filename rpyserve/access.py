@@ -16,7 +16,6 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from rpyserve.combined import Combined
 from rpyserve.durations import size_in_words
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ class AccessLog:
 
     Attributes:
         noted: how many responses there were, those without a line among them.
+        answered: set once there was one.
     """
 
     def __init__(
@@ -60,10 +60,11 @@ class AccessLog:
         combined: bool = False,
     ) -> None:
         self._write = write
-        self._line_of = Combined() if combined else self._line
+        self._line_of = _combined() if combined else self._line
         self._colour = colour
         self._probes = probes or combined
         self.noted = 0
+        self.answered = trio.Event()
         self._lines: list[str] = []
         self._some = trio.Event()
         self._second = -1
@@ -71,6 +72,8 @@ class AccessLog:
 
     def __call__(self, exchange: Exchange) -> None:
         """Note one response. Writes nothing yet."""
+        if not self.noted:
+            self.answered.set()
         self.noted += 1
         target = exchange.target
         if not self._probes and (_is_ours(exchange) or (exchange.status == 404 and is_probe(target))):
@@ -112,6 +115,12 @@ class AccessLog:
             f"{size_in_words(exchange.sent)} {_milliseconds(exchange.seconds)}"
             f"{'' if session is None else ' ' + session.label}{'' if exchange.complete else ' (cut off)'}"
         )
+
+
+def _combined() -> Callable[[Exchange], str]:
+    from rpyserve.combined import Combined
+
+    return Combined()
 
 
 def _is_ours(exchange: Exchange) -> bool:

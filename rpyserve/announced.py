@@ -10,12 +10,14 @@ import ast
 import hashlib
 import logging
 import os
-
-from rpyserve import losses
+from typing import Final
 
 __all__ = ["Announced"]
 
 log = logging.getLogger("rpyserve")
+
+_SIGNS: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
+"""Without any of these nothing can be assigned, or changed, that would be lost."""
 
 
 class Announced:
@@ -32,11 +34,13 @@ class Announced:
             data: its contents, and *tree* what they parse to.
             module: it is a module of the site, not a script.
         """
-        if not log.isEnabledFor(logging.INFO):
+        if not log.isEnabledFor(logging.INFO) or not any(sign in data for sign in _SIGNS):
             return
         version = hashlib.blake2b(data, digest_size=16).digest()
         if self._versions.get(path) == version:
             return
         self._versions[path] = version
+        from rpyserve import losses
+
         for loss in losses.find(tree, module=module):
             log.info("%s:%d: %s", os.path.relpath(path, self._root), loss.line, loss.brief)

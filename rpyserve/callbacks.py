@@ -18,7 +18,6 @@ import trio
 
 from rpyserve import lineage
 from rpyserve.complaints import Complaints
-from rpyserve.diagnosis import describe
 from rpyserve.errors import contained, unwrap
 from rpyserve.executions import name_over
 
@@ -134,5 +133,7 @@ def replaces(new: object, old: object) -> bool:
 
 
 def _tell(callback: Callback, whose: str, complaints: Complaints | None, exc: BaseException) -> None:
+    from rpyserve.diagnosis import describe
+
     what = f"session {whose}: the expiry callback {name_of(callback)} failed"
     (Complaints() if complaints is None else complaints).tell(what, describe(exc))

@@ -13,7 +13,6 @@ from types import CodeType
 from typing import Final
 
 from rpyserve import freshness
-from rpyserve.diagnosis import title_of
 from rpyserve.errors import HTTPError, ScriptError
 from rpyserve.modules import SiteModules
 from rpyserve.sources import compile_source
@@ -71,8 +70,6 @@ class Codes:
         self._kept.clear()
 
     def _compile(self, path: str) -> Compiled:
-        from rpyserve import hints
-
         try:
             data, state = freshness.read(path)
             source = compile_source(data, path)
@@ -81,6 +78,9 @@ class Codes:
         except OSError as exc:
             raise ScriptError(Path(path), f"The script cannot be read: {exc.strerror or exc}.") from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
+            from rpyserve import hints
+            from rpyserve.diagnosis import title_of
+
             raise ScriptError(Path(path), title_of(exc), hints.for_exception(exc)) from exc
         self._modules.warn_of_hidden(source.imports, path)
         self._modules.announced.announce(path, data, source.tree)

@@ -12,9 +12,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rpyserve.failures import Failure
+if TYPE_CHECKING:
+    from rpyserve.failures import Failure
 
 __all__ = ["Complaints"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from zope.interface import interface
 
-from rpyserve import carryover, lineage
+from rpyserve import lineage
 from rpyserve.adapters import factory_for, registerAdapter
 from rpyserve.executions import Execution, ExecutionName, Key, execution_of, is_interface, located, refuse_passing
 
@@ -71,7 +71,7 @@ class Components(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if self._generation != lineage.generation:
-            carryover.renew(self)
+            renew(self)
         if self._values is None:
             raise KeyError(name)
         return self._values[name]
@@ -153,7 +153,7 @@ class Components(MutableMapping[str, Any]):
 
     def _find(self, target: Any) -> Entry | None:
         if self._generation != lineage.generation:
-            carryover.renew(self)
+            renew(self)
         place = located(target)
         if place is None:
             return None if self._components is None else self._components.get(id(target))
@@ -243,6 +243,13 @@ def _adapt_other(wanted: Any, thing: object) -> Any:
         return None
     factory = factory_for(thing, wanted)
     return None if factory is None else factory(thing)
+
+
+def renew(holder: Components) -> None:
+    """Bring *holder* up to date after an edit."""
+    from rpyserve import carryover  # nobody needs it before the first edit
+
+    carryover.renew(holder)
 
 
 interface.adapter_hooks.append(_adapt_other)

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from rpyserve import pages, paths
+from rpyserve import paths
 from rpyserve.disk import resolved, spelled
 from rpyserve.entries import Entries
 from rpyserve.errors import HTTPError, Redirect
 from rpyserve.request import Request
 from rpyserve.resource import Resource
 from rpyserve.response import Response
-from rpyserve.static import StaticFile
 
 if TYPE_CHECKING:
+    from rpyserve import pages
     from rpyserve.script import Scripts
 
 __all__ = ["Directory"]
@@ -167,6 +167,8 @@ class Directory(Resource):
             return self._below(path, found.real)
         request.sources.append(found.real)
         if found.kind == "file":
+            from rpyserve.static import StaticFile
+
             return StaticFile(os.path.join(self._real, found.name), self._tree.trespass)
         return self.scripts.load(path, request)
 
@@ -252,6 +254,8 @@ class _Listing(Resource):
         self._directory = directory
 
     def render_GET(self, request: Request) -> Response:
+        from rpyserve import pages
+
         entries = [_row(found) for found in self._directory._public()]
         if not entries and request.prepath == [""] and request.site.trusts(request):
             return pages.empty_site(request, self._directory.path)
@@ -260,6 +264,8 @@ class _Listing(Resource):
 
 
 def _row(found: _Found) -> pages.Entry:
+    from rpyserve import pages
+
     slash = "/" if found.kind == "directory" else ""
     size = None if found.kind == "directory" else found.status.st_size
     return pages.Entry(found.name + slash, quote(found.name, safe="") + slash, found.kind, size, found.status.st_mtime)

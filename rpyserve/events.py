@@ -6,11 +6,8 @@ makes is refused before anything else. What is sent holds URL paths, never a pat
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import AsyncIterator
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any, Final
 
 import trio
@@ -20,7 +17,6 @@ from rpyserve.errors import HTTPError
 from rpyserve.exchange import Responder
 from rpyserve.hosts import authority_of
 from rpyserve.hub import Hub
-from rpyserve.mediatypes import media_type
 from rpyserve.request import Request
 from rpyserve.resource import Resource
 from rpyserve.response import Response
@@ -88,6 +84,10 @@ class _Script(_Own):
     """``follow.js``: several files in one function, so that none of their names is the page's."""
 
     def render_GET(self, request: Request) -> Response:
+        import hashlib
+
+        from rpyserve.mediatypes import media_type
+
         code = _script()
         fields = {
             "Content-Type": media_type("follow.js"),
@@ -103,6 +103,8 @@ class _Script(_Own):
 
 @lru_cache(maxsize=1)
 def _script() -> bytes:
+    from importlib.resources import files
+
     parts = [(files("rpyserve") / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS]
     return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
 
@@ -144,6 +146,8 @@ class EventStream(_Own):
                     yield ": still here\n\n"
 
     def _event(self, name: str, change: Change) -> str:
+        import json
+
         hub = self._hub
         data = {"n": hub.number, "urls": sorted(change.urls), "all": change.all, "data": change.data}
         if change.lost:

@@ -7,8 +7,8 @@ shortened and masked already. Nothing here decides who may see it.
 from __future__ import annotations
 
 import enum
+import functools
 import os
-import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,15 +16,20 @@ from typing import Final
 __all__ = ["Failure", "Fault", "Frame", "Line", "Relation", "Variable", "file_shown", "is_authors"]
 
 _HERE = str(Path(__file__).parent) + os.sep
-_FOREIGN = tuple(
-    str(Path(path)) + os.sep for key, path in sysconfig.get_paths().items() if key in {"stdlib", "purelib", "platlib"}
-)
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+
+
+@functools.cache
+def _foreign() -> tuple[str, ...]:
+    import sysconfig
+
+    kinds = {"stdlib", "purelib", "platlib"}
+    return tuple(str(Path(path)) + os.sep for key, path in sysconfig.get_paths().items() if key in kinds)
 
 
 def is_authors(filename: str) -> bool:
     """Whether *filename* is code of the site's author: neither rpyserve's, Python's nor an installed package's."""
-    if filename.startswith(("<", _HERE, *_FOREIGN)):
+    if filename.startswith(("<", _HERE, *_foreign())):
         return False
     return not any(part in filename for part in _INSTALLED)
 

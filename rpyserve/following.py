@@ -17,9 +17,8 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve import events, reload, reports
+from rpyserve import events, reload
 from rpyserve.changes import Kind, Mounts
-from rpyserve.diagnosis import describe
 from rpyserve.directory import Directory
 from rpyserve.errors import HTTPError, Redirect
 from rpyserve.exchange import Responder
@@ -50,15 +49,17 @@ class Following:
     Args:
         site: it must hold a `Directory`; see `directories_in`.
         poll: look at the files again and again instead of waiting for the system's events.
+        first: set when there was a first answer, which the watch is not to keep waiting.
     """
 
-    def __init__(self, site: Site, *, poll: bool = False) -> None:
+    def __init__(self, site: Site, *, poll: bool = False, first: trio.Event | None = None) -> None:
         mounts = list(directories_in(site.root))
         self._roots = [str(directory.path) for directory, _ in mounts]
         self._directories = [directory for directory, _ in mounts]
         self._mounts = Mounts([(str(directory.path), prefix) for directory, prefix in mounts])
         self._site = site
         self._poll = poll
+        self._first = first
         self._guard = LoopGuard(self._tell_of_loop)
         self._blocked: set[str] = set()
         self._unable: dict[str, str] = {}  # scripts and modules with tasks that cannot be executed again, and why
@@ -78,7 +79,12 @@ class Following:
         self._home = next((root for root in self._roots if _is_here(root)), "")
         try:
             await reload.watch(
-                self._roots, self._on_batch, poll=self._poll, eager=self._is_awaited, task_status=task_status
+                self._roots,
+                self._on_batch,
+                poll=self._poll,
+                eager=self._is_awaited,
+                first=self._first,
+                task_status=task_status,
             )
         except Exception as exc:
             # Only the comfort is lost: what is served is fresh without it.
@@ -117,6 +123,8 @@ class Following:
         except (HTTPError, Redirect):
             pass  # raised by the script: whoever asks for it gets it
         except (Exception, SystemExit) as exc:
+            from rpyserve.diagnosis import describe
+
             failure = describe(exc)
             if saved or self._unable.get(source.home) != failure.title:
                 what = f"{self._mounts.shown(str(source.path))}, whose background task goes on as it was"
@@ -132,6 +140,8 @@ class Following:
                 os.chdir(self._home)
 
     def _report(self, batch: Batch, files: list[str], noticed: float, *, all_scripts: bool) -> None:
+        from rpyserve import reports
+
         readers = self.hub.statistics().readers
         seconds = reports.seconds_since([batch.files[path] for path in files], noticed, time.time())
         text = reports.reload_line(self._named(batch, files), readers=readers, all_scripts=all_scripts, seconds=seconds)
@@ -185,6 +195,8 @@ def _is_here(path: str) -> bool:
 
 
 def _event(batch: Batch, path: str) -> str:
+    from rpyserve import reports
+
     if path not in batch.moved:
         return reports.CHANGED
     return reports.NEW if os.path.lexists(path) else reports.GONE

@@ -5,7 +5,6 @@ Pure. All of it is taken apart in memory, so a large one is refused; multipart f
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 from urllib.parse import parse_qs
@@ -48,6 +47,8 @@ def parse_json(content: BinaryIO) -> Any:
     Raises:
         HTTPError: 400, it is none, saying where; 413, it is too long.
     """
+    import json
+
     raw = _whole(content, "JSON text")
     if not raw.strip():
         raise HTTPError(400, "This page needs a body of JSON, and the body is empty.")

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import trio
-
 __all__ = ["Garbage"]
 
 YOUNG: Final = 2_000
@@ -72,6 +70,8 @@ class Garbage:
 
     async def run(self) -> None:
         """Look at all there is when it is time, until cancelled. What is there at first is never looked at."""
+        import trio  # `rarely` is for importing it, too
+
         gc.freeze()
         while True:
             await trio.sleep(PAUSE)

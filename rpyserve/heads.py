@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
@@ -39,6 +38,16 @@ _DATE = re.compile(
     rb"[0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
 )
 _MEMO_SIZE: Final = 256
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _date(second: int) -> bytes:
+    """The time as HTTP has it (RFC 9110, section 5.6.7). What Python has for it takes 3 ms to import."""
+    at = time.gmtime(second)
+    day = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year}"
+    return f"{day} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT".encode()
 
 
 def reason_of(status: int) -> str:
@@ -93,7 +102,7 @@ class Heads:
         second = int(self._clock())
         if second != self._second or len(self._memo) >= _MEMO_SIZE:
             self._second = second
-            self._date = (b"Date", formatdate(second, usegmt=True).encode())
+            self._date = (b"Date", _date(second))
             self._memo.clear()
             self._written.clear()
 

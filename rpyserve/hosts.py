@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from rpyserve import pages
 from rpyserve.errors import HTTPError
 from rpyserve.exchange import Responder
 from rpyserve.request import Request
@@ -166,6 +165,8 @@ def _plain(name: str) -> str:
 
 
 def _refusal(request: Request, host: str) -> Response:
+    from rpyserve import pages
+
     host = host if len(host) <= 253 else host[:253] + "…"
     detail = (
         f"This server does not know the name {host!r}. If the name is yours, "

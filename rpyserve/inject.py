@@ -14,10 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import Final
 
-from rpyserve import pages, policy
 from rpyserve.asked import Fields
 from rpyserve.exchange import Responder
 from rpyserve.hosts import authority_of
@@ -53,7 +51,11 @@ def is_page_load(request: Request) -> bool:
         return True
     if purpose in (None, b"empty") and FOLLOWING in fields:
         return True
-    return purpose is None and fields.get(b"upgrade-insecure-requests") == b"1" and pages.wants_html(request)
+    if purpose is not None or fields.get(b"upgrade-insecure-requests") != b"1":
+        return False
+    from rpyserve import pages
+
+    return pages.wants_html(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class Tags:
         self, request: Request, mark: str, status: int, headers: Headers, sample: bytes, digest: str = ""
     ) -> bytes:
         """Return the tag for a page that begins with *sample*; nothing if its policy would block it."""
+        from html import escape
+
+        from rpyserve import policy
+
         policies = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-security-policy"]
         kept = _digest(" ".join(policies).encode()) if policies else ""
         policies += policy.in_document(sample.decode("utf-8", "replace"))

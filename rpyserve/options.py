@@ -7,13 +7,12 @@ are for, nor imports what would keep ``--help`` waiting.
 from __future__ import annotations
 
 import os
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rpyserve import durations, editor
+from rpyserve import durations
 
 __all__ = ["COUNT", "DURATION", "EDITOR", "NETWORK", "PORT", "SIZE", "TLS", "Command"]
 
@@ -35,6 +34,8 @@ class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
 
 
 def _network(text: str) -> Any:
+    from ipaddress import ip_network
+
     try:
         return ip_network(text)
     except ValueError as exc:
@@ -53,12 +54,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _editor(text: str) -> Any:
+    from rpyserve import editor
+
+    return editor.parse_editor(text)
+
+
 PORT = Text("port", _port)
 COUNT = Text("number", _count)
 DURATION = Text("duration", durations.parse_duration)
 SIZE = Text("size", durations.parse_size)
 NETWORK = Text("network", _network)
-EDITOR = Text("editor", editor.parse_editor)
+EDITOR = Text("editor", _editor)
 
 
 def _tls(text: str) -> tuple[Path, Path] | bool:

@@ -8,7 +8,6 @@ Rules err towards hiding: a new kind of backup or database is a line in `_PRIVAT
 
 from __future__ import annotations
 
-import difflib
 import os.path
 import re
 from collections.abc import Iterable
@@ -151,6 +150,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     by_key: dict[str, str] = {}
     for candidate in candidates:
         by_key.setdefault(_key(candidate), candidate)
+    import difflib
+
     close = difflib.get_close_matches(_key(name)[:LONGEST], by_key, n=1, cutoff=0.75)
     return by_key[close[0]] if close else ""
 

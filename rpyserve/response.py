@@ -7,7 +7,6 @@ split a head (RFC 9110, section 5.5).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -211,6 +210,8 @@ def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] 
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body), HTML if body else None
     if isinstance(body, (dict, list)):
+        import json
+
         return json.dumps(body, ensure_ascii=False).encode(), JSON
     if isinstance(body, (FileBody, Stream)):
         return body, None

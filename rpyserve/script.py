@@ -20,9 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rpyserve import compat, freshness, lineage, slowness
+from rpyserve import compat, freshness, lineage, nearmiss, slowness
 from rpyserve.codes import Codes, Compiled
-from rpyserve.diagnosis import title_of
 from rpyserve.errors import HTTPError, Redirect, ScriptError
 from rpyserve.executions import Execution
 from rpyserve.modules import SiteModules
@@ -226,6 +225,8 @@ class Scripts:
         except SystemExit as exc:
             raise ScriptError(path, "The script ended itself with sys.exit().", _hint(exc)) from exc
         except Exception as exc:
+            from rpyserve.diagnosis import title_of
+
             raise ScriptError(path, title_of(exc), _hint(exc)) from exc
         execution.finish(namespace)
         if compiled.sound and not execution.cached:
@@ -281,9 +282,7 @@ def _hint(exc: BaseException) -> str:
 
 def _look_over(namespace: dict[str, Any], path: Path) -> tuple[str, str]:
     """What is wrong with what a script left behind, if anything is, and what to do about it."""
-    from rpyserve import hints
-
-    return hints.for_namespace(namespace, _source(path))
+    return nearmiss.find(namespace, _source(path))
 
 
 def _source(path: Path) -> str:

@@ -24,6 +24,7 @@ from rpyserve.exchange import Limits
 from rpyserve.following import Following, directories_in
 from rpyserve.garbage import Garbage
 from rpyserve.hosts import Network, Trust, only_known_hosts
+from rpyserve.later import import_the_rest
 from rpyserve.resource import Resource
 from rpyserve.server import serve_listeners
 from rpyserve.session import Ended
@@ -192,12 +193,13 @@ async def _attend(
     ready: Callable[[], object],
 ) -> None:
     """Serve *site* at *door* until *stop*, and end its sessions. *ready* is called when all is set up."""
-    following = _following(site, settings)
+    following = _following(site, settings, access.answered)
     respond = site.respond if following is None else following.around(site.respond)
     respond = only_known_hosts(letting_go(respond), door.names)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(access.run)
         nursery.start_soon(_end_sessions, site, stop)
+        nursery.start_soon(import_the_rest, access.answered)
         if following is not None:
             await nursery.start(following.run)
             nursery.start_soon(_end_streams, following, stop)
@@ -216,11 +218,11 @@ async def _end_sessions(site: Site, stop: trio.Event) -> None:
     await site.sessions.end_all(Ended.STOPPED, GRACE)
 
 
-def _following(site: Site, settings: Settings) -> Following | None:
+def _following(site: Site, settings: Settings, answered: trio.Event) -> Following | None:
     """What makes pages follow edits; nothing if it is not wanted, or if there are no files that could be edited."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return Following(site, poll=settings.poll)
+    return Following(site, poll=settings.poll, first=answered)
 
 
 async def _end_streams(following: Following, stop: trio.Event) -> None:

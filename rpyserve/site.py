@@ -11,20 +11,15 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rpyserve import errorpage, pages
 from rpyserve.access import is_probe, shown
 from rpyserve.complaints import Complaints
 from rpyserve.descriptors import ADVICE, is_out_of_them
-from rpyserve.diagnosis import describe
-from rpyserve.editor import Editor, detected
 from rpyserve.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
-from rpyserve.failures import Failure
 from rpyserve.hosts import Trust, is_foreign
-from rpyserve.masks import secrets_of
 from rpyserve.rendering import Rescue, redirect_response, render, settle
 from rpyserve.request import Request, current_request
 from rpyserve.resource import as_resource, traverse
@@ -33,6 +28,10 @@ from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Registry, Session
 from rpyserve.sessions import Sessions
 from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks
+
+if TYPE_CHECKING:
+    from rpyserve.editor import Editor
+    from rpyserve.failures import Failure
 
 __all__ = ["Site"]
 
@@ -215,6 +214,9 @@ class Site:
             log.info("%s: %s", shown(request.uri), exc.private)
 
     def _page(self, request: Request, raised: BaseException) -> Response:
+        from rpyserve import errorpage, pages
+        from rpyserve.editor import detected
+
         exc = unwrap(raised)
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
@@ -228,6 +230,8 @@ class Site:
         return errorpage.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
 
     def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
+        from rpyserve import errorpage, pages
+
         exc = unwrap(raised)
         if isinstance(exc, HTTPError) and exc.private:  # no script's fault
             log.warning("%s is broken off. %s", shown(request.uri), exc.private)
@@ -240,6 +244,9 @@ class Site:
 
     def _told(self, request: Request, raised: BaseException, trusted: bool, *, values: bool) -> Failure:
         """Tell the console what was *raised*, and return it. What is no script's business is raised again."""
+        from rpyserve.diagnosis import describe
+        from rpyserve.masks import secrets_of
+
         exc = unwrap(raised)
         if isinstance(exc, Disconnected) or parted(exc)[1] is not None:
             raise raised
@@ -257,6 +264,8 @@ class Site:
 
     def _no_files(self, request: Request, exc: BaseException | None) -> Response:
         """The page for a request that found no file descriptor left: for once it is not the script's fault."""
+        from rpyserve import pages
+
         why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"
         self._out_of_files.warn("%s %s: %s", request.method, shown(request.uri), why)
         busy = HTTPError(503, "This server is too busy. Try again in a moment.", {"Retry-After": "1"}, private=why)

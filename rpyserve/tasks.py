@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rpyserve.complaints import Complaints
-from rpyserve.diagnosis import describe
 from rpyserve.errors import contained, unwrap
 from rpyserve.executions import Execution, execution_of
 from rpyserve.running import current
@@ -68,6 +67,8 @@ class Nursery:
 
     def tell(self, whose: str, failure: BaseException) -> None:
         """Tell the console of a task that failed."""
+        from rpyserve.diagnosis import describe
+
         self._complaints.tell(f"{whose} failed", describe(unwrap(failure)))
 
 
