@@ -148,7 +148,7 @@ class BackgroundTasks:
         """Run *function* unless this version of it runs, or has run, already; an older version is cancelled."""
         _check(function, "site.background", "site.background(f)")
         source = Source.of(function)
-        name = source.home, str(getattr(function, "__qualname__", repr(function)))
+        name = source.home, _named(function)
         before = self._tasks.get(name)
         if before is not None:
             if before.wanted and before.source.version == source.version:
@@ -218,6 +218,13 @@ def background(function: AsyncFunction) -> AsyncFunction:
     _check(function, "background", "background(f)")
     execution.background.append(function)
     return function
+
+
+def _named(function: Any) -> str:
+    """What is the same for one function each time that its script is executed."""
+    if isinstance(function, partial):
+        return f"{_named(function.func)}{function.args}{function.keywords or ''}"
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _check(function: object, name: str, usage: str) -> None:

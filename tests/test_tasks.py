@@ -259,6 +259,14 @@ async def test_a_function_that_each_request_defines_anew_runs_once() -> None:
         assert await visited(site, "/") == ["start"]
 
 
+async def test_a_function_with_its_arguments_runs_once(site: Site, tmp_path: Path) -> None:
+    text = "from functools import partial\n" + SCRIPT.replace("tick()", "tick(*numbers)")
+    call = "for n in (1, 2): request.site.background(partial(tick, n))"
+    (tmp_path / "a.rpy").write_text(text.format(version=1, call=call), encoding="utf-8")
+    await visited(site)
+    assert await visited(site) == ["start 1", "start 1"]
+
+
 async def test_modules_of_one_name_of_two_sites_have_their_own_tasks(tmp_path: Path) -> None:
     LOG.clear()
     hosts = NameVirtualHost()
