@@ -45,6 +45,13 @@ _INSTEAD: Final = {
     "NoResource": "Write `from rpyserve import HTTPError` and raise HTTPError(404).",
     "ForbiddenResource": "Write `from rpyserve import HTTPError` and raise HTTPError(403).",
     "redirectTo": "Write `from rpyserve import Redirect` and return Redirect(url).",
+    "error": "Write `from rpyserve import HTTPError` and raise HTTPError(404).",
+    "vhost": "Write `from rpyserve import NameVirtualHost`; its addHost(name, resource) is the same.",
+    "wsgi": "Write `from rpyserve import WSGIResource` and WSGIResource(app).",
+    "proxy": 'Write `from rpyserve import ReverseProxyResource` and ReverseProxyResource("http://localhost:5000").',
+    "guard": 'Write `from rpyserve import BasicAuth` and BasicAuth(resource, {"name": "password"}).',
+    "cred": 'Write `from rpyserve import BasicAuth` and BasicAuth(resource, {"name": "password"}).',
+    "template": 'Write `from rpyserve import template` and return template("page.html.j2", name=name).',
 }
 
 _installed = 0
