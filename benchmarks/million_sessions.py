@@ -264,8 +264,9 @@ def section(ours: dict[str, float], many: dict[str, float], theirs: dict[str, fl
         }.items()
     ]  # fmt: skip
     return f"""\
-{THEIRS:,} sessions of rpyserve, as many of Twisted, and {count:,} of rpyserve, each in a process of its own; medians of
-{rounds} rounds in turn, in processor time, and with the sessions in no order, as visitors come. {sections.machine()}
+{THEIRS:,} sessions of rpyserve, as many of Twisted, and {count:,} of rpyserve, each in a process of its own; {rounds}
+of each in turn and their medians, in processor time, and with the sessions in no order, as visitors come.
+{sections.machine()}
 
 {sections.table(["", "rpyserve", "Twisted", "ratio", "at most", f"of {count:,}"], rows)}
 

@@ -22,9 +22,9 @@ in one run; the figures beside them are of the machine at hand.
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, whose columns but the first are figures."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """A Markdown table."""
+    first, *others = ["| " + " | ".join(line) + " |" for line in (head, *rows)]
+    return "\n".join([first, "|" + "---|" * len(head), *others])
 
 
 def machine() -> str:
