@@ -110,8 +110,8 @@ Milliseconds from the start of the process, medians of {len(took["imports"])} ro
 
 {sections.table(["", "ms", "beside it", "ratio", "at most"], rows)}
 
-What the first answer does not need is imported after it, a module at a time (`later`). The watch for edits begins then,
-too; what has changed before is found all the same."""
+What the first answer does not need is imported after it, a module at a time (`later`). The watch for edits gets
+ready meanwhile, in a thread of its own."""
 
 
 def main() -> None:

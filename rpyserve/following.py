@@ -49,17 +49,15 @@ class Following:
     Args:
         site: it must hold a `Directory`; see `directories_in`.
         poll: look at the files again and again instead of waiting for the system's events.
-        first: set when there was a first answer, which the watch is not to keep waiting.
     """
 
-    def __init__(self, site: Site, *, poll: bool = False, first: trio.Event | None = None) -> None:
+    def __init__(self, site: Site, *, poll: bool = False) -> None:
         mounts = list(directories_in(site.root))
         self._roots = [str(directory.path) for directory, _ in mounts]
         self._directories = [directory for directory, _ in mounts]
         self._mounts = Mounts([(str(directory.path), prefix) for directory, prefix in mounts])
         self._site = site
         self._poll = poll
-        self._first = first
         self._guard = LoopGuard(self._tell_of_loop)
         self._blocked: set[str] = set()
         self._unable: dict[str, str] = {}  # scripts and modules with tasks that cannot be executed again, and why
@@ -83,7 +81,6 @@ class Following:
                 self._on_batch,
                 poll=self._poll,
                 eager=self._is_awaited,
-                first=self._first,
                 task_status=task_status,
             )
         except Exception as exc:

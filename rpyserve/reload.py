@@ -43,8 +43,6 @@ MANY: Final = 3
 """How many files make a batch large."""
 POLL: Final = 0.25
 """Seconds between two looks where there are no events; more where a look takes long."""
-PATIENCE: Final = 1.0
-"""Seconds that a first answer is waited for."""
 ATTEMPTS: Final = 3
 """How often the directories are watched anew that change meanwhile. What is missed then shows with the next event."""
 
@@ -57,7 +55,6 @@ async def watch(
     *,
     poll: bool = False,
     eager: Callable[[], bool] = lambda: True,
-    first: trio.Event | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Call *tell*, in the loop, with each batch of changes below *roots*, until cancelled.
@@ -66,8 +63,6 @@ async def watch(
         roots: directories, as absolute paths. They may vanish, and come back.
         poll: look again and again, instead of waiting for the system's events.
         eager: whether somebody waits for changes; if not, they may come some hundredths of a second later.
-        first: set when the server has answered something: to get ready for events takes time that the first answer
-            needs. What changes till then is told all the same.
     """
     watcher = _Watcher(tuple(roots), poll, eager)
     limiter = trio.CapacityLimiter(1)
@@ -75,9 +70,6 @@ async def watch(
     try:
         await in_thread(watcher.look)
         task_status.started()
-        if first is not None:
-            with trio.move_on_after(PATIENCE):
-                await first.wait()
         while True:
             if batch := await in_thread(watcher.wait):
                 tell(batch)

@@ -193,7 +193,7 @@ async def _attend(
     ready: Callable[[], object],
 ) -> None:
     """Serve *site* at *door* until *stop*, and end its sessions. *ready* is called when all is set up."""
-    following = _following(site, settings, access.answered)
+    following = _following(site, settings)
     respond = site.respond if following is None else following.around(site.respond)
     respond = only_known_hosts(letting_go(respond), door.names)
     async with site.running(), trio.open_nursery() as nursery:
@@ -218,11 +218,11 @@ async def _end_sessions(site: Site, stop: trio.Event) -> None:
     await site.sessions.end_all(Ended.STOPPED, GRACE)
 
 
-def _following(site: Site, settings: Settings, answered: trio.Event) -> Following | None:
+def _following(site: Site, settings: Settings) -> Following | None:
     """What makes pages follow edits; nothing if it is not wanted, or if there are no files that could be edited."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return Following(site, poll=settings.poll, first=answered)
+    return Following(site, poll=settings.poll)
 
 
 async def _end_streams(following: Following, stop: trio.Event) -> None:

@@ -26,7 +26,7 @@ def call(self, exchange):
     os._exit(0)
 
 access.AccessLog.__call__ = call
-cli.main(["--port", "0"], prog_name="rpyserve")
+cli.main(["--port", "0", "--no-reload"], prog_name="rpyserve")  # the watch gets ready in a thread, beside all this
 """
 
 
