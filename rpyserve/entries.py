@@ -1,7 +1,7 @@
 """What names lead to in the directories of a site, remembered for as long as a directory is the same.
 
 Every name that comes, goes, or becomes another file's changes the time stamps of its directory: one look at those
-stands for looks at the file, at what else could have the name, and at other spellings (saves a fifth of a small
+stands for looks at the file, at what else could have the name, and at other spellings (saves a quarter of a small
 request). Who remembers a name must not remember what the file has in it, nor where a link leads: neither shows
 in the directory. Where file systems take other letters for a file's own, nothing is remembered.
 """

@@ -124,7 +124,7 @@ class Outbound:
         key = response.status, response.headers, reason, len(body), close
         data = heads.written(key) if wire.parser.untold else None
         if data is not None:
-            # h11 wrote this head before, and need not hear of the whole cycle: saves a fourth of a small request.
+            # h11 wrote this head before, and need not hear of the whole cycle; see `asked.recall`.
             self.status, self.begun = response.status, True
             data += body
         else:
