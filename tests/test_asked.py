@@ -11,6 +11,7 @@ from wire import Client, answering, connect_to, echo, head, hello, post
 
 from rpyserve import asked
 from rpyserve.asked import Asked, Fields
+from rpyserve.heads import Heads
 from rpyserve.request import Request
 from rpyserve.response import Response
 from rpyserve.streaming import IterStream
@@ -164,3 +165,24 @@ def test_fields_that_come_more_than_once_are_joined() -> None:
     fields = Fields([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
     assert fields.values == {b"a": b"1, 3", b"b": b"2"}
     assert list(fields) == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
+
+
+def test_a_written_head_is_kept_for_its_second_only() -> None:
+    now = 1.0
+    heads = Heads(lambda: now)
+    key = 200, ((b"A", b"b"),), b"", 5, False
+    assert heads.written(key) is None
+    heads.keep(key, b"head")
+    now = 1.9
+    assert heads.written(key) == b"head"
+    assert heads.written((200, ((b"A", b"b"),), b"", 6, False)) is None
+    now = 2.0
+    assert heads.written(key) is None
+
+
+def test_few_written_heads_are_kept() -> None:
+    heads = Heads(lambda: 0)
+    for length in range(2000):
+        heads.make(200, (), b"", length, False)
+        heads.keep((200, (), b"", length, False), b"head")
+    assert len(heads._written) <= 256
