@@ -114,6 +114,8 @@ class _Connection:
                 then = _Then.ANOTHER
                 while then is _Then.ANOTHER:
                     wire.enter(Phase.IDLE)
+                    if wire.parser.expects:
+                        await trio.lowlevel.checkpoint()  # who sends much at once shall not keep the others waiting
                     while not wire.look():
                         await wire.more()
                     then = await self._cycle()

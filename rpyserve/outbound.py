@@ -133,7 +133,7 @@ class Outbound:
             wire.h11.send(_END)  # no bytes: the length says where the end is
             if wire.parser.may_go_on:
                 heads.keep(key, head)
-        await wire.send(data)
+        await wire.send_whole(data)
         self.sent = len(body)
         self.complete = True
 

@@ -83,6 +83,11 @@ class Parser:
         return asked
 
     @property
+    def expects(self) -> bool:
+        """Whether something of a request is there."""
+        return self.asked is not None or self._fed
+
+    @property
     def may_go_on(self) -> bool:
         """Whether another request may follow the response that was sent."""
         return self.untold or self.machine.our_state is h11.DONE

@@ -25,7 +25,7 @@ from rpyserve.exchange import Limits
 from rpyserve.guard import Guard
 from rpyserve.parser import Parser
 from rpyserve.patience import TICK
-from rpyserve.sendfile import descriptor_of, send_range
+from rpyserve.sendfile import descriptor_of, send_range, write_at_once
 
 __all__ = ["Phase", "Wire"]
 
@@ -244,6 +244,19 @@ class Wire:
                     await self.stream.send_all(view[start : start + PIECE])
         except _GONE:
             raise Disconnected from None
+
+    async def send_whole(self, data: bytes) -> None:
+        """Send *data*, which is all that there is to send for this request, as `send` does.
+
+        What the system takes at once needs no turn of the loop: the next request waits for one. Saves a tenth of a
+        small request.
+
+        Raises:
+            Disconnected: the connection is broken.
+        """
+        sent = write_at_once(self.stream, data) if len(data) <= PIECE else 0
+        if sent < len(data):
+            await self.send(data[sent:])
 
     async def send_file(self, file: BinaryIO, part: range, note: Callable[[int], object]) -> int:
         """Send *part* of *file*, if that can be done without reading it here. Time limits are those of `send`.
