@@ -183,3 +183,72 @@ async def test_others_have_their_turn(path: Path, calls: list[int]) -> None:
         await asked.client.get()
         nursery.cancel_scope.cancel()
     assert turns >= len(calls)
+
+
+# What is sent at once
+
+
+@asynccontextmanager
+async def small() -> AsyncIterator[Asked]:
+    exchanges: list[Exchange] = []
+    stop = trio.Event()
+
+    async def respond(request: Request) -> Response:
+        return Response(b"small " * 100)
+
+    async def serve(task_status: Any) -> None:
+        await serve_listeners(respond, listeners, stop=stop, on_exchange=exchanges.append, task_status=task_status)
+
+    listeners = await open_listeners("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        async with await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1]) as stream:
+            yield Asked(stream, exchanges)
+        stop.set()
+
+
+@pytest.mark.parametrize("takes", [0, 1, 100])
+async def test_what_the_system_does_not_take_is_sent_later(monkeypatch: pytest.MonkeyPatch, takes: int) -> None:
+    def part(descriptor: int, data: bytes) -> int:
+        if not data.startswith(b"HTTP/"):
+            return real(descriptor, data)
+        if not takes:
+            raise BlockingIOError
+        return real(descriptor, data[:takes])
+
+    real = os.write
+    monkeypatch.setattr(os, "write", part)
+    async with small() as asked:
+        for _ in range(3):
+            assert (await asked.client.get()).body == b"small " * 100
+    assert all(each.complete for each in asked.exchanges)
+
+
+async def test_a_client_that_has_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int, data: bytes) -> int:
+        if data.startswith(b"HTTP/"):
+            raise BrokenPipeError
+        return real(descriptor, data)
+
+    real = os.write
+    monkeypatch.setattr(os, "write", broken)
+    async with small() as asked:
+        assert (await asked.client.get()).status == 200, "send_all is who says what is broken"
+
+
+async def test_who_sends_much_at_once_keeps_nobody_waiting() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with small() as asked, trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await asked.client.send(head("GET", "/") * 100)
+        for _ in range(100):
+            await asked.client.reply()
+        nursery.cancel_scope.cancel()
+    assert turns >= 100
