@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
+from urllib.request import urlopen
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from realprocess import Server
@@ -47,6 +50,7 @@ def chromium() -> Iterator[Browser]:
 
 def open_tab(context: BrowserContext, url: str) -> Page:
     """A new tab with the page at *url*, once it listens for changes. It may log what it likes, but no errors."""
+    wait_for_quiet(url)
     page = context.new_page()
     page.set_default_timeout(SECONDS * 1000)
     page.errors = []  # type: ignore[attr-defined]
@@ -55,6 +59,19 @@ def open_tab(context: BrowserContext, url: str) -> Page:
         page.goto(url)
     page.evaluate("document.loadedOnce = true")
     return page
+
+
+def wait_for_quiet(url: str) -> None:
+    """Wait until all that was saved has been told: a page that is loaded before that looks once more for it."""
+    before = None
+    while (now := _number_of_changes(url)) != before:
+        before = now
+        time.sleep(0.25)
+
+
+def _number_of_changes(url: str) -> str:
+    with urlopen(urljoin(url, "/-/events"), timeout=SECONDS) as stream:
+        return next(line for line in stream if line.startswith(b"id:")).decode()
 
 
 def was_loaded_again(page: Page) -> bool:
