@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,9 @@ def wait_for_quiet(url: str) -> None:
 
 
 def _number_of_changes(url: str) -> str:
-    with urlopen(urljoin(url, "/-/events"), timeout=SECONDS) as stream:
+    anyone = ssl.create_default_context()  # a certificate made for the run is known to nobody
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    with urlopen(urljoin(url, "/-/events"), timeout=SECONDS, context=anyone) as stream:
         return next(line for line in stream if line.startswith(b"id:")).decode()
 
 
