@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from rpyserve.crossorigin import cors
     from rpyserve.directory import Directory
     from rpyserve.errors import HTTPError, Redirect
-    from rpyserve.markup import html
     from rpyserve.proxy import ReverseProxyResource
     from rpyserve.rendering import NOT_DONE_YET
     from rpyserve.request import Request
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from rpyserve.tasks import background
     from rpyserve.templates import template
     from rpyserve.uploads import Upload
+    from rpyserve.util.html import html
     from rpyserve.virtualhosts import NameVirtualHost
     from rpyserve.websocketresource import WebSocketResource, websocket
     from rpyserve.wsgi import WSGIResource
@@ -93,7 +93,7 @@ _HOMES = {
     "background": "rpyserve.tasks",
     "cache": "rpyserve.script",
     "cors": "rpyserve.crossorigin",
-    "html": "rpyserve.markup",
+    "html": "rpyserve.util.html",
     "implementer": "zope.interface",
     "registerAdapter": "rpyserve.components",
     "run": "rpyserve.serving",

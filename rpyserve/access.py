@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from rpyserve.durations import size_in_words
+from rpyserve.util.durations import size_in_words
 
 if TYPE_CHECKING:
     from rpyserve.exchange import Exchange

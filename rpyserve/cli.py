@@ -179,11 +179,12 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
-    from rpyserve import descriptors, signals
+    from rpyserve import signals
     from rpyserve.exchange import Limits
     from rpyserve.serving import CannotListen, Settings, run_with
+    from rpyserve.util import file_limits
 
-    descriptors.raise_limit()
+    file_limits.raise_limit()
     settings = Settings(
         host=options["host"],
         port=8080 if port is None else port,

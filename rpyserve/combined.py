@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Combined"]
 
-LONGEST: Final = 2000
+LONGEST_FIELD: Final = 2000
 """How many characters of one value are written."""
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -54,4 +54,4 @@ class Combined:
 def _escaped(value: object) -> str:
     if not value:
         return "-"
-    return str(value)[:LONGEST].translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
+    return str(value)[:LONGEST_FIELD].translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")

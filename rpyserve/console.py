@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
-from rpyserve.durations import in_words
+from rpyserve.util.durations import in_words
 
 __all__ = ["banner", "network_addresses", "say", "say_over", "set_up", "url_of", "wants_colour", "why_not", "write"]
 

@@ -16,10 +16,10 @@ from rpyserve.editor import Editor
 from rpyserve.errors import HTTPError
 from rpyserve.errortext import as_text
 from rpyserve.failures import Failure, Fault, Frame, Line, Relation, Variable, file_shown
-from rpyserve.markup import html
 from rpyserve.pages import answer, http_error, path_shown
 from rpyserve.request import Request
 from rpyserve.response import Response
+from rpyserve.util.html import html
 
 __all__ = ["broken_off", "script_failure"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from rpyserve import durations
+from rpyserve.util import durations
 
 __all__ = ["COUNT", "DURATION", "EDITOR", "NETWORK", "PORT", "SIZE", "TLS", "Command"]
 

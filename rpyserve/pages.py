@@ -21,9 +21,9 @@ from typing import Final
 from markupsafe import Markup
 
 from rpyserve.errors import HTTPError
-from rpyserve.markup import html
 from rpyserve.request import Request
 from rpyserve.response import Response
+from rpyserve.util.html import html
 
 __all__ = [
     "POLICY", "Entry", "answer", "empty_site", "http_error", "listing", "path_shown", "reason", "wants_html",

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rpyserve import compat, freshness, lineage, nearmiss, slowness
+from rpyserve import compat, freshness, lineage, nearmiss
 from rpyserve.codes import Codes, Compiled
 from rpyserve.errors import HTTPError, Redirect, ScriptError
 from rpyserve.executions import Execution
@@ -30,6 +30,7 @@ from rpyserve.request import Request
 from rpyserve.resource import Resource, as_resource
 from rpyserve.running import ScriptExecution, cache, current, executing, furnish
 from rpyserve.tasks import Source
+from rpyserve.util import slow_calls
 
 __all__ = ["Scripts", "cache", "current"]
 
@@ -230,7 +231,7 @@ class Scripts:
             raise ScriptError(path, title_of(exc), _hint(exc)) from exc
         execution.finish(namespace)
         if compiled.sound and not execution.cached:
-            slowness.report(shown, time.perf_counter() - began)
+            slow_calls.report(shown, time.perf_counter() - began)
         if not compiled.sound:
             message, hint = _look_over(namespace, path)
             if message:

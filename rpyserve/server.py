@@ -20,13 +20,13 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.descriptors import ADVICE
 from rpyserve.errors import contained
 from rpyserve.exchange import Exchange, Limits, Responder, Stopping
 from rpyserve.http11 import serve_connection, tell_of_fault
 from rpyserve.request import Address
 from rpyserve.rounds import Rounds
-from rpyserve.seldom import Seldom
+from rpyserve.util.file_limits import ADVICE
+from rpyserve.util.throttle import Seldom
 
 __all__ = ["open_listeners", "serve_listeners"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from rpyserve import console, descriptors, greetings, selfcalls, unawaited
+from rpyserve import console, greetings, selfcalls, unawaited
 from rpyserve.access import AccessLog
 from rpyserve.door import CannotListen, Door, Settings, address_of, open_door, reachable_by
 from rpyserve.exchange import Limits
@@ -30,6 +30,7 @@ from rpyserve.server import serve_listeners
 from rpyserve.session import Ended
 from rpyserve.signals import Signals, is_interruption, letting_go
 from rpyserve.site import Site
+from rpyserve.util import file_limits
 from rpyserve.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ async def _attend(
             await nursery.start(following.run)
             nursery.start_soon(_end_streams, following, stop)
         ready()
-        most = descriptors.most_connections()
+        most = file_limits.most_connections()
         await serve_listeners(
             respond, door.served, limits=settings.limits, grace=GRACE, most=most, on_exchange=access, stop=stop
         )

@@ -24,9 +24,9 @@ from rpyserve.clock import BATCH, Clock
 from rpyserve.complaints import Complaints
 from rpyserve.components import renew
 from rpyserve.idlest import Idlest
-from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Session
 from rpyserve.shelves import Shelves
+from rpyserve.util.throttle import Seldom
 
 __all__ = ["SessionStatistics", "Sessions"]
 

@@ -17,17 +17,17 @@ import trio
 
 from rpyserve.access import is_probe, shown
 from rpyserve.complaints import Complaints
-from rpyserve.descriptors import ADVICE, is_out_of_them
 from rpyserve.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
 from rpyserve.hosts import Trust, is_foreign
 from rpyserve.rendering import Rescue, redirect_response, render, settle
 from rpyserve.request import Request, current_request
 from rpyserve.resource import as_resource, traverse
 from rpyserve.response import HTML, Response, Stream
-from rpyserve.seldom import Seldom
 from rpyserve.session import Ended, Registry, Session
 from rpyserve.sessions import Sessions
 from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks
+from rpyserve.util.file_limits import ADVICE, is_out_of_them
+from rpyserve.util.throttle import Seldom
 
 if TYPE_CHECKING:
     from rpyserve.editor import Editor

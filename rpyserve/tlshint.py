@@ -11,7 +11,7 @@ import logging
 import trio
 
 from rpyserve.request import Address
-from rpyserve.seldom import Seldom
+from rpyserve.util.throttle import Seldom
 
 __all__ = ["tell_of_tls"]
 

@@ -22,8 +22,8 @@ from typing import Final
 
 import trio
 
-from rpyserve.durations import in_words
 from rpyserve.failures import file_shown, is_authors
+from rpyserve.util.durations import in_words
 
 __all__ = ["Watchdog", "place", "timed", "user_frame"]
 

@@ -15,8 +15,9 @@ import trio
 from inprocess import ask
 from realprocess import RawClient, program
 
-from rpyserve import Directory, Site, descriptors
-from rpyserve.descriptors import is_out_of_them, limit, most_connections, raise_limit
+from rpyserve import Directory, Site
+from rpyserve.util import file_limits
+from rpyserve.util.file_limits import is_out_of_them, limit, most_connections, raise_limit
 
 INFINITY = -1
 
@@ -33,7 +34,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     system = SimpleNamespace(RLIMIT_NOFILE=7, RLIM_INFINITY=INFINITY, limits=(256, 4096), highest=10**9)
     system.getrlimit = lambda which: system.limits
     system.setrlimit = set_limit
-    monkeypatch.setattr(descriptors, "_resource", lambda: system)
+    monkeypatch.setattr(file_limits, "_resource", lambda: system)
     yield system
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.durations import in_words, parse_duration, parse_size, size_in_words
+from rpyserve.util.durations import in_words, parse_duration, parse_size, size_in_words
 
 
 @pytest.mark.parametrize(

@@ -19,24 +19,33 @@ def imports_of(module: Path) -> set[str]:
     def visit(nodes: list[ast.stmt]) -> None:
         for node in nodes:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rpyserve"):
-                parts = (node.module or "").split(".")
-                found.update([parts[1]] if len(parts) > 1 else [alias.name for alias in node.names])
+                prefix = (node.module or "").removeprefix("rpyserve").lstrip(".")
+                found.add(prefix)
+                found.update(f"{prefix}.{alias.name}".lstrip(".") for alias in node.names)
             elif isinstance(node, ast.Import):
-                found.update(alias.name.split(".")[1] for alias in node.names if alias.name.startswith("rpyserve."))
+                found.update(a.name.removeprefix("rpyserve.") for a in node.names if a.name.startswith("rpyserve."))
             elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
                 visit(node.body + node.orelse)
             elif isinstance(node, (ast.ClassDef, ast.Try)):
                 visit(node.body)
 
     visit(ast.parse(module.read_text(encoding="utf-8")).body)
-    return found & MODULES - {module.stem}
+    return found & MODULES
 
 
-MODULES = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py")
+}
+
+
+def file_of(module: str) -> Path:
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def test_imports_have_no_cycle() -> None:
-    graph = {name: imports_of(PACKAGE / f"{name}.py") for name in MODULES}
+    graph = {name: imports_of(file_of(name)) for name in MODULES}
     done: set[str] = set()
     while ready := {name for name, needs in graph.items() if name not in done and needs <= done}:
         done |= ready
@@ -49,15 +58,20 @@ def test_protocols_never_see_the_site() -> None:
         while todo:
             module = todo.pop()
             reached.add(module)
-            todo |= imports_of(PACKAGE / f"{module}.py") - reached
-        assert not reached & {"site", "session", "sessions", "script", "directory", "cli"}, (
-            f"{name} reaches {sorted(reached)}"
-        )
+            todo |= imports_of(file_of(module)) - reached
+        assert not reached & {
+            "site",
+            "sessions.session",
+            "sessions.store",
+            "scripts.loader",
+            "files.directory",
+            "cli",
+        }, f"{name} reaches {sorted(reached)}"
 
 
 def test_only_the_command_line_knows_all() -> None:
     for name in MODULES - {"cli"}:
-        assert "cli" not in imports_of(PACKAGE / f"{name}.py"), name
+        assert "cli" not in imports_of(file_of(name)), name
 
 
 def test_public_names() -> None:
@@ -70,12 +84,14 @@ def test_public_names() -> None:
     for name in set(rpyserve.__all__) - {"registry"}:
         assert getattr(rpyserve, name) is not None
     assert set(rpyserve.__all__) <= set(dir(rpyserve))
-    assert not set(rpyserve.__all__) & MODULES, "importing the module would put it in the place of the name"
+    assert not set(rpyserve.__all__) & {name.partition(".")[0] for name in MODULES}, (
+        "importing the module would put it in the place of the name"
+    )
 
 
 def test_every_module_says_what_it_owns() -> None:
     for name in MODULES:
-        doc = ast.get_docstring(ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8")))
+        doc = ast.get_docstring(ast.parse((file_of(name)).read_text(encoding="utf-8")))
         assert doc, name
 
 

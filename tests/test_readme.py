@@ -185,9 +185,3 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
     page = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
-
-
-def test_contributing_places_every_module() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = {name for row in rows(text, "The house") for name in re.findall(r"`(\w+)`", row[0])}
-    assert named == {path.stem for path in (ROOT / "rpyserve").glob("*.py")} - {"__init__", "__main__"}

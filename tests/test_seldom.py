@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from rpyserve.seldom import Seldom
+from rpyserve.util.throttle import Seldom
 
 
 async def test_once_a_minute_with_counts(autojump_clock: Any, caplog: Any) -> None:

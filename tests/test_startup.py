@@ -39,7 +39,7 @@ def test_the_command_line_imports_click_and_little_else(tmp_path: Path) -> None:
     found = imported_by("import rpyserve.cli, sys; print(*sys.modules)", tmp_path)
     assert found & {"trio", "h11", "zope.interface", "logging", "shutil", *NEVER_AT_FIRST} == set()
     assert {name for name in found if name.startswith("rpyserve.")} == {
-        "rpyserve.cli", "rpyserve.durations", "rpyserve.options",
+        "rpyserve.cli", "rpyserve.util.durations", "rpyserve.options",
     }  # fmt: skip
 
 

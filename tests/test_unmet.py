@@ -45,7 +45,7 @@ def found(site: Path, text: str, name: str = "a.rpy") -> list[Finding]:
 SATISFIED = [
     "import os.path, json, xml.etree.ElementTree, __future__",
     "import trio, zope.interface, h11._events",
-    "import rpyserve, rpyserve.site\nfrom rpyserve import Resource, html, registry, cache, markup, __version__",
+    "import rpyserve, rpyserve.site\nfrom rpyserve import Resource, html, registry, cache, site, __version__",
     "from rpyserve import *",
     "from twisted.web.resource import Resource\nfrom twisted.web.server import Session, Site, NOT_DONE_YET",
     "import twisted.web.server\nfrom twisted.web import server, resource\nfrom twisted.python import components",
