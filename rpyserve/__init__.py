@@ -51,19 +51,19 @@ if TYPE_CHECKING:
     from rpyserve.components import registerAdapter
     from rpyserve.crossorigin import cors
     from rpyserve.directory import Directory
-    from rpyserve.errors import HTTPError, Redirect
+    from rpyserve.http.errors import HTTPError, Redirect
+    from rpyserve.http.forms import Upload
+    from rpyserve.http.request import Request
+    from rpyserve.http.response import Response
     from rpyserve.proxy import ReverseProxyResource
     from rpyserve.rendering import NOT_DONE_YET
-    from rpyserve.request import Request
     from rpyserve.resource import Resource
-    from rpyserve.response import Response
     from rpyserve.script import cache
     from rpyserve.serving import run, serve
     from rpyserve.session import Registry, Session
     from rpyserve.site import Site
     from rpyserve.tasks import background
     from rpyserve.templates import template
-    from rpyserve.uploads import Upload
     from rpyserve.util.html import html
     from rpyserve.virtualhosts import NameVirtualHost
     from rpyserve.websocketresource import WebSocketResource, websocket
@@ -76,18 +76,18 @@ _HOMES = {
     "Attribute": "zope.interface",
     "BasicAuth": "rpyserve.auth",
     "Directory": "rpyserve.directory",
-    "HTTPError": "rpyserve.errors",
+    "HTTPError": "rpyserve.http.errors",
     "Interface": "zope.interface",
     "NameVirtualHost": "rpyserve.virtualhosts",
-    "Redirect": "rpyserve.errors",
+    "Redirect": "rpyserve.http.errors",
     "Registry": "rpyserve.session",
-    "Request": "rpyserve.request",
+    "Request": "rpyserve.http.request",
     "Resource": "rpyserve.resource",
-    "Response": "rpyserve.response",
+    "Response": "rpyserve.http.response",
     "ReverseProxyResource": "rpyserve.proxy",
     "Session": "rpyserve.session",
     "Site": "rpyserve.site",
-    "Upload": "rpyserve.uploads",
+    "Upload": "rpyserve.http.forms",
     "WSGIResource": "rpyserve.wsgi",
     "WebSocketResource": "rpyserve.websocketresource",
     "background": "rpyserve.tasks",

@@ -19,7 +19,7 @@ import trio
 from rpyserve.util.durations import size_in_words
 
 if TYPE_CHECKING:
-    from rpyserve.exchange import Exchange
+    from rpyserve.http.types import Exchange
 
 __all__ = ["AccessLog", "is_probe", "shown"]
 

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import trio
 
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 
 __all__ = ["Answer", "Chunks", "Headers", "Sent", "Writer"]
 

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from hmac import compare_digest
 from typing import Any, Final
 
-from rpyserve.errors import HTTPError
-from rpyserve.request import Request
-from rpyserve.response import encode_header
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
+from rpyserve.http.response import encode_header
 from rpyserve.wrapping import Wrapper
 
 __all__ = ["BasicAuth", "credentials"]

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import httpx
 import trio
 
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 
 __all__ = ["Attempt", "transport_of"]
 

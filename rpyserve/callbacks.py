@@ -18,8 +18,8 @@ import trio
 
 from rpyserve import lineage
 from rpyserve.complaints import Complaints
-from rpyserve.errors import contained, unwrap
 from rpyserve.executions import name_over
+from rpyserve.http.errors import contained, unwrap
 
 __all__ = ["Callback", "Tasks", "call", "check", "drop", "name_of", "replaces"]
 

@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from rpyserve.errors import Refusal
-from rpyserve.exchange import Limits
 from rpyserve.held import Held
+from rpyserve.http.errors import Refusal
+from rpyserve.http.types import Limits
 from rpyserve.rules import FIELDS, TOKEN, number, too_large
 
 __all__ = ["Chunks"]

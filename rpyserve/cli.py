@@ -167,7 +167,7 @@ def _why_no_site(site: Path, exc: Exception) -> str:
 def _build(directory: Path, options: dict[str, Any]) -> Site:
     from rpyserve import console
     from rpyserve.directory import Directory
-    from rpyserve.hosts import Trust
+    from rpyserve.http.hosts import Trust
     from rpyserve.site import Site
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
@@ -180,7 +180,7 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
     from rpyserve import signals
-    from rpyserve.exchange import Limits
+    from rpyserve.http.types import Limits
     from rpyserve.serving import CannotListen, Settings, run_with
     from rpyserve.util import file_limits
 

@@ -13,7 +13,7 @@ from types import CodeType
 from typing import Final
 
 from rpyserve import freshness
-from rpyserve.errors import HTTPError, ScriptError
+from rpyserve.http.errors import HTTPError, ScriptError
 from rpyserve.modules import SiteModules
 from rpyserve.sources import compile_source
 

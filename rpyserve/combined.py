@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from rpyserve.exchange import Exchange
+    from rpyserve.http.types import Exchange
 
 __all__ = ["Combined"]
 

@@ -143,7 +143,7 @@ def banner(
 
 def network_addresses(host: str) -> list[str]:
     """Return the addresses by which others on the network reach what listens on *host*; none if it is loopback."""
-    from rpyserve.hosts import is_loopback
+    from rpyserve.http.hosts import is_loopback
 
     if is_loopback(host):
         return []

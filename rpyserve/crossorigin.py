@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from rpyserve.request import Request
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.resource import Resource
-from rpyserve.response import Response
 from rpyserve.wrapping import Wrapper, texts
 
 __all__ = ["cors"]

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.errors import ScriptError, WrongResult
 from rpyserve.failures import Failure, Fault, Relation
+from rpyserve.http.errors import ScriptError, WrongResult
 from rpyserve.localvalues import shown
 from rpyserve.masks import Veil
 from rpyserve.tracebacks import Look, frames_of

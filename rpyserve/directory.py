@@ -20,10 +20,10 @@ from urllib.parse import quote
 from rpyserve import paths
 from rpyserve.disk import resolved, spelled
 from rpyserve.entries import Entries
-from rpyserve.errors import HTTPError, Redirect
-from rpyserve.request import Request
+from rpyserve.http.errors import HTTPError, Redirect
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.resource import Resource
-from rpyserve.response import Response
 
 if TYPE_CHECKING:
     from rpyserve import pages

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from rpyserve.errors import HTTPError
+from rpyserve.http.errors import HTTPError
 from rpyserve.util.file_limits import is_out_of_them
 
 __all__ = ["name_of", "open_judged", "resolved", "spelled"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rpyserve import console
-from rpyserve.exchange import Limits
-from rpyserve.hosts import machine_names
+from rpyserve.http.hosts import machine_names
+from rpyserve.http.types import Limits
 from rpyserve.server import open_listeners
 from rpyserve.site import Site
 

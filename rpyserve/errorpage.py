@@ -13,12 +13,12 @@ from typing import Final
 from markupsafe import Markup
 
 from rpyserve.editor import Editor
-from rpyserve.errors import HTTPError
 from rpyserve.errortext import as_text
 from rpyserve.failures import Failure, Fault, Frame, Line, Relation, Variable, file_shown
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.pages import answer, http_error, path_shown
-from rpyserve.request import Request
-from rpyserve.response import Response
 from rpyserve.util.html import html
 
 __all__ = ["broken_off", "script_failure"]

@@ -13,13 +13,13 @@ from typing import Any, Final
 import trio
 
 from rpyserve.changes import Change
-from rpyserve.errors import HTTPError
-from rpyserve.exchange import Responder
-from rpyserve.hosts import authority_of
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.hosts import authority_of
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
+from rpyserve.http.types import Responder
 from rpyserve.hub import Hub
-from rpyserve.request import Request
 from rpyserve.resource import Resource
-from rpyserve.response import Response
 
 __all__ = ["PREFIX", "EventStream", "from_elsewhere", "reserved", "tree"]
 

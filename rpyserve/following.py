@@ -20,8 +20,8 @@ import trio
 from rpyserve import events, reload
 from rpyserve.changes import Kind, Mounts
 from rpyserve.directory import Directory
-from rpyserve.errors import HTTPError, Redirect
-from rpyserve.exchange import Responder
+from rpyserve.http.errors import HTTPError, Redirect
+from rpyserve.http.types import Responder
 from rpyserve.hub import Hub
 from rpyserve.inject import Tags, inject
 from rpyserve.loopguard import ENOUGH_FOR_CODE, LoopGuard

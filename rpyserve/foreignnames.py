@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.resource import Resource
 from rpyserve.session import Session
 

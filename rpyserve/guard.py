@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Final
 
 from rpyserve.chunks import Chunks
-from rpyserve.errors import Refusal
-from rpyserve.exchange import Limits
 from rpyserve.held import Held
+from rpyserve.http.errors import Refusal
+from rpyserve.http.types import Limits
 from rpyserve.rules import CHUNKED, METHOD, check_line, judge_head, why_not
 
 __all__ = ["Guard"]

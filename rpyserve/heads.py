@@ -17,7 +17,7 @@ from typing import Final
 import h11
 
 from rpyserve import __version__
-from rpyserve.response import Headers, encode_header
+from rpyserve.http.response import Headers, encode_header
 
 __all__ = ["Heads", "Key", "RawHeaders", "reason_of"]
 

@@ -17,13 +17,13 @@ import trio
 
 from rpyserve import patience
 from rpyserve.asked import Asked
-from rpyserve.errors import Disconnected, HTTPError, Refusal, contain, unwrap
-from rpyserve.exchange import Exchange, Limits, Responder, Stopping
 from rpyserve.heads import Heads, reason_of
+from rpyserve.http.errors import Disconnected, HTTPError, Refusal, contain, unwrap
+from rpyserve.http.request import Address, Request
+from rpyserve.http.response import Response, Stream, Upgrade
+from rpyserve.http.types import Exchange, Limits, Responder, Stopping
 from rpyserve.inbound import Body
 from rpyserve.outbound import Outbound
-from rpyserve.request import Address, Request
-from rpyserve.response import Response, Stream, Upgrade
 from rpyserve.rounds import Rounds
 from rpyserve.rules import with_host
 from rpyserve.tlshint import tell_of_tls

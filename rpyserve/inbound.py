@@ -12,7 +12,7 @@ from typing import Final
 import h11
 import trio
 
-from rpyserve.errors import Disconnected, HTTPError, Refusal
+from rpyserve.http.errors import Disconnected, HTTPError, Refusal
 from rpyserve.rules import CHUNKED, too_large
 from rpyserve.wire import Phase, Wire
 

@@ -17,10 +17,10 @@ from functools import partial
 from typing import Final
 
 from rpyserve.asked import Fields
-from rpyserve.exchange import Responder
-from rpyserve.hosts import authority_of
-from rpyserve.request import Request
-from rpyserve.response import FileBody, Headers, Opened, Response, Stream, Upgrade
+from rpyserve.http.hosts import authority_of
+from rpyserve.http.request import Request
+from rpyserve.http.response import FileBody, Headers, Opened, Response, Stream, Upgrade
+from rpyserve.http.types import Responder
 
 __all__ = ["Tags", "inject", "is_page_load"]
 

@@ -225,7 +225,7 @@ class _Writer:
 
     def _ours(self, value: Any, kind: type, depth: int) -> None:
         """Objects of rpyserve's: what a script's author cares for, and never a cookie or a whole id."""
-        if kind.__module__ == "rpyserve.request":
+        if kind.__module__ == "rpyserve.http.request":
             pairs = {"args": value.args} if "args" in value.__dict__ else {}
             self._pairs(f"Request {self._veil.over_value(f'{value.method} {value.path}'[:TEXT])}", pairs.items(), depth)
         elif hasattr(kind, "getComponent"):

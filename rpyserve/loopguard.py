@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from rpyserve.exchange import Responder
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
+from rpyserve.http.types import Responder
 from rpyserve.inject import FOLLOWING
-from rpyserve.request import Request
-from rpyserve.response import Response
 from rpyserve.snapshots import Batch
 
 __all__ = ["LoopGuard"]

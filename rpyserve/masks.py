@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from rpyserve.request import Request
+    from rpyserve.http.request import Request
 
 __all__ = ["MASK", "Veil", "is_secret", "secrets_of"]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
+from rpyserve.http.response import Response
 from rpyserve.misspelt import FINE, Finding, class_example, judge, parameters, takes
 from rpyserve.resource import Resource
-from rpyserve.response import Response
 
 __all__ = ["Finding", "app_kind", "find"]
 

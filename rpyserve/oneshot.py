@@ -13,13 +13,12 @@ import trio
 
 from rpyserve import unawaited
 from rpyserve.console import write
-from rpyserve.errors import unwrap
+from rpyserve.http.errors import unwrap
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response, opened
 from rpyserve.pages import reason
-from rpyserve.request import Request
-from rpyserve.response import Response
 from rpyserve.signals import Signals, is_interruption
 from rpyserve.site import Site
-from rpyserve.streaming import opened
 
 __all__ = ["print_one"]
 

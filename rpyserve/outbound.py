@@ -14,9 +14,9 @@ from typing import Final
 import h11
 import trio
 
-from rpyserve.errors import Disconnected
 from rpyserve.heads import Heads
-from rpyserve.response import FileBody, Response, Stream, Upgrade
+from rpyserve.http.errors import Disconnected
+from rpyserve.http.response import FileBody, Response, Stream, Upgrade
 from rpyserve.takeover import Takeover
 from rpyserve.wire import PIECE, Phase, Wire
 

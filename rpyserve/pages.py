@@ -20,9 +20,9 @@ from typing import Final
 
 from markupsafe import Markup
 
-from rpyserve.errors import HTTPError
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.util.html import html
 
 __all__ = [

@@ -21,12 +21,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
-from rpyserve.errors import HTTPError
-from rpyserve.request import Request
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
+from rpyserve.http.response import IterStream, Response, Upgrade
 from rpyserve.resource import Resource
-from rpyserve.response import Response, Upgrade
 from rpyserve.rewriting import Mount, for_backend, for_client
-from rpyserve.streaming import IterStream
 
 if TYPE_CHECKING:
     import httpx

@@ -16,11 +16,10 @@ from typing import Any, Final
 import trio
 
 from rpyserve import watchdog
-from rpyserve.errors import Disconnected, HTTPError, Redirect, WrongResult
-from rpyserve.request import Request
+from rpyserve.http.errors import Disconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.request import Request
+from rpyserve.http.response import HTML, IterStream, Pipe, Response
 from rpyserve.resource import Resource
-from rpyserve.response import HTML, Response
-from rpyserve.streaming import IterStream, Pipe
 
 __all__ = ["NOT_DONE_YET", "Rescue", "redirect_response", "render", "settle"]
 

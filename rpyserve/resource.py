@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from rpyserve.errors import HTTPError
-from rpyserve.request import Request
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
 
 __all__ = ["Around", "FunctionResource", "Resource", "as_resource", "traverse"]
 

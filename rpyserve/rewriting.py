@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rpyserve.hosts import authority_of
-from rpyserve.request import Request
-from rpyserve.response import Headers
+from rpyserve.http.hosts import authority_of
+from rpyserve.http.request import Request
+from rpyserve.http.response import Headers
 
 __all__ = ["Mount", "for_backend", "for_client"]
 

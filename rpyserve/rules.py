@@ -13,8 +13,8 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from rpyserve.asked import Fields
-from rpyserve.errors import Refusal
-from rpyserve.exchange import Limits
+from rpyserve.http.errors import Refusal
+from rpyserve.http.types import Limits
 
 __all__ = [
     "CHUNKED", "FIELDS", "METHOD", "TOKEN", "check_line", "judge_head", "number", "too_large", "why_not", "with_host",

@@ -22,11 +22,11 @@ from typing import Any
 
 from rpyserve import compat, freshness, lineage, nearmiss
 from rpyserve.codes import Codes, Compiled
-from rpyserve.errors import HTTPError, Redirect, ScriptError
 from rpyserve.executions import Execution
+from rpyserve.http.errors import HTTPError, Redirect, ScriptError
+from rpyserve.http.request import Request
 from rpyserve.modules import SiteModules
 from rpyserve.places import Places
-from rpyserve.request import Request
 from rpyserve.resource import Resource, as_resource
 from rpyserve.running import ScriptExecution, cache, current, executing, furnish
 from rpyserve.tasks import Source

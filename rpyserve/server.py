@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.errors import contained
-from rpyserve.exchange import Exchange, Limits, Responder, Stopping
+from rpyserve.http.errors import contained
+from rpyserve.http.request import Address
+from rpyserve.http.types import Exchange, Limits, Responder, Stopping
 from rpyserve.http11 import serve_connection, tell_of_fault
-from rpyserve.request import Address
 from rpyserve.rounds import Rounds
 from rpyserve.util.file_limits import ADVICE
 from rpyserve.util.throttle import Seldom

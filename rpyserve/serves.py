@@ -9,9 +9,9 @@ from __future__ import annotations
 import trio
 
 from rpyserve.asking import Answer
-from rpyserve.request import Request
+from rpyserve.http.request import Request
+from rpyserve.http.response import opened
 from rpyserve.site import Site
-from rpyserve.streaming import opened
 
 __all__ = ["Serves"]
 

@@ -30,7 +30,7 @@ ATOMS: Final = frozenset(
 )
 """Classes of values that hold nothing."""
 
-_SERVERS: Final = frozenset({"rpyserve.components", "rpyserve.site", "rpyserve.request", "rpyserve.clock"})
+_SERVERS: Final = frozenset({"rpyserve.components", "rpyserve.site", "rpyserve.http.request", "rpyserve.clock"})
 _FOREIGN: Final = frozenset({"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"})
 _HEAP_TYPE: Final = 1 << 9
 """Of ``type.__flags__``: made by a ``class`` statement, not written in C."""

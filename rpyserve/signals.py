@@ -24,10 +24,10 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.errors import Disconnected, Interrupted
-from rpyserve.exchange import Responder
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.errors import Disconnected, Interrupted
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
+from rpyserve.http.types import Responder
 from rpyserve.watchdog import place, source_line, user_frame
 
 __all__ = ["Interrupted", "Signals", "end_process", "is_interruption", "leave", "letting_go"]

@@ -17,12 +17,12 @@ import trio
 
 from rpyserve.access import is_probe, shown
 from rpyserve.complaints import Complaints
-from rpyserve.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
-from rpyserve.hosts import Trust, is_foreign
+from rpyserve.http.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
+from rpyserve.http.hosts import Trust, is_foreign
+from rpyserve.http.request import Request, current_request
+from rpyserve.http.response import HTML, Response, Stream
 from rpyserve.rendering import Rescue, redirect_response, render, settle
-from rpyserve.request import Request, current_request
 from rpyserve.resource import as_resource, traverse
-from rpyserve.response import HTML, Response, Stream
 from rpyserve.session import Ended, Registry, Session
 from rpyserve.sessions import Sessions
 from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks

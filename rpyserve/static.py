@@ -16,12 +16,12 @@ from typing import Any, BinaryIO, Final
 
 from rpyserve.conditions import CONDITIONS, plan
 from rpyserve.disk import open_judged
-from rpyserve.errors import HTTPError
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
+from rpyserve.http.response import FileBody, Response
 from rpyserve.mediatypes import SAMPLE, media_type
 from rpyserve.paths import readable
-from rpyserve.request import Request
 from rpyserve.resource import Resource
-from rpyserve.response import FileBody, Response
 
 __all__ = ["SMALL", "StaticFile"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import trio
 
-from rpyserve.errors import Disconnected
+from rpyserve.http.errors import Disconnected
 from rpyserve.wire import PIECE, Phase, Wire
 
 __all__ = ["Takeover"]

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rpyserve.complaints import Complaints
-from rpyserve.errors import contained, unwrap
 from rpyserve.executions import Execution, execution_of
+from rpyserve.http.errors import contained, unwrap
 from rpyserve.running import current
 
 if TYPE_CHECKING:
-    from rpyserve.request import Request
+    from rpyserve.http.request import Request
 
 __all__ = ["BackgroundTasks", "Nursery", "RequestTasks", "Source", "background"]
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.request import Address
+from rpyserve.http.request import Address
 
 __all__ = ["ABOUT_THROWAWAY", "NoCertificate", "from_files", "heard_plain_http", "require_trustme", "throwaway"]
 

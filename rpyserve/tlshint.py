@@ -10,7 +10,7 @@ import logging
 
 import trio
 
-from rpyserve.request import Address
+from rpyserve.http.request import Address
 from rpyserve.util.throttle import Seldom
 
 __all__ = ["tell_of_tls"]

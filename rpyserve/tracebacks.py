@@ -16,8 +16,8 @@ from types import CodeType, TracebackType
 from typing import Final
 
 from rpyserve import excerpts, localvalues
-from rpyserve.errors import WrongResult
 from rpyserve.failures import Frame, Line, Variable, is_authors
+from rpyserve.http.errors import WrongResult
 from rpyserve.masks import Veil
 
 __all__ = ["Look", "frames_of"]

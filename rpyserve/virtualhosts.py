@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rpyserve.errors import HTTPError
-from rpyserve.hosts import authority_of, host_of
-from rpyserve.request import Request
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.hosts import authority_of, host_of
+from rpyserve.http.request import Request
 from rpyserve.resource import Resource, as_resource
 from rpyserve.wrapping import Wrapper
 

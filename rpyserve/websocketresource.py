@@ -14,11 +14,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from rpyserve.errors import HTTPError
-from rpyserve.hosts import authority_of
-from rpyserve.request import Request
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.hosts import authority_of
+from rpyserve.http.request import Request
+from rpyserve.http.response import Headers, Response
 from rpyserve.resource import Resource
-from rpyserve.response import Headers, Response
 from rpyserve.wrapping import texts
 
 if TYPE_CHECKING:

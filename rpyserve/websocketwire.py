@@ -20,9 +20,9 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.frame_protocol import CloseReason
 
 from rpyserve.diagnosis import describe
-from rpyserve.errors import unwrap
-from rpyserve.request import Request
-from rpyserve.response import Upgrade
+from rpyserve.http.errors import unwrap
+from rpyserve.http.request import Request
+from rpyserve.http.response import Upgrade
 
 __all__ = ["Conversation", "SocketClosed", "WebSocket"]
 

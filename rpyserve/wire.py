@@ -20,9 +20,9 @@ from typing import BinaryIO, Final
 import h11
 import trio
 
-from rpyserve.errors import Disconnected, Refusal
-from rpyserve.exchange import Limits
 from rpyserve.guard import Guard
+from rpyserve.http.errors import Disconnected, Refusal
+from rpyserve.http.types import Limits
 from rpyserve.parser import Parser
 from rpyserve.patience import TICK
 from rpyserve.sendfile import descriptor_of, send_range, write_at_once

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.resource import Around, Resource, as_resource
 
 __all__ = ["Wrapper", "texts"]

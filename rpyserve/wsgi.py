@@ -16,10 +16,9 @@ from wsgiref.util import FileWrapper
 
 import trio
 
-from rpyserve.request import Request
+from rpyserve.http.request import Request
+from rpyserve.http.response import IterStream, Response
 from rpyserve.resource import Resource
-from rpyserve.response import Response
-from rpyserve.streaming import IterStream
 
 __all__ = ["WSGIResource", "environment"]
 

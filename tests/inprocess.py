@@ -9,9 +9,8 @@ from typing import Any
 import trio
 
 from rpyserve.asking import Chunks
-from rpyserve.request import Request
-from rpyserve.response import Response
-from rpyserve.streaming import opened
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response, opened
 
 
 @dataclass

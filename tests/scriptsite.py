@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rpyserve.errors import ScriptError
-from rpyserve.request import Request
+from rpyserve.http.errors import ScriptError
+from rpyserve.http.request import Request
 from rpyserve.script import Scripts
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from rpyserve import access
 from rpyserve.access import AccessLog, shown
-from rpyserve.exchange import Exchange
-from rpyserve.request import Request
+from rpyserve.http.request import Request
+from rpyserve.http.types import Exchange
 
 
 def exchange(target: str = "/", status: int = 200, **changes: Any) -> Exchange:

@@ -12,9 +12,8 @@ from wire import Client, answering, connect_to, echo, head, hello, post
 from rpyserve import asked
 from rpyserve.asked import Asked, Fields
 from rpyserve.heads import Heads
-from rpyserve.request import Request
-from rpyserve.response import Response
-from rpyserve.streaming import IterStream
+from rpyserve.http.request import Request
+from rpyserve.http.response import IterStream, Response
 from rpyserve.wire import Wire
 
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from rpyserve.asking import Answer, Headers, Sent, Writer
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 
 made: list[Request] = []
 

@@ -14,7 +14,7 @@ from peers import SITE
 from wire import connect_to
 
 from rpyserve import Directory, Site
-from rpyserve.hosts import only_known_hosts
+from rpyserve.http.hosts import only_known_hosts
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "conformance.md"
 IDS = [f"{n}-{must.section}" for n, must in enumerate(MUSTS)]

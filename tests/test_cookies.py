@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import Visitor
 
-from rpyserve.cookies import read_cookies, set_cookie
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.cookies import read_cookies, set_cookie
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.site import Site
 
 

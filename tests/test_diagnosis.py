@@ -14,9 +14,9 @@ from scriptsite import ScriptSite
 
 from rpyserve import Request, Site
 from rpyserve.diagnosis import describe, title_of
-from rpyserve.errors import ScriptError, WrongResult
 from rpyserve.errortext import as_text
 from rpyserve.failures import Failure, Fault, Relation
+from rpyserve.http.errors import ScriptError, WrongResult
 from rpyserve.masks import MASK, Veil
 
 

@@ -16,9 +16,9 @@ from inprocess import ask
 from rpyserve import Resource, Site
 from rpyserve.changes import Change
 from rpyserve.events import HEARTBEAT, reserved, tree
+from rpyserve.http.request import Request
+from rpyserve.http.response import Stream
 from rpyserve.hub import MOST_STREAMS, Hub
-from rpyserve.request import Request
-from rpyserve.response import Stream
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from scriptsite import ScriptSite
 
 from rpyserve import excerpts
 from rpyserve.excerpts import Range, decoded, lines_round, position_of, source_of
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 
 
 def failing(code: str, path: str = "x.py") -> TracebackType:

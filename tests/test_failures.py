@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.errors import HTTPError, unwrap
 from rpyserve.failures import Fault, Frame, file_shown, is_authors
+from rpyserve.http.errors import HTTPError, unwrap
 
 
 def test_code_of_python_and_of_packages_is_not_the_authors() -> None:

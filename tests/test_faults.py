@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from wire import CLIENT, SERVER, chunked, head
 
 from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
-from rpyserve.exchange import Exchange, Limits
+from rpyserve.http.types import Exchange, Limits
 from rpyserve.http11 import serve_connection
 from rpyserve.static import StaticFile
 

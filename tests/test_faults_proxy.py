@@ -18,7 +18,7 @@ from trio.testing import MockClock, memory_stream_pair
 from wire import CLIENT, SERVER, chunked, head
 
 from rpyserve import Request, Resource, ReverseProxyResource, Site, websocket
-from rpyserve.exchange import Limits
+from rpyserve.http.types import Limits
 from rpyserve.http11 import serve_connection
 
 httpx = pytest.importorskip("httpx")

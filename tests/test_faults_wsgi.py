@@ -14,7 +14,7 @@ from faulty import CancelAt, Fault, Scripted, tasks
 from wire import CLIENT, SERVER, head
 
 from rpyserve import Resource, Site, WSGIResource
-from rpyserve.exchange import Limits
+from rpyserve.http.types import Limits
 from rpyserve.http11 import serve_connection
 
 QUICK = Limits(half_close=0.01, linger=0.05)

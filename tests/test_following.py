@@ -17,7 +17,7 @@ from inprocess import Answer, read
 from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
 from rpyserve.changes import ANYTHING, Change
 from rpyserve.following import Following, directories_in
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.snapshots import Snapshot
 
 

@@ -22,7 +22,7 @@ from inprocess import Answer, ask
 from scriptsite import ScriptSite
 
 from rpyserve import Directory, Site, freshness, static
-from rpyserve.errors import ScriptError
+from rpyserve.http.errors import ScriptError
 
 STEP = 2 * 10**9
 FILES = (

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from musts import MUSTS, raw
 from wire import chunked, head, post
 
-from rpyserve.exchange import Limits
 from rpyserve.guard import Guard
+from rpyserve.http.types import Limits
 from rpyserve.rules import CHUNKED
 
 SMALL = Limits(line=200, head=1000, fields=10, body=10_000)

@@ -19,7 +19,7 @@ import trio.lowlevel
 from scriptsite import ScriptSite
 
 from rpyserve import hints
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.resource import FunctionResource, Resource
 from rpyserve.session import Session
 

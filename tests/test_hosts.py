@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.hosts import Trust, authority_of, host_of, is_foreign, is_loopback, machine_names, only_known_hosts
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.hosts import Trust, authority_of, host_of, is_foreign, is_loopback, machine_names, only_known_hosts
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 
 
 def asked(host: str | None, uri: str = "/", **headers: str) -> Request:

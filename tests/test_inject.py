@@ -17,11 +17,11 @@ from inprocess import Answer, read
 
 from rpyserve import Directory, HTTPError, Resource, Response, Site
 from rpyserve.changes import Mounts
-from rpyserve.errors import Disconnected
-from rpyserve.exchange import Responder
+from rpyserve.http.errors import Disconnected
+from rpyserve.http.request import Request
+from rpyserve.http.response import FileBody
+from rpyserve.http.types import Responder
 from rpyserve.inject import Tags, inject
-from rpyserve.request import Request
-from rpyserve.response import FileBody
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
 TAG = re.compile(rb'<script async src="[^"]*-/follow\.js"[^>]*></script>')

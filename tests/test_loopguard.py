@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.loopguard import AFTER, ENOUGH_FOR_CODE, IN_A_ROW, LONGEST, MOST, LoopGuard
-from rpyserve.request import Request
-from rpyserve.response import Response
 from rpyserve.snapshots import Batch
 
 SITE = os.path.abspath("/srv/site")

@@ -13,7 +13,7 @@ from rpyserve import HTTPError, Request, Resource, Site, pages
 from rpyserve.editor import Editor
 from rpyserve.errorpage import broken_off, script_failure
 from rpyserve.failures import Failure, Fault, Frame, Line, Variable
-from rpyserve.response import Response
+from rpyserve.http.response import Response
 
 BROWSER = [(b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8")]
 EVIL = '<script>alert("1")</script>\'javascript:\udc80'

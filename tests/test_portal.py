@@ -9,7 +9,7 @@ import time
 import pytest
 import trio
 
-from rpyserve.errors import unwrap
+from rpyserve.http.errors import unwrap
 from rpyserve.portal import Portal
 
 

@@ -14,7 +14,7 @@ import trio
 from inprocess import Answer, Visitor
 
 from rpyserve import Request, Resource, Response, ReverseProxyResource, Site
-from rpyserve.response import Stream
+from rpyserve.http.response import Stream
 from rpyserve.server import serve_listeners
 
 pytest.importorskip("httpx")

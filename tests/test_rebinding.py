@@ -11,7 +11,7 @@ import trio
 from wire import Client, Reply
 
 from rpyserve import Directory, Site
-from rpyserve.hosts import only_known_hosts
+from rpyserve.http.hosts import only_known_hosts
 
 SECRET = "secret-5b1f"
 
@@ -144,7 +144,7 @@ async def test_two_names_are_no_way_round(site: Site, connect: Any, autojump_clo
 async def test_details_go_to_this_machine_only_whatever_a_request_says(
     client: str, fields: list[str], sees: bool, site: Site, nursery: trio.Nursery, caplog: Any
 ) -> None:
-    from rpyserve.request import Request
+    from rpyserve.http.request import Request
 
     raw = [(name.lower().encode(), value.encode()) for name, _, value in (field.partition(": ") for field in fields)]
     for accept in (b"text/html", b"*/*"):

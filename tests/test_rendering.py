@@ -312,7 +312,7 @@ async def test_an_async_method_is_cancelled_when_the_client_leaves(autojump_cloc
     async def leave() -> None:
         await trio.sleep(1)
 
-    from rpyserve.errors import Disconnected
+    from rpyserve.http.errors import Disconnected
 
     began = trio.current_time()
     with pytest.raises(Disconnected):

@@ -10,9 +10,8 @@ from inprocess import Visitor, ask
 
 from rpyserve import HTTPError, Request, Site
 from rpyserve.asking import Chunks
-from rpyserve.errors import Disconnected
-from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT
-from rpyserve.spool import SPOOL_SIZE
+from rpyserve.http.errors import Disconnected
+from rpyserve.http.forms import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
 
 
 def test_the_target_is_taken_apart() -> None:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import Response
-from rpyserve.response import FileBody, encode_header
-from rpyserve.streaming import IterStream
+from rpyserve.http.response import FileBody, IterStream, encode_header
 
 
 @pytest.mark.parametrize("body", [None, 5, object(), 1.5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.rewriting import Mount, for_backend, for_client
 
 ORIGIN = "http://127.0.0.1:5000"

@@ -14,7 +14,7 @@ from wire import connect_to, head
 
 from rpyserve import Directory, Request, Site
 from rpyserve.freshness import FileState
-from rpyserve.response import Response
+from rpyserve.http.response import Response
 from rpyserve.rounds import Rounds
 from rpyserve.server import open_listeners, serve_listeners
 

@@ -16,7 +16,7 @@ from inprocess import Visitor
 from test_uploads import form
 
 from rpyserve import Directory, Request, Site
-from rpyserve.response import Stream
+from rpyserve.http.response import Stream
 
 SAMPLE = Path(__file__).parent.parent / "sample_site"
 

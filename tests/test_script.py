@@ -18,9 +18,9 @@ from scriptsite import ScriptSite, set_back
 
 import rpyserve
 from rpyserve.components import registerAdapter
-from rpyserve.errors import HTTPError, Redirect, ScriptError
 from rpyserve.executions import ExecutionName
-from rpyserve.request import Request
+from rpyserve.http.errors import HTTPError, Redirect, ScriptError
+from rpyserve.http.request import Request
 from rpyserve.resource import FunctionResource
 from rpyserve.script import Scripts, cache, current
 from rpyserve.session import Registry, Session

@@ -10,9 +10,9 @@ import pytest
 from inprocess import Visitor
 
 from rpyserve import Directory, HTTPError, Request, Site
-from rpyserve.exchange import Limits
+from rpyserve.http.forms import SPOOL_SIZE
+from rpyserve.http.types import Limits
 from rpyserve.site import MOST_SESSIONS
-from rpyserve.spool import SPOOL_SIZE
 
 ROOT = Path(__file__).parent.parent
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")

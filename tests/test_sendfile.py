@@ -14,9 +14,9 @@ import pytest
 import trio
 from wire import Client, CutOff, head
 
-from rpyserve.exchange import Exchange
-from rpyserve.request import Request
-from rpyserve.response import FileBody, Response
+from rpyserve.http.request import Request
+from rpyserve.http.response import FileBody, Response
+from rpyserve.http.types import Exchange
 from rpyserve.server import open_listeners, serve_listeners
 
 CONTENT = os.urandom(1 << 20) * 5 + b"the end"

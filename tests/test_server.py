@@ -17,9 +17,9 @@ import trio.testing
 from trio.testing import wait_all_tasks_blocked
 from wire import Client, CutOff, echo, head, hello
 
-from rpyserve.exchange import Exchange, Limits
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
+from rpyserve.http.types import Exchange, Limits
 from rpyserve.server import open_listeners, serve_listeners
 
 RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)

@@ -22,9 +22,9 @@ from rpyserve import Directory, HTTPError, Request, Resource, Session, Site, ser
 from rpyserve.access import AccessLog
 from rpyserve.access import log as access_log
 from rpyserve.door import CannotListen, Settings, open_door
-from rpyserve.errors import Disconnected
-from rpyserve.exchange import Limits
-from rpyserve.response import Response
+from rpyserve.http.errors import Disconnected
+from rpyserve.http.response import Response
+from rpyserve.http.types import Limits
 from rpyserve.serving import _attend, run, run_with
 from rpyserve.signals import Interrupted, is_interruption, letting_go
 

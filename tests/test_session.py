@@ -17,7 +17,7 @@ import trio
 from executing import COUNTER, execute
 
 from rpyserve.clock import TICK
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.session import Ended, Registry, Session
 from rpyserve.sessions import Sessions
 

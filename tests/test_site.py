@@ -10,7 +10,7 @@ import trio
 from inprocess import Visitor, ask
 
 from rpyserve import Request, Resource, Session, Site
-from rpyserve.errors import Interrupted
+from rpyserve.http.errors import Interrupted
 
 
 class ShortSession(Session):

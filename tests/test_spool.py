@@ -14,8 +14,8 @@ from inprocess import Visitor
 from wire import head
 
 from rpyserve import Request, Site
-from rpyserve.errors import HTTPError
-from rpyserve.spool import SPOOL_SIZE, full_is_507, temporary
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.forms import SPOOL_SIZE, full_is_507, temporary
 
 
 async def pieces(size: int, piece: int = 100_000) -> AsyncIterator[bytes]:

@@ -19,7 +19,7 @@ from inprocess import Answer, ask
 from rpyserve import HTTPError, Request, Resource, Site
 from rpyserve.conditions import CONDITIONS, MOST_RANGES, YOUNG, Plan, parse_ranges, plan
 from rpyserve.disk import open_judged
-from rpyserve.response import FileBody
+from rpyserve.http.response import FileBody
 from rpyserve.static import SMALL, StaticFile
 
 MODIFIED = 1_700_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scriptsite import ScriptSite
 
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.typos import near
 
 

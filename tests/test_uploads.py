@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from inprocess import Visitor
 
 from rpyserve import Resource, WSGIResource
-from rpyserve.errors import HTTPError
-from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT
-from rpyserve.request import Request
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.forms import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
+from rpyserve.http.request import Request
 from rpyserve.site import Site
-from rpyserve.spool import SPOOL_SIZE
 
 
 def form(fields: dict[str, Any] | None = None, files: Iterable[tuple[str, Any]] = ()) -> tuple[str, bytes]:

@@ -18,7 +18,7 @@ import trio
 import trio.lowlevel
 
 from rpyserve import watchdog
-from rpyserve.request import Request
+from rpyserve.http.request import Request
 from rpyserve.resource import FunctionResource
 from rpyserve.watchdog import Watchdog, place, timed, user_frame
 

@@ -17,7 +17,7 @@ from realprocess import serving
 from wire import connect_to
 
 from rpyserve import Request, Site, WebSocketResource, websocket
-from rpyserve.exchange import Stopping
+from rpyserve.http.types import Stopping
 
 wsproto = pytest.importorskip("wsproto")
 from wsproto import events  # noqa: E402

@@ -212,8 +212,8 @@ async def test_back_pressure_and_a_client_that_leaves() -> None:
         finally:
             closed.set()
 
-    from rpyserve.request import Request
-    from rpyserve.response import Stream
+    from rpyserve.http.request import Request
+    from rpyserve.http.response import Stream
 
     async with mounted(app).running() as site:
         request = Request("GET", "/app")

@@ -10,10 +10,10 @@ import h11
 import trio
 from trio.testing import memory_stream_pair
 
-from rpyserve.exchange import Exchange
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
+from rpyserve.http.types import Exchange
 from rpyserve.http11 import serve_connection
-from rpyserve.request import Request
-from rpyserve.response import Response
 
 CLIENT = ("127.0.0.1", 5000)
 SERVER = ("127.0.0.1", 8080)

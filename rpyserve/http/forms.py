@@ -4,27 +4,158 @@ The parser is the `multipart` package's (RFC 7578); here is where its pieces go,
 stay in memory and are few; the files of a form, however many, share one temporary file that ends with the request. What
 a visitor's browser calls a file is a mere name here: it can neither lead to another directory nor, by `Upload.save`,
 become a script of the site.
+
+Fields of queries and of urlencoded forms, and JSON: text in, values out, within limits.
+
+Pure. All of it is taken apart in memory, so a large one is refused; multipart forms are the business of `uploads`.
+
+Temporary files for what a request brings: in memory while it is small, then on disk, gone with the request.
+
+The file on disk has no name, or loses it when it is closed, so nothing stays behind whatever happens. A full disk is
+an answer of its own. Knows nothing of requests.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import shutil
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
+from urllib.parse import parse_qs
 
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
 
-from rpyserve.errors import HTTPError
-from rpyserve.forms import FIELD_LIMIT, FORM_LIMIT, Fields
-from rpyserve.spool import temporary
+from rpyserve.http.errors import HTTPError
 
-__all__ = ["MultipartForm", "Upload"]
+__all__ = [
+    "FIELD_LIMIT",
+    "FORM_LIMIT",
+    "SPOOL_SIZE",
+    "Fields",
+    "MultipartForm",
+    "Upload",
+    "form_fields",
+    "full_is_507",
+    "parse_json",
+    "query_fields",
+    "temporary",
+]
+
+
+FORM_LIMIT: Final = 10 * 2**20
+"""How many bytes a urlencoded form, a JSON text, or the texts of a multipart form may have; more is a 413."""
+FIELD_LIMIT: Final = 1000
+"""How many fields a query or a form may have; with more it is a 400 or a 413."""
+
+Fields = dict[str, list[str]]
+
+
+def query_fields(query: str) -> Fields:
+    """Return the fields of a URL's query: each name with the list of its values, blank ones kept.
+
+    Raises:
+        HTTPError: 400, there are too many.
+    """
+    return _fields(query, 400)
+
+
+def form_fields(content_type: str, content: BinaryIO) -> Fields:
+    """Return the fields of a body, if *content_type* says that it is a urlencoded form; else none.
+
+    Raises:
+        HTTPError: 413, it is too long or has too many fields.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        return {}
+    return _fields(_whole(content, "form").decode("latin-1"), 413)
+
+
+def parse_json(content: BinaryIO) -> Any:
+    """Return what *content* says as JSON (RFC 8259): UTF-8, or UTF-16 or 32 with the usual marks.
+
+    Raises:
+        HTTPError: 400, it is none, saying where; 413, it is too long.
+    """
+    import json
+
+    raw = _whole(content, "JSON text")
+    if not raw.strip():
+        raise HTTPError(400, "This page needs a body of JSON, and the body is empty.")
+    try:
+        return json.loads(raw)
+    except json.JSONDecodeError as exc:
+        where = f"line {exc.lineno}, column {exc.colno}"
+        raise HTTPError(400, f"The body is no JSON: {exc.msg[:1].lower()}{exc.msg[1:]} ({where}).") from None
+    except UnicodeDecodeError:
+        raise HTTPError(400, "The body is no JSON: it is not UTF-8.") from None
+    except ValueError:  # Python's own limit
+        raise HTTPError(400, "The body is no JSON that can be read: a number in it is too long.") from None
+    except RecursionError:
+        raise HTTPError(400, "The body is no JSON that can be read: it is nested too deep.") from None
+
+
+def _whole(content: BinaryIO, what: str) -> bytes:
+    content.seek(0)
+    raw = content.read(FORM_LIMIT + 1)
+    content.seek(0)
+    if len(raw) > FORM_LIMIT:
+        raise HTTPError(413, f"A {what} may have {FORM_LIMIT // 2**20} MiB; this one is larger.")
+    return raw
+
+
+def _fields(text: str, too_many: int) -> Fields:
+    with suppress(ValueError):
+        return parse_qs(text, keep_blank_values=True, max_num_fields=FIELD_LIMIT, errors="replace")
+    raise HTTPError(too_many, f"There are more than {FIELD_LIMIT} fields.")
+
+
+SPOOL_SIZE: Final = 2**19
+"""How many bytes of a body stay in memory."""
+
+_FULL: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def temporary(on_close: Callable[[Callable[[], object]], object], in_memory: int = SPOOL_SIZE) -> BinaryIO:
+    """Return a new binary file.
+
+    Args:
+        on_close: is given what must be called to let go of it.
+        in_memory: how many bytes it may have before it goes to disk.
+    """
+    # It lives as long as its request.
+    file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=in_memory))  # noqa: SIM115
+    on_close(partial(_discard, file))
+    return file
+
+
+@contextmanager
+def full_is_507() -> Iterator[None]:
+    """While inside, an error that says that the disk is full is an `HTTPError`, 507."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        why = (
+            f"A body did not fit into {tempfile.gettempdir()}, where large ones are kept meanwhile: {exc.strerror}. "
+            "The environment variable TMPDIR names another place."
+        )
+        raise HTTPError(507, "The server has no room for this.", private=why) from None
+
+
+def _discard(file: BinaryIO) -> None:
+    with suppress(OSError):  # a full disk may refuse what is still to be written
+        file.close()
+
 
 NAME_LENGTH: Final = 100
 """How many bytes a file's name may have: file systems take 255, and authors put something before or behind it."""

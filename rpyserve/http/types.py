@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from rpyserve.request import Address, Request
-from rpyserve.response import Response
+from rpyserve.http.request import Address, Request
+from rpyserve.http.response import Response
 
 __all__ = ["Exchange", "Limits", "Responder", "Stopping"]
 

@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from rpyserve.errors import HTTPError
-from rpyserve.exchange import Responder
-from rpyserve.request import Request
-from rpyserve.response import Response
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
+from rpyserve.http.types import Responder
 
 __all__ = [
     "Trust",
