@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from rpyserve.asked import Fields
 from rpyserve.http.hosts import authority_of
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Headers, Opened, Response, Stream, Upgrade
 from rpyserve.http.types import Responder
+from rpyserve.protocol.parser import Fields
 
 __all__ = ["Tags", "inject", "is_page_load"]
 

@@ -23,8 +23,8 @@ import trio
 from rpyserve.http.errors import contained
 from rpyserve.http.request import Address
 from rpyserve.http.types import Exchange, Limits, Responder, Stopping
-from rpyserve.http11 import serve_connection, tell_of_fault
-from rpyserve.rounds import Rounds
+from rpyserve.protocol.connection import serve_connection, tell_of_fault
+from rpyserve.protocol.server_state import Rounds
 from rpyserve.util.file_limits import ADVICE
 from rpyserve.util.throttle import Seldom
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import h11
 
-from rpyserve.guard import Guard
 from rpyserve.http.types import Limits
+from rpyserve.protocol.validator import Guard
 
 
 @dataclass

@@ -9,17 +9,17 @@ import trio
 import trio.testing
 from wire import Client, answering, connect_to, echo, head, hello, post
 
-from rpyserve import asked
-from rpyserve.asked import Asked, Fields
-from rpyserve.heads import Heads
 from rpyserve.http.request import Request
 from rpyserve.http.response import IterStream, Response
-from rpyserve.wire import Wire
+from rpyserve.protocol import parser
+from rpyserve.protocol.parser import Asked, Fields
+from rpyserve.protocol.response_headers import Heads
+from rpyserve.protocol.transport import Wire
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked, "_kept", {})
+    monkeypatch.setattr(parser, "_kept", {})
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_another_connection_has_it_too(connect: Any, told: list[bool]) -> 
     await first.get("/a")
     await first.get("/a")
     assert (await second.get("/a")).body == b"hello /a"
-    assert asked.recall(head("GET", "/a")) == Asked("GET", "/a", Fields([(b"host", b"site")]), "1.1")
+    assert parser.recall(head("GET", "/a")) == Asked("GET", "/a", Fields([(b"host", b"site")]), "1.1")
 
 
 async def test_pipelined(connect: Any) -> None:
@@ -116,7 +116,7 @@ async def test_a_client_that_wants_no_more_is_closed_each_time(connect: Any) -> 
         await client.send(head("GET", "/a", "Connection: close"))
         rest = await client.rest()
         assert rest.endswith(b"hello /a") and b"\r\nConnection: close\r\n" in rest
-    assert asked.recall(head("GET", "/a", "Connection: close")) is None
+    assert parser.recall(head("GET", "/a", "Connection: close")) is None
 
 
 async def test_old_clients_are_closed_each_time(connect: Any) -> None:
@@ -124,7 +124,7 @@ async def test_old_clients_are_closed_each_time(connect: Any) -> None:
         client = connect(hello)
         await client.send(head("GET", "/a", version="1.0"))
         assert (await client.rest()).endswith(b"hello /a")
-    assert asked.recall(head("GET", "/a", version="1.0")) is None
+    assert parser.recall(head("GET", "/a", version="1.0")) is None
 
 
 async def test_a_client_that_closes_its_side_at_once_gets_its_answer(connect: Any) -> None:
@@ -153,11 +153,11 @@ async def test_what_a_responder_raises_for_a_known_head_is_answered(connect: Any
 
 def test_few_are_kept_and_no_long_ones() -> None:
     what = Asked("GET", "/", Fields(), "1.1")
-    for number in range(3 * asked.MOST):
-        asked.remember(b"%d" % number, what)
-    assert len(asked._kept) <= asked.MOST
-    asked.remember(b"x" * (asked.LONGEST + 1), what)
-    assert asked.recall(b"x" * (asked.LONGEST + 1)) is None
+    for number in range(3 * parser.MOST):
+        parser.remember(b"%d" % number, what)
+    assert len(parser._kept) <= parser.MOST
+    parser.remember(b"x" * (parser.LONGEST + 1), what)
+    assert parser.recall(b"x" * (parser.LONGEST + 1)) is None
 
 
 def test_fields_that_come_more_than_once_are_joined() -> None:

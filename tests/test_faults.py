@@ -21,7 +21,7 @@ from wire import CLIENT, SERVER, chunked, head
 
 from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
 from rpyserve.http.types import Exchange, Limits
-from rpyserve.http11 import serve_connection
+from rpyserve.protocol.connection import serve_connection
 from rpyserve.static import StaticFile
 
 BIG = "x" * 150_000

@@ -19,7 +19,7 @@ from wire import CLIENT, SERVER, chunked, head
 
 from rpyserve import Request, Resource, ReverseProxyResource, Site, websocket
 from rpyserve.http.types import Limits
-from rpyserve.http11 import serve_connection
+from rpyserve.protocol.connection import serve_connection
 
 httpx = pytest.importorskip("httpx")
 httpcore = pytest.importorskip("httpcore")

@@ -15,7 +15,7 @@ from wire import CLIENT, SERVER, head
 
 from rpyserve import Resource, Site, WSGIResource
 from rpyserve.http.types import Limits
-from rpyserve.http11 import serve_connection
+from rpyserve.protocol.connection import serve_connection
 
 QUICK = Limits(half_close=0.01, linger=0.05)
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from musts import MUSTS, raw
 from wire import chunked, head, post
 
-from rpyserve.guard import Guard
 from rpyserve.http.types import Limits
-from rpyserve.rules import CHUNKED
+from rpyserve.protocol.grammar import CHUNKED
+from rpyserve.protocol.validator import Guard
 
 SMALL = Limits(line=200, head=1000, fields=10, body=10_000)
 

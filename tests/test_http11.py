@@ -18,13 +18,13 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wire import CLIENT, SERVER, Client, CutOff, Reply, answering, chunked, connect_to, echo, head, hello, post
 
 from rpyserve import __version__
-from rpyserve.guard import Guard
-from rpyserve.heads import Heads
 from rpyserve.http.errors import Disconnected, HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response, Stream
 from rpyserve.http.types import Limits, Stopping
-from rpyserve.http11 import serve_connection
+from rpyserve.protocol.connection import serve_connection
+from rpyserve.protocol.response_headers import Heads
+from rpyserve.protocol.validator import Guard
 
 BIG = b"0123456789abcdef" * 40_000  # larger than any piece that is sent at once
 

@@ -19,10 +19,10 @@ from wire import CLIENT, SERVER, Client, CutOff, head, hello, post
 
 from rpyserve import Directory, Request, Site
 from rpyserve.access import AccessLog
-from rpyserve.heads import Heads
 from rpyserve.http.response import Response
 from rpyserve.http.types import Exchange, Limits
-from rpyserve.http11 import serve_connection
+from rpyserve.protocol.connection import serve_connection
+from rpyserve.protocol.response_headers import Heads
 from rpyserve.server import open_listeners, serve_listeners
 
 # Pipelining

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wire import CLIENT, SERVER, Client, head, hello
 
-from rpyserve.http11 import serve_connection
-from rpyserve.patience import unwatch, watch
+from rpyserve.protocol.connection import serve_connection
+from rpyserve.protocol.timeouts import unwatch, watch
 
 
 class Waiting:

@@ -183,7 +183,7 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
     bystander = await server.client()
     await bystander.get()
     with monkeypatch.context() as patch:
-        patch.setattr("rpyserve.http11._Connection._cycle", lambda self: 1 / 0)
+        patch.setattr("rpyserve.protocol.connection._Connection._cycle", lambda self: 1 / 0)
         with pytest.raises(CutOff):
             await (await server.client()).get()
     assert (await bystander.get()).status == 200

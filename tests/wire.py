@@ -13,7 +13,7 @@ from trio.testing import memory_stream_pair
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Exchange
-from rpyserve.http11 import serve_connection
+from rpyserve.protocol.connection import serve_connection
 
 CLIENT = ("127.0.0.1", 5000)
 SERVER = ("127.0.0.1", 8080)

@@ -27,11 +27,11 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from rpyserve.asked import Fields
 from rpyserve.http.cookies import read_cookies, set_cookie
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.forms import form_fields, full_is_507, parse_json, query_fields, temporary
 from rpyserve.http.response import encode_header
+from rpyserve.protocol.parser import Fields
 
 if TYPE_CHECKING:
     from rpyserve.http.forms import MultipartForm, Upload

@@ -14,11 +14,10 @@ import functools
 from collections.abc import Callable
 from typing import Final
 
-from rpyserve.chunks import Chunks
-from rpyserve.held import Held
 from rpyserve.http.errors import Refusal
 from rpyserve.http.types import Limits
-from rpyserve.rules import CHUNKED, METHOD, check_line, judge_head, why_not
+from rpyserve.protocol.chunked import Chunks, Held
+from rpyserve.protocol.grammar import CHUNKED, METHOD, check_line, judge_head, why_not
 
 __all__ = ["Guard"]
 

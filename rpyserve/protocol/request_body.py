@@ -13,8 +13,8 @@ import h11
 import trio
 
 from rpyserve.http.errors import Disconnected, HTTPError, Refusal
-from rpyserve.rules import CHUNKED, too_large
-from rpyserve.wire import Phase, Wire
+from rpyserve.protocol.grammar import CHUNKED, too_large
+from rpyserve.protocol.transport import Phase, Wire
 
 __all__ = ["Body"]
 

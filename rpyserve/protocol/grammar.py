@@ -12,9 +12,9 @@ import re
 from ipaddress import IPv6Address
 from typing import Final
 
-from rpyserve.asked import Fields
 from rpyserve.http.errors import Refusal
 from rpyserve.http.types import Limits
+from rpyserve.protocol.parser import Fields
 
 __all__ = [
     "CHUNKED", "FIELDS", "METHOD", "TOKEN", "check_line", "judge_head", "number", "too_large", "why_not", "with_host",

@@ -4,6 +4,11 @@ The story of a connection: wait for a head, have it answered, send the answer, a
 wants no more. It knows nothing of sites or sockets. Whatever a client does, the fault is answered (shortly, in plain
 text, with ``Connection: close``) or the connection ends; nothing is raised but what cancels, or interrupts, the
 server. A request is always closed, and reported once when it is over.
+
+Says on the console, now and then, that somebody spoke TLS to a server that does not.
+
+A browser shows its visitor nothing but "secure connection failed", so the site's author has to be told. One teller for
+all connections of a trio run, as a browser tries again at once and several times.
 """
 
 from __future__ import annotations
@@ -15,21 +20,38 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve import patience
-from rpyserve.asked import Asked
-from rpyserve.heads import Heads, reason_of
 from rpyserve.http.errors import Disconnected, HTTPError, Refusal, contain, unwrap
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response, Stream, Upgrade
 from rpyserve.http.types import Exchange, Limits, Responder, Stopping
-from rpyserve.inbound import Body
-from rpyserve.outbound import Outbound
-from rpyserve.rounds import Rounds
-from rpyserve.rules import with_host
-from rpyserve.tlshint import tell_of_tls
-from rpyserve.wire import Phase, Wire
+from rpyserve.protocol import timeouts
+from rpyserve.protocol.grammar import with_host
+from rpyserve.protocol.parser import Asked
+from rpyserve.protocol.request_body import Body
+from rpyserve.protocol.response_headers import Heads, reason_of
+from rpyserve.protocol.response_writer import Outbound
+from rpyserve.protocol.server_state import Rounds
+from rpyserve.protocol.transport import Phase, Wire
+from rpyserve.util.throttle import Seldom
 
-__all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection", "tell_of_fault"]
+__all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection", "tell_of_fault", "tell_of_tls"]
+
+
+log = logging.getLogger("rpyserve")
+_teller: trio.lowlevel.RunVar[Seldom] = trio.lowlevel.RunVar("rpyserve TLS")
+
+
+def tell_of_tls(server: Address) -> None:
+    """Tell of a client that spoke TLS to *server*, our own address and port."""
+    try:
+        teller = _teller.get()
+    except LookupError:
+        teller = Seldom(log)
+        _teller.set(teller)
+    host, port = server
+    host = f"[{host}]" if ":" in host else host
+    teller.warn("Someone asked for https://, which takes --tls. The page is at http://%s:%d/", host, port)
+
 
 log = logging.getLogger("rpyserve")
 
@@ -108,7 +130,7 @@ class _Connection:
         # not in a coroutine of its own; nor are there context managers of our own.
         wire, stop, orderly = self.wire, self._stop, False
         self.stopping.tell(stop)
-        patience.watch(wire, wire.tick)
+        timeouts.watch(wire, wire.tick)
         try:
             with wire.scope:
                 then = _Then.ANOTHER
@@ -125,7 +147,7 @@ class _Connection:
         except BaseException as exc:
             contain(exc, tell_of_fault)
         finally:
-            patience.unwatch(wire)
+            timeouts.unwatch(wire)
             self.stopping.forget(stop)
             try:
                 await wire.close(orderly=orderly or wire.phase in _RESTING)
