@@ -47,17 +47,20 @@ __all__ = [
 if TYPE_CHECKING:
     from zope.interface import Attribute, Interface, implementer
 
-    from rpyserve.auth import BasicAuth
     from rpyserve.components import registerAdapter
-    from rpyserve.crossorigin import cors
     from rpyserve.directory import Directory
     from rpyserve.http.errors import HTTPError, Redirect
     from rpyserve.http.forms import Upload
     from rpyserve.http.request import Request
     from rpyserve.http.response import Response
-    from rpyserve.proxy import ReverseProxyResource
-    from rpyserve.rendering import NOT_DONE_YET
-    from rpyserve.resource import Resource
+    from rpyserve.resources.auth import BasicAuth
+    from rpyserve.resources.cors import cors
+    from rpyserve.resources.proxy import ReverseProxyResource
+    from rpyserve.resources.rendering import NOT_DONE_YET
+    from rpyserve.resources.resource import Resource
+    from rpyserve.resources.virtual_host import NameVirtualHost
+    from rpyserve.resources.websocket import WebSocketResource, websocket
+    from rpyserve.resources.wsgi import WSGIResource
     from rpyserve.script import cache
     from rpyserve.serving import run, serve
     from rpyserve.session import Registry, Session
@@ -65,41 +68,38 @@ if TYPE_CHECKING:
     from rpyserve.tasks import background
     from rpyserve.templates import template
     from rpyserve.util.html import html
-    from rpyserve.virtualhosts import NameVirtualHost
-    from rpyserve.websocketresource import WebSocketResource, websocket
-    from rpyserve.wsgi import WSGIResource
 
     registry: Registry
 
 _HOMES = {
-    "NOT_DONE_YET": "rpyserve.rendering",
+    "NOT_DONE_YET": "rpyserve.resources.rendering",
     "Attribute": "zope.interface",
-    "BasicAuth": "rpyserve.auth",
+    "BasicAuth": "rpyserve.resources.auth",
     "Directory": "rpyserve.directory",
     "HTTPError": "rpyserve.http.errors",
     "Interface": "zope.interface",
-    "NameVirtualHost": "rpyserve.virtualhosts",
+    "NameVirtualHost": "rpyserve.resources.virtual_host",
     "Redirect": "rpyserve.http.errors",
     "Registry": "rpyserve.session",
     "Request": "rpyserve.http.request",
-    "Resource": "rpyserve.resource",
+    "Resource": "rpyserve.resources.resource",
     "Response": "rpyserve.http.response",
-    "ReverseProxyResource": "rpyserve.proxy",
+    "ReverseProxyResource": "rpyserve.resources.proxy",
     "Session": "rpyserve.session",
     "Site": "rpyserve.site",
     "Upload": "rpyserve.http.forms",
-    "WSGIResource": "rpyserve.wsgi",
-    "WebSocketResource": "rpyserve.websocketresource",
+    "WSGIResource": "rpyserve.resources.wsgi",
+    "WebSocketResource": "rpyserve.resources.websocket",
     "background": "rpyserve.tasks",
     "cache": "rpyserve.script",
-    "cors": "rpyserve.crossorigin",
+    "cors": "rpyserve.resources.cors",
     "html": "rpyserve.util.html",
     "implementer": "zope.interface",
     "registerAdapter": "rpyserve.components",
     "run": "rpyserve.serving",
     "serve": "rpyserve.serving",
     "template": "rpyserve.templates",
-    "websocket": "rpyserve.websocketresource",
+    "websocket": "rpyserve.resources.websocket",
 }
 
 

@@ -25,9 +25,9 @@ __all__ = ["COVERED", "install", "instead_of", "is_covered", "offered", "uninsta
 _HERE: Final = str(Path(__file__).parent)
 
 COVERED: Final[dict[str, dict[str, str]]] = {
-    "twisted.web.resource": {"Resource": "rpyserve.resource"},
+    "twisted.web.resource": {"Resource": "rpyserve.resources.resource"},
     "twisted.web.server": {
-        "Session": "rpyserve.session", "Site": "rpyserve.site", "NOT_DONE_YET": "rpyserve.rendering",
+        "Session": "rpyserve.session", "Site": "rpyserve.site", "NOT_DONE_YET": "rpyserve.resources.rendering",
     },
     "twisted.python.components": {"registerAdapter": "rpyserve.components"},
 }  # fmt: skip

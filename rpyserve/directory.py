@@ -23,10 +23,10 @@ from rpyserve.entries import Entries
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 
 if TYPE_CHECKING:
-    from rpyserve import pages
+    from rpyserve.resources import pages
     from rpyserve.script import Scripts
 
 __all__ = ["Directory"]
@@ -254,7 +254,7 @@ class _Listing(Resource):
         self._directory = directory
 
     def render_GET(self, request: Request) -> Response:
-        from rpyserve import pages
+        from rpyserve.resources import pages
 
         entries = [_row(found) for found in self._directory._public()]
         if not entries and request.prepath == [""] and request.site.trusts(request):
@@ -264,7 +264,7 @@ class _Listing(Resource):
 
 
 def _row(found: _Found) -> pages.Entry:
-    from rpyserve import pages
+    from rpyserve.resources import pages
 
     slash = "/" if found.kind == "directory" else ""
     size = None if found.kind == "directory" else found.status.st_size

@@ -18,7 +18,7 @@ from rpyserve.failures import Failure, Fault, Frame, Line, Relation, Variable, f
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.pages import answer, http_error, path_shown
+from rpyserve.resources.pages import answer, http_error, path_shown
 from rpyserve.util.html import html
 
 __all__ = ["broken_off", "script_failure"]

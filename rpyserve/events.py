@@ -19,7 +19,7 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
 from rpyserve.hub import Hub
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 
 __all__ = ["PREFIX", "EventStream", "from_elsewhere", "reserved", "tree"]
 

@@ -25,12 +25,11 @@ from rpyserve.http.types import Responder
 from rpyserve.hub import Hub
 from rpyserve.inject import Tags, inject
 from rpyserve.loopguard import ENOUGH_FOR_CODE, LoopGuard
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource, Wrapper
+from rpyserve.resources.virtual_host import NameVirtualHost
 from rpyserve.site import Site
 from rpyserve.snapshots import Batch
 from rpyserve.tasks import Source
-from rpyserve.virtualhosts import NameVirtualHost
-from rpyserve.wrapping import Wrapper
 
 __all__ = ["Following", "directories_in"]
 

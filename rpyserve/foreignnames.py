@@ -9,7 +9,7 @@ import sys
 from typing import Final
 
 from rpyserve.http.request import Request
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 from rpyserve.session import Session
 
 __all__ = ["for_member", "for_unimported"]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from rpyserve import asynchints, foreignnames, misspelt, nearmiss, typos
 from rpyserve.importhints import for_attribute_of_module, for_import_error
-from rpyserve.results import for_result, method_of
+from rpyserve.resources.rendering import for_result, method_of
 from rpyserve.syntaxhints import for_syntax_error
 
 __all__ = ["for_exception", "for_namespace", "for_result", "method_of"]

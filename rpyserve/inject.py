@@ -53,7 +53,7 @@ def is_page_load(request: Request) -> bool:
         return True
     if purpose is not None or fields.get(b"upgrade-insecure-requests") != b"1":
         return False
-    from rpyserve import pages
+    from rpyserve.resources import pages
 
     return pages.wants_html(request)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 
 __all__ = ["FINE", "Finding", "class_example", "judge", "meant", "parameters", "takes"]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rpyserve.http.response import Response
 from rpyserve.misspelt import FINE, Finding, class_example, judge, parameters, takes
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 
 __all__ = ["Finding", "app_kind", "find"]
 

@@ -16,7 +16,7 @@ from rpyserve.console import write
 from rpyserve.http.errors import unwrap
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
-from rpyserve.pages import reason
+from rpyserve.resources.pages import reason
 from rpyserve.signals import Signals, is_interruption
 from rpyserve.site import Site
 

@@ -27,7 +27,7 @@ from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.modules import SiteModules
 from rpyserve.places import Places
-from rpyserve.resource import Resource, as_resource
+from rpyserve.resources.resource import Resource, as_resource
 from rpyserve.running import ScriptExecution, cache, current, executing, furnish
 from rpyserve.tasks import Source
 from rpyserve.util import slow_calls

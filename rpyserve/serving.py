@@ -25,7 +25,7 @@ from rpyserve.garbage import Garbage
 from rpyserve.http.hosts import Network, Trust, only_known_hosts
 from rpyserve.http.types import Limits
 from rpyserve.later import import_the_rest
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 from rpyserve.server import serve_listeners
 from rpyserve.session import Ended
 from rpyserve.signals import Signals, is_interruption, letting_go

@@ -120,7 +120,7 @@ def _function(name: str, node: _Function) -> tuple[str, str]:
 
 
 def _module(bound: Binding) -> tuple[str, str]:
-    modules = {"twisted.web.resource", "rpyserve.resource"}
+    modules = {"twisted.web.resource", "rpyserve.resources.resource"}
     if bound.by is By.MODULE or bound.source in modules:
         return f"resource is the module {bound.source}.", f"Give the name to what is to be served:\n{EXAMPLE}"
     return FINE

@@ -21,8 +21,8 @@ from rpyserve.http.errors import Disconnected, HTTPError, Redirect, ScriptError,
 from rpyserve.http.hosts import Trust, is_foreign
 from rpyserve.http.request import Request, current_request
 from rpyserve.http.response import HTML, Response, Stream
-from rpyserve.rendering import Rescue, redirect_response, render, settle
-from rpyserve.resource import as_resource, traverse
+from rpyserve.resources.rendering import Rescue, redirect_response, render, settle
+from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.session import Ended, Registry, Session
 from rpyserve.sessions import Sessions
 from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks
@@ -214,8 +214,9 @@ class Site:
             log.info("%s: %s", shown(request.uri), exc.private)
 
     def _page(self, request: Request, raised: BaseException) -> Response:
-        from rpyserve import errorpage, pages
+        from rpyserve import errorpage
         from rpyserve.editor import detected
+        from rpyserve.resources import pages
 
         exc = unwrap(raised)
         if isinstance(exc, Redirect):
@@ -230,7 +231,8 @@ class Site:
         return errorpage.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
 
     def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
-        from rpyserve import errorpage, pages
+        from rpyserve import errorpage
+        from rpyserve.resources import pages
 
         exc = unwrap(raised)
         if isinstance(exc, HTTPError) and exc.private:  # no script's fault
@@ -264,7 +266,7 @@ class Site:
 
     def _no_files(self, request: Request, exc: BaseException | None) -> Response:
         """The page for a request that found no file descriptor left: for once it is not the script's fault."""
-        from rpyserve import pages
+        from rpyserve.resources import pages
 
         why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"
         self._out_of_files.warn("%s %s: %s", request.method, shown(request.uri), why)

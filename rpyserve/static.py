@@ -21,7 +21,7 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
 from rpyserve.mediatypes import SAMPLE, media_type
 from rpyserve.paths import readable
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 
 __all__ = ["SMALL", "StaticFile"]
 

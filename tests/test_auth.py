@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from inprocess import Visitor, ask
 
 from rpyserve import BasicAuth, Directory, Request, Resource, Site, cors
-from rpyserve.auth import credentials
+from rpyserve.resources.auth import credentials
 
 USERS = {"ada": "lovelace", "grace": "höpper:1"}
 

@@ -157,7 +157,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
         worlds[world.site] = world
         return world
 
-    monkeypatch.setattr("rpyserve.backends.transport_of", lambda request, verify: worlds[request.site].transport)
+    monkeypatch.setattr(
+        "rpyserve.resources.upstream.transport_of", lambda request, verify: worlds[request.site].transport
+    )
     yield make
 
 

@@ -20,7 +20,7 @@ from scriptsite import ScriptSite
 
 from rpyserve import hints
 from rpyserve.http.request import Request
-from rpyserve.resource import FunctionResource, Resource
+from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.session import Session
 
 RESOURCE = "from rpyserve import *\n"

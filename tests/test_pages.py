@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from inprocess import ask
 
-from rpyserve import HTTPError, Request, Resource, Site, pages
+from rpyserve import HTTPError, Request, Resource, Site
 from rpyserve.editor import Editor
 from rpyserve.errorpage import broken_off, script_failure
 from rpyserve.failures import Failure, Fault, Frame, Line, Variable
 from rpyserve.http.response import Response
+from rpyserve.resources import pages
 
 BROWSER = [(b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8")]
 EVIL = '<script>alert("1")</script>\'javascript:\udc80'

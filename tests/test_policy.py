@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rpyserve import pages
 from rpyserve.policy import in_document, obstacle
+from rpyserve.resources import pages
 
 HERE = "localhost:8080"
 

@@ -295,7 +295,7 @@ async def test_the_time_that_a_client_takes_is_not_the_backends(autojump_clock: 
             await trio.sleep(9 if body == b"abcabcabc" else 11)
             return httpx.Response(200)
 
-    monkeypatch.setattr("rpyserve.backends.transport_of", lambda request, verify: Transport())
+    monkeypatch.setattr("rpyserve.resources.upstream.transport_of", lambda request, verify: Transport())
     async with proxied("http://127.0.0.1:9", timeout=10) as visitor:
         for body, status in ((pieces(), 200), (None, 504)):
             request = Request("POST", "/api/", body=body)
@@ -362,7 +362,7 @@ async def test_no_lines_of_httpx_on_the_console(caplog: pytest.LogCaptureFixture
 
 
 async def test_a_script_that_makes_a_context_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rpyserve import backends
+    from rpyserve.resources import upstream
 
     class Uncached(Resource):
         isLeaf = True
@@ -372,9 +372,9 @@ async def test_a_script_that_makes_a_context_for_each_request(monkeypatch: pytes
             return ReverseProxyResource(url, verify=context).render(request)
 
     async with site_behind(Mirror()) as url, Site(Uncached()).running() as site:
-        for _ in range(backends.MOST + 5):
+        for _ in range(upstream.MOST + 5):
             assert (await Visitor(site).get("/")).status == 203
-        assert len(backends._kept[site]) == backends.MOST
+        assert len(upstream._kept[site]) == upstream.MOST
     async with site_behind(Mirror()) as url, site.running():
         assert (await Visitor(site).get("/")).status == 203, "a site may run again"
 
@@ -386,7 +386,7 @@ def test_what_is_no_address(url: str) -> None:
 
 
 async def test_without_httpx_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "rpyserve.backends", raising=False)
+    monkeypatch.delitem(sys.modules, "rpyserve.resources.upstream", raising=False)
     monkeypatch.setitem(sys.modules, "httpx", None)
     async with proxied("http://127.0.0.1:9") as visitor:
         answer = await visitor.get("/api/")

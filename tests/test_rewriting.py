@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpyserve.http.request import Request
-from rpyserve.rewriting import Mount, for_backend, for_client
+from rpyserve.resources.proxy_headers import Mount, for_backend, for_client
 
 ORIGIN = "http://127.0.0.1:5000"
 

@@ -21,7 +21,7 @@ from rpyserve.components import registerAdapter
 from rpyserve.executions import ExecutionName
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
-from rpyserve.resource import FunctionResource
+from rpyserve.resources.resource import FunctionResource
 from rpyserve.script import Scripts, cache, current
 from rpyserve.session import Registry, Session
 from rpyserve.site import Site

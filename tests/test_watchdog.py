@@ -19,7 +19,7 @@ import trio.lowlevel
 
 from rpyserve import watchdog
 from rpyserve.http.request import Request
-from rpyserve.resource import FunctionResource
+from rpyserve.resources.resource import FunctionResource
 from rpyserve.watchdog import Watchdog, place, timed, user_frame
 
 

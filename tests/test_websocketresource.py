@@ -23,7 +23,7 @@ wsproto = pytest.importorskip("wsproto")
 from wsproto import events  # noqa: E402
 from wsproto.connection import Connection, ConnectionState, ConnectionType  # noqa: E402
 
-from rpyserve.websocketwire import GRACE, PING, Conversation, SocketClosed, WebSocket  # noqa: E402
+from rpyserve.resources.websocket_connection import GRACE, PING, Conversation, SocketClosed, WebSocket  # noqa: E402
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 SHAKE = [
@@ -456,7 +456,7 @@ async def test_back_pressure(autojump_clock: Any) -> None:
 
 
 def test_without_wsproto_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("rpyserve.websocketwire", "wsproto", "wsproto.connection", "wsproto.events"):
+    for name in ("rpyserve.resources.websocket_connection", "wsproto", "wsproto.connection", "wsproto.events"):
         monkeypatch.setitem(sys.modules, name, None)
     headers = [tuple(line.split(": ", 1)) for line in SHAKE]
 

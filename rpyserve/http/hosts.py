@@ -165,7 +165,7 @@ def _plain(name: str) -> str:
 
 
 def _refusal(request: Request, host: str) -> Response:
-    from rpyserve import pages
+    from rpyserve.resources import pages
 
     host = host if len(host) <= 253 else host[:253] + "…"
     detail = (

@@ -450,7 +450,7 @@ class Request(Receiving, Answering):
 
     @property
     def _credentials(self) -> tuple[str, str]:
-        from rpyserve.auth import credentials  # which is built on this module
+        from rpyserve.resources.auth import credentials  # which is built on this module
 
         return credentials(self) or ("", "")
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import encode_header
-from rpyserve.wrapping import Wrapper
+from rpyserve.resources.resource import Wrapper
 
 __all__ = ["BasicAuth", "credentials"]
 

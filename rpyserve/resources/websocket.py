@@ -18,11 +18,10 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import authority_of
 from rpyserve.http.request import Request
 from rpyserve.http.response import Headers, Response
-from rpyserve.resource import Resource
-from rpyserve.wrapping import texts
+from rpyserve.resources.resource import Resource, texts
 
 if TYPE_CHECKING:
-    from rpyserve.websocketwire import WebSocket
+    from rpyserve.resources.websocket_connection import WebSocket
 
 __all__ = ["WebSocketResource", "websocket"]
 
@@ -72,7 +71,7 @@ class WebSocketResource(Resource):
         if subprotocol is not None:
             fields += ((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")),)
         try:
-            from rpyserve.websocketwire import Conversation
+            from rpyserve.resources.websocket_connection import Conversation
         except ImportError as exc:
             raise ImportError(_MISSING, name=exc.name) from None
         return Response.ready(Conversation(request, self.connected, subprotocol, self.max_size), 101, fields)

@@ -2,18 +2,24 @@
 
 Names and behaviour are Twisted Web's (``twisted.web.resource``). Nothing here knows of files, scripts or
 connections; what a render method returns is `rendering`'s business.
+
+A resource around another one: asked first, for every request to it and to all that is below it.
+
+What guards, and what adds headers, is a `Wrapper`. It takes no segment of the path for itself, and leaves the body
+unread until it has let the request pass.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 
-__all__ = ["Around", "FunctionResource", "Resource", "as_resource", "traverse"]
+__all__ = ["Around", "FunctionResource", "Resource", "Wrapper", "as_resource", "texts", "traverse"]
+
 
 _NO_CHILDREN: dict[str, Resource] = {}
 
@@ -208,3 +214,47 @@ def _not_allowed(resource: Resource, method: str) -> HTTPError:
     near = [name for name in dir(resource) if name.replace("_", "").lower() == wanted]
     private = f"It has a method {near[0]}: the name must be render_{method}." if near else ""
     return HTTPError(405, f"This page answers {', '.join(allowed)}.", {"Allow": ", ".join(allowed)}, private=private)
+
+
+class Wrapper(Around):
+    """Override `enter`.
+
+    Args:
+        resource: what is inside: a `Resource`, such as a `Directory`, or a function of the request.
+
+    Raises:
+        TypeError: it can be none.
+    """
+
+    wants_body = False
+
+    def __init__(self, resource: Any) -> None:
+        self.wrapped = as_resource(resource)
+
+    def enter(self, request: Request) -> Any:
+        """Return None to let *request* pass, a `Resource` to have that answer instead, or raise. May be async."""
+        raise NotImplementedError
+
+    def error_page(self, status: int, request: Request) -> Resource | None:
+        """The inner one's."""
+        return self.wrapped.error_page(status, request)
+
+    async def inside(self, request: Request) -> Resource:
+        """Ask `enter`."""
+        instead = self.enter(request)
+        if inspect.isawaitable(instead):
+            instead = await instead
+        return self.wrapped if instead is None else instead
+
+    async def render(self, request: Request) -> Any:
+        """Answer with the inner one, for a resource that calls this itself instead of being walked through."""
+        resource = await self.inside(request)
+        if resource.wants_body and request.has_body:
+            await request.load_body()
+        result = resource.render(request)
+        return await result if inspect.isawaitable(result) else result
+
+
+def texts(given: str | Iterable[str]) -> list[str]:
+    """Return one text, or several, as a list."""
+    return [given] if isinstance(given, str) else list(given)

@@ -11,8 +11,7 @@ from typing import Any
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import authority_of, host_of
 from rpyserve.http.request import Request
-from rpyserve.resource import Resource, as_resource
-from rpyserve.wrapping import Wrapper
+from rpyserve.resources.resource import Resource, Wrapper, as_resource
 
 __all__ = ["NameVirtualHost"]
 

@@ -24,13 +24,13 @@ import trio
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import IterStream, Response, Upgrade
-from rpyserve.resource import Resource
-from rpyserve.rewriting import Mount, for_backend, for_client
+from rpyserve.resources.proxy_headers import Mount, for_backend, for_client
+from rpyserve.resources.resource import Resource
 
 if TYPE_CHECKING:
     import httpx
 
-    from rpyserve.backends import Attempt
+    from rpyserve.resources.upstream import Attempt
 
 __all__ = ["ReverseProxyResource"]
 
@@ -96,7 +96,7 @@ class ReverseProxyResource(Resource):
         if mount.climbs():
             raise HTTPError(400, private=f"{self!r} passes no path on that has '..' in it.")
         try:
-            from rpyserve.backends import Attempt, transport_of
+            from rpyserve.resources.upstream import Attempt, transport_of
         except ImportError as exc:
             raise ImportError(_MISSING, name=exc.name) from None
         transport = transport_of(request, self._verify)

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.resource import Resource
-from rpyserve.wrapping import Wrapper, texts
+from rpyserve.resources.resource import Resource, Wrapper, texts
 
 __all__ = ["cors"]
 

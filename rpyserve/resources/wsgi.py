@@ -18,7 +18,7 @@ import trio
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import IterStream, Response
-from rpyserve.resource import Resource
+from rpyserve.resources.resource import Resource
 
 __all__ = ["WSGIResource", "environment"]
 
