@@ -61,11 +61,11 @@ if TYPE_CHECKING:
     from rpyserve.resources.virtual_host import NameVirtualHost
     from rpyserve.resources.websocket import WebSocketResource, websocket
     from rpyserve.resources.wsgi import WSGIResource
-    from rpyserve.script import cache
+    from rpyserve.scripts.background import background
+    from rpyserve.scripts.loader import cache
     from rpyserve.serving import run, serve
     from rpyserve.session import Registry, Session
     from rpyserve.site import Site
-    from rpyserve.tasks import background
     from rpyserve.templates import template
     from rpyserve.util.html import html
 
@@ -90,8 +90,8 @@ _HOMES = {
     "Upload": "rpyserve.http.forms",
     "WSGIResource": "rpyserve.resources.wsgi",
     "WebSocketResource": "rpyserve.resources.websocket",
-    "background": "rpyserve.tasks",
-    "cache": "rpyserve.script",
+    "background": "rpyserve.scripts.background",
+    "cache": "rpyserve.scripts.loader",
     "cors": "rpyserve.resources.cors",
     "html": "rpyserve.util.html",
     "implementer": "zope.interface",
@@ -114,9 +114,9 @@ class _TwistedForPrograms:
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name != "twisted":
             return None
-        from rpyserve import compat
+        from rpyserve.scripts import twisted_names
 
-        return compat.offered(name)
+        return twisted_names.offered(name)
 
 
 sys.meta_path.append(_TwistedForPrograms())
@@ -134,9 +134,9 @@ def __getattr__(name: str) -> Any:
 
 def _running_registry() -> Any:
     """The registry of the site whose script is being executed: each site has its own."""
-    from rpyserve import script
+    from rpyserve.scripts import loader
 
-    execution = script.current()
+    execution = loader.current()
     if execution is None:
         raise AttributeError("rpyserve.registry is that of a running script; elsewhere use request.site.registry")
     return execution.registry

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from zope.interface import providedBy
 
-from rpyserve.executions import is_interface, located
+from rpyserve.scripts.execution import is_interface, located
 
 __all__ = ["factory_for", "registerAdapter"]
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import trio
 
-from rpyserve import lineage
 from rpyserve.complaints import Complaints
-from rpyserve.executions import name_over
 from rpyserve.http.errors import contained, unwrap
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import name_over
 
 __all__ = ["Callback", "Tasks", "call", "check", "drop", "name_of", "replaces"]
 
@@ -128,7 +128,7 @@ def replaces(new: object, old: object) -> bool:
         and before is not name
         and name.cached
         and before.cached
-        and lineage.follows((name.home, name_of(new)), (before.home, name_of(old)))
+        and definitions.follows((name.home, name_of(new)), (before.home, name_of(old)))
     )
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from rpyserve import filling, lineage
+from rpyserve import filling
 from rpyserve.adapters import factory_for
-from rpyserve.executions import is_interface
 from rpyserve.renewal import Walk, convert
-from rpyserve.running import current
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import current, is_interface
 
 __all__ = ["renew"]
 
@@ -37,7 +37,7 @@ def renew(holder: Any) -> None:
     if whole:
         # First: what follows may come back here. While an execution runs, more definitions are on their way, so
         # it is not up to date then.
-        holder._generation = lineage.generation
+        holder._generation = definitions.generation
     _Renewal(holder, whole).run()
 
 
@@ -75,13 +75,13 @@ class _Renewal:
 
     def _change_holder(self) -> None:
         old = type(self._holder)
-        kind = lineage.successor(old) or old
+        kind = definitions.successor(old) or old
         if kind is not old:
             try:
                 convert(self._holder, kind)
             except TypeError as exc:
                 self._warn(
-                    lineage.home_of(kind),
+                    definitions.home_of(kind),
                     f"sessions of the class {kind.__qualname__} that live already cannot be changed: {exc}. They go on "
                     "as they were.",
                 )  # fmt: skip
@@ -91,7 +91,7 @@ class _Renewal:
     def _enter(self, key: Any, entry: Any) -> None:
         interface = entry.target
         if interface is None:
-            interface = lineage.interface_at(key)
+            interface = definitions.interface_at(key)
             if interface is None and key[2] >= 0:
                 self._waiting.add(id(entry.component))  # for its interface to return
         factory = factory_for(self._holder, interface) if is_interface(interface) else None
@@ -105,7 +105,7 @@ class _Renewal:
             del self._holder._components[key]
             kind = type(entry.component)
             self._warn(
-                lineage.home_of(kind),
+                definitions.home_of(kind),
                 f"the {kind.__qualname__} that {key[1] if isinstance(key, tuple) else entry.target.__name__}"
                 f"({self._holder._called}) gave is made afresh: Python cannot change it into one of the new class: "
                 f"{self._walk.stuck[id(entry.component)]}. What it held is gone.",
@@ -131,7 +131,7 @@ class _Renewal:
         except Exception as exc:
             self._owe(thing, filling.lacking(thing, names), exc)
         if got:
-            _tell(logging.INFO, lineage.home_of(kind), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
+            _tell(logging.INFO, definitions.home_of(kind), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
 
     def _maker(self, thing: Any) -> Callable[[], Any]:
         factory = self._factories.get(id(thing))
@@ -146,7 +146,7 @@ class _Renewal:
         filling.owe(kind, lacks)
         if named := sorted(name for name in lacks if name.isidentifier()):
             sentence = _LACKING.format(kind.__qualname__, ", ".join(named), exc, named[0])
-            self._warn(lineage.home_of(kind), sentence)
+            self._warn(definitions.home_of(kind), sentence)
 
     def _warn(self, module: str, sentence: str) -> None:
         """Say *sentence*, unless an execution is under way that may yet define what is missing, or fail."""
@@ -164,8 +164,8 @@ _LACKING: Final = (
 def _tell(level: int, module: str, text: str) -> None:
     """Say *text* of the script or module at the home *module* on the console, once for each of its versions."""
     text = " ".join(text.split())  # an exception's may have lines, of a visitor's making even
-    execution = lineage.standing(module)
-    version = lineage.edits if execution is None else execution.serial
+    execution = definitions.standing(module)
+    version = definitions.edits if execution is None else execution.serial
     if (text, version) in _told:
         return
     if len(_told) >= _MOST_TOLD:

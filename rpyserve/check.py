@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpyserve import freshness, hints, losses, shape
+from rpyserve import hints, losses, shape
 from rpyserve.console import say
 from rpyserve.diagnosis import title_of
 from rpyserve.disk import resolved
 from rpyserve.findings import Finding, Kind
 from rpyserve.losses import Life
-from rpyserve.modules import SiteModules
-from rpyserve.sources import compile_source
+from rpyserve.scripts import file_state
+from rpyserve.scripts.importer import SiteModules
+from rpyserve.scripts.source import compile_source
 from rpyserve.survey import survey
 from rpyserve.toplevel import look
 from rpyserve.unmet import Imports, changes_path
@@ -127,7 +128,7 @@ class _Check:
     def _file(self, path: str, *, script: bool = False, imported: bool = True) -> None:
         file = os.path.join(self._root, path)
         try:
-            data, _ = freshness.read(file)
+            data, _ = file_state.read(file)
         except OSError as exc:
             message = f"This file cannot be read: {exc.strerror or exc}."
             self._note(path, Finding(0, Kind.UNREADABLE, message, "Make it a plain file that you may read."))

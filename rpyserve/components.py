@@ -16,9 +16,17 @@ from typing import Any
 
 from zope.interface import interface
 
-from rpyserve import lineage
 from rpyserve.adapters import factory_for, registerAdapter
-from rpyserve.executions import Execution, ExecutionName, Key, execution_of, is_interface, located, refuse_passing
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import (
+    Execution,
+    ExecutionName,
+    Key,
+    execution_of,
+    is_interface,
+    located,
+    refuse_passing,
+)
 
 __all__ = ["Components", "Execution", "ExecutionName", "execution_of", "registerAdapter"]
 
@@ -64,13 +72,13 @@ class Components(MutableMapping[str, Any]):
         self = super().__new__(cls)
         self._values = None
         self._components = None
-        self._generation = lineage.generation
+        self._generation = definitions.generation
         return self
 
     # The mapping
 
     def __getitem__(self, name: str) -> Any:
-        if self._generation != lineage.generation:
+        if self._generation != definitions.generation:
             renew(self)
         if self._values is None:
             raise KeyError(name)
@@ -152,7 +160,7 @@ class Components(MutableMapping[str, Any]):
             self._components.pop(id(interface) if place is None else place[1], None)
 
     def _find(self, target: Any) -> Entry | None:
-        if self._generation != lineage.generation:
+        if self._generation != definitions.generation:
             renew(self)
         place = located(target)
         if place is None:
@@ -168,7 +176,7 @@ class Components(MutableMapping[str, Any]):
 
     def _moved_to(self, key: Key) -> Entry | None:
         """The component that was kept under *key* before its interface moved to another module of the site."""
-        if self._components is None or (old := lineage.origin(key)) is None or old not in self._components:
+        if self._components is None or (old := definitions.origin(key)) is None or old not in self._components:
             return None
         entry = self._components[key] = self._components.pop(old)
         return entry
@@ -217,7 +225,7 @@ class Components(MutableMapping[str, Any]):
 
     def _look_again(self, *kinds: Any) -> None:
         """Code from before an edit, a stream for one, may still keep objects of its classes here: note it."""
-        if not all(map(lineage.is_present, kinds)):
+        if not all(map(definitions.is_present, kinds)):
             self._generation = 0
 
     def _aside(self, make: Callable[[], Any]) -> Any:

@@ -27,7 +27,7 @@ from rpyserve.resources.resource import Resource
 
 if TYPE_CHECKING:
     from rpyserve.resources import pages
-    from rpyserve.script import Scripts
+    from rpyserve.scripts.loader import Scripts
 
 __all__ = ["Directory"]
 
@@ -90,7 +90,7 @@ class Directory(Resource):
     def scripts(self) -> Scripts:
         """What executes the scripts of this directory and those below it."""
         if self._tree.scripts is None:
-            from rpyserve.script import Scripts
+            from rpyserve.scripts.loader import Scripts
 
             self._tree.scripts = Scripts(Path(self._tree.root))
         return self._tree.scripts

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from rpyserve.disk import LENIENT
-from rpyserve.freshness import EYES, Eyes, Names
+from rpyserve.scripts.file_state import EYES, Eyes, Names
 
 __all__ = ["Entries"]
 

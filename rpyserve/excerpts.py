@@ -21,8 +21,8 @@ from itertools import islice
 from types import CodeType
 from typing import Final, NamedTuple
 
-from rpyserve.executions import Execution
 from rpyserve.failures import Line
+from rpyserve.scripts.execution import Execution
 
 __all__ = ["Range", "decoded", "execution_in", "lines_round", "position_of", "source_of"]
 

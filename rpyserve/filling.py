@@ -18,7 +18,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from rpyserve.attributes import attributes, has, set_attribute
-from rpyserve.executions import ExecutionName
+from rpyserve.scripts.execution import ExecutionName
 
 __all__ = ["added", "assigned", "assigned_by", "constructed", "fill", "from_defaults", "lacking", "owe"]
 

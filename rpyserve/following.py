@@ -27,9 +27,9 @@ from rpyserve.inject import Tags, inject
 from rpyserve.loopguard import ENOUGH_FOR_CODE, LoopGuard
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.resources.virtual_host import NameVirtualHost
+from rpyserve.scripts.background import Source
 from rpyserve.site import Site
 from rpyserve.snapshots import Batch
-from rpyserve.tasks import Source
 
 __all__ = ["Following", "directories_in"]
 

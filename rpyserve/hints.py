@@ -14,9 +14,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from rpyserve import asynchints, foreignnames, misspelt, nearmiss, typos
+from rpyserve import asynchints, foreignnames, typos
 from rpyserve.importhints import for_attribute_of_module, for_import_error
 from rpyserve.resources.rendering import for_result, method_of
+from rpyserve.scripts import validation
 from rpyserve.syntaxhints import for_syntax_error
 
 __all__ = ["for_exception", "for_namespace", "for_result", "method_of"]
@@ -37,7 +38,7 @@ _METHODS2: Final = {
 
 def for_namespace(namespace: Mapping[str, Any], source: str) -> tuple[str, str]:
     """Return what is wrong with what a script left, and what to do about it; two empty texts if nothing is."""
-    return nearmiss.find(namespace, source)
+    return validation.find(namespace, source)
 
 
 def for_exception(exc: BaseException) -> str:
@@ -164,7 +165,7 @@ def _no_self(exc: Any, text: str) -> str:
     if found is None or frame is None:
         return ""
     method = getattr(frame.f_globals.get(found[1]), found[2], None)
-    names = misspelt.parameters(method) if method is not None else None
+    names = validation.parameters(method) if method is not None else None
     if names is None or names[:1] in (("self",), ("cls",)):
         return ""
     return f"A method must take self. Write in {found[1]}:\ndef {found[2]}({', '.join(('self', *names))}):"

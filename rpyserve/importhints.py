@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rpyserve import typos
 from rpyserve.failures import is_authors
-from rpyserve.freshness import is_foreign
+from rpyserve.scripts.file_state import is_foreign
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 

@@ -19,8 +19,8 @@ from types import (
 )
 from typing import Any, Final
 
-from rpyserve.executions import ExecutionName
 from rpyserve.failures import is_authors
+from rpyserve.scripts.execution import ExecutionName
 
 __all__ = ["attributes", "described", "is_harmless", "is_of_author"]
 

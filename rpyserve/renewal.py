@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from zope.interface.interface import InterfaceClass
 
-from rpyserve import lineage
-from rpyserve.executions import ExecutionName
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import ExecutionName
 from rpyserve.shapes import ATOMS, Shape, rebuilt, shape_of
 
 __all__ = ["LIMIT", "Walk", "convert"]
@@ -144,7 +144,7 @@ class Walk:
             if new is None:
                 self._miss(type(thing), label, f"{type(thing).__name__}.{thing.name}")
         else:
-            new = lineage.successor(thing)
+            new = definitions.successor(thing)
             if new is None:
                 self._miss(thing, label, getattr(thing, "__qualname__", thing.__name__))
         if new is None:
@@ -159,10 +159,10 @@ class Walk:
             return old
         factory = self._made_by.get(id(thing))
         renamed = factory if isinstance(factory, type) else None
-        if renamed is not None and lineage.place_of(renamed) == lineage.place_of(old):
+        if renamed is not None and definitions.place_of(renamed) == definitions.place_of(old):
             return renamed  # the one of several of that name that is meant
         if old not in self._successors:
-            found: type | None = lineage.successor(old)
+            found: type | None = definitions.successor(old)
             if found is None and renamed is None:
                 self._miss(old, label, f"an object of the class {old.__qualname__}")
             self._successors[old] = found or renamed or old
@@ -208,18 +208,18 @@ class Walk:
                 shape.refit(thing, self.now)
             except Exception as exc:
                 kept = f"{label} holds a {type(thing).__name__} that is kept as it was, with keys from before the edit"
-                self.news.append((lineage.home_of(type(thing)), f"{kept}: {type(exc).__name__}: {exc}."))
+                self.news.append((definitions.home_of(type(thing)), f"{kept}: {type(exc).__name__}: {exc}."))
 
     # What cannot be changed
 
     def _stay(self, thing: Any, label: str, kind: type, exc: Exception) -> None:
         self.stuck[id(thing)] = str(exc)
         if id(thing) not in self._made_by:
-            self.news.append((lineage.home_of(kind), _CANNOT.format(label, kind.__qualname__, exc)))
+            self.news.append((definitions.home_of(kind), _CANNOT.format(label, kind.__qualname__, exc)))
 
     def _miss(self, defined: Any, label: str, what: str) -> None:
         sentence = _HIDDEN if "<locals>" in what else _GONE
-        self.news.append((lineage.home_of(defined), sentence.format(label, what)))
+        self.news.append((definitions.home_of(defined), sentence.format(label, what)))
 
 
 _CANNOT: Final = (

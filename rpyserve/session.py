@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from rpyserve import callbacks, lineage
+from rpyserve import callbacks
 from rpyserve.callbacks import Callback
 from rpyserve.clock import Tick
 from rpyserve.components import Components
+from rpyserve.scripts import definitions
 
 if TYPE_CHECKING:
     from rpyserve.sessions import Sessions
@@ -93,7 +94,7 @@ class Session(Components):
         self = object.__new__(cls)
         # As `Components` has it: to ask it would be a tenth of what it takes to make a session.
         self._values = self._components = None
-        self._generation = lineage.generation
+        self._generation = definitions.generation
         self._callbacks = self._store = self._tick = self.ended = self.site = self.uid = None
         self._lives = math.inf
         self._used = -math.inf
@@ -133,7 +134,7 @@ class Session(Components):
             now < self._used + self._lives
             and self.sessionTimeout is self._lives
             and self.ended is None
-            and self._generation == lineage.generation
+            and self._generation == definitions.generation
         ):
             self._used = now
             return True

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve import lineage
 from rpyserve.callbacks import Tasks
 from rpyserve.clock import BATCH, Clock
 from rpyserve.complaints import Complaints
 from rpyserve.components import renew
 from rpyserve.idlest import Idlest
+from rpyserve.scripts import definitions
 from rpyserve.session import Ended, Session
 from rpyserve.shelves import Shelves
 from rpyserve.util.throttle import Seldom
@@ -123,13 +123,13 @@ class Sessions:
         return session
 
     def _by_factory(self, factory: Callable[[Any, str], Any], uid: str) -> Session:
-        if not lineage.is_present(factory):
-            self.site.sessionFactory = factory = lineage.successor(factory) or factory
+        if not definitions.is_present(factory):
+            self.site.sessionFactory = factory = definitions.successor(factory) or factory
         session = factory(self.site, uid)
         if not isinstance(session, Session) or session._store is not None or session.ended is not None:
             raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
         session.site, session.uid = self.site, uid
-        if not lineage.is_present(type(session)):
+        if not definitions.is_present(type(session)):
             renew(session)
         return session
 
@@ -183,7 +183,7 @@ class Sessions:
             self.end(session)  # the clock has not come round to it yet
         if session.ended is not None:
             return False
-        if session._generation != lineage.generation:
+        if session._generation != definitions.generation:
             renew(session)  # before its class is asked for the time-out
             if session.ended is not None:  # a constructor may do anything
                 return False

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rpyserve.findings import Finding, Kind
-from rpyserve.misspelt import FINE, class_example, meant
-from rpyserve.nearmiss import EXAMPLE
+from rpyserve.scripts.validation import EXAMPLE, FINE, class_example, meant
 from rpyserve.toplevel import Binding, By, TopLevel
 
 __all__ = ["find"]

@@ -23,9 +23,9 @@ from rpyserve.http.request import Request, current_request
 from rpyserve.http.response import HTML, Response, Stream
 from rpyserve.resources.rendering import Rescue, redirect_response, render, settle
 from rpyserve.resources.resource import as_resource, traverse
+from rpyserve.scripts.background import BackgroundTasks, Nursery, RequestTasks
 from rpyserve.session import Ended, Registry, Session
 from rpyserve.sessions import Sessions
-from rpyserve.tasks import BackgroundTasks, Nursery, RequestTasks
 from rpyserve.util.file_limits import ADVICE, is_out_of_them
 from rpyserve.util.throttle import Seldom
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from rpyserve.freshness import is_foreign
+from rpyserve.scripts.file_state import is_foreign
 
 __all__ = ["Batch", "Snapshot"]
 

@@ -12,8 +12,9 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
-from rpyserve import freshness, paths
+from rpyserve import paths
 from rpyserve.findings import Finding, Kind
+from rpyserve.scripts import file_state
 
 __all__ = ["Survey", "survey"]
 
@@ -69,7 +70,7 @@ def _entries(root: str, directory: str, found: Survey) -> list[os.DirEntry[str]]
     except OSError as exc:
         found.note(directory or ".", Kind.UNREADABLE, _why(exc, "directory"), "Give yourself the right to read it.")
         return []
-    return [entry for entry in entries if not entry.name.startswith(".") and not freshness.is_foreign(entry.path)]
+    return [entry for entry in entries if not entry.name.startswith(".") and not file_state.is_foreign(entry.path)]
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
-from rpyserve import freshness
 from rpyserve.paths import is_inside
+from rpyserve.scripts import file_state
 
 if TYPE_CHECKING:
     import jinja2
@@ -93,7 +93,7 @@ def _source(root: str, name: str, missing: Callable[[str, str], Exception]) -> t
     if not is_inside(root, os.path.realpath(path)):
         raise missing(name, f"The template {name!r} would be outside of the site.")
     try:
-        data, state = freshness.read(path)
+        data, state = file_state.read(path)
         text = data.decode("utf-8-sig")
     except (OSError, ValueError) as exc:
         if isinstance(exc, UnicodeDecodeError):

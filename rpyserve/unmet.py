@@ -18,11 +18,11 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
 
 import rpyserve
-from rpyserve import compat, importhints
-from rpyserve.finders import module_file
+from rpyserve import importhints
 from rpyserve.findings import Finding, Kind
-from rpyserve.modules import SiteModules
-from rpyserve.sources import compile_source
+from rpyserve.scripts import twisted_names
+from rpyserve.scripts.importer import SiteModules, module_file
+from rpyserve.scripts.source import compile_source
 from rpyserve.toplevel import TopLevel, look
 
 __all__ = ["Imports", "changes_path"]
@@ -178,8 +178,8 @@ def _forgotten(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
 
 def _of_twisted(name: str, names: list[str]) -> Iterator[tuple[str, str]]:
     for wanted in [f"{name}.{each}" for each in names if each != "*"] or [name]:
-        if not compat.is_covered(wanted):
-            message, covered, mend = compat.instead_of(wanted)
+        if not twisted_names.is_covered(wanted):
+            message, covered, mend = twisted_names.instead_of(wanted)
             yield message, mend or covered
 
 

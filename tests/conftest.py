@@ -13,7 +13,7 @@ import trio
 from hypothesis import HealthCheck, settings
 from wire import Client, Reply, Respond, connect_to, head
 
-from rpyserve import script
+from rpyserve.scripts import loader
 
 # How long an example takes says nothing: the machine may be busy.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -88,6 +88,6 @@ def context(browser: Any) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def sites_are_closed() -> Iterator[None]:
     """A site that a test leaves open would change the names that the next test's scripts get."""
-    before = set(script._taken)
+    before = set(loader._taken)
     yield
-    assert set(script._taken) == before, "a site with scripts was left open: use `async with site.running()`"
+    assert set(loader._taken) == before, "a site with scripts was left open: use `async with site.running()`"

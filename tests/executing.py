@@ -6,7 +6,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from rpyserve.executions import Execution
+from rpyserve.scripts.execution import Execution
 
 
 def execute(

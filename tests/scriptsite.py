@@ -10,7 +10,7 @@ import pytest
 
 from rpyserve.http.errors import ScriptError
 from rpyserve.http.request import Request
-from rpyserve.script import Scripts
+from rpyserve.scripts.loader import Scripts
 
 
 class ScriptSite:

@@ -13,15 +13,15 @@ import pytest
 from scriptsite import ScriptSite
 
 import rpyserve
-from rpyserve import compat
+from rpyserve.scripts import twisted_names
 
 
 @pytest.fixture
 def names() -> Iterator[None]:
     assert "twisted" not in sys.modules
-    compat.install()
+    twisted_names.install()
     yield
-    compat.uninstall()
+    twisted_names.uninstall()
     assert not [name for name in sys.modules if name.partition(".")[0] == "twisted"]
 
 
@@ -82,13 +82,13 @@ def test_dunder_names_are_asked_for_by_python_itself() -> None:
 
 
 def test_a_program_asks_for_them_as_well_as_a_site() -> None:
-    compat.install()
-    compat.install()
-    compat.uninstall()
+    twisted_names.install()
+    twisted_names.install()
+    twisted_names.uninstall()
     import twisted.web.resource  # type: ignore[import-not-found]  # noqa: F401
 
-    compat.uninstall()
-    compat.uninstall()
+    twisted_names.uninstall()
+    twisted_names.uninstall()
     assert "twisted" not in sys.modules
     with pytest.raises(ModuleNotFoundError, match="No module named 'twisted'"):
         exec("import twisted.web.resource")
@@ -98,9 +98,9 @@ def test_a_twisted_that_is_there_is_left_alone(monkeypatch: pytest.MonkeyPatch) 
     genuine = ModuleType("twisted")
     monkeypatch.setitem(sys.modules, "twisted", genuine)
     before = list(sys.meta_path)
-    compat.install()
+    twisted_names.install()
     assert sys.meta_path == before
-    compat.uninstall()
+    twisted_names.uninstall()
     assert sys.modules["twisted"] is genuine
 
 

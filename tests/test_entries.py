@@ -13,7 +13,7 @@ import pytest
 from rpyserve import Directory, HTTPError, Request
 from rpyserve.disk import LENIENT
 from rpyserve.entries import MOST, Entries
-from rpyserve.freshness import Eyes
+from rpyserve.scripts.file_state import Eyes
 
 LATER = 10.0
 """Seconds after which what has not changed is trusted."""

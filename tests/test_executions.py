@@ -17,7 +17,7 @@ import pytest
 from executing import COUNTER, execute
 from zope.interface import Interface
 
-from rpyserve.executions import Execution, ExecutionName, execution_of, is_interface, located, refuse_passing
+from rpyserve.scripts.execution import Execution, ExecutionName, execution_of, is_interface, located, refuse_passing
 
 DEFINITIONS = """
 from dataclasses import dataclass

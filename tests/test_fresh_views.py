@@ -21,8 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from inprocess import Answer, ask
 from scriptsite import ScriptSite
 
-from rpyserve import Directory, Site, freshness, static
+from rpyserve import Directory, Site, static
 from rpyserve.http.errors import ScriptError
+from rpyserve.scripts import file_state
 
 STEP = 2 * 10**9
 FILES = (
@@ -102,7 +103,7 @@ class Edits(RuleBasedStateMachine):
         self.site.write("passing.rpy", PASSING)
         for name in FILES:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        self.real = freshness.EYES.stat, freshness.EYES.now, static.open_judged, static.time
+        self.real = file_state.EYES.stat, file_state.EYES.now, static.open_judged, static.time
         self.see(self.stat, lambda: self.now / 10**9, self.open_judged, SimpleNamespace(time_ns=lambda: self.now))
 
     def teardown(self) -> None:
@@ -114,8 +115,8 @@ class Edits(RuleBasedStateMachine):
     # The file system whose stamps step
 
     def see(self, stat: Any, now: Any, open_judged: Any, time: Any) -> None:
-        object.__setattr__(freshness.EYES, "stat", stat)
-        object.__setattr__(freshness.EYES, "now", now)
+        object.__setattr__(file_state.EYES, "stat", stat)
+        object.__setattr__(file_state.EYES, "now", now)
         static.open_judged, static.time = open_judged, time
 
     def stat(self, path: str) -> Any:

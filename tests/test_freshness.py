@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve import freshness
-from rpyserve.freshness import Eyes, FileState, Listing, TreeState, observe, read
+from rpyserve.scripts import file_state
+from rpyserve.scripts.file_state import Eyes, FileState, Listing, TreeState, observe, read
 
 
 class Blunt:
@@ -46,13 +46,13 @@ def file(tmp_path: Path) -> Path:
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     reads: list[str] = []
-    real = freshness._digest_of
+    real = file_state._digest_of
 
     def counted(path: str) -> bytes | None:
         reads.append(path)
         return real(path)
 
-    monkeypatch.setattr(freshness, "_digest_of", counted)
+    monkeypatch.setattr(file_state, "_digest_of", counted)
     return reads
 
 
@@ -96,7 +96,7 @@ def test_then_its_signature_is_enough(file: Path, blunt: Blunt, monkeypatch: pyt
     for _ in range(5):
         assert not state.changed()
     assert len(reads) == 5
-    blunt.time += freshness.SETTLE
+    blunt.time += file_state.SETTLE
     assert not state.changed()
     assert len(reads) == 6
     for _ in range(5):
@@ -292,7 +292,7 @@ def test_a_listing_looks_closely_only_while_it_must(
 ) -> None:
     listing = Listing(str(tmp_path), blunt.eyes)
     listing.ask("words")
-    blunt.time += freshness.SETTLE
+    blunt.time += file_state.SETTLE
     assert not listing.changed()
     monkeypatch.setattr(Listing, "_answer", lambda self, name: pytest.fail("looked"))
     assert not listing.changed()

@@ -10,8 +10,8 @@ import pytest
 from editing import HEAD
 from scriptsite import ScriptSite
 
-from rpyserve import lineage
-from rpyserve.executions import located
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import located
 
 TEXT = """
 class IThing(Interface): pass
@@ -44,76 +44,76 @@ def run(site: ScriptSite, text: str = TEXT, name: str = "a.rpy") -> dict[str, An
 def test_what_stands_for_a_definition(site: ScriptSite) -> None:
     old = run(site)
     for name in ("Thing", "function", "Kind", "IThing"):
-        assert lineage.successor(old[name]) is old[name] and lineage.is_present(old[name])
+        assert definitions.successor(old[name]) is old[name] and definitions.is_present(old[name])
     new = run(site, TEXT + "# edited")
     for name in ("Thing", "function", "Kind"):
-        assert lineage.successor(old[name]) is new[name] and not lineage.is_present(old[name])
-        assert lineage.successor(new[name]) is new[name] and lineage.is_present(new[name])
-    assert lineage.successor(old["Thing"].Inner) is new["Thing"].Inner
-    assert lineage.successor(old["Thing"].method) is new["Thing"].method
-    assert lineage.successor(old["Thing"].static) is new["Thing"].static
+        assert definitions.successor(old[name]) is new[name] and not definitions.is_present(old[name])
+        assert definitions.successor(new[name]) is new[name] and definitions.is_present(new[name])
+    assert definitions.successor(old["Thing"].Inner) is new["Thing"].Inner
+    assert definitions.successor(old["Thing"].method) is new["Thing"].method
+    assert definitions.successor(old["Thing"].static) is new["Thing"].static
 
 
 def test_an_interface_is_found_by_its_key(site: ScriptSite) -> None:
     old, new = run(site), run(site, TEXT + "# edited")
     for name in ("IFirst", "IThing"):
         place = located(old[name])
-        assert place is not None and lineage.interface_at(place[1]) is new[name]
+        assert place is not None and definitions.interface_at(place[1]) is new[name]
 
 
 def test_what_is_gone_or_of_another_kind_has_no_successor(site: ScriptSite) -> None:
     old = run(site)
     run(site, "class Kind: pass\nThing = 3")
-    assert lineage.successor(old["Thing"]) is None
-    assert lineage.successor(old["Kind"]) is None, "an enumeration is no ordinary class"
-    assert lineage.successor(old["IFirst"]) is None
+    assert definitions.successor(old["Thing"]) is None
+    assert definitions.successor(old["Kind"]) is None, "an enumeration is no ordinary class"
+    assert definitions.successor(old["IFirst"]) is None
 
 
 def test_ordinary_things_stay(site: ScriptSite) -> None:
     for thing in (dict, Path, len, 3, test_ordinary_things_stay):
-        assert lineage.successor(thing) is thing and lineage.is_present(thing)
+        assert definitions.successor(thing) is thing and definitions.is_present(thing)
 
 
 def test_an_execution_that_fails_stands_for_nothing(site: ScriptSite) -> None:
     old = run(site)
     site.error(HEAD + TEXT + "kept = registry.setdefault('kept', Thing())\n1 / 0")
-    assert lineage.is_present(old["Thing"])
-    assert lineage.successor(type(site.scripts.registry["kept"])) is old["Thing"]
+    assert definitions.is_present(old["Thing"])
+    assert definitions.successor(type(site.scripts.registry["kept"])) is old["Thing"]
 
 
 def test_what_an_uncached_script_defines_has_no_successor(site: ScriptSite) -> None:
     site.write("a.rpy", "class Thing: pass\ndef resource(request): return globals()\n")
     old, _ = site.get(), site.get()
-    assert lineage.successor(old["Thing"]) is old["Thing"]
+    assert definitions.successor(old["Thing"]) is old["Thing"]
 
 
 def test_the_generation_grows_with_edits_and_not_with_requests(site: ScriptSite) -> None:
     run(site)
-    before = lineage.generation
+    before = definitions.generation
     site.get()
     site.get()
-    assert lineage.generation == before
+    assert definitions.generation == before
     run(site, TEXT + "# edited")
-    assert lineage.generation > before
+    assert definitions.generation > before
 
 
 def test_it_does_not_grow_with_what_is_loaded_for_the_first_time(site: ScriptSite) -> None:
     run(site)
-    before = lineage.generation
+    before = definitions.generation
     site.write("helper.py", "class Thing: pass")
     run(site, "import helper", "b.rpy")
-    assert lineage.generation == before
+    assert definitions.generation == before
 
 
 def test_a_request_that_began_before_an_edit_and_ends_after_it_makes_it_grow_once(site: ScriptSite) -> None:
-    then = lineage.edits
-    lineage.left(then)
-    before = lineage.generation
-    lineage.advance()
-    lineage.left(then)
-    assert lineage.generation == before + 2
-    lineage.left(lineage.edits)
-    assert lineage.generation == before + 2
+    then = definitions.edits
+    definitions.left(then)
+    before = definitions.generation
+    definitions.advance()
+    definitions.left(then)
+    assert definitions.generation == before + 2
+    definitions.left(definitions.edits)
+    assert definitions.generation == before + 2
 
 
 def test_moves_there_and_back(site: ScriptSite) -> None:
@@ -121,14 +121,14 @@ def test_moves_there_and_back(site: ScriptSite) -> None:
     site.write("helper.py", "class Thing: pass")
     second = run(site, "from helper import Thing")
     assert second["Thing"].__module__ == "helper"
-    assert lineage.successor(first["Thing"]) is second["Thing"]
+    assert definitions.successor(first["Thing"]) is second["Thing"]
     third = run(site, TEXT + "# back")
-    assert lineage.successor(first["Thing"]) is third["Thing"] is lineage.successor(second["Thing"])
+    assert definitions.successor(first["Thing"]) is third["Thing"] is definitions.successor(second["Thing"])
     fourth = run(site, "from helper import Thing")
-    assert lineage.successor(third["Thing"]) is fourth["Thing"] is second["Thing"]
-    here, there = lineage.home_of(third["Thing"]), lineage.home_of(fourth["Thing"])
-    assert lineage.follows((there, "Thing.method"), (here, "Thing.method"))
-    assert not lineage.follows((here, "Thing"), (there, "Thing"))
+    assert definitions.successor(third["Thing"]) is fourth["Thing"] is second["Thing"]
+    here, there = definitions.home_of(third["Thing"]), definitions.home_of(fourth["Thing"])
+    assert definitions.follows((there, "Thing.method"), (here, "Thing.method"))
+    assert not definitions.follows((here, "Thing"), (there, "Thing"))
 
 
 def test_modules_of_one_name_of_two_sites(site: ScriptSite, tmp_path: Path) -> None:
@@ -137,12 +137,12 @@ def test_modules_of_one_name_of_two_sites(site: ScriptSite, tmp_path: Path) -> N
         each.write("helper.py", "class Thing: pass")
     old = run(site, "from helper import Thing")["Thing"]
     others = run(other, "from helper import Thing")["Thing"]
-    assert lineage.successor(old) is old and lineage.successor(others) is others
+    assert definitions.successor(old) is old and definitions.successor(others) is others
     site.write("helper.py", "class Thing: edited = 1")
     new = run(site, "from helper import Thing")["Thing"]
     run(other, "from helper import Thing")
-    assert lineage.successor(old) is new is not old, "though the other's has the name just now"
-    assert lineage.successor(others) is others
+    assert definitions.successor(old) is new is not old, "though the other's has the name just now"
+    assert definitions.successor(others) is others
     other.scripts.close()
 
 
@@ -151,6 +151,9 @@ def test_nothing_is_known_of_a_site_that_is_closed(site: ScriptSite) -> None:
     run(site)
     run(site, "from helper import Thing")
     site.scripts.close()
-    homes = [*lineage._names, *(place[0] for moves in (lineage._moved, lineage._origins) for place in moves)]
+    homes = [
+        *definitions._names,
+        *(place[0] for moves in (definitions._moved, definitions._origins) for place in moves),
+    ]
     own = site.scripts._prefix + ".", site.scripts.modules.package + ":"
     assert not [home for home in homes if home.startswith(own)]

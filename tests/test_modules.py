@@ -16,7 +16,7 @@ import pytest
 from scriptsite import ScriptSite, set_back
 
 from rpyserve import Request
-from rpyserve.executions import ExecutionName, execution_of
+from rpyserve.scripts.execution import ExecutionName, execution_of
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scriptsite import ScriptSite
 
-from rpyserve import lineage, renewal
+from rpyserve import renewal
+from rpyserve.scripts import definitions
 from rpyserve.session import Registry, Session
 from rpyserve.shapes import shape_of
 
@@ -525,10 +526,10 @@ def test_anything_is_as_if_it_had_been_made_after_the_edit(edits: Edits) -> None
     def check(text: str) -> None:
         session = Session(None, None)
         session["value"] = [eval(text, dict(old))]
-        lineage.advance()
+        definitions.advance()
         [value] = session["value"]
         assert value == eval(text, dict(new))
         assert not outdated & set(kinds_in(value))
 
-    outdated = {each for each in old.values() if isinstance(each, type) and not lineage.is_present(each)}
+    outdated = {each for each in old.values() if isinstance(each, type) and not definitions.is_present(each)}
     check()

@@ -13,9 +13,9 @@ from scriptsite import ScriptSite
 from wire import connect_to, head
 
 from rpyserve import Directory, Request, Site
-from rpyserve.freshness import FileState
 from rpyserve.http.response import Response
 from rpyserve.protocol.server_state import Rounds
+from rpyserve.scripts.file_state import FileState
 from rpyserve.server import open_listeners, serve_listeners
 
 SCRIPT = "cache()\nimport words\nresource = lambda request: words.TEXT"

@@ -18,11 +18,11 @@ from scriptsite import ScriptSite, set_back
 
 import rpyserve
 from rpyserve.components import registerAdapter
-from rpyserve.executions import ExecutionName
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
-from rpyserve.script import Scripts, cache, current
+from rpyserve.scripts.execution import ExecutionName
+from rpyserve.scripts.loader import Scripts, cache, current
 from rpyserve.session import Registry, Session
 from rpyserve.site import Site
 
@@ -251,11 +251,11 @@ def test_with_cache_it_is_executed_once(site: ScriptSite, place: str) -> None:
 
 
 def test_code_is_compiled_once(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rpyserve import codes
+    from rpyserve.scripts import loader
 
     compiled: list[str] = []
-    real = codes.compile_source
-    monkeypatch.setattr(codes, "compile_source", lambda data, path: compiled.append(path) or real(data, path))
+    real = loader.compile_source
+    monkeypatch.setattr(loader, "compile_source", lambda data, path: compiled.append(path) or real(data, path))
     site.write("a.rpy", counting())
     for _ in range(5):
         site.get()
@@ -263,9 +263,9 @@ def test_code_is_compiled_once(site: ScriptSite, monkeypatch: pytest.MonkeyPatch
 
 
 def test_memory_of_code_is_bounded(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rpyserve import codes
+    from rpyserve.scripts import loader
 
-    monkeypatch.setattr(codes, "KEPT", 3)
+    monkeypatch.setattr(loader, "KEPT", 3)
     for number in range(6):
         site.write(f"{number}.rpy", "def resource(request): return 1\n")
         site.get(f"{number}.rpy")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rpyserve.findings import Finding, Kind
-from rpyserve.modules import SiteModules
+from rpyserve.scripts.importer import SiteModules
 from rpyserve.toplevel import look
 from rpyserve.unmet import Imports, changes_path
 

@@ -24,8 +24,8 @@ from rpyserve import watchdog
 from rpyserve.http.errors import Disconnected, HTTPError, Redirect, WrongResult
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, IterStream, Pipe, Response
-from rpyserve.nearmiss import app_kind
 from rpyserve.resources.resource import FunctionResource, Resource
+from rpyserve.scripts.validation import app_kind
 
 __all__ = ["NOT_DONE_YET", "Rescue", "for_result", "method_of", "redirect_response", "render", "settle"]
 

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rpyserve.complaints import Complaints
-from rpyserve.executions import Execution, execution_of
 from rpyserve.http.errors import contained, unwrap
-from rpyserve.running import current
+from rpyserve.scripts.execution import Execution, current, execution_of
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request

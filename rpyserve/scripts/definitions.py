@@ -19,7 +19,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from rpyserve.executions import Execution, ExecutionName, Key, is_interface, located
+from rpyserve.scripts.execution import Execution, ExecutionName, Key, is_interface, located
 
 __all__ = [
     "Place", "advance", "follows", "forget", "home_of", "interface_at", "is_present", "left", "origin", "place_of",

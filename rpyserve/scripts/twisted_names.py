@@ -22,7 +22,7 @@ from rpyserve.failures import is_authors
 
 __all__ = ["COVERED", "install", "instead_of", "is_covered", "offered", "uninstall"]
 
-_HERE: Final = str(Path(__file__).parent)
+_HERE: Final = str(Path(__file__).parent.parent)
 
 COVERED: Final[dict[str, dict[str, str]]] = {
     "twisted.web.resource": {"Resource": "rpyserve.resources.resource"},

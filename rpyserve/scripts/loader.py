@@ -4,6 +4,15 @@ Owns which execution of a script serves the next request. Without ``cache()`` a 
 and nothing of that outlives the request; with it, the resource is published, if all went well, and serves until
 the file, a module of the site, or a file that ``cache()`` named has changed. That is looked up by each request, so it
 holds without a watcher too. What a script does wrong becomes a `ScriptError`; what is wrong with it, `hints` says.
+
+The compiled code of a site's scripts, kept while their files stay as they are.
+
+Owns the memory of it, which is bounded: the code that was not needed for longest goes first.
+
+What the path of a script says of it: its names as a module, and how people are told of it.
+
+Decided once per path, for as long as a site is open: to do it for each execution cost a quarter of an uncached script.
+Looks at no disk.
 """
 
 from __future__ import annotations
@@ -11,28 +20,137 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import count
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import CodeType, ModuleType
+from typing import Any, Final
 
-from rpyserve import compat, freshness, lineage, nearmiss
-from rpyserve.codes import Codes, Compiled
-from rpyserve.executions import Execution
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
-from rpyserve.modules import SiteModules
-from rpyserve.places import Places
 from rpyserve.resources.resource import Resource, as_resource
-from rpyserve.running import ScriptExecution, cache, current, executing, furnish
-from rpyserve.tasks import Source
+from rpyserve.scripts import definitions, file_state, twisted_names, validation
+from rpyserve.scripts.background import Source
+from rpyserve.scripts.execution import Execution, ScriptExecution, cache, current, executing, furnish
+from rpyserve.scripts.importer import SiteModules, escaped
+from rpyserve.scripts.source import compile_source
 from rpyserve.util import slow_calls
 
-__all__ = ["Scripts", "cache", "current"]
+__all__ = ["Codes", "Compiled", "Place", "Places", "Scripts", "cache", "current"]
+
+
+KEPT: Final = 500
+
+
+@dataclass(slots=True)
+class Compiled:
+    """A script's code, and the names that it *imports*, as `sources.Source` has them.
+
+    It is *sound* once an execution of it has been looked over and left a resource of use.
+    """
+
+    state: file_state.State
+    source: bytes
+    code: CodeType
+    imports: frozenset[str]
+    sound: bool = False
+    number: int = field(default_factory=count().__next__)
+
+
+class Codes:
+    """The code of the scripts of one site."""
+
+    def __init__(self, modules: SiteModules) -> None:
+        self._modules = modules
+        self._kept: OrderedDict[str, Compiled] = OrderedDict()
+
+    def compiled(self, path: str) -> Compiled:
+        """Return the code of the script at *path* as it is now.
+
+        Raises:
+            ScriptError: it cannot be read, or is no Python.
+            HTTPError: 404, there is no such file.
+        """
+        kept = self._kept.get(path)
+        if kept is not None and not kept.state.changed():
+            self._kept.move_to_end(path)
+            return kept
+        self.drop(path)
+        kept = self._kept[path] = self._compile(path)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return kept
+
+    def drop(self, path: str) -> None:
+        """Forget the code of *path*."""
+        self._kept.pop(path, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+
+    def _compile(self, path: str) -> Compiled:
+        try:
+            data, state = file_state.read(path)
+            source = compile_source(data, path)
+        except FileNotFoundError:
+            raise HTTPError(404, private=f"{path} has just been deleted.") from None
+        except OSError as exc:
+            raise ScriptError(Path(path), f"The script cannot be read: {exc.strerror or exc}.") from exc
+        except Exception as exc:  # what is nested too deep is no SyntaxError
+            from rpyserve import hints
+            from rpyserve.diagnosis import title_of
+
+            raise ScriptError(Path(path), title_of(exc), hints.for_exception(exc)) from exc
+        self._modules.warn_of_hidden(source.imports, path)
+        self._modules.announced.announce(path, data, source.tree)
+        return Compiled(state, data, source.code, source.imports)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a script is: its *path*, its *name* as a module, and the same as its module spec has it.
+
+    The *spec* is not named like the script, whose stem may be that of a directory or of a module beside it. *shown* is
+    the path as people are told it.
+    """
+
+    path: Path
+    name: str
+    spec: str
+    shown: str
+
+
+class Places:
+    """The places of a site's scripts.
+
+    Args:
+        modules: those of the site, whose package stands for its root.
+        prefix: what stands for it in the names of scripts.
+    """
+
+    def __init__(self, modules: SiteModules, prefix: str) -> None:
+        self._modules = modules
+        self._prefix = prefix
+        self._known: dict[str, Place] = {}
+
+    def of(self, path: str) -> Place:
+        """Return the place of the script at *path*."""
+        place = self._known.get(path)
+        if place is None:
+            place = self._known[path] = self._make(path)
+        return place
+
+    def _make(self, path: str) -> Place:
+        *directories, file = self._modules.relative(path) or (os.path.basename(path),)
+        parts = [*map(escaped, directories), escaped(file.removesuffix(".rpy"))]
+        name, spec = ".".join([self._prefix, *parts]), ".".join([self._modules.package, *parts])
+        return Place(Path(path), name, spec, os.path.relpath(path, self._modules.root))
+
 
 _taken: set[str] = set()
 """The prefixes of names that are in use: several sites may live in one process."""
@@ -44,7 +162,7 @@ class _Published:
 
     resource: Resource
     compiled: Compiled
-    inputs: tuple[freshness.State, ...]
+    inputs: tuple[file_state.State, ...]
     generation: int
 
 
@@ -89,7 +207,7 @@ class Scripts:
         self.modules.take_charge()
         self._look(None if request is None else request.moment)
         if request is not None:
-            request.on_close(partial(lineage.left, lineage.edits))
+            request.on_close(partial(definitions.left, definitions.edits))
         key = os.fspath(path)
         published = self._published.get(key)
         if published is not None:
@@ -144,8 +262,8 @@ class Scripts:
         self._codes.clear()
         self._eras.clear()
         self.modules.uninstall()
-        lineage.forget(self.root)
-        compat.uninstall()
+        definitions.forget(self.root)
+        twisted_names.uninstall()
         _taken.discard(self._prefix)
         sys.modules.pop(self._prefix, None)
 
@@ -156,7 +274,7 @@ class Scripts:
         _taken.add(self._prefix)
         self._places = Places(self.modules, self._prefix)
         sys.modules[self._prefix] = ModuleType(self._prefix)  # pickle imports what comes before the first dot
-        compat.install()
+        twisted_names.install()
         self.modules.install()
         site = getattr(request, "site", None)
         if site is not None:
@@ -193,7 +311,7 @@ class Scripts:
         before = sys.modules.get(name)
         sys.modules[name] = module
         if name in self._loaded:
-            lineage.advance()  # what its top-level code takes from the registry is to be of its own classes
+            definitions.advance()  # what its top-level code takes from the registry is to be of its own classes
         try:
             resource = self._run(compiled, execution, module.__dict__, place.shown)
         except BaseException:
@@ -204,7 +322,7 @@ class Scripts:
         if execution.cached:
             self._loaded[name] = module
             self._published[path] = _Published(resource, compiled, tuple(execution.inputs), generation)
-            lineage.publish(execution, module)
+            definitions.publish(execution, module)
         else:
             if self._loaded.pop(name, None) is not None:
                 self._eras[name] = execution.era + 1
@@ -283,7 +401,7 @@ def _hint(exc: BaseException) -> str:
 
 def _look_over(namespace: dict[str, Any], path: Path) -> tuple[str, str]:
     """What is wrong with what a script left behind, if anything is, and what to do about it."""
-    return nearmiss.find(namespace, _source(path))
+    return validation.find(namespace, _source(path))
 
 
 def _source(path: Path) -> str:
