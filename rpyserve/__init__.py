@@ -47,7 +47,6 @@ __all__ = [
 if TYPE_CHECKING:
     from zope.interface import Attribute, Interface, implementer
 
-    from rpyserve.components import registerAdapter
     from rpyserve.directory import Directory
     from rpyserve.http.errors import HTTPError, Redirect
     from rpyserve.http.forms import Upload
@@ -64,7 +63,8 @@ if TYPE_CHECKING:
     from rpyserve.scripts.background import background
     from rpyserve.scripts.loader import cache
     from rpyserve.serving import run, serve
-    from rpyserve.session import Registry, Session
+    from rpyserve.sessions.components import registerAdapter
+    from rpyserve.sessions.session import Registry, Session
     from rpyserve.site import Site
     from rpyserve.templates import template
     from rpyserve.util.html import html
@@ -80,12 +80,12 @@ _HOMES = {
     "Interface": "zope.interface",
     "NameVirtualHost": "rpyserve.resources.virtual_host",
     "Redirect": "rpyserve.http.errors",
-    "Registry": "rpyserve.session",
+    "Registry": "rpyserve.sessions.session",
     "Request": "rpyserve.http.request",
     "Resource": "rpyserve.resources.resource",
     "Response": "rpyserve.http.response",
     "ReverseProxyResource": "rpyserve.resources.proxy",
-    "Session": "rpyserve.session",
+    "Session": "rpyserve.sessions.session",
     "Site": "rpyserve.site",
     "Upload": "rpyserve.http.forms",
     "WSGIResource": "rpyserve.resources.wsgi",
@@ -95,7 +95,7 @@ _HOMES = {
     "cors": "rpyserve.resources.cors",
     "html": "rpyserve.util.html",
     "implementer": "zope.interface",
-    "registerAdapter": "rpyserve.components",
+    "registerAdapter": "rpyserve.sessions.components",
     "run": "rpyserve.serving",
     "serve": "rpyserve.serving",
     "template": "rpyserve.templates",

@@ -16,7 +16,7 @@ import trio
 from rpyserve.asking import Answer, Sent, Writer
 from rpyserve.directory import Directory
 from rpyserve.serves import Serves
-from rpyserve.session import Registry, Session
+from rpyserve.sessions.session import Registry, Session
 from rpyserve.site import Site
 
 __all__ = ["TIMEOUT", "AsyncClient", "AsyncStreaming", "Visiting", "within"]

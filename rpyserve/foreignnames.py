@@ -10,7 +10,7 @@ from typing import Final
 
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource
-from rpyserve.session import Session
+from rpyserve.sessions.session import Session
 
 __all__ = ["for_member", "for_unimported"]
 

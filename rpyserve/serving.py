@@ -27,7 +27,7 @@ from rpyserve.http.types import Limits
 from rpyserve.later import import_the_rest
 from rpyserve.resources.resource import Resource
 from rpyserve.server import serve_listeners
-from rpyserve.session import Ended
+from rpyserve.sessions.session import Ended
 from rpyserve.signals import Signals, is_interruption, letting_go
 from rpyserve.site import Site
 from rpyserve.util import file_limits

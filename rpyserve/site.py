@@ -24,8 +24,8 @@ from rpyserve.http.response import HTML, Response, Stream
 from rpyserve.resources.rendering import Rescue, redirect_response, render, settle
 from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.scripts.background import BackgroundTasks, Nursery, RequestTasks
-from rpyserve.session import Ended, Registry, Session
-from rpyserve.sessions import Sessions
+from rpyserve.sessions.session import Ended, Registry, Session
+from rpyserve.sessions.store import Sessions
 from rpyserve.util.file_limits import ADVICE, is_out_of_them
 from rpyserve.util.throttle import Seldom
 

@@ -22,7 +22,7 @@ cache()
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the console was told of objects from before an edit; a busy machine may have more to say."""
-    return [record.getMessage() for record in caplog.records if record.module == "carryover"]
+    return [record.getMessage() for record in caplog.records if record.module == "migration"]
 
 
 class Editing:

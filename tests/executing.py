@@ -27,8 +27,8 @@ def execute(
 
 COUNTER = """
 from zope.interface import Attribute, Interface, implementer
-from rpyserve.components import registerAdapter
-from rpyserve.session import Session
+from rpyserve.sessions.components import registerAdapter
+from rpyserve.sessions.session import Session
 
 class ICounter(Interface):
     value = Attribute("An int value which counts up once per page view.")

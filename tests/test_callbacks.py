@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import callbacks
-from rpyserve.callbacks import Tasks
 from rpyserve.complaints import Complaints
+from rpyserve.sessions import callbacks
+from rpyserve.sessions.callbacks import Tasks
 
 
 def sing() -> None:

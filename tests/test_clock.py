@@ -15,10 +15,10 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpyserve import clock as clock_module
-from rpyserve.clock import TICK, Clock, Tick
-from rpyserve.session import Ended, Session
-from rpyserve.sessions import Sessions
+from rpyserve.sessions import expiry as clock_module
+from rpyserve.sessions.expiry import TICK, Clock, Tick
+from rpyserve.sessions.session import Ended, Session
+from rpyserve.sessions.store import Sessions
 
 
 @dataclass(eq=False)

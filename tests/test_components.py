@@ -13,8 +13,8 @@ import pytest
 from executing import COUNTER, execute
 from zope.interface import Interface, implementer
 
-from rpyserve.components import Components, registerAdapter
-from rpyserve.session import Registry, Session
+from rpyserve.sessions.components import Components, registerAdapter
+from rpyserve.sessions.session import Registry, Session
 
 
 class IThing(Interface):

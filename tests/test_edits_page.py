@@ -7,7 +7,7 @@ from pathlib import Path
 
 from editing import Editing
 
-from rpyserve.renewal import LIMIT
+from rpyserve.sessions.object_graph import LIMIT
 
 TEXT = (Path(__file__).parent.parent / "docs" / "edits.md").read_text(encoding="utf-8")
 (ADVISED,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

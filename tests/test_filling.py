@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from executing import execute
 
-from rpyserve.filling import added, assigned, assigned_by, constructed, fill, from_defaults, lacking, owe
+from rpyserve.sessions.object_state import added, assigned, assigned_by, constructed, fill, from_defaults, lacking, owe
 
 
 def classes(text: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from scriptsite import ScriptSite
 from rpyserve import hints
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource, Resource
-from rpyserve.session import Session
+from rpyserve.sessions.session import Session
 
 RESOURCE = "from rpyserve import *\n"
 PAGE = RESOURCE + "class Hello(Resource):\n    {}\nresource = Hello()\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.idlest import Idlest
+from rpyserve.sessions.store import Idlest
 
 
 @dataclass

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scriptsite import ScriptSite
 
-from rpyserve import renewal
 from rpyserve.scripts import definitions
-from rpyserve.session import Registry, Session
-from rpyserve.shapes import shape_of
+from rpyserve.sessions import object_graph
+from rpyserve.sessions.containers import shape_of
+from rpyserve.sessions.session import Registry, Session
 
 DEFINITIONS = """
 from functools import lru_cache
@@ -331,7 +331,7 @@ def test_nothing_is_too_deep(edits: Edits) -> None:
 def test_beyond_the_limit_things_are_kept_and_the_console_says_so(
     edits: Edits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(renewal, "LIMIT", 50)
+    monkeypatch.setattr(object_graph, "LIMIT", 50)
     session = Session(None, None)
     old = edits.save()
     session["near"], session["many"] = old["Plain"](), [old["Plain"](n) for n in range(100)]
@@ -345,7 +345,7 @@ def test_beyond_the_limit_things_are_kept_and_the_console_says_so(
 
 
 def test_numbers_and_texts_do_not_count(edits: Edits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "LIMIT", 10)
+    monkeypatch.setattr(object_graph, "LIMIT", 10)
     value, new = carried(edits, lambda m: [*range(1000), "a", 1.5, None, m.Turn.X])
     assert value[-1] is new.Turn.X
 

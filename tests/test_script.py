@@ -17,13 +17,13 @@ import pytest
 from scriptsite import ScriptSite, set_back
 
 import rpyserve
-from rpyserve.components import registerAdapter
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.scripts.loader import Scripts, cache, current
-from rpyserve.session import Registry, Session
+from rpyserve.sessions.components import registerAdapter
+from rpyserve.sessions.session import Registry, Session
 from rpyserve.site import Site
 
 COUNTING = "runs = registry['runs'] = registry.get('runs', 0) + 1\ndef resource(request):\n    return runs, {text!r}\n"
@@ -603,5 +603,7 @@ def test_making_scripts_touches_nothing(tmp_path: Path) -> None:
 
 def test_adapters_of_ordinary_modules_still_work(site: ScriptSite) -> None:
     assert callable(registerAdapter)
-    site.write("a.rpy", "from rpyserve.components import registerAdapter as r\ndef resource(request): return r\n")
+    site.write(
+        "a.rpy", "from rpyserve.sessions.components import registerAdapter as r\ndef resource(request): return r\n"
+    )
     assert site.get() is registerAdapter

@@ -16,10 +16,10 @@ import pytest
 import trio
 from executing import COUNTER, execute
 
-from rpyserve.clock import TICK
 from rpyserve.http.request import Request
-from rpyserve.session import Ended, Registry, Session
-from rpyserve.sessions import Sessions
+from rpyserve.sessions.expiry import TICK
+from rpyserve.sessions.session import Ended, Registry, Session
+from rpyserve.sessions.store import Sessions
 
 
 class Short(Session):

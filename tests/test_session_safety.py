@@ -13,7 +13,7 @@ from inprocess import Visitor
 from trio.testing import wait_all_tasks_blocked
 
 from rpyserve import NOT_DONE_YET, HTTPError, Request, Resource, Session, Site
-from rpyserve.session import Ended
+from rpyserve.sessions.session import Ended
 
 NAME = "rpyserve_8080"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.shelves import MANY, Shelves
+from rpyserve.sessions.store import MANY, Shelves
 
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "pop", "get"]), st.integers(0, 9))))

@@ -36,7 +36,7 @@ from rpyserve.protocol.parser import Fields
 if TYPE_CHECKING:
     from rpyserve.http.forms import MultipartForm, Upload
     from rpyserve.http.response import Pipe
-    from rpyserve.session import Session
+    from rpyserve.sessions.session import Session
     from rpyserve.site import Site
 
 __all__ = ["Address", "Answering", "Receiving", "Request", "current_request"]

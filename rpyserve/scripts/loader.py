@@ -376,7 +376,7 @@ def _prefix(word: str, number: int) -> str:
 def _registry_of(site: Any) -> Any:
     if site is not None:
         return site.registry
-    from rpyserve.session import Registry
+    from rpyserve.sessions.session import Registry
 
     return Registry()
 

@@ -27,9 +27,9 @@ _HERE: Final = str(Path(__file__).parent.parent)
 COVERED: Final[dict[str, dict[str, str]]] = {
     "twisted.web.resource": {"Resource": "rpyserve.resources.resource"},
     "twisted.web.server": {
-        "Session": "rpyserve.session", "Site": "rpyserve.site", "NOT_DONE_YET": "rpyserve.resources.rendering",
+        "Session": "rpyserve.sessions.session", "Site": "rpyserve.site", "NOT_DONE_YET": "rpyserve.resources.rendering",
     },
-    "twisted.python.components": {"registerAdapter": "rpyserve.components"},
+    "twisted.python.components": {"registerAdapter": "rpyserve.sessions.components"},
 }  # fmt: skip
 """Each module with its names, and where rpyserve has them."""
 

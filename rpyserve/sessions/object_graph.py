@@ -19,7 +19,7 @@ from zope.interface.interface import InterfaceClass
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
-from rpyserve.shapes import ATOMS, Shape, rebuilt, shape_of
+from rpyserve.sessions.containers import ATOMS, Shape, rebuilt, shape_of
 
 __all__ = ["LIMIT", "Walk", "convert"]
 

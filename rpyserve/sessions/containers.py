@@ -18,7 +18,7 @@ from functools import partial
 from types import MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
-from rpyserve.attributes import attributes, set_attribute
+from rpyserve.sessions.object_state import attributes, set_attribute
 
 __all__ = ["ATOMS", "Shape", "rebuilt", "shape_of"]
 
@@ -30,7 +30,9 @@ ATOMS: Final = frozenset(
 )
 """Classes of values that hold nothing."""
 
-_SERVERS: Final = frozenset({"rpyserve.components", "rpyserve.site", "rpyserve.http.request", "rpyserve.clock"})
+_SERVERS: Final = frozenset(
+    {"rpyserve.sessions.components", "rpyserve.site", "rpyserve.http.request", "rpyserve.sessions.expiry"}
+)
 _FOREIGN: Final = frozenset({"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"})
 _HEAP_TYPE: Final = 1 << 9
 """Of ``type.__flags__``: made by a ``class`` statement, not written in C."""

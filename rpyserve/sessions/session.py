@@ -12,14 +12,14 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from rpyserve import callbacks
-from rpyserve.callbacks import Callback
-from rpyserve.clock import Tick
-from rpyserve.components import Components
 from rpyserve.scripts import definitions
+from rpyserve.sessions import callbacks
+from rpyserve.sessions.callbacks import Callback
+from rpyserve.sessions.components import Components
+from rpyserve.sessions.expiry import Tick
 
 if TYPE_CHECKING:
-    from rpyserve.sessions import Sessions
+    from rpyserve.sessions.store import Sessions
 
 __all__ = ["Ended", "Registry", "Session"]
 

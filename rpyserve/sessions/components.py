@@ -16,7 +16,6 @@ from typing import Any
 
 from zope.interface import interface
 
-from rpyserve.adapters import factory_for, registerAdapter
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import (
     Execution,
@@ -27,6 +26,7 @@ from rpyserve.scripts.execution import (
     located,
     refuse_passing,
 )
+from rpyserve.sessions.adapters import factory_for, registerAdapter
 
 __all__ = ["Components", "Execution", "ExecutionName", "execution_of", "registerAdapter"]
 
@@ -255,9 +255,9 @@ def _adapt_other(wanted: Any, thing: object) -> Any:
 
 def renew(holder: Components) -> None:
     """Bring *holder* up to date after an edit."""
-    from rpyserve import carryover  # nobody needs it before the first edit
+    from rpyserve.sessions import migration  # nobody needs it before the first edit
 
-    carryover.renew(holder)
+    migration.renew(holder)
 
 
 interface.adapter_hooks.append(_adapt_other)

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from rpyserve import filling
-from rpyserve.adapters import factory_for
-from rpyserve.renewal import Walk, convert
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import current, is_interface
+from rpyserve.sessions import object_state
+from rpyserve.sessions.adapters import factory_for
+from rpyserve.sessions.object_graph import Walk, convert
 
 __all__ = ["renew"]
 
@@ -118,18 +118,18 @@ class _Renewal:
     def _fill(self, thing: Any, old: type) -> None:
         kind = type(thing)
         if (kind, old) not in self._added:
-            self._added[kind, old] = filling.added(kind, old)
-        names = self._added[kind, old] | filling.assigned_by(self._factories.get(id(thing)))
+            self._added[kind, old] = object_state.added(kind, old)
+        names = self._added[kind, old] | object_state.assigned_by(self._factories.get(id(thing)))
         got: list[str] = []
         try:
-            got += filling.from_defaults(thing)
-            if lacks := filling.lacking(thing, names):
+            got += object_state.from_defaults(thing)
+            if lacks := object_state.lacking(thing, names):
                 if id(thing) in self._waiting:
-                    filling.owe(kind, lacks)
+                    object_state.owe(kind, lacks)
                 else:
-                    got += filling.fill(thing, self._maker(thing))
+                    got += object_state.fill(thing, self._maker(thing))
         except Exception as exc:
-            self._owe(thing, filling.lacking(thing, names), exc)
+            self._owe(thing, object_state.lacking(thing, names), exc)
         if got:
             _tell(logging.INFO, definitions.home_of(kind), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
 
@@ -139,11 +139,11 @@ class _Renewal:
             return lambda: self._holder._aside(lambda: factory(self._holder))
         if thing is self._holder:
             return lambda: self._holder._aside(self._holder._another)
-        return lambda: self._holder._aside(lambda: filling.constructed(thing))
+        return lambda: self._holder._aside(lambda: object_state.constructed(thing))
 
     def _owe(self, thing: Any, lacks: frozenset[str], exc: Exception) -> None:
         kind = type(thing)
-        filling.owe(kind, lacks)
+        object_state.owe(kind, lacks)
         if named := sorted(name for name in lacks if name.isidentifier()):
             sentence = _LACKING.format(kind.__qualname__, ", ".join(named), exc, named[0])
             self._warn(definitions.home_of(kind), sentence)
