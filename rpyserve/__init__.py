@@ -47,7 +47,8 @@ __all__ = [
 if TYPE_CHECKING:
     from zope.interface import Attribute, Interface, implementer
 
-    from rpyserve.directory import Directory
+    from rpyserve.files.directory import Directory
+    from rpyserve.files.templates import template
     from rpyserve.http.errors import HTTPError, Redirect
     from rpyserve.http.forms import Upload
     from rpyserve.http.request import Request
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
     from rpyserve.sessions.components import registerAdapter
     from rpyserve.sessions.session import Registry, Session
     from rpyserve.site import Site
-    from rpyserve.templates import template
     from rpyserve.util.html import html
 
     registry: Registry
@@ -75,7 +75,7 @@ _HOMES = {
     "NOT_DONE_YET": "rpyserve.resources.rendering",
     "Attribute": "zope.interface",
     "BasicAuth": "rpyserve.resources.auth",
-    "Directory": "rpyserve.directory",
+    "Directory": "rpyserve.files.directory",
     "HTTPError": "rpyserve.http.errors",
     "Interface": "zope.interface",
     "NameVirtualHost": "rpyserve.resources.virtual_host",
@@ -98,7 +98,7 @@ _HOMES = {
     "registerAdapter": "rpyserve.sessions.components",
     "run": "rpyserve.serving",
     "serve": "rpyserve.serving",
-    "template": "rpyserve.templates",
+    "template": "rpyserve.files.templates",
     "websocket": "rpyserve.resources.websocket",
 }
 

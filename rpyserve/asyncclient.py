@@ -14,7 +14,7 @@ from typing import Any, Final, Unpack
 import trio
 
 from rpyserve.asking import Answer, Sent, Writer
-from rpyserve.directory import Directory
+from rpyserve.files.directory import Directory
 from rpyserve.serves import Serves
 from rpyserve.sessions.session import Registry, Session
 from rpyserve.site import Site

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from rpyserve import paths
+from rpyserve.files import path_rules
 
 __all__ = ["ANYTHING", "NOTHING", "Change", "Kind", "Mounts"]
 
@@ -79,22 +79,22 @@ class Mounts:
             It is percent-encoded; ``"*"`` if the name is private, or in none of the directories.
         """
         prefix, names = self._split(path)
-        if names is None or any(paths.privacy(name, top=depth == 0) for depth, name in enumerate(names) if name):
+        if names is None or any(path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names) if name):
             return "*"
         return prefix + "/".join(quote(os.fsencode(name), safe="") for name in names)
 
     def kind_of(self, path: str) -> Kind:
         """Return what the file at *path* is."""
         _, names = self._split(path)
-        if names is None or any(paths.privacy(name, top=depth == 0) for depth, name in enumerate(names[:-1])):
+        if names is None or any(path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names[:-1])):
             return Kind.IGNORED
         name = names[-1]
-        if paths.is_script(name):
+        if path_rules.is_script(name):
             return Kind.SCRIPT
         if name.endswith(".py") and not name.startswith("."):
             return Kind.MODULE
-        if paths.privacy(name, top=len(names) == 1):
-            return Kind.MATERIAL if paths.is_material(name) else Kind.IGNORED
+        if path_rules.privacy(name, top=len(names) == 1):
+            return Kind.MATERIAL if path_rules.is_material(name) else Kind.IGNORED
         return Kind.IGNORED if name.endswith(".log") else Kind.FILE
 
     def change_of(self, files: Iterable[str], moved: Iterable[str] = (), directories: Iterable[str] = ()) -> Change:
@@ -125,12 +125,12 @@ class Mounts:
     def shown(self, path: str) -> str:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""
         for root, prefix in self._mounts:
-            if paths.is_inside(root, path):
+            if path_rules.is_inside(root, path):
                 return prefix.strip("/") + "/" * (prefix != "/") + os.path.relpath(path, root).replace(os.sep, "/")
         return path
 
     def _split(self, path: str) -> tuple[str, list[str] | None]:
         for root, prefix in self._mounts:
-            if paths.is_inside(root, path):
+            if path_rules.is_inside(root, path):
                 return prefix, path[len(root) :].lstrip(os.sep).split(os.sep)
         return "", None

@@ -17,7 +17,7 @@ from pathlib import Path
 from rpyserve import hints, losses, shape
 from rpyserve.console import say
 from rpyserve.diagnosis import title_of
-from rpyserve.disk import resolved
+from rpyserve.files.safe_open import resolved
 from rpyserve.findings import Finding, Kind
 from rpyserve.losses import Life
 from rpyserve.scripts import file_state

@@ -166,7 +166,7 @@ def _why_no_site(site: Path, exc: Exception) -> str:
 
 def _build(directory: Path, options: dict[str, Any]) -> Site:
     from rpyserve import console
-    from rpyserve.directory import Directory
+    from rpyserve.files.directory import Directory
     from rpyserve.http.hosts import Trust
     from rpyserve.site import Site
 

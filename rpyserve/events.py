@@ -86,7 +86,7 @@ class _Script(_Own):
     def render_GET(self, request: Request) -> Response:
         import hashlib
 
-        from rpyserve.mediatypes import media_type
+        from rpyserve.files.media_types import media_type
 
         code = _script()
         fields = {

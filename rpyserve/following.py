@@ -19,7 +19,7 @@ import trio
 
 from rpyserve import events, reload
 from rpyserve.changes import Kind, Mounts
-from rpyserve.directory import Directory
+from rpyserve.files.directory import Directory
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.types import Responder
 from rpyserve.hub import Hub

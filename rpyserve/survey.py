@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
-from rpyserve import paths
+from rpyserve.files import path_rules
 from rpyserve.findings import Finding, Kind
 from rpyserve.scripts import file_state
 
@@ -90,9 +90,9 @@ def _target(root: str, path: str, found: Survey, follow: bool) -> str | None:
         found.note(path, Kind.LINK, "This link leads nowhere.", "Remove it, or mend what it leads to.")
     elif real == link:
         return link
-    elif why := paths.trespass(root, real, follow=follow, script=paths.is_script(link)):
+    elif why := path_rules.trespass(root, real, follow=follow, script=path_rules.is_script(link)):
         found.note(path, Kind.LINK, f"This is a link. {why}", "Move what it leads to into the site.")
-    elif not paths.is_inside(root, real):
+    elif not path_rules.is_inside(root, real):
         return real
     return None
 
@@ -100,18 +100,18 @@ def _target(root: str, path: str, found: Survey, follow: bool) -> str | None:
 def _is_out_of_the_way(entry: os.DirEntry[str], path: str, names: set[str], found: Survey) -> bool:
     """Whether nothing is ever served or imported under this name; tells of it where its author may think otherwise."""
     name = entry.name
-    if (renamed := _RENAMED.fullmatch(name)) and not paths.is_script(name) and entry.is_file():
-        proper = renamed[1] + paths.SCRIPT
+    if (renamed := _RENAMED.fullmatch(name)) and not path_rules.is_script(name) and entry.is_file():
+        proper = renamed[1] + path_rules.SCRIPT
         if proper in names:
             found.note(path, Kind.BACKUP, f"This copy of {proper} is never served.", "Move it out of the site.")
         else:
             message = "The name of a script ends in .rpy and nothing else, in small letters."
             found.note(path, Kind.MISNAMED, f"{message} This file is never served.", f"Rename it to {proper}.")
         return True
-    why = paths.privacy(name, top=os.path.dirname(path) == "")
+    why = path_rules.privacy(name, top=os.path.dirname(path) == "")
     if why.startswith("Backups") or (why and _COPY.fullmatch(name)):
         found.note(path, Kind.BACKUP, why, "Move it out of the site.")
-    elif not why and (refused := paths.refusal(name)):
+    elif not why and (refused := path_rules.refusal(name)):
         found.note(path, Kind.UNREACHABLE, f"No URL leads here. {refused}", "Give it another name.")
         return True
     return bool(why) and not name.endswith(".py")
@@ -121,17 +121,17 @@ def _file(path: str, names: set[str], found: Survey) -> None:
     name = os.path.basename(path)
     if name.endswith(".py"):
         found.modules.append(path)
-    elif paths.is_script(name):
+    elif path_rules.is_script(name):
         found.scripts.append(path)
         _hides(path, names, found)
 
 
 def _hides(path: str, names: set[str], found: Survey) -> None:
     directory, name = os.path.split(path)
-    short = name.removesuffix(paths.SCRIPT)
-    url = paths.readable([*filter(None, directory.split(os.sep)), short])
-    if short in names and not paths.privacy(short):
-        message = f"{short} comes first, so {url} is not this script; only {url}{paths.SCRIPT} is."
+    short = name.removesuffix(path_rules.SCRIPT)
+    url = path_rules.readable([*filter(None, directory.split(os.sep)), short])
+    if short in names and not path_rules.privacy(short):
+        message = f"{short} comes first, so {url} is not this script; only {url}{path_rules.SCRIPT} is."
         found.note(path, Kind.HIDDEN_PAGE, message, "Give one of the two another name.")
     if name == "index.rpy" and "index.html" in names:
         where = url.removesuffix("index")
@@ -140,7 +140,7 @@ def _hides(path: str, names: set[str], found: Survey) -> None:
 
 
 def _may_enter(path: str, found: Survey) -> bool:
-    if paths.is_script(path):
+    if path_rules.is_script(path):
         message = "A directory is no script, and nothing in this one is served."
         found.note(path, Kind.MISNAMED, message, "Give it a name that does not end in .rpy.")
         return False

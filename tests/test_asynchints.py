@@ -11,7 +11,7 @@ import pytest
 from inprocess import ask
 
 from rpyserve import Site
-from rpyserve.directory import Directory
+from rpyserve.files.directory import Directory
 
 USER = "import trio\n\n\nasync def user():\n    return {'name': 'Ada'}\n\n\n"
 PLAIN = USER + "def resource(request):\n"

@@ -10,8 +10,8 @@ from inprocess import Visitor
 
 from rpyserve import Request, Site
 from rpyserve.complaints import AGAIN, Complaints
-from rpyserve.directory import Directory
 from rpyserve.failures import Failure, Fault, Frame
+from rpyserve.files.directory import Directory
 
 
 class Clock:

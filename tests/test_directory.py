@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import Answer, Visitor, ask
 
-from rpyserve import Directory, HTTPError, Request, Resource, Site, disk
+from rpyserve import Directory, HTTPError, Request, Resource, Site
+from rpyserve.files import safe_open
 
 CANARY = "canary-7c1e"
 """Is in every file that must never be shown."""
@@ -150,7 +151,7 @@ def lenient(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_letters_must_be_the_files_where_the_file_system_does_not_mind(
     root: Path, platform_is_lenient: bool, lenient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "LENIENT", platform_is_lenient)
+    monkeypatch.setattr(safe_open, "LENIENT", platform_is_lenient)
     write(root / "Hello.rpy")
     write(root / "Style.css")
     write(root / "Dir" / "index.html")
@@ -163,10 +164,10 @@ async def test_letters_must_be_the_files_where_the_file_system_does_not_mind(
 
 def test_short_names_are_not_the_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(root / "hello.rpy")
-    monkeypatch.setattr(disk, "LENIENT", True)
-    assert disk.spelled(str(root), "hello.rpy")
-    assert not disk.spelled(str(root), "HELLO~1.RPY")
-    assert not disk.spelled(str(root / "none"), "x")
+    monkeypatch.setattr(safe_open, "LENIENT", True)
+    assert safe_open.spelled(str(root), "hello.rpy")
+    assert not safe_open.spelled(str(root), "HELLO~1.RPY")
+    assert not safe_open.spelled(str(root / "none"), "x")
 
 
 async def test_a_real_script_is_run_and_its_source_never_shown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rpyserve import Directory, HTTPError, Request
-from rpyserve.disk import LENIENT
-from rpyserve.entries import MOST, Entries
+from rpyserve.files.directory import MOST, Entries
+from rpyserve.files.safe_open import LENIENT
 from rpyserve.scripts.file_state import Eyes
 
 LATER = 10.0

@@ -10,8 +10,8 @@ import pytest
 from inprocess import Answer, Visitor
 
 from rpyserve import Request, Site
-from rpyserve.directory import Directory
 from rpyserve.editor import Editor
+from rpyserve.files.directory import Directory
 
 HTML = [("Accept", "text/html,*/*;q=0.8")]
 JSON = [("Accept", "application/json")]

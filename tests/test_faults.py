@@ -20,9 +20,9 @@ from trio.testing import MockClock
 from wire import CLIENT, SERVER, chunked, head
 
 from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
+from rpyserve.files.static_file import StaticFile
 from rpyserve.http.types import Exchange, Limits
 from rpyserve.protocol.connection import serve_connection
-from rpyserve.static import StaticFile
 
 BIG = "x" * 150_000
 

@@ -30,7 +30,8 @@ from inprocess import Answer, Visitor
 from trio.testing import MockClock
 from wire import connect_to
 
-from rpyserve import Directory, Site, disk, paths
+from rpyserve import Directory, Site
+from rpyserve.files import path_rules, safe_open
 
 CANARY = "canary-91d4"
 STRANGER = "203.0.113.7"
@@ -283,7 +284,7 @@ def _folded(name: str) -> str:
 @settings(max_examples=150)
 def test_no_other_spelling_finds_it_where_the_system_is_lenient(fortress: Path, known: bool, target: str) -> None:
     with Lenient(fortress), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk, "LENIENT", known)
+        patch.setattr(safe_open, "LENIENT", known)
         assert_nothing_private(trio.run(answered, fortress, target))
 
 
@@ -316,18 +317,18 @@ def test_the_imitation_is_lenient_and_the_site_is_not(fortress: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_inside_by_the_rules_of_windows(path: str, inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "os", SimpleNamespace(path=ntpath, sep="\\"))
-    assert paths.is_inside("C:\\site", path) is inside
-    assert (paths.trespass("C:\\site", path, follow=False) == "") is inside
+    monkeypatch.setattr(path_rules, "os", SimpleNamespace(path=ntpath, sep="\\"))
+    assert path_rules.is_inside("C:\\site", path) is inside
+    assert (path_rules.trespass("C:\\site", path, follow=False) == "") is inside
 
 
 def test_private_names_below_the_site_by_the_rules_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "os", SimpleNamespace(path=ntpath, sep="\\"))
+    monkeypatch.setattr(path_rules, "os", SimpleNamespace(path=ntpath, sep="\\"))
     for root in ("C:\\site", "C:\\", "\\\\server\\share\\"):
         start = root.rstrip("\\") + "\\"
-        assert paths.trespass(root, start + "public.txt", follow=False) == ""
+        assert path_rules.trespass(root, start + "public.txt", follow=False) == ""
         for name in (".env", ".git\\config", "hello.rpy", "sub\\X.RPY", "sub\\helper.py", "SITE.DB", "a.pem"):
-            assert paths.trespass(root, start + name, follow=False), name
+            assert path_rules.trespass(root, start + name, follow=False), name
 
 
 # A race that is lost

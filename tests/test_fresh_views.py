@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from inprocess import Answer, ask
 from scriptsite import ScriptSite
 
-from rpyserve import Directory, Site, static
+from rpyserve import Directory, Site
+from rpyserve.files import static_file
 from rpyserve.http.errors import ScriptError
 from rpyserve.scripts import file_state
 
@@ -103,7 +104,7 @@ class Edits(RuleBasedStateMachine):
         self.site.write("passing.rpy", PASSING)
         for name in FILES:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        self.real = file_state.EYES.stat, file_state.EYES.now, static.open_judged, static.time
+        self.real = file_state.EYES.stat, file_state.EYES.now, static_file.open_judged, static_file.time
         self.see(self.stat, lambda: self.now / 10**9, self.open_judged, SimpleNamespace(time_ns=lambda: self.now))
 
     def teardown(self) -> None:
@@ -117,7 +118,7 @@ class Edits(RuleBasedStateMachine):
     def see(self, stat: Any, now: Any, open_judged: Any, time: Any) -> None:
         object.__setattr__(file_state.EYES, "stat", stat)
         object.__setattr__(file_state.EYES, "now", now)
-        static.open_judged, static.time = open_judged, time
+        static_file.open_judged, static_file.time = open_judged, time
 
     def stat(self, path: str) -> Any:
         return self.blunt(os.stat(path))

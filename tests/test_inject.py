@@ -37,7 +37,7 @@ class Told(list[tuple[str, str]]):
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an hour later: files are old enough for validators."""
     now = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr("rpyserve.static.time", SimpleNamespace(time_ns=lambda: now))
+    monkeypatch.setattr("rpyserve.files.static_file.time", SimpleNamespace(time_ns=lambda: now))
 
 
 @pytest.fixture

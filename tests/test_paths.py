@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve import paths
-from rpyserve.mediatypes import media_type
+from rpyserve.files import path_rules
+from rpyserve.files.media_types import media_type
 
 GOOD = [
     "hello", "hello.rpy", "a b", "Ünïcode.txt", "con-tact", "console.log", "comma,1", "com", "com10", "nul-1.txt",
@@ -19,7 +19,7 @@ GOOD = [
 
 @pytest.mark.parametrize("name", GOOD)
 def test_names_that_a_file_may_have(name: str) -> None:
-    assert paths.refusal(name) == ""
+    assert path_rules.refusal(name) == ""
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_names_that_a_file_may_have(name: str) -> None:
     ],
 )
 def test_names_that_are_none(name: str, why: str) -> None:
-    assert why in paths.refusal(name)
+    assert why in path_rules.refusal(name)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_names_that_are_none(name: str, why: str) -> None:
      "clock$", "COM0"],
 )  # fmt: skip
 def test_windows_devices_are_no_names_on_any_platform(name: str) -> None:
-    assert "Windows" in paths.refusal(name)
+    assert "Windows" in path_rules.refusal(name)
 
 
 _PRIVATE = """
@@ -72,9 +72,9 @@ PRIVATE = [*_PRIVATE.split(), "x.rpy (copy)", "x.py ", "secret.pem . .", "a\nb.d
 
 @pytest.mark.parametrize("name", PRIVATE)
 def test_private_names(name: str) -> None:
-    reason = paths.privacy(name)
+    reason = path_rules.privacy(name)
     assert reason.endswith((".", "letters."))
-    assert not paths.is_script(name)
+    assert not path_rules.is_script(name)
 
 
 @pytest.mark.parametrize(
@@ -84,26 +84,26 @@ def test_private_names(name: str) -> None:
      "template.tmpl", "a.wal"],
 )  # fmt: skip
 def test_public_names(name: str) -> None:
-    assert paths.privacy(name) == ""
+    assert path_rules.privacy(name) == ""
 
 
 def test_well_known_is_public_at_the_top_only() -> None:
-    assert paths.privacy(".well-known", top=True) == ""
-    assert paths.privacy(".well-known", top=False)
-    assert paths.privacy(".Well-Known", top=True)
-    assert paths.privacy(".git", top=True)
+    assert path_rules.privacy(".well-known", top=True) == ""
+    assert path_rules.privacy(".well-known", top=False)
+    assert path_rules.privacy(".Well-Known", top=True)
+    assert path_rules.privacy(".git", top=True)
 
 
 def test_every_reason_tells_a_beginner_what_to_do() -> None:
-    assert "scripts end in .rpy" in paths.privacy("hello.py")
-    assert "small letters" in paths.privacy("HELLO.RPY")
-    assert "copy of a script" in paths.privacy("hello.rpy.txt")
+    assert "scripts end in .rpy" in path_rules.privacy("hello.py")
+    assert "small letters" in path_rules.privacy("HELLO.RPY")
+    assert "copy of a script" in path_rules.privacy("hello.rpy.txt")
 
 
 def test_what_a_script_is() -> None:
-    assert paths.is_script("x.rpy")
+    assert path_rules.is_script("x.rpy")
     for name in ("x.RPY", ".rpy", "x.rpy.txt", "rpy", "x.rpyc", "xrpy"):
-        assert not paths.is_script(name)
+        assert not path_rules.is_script(name)
 
 
 ROOT = os.path.abspath(os.sep + os.path.join("srv", "site"))
@@ -114,18 +114,18 @@ def below(*names: str) -> str:
 
 
 def test_inside_is_not_a_matter_of_prefixes() -> None:
-    assert paths.is_inside(ROOT, ROOT)
-    assert paths.is_inside(ROOT, below("a", "b"))
-    assert not paths.is_inside(ROOT, ROOT + "-secret")
-    assert not paths.is_inside(ROOT, os.path.join(ROOT + "-secret", "a"))
-    assert not paths.is_inside(ROOT, os.path.dirname(ROOT))
-    assert paths.is_inside(os.path.abspath(os.sep), below("a"))
+    assert path_rules.is_inside(ROOT, ROOT)
+    assert path_rules.is_inside(ROOT, below("a", "b"))
+    assert not path_rules.is_inside(ROOT, ROOT + "-secret")
+    assert not path_rules.is_inside(ROOT, os.path.join(ROOT + "-secret", "a"))
+    assert not path_rules.is_inside(ROOT, os.path.dirname(ROOT))
+    assert path_rules.is_inside(os.path.abspath(os.sep), below("a"))
 
 
 @pytest.mark.parametrize("follow", [True, False])
 def test_a_resolved_path_is_judged_by_all_its_names(follow: bool) -> None:
     def why(*names: str, script: bool = False) -> str:
-        return paths.trespass(ROOT, below(*names), follow=follow, script=script)
+        return path_rules.trespass(ROOT, below(*names), follow=follow, script=script)
 
     assert why("a.txt") == why("d", "a.txt") == why(".well-known", "a.txt") == why() == ""
     assert why("x.rpy", script=True) == why("d", "x.rpy", script=True) == ""
@@ -139,10 +139,10 @@ def test_a_resolved_path_is_judged_by_all_its_names(follow: bool) -> None:
 
 def test_only_links_that_may_leave_the_site_do() -> None:
     outside = os.path.join(ROOT + "-secret", "a.txt")
-    assert "--follow-symlinks" in paths.trespass(ROOT, outside, follow=False)
-    assert paths.trespass(ROOT, outside, follow=True) == ""
+    assert "--follow-symlinks" in path_rules.trespass(ROOT, outside, follow=False)
+    assert path_rules.trespass(ROOT, outside, follow=True) == ""
     for name in ("x.rpy", ".env", "x.pem"):
-        assert paths.trespass(ROOT, os.path.join(ROOT + "-secret", name), follow=True)
+        assert path_rules.trespass(ROOT, os.path.join(ROOT + "-secret", name), follow=True)
 
 
 @pytest.mark.parametrize(
@@ -160,29 +160,29 @@ def test_only_links_that_may_leave_the_site_do() -> None:
     ],
 )
 def test_the_nearest_name(asked: str, found: str) -> None:
-    assert paths.nearest(asked, ["hello", "hello.rpy", "style.css", "guestbook"]) == found
+    assert path_rules.nearest(asked, ["hello", "hello.rpy", "style.css", "guestbook"]) == found
 
 
 def test_a_script_with_the_wrong_name_is_named() -> None:
-    assert "rename it to 'hello.rpy'" in paths.mend("hello", ["a.txt", "hello.rpy.txt"])
-    assert "rename it to 'hello.rpy'" in paths.mend("hello.rpy", ["hello.py"])
-    assert "rename it to 'Hello.rpy'" in paths.mend("hello", ["Hello.RPY"])
-    assert paths.mend("hello", ["hello.txt", "hello.rpy~", "other.py", "hello.rpy"]) == ""
+    assert "rename it to 'hello.rpy'" in path_rules.mend("hello", ["a.txt", "hello.rpy.txt"])
+    assert "rename it to 'hello.rpy'" in path_rules.mend("hello.rpy", ["hello.py"])
+    assert "rename it to 'Hello.rpy'" in path_rules.mend("hello", ["Hello.RPY"])
+    assert path_rules.mend("hello", ["hello.txt", "hello.rpy~", "other.py", "hello.rpy"]) == ""
 
 
 def test_readable_urls() -> None:
-    assert paths.readable(["a b", "über uns?#%<"]) == "/a%20b/über%20uns%3F%23%25%3C"
-    assert paths.readable(["a-b_c.d~e"]) == "/a-b_c.d~e"
+    assert path_rules.readable(["a b", "über uns?#%<"]) == "/a%20b/über%20uns%3F%23%25%3C"
+    assert path_rules.readable(["a-b_c.d~e"]) == "/a-b_c.d~e"
 
 
 @given(st.text(max_size=300))
 def test_any_text_gets_an_answer(name: str) -> None:
-    if not paths.refusal(name):
+    if not path_rules.refusal(name):
         assert not any(char in "/\\:" or char < " " for char in name)
         assert len(os.fsencode(name)) <= 255
-    paths.privacy(name)
-    paths.nearest(name, ["hello"])
-    paths.mend(name, [name, "x.py"])
+    path_rules.privacy(name)
+    path_rules.nearest(name, ["hello"])
+    path_rules.mend(name, [name, "x.py"])
 
 
 @given(
@@ -190,7 +190,7 @@ def test_any_text_gets_an_answer(name: str) -> None:
 )
 def test_whatever_is_hung_on_a_scripts_name_stays_private(name: str, tail: str) -> None:
     if not tail[0].isalnum():
-        assert paths.privacy(name + tail)
+        assert path_rules.privacy(name + tail)
 
 
 @pytest.mark.parametrize(
@@ -230,11 +230,11 @@ def test_a_name_without_extension_is_told_by_its_start() -> None:
 
 @pytest.mark.parametrize("name", ["site.db", "site.DB3", "a.sqlite3", "site.db-wal", "page.html.j2", "cert.pem"])
 def test_what_scripts_may_read_though_it_is_private(name: str) -> None:
-    assert paths.privacy(name) and paths.is_material(name)
+    assert path_rules.privacy(name) and path_rules.is_material(name)
 
 
 @pytest.mark.parametrize(
     "name", ["site.db-shm", "site.db-journal", ".site.db", "site.db~", "a.rpy", "words.py", "a.rpy.db", "style.css"]
 )
 def test_what_they_do_not_read(name: str) -> None:
-    assert not paths.is_material(name)
+    assert not path_rules.is_material(name)

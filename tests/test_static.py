@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from inprocess import Answer, ask
 
 from rpyserve import HTTPError, Request, Resource, Site
-from rpyserve.conditions import CONDITIONS, MOST_RANGES, YOUNG, Plan, parse_ranges, plan
-from rpyserve.disk import open_judged
+from rpyserve.files.conditional import CONDITIONS, MOST_RANGES, YOUNG, Plan, parse_ranges, plan
+from rpyserve.files.safe_open import open_judged
+from rpyserve.files.static_file import SMALL, StaticFile
 from rpyserve.http.response import FileBody
-from rpyserve.static import SMALL, StaticFile
 
 MODIFIED = 1_700_000_000
 NOW = (MODIFIED + 1000) * 10**9
@@ -326,7 +326,7 @@ def old(tmp_path: Path) -> Path:
 def later(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every file is an hour old."""
     now = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr("rpyserve.static.time.time_ns", lambda: now)
+    monkeypatch.setattr("rpyserve.files.static_file.time.time_ns", lambda: now)
     yield
 
 
@@ -372,7 +372,7 @@ def edit(path: Path, way: str, content: bytes) -> None:
 @pytest.mark.parametrize("age", [0, 1, 3600], ids=["young", "one second", "settled"])
 @pytest.mark.parametrize("way", ["in place", "time set back", "replaced by an older file"])
 async def test_no_edit_is_answered_with_304(old: Path, way: str, age: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpyserve.static.time.time_ns", lambda: os.stat(old).st_ctime_ns + age * 10**9)
+    monkeypatch.setattr("rpyserve.files.static_file.time.time_ns", lambda: os.stat(old).st_ctime_ns + age * 10**9)
     first = await get(old)
     new = CONTENT[::-1]
     edit(old, way, new)
@@ -385,7 +385,7 @@ async def test_no_edit_is_answered_with_304(old: Path, way: str, age: int, monke
 
 
 async def test_a_young_file_has_a_tag_and_a_date(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpyserve.static.time.time_ns", lambda: os.stat(old).st_ctime_ns)
+    monkeypatch.setattr("rpyserve.files.static_file.time.time_ns", lambda: os.stat(old).st_ctime_ns)
     first = await get(old)
     assert first.header("last-modified")
     assert (await get(old, If_None_Match=first.header("etag") or "")).status == 304

@@ -109,7 +109,7 @@ async def test_text_is_not_escaped(site: Site, tmp_path: Path) -> None:
 async def test_without_jinja_the_page_says_what_to_install(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rpyserve import templates
+    from rpyserve.files import templates
 
     templates._environment.cache_clear()
     monkeypatch.setitem(sys.modules, "jinja2", None)

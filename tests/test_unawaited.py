@@ -13,7 +13,7 @@ from inprocess import Visitor
 
 from rpyserve import Site
 from rpyserve.complaints import Complaints
-from rpyserve.directory import Directory
+from rpyserve.files.directory import Directory
 from rpyserve.oneshot import print_one
 from rpyserve.unawaited import named
 

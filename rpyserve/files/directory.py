@@ -4,6 +4,13 @@
 is refused or private by its name; then the exact entry, then the entry with ``.rpy``; then what that really is,
 links resolved, is judged. Nothing is opened here, and every "no" is a 404 with a private reason (403 for what may
 not be read). A link is never crossed without its target being judged, and no name is taken whose letters differ.
+
+What names lead to in the directories of a site, remembered for as long as a directory is the same.
+
+Every name that comes, goes, or becomes another file's changes the time stamps of its directory: one look at those
+stands for looks at the file, at what else could have the name, and at other spellings (saves a quarter of a small
+request). Who remembers a name must not remember what the file has in it, nor where a link leads: neither shows
+in the directory. Where file systems take other letters for a file's own, nothing is remembered.
 """
 
 from __future__ import annotations
@@ -14,22 +21,67 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
-from rpyserve import paths
-from rpyserve.disk import resolved, spelled
-from rpyserve.entries import Entries
+from rpyserve.files import path_rules
+from rpyserve.files.safe_open import LENIENT, resolved, spelled
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource
+from rpyserve.scripts.file_state import EYES, Eyes, Names
 
 if TYPE_CHECKING:
     from rpyserve.resources import pages
     from rpyserve.scripts.loader import Scripts
 
-__all__ = ["Directory"]
+__all__ = ["Directory", "Entries"]
+
+
+Entry = TypeVar("Entry")
+
+MOST = 1000
+"""How many directories are remembered."""
+
+
+class _Known(Generic[Entry]):
+    __slots__ = ("entries", "moment", "names")
+
+    def __init__(self, names: Names, moment: object | None) -> None:
+        self.names = names
+        self.moment = moment
+        self.entries: dict[str, Entry] = {}
+
+
+class Entries(Generic[Entry]):
+    """The entries of any number of directories."""
+
+    def __init__(self, eyes: Eyes = EYES, *, lenient: bool = LENIENT) -> None:
+        self._eyes = eyes
+        self._lenient = lenient
+        self._known: dict[str, _Known[Entry]] = {}
+
+    def of(self, directory: str, moment: object | None = None) -> dict[str, Entry]:
+        """Return what is known of *directory*. Ask before each look; what is found by a later one may be added.
+
+        Args:
+            directory: a path. Not a link, or what it leads to must be looked at by others.
+            moment: the round of the loop, in which one look will do; see `rounds`.
+        """
+        if self._lenient:
+            return {}
+        known = self._known.get(directory)
+        if known is None:
+            if len(self._known) >= MOST:
+                self._known.clear()
+            known = self._known[directory] = _Known(Names(directory, self._eyes), moment)
+        elif moment is None or known.moment is not moment:
+            if known.names.changed():
+                known.entries = {}
+            known.moment = moment
+        return known.entries
+
 
 _REPARSE_POINT: Final = 0x400  # Windows: junctions are links too
 _INDEXES: Final = ("index.rpy", "index.html")
@@ -47,7 +99,7 @@ class _Tree:
     scripts: Scripts | None = field(default=None)
 
     def trespass(self, real: str, *, script: bool = False) -> str:
-        return paths.trespass(self.root, real, follow=self.follow_symlinks, script=script)
+        return path_rules.trespass(self.root, real, follow=self.follow_symlinks, script=script)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +173,9 @@ class Directory(Resource):
             HTTPError: it leads nowhere, and why.
         """
         try:
-            if why := paths.refusal(name) or paths.privacy(name, top=self._is_top):
+            if why := path_rules.refusal(name) or path_rules.privacy(name, top=self._is_top):
                 raise HTTPError(404, private=why)
-            found = self._find(name) or (None if paths.is_script(name) else self._find(name + paths.SCRIPT))
+            found = self._find(name) or (None if path_rules.is_script(name) else self._find(name + path_rules.SCRIPT))
             if found is None:
                 request.sources.append(os.path.join(self._real, ""))
                 raise HTTPError(404)
@@ -133,7 +185,7 @@ class Directory(Resource):
 
     def error_page(self, status: int, request: Request) -> Resource | None:
         """The script ``404.rpy`` in the directory, if there is one."""
-        name = f"{status}{paths.SCRIPT}"
+        name = f"{status}{path_rules.SCRIPT}"
         found = self._find(name)
         request.sources.append(os.path.join(self._real, "" if found is None else name))
         if found is None or found.kind != "script":
@@ -146,7 +198,7 @@ class Directory(Resource):
 
     def _index(self, request: Request) -> Any:
         if request.postpath:
-            raise HTTPError(404, private=paths.refusal(""))
+            raise HTTPError(404, private=path_rules.refusal(""))
         known = self._tree.entries.of(self._real, request.moment)
         for name in _INDEXES:
             try:
@@ -167,7 +219,7 @@ class Directory(Resource):
             return self._below(path, found.real)
         request.sources.append(found.real)
         if found.kind == "file":
-            from rpyserve.static import StaticFile
+            from rpyserve.files.static_file import StaticFile
 
             return StaticFile(os.path.join(self._real, found.name), self._tree.trespass)
         return self.scripts.load(path, request)
@@ -196,7 +248,7 @@ class Directory(Resource):
             status = os.lstat(real)
             if stat.S_ISLNK(status.st_mode) or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT:
                 real = os.path.realpath(real)
-                if why := self._tree.trespass(real, script=paths.is_script(name)):
+                if why := self._tree.trespass(real, script=path_rules.is_script(name)):
                     raise HTTPError(404, private=f"{name!r} is a link. {why}")
                 status = os.stat(real)
         except PermissionError:
@@ -219,7 +271,7 @@ class Directory(Resource):
     def _public(self, names: Iterable[str] | None = None) -> Iterator[_Found]:
         """The entries that a listing shows, or those of *names* that it would."""
         for name in self._names() if names is None else names:
-            if paths.refusal(name) or paths.privacy(name, top=self._is_top) or paths.unlisted(name):
+            if path_rules.refusal(name) or path_rules.privacy(name, top=self._is_top) or path_rules.unlisted(name):
                 continue
             try:
                 found = self._entry(name)
@@ -237,12 +289,12 @@ class Directory(Resource):
             names = list(islice(self._names(), _MOST_NAMES))
         except (OSError, HTTPError):
             return why
-        said = [why or f"There is no {name!r} or {name + paths.SCRIPT!r} in {self._path}."]
+        said = [why or f"There is no {name!r} or {name + path_rules.SCRIPT!r} in {self._path}."]
         public = [found.name for found in self._public(names)]
-        short = [n.removesuffix(paths.SCRIPT) for n in public if paths.is_script(n)]
-        if near := paths.nearest(name, [*short, *(n for n in public if n != name)]):
-            said.append(f"Did you mean {paths.readable([*request.prepath[:-1], near])}?")
-        elif advice := paths.mend(name, names):
+        short = [n.removesuffix(path_rules.SCRIPT) for n in public if path_rules.is_script(n)]
+        if near := path_rules.nearest(name, [*short, *(n for n in public if n != name)]):
+            said.append(f"Did you mean {path_rules.readable([*request.prepath[:-1], near])}?")
+        elif advice := path_rules.mend(name, names):
             said.append(advice)
         return " ".join(said)
 
@@ -272,7 +324,7 @@ def _row(found: _Found) -> pages.Entry:
 
 
 def _kind(name: str, status: os.stat_result) -> str:
-    script = paths.is_script(name)
+    script = path_rules.is_script(name)
     if stat.S_ISREG(status.st_mode):
         return "script" if script else "file"
     if not stat.S_ISDIR(status.st_mode):

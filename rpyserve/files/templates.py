@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
-from rpyserve.paths import is_inside
+from rpyserve.files.path_rules import is_inside
 from rpyserve.scripts import file_state
 
 if TYPE_CHECKING:

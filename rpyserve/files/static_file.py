@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from rpyserve.conditions import CONDITIONS, plan
-from rpyserve.disk import open_judged
+from rpyserve.files.conditional import CONDITIONS, plan
+from rpyserve.files.media_types import SAMPLE, media_type
+from rpyserve.files.path_rules import readable
+from rpyserve.files.safe_open import open_judged
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
-from rpyserve.mediatypes import SAMPLE, media_type
-from rpyserve.paths import readable
 from rpyserve.resources.resource import Resource
 
 __all__ = ["SMALL", "StaticFile"]
