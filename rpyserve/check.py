@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpyserve import hints, losses, shape
+from rpyserve import losses, shape
 from rpyserve.console import say
-from rpyserve.diagnosis import title_of
+from rpyserve.diagnostics import advice
+from rpyserve.diagnostics.describe import title_of
 from rpyserve.files.safe_open import resolved
 from rpyserve.findings import Finding, Kind
 from rpyserve.losses import Life
@@ -153,7 +154,7 @@ class _Check:
                 tree = compile_source(data, file).tree
             except Exception as exc:  # what is nested too deep is no SyntaxError
                 line = exc.lineno if isinstance(exc, SyntaxError) else 0
-                hint = hints.for_exception(exc) or "Mend this line, or the one above it."
+                hint = advice.for_exception(exc) or "Mend this line, or the one above it."
                 self._note(path, Finding(line or 1, Kind.SYNTAX, title_of(exc), hint))
                 return None
         for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in warned):

@@ -119,7 +119,7 @@ class Following:
         except (HTTPError, Redirect):
             pass  # raised by the script: whoever asks for it gets it
         except (Exception, SystemExit) as exc:
-            from rpyserve.diagnosis import describe
+            from rpyserve.diagnostics.describe import describe
 
             failure = describe(exc)
             if saved or self._unable.get(source.home) != failure.title:

@@ -55,7 +55,7 @@ def _count(text: str) -> int:
 
 
 def _editor(text: str) -> Any:
-    from rpyserve import editor
+    from rpyserve.diagnostics import editor
 
     return editor.parse_editor(text)
 

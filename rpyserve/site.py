@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rpyserve.access import is_probe, shown
-from rpyserve.complaints import Complaints
+from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.http.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
 from rpyserve.http.hosts import Trust, is_foreign
 from rpyserve.http.request import Request, current_request
@@ -30,8 +30,8 @@ from rpyserve.util.file_limits import ADVICE, is_out_of_them
 from rpyserve.util.throttle import Seldom
 
 if TYPE_CHECKING:
-    from rpyserve.editor import Editor
-    from rpyserve.failures import Failure
+    from rpyserve.diagnostics.editor import Editor
+    from rpyserve.diagnostics.model import Failure
 
 __all__ = ["Site"]
 
@@ -214,8 +214,8 @@ class Site:
             log.info("%s: %s", shown(request.uri), exc.private)
 
     def _page(self, request: Request, raised: BaseException) -> Response:
-        from rpyserve import errorpage
-        from rpyserve.editor import detected
+        from rpyserve.diagnostics import error_page
+        from rpyserve.diagnostics.editor import detected
         from rpyserve.resources import pages
 
         exc = unwrap(raised)
@@ -228,10 +228,10 @@ class Site:
             return self._no_files(request, lack)
         trusted = self.trusts(request)
         failure = self._told(request, raised, trusted, values=trusted)
-        return errorpage.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
+        return error_page.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
 
     def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
-        from rpyserve import errorpage
+        from rpyserve.diagnostics import error_page
         from rpyserve.resources import pages
 
         exc = unwrap(raised)
@@ -242,12 +242,12 @@ class Site:
         failure = self._told(request, raised, trusted, values=False)
         if not trusted or not pages.wants_html(request):
             return None
-        return Response.ready(errorpage.broken_off(failure).encode("utf-8", "backslashreplace"), 500, (HTML,))
+        return Response.ready(error_page.broken_off(failure).encode("utf-8", "backslashreplace"), 500, (HTML,))
 
     def _told(self, request: Request, raised: BaseException, trusted: bool, *, values: bool) -> Failure:
         """Tell the console what was *raised*, and return it. What is no script's business is raised again."""
-        from rpyserve.diagnosis import describe
-        from rpyserve.masks import secrets_of
+        from rpyserve.diagnostics.describe import describe
+        from rpyserve.diagnostics.redaction import secrets_of
 
         exc = unwrap(raised)
         if isinstance(exc, Disconnected) or parted(exc)[1] is not None:

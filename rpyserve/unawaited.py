@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from rpyserve.complaints import Complaints
-from rpyserve.failures import Failure, Fault, Frame, Line, file_shown, is_authors
+from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, file_shown, is_authors
+from rpyserve.diagnostics.reporter import Complaints
 
 __all__ = ["named"]
 

@@ -18,7 +18,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
 
 import rpyserve
-from rpyserve import importhints
+from rpyserve.diagnostics import import_advice
 from rpyserve.findings import Finding, Kind
 from rpyserve.scripts import twisted_names
 from rpyserve.scripts.importer import SiteModules, module_file
@@ -94,7 +94,7 @@ class Imports:
         elif self._modules.is_site_directory(below := os.path.join(root, top)) and not self._modules.hiding(top, below):
             yield from self._in_site(name, names, root)
         elif not (self._is_installed(top) or _is_extension(root, top)):
-            hint = importhints.missing(name, os.path.dirname(path), root)
+            hint = import_advice.missing(name, os.path.dirname(path), root)
             yield f"Nothing is found under the name {name}.", hint
 
     def _relative(self, name: str, level: int, names: list[str], path: str) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ from typing import Final
 
 import trio
 
-from rpyserve.failures import file_shown, is_authors
+from rpyserve.diagnostics.model import file_shown, is_authors
 from rpyserve.util.durations import in_words
 
 __all__ = ["Watchdog", "place", "timed", "user_frame"]

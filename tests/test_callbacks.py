@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve.complaints import Complaints
+from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import Tasks
 

@@ -137,7 +137,7 @@ def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
         f"sys.path.append({str(library)!r})\n"
         "import rpyserve, rpyserve.failures\n"
         "known = rpyserve.failures._foreign()\n"
-        f"rpyserve.failures._foreign = lambda: (*known, {str(library)!r})\n"
+        f"rpyserve.diagnostics.model._foreign = lambda: (*known, {str(library)!r})\n"
         "import asks\n"
         "print(asks.twisted)\n"
         "from twisted.web.server import Session, Site\n"

@@ -9,8 +9,8 @@ import pytest
 from inprocess import Visitor
 
 from rpyserve import Request, Site
-from rpyserve.complaints import AGAIN, Complaints
-from rpyserve.failures import Failure, Fault, Frame
+from rpyserve.diagnostics.model import Failure, Fault, Frame
+from rpyserve.diagnostics.reporter import AGAIN, Complaints
 from rpyserve.files.directory import Directory
 
 

@@ -13,11 +13,11 @@ from inprocess import ask
 from scriptsite import ScriptSite
 
 from rpyserve import Request, Site
-from rpyserve.diagnosis import describe, title_of
-from rpyserve.errortext import as_text
-from rpyserve.failures import Failure, Fault, Relation
+from rpyserve.diagnostics.describe import describe, title_of
+from rpyserve.diagnostics.model import Failure, Fault, Relation
+from rpyserve.diagnostics.redaction import MASK, Veil
+from rpyserve.diagnostics.reporter import as_text
 from rpyserve.http.errors import ScriptError, WrongResult
-from rpyserve.masks import MASK, Veil
 
 
 def caught(function: Callable[[], object]) -> BaseException:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rpyserve.editor import NAMES, Editor, detect, parse_editor
+from rpyserve.diagnostics.editor import NAMES, Editor, detect, parse_editor
 
 
 def link(text: str, path: str = "/home/me/a b.rpy") -> str:
@@ -44,7 +44,7 @@ def test_links(name: str, url: str) -> None:
 def test_paths_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     from pathlib import PureWindowsPath
 
-    from rpyserve import editor
+    from rpyserve.diagnostics import editor
 
     monkeypatch.setattr(editor.os, "name", "nt")
     monkeypatch.setattr(editor, "PurePath", PureWindowsPath)

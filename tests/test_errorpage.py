@@ -10,7 +10,7 @@ import pytest
 from inprocess import Answer, Visitor
 
 from rpyserve import Request, Site
-from rpyserve.editor import Editor
+from rpyserve.diagnostics.editor import Editor
 from rpyserve.files.directory import Directory
 
 HTML = [("Accept", "text/html,*/*;q=0.8")]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rpyserve.errortext import as_text
-from rpyserve.failures import Failure, Fault, Frame, Line, Relation
+from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation
+from rpyserve.diagnostics.reporter import as_text
 
 
 def frame(

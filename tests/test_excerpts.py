@@ -10,8 +10,8 @@ from types import TracebackType
 import pytest
 from scriptsite import ScriptSite
 
-from rpyserve import excerpts
-from rpyserve.excerpts import Range, decoded, lines_round, position_of, source_of
+from rpyserve.diagnostics import describe
+from rpyserve.diagnostics.describe import Range, decoded, lines_round, position_of, source_of
 from rpyserve.http.request import Request
 
 
@@ -120,7 +120,7 @@ def test_long_lines_are_cut_round_the_mark() -> None:
     [line] = lines_round([text], 1, Range(1, 1_000_000, 1, 1_000_004))
     assert line.marked is not None
     assert line.text[slice(*line.marked)] == "HERE"
-    assert len(line.text) <= excerpts.WIDEST + 2
+    assert len(line.text) <= describe.WIDEST + 2
 
 
 def test_code_without_positions() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.failures import Fault, Frame, file_shown, is_authors
+from rpyserve.diagnostics.model import Fault, Frame, file_shown, is_authors
 from rpyserve.http.errors import HTTPError, unwrap
 
 

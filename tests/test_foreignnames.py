@@ -6,9 +6,10 @@ import importlib
 
 import pytest
 
-from rpyserve import Request, Resource, Session, foreignnames
-from rpyserve.foreignnames import for_member, for_unimported
-from rpyserve.hints import for_exception
+from rpyserve import Request, Resource, Session
+from rpyserve.diagnostics import name_advice
+from rpyserve.diagnostics.advice import for_exception
+from rpyserve.diagnostics.name_advice import for_member, for_unimported
 
 
 def missing(thing: object, name: str) -> str:
@@ -39,13 +40,13 @@ def test_sessions_and_resources() -> None:
 
 def test_what_there_is_is_not_in_the_tables() -> None:
     things = {Request: Request("GET", "/"), Session: Session(None, None), Resource: Resource()}
-    for kind, names in foreignnames._MEMBERS.items():
+    for kind, names in name_advice._MEMBERS.items():
         assert not [name for name in names if hasattr(things[kind], name)]
     assert for_member(object(), "form") == ""
 
 
 def test_every_module_has_what_is_imported_from_it() -> None:
-    for name, module in foreignnames._HOMES.items():
+    for name, module in name_advice._HOMES.items():
         assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 

@@ -18,7 +18,7 @@ import trio
 import trio.lowlevel
 from scriptsite import ScriptSite
 
-from rpyserve import hints
+from rpyserve.diagnostics import advice
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.sessions.session import Session
@@ -371,7 +371,7 @@ async def test_asyncio(case: str, no_loop: None) -> None:
     with pytest.raises((RuntimeError, TypeError, AttributeError)) as caught:
         await call(work)
     work.close()
-    hint = hints.for_exception(caught.value)
+    hint = advice.for_exception(caught.value)
     assert "This is asyncio's, and rpyserve runs on trio" in hint
     assert instead in hint
 
@@ -383,13 +383,13 @@ async def test_an_asyncio_future() -> None:
 
     with pytest.raises(TypeError) as caught:
         await Foreign()
-    assert "Look for trio's function of that kind" in hints.for_exception(caught.value)
+    assert "Look for trio's function of that kind" in advice.for_exception(caught.value)
 
 
 async def test_trio_run_inside_trio() -> None:
     with pytest.raises(RuntimeError) as caught:
         trio.run(trio.sleep, 0)
-    assert "The server has trio running already." in hints.for_exception(caught.value)
+    assert "The server has trio running already." in advice.for_exception(caught.value)
 
 
 # What a method returned
@@ -440,7 +440,7 @@ RETURNED: dict[str, tuple[Any, str, str]] = {
 @pytest.mark.parametrize("case", RETURNED)
 def test_what_a_method_returned(case: str) -> None:
     value, said, mend = RETURNED[case]
-    text = hints.for_result(value, Request("GET", "/"), Hello())
+    text = advice.for_result(value, Request("GET", "/"), Hello())
     assert text.startswith(f"Hello.render_GET {said}")
     assert mend in text
 
@@ -448,13 +448,13 @@ def test_what_a_method_returned(case: str) -> None:
 def test_an_open_file_and_a_response_of_another(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with open(tmp_path / "x") as file:
-        assert "file.read()" in hints.for_result(file, Request("GET", "/"), Hello())
+        assert "file.read()" in advice.for_result(file, Request("GET", "/"), Hello())
     foreign = type("JSONResponse", (), {"__module__": "starlette.responses"})()
-    assert "returned a JSONResponse of starlette." in hints.for_result(foreign, Request("GET", "/"), Hello())
+    assert "returned a JSONResponse of starlette." in advice.for_result(foreign, Request("GET", "/"), Hello())
 
 
 def test_a_coroutine_that_nobody_awaited() -> None:
-    text = hints.for_result(later(), Request("GET", "/"), Hello())
+    text = advice.for_result(later(), Request("GET", "/"), Hello())
     assert text == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
 
 
@@ -468,7 +468,7 @@ def test_a_coroutine_that_nobody_awaited() -> None:
     ],
 )
 def test_the_method_is_named(method: str, resource: Resource, name: str) -> None:
-    assert hints.for_result(None, Request(method, "/"), resource).startswith(name)
+    assert advice.for_result(None, Request(method, "/"), resource).startswith(name)
 
 
 def test_methods_called_as_they_are_not_written(site: ScriptSite) -> None:
@@ -477,4 +477,4 @@ def test_methods_called_as_they_are_not_written(site: ScriptSite) -> None:
 
     with pytest.raises(TypeError) as caught:
         Page().render_GET()  # type: ignore[call-arg]
-    assert "def render_GET(self, request):" in hints.for_exception(caught.value)
+    assert "def render_GET(self, request):" in advice.for_exception(caught.value)

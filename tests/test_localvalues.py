@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import Request, Session
-from rpyserve.localvalues import LONGEST, shown, variables
-from rpyserve.masks import MASK, Veil
+from rpyserve.diagnostics.redaction import MASK, Veil
+from rpyserve.diagnostics.values import LONGEST, shown, variables
 
 Point = namedtuple("Point", "x y")
 

@@ -6,7 +6,7 @@ import pytest
 from inprocess import ask
 
 from rpyserve import Request, Site
-from rpyserve.masks import MASK, Veil, is_secret, secrets_of
+from rpyserve.diagnostics.redaction import MASK, Veil, is_secret, secrets_of
 
 SECRET = [
     "password", "passwd", "PASSWORD", "db_password", "dbPassword", "myPasswd", "pwd", "secret", "client_secret",

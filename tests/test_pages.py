@@ -10,9 +10,9 @@ import pytest
 from inprocess import ask
 
 from rpyserve import HTTPError, Request, Resource, Site
-from rpyserve.editor import Editor
-from rpyserve.errorpage import broken_off, script_failure
-from rpyserve.failures import Failure, Fault, Frame, Line, Variable
+from rpyserve.diagnostics.editor import Editor
+from rpyserve.diagnostics.error_page import broken_off, script_failure
+from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Variable
 from rpyserve.http.response import Response
 from rpyserve.resources import pages
 

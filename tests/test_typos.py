@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from scriptsite import ScriptSite
 
+from rpyserve.diagnostics.name_advice import near
 from rpyserve.http.request import Request
-from rpyserve.typos import near
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_variable_that_a_function_assigns(site: ScriptSite) -> None:
     site.write("a.rpy", "n = 0\ndef resource(request):\n    n += 1\n    return str(n)\n")
     with pytest.raises(UnboundLocalError) as caught:
         site.load().render(Request("GET", "/"))
-    from rpyserve.hints import for_exception
+    from rpyserve.diagnostics.advice import for_exception
 
     assert for_exception(caught.value) == (
         "The function assigns n, so n is its own, and has no value yet. To keep a value from one visit to the next "

@@ -12,7 +12,7 @@ import pytest
 from inprocess import Visitor
 
 from rpyserve import Site
-from rpyserve.complaints import Complaints
+from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.files.directory import Directory
 from rpyserve.oneshot import print_one
 from rpyserve.unawaited import named

@@ -161,9 +161,9 @@ def _response(result: Any, request: Request, resource: Resource) -> Response:
         or inspect.isasyncgen(result)
     ):
         return Response(result, request.code)
-    from rpyserve import hints
+    from rpyserve.diagnostics import advice
 
-    raise WrongResult(hints.for_result(result, request, resource), hints.method_of(request, resource))
+    raise WrongResult(advice.for_result(result, request, resource), advice.method_of(request, resource))
 
 
 _CAN: Final = "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, or it yields text."

@@ -19,7 +19,7 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from rpyserve.diagnosis import describe
+from rpyserve.diagnostics.describe import describe
 from rpyserve.http.errors import unwrap
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from rpyserve.complaints import Complaints
+from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.http.errors import contained, unwrap
 from rpyserve.scripts.execution import Execution, current, execution_of
 
@@ -66,7 +66,7 @@ class Nursery:
 
     def tell(self, whose: str, failure: BaseException) -> None:
         """Tell the console of a task that failed."""
-        from rpyserve.diagnosis import describe
+        from rpyserve.diagnostics.describe import describe
 
         self._complaints.tell(f"{whose} failed", describe(unwrap(failure)))
 

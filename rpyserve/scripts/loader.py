@@ -102,10 +102,10 @@ class Codes:
         except OSError as exc:
             raise ScriptError(Path(path), f"The script cannot be read: {exc.strerror or exc}.") from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
-            from rpyserve import hints
-            from rpyserve.diagnosis import title_of
+            from rpyserve.diagnostics import advice
+            from rpyserve.diagnostics.describe import title_of
 
-            raise ScriptError(Path(path), title_of(exc), hints.for_exception(exc)) from exc
+            raise ScriptError(Path(path), title_of(exc), advice.for_exception(exc)) from exc
         self._modules.warn_of_hidden(source.imports, path)
         self._modules.announced.announce(path, data, source.tree)
         return Compiled(state, data, source.code, source.imports)
@@ -344,7 +344,7 @@ class Scripts:
         except SystemExit as exc:
             raise ScriptError(path, "The script ended itself with sys.exit().", _hint(exc)) from exc
         except Exception as exc:
-            from rpyserve.diagnosis import title_of
+            from rpyserve.diagnostics.describe import title_of
 
             raise ScriptError(path, title_of(exc), _hint(exc)) from exc
         execution.finish(namespace)
@@ -394,9 +394,9 @@ def _unload(name: str, module: ModuleType) -> None:
 
 
 def _hint(exc: BaseException) -> str:
-    from rpyserve import hints
+    from rpyserve.diagnostics import advice
 
-    return hints.for_exception(exc)
+    return advice.for_exception(exc)
 
 
 def _look_over(namespace: dict[str, Any], path: Path) -> tuple[str, str]:

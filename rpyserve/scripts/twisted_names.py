@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final, NoReturn
 
-from rpyserve.failures import is_authors
+from rpyserve.diagnostics.model import is_authors
 
 __all__ = ["COVERED", "install", "instead_of", "is_covered", "offered", "uninstall"]
 

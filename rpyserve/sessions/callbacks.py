@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from rpyserve.complaints import Complaints
+from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.http.errors import contained, unwrap
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import name_over
@@ -133,7 +133,7 @@ def replaces(new: object, old: object) -> bool:
 
 
 def _tell(callback: Callback, whose: str, complaints: Complaints | None, exc: BaseException) -> None:
-    from rpyserve.diagnosis import describe
+    from rpyserve.diagnostics.describe import describe
 
     what = f"session {whose}: the expiry callback {name_of(callback)} failed"
     (Complaints() if complaints is None else complaints).tell(what, describe(exc))

@@ -32,7 +32,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
-from rpyserve.complaints import Complaints
+from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.scripts import definitions
 from rpyserve.sessions.callbacks import Tasks
 from rpyserve.sessions.components import renew

@@ -14,11 +14,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from rpyserve import asynchints, foreignnames, typos
-from rpyserve.importhints import for_attribute_of_module, for_import_error
+from rpyserve.diagnostics import async_advice, name_advice
+from rpyserve.diagnostics.import_advice import for_attribute_of_module, for_import_error
+from rpyserve.diagnostics.syntax_advice import for_syntax_error
 from rpyserve.resources.rendering import for_result, method_of
 from rpyserve.scripts import validation
-from rpyserve.syntaxhints import for_syntax_error
 
 __all__ = ["for_exception", "for_namespace", "for_result", "method_of"]
 
@@ -78,11 +78,11 @@ def _name(exc: Any) -> str:
         return "A method must take it:\ndef render_GET(self, request):"
     if name == "request":
         return "A function must take it:\ndef resource(request):"
-    return foreignnames.for_unimported(name) or typos.for_name(exc, name)
+    return name_advice.for_unimported(name) or name_advice.for_name(exc, name)
 
 
 def _unbound(exc: UnboundLocalError) -> str:
-    frame, _ = asynchints.innermost(exc)
+    frame, _ = async_advice.innermost(exc)
     found = re.search(r"local variable '(\w+)'", str(exc))
     if frame is None or found is None or found[1] not in frame.f_globals:
         return ""
@@ -95,7 +95,7 @@ def _unbound(exc: UnboundLocalError) -> str:
 
 def _attribute(exc: Any) -> str:
     name, thing = exc.name or "", getattr(exc, "obj", None)
-    if hint := for_attribute_of_module(exc) or asynchints.for_coroutine(exc) or foreignnames.for_member(thing, name):
+    if hint := for_attribute_of_module(exc) or async_advice.for_coroutine(exc) or name_advice.for_member(thing, name):
         return hint
     if name == "has_key" or (name in _METHODS2 and isinstance(thing, (dict, map, filter, zip, Iterator))):
         return f"{name} is Python 2's. In Python 3 write:\n{_METHODS2[name]}"
@@ -103,17 +103,17 @@ def _attribute(exc: Any) -> str:
         return "It is text (str) already. Leave out .decode()."
     if isinstance(thing, bytes) and name in {"encode", "format"}:
         return 'These are bytes. Make text of them first:\ntext = data.decode("utf-8")'
-    if isinstance(thing, list) and "request.files[" in asynchints.innermost(exc)[1]:
+    if isinstance(thing, list) and "request.files[" in async_advice.innermost(exc)[1]:
         return 'A form may have several files of one name. The first is:\nrequest.file("photo")'
     if thing is None and name == "create_future":
-        return asynchints.for_asyncio(exc)  # it asked for its event loop, and there is none
+        return async_advice.for_asyncio(exc)  # it asked for its event loop, and there is none
     if thing is None:
         return "The thing before the dot is None: perhaps a function without `return`, or a .get() that found nothing."
-    return typos.for_attribute(thing, name) if name and thing is not None else ""
+    return name_advice.for_attribute(thing, name) if name and thing is not None else ""
 
 
 def _key(exc: Any) -> str:
-    line = asynchints.innermost(exc)[1]
+    line = async_advice.innermost(exc)[1]
     key = exc.args[0] if exc.args else None
     if isinstance(key, bytes):
         return f"Names are text here, not bytes. Write:\n{key.decode('latin-1')!r} without the b"
@@ -130,7 +130,7 @@ def _key(exc: Any) -> str:
 
 def _type(exc: Any) -> str:
     text = str(exc)
-    if "'method' object is not subscriptable" in text and "request.json[" in asynchints.innermost(exc)[1]:
+    if "'method' object is not subscriptable" in text and "request.json[" in async_advice.innermost(exc)[1]:
         return 'json is a method. Write:\nrequest.json()["name"]'
     if "Could not adapt" in text:
         found = re.search(r"InterfaceClass [\w.%]*?(\w+)>", text)
@@ -138,8 +138,8 @@ def _type(exc: Any) -> str:
         line = f"registerAdapter({name[1:]}, Session, {name})"
         return f"Nobody has said how to make one. Write once, after the class:\n{line}"
     if "unrecognized yield message" in text or "library written for" in text:
-        return asynchints.for_asyncio(exc)
-    if hint := asynchints.for_await(exc) or asynchints.for_coroutine(exc) or _no_self(exc, text):
+        return async_advice.for_asyncio(exc)
+    if hint := async_advice.for_await(exc) or async_advice.for_coroutine(exc) or _no_self(exc, text):
         return hint
     if found := re.search(r"(\w+)\.__init__\(\) takes 1 positional argument but 2 were given", text):
         return (
@@ -161,7 +161,7 @@ def _type(exc: Any) -> str:
 def _no_self(exc: Any, text: str) -> str:
     """A method that was written without ``self``."""
     found = re.search(r"(\w+)\.(\w+)\(\) takes \d+ positional arguments? but \d+ (?:was|were) given", text)
-    frame, _ = asynchints.innermost(exc)
+    frame, _ = async_advice.innermost(exc)
     if found is None or frame is None:
         return ""
     method = getattr(frame.f_globals.get(found[1]), found[2], None)
@@ -188,7 +188,7 @@ def _text_and_bytes(text: str) -> str:
 def _runtime(exc: Any) -> str:
     if "changed size during iteration" in str(exc):
         return "A loop changes what it goes through. Go through a copy:\nfor key in list(d):"
-    return asynchints.for_runtime_error(exc)
+    return async_advice.for_runtime_error(exc)
 
 
 def _file(exc: Any) -> str:
@@ -205,7 +205,7 @@ def _file(exc: Any) -> str:
 def _decoding(exc: Any) -> str:
     return (
         'Say which encoding the file has:\nopen(name, encoding="utf-8")'
-        if ".decode(" not in asynchints.innermost(exc)[1]
+        if ".decode(" not in async_advice.innermost(exc)[1]
         else ""
     )
 

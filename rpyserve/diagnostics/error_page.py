@@ -12,9 +12,9 @@ from typing import Final
 
 from markupsafe import Markup
 
-from rpyserve.editor import Editor
-from rpyserve.errortext import as_text
-from rpyserve.failures import Failure, Fault, Frame, Line, Relation, Variable, file_shown
+from rpyserve.diagnostics.editor import Editor
+from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation, Variable, file_shown
+from rpyserve.diagnostics.reporter import as_text
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response

@@ -13,8 +13,8 @@ from itertools import islice
 from types import ModuleType
 from typing import Any, Final
 
-from rpyserve import typos
-from rpyserve.failures import is_authors
+from rpyserve.diagnostics import name_advice
+from rpyserve.diagnostics.model import is_authors
 from rpyserve.scripts.file_state import is_foreign
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
@@ -67,7 +67,7 @@ def for_import_error(exc: Any) -> str:
             f"{name} is being imported already: two modules import each other. Import within a function, or move what "
             "both need into a third."
         )
-    return _hidden(name, beside, home, getattr(exc, "path", None)) or typos.for_import(name, wanted)
+    return _hidden(name, beside, home, getattr(exc, "path", None)) or name_advice.for_import(name, wanted)
 
 
 def for_attribute_of_module(exc: Any) -> str:
@@ -127,7 +127,7 @@ def _slip(name: str, home: str) -> str:
         own = [entry[:-3] for entry in os.listdir(home) if entry.endswith(".py")]
     except OSError:
         own = []
-    found = typos.near(name, own) or typos.near(name, sys.stdlib_module_names, 0.75)
+    found = name_advice.near(name, own) or name_advice.near(name, sys.stdlib_module_names, 0.75)
     return found if found in own or len(found) >= len(name) else ""
 
 

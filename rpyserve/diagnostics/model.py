@@ -15,7 +15,7 @@ from typing import Final
 
 __all__ = ["Failure", "Fault", "Frame", "Line", "Relation", "Variable", "file_shown", "is_authors"]
 
-_HERE = str(Path(__file__).parent) + os.sep
+_HERE = str(Path(__file__).parent.parent) + os.sep
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 

@@ -12,7 +12,7 @@ import traceback
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
-from rpyserve.failures import is_authors
+from rpyserve.diagnostics.model import is_authors
 
 __all__ = ["for_asyncio", "for_await", "for_coroutine", "for_runtime_error", "innermost"]
 
@@ -41,7 +41,7 @@ def innermost(exc: BaseException) -> tuple[FrameType | None, str]:
             found = frame, number
     if found is None:
         return None, ""
-    from rpyserve.excerpts import source_of
+    from rpyserve.diagnostics.describe import source_of
 
     frame, number = found
     lines = source_of(frame.f_code, frame.f_globals) or ()
