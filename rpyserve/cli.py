@@ -241,10 +241,11 @@ def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
 
 
 def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
-    from rpyserve import check, console
+    from rpyserve import console
+    from rpyserve.check import checker
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
-    return check.print_check(directory, here, follow_symlinks=options["follow_symlinks"], quiet=options["quiet"])
+    return checker.print_check(directory, here, follow_symlinks=options["follow_symlinks"], quiet=options["quiet"])
 
 
 def _copy_example(target: Path) -> None:

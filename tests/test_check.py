@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from docpages import BESIDE, blocks_of
 
-from rpyserve import check as checking
 from rpyserve import cli
-from rpyserve.check import check
-from rpyserve.findings import Kind
+from rpyserve.check import checker as checking
+from rpyserve.check.checker import check
+from rpyserve.check.findings import Kind
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def read(path: str) -> object:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(checking.freshness, "read", read)
+    monkeypatch.setattr(checking.file_state, "read", read)
     assert kinds(write(tmp_path, {"a.rpy": GOOD})) == {"a.rpy": [Kind.UNREADABLE]}
 
 
@@ -275,6 +275,6 @@ def test_the_page_has_every_kind_and_no_other() -> None:
 
 def test_every_kind_can_be_found() -> None:
     """No kind is left over from something that is no longer looked for."""
-    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rpyserve").glob("*.py"))
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rpyserve").rglob("*.py"))
     for kind in Kind:
         assert f"Kind.{kind.name}" in re.sub(r"_NOTES.*", "", text), kind

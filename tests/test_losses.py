@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from rpyserve.losses import Life, find
+from rpyserve.check.state_loss import Life, find
 
 HEAD = """
 import functools

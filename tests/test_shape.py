@@ -6,9 +6,9 @@ import ast
 
 import pytest
 
-from rpyserve.findings import Finding, Kind
-from rpyserve.shape import find
-from rpyserve.toplevel import look
+from rpyserve.check.bindings import look
+from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.resources import find
 
 IMPORT = "from rpyserve import Resource\n"
 

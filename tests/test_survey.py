@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve import survey as surveying
-from rpyserve.findings import Kind
-from rpyserve.survey import Survey, survey
+from rpyserve.check import filenames as surveying
+from rpyserve.check.filenames import Survey, survey
+from rpyserve.check.findings import Kind
 
 
 def make(root: Path, *names: str) -> None:

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from rpyserve.toplevel import By, TopLevel, look
+from rpyserve.check.bindings import By, TopLevel, look
 
 
 def at(text: str) -> TopLevel:

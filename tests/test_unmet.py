@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.findings import Finding, Kind
+from rpyserve.check.bindings import look
+from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.imports import Imports, changes_path
 from rpyserve.scripts.importer import SiteModules
-from rpyserve.toplevel import look
-from rpyserve.unmet import Imports, changes_path
 
 
 @pytest.fixture

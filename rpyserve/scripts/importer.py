@@ -38,7 +38,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, ClassVar, Final
 
-from rpyserve.announced import Announced
+from rpyserve.check.announcer import Announced
 from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.execution import Execution, executing, furnish
 from rpyserve.scripts.source import Source, compile_source

@@ -40,7 +40,7 @@ class Announced:
         if self._versions.get(path) == version:
             return
         self._versions[path] = version
-        from rpyserve import losses
+        from rpyserve.check import state_loss
 
-        for loss in losses.find(tree, module=module):
+        for loss in state_loss.find(tree, module=module):
             log.info("%s:%d: %s", os.path.relpath(path, self._root), loss.line, loss.brief)

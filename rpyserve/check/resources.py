@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from rpyserve.findings import Finding, Kind
+from rpyserve.check.bindings import Binding, By, TopLevel
+from rpyserve.check.findings import Finding, Kind
 from rpyserve.scripts.validation import EXAMPLE, FINE, class_example, meant
-from rpyserve.toplevel import Binding, By, TopLevel
 
 __all__ = ["find"]
 

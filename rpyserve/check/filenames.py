@@ -12,8 +12,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
+from rpyserve.check.findings import Finding, Kind
 from rpyserve.files import path_rules
-from rpyserve.findings import Finding, Kind
 from rpyserve.scripts import file_state
 
 __all__ = ["Survey", "survey"]

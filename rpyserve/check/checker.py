@@ -14,19 +14,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpyserve import losses, shape
+from rpyserve.check import resources, state_loss
+from rpyserve.check.bindings import look
+from rpyserve.check.filenames import survey
+from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.imports import Imports, changes_path
+from rpyserve.check.state_loss import Life
 from rpyserve.console import say
 from rpyserve.diagnostics import advice
 from rpyserve.diagnostics.describe import title_of
 from rpyserve.files.safe_open import resolved
-from rpyserve.findings import Finding, Kind
-from rpyserve.losses import Life
 from rpyserve.scripts import file_state
 from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
-from rpyserve.survey import survey
-from rpyserve.toplevel import look
-from rpyserve.unmet import Imports, changes_path
 
 __all__ = ["Report", "check", "print_check"]
 
@@ -140,11 +140,11 @@ class _Check:
         self._path_is_changed |= changes_path(data)
         top = look(tree)
         if script:
-            for finding in shape.find(tree, top):
+            for finding in resources.find(tree, top):
                 self._note(path, finding)
         for finding in self._imports.find(tree, top, file):
             self._note(path, finding)
-        for loss in losses.find(tree, module=not script, top=top):
+        for loss in state_loss.find(tree, module=not script, top=top):
             self._note(path, Finding(loss.line, _LIVES[loss.life], loss.message, loss.hint))
 
     def _tree(self, path: str, file: str, data: bytes) -> ast.Module | None:

@@ -18,12 +18,12 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
 
 import rpyserve
+from rpyserve.check.bindings import TopLevel, look
+from rpyserve.check.findings import Finding, Kind
 from rpyserve.diagnostics import import_advice
-from rpyserve.findings import Finding, Kind
 from rpyserve.scripts import twisted_names
 from rpyserve.scripts.importer import SiteModules, module_file
 from rpyserve.scripts.source import compile_source
-from rpyserve.toplevel import TopLevel, look
 
 __all__ = ["Imports", "changes_path"]
 

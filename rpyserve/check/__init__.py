@@ -1,0 +1,4 @@
+"""Static findings about a site: nothing of it is executed.
+
+Must not know the server or the console.
+"""
