@@ -20,11 +20,11 @@ import trio
 from rpyserve import console, greetings, selfcalls, unawaited
 from rpyserve.access import AccessLog
 from rpyserve.door import CannotListen, Door, Settings, address_of, open_door, reachable_by
-from rpyserve.following import Following, directories_in
 from rpyserve.garbage import Garbage
 from rpyserve.http.hosts import Network, Trust, only_known_hosts
 from rpyserve.http.types import Limits
 from rpyserve.later import import_the_rest
+from rpyserve.livereload.live_reload import Following, directories_in
 from rpyserve.resources.resource import Resource
 from rpyserve.server import serve_listeners
 from rpyserve.sessions.session import Ended

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rpyserve.changes import ANYTHING, MOST_URLS, NOTHING, Change, Kind, Mounts
+from rpyserve.livereload.changes import ANYTHING, MOST_URLS, NOTHING, Change, Kind, Mounts
 
 ROOT = os.path.abspath("/srv/site")
 FILES = os.path.abspath("/srv/elsewhere")

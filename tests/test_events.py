@@ -14,11 +14,11 @@ import trio.testing
 from inprocess import ask
 
 from rpyserve import Resource, Site
-from rpyserve.changes import Change
-from rpyserve.events import HEARTBEAT, reserved, tree
 from rpyserve.http.request import Request
 from rpyserve.http.response import Stream
-from rpyserve.hub import MOST_STREAMS, Hub
+from rpyserve.livereload.change_feed import MOST_STREAMS, Hub
+from rpyserve.livereload.changes import Change
+from rpyserve.livereload.endpoints import HEARTBEAT, reserved, tree
 
 
 @pytest.fixture

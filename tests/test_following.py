@@ -15,10 +15,10 @@ import trio.testing
 from inprocess import Answer, read
 
 from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
-from rpyserve.changes import ANYTHING, Change
-from rpyserve.following import Following, directories_in
 from rpyserve.http.request import Request
-from rpyserve.snapshots import Snapshot
+from rpyserve.livereload.changes import ANYTHING, Change
+from rpyserve.livereload.live_reload import Following, directories_in
+from rpyserve.livereload.snapshot import Snapshot
 
 
 class Play:
@@ -74,7 +74,7 @@ async def play(root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatc
         task_status.started()
         await trio.sleep_forever()
 
-    monkeypatch.setattr("rpyserve.reload.watch", watch)
+    monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
     site = Site(Directory(root))
     following = Following(site)
     play = Play(root, following, following.around(site.respond))
@@ -240,7 +240,7 @@ async def test_a_directory_of_our_name_is_told_of(root: Path, said: Said, monkey
     async def watch(*args: Any, **options: Any) -> None:
         return
 
-    monkeypatch.setattr("rpyserve.reload.watch", watch)
+    monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
     await Following(Site(Directory(root))).run()
     assert not said()
     os.mkdir(root / "-")
@@ -294,7 +294,7 @@ async def test_a_watch_that_fails_takes_nothing_else_with_it(
     async def watch(*args: Any, **options: Any) -> None:
         raise RuntimeError("no more")
 
-    monkeypatch.setattr("rpyserve.reload.watch", watch)
+    monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
     await Following(Site(Directory(root))).run()
     assert said() == ["Pages do not follow edits any more: the watch failed: RuntimeError: no more"]
 

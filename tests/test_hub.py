@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from rpyserve.changes import ANYTHING, NOTHING, Change
-from rpyserve.hub import KEPT, MOST_STREAMS, ROOM, Hub, HubStatistics, Reader
+from rpyserve.livereload.change_feed import KEPT, MOST_STREAMS, ROOM, Hub, HubStatistics, Reader
+from rpyserve.livereload.changes import ANYTHING, NOTHING, Change
 
 
 def change(*urls: str, data: bool = False) -> Change:

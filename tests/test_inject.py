@@ -16,12 +16,12 @@ import trio.lowlevel
 from inprocess import Answer, read
 
 from rpyserve import Directory, HTTPError, Resource, Response, Site
-from rpyserve.changes import Mounts
 from rpyserve.http.errors import Disconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody
 from rpyserve.http.types import Responder
-from rpyserve.inject import Tags, inject
+from rpyserve.livereload.changes import Mounts
+from rpyserve.livereload.script_tag import Tags, inject
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
 TAG = re.compile(rb'<script async src="[^"]*-/follow\.js"[^>]*></script>')

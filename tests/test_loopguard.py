@@ -10,8 +10,8 @@ import pytest
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.loopguard import AFTER, ENOUGH_FOR_CODE, IN_A_ROW, LONGEST, MOST, LoopGuard
-from rpyserve.snapshots import Batch
+from rpyserve.livereload.snapshot import Batch
+from rpyserve.livereload.write_loops import AFTER, ENOUGH_FOR_CODE, IN_A_ROW, LONGEST, MOST, LoopGuard
 
 SITE = os.path.abspath("/srv/site")
 FILE = os.path.join(SITE, "visits.txt")

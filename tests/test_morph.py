@@ -13,7 +13,8 @@ import rpyserve
 pytestmark = pytest.mark.browser
 
 CODE = "".join(
-    (Path(rpyserve.__file__).parent / f"{name}.js").read_text(encoding="utf-8") for name in ("visitor", "morph")
+    (Path(rpyserve.__file__).parent / "livereload" / "client" / f"{name}.js").read_text(encoding="utf-8")
+    for name in ("form_state", "morph")
 )
 HARNESS = """
 window.begin = () => (window.mirror = new Mirror());

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpyserve.policy import in_document, obstacle
+from rpyserve.livereload.csp import in_document, obstacle
 from rpyserve.resources import pages
 
 HERE = "localhost:8080"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import reload
-from rpyserve.snapshots import Batch
+from rpyserve.livereload import watcher as reload
+from rpyserve.livereload.snapshot import Batch
 
 pytestmark = pytest.mark.process
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpyserve.reports import CHANGED, GONE, NEW, reload_line, seconds_since
+from rpyserve.livereload.live_reload import CHANGED, GONE, NEW, reload_line, seconds_since
 
 
 def line(files: dict[str, str], readers: int = 0, seconds: float = 0.0084, *, all_scripts: bool = False) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.snapshots import Batch, Snapshot
+from rpyserve.livereload.snapshot import Batch, Snapshot
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from rpyserve.changes import ANYTHING, NOTHING, Change
+from rpyserve.livereload.changes import ANYTHING, NOTHING, Change
 
 __all__ = ["Hub", "HubStatistics", "Reader"]
 

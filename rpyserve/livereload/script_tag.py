@@ -78,12 +78,12 @@ class Tags:
         """Return the tag for a page that begins with *sample*; nothing if its policy would block it."""
         from html import escape
 
-        from rpyserve import policy
+        from rpyserve.livereload import csp
 
         policies = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-security-policy"]
         kept = _digest(" ".join(policies).encode()) if policies else ""
-        policies += policy.in_document(sample.decode("utf-8", "replace"))
-        if policies and (why := policy.obstacle(policies, request.scheme, authority_of(request) or "")):
+        policies += csp.in_document(sample.decode("utf-8", "replace"))
+        if policies and (why := csp.obstacle(policies, request.scheme, authority_of(request) or "")):
             self.tell(request.path, why)
             return b""
         up = "/" if _BASE.search(sample) else "../" * (request.raw_path.count("/") - 1) or "./"

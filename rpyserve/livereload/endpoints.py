@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.changes import Change
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import authority_of
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
-from rpyserve.hub import Hub
+from rpyserve.livereload.change_feed import Hub
+from rpyserve.livereload.changes import Change
 from rpyserve.resources.resource import Resource
 
 __all__ = ["PREFIX", "EventStream", "from_elsewhere", "reserved", "tree"]
@@ -26,7 +26,7 @@ __all__ = ["PREFIX", "EventStream", "from_elsewhere", "reserved", "tree"]
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
 """Seconds after which a quiet stream sends a comment, so that both sides notice when the other has gone."""
-_PARTS: Final = ("visitor", "morph", "swap", "notice", "follow")
+_PARTS: Final = ("form_state", "morph", "assets", "notice", "main")
 RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
 
@@ -105,7 +105,7 @@ class _Script(_Own):
 def _script() -> bytes:
     from importlib.resources import files
 
-    parts = [(files("rpyserve") / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS]
+    parts = [(files("rpyserve.livereload") / "client" / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS]
     return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
 
 

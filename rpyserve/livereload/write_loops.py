@@ -18,8 +18,8 @@ from typing import Final
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
-from rpyserve.inject import FOLLOWING
-from rpyserve.snapshots import Batch
+from rpyserve.livereload.script_tag import FOLLOWING
+from rpyserve.livereload.snapshot import Batch
 
 __all__ = ["LoopGuard"]
 

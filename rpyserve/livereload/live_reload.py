@@ -3,6 +3,8 @@
 Ties together what knows nothing of each other: the watch on the site's directories, the scripts, the hub of changes,
 the tag in pages, and the guard against loops. The order is the point: scripts are invalidated first, then pages are
 told, so that none can get the old code. Off, none of this exists.
+
+The line on the console for each reload: what changed, whom it concerns, how long it took. Texts only.
 """
 
 from __future__ import annotations
@@ -10,28 +12,29 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
 import trio
 
-from rpyserve import events, reload
-from rpyserve.changes import Kind, Mounts
 from rpyserve.files.directory import Directory
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.types import Responder
-from rpyserve.hub import Hub
-from rpyserve.inject import Tags, inject
-from rpyserve.loopguard import ENOUGH_FOR_CODE, LoopGuard
+from rpyserve.livereload import endpoints, watcher
+from rpyserve.livereload.change_feed import Hub
+from rpyserve.livereload.changes import Kind, Mounts
+from rpyserve.livereload.script_tag import Tags, inject
+from rpyserve.livereload.snapshot import Batch
+from rpyserve.livereload.write_loops import ENOUGH_FOR_CODE, LoopGuard
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.resources.virtual_host import NameVirtualHost
 from rpyserve.scripts.background import Source
 from rpyserve.site import Site
-from rpyserve.snapshots import Batch
 
-__all__ = ["Following", "directories_in"]
+__all__ = ["CHANGED", "GONE", "NEW", "Following", "directories_in", "reload_line", "seconds_since"]
+
 
 log = logging.getLogger("rpyserve")
 
@@ -65,17 +68,17 @@ class Following:
 
     def around(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
-        own = Site(events.tree(self.hub))
+        own = Site(endpoints.tree(self.hub))
         own.trusts = lambda request: self._site.trusts(request)
         tags = Tags(lambda: self.hub.mark, self._mounts.url_of, self._tell_of_policy)
-        return events.reserved(inject(self._guard.watching(respond), tags), own.respond)
+        return endpoints.reserved(inject(self._guard.watching(respond), tags), own.respond)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadow()
         self._home = next((root for root in self._roots if _is_here(root)), "")
         try:
-            await reload.watch(
+            await watcher.watch(
                 self._roots,
                 self._on_batch,
                 poll=self._poll,
@@ -136,11 +139,10 @@ class Following:
                 os.chdir(self._home)
 
     def _report(self, batch: Batch, files: list[str], noticed: float, *, all_scripts: bool) -> None:
-        from rpyserve import reports
 
         readers = self.hub.statistics().readers
-        seconds = reports.seconds_since([batch.files[path] for path in files], noticed, time.time())
-        text = reports.reload_line(self._named(batch, files), readers=readers, all_scripts=all_scripts, seconds=seconds)
+        seconds = seconds_since([batch.files[path] for path in files], noticed, time.time())
+        text = reload_line(self._named(batch, files), readers=readers, all_scripts=all_scripts, seconds=seconds)
         is_code = any(self._kind(path) in _CODE for path in files)
         log.log(logging.INFO if readers or is_code else logging.DEBUG, "%s", text)
 
@@ -191,11 +193,10 @@ def _is_here(path: str) -> bool:
 
 
 def _event(batch: Batch, path: str) -> str:
-    from rpyserve import reports
 
     if path not in batch.moved:
-        return reports.CHANGED
-    return reports.NEW if os.path.lexists(path) else reports.GONE
+        return CHANGED
+    return NEW if os.path.lexists(path) else GONE
 
 
 def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Directory, str]]:
@@ -217,3 +218,46 @@ def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Director
             inside = [resource.wrapped] if isinstance(resource, Wrapper) else []
         todo += [(each, prefix) for each in inside if each is not None]
         todo += [(child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()]
+
+
+NEW: Final = "new"
+GONE: Final = "gone"
+CHANGED: Final = "changed"
+
+MOST_NAMES: Final = 3
+"""How many files a line names."""
+BELIEVED: Final = 5.0
+"""Seconds that a save may lie back, by the file's time stamp; else the stamp is of another clock, or set by hand."""
+
+
+def reload_line(files: Mapping[str, str], *, readers: int, all_scripts: bool, seconds: float) -> str:
+    """Return the line.
+
+    Args:
+        files: the files, as their author knows them, each with what happened to it: `NEW`, `GONE` or `CHANGED`.
+        readers: how many pages listen.
+        all_scripts: whether a module of the site is among them, so that every script runs again.
+        seconds: from the save until the pages were told.
+    """
+    effects = ["all scripts run again"] if all_scripts else []
+    if readers:
+        effects.append(f"{readers} page follows" if readers == 1 else f"{readers} pages follow")
+    what = f"{_enumerated(sorted(files))} {_verb(list(files.values()))}"
+    return f"{what}{': ' if effects else ''}{', '.join(effects)} ({seconds * 1000:.0f} ms)"
+
+
+def seconds_since(saved: Iterable[float], noticed: float, now: float) -> float:
+    """Return how long ago the last of the times *saved* is, or *noticed* if they are not to be believed."""
+    last = max(saved, default=0.0)
+    return now - (last if 0 <= now - last <= BELIEVED else noticed)
+
+
+def _verb(events: list[str]) -> str:
+    """What happened to all of the files: the same thing, or this and that."""
+    event = events[0] if len(set(events)) == 1 else CHANGED
+    return event if event == CHANGED else f"{'is' if len(events) == 1 else 'are'} {event}"
+
+
+def _enumerated(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMES])} and {more} more"

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.snapshots import Batch, Snapshot
+from rpyserve.livereload.snapshot import Batch, Snapshot
 
 __all__ = ["watch"]
 
