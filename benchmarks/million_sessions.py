@@ -103,9 +103,9 @@ def measure_ours(count: int) -> dict[str, float]:
     import trio
     from trio.testing import MockClock
 
-    from rpyserve import garbage
+    from rpyserve.serving import gc_tuning
 
-    with garbage.rarely():
+    with gc_tuning.rarely():
         return trio.run(_measure, count, clock=MockClock(rate=1))
 
 

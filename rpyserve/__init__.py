@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from rpyserve.resources.wsgi import WSGIResource
     from rpyserve.scripts.background import background
     from rpyserve.scripts.loader import cache
-    from rpyserve.serving import run, serve
+    from rpyserve.serving.run import run, serve
     from rpyserve.sessions.components import registerAdapter
     from rpyserve.sessions.session import Registry, Session
     from rpyserve.site import Site
@@ -96,8 +96,8 @@ _HOMES = {
     "html": "rpyserve.util.html",
     "implementer": "zope.interface",
     "registerAdapter": "rpyserve.sessions.components",
-    "run": "rpyserve.serving",
-    "serve": "rpyserve.serving",
+    "run": "rpyserve.serving.run",
+    "serve": "rpyserve.serving.run",
     "template": "rpyserve.files.templates",
     "websocket": "rpyserve.resources.websocket",
 }

@@ -129,9 +129,9 @@ def main(site: Path, port: int | None, example: Path | None, get: str | None, ch
     directory = _enter(site)
     if check:
         click.get_current_context().exit(_check(directory, here, options))
-    from rpyserve import garbage
+    from rpyserve.serving import gc_tuning
 
-    with garbage.rarely():  # from here on, as what is imported next makes many objects and no garbage
+    with gc_tuning.rarely():  # from here on, as what is imported next makes many objects and no garbage
         built = _build(directory, options)
         if get is not None:
             click.get_current_context().exit(_print_one(built, get, options))
@@ -165,9 +165,9 @@ def _why_no_site(site: Path, exc: Exception) -> str:
 
 
 def _build(directory: Path, options: dict[str, Any]) -> Site:
-    from rpyserve import console
     from rpyserve.files.directory import Directory
     from rpyserve.http.hosts import Trust
+    from rpyserve.serving import console
     from rpyserve.site import Site
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
@@ -179,9 +179,9 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
-    from rpyserve import signals
     from rpyserve.http.types import Limits
-    from rpyserve.serving import CannotListen, Settings, run_with
+    from rpyserve.serving import signals
+    from rpyserve.serving.run import CannotListen, Settings, run_with
     from rpyserve.util import file_limits
 
     file_limits.raise_limit()
@@ -212,7 +212,7 @@ def _certificate(wanted: tuple[Path, Path] | bool) -> Any:
     """What makes the context for https; None for http."""
     if not wanted:
         return None
-    from rpyserve import tls
+    from rpyserve.serving import tls
 
     try:
         if isinstance(wanted, bool):
@@ -233,16 +233,16 @@ def _open(url: str) -> None:
 
 
 def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
-    from rpyserve import oneshot, signals
+    from rpyserve.serving import one_shot, signals
 
-    status = oneshot.print_one(site, path, verbose=options["verbose"])
+    status = one_shot.print_one(site, path, verbose=options["verbose"])
     signals.end_process(status)
     return status
 
 
 def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
-    from rpyserve import console
     from rpyserve.check import checker
+    from rpyserve.serving import console
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
     return checker.print_check(directory, here, follow_symlinks=options["follow_symlinks"], quiet=options["quiet"])

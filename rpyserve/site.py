@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rpyserve.access import is_probe, shown
 from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.http.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
 from rpyserve.http.hosts import Trust, is_foreign
@@ -24,6 +23,7 @@ from rpyserve.http.response import HTML, Response, Stream
 from rpyserve.resources.rendering import Rescue, redirect_response, render, settle
 from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.scripts.background import BackgroundTasks, Nursery, RequestTasks
+from rpyserve.serving.access_log import is_probe, shown
 from rpyserve.sessions.session import Ended, Registry, Session
 from rpyserve.sessions.store import Sessions
 from rpyserve.util.file_limits import ADVICE, is_out_of_them

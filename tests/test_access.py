@@ -13,10 +13,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve import access
-from rpyserve.access import AccessLog, shown
 from rpyserve.http.request import Request
 from rpyserve.http.types import Exchange
+from rpyserve.serving import access_log
+from rpyserve.serving.access_log import AccessLog, shown
 
 
 def exchange(target: str = "/", status: int = 200, **changes: Any) -> Exchange:
@@ -141,14 +141,14 @@ def configured() -> Iterator[list[logging.LogRecord]]:
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
-    before = access.log.level, access.log.propagate
-    access.log.addHandler(handler)
-    access.log.setLevel(logging.INFO)
-    access.log.propagate = False
+    before = access_log.log.level, access_log.log.propagate
+    access_log.log.addHandler(handler)
+    access_log.log.setLevel(logging.INFO)
+    access_log.log.propagate = False
     yield records
-    access.log.removeHandler(handler)
-    access.log.setLevel(before[0])
-    access.log.propagate = before[1]
+    access_log.log.removeHandler(handler)
+    access_log.log.setLevel(before[0])
+    access_log.log.propagate = before[1]
 
 
 def test_a_configured_logger_gets_the_lines(configured: list[logging.LogRecord]) -> None:

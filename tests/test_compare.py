@@ -14,7 +14,7 @@ from figures import MUSTS, Results, Sample, chart, document, missed, ratio, tabl
 from load import Ask, generate
 from wire import hello
 
-from rpyserve.server import open_listeners, serve_listeners
+from rpyserve.serving.listeners import open_listeners, serve_listeners
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from rpyserve import console
-from rpyserve.console import banner, network_addresses, url_of, wants_colour
+from rpyserve.serving import console
+from rpyserve.serving.console import banner, network_addresses, url_of, wants_colour
 
 
 @pytest.fixture

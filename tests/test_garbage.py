@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import Resource, Site, garbage
-from rpyserve.garbage import DUE, ENDED, MOST, PAUSE, QUICK, Garbage
+from rpyserve import Resource, Site
+from rpyserve.serving import gc_tuning
+from rpyserve.serving.gc_tuning import DUE, ENDED, MOST, PAUSE, QUICK, Garbage
 
 
 @dataclass
@@ -55,7 +56,7 @@ async def process(autojump_clock: Any, nursery: trio.Nursery) -> Process:
     return process
 
 
-LONG = int(QUICK / garbage.EACH) + 1
+LONG = int(QUICK / gc_tuning.EACH) + 1
 """So many looks at what is young that all there is may take long."""
 
 
@@ -106,7 +107,7 @@ async def test_sessions_say_how_many_held_something() -> None:
 def test_python_itself_never_looks_at_all_there_is() -> None:
     usual = gc.get_threshold()
     full = gc.get_stats()[2]["collections"]
-    with garbage.rarely():
+    with gc_tuning.rarely():
         kept = [[number] for number in range(500_000)]
         assert gc.get_stats()[2]["collections"] == full or not usual[2]
         assert gc.get_stats()[0]["collections"] > 0
@@ -116,7 +117,7 @@ def test_python_itself_never_looks_at_all_there_is() -> None:
 async def test_a_session_that_refers_to_itself_is_found(autojump_clock: Any, nursery: trio.Nursery) -> None:
     site = Site(Resource())
     seldom = Garbage(lambda: 0, lambda: site.sessions.let_go, lambda: len(site.sessions), looks=lambda: DUE)
-    with garbage.rarely():
+    with gc_tuning.rarely():
         nursery.start_soon(seldom.run)
         await trio.testing.wait_all_tasks_blocked()
         session = site.sessions.make()

@@ -18,12 +18,12 @@ from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 from wire import CLIENT, SERVER, Client, CutOff, head, hello, post
 
 from rpyserve import Directory, Request, Site
-from rpyserve.access import AccessLog
 from rpyserve.http.response import Response
 from rpyserve.http.types import Exchange, Limits
 from rpyserve.protocol.connection import serve_connection
 from rpyserve.protocol.response_headers import Heads
-from rpyserve.server import open_listeners, serve_listeners
+from rpyserve.serving.access_log import AccessLog
+from rpyserve.serving.listeners import open_listeners, serve_listeners
 
 # Pipelining
 

@@ -15,7 +15,7 @@ from inprocess import Answer, Visitor
 
 from rpyserve import Request, Resource, Response, ReverseProxyResource, Site
 from rpyserve.http.response import Stream
-from rpyserve.server import serve_listeners
+from rpyserve.serving.listeners import serve_listeners
 
 pytest.importorskip("httpx")
 

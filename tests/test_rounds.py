@@ -16,7 +16,7 @@ from rpyserve import Directory, Request, Site
 from rpyserve.http.response import Response
 from rpyserve.protocol.server_state import Rounds
 from rpyserve.scripts.file_state import FileState
-from rpyserve.server import open_listeners, serve_listeners
+from rpyserve.serving.listeners import open_listeners, serve_listeners
 
 SCRIPT = "cache()\nimport words\nresource = lambda request: words.TEXT"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from rpyserve.selfcalls import anyone_waiting, refused
+from rpyserve.serving.self_requests import anyone_waiting, refused
 
 
 @pytest.fixture

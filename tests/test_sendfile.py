@@ -17,7 +17,7 @@ from wire import Client, CutOff, head
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
 from rpyserve.http.types import Exchange
-from rpyserve.server import open_listeners, serve_listeners
+from rpyserve.serving.listeners import open_listeners, serve_listeners
 
 CONTENT = os.urandom(1 << 20) * 5 + b"the end"
 

@@ -20,7 +20,7 @@ from wire import Client, CutOff, echo, head, hello
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Exchange, Limits
-from rpyserve.server import open_listeners, serve_listeners
+from rpyserve.serving.listeners import open_listeners, serve_listeners
 
 RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 

@@ -19,14 +19,14 @@ import trio.lowlevel
 import trio.testing
 
 from rpyserve import Directory, HTTPError, Request, Resource, Session, Site, serve
-from rpyserve.access import AccessLog
-from rpyserve.access import log as access_log
-from rpyserve.door import CannotListen, Settings, open_door
 from rpyserve.http.errors import Disconnected
 from rpyserve.http.response import Response
 from rpyserve.http.types import Limits
-from rpyserve.serving import _attend, run, run_with
-from rpyserve.signals import Interrupted, is_interruption, letting_go
+from rpyserve.serving.access_log import AccessLog
+from rpyserve.serving.access_log import log as access_log
+from rpyserve.serving.listen import CannotListen, Settings, open_door
+from rpyserve.serving.run import _attend, run, run_with
+from rpyserve.serving.signals import Interrupted, is_interruption, letting_go
 
 ROOT = Path(__file__).parent.parent
 
@@ -182,7 +182,7 @@ def test_why_it_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
         async def refuse(*args: object, **kwargs: object) -> None:
             raise exc
 
-        monkeypatch.setattr("rpyserve.door.open_listeners", refuse)
+        monkeypatch.setattr("rpyserve.serving.listen.open_listeners", refuse)
         with pytest.raises(CannotListen) as caught:
             run_with(Site(Hello()), Settings(port=80, quiet=True))
         return str(caught.value)

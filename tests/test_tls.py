@@ -15,7 +15,8 @@ import trio
 from click.testing import CliRunner
 from realprocess import serving
 
-from rpyserve import Request, Site, cli, serve, tls
+from rpyserve import Request, Site, cli, serve
+from rpyserve.serving import tls
 
 trustme = pytest.importorskip("trustme")
 
@@ -149,8 +150,8 @@ def test_the_option(
 ) -> None:  # fmt: skip
     made: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rpyserve.serving.run_with", lambda site, settings: made.append(settings.tls))
-    monkeypatch.setattr("rpyserve.signals.end_process", lambda status=0: None)
+    monkeypatch.setattr("rpyserve.serving.run.run_with", lambda site, settings: made.append(settings.tls))
+    monkeypatch.setattr("rpyserve.serving.signals.end_process", lambda status=0: None)
     names = {"CERT": str(files[0]), "KEY": str(files[1])}
     for name, path in names.items():
         given = [arg.replace(name, path) for arg in given]

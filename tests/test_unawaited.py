@@ -14,8 +14,8 @@ from inprocess import Visitor
 from rpyserve import Site
 from rpyserve.diagnostics.reporter import Complaints
 from rpyserve.files.directory import Directory
-from rpyserve.oneshot import print_one
-from rpyserve.unawaited import named
+from rpyserve.serving.one_shot import print_one
+from rpyserve.serving.unawaited import named
 
 SAVE = "async def save(n):\n    pass\n\n\n"
 

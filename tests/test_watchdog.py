@@ -17,10 +17,10 @@ import pytest
 import trio
 import trio.lowlevel
 
-from rpyserve import watchdog
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
-from rpyserve.watchdog import Watchdog, place, timed, user_frame
+from rpyserve.serving import watchdog
+from rpyserve.serving.watchdog import Watchdog, place, timed, user_frame
 
 
 def here() -> FrameType:

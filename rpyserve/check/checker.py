@@ -20,13 +20,13 @@ from rpyserve.check.filenames import survey
 from rpyserve.check.findings import Finding, Kind
 from rpyserve.check.imports import Imports, changes_path
 from rpyserve.check.state_loss import Life
-from rpyserve.console import say
 from rpyserve.diagnostics import advice
 from rpyserve.diagnostics.describe import title_of
 from rpyserve.files.safe_open import resolved
 from rpyserve.scripts import file_state
 from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
+from rpyserve.serving.console import say
 
 __all__ = ["Report", "check", "print_check"]
 

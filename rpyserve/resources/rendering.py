@@ -20,12 +20,12 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve import watchdog
 from rpyserve.http.errors import Disconnected, HTTPError, Redirect, WrongResult
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, IterStream, Pipe, Response
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.scripts.validation import app_kind
+from rpyserve.serving import watchdog
 
 __all__ = ["NOT_DONE_YET", "Rescue", "for_result", "method_of", "redirect_response", "render", "settle"]
 

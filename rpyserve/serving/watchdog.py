@@ -35,7 +35,7 @@ BLOCKED: Final = 2.0
 """Seconds after which a script that blocks is named while it does."""
 
 _TRIO: Final = os.path.dirname(trio.__file__) + os.sep
-_OURS: Final = (_TRIO, os.path.dirname(__file__) + os.sep)
+_OURS: Final = (_TRIO, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
 
 _MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve import unawaited
-from rpyserve.console import write
 from rpyserve.http.errors import unwrap
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
 from rpyserve.resources.pages import reason
-from rpyserve.signals import Signals, is_interruption
+from rpyserve.serving import unawaited
+from rpyserve.serving.console import write
+from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
 
 __all__ = ["print_one"]

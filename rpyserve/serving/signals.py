@@ -28,7 +28,7 @@ from rpyserve.http.errors import Disconnected, Interrupted
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
-from rpyserve.watchdog import place, source_line, user_frame
+from rpyserve.serving.watchdog import place, source_line, user_frame
 
 __all__ = ["Interrupted", "Signals", "end_process", "is_interruption", "leave", "letting_go"]
 

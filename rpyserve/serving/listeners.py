@@ -205,7 +205,7 @@ class _Serving:
         return self._serve(stream, client, server, "http")
 
     async def _serve_tls(self, stream: trio.SSLStream[Any], client: Address, server: Address) -> None:
-        from rpyserve.tls import heard_plain_http  # and with it ssl, which costs time to import
+        from rpyserve.serving.tls import heard_plain_http  # and with it ssl, which costs time to import
 
         speaks_tls = False
         try:

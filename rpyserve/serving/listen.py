@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from rpyserve import console
 from rpyserve.http.hosts import machine_names
 from rpyserve.http.types import Limits
-from rpyserve.server import open_listeners
+from rpyserve.serving import console
+from rpyserve.serving.listeners import open_listeners
 from rpyserve.site import Site
 
 if TYPE_CHECKING:

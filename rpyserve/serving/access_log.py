@@ -4,6 +4,10 @@ A line is a string in a list until 50 ms have passed, because a call of the `log
 the rest of a small request. The lines go to the console, or, where someone has given the logger
 ``rpyserve.access`` a handler, to that logger. Whatever a client sent is escaped; a session's id is never written
 whole. Nothing here knows of sites or sockets.
+
+The combined log format: a line a response as Apache, nginx and Twisted write it, for the tools that read such logs.
+
+Whatever came from a client is escaped as Apache does, so that no client can forge a line or end a value.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from rpyserve.util.durations import size_in_words
 if TYPE_CHECKING:
     from rpyserve.http.types import Exchange
 
-__all__ = ["AccessLog", "is_probe", "shown"]
+__all__ = ["AccessLog", "Combined", "is_probe", "shown"]
+
 
 BATCH: Final = 0.05
 """Seconds that a line may wait for others."""
@@ -118,7 +123,6 @@ class AccessLog:
 
 
 def _combined() -> Callable[[Exchange], str]:
-    from rpyserve.combined import Combined
 
     return Combined()
 
@@ -158,3 +162,47 @@ def _shown(char: str) -> str:
 def _milliseconds(seconds: float) -> str:
     value = seconds * 1000
     return f"{value:.1f} ms" if value < 9.95 else f"{value:.0f} ms"
+
+
+LONGEST_FIELD: Final = 2000
+"""How many characters of one value are written."""
+
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_ESCAPES: Final = {ord('"'): '\\"', ord("\\"): "\\\\"} | {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 256))
+}
+
+
+class Combined:
+    """Makes lines: ``client - user [time] "request" status bytes "referrer" "agent"``."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._clock = ""
+
+    def __call__(self, exchange: Exchange) -> str:
+        """Return the line for *exchange*; what is not known is ``-``."""
+        request = exchange.request
+        version = user = referrer = agent = None
+        if request is not None:
+            version, user = request.http_version, getattr(request, "user", None)
+            referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
+        line = f"{exchange.method} {exchange.target}{f' HTTP/{version}' if version else ''}".strip()
+        return (
+            f"{exchange.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._now()}] "
+            f'"{_escaped(line)}" {exchange.status} {exchange.sent or "-"} "{_escaped(referrer)}" "{_escaped(agent)}"'
+        )
+
+    def _now(self) -> str:
+        now = int(time.time())
+        if now != self._second:
+            at = time.localtime(now)
+            month = _MONTHS[at.tm_mon - 1]  # never in another language
+            self._second, self._clock = now, time.strftime(f"%d/{month}/%Y:%H:%M:%S %z", at)
+        return self._clock
+
+
+def _escaped(value: object) -> str:
+    if not value:
+        return "-"
+    return str(value)[:LONGEST_FIELD].translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")

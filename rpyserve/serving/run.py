@@ -3,6 +3,13 @@
 This is where a site meets the server: who may ask (outermost), the access log, the watchdog, the session clock.
 `run` adds what a process of its own needs: signals, a banner, and an end that no script can hold up. Neither
 knows of options or directories; see `cli`.
+
+What a server in a process of its own says when it begins, while it stops, and at the end.
+
+Imports what the first answer does not need, after it, so that a server is there at once and no later page waits.
+
+It must not happen too late either: where there are no more files that a process may open, nothing can be imported,
+and the page that says so would have no way to come. One module is imported in each turn of the loop.
 """
 
 from __future__ import annotations
@@ -11,32 +18,97 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from rpyserve import console, greetings, selfcalls, unawaited
-from rpyserve.access import AccessLog
-from rpyserve.door import CannotListen, Door, Settings, address_of, open_door, reachable_by
-from rpyserve.garbage import Garbage
+from rpyserve import __version__
 from rpyserve.http.hosts import Network, Trust, only_known_hosts
 from rpyserve.http.types import Limits
-from rpyserve.later import import_the_rest
 from rpyserve.livereload.live_reload import Following, directories_in
 from rpyserve.resources.resource import Resource
-from rpyserve.server import serve_listeners
+from rpyserve.serving import console, self_requests, unawaited
+from rpyserve.serving.access_log import AccessLog
+from rpyserve.serving.gc_tuning import Garbage
+from rpyserve.serving.listen import CannotListen, Door, Settings, address_of, open_door, reachable_by
+from rpyserve.serving.listeners import serve_listeners
+from rpyserve.serving.signals import Signals, is_interruption, letting_go
+from rpyserve.serving.watchdog import Watchdog
 from rpyserve.sessions.session import Ended
-from rpyserve.signals import Signals, is_interruption, letting_go
 from rpyserve.site import Site
 from rpyserve.util import file_limits
-from rpyserve.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["CannotListen", "Settings", "run", "run_with", "serve"]
+__all__ = [
+    "CannotListen",
+    "Settings",
+    "announce",
+    "explain_delay",
+    "farewell",
+    "import_the_rest",
+    "run",
+    "run_with",
+    "serve",
+]
+
+
+def announce(site: Site, listeners: Sequence[trio.SocketListener], settings: Settings) -> None:
+    """Print the banner, and tell whoever waits for it the URL."""
+    host, port = address_of(listeners[0])
+    moved = settings.port not in (0, port)
+    url = console.banner(
+        f"rpyserve {__version__} serves {settings.title}",
+        (settings.host if settings.host == "localhost" else host, port),
+        timeout=site.sessions.timeout,
+        scheme="http" if settings.tls is None else "https",
+        quiet=settings.quiet,
+        notes=[f"Port {settings.port} is not free, so this is port {port}:"] if moved else [],
+    )
+    settings.on_ready(url)
+
+
+async def explain_delay(stop: trio.Event) -> None:
+    """Say what goes on if stopping takes longer than a moment."""
+    await stop.wait()
+    await trio.sleep(0.5)
+    console.say_over("Stopping. What is being answered has 5 seconds; Ctrl-C again ends it at once.")
+
+
+def farewell(ended: int) -> str:
+    """What is said at the end, when *ended* sessions have ended."""
+    many = f"{ended} session{'' if ended == 1 else 's'}"
+    return f"Stopped. {many} ended, and what `registry` held is gone."
+
+
+PATIENCE: Final = 1.0
+"""Seconds after which nobody seems to ask for anything just now."""
+PAUSE: Final = 0.005
+"""Seconds for others between two modules."""
+
+_REST: Final = (
+    "resources.pages", "diagnostics.model", "diagnostics.reporter", "diagnostics.error_page", "diagnostics.describe",
+    "diagnostics.advice", "files.static_file", "livereload.csp", "check.state_loss", "sessions.object_graph",
+    "sessions.migration",
+)  # fmt: skip
+
+
+async def import_the_rest(answered: trio.Event) -> None:
+    """Import all that the server may need later.
+
+    Args:
+        answered: set once there was a first answer.
+    """
+    with trio.move_on_after(PATIENCE):
+        await answered.wait()
+    for name in _REST:
+        await trio.sleep(PAUSE)
+        import_module(f"rpyserve.{name}")
+
 
 GRACE: Final = 5.0
 """Seconds that requests in flight have once the server is to stop, and async callbacks of sessions that end."""
@@ -153,7 +225,7 @@ def run_with(site: Site, settings: Settings) -> None:
         _run_trio(site, settings, access, signals)
         access.flush()
     if not settings.quiet:
-        console.say_over(greetings.farewell(site.sessions.statistics().ended[Ended.STOPPED]))
+        console.say_over(farewell(site.sessions.statistics().ended[Ended.STOPPED]))
 
 
 def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
@@ -172,16 +244,14 @@ async def _main(site: Site, settings: Settings, access: AccessLog, signals: Sign
         raise CannotListen(console.why_not(exc, settings.host, settings.port)) from None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
-        nursery.start_soon(greetings.explain_delay, signals.stop)
+        nursery.start_soon(explain_delay, signals.stop)
         if settings.for_good:
             sessions = site.sessions
             seldom = Garbage(lambda: access.noted, lambda: sessions.let_go, lambda: len(sessions))
             nursery.start_soon(seldom.run)
         with _watched(door.listeners) as dog:
             signals.blocked_for = dog.blocked_for
-            await _attend(
-                site, door, settings, access, signals.stop, lambda: greetings.announce(site, door.listeners, settings)
-            )
+            await _attend(site, door, settings, access, signals.stop, lambda: announce(site, door.listeners, settings))
         nursery.cancel_scope.cancel()
 
 
@@ -235,8 +305,8 @@ async def _end_streams(following: Following, stop: trio.Event) -> None:
 def _watched(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
     """While inside, scripts that hold the loop are named, and those that ask us are refused."""
     own = {address for listener in listeners for address in reachable_by(listener)}
-    dog = Watchdog(selfcalls.anyone_waiting([listener.socket.fileno() for listener in listeners]))
-    with dog.watching(), selfcalls.refused([address_of(listener) for listener in listeners], own):
+    dog = Watchdog(self_requests.anyone_waiting([listener.socket.fileno() for listener in listeners]))
+    with dog.watching(), self_requests.refused([address_of(listener) for listener in listeners], own):
         yield dog
 
 
