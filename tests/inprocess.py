@@ -8,9 +8,9 @@ from typing import Any
 
 import trio
 
-from rpyserve.asking import Chunks
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
+from rpyserve.testing.messages import Chunks
 
 
 @dataclass

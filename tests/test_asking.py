@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from rpyserve.asking import Answer, Headers, Sent, Writer
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
+from rpyserve.testing.messages import Answer, Headers, Sent, Writer
 
 made: list[Request] = []
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from rpyserve.http.errors import unwrap
-from rpyserve.portal import Portal
+from rpyserve.testing.portal import Portal
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from inprocess import Visitor, ask
 
 from rpyserve import HTTPError, Request, Site
-from rpyserve.asking import Chunks
 from rpyserve.http.errors import Disconnected
 from rpyserve.http.forms import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
+from rpyserve.testing.messages import Chunks
 
 
 def test_the_target_is_taken_apart() -> None:

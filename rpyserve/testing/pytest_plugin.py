@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from rpyserve.testing import Client
+    from rpyserve.testing.client import Client
 
 __all__ = ["rpyserve_client", "site_client"]
 
@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def rpyserve_client() -> Iterator[Callable[..., Client]]:
     """Make clients: ``rpyserve_client(site, ...)``, as `rpyserve.testing.Client`. They are closed after the test."""
-    from rpyserve.testing import Client
+    from rpyserve.testing.client import Client
 
     with ExitStack() as closing:
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import trio
 
-from rpyserve.asking import Answer
 from rpyserve.http.request import Request
 from rpyserve.http.response import opened
 from rpyserve.site import Site
+from rpyserve.testing.messages import Answer
 
 __all__ = ["Serves"]
 
