@@ -135,8 +135,8 @@ def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
     program.write_text(
         "import sys, sysconfig\n"
         f"sys.path.append({str(library)!r})\n"
-        "import rpyserve, rpyserve.failures\n"
-        "known = rpyserve.failures._foreign()\n"
+        "import rpyserve, rpyserve.diagnostics.model\n"
+        "known = rpyserve.diagnostics.model._foreign()\n"
         f"rpyserve.diagnostics.model._foreign = lambda: (*known, {str(library)!r})\n"
         "import asks\n"
         "print(asks.twisted)\n"
