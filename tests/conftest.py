@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import trio
 from hypothesis import HealthCheck, settings
-from wire import Client, Reply, Respond, connect_to, head
 
 from rpyserve.scripts import loader
+from tests.support.http_client import Client, Reply, Respond, connect_to, head
 
 # How long an example takes says nothing: the machine may be busy.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -68,12 +68,12 @@ def fetch(connect: Callable[..., Client]) -> Callable[..., Awaitable[Reply]]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One Chromium for the tests of a module: what drives it is an event loop of asyncio, which others would notice."""
-    import browsing
+    from tests.support import chromium
 
-    if browsing.installed() is None:
+    if chromium.installed() is None:
         assert not (os.environ.get("CI") and sys.platform == "linux"), "CI on Linux must have a browser"
         pytest.skip("there is no Chromium or Chrome here")
-    with browsing.chromium() as browser:
+    with chromium.chromium() as browser:
         yield browser
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import trio
-from inprocess import Visitor, ask
 
 from rpyserve import Request, Resource, Session, Site
 from rpyserve.http.errors import Interrupted
+from tests.support.in_process import Visitor, ask
 
 
 class ShortSession(Session):

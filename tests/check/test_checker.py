@@ -1,0 +1,280 @@
+"""The check of a whole site: what is found, how it is printed, what is left alone, and what the page says of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rpyserve import cli
+from rpyserve.check import checker as checking
+from rpyserve.check.checker import check
+from rpyserve.check.findings import Kind
+from tests.support.doc_pages import BESIDE, blocks_of
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+
+GOOD = "def resource(request):\n    return ''\n"
+ALL = {
+    "syntax.rpy": "print 'hello'\n",
+    "no-resource.rpy": "x = 1\n",
+    "wrong-resource.rpy": "resource = 'x'\n",
+    "never-called.rpy": (
+        "from rpyserve import Resource\nclass A(Resource):\n    def render_get(self, request): pass\nresource = A()\n"
+    ),
+    "parameters.rpy": (
+        "from rpyserve import Resource\nclass A(Resource):\n    def render_GET(self): pass\nresource = A()\n"
+    ),
+    "import.rpy": "import nothere\n" + GOOD,
+    "hidden-module.rpy": "import calendar\n" + GOOD,
+    "calendar.py": "",
+    "hidden-page.rpy": GOOD,
+    "hidden-page/style.css": "",
+    "misnamed.rpy.txt": GOOD,
+    "lost-with-request.rpy": "n = []\ndef resource(request):\n    n.append(1)\n",
+    "lost-with-edit.rpy": "cache()\nn = []\ndef resource(request):\n    n.append(1)\n",
+    "forgotten.rpy": "import functools\n@functools.cache\ndef f(): pass\n" + GOOD,
+    "warning.rpy": "'\\d'\n" + GOOD,
+    "backup.rpy": GOOD,
+    "backup.rpy~": GOOD,
+}
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return root
+
+
+def kinds(root: Path, **how: bool) -> dict[str, list[Kind]]:
+    report = check(os.path.realpath(root), **how)
+    return {path.replace(os.sep, "/"): [finding.kind for finding in found] for path, found in report.findings.items()}
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.chdir(os.getcwd())  # the command changes the directory
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(cli.main, [*arguments, "--check"], prog_name="rpyserve")
+
+    return invoke
+
+
+# What is found
+
+
+def test_every_kind_is_found_in_its_file(tmp_path: Path) -> None:
+    found = kinds(write(tmp_path, ALL))
+    for name, there in found.items():
+        assert [kind.value for kind in there] == [re.split(r"\.", name)[0]], name
+    rest = {kind.value for kind in Kind} - {name.partition(".")[0] for name in found}
+    assert rest == {"unreadable", "same-name", "unreachable", "link"}  # those want a file system that has such things
+
+
+@pytest.mark.parametrize("text", ["x = '\xe9'".encode("latin-1"), b"\xff\xfex\0", b"a\0b", b"# coding: klingon\n"])
+def test_what_is_no_text(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "a.rpy").write_bytes(text)
+    (tmp_path / "b.py").write_bytes(text)
+    assert kinds(tmp_path) == {"a.rpy": [Kind.SYNTAX], "b.py": [Kind.SYNTAX]}
+
+
+@pytest.mark.parametrize("text", ["(" * 500, "x = " + "-" * 100_000 + "1", "x = " + " + ".join(["1"] * 100_000)])
+def test_what_is_nested_too_deep(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {"a.rpy": text})
+    assert kinds(tmp_path)["a.rpy"] in ([Kind.SYNTAX], [Kind.NO_RESOURCE])
+
+
+def test_all_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    write(tmp_path, {"a.rpy": "import nothere\nn = 0\ndef page(request):\n    global n\n    n += 1\n"})
+    assert sorted(kind.value for kind in kinds(tmp_path)["a.rpy"]) == ["import", "lost-with-request", "no-resource"]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: str) -> object:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(checking.file_state, "read", read)
+    assert kinds(write(tmp_path, {"a.rpy": GOOD})) == {"a.rpy": [Kind.UNREADABLE]}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.rpy")
+    assert kinds(tmp_path) == {"a.rpy": [Kind.UNREADABLE]}
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    """Neither scripts, nor packages (of which asking Python for a part would import the whole)."""
+    write_file = f"open({str(tmp_path / 'RAN')!r}, 'w').close()\n"
+    write(
+        tmp_path / "site",
+        {
+            "a.rpy": write_file + "import helper, pack.part, pack.sub.leaf\nfrom pack import part\nfrom . import pack\n"
+            "import pack.nothere\n" + GOOD,
+            "helper.py": write_file, "pack/__init__.py": write_file, "pack/part.py": write_file,
+            "pack/sub/__init__.py": write_file, "pack/sub/leaf.py": write_file, "alone.py": write_file,
+            "calendar.py": write_file, "click.py": write_file, "sitecustomize.py": write_file,
+        },
+    )  # fmt: skip
+    command = [sys.executable, "-m", "rpyserve", "--check"]
+    done = subprocess.run(command, cwd=tmp_path / "site", capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "There is no module nothere in pack." in done.stdout
+    assert done.stdout.count(".rpy:") == 1
+    assert not (tmp_path / "RAN").exists()
+    assert not list((tmp_path / "site").rglob("__pycache__"))
+
+
+def test_a_python_file_that_no_script_imports_need_only_be_python(tmp_path: Path) -> None:
+    text = "import nothere\nn = []\ndef f():\n    n.append(1)\n"
+    files = {"a.rpy": "import store\n" + GOOD, "store.py": "from deeper import x\n", "deeper.py": text + "x = 1\n"}
+    write(tmp_path, files | {"tools/make.py": text, "tools/broken.py": "def (:"})
+    assert kinds(tmp_path) == {"deeper.py": [Kind.IMPORT, Kind.LOST_WITH_EDIT], "tools/broken.py": [Kind.SYNTAX]}
+
+
+def test_where_the_path_of_modules_is_changed_no_import_is_judged(tmp_path: Path) -> None:
+    files = {"a.rpy": "import sys\nsys.path.append('lib')\nimport inlib\n" + GOOD, "b.rpy": "import nothere\nx = 1\n"}
+    assert kinds(write(tmp_path, files)) == {"b.rpy": [Kind.NO_RESOURCE]}
+
+
+def test_foreign_directories_are_left_alone(tmp_path: Path) -> None:
+    names = ("node_modules/x/a.rpy", ".git/a.rpy", "env/lib/a.py", "lib/site-packages/a.py")
+    write(tmp_path, dict.fromkeys(names, "def (:") | {"env/pyvenv.cfg": "", "a.rpy": GOOD})
+    assert kinds(tmp_path) == {}
+
+
+# How it is printed
+
+
+def test_findings_are_grouped_and_can_be_clicked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: object
+) -> None:
+    write(tmp_path / "site", {"b.rpy": "\n\nresource = None\n", "a.rpy": ALL["lost-with-edit.rpy"], "c.RPY": ""})
+    monkeypatch.chdir(tmp_path)
+    result = invoke("site")  # type: ignore[operator]
+    sep = os.sep
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"site{sep}a.rpy:4: `n` works, shared by all visitors, but is new with every edit of this file. "
+        "[lost-with-edit]",
+        '    session["n"], with session = request.getSession(), keeps it for each visitor, registry["n"] for all of '
+        "them.",
+        "",
+        f"site{sep}b.rpy:3: resource is None. [wrong-resource]",
+        "    Give that name to a function, or to an instance of a Resource class:",
+        "    def resource(request):",
+        '        return "<h1>Hello</h1>"',
+        "",
+        f"site{sep}c.RPY: The name of a script ends in .rpy and nothing else, in small letters. This file is never "
+        "served. [misnamed]",
+        "    Rename it to c.rpy.",
+    ]
+    assert result.stderr == "2 scripts: 3 faults.\n"
+
+
+def test_paths_are_those_of_where_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: object
+) -> None:
+    write(tmp_path / "site", {"a.rpy": "x = 1"})
+    write(tmp_path / "else", {"x": ""})
+    monkeypatch.chdir(tmp_path / "site")
+    assert invoke().stdout.startswith("a.rpy:1: ")  # type: ignore[operator]
+    monkeypatch.chdir(tmp_path / "else")
+    there = invoke(str(tmp_path / "site")).stdout  # type: ignore[operator]
+    assert there.startswith(f"{(tmp_path / 'site' / 'a.rpy').resolve()}:1: ")
+
+
+def test_notes_alone_are_no_failure(tmp_path: Path, invoke: object) -> None:
+    write(tmp_path, {"a.rpy": ALL["forgotten.rpy"], "b.rpy": ALL["warning.rpy"]})
+    result = invoke(str(tmp_path))  # type: ignore[operator]
+    assert result.exit_code == 0
+    assert ": note: " in result.stdout
+    assert result.stderr == "2 scripts: 2 notes.\n"
+    write(tmp_path, {"a.rpy~": ""})
+    result = invoke(str(tmp_path))  # type: ignore[operator]
+    assert result.exit_code == 1
+    assert result.stderr == "2 scripts: 1 fault and 2 notes.\n"
+
+
+def test_nothing_to_complain_about(tmp_path: Path, invoke: object) -> None:
+    write(tmp_path, {"a.rpy": GOOD, "words.py": ""})
+    result = invoke(str(tmp_path))  # type: ignore[operator]
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "1 script and 1 module, nothing to complain about.\n"
+    assert invoke(str(tmp_path), "-q").output == ""  # type: ignore[operator]
+
+
+def test_an_empty_site(tmp_path: Path, invoke: object) -> None:
+    result = invoke(str(tmp_path))  # type: ignore[operator]
+    assert (result.exit_code, result.stderr) == (0, "0 scripts, nothing to complain about.\n")
+
+
+def test_a_missing_site(tmp_path: Path, invoke: object) -> None:
+    result = invoke(str(tmp_path / "nowhere"))  # type: ignore[operator]
+    assert result.exit_code == 1
+    assert "There is no directory" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_cannot_forge_a_line(tmp_path: Path) -> None:
+    write(tmp_path, {"a\nb.rpy:1: fine.rpy": "x"})
+    report = check(os.path.realpath(tmp_path))
+    assert not any("\n" in line for line in report.lines("", str(tmp_path)))
+
+
+def test_follow_symlinks_is_the_servers(tmp_path: Path) -> None:
+    write(tmp_path, {"site/a.rpy": GOOD, "out/b.rpy": "x = 1"})
+    try:
+        (tmp_path / "site" / "out").symlink_to(tmp_path / "out")
+    except OSError:
+        pytest.skip("no symbolic links here")
+    assert kinds(tmp_path / "site") == {"out": [Kind.LINK]}
+    assert kinds(tmp_path / "site", follow_symlinks=True) == {"out/b.rpy": [Kind.NO_RESOURCE]}
+
+
+# What we have written ourselves
+
+
+def test_the_sample_site_is_clean(invoke: object) -> None:
+    result = invoke(str(ROOT / "sample_site"))  # type: ignore[operator]
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+MEANT = {"check/counter.rpy", "check/hello.rpy", "check/lost.rpy"}
+"""What the documents show as a mistake."""
+
+
+def test_the_scripts_in_the_documents_are_clean(tmp_path: Path) -> None:
+    found = set()
+    for document in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        site = tmp_path / document.stem
+        for number, block in enumerate(blocks_of(document.read_text(encoding="utf-8"))):
+            name = block.title or f"{number}.rpy"
+            if (block.language == "python" and "resource" in block.text) or name.endswith((".py", ".j2")):
+                write(site, {} if BESIDE.fullmatch(name) else {name: block.text})
+        if site.exists():
+            found |= {f"{document.stem}/{name}" for name in kinds(site)}
+    assert len(list(tmp_path.glob("*/*.rpy"))) > 50
+    assert found == MEANT
+
+
+def test_the_page_has_every_kind_and_no_other() -> None:
+    faults, notes = PAGE.split("\n## Notes\n")
+    headings = {part: re.findall(r"^### `([\w-]+)`$", part, re.MULTILINE) for part in (faults, notes)}
+    assert headings[faults] == [kind.value for kind in Kind if not kind.is_note]
+    assert headings[notes] == [kind.value for kind in Kind if kind.is_note]
+
+
+def test_every_kind_can_be_found() -> None:
+    """No kind is left over from something that is no longer looked for."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rpyserve").rglob("*.py"))
+    for kind in Kind:
+        assert f"Kind.{kind.name}" in re.sub(r"_NOTES.*", "", text), kind

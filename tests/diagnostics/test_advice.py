@@ -1,0 +1,480 @@
+"""The sentences that a beginner needs, one test for each near miss."""
+
+# ruff: noqa: E501 (a case is a line)
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+
+from rpyserve.diagnostics import advice
+from rpyserve.http.request import Request
+from rpyserve.resources.resource import FunctionResource, Resource
+from rpyserve.sessions.session import Session
+from tests.support.script_site import ScriptSite
+
+RESOURCE = "from rpyserve import *\n"
+PAGE = RESOURCE + "class Hello(Resource):\n    {}\nresource = Hello()\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptSite]:
+    monkeypatch.chdir(tmp_path)
+    made = ScriptSite(tmp_path)
+    yield made
+    made.scripts.close()
+
+
+# What is in `resource`
+
+NOTHING = "There is no `resource` in this script, so there is nothing to serve."
+FUNCTION = 'def resource(request):\n    return "<h1>Hello</h1>"'
+
+LEFT = {
+    "empty": ("\n\n", "This script is empty.", FUNCTION),
+    "nothing of use": ("x = 1\n", NOTHING, FUNCTION),
+    "only print": ("print('Hello')\n", NOTHING, "print() writes to the server's console. What the visitor is to see"),
+    "one class": (RESOURCE + "class Hello(Resource):\n    def render_GET(self, request): return ''\n", NOTHING, "\nresource = Hello()"),
+    "one class that takes something": (
+        RESOURCE + "class Hello(Resource):\n    def __init__(self, name, n=1): pass\n", NOTHING, "\nresource = Hello(name)",
+    ),
+    "two classes": (RESOURCE + "class A(Resource): pass\nclass B(Resource): pass\n", NOTHING, "one of your classes, as the last line:\nresource = B()"),
+    "another name": (RESOURCE + "class A(Resource): pass\npage = A()\n", NOTHING, "\nresource = page"),
+    "a misspelt name": ("def ressource(request): return 'x'\n", NOTHING, "\nresource = ressource"),
+    "a function of the request": ("def hello(request): return 'x'\ndef other(): pass\n", NOTHING, "\nresource = hello"),
+    "a class without base": ("class Hello:\n    def render_GET(self, request): return 'x'\n", NOTHING, "\nclass Hello(Resource):\n"),
+    "a method without class": ("def render_GET(self, request): return 'x'\n", NOTHING, "Put the method into a class:\nclass Hello(Resource):"),
+    "the class": (RESOURCE + "class Hello(Resource):\n    def render_GET(self, request): return ''\nresource = Hello\n",
+                  "resource is the class Hello, not an instance of it.", "Add parentheses:\nresource = Hello()"),
+    "a class that is no Resource": ("class resource:\n    def render_GET(self, request): return ''\n",
+                                    "resource is the class resource, which is no Resource.", "class resource(Resource):"),
+    "some class": ("class resource: pass\n", "resource is the class resource, which is no Resource.", FUNCTION),
+    "None": ("resource = None\n", "resource is None.", FUNCTION),
+    "None of a function": ("def make(): pass\nresource = make()\n", "resource is None.", "make() returned nothing. End it with a `return`"),
+    "text": ("resource = 'Hello'\n", "resource is a text.", "def resource(request):\n    return 'Hello'"),
+    "bytes": ("resource = b'Hello'\n", "resource is a text.", "def resource(request):\n    return b'Hello'"),
+    "a dict": ("resource = {}\n", "resource is a dict.", "sent as JSON"),
+    "a Response": (RESOURCE + "resource = Response('x')\n", "resource is a Response.", "def resource(request):\n    return Response("),
+    "a module": ("import json as resource\n", "resource is the module json.", FUNCTION),
+    "a coroutine": ("async def main(): pass\nresource = main()\n", "resource is a coroutine.", "Leave out the parentheses:\nresource = main"),
+    "an object": ("class Hello:\n    def render_GET(self, request): return ''\nresource = Hello()\n",
+                  "resource is an object of the class Hello, which is no Resource.", "class Hello(Resource):"),
+    "a callable object": ("import functools\nresource = functools.partial(print)\n",
+                          "resource is an object of the class partial, which is no Resource.", "return handler(request)"),
+    "a number": ("resource = 42\n", "resource is an object of the class int, which is no Resource.", FUNCTION),
+    "no parameter": ("def resource(): return ''\n", "The function resource takes no parameter, but it is called with the request.",
+                     "\ndef resource(request):"),
+    "no parameter, async": ("async def resource(): return ''\n", "takes no parameter", "\nasync def resource(request):"),
+    "two parameters": ("def resource(a, b): return ''\n", "is called with the request only, but takes 2 parameters.", "\ndef resource(request):"),
+    "a function with self": ("def resource(self, request): return ''\n", "is called with the request only", "A method belongs into a class."),
+    "WSGI": ("def resource(environ, start_response): pass\n", "resource is a WSGI application, which is not a resource",
+             "Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource(resource)"),
+    "ASGI": ("async def app(scope, receive, send): pass\n", "app is an ASGI app, which rpyserve cannot serve.", "ReverseProxyResource("),
+    "no method": (PAGE.format("x = 1"), "Hello has no render_ method, so it cannot answer anything.", "    def render_GET(self, request):"),
+    "plain Resource": (RESOURCE + "resource = Resource()\n", "A plain Resource cannot answer anything.", "class Hello(Resource):"),
+    "no self": (PAGE.format("def render_GET(request): return ''"), "Hello.render_GET does not take self.", "\ndef render_GET(self, request):"),
+    "no request": (PAGE.format("def render_GET(self): return ''"), "Hello.render_GET does not take request.", "\ndef render_GET(self, request):"),
+    "neither": (PAGE.format("def render_GET(): return ''"), "Hello.render_GET takes neither self nor request.", "\ndef render_GET(self, request):"),
+    "no request, async": (PAGE.format("async def render_GET(self): return ''"), "does not take request.", "\nasync def render_GET(self, request):"),
+    "too many": (PAGE.format("def render_POST(self, request, name): return ''"),
+                 "Hello.render_POST takes 3 parameters, but is given 2.", "\ndef render_POST(self, request):"),
+    "getChild without name": (PAGE.format("def getChild(self, request): return self"),
+                              "Hello.getChild does not take request.", "\ndef getChild(self, name, request):"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_what_a_script_left(site: ScriptSite, case: str) -> None:
+    text, message, hint = LEFT[case]
+    error = site.error(text)
+    assert message in error.message
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize("name", ["render_get", "Render_GET", "renderGET", "render_Get", "do_GET", "get", "rendr_GET"])
+def test_a_misspelt_method(site: ScriptSite, name: str) -> None:
+    error = site.error(PAGE.format(f"def {name}(self, request): return ''"))
+    assert error.message == f"Hello has a method {name}, which is never called."
+    assert error.hint == "Write:\ndef render_GET(self, request):"
+
+
+def test_another_misspelt_method(site: ScriptSite) -> None:
+    assert "def render_POST(" in site.error(PAGE.format("def render_post(self, request): return ''")).hint
+
+
+@pytest.mark.parametrize("framework", ["flask", "fastapi", "starlette", "quart", "bottle"])
+@pytest.mark.parametrize("name", ["resource", "app"])
+def test_an_app_of_another_framework(site: ScriptSite, framework: str, name: str) -> None:
+    # A stand-in: the class's module is what tells.
+    site.write(f"{framework}x.py", "")
+    error = site.error(
+        f"class App:\n    def __call__(self, *args): pass\nApp.__module__ = '{framework}.app'\n{name} = App()\n"
+    )
+    if framework in {"flask", "bottle"}:
+        assert error.message.lower() == f"{name} is a {framework} app, which is not a resource by itself."
+        assert error.hint == f"Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource({name})"
+    else:
+        assert error.message.lower() == f"{name} is a {framework} app, which rpyserve cannot serve."
+        assert error.hint.startswith("Run it by itself") and "ReverseProxyResource(" in error.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PAGE.format("def render_GET(self, request): return ''"),
+        PAGE.format("def render(self, request): return ''"),
+        PAGE.format("def getChild(self, name, request): return self"),
+        PAGE.format("async def render_PUT(self, request, more=1): return ''"),
+        PAGE.format("@staticmethod\n    def render_GET(request): return ''"),
+        PAGE.format("render_GET = lambda self, request: ''"),
+        PAGE.format("def render_GET(self, *args): return ''"),
+        PAGE.format("def render_GET(self, request): return ''\n    def render_page(self): return ''"),
+        RESOURCE + "resource = Resource()\nresource.putChild('x', lambda request: '')\n",
+        "resource = lambda request: ''\n",
+        "class A:\n    def f(self, request): return ''\nresource = A().f\n",
+        "async def resource(request, *, more=1): return ''\n",
+    ],
+)
+def test_what_is_fine(site: ScriptSite, text: str) -> None:
+    site.write("a.rpy", text)
+    assert isinstance(site.load(), Resource)
+
+
+# What is no Python 3
+
+SYNTAX = {
+    "print": ('print "Session", uid, "has expired."\n', 'This is Python 2. In Python 3 write:\nprint("Session", uid, "has expired.")'),
+    "exec": ('exec "x = 1"\n', 'exec("x = 1")'),
+    "except": ("try:\n    pass\nexcept ValueError, e:\n    pass\n", "\nexcept ValueError as e:"),
+    "raise": ('raise ValueError, "no"\n', '\nraise ValueError("no")'),
+    "not equal": ("if 1 <> 2: pass\n", "\na != b"),
+    "octal": ("x = 0755\n", "\n0o755"),
+    "long": ("x = 10L\n", "In Python 3 write:\n10"),
+    "backticks": ("x = `1`\n", "\nrepr(x)"),
+    "Ren'Py": ('define e = Character("Eileen")\n\nlabel start:\n    scene bg room\n    e "Hello"\n    return\n', "This looks like a Ren'Py script"),
+    "tabs": ("def f():\n    if 1:\n\tpass\n        pass\n", "Use four spaces in all of them."),
+    "no block": ("def f():\nx = 1\n", "Indent the lines after the colon by four spaces"),
+    "unexpected indent": ("x = 1\n    y = 2\n", "indented further than the one above it"),
+    "unindent": ("if 1:\n        x = 1\n    y = 2\n", "not as far as any line above"),
+    "HTML": ("<h1>Hello</h1>\n", "This file begins with HTML. Name it .html"),
+    "PHP": ("<?php echo 1; ?>\n", "This is PHP."),
+    "await": ("def f():\n    await g()\n", "\nasync def render_GET(self, request):"),
+    "async with": ("def f():\n    async with g(): pass\n", "\nasync def render_GET(self, request):"),
+    "return": ("return 'x'\n", 'Put it into one:\ndef resource(request):'),
+    "merge": ("x = 1\n<<<<<<< HEAD\n", "marks of a merge conflict"),
+    "curly quotes": ("x = \u201cHello\u201d\n", "Type plain ones"),
+    "encoding": (b"x = '\xe9'\n", "choose Save As and the encoding UTF-8"),
+    "UTF-16": ("x = 1".encode("utf-16"), "choose Save As and the encoding UTF-8"),
+}  # fmt: skip
+
+
+# From 3.14 on `except ValueError, e:` means two kinds of exceptions.
+@pytest.mark.parametrize("case", [case for case in SYNTAX if case != "except" or sys.version_info < (3, 14)])
+def test_what_is_no_python_3(site: ScriptSite, case: str) -> None:
+    text, hint = SYNTAX[case]
+    error = site.error(text)
+    assert isinstance(error.__cause__, SyntaxError)
+    assert hint in error.hint
+    assert error.message == f"{type(error.__cause__).__name__}: {error.__cause__.msg}"
+
+
+def test_a_plain_slip_gets_no_hint(site: ScriptSite) -> None:
+    assert site.error("x = (1,\n").hint == ""
+    assert site.error("def f(:\n    pass\n").hint == ""
+
+
+def test_a_slip_in_a_helper(site: ScriptSite) -> None:
+    site.write("words.py", 'print "x"\n')
+    assert 'print("x")' in site.error("import words\n").hint
+
+
+# Exceptions
+
+RAISED = {
+    "unicode": ("x = unicode('a')", "unicode is Python 2's. In Python 3 write:\nstr"),
+    "raw_input": ("x = raw_input()", '\nrequest.field("name")'),
+    "xrange": ("x = xrange(3)", "\nrange"),
+    "a name of ours": ("raise HTTPError(404)", "Import it first:\nfrom rpyserve import HTTPError"),
+    "a module": ("json.dumps(1)", "Import it first:\nimport json"),
+    "trio": ("trio.sleep(1)", "Import it first:\nimport trio"),
+    "true": ("x = true", "Python writes:\nTrue"),
+    "self": ("def f(): return self\nf()", "\ndef render_GET(self, request):"),
+    "request": ("def f(): return request\nf()", "\ndef resource(request):"),
+    "has_key": ("{}.has_key(1)", "has_key is Python 2's. In Python 3 write:\nkey in d"),
+    "iteritems": ("{}.iteritems()", "\nd.items()"),
+    "next": ("iter([1]).next()", "\nnext(iterator)"),
+    "decode": ("'a'.decode()", "It is text (str) already."),
+    "encode": ("b'a'.encode()", 'data.decode("utf-8")'),
+    "None": ("x = None\nx.upper()", "The thing before the dot is None"),
+    "implements": ("from zope.interface import implements", "\n@implementer(ICounter)\nclass Counter:"),
+    "an old module": ("import urllib2", "\nimport urllib.request"),
+    "an old name": ("from urllib import urlencode", "\nfrom urllib.parse import urlencode"),
+    "an old attribute": ("import string\nstring.letters", "\nfrom string import ascii_letters"),
+    "not installed": ("import no_such_thing", " -m pip install no_such_thing"),
+    "not installed, another name": ("import yaml_, bs4", "-m pip install"),
+    "no neighbour": ("from . import no_such_thing", "There is no no_such_thing.py beside this script."),
+    "no neighbour's name": ("from .no_such_thing import x", "There is no no_such_thing.py beside this script."),
+    "text and a number": ("'Visit ' + 1", 'f"Visit {number}"'),
+    "text and bytes": ("b'a' + 'b'", "Text and bytes do not mix."),
+    "text in a join of bytes": ("b''.join(['a'])", 'text.encode("utf-8")'),
+    "bytes in a join of text": ("''.join([b'a'])", 'text = data.decode("utf-8")'),
+    "text plus bytes": ("'a' + b'b'", 'text = data.decode("utf-8")'),
+    "bytes start with text": ("b'a'.startswith('a')", 'text.encode("utf-8")'),
+    "a text pattern on bytes": ("import re\nre.search('a', b'a')", 'text = data.decode("utf-8")'),
+    "bytes written as text": ("import io\nio.StringIO().write(b'a')", "Text and bytes do not mix."),
+    "text written as bytes": ("import io\nio.BytesIO().write('a')", 'text.encode("utf-8")'),
+    "a method without self": (
+        "class Shop:\n    def add(item): pass\nShop().add(1)", "A method must take self. Write in Shop:\ndef add(self, item):",
+    ),
+    "a method with too much": ("class Shop:\n    def add(self, item): pass\nShop().add(1, 2)", ""),
+    "implements, imported otherwise": ("class Counter:\n    implements(int)", "\n@implementer(ICounter)\nclass Counter:"),
+    "JSON": ("import json\njson.dumps({1, 2})", "JSON knows text, numbers"),
+    "print to a file": ("import sys\nprint >> sys.stderr, 'x'", "\nprint(..., file=sys.stderr)"),
+    "no factory": (RESOURCE + "class ICounter(Interface): pass\nICounter(Session(None, None))", "\nregisterAdapter(Counter, Session, ICounter)"),
+    "a factory without session": (
+        RESOURCE + "class ICounter(Interface): pass\nclass Counter:\n    def __init__(self): pass\n"
+        "registerAdapter(Counter, Session, ICounter)\nICounter(Session(None, None))", "\ndef __init__(self, session):"),
+    "a factory without __init__": (
+        RESOURCE + "class ICounter(Interface): pass\nclass Counter: pass\n"
+        "registerAdapter(Counter, Session, ICounter)\nICounter(Session(None, None))", "\ndef __init__(self, session):"),
+    "a missing file": ("open('no/words.txt')", 'Path(__file__).with_name("words.txt")'),
+    "a file's encoding": ("with open('x.txt', encoding='utf-8') as file:\n    file.read()", 'open(name, encoding="utf-8")'),
+    "a loop that changes": ("d = {1: 1}\nfor x in d: d[2] = 2", "\nfor key in list(d):"),
+    "a session's value": ("session = {}\nsession['n'] += 1", "\nsession.get('n', 0)"),
+    "the registry's value": ("registry['n'] += 1", "\nregistry.get('n', 0)"),
+    "bytes as a field": ("class request: args = {}\nrequest.args[b'name']", "Names are text here, not bytes."),
+    "a missing field": ("class request: args = {}\nrequest.args['name']", '\nrequest.field(\'name\', "")'),
+    "a file as Flask has it": ("class request: files = {}\nrequest.files['photo'].save('x')", "\nrequest.file('photo')"),
+    "files as one": ("class request: files = {'a': []}\nrequest.files['a'].filename", '\nrequest.file("photo")'),
+    "JSON as Flask has it": ("class Page:\n    def json(self): pass\nrequest = Page()\nrequest.json['a']", '\nrequest.json()["name"]'),
+    "one's own words": ("raise ValueError('mine')", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RAISED)
+def test_what_top_level_code_raises(site: ScriptSite, case: str) -> None:
+    text, hint = RAISED[case]
+    site.write("x.txt", b"\xe9")
+    error = site.error(text + "\n")
+    assert error.__cause__ is not None
+    if hint:
+        assert hint in error.hint
+    else:
+        assert error.hint == ""
+
+
+def test_a_helper_beside_the_script(site: ScriptSite) -> None:
+    site.write("sub/helper.py", "")
+    site.write("sub/a.rpy", "import helper\n")
+    assert site.error(name="sub/a.rpy").hint == (
+        "helper.py is beside the script, not in the site's directory. Write:\nfrom . import helper"
+    )
+
+
+def test_a_helper_in_another_directory(site: ScriptSite) -> None:
+    site.write("lib/helper.py", "")
+    assert site.error("import helper\n").hint == "helper.py is in lib. Write:\nfrom lib import helper"
+
+
+def test_a_helper_deeper_down(site: ScriptSite) -> None:
+    site.write("lib/more/helper.py", "")
+    site.write("lib/node_modules/other.py", "")
+    assert (
+        site.error("import helper\n").hint == f"helper.py is in {Path('lib/more')}. Write:\nfrom lib.more import helper"
+    )
+    assert "pip install other" in site.error("import other\n").hint
+
+
+def test_a_helper_above(site: ScriptSite) -> None:
+    site.write("helper.py", "")
+    site.write("sub/a.rpy", "from . import helper\n")
+    assert site.error(name="sub/a.rpy").hint == (
+        "There is no helper.py beside this script. It is in the site's directory. Write:\nimport helper"
+    )
+    hint = site.error("from sub import helper\n").hint
+    assert hint == "There is no helper.py in sub. It is in the site's directory. Write:\nimport helper"
+    site.write("lib/words.py", "")
+    site.write("sub/b.rpy", "from .words import x\n")
+    assert "It is in lib. Write:\nfrom lib import words" in site.error(name="sub/b.rpy").hint
+
+
+def test_a_hint_that_fails_is_none(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    error = site.error(
+        "class Odd(KeyError):\n    @property\n    def args(self): raise LookupError('odd')\nraise Odd(1)\n"
+    )
+    assert error.hint == ""
+    assert "There is no hint for Odd: LookupError('odd')" in caplog.text
+
+
+def test_a_hidden_file(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
+    site.write("calendar.py", "def mine(): pass\n")
+    for text in ("from calendar import mine\n", "import calendar\ncalendar.mine()\n"):
+        hint = site.error(text).hint
+        assert "This is Python's own calendar, not the site's calendar.py. Rename that file" in hint
+        assert "\nfrom . import calendar" in hint
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
+def test_modules_that_import_each_other(site: ScriptSite) -> None:
+    site.write("one.py", "from two import b\na = 1\n")
+    site.write("two.py", "from one import a\nb = 1\n")
+    assert "two modules import each other" in site.error("import one\n").hint
+
+
+def test_above_the_site(site: ScriptSite) -> None:
+    assert "the site's directory is the topmost" in site.error("from ... import x\n").hint
+
+
+def test_the_pip_line_can_be_run(site: ScriptSite) -> None:
+    hint = site.error("import no_such_thing\n").hint
+    assert os.path.basename(sys.executable) in hint.splitlines()[-1]
+
+
+# asyncio
+
+ASYNCIO: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "sleep": (lambda work: asyncio.sleep(1), "await trio.sleep(1)"),
+    "sleep(0)": (lambda work: asyncio.sleep(0), "await trio.sleep(1)"),
+    "wait_for": (lambda work: asyncio.wait_for(work, 1), "with trio.fail_after(5):"),
+    "create_task": (lambda work: asyncio.create_task(work), "nursery.start_soon(f)"),
+    "to_thread": (lambda work: asyncio.to_thread(print), "await trio.to_thread.run_sync(f)"),
+    "Queue": (lambda work: asyncio.Queue().get(), "trio.open_memory_channel(10)"),
+    "Event": (lambda work: asyncio.Event().wait(), "trio.Event()"),
+    "open_connection": (lambda work: asyncio.open_connection("127.0.0.1", 9), "trio.open_tcp_stream(host, port)"),
+}
+
+
+@pytest.fixture
+def no_loop() -> Iterator[None]:
+    """No event loop of asyncio's in this thread: a browser that is driven from it has one."""
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(running)
+
+
+@pytest.mark.parametrize("case", ASYNCIO)
+async def test_asyncio(case: str, no_loop: None) -> None:
+    call, instead = ASYNCIO[case]
+    work = later()
+    with pytest.raises((RuntimeError, TypeError, AttributeError)) as caught:
+        await call(work)
+    work.close()
+    hint = advice.for_exception(caught.value)
+    assert "This is asyncio's, and rpyserve runs on trio" in hint
+    assert instead in hint
+
+
+async def test_an_asyncio_future() -> None:
+    class Foreign:
+        def __await__(self) -> Iterator[object]:
+            yield object()
+
+    with pytest.raises(TypeError) as caught:
+        await Foreign()
+    assert "Look for trio's function of that kind" in advice.for_exception(caught.value)
+
+
+async def test_trio_run_inside_trio() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        trio.run(trio.sleep, 0)
+    assert "The server has trio running already." in advice.for_exception(caught.value)
+
+
+# What a method returned
+
+
+class Hello(Resource):
+    pass
+
+
+class Whole(Resource):
+    def render(self, request: Request) -> Any:
+        return None
+
+
+async def later() -> str:
+    return ""
+
+
+def hello(request: Request) -> None:
+    return None
+
+
+RETURNED: dict[str, tuple[Any, str, str]] = {
+    "None": (None, "returned nothing (None). Probably a `return` is missing", 'return "..."'),
+    "a Flask tuple": (("x", 404), "returned a tuple, as Flask's views do.", "request.setResponseCode(404)"),
+    "a tuple with headers": (("x", 201, {}), "returned a tuple, as Flask's views do.", "return Response(..., 201)"),
+    "a comma": (("x",), "returned a tuple of one.", "a comma too many"),
+    "a tuple": (("x", "y"), "returned a tuple.", '"".join(...)'),
+    "a number": (42, "returned the number 42.", "return str(42)"),
+    "one": (1, "returned the number 1.", "from rpyserve import NOT_DONE_YET"),
+    "a float": (0.5, "returned the number 0.5.", "return str(0.5)"),
+    "a truth value": (True, "returned the truth value True.", "return str(...)"),
+    "a class": (Hello, "returned the class Hello, not an instance of it.", "return Hello(...)"),
+    "a function": (hello, "returned the function hello without calling it.", "return hello(...)"),
+    "an async function": (later, "returned the function later without calling it.", "return await later(...)"),
+    "a resource": (Hello(), "returned a resource (Hello).", "getChild, putChild or `resource`"),
+    "an exception": (ValueError("x"), "returned an exception (ValueError).", "raise ValueError(...)"),
+    "a path": (Path("x"), "returned a path.", 'path.read_text(encoding="utf-8")'),
+    "a set": ({1}, "returned a set.", "return sorted(...)"),
+    "a buffer": (io.StringIO(), "returned a StringIO.", "it.getvalue()"),
+    "an iterator": (map(str, []), "returned an iterator (map).", '"".join(...)'),
+    "a range": (range(3), "returned an iterator (range).", "list(...) for JSON"),
+    "a session": (Session(None, None), "returned a Session, which cannot be sent.", "A method returns str, bytes, a dict"),
+    "an object": (object(), "returned an object, which cannot be sent.", "A method returns str, bytes, a dict"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RETURNED)
+def test_what_a_method_returned(case: str) -> None:
+    value, said, mend = RETURNED[case]
+    text = advice.for_result(value, Request("GET", "/"), Hello())
+    assert text.startswith(f"Hello.render_GET {said}")
+    assert mend in text
+
+
+def test_an_open_file_and_a_response_of_another(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    with open(tmp_path / "x") as file:
+        assert "file.read()" in advice.for_result(file, Request("GET", "/"), Hello())
+    foreign = type("JSONResponse", (), {"__module__": "starlette.responses"})()
+    assert "returned a JSONResponse of starlette." in advice.for_result(foreign, Request("GET", "/"), Hello())
+
+
+def test_a_coroutine_that_nobody_awaited() -> None:
+    text = advice.for_result(later(), Request("GET", "/"), Hello())
+    assert text == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
+
+
+@pytest.mark.parametrize(
+    ("method", "resource", "name"),
+    [
+        ("POST", Hello(), "Hello.render_POST "),
+        ("HEAD", Hello(), "Hello.render_GET "),
+        ("GET", Whole(), "Whole.render "),
+        ("GET", FunctionResource(hello), "hello() "),
+    ],
+)
+def test_the_method_is_named(method: str, resource: Resource, name: str) -> None:
+    assert advice.for_result(None, Request(method, "/"), resource).startswith(name)
+
+
+def test_methods_called_as_they_are_not_written(site: ScriptSite) -> None:
+    class Page:
+        def render_GET(self, request: object) -> None: ...
+
+    with pytest.raises(TypeError) as caught:
+        Page().render_GET()  # type: ignore[call-arg]
+    assert "def render_GET(self, request):" in advice.for_exception(caught.value)

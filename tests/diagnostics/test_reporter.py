@@ -1,0 +1,175 @@
+"""Failures on the console: each once, until something has changed. A failure as a short block of text."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from rpyserve import Request, Site
+from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation
+from rpyserve.diagnostics.reporter import AGAIN, Complaints, as_text
+from rpyserve.files.directory import Directory
+from tests.support.in_process import Visitor
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def failure(line: int = 1, title: str = "ValueError: x", edition: int = 1, kind: str = "ValueError") -> Failure:
+    return Failure(title, "", (Fault(title, frames=(Frame("/a.rpy", line, edition=edition),)),), "", (kind,))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def complaints(clock: Clock) -> Complaints:
+    return Complaints(clock)
+
+
+def test_the_same_failure_is_told_once(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
+    assert complaints.tell("GET /a", failure())
+    assert not any(complaints.tell("GET /b", failure(title=f"ValueError: {n}")) for n in range(100))
+    assert caplog.messages == ["GET /a: ValueError: x\n  /a.rpy:1"]
+
+
+@pytest.mark.parametrize("other", [failure(line=2), failure(edition=2), failure(kind="KeyError")])
+def test_another_one_is_told(complaints: Complaints, other: Failure, caplog: pytest.LogCaptureFixture) -> None:
+    assert complaints.tell("GET /", failure())
+    assert complaints.tell("GET /", other)
+
+
+def test_how_often_is_told_once_a_minute(
+    complaints: Complaints, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    complaints.tell("GET /", failure())
+    for _ in range(180):
+        clock.now += 1
+        complaints.tell("GET /", failure())
+    assert caplog.messages[1:] == [f"GET /: again, {AGAIN:.0f} times: ValueError: x"] * 3
+
+
+def test_what_was_good_in_between_is_told_again(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        complaints.tell("GET /", failure(), page="/")
+    complaints.good("/other")
+    complaints.good("/")
+    assert caplog.messages[1:] == ["GET /: again, 2 times: ValueError: x"]
+    assert complaints.tell("GET /", failure(), page="/")
+
+
+def test_a_change_of_the_site_makes_all_of_them_new(complaints: Complaints) -> None:
+    complaints.tell("GET /", failure())
+    complaints.forget()
+    assert complaints.tell("GET /", failure())
+
+
+def test_memory_is_bounded(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    for number in range(10_000):
+        complaints.tell("GET /", failure(number), page=f"/{number}")
+        complaints.once_for(str(number))
+    assert len(complaints._told) <= 200
+    assert len(complaints._by_page) <= 2000
+    assert len(complaints._clients) <= 200
+
+
+async def test_a_site_tells_each_version_of_a_failure_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    script = tmp_path / "a.rpy"
+    script.write_text("def resource(request):\n    return 1 / 0\n")
+    site = Site(Directory(tmp_path))
+    visitor = Visitor(site)
+
+    async def visit(times: int) -> int:
+        before = len(caplog.messages)
+        for number in range(times):
+            assert (await visitor.get(f"/a?{number}")).status == 500
+        return len(caplog.messages) - before
+
+    assert await visit(20) == 1
+    script.write_text("def resource(request):\n    return 1 / 0  # edited\n")
+    assert await visit(20) == 1
+    script.write_text("def resource(request:\n")
+    assert await visit(20) == 1
+    script.write_text("def resource(request):\n    return 'good'\n")
+    assert (await visitor.get("/a")).status == 200
+    script.write_text("def resource(request:\n")
+    assert await visit(20) == 1
+    site.close()
+
+
+async def test_a_client_that_sees_only_a_bare_500_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site(lambda request: 1 / 0)
+    visitor = Visitor(site, "192.0.2.7")
+    for _ in range(5):
+        assert (await visitor.get("/")).status == 500
+    assert len([message for message in caplog.messages if "--trust 192.0.2.7" in message]) == 1
+
+
+async def test_a_page_of_another_origin_is_told_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    def page(request: Request) -> float:
+        return 1 / 0
+
+    answer = await Visitor(Site(page)).get("/", headers=[("Origin", "http://evil.example")])
+    assert "ZeroDivisionError" not in answer.text
+    assert "A page of another origin asked for /" in caplog.text
+    assert "--trust" not in caplog.text
+
+
+def frame(
+    line: int, text: str = "    x = f(1) + 2", marked: tuple[int, int] | None = (8, 12), skipped: int = 0
+) -> Frame:
+    return Frame("/elsewhere/a.rpy", line, 1, "f", True, (Line(line, text, True, marked),), skipped=skipped)
+
+
+def test_a_failure_is_a_short_block() -> None:
+    first = Fault("ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3)))
+    cause = Fault("KeyError: 'k'", frames=(frame(3),), relation=Relation.CAUSE)
+    assert as_text(Failure("ValueError: x", "Write:\nreturn x", (first, cause))) == (
+        "ValueError: x\n"
+        "  a note\n"
+        "  /elsewhere/a.rpy:1 in f\n"
+        "    x = f(1) + 2\n"
+        "        ^^^^\n"
+        "  … 3 more calls like these\n"
+        "  /elsewhere/a.rpy:2 in f\n"
+        "    raise\n"
+        "  caused by KeyError: 'k'\n"
+        "  /elsewhere/a.rpy:3 in f\n"
+        "    x = f(1) + 2\n"
+        "        ^^^^\n"
+        "  Write:\n"
+        "  return x"
+    )
+
+
+def test_groups_are_set_in() -> None:
+    inner = Fault("ExceptionGroup: in", branches=((Fault("ValueError: a"),), (Fault("ValueError: b"),)), left_out=1)
+    assert as_text(Failure("ExceptionGroup: out", "", (Fault("ExceptionGroup: out", branches=((inner,),)),))) == (
+        "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of 3: ValueError: b"
+    )
+
+
+def test_only_the_innermost_places_are_told() -> None:
+    text = as_text(Failure("x", "", (Fault("x", frames=tuple(frame(n) for n in range(1, 30))),)))
+    assert text.count("/elsewhere/a.rpy:") == 5
+    assert "a.rpy:29" in text
+
+
+def test_nothing_in_it_reaches_the_terminal_as_a_command() -> None:
+    evil = "a\x1b[31m\u202e\r\x07\udc80"
+    fault = Fault(evil, f"{evil}\n{evil}", (evil,), (frame(1, evil, (1, 3)),))
+    text = as_text(Failure(evil, evil, (fault,), evil))
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_a_script_that_is_at_fault_as_a_whole() -> None:
+    assert as_text(Failure("No resource.", "", (), "/site/a.rpy")) == "No resource.\n  /site/a.rpy"

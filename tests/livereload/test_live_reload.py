@@ -1,0 +1,419 @@
+"""From a save to the pages that follow; the watch is played by the test."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
+from rpyserve.http.request import Request
+from rpyserve.livereload.changes import ANYTHING, Change
+from rpyserve.livereload.live_reload import CHANGED, GONE, NEW, Following, directories_in, reload_line, seconds_since
+from rpyserve.livereload.snapshot import Snapshot
+from tests.support.in_process import Answer, read
+
+
+class Play:
+    """A site that is being followed, and an author who saves."""
+
+    def __init__(self, root: Path, following: Following, respond: Callable[[Request], Any]) -> None:
+        self.root = root
+        self.following = following
+        self.respond = respond
+        self.tell: Callable[[Any], object] = lambda batch: None
+        self.snapshot = Snapshot([str(root)])
+        self.snapshot.look()
+        self.mark = following.hub.mark
+
+    def write(self, name: str, text: str = "x") -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def noticed(self) -> Change:
+        """Have the watch notice what was saved; return what pages are told."""
+        self.tell(self.snapshot.look())
+        change, self.mark = self.following.hub.since(self.mark), self.following.hub.mark
+        return change
+
+    def save(self, name: str, text: str = "x") -> Change:
+        self.write(name, text)
+        return self.noticed()
+
+    async def get(self, target: str, **headers: str) -> Answer:
+        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        request = Request("GET", target, raw)
+        try:
+            return await read(await self.respond(request))
+        finally:
+            request.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = Path(os.path.realpath(tmp_path))
+    (path / "a.rpy").write_text("cache()\nimport words\nresource = lambda request: words.WORD\n")
+    (path / "words.py").write_text("WORD = 'one'\n")
+    (path / "style.css").write_text("p {}")
+    return path
+
+
+@pytest.fixture
+async def play(root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Play]:
+    async def watch(roots: list[str], tell: Any, *, task_status: trio.TaskStatus[None], **options: Any) -> None:
+        assert roots == [str(root)]
+        play.tell = tell
+        task_status.started()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
+    site = Site(Directory(root))
+    following = Following(site)
+    play = Play(root, following, following.around(site.respond))
+    async with site.running():
+        await nursery.start(following.run)
+        yield play
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level(logging.INFO, "rpyserve")
+
+    def said() -> list[str]:
+        lines = [re.sub(r"\(\d+ ms\)", "(n ms)", record.getMessage()) for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    return said
+
+
+@pytest.fixture
+def page(play: Play) -> Iterator[None]:
+    """A page that listens."""
+    with play.following.hub.reading("browser"):
+        yield
+
+
+Said = Callable[[], list[str]]
+
+
+async def test_the_code_is_fresh_before_pages_are_told(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    scripts = play.following._directories[0].scripts
+    monkeypatch.setattr(scripts, "invalidate", lambda paths: order.append("invalidate"))
+    monkeypatch.setattr(play.following.hub, "announce", lambda change: order.append("announce"))
+    play.save("a.rpy")
+    assert order == ["invalidate", "announce"]
+
+
+async def test_after_each_kind_of_save_a_request_gets_the_new(play: Play) -> None:
+    assert (await play.get("/a")).text == "one"
+    assert play.save("words.py", "WORD = 'two'\n") == Change(all=True)
+    assert (await play.get("/a")).text == "two"
+    assert play.save("a.rpy", "cache()\nresource = lambda request: 'three'\n") == Change(frozenset({"/a.rpy"}))
+    assert (await play.get("/a")).text == "three"
+    assert play.save("style.css", "b {}") == Change(frozenset({"/style.css"}), data=True)
+    assert (await play.get("/style.css")).text == "b {}"
+
+
+async def test_what_a_page_is_told_fits_its_tag(play: Play) -> None:
+    answer = await play.get("/a", sec_fetch_dest="document")
+    match = re.search(r'data-rpyserve="(.*?)" data-sources="(.*?)"', answer.text)
+    assert match
+    play.save("a.rpy")
+    assert play.following.hub.since(match[1]).urls == {match[2]} == {"/a.rpy"}
+
+
+async def test_the_line_for_each_reload(play: Play, page: None, said: Said) -> None:
+    await play.get("/a")
+    said()
+    play.save("a.rpy")
+    play.save("words.py", "WORD = 1")
+    play.save("style.css", "i {}")
+    play.save("new.rpy")
+    (play.root / "style.css").unlink()
+    play.noticed()
+    assert said() == [
+        "a.rpy changed: 1 page follows (n ms)",
+        "words.py changed: all scripts run again, 1 page follows (n ms)",
+        "style.css changed: 1 page follows (n ms)",
+        "new.rpy is new: 1 page follows (n ms)",
+        "style.css is gone: 1 page follows (n ms)",
+    ]
+
+
+async def test_a_hundred_files_are_one_line(play: Play, page: None, said: Said) -> None:
+    for n in range(100):
+        play.write(f"f{n:02}.css")
+    change = play.noticed()
+    assert len(change.urls) == 101 and "/" in change.urls
+    assert said() == ["f00.css, f01.css, f02.css and 97 more are new: 1 page follows (n ms)"]
+
+
+async def test_a_directory_that_is_renamed_is_named_itself(play: Play, page: None, said: Said) -> None:
+    play.write("pics/a.png")
+    play.write("pics/b.png")
+    play.noticed()
+    said()
+    (play.root / "pics").rename(play.root / "images")
+    change = play.noticed()
+    assert change.urls == {
+        "/", "/pics/", "/images/", "/pics/a.png", "/pics/b.png", "/images/a.png", "/images/b.png",
+    }  # fmt: skip
+    assert said() == ["images/, pics/ changed: 1 page follows (n ms)"]
+
+
+async def test_without_pages_only_code_is_worth_a_line(play: Play, said: Said) -> None:
+    play.save("a.rpy")
+    play.save("style.css", "i {}")
+    assert said() == ["a.rpy changed (n ms)"]
+
+
+@pytest.mark.parametrize(
+    "name", [".a.rpy.swp", "a.rpy~", "#a.rpy#", "x.tmp", "x.pyc", "site.db-journal", "visits.log", ".env"]
+)
+async def test_what_is_none_of_the_sites_is_told_to_nobody(play: Play, page: None, said: Said, name: str) -> None:
+    assert not play.save(name)
+    assert not said() and play.following.hub.number == 0
+
+
+async def test_what_a_page_writes_itself(play: Play, page: None, said: Said) -> None:
+    play.write("count.txt", "0")
+    play.write(
+        "count.rpy",
+        "from pathlib import Path\n"
+        "def resource(request):\n"
+        f"    path = Path({str(play.root)!r}, 'count.txt')\n"
+        "    path.write_text(str(int(path.read_text()) + 1))\n"
+        "    return path.read_text()\n",
+    )
+    play.noticed()
+    said()
+    await play.get("/count", sec_fetch_dest="document")
+    assert play.noticed() == Change(frozenset({"/count.txt"}), data=True)
+    rounds = 0
+    while rounds < 20:  # two or three: so soon after the first request, it may also have been that
+        await play.get("/count", rpyserve_follow="1")
+        if not play.noticed():
+            break
+        rounds += 1
+    assert rounds < 20
+    await play.get("/count", sec_fetch_dest="document")
+    assert not play.noticed()
+    *changes, last = said()
+    assert set(changes) == {"count.txt changed: 1 page follows (n ms)"}
+    assert last.startswith("count.txt changes whenever a page is loaded")
+
+
+async def test_a_policy_is_told_of_once_a_page(play: Play, said: Said) -> None:
+    play.save(
+        "strict.rpy",
+        "from rpyserve import Response\n"
+        "resource = lambda request: Response('x', headers={'Content-Security-Policy': \"script-src 'none'\"})\n",
+    )
+    said()
+    for _ in range(2):
+        assert (await play.get("/strict", sec_fetch_dest="document")).text == "x"
+    assert said() == [
+        "/strict does not follow edits, because its Content-Security-Policy says \"script-src 'none'\". To let it, "
+        "allow 'self' in script-src and connect-src."
+    ]
+
+
+async def test_ours_and_the_sites(play: Play) -> None:
+    assert (await play.get("/-/follow.js")).status == 200
+    assert (await play.get("/-/nothing")).status == 404
+    play.following.stop()
+    assert (await play.get("/-/events", host="localhost", origin="http://localhost")).status == 200
+    assert (await play.get("/-/events", host="localhost", origin="http://other")).status == 403
+
+
+async def test_a_directory_of_our_name_is_told_of(root: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watch(*args: Any, **options: Any) -> None:
+        return
+
+    monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
+    await Following(Site(Directory(root))).run()
+    assert not said()
+    os.mkdir(root / "-")
+    await Following(Site(Directory(root))).run()
+    (line,) = said()
+    assert "--no-reload" in line
+
+
+async def test_many_streams_end_with_the_server(play: Play, autojump_clock: object) -> None:
+    ended = 0
+
+    async def listen(browser: int) -> None:
+        nonlocal ended
+        await play.get("/-/events?since=x", user_agent=str(browser))
+        ended += 1
+
+    async with trio.open_nursery() as nursery:
+        for browser in range(50):
+            nursery.start_soon(listen, browser)
+        await trio.testing.wait_all_tasks_blocked()
+        assert play.following.hub.statistics().readers == 50
+        start = trio.current_time()
+        play.following.stop()
+    assert ended == 50 and trio.current_time() == start
+
+
+def test_directories_in_a_tree(tmp_path: Path) -> None:
+    root, branch = Resource(), Resource()
+    assert list(directories_in(root)) == []
+    files = Directory(tmp_path)
+    root.putChild("über uns", branch)
+    branch.putChild("files", files)
+    assert list(directories_in(root)) == [(files, "/%C3%BCber%20uns/files/")]
+    assert list(directories_in(files)) == [(files, "/")]
+    branch.putChild("round", root)
+    assert len(list(directories_in(root))) == 1
+
+
+def test_directories_inside_other_resources(tmp_path: Path) -> None:
+    one, two, three = (Directory(tmp_path) for _ in range(3))
+    hosts = NameVirtualHost(one)
+    hosts.addHost("two.example", cors(two))
+    hosts.addHost("three.example", BasicAuth(three, {"ada": "secret"}))
+    assert {directory for directory, _ in directories_in(hosts)} == {one, two, three}
+    assert {prefix for _, prefix in directories_in(hosts)} == {"/"}
+
+
+async def test_a_watch_that_fails_takes_nothing_else_with_it(
+    root: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def watch(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
+    await Following(Site(Directory(root))).run()
+    assert said() == ["Pages do not follow edits any more: the watch failed: RuntimeError: no more"]
+
+
+async def test_a_page_of_another_run_is_told_that_it_may_be_another(play: Play) -> None:
+    assert play.following.hub.since("0123-4") == ANYTHING
+
+
+LOG: list[str] = []
+
+TICKING = """from rpyserve import background
+import trio
+from tests.livereload.test_live_reload import LOG
+
+{decorator}
+async def tick():
+    LOG.append("start {version}")
+    try:
+        await trio.sleep_forever()
+    finally:
+        LOG.append("end {version}")
+
+def resource(request):
+    {call}
+    return ""
+"""
+
+
+def ticking(version: object, *, decorator: str = "@background", call: str = "pass") -> str:
+    return TICKING.format(version=version, decorator=decorator, call=call)
+
+
+async def logged() -> list[str]:
+    await trio.testing.wait_all_tasks_blocked()
+    lines = sorted(LOG)
+    LOG.clear()
+    return lines
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+async def test_an_edit_restarts_background_tasks_without_a_visit(first: str, play: Play, said: Said) -> None:
+    LOG.clear()
+    play.save("tick.rpy", first + ticking(1))
+    assert await logged() == [], "nobody has asked for it yet"
+    await play.get("/tick")
+    assert await logged() == ["start 1"]
+    play.save("tick.rpy", first + ticking(2))
+    assert await logged() == ["end 1", "start 2"]
+    play.save("style.css")
+    await play.get("/tick")
+    assert await logged() == []
+    said()
+    play.save("tick.rpy", first + ticking(3) + "1 / 0\n")
+    play.save("style.css", "i {}")
+    assert await logged() == []
+    told = [line for line in said() if "ZeroDivisionError" in line]
+    assert len(told) == 1 and told[0].startswith("tick.rpy, whose background task goes on as it was: ")
+    play.save("tick.rpy", first + ticking(3, decorator=""))
+    assert await logged() == ["end 2"], "the edit has removed it"
+    assert not play.following._site.tasks.sources()
+
+
+async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(play: Play, said: Said) -> None:
+    LOG.clear()
+    play.save("helper.py", ticking("helper 1"))
+    play.save("tick.rpy", "import helper\n" + ticking("script"))
+    await play.get("/tick")
+    assert await logged() == ["start helper 1", "start script"]
+    play.save("helper.py", ticking("helper 2"))
+    assert await logged() == ["end helper 1", "end script", "start helper 2", "start script"]
+    play.save("helper.py", "raise SystemExit")
+    assert await logged() == []
+    assert any("SystemExit" in line for line in said())
+    (play.root / "helper.py").unlink()
+    play.noticed()
+    assert await logged() == ["end helper 2"]
+
+
+async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_again(play: Play) -> None:
+    LOG.clear()
+    for version in (1, 2):
+        play.save("tick.rpy", ticking(version, decorator="", call="request.site.background(tick)"))
+        assert await logged() == ["end 1"][: version - 1]
+        await play.get("/tick")
+        assert await logged() == [f"start {version}"]
+
+
+def line(files: dict[str, str], readers: int = 0, seconds: float = 0.0084, *, all_scripts: bool = False) -> str:
+    return reload_line(files, readers=readers, all_scripts=all_scripts, seconds=seconds)
+
+
+def test_one_file() -> None:
+    assert line({"a.rpy": CHANGED}) == "a.rpy changed (8 ms)"
+    assert line({"a.rpy": NEW}) == "a.rpy is new (8 ms)"
+    assert line({"a.rpy": GONE}) == "a.rpy is gone (8 ms)"
+
+
+def test_who_follows() -> None:
+    assert line({"a.rpy": CHANGED}, 1) == "a.rpy changed: 1 page follows (8 ms)"
+    assert line({"a.rpy": CHANGED}, 2) == "a.rpy changed: 2 pages follow (8 ms)"
+
+
+def test_a_module() -> None:
+    assert line({"words.py": CHANGED}, all_scripts=True) == "words.py changed: all scripts run again (8 ms)"
+    assert line({"words.py": CHANGED}, 2, all_scripts=True) == (
+        "words.py changed: all scripts run again, 2 pages follow (8 ms)"
+    )
+
+
+def test_many_files() -> None:
+    assert line({"b": NEW, "a": NEW}) == "a, b are new (8 ms)"
+    assert line({"b": NEW, "a": GONE, "c": CHANGED}) == "a, b, c changed (8 ms)"
+    assert line({f"f{n:03}": CHANGED for n in range(100)}) == "f000, f001, f002 and 97 more changed (8 ms)"
+
+
+@pytest.mark.parametrize(
+    ("saved", "seconds"),
+    [([99.9], 0.1), ([98.0, 99.8], 0.2), ([0], 0.01), ([], 0.01), ([50.0], 0.01), ([200.0], 0.01)],
+    ids=["just now", "the last one", "unknown", "no file", "long ago", "another clock"],
+)
+def test_how_long_it_took(saved: list[float], seconds: float) -> None:
+    assert seconds_since(saved, 99.99, 100.0) == pytest.approx(seconds)

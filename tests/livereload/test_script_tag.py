@@ -1,0 +1,390 @@
+"""Who gets the tag, where it stands, and what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+
+from rpyserve import Directory, HTTPError, Resource, Response, Site
+from rpyserve.http.errors import Disconnected
+from rpyserve.http.request import Request
+from rpyserve.http.response import FileBody
+from rpyserve.http.types import Responder
+from rpyserve.livereload.changes import Mounts
+from rpyserve.livereload.script_tag import Tags, inject
+from tests.support.in_process import Answer, read
+
+BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
+TAG = re.compile(rb'<script async src="[^"]*-/follow\.js"[^>]*></script>')
+ROOT = os.path.abspath("/srv/site")
+
+
+class Told(list[tuple[str, str]]):
+    def __call__(self, path: str, why: str) -> None:
+        self.append((path, why))
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an hour later: files are old enough for validators."""
+    now = time.time_ns() + 3600 * 10**9
+    monkeypatch.setattr("rpyserve.files.static_file.time", SimpleNamespace(time_ns=lambda: now))
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def tags(told: Told) -> Tags:
+    return Tags(lambda: "boot-7", Mounts([(ROOT, "/")]).url_of, told)
+
+
+def answering(body: object, *, sources: Iterable[str] = (), **options: Any) -> Responder:
+    async def respond(request: Request) -> Response:
+        request.sources += sources
+        return Response(body, **options)
+
+    return respond
+
+
+async def load(
+    respond: Responder, tags: Tags, target: str = "/page", *, method: str = "GET", headers: dict[str, str] | None = None
+) -> Answer:
+    fields = [(name.encode(), value.encode()) for name, value in (BROWSER if headers is None else headers).items()]
+    request = Request(method, target, fields)
+    try:
+        return await read(await inject(respond, tags)(request))
+    finally:
+        request.close()
+
+
+def at(*names: str) -> str:
+    return os.path.join(ROOT, *names)
+
+
+# What is in it
+
+
+async def test_a_page(tags: Tags) -> None:
+    answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
+    assert answer.text == (
+        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy" data-made="script"'
+        ' data-method="GET" data-status="200" data-digest="ebf7d66d" data-policy=""></script>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "up"),
+    [("/", "./"), ("/a", "./"), ("/a/", "../"), ("/a/b?x=/c/d", "../"), ("/a/b/", "../../"), ("http://h/a/b", "../")],
+)
+async def test_the_script_is_found_from_every_path(tags: Tags, target: str, up: str) -> None:
+    assert f'src="{up}-/follow.js"' in (await load(answering("x"), tags, target)).text
+
+
+async def test_a_page_with_a_base_of_its_own(tags: Tags) -> None:
+    answer = await load(answering('<head><base href="/elsewhere/"></head>'), tags, "/a/b")
+    assert 'src="/-/follow.js"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("sources", "text"),
+    [
+        ([], 'data-sources="" data-made="script"'),
+        ([at("a.rpy")], 'data-sources="/a.rpy" data-made="script"'),
+        ([at("index.html")], 'data-sources="/index.html" data-made="file"'),
+        ([at("")], 'data-sources="/" data-made="file"'),
+        ([at(""), at("sub", "a.html")], 'data-sources="/ /sub/a.html" data-made="file"'),
+        ([at("site.db"), at(".env")], 'data-sources="*" data-made="file"'),
+        ([at('"><script>')], 'data-sources="/%22%3E%3Cscript%3E"'),
+    ],
+)
+async def test_sources(tags: Tags, sources: list[str], text: str) -> None:
+    assert text in (await load(answering("x", sources=sources), tags)).text
+
+
+async def test_the_number_is_that_of_the_beginning(told: Told) -> None:
+    numbers = iter(["boot-1", "boot-2"])
+    tags = Tags(lambda: next(numbers), str, told)
+
+    async def slow(request: Request) -> Response:
+        tags.mark()
+        return Response("x")
+
+    assert 'data-rpyserve="boot-1"' in (await load(slow, tags)).text
+
+
+async def test_method_and_status(tags: Tags) -> None:
+    answer = await load(answering("x", status=422), tags, method="POST")
+    assert 'data-method="POST" data-status="422"' in answer.text
+
+
+# Who gets it
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-dest": "document"},
+        {"upgrade-insecure-requests": "1", "accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
+        {"sec-fetch-dest": "empty", "rpyserve-follow": "3"},
+        {"rpyserve-follow": "3", "accept": "text/html"},
+    ],
+)
+async def test_a_browsers_own_page_load_has_it(tags: Tags, headers: dict[str, str]) -> None:
+    assert TAG.search((await load(answering("x"), tags, headers=headers)).body)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"accept": "*/*", "user-agent": "curl/8"},
+        {"accept": "text/html"},
+        {"upgrade-insecure-requests": "1", "accept": "*/*"},
+        {"sec-fetch-dest": "iframe", "upgrade-insecure-requests": "1", "accept": "text/html"},
+        {"sec-fetch-dest": "empty", "accept": "text/html"},
+        {"sec-fetch-dest": "iframe", "rpyserve-follow": "3"},
+        {"sec-fetch-dest": "object"},
+    ],
+)
+async def test_others_get_what_the_site_answers(tags: Tags, headers: dict[str, str]) -> None:
+    answer = await load(answering("x", headers={"ETag": '"1"'}), tags, headers=headers)
+    assert answer.body == b"x"
+    assert answer.headers == [("Content-Type", "text/html; charset=utf-8"), ("ETag", '"1"')]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
+async def test_other_methods_do_not(tags: Tags, method: str) -> None:
+    assert (await load(answering("x"), tags, method=method)).body == b"x"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (200, {"Content-Type": "text/plain"}),
+        (200, {"Content-Type": "application/json"}),
+        (200, {"Content-Type": "application/xhtml+xml"}),
+        (200, {"Content-Type": "text/html; charset=UTF-16"}),
+        (200, {"Content-Encoding": "gzip"}),
+        (206, {"Content-Range": "bytes 0-0/5"}),
+        (204, {}),
+        (304, {}),
+        (200, {"Content-Disposition": "attachment; filename=x.html"}),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_is_no_whole_page_does_not(tags: Tags, status: int, headers: dict[str, str], streamed: bool) -> None:
+    headers = {"Content-Type": "text/html", "ETag": '"1"', **headers}
+    body = iter([b"\x1f\x8b..."]) if streamed else b"\x1f\x8b..."
+    answer = await load(answering(body, status=status, headers=headers), tags)
+    assert answer.body == b"\x1f\x8b..." and dict(answer.headers) == headers
+
+
+async def test_a_redirect_does_not(tags: Tags) -> None:
+    assert (await load(answering(b"", status=303, headers={"Location": "/x"}), tags)).body == b""
+
+
+# Its place in the answer
+
+
+async def test_what_stood_for_the_old_bytes_is_dropped(tags: Tags) -> None:
+    headers = [
+        ("ETag", '"1"'), ("Last-Modified", "x"), ("Accept-Ranges", "bytes"), ("Cache-Control", "max-age=3600"),
+        ("Vary", "Cookie"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"),
+    ]  # fmt: skip
+    answer = await load(answering("x", headers=headers), tags)
+    assert answer.headers == [
+        ("Content-Type", "text/html; charset=utf-8"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"),
+        ("Cache-Control", "no-cache"), ("Vary", "Cookie, Sec-Fetch-Dest"),
+    ]  # fmt: skip
+
+
+async def test_no_store_stays(tags: Tags) -> None:
+    answer = await load(answering("x", headers={"Cache-Control": "private, No-Store"}), tags)
+    assert answer.header("cache-control") == "no-store"
+
+
+async def test_a_kept_copy_is_never_confirmed(tags: Tags, tmp_path: Path, later: None) -> None:
+    (tmp_path / "page.html").write_text("<p>static</p>")
+    site = Site(Directory(tmp_path))
+    plain = await load(site.respond, tags, "/page.html", headers={})
+    fields = {"if-none-match": plain.header("etag") or "", "if-modified-since": plain.header("last-modified") or ""}
+    assert (await load(site.respond, tags, "/page.html", headers=fields)).status == 304
+    answer = await load(site.respond, tags, "/page.html", headers={**BROWSER, **fields})
+    assert answer.status == 200 and TAG.search(answer.body) and answer.header("etag") is None
+
+
+async def test_a_static_page(tags: Tags, tmp_path: Path) -> None:
+    page = b"<p>" + b"x" * 300_000
+    (tmp_path / "page.html").write_bytes(page)
+    request = Request("GET", "/page.html", [(b"sec-fetch-dest", b"document")])
+    response = await inject(Site(Directory(tmp_path)).respond, tags)(request)
+    assert isinstance(response.body, FileBody)
+    length = response.body.length
+    answer = await read(response)
+    assert len(answer.body) == length
+    assert TAG.sub(b"", answer.body) == page
+    request.close()
+
+
+async def test_the_sources_of_a_site(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "script.rpy").write_text("resource = lambda request: 'x'")
+    (tmp_path / "broken.rpy").write_text("resource = (")
+    (tmp_path / "sub" / "index.html").write_text("x")
+    (tmp_path / "full" / "index.rpy").write_text("resource = lambda request: 'x'")
+    site = Site(Directory(tmp_path))
+    root = str(Directory(tmp_path).path)
+    found = Tags(lambda: "b-0", Mounts([(root, "/")]).url_of, told)
+
+    async def sources(target: str) -> str:
+        answer = await load(site.respond, found, target)
+        match = re.search(r'data-sources="(.*?)" data-made="(.*?)".*status="(.*?)"', answer.text)
+        assert match, answer.text
+        return " ".join(match.groups())
+
+    async with site.running():
+        assert await sources("/script") == "/script.rpy script 200"
+        assert await sources("/script/more") == "/script.rpy / script 404"
+        assert await sources("/broken") == "/broken.rpy script 500"
+        assert await sources("/") == "/ file 200"
+        assert await sources("/none") == "/ file 404"
+        assert await sources("/sub/") == "/sub/ /sub/index.html file 200"
+        assert await sources("/sub/none") == "/sub/ / file 404"
+        assert await sources("/full/") == "/full/index.rpy script 200"
+        (tmp_path / "404.rpy").write_text("resource = lambda request: 'not here'")
+        assert await sources("/sub/none") == "/sub/ /404.rpy script 404"
+
+
+async def test_pages_of_ours_follow_by_the_same_rule(tags: Tags, told: Told) -> None:
+    site = Site(Resource())
+    answer = await load(site.respond, tags, "/nothing")
+    assert answer.status == 404 and TAG.search(answer.body)
+    assert "script-src 'self'" in (answer.header("content-security-policy") or "")
+    assert not told
+
+
+# Policies
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_policy_that_would_block_it_is_respected(tags: Tags, told: Told, streamed: bool) -> None:
+    headers = {"Content-Security-Policy": "default-src 'none'", "Content-Type": "text/html"}
+    answer = await load(answering(iter([b"x"]) if streamed else b"x", headers=headers), tags)
+    assert answer.body == b"x"
+    assert told == [("/page", "default-src 'none'")]
+
+
+async def test_a_policy_in_the_page_itself(tags: Tags, told: Told, tmp_path: Path, later: None) -> None:
+    page = '<meta http-equiv="Content-Security-Policy" content="script-src \'none\'"><p>x'
+    assert (await load(answering(page), tags)).text == page
+    assert (await load(answering(iter([page])), tags)).text == page
+    (tmp_path / "page.html").write_text(page)
+    answer = await load(Site(Directory(tmp_path)).respond, tags, "/page.html")
+    assert answer.text == page and answer.header("etag")
+    assert [why for _, why in told] == ["script-src 'none'"] * 3
+
+
+# Streams
+
+
+async def chunks(*parts: str) -> AsyncIterator[str]:
+    for part in parts:
+        await trio.lowlevel.checkpoint()
+        yield part
+
+
+@pytest.mark.parametrize("kind", [chunks, lambda *parts: iter(parts)], ids=["async", "sync"])
+class TestStreams:
+    async def test_after_the_last_chunk(self, tags: Tags, kind: Any) -> None:
+        answer = await load(answering(kind("<p>one", "<p>two")), tags)
+        assert answer.body == b"<p>one<p>two" + (TAG.findall(answer.body)[0])
+        assert answer.header("cache-control") == "no-cache"
+
+    @pytest.mark.parametrize(
+        ("first", "before", "after"),
+        [
+            ("<head><title>x</title></head><body><p>one", "<title>x</title>", "</head>"),
+            ("<HEAD></HEAD ><p>one", "<HEAD>", "</HEAD >"),
+            ("""<title>x</title><body class="a>b" onload='c>d'><p>one""", "'c>d'>", "<p>one"),
+        ],
+    )
+    async def test_in_the_first_chunk(self, tags: Tags, kind: Any, first: str, before: str, after: str) -> None:
+        answer = await load(answering(kind(first, "<p>two</head>")), tags)
+        assert TAG.sub(b"", answer.body).decode() == first + "<p>two</head>"
+        (tag,) = TAG.findall(answer.body)
+        assert before.encode() + tag + after.encode() in answer.body
+
+    async def test_an_empty_one(self, tags: Tags, kind: Any) -> None:
+        assert TAG.fullmatch((await load(answering(kind()), tags)).body)
+
+
+async def test_an_endless_stream_has_it_at_once(tags: Tags) -> None:
+    async def endless() -> AsyncIterator[str]:
+        yield "<head></head><p>"
+        await trio.sleep_forever()
+
+    request = Request("GET", "/", [(b"sec-fetch-dest", b"document")])
+    response = await inject(answering(endless()), tags)(request)
+    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+        assert TAG.search(await anext(opened.chunks))
+
+
+async def test_a_stream_that_fails_before_it_begins_is_a_page(tags: Tags, tmp_path: Path) -> None:
+    (tmp_path / "a.rpy").write_text("def resource(request):\n    yield 1 / 0\n")
+    site = Site(Directory(tmp_path))
+    async with site.running():
+        answer = await load(site.respond, tags, "/a")
+    assert answer.status == 500 and b"ZeroDivisionError" in answer.body and TAG.search(answer.body)
+
+
+async def test_a_stream_that_breaks_off_is_not_made_to_look_whole(tags: Tags) -> None:
+    async def breaks() -> AsyncIterator[str]:
+        yield "<p>one"
+        raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        await load(answering(breaks()), tags)
+
+
+# Faults
+
+
+async def test_what_the_site_raises_passes(tags: Tags) -> None:
+    async def gone(request: Request) -> Response:
+        raise Disconnected
+
+    with pytest.raises(Disconnected):
+        await load(gone, tags)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_fault_of_ours_is_no_reason_not_to_answer(told: Told, streamed: bool) -> None:
+    def fault(path: str) -> str:
+        raise RuntimeError("a fault")
+
+    tags = Tags(lambda: "boot-1", fault, told)
+    body = iter(["x"]) if streamed else "x"
+    assert (await load(answering(body, sources=["/x"]), tags)).text == "x"
+
+
+async def test_http_errors_are_the_sites_business(tags: Tags) -> None:
+    def refuse(request: Request) -> str:
+        raise HTTPError(418, "No tea here.")
+
+    root = Resource()
+    root.putChild("page", refuse)
+    answer = await load(Site(root).respond, tags)
+    assert answer.status == 418 and TAG.search(answer.body)

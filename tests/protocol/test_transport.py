@@ -1,0 +1,254 @@
+"""Files that the kernel sends: the same bytes as by reading them, whatever happens on the way."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from rpyserve.http.request import Request
+from rpyserve.http.response import FileBody, Response
+from rpyserve.http.types import Exchange
+from rpyserve.serving.listeners import open_listeners, serve_listeners
+from tests.support.http_client import Client, CutOff, head
+
+CONTENT = os.urandom(1 << 20) * 5 + b"the end"
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sendfile"), reason="this platform has no sendfile")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "large.bin"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each call of sendfile has sent."""
+    sent: list[int] = []
+
+    def counted(*args: Any) -> int:
+        sent.append(real(*args))
+        return sent[-1]
+
+    real = os.sendfile
+    monkeypatch.setattr(os, "sendfile", counted)
+    return sent
+
+
+class Asked:
+    """A client on a socket, and what the server noted of it."""
+
+    def __init__(self, stream: trio.SocketStream, exchanges: list[Exchange]) -> None:
+        self.client = Client(stream)
+        self.exchanges = exchanges
+
+
+@asynccontextmanager
+async def serving(make: Callable[[], FileBody]) -> AsyncIterator[Asked]:
+    """Answer each request on a socket with the body that *make* gives."""
+    exchanges: list[Exchange] = []
+    stop = trio.Event()
+
+    async def respond(request: Request) -> Response:
+        return Response(make(), headers={"Content-Type": "application/octet-stream"})
+
+    async def serve(task_status: Any) -> None:
+        await serve_listeners(respond, listeners, stop=stop, on_exchange=exchanges.append, task_status=task_status)
+
+    listeners = await open_listeners("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        port = listeners[0].socket.getsockname()[1]
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            yield Asked(stream, exchanges)
+        stop.set()
+
+
+def whole(path: Path, *parts: bytes | range) -> Callable[[], FileBody]:
+    return lambda: FileBody(path.open("rb", buffering=0), parts or (range(len(CONTENT)),))
+
+
+async def test_a_file_comes_whole_and_the_connection_goes_on(path: Path, calls: list[int]) -> None:
+    async with serving(whole(path)) as asked:
+        for _ in range(2):
+            reply = await asked.client.get()
+            assert reply.body == CONTENT
+            assert reply.headers["content-length"] == str(len(CONTENT))
+    assert sum(calls) > len(CONTENT)
+    assert [(each.sent, each.complete) for each in asked.exchanges] == [(len(CONTENT), True)] * 2
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (range(7, len(CONTENT) - 3),),
+        (range(100_000, 100_001),),
+        (b"before", range(5, 200_000), b"between" * 20_000, range(3, 99), b"after"),
+        (range(0, 300_000), b"a tag"),
+        (range(0),),
+    ],
+)
+async def test_parts_come_in_their_order(path: Path, parts: tuple[bytes | range, ...]) -> None:
+    wanted = b"".join(part if isinstance(part, bytes) else CONTENT[part.start : part.stop] for part in parts)
+    async with serving(whole(path, *parts)) as asked:
+        assert (await asked.client.get()).body == wanted
+        assert (await asked.client.get()).body == wanted
+
+
+async def test_head_sends_no_byte_of_it(path: Path, calls: list[int]) -> None:
+    async with serving(whole(path)) as asked:
+        await asked.client.send(head("HEAD", "/"))
+        reply = await asked.client.reply("HEAD")
+        assert (reply.body, reply.headers["content-length"]) == (b"", str(len(CONTENT)))
+        assert (await asked.client.get()).body == CONTENT
+    assert calls
+
+
+async def test_a_file_in_memory_is_read(calls: list[int]) -> None:
+    async with serving(lambda: FileBody(io.BytesIO(CONTENT), (range(len(CONTENT)),))) as asked:
+        assert (await asked.client.get()).body == CONTENT
+    assert not calls
+
+
+@pytest.mark.parametrize("good", [0, 1, 3])
+async def test_a_file_system_that_cannot_do_it_is_read(path: Path, good: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = good
+
+    def failing(*args: Any) -> int:
+        nonlocal left
+        if not left:
+            raise OSError(errno.EINVAL, "cannot")
+        sent = real(*args[:3], 10_000)
+        left -= 1
+        return sent
+
+    real = os.sendfile
+    monkeypatch.setattr(os, "sendfile", failing)
+    async with serving(whole(path)) as asked:
+        assert (await asked.client.get()).body == CONTENT
+        left = 0
+        assert (await asked.client.get()).body == CONTENT
+
+
+async def test_a_file_that_becomes_shorter_never_looks_whole(path: Path) -> None:
+    async with serving(whole(path, range(2 * len(CONTENT)))) as asked:
+        with pytest.raises(CutOff) as cut:
+            await asked.client.get()
+        assert cut.value.reply.body == CONTENT
+    assert [each.complete for each in asked.exchanges] == [False]
+
+
+async def test_an_error_of_the_disk_ends_the_answer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*args: Any) -> int:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(os, "sendfile", failing)
+    async with serving(whole(path)) as asked:
+        with pytest.raises(CutOff):
+            await asked.client.get()
+
+
+async def test_a_client_that_leaves_ends_it(path: Path) -> None:
+    async with serving(whole(path, range(len(CONTENT)), range(len(CONTENT)), range(len(CONTENT)))) as asked:
+        await asked.client.send(head("GET", "/"))
+        await asked.client.stream.receive_some(1000)
+        await asked.client.aclose()
+        while not asked.exchanges:
+            await trio.lowlevel.checkpoint()
+        assert not asked.exchanges[0].complete
+        assert asked.exchanges[0].sent < 3 * len(CONTENT)
+
+
+async def test_others_have_their_turn(path: Path, calls: list[int]) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with serving(whole(path)) as asked, trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await asked.client.get()
+        nursery.cancel_scope.cancel()
+    assert turns >= len(calls)
+
+
+# What is sent at once
+
+
+@asynccontextmanager
+async def small() -> AsyncIterator[Asked]:
+    exchanges: list[Exchange] = []
+    stop = trio.Event()
+
+    async def respond(request: Request) -> Response:
+        return Response(b"small " * 100)
+
+    async def serve(task_status: Any) -> None:
+        await serve_listeners(respond, listeners, stop=stop, on_exchange=exchanges.append, task_status=task_status)
+
+    listeners = await open_listeners("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        async with await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1]) as stream:
+            yield Asked(stream, exchanges)
+        stop.set()
+
+
+@pytest.mark.parametrize("takes", [0, 1, 100])
+async def test_what_the_system_does_not_take_is_sent_later(monkeypatch: pytest.MonkeyPatch, takes: int) -> None:
+    def part(descriptor: int, data: bytes) -> int:
+        if not data.startswith(b"HTTP/"):
+            return real(descriptor, data)
+        if not takes:
+            raise BlockingIOError
+        return real(descriptor, data[:takes])
+
+    real = os.write
+    monkeypatch.setattr(os, "write", part)
+    async with small() as asked:
+        for _ in range(3):
+            assert (await asked.client.get()).body == b"small " * 100
+    assert all(each.complete for each in asked.exchanges)
+
+
+async def test_a_client_that_has_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int, data: bytes) -> int:
+        if data.startswith(b"HTTP/"):
+            raise BrokenPipeError
+        return real(descriptor, data)
+
+    real = os.write
+    monkeypatch.setattr(os, "write", broken)
+    async with small() as asked:
+        assert (await asked.client.get()).status == 200, "send_all is who says what is broken"
+
+
+async def test_who_sends_much_at_once_keeps_nobody_waiting() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with small() as asked, trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await asked.client.send(head("GET", "/") * 100)
+        for _ in range(100):
+            await asked.client.reply()
+        nursery.cancel_scope.cancel()
+    assert turns >= 90

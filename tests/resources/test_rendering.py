@@ -1,0 +1,376 @@
+"""Every kind of result that a render method may give, sync and async."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from rpyserve import NOT_DONE_YET, HTTPError, Redirect, Request, Resource, Response, Site, html
+from tests.support.in_process import Visitor, ask, read
+
+
+def page(function: Any) -> Site:
+    """A site whose root is *function*."""
+    return Site(function)
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "body"),
+    [
+        ("Hellö", "text/html; charset=utf-8", "Hellö".encode()),
+        ("", "text/html; charset=utf-8", b""),
+        (b"raw", "text/html; charset=utf-8", b"raw"),
+        (bytearray(b"raw"), "text/html; charset=utf-8", b"raw"),
+        ({"a": [1, "ö"]}, "application/json", '{"a": [1, "ö"]}'.encode()),
+        ([1, 2], "application/json", b"[1, 2]"),
+        (Response("x", 201), "text/html; charset=utf-8", b"x"),
+        (html("<p>{}</p>", "<b>"), "text/html; charset=utf-8", b"<p>&lt;b&gt;</p>"),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_results_become_bodies(result: Any, kind: str, body: bytes, is_async: bool) -> None:
+    def plain(request: Request) -> Any:
+        return result
+
+    async def later(request: Request) -> Any:
+        await trio.lowlevel.checkpoint()
+        return result
+
+    answer = await ask(page(later if is_async else plain), "/")
+    assert answer.body == body
+    assert answer.header("content-type") == kind
+    assert answer.status == (201 if isinstance(result, Response) else 200)
+
+
+async def test_generators_are_streamed() -> None:
+    def rows(request: Request) -> Iterator[str | bytes]:
+        yield "one "
+        yield ""
+        yield b"two"
+
+    async def arows(request: Request) -> AsyncIterator[str]:
+        for n in range(3):
+            await trio.lowlevel.checkpoint()
+            yield f"{n};"
+
+    assert (await ask(page(rows), "/")).body == b"one two"
+    answer = await ask(page(arows), "/")
+    assert (answer.body, answer.header("content-type")) == (b"0;1;2;", "text/html; charset=utf-8")
+
+
+async def test_an_async_generator_may_hold_a_nursery_and_a_timeout_around_its_yield(autojump_clock: Any) -> None:
+    ended: list[str] = []
+
+    async def rows(request: Request) -> AsyncIterator[str]:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                with trio.move_on_after(2.5):
+                    while True:
+                        await trio.sleep(1)
+                        yield "tick "
+                nursery.cancel_scope.cancel()
+            yield "end"
+        finally:
+            ended.append("closed")
+
+    assert (await ask(page(rows), "/")).body == b"tick tick end"
+    assert ended == ["closed"]
+
+
+async def test_a_stream_that_is_left_is_closed_at_once(autojump_clock: Any) -> None:
+    ended: list[str] = []
+
+    async def rows(request: Request) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "tick"
+                await trio.sleep(1)
+        finally:
+            ended.append("closed")
+
+    request = Request("GET", "/")
+    response = await page(rows).respond(request)
+    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+        assert await anext(opened.chunks) == b"tick"
+        assert ended == []
+    assert ended == ["closed"]
+
+
+async def test_a_generator_that_fails_before_its_first_chunk_is_an_error_page() -> None:
+    async def rows(request: Request) -> AsyncIterator[str]:
+        raise HTTPError(410, "No more.")
+        yield "never"
+
+    def broken(request: Request) -> Iterator[str]:
+        yield str(1 / 0)
+
+    answer = await ask(page(rows), "/")
+    assert answer.status == 410
+    assert "No more." in answer.text
+    answer = await ask(page(broken), "/")
+    assert answer.status == 500
+    assert "ZeroDivisionError" in answer.text
+
+
+async def test_a_generator_that_fails_half_way_never_looks_whole(caplog: pytest.LogCaptureFixture) -> None:
+    async def rows(request: Request) -> AsyncIterator[str]:
+        yield "first"
+        raise ValueError("half-way")
+
+    response = await page(rows).respond(Request("GET", "/"))
+    seen = []
+    with pytest.raises(ValueError, match="half-way"):
+        async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+            async for chunk in opened.chunks:
+                seen.append(chunk)
+    assert seen == [b"first"]
+    assert caplog.text.count("GET /: ValueError: half-way") == 1
+
+
+async def test_what_a_generator_says_before_its_first_yield_is_in_the_head(autojump_clock: Any) -> None:
+    async def rows(request: Request) -> AsyncIterator[str]:
+        await trio.sleep(0.1)
+        session = request.getSession()
+        session["n"] = session.get("n", 0) + 1
+        request.setResponseCode(202)
+        request.setHeader("X-Count", session["n"])
+        yield f"{session['n']}"
+
+    visitor = Visitor(page(rows))
+    assert (await visitor.get("/")).body == b"1"
+    answer = await visitor.get("/")
+    assert (answer.body, answer.header("x-count")) == (b"2", "2")
+
+
+async def test_a_slow_generator_does_not_hold_its_head_back_for_ever(autojump_clock: Any) -> None:
+    async def rows(request: Request) -> AsyncIterator[str]:
+        await trio.sleep(60)
+        yield "late"
+
+    response = await page(rows).respond(Request("GET", "/"))
+    began = trio.current_time()
+    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+        assert trio.current_time() - began < 1
+        assert [chunk async for chunk in opened.chunks] == [b"late"]
+
+
+async def test_a_wrong_item_of_a_generator_is_named() -> None:
+    def rows(request: Request) -> Iterator[Any]:
+        yield 7
+
+    assert "yields str or bytes, not int: 7" in (await ask(page(rows), "/")).text
+
+
+class Later(Resource):
+    """Answers when another request says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Request] = []
+
+    def render_GET(self, request: Request) -> Any:
+        self.waiting.append(request)
+        request.setHeader("X-When", "later")
+        request.write("begun ")
+        return NOT_DONE_YET
+
+    def render_POST(self, request: Request) -> str:
+        for other in self.waiting:
+            other.write("told ")
+            other.write(b"so")
+            other.finish()
+            other.finish()
+            other.write("too late")
+        return "done"
+
+
+async def test_not_done_yet(nursery: trio.Nursery) -> None:
+    site = Site(Later())
+    answers = []
+
+    async def wait() -> None:
+        answers.append(await ask(site, "/"))
+
+    nursery.start_soon(wait)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await ask(site, "/", "POST")).body == b"done"
+    await trio.testing.wait_all_tasks_blocked()
+    assert [answer.body for answer in answers] == [b"begun told so"]
+    assert answers[0].header("x-when") == "later"
+
+
+async def test_written_and_finished_before_the_return() -> None:
+    def at_once(request: Request) -> Any:
+        request.write("a")
+        request.write("b")
+        request.finish()
+        return NOT_DONE_YET
+
+    def forgot_nothing(request: Request) -> None:
+        request.write("c")
+        request.finish()
+
+    def mixed(request: Request) -> str:
+        request.write("first ")
+        return "second"
+
+    assert (await ask(page(at_once), "/")).body == b"ab"
+    assert (await ask(page(forgot_nothing), "/")).body == b"c"
+    assert (await ask(page(mixed), "/")).body == b"first second"
+
+
+async def test_none_names_the_method_and_the_missing_return() -> None:
+    class Hello(Resource):
+        def render_GET(self, request: Request) -> None:
+            "Hello"
+
+    answer = await ask(Site(Hello()), "/")
+    assert answer.status == 500
+    assert "render_GET" in answer.text
+    assert "return" in answer.text
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 302), ("POST", 303)])
+@pytest.mark.parametrize("way", ["raise", "return", "call", "nursery"])
+async def test_redirects(method: str, status: int, way: str) -> None:
+    class Moved(Resource):
+        async def render_GET(self, request: Request) -> Any:
+            if way == "raise":
+                raise Redirect("/new")
+            if way == "return":
+                return Redirect("/new")
+            if way == "call":
+                return request.redirect("/new")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.fail)
+                await trio.sleep_forever()
+
+        async def fail(self) -> None:
+            raise Redirect("/new")
+
+        render_POST = render_GET
+
+    answer = await ask(Site(Moved()), "/", method)
+    assert (answer.status, answer.header("location")) == (status, "/new")
+
+
+async def test_a_redirect_keeps_cookies_and_quotes_its_target() -> None:
+    def login(request: Request) -> Redirect:
+        request.getSession()["user"] = "ö"
+        return Redirect("/wählen?a b\r\nX: y")
+
+    answer = await ask(page(login), "/")
+    assert answer.header("location") == "/w%C3%A4hlen?a%20b%0D%0AX:%20y"
+    assert "rpyserve_8080=" in (answer.header("set-cookie") or "")
+
+
+async def test_http_error_out_of_nested_nurseries_counts_as_itself() -> None:
+    async def fails(request: Request) -> str:
+        async with trio.open_nursery() as outer, trio.open_nursery() as inner:
+            outer.start_soon(trio.sleep_forever)
+            inner.start_soon(trio.sleep_forever)
+            raise HTTPError(418, "teapot", {"X-Pot": "tea"})
+        return ""
+
+    answer = await ask(page(fails), "/")
+    assert (answer.status, answer.header("x-pot")) == (418, "tea")
+    assert "teapot" in answer.text
+
+
+async def test_two_failures_of_a_nursery_are_both_told() -> None:
+    async def fails(request: Request) -> str:
+        async def one() -> None:
+            raise ValueError("first")
+
+        async def two() -> None:
+            raise KeyError("second")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            nursery.start_soon(two)
+        return ""
+
+    answer = await ask(page(fails), "/")
+    assert answer.status == 500
+    assert "ExceptionGroup" in answer.text
+
+
+async def test_an_async_method_is_cancelled_when_the_client_leaves(autojump_clock: Any) -> None:
+    cleaned: list[float] = []
+
+    async def slow(request: Request) -> str:
+        try:
+            await trio.sleep(60)
+        finally:
+            cleaned.append(trio.current_time())
+        return "never"
+
+    async def leave() -> None:
+        await trio.sleep(1)
+
+    from rpyserve.http.errors import Disconnected
+
+    began = trio.current_time()
+    with pytest.raises(Disconnected):
+        await page(slow).respond(Request("GET", "/", client_left=leave))
+    assert cleaned == [pytest.approx(began + 1)]
+
+
+async def test_headers_and_codes_that_a_script_sets() -> None:
+    def teapot(request: Request) -> str:
+        request.setResponseCode(418, "I'm a teapot")
+        request.setHeader(b"content-type", b"text/plain")
+        request.setHeader("X-Once", "1")
+        request.setHeader("x-once", "2")
+        return "short"
+
+    answer = await ask(page(teapot), "/")
+    assert (answer.status, answer.header("content-type"), answer.header("x-once")) == (418, "text/plain", "2")
+
+
+async def test_what_a_response_says_itself_goes_first() -> None:
+    def both(request: Request) -> Response:
+        request.setHeader("X-A", "request")
+        request.setHeader("X-B", "request")
+        return Response("{}", headers={"X-A": "response", "Content-Type": "application/json"})
+
+    answer = await ask(page(both), "/")
+    assert answer.header("x-a") == "response"
+    assert answer.header("x-b") == "request"
+    assert answer.header("content-type") == "application/json"
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: x=1", "a\nb", "a\x00b", "a\x1bb", "€"])
+async def test_a_header_cannot_be_split(value: str) -> None:
+    def evil(request: Request) -> str:
+        request.setHeader("X-Name", value)
+        return "no"
+
+    answer = await ask(page(evil), "/")
+    assert answer.status == 500
+    assert answer.header("x-name") is None
+    with pytest.raises(ValueError, match="X-Name"):
+        Response("", headers={"X-Name": value})
+
+
+async def test_a_session_made_too_late_is_announced(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def rows(request: Request) -> AsyncIterator[str]:
+        yield "head sent"
+        request.getSession()
+        yield "late"
+
+    await ask(page(rows), "/")
+    assert "Call it before the first yield" in caplog.text
+
+
+async def test_json_of_an_api_is_what_was_returned() -> None:
+    answer = await ask(page(lambda request: {"args": request.args}), "/?a=1&a=2&b=")
+    assert json.loads(answer.body) == {"args": {"a": ["1", "2"], "b": [""]}}
+
+
+async def test_read_helper_reads_every_kind_of_body() -> None:
+    assert (await read(Response("x"))).body == b"x"

@@ -1,0 +1,291 @@
+"""Tasks that scripts start: they end with their response, or with the version of the script that started them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from rpyserve import NOT_DONE_YET, Directory, HTTPError, NameVirtualHost, Request, Site
+from tests.support.in_process import Visitor, ask
+
+
+async def test_a_task_answers_later(autojump_clock: Any) -> None:
+    async def tick(request: Request, count: int) -> None:
+        for number in range(count):
+            request.write(f"{number} ")
+            await trio.sleep(1)
+        request.finish()
+
+    def resource(request: Request) -> Any:
+        request.start_soon(tick, request, 3)
+        return NOT_DONE_YET
+
+    async with Site(resource).running() as site:
+        assert (await ask(site, "/")).text == "0 1 2 "
+        assert trio.current_time() >= 3
+
+
+async def test_a_task_ends_with_the_response(autojump_clock: Any) -> None:
+    ended = []
+
+    async def forever() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async def resource(request: Request) -> str:
+        request.start_soon(forever)
+        await trio.sleep(2)
+        assert not ended
+        return "done"
+
+    async with Site(resource).running() as site:
+        assert (await ask(site, "/")).text == "done"
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(ended) == 1
+
+
+async def test_what_a_task_raises_is_the_answer_of_a_response_that_waits(autojump_clock: Any) -> None:
+    async def fail(exc: Exception, request: Request) -> None:
+        await trio.sleep(1)
+        raise exc
+
+    def waiting(exc: Exception) -> Any:
+        def resource(request: Request) -> Any:
+            request.start_soon(fail, exc, request)
+            return NOT_DONE_YET
+
+        return resource
+
+    async with Site(waiting(ValueError("too late"))).running() as site:
+        answer = await ask(site, "/")
+        assert answer.status == 500 and "ValueError: too late" in answer.text
+    async with Site(waiting(HTTPError(404))).running() as site:
+        assert (await ask(site, "/")).status == 404
+
+
+async def test_a_failure_before_the_answer_waits_is_not_lost(autojump_clock: Any) -> None:
+    async def fail() -> None:
+        raise ValueError("early")
+
+    async def resource(request: Request) -> Any:
+        request.start_soon(fail)
+        await trio.sleep(1)
+        return NOT_DONE_YET
+
+    async with Site(resource).running() as site:
+        assert "ValueError: early" in (await ask(site, "/")).text
+
+
+async def test_other_failures_are_told_and_stop_nothing(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ValueError("oops")
+
+    async def resource(request: Request) -> str:
+        request.start_soon(fail)
+        await trio.sleep(1)
+        return "fine"
+
+    async with Site(resource).running() as site:
+        assert (await ask(site, "/")).text == "fine"
+        assert (await ask(site, "/")).text == "fine"
+    assert caplog.text.count("GET / failed: ValueError: oops") == 1, "the second is the same"
+
+
+@pytest.mark.parametrize("name", ["start_soon", "background"])
+async def test_what_is_no_async_function(name: str) -> None:
+    async def work() -> None: ...
+
+    def plain() -> None: ...
+
+    async with Site(lambda request: "").running() as site:
+        request = Request("GET", "/")
+        request.site = site
+        start = getattr(request if name == "start_soon" else site, name)
+        with pytest.raises(TypeError, match=rf"{name}\(\) takes an async function: write `async def`"):
+            start(plain)
+        with pytest.raises(TypeError, match=r"without f's own \(\)"):
+            start(work())
+        request.close()
+        with pytest.raises(RuntimeError, match="the response has ended"):
+            request.start_soon(work)
+
+
+LOG: list[str] = []
+
+SCRIPT = """
+import trio
+from tests.scripts.test_background import LOG
+
+async def tick():
+    LOG.append("start {version}")
+    try:
+        await trio.sleep_forever()
+    finally:
+        LOG.append("end {version}")
+
+def resource(request):
+    {call}
+    return "{version}"
+"""
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> Any:
+    LOG.clear()
+    async with Site(Directory(tmp_path)).running() as site:
+        yield site
+
+
+async def visited(site: Site, target: str = "/a") -> list[str]:
+    await ask(site, target)
+    await trio.testing.wait_all_tasks_blocked()
+    return LOG
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+@pytest.mark.parametrize("call", ["request.site.background(tick)", "background"])
+async def test_background_runs_once_for_each_version(site: Site, tmp_path: Path, first: str, call: str) -> None:
+    def save(version: int, call: str) -> None:
+        text = first + SCRIPT.format(version=version, call=call if call != "background" else "pass")
+        if call == "background":
+            text = text.replace("async def tick", "@background\nasync def tick")
+            text = "from rpyserve import background\n" + text
+        (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+
+    save(1, call)
+    for _ in range(3):
+        assert await visited(site) == ["start 1"]
+    save(2, call)
+    assert await visited(site) == ["start 1", "end 1", "start 2"]
+    assert len(await visited(site)) == 3
+    save(3, "pass")
+    assert sorted(await visited(site)) == ["end 1", "end 2", "start 1", "start 2"]
+
+
+async def test_a_new_version_waits_until_the_old_one_has_cleaned_up(
+    site: Site, tmp_path: Path, autojump_clock: Any
+) -> None:
+    text = SCRIPT.format(version="N", call="request.site.background(tick)")
+    text = text.replace(
+        "finally:\n", "finally:\n        with trio.CancelScope(shield=True):\n            await trio.sleep(1)\n"
+    )
+    for version in "123":
+        (tmp_path / "a.rpy").write_text(text.replace("N", version), encoding="utf-8")
+        await ask(site, "/a")
+        await trio.sleep(0.1)
+        assert LOG == ["start 1"]
+    await trio.sleep(5)
+    assert LOG == ["start 1", "end 1", "start 3"], "the second has not even begun"
+
+
+async def test_a_failing_version_leaves_the_old_one_at_work(site: Site, tmp_path: Path) -> None:
+    text = SCRIPT.format(version=1, call="request.site.background(tick)")
+    (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+    assert await visited(site) == ["start 1"]
+    (tmp_path / "a.rpy").write_text(text + "\n1 / 0\n", encoding="utf-8")
+    assert await visited(site) == ["start 1"]
+
+
+async def test_a_helper_that_changes_restarts_its_task(site: Site, tmp_path: Path) -> None:
+    helper = "import trio\nfrom tests.scripts.test_background import LOG\nfrom rpyserve import background\n\n"
+    helper += "@background\nasync def tick():\n    LOG.append('start {}')\n    await trio.sleep_forever()\n"
+    (tmp_path / "helper.py").write_text(helper.format(1), encoding="utf-8")
+    for name in ("a.rpy", "b.rpy"):
+        text = "import helper\n\ndef resource(request):\n    return ''\n"
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    await visited(site)
+    assert await visited(site, "/b") == ["start 1"]
+    (tmp_path / "helper.py").write_text(helper.format(2), encoding="utf-8")
+    assert await visited(site) == ["start 1", "start 2"]
+    assert [source.name for source in site.tasks.sources()] == ["helper"]
+    (tmp_path / "helper.py").unlink()
+    await visited(site)
+    assert not site.tasks.sources()
+
+
+async def test_a_script_that_is_deleted_takes_its_task_along(site: Site, tmp_path: Path) -> None:
+    script = tmp_path / "a.rpy"
+    script.write_text(SCRIPT.format(version=1, call="request.site.background(tick)"), encoding="utf-8")
+    await visited(site)
+    script.unlink()
+    site.root.scripts.invalidate([script])  # type: ignore[attr-defined]
+    await trio.testing.wait_all_tasks_blocked()
+    assert LOG == ["start 1", "end 1"]
+
+
+async def test_background_ends_with_the_site_and_its_failure_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = []
+
+    async def forever() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async def fail() -> None:
+        raise ValueError("oops")
+
+    site = Site(lambda request: "fine")
+    site.background(forever)  # before it runs: it waits for that
+    async with site.running():
+        site.background(fail)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await Visitor(site).get("/")).text == "fine" and not ended
+    assert ended
+    assert "The background task" in caplog.text and "fail failed: ValueError: oops" in caplog.text
+
+
+async def test_a_function_that_each_request_defines_anew_runs_once() -> None:
+    LOG.clear()
+
+    def resource(request: Request) -> str:
+        async def tick() -> None:
+            LOG.append("start")
+            await trio.sleep_forever()
+
+        request.site.background(tick)
+        return ""
+
+    async with Site(resource).running() as site:
+        await visited(site, "/")
+        assert await visited(site, "/") == ["start"]
+
+
+async def test_a_function_with_its_arguments_runs_once(site: Site, tmp_path: Path) -> None:
+    text = "from functools import partial\n" + SCRIPT.replace("tick()", "tick(*numbers)")
+    call = "for n in (1, 2): request.site.background(partial(tick, n))"
+    (tmp_path / "a.rpy").write_text(text.format(version=1, call=call), encoding="utf-8")
+    await visited(site)
+    assert await visited(site) == ["start 1", "start 1"]
+
+
+async def test_modules_of_one_name_of_two_sites_have_their_own_tasks(tmp_path: Path) -> None:
+    LOG.clear()
+    hosts = NameVirtualHost()
+    for name in ("a.localhost", "b.localhost"):
+        (tmp_path / name).mkdir()
+        helper = SCRIPT.format(version=name, call="pass").replace("async def tick", "@background\nasync def tick")
+        text = "from rpyserve import background\n" + helper
+        (tmp_path / name / "helper.py").write_text(text, encoding="utf-8")
+        (tmp_path / name / "index.rpy").write_text("import helper\nresource = helper.resource\n", encoding="utf-8")
+        hosts.addHost(name, Directory(tmp_path / name))
+    async with Site(hosts).running() as site:
+        for name in ("a.localhost", "b.localhost"):
+            await ask(site, "/", headers=[("Host", name)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(LOG) == ["start a.localhost", "start b.localhost"]
+
+
+def test_background_outside_a_script() -> None:
+    import rpyserve
+
+    with pytest.raises(RuntimeError, match=r"request\.site\.background\(f\)"):
+        rpyserve.background(logging.info)  # type: ignore[arg-type]

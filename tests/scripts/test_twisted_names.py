@@ -1,0 +1,157 @@
+"""Twisted's names without Twisted."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import rpyserve
+from rpyserve.scripts import twisted_names
+from tests.support.script_site import ScriptSite
+
+
+@pytest.fixture
+def names() -> Iterator[None]:
+    assert "twisted" not in sys.modules
+    twisted_names.install()
+    yield
+    twisted_names.uninstall()
+    assert not [name for name in sys.modules if name.partition(".")[0] == "twisted"]
+
+
+@pytest.mark.usefixtures("names")
+def test_the_names_are_ours() -> None:
+    from twisted.python.components import registerAdapter  # type: ignore[import-not-found]
+    from twisted.web.resource import Resource  # type: ignore[import-not-found]
+    from twisted.web.server import NOT_DONE_YET, Session, Site  # type: ignore[import-not-found]
+
+    for thing, name in (
+        (registerAdapter, "registerAdapter"), (Resource, "Resource"), (NOT_DONE_YET, "NOT_DONE_YET"),
+        (Session, "Session"), (Site, "Site"),
+    ):  # fmt: skip
+        assert thing is getattr(rpyserve, name)
+
+
+@pytest.mark.usefixtures("names")
+def test_other_ways_to_write_it() -> None:
+    import twisted.web.server  # type: ignore[import-not-found]
+    from twisted.web import resource, server  # type: ignore[import-not-found]
+
+    assert twisted.web.server is server
+    assert resource.Resource is rpyserve.Resource
+    assert importlib.util.find_spec("twisted.web.resource") is not None
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize(
+    ("statement", "name", "mend"),
+    [
+        ("from twisted.internet import reactor", "twisted.internet", "run(site, port=8080)"),
+        ("import twisted.internet.defer", "twisted.internet", "await trio.sleep(seconds)"),
+        ("from twisted.web import static", "twisted.web.static", "from rpyserve import Directory"),
+        ("from twisted.web.static import File", "twisted.web.static", "from rpyserve import Directory"),
+        ("from twisted.web.server import Request", "twisted.web.server.Request", ""),
+        ("from twisted.web.resource import NoResource", "twisted.web.resource.NoResource", "raise HTTPError(404)"),
+        ("from twisted.web.util import redirectTo", "twisted.web.util", "return Redirect(url)"),
+        ("from twisted import version", "twisted.version", ""),
+    ],
+)
+def test_any_other_says_what_is_covered(statement: str, name: str, mend: str) -> None:
+    with pytest.raises(ImportError) as caught:
+        exec(statement)
+    text = str(caught.value)
+    assert f"rpyserve has no {name}." in text
+    assert "from twisted.web.resource import Resource" in text
+    assert "from twisted.web.server import Session, Site, NOT_DONE_YET" in text
+    assert "from twisted.python.components import registerAdapter" in text
+    assert mend in text
+
+
+@pytest.mark.usefixtures("names")
+def test_dunder_names_are_asked_for_by_python_itself() -> None:
+    import twisted.web.server
+
+    assert not hasattr(twisted.web.server, "__wrapped__")
+    assert not hasattr(twisted, "__version__")
+
+
+def test_a_program_asks_for_them_as_well_as_a_site() -> None:
+    twisted_names.install()
+    twisted_names.install()
+    twisted_names.uninstall()
+    import twisted.web.resource  # type: ignore[import-not-found]  # noqa: F401
+
+    twisted_names.uninstall()
+    twisted_names.uninstall()
+    assert "twisted" not in sys.modules
+    with pytest.raises(ModuleNotFoundError, match="No module named 'twisted'"):
+        exec("import twisted.web.resource")
+
+
+def test_a_twisted_that_is_there_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = ModuleType("twisted")
+    monkeypatch.setitem(sys.modules, "twisted", genuine)
+    before = list(sys.meta_path)
+    twisted_names.install()
+    assert sys.meta_path == before
+    twisted_names.uninstall()
+    assert sys.modules["twisted"] is genuine
+
+
+def test_the_counter_of_the_series(tmp_path: Path) -> None:
+    site = ScriptSite(tmp_path)
+    site.write(
+        "counter.rpy",
+        "cache()\n\nfrom zope.interface import Interface, Attribute, implementer\n"
+        "from twisted.python.components import registerAdapter\nfrom twisted.web.server import Session\n"
+        "from twisted.web.resource import Resource\n\nclass ICounter(Interface):\n"
+        '    value = Attribute("An int value which counts up once per page view.")\n\n@implementer(ICounter)\n'
+        "class Counter(object):\n    def __init__(self, session):\n        self.value = 0\n\n"
+        "registerAdapter(Counter, Session, ICounter)\n\nclass CounterResource(Resource):\n"
+        "    session = Session(None, None)\n    def render_GET(self, request):\n"
+        "        counter = ICounter(self.session)\n        counter.value += 1\n"
+        '        return "Visit #%d for you!" % (counter.value,)\n\nresource = CounterResource()\n',
+    )
+    try:
+        assert [site.get("counter.rpy") for _ in range(2)] == ["Visit #1 for you!", "Visit #2 for you!"]
+        error = site.error("from twisted.internet import reactor\n")
+        assert "rpyserve has no twisted.internet" in error.message
+    finally:
+        site.scripts.close()
+
+
+def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
+    """And a library that asks for Twisted by itself still gets its "no"."""
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "asks.py").write_text("try:\n    import twisted\nexcept ImportError:\n    twisted = None\n")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, sysconfig\n"
+        f"sys.path.append({str(library)!r})\n"
+        "import rpyserve, rpyserve.diagnostics.model\n"
+        "known = rpyserve.diagnostics.model._foreign()\n"
+        f"rpyserve.diagnostics.model._foreign = lambda: (*known, {str(library)!r})\n"
+        "import asks\n"
+        "print(asks.twisted)\n"
+        "from twisted.web.server import Session, Site\n"
+        "print(Site is rpyserve.Site, Session is rpyserve.Session)\n"
+        "try:\n    from twisted.internet import reactor\nexcept ImportError as exc:\n    print(exc)\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    nothing, same, refused = done.stdout.splitlines()
+    assert (nothing, same) == ("None", "True True")
+    assert "run(site, port=8080)" in refused
+
+
+def test_a_prompt_needs_only_import_rpyserve() -> None:
+    code = "import rpyserve\nfrom twisted.python.components import registerAdapter as r\n"
+    code += "print(r is rpyserve.registerAdapter)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
