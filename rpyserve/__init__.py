@@ -138,7 +138,9 @@ def _running_registry() -> Any:
 
     execution = loader.current()
     if execution is None:
-        raise AttributeError("rpyserve.registry is that of a running script; elsewhere use request.site.registry")
+        raise AttributeError(
+            "rpyserve.registry is that of a running script; elsewhere use request.site.registry"
+        )
     return execution.registry
 
 

@@ -26,7 +26,18 @@ from rpyserve.util import durations
 if TYPE_CHECKING:
     from rpyserve.site import Site
 
-__all__ = ["COUNT", "DURATION", "EDITOR", "NETWORK", "PORT", "SIZE", "TLS", "Command", "copy_example", "main"]
+__all__ = [
+    "COUNT",
+    "DURATION",
+    "EDITOR",
+    "NETWORK",
+    "PORT",
+    "SIZE",
+    "TLS",
+    "Command",
+    "copy_example",
+    "main",
+]
 
 
 class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -174,9 +185,14 @@ TLS = Text("tls", _tls)
     help="The largest request body that is taken, such as 500M.",
 )
 @click.option(
-    "--reload/--no-reload", default=True, show_default=True, help="Have pages in a browser follow what you save."
+    "--reload/--no-reload",
+    default=True,
+    show_default=True,
+    help="Have pages in a browser follow what you save.",
 )
-@click.option("--poll", is_flag=True, help="Look for saves again and again, where no file events arrive.")
+@click.option(
+    "--poll", is_flag=True, help="Look for saves again and again, where no file events arrive."
+)
 @click.option(
     "--tls",
     type=TLS,
@@ -184,18 +200,35 @@ TLS = Text("tls", _tls)
     metavar="[CERT KEY]",
     help="Serve over https: with the certificate and key in two PEM files, or with one that is made for this run.",
 )
-@click.option("--open", "open_browser", is_flag=True, envvar="RPYSERVE_OPEN", help="Open the site in the browser.")
+@click.option(
+    "--open",
+    "open_browser",
+    is_flag=True,
+    envvar="RPYSERVE_OPEN",
+    help="Open the site in the browser.",
+)
 @click.option(
     "--editor",
     type=EDITOR,
     metavar="NAME|URL",
     help="What opens the files that error pages link to: vscode, pycharm, ..., none, or a URL with {path} and {line}.",
 )
-@click.option("--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to.")
-@click.option("--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit.")
-@click.option("--check", is_flag=True, help="Say all that is wrong with the site, executing nothing of it, and exit.")
 @click.option(
-    "--example", metavar="DIR", type=click.Path(path_type=Path), help="Copy the sample site to DIR, and exit."
+    "--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to."
+)
+@click.option(
+    "--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit."
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Say all that is wrong with the site, executing nothing of it, and exit.",
+)
+@click.option(
+    "--example",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Copy the sample site to DIR, and exit.",
 )
 @click.option(
     "--access-log",
@@ -206,8 +239,12 @@ TLS = Text("tls", _tls)
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say only the URL, warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more; with --get, the status and headers.")
-@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False)
-def main(site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any) -> None:
+@click.version_option(
+    __version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False
+)
+def main(
+    site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any
+) -> None:
     """Serve the directory SITE: .rpy scripts are pages, and so is any other file.
 
     Save a Python file and it is a web page; edit it, and the page follows, while every visitor keeps their session.
@@ -221,7 +258,9 @@ def main(site: Path, port: int | None, example: Path | None, get: str | None, ch
         click.get_current_context().exit(_check(directory, here, options))
     from rpyserve.serving import gc_tuning
 
-    with gc_tuning.rarely():  # from here on, as what is imported next makes many objects and no garbage
+    with (
+        gc_tuning.rarely()
+    ):  # from here on, as what is imported next makes many objects and no garbage
         built = _build(directory, options)
         if get is not None:
             click.get_current_context().exit(_print_one(built, get, options))
@@ -262,7 +301,9 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
     root = Directory(directory, follow_symlinks=options["follow_symlinks"])
-    site = Site(root, sessionTimeout=options["session_timeout"], maxSessions=options["max_sessions"])
+    site = Site(
+        root, sessionTimeout=options["session_timeout"], maxSessions=options["max_sessions"]
+    )
     site.trusts = Trust(options["trust"])
     site.editor = options["editor"]
     return site
@@ -335,7 +376,9 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
     from rpyserve.serving import console
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
-    return checker.print_check(directory, here, follow_symlinks=options["follow_symlinks"], quiet=options["quiet"])
+    return checker.print_check(
+        directory, here, follow_symlinks=options["follow_symlinks"], quiet=options["quiet"]
+    )
 
 
 def _copy_example(target: Path) -> None:
@@ -345,7 +388,9 @@ def _copy_example(target: Path) -> None:
     except ValueError as exc:
         raise click.ClickException(str(exc)) from None
     except OSError as exc:
-        raise click.ClickException(f"{str(target)!r} cannot be written: {exc.strerror or exc}") from None
+        raise click.ClickException(
+            f"{str(target)!r} cannot be written: {exc.strerror or exc}"
+        ) from None
     click.echo(f"The sample site is in {target}. Serve it with:  rpyserve {target}", err=True)
 
 
@@ -357,11 +402,22 @@ def copy_example(target: Path) -> None:
         ValueError: something is there already, or this installation has no sample site; the text is made to be shown.
     """
     package = Path(__file__).resolve().parent
-    source = next((path for path in (package / "sample_site", package.parent / "sample_site") if path.is_dir()), None)
+    source = next(
+        (
+            path
+            for path in (package / "sample_site", package.parent / "sample_site")
+            if path.is_dir()
+        ),
+        None,
+    )
     if source is None:
         raise ValueError("This installation has no sample site.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{str(target)!r} is there already, and not an empty directory: choose another DIR.")
+        raise ValueError(
+            f"{str(target)!r} is there already, and not an empty directory: choose another DIR."
+        )
     import shutil
 
-    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(
+        source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+    )

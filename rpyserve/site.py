@@ -66,7 +66,11 @@ class Site:
     sessionFactory: Callable[[Any, str], Session] = Session
 
     def __init__(
-        self, root: Any, *, sessionTimeout: float | None = None, maxSessions: int | None = MOST_SESSIONS
+        self,
+        root: Any,
+        *,
+        sessionTimeout: float | None = None,
+        maxSessions: int | None = MOST_SESSIONS,
     ) -> None:
         self.root = as_resource(root)
         self.registry = Registry(self)
@@ -90,18 +94,24 @@ class Site:
         """
         request.site = self
         if request.uri == "*":
-            return Response(b"", 204)  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
+            return Response(
+                b"", 204
+            )  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
         rescue = partial(self._rescue, request)
         try:
             resource = await traverse(self.root, request)
             response = await render(resource, request, rescue)
         except BaseException as exc:
-            return await self._own_page(request, exc, rescue) or settle(request, self._page(request, exc))
+            return await self._own_page(request, exc, rescue) or settle(
+                request, self._page(request, exc)
+            )
         if not isinstance(response.body, Stream):
             self.complaints.good(request.path)
         return response
 
-    async def _own_page(self, request: Request, raised: BaseException, rescue: Rescue) -> Response | None:
+    async def _own_page(
+        self, request: Request, raised: BaseException, rescue: Rescue
+    ) -> Response | None:
         """The site's own page for what it does not have, by its root's `error_page`; None if there is none."""
         exc = unwrap(raised)
         if not (isinstance(exc, HTTPError) and exc.status == 404):
@@ -146,7 +156,9 @@ class Site:
 
     def _give(self, request: Request, session: Session, what: str) -> None:
         """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
-        request.session_cookie = _cookie(self._cookie_name(request), session, request.scheme == "https")
+        request.session_cookie = _cookie(
+            self._cookie_name(request), session, request.scheme == "https"
+        )
         if request.settled:
             log.warning(
                 "%s: %s after the head of the response was sent, so the visitor has no cookie for it. Call it before "
@@ -228,7 +240,9 @@ class Site:
             return self._no_files(request, lack)
         trusted = self.trusts(request)
         failure = self._told(request, raised, trusted, values=trusted)
-        return error_page.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
+        return error_page.script_failure(
+            request, failure, trusted=trusted, editor=self.editor or detected()
+        )
 
     def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
         from rpyserve.diagnostics import error_page
@@ -242,9 +256,13 @@ class Site:
         failure = self._told(request, raised, trusted, values=False)
         if not trusted or not pages.wants_html(request):
             return None
-        return Response.ready(error_page.broken_off(failure).encode("utf-8", "backslashreplace"), 500, (HTML,))
+        return Response.ready(
+            error_page.broken_off(failure).encode("utf-8", "backslashreplace"), 500, (HTML,)
+        )
 
-    def _told(self, request: Request, raised: BaseException, trusted: bool, *, values: bool) -> Failure:
+    def _told(
+        self, request: Request, raised: BaseException, trusted: bool, *, values: bool
+    ) -> Failure:
         """Tell the console what was *raised*, and return it. What is no script's business is raised again."""
         from rpyserve.diagnostics.describe import describe
         from rpyserve.diagnostics.redaction import secrets_of
@@ -259,9 +277,13 @@ class Site:
         # The address is empty if the client had gone before it could be asked.
         if client and not trusted and self.complaints.once_for(client):
             if is_foreign(request):
-                log.warning("A page of another origin asked for %s: it gets a bare 500.", shown(request.uri))
+                log.warning(
+                    "A page of another origin asked for %s: it gets a bare 500.", shown(request.uri)
+                )
             else:
-                log.warning("%s sees only a bare 500; --trust %s shows it the details", client, client)
+                log.warning(
+                    "%s sees only a bare 500; --trust %s shows it the details", client, client
+                )
         return failure
 
     def _no_files(self, request: Request, exc: BaseException | None) -> Response:
@@ -270,7 +292,12 @@ class Site:
 
         why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"
         self._out_of_files.warn("%s %s: %s", request.method, shown(request.uri), why)
-        busy = HTTPError(503, "This server is too busy. Try again in a moment.", {"Retry-After": "1"}, private=why)
+        busy = HTTPError(
+            503,
+            "This server is too busy. Try again in a moment.",
+            {"Retry-After": "1"},
+            private=why,
+        )
         return pages.http_error(request, busy, trusted=self.trusts(request))
 
 

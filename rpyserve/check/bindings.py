@@ -75,7 +75,9 @@ class TopLevel:
     def classes(self) -> Iterator[ast.ClassDef]:
         """Yield the classes that are defined here."""
         for bindings in self.names.values():
-            yield from (binding.node for binding in bindings if isinstance(binding.node, ast.ClassDef))
+            yield from (
+                binding.node for binding in bindings if isinstance(binding.node, ast.ClassDef)
+            )
 
     def is_resource(self, kind: ast.ClassDef, seen: frozenset[str] = frozenset()) -> bool | None:
         """Whether *kind* is a Resource class; None if that depends on a base that is not to be seen here."""
@@ -94,7 +96,9 @@ class TopLevel:
             return True if base.id == "Resource" else None if self.open else False
         if isinstance(bound.node, ast.ClassDef):
             return False if base.id in seen else self.is_resource(bound.node, seen)
-        if bound.by is By.IMPORT and bound.source in {f"{home}.Resource" for home in _HOMES_OF_RESOURCE}:
+        if bound.by is By.IMPORT and bound.source in {
+            f"{home}.Resource" for home in _HOMES_OF_RESOURCE
+        }:
             return True
         return None
 
@@ -114,7 +118,9 @@ def look(tree: ast.Module) -> TopLevel:
         elif isinstance(node, ast.Global):
             for name in node.names:
                 looking.bind(name, By.OTHER, node, False)
-    return TopLevel(looking.names, looking.open, looking.cached, frozenset(mentioned), frozenset(attributes))
+    return TopLevel(
+        looking.names, looking.open, looking.cached, frozenset(mentioned), frozenset(attributes)
+    )
 
 
 class _Looking:
@@ -148,7 +154,11 @@ class _Looking:
                     self._assigned(target, value, certain)
             case ast.AnnAssign(target, _, ast.expr() as value) | ast.NamedExpr(target, value):
                 self._assigned(target, value, certain)
-            case ast.Name(name, ast.Store()) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            case (
+                ast.Name(name, ast.Store())
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+            ):
                 self.bind(name, By.OTHER, node, certain)
             case ast.MatchMapping(rest=str(name)):
                 self.bind(name, By.OTHER, node, certain)
@@ -169,7 +179,9 @@ class _Looking:
                 self.bind(name, By.MODULE, alias, certain, alias.name if alias.asname else name)
             else:
                 home = "." * node.level + (node.module or "")
-                self.bind(alias.asname or alias.name, By.IMPORT, alias, certain, f"{home}.{alias.name}")
+                self.bind(
+                    alias.asname or alias.name, By.IMPORT, alias, certain, f"{home}.{alias.name}"
+                )
 
     @property
     def cached(self) -> bool:
@@ -177,11 +189,18 @@ class _Looking:
 
     def _is_cache(self, function: ast.expr) -> bool:
         if isinstance(function, ast.Attribute):
-            return isinstance(function.value, ast.Name) and (function.value.id, function.attr) == ("rpyserve", "cache")
+            return isinstance(function.value, ast.Name) and (function.value.id, function.attr) == (
+                "rpyserve",
+                "cache",
+            )
         if not isinstance(function, ast.Name):
             return False
         bound = self.names.get(function.id)
-        return function.id == "cache" if bound is None else any(each.source == "rpyserve.cache" for each in bound)
+        return (
+            function.id == "cache"
+            if bound is None
+            else any(each.source == "rpyserve.cache" for each in bound)
+        )
 
 
 def _here(node: ast.AST) -> list[ast.AST]:

@@ -30,7 +30,11 @@ from rpyserve.serving.console import say
 
 __all__ = ["Report", "check", "print_check"]
 
-_LIVES = {Life.REQUEST: Kind.LOST_WITH_REQUEST, Life.EDIT: Kind.LOST_WITH_EDIT, Life.MEMORY: Kind.FORGOTTEN}
+_LIVES = {
+    Life.REQUEST: Kind.LOST_WITH_REQUEST,
+    Life.EDIT: Kind.LOST_WITH_EDIT,
+    Life.MEMORY: Kind.FORGOTTEN,
+}
 
 
 @dataclass(slots=True)
@@ -44,7 +48,9 @@ class Report:
     @property
     def wrong(self) -> int:
         """How many faults there are."""
-        return sum(not finding.kind.is_note for found in self.findings.values() for finding in found)
+        return sum(
+            not finding.kind.is_note for found in self.findings.values() for finding in found
+        )
 
     @property
     def notes(self) -> int:
@@ -53,10 +59,14 @@ class Report:
 
     def closing(self) -> str:
         """The line that sums it up."""
-        looked = _count(self.scripts, "script") + (f" and {_count(self.modules, 'module')}" if self.modules else "")
+        looked = _count(self.scripts, "script") + (
+            f" and {_count(self.modules, 'module')}" if self.modules else ""
+        )
         if not self.findings:
             return f"{looked}, nothing to complain about."
-        told = [_count(self.wrong, "fault")] * bool(self.wrong) + [_count(self.notes, "note")] * bool(self.notes)
+        told = [_count(self.wrong, "fault")] * bool(self.wrong) + [
+            _count(self.notes, "note")
+        ] * bool(self.notes)
         return f"{looked}: {' and '.join(told)}."
 
     def lines(self, here: str, root: str) -> Iterator[str]:
@@ -132,7 +142,10 @@ class _Check:
             data, _ = file_state.read(file)
         except OSError as exc:
             message = f"This file cannot be read: {exc.strerror or exc}."
-            self._note(path, Finding(0, Kind.UNREADABLE, message, "Make it a plain file that you may read."))
+            self._note(
+                path,
+                Finding(0, Kind.UNREADABLE, message, "Make it a plain file that you may read."),
+            )
             return
         tree = self._tree(path, file, data)
         if tree is None or not imported:
@@ -158,7 +171,15 @@ class _Check:
                 self._note(path, Finding(line or 1, Kind.SYNTAX, title_of(exc), hint))
                 return None
         for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in warned):
-            self._note(path, Finding(line, Kind.WARNING, f"Python warns of this line: {text}.", "Write what you mean."))
+            self._note(
+                path,
+                Finding(
+                    line,
+                    Kind.WARNING,
+                    f"Python warns of this line: {text}.",
+                    "Write what you mean.",
+                ),
+            )
         return tree
 
     def _note(self, path: str, finding: Finding) -> None:

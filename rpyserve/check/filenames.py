@@ -18,7 +18,9 @@ from rpyserve.scripts import file_state
 
 __all__ = ["Survey", "survey"]
 
-_REPARSE_POINT: Final = 0x400  # Windows: junctions are links too, and so, in a way, is what a cloud keeps for one
+_REPARSE_POINT: Final = (
+    0x400  # Windows: junctions are links too, and so, in a way, is what a cloud keeps for one
+)
 _COPY: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
 _RENAMED: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
 
@@ -68,16 +70,27 @@ def _entries(root: str, directory: str, found: Survey) -> list[os.DirEntry[str]]
         with os.scandir(os.path.join(root, directory)) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
     except OSError as exc:
-        found.note(directory or ".", Kind.UNREADABLE, _why(exc, "directory"), "Give yourself the right to read it.")
+        found.note(
+            directory or ".",
+            Kind.UNREADABLE,
+            _why(exc, "directory"),
+            "Give yourself the right to read it.",
+        )
         return []
-    return [entry for entry in entries if not entry.name.startswith(".") and not file_state.is_foreign(entry.path)]
+    return [
+        entry
+        for entry in entries
+        if not entry.name.startswith(".") and not file_state.is_foreign(entry.path)
+    ]
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
     if entry.is_symlink():
         return True
     try:
-        return bool(getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0) & _REPARSE_POINT)
+        return bool(
+            getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0) & _REPARSE_POINT
+        )
     except OSError:
         return False
 
@@ -87,11 +100,15 @@ def _target(root: str, path: str, found: Survey, follow: bool) -> str | None:
     link = os.path.join(root, path)
     real = os.path.realpath(link)
     if not os.path.exists(link):
-        found.note(path, Kind.LINK, "This link leads nowhere.", "Remove it, or mend what it leads to.")
+        found.note(
+            path, Kind.LINK, "This link leads nowhere.", "Remove it, or mend what it leads to."
+        )
     elif real == link:
         return link
     elif why := path_rules.trespass(root, real, follow=follow, script=path_rules.is_script(link)):
-        found.note(path, Kind.LINK, f"This is a link. {why}", "Move what it leads to into the site.")
+        found.note(
+            path, Kind.LINK, f"This is a link. {why}", "Move what it leads to into the site."
+        )
     elif not path_rules.is_inside(root, real):
         return real
     return None
@@ -103,10 +120,20 @@ def _is_out_of_the_way(entry: os.DirEntry[str], path: str, names: set[str], foun
     if (renamed := _RENAMED.fullmatch(name)) and not path_rules.is_script(name) and entry.is_file():
         proper = renamed[1] + path_rules.SCRIPT
         if proper in names:
-            found.note(path, Kind.BACKUP, f"This copy of {proper} is never served.", "Move it out of the site.")
+            found.note(
+                path,
+                Kind.BACKUP,
+                f"This copy of {proper} is never served.",
+                "Move it out of the site.",
+            )
         else:
             message = "The name of a script ends in .rpy and nothing else, in small letters."
-            found.note(path, Kind.MISNAMED, f"{message} This file is never served.", f"Rename it to {proper}.")
+            found.note(
+                path,
+                Kind.MISNAMED,
+                f"{message} This file is never served.",
+                f"Rename it to {proper}.",
+            )
         return True
     why = path_rules.privacy(name, top=os.path.dirname(path) == "")
     if why.startswith("Backups") or (why and _COPY.fullmatch(name)):
@@ -131,12 +158,19 @@ def _hides(path: str, names: set[str], found: Survey) -> None:
     short = name.removesuffix(path_rules.SCRIPT)
     url = path_rules.readable([*filter(None, directory.split(os.sep)), short])
     if short in names and not path_rules.privacy(short):
-        message = f"{short} comes first, so {url} is not this script; only {url}{path_rules.SCRIPT} is."
+        message = (
+            f"{short} comes first, so {url} is not this script; only {url}{path_rules.SCRIPT} is."
+        )
         found.note(path, Kind.HIDDEN_PAGE, message, "Give one of the two another name.")
     if name == "index.rpy" and "index.html" in names:
         where = url.removesuffix("index")
         message = f"index.rpy comes first, so {where} never shows this file."
-        found.note(os.path.join(directory, "index.html"), Kind.HIDDEN_PAGE, message, "Remove or rename one of the two.")
+        found.note(
+            os.path.join(directory, "index.html"),
+            Kind.HIDDEN_PAGE,
+            message,
+            "Remove or rename one of the two.",
+        )
 
 
 def _may_enter(path: str, found: Survey) -> bool:
@@ -153,7 +187,12 @@ def _collisions(directory: str, names: set[str], found: Survey) -> None:
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if other != name:
             message = f"This name and {other} are one and the same on Windows and macOS, where one would be lost."
-            found.note(os.path.join(directory, name), Kind.SAME_NAME, message, "Give one of the two another name.")
+            found.note(
+                os.path.join(directory, name),
+                Kind.SAME_NAME,
+                message,
+                "Give one of the two another name.",
+            )
 
 
 def _why(exc: OSError, what: str) -> str:

@@ -63,10 +63,14 @@ class Imports:
                 wanted = set() if node.level else {(node.module or "").partition(".")[0]}
             for name, file in self._modules.hidden(wanted, path):
                 what, mend = self._modules.explained(name, file, path)
-                yield Finding(node.lineno, Kind.HIDDEN_MODULE, f"This import of {name} gets {what}", mend)
+                yield Finding(
+                    node.lineno, Kind.HIDDEN_MODULE, f"This import of {name} gets {what}", mend
+                )
             unmet = list(self._unmet(node, path))
             if not guarded:
-                yield from (Finding(node.lineno, Kind.IMPORT, message, hint) for message, hint in unmet)
+                yield from (
+                    Finding(node.lineno, Kind.IMPORT, message, hint) for message, hint in unmet
+                )
 
     def _unmet(self, node: ast.Import | ast.ImportFrom, path: str) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Import):
@@ -91,13 +95,17 @@ class Imports:
         elif (file := module_file(root, top)) is not None:
             if not self._modules.hiding(top, file):
                 yield from self._in_site(name, names, root)
-        elif self._modules.is_site_directory(below := os.path.join(root, top)) and not self._modules.hiding(top, below):
+        elif self._modules.is_site_directory(
+            below := os.path.join(root, top)
+        ) and not self._modules.hiding(top, below):
             yield from self._in_site(name, names, root)
         elif not (self._is_installed(top) or _is_extension(root, top)):
             hint = import_advice.missing(name, os.path.dirname(path), root)
             yield f"Nothing is found under the name {name}.", hint
 
-    def _relative(self, name: str, level: int, names: list[str], path: str) -> Iterator[tuple[str, str]]:
+    def _relative(
+        self, name: str, level: int, names: list[str], path: str
+    ) -> Iterator[tuple[str, str]]:
         directory = os.path.dirname(path)
         for _ in range(level - 1):
             if directory == self._modules.root:
@@ -115,10 +123,17 @@ class Imports:
         for part in filter(None, name.split(".")):
             self._reach(found, part)
             found = os.path.join(found, part)
-            if not (os.path.isdir(found) or os.path.isfile(found + ".py") or _is_extension(*os.path.split(found))):
+            if not (
+                os.path.isdir(found)
+                or os.path.isfile(found + ".py")
+                or _is_extension(*os.path.split(found))
+            ):
                 where = os.path.relpath(os.path.dirname(found), self._modules.root)
                 place = "in the site's directory" if where == "." else f"in {where}"
-                yield f"There is no module {part} {place}.", _near(part, _modules_in(os.path.dirname(found)))
+                yield (
+                    f"There is no module {part} {place}.",
+                    _near(part, _modules_in(os.path.dirname(found))),
+                )
                 return
         file = module_file(*os.path.split(found)) if name else module_file(found, "__init__")
         has = self._names_in(file) if file else frozenset()
@@ -172,7 +187,10 @@ def _forgotten(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
     for name in sorted(missing):
         for node in [node for node in used if node.id == name][:1]:
             yield Finding(
-                node.lineno, Kind.IMPORT, f"{name} is not imported.", f"Import it first:\nfrom rpyserve import {name}"
+                node.lineno,
+                Kind.IMPORT,
+                f"{name} is not imported.",
+                f"Import it first:\nfrom rpyserve import {name}",
             )
 
 
@@ -190,7 +208,9 @@ def _names_in(file: str) -> frozenset[str] | None:
     except Exception:  # its own findings tell
         return None
     return (
-        None if top.open or "__getattr__" in top.names else frozenset(top.names) | {"__name__", "__file__", "__doc__"}
+        None
+        if top.open or "__getattr__" in top.names
+        else frozenset(top.names) | {"__name__", "__file__", "__doc__"}
     )
 
 
@@ -202,13 +222,19 @@ def _imports(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, bo
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node, guarded
         guards = guarded or _guards(node)
-        todo += [(child, guards) for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
+        todo += [
+            (child, guards)
+            for child in ast.iter_child_nodes(node)
+            if not isinstance(child, ast.expr)
+        ]
 
 
 def _guards(node: ast.AST) -> bool:
     if isinstance(node, (ast.Try, ast.TryStar)):
         caught = [name for handler in node.handlers for name in _named(handler.type)]
-        return bool(_CATCHES & set(caught)) or any(handler.type is None for handler in node.handlers)
+        return bool(_CATCHES & set(caught)) or any(
+            handler.type is None for handler in node.handlers
+        )
     if isinstance(node, (ast.With, ast.AsyncWith)):
         return bool(_CATCHES & {name for item in node.items for name in _named(item.context_expr)})
     return isinstance(node, ast.If) and bool(_ASKS & set(_named(node.test)))
@@ -225,7 +251,9 @@ def _is_module(directory: str, name: str) -> bool:
 
 
 def _is_extension(directory: str, name: str) -> bool:
-    return any(os.path.isfile(os.path.join(directory, name + suffix)) for suffix in EXTENSION_SUFFIXES)
+    return any(
+        os.path.isfile(os.path.join(directory, name + suffix)) for suffix in EXTENSION_SUFFIXES
+    )
 
 
 def _modules_in(directory: str) -> list[str]:

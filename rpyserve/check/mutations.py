@@ -24,11 +24,33 @@ from typing import Final
 
 from rpyserve.check.bindings import FUNCTIONS
 
-__all__ = ["Code", "Effect", "Effects", "How", "Nature", "Where", "collect", "inside", "nature_of", "thing_of"]
+__all__ = [
+    "Code",
+    "Effect",
+    "Effects",
+    "How",
+    "Nature",
+    "Where",
+    "collect",
+    "inside",
+    "nature_of",
+    "thing_of",
+]
 
 
 _CONTAINERS: Final = frozenset(
-    {"list", "dict", "set", "bytearray", "deque", "defaultdict", "OrderedDict", "Counter", "ChainMap", "array"}
+    {
+        "list",
+        "dict",
+        "set",
+        "bytearray",
+        "deque",
+        "defaultdict",
+        "OrderedDict",
+        "Counter",
+        "ChainMap",
+        "array",
+    }
 )
 _WEAK: Final = frozenset({"WeakSet", "WeakKeyDictionary", "WeakValueDictionary"})
 _ITERATORS: Final = frozenset({"count", "cycle", "iter", "enumerate"})
@@ -117,8 +139,13 @@ def inside(node: ast.AST, where: Where) -> Iterator[tuple[ast.AST, Where]]:
         yield from ((child, where) for child in node.orelse)
     else:
         if isinstance(node, _COMPREHENSIONS):
-            where = replace(where, local=where.local | {n for each in node.generators for n in _stored(each.target)})
-        yield from ((child, where) for child in ast.iter_child_nodes(node) if not isinstance(child, _LEAVES))
+            where = replace(
+                where,
+                local=where.local | {n for each in node.generators for n in _stored(each.target)},
+            )
+        yield from (
+            (child, where) for child in ast.iter_child_nodes(node) if not isinstance(child, _LEAVES)
+        )
 
 
 def _function(
@@ -129,18 +156,33 @@ def _function(
     arguments = [*node.args.posonlyargs, *node.args.args]
     shared, outer, local = _names_of(node, body)
     if where.code is None:
-        method = bool(where.kind and arguments) and not isinstance(node, ast.Lambda) and not _is_static(node)
-        inner = Where((where.kind, name), where.kind, arguments[0].arg if method else "", local, shared)
+        method = (
+            bool(where.kind and arguments)
+            and not isinstance(node, ast.Lambda)
+            and not _is_static(node)
+        )
+        inner = Where(
+            (where.kind, name), where.kind, arguments[0].arg if method else "", local, shared
+        )
     else:
         me = "" if where.me in local else where.me
         around = (where.local | local) - shared
-        inner = replace(where, me=me, local=around, shared=shared | where.shared - local, outer=outer, lazy=frozenset())
+        inner = replace(
+            where,
+            me=me,
+            local=around,
+            shared=shared | where.shared - local,
+            outer=outer,
+            lazy=frozenset(),
+        )
     yield from ((child, where) for child in [*getattr(node, "decorator_list", ()), node.args])
     yield from ((child, inner) for child in body)
 
 
 def _is_static(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in node.decorator_list)
+    return any(
+        isinstance(each, ast.Name) and each.id == "staticmethod" for each in node.decorator_list
+    )
 
 
 def _names_of(function: ast.AST, body: Sequence[ast.AST]) -> tuple[frozenset[str], ...]:
@@ -158,7 +200,11 @@ def _names_of(function: ast.AST, body: Sequence[ast.AST]) -> tuple[frozenset[str
                 outer.update(names)
             case ast.Name(name, ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
                 local.add(name)
-            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+            case (
+                ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+                | ast.MatchMapping(rest=str(name))
+            ):
                 local.add(name)
             case ast.alias(name, alias):
                 local.add(alias or name.partition(".")[0])
@@ -176,7 +222,9 @@ def _stored(target: ast.expr) -> set[str]:
 def _emptiness(test: ast.expr, where: Where) -> frozenset[str]:
     """The things that *test* finds to be None, or empty."""
     match test:
-        case ast.Compare(thing, [ast.Is() | ast.Eq()], [ast.Constant(None)]) | ast.UnaryOp(ast.Not(), thing):
+        case ast.Compare(thing, [ast.Is() | ast.Eq()], [ast.Constant(None)]) | ast.UnaryOp(
+            ast.Not(), thing
+        ):
             return frozenset({named} if (named := thing_of(thing, where)[0]) else ())
         case ast.BoolOp(_, values):
             return frozenset().union(*(_emptiness(value, where) for value in values))
@@ -200,9 +248,17 @@ def thing_of(expression: ast.expr, where: Where) -> tuple[str, bool]:
 def _base(expression: ast.expr, where: Where) -> str:
     if _is_me(expression, where):
         return "self"
-    if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name) and expression.func.id == "type":
+    if (
+        isinstance(expression, ast.Call)
+        and isinstance(expression.func, ast.Name)
+        and expression.func.id == "type"
+    ):
         return "self" if any(_is_me(each, where) for each in expression.args) else ""
-    if not isinstance(expression, ast.Name) or expression.id in where.local or expression.id in where.outer:
+    if (
+        not isinstance(expression, ast.Name)
+        or expression.id in where.local
+        or expression.id in where.outer
+    ):
         return ""
     return expression.id
 
@@ -216,7 +272,9 @@ _MUTATORS: Final = frozenset({
     "popitem", "remove", "discard", "clear", "subtract", "rotate", "intersection_update", "difference_update",
     "symmetric_difference_update",
 })  # fmt: skip
-_FIRST_ARGUMENT: Final = frozenset({"heappush", "heappop", "heappushpop", "heapreplace", "insort", "insort_left"})
+_FIRST_ARGUMENT: Final = frozenset(
+    {"heappush", "heappop", "heappushpop", "heapreplace", "insort", "insort_left"}
+)
 
 
 class How(Enum):
@@ -282,7 +340,9 @@ def _note(node: ast.AST, where: Where, effects: Effects) -> None:
         case ast.Name(name, ast.Load()):
             effects.uses.append((name, where, False))
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            effects.uses += [(each.id, where, True) for each in node.decorator_list if isinstance(each, ast.Name)]
+            effects.uses += [
+                (each.id, where, True) for each in node.decorator_list if isinstance(each, ast.Name)
+            ]
 
 
 def _assigned(target: ast.expr, value: ast.expr | None, where: Where, effects: Effects) -> None:
@@ -291,12 +351,18 @@ def _assigned(target: ast.expr, value: ast.expr | None, where: Where, effects: E
             _assigned(each, None, where, effects)
         return
     thing, _ = thing_of(target, where)
-    parts = [node for node in ast.walk(value) if isinstance(node, (ast.Name, ast.Attribute))] if value and thing else []
+    parts = (
+        [node for node in ast.walk(value) if isinstance(node, (ast.Name, ast.Attribute))]
+        if value and thing
+        else []
+    )
     again = any(thing_of(part, where) == (thing, False) for part in parts)
     _affected(target, How.COUNTED if again else How.ASSIGNED, target, where, effects, value)
 
 
-def _called(function: ast.expr, arguments: list[ast.expr], node: ast.Call, where: Where, effects: Effects) -> None:
+def _called(
+    function: ast.expr, arguments: list[ast.expr], node: ast.Call, where: Where, effects: Effects
+) -> None:
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     if isinstance(function, ast.Name):
         effects.uses.append((name, where, True))
@@ -309,7 +375,12 @@ def _called(function: ast.expr, arguments: list[ast.expr], node: ast.Call, where
 
 
 def _affected(
-    target: ast.expr, how: How, at: ast.AST, where: Where, effects: Effects, value: ast.expr | None = None
+    target: ast.expr,
+    how: How,
+    at: ast.AST,
+    where: Where,
+    effects: Effects,
+    value: ast.expr | None = None,
 ) -> None:
     thing, deep = thing_of(target, where)
     if isinstance(target, ast.Name) and how in (How.ASSIGNED, How.COUNTED):

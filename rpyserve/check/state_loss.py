@@ -109,7 +109,8 @@ class Known:
         """Whether the top-level code makes an instance of *kind*, or of a class that comes from it."""
         family = {kind, *(name for name in self.classes if kind in self._bases(name))}
         return any(
-            called and (where.code is None or where.code[1] == "__init__" or self.at_start(where.code))
+            called
+            and (where.code is None or where.code[1] == "__init__" or self.at_start(where.code))
             for name in family
             for where, called in self._uses.get(name, [])
         )
@@ -142,7 +143,9 @@ class Known:
 
 def methods(kind: ast.ClassDef) -> list[str]:
     """Return the names of the methods in the body of *kind*."""
-    return [node.name for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [
+        node.name for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
 
 
 _OF_RESOURCES = frozenset({"self.isLeaf", "self.children"})
@@ -191,8 +194,14 @@ class Loss:
         """Both in few words."""
         if self.life is Life.MEMORY:
             return f"what `{self.thing}` remembers is forgotten with every request; cache() in the first line keeps it."
-        what = "shared by all visitors and new with every edit" if self.life is Life.EDIT else "new with every request"
-        return f'`{self.thing}` is {what}; session["{self._key}"] or registry["{self._key}"] keeps it.'
+        what = (
+            "shared by all visitors and new with every edit"
+            if self.life is Life.EDIT
+            else "new with every request"
+        )
+        return (
+            f'`{self.thing}` is {what}; session["{self._key}"] or registry["{self._key}"] keeps it.'
+        )
 
     @property
     def _key(self) -> str:
@@ -231,7 +240,9 @@ class _Judge:
                     kind = effect.where.kind if effect.thing.startswith("self.") else ""
                     yield kind, Loss(effect.line, effect.thing, life)
         if not self._lasts:
-            yield from (("", Loss(node.lineno, node.name, Life.MEMORY)) for node in self._remembering())
+            yield from (
+                ("", Loss(node.lineno, node.name, Life.MEMORY)) for node in self._remembering()
+            )
 
     def _is_loss(self, effect: Effect) -> bool:
         if effect.how is How.READ or effect.where.code is None:
@@ -248,7 +259,9 @@ class _Judge:
     def _is_loss_of_name(self, effect: Effect) -> bool:
         nature = self._known.nature(effect.thing, "")
         if effect.how is How.FILLED:
-            return nature is Nature.CONTAINER or (nature is Nature.OBJECT and effect.thing not in self._known.classes)
+            return nature is Nature.CONTAINER or (
+                nature is Nature.OBJECT and effect.thing not in self._known.classes
+            )
         return nature is Nature.ITERATOR if effect.how is How.DRAWN else True
 
     def _is_loss_of_part(self, effect: Effect, base: str) -> bool:
@@ -258,7 +271,9 @@ class _Judge:
         if effect.how in (How.ASSIGNED, How.COUNTED):
             return True
         kind = base if base in self._known.classes else self._known.class_of(base)
-        return self._known.nature("self." + effect.thing.partition(".")[2], kind) is _FITS[effect.how]
+        return (
+            self._known.nature("self." + effect.thing.partition(".")[2], kind) is _FITS[effect.how]
+        )
 
     def _is_loss_of_object(self, effect: Effect) -> bool:
         kind, method = effect.where.kind, (effect.where.code or ("", ""))[1]
@@ -270,25 +285,36 @@ class _Judge:
                 effect.how is How.FILLED
                 and self._known.nature(effect.thing.partition(".")[2], kind) is Nature.CONTAINER
             )
-            fits = nature is _FITS[effect.how] or (effect.how is How.FILLED and nature is Nature.OBJECT)
+            fits = nature is _FITS[effect.how] or (
+                effect.how is How.FILLED and nature is Nature.OBJECT
+            )
             return shared or (fits and self._known.is_kept(kind))
         if not self._known.is_kept(kind):
             return False
         if effect.how is How.COUNTED:
             return True
-        return bool(self._known.reads(effect.thing)) if self._lasts else self._is_asked_later(effect)
+        return (
+            bool(self._known.reads(effect.thing)) if self._lasts else self._is_asked_later(effect)
+        )
 
     def _is_asked_later(self, effect: Effect) -> bool:
         """Whether another request would ask for what this one assigns; else it is passed on within the request."""
         if self._known.nature(effect.thing, effect.where.kind) is None:
             return False
         code = effect.where.code or ("", "")
-        if any(read.where.code == code and read.line < effect.line for read in self._known.reads(effect.thing)):
+        if any(
+            read.where.code == code and read.line < effect.line
+            for read in self._known.reads(effect.thing)
+        ):
             return True
         entries = {name for name in methods(self._known.classes[code[0]]) if ENTRY.fullmatch(name)}
         here = {entry for entry in entries if code[1] in self._known.reach(code[0], entry)}
         within = {method for entry in here for method in self._known.reach(code[0], entry)}
-        readers = {read.where.code[1] for read in self._known.reads(effect.thing) if read.where.code is not None}
+        readers = {
+            read.where.code[1]
+            for read in self._known.reads(effect.thing)
+            if read.where.code is not None
+        }
         return any(readers & self._known.reach(code[0], entry) for entry in entries - within)
 
     def _remembering(self) -> Iterator[ast.FunctionDef]:

@@ -172,7 +172,9 @@ def _name(tb: TracebackType) -> str:
 
 def _variables(tb: TracebackType, look: Look) -> tuple[Variable, ...]:
     frame = tb.tb_frame
-    return localvalues.variables(frame.f_locals, look.veil, top_level=frame.f_code.co_name == "<module>")
+    return localvalues.variables(
+        frame.f_locals, look.veil, top_level=frame.f_code.co_name == "<module>"
+    )
 
 
 def _edition(tb: TracebackType) -> int:
@@ -188,8 +190,12 @@ def _of_function(function: object) -> Frame | None:
         return None
     number = code.co_firstlineno
     source = source_of(code, names)
-    lines = lines_round(source, number, None) if source is not None and number <= len(source) else ()
-    return Frame(code.co_filename, number, 1, code.co_qualname.replace(".<locals>", ""), lines=lines)
+    lines = (
+        lines_round(source, number, None) if source is not None and number <= len(source) else ()
+    )
+    return Frame(
+        code.co_filename, number, 1, code.co_qualname.replace(".<locals>", ""), lines=lines
+    )
 
 
 # Syntax errors
@@ -199,12 +205,18 @@ def _of_syntax_error(exc: SyntaxError, path: str, number: int) -> Frame:
     text = (exc.text or "").rstrip("\r\n")
     source, edition = _file(path)
     # The file may have been saved again since: then the line is all that is known.
-    if source is None or not 0 < number <= len(source) or (text and source[number - 1].rstrip() != text.rstrip()):
+    if (
+        source is None
+        or not 0 < number <= len(source)
+        or (text and source[number - 1].rstrip() != text.rstrip())
+    ):
         source, edition = [""] * (number - 1) + [text], zlib.crc32(text.encode("utf-8", "replace"))
         lines = tuple(line for line in _marked(exc, source, number) if line.failing and text)
     else:
         lines = _marked(exc, source, number)
-    return Frame(path, number, max(exc.offset or 0, 0), own=is_authors(path), lines=lines, edition=edition)
+    return Frame(
+        path, number, max(exc.offset or 0, 0), own=is_authors(path), lines=lines, edition=edition
+    )
 
 
 def _file(path: str) -> tuple[list[str] | None, int]:
@@ -251,7 +263,9 @@ def describe(exc: BaseException, *, values: bool = False, veil: Veil | None = No
     look = Look(values, veil or Veil())
     try:
         return _describe(exc, look)
-    except Exception as failure:  # of some odd object that it holds: the page must come all the same
+    except (
+        Exception
+    ) as failure:  # of some odd object that it holds: the page must come all the same
         log.debug("%s could not be described: %r", type(exc).__name__, failure)
         return Failure(type(exc).__name__, kind=(type(exc).__name__,))
 
@@ -268,7 +282,13 @@ def _describe(exc: BaseException, look: Look) -> Failure:
     hint = exc.hint or (advice.for_exception(cause) if cause is not None else "")
     title = over(exc.message)[:FIRST_LINE].partition("\n")[0]
     kind = _kind(cause) if cause is not None and chain else (exc.message,)
-    return Failure(title, over(hint), chain, "" if any(fault.own_frames for fault in chain) else str(exc.path), kind)
+    return Failure(
+        title,
+        over(hint),
+        chain,
+        "" if any(fault.own_frames for fault in chain) else str(exc.path),
+        kind,
+    )
 
 
 def title_of(exc: BaseException) -> str:
@@ -345,7 +365,9 @@ def _fault(exc: BaseException, relation: Relation, look: Look, depth: int) -> Fa
     )
 
 
-def _branches(group: BaseExceptionGroup[Any], look: Look, depth: int) -> tuple[tuple[tuple[Fault, ...], ...], int]:
+def _branches(
+    group: BaseExceptionGroup[Any], look: Look, depth: int
+) -> tuple[tuple[tuple[Fault, ...], ...], int]:
     real = [each for each in group.exceptions if not _is_cancelled(each)]
     told: list[tuple[Fault, ...]] = []
     for each in real:
@@ -436,17 +458,25 @@ def position_of(code: CodeType, instruction: int, lines: Sequence[str]) -> Range
     line, end_line, start, end = found
     if line is None or end_line is None or start is None or end is None or end_line > len(lines):
         return None
-    return Range(line, _characters(lines[line - 1], start), end_line, _characters(lines[end_line - 1], end))
+    return Range(
+        line, _characters(lines[line - 1], start), end_line, _characters(lines[end_line - 1], end)
+    )
 
 
 def _characters(line: str, count: int) -> int:
-    return count if line.isascii() else len(line.encode("utf-8", "surrogatepass")[:count].decode("utf-8", "ignore"))
+    return (
+        count
+        if line.isascii()
+        else len(line.encode("utf-8", "surrogatepass")[:count].decode("utf-8", "ignore"))
+    )
 
 
 def lines_round(lines: Sequence[str], number: int, marked: Range | None) -> tuple[Line, ...]:
     """Return the lines round line *number*, with the piece *marked* where it is less than a whole line."""
     last = min(marked.end_line, number + AFTER) if marked is not None else number
-    count = len(lines) - (number < len(lines) and not lines[-1])  # what follows the last line end is no line
+    count = len(lines) - (
+        number < len(lines) and not lines[-1]
+    )  # what follows the last line end is no line
     first, end = max(1, number - BEFORE), min(count, last + AFTER)
     return tuple(_line(lines[n - 1], n, number, marked) for n in range(first, end + 1))
 

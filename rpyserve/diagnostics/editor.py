@@ -46,7 +46,17 @@ _COMMANDS: Final = {
     "mate": "textmate", "mvim": "macvim",
 }  # fmt: skip
 """What the editors' commands are called."""
-_INSTALLED: Final = ("code", "cursor", "windsurf", "codium", "zed", "zeditor", "pycharm", "charm", "subl")
+_INSTALLED: Final = (
+    "code",
+    "cursor",
+    "windsurf",
+    "codium",
+    "zed",
+    "zeditor",
+    "pycharm",
+    "charm",
+    "subl",
+)
 _DANGEROUS: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"})
 
 
@@ -65,7 +75,11 @@ class Editor:
         """
         if not self.template or not PurePath(path).is_absolute():
             return ""
-        slashed = quote(path.replace("\\", "/") if os.name == "nt" else path, safe="/:", errors="surrogateescape")
+        slashed = quote(
+            path.replace("\\", "/") if os.name == "nt" else path,
+            safe="/:",
+            errors="surrogateescape",
+        )
         before = self.template.partition("{path}")[0]
         if before.endswith("://"):
             slashed = "/" + slashed.lstrip("/")
@@ -118,14 +132,18 @@ def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> Editor:
 
 def _of_terminal(environ: Mapping[str, str]) -> str:
     if environ.get("TERM_PROGRAM") == "vscode":
-        hints = " ".join(environ.get(name, "") for name in ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")).lower()
+        hints = " ".join(
+            environ.get(name, "") for name in ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")
+        ).lower()
         if "CURSOR_TRACE_ID" in environ or "cursor" in hints:
             return "cursor"
         if "windsurf" in hints:
             return "windsurf"
         if "codium" in hints:
             return "codium"
-        return "vscode-insiders" if "insider" in environ.get("TERM_PROGRAM_VERSION", "") else "vscode"
+        return (
+            "vscode-insiders" if "insider" in environ.get("TERM_PROGRAM_VERSION", "") else "vscode"
+        )
     if "ZED_TERM" in environ or environ.get("TERM_PROGRAM") == "zed":
         return "zed"
     return "pycharm" if "JetBrains" in environ.get("TERMINAL_EMULATOR", "") else ""

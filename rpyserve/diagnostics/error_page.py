@@ -27,7 +27,9 @@ _EMPTY: Final = Markup()
 _NEW_LINE: Final = Markup("\n")
 
 
-def script_failure(request: Request, failure: Failure, *, trusted: bool, editor: Editor) -> Response:
+def script_failure(
+    request: Request, failure: Failure, *, trusted: bool, editor: Editor
+) -> Response:
     """The page for a script that fails: all of it for a trusted client, a bare 500 for others."""
     if not trusted:
         bare = HTTPError(500, "This page has an error. Its author sees more on the console.")
@@ -38,7 +40,10 @@ def script_failure(request: Request, failure: Failure, *, trusted: bool, editor:
         _hint(failure.hint),
         html("<p>In {}</p>", _file(failure.script, 0, 1, editor)) if failure.script else _EMPTY,
         _chain(failure.chain, editor, 2, failure.title),
-        html("<details><summary>As text, to copy</summary>\n{}</details>", _block(text, "The failure as text")),
+        html(
+            "<details><summary>As text, to copy</summary>\n{}</details>",
+            _block(text, "The failure as text"),
+        ),
     ]
     return answer(request, 500, failure.title, _NEW_LINE.join(filter(None, parts)), text, {})
 
@@ -69,7 +74,9 @@ def _block(text: str, label: str) -> Markup:
 
 
 def _chain(faults: Sequence[Fault], editor: Editor, level: int, told: str = "") -> Markup:
-    return _NEW_LINE.join(_fault(fault, editor, level, told if n == 0 else "") for n, fault in enumerate(faults))
+    return _NEW_LINE.join(
+        _fault(fault, editor, level, told if n == 0 else "") for n, fault in enumerate(faults)
+    )
 
 
 def _fault(fault: Fault, editor: Editor, level: int, told: str) -> Markup:
@@ -112,7 +119,11 @@ def _frames(fault: Fault, editor: Editor) -> Markup:
 
 
 def _frame(frame: Frame, editor: Editor, *, opened: bool) -> Markup:
-    skipped = html('<p class="place">… {} more calls like these</p>', frame.skipped) if frame.skipped else _EMPTY
+    skipped = (
+        html('<p class="place">… {} more calls like these</p>', frame.skipped)
+        if frame.skipped
+        else _EMPTY
+    )
     return html(
         '<p class="place">{}{}</p>\n{}{}{}',
         _file(frame.file, frame.line, frame.column, editor),
@@ -124,17 +135,29 @@ def _frame(frame: Frame, editor: Editor, *, opened: bool) -> Markup:
 
 
 def _row(frame: Frame, editor: Editor) -> Markup:
-    skipped = html("<li>… {} more calls like these</li>\n", frame.skipped) if frame.skipped else _EMPTY
+    skipped = (
+        html("<li>… {} more calls like these</li>\n", frame.skipped) if frame.skipped else _EMPTY
+    )
     line = frame.source
     source = html("<br><code>{}</code>", line.text.strip()) if line is not None else _EMPTY
     place = _file(frame.file, frame.line, frame.column, editor)
-    return html("{}<li>{}{}{}</li>", skipped, place, f", in {frame.function}" if frame.function else "", source)
+    return html(
+        "{}<li>{}{}{}</li>",
+        skipped,
+        place,
+        f", in {frame.function}" if frame.function else "",
+        source,
+    )
 
 
 def _file(path: str, line: int, column: int, editor: Editor) -> Markup:
     shown = file_shown(path) + (f", line {line}" if line else "")
     link = editor.link(path, line, column) if not path.startswith("<") else ""
-    return html('<a href="{}" title="Open in the editor">{}</a>', link, shown) if link else html("{}", shown)
+    return (
+        html('<a href="{}" title="Open in the editor">{}</a>', link, shown)
+        if link
+        else html("{}", shown)
+    )
 
 
 def _source(frame: Frame) -> Markup:
@@ -144,7 +167,9 @@ def _source(frame: Frame) -> Markup:
     width = len(str(frame.lines[-1].number))
     lines = _NEW_LINE.join(_line(line, width) for line in frame.lines)
     label = f"{file_shown(frame.file)} round line {frame.line}"
-    return html('<pre class="code" tabindex="0" role="region" aria-label="{}">{}</pre>\n', label, lines)
+    return html(
+        '<pre class="code" tabindex="0" role="region" aria-label="{}">{}</pre>\n', label, lines
+    )
 
 
 def _line(line: Line, width: int) -> Markup:
@@ -162,6 +187,12 @@ def _line(line: Line, width: int) -> Markup:
 def _values(variables: Sequence[Variable], *, opened: bool) -> Markup:
     if not variables:
         return _EMPTY
-    rows = _NEW_LINE.join(html("<dt>{}</dt><dd>{}</dd>", each.name, each.value) for each in variables)
+    rows = _NEW_LINE.join(
+        html("<dt>{}</dt><dd>{}</dd>", each.name, each.value) for each in variables
+    )
     state = Markup(" open") if opened else _EMPTY
-    return html('<details{}><summary>Values</summary>\n<dl class="values">\n{}\n</dl></details>\n', state, rows)
+    return html(
+        '<details{}><summary>Values</summary>\n<dl class="values">\n{}\n</dl></details>\n',
+        state,
+        rows,
+    )

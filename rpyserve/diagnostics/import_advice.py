@@ -59,7 +59,9 @@ def for_import_error(exc: Any) -> str:
         return _not_beside(wanted, home)
     if wanted and "(unknown location)" in str(exc):  # a directory
         same = os.path.join(home, *name.split(".")) == beside
-        return _not_beside(wanted, home, "beside this script" if same else f"in {name.replace('.', '/')}")
+        return _not_beside(
+            wanted, home, "beside this script" if same else f"in {name.replace('.', '/')}"
+        )
     if hint := _MOVED.get((name, wanted)):
         return f"This is Python 2. In Python 3 write:\n{hint}"
     if "partially initialized module" in str(exc):
@@ -67,7 +69,9 @@ def for_import_error(exc: Any) -> str:
             f"{name} is being imported already: two modules import each other. Import within a function, or move what "
             "both need into a third."
         )
-    return _hidden(name, beside, home, getattr(exc, "path", None)) or name_advice.for_import(name, wanted)
+    return _hidden(name, beside, home, getattr(exc, "path", None)) or name_advice.for_import(
+        name, wanted
+    )
 
 
 def for_attribute_of_module(exc: Any) -> str:
@@ -114,7 +118,9 @@ def _not_beside(name: str, home: str, where: str = "beside this script") -> str:
         return f"{missing} It is in the site's directory. Write:\nimport {name}"
     if (found := _somewhere(home, name)) is None:
         return missing
-    return f"{missing} It is in {os.path.relpath(found, home)}. Write:\n{_import(found, home, name)}"
+    return (
+        f"{missing} It is in {os.path.relpath(found, home)}. Write:\n{_import(found, home, name)}"
+    )
 
 
 def _import(where: str, home: str, name: str) -> str:

@@ -24,7 +24,9 @@ def _foreign() -> tuple[str, ...]:
     import sysconfig
 
     kinds = {"stdlib", "purelib", "platlib"}
-    return tuple(str(Path(path)) + os.sep for key, path in sysconfig.get_paths().items() if key in kinds)
+    return tuple(
+        str(Path(path)) + os.sep for key, path in sysconfig.get_paths().items() if key in kinds
+    )
 
 
 def is_authors(filename: str) -> bool:

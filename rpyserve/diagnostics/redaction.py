@@ -51,7 +51,9 @@ class Veil:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted({text for text in secrets if len(text) >= SHORTEST}, key=len, reverse=True)
+        self._secrets = sorted(
+            {text for text in secrets if len(text) >= SHORTEST}, key=len, reverse=True
+        )
         self.longest = len(self._secrets[0]) if self._secrets else 0
 
     def over(self, text: str) -> str:

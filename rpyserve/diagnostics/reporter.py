@@ -119,12 +119,21 @@ class Complaints:
 def _key(failure: Failure) -> tuple[object, ...]:
     place = failure.place
     where = () if place is None else (place.file, place.line)
-    return (*failure.kind, failure.script, *where, *(f.edition for fault in failure.chain for f in fault.own_frames))
+    return (
+        *failure.kind,
+        failure.script,
+        *where,
+        *(f.edition for fault in failure.chain for f in fault.own_frames),
+    )
 
 
 PLACES: Final = 5
 """The author's places that are told of one exception, the innermost ones."""
-_WORDS: Final = {Relation.CAUSE: "caused by ", Relation.CONTEXT: "while handling ", Relation.ITSELF: ""}
+_WORDS: Final = {
+    Relation.CAUSE: "caused by ",
+    Relation.CONTEXT: "while handling ",
+    Relation.ITSELF: "",
+}
 
 
 def as_text(failure: Failure) -> str:
@@ -139,14 +148,20 @@ def as_text(failure: Failure) -> str:
 
 def _readable(line: str) -> str:
     """*line* without what a terminal could take for more than a letter: some of it may be of a visitor's making."""
-    return line if line.isprintable() else "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
+    return (
+        line
+        if line.isprintable()
+        else "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
+    )
 
 
 def _chain(faults: Sequence[Fault], told: str = "") -> Iterator[str]:
     for fault in faults:
         if fault.title != told:
             yield _WORDS[fault.relation] + fault.title
-        yield from (line for text in ([fault.text] if fault.text else []) for line in text.splitlines()[1:6])
+        yield from (
+            line for text in ([fault.text] if fault.text else []) for line in text.splitlines()[1:6]
+        )
         yield from (line for note in fault.notes for line in note.splitlines()[:6])
         for frame in fault.own_frames[-PLACES:]:
             yield from _frame(frame)
@@ -161,7 +176,9 @@ def _chain(faults: Sequence[Fault], told: str = "") -> Iterator[str]:
 def _frame(frame: Frame) -> Iterator[str]:
     if frame.skipped:
         yield f"… {frame.skipped} more calls like these"
-    yield f"{file_shown(frame.file)}:{frame.line}" + (f" in {frame.function}" if frame.function else "")
+    yield f"{file_shown(frame.file)}:{frame.line}" + (
+        f" in {frame.function}" if frame.function else ""
+    )
     line = frame.source
     if line is not None and line.text.strip():
         yield from (f"  {text}" for text in _with_carets(line))

@@ -124,7 +124,11 @@ def variables(names: Mapping[str, Any], veil: Veil, *, top_level: bool) -> tuple
 
 def _is_furniture(name: str, value: object) -> bool:
     kinds = (type, FunctionType, BuiltinFunctionType, ModuleType)
-    return name in _PLUMBING or issubclass(type(value), kinds) or type(value).__name__ == "InterfaceClass"
+    return (
+        name in _PLUMBING
+        or issubclass(type(value), kinds)
+        or type(value).__name__ == "InterfaceClass"
+    )
 
 
 def shown(value: object, name: str = "", veil: Veil | None = None) -> str:
@@ -142,7 +146,9 @@ def shown(value: object, name: str = "", veil: Veil | None = None) -> str:
     except _Full:
         writer.parts.append("…")
     except Exception as exc:  # whatever odd thing it is, the page must come
-        writer.parts.append(f"<{type(value).__name__}, which cannot be shown: {type(exc).__name__}>")
+        writer.parts.append(
+            f"<{type(value).__name__}, which cannot be shown: {type(exc).__name__}>"
+        )
     return "".join(writer.parts)
 
 
@@ -165,10 +171,17 @@ class _Writer:
 
     def value(self, value: Any, depth: int) -> None:
         kind = type(value)
-        if value is None or kind in (bool, float, complex) or value is ... or value is NotImplemented:
+        if (
+            value is None
+            or kind in (bool, float, complex)
+            or value is ...
+            or value is NotImplemented
+        ):
             self.put(repr(value))
         elif issubclass(kind, enum.Enum):
-            self.put(f"{kind.__name__}.{getattr(value, '_name_', None) or getattr(value, '_value_', '')}")
+            self.put(
+                f"{kind.__name__}.{getattr(value, '_name_', None) or getattr(value, '_value_', '')}"
+            )
         elif issubclass(kind, (str, bytes, bytearray)):
             self._text(value, kind)
         elif issubclass(kind, int):
@@ -241,7 +254,13 @@ class _Writer:
     def _set(self, value: Any, depth: int) -> None:
         base = set if issubclass(type(value), set) else frozenset
         items = list(islice(base.__iter__(value), ITEMS))
-        self.put(("{" if base is set else "frozenset({") if items else "set(" if base is set else "frozenset(")
+        self.put(
+            ("{" if base is set else "frozenset({")
+            if items
+            else "set("
+            if base is set
+            else "frozenset("
+        )
         self._items(items, base.__len__(value), depth)
         self.put(("}" if base is set else "})") if items else ")")
 
@@ -261,17 +280,28 @@ class _Writer:
         else:
             self.value(item, depth + 1)
 
-    def _pairs(self, name: str, pairs: Iterable[tuple[str, Any]], depth: int, ends: str = "<>") -> None:
+    def _pairs(
+        self, name: str, pairs: Iterable[tuple[str, Any]], depth: int, ends: str = "<>"
+    ) -> None:
         pairs = list(islice(pairs, ITEMS + 1))
         self.put(f"<{name}" if ends == "<>" else f"{name}(")
         for number, (key, item) in enumerate(pairs[:ITEMS]):
-            self.put(("," if number and ends != "<>" else "") + (" " if number or ends == "<>" else "") + f"{key}=")
+            self.put(
+                ("," if number and ends != "<>" else "")
+                + (" " if number or ends == "<>" else "")
+                + f"{key}="
+            )
             self._under(key, item, depth)
         self.put(" …" if len(pairs) > ITEMS else "")
         self.put(ends[1])
 
     def _named_tuple(self, value: Any, depth: int) -> None:
-        self._pairs(type(value).__name__, zip(type(value)._fields, tuple.__iter__(value), strict=False), depth, "()")
+        self._pairs(
+            type(value).__name__,
+            zip(type(value)._fields, tuple.__iter__(value), strict=False),
+            depth,
+            "()",
+        )
 
     # All else
 
@@ -285,7 +315,9 @@ class _Writer:
         elif kind.__module__.partition(".")[0] == "rpyserve":
             self._nested(value, depth, lambda: self._ours(value, kind, depth))
         elif is_of_author(kind):
-            self._nested(value, depth, lambda: self._pairs(kind.__name__, attributes(value, kind), depth))
+            self._nested(
+                value, depth, lambda: self._pairs(kind.__name__, attributes(value, kind), depth)
+            )
         else:
             self.put(f"<{kind.__module__}.{kind.__qualname__}>")
 
@@ -297,8 +329,14 @@ class _Writer:
         """Objects of rpyserve's: what a script's author cares for, and never a cookie or a whole id."""
         if kind.__module__ == "rpyserve.http.request":
             pairs = {"args": value.args} if "args" in value.__dict__ else {}
-            self._pairs(f"Request {self._veil.over_value(f'{value.method} {value.path}'[:TEXT])}", pairs.items(), depth)
+            self._pairs(
+                f"Request {self._veil.over_value(f'{value.method} {value.path}'[:TEXT])}",
+                pairs.items(),
+                depth,
+            )
         elif hasattr(kind, "getComponent"):
-            self._pairs(kind.__name__, [(key, value[key]) for key in islice(value, ITEMS + 1)], depth)
+            self._pairs(
+                kind.__name__, [(key, value[key]) for key in islice(value, ITEMS + 1)], depth
+            )
         else:
             self.put(f"<{kind.__name__}>")

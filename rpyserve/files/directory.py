@@ -175,12 +175,16 @@ class Directory(Resource):
         try:
             if why := path_rules.refusal(name) or path_rules.privacy(name, top=self._is_top):
                 raise HTTPError(404, private=why)
-            found = self._find(name) or (None if path_rules.is_script(name) else self._find(name + path_rules.SCRIPT))
+            found = self._find(name) or (
+                None if path_rules.is_script(name) else self._find(name + path_rules.SCRIPT)
+            )
             if found is None:
                 request.sources.append(os.path.join(self._real, ""))
                 raise HTTPError(404)
         except HTTPError as exc:
-            raise HTTPError(exc.status, private=self._explained(name, exc.private, request)) from None
+            raise HTTPError(
+                exc.status, private=self._explained(name, exc.private, request)
+            ) from None
         return found
 
     def error_page(self, status: int, request: Request) -> Resource | None:
@@ -246,13 +250,18 @@ class Directory(Resource):
         real = os.path.join(self._real, name)
         try:
             status = os.lstat(real)
-            if stat.S_ISLNK(status.st_mode) or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT:
+            if (
+                stat.S_ISLNK(status.st_mode)
+                or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT
+            ):
                 real = os.path.realpath(real)
                 if why := self._tree.trespass(real, script=path_rules.is_script(name)):
                     raise HTTPError(404, private=f"{name!r} is a link. {why}")
                 status = os.stat(real)
         except PermissionError:
-            raise HTTPError(403, private=f"rpyserve is not allowed to look into {self._path!r}.") from None
+            raise HTTPError(
+                403, private=f"rpyserve is not allowed to look into {self._path!r}."
+            ) from None
         except (OSError, ValueError):  # none there, or a name that this file system cannot have
             return None
         return _Found(name, real, _kind(name, status), status)
@@ -266,12 +275,18 @@ class Directory(Resource):
         except NotADirectoryError:
             raise HTTPError(404, private=f"{self._path!r} is not a directory.") from None
         except PermissionError:
-            raise HTTPError(403, private=f"rpyserve is not allowed to read the directory {self._path!r}.") from None
+            raise HTTPError(
+                403, private=f"rpyserve is not allowed to read the directory {self._path!r}."
+            ) from None
 
     def _public(self, names: Iterable[str] | None = None) -> Iterator[_Found]:
         """The entries that a listing shows, or those of *names* that it would."""
         for name in self._names() if names is None else names:
-            if path_rules.refusal(name) or path_rules.privacy(name, top=self._is_top) or path_rules.unlisted(name):
+            if (
+                path_rules.refusal(name)
+                or path_rules.privacy(name, top=self._is_top)
+                or path_rules.unlisted(name)
+            ):
                 continue
             try:
                 found = self._entry(name)
@@ -279,7 +294,9 @@ class Directory(Resource):
                 continue
             if found is None or not os.access(found.real, os.R_OK):
                 continue
-            if found.kind == "directory" and os.path.lexists(os.path.join(found.real, "pyvenv.cfg")):
+            if found.kind == "directory" and os.path.lexists(
+                os.path.join(found.real, "pyvenv.cfg")
+            ):
                 continue
             yield found
 
@@ -311,7 +328,9 @@ class _Listing(Resource):
         entries = [_row(found) for found in self._directory._public()]
         if not entries and request.prepath == [""] and request.site.trusts(request):
             return pages.empty_site(request, self._directory.path)
-        entries.sort(key=lambda entry: (entry.kind != "directory", entry.name.casefold(), entry.name))
+        entries.sort(
+            key=lambda entry: (entry.kind != "directory", entry.name.casefold(), entry.name)
+        )
         return pages.listing(request, "/" + "/".join(request.prepath), entries)
 
 
@@ -320,7 +339,13 @@ def _row(found: _Found) -> pages.Entry:
 
     slash = "/" if found.kind == "directory" else ""
     size = None if found.kind == "directory" else found.status.st_size
-    return pages.Entry(found.name + slash, quote(found.name, safe="") + slash, found.kind, size, found.status.st_mtime)
+    return pages.Entry(
+        found.name + slash,
+        quote(found.name, safe="") + slash,
+        found.kind,
+        size,
+        found.status.st_mtime,
+    )
 
 
 def _kind(name: str, status: os.stat_result) -> str:
@@ -328,7 +353,9 @@ def _kind(name: str, status: os.stat_result) -> str:
     if stat.S_ISREG(status.st_mode):
         return "script" if script else "file"
     if not stat.S_ISDIR(status.st_mode):
-        raise HTTPError(404, private=f"{name!r} is neither a file nor a directory, so it is never opened.")
+        raise HTTPError(
+            404, private=f"{name!r} is neither a file nor a directory, so it is never opened."
+        )
     if script:
         raise HTTPError(404, private=f"{name!r} is a directory: a script is a file.")
     return "directory"

@@ -24,7 +24,9 @@ SCRIPT: Final = ".rpy"
 LONGEST: Final = 255
 """How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I)
+_RESERVED = re.compile(
+    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCRIPT_IN_IT = re.compile(r"\.rpy", re.I)
@@ -90,7 +92,9 @@ def privacy(name: str, *, top: bool = False) -> str:
         top: it is at the top of the site, where ``.well-known`` is public (RFC 8615).
     """
     if name.startswith("."):
-        return "" if top and name == ".well-known" else "Names that begin with a dot are never served."
+        return (
+            "" if top and name == ".well-known" else "Names that begin with a dot are never served."
+        )
     if is_script(name):
         return ""
     plain = name.rstrip(". ")
@@ -105,7 +109,11 @@ def is_material(name: str) -> bool:
 
     Not what a database keeps beside it while it is open: reading it writes that.
     """
-    if any(pattern.fullmatch(name) for pattern, _ in _PRIVATE) or name.startswith(".") or _SIDE_FILE.fullmatch(name):
+    if (
+        any(pattern.fullmatch(name) for pattern, _ in _PRIVATE)
+        or name.startswith(".")
+        or _SIDE_FILE.fullmatch(name)
+    ):
         return False
     return any(pattern.fullmatch(name) for pattern, _ in _MATERIAL)
 

@@ -31,7 +31,9 @@ _FLAGS: Final = (
 _ATTEMPTS: Final = 5
 
 
-def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tuple[BinaryIO, os.stat_result]:
+def open_judged(
+    path: str | os.PathLike[str], judge: Callable[[str], str]
+) -> tuple[BinaryIO, os.stat_result]:
     """Open the regular file at *path* and return it with its stat, if *judge* has nothing against it.
 
     Args:
@@ -48,7 +50,9 @@ def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tu
                 raise HTTPError(404, private=f"{os.path.basename(path)!r} is not a file.")
             file = os.fdopen(os.open(real, _FLAGS), "rb", buffering=0)
         except PermissionError:
-            raise HTTPError(403, private=f"rpyserve is not allowed to read {os.fspath(path)!r}.") from None
+            raise HTTPError(
+                403, private=f"rpyserve is not allowed to read {os.fspath(path)!r}."
+            ) from None
         except (OSError, ValueError) as exc:
             if is_out_of_them(exc):
                 raise
@@ -65,7 +69,10 @@ def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tu
         file.close()
         if why:
             raise HTTPError(404, private=why)
-    raise HTTPError(404, private=f"{os.path.basename(path)!r} is not there, or was replaced while it was opened.")
+    raise HTTPError(
+        404,
+        private=f"{os.path.basename(path)!r} is not there, or was replaced while it was opened.",
+    )
 
 
 def name_of(fd: int, path: str) -> str | None:

@@ -31,10 +31,17 @@ class HTTPError(Exception):
     """
 
     def __init__(
-        self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, *, private: str = ""
+        self,
+        status: int,
+        detail: str = "",
+        headers: Mapping[str, str] | None = None,
+        *,
+        private: str = "",
     ) -> None:
         if not 400 <= status <= 599:
-            raise ValueError(f"HTTPError takes a status from 400 to 599, not {status}; to redirect, use Redirect(url)")
+            raise ValueError(
+                f"HTTPError takes a status from 400 to 599, not {status}; to redirect, use Redirect(url)"
+            )
         super().__init__(status, detail)
         self.status = status
         self.detail = detail

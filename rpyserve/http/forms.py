@@ -94,13 +94,19 @@ def parse_json(content: BinaryIO) -> Any:
         return json.loads(raw)
     except json.JSONDecodeError as exc:
         where = f"line {exc.lineno}, column {exc.colno}"
-        raise HTTPError(400, f"The body is no JSON: {exc.msg[:1].lower()}{exc.msg[1:]} ({where}).") from None
+        raise HTTPError(
+            400, f"The body is no JSON: {exc.msg[:1].lower()}{exc.msg[1:]} ({where})."
+        ) from None
     except UnicodeDecodeError:
         raise HTTPError(400, "The body is no JSON: it is not UTF-8.") from None
     except ValueError:  # Python's own limit
-        raise HTTPError(400, "The body is no JSON that can be read: a number in it is too long.") from None
+        raise HTTPError(
+            400, "The body is no JSON that can be read: a number in it is too long."
+        ) from None
     except RecursionError:
-        raise HTTPError(400, "The body is no JSON that can be read: it is nested too deep.") from None
+        raise HTTPError(
+            400, "The body is no JSON that can be read: it is nested too deep."
+        ) from None
 
 
 def _whole(content: BinaryIO, what: str) -> bytes:
@@ -124,7 +130,9 @@ SPOOL_SIZE: Final = 2**19
 _FULL: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def temporary(on_close: Callable[[Callable[[], object]], object], in_memory: int = SPOOL_SIZE) -> BinaryIO:
+def temporary(
+    on_close: Callable[[Callable[[], object]], object], in_memory: int = SPOOL_SIZE
+) -> BinaryIO:
     """Return a new binary file.
 
     Args:
@@ -230,7 +238,9 @@ class MultipartForm:
         HTTPError: 400, it is malformed; 413, more fields or more text than is taken.
     """
 
-    def __init__(self, content_type: str, on_close: Callable[[Callable[[], object]], object]) -> None:
+    def __init__(
+        self, content_type: str, on_close: Callable[[Callable[[], object]], object]
+    ) -> None:
         self.fields: Fields = {}
         self.files: dict[str, list[Upload]] = {}
         self._on_close = on_close
@@ -242,7 +252,9 @@ class MultipartForm:
         try:
             self._parser = PushMultipartParser(boundary, max_segment_count=FIELD_LIMIT)
         except MultipartError:
-            raise HTTPError(400, "The form is malformed: its Content-Type names no boundary.") from None
+            raise HTTPError(
+                400, "The form is malformed: its Content-Type names no boundary."
+            ) from None
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -255,7 +267,9 @@ class MultipartForm:
                 else:
                     self._begin(event)
         except ParserLimitReached as exc:
-            raise HTTPError(413, f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}.") from None
+            raise HTTPError(
+                413, f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}."
+            ) from None
         except MultipartError as exc:
             raise HTTPError(400, f"The form is malformed: {exc}.") from None
 
@@ -279,7 +293,10 @@ class MultipartForm:
         if isinstance(self._file, _Text):
             self._text_left -= len(data)
             if self._text_left < 0:
-                raise HTTPError(413, f"The texts of a form may have {FORM_LIMIT // 2**20} MiB; these are longer.")
+                raise HTTPError(
+                    413,
+                    f"The texts of a form may have {FORM_LIMIT // 2**20} MiB; these are longer.",
+                )
         self._file.write(data)
 
     def _end(self) -> None:

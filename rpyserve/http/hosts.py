@@ -117,7 +117,10 @@ def is_foreign(request: Request) -> bool:
     A link that somebody follows in a tab of its own is none: no page can read what comes.
     """
     origin = request.getHeader("origin")
-    if origin is not None and origin.lower() != f"{request.scheme}://{authority_of(request)}".lower():
+    if (
+        origin is not None
+        and origin.lower() != f"{request.scheme}://{authority_of(request)}".lower()
+    ):
         return True
     if request.getHeader("sec-fetch-site") not in ("cross-site", "same-site"):
         return False
@@ -146,7 +149,9 @@ class Trust:
             return True
         if any(_PASSED_ON.fullmatch(name) for name, _ in request.raw_headers):
             return False
-        return peer.is_loopback or peer == _address(request.server[0])  # to one's own address, from one's own machine
+        return peer.is_loopback or peer == _address(
+            request.server[0]
+        )  # to one's own address, from one's own machine
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

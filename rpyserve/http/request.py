@@ -74,7 +74,9 @@ class Receiving:
         A field of the form replaces one of the query that has the same name. Blank values are kept.
         """
         form = self._form
-        return query_fields(self.query) | (form_fields(self._kind, self.content) if form is None else form.fields)
+        return query_fields(self.query) | (
+            form_fields(self._kind, self.content) if form is None else form.fields
+        )
 
     def field(self, name: str, default: Any = _MISSING) -> Any:
         """Return the first value of the query or form field *name*, as text.
@@ -90,7 +92,9 @@ class Receiving:
         if values:
             return values[0]
         if default is _MISSING:
-            raise HTTPError(400, f"This page needs a field called {name!r}, in the query or in a form.")
+            raise HTTPError(
+                400, f"This page needs a field called {name!r}, in the query or in a form."
+            )
         return default
 
     @property
@@ -116,7 +120,11 @@ class Receiving:
         if uploads:
             return uploads[0]
         if default is _MISSING:
-            more = "" if self._form is not None else ' The form must say enctype="multipart/form-data".'
+            more = (
+                ""
+                if self._form is not None
+                else ' The form must say enctype="multipart/form-data".'
+            )
             raise HTTPError(400, f"This page needs a file in the field {name!r}.{more}")
         return default
 
@@ -484,7 +492,9 @@ class Request(Receiving, Answering):
             RuntimeError: the response has ended already.
         """
         if self.closed:
-            raise RuntimeError("request.start_soon(): the response has ended; for longer work, use site.background(f)")
+            raise RuntimeError(
+                "request.start_soon(): the response has ended; for longer work, use site.background(f)"
+            )
         self.site.request_tasks.start(self, function, args)
 
     # For the layers around the script

@@ -17,7 +17,15 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, NoReturn
@@ -70,7 +78,9 @@ def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, b
         ) from None
     raw_value = raw_value.strip(b" \t")
     if not _VALUE.fullmatch(raw_value):
-        raise ValueError(f"the value of {name!r} has a line break or control character in it: {value!r}")
+        raise ValueError(
+            f"the value of {name!r} has a line break or control character in it: {value!r}"
+        )
     return raw_name, raw_value
 
 
@@ -139,7 +149,9 @@ class Stream:
 
     length: int | None = None
 
-    def opened(self, response: Response) -> Any:  # AbstractAsyncContextManager[Opened]; see `streaming`
+    def opened(
+        self, response: Response
+    ) -> Any:  # AbstractAsyncContextManager[Opened]; see `streaming`
         raise NotImplementedError
 
 
@@ -211,7 +223,9 @@ class Response:
         set_field(self, "headers", encoded)
 
     @classmethod
-    def ready(cls, body: bytes | FileBody | Stream | Upgrade, status: int, headers: Headers) -> Response:
+    def ready(
+        cls, body: bytes | FileBody | Stream | Upgrade, status: int, headers: Headers
+    ) -> Response:
         """Make one from parts that are known to be good: nothing is checked or added."""
         self = object.__new__(cls)
         set_field = object.__setattr__
@@ -249,7 +263,9 @@ def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] 
 
 
 def _refuse(body: object) -> NoReturn:
-    raise TypeError(f"a response's body cannot be {type(body).__name__}: use str, bytes, dict, list or a generator")
+    raise TypeError(
+        f"a response's body cannot be {type(body).__name__}: use str, bytes, dict, list or a generator"
+    )
 
 
 PATIENCE: Final = 0.5
@@ -283,7 +299,9 @@ class IterStream(Stream):
             async with self._started() as chunks:
                 first = await self._first(chunks)
                 if self._failure is not None:
-                    await trio.sleep_forever()  # the failed task cancels this one, and its exception comes out below
+                    await (
+                        trio.sleep_forever()
+                    )  # the failed task cancels this one, and its exception comes out below
                 self._begun = head = self.settle(response)
                 yield Opened(head, _Chunks(first, chunks))
         except BaseException as exc:
@@ -334,7 +352,10 @@ class IterStream(Stream):
         """What to send, below what was sent of a page, before it is broken off."""
         said = self.rescue(unwrap(exc), True)
         names = dict((name.lower(), value) for name, value in head.headers)
-        is_page = names.get(b"content-type", b"").startswith(b"text/html") and b"content-encoding" not in names
+        is_page = (
+            names.get(b"content-type", b"").startswith(b"text/html")
+            and b"content-encoding" not in names
+        )
         return said.body if said is not None and is_page and isinstance(said.body, bytes) else b""
 
 
@@ -374,7 +395,9 @@ def _encode(item: object) -> bytes:
         return item.encode()
     if isinstance(item, (bytes, bytearray, memoryview)):
         return bytes(item)
-    raise TypeError(f"a streaming page yields str or bytes, not {type(item).__name__}: {item!r:.60}")
+    raise TypeError(
+        f"a streaming page yields str or bytes, not {type(item).__name__}: {item!r:.60}"
+    )
 
 
 class _Chunks:
@@ -416,7 +439,9 @@ async def opened(response: Response) -> AsyncIterator[Opened]:
                 return
         response, body = begun.response, page
     try:
-        async with aclosing(_each(body.chunks() if isinstance(body, FileBody) else _only(body))) as chunks:
+        async with aclosing(
+            _each(body.chunks() if isinstance(body, FileBody) else _only(body))
+        ) as chunks:
             yield Opened(response, chunks)
     finally:
         if isinstance(body, FileBody):

@@ -79,14 +79,18 @@ class Mounts:
             It is percent-encoded; ``"*"`` if the name is private, or in none of the directories.
         """
         prefix, names = self._split(path)
-        if names is None or any(path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names) if name):
+        if names is None or any(
+            path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names) if name
+        ):
             return "*"
         return prefix + "/".join(quote(os.fsencode(name), safe="") for name in names)
 
     def kind_of(self, path: str) -> Kind:
         """Return what the file at *path* is."""
         _, names = self._split(path)
-        if names is None or any(path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names[:-1])):
+        if names is None or any(
+            path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names[:-1])
+        ):
             return Kind.IGNORED
         name = names[-1]
         if path_rules.is_script(name):
@@ -97,7 +101,9 @@ class Mounts:
             return Kind.MATERIAL if path_rules.is_material(name) else Kind.IGNORED
         return Kind.IGNORED if name.endswith(".log") else Kind.FILE
 
-    def change_of(self, files: Iterable[str], moved: Iterable[str] = (), directories: Iterable[str] = ()) -> Change:
+    def change_of(
+        self, files: Iterable[str], moved: Iterable[str] = (), directories: Iterable[str] = ()
+    ) -> Change:
         """Return what pages are told.
 
         Args:
@@ -106,7 +112,9 @@ class Mounts:
             directories: the directories among them.
         """
         kinds = {path: self.kind_of(path) for path in files}
-        urls = {self.url_of(path) for path, kind in kinds.items() if kind in (Kind.SCRIPT, Kind.FILE)}
+        urls = {
+            self.url_of(path) for path, kind in kinds.items() if kind in (Kind.SCRIPT, Kind.FILE)
+        }
         urls |= {
             self.url_of(os.path.join(os.path.dirname(path), ""))
             for path in moved
@@ -126,7 +134,11 @@ class Mounts:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""
         for root, prefix in self._mounts:
             if path_rules.is_inside(root, path):
-                return prefix.strip("/") + "/" * (prefix != "/") + os.path.relpath(path, root).replace(os.sep, "/")
+                return (
+                    prefix.strip("/")
+                    + "/" * (prefix != "/")
+                    + os.path.relpath(path, root).replace(os.sep, "/")
+                )
         return path
 
     def _split(self, path: str) -> tuple[str, list[str] | None]:

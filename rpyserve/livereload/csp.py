@@ -18,7 +18,9 @@ _PORTS = {"http": "80", "https": "443"}
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _META = re.compile(r"<meta\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _ATTRIBUTE = re.compile(r"([a-z-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+))", re.I)
-_HOST_SOURCE = re.compile(r"(?:([a-z][a-z0-9+.\-]*)://)?(\*|(?:\*\.)?[a-z0-9.\-]+|\[[0-9a-f:.]+\])(?::(\d+|\*))?/?")
+_HOST_SOURCE = re.compile(
+    r"(?:([a-z][a-z0-9+.\-]*)://)?(\*|(?:\*\.)?[a-z0-9.\-]+|\[[0-9a-f:.]+\])(?::(\d+|\*))?/?"
+)
 
 
 def obstacle(policies: Iterable[str], scheme: str, authority: str) -> str:
@@ -36,7 +38,9 @@ def obstacle(policies: Iterable[str], scheme: str, authority: str) -> str:
             return "sandbox"
         for names in (_SCRIPT, _CONNECT):
             name = next((name for name in names if name in directives), None)
-            if name is not None and not _allows(directives[name], scheme, authority.lower(), script=names is _SCRIPT):
+            if name is not None and not _allows(
+                directives[name], scheme, authority.lower(), script=names is _SCRIPT
+            ):
                 return " ".join([name, *directives[name]])
     return ""
 

@@ -58,7 +58,10 @@ def from_elsewhere(request: Request) -> bool:
     if request.getHeader("sec-fetch-site") not in (None, "same-origin", "none"):
         return True
     origin = request.getHeader("origin")
-    return origin is not None and origin.rpartition("://")[2].lower() != (authority_of(request) or "").lower()
+    return (
+        origin is not None
+        and origin.rpartition("://")[2].lower() != (authority_of(request) or "").lower()
+    )
 
 
 class _Branch(Resource):
@@ -105,7 +108,10 @@ class _Script(_Own):
 def _script() -> bytes:
     from importlib.resources import files
 
-    parts = [(files("rpyserve.livereload") / "client" / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS]
+    parts = [
+        (files("rpyserve.livereload") / "client" / f"{name}.js").read_text(encoding="utf-8")
+        for name in _PARTS
+    ]
     return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
 
 
@@ -117,7 +123,11 @@ class EventStream(_Own):
 
     def render_GET(self, request: Request) -> Response:
         since = request.getHeader("last-event-id") or request.field("since", self._hub.mark)
-        fields = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        fields = {
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+        }
         if request.method == "HEAD":
             return Response(b"", 200, fields)
         client = (request.client[0], request.getHeader("user-agent"))
@@ -149,7 +159,12 @@ class EventStream(_Own):
         import json
 
         hub = self._hub
-        data = {"n": hub.number, "urls": sorted(change.urls), "all": change.all, "data": change.data}
+        data = {
+            "n": hub.number,
+            "urls": sorted(change.urls),
+            "all": change.all,
+            "data": change.data,
+        }
         if change.lost:
             data["lost"] = True
         return f"id: {hub.mark}\nevent: {name}\ndata: {json.dumps(data)}\n\n"

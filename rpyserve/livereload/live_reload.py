@@ -62,7 +62,9 @@ class Following:
         self._poll = poll
         self._guard = LoopGuard(self._tell_of_loop)
         self._blocked: set[str] = set()
-        self._unable: dict[str, str] = {}  # scripts and modules with tasks that cannot be executed again, and why
+        self._unable: dict[
+            str, str
+        ] = {}  # scripts and modules with tasks that cannot be executed again, and why
         self._home = ""
         self.hub = Hub()
 
@@ -87,7 +89,11 @@ class Following:
             )
         except Exception as exc:
             # Only the comfort is lost: what is served is fresh without it.
-            log.error("Pages do not follow edits any more: the watch failed: %s: %s", type(exc).__name__, exc)
+            log.error(
+                "Pages do not follow edits any more: the watch failed: %s: %s",
+                type(exc).__name__,
+                exc,
+            )
             log.debug("Where it came from:", exc_info=exc)
 
     def stop(self) -> None:
@@ -100,12 +106,18 @@ class Following:
     def _on_batch(self, batch: Batch) -> None:
         noticed = time.time()
         self._stay_home()
-        imported = any(each.scripts.modules.watches(path) for each in self._directories for path in batch.files)
+        imported = any(
+            each.scripts.modules.watches(path) for each in self._directories for path in batch.files
+        )
         for directory in self._directories:
             directory.scripts.invalidate(batch.files)
         quiet = self._guard.own_doing(batch, self._of_kind(batch, _DATA))
         quiet |= self._guard.own_doing(batch, self._of_kind(batch, _CODE), ENOUGH_FOR_CODE)
-        counting = [path for path in batch.files if path not in quiet and self._kind(path) is not Kind.IGNORED]
+        counting = [
+            path
+            for path in batch.files
+            if path not in quiet and self._kind(path) is not Kind.IGNORED
+        ]
         change = self._mounts.change_of(counting, batch.moved - quiet, batch.directories)
         if change:
             self._site.complaints.forget()
@@ -142,7 +154,9 @@ class Following:
 
         readers = self.hub.statistics().readers
         seconds = seconds_since([batch.files[path] for path in files], noticed, time.time())
-        text = reload_line(self._named(batch, files), readers=readers, all_scripts=all_scripts, seconds=seconds)
+        text = reload_line(
+            self._named(batch, files), readers=readers, all_scripts=all_scripts, seconds=seconds
+        )
         is_code = any(self._kind(path) in _CODE for path in files)
         log.log(logging.INFO if readers or is_code else logging.DEBUG, "%s", text)
 
@@ -217,7 +231,9 @@ def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Director
         else:
             inside = [resource.wrapped] if isinstance(resource, Wrapper) else []
         todo += [(each, prefix) for each in inside if each is not None]
-        todo += [(child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()]
+        todo += [
+            (child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()
+        ]
 
 
 NEW: Final = "new"
@@ -230,7 +246,9 @@ BELIEVED: Final = 5.0
 """Seconds that a save may lie back, by the file's time stamp; else the stamp is of another clock, or set by hand."""
 
 
-def reload_line(files: Mapping[str, str], *, readers: int, all_scripts: bool, seconds: float) -> str:
+def reload_line(
+    files: Mapping[str, str], *, readers: int, all_scripts: bool, seconds: float
+) -> str:
     """Return the line.
 
     Args:

@@ -32,7 +32,9 @@ SAMPLE: Final = 64 * 1024
 """How many bytes of a page are searched for what its head says."""
 
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
-_DROPPED: Final = frozenset({b"etag", b"last-modified", b"accept-ranges", b"cache-control", b"vary"})
+_DROPPED: Final = frozenset(
+    {b"etag", b"last-modified", b"accept-ranges", b"cache-control", b"vary"}
+)
 _NEVER: Final = (b"content-encoding", b"content-range", b"content-digest", b"repr-digest")
 _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
@@ -73,22 +75,38 @@ class Tags:
     tell: Callable[[str, str], object]
 
     def make(
-        self, request: Request, mark: str, status: int, headers: Headers, sample: bytes, digest: str = ""
+        self,
+        request: Request,
+        mark: str,
+        status: int,
+        headers: Headers,
+        sample: bytes,
+        digest: str = "",
     ) -> bytes:
         """Return the tag for a page that begins with *sample*; nothing if its policy would block it."""
         from html import escape
 
         from rpyserve.livereload import csp
 
-        policies = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-security-policy"]
+        policies = [
+            value.decode("latin-1")
+            for name, value in headers
+            if name.lower() == b"content-security-policy"
+        ]
         kept = _digest(" ".join(policies).encode()) if policies else ""
         policies += csp.in_document(sample.decode("utf-8", "replace"))
-        if policies and (why := csp.obstacle(policies, request.scheme, authority_of(request) or "")):
+        if policies and (
+            why := csp.obstacle(policies, request.scheme, authority_of(request) or "")
+        ):
             self.tell(request.path, why)
             return b""
         up = "/" if _BASE.search(sample) else "../" * (request.raw_path.count("/") - 1) or "./"
         sources = dict.fromkeys(map(self.url_of, request.sources))
-        made = "file" if request.sources and not any(path.endswith(".rpy") for path in request.sources) else "script"
+        made = (
+            "file"
+            if request.sources and not any(path.endswith(".rpy") for path in request.sources)
+            else "script"
+        )
         return (
             f'<script async src="{up}-/follow.js" data-rpyserve="{mark}" data-sources="{escape(" ".join(sources))}"'
             f' data-made="{made}" data-method="{request.method}" data-status="{status}"'
@@ -103,7 +121,9 @@ def inject(respond: Responder, tags: Tags) -> Responder:
         if not is_page_load(request):
             return await respond(request)
         # A copy that the browser kept from before may have another tag, or none.
-        request.raw_headers = Fields(pair for pair in request.raw_headers if pair[0] not in _CONDITIONS)
+        request.raw_headers = Fields(
+            pair for pair in request.raw_headers if pair[0] not in _CONDITIONS
+        )
         make = partial(tags.make, request, tags.mark())
         response = await respond(request)
         try:
@@ -151,7 +171,9 @@ def _is_whole_page(response: Response) -> bool:
 def _fields(headers: Headers) -> Headers:
     """The header fields of a page with a tag in it: it is no longer what its validators stand for."""
     values = {name.lower(): value for name, value in headers}
-    storing = b"no-store" if b"no-store" in values.get(b"cache-control", b"").lower() else b"no-cache"
+    storing = (
+        b"no-store" if b"no-store" in values.get(b"cache-control", b"").lower() else b"no-cache"
+    )
     varying = b", ".join(value for name, value in headers if name.lower() == b"vary")
     kept = tuple(pair for pair in headers if pair[0].lower() not in _DROPPED)
     vary = b", ".join(filter(None, [varying, b"Sec-Fetch-Dest"])) if varying != b"*" else b"*"
@@ -190,7 +212,9 @@ class _TaggedStream(Stream):
         if not _is_whole_page(head):
             return opened
         make = partial(self._make, head.status, head.headers)
-        return Opened(Response.ready(self, head.status, _fields(head.headers)), _Chunks(opened.chunks, make))
+        return Opened(
+            Response.ready(self, head.status, _fields(head.headers)), _Chunks(opened.chunks, make)
+        )
 
 
 class _Chunks:

@@ -82,7 +82,9 @@ class Snapshot:
                     path = os.path.join(directory, name)
                     changes.note(path, old.get(name), new.get(name))
                     if directory not in before:
-                        changes.files[path] = 0  # it may have been moved here, long after it was written
+                        changes.files[path] = (
+                            0  # it may have been moved here, long after it was written
+                        )
             if (directory in before) != (directory in self.directories):
                 changes.moved.add(directory)
         return changes.batch()

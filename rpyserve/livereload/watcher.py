@@ -190,7 +190,11 @@ def _is_deaf(roots: Iterable[str]) -> bool:
 
 def _why_polling(exc: Exception, directories: int) -> str:
     number = getattr(exc, "errno", None)
-    if number in (errno.ENOSPC, errno.EMFILE) or "limit" in str(exc) or "Too many open files" in str(exc):
+    if (
+        number in (errno.ENOSPC, errno.EMFILE)
+        or "limit" in str(exc)
+        or "Too many open files" in str(exc)
+    ):
         return (
             f"The system has no file watches left (the site has {directories} directories), so files are looked at "
             f"every {POLL} seconds instead. `sysctl fs.inotify` shows the limits."

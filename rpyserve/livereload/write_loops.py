@@ -102,10 +102,14 @@ class LoopGuard:
         together: dict[str, list[str]] = {}
         for path in files:
             # New names, each time others, are one and the same thing over and over: what counts is where.
-            together.setdefault(os.path.dirname(path) if path in batch.moved else path, []).append(path)
+            together.setdefault(os.path.dirname(path) if path in batch.moved else path, []).append(
+                path
+            )
         found: set[str] = set()
         for key, paths in together.items() if len(together) <= MOST else ():
-            if self._is_written_by_pages(key, self._moment(max(batch.files[path] for path in paths)), enough):
+            if self._is_written_by_pages(
+                key, self._moment(max(batch.files[path] for path in paths)), enough
+            ):
                 found.update(paths)
         return found
 
@@ -132,7 +136,11 @@ class LoopGuard:
 
     def _ran(self, moment: float, after: float = 0.0, *, following: bool | None = None) -> bool:
         """Whether a request ran at *moment*, or up to *after* seconds before."""
-        return any(span.has(moment, after) for span in self._spans if following is None or span.following == following)
+        return any(
+            span.has(moment, after)
+            for span in self._spans
+            if following is None or span.following == following
+        )
 
     def _moment(self, saved: float) -> float:
         now = self._now()

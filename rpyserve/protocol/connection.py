@@ -34,7 +34,15 @@ from rpyserve.protocol.server_state import Rounds
 from rpyserve.protocol.transport import Phase, Wire
 from rpyserve.util.throttle import Seldom
 
-__all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection", "tell_of_fault", "tell_of_tls"]
+__all__ = [
+    "Exchange",
+    "Limits",
+    "Responder",
+    "Stopping",
+    "serve_connection",
+    "tell_of_fault",
+    "tell_of_tls",
+]
 
 
 log = logging.getLogger("rpyserve")
@@ -50,7 +58,9 @@ def tell_of_tls(server: Address) -> None:
         _teller.set(teller)
     host, port = server
     host = f"[{host}]" if ":" in host else host
-    teller.warn("Someone asked for https://, which takes --tls. The page is at http://%s:%d/", host, port)
+    teller.warn(
+        "Someone asked for https://, which takes --tls. The page is at http://%s:%d/", host, port
+    )
 
 
 log = logging.getLogger("rpyserve")
@@ -97,7 +107,9 @@ def serve_connection(
         rounds: those of the loop, so that requests which come together share their looks at the disk.
         ended: called when all is over.
     """
-    connection = _Connection(Wire(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Stopping())
+    connection = _Connection(
+        Wire(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Stopping()
+    )
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.rounds, connection.ended = rounds, ended
     return connection.run()
@@ -116,7 +128,11 @@ class _Connection:
     ended: Callable[[], object]
 
     def __init__(
-        self, wire: Wire, respond: Responder, on_exchange: Callable[[Exchange], object] | None, stopping: Stopping
+        self,
+        wire: Wire,
+        respond: Responder,
+        on_exchange: Callable[[Exchange], object] | None,
+        stopping: Stopping,
     ) -> None:
         self.wire = wire
         self.respond = respond
@@ -137,7 +153,9 @@ class _Connection:
                 while then is _Then.ANOTHER:
                     wire.enter(Phase.IDLE)
                     if wire.parser.expects:
-                        await trio.lowlevel.checkpoint()  # who sends much at once shall not keep the others waiting
+                        await (
+                            trio.lowlevel.checkpoint()
+                        )  # who sends much at once shall not keep the others waiting
                     while not wire.look():
                         await wire.more()
                     then = await self._cycle()
@@ -190,7 +208,13 @@ class _Connection:
         try:
             await self._refuse(refusal, out)
         finally:
-            self._report(out, None, refusal.method.decode(), refusal.target.decode("latin-1"), trio.current_time())
+            self._report(
+                out,
+                None,
+                refusal.method.decode(),
+                refusal.target.decode("latin-1"),
+                trio.current_time(),
+            )
         await self._linger()
 
     async def _refuse_late_head(self) -> None:
@@ -254,7 +278,9 @@ class _Connection:
         try:
             response = await self.respond(request)
             streamed = isinstance(response.body, Stream)
-            close = self.stopping.requested or not (body is None or body.may_stay(discard=not streamed))
+            close = self.stopping.requested or not (
+                body is None or body.may_stay(discard=not streamed)
+            )
             reason = request.reason if response.status == request.code else b""
             await out.send(response, reason, close)
             if isinstance(response.body, Upgrade):
@@ -268,7 +294,9 @@ class _Connection:
             return _Then.CLOSE if close else _Then.ANOTHER
         return _Then.LINGER if close else _Then.DRAIN
 
-    def _translate(self, exc: Exception, request: Request, response: Response | None, out: Outbound) -> Exception:
+    def _translate(
+        self, exc: Exception, request: Request, response: Response | None, out: Outbound
+    ) -> Exception:
         """What to do about *exc*, which came out of a responder or a body: `Refusal` or `Disconnected`."""
         cause = unwrap(exc)
         if isinstance(cause, Disconnected):
@@ -283,7 +311,9 @@ class _Connection:
             return Disconnected()
         if isinstance(cause, HTTPError):
             return Refusal(cause.status, cause.detail)
-        log.error("%s %s: no response: %s: %s", request.method, request.path, type(cause).__name__, cause)
+        log.error(
+            "%s %s: no response: %s: %s", request.method, request.path, type(cause).__name__, cause
+        )
         log.debug("Where it came from:", exc_info=exc)
         return Refusal(500, "The server has no answer to this request.")
 
@@ -292,12 +322,22 @@ class _Connection:
             try:
                 request.close()
             except Exception as exc:
-                log.error("%s %s: clean-up failed: %s: %s", request.method, request.path, type(exc).__name__, exc)
+                log.error(
+                    "%s %s: clean-up failed: %s: %s",
+                    request.method,
+                    request.path,
+                    type(exc).__name__,
+                    exc,
+                )
 
-    def _report(self, out: Outbound, request: Request | None, method: str, target: str, started: float) -> None:
+    def _report(
+        self, out: Outbound, request: Request | None, method: str, target: str, started: float
+    ) -> None:
         if self.on_exchange is not None:
             seconds = trio.current_time() - started
-            exchange = Exchange(request, method, target, self.client, out.status, out.sent, seconds, out.complete)
+            exchange = Exchange(
+                request, method, target, self.client, out.status, out.sent, seconds, out.complete
+            )
             try:
                 self.on_exchange(exchange)
             except Exception as exc:

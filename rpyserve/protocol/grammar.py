@@ -39,7 +39,9 @@ _DECISIVE = re.compile(rb"\r\n((?i:host|content-length|transfer-encoding|expect)
 
 # What browsers send as it is, [ ] { } | ^ ` and in a query \, may pass although RFC 3986 would have it encoded.
 _ORIGIN = re.compile(rb"/[^\"#<>\\?]*+(?:\?[^\"#<>]*+)?")
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+)((?:/[^\"#<>\\?]*+)?(?:\?[^\"#<>]*+)?)")
+_ABSOLUTE = re.compile(
+    rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+)((?:/[^\"#<>\\?]*+)?(?:\?[^\"#<>]*+)?)"
+)
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]++\]|\[[Vv][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++\]"
     rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::([0-9]{0,5}))?"
@@ -115,7 +117,9 @@ def _check_target(method: bytes, target: bytes, scheme: str) -> None:
     """Let only those targets pass that RFC 9112, section 3.2 has besides a path."""
     if method == b"CONNECT":
         host, _, port = target.rpartition(b":")
-        if not (host and 0 < int(port if port.isdigit() else b"0") < 65536 and _HOST.fullmatch(target)):
+        if not (
+            host and 0 < int(port if port.isdigit() else b"0") < 65536 and _HOST.fullmatch(target)
+        ):
             raise Refusal(400, "CONNECT takes HOST:PORT.")
         raise Refusal(501, "This server is no proxy.")
     if target == b"*" and method == b"OPTIONS":
@@ -142,7 +146,9 @@ def _length(said: dict[bytes, list[bytes]], minor: bytes) -> int:
     lengths, codings = said.get(b"content-length"), said.get(b"transfer-encoding")
     if codings:
         if lengths or minor == b"0":
-            raise Refusal(400, "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0.")
+            raise Refusal(
+                400, "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0."
+            )
         _check_codings(b",".join(codings))
         return CHUNKED
     if not lengths:
@@ -159,7 +165,10 @@ def _check_codings(value: bytes) -> None:
     if codings == [b"chunked"]:
         return
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or b"" in codings:
-        raise Refusal(400, "The last transfer coding is chunked, once; otherwise nobody knows where the body ends.")
+        raise Refusal(
+            400,
+            "The last transfer coding is chunked, once; otherwise nobody knows where the body ends.",
+        )
     raise Refusal(501, "The one transfer coding that this server knows is chunked.")
 
 
@@ -210,12 +219,19 @@ def _why_not_line(line: bytes) -> Refusal:
     if line.startswith(b"\x16"):
         return Refusal(400, "This port speaks http://, not https://.", tls=True)
     if re.match(TOKEN + rb" [^\r\n]*\n", line):
-        return Refusal(400, "Lines of a request's head end with CR LF; this one ends with LF alone.")
+        return Refusal(
+            400, "Lines of a request's head end with CR LF; this one ends with LF alone."
+        )
     words = line.rstrip(b"\r\n").split(b" ")
-    if len(words) == 3 and re.fullmatch(TOKEN, words[0]) and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", words[2]):
+    if (
+        len(words) == 3
+        and re.fullmatch(TOKEN, words[0])
+        and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", words[2])
+    ):
         return _why_not_target(words[1])
     return Refusal(
-        400, "The request line is malformed; it is METHOD, target and HTTP/1.1, with one blank between them."
+        400,
+        "The request line is malformed; it is METHOD, target and HTTP/1.1, with one blank between them.",
     )
 
 
@@ -223,7 +239,9 @@ def _why_not_target(target: bytes) -> Refusal:
     if b"#" in target:
         return Refusal(400, "A request target has no fragment: nothing from # on is sent.")
     if re.search(rb"[^\x21-\x7e]|[\"<>\\]", target):
-        return Refusal(400, "The request target has a character in it that must be percent-encoded.")
+        return Refusal(
+            400, "The request target has a character in it that must be percent-encoded."
+        )
     return Refusal(400, "The request target is malformed; it begins with a slash.")
 
 

@@ -117,7 +117,11 @@ class Body:
         """
         if self._done:
             return True
-        if self._failure is not None or self._cut or self._wire.h11.they_are_waiting_for_100_continue:
+        if (
+            self._failure is not None
+            or self._cut
+            or self._wire.h11.they_are_waiting_for_100_continue
+        ):
             return False
         little = self._received + self._wire.limits.read_ahead
         try:

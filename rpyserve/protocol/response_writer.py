@@ -154,7 +154,9 @@ class Outbound:
             await self._wire.send(data)
         self.complete = True
 
-    async def _send_bytes(self, response: Response, body: bytes, reason: bytes, close: bool) -> None:
+    async def _send_bytes(
+        self, response: Response, body: bytes, reason: bytes, close: bool
+    ) -> None:
         if not body or self._bodiless(response):
             await self._finish(self._head(response, reason, len(body), close))
             return
@@ -175,7 +177,9 @@ class Outbound:
         self.sent = len(body)
         self.complete = True
 
-    async def _send_file(self, response: Response, body: FileBody, reason: bytes, close: bool) -> None:
+    async def _send_file(
+        self, response: Response, body: FileBody, reason: bytes, close: bool
+    ) -> None:
         try:
             chunks = body.chunks(PIECE)
             # The first read may fail, and another response is still possible then.

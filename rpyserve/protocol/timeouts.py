@@ -32,7 +32,9 @@ class Timed(Protocol):
 class _Patience:
     def __init__(self) -> None:
         self._watched: dict[Timed, float] = {}
-        self._ticks: dict[float, int] = {}  # how many of them have which: few differ, so the least is found at once
+        self._ticks: dict[
+            float, int
+        ] = {}  # how many of them have which: few differ, so the least is found at once
         self._nap = trio.CancelScope()
         self._running = False
 
@@ -47,7 +49,9 @@ class _Patience:
             self._nap.cancel()
 
     def remove(self, timed: Timed) -> None:
-        tick = self._watched.pop(timed)  # the task notices at its next look, so that brief connections share one
+        tick = self._watched.pop(
+            timed
+        )  # the task notices at its next look, so that brief connections share one
         self._ticks[tick] -= 1
         if not self._ticks[tick]:
             del self._ticks[tick]

@@ -37,7 +37,9 @@ __all__ = ["Phase", "Wire", "descriptor_of", "send_range", "write_at_once"]
 
 MOST: Final = 1024 * 1024
 """How many bytes are handed over before other tasks have their turn."""
-_NOT_HERE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW})
+_NOT_HERE: Final = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW}
+)
 
 
 def descriptor_of(stream: trio.abc.Stream, file: BinaryIO) -> int | None:
@@ -81,7 +83,9 @@ async def send_range(stream: Any, file: int, part: range, note: Callable[[int], 
     socket, sent = stream.socket, 0
     while sent < len(part):
         try:
-            count = os.sendfile(socket.fileno(), file, part.start + sent, min(len(part) - sent, MOST))
+            count = os.sendfile(
+                socket.fileno(), file, part.start + sent, min(len(part) - sent, MOST)
+            )
         except BlockingIOError:
             await trio.lowlevel.wait_writable(socket)
             continue
@@ -175,7 +179,9 @@ class Wire:
     def enter(self, phase: Phase) -> None:
         """Begin *phase*, and its time."""
         self.phase = phase
-        self.due = math.inf if phase is Phase.WORKING else trio.current_time() + self._seconds[phase]
+        self.due = (
+            math.inf if phase is Phase.WORKING else trio.current_time() + self._seconds[phase]
+        )
 
     @property
     def h11(self) -> h11.Connection:
@@ -237,7 +243,9 @@ class Wire:
         except h11.RemoteProtocolError as exc:
             if self.guard.through:
                 raise Disconnected from None
-            raise Refusal(exc.error_status_hint, "The request is malformed.") from None  # h11 has become stricter
+            raise Refusal(
+                exc.error_status_hint, "The request is malformed."
+            ) from None  # h11 has become stricter
         if event is h11.NEED_DATA and self.guard.refusal is not None:
             raise self.guard.refusal
         return event

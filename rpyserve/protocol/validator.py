@@ -63,7 +63,9 @@ class Guard:
         self._left = 0  # bytes of the body
         self._chunks: Chunks | None = None
         self._ended = False
-        self._last_head = b""  # without a body; a client that asks again mostly sends the same bytes
+        self._last_head = (
+            b""  # without a body; a client that asks again mostly sends the same bytes
+        )
 
     def __repr__(self) -> str:
         return f"<Guard at {self._at.name}, {len(self._held)} bytes held>"
@@ -81,7 +83,11 @@ class Guard:
     @property
     def through(self) -> bool:
         """Whether the client's end has been reached: it will send no more, and all that it sent has passed."""
-        return self._ended and self._at is not _At.REFUSED and not (self._at is _At.PAUSE and self._held)
+        return (
+            self._ended
+            and self._at is not _At.REFUSED
+            and not (self._at is _At.PAUSE and self._held)
+        )
 
     def feed(self, data: bytes | bytearray) -> bytes:
         """Take *data*, empty if the client will send no more; return what may pass now."""

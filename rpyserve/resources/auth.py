@@ -59,10 +59,19 @@ class BasicAuth(Wrapper):
     "Twisted Web in 60 seconds": HTTP authentication.
     """
 
-    def __init__(self, resource: Any, users: Mapping[str, str] | Check, realm: str = "rpyserve") -> None:
+    def __init__(
+        self, resource: Any, users: Mapping[str, str] | Check, realm: str = "rpyserve"
+    ) -> None:
         super().__init__(resource)
         if isinstance(users, Mapping):
-            if odd := next((name for name, password in users.items() if not isinstance(password, (str, bytes))), None):
+            if odd := next(
+                (
+                    name
+                    for name, password in users.items()
+                    if not isinstance(password, (str, bytes))
+                ),
+                None,
+            ):
                 raise TypeError(f"the password of {odd!r} must be text: write it in quotes")
             users = _Mapping(users)
         elif not callable(users):

@@ -123,7 +123,13 @@ def http_error(request: Request, error: HTTPError, *, trusted: bool) -> Response
     if trusted and error.private:
         lines.append(error.private)
     lines = [line for line in lines if line]
-    body = html("<h1>{}<small>{} {}</small></h1>\n{}", title, request.method, path_shown(request), _paragraphs(lines))
+    body = html(
+        "<h1>{}<small>{} {}</small></h1>\n{}",
+        title,
+        request.method,
+        path_shown(request),
+        _paragraphs(lines),
+    )
     return answer(request, error.status, title, body, "\n".join([title, *lines]), error.headers)
 
 
@@ -131,7 +137,13 @@ def listing(request: Request, path: str, entries: Iterable[Entry]) -> Response:
     """The content of the directory at *path*, a decoded URL path that ends in a slash."""
     entries = list(entries)
     rows = Markup("\n").join(
-        html('<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td></tr>', e.href, e.name, _size(e), _when(e))
+        html(
+            '<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td></tr>',
+            e.href,
+            e.name,
+            _size(e),
+            _when(e),
+        )
         for e in entries
     )
     up = html('<p><a href="../">Up</a></p>\n') if path.strip("/") else ""
@@ -153,7 +165,9 @@ def empty_site(request: Request, directory: Path) -> Response:
     return answer(request, 200, title, body, text, {})
 
 
-def answer(request: Request, status: int, title: str, body: Markup, text: str, headers: Mapping[str, str]) -> Response:
+def answer(
+    request: Request, status: int, title: str, body: Markup, text: str, headers: Mapping[str, str]
+) -> Response:
     """Return a page of ours in the form that the client asks for.
 
     Args:
@@ -163,11 +177,21 @@ def answer(request: Request, status: int, title: str, body: Markup, text: str, h
     fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
     if wants_html(request):
         page = html(_FRAME, title=title, style=Markup(STYLE), body=body)
-        return Response(_encode(page), status, {**fields, "Content-Security-Policy": POLICY, **headers})
+        return Response(
+            _encode(page), status, {**fields, "Content-Security-Policy": POLICY, **headers}
+        )
     if "application/json" in (request.getHeader("accept") or ""):
-        content = json.dumps({"status": status, "title": title, "detail": text})  # surrogates as escapes
-        return Response(content.encode(), status, {**fields, "Content-Type": "application/json", **headers})
-    return Response(_encode(text + "\n"), status, {**fields, "Content-Type": "text/plain; charset=utf-8", **headers})
+        content = json.dumps(
+            {"status": status, "title": title, "detail": text}
+        )  # surrogates as escapes
+        return Response(
+            content.encode(), status, {**fields, "Content-Type": "application/json", **headers}
+        )
+    return Response(
+        _encode(text + "\n"),
+        status,
+        {**fields, "Content-Type": "text/plain; charset=utf-8", **headers},
+    )
 
 
 def _encode(text: str) -> bytes:

@@ -38,7 +38,9 @@ CLOSING: Final = 1.0
 """Seconds that it may take to let go of an answer."""
 PIECE: Final = 64 * 1024
 
-_MISSING: Final = "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
+_MISSING: Final = (
+    "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
+)
 _BOOT: Final = secrets.token_hex(4)
 
 
@@ -63,10 +65,20 @@ class ReverseProxyResource(Resource):
     wants_body = False
 
     def __init__(
-        self, url: str, *, keep_host: bool = False, timeout: float | None = 60.0, verify: ssl.SSLContext | bool = True
+        self,
+        url: str,
+        *,
+        keep_host: bool = False,
+        timeout: float | None = 60.0,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+        ):
             raise ValueError(
                 f"ReverseProxyResource(url) takes an address such as 'http://127.0.0.1:5000/api', not {url!r}"
             )
@@ -91,7 +103,11 @@ class ReverseProxyResource(Resource):
             ImportError: httpx is not installed.
         """
         if self._pseudonym in (request.getHeader("via") or ""):
-            raise HTTPError(508, "This page is passed on in a circle.", private=f"{self!r} leads back to itself.")
+            raise HTTPError(
+                508,
+                "This page is passed on in a circle.",
+                private=f"{self!r} leads back to itself.",
+            )
         mount = Mount.of(request, self._origin, self._base)
         if mount.climbs():
             raise HTTPError(400, private=f"{self!r} passes no path on that has '..' in it.")
@@ -113,9 +129,17 @@ class ReverseProxyResource(Resource):
     def _message(self, request: Request, mount: Mount) -> dict[str, Any]:
         headers = for_backend(request, mount, self._pseudonym, keep_host=self._keep_host)
         if self._authorization:
-            headers = [*(pair for pair in headers if pair[0] != b"authorization"), self._authorization]
+            headers = [
+                *(pair for pair in headers if pair[0] != b"authorization"),
+                self._authorization,
+            ]
         extensions = {"target": mount.target(request)}
-        return {"method": request.method, "url": self._origin, "headers": headers, "extensions": extensions}
+        return {
+            "method": request.method,
+            "url": self._origin,
+            "headers": headers,
+            "extensions": extensions,
+        }
 
     async def _asked(self, attempt: Attempt, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
         import httpx
@@ -128,9 +152,13 @@ class ReverseProxyResource(Resource):
             ) from None
         except httpx.ConnectError as exc:
             why = f"{self._origin} cannot be reached ({exc}). Does the server behind this page run?"
-            raise HTTPError(502, "The server behind this page cannot be reached.", private=why) from None
+            raise HTTPError(
+                502, "The server behind this page cannot be reached.", private=why
+            ) from None
         except httpx.TransportError as exc:
-            if attempt.may_be_repeated:  # it closed a connection that we had kept, just when we used it
+            if (
+                attempt.may_be_repeated
+            ):  # it closed a connection that we had kept, just when we used it
                 return await self._asked(attempt, transport)
             why = f"{self._origin} broke off before it answered: {exc or type(exc).__name__}."
             raise HTTPError(502, "The server behind this page broke off.", private=why) from None
@@ -219,8 +247,15 @@ class _Tunnel(Upgrade):
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._pump, stream.receive_some, backend.write, nursery.cancel_scope)
-                    nursery.start_soon(self._pump, partial(backend.read, PIECE), stream.send_all, nursery.cancel_scope)
+                    nursery.start_soon(
+                        self._pump, stream.receive_some, backend.write, nursery.cancel_scope
+                    )
+                    nursery.start_soon(
+                        self._pump,
+                        partial(backend.read, PIECE),
+                        stream.send_all,
+                        nursery.cancel_scope,
+                    )
         finally:
             await _close(self._answer)
 

@@ -27,7 +27,15 @@ from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.scripts.validation import app_kind
 from rpyserve.serving import watchdog
 
-__all__ = ["NOT_DONE_YET", "Rescue", "for_result", "method_of", "redirect_response", "render", "settle"]
+__all__ = [
+    "NOT_DONE_YET",
+    "Rescue",
+    "for_result",
+    "method_of",
+    "redirect_response",
+    "render",
+    "settle",
+]
 
 
 Rescue = Callable[[BaseException, bool], Response | None]
@@ -73,7 +81,9 @@ def settle(request: Request, response: Response) -> Response:
     if request.response_headers:
         response = response.with_headers(*request.response_headers)
     if request.added_headers:
-        response = Response.ready(response.body, response.status, response.headers + tuple(request.added_headers))
+        response = Response.ready(
+            response.body, response.status, response.headers + tuple(request.added_headers)
+        )
     if request.session_cookie is not None:
         response = response.with_headers((b"Set-Cookie", request.session_cookie))
     return response
@@ -87,7 +97,9 @@ def redirect_response(redirect: Redirect, request: Request) -> Response:
 
 def quote_location(url: str) -> str:
     """Return *url* as a header may hold it: characters outside ASCII and controls percent-encoded (RFC 3986, 2.1)."""
-    return "".join(c if "!" <= c <= "~" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in url)
+    return "".join(
+        c if "!" <= c <= "~" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in url
+    )
 
 
 async def _attended(work: Coroutine[Any, Any, Any], request: Request) -> Any:
@@ -129,14 +141,18 @@ def _answer(result: Any, request: Request, resource: Resource) -> Response:
         return _written(request)
     response = _response(result, request, resource)
     if request.written and isinstance(response.body, bytes):
-        return Response.ready(b"".join([*request.written, response.body]), request.code, response.headers)
+        return Response.ready(
+            b"".join([*request.written, response.body]), request.code, response.headers
+        )
     return response
 
 
 def _own_response(response: Response, request: Request) -> Response:
     """A `Response` made by the script: what it says itself goes before what was said on the request."""
     said = {name.lower() for name, _ in response.headers}
-    request.response_headers = [pair for pair in request.response_headers if pair[0].lower() not in said]
+    request.response_headers = [
+        pair for pair in request.response_headers if pair[0].lower() not in said
+    ]
     return response
 
 
@@ -163,7 +179,9 @@ def _response(result: Any, request: Request, resource: Resource) -> Response:
         return Response(result, request.code)
     from rpyserve.diagnostics import advice
 
-    raise WrongResult(advice.for_result(result, request, resource), advice.method_of(request, resource))
+    raise WrongResult(
+        advice.for_result(result, request, resource), advice.method_of(request, resource)
+    )
 
 
 _CAN: Final = "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, or it yields text."
@@ -209,16 +227,30 @@ def _said(value: Any) -> tuple[str, str] | None:
     if isinstance(value, bool):
         return f"the truth value {value}", "Write return str(...), or return a dict for JSON."
     if isinstance(value, (int, float, complex)):
-        extra = " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`." if value == 1 else ""
+        extra = (
+            " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`."
+            if value == 1
+            else ""
+        )
         return f"the number {value}", f"Write return str({value!r}).{extra}"
     if inspect.isclass(value):
-        return f"the class {value.__name__}, not an instance of it", f"Write return {value.__name__}(...)."
+        return (
+            f"the class {value.__name__}, not an instance of it",
+            f"Write return {value.__name__}(...).",
+        )
     if inspect.isroutine(value):
-        call = f"await {value.__name__}(...)" if inspect.iscoroutinefunction(value) else f"{value.__name__}(...)"
+        call = (
+            f"await {value.__name__}(...)"
+            if inspect.iscoroutinefunction(value)
+            else f"{value.__name__}(...)"
+        )
         return f"the function {value.__name__} without calling it", f"Write return {call}."
     if inspect.iscoroutine(value):
         value.close()
-        return f"a coroutine of {value.__name__} that nobody awaited", f"Write return await {value.__name__}(...)."
+        return (
+            f"a coroutine of {value.__name__} that nobody awaited",
+            f"Write return await {value.__name__}(...).",
+        )
     return _object(value)
 
 
@@ -245,11 +277,17 @@ def _object(value: Any) -> tuple[str, str] | None:
     if isinstance(value, BaseException):
         return f"an exception ({kind.__name__})", f"Write raise {kind.__name__}(...)."
     if isinstance(value, PurePath):
-        return "a path", 'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().'
+        return (
+            "a path",
+            'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().',
+        )
     if isinstance(value, (set, frozenset)):
         return "a set", "Write return sorted(...): a list is sent as JSON."
     if kind.__name__ == "Deferred":
-        return "a Deferred", "Write `async def`, and await in it; trio takes the place of Twisted's reactor."
+        return (
+            "a Deferred",
+            "Write `async def`, and await in it; trio takes the place of Twisted's reactor.",
+        )
     if kind.__module__.partition(".")[0] != "rpyserve" and (
         kind.__name__.endswith("Response") or app_kind(value) is not None
     ):
@@ -265,7 +303,10 @@ def _object(value: Any) -> tuple[str, str] | None:
             "Write return file.read(), and close the file (`with open(...) as file:`).",
         )
     if hasattr(value, "__next__") or isinstance(value, range):
-        return f"an iterator ({kind.__name__})", 'Write return "".join(...) for text, or return list(...) for JSON.'
+        return (
+            f"an iterator ({kind.__name__})",
+            'Write return "".join(...) for text, or return list(...) for JSON.',
+        )
     return None
 
 

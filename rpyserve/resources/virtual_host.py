@@ -54,7 +54,9 @@ class NameVirtualHost(Wrapper):
         resource = self.hosts.get(host_of(authority_of(request) or ""), self.default)
         if resource is None:
             known = ", ".join(sorted(self.hosts)) or "none"
-            raise HTTPError(404, private=f"No site answers for this host name; those that do: {known}.")
+            raise HTTPError(
+                404, private=f"No site answers for this host name; those that do: {known}."
+            )
         return resource
 
     def error_page(self, status: int, request: Request) -> Resource | None:

@@ -58,7 +58,9 @@ class WebSocket:
         subprotocol: what both sides have agreed on; None if nothing.
     """
 
-    def __init__(self, conversation: Conversation, request: Request, subprotocol: str | None) -> None:
+    def __init__(
+        self, conversation: Conversation, request: Request, subprotocol: str | None
+    ) -> None:
         self.request = request
         self.subprotocol = subprotocol
         self._conversation = conversation
@@ -172,7 +174,9 @@ class Conversation(Upgrade):
             pass  # the client left while the function was sending
         except* Exception as group:
             failure = group
-            self._request.site.complaints.tell(f"WebSocket {self._request.path}", describe(unwrap(group)))
+            self._request.site.complaints.tell(
+                f"WebSocket {self._request.path}", describe(unwrap(group))
+            )
         return failure
 
     async def _end(self, failure: Exception | None) -> None:
@@ -207,7 +211,10 @@ class Conversation(Upgrade):
     async def close(self, code: int, reason: str) -> None:
         """Send a goodbye, if none has been sent."""
         async with self._sending:
-            if self._protocol.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING) and self._closed is None:
+            if (
+                self._protocol.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
+                and self._closed is None
+            ):
                 await self._transmit(self._protocol.send(CloseConnection(code=code, reason=reason)))
 
     async def _transmit(self, data: bytes) -> None:
@@ -217,7 +224,9 @@ class Conversation(Upgrade):
             self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))
             raise self._closed or SocketClosed(CloseReason.ABNORMAL_CLOSURE) from None
         except trio.Cancelled:
-            self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))  # half a frame may be out, and what follows is none
+            self._gone(
+                SocketClosed(CloseReason.ABNORMAL_CLOSURE)
+            )  # half a frame may be out, and what follows is none
             raise
 
     # Beside the function
@@ -247,7 +256,9 @@ class Conversation(Upgrade):
         self._message += event.data.encode() if isinstance(event, TextMessage) else event.data
         if len(self._message) > self._max_size:
             self._message = bytearray()
-            await self._goodbye(CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes")
+            await self._goodbye(
+                CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes"
+            )
         elif event.message_finished:
             data, self._message = bytes(self._message), bytearray()
             await self._hand_on(data.decode() if text else data)
@@ -255,14 +266,18 @@ class Conversation(Upgrade):
     async def _hand_on(self, message: str | bytes) -> None:
         """Wait until the function takes *message*. Nothing more is read meanwhile, so nothing piles up."""
         self._handing_on = True
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # nobody wants it any more
+        with suppress(
+            trio.BrokenResourceError, trio.ClosedResourceError
+        ):  # nobody wants it any more
             await self._put.send(message)
         self._handing_on = False
         self._heard = trio.current_time()
 
     async def _goodbye(self, code: int, reason: str) -> None:
         """The client closes, or has to be closed."""
-        said = code if code not in (CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE) else 1000
+        said = (
+            code if code not in (CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE) else 1000
+        )
         with suppress(SocketClosed):
             await self.close(said, reason if self._protocol.state is ConnectionState.OPEN else "")
         self._gone(SocketClosed(code, reason))

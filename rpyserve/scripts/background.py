@@ -85,7 +85,11 @@ class RequestTasks:
         self._nursery.start(partial(self._run, request, scope, function, args))
 
     async def _run(
-        self, request: Request, scope: trio.CancelScope, function: AsyncFunction, args: tuple[Any, ...]
+        self,
+        request: Request,
+        scope: trio.CancelScope,
+        function: AsyncFunction,
+        args: tuple[Any, ...],
     ) -> None:
         with scope, contained(partial(self._failed, request)):
             await function(*args)
@@ -190,7 +194,10 @@ class BackgroundTasks:
                 await task.before.over.wait()
             task.before = None
         try:
-            with task.scope, contained(partial(self._nursery.tell, f"The background task {name[1]}")):
+            with (
+                task.scope,
+                contained(partial(self._nursery.tell, f"The background task {name[1]}")),
+            ):
                 if not task.scope.cancel_called:
                     await function()
         finally:
@@ -229,6 +236,12 @@ def _named(function: Any) -> str:
 def _check(function: object, name: str, usage: str) -> None:
     if inspect.iscoroutine(function):
         function.close()
-        raise TypeError(f"{name}() takes an async function, not what it returns: write {usage}, without f's own ()")
-    if not callable(function) or (inspect.isroutine(function) and not inspect.iscoroutinefunction(function)):
-        raise TypeError(f"{name}() takes an async function: write `async def`, and in it `await trio.sleep(seconds)`")
+        raise TypeError(
+            f"{name}() takes an async function, not what it returns: write {usage}, without f's own ()"
+        )
+    if not callable(function) or (
+        inspect.isroutine(function) and not inspect.iscoroutinefunction(function)
+    ):
+        raise TypeError(
+            f"{name}() takes an async function: write `async def`, and in it `await trio.sleep(seconds)`"
+        )

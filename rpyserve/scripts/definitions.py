@@ -60,7 +60,11 @@ def left(edits_then: int) -> None:
 def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and stands from now on; *module* is what it left behind."""
     name = execution.name.home
-    now = {key: place for key, value in list(vars(module).items()) if (place := place_of(value)) is not None}
+    now = {
+        key: place
+        for key, value in list(vars(module).items())
+        if (place := place_of(value)) is not None
+    }
     _modules[name] = module
     before = _names.get(name)
     _names[name] = os.fspath(execution.path), now
@@ -190,7 +194,9 @@ def _next(place: Place) -> Place | None:
 def _is_used(place: Place, but: str) -> bool:
     """Whether a script or module, other than where it is defined and *but*, has what is defined at *place*."""
     top = place[0], place[1].partition(".")[0]
-    return any(top in known.values() for name, (_, known) in _names.items() if name not in (place[0], but))
+    return any(
+        top in known.values() for name, (_, known) in _names.items() if name not in (place[0], but)
+    )
 
 
 def _look_up(namespace: Mapping[str, Any], qualname: str) -> Any:

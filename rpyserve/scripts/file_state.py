@@ -111,7 +111,9 @@ class FileState(_Settling):
 
     def changed(self) -> bool:
         """Whether the file has been written, replaced, removed or made since."""
-        return self._sign() != self._signature or (self._must_compare() and _digest_of(self.path) != self._digest)
+        return self._sign() != self._signature or (
+            self._must_compare() and _digest_of(self.path) != self._digest
+        )
 
 
 class Absent:
@@ -211,7 +213,11 @@ def observe(path: str, eyes: Eyes = EYES) -> State:
 def is_foreign(directory: str) -> bool:
     """Whether *directory*, by its own name and contents, is none of the site's: hidden, or full of installed things."""
     name = os.path.basename(directory)
-    return name.startswith(".") or name in FOREIGN or os.path.isfile(os.path.join(directory, "pyvenv.cfg"))
+    return (
+        name.startswith(".")
+        or name in FOREIGN
+        or os.path.isfile(os.path.join(directory, "pyvenv.cfg"))
+    )
 
 
 def _below(path: str) -> tuple[set[str], set[str]]:

@@ -121,7 +121,9 @@ class SiteLoader(SourceFileLoader):
                     break
                 execution = self._executed(spec.name, module)
         if execution is None:
-            raise ImportError(f"{spec.name} changed while it was imported, again and again", name=spec.name)
+            raise ImportError(
+                f"{spec.name} changed while it was imported, again and again", name=spec.name
+            )
         execution.finish(module.__dict__)
         definitions.publish(execution, module)
         site = getattr(execution.registry, "site", None)
@@ -132,7 +134,9 @@ class SiteLoader(SourceFileLoader):
         """Execute the module once; None if modules were dropped meanwhile."""
         modules = self._modules
         generation = modules.generation
-        execution = Execution(name, Path(self.path), cached=True, registry=modules.registry, home=modules.package)
+        execution = Execution(
+            name, Path(self.path), cached=True, registry=modules.registry, home=modules.package
+        )
         try:
             source = self._compile()
             execution.source = source.data
@@ -206,7 +210,10 @@ class _Alias(Loader):
 
 def module_file(directory: str, name: str) -> str | None:
     """The file of the module or package *name* in *directory*."""
-    for file in (os.path.join(directory, name + ".py"), os.path.join(directory, name, "__init__.py")):
+    for file in (
+        os.path.join(directory, name + ".py"),
+        os.path.join(directory, name, "__init__.py"),
+    ):
         if os.path.isfile(file):
             return file
     return None
@@ -256,7 +263,9 @@ class SiteModules:
         sys.path_hooks.insert(0, self._path_hook)
         sys.meta_path.append(self._relative)
         # ``python -m`` puts the current directory first, where it would win over Python's own modules.
-        self._moved = [(i, entry) for i, entry in enumerate(sys.path) if os.path.abspath(entry) in self._roots]
+        self._moved = [
+            (i, entry) for i, entry in enumerate(sys.path) if os.path.abspath(entry) in self._roots
+        ]
         sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in self._roots]
         self.take_charge()
         self._forget()
@@ -292,7 +301,9 @@ class SiteModules:
         SiteModules._in_charge = None
         if self.root in sys.path:
             sys.path.remove(self.root)
-        self._away = {name: sys.modules.pop(name) for name in self._plain_names() if name in sys.modules}
+        self._away = {
+            name: sys.modules.pop(name) for name in self._plain_names() if name in sys.modules
+        }
 
     def _plain_names(self) -> list[str]:
         """The names of the site's modules that other sites may use as well."""
@@ -329,7 +340,9 @@ class SiteModules:
 
     def may_serve(self, imports: frozenset[str]) -> bool:
         """Whether one of the modules may be what a source with these *imports* (see `sources.Source`) uses."""
-        return not imports.isdisjoint({".", "importlib", *(name.partition(".")[0] for name in self._names)})
+        return not imports.isdisjoint(
+            {".", "importlib", *(name.partition(".")[0] for name in self._names)}
+        )
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
@@ -351,7 +364,9 @@ class SiteModules:
         self._names = kept
         self._files.clear()
         self._listings.clear()
-        for entry in [entry for entry in sys.path_importer_cache if self.relative(entry) is not None]:
+        for entry in [
+            entry for entry in sys.path_importer_cache if self.relative(entry) is not None
+        ]:
             del sys.path_importer_cache[entry]
         beside = ModuleType(self.package)
         beside.__path__ = []  # so that `RelativeFinder` is asked for what is in there, and not the path hook
@@ -374,7 +389,10 @@ class SiteModules:
         parts = self.relative(path)
         if parts is None or not os.path.isdir(path):
             return False
-        return not any(file_state.is_foreign(os.path.join(self.root, *parts[: n + 1])) for n in range(len(parts)))
+        return not any(
+            file_state.is_foreign(os.path.join(self.root, *parts[: n + 1]))
+            for n in range(len(parts))
+        )
 
     def hiding(self, name: str, file: str) -> bool:
         """Whether ``import name`` gives something else than *file* of the site: Python's own, or an installed one."""
@@ -393,7 +411,13 @@ class SiteModules:
             if file not in self._told:
                 self._told.add(file)
                 what, mend = self.explained(name, file, importer)
-                log.warning("%s imports %s and gets %s %s", os.path.relpath(importer, self.root), name, what, mend)
+                log.warning(
+                    "%s imports %s and gets %s %s",
+                    os.path.relpath(importer, self.root),
+                    name,
+                    what,
+                    mend,
+                )
 
     def hidden(self, names: Iterable[str], importer: str) -> Iterator[tuple[str, str]]:
         """Yield each of *names* that *importer* does not get from the site, with the site's file of that name."""
@@ -405,8 +429,16 @@ class SiteModules:
 
     def explained(self, name: str, file: str, importer: str) -> tuple[str, str]:
         """Say what *importer* gets under *name* instead of *file*, and what to do about it."""
-        depth = 0 if _home(file) == os.path.dirname(importer) else len(self.relative(os.path.dirname(importer)) or ())
-        whose = "Python's own" if name in sys.stdlib_module_names else "an installed module of that name"
+        depth = (
+            0
+            if _home(file) == os.path.dirname(importer)
+            else len(self.relative(os.path.dirname(importer)) or ())
+        )
+        whose = (
+            "Python's own"
+            if name in sys.stdlib_module_names
+            else "an installed module of that name"
+        )
         return (
             f"{whose}, not the site's {os.path.relpath(file, self.root)}.",
             f"Rename that file (my_{name}.py), or write `from {'.' * (depth + 1)} import {name}`.",

@@ -35,7 +35,14 @@ from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, as_resource
 from rpyserve.scripts import definitions, file_state, twisted_names, validation
 from rpyserve.scripts.background import Source
-from rpyserve.scripts.execution import Execution, ScriptExecution, cache, current, executing, furnish
+from rpyserve.scripts.execution import (
+    Execution,
+    ScriptExecution,
+    cache,
+    current,
+    executing,
+    furnish,
+)
 from rpyserve.scripts.importer import SiteModules, escaped
 from rpyserve.scripts.source import compile_source
 from rpyserve.util import slow_calls
@@ -100,7 +107,9 @@ class Codes:
         except FileNotFoundError:
             raise HTTPError(404, private=f"{path} has just been deleted.") from None
         except OSError as exc:
-            raise ScriptError(Path(path), f"The script cannot be read: {exc.strerror or exc}.") from exc
+            raise ScriptError(
+                Path(path), f"The script cannot be read: {exc.strerror or exc}."
+            ) from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
             from rpyserve.diagnostics import advice
             from rpyserve.diagnostics.describe import title_of
@@ -273,7 +282,9 @@ class Scripts:
         self._prefix, self.modules.package = _prefix("rpysite", number), _prefix("rpydir", number)
         _taken.add(self._prefix)
         self._places = Places(self.modules, self._prefix)
-        sys.modules[self._prefix] = ModuleType(self._prefix)  # pickle imports what comes before the first dot
+        sys.modules[self._prefix] = ModuleType(
+            self._prefix
+        )  # pickle imports what comes before the first dot
         twisted_names.install()
         self.modules.install()
         site = getattr(request, "site", None)
@@ -304,7 +315,9 @@ class Scripts:
         generation = self.modules.generation
         place = self._places.of(path)
         name = place.name
-        execution = ScriptExecution(name, place.path, self.root, self.registry, self._eras.get(name, 0))
+        execution = ScriptExecution(
+            name, place.path, self.root, self.registry, self._eras.get(name, 0)
+        )
         execution.edition = compiled.number, generation
         execution.source = compiled.source
         module = self._module(execution, place.spec, path)
@@ -321,7 +334,9 @@ class Scripts:
             self.registry.site.tasks.settle(execution)
         if execution.cached:
             self._loaded[name] = module
-            self._published[path] = _Published(resource, compiled, tuple(execution.inputs), generation)
+            self._published[path] = _Published(
+                resource, compiled, tuple(execution.inputs), generation
+            )
             definitions.publish(execution, module)
         else:
             if self._loaded.pop(name, None) is not None:
@@ -333,7 +348,9 @@ class Scripts:
                 request.on_close(forget)
         return resource
 
-    def _run(self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any], shown: str) -> Resource:
+    def _run(
+        self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any], shown: str
+    ) -> Resource:
         path = execution.path
         began = time.perf_counter()
         try:

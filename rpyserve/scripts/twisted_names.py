@@ -78,7 +78,9 @@ def uninstall() -> None:
 
 def instead_of(name: str) -> tuple[str, str, str]:
     """Say that there is no *name*, a dotted name of Twisted's, what there is, and what to write, if that is known."""
-    covered = "; ".join(f"from {module} import {', '.join(names)}" for module, names in COVERED.items())
+    covered = "; ".join(
+        f"from {module} import {', '.join(names)}" for module, names in COVERED.items()
+    )
     mend = next((_INSTEAD[part] for part in reversed(name.split(".")) if part in _INSTEAD), "")
     return f"rpyserve has no {name}.", f"Of Twisted's names it has: {covered}.", mend
 
@@ -94,7 +96,9 @@ def offered(name: str) -> ModuleSpec | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(("<frozen importlib", _HERE)):
         frame = frame.f_back
-    if frame is None or not (frame.f_globals.get("__name__") == "__main__" or is_authors(frame.f_code.co_filename)):
+    if frame is None or not (
+        frame.f_globals.get("__name__") == "__main__" or is_authors(frame.f_code.co_filename)
+    ):
         return None
     install()
     return _FINDER.find_spec(name)
@@ -110,7 +114,9 @@ class _TwistedFinder(MetaPathFinder):
             return None
         if fullname not in _PACKAGES and fullname not in COVERED:
             _refuse(fullname, ModuleNotFoundError)
-        return ModuleSpec(fullname, _TwistedLoader(), is_package=fullname in _PACKAGES, origin="rpyserve")
+        return ModuleSpec(
+            fullname, _TwistedLoader(), is_package=fullname in _PACKAGES, origin="rpyserve"
+        )
 
 
 class _TwistedLoader(Loader):

@@ -81,7 +81,9 @@ class AccessLog:
             self.answered.set()
         self.noted += 1
         target = exchange.target
-        if not self._probes and (_is_ours(exchange) or (exchange.status == 404 and is_probe(target))):
+        if not self._probes and (
+            _is_ours(exchange) or (exchange.status == 404 and is_probe(target))
+        ):
             return
         if not self._lines:
             self._some.set()
@@ -150,7 +152,9 @@ def shown(text: str) -> str:
         raw = text.encode("latin-1")  # as it came over the wire
     except UnicodeEncodeError:
         raw = text.encode("utf-8", "backslashreplace")
-    return "".join(_shown(char) for char in unquote_to_bytes(raw).decode("utf-8", "surrogateescape"))
+    return "".join(
+        _shown(char) for char in unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
+    )
 
 
 def _shown(char: str) -> str:
@@ -167,7 +171,20 @@ def _milliseconds(seconds: float) -> str:
 LONGEST_FIELD: Final = 2000
 """How many characters of one value are written."""
 
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS: Final = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
 _ESCAPES: Final = {ord('"'): '\\"', ord("\\"): "\\\\"} | {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 256))
 }
@@ -205,4 +222,9 @@ class Combined:
 def _escaped(value: object) -> str:
     if not value:
         return "-"
-    return str(value)[:LONGEST_FIELD].translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
+    return (
+        str(value)[:LONGEST_FIELD]
+        .translate(_ESCAPES)
+        .encode("ascii", "backslashreplace")
+        .decode("ascii")
+    )

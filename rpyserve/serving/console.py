@@ -23,14 +23,28 @@ from typing import Any, Final, TextIO
 
 from rpyserve.util.durations import in_words
 
-__all__ = ["banner", "network_addresses", "say", "say_over", "set_up", "url_of", "wants_colour", "why_not", "write"]
+__all__ = [
+    "banner",
+    "network_addresses",
+    "say",
+    "say_over",
+    "set_up",
+    "url_of",
+    "wants_colour",
+    "why_not",
+    "write",
+]
 
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)
+}
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _LEVEL_COLOURS: Final = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
-def set_up(*, quiet: bool = False, verbose: bool = False, before: Callable[[], object] = lambda: None) -> None:
+def set_up(
+    *, quiet: bool = False, verbose: bool = False, before: Callable[[], object] = lambda: None
+) -> None:
     """Make the console ready: streams that never fail, and somewhere for messages to go.
 
     Args:
@@ -134,7 +148,11 @@ def banner(
         print(url, flush=True)
     if addresses := network_addresses(host):
         where = " ".join(url_of(address, port, scheme) for address in addresses)
-        say(_loud(f"{where}\nAnyone on the network can open this address, and so run the scripts of the site."))
+        say(
+            _loud(
+                f"{where}\nAnyone on the network can open this address, and so run the scripts of the site."
+            )
+        )
     if not quiet:
         life = "" if timeout is None else f"A session {_life(timeout)}. "
         say(f"{life}Ctrl-C stops the server and ends all sessions.")
@@ -151,7 +169,9 @@ def network_addresses(host: str) -> list[str]:
         return [host]
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # sends nothing: only asks which of our addresses would be used
+            probe.connect(
+                ("192.0.2.1", 9)
+            )  # sends nothing: only asks which of our addresses would be used
             return [probe.getsockname()[0]]
     except OSError:
         return [socket.gethostname()]

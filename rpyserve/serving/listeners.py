@@ -41,13 +41,17 @@ ACCEPT_PAUSE: Final = 0.1
 SHED: Final = 64
 """Which part of all connections has to make room at once: enough that the next ones need not look for any."""
 
-_TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EACCES, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)})
+_TAKEN: Final = frozenset(
+    {errno.EADDRINUSE, errno.EACCES, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
+)
 _NO_SUCH_STACK: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 Listener = trio.abc.Listener[Any]
 
 
-async def open_listeners(host: str, port: int, *, next_free: bool = False) -> list[trio.SocketListener]:
+async def open_listeners(
+    host: str, port: int, *, next_free: bool = False
+) -> list[trio.SocketListener]:
     """Listen on *port* of *host*.
 
     Args:
@@ -161,7 +165,9 @@ class _Room:
         self._stopping.make_room(1 + self._open // SHED)
 
 
-async def _accept(listener: Listener, connections: trio.Nursery, serve: Callable[..., Any], room: _Room) -> None:
+async def _accept(
+    listener: Listener, connections: trio.Nursery, serve: Callable[..., Any], room: _Room
+) -> None:
     failing, paused = Seldom(log), False
     while True:
         try:
@@ -204,8 +210,12 @@ class _Serving:
             return self._serve_tls(stream, client, server)
         return self._serve(stream, client, server, "http")
 
-    async def _serve_tls(self, stream: trio.SSLStream[Any], client: Address, server: Address) -> None:
-        from rpyserve.serving.tls import heard_plain_http  # and with it ssl, which costs time to import
+    async def _serve_tls(
+        self, stream: trio.SSLStream[Any], client: Address, server: Address
+    ) -> None:
+        from rpyserve.serving.tls import (
+            heard_plain_http,
+        )  # and with it ssl, which costs time to import
 
         speaks_tls = False
         try:

@@ -82,5 +82,7 @@ async def _answer(site: Site, request: Request, verbose: bool) -> int:
 
 def _head(response: Response) -> str:
     lines = [f"{response.status} {reason(response.status)}".rstrip()]
-    lines += [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in response.headers]
+    lines += [
+        f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in response.headers
+    ]
     return "\n".join(lines) + "\n\n"

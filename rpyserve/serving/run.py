@@ -33,7 +33,14 @@ from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.gc_tuning import Garbage
-from rpyserve.serving.listen import CannotListen, Door, Settings, address_of, open_door, reachable_by
+from rpyserve.serving.listen import (
+    CannotListen,
+    Door,
+    Settings,
+    address_of,
+    open_door,
+    reachable_by,
+)
 from rpyserve.serving.listeners import serve_listeners
 from rpyserve.serving.signals import Signals, is_interruption, letting_go
 from rpyserve.serving.watchdog import Watchdog
@@ -76,7 +83,9 @@ async def explain_delay(stop: trio.Event) -> None:
     """Say what goes on if stopping takes longer than a moment."""
     await stop.wait()
     await trio.sleep(0.5)
-    console.say_over("Stopping. What is being answered has 5 seconds; Ctrl-C again ends it at once.")
+    console.say_over(
+        "Stopping. What is being answered has 5 seconds; Ctrl-C again ends it at once."
+    )
 
 
 def farewell(ended: int) -> str:
@@ -202,7 +211,9 @@ async def serve(
     door = await open_door(site, settings)
     access = AccessLog(lambda lines: None)
     with _watched(door.listeners):
-        await _attend(site, door, settings, access, trio.Event(), lambda: task_status.started(door.listeners))
+        await _attend(
+            site, door, settings, access, trio.Event(), lambda: task_status.started(door.listeners)
+        )
 
 
 def run_with(site: Site, settings: Settings) -> None:
@@ -231,7 +242,9 @@ def run_with(site: Site, settings: Settings) -> None:
 def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
     """Run the server in a loop of its own. What stops it, be it in the middle of a script, is no error."""
     try:
-        trio.run(_main, site, settings, access, signals, restrict_keyboard_interrupt_to_checkpoints=False)
+        trio.run(
+            _main, site, settings, access, signals, restrict_keyboard_interrupt_to_checkpoints=False
+        )
     except BaseException as exc:
         if not is_interruption(exc):
             raise
@@ -251,7 +264,14 @@ async def _main(site: Site, settings: Settings, access: AccessLog, signals: Sign
             nursery.start_soon(seldom.run)
         with _watched(door.listeners) as dog:
             signals.blocked_for = dog.blocked_for
-            await _attend(site, door, settings, access, signals.stop, lambda: announce(site, door.listeners, settings))
+            await _attend(
+                site,
+                door,
+                settings,
+                access,
+                signals.stop,
+                lambda: announce(site, door.listeners, settings),
+            )
         nursery.cancel_scope.cancel()
 
 
@@ -277,7 +297,13 @@ async def _attend(
         ready()
         most = file_limits.most_connections()
         await serve_listeners(
-            respond, door.served, limits=settings.limits, grace=GRACE, most=most, on_exchange=access, stop=stop
+            respond,
+            door.served,
+            limits=settings.limits,
+            grace=GRACE,
+            most=most,
+            on_exchange=access,
+            stop=stop,
         )
         nursery.cancel_scope.cancel()
 
@@ -305,8 +331,13 @@ async def _end_streams(following: Following, stop: trio.Event) -> None:
 def _watched(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
     """While inside, scripts that hold the loop are named, and those that ask us are refused."""
     own = {address for listener in listeners for address in reachable_by(listener)}
-    dog = Watchdog(self_requests.anyone_waiting([listener.socket.fileno() for listener in listeners]))
-    with dog.watching(), self_requests.refused([address_of(listener) for listener in listeners], own):
+    dog = Watchdog(
+        self_requests.anyone_waiting([listener.socket.fileno() for listener in listeners])
+    )
+    with (
+        dog.watching(),
+        self_requests.refused([address_of(listener) for listener in listeners], own),
+    ):
         yield dog
 
 

@@ -85,7 +85,9 @@ class Signals:
         self._before = {number: signal.getsignal(number) for number in (*_stopping(), NUDGE)}
         self._install()
         main = threading.get_ident()
-        threading.Thread(target=self._look_after, args=(main, over), name="rpyserve signals", daemon=True).start()
+        threading.Thread(
+            target=self._look_after, args=(main, over), name="rpyserve signals", daemon=True
+        ).start()
         try:
             yield
         finally:
@@ -176,7 +178,10 @@ def leave(status: int, flush: Callable[[], object]) -> None:
     """End the process now, after writing what waits to be written. Never returns, never hangs."""
     with suppress(Exception):
         _thread.start_new_thread(_end_soon, (status,))  # writing may block
-    for writing in (flush, *(stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None)):
+    for writing in (
+        flush,
+        *(stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None),
+    ):
         with suppress(Exception):
             writing()
     os._exit(status)
@@ -199,7 +204,9 @@ def _nudge(thread: int) -> None:
     if os.name == "nt":
         _thread.interrupt_main(NUDGE)
     else:
-        signal.pthread_kill(thread, NUDGE)  # unlike interrupt_main, this wakes it from a system call
+        signal.pthread_kill(
+            thread, NUDGE
+        )  # unlike interrupt_main, this wakes it from a system call
 
 
 def _stopping() -> list[int]:
@@ -215,4 +222,7 @@ def _tell(text: str) -> None:
     """Write a line where a buffered stream may be in the middle of another; on a terminal, over its ``^C``."""
     with suppress(AttributeError, OSError, ValueError):
         start = "\r" if sys.stderr.isatty() else ""
-        os.write(sys.stderr.fileno(), f"{start}{text}{os.linesep}".encode(sys.stderr.encoding, "backslashreplace"))
+        os.write(
+            sys.stderr.fileno(),
+            f"{start}{text}{os.linesep}".encode(sys.stderr.encoding, "backslashreplace"),
+        )

@@ -19,7 +19,14 @@ import trio
 
 from rpyserve.http.request import Address
 
-__all__ = ["ABOUT_THROWAWAY", "NoCertificate", "from_files", "heard_plain_http", "require_trustme", "throwaway"]
+__all__ = [
+    "ABOUT_THROWAWAY",
+    "NoCertificate",
+    "from_files",
+    "heard_plain_http",
+    "require_trustme",
+    "throwaway",
+]
 
 ABOUT_THROWAWAY: Final = (
     'The certificate is made for this run, so browsers warn that they do not know it: go on by "Advanced". '
@@ -28,7 +35,9 @@ ABOUT_THROWAWAY: Final = (
 
 _CLIENT_HELLO: Final = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1: a handshake record)."""
-_HOST: Final = re.compile(rb"^host:[ \t]*([A-Za-z0-9.\-]+|\[[0-9a-f:.]+\])(?::\d+)?[ \t]*\r?$", re.I | re.M)
+_HOST: Final = re.compile(
+    rb"^host:[ \t]*([A-Za-z0-9.\-]+|\[[0-9a-f:.]+\])(?::\d+)?[ \t]*\r?$", re.I | re.M
+)
 _PLAIN: Final = (
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
     "Content-Length: {}\r\n\r\n{}"
@@ -56,7 +65,9 @@ def from_files(certificate: Path, key: Path) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as exc:
         why = getattr(exc, "reason", None) or str(exc)
         both = f"{str(certificate)!r} and {str(key)!r}"
-        raise NoCertificate(f"{both} are no certificate and key in PEM format that belong together: {why}.") from None
+        raise NoCertificate(
+            f"{both} are no certificate and key in PEM format that belong together: {why}."
+        ) from None
     return context
 
 
@@ -89,7 +100,9 @@ def require_trustme() -> Any:
     return trustme
 
 
-async def heard_plain_http(stream: trio.SSLStream[trio.SocketStream], server: Address, patience: float) -> bool:
+async def heard_plain_http(
+    stream: trio.SSLStream[trio.SocketStream], server: Address, patience: float
+) -> bool:
     """Wait for the client's first byte; if that is no TLS, answer in plain HTTP where the site is.
 
     Args:
@@ -101,7 +114,10 @@ async def heard_plain_http(stream: trio.SSLStream[trio.SocketStream], server: Ad
         Whether the client has been answered, has gone, or has not said a word: nothing is left to be done.
     """
     plain = stream.transport_stream
-    with trio.move_on_after(patience), suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+    with (
+        trio.move_on_after(patience),
+        suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
         first = await plain.socket.recv(1, socket.MSG_PEEK)
         if first == _CLIENT_HELLO:
             return False

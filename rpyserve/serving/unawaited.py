@@ -71,4 +71,6 @@ def _failure(text: str, filename: str, number: int) -> Failure | None:
     source = linecache.getline(filename, number).rstrip("\n")
     frame = Frame(filename, number, lines=(Line(number, source, True),), edition=hash(source))
     title = f"{name}() was called without `await`, so it never ran."
-    return Failure(title, f"Write:\nawait {name}(...)", (Fault(title, frames=(frame,)),), "", ("await", name))
+    return Failure(
+        title, f"Write:\nawait {name}(...)", (Fault(title, frames=(frame,)),), "", ("await", name)
+    )

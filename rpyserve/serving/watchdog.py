@@ -106,7 +106,9 @@ class timed:
     def __enter__(self) -> None:
         self._start = time.perf_counter()
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         took = time.perf_counter() - self._start
         if took > SLOW and (exc is None or isinstance(exc, Exception)):
             _report_slow(self._label, took)
@@ -119,7 +121,9 @@ def _report_slow(label: str, took: float) -> None:
     if len(_named) >= 1000:
         _named.clear()
     _named[label] = now
-    mend = "" if took > 1.5 * BLOCKED else f" To let others go on meanwhile: {_MEND}"  # else the watchdog has said it
+    mend = (
+        "" if took > 1.5 * BLOCKED else f" To let others go on meanwhile: {_MEND}"
+    )  # else the watchdog has said it
     shown = f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s"
     log.warning("%s took %s, and everyone else waited.%s", label, shown, mend)
 
@@ -134,7 +138,9 @@ class Watchdog(trio.abc.Instrument):
     Made in the thread of the loop that it watches.
     """
 
-    def __init__(self, asked: Callable[[], bool] = lambda: False, *, patience: float = BLOCKED) -> None:
+    def __init__(
+        self, asked: Callable[[], bool] = lambda: False, *, patience: float = BLOCKED
+    ) -> None:
         self._asked = asked
         self._patience = patience
         self._thread = threading.get_ident()
@@ -153,7 +159,9 @@ class Watchdog(trio.abc.Instrument):
     def watching(self) -> Iterator[None]:
         """Watch the loop while inside."""
         over = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(over,), name="rpyserve watchdog", daemon=True)
+        thread = threading.Thread(
+            target=self._watch, args=(over,), name="rpyserve watchdog", daemon=True
+        )
         trio.lowlevel.add_instrument(self)
         thread.start()
         try:

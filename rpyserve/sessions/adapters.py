@@ -19,7 +19,9 @@ from rpyserve.scripts.execution import is_interface, located
 __all__ = ["factory_for", "registerAdapter"]
 
 _FACTORIES: Final = "rpyserve.factories"
-_USAGE: Final = "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
+_USAGE: Final = (
+    "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
+)
 
 
 def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: Any) -> None:

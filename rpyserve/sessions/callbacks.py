@@ -43,7 +43,9 @@ def check(callback: object) -> None:
         )
 
 
-def call(callback: Callback, whose: str, complaints: Complaints | None = None) -> Awaitable[Any] | None:
+def call(
+    callback: Callback, whose: str, complaints: Complaints | None = None
+) -> Awaitable[Any] | None:
     """Call *callback*. Returns what remains to be awaited of an async one."""
     result = None
     with contained(partial(_tell, callback, whose, complaints)):
@@ -103,7 +105,9 @@ class Tasks:
             over = True
         finally:
             if not over:
-                log.warning("session %s: the expiry callback %s was cut off", whose, name_of(callback))
+                log.warning(
+                    "session %s: the expiry callback %s was cut off", whose, name_of(callback)
+                )
             self._unfinished -= 1
             if not self._unfinished:
                 self._all_finished.set()
@@ -132,7 +136,9 @@ def replaces(new: object, old: object) -> bool:
     )
 
 
-def _tell(callback: Callback, whose: str, complaints: Complaints | None, exc: BaseException) -> None:
+def _tell(
+    callback: Callback, whose: str, complaints: Complaints | None, exc: BaseException
+) -> None:
     from rpyserve.diagnostics.describe import describe
 
     what = f"session {whose}: the expiry callback {name_of(callback)} failed"

@@ -142,7 +142,9 @@ class Components(MutableMapping[str, Any]):
                 class but not the interface, so that the next request would find an object it does not know.
         """
         if not (is_interface(interface) or isinstance(interface, type)):
-            raise TypeError(f"{interface!r:.60} is neither an interface nor a class; use {self._called}[name] = value")
+            raise TypeError(
+                f"{interface!r:.60} is neither an interface nor a class; use {self._called}[name] = value"
+            )
         place = located(interface)
         if place is None or place[0].cached:
             refuse_passing(component, f"{self._called}.setComponent({interface.__name__}, ...)")
@@ -176,7 +178,11 @@ class Components(MutableMapping[str, Any]):
 
     def _moved_to(self, key: Key) -> Entry | None:
         """The component that was kept under *key* before its interface moved to another module of the site."""
-        if self._components is None or (old := definitions.origin(key)) is None or old not in self._components:
+        if (
+            self._components is None
+            or (old := definitions.origin(key)) is None
+            or old not in self._components
+        ):
             return None
         entry = self._components[key] = self._components.pop(old)
         return entry

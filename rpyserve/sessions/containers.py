@@ -26,14 +26,34 @@ Swap = Callable[[Any], Any]
 """Returns what a thing is exchanged for; the thing itself where it stays."""
 
 ATOMS: Final = frozenset(
-    {type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, type(...), type(NotImplemented)}
+    {
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        bytearray,
+        range,
+        slice,
+        type(...),
+        type(NotImplemented),
+    }
 )
 """Classes of values that hold nothing."""
 
 _SERVERS: Final = frozenset(
-    {"rpyserve.sessions.components", "rpyserve.site", "rpyserve.http.request", "rpyserve.sessions.expiry"}
+    {
+        "rpyserve.sessions.components",
+        "rpyserve.site",
+        "rpyserve.http.request",
+        "rpyserve.sessions.expiry",
+    }
 )
-_FOREIGN: Final = frozenset({"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"})
+_FOREIGN: Final = frozenset(
+    {"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"}
+)
 _HEAP_TYPE: Final = 1 << 9
 """Of ``type.__flags__``: made by a ``class`` statement, not written in C."""
 
@@ -204,7 +224,9 @@ def _exchange_in_exception(thing: BaseException, swap: Swap) -> None:
         thing.args = args
 
 
-_CONTENTS: Final[dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[[Any, Swap], None] | None]]] = {
+_CONTENTS: Final[
+    dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[[Any, Swap], None] | None]]
+] = {
     dict: (_in_dict, _exchange_in_dict),
     list: (lambda thing: tuple(list.__iter__(thing)), _exchange_in_list),
     tuple: (lambda thing: tuple.__iter__(thing), None),

@@ -101,7 +101,11 @@ class _Renewal:
         self._walk.enter(entry.component, f"{name}({self._holder._called})", factory)
 
     def _settle(self, key: Any, entry: Any) -> None:
-        if self._whole and id(entry.component) in self._walk.stuck and id(entry.component) in self._factories:
+        if (
+            self._whole
+            and id(entry.component) in self._walk.stuck
+            and id(entry.component) in self._factories
+        ):
             del self._holder._components[key]
             kind = type(entry.component)
             self._warn(
@@ -131,7 +135,11 @@ class _Renewal:
         except Exception as exc:
             self._owe(thing, object_state.lacking(thing, names), exc)
         if got:
-            _tell(logging.INFO, definitions.home_of(kind), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
+            _tell(
+                logging.INFO,
+                definitions.home_of(kind),
+                _FILLED.format(kind.__qualname__, ", ".join(sorted(got))),
+            )
 
     def _maker(self, thing: Any) -> Callable[[], Any]:
         factory = self._factories.get(id(thing))

@@ -175,7 +175,11 @@ class Walk:
             thing = todo[-1]
             shape = self._shape(type(thing))
             assert shape is not None
-            waiting = [each for each in shape.contents(thing) if self._is_fixed(each) and id(each) not in self._done]
+            waiting = [
+                each
+                for each in shape.contents(thing)
+                if self._is_fixed(each) and id(each) not in self._done
+            ]
             if waiting:
                 todo += waiting
                 continue
@@ -208,14 +212,18 @@ class Walk:
                 shape.refit(thing, self.now)
             except Exception as exc:
                 kept = f"{label} holds a {type(thing).__name__} that is kept as it was, with keys from before the edit"
-                self.news.append((definitions.home_of(type(thing)), f"{kept}: {type(exc).__name__}: {exc}."))
+                self.news.append(
+                    (definitions.home_of(type(thing)), f"{kept}: {type(exc).__name__}: {exc}.")
+                )
 
     # What cannot be changed
 
     def _stay(self, thing: Any, label: str, kind: type, exc: Exception) -> None:
         self.stuck[id(thing)] = str(exc)
         if id(thing) not in self._made_by:
-            self.news.append((definitions.home_of(kind), _CANNOT.format(label, kind.__qualname__, exc)))
+            self.news.append(
+                (definitions.home_of(kind), _CANNOT.format(label, kind.__qualname__, exc))
+            )
 
     def _miss(self, defined: Any, label: str, what: str) -> None:
         sentence = _HIDDEN if "<locals>" in what else _GONE
@@ -227,10 +235,10 @@ _CANNOT: Final = (
     "with its old methods."
 )
 _GONE: Final = "{} holds {}, which is no longer there. It is kept as it was until there is one of that name again."
-_HIDDEN: Final = (
-    "{} holds {}, which is defined inside a function, where the new one cannot be found. It is kept as it was."
+_HIDDEN: Final = "{} holds {}, which is defined inside a function, where the new one cannot be found. It is kept as it was."
+_TOO_MUCH: Final = (
+    "{} and what comes after it hold more than {:,} objects. Those beyond are kept as they were."
 )
-_TOO_MUCH: Final = "{} and what comes after it hold more than {:,} objects. Those beyond are kept as they were."
 
 
 def _member(old: Enum, kind: Any) -> Enum | None:

@@ -208,7 +208,9 @@ def constructed(thing: Any) -> Any:
         if each.default is not each.empty or each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             continue
         if each.name not in known:
-            raise TypeError(f"its constructor wants {each.name}, and it has no attribute of that name")
+            raise TypeError(
+                f"its constructor wants {each.name}, and it has no attribute of that name"
+            )
         if each.kind is each.KEYWORD_ONLY:
             named[each.name] = known[each.name]
         else:
@@ -231,7 +233,9 @@ def _codes_in(value: Any) -> Iterator[CodeType]:
     part: Any
     for part in parts:
         function = (
-            inspect.unwrap(getattr(part, "__func__", part)) if callable(part) or hasattr(part, "__func__") else None
+            inspect.unwrap(getattr(part, "__func__", part))
+            if callable(part) or hasattr(part, "__func__")
+            else None
         )
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):

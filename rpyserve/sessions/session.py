@@ -46,7 +46,9 @@ class Ended(enum.Enum):
     EVICTED = "evicted"
     STOPPED = "stopped"
 
-    __hash__ = object.__hash__  # enum's own, a Python function, is a tenth of what it takes to end a session
+    __hash__ = (
+        object.__hash__
+    )  # enum's own, a Python function, is a tenth of what it takes to end a session
 
 
 class Session(Components):
@@ -178,7 +180,9 @@ class Session(Components):
         elif self._callbacks is None:
             self._callbacks = [callback]
         else:
-            self._callbacks[:] = [each for each in self._callbacks if not callbacks.replaces(callback, each)]
+            self._callbacks[:] = [
+                each for each in self._callbacks if not callbacks.replaces(callback, each)
+            ]
             self._callbacks.append(callback)
 
     def _aside(self, make: Callable[[], Any]) -> Any:
@@ -202,7 +206,9 @@ class Session(Components):
                 self._call(callback)
 
     def _call(self, callback: Callback) -> None:
-        work = callbacks.call(callback, self.label, None if self._store is None else self._store.complaints)
+        work = callbacks.call(
+            callback, self.label, None if self._store is None else self._store.complaints
+        )
         if work is not None:
             go_on = callbacks.drop if self._store is None else self._store._tasks.start
             go_on(work, callback, self.label)

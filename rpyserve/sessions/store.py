@@ -249,8 +249,14 @@ class Sessions:
         if not definitions.is_present(factory):
             self.site.sessionFactory = factory = definitions.successor(factory) or factory
         session = factory(self.site, uid)
-        if not isinstance(session, Session) or session._store is not None or session.ended is not None:
-            raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
+        if (
+            not isinstance(session, Session)
+            or session._store is not None
+            or session.ended is not None
+        ):
+            raise TypeError(
+                f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}"
+            )
         session.site, session.uid = self.site, uid
         if not definitions.is_present(type(session)):
             renew(session)
@@ -259,13 +265,17 @@ class Sessions:
     def _new_id(self) -> str:
         if not self._ids:
             drawn = secrets.token_urlsafe(ID_BYTES * DRAWN)
-            self._ids = [drawn[start : start + ID_LENGTH] for start in range(0, len(drawn), ID_LENGTH)]
+            self._ids = [
+                drawn[start : start + ID_LENGTH] for start in range(0, len(drawn), ID_LENGTH)
+            ]
         return self._ids.pop()
 
     def _make_room(self, most: int) -> None:
         """End as many sessions as it takes for one more, the idlest first."""
         if self._making_room:
-            raise RuntimeError("a session that ends to make room cannot make another: its callback must only clean up")
+            raise RuntimeError(
+                "a session that ends to make room cannot make another: its callback must only clean up"
+            )
         self._making_room = True
         try:
             for _ in range(len(self._living) - most + 1):
@@ -341,7 +351,9 @@ class Sessions:
         """Let sessions end when their time has come, until cancelled. Async callbacks run in here."""
         async with self._tasks.open():
             task_status.started()
-            self.now = trio.lowlevel.current_clock().current_time  # what `trio.current_time` looks up each time
+            self.now = (
+                trio.lowlevel.current_clock().current_time
+            )  # what `trio.current_time` looks up each time
             try:
                 await self._clock.run()
             finally:

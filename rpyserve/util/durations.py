@@ -29,10 +29,14 @@ def parse_duration(text: str) -> float:
         return math.inf
     match = _DURATION.fullmatch(plain)
     if match is None:
-        raise ValueError(f"{text!r} is not a duration: write seconds (5 or 0.5), 90s, 15m, 2h, or never")
+        raise ValueError(
+            f"{text!r} is not a duration: write seconds (5 or 0.5), 90s, 15m, 2h, or never"
+        )
     seconds = float(match[1]) * _SECONDS[match[2]]
     if not 0 < seconds < math.inf:
-        raise ValueError(f"{text!r} is no time at all: a duration is more than 0, and never has no end")
+        raise ValueError(
+            f"{text!r} is no time at all: a duration is more than 0, and never has no end"
+        )
     return seconds
 
 
