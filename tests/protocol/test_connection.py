@@ -20,10 +20,8 @@ from rpyserve import __version__
 from rpyserve.http.errors import ClientDisconnected, HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response, Stream
-from rpyserve.http.types import Limits, Shutdown
 from rpyserve.protocol.connection import serve_connection
-from rpyserve.protocol.response_headers import ResponseHeadCache
-from rpyserve.protocol.validator import RequestValidator
+from rpyserve.protocol.server_state import Limits, Shutdown
 from tests.support.http_client import (
     CLIENT,
     SERVER,
@@ -116,26 +114,6 @@ async def test_reason_is_the_requests_own_or_the_usual_one(connect: Any) -> None
     await client.send(head("GET", "/own") + head("GET", "/", "Connection: close"))
     lines = [line for line in (await client.rest()).split(b"\r\n") if line.startswith(b"HTTP/")]
     assert lines == [b"HTTP/1.1 299 Custom Words", b"HTTP/1.1 404 Not Found"]
-
-
-def test_heads_are_reused_within_a_second_and_dated_anew() -> None:
-    now = 0.0
-    heads = ResponseHeadCache(lambda: now)
-    headers = ((b"A", b"b"),)
-    first = heads.make(200, headers, b"", 5, False)
-    assert heads.make(200, ((b"A", b"b"),), b"", 5, False) is first
-    assert heads.make(200, headers, b"", 5, True) is not first
-    assert heads.make(200, headers, b"", 6, False) is not first
-    assert (b"date", b"Thu, 01 Jan 1970 00:00:00 GMT") in list(first.headers)
-    now = 1.5
-    assert (b"date", b"Thu, 01 Jan 1970 00:00:01 GMT") in list(heads.make(200, headers, b"", 5, False).headers)
-
-
-def test_heads_remember_a_bounded_number() -> None:
-    heads = ResponseHeadCache(lambda: 0)
-    for n in range(5000):
-        heads.make(200, ((b"Set-Cookie", b"%d" % n),), b"", 5, False)
-    assert len(heads._memo) <= 256
 
 
 # Bodies out
@@ -702,14 +680,6 @@ async def test_bad_second_request_leaves_the_first_its_answer(connect: Any) -> N
     assert await client.rest() == b""
 
 
-async def test_what_only_h11_refuses_is_refused_too(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RequestValidator, "feed", lambda self, data: bytes(data))
-    client = connect(answering("never"))
-    await client.send(b"nonsense\r\n\r\n")
-    reply = await client.reply()
-    assert (reply.status, reply.text) == (400, "400 Bad Request\nThe request is malformed.\n")
-
-
 async def test_refused_chunk_is_told_once_the_good_ones_are_read(connect: Any) -> None:
     chunks: list[bytes] = []
 
@@ -1022,14 +992,14 @@ async def test_exchange_tells_of_one_response(connect: Any, autojump_clock: Any)
 
 
 async def test_stopping_closes_resting_connections_at_once(connect: Any) -> None:
-    stopping = Shutdown()
-    fresh, used, refused = (connect(hello, stopping=stopping) for _ in range(3))
+    shutdown = Shutdown()
+    fresh, used, refused = (connect(hello, shutdown=shutdown) for _ in range(3))
     await used.get()
     await refused.send(b"nonsense\r\n\r\n")
     await refused.reply()
     await wait_all_tasks_blocked()
-    stopping.request()
-    stopping.request()
+    shutdown.request()
+    shutdown.request()
     with trio.fail_after(1):
         for client in (fresh, used, refused):
             assert await client.rest() == b""
@@ -1037,7 +1007,7 @@ async def test_stopping_closes_resting_connections_at_once(connect: Any) -> None
 
 
 async def test_stopping_ends_a_stream_of_events_and_no_other(connect: Any, autojump_clock: Any) -> None:
-    stopping = Shutdown()
+    shutdown = Shutdown()
     left = []
 
     async def ticks(times: float) -> AsyncIterator[str]:
@@ -1054,12 +1024,12 @@ async def test_stopping_ends_a_stream_of_events_and_no_other(connect: Any, autoj
             return Response(ticks(math.inf), headers={"Content-Type": "text/event-stream; charset=utf-8"})
         return Response(ticks(4), headers={"Content-Type": "text/plain"})
 
-    events, plain = connect(respond, stopping=stopping), connect(respond, stopping=stopping)
+    events, plain = connect(respond, shutdown=shutdown), connect(respond, shutdown=shutdown)
     await events.send(head("GET", "/events"))
     await plain.send(head("GET", "/plain"))
     await trio.sleep(1.5)
     began = trio.current_time()
-    stopping.request()
+    shutdown.request()
     assert (await events.reply()).body == b"tick\n" * 2
     assert await events.rest() == b""
     assert left == [began]
@@ -1067,18 +1037,18 @@ async def test_stopping_ends_a_stream_of_events_and_no_other(connect: Any, autoj
 
 
 async def test_stopping_lets_requests_in_flight_end(connect: Any, autojump_clock: Any) -> None:
-    stopping = Shutdown()
+    shutdown = Shutdown()
 
     async def respond(request: Request) -> Response:
         await trio.sleep(3)
         return Response("done")
 
-    client = connect(respond, stopping=stopping)
-    late = connect(hello, stopping=stopping)
+    client = connect(respond, shutdown=shutdown)
+    late = connect(hello, shutdown=shutdown)
     await client.send(head("GET", "/") + head("GET", "/never"))
     await late.send(head("GET", "/")[:10])
     await trio.sleep(1)
-    stopping.request()
+    shutdown.request()
     await late.send(head("GET", "/")[10:])
     for each, body in ((client, b"done"), (late, b"hello /")):
         reply: Reply = await each.reply()
@@ -1087,7 +1057,7 @@ async def test_stopping_lets_requests_in_flight_end(connect: Any, autojump_clock
 
 
 async def test_request_that_comes_with_the_wish_to_stop_is_not_begun(nursery: trio.Nursery) -> None:
-    stopping = Shutdown()
+    shutdown = Shutdown()
     begun: list[Request] = []
 
     class Late:
@@ -1096,14 +1066,14 @@ async def test_request_that_comes_with_the_wish_to_stop_is_not_begun(nursery: tr
 
         async def receive_some(self, limit: int) -> bytes:
             await trio.lowlevel.checkpoint()
-            stopping.request()
+            shutdown.request()
             return head("GET", "/")
 
     async def respond(request: Request) -> Response:
         begun.append(request)
         return Response("x")
 
-    client = connect_to(respond, nursery, stream=Late, stopping=stopping)
+    client = connect_to(respond, nursery, stream=Late, shutdown=shutdown)
     assert await client.rest() == b""
     assert not begun
 

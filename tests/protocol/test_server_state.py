@@ -22,29 +22,29 @@ SCRIPT = "cache()\nimport words\nresource = lambda request: words.TEXT"
 
 
 async def test_each_round_has_its_own_moment() -> None:
-    rounds = LoopTick()
-    with rounds.counted():
+    loop_tick = LoopTick()
+    with loop_tick.installed():
         seen = []
         for _ in range(4):
             await trio.lowlevel.checkpoint()
-            seen.append(rounds.now)
+            seen.append(loop_tick.current)
         assert len(set(map(id, seen))) == 4
-        assert rounds.now is rounds.now
-    last = rounds.now
+        assert loop_tick.current is loop_tick.current
+    last = loop_tick.current
     await trio.lowlevel.checkpoint()
-    assert rounds.now is last
+    assert loop_tick.current is last
 
 
 async def test_requests_of_one_round_carry_its_moment(nursery: trio.Nursery) -> None:
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append((request.loop_tick, rounds.now))
+        seen.append((request.loop_tick, loop_tick.current))
         return Response("x")
 
-    rounds = LoopTick()
-    with rounds.counted():
-        clients = [connect_to(respond, nursery, rounds=rounds) for _ in range(3)]
+    loop_tick = LoopTick()
+    with loop_tick.installed():
+        clients = [connect_to(respond, nursery, loop_tick=loop_tick) for _ in range(3)]
         await trio.testing.wait_all_tasks_blocked()
         for client in clients:
             await client.send(head("GET", "/"))

@@ -28,5 +28,5 @@ async def test_console_says_where_the_page_is(connect: Any, autojump_clock: Any,
 
 
 async def test_address_of_ipv6_is_in_brackets(caplog: Any) -> None:
-    connection.tell_of_tls(("::1", 80))
+    connection.warn_of_tls_client(("::1", 80))
     assert caplog.records[0].getMessage().endswith("http://[::1]:80/")
