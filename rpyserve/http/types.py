@@ -1,4 +1,4 @@
-"""What those who serve requests and those who answer them agree on: the signature of a responder, and a record.
+"""What a server and those who answer its requests agree on: a signature, and a record.
 
 Values and types only.
 """
@@ -26,7 +26,8 @@ class RequestRecord:
         method: the method as it was sent; empty if it could not be read.
         target: the request target as it was sent; empty if it could not be read.
         client: the client's IP address and port.
-        status: the status that was sent; 499 if the client left, or the server stopped, before there was one.
+        status: the status that was sent; 499 if the client left, or the server stopped, before
+            there was one.
         sent: bytes of body that were sent, without chunked framing.
         seconds: from the end of the request's head to the end of the response.
         complete: whether the whole response went out.

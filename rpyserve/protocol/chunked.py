@@ -1,9 +1,10 @@
-"""The chunked transfer coding, strictly (RFC 9112, section 7.1): the data in it, and whether its end has come.
+"""The chunked transfer coding, strictly (RFC 9112, section 7.1).
 
-Each step takes what is whole from the buffer. Extensions and trailers are checked and dropped, as nothing here knows
-what they mean (RFC 9112, section 7.1.1; RFC 9110, section 6.5.1). A body is done only when its trailers have come and
-are good, so that one which is cut or broken anywhere never looks whole. How it was divided into chunks means nothing,
-so thousands of tiny ones come out as one piece.
+Each step takes what is whole from the buffer. Extensions and trailers are checked and dropped, as
+nothing here knows what they mean (RFC 9112, section 7.1.1; RFC 9110, section 6.5.1). A body is done
+only when its trailers have come and are good, so that one which is cut or broken anywhere never
+looks whole. How it was divided into chunks means nothing, so thousands of tiny ones come out as one
+piece.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class ChunkedDecoder:
         return self._state is _State.END
 
     def take(self) -> bytes:
-        """Take the data of the chunks that have come, up to what is refused; empty if there is none yet."""
+        """Take the data that has come, up to what is refused; empty if there is none yet."""
         pieces = []
         try:
             while self.refusal is None and (piece := _STEPS[self._state](self)) is not None:
@@ -79,7 +80,7 @@ class ChunkedDecoder:
             self.refusal = refusal
         return b"".join(pieces)
 
-    # Each step returns the data that it took, perhaps none, or None where more bytes must come first.
+    # Each step returns the data that it took, perhaps none; or None, if more bytes must come first.
 
     def _take_line(self) -> bytes | None:
         buffer = self._buffer

@@ -1,9 +1,10 @@
 """One HTTP/1.1 connection over any trio stream: requests in, a responder's answers out, in order.
 
-The story of a connection: wait for a head, have it answered, send the answer, and again, until either side wants no
-more. Whatever a client does is answered (shortly, in plain text, with ``Connection: close``) or the connection ends;
-nothing is raised but what cancels, or interrupts, the server. A request is always closed, and reported once when it
-is over. Sites and sockets are not known here.
+The story of a connection: wait for a head, have it answered, send the answer, and again, until
+either side wants no more. Whatever a client does is answered (shortly, in plain text, with
+``Connection: close``) or the connection ends; nothing is raised but what cancels, or interrupts,
+the server. A request is always closed, and reported once when it is over. Sites and sockets are not
+known here.
 """
 
 from __future__ import annotations
@@ -68,15 +69,16 @@ def serve_connection(
 
     Args:
         stream: any trio stream; one that can be half-closed is, after a refusal.
-        respond: makes a response of each request. What it raises is answered with a plain page, and ends the
-            connection; `ClientDisconnected` ends it without one.
+        respond: makes a response of each request. What it raises is answered with a plain page, and
+            ends the connection; `ClientDisconnected` ends it without one.
         limits: how much, and how long; see `Limits`.
         client: the client's address and port, for each request.
         server: our own address and port, for each request.
         scheme: ``"http"`` or ``"https"``, for each request.
         on_exchange: called with each `RequestRecord` when it is over, refusals included.
         shutdown: says when the server wants to stop.
-        loop_tick: tells the ticks of the loop apart, so that requests of one tick share what they see on the disk.
+        loop_tick: tells the ticks of the loop apart, so that requests of one tick share what they
+            see on the disk.
         on_close: called when all is over.
     """
     connection = _Connection(
@@ -123,8 +125,8 @@ class _Connection:
         self.writer: ResponseWriter | None = None  # of the response that is being made or sent
 
     async def run(self) -> None:
-        # What a connection at rest has on its stack is most of its memory. So the wait for a request is in here, and
-        # not in a coroutine of its own; nor are there context managers of our own.
+        # What a connection at rest has on its stack is most of its memory. So the wait for a
+        # request is in here, not in a coroutine of its own, and no context manager is ours.
         transport, orderly = self.transport, False
         self.shutdown.subscribe(self)
         timeouts.watch(transport, transport.tick)
@@ -134,7 +136,7 @@ class _Connection:
                 while step is _NextStep.NEXT_REQUEST:
                     transport.enter(Phase.IDLE)
                     if transport.reader.buffer:
-                        # A client that sends many requests at once shall not keep the others waiting.
+                        # A client that sends many requests at once must not keep others waiting.
                         await trio.lowlevel.checkpoint()
                     while (message := self._read_message()) is None:
                         await transport.receive_more()
@@ -301,7 +303,7 @@ class _Connection:
     def _translate(
         self, exc: Exception, request: Request, response: Response | None, writer: ResponseWriter
     ) -> Exception:
-        """What to do about *exc*, which came out of a responder or a body: `BadRequest` or `ClientDisconnected`."""
+        """Make `BadRequest` or `ClientDisconnected` of what a responder or a body raised."""
         cause = unwrap_group(exc)
         what = f"{type(cause).__name__}: {cause}"
         if isinstance(cause, ClientDisconnected):
@@ -362,13 +364,13 @@ def report_connection_failure(exc: BaseException) -> None:
         log.debug("Where it came from:", exc_info=exc)
 
 
-# A browser shows its visitor only "secure connection failed", so the site's author is told. There is one throttle for
-# all connections of a trio run, as a browser tries again at once and several times.
+# A browser shows its visitor only "secure connection failed", so the site's author is told. There
+# is one throttle for all connections of a trio run, as a browser tries several times at once.
 _tls_warnings: trio.lowlevel.RunVar[ThrottledLogger] = trio.lowlevel.RunVar("rpyserve TLS")
 
 
 def warn_of_tls_client(server: Address) -> None:
-    """Say on the console, now and then, that a client spoke TLS to *server*, our own address and port."""
+    """Say on the console, now and then, that a client spoke TLS to *server*, our address."""
     try:
         throttled = _tls_warnings.get()
     except LookupError:

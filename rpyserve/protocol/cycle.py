@@ -1,16 +1,17 @@
-"""One request and its response, again and again: when h11 must know of them, and whether another may follow.
+"""The cycles of requests and responses: when h11 must know of one, and whether another may follow.
 
-h11 frames the responses, and its state machine says what may be sent and whether the connection goes on. Most
-requests need none of that: their response is of a known length, and its head was written before. `MessageCycle`
-therefore tells h11 of a request only when somebody asks for its state machine; until then h11 is bypassed. The
-connection may go on if
+h11 frames the responses, and its state machine says what may be sent and whether the connection
+goes on. Most requests need none of that: their response is of a known length, and its head was
+written before. `MessageCycle` therefore tells h11 of a request only when somebody asks for its
+state machine; until then h11 is bypassed. The connection may go on if
 
-- h11 was bypassed, and the client did not ask for the end (`RequestHead.keep_alive`): such a response never asks
-  for it either, because only the heads of responses after which h11 let a connection go on are used again; or
+- h11 was bypassed, and the client did not ask for the end (`RequestHead.keep_alive`): such a
+  response never asks for it either, because only the heads of responses after which h11 let a
+  connection go on are used again; or
 - h11 was told, and says so after the response.
 
-h11 never reads what came. It is told what its state machine goes by: method, version, and whether the client wants
-to close or to change the protocol. Bodies are the business of `request_body`.
+h11 never reads what came. It is told what its state machine goes by: method, version, and whether
+the client wants to close or to change the protocol. Bodies are the business of `request_body`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class MessageCycle:
 
     @property
     def can_bypass_h11(self) -> bool:
-        """Whether a head may be sent that h11 wrote in another cycle after which that connection went on."""
+        """Whether a head may be sent that h11 wrote before; see `ResponseHead.written`."""
         head = self._head
         return self.state is H11State.BYPASSED and head is not None and head.keep_alive
 
@@ -83,7 +84,7 @@ class MessageCycle:
         return self.h11.our_state is h11.DONE
 
     def start_next(self) -> None:
-        """The response has been sent and the request's body read to its end: make ready for the next request."""
+        """Make ready for the next request: the response was sent, and the body read to its end."""
         if self.state is H11State.IN_STEP:
             self.h11.start_next_cycle()
         self.state = H11State.IDLE

@@ -1,9 +1,10 @@
 """What the head of a request must be, what it says, and what is said of one that is not good.
 
-Pure functions of bytes (RFC 9112, and RFC 9110 for the fields). One regular expression matches the whole of a good
-head; only what it does not match is taken apart, to find the words for what is wrong. Where the RFC lets a server
-choose between mending and refusing, this one refuses: what two readers of the same bytes could understand differently
-is answered with a 400, and nothing after it is read.
+Pure functions of bytes (RFC 9112, and RFC 9110 for the fields). One regular expression matches the
+whole of a good head; only what it does not match is taken apart, to find the words for what is
+wrong. Where the RFC lets a server choose between mending and refusing, this one refuses: what two
+readers of the same bytes could understand differently is answered with a 400, and nothing after it
+is read.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _FIELD_LINE = re.compile(TOKEN + rb":" + _VALUE)
 # Finds the fields of a head that `_HEAD` has matched; blanks at the end belong to no value.
 _FIELD = re.compile(rb"\r\n([^:\r]++):[\t ]*+([^\r]*+)")
 
-# What browsers send as it is, [ ] { } | ^ ` and in a query \, may pass although RFC 3986 would have it encoded.
+# What browsers send as it is, [ ] { } | ^ ` and in a query \, may pass, although RFC 3986 would
+# have it encoded.
 _ORIGIN = re.compile(rb"/[^\"#<>\\?]*+(?:\?[^\"#<>]*+)?")
 _ABSOLUTE = re.compile(
     rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+)((?:/[^\"#<>\\?]*+)?(?:\?[^\"#<>]*+)?)"
@@ -72,7 +74,8 @@ class RequestHead:
     Args:
         method: the method as it was sent.
         target: the request target as it was sent.
-        headers: the fields. ``Host`` says which host is meant, also where the target is a whole URL.
+        headers: the fields. ``Host`` says which host is meant, also where the target is a whole
+            URL.
         http_version: such as ``"1.1"``.
         body_length: how many bytes the body has, or `CHUNKED`.
         keep_alive: whether the client lets another request follow (RFC 9112, section 9.3).
@@ -130,7 +133,7 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
 
 
 def check_request_line(line: bytes) -> None:
-    """See whether *line*, with the line break at its end, may be a request line, though no more has come yet.
+    """See whether *line*, with its line break, may be a request line; no more has come yet.
 
     Raises:
         BadRequest: 505 or 400.
@@ -170,7 +173,7 @@ def _check_authority(authority: bytes, complaint: str) -> bytes:
 
 
 def _check_target(method: bytes, target: bytes, scheme: str) -> bytes | None:
-    """Accept what RFC 9112, section 3.2 has besides a path. Returns the authority that the target names."""
+    """Accept what is no path (RFC 9112, section 3.2). Returns the authority in the target."""
     if method == b"CONNECT":
         _refuse_connect(target)
     if target == b"*" and method == b"OPTIONS":
@@ -234,13 +237,14 @@ def _check_codings(value: bytes) -> None:
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or b"" in codings:
         raise BadRequest(
             400,
-            "The last transfer coding is chunked, once; otherwise nobody knows where the body ends.",
+            "The last transfer coding is chunked, once; "
+            "otherwise nobody knows where the body ends.",
         )
     raise BadRequest(501, "The one transfer coding that this server knows is chunked.")
 
 
 def parse_length(digits: bytes, base: int) -> int:
-    """Return the length that *digits* say; one that no limit allows is refused, and one that only looks like it."""
+    """Return the length that *digits* say, unless no limit allows as many of them."""
     if len(digits) <= MOST_DIGITS:
         return int(digits, base)
     if digits.startswith(b"0"):
@@ -257,7 +261,7 @@ def too_large(limits: Limits) -> str:
 
 
 def explain_bad_head(head: bytes) -> BadRequest:
-    """Say what is wrong with *head*, or the beginning of one, that is none."""
+    """Say what is wrong with *head*, which is neither a good head nor the beginning of one."""
     line, separator, rest = head.partition(b"\r\n")
     if not separator or b"\n" in line or not _LINE.fullmatch(line + separator):
         return _explain_bad_line(line)
@@ -287,7 +291,8 @@ def _explain_bad_line(line: bytes) -> BadRequest:
         return _explain_bad_target(words[1])
     return BadRequest(
         400,
-        "The request line is malformed; it is METHOD, target and HTTP/1.1, with one blank between them.",
+        "The request line is malformed; "
+        "it is METHOD, target and HTTP/1.1, with one blank between them.",
     )
 
 

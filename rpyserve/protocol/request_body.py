@@ -1,9 +1,9 @@
 """The body of one request, as chunks that come in.
 
-A body that is cut short, stalls, is malformed or too long never looks whole: its iterator raises, and goes on
-raising. Of a body that nobody reads, what is left is thrown away if it is little; else the connection must end, and
-`RequestBody.can_keep_alive` says so before the head of the response is made. An interim 100 goes out when the body is
-first asked for (RFC 9110, section 10.1.1).
+A body that is cut short, stalls, is malformed or too long never looks whole: its iterator raises,
+and goes on raising. Of a body that nobody reads, what is left is thrown away if it is little; else
+the connection must end, and `RequestBody.can_keep_alive` says so before the head of the response is
+made. An interim 100 goes out when the body is first asked for (RFC 9110, section 10.1.1).
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class RequestBody:
         head: the head of its request.
 
     Raises, out of the iterator:
-        HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400 or 431, malformed chunks
-            or trailers.
+        HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400 or 431,
+            malformed chunks or trailers.
         ClientDisconnected: it was cut off, or its request is over.
     """
 
@@ -103,7 +103,7 @@ class RequestBody:
         return self._done
 
     def can_keep_alive(self, discard: bool) -> bool:
-        """Whether the connection can have another request: what is left of the body has come, or is little.
+        """Whether another request can follow: what is left of the body has come, or is little.
 
         Args:
             discard: whether nobody will read it any more; a stream might, while it is sent.
@@ -121,7 +121,7 @@ class RequestBody:
         return self._done or (self._length != CHUNKED and self._length <= little)
 
     async def drain(self) -> bool:
-        """Read what is left, of which `can_keep_alive` said that it is little. Returns whether its end was reached."""
+        """Read what is left, which is little. Returns whether the end was reached."""
         try:
             while not self._done:
                 if self._take() is None:
@@ -152,7 +152,7 @@ class RequestBody:
         return chunk
 
     def _take(self) -> bytes | None:
-        """Take the chunk that is there; empty at the end of the body, None if more must come first."""
+        """Take what is there; empty at the end of the body, None if more must come first."""
         if self._done:
             return b""
         chunk = self._decoder.take()
@@ -171,7 +171,7 @@ class RequestBody:
         return None
 
     async def _send_continue(self) -> None:
-        """Have a client that waits for it send its body. Never needed where a byte of it has come."""
+        """Have a client that waits for a 100 send its body."""
         transport = self._transport
         if not self._client_waits or transport.cycle.h11.our_state is not h11.SEND_RESPONSE:
             return

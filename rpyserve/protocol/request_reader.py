@@ -1,11 +1,13 @@
 """The bytes that a client sends, and the heads of requests in them. No I/O.
 
-`RequestReader.read_head` takes the next head from the front of the buffer, once it is whole, and judges and reads it
-by `grammar`. What cannot become a head is refused as soon as that is certain. A body is taken from the same buffer by
-`request_body`; the next head must not be read before the end of that body has been taken.
+`RequestReader.read_head` takes the next head from the front of the buffer, once it is whole, and
+judges and reads it by `grammar`. What cannot become a head is refused as soon as that is certain. A
+body is taken from the same buffer by `request_body`; the next head must not be read before the end
+of that body has been taken.
 
-Most clients send the same head again and again, and what equal bytes mean is the same. So the good heads that came
-last are kept with what they say, for all connections. They are the only memory of requests that connections share.
+Most clients send the same head again and again, and what equal bytes mean is the same. So the good
+heads that came last are kept with what they say, for all connections. They are the only memory of
+requests that connections share.
 """
 
 from __future__ import annotations
@@ -39,12 +41,14 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 @functools.lru_cache(maxsize=8)
 def _head_cache(limits: Limits, scheme: str) -> dict[bytes, RequestHead]:
-    """The heads that connections with these limits and this scheme have read: others might refuse them."""
+    """The heads kept for connections with these limits and this scheme; others may differ."""
     return {}
 
 
 class ReceiveBuffer:
-    """Bytes that have come and not been taken. Each is searched once, however small the pieces that they come in.
+    """Bytes that have come and not been taken.
+
+    Each is searched once, however small the pieces that they come in.
 
     Attributes:
         data: the bytes. They are taken by the methods of this class only.
@@ -84,14 +88,14 @@ class ReceiveBuffer:
             self.take(empty.end())
 
     def find_end_of_lines(self) -> int:
-        """Return the size of all lines up to an empty one, that one included; 0 if it has not come."""
+        """Return the size of all lines with the empty one that ends them; 0 if it has not come."""
         if self.data.startswith(b"\r\n"):
             return 2
         found = self.data.find(b"\r\n\r\n", max(self._searched - 3, 0))
         return found + 4 if found >= 0 else 0
 
     def has_bad_byte(self) -> bool:
-        """Whether there is a byte that no line may have, among those that were not searched before."""
+        """Whether a byte that no line may have is among those not searched before."""
         found = _BAD_BYTE.search(self.data, max(self._searched - 1, 0))
         self._searched = len(self.data)
         return found is not None
@@ -130,7 +134,8 @@ class RequestReader:
         """Take the next head; None if it is not whole yet.
 
         Raises:
-            BadRequest: what has come is no head, and cannot become one. Nothing after it is ever read.
+            BadRequest: what has come is no head, and cannot become one. Nothing after it is ever
+                read.
         """
         if self._refusal is not None:
             raise self._refusal

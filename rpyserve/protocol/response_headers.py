@@ -1,10 +1,12 @@
 """The heads of responses: complete, and as RFC 9110 and 9112 want them whatever a script has set.
 
-Framing, and what concerns the two ends of one connection, is the server's business, never a script's. Each field is
-checked once more, because a script that splits a head answers in the name of others.
+Framing, and what concerns the two ends of one connection, is the server's business, never a
+script's. Each field is checked once more, because a script that splits a head answers in the name
+of others.
 
-Equal heads are made once a second, as ``Date`` changes then. What is kept of a head is h11's event, which is
-immutable, and the bytes that h11 wrote for it: on every HTTP/1.1 connection that goes on they are the same.
+Equal heads are made once a second, as ``Date`` changes then. What is kept of a head is h11's event,
+which is immutable, and the bytes that h11 wrote for it: on every HTTP/1.1 connection that goes on
+they are the same.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ MOST_CACHED: Final = 256
 
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
 _NOT_FOR_SCRIPTS: Final = frozenset(
-    b"content-length transfer-encoding trailer connection keep-alive proxy-connection te upgrade".split()
+    b"content-length transfer-encoding trailer connection keep-alive proxy-connection te "
+    b"upgrade".split()
 )
 _DATE: Final = re.compile(
     rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} "
@@ -109,7 +112,7 @@ class ResponseHeadCache:
         return h11.Response(status_code=status, headers=fields, reason=phrase)
 
     def switching(self, headers: Headers) -> h11.InformationalResponse:
-        """Return the head after which the connection is another protocol's; *headers* name that in ``Upgrade``."""
+        """Return the head of a 101; *headers* name the other protocol in ``Upgrade``."""
         fields = [
             field
             for field in _encode(headers)
@@ -123,7 +126,7 @@ class ResponseHeadCache:
 
 
 def _format_date(second: int) -> bytes:
-    """The time as HTTP has it (RFC 9110, section 5.6.7), in any locale, without the import of `email`."""
+    """The time as HTTP has it (RFC 9110, section 5.6.7). The import of `email` would be slow."""
     weekday, month, day, clock, year = time.asctime(time.gmtime(second)).split()
     return f"{weekday}, {day:0>2} {month} {year} {clock} GMT".encode()
 
@@ -137,7 +140,7 @@ def _is_bad_date(field: tuple[bytes, bytes]) -> bool:
 
 
 def _connection_headers(status: int, headers: Headers, close: bool) -> list[tuple[bytes, bytes]]:
-    """``Connection``, and the ``Upgrade`` that a 426, but no other status, must have (RFC 9110, section 15.5.22)."""
+    """``Connection``, and the ``Upgrade`` of a 426 (RFC 9110, section 15.5.22)."""
     upgrades = [pair for pair in headers if pair[0].lower() == b"upgrade"] if status == 426 else []
     options = [b"close"] * close + [b"upgrade"] * bool(upgrades)
     return upgrades + ([(b"Connection", b", ".join(options))] if options else [])

@@ -1,9 +1,10 @@
-"""One response on its way out: bytes, a file, or a stream, each framed by h11; or a change of protocol.
+"""One response on its way out: bytes, a file, or a stream; or a change of protocol.
 
-A small body goes out together with its head. A body that is broken off never looks whole: its framing stays
-unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is sent, a task beside it ends it when
-the client leaves. Whoever opens a file or a stream here closes it, however it ends. A stream of events has no end of
-its own, so it can be ended between two of them.
+A small body goes out together with its head. A body that is broken off never looks whole: its
+framing stays unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is
+sent, a task beside it ends it when the client leaves. Whoever opens a file or a stream here closes
+it, however it ends. A stream of events has no end of its own, so it can be ended between two of
+them.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class ResponseWriter:
         self._upgrade: Upgrade | None = None
 
     def end_events(self) -> None:
-        """If it is a stream of events, or another protocol, let it end soon; any other response is left alone."""
+        """Let a stream of events, or another protocol, end soon; other responses go on."""
         self._events_ended = True
         if self._upgrade is not None:
             self._upgrade.stop()
@@ -191,7 +192,8 @@ class ResponseWriter:
     async def _send_part(self, body: FileBody, part: bytes | range) -> None:
         transport = self._transport
         # The length of a file is known, so h11 only counts, and any sized thing will do for that.
-        transport.cycle.h11.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
+        machine = transport.cycle.h11
+        machine.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
         if isinstance(part, range):
             part = part[await transport.send_file(body.file, part, self._note_sent) :]
         for chunk in body.read(part, PIECE):
@@ -262,10 +264,10 @@ class ResponseWriter:
 
 
 class UpgradedStream(trio.abc.Stream):
-    """The stream below *transport*, which another protocol has taken over; whoever has *transport* closes it.
+    """The stream below *transport*, taken over by another protocol, which does not close it.
 
-    What the client sent before it knew of the change is read first. Sending has the time limit of the connection;
-    how long the client may be silent is the other protocol's business.
+    What the client sent before it knew of the change is read first. Sending has the time limit of
+    the connection; how long the client may be silent is the other protocol's business.
     """
 
     def __init__(self, transport: Transport) -> None:

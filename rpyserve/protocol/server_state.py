@@ -1,4 +1,4 @@
-"""What one server shares with all of its connections: limits, the wish to shut down, and the tick of its loop.
+"""What a server and its connections share: limits, the wish to shut down, the tick of the loop.
 
 Nothing here reads or writes.
 """
@@ -24,16 +24,17 @@ class Limits:
         line: bytes of a request line; more is a 414.
         fields: header lines of a request, or trailers of its body; more is a 431.
         body: bytes of a request's body; more is a 413.
-        read_ahead: bytes that are read while a request is worked on, and of a body that nobody wants.
+        read_ahead: bytes that are read while a request is worked on, and of a body that nobody
+            wants.
         idle: seconds that a connection may wait for a request.
         head_time: seconds from the first byte of a head to its end; more is a 408.
         body_stall: seconds without a byte of the body that is being waited for; more is a 408.
         write_stall: seconds that a client may take to read up to 64 KiB.
-        half_close: seconds after which a client that closed its sending side counts as gone, although it
-            may still be reading. What works for it is cancelled then; an answer that needs no waiting is
-            always sent.
-        linger: seconds for which bytes are read and thrown away after a refusal, lest a reset destroys
-            the answer on its way.
+        half_close: seconds after which a client that closed its sending side counts as gone,
+            although it may still be reading. What works for it is cancelled then; an answer that
+            needs no waiting is always sent.
+        linger: seconds for which bytes are read and thrown away after a refusal, lest a reset
+            destroys the answer on its way.
         linger_size: bytes that are read and thrown away so.
     """
 
@@ -58,12 +59,12 @@ class Stoppable(Protocol):
         """End at once if there is no request, else after the present response."""
 
     def close_if_idle(self) -> bool:
-        """End now if the connection waits for its client, be it within a head. Returns whether it does."""
+        """End now if the client has sent no whole request. Returns whether that is so."""
 
 
 @dataclass(slots=True)
 class Shutdown:
-    """The wish that the connections of a server end; those that are idle can also be ended to make room.
+    """The wish that the connections of a server end, all of them or, to make room, idle ones.
 
     Attributes:
         requested: whether all shall end.
@@ -81,7 +82,7 @@ class Shutdown:
             connection.request_shutdown()
 
     def close_idle(self, count: int) -> int:
-        """End up to *count* connections that wait for their clients, the oldest first. Returns how many."""
+        """End up to *count* connections without a request, the oldest first. Returns how many."""
         closed = 0
         for connection in tuple(self._connections):
             if closed >= count:
@@ -99,15 +100,16 @@ class Shutdown:
 
 
 class LoopTick(trio.abc.Instrument):
-    """Tells the ticks of trio's loop apart, so that requests of one tick can share what was seen on the disk.
+    """Tells the ticks of trio's loop apart: requests of one tick share what was seen on the disk.
 
-    In each tick the loop asks the system what has come, and then runs every task that something came for. So what
-    is seen on the disk within a tick is as new as any request that is taken up in it: a request that somebody
-    sends after a save is taken up in a later one. That holds for every stream of trio's, as a task that receives
-    without having to wait is put off to the next tick.
+    In each tick the loop asks the system what has come, and then runs every task that something
+    came for. So what is seen on the disk within a tick is as new as any request that is taken up in
+    it: a request that somebody sends after a save is taken up in a later one. That holds for every
+    stream of trio's, as a task that receives without having to wait is put off to the next tick.
 
     Attributes:
-        current: stands for the present tick. It is another object in each tick, also of another loop.
+        current: stands for the present tick. It is another object in each tick, also of another
+            loop.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,13 @@
 """One connection's stream: bytes in and out, with a time limit for each phase, until it is closed.
 
-One task reads at a time, whoever needs bytes first: the wait for a head, the body of a request, or the watch for a
-client that leaves. All that comes goes into the buffer of `RequestReader`, so nothing is lost. The stream's own errors
-are translated here, once, into `ClientDisconnected`. Nothing here knows of responses.
+One task reads at a time, whoever needs bytes first: the wait for a head, the body of a request, or
+the watch for a client that leaves. All that comes goes into the buffer of `RequestReader`, so
+nothing is lost. The stream's own errors are translated here, once, into `ClientDisconnected`.
+Nothing here knows of responses.
 
-Where the platform has it, small responses are sent without waiting for the loop, and files by the kernel
-(``sendfile``). TLS has to see the bytes, and Windows and some file systems cannot do it: then files are read here.
+Where the platform has it, small responses are sent without waiting for the loop, and files by the
+kernel (``sendfile``). TLS has to see the bytes, and Windows and some file systems cannot do it:
+then files are read here.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class Phase(enum.Enum):
 
 @functools.lru_cache(maxsize=16)
 def _time_limits(limits: Limits) -> dict[Phase, float]:
-    """How many seconds each phase may take, WORKING apart; shared by connections with the same limits."""
+    """How many seconds each phase but WORKING may take; the same object for equal limits."""
     return {
         Phase.IDLE: limits.idle,
         Phase.HEAD: limits.head_time,
@@ -164,7 +166,7 @@ class Transport:
         await self._parked.park()
 
     async def wait_client_left(self) -> None:
-        """Return when the client has gone: it reset the connection, or closed its side a little while ago.
+        """Return when the client has gone: it reset the connection, or closed its side a while ago.
 
         Reads ahead, so that it can be seen; what is read is the next request's.
         """
@@ -199,7 +201,8 @@ class Transport:
     async def send_whole(self, data: bytes) -> None:
         """Send *data*, which is all that there is to send for this request, as `send` does.
 
-        What the system takes at once needs no turn of the loop: the wait for the next request is one.
+        What the system takes at once needs no turn of the loop: the wait for the next request is
+        one.
 
         Raises:
             ClientDisconnected: the connection is broken.
@@ -209,7 +212,9 @@ class Transport:
             await self.send(data[sent:])
 
     async def send_file(self, file: BinaryIO, part: range, note: Callable[[int], object]) -> int:
-        """Send *part* of *file*, if that can be done without reading it here. Time limits are those of `send`.
+        """Send *part* of *file*, if that can be done without reading it here.
+
+        Time limits are those of `send`.
 
         Args:
             file: an open file.
@@ -245,7 +250,7 @@ class Transport:
     # The end
 
     async def linger(self) -> None:
-        """Say that no more will come, and read on a little, so that a reset does not destroy what was sent last."""
+        """End our side, and read on a little, lest a reset destroys what was sent last."""
         self.enter(Phase.LINGERING)
         left = self.limits.linger_size
         with suppress(*_GONE):
@@ -255,7 +260,7 @@ class Transport:
                 left -= len(data)
 
     def reset(self) -> None:
-        """Have the end look like a fault: for a body that has no other way to say that it is not whole."""
+        """Have the end look like a fault: nothing else says that a body is not whole."""
         if isinstance(self.stream, trio.SocketStream):
             with suppress(OSError):
                 self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -279,10 +284,11 @@ class Transport:
 
 
 def _send_nowait(stream: trio.abc.Stream, data: bytes) -> int:
-    """Send of *data* what the system takes without waiting, to a *stream* to which nobody else sends.
+    """Send of *data* what the system takes at once, to a *stream* to which nobody else sends.
 
     Returns:
-        How many bytes that was; 0 as well where it cannot be done, or fails: then `send_all` says why.
+        How many bytes that was; 0 as well where it cannot be done, or fails: then `send_all` says
+        why.
     """
     if os.name != "posix" or not isinstance(stream, trio.SocketStream):
         return 0
@@ -303,10 +309,11 @@ def _sendfile_descriptor(stream: trio.abc.Stream, file: BinaryIO) -> int | None:
 
 
 async def _send_range(stream: Any, file: int, part: range, note: Callable[[int], object]) -> int:
-    """Send *part* of the open *file*, whose position does not matter, to a socket to which nobody else sends.
+    """Send *part* of the open *file* to a socket to which nobody else sends.
 
     Returns:
-        How many bytes were sent: fewer than *part* has only if the system cannot do it with this file.
+        How many bytes were sent: fewer than *part* has only if the system cannot do it with this
+        file.
 
     Raises:
         EOFError: the file has become shorter.

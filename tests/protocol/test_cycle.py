@@ -50,13 +50,17 @@ async def answers(client: Client, count: int, method: str = "GET") -> list[bytes
     return [(await client.reply(method)).body for _ in range(count)]
 
 
-async def test_equal_requests_get_equal_answers_and_h11_hears_of_the_first(connect: Any, told: list[bool]) -> None:
+async def test_equal_requests_get_equal_answers_and_h11_hears_of_the_first(
+    connect: Any, told: list[bool]
+) -> None:
     client = connect(hello)
     raw = []
     for _ in range(3):
         await client.send(head("GET", "/a"))
         raw.append(await client.stream.receive_some(65536))
-    assert [answer.partition(b"Date: ")[2][31:] for answer in raw] == [raw[0].partition(b"Date: ")[2][31:]] * 3
+    assert [answer.partition(b"Date: ")[2][31:] for answer in raw] == [
+        raw[0].partition(b"Date: ")[2][31:]
+    ] * 3
     assert len({len(answer) for answer in raw}) == 1
     assert told == [True, False, False]
     assert [exchange.target for exchange in client.exchanges] == ["/a"] * 3

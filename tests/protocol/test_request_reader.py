@@ -46,7 +46,9 @@ def seen(reading: Reading) -> tuple[list[Read], bool]:
 # However it comes
 
 
-@pytest.mark.parametrize("must", [must for must in MUSTS if len(raw(must.sent)) < 1000], ids=lambda must: must.section)
+@pytest.mark.parametrize(
+    "must", [must for must in MUSTS if len(raw(must.sent)) < 1000], ids=lambda must: must.section
+)
 def test_where_it_is_split_makes_no_difference(must: object) -> None:
     data = raw(must.sent) + head("GET", "/next")  # type: ignore[attr-defined]
     whole = read([data])
@@ -64,8 +66,13 @@ def test_a_request_is_not_looked_at_before_the_one_ahead_of_it_is_taken() -> Non
 
 
 def test_a_refusal_waits_for_the_requests_before_it() -> None:
-    reading = read([head("GET", "/one") + post(b"abc") + b"nonsense\r\n\r\n" + head("GET", "/three")])
-    assert [(request.target, request.body) for request in reading.requests] == [(b"/one", b""), (b"/", b"abc")]
+    reading = read(
+        [head("GET", "/one") + post(b"abc") + b"nonsense\r\n\r\n" + head("GET", "/three")]
+    )
+    assert [(request.target, request.body) for request in reading.requests] == [
+        (b"/one", b""),
+        (b"/", b"abc"),
+    ]
     assert reading.status == 400
 
 
@@ -78,15 +85,25 @@ def test_nothing_is_read_after_a_refusal() -> None:
 
 
 def test_body_before_its_fault_passes_but_not_its_end() -> None:
-    reading = read([head("POST", "/", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n2\r\ndefg\r\n0\r\n\r\n"])
+    reading = read(
+        [head("POST", "/", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n2\r\ndefg\r\n0\r\n\r\n"]
+    )
     assert [(request.body, request.whole) for request in reading.requests] == [(b"abcde", False)]
     assert reading.status == 400
 
 
 def test_end_passes_only_after_good_trailers() -> None:
-    for trailers, whole in [(b"", True), (b"X: a\r\n", True), (b"X\r\n", False), (b"X: \x00\r\n", False)]:
+    for trailers, whole in [
+        (b"", True),
+        (b"X: a\r\n", True),
+        (b"X\r\n", False),
+        (b"X: \x00\r\n", False),
+    ]:
         reading = read(
-            [head("POST", "/", "Transfer-Encoding: chunked") + chunked(b"abc", end=b"0\r\n" + trailers + b"\r\n")]
+            [
+                head("POST", "/", "Transfer-Encoding: chunked")
+                + chunked(b"abc", end=b"0\r\n" + trailers + b"\r\n")
+            ]
         )
         assert reading.requests[0].whole == whole
 
@@ -175,7 +192,8 @@ def test_the_reader_shows_how_much_it_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "begun"), [(b"", False), (b"\r", False), (b"\r\n", False), (b"\r\n\r\n\r", False), (b"\r\nG", True)]
+    ("data", "begun"),
+    [(b"", False), (b"\r", False), (b"\r\n", False), (b"\r\n\r\n\r", False), (b"\r\nG", True)],
 )
 def test_empty_lines_begin_no_head(data: bytes, begun: bool) -> None:
     reader = reader_of(data)
@@ -191,7 +209,9 @@ def test_end_between_requests_is_an_end(data: bytes) -> None:
     assert read([data], end=True).status is None
 
 
-@pytest.mark.parametrize("data", [b"G", b"GET / HTTP/1.1\r\n", head("GET", "/")[:-1], head("GET", "/") + b"GET"])
+@pytest.mark.parametrize(
+    "data", [b"G", b"GET / HTTP/1.1\r\n", head("GET", "/")[:-1], head("GET", "/") + b"GET"]
+)
 def test_end_within_a_head_is_refused(data: bytes) -> None:
     reading = read([data], end=True)
     assert (reading.status, reading.text) == (400, "The request ended within its head.")
@@ -240,7 +260,10 @@ def test_end_behind_requests_that_wait_comes_after_them() -> None:
         (head("GET", "/", "Host: b"), "more than one Host"),
         (head("GET", "/").replace(b"Host: site\r\n", b""), "missing"),
         (head("CONNECT", "/"), "HOST:PORT"),
-        (head("POST", "/", "Content-Length: 5", "Content-Length: 5"), "more than one Content-Length"),
+        (
+            head("POST", "/", "Content-Length: 5", "Content-Length: 5"),
+            "more than one Content-Length",
+        ),
         (head("POST", "/", "Content-Length: 00000000000000005"), "16 digits"),
         (head("POST", "/", "Content-Length: 99999999999999999"), "that long"),
     ],
@@ -285,7 +308,9 @@ def test_whole_urls(target: str, scheme: str, status: int | None) -> None:
     assert read([head("GET", target)], scheme=scheme).status == status
 
 
-@pytest.mark.parametrize("target", ["/?a={b}|[c]^`\\", "/a|b", "/[a]", "/%zz", "//a", "/a?b?c", "/'", "/*"])
+@pytest.mark.parametrize(
+    "target", ["/?a={b}|[c]^`\\", "/a|b", "/[a]", "/%zz", "//a", "/a?b?c", "/'", "/*"]
+)
 def test_what_browsers_send_unencoded_passes(target: str) -> None:
     assert read([head("GET", target)]).status is None
 
@@ -295,7 +320,9 @@ def test_hosts_that_are_odd_but_good(host: str) -> None:
     assert read([b"GET / HTTP/1.1\r\nHost:" + host.encode() + b"\r\n\r\n"]).status is None
 
 
-@pytest.mark.parametrize("value", ["100-continue", "100-CONTINUE", "", "100-continue, 100-continue"])
+@pytest.mark.parametrize(
+    "value", ["100-continue", "100-CONTINUE", "", "100-continue, 100-continue"]
+)
 def test_expectations_that_are_met(value: str) -> None:
     assert read([head("POST", "/", "Content-Length: 0", f"Expect: {value}")]).status is None
     assert read([head("POST", "/", f"Expect: {value}", "Expect: more")]).status == 417
@@ -343,7 +370,9 @@ def test_trailer_limits() -> None:
         ([b"X: " + b"y" * (SMALL.head - 7)], None),
         ([b"X: " + b"y" * (SMALL.head - 6)], 431),
     ]:
-        data = start + chunked(b"abc", end=b"0\r\n" + b"".join(field + b"\r\n" for field in fields) + b"\r\n")
+        data = start + chunked(
+            b"abc", end=b"0\r\n" + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
+        )
         assert read([data], SMALL).status == status
         assert read(in_bytes(data), SMALL).status == status
 
@@ -382,7 +411,9 @@ extensions = st.sampled_from([b"", b";a", b" ; a = b", b';a="x;\\"\xe9 y"', b";a
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[bytes, Read]:
     """The bytes of a request, and what must be read of it."""
-    method = draw(st.text(TOKEN, min_size=1, max_size=8).filter(lambda text: text not in ("CONNECT", "HEAD")))
+    method = draw(
+        st.text(TOKEN, min_size=1, max_size=8).filter(lambda text: text not in ("CONNECT", "HEAD"))
+    )
     urls = st.sampled_from(["http://a:1/b?c", "HTTP://[::1]"])
     target = draw(st.text(PATH, max_size=12).map(lambda text: "/" + text) | urls)
     fields = [("Host", "site"), *draw(st.lists(st.tuples(names, values), max_size=4))]
@@ -391,7 +422,9 @@ def requests(draw: st.DrawFn) -> tuple[bytes, Read]:
     if framing == "length":
         fields.append(("content-LENGTH", draw(st.sampled_from(["", "0"])) + str(len(body))))
     elif framing == "chunks":
-        fields.append((draw(st.sampled_from(["Transfer-Encoding", "TRANSFER-encoding"])), "chunked"))
+        fields.append(
+            (draw(st.sampled_from(["Transfer-Encoding", "TRANSFER-encoding"])), "chunked")
+        )
     lines = [f"{name}:{draw(blanks)}{value}{draw(blanks)}" for name, value in fields]
     data = "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode("latin-1")
     expected = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields]
@@ -419,8 +452,12 @@ def chunkings(draw: st.DrawFn, body: bytes) -> bytes:
     return data + b"0" + draw(extensions) + b"\r\n" + lines + b"\r\n"
 
 
-@given(sent=st.lists(requests(), min_size=1, max_size=3), cuts=st.lists(st.integers(0, 60), max_size=8))
-def test_good_requests_are_read_as_they_were_sent(sent: list[tuple[bytes, Read]], cuts: list[int]) -> None:
+@given(
+    sent=st.lists(requests(), min_size=1, max_size=3), cuts=st.lists(st.integers(0, 60), max_size=8)
+)
+def test_good_requests_are_read_as_they_were_sent(
+    sent: list[tuple[bytes, Read]], cuts: list[int]
+) -> None:
     data = b"\r\n".join(data for data, _ in sent)
     for pieces in ([data], split(data, cuts), in_bytes(data)):
         reading = read(pieces, end=True)
@@ -431,7 +468,17 @@ def test_good_requests_are_read_as_they_were_sent(sent: list[tuple[bytes, Read]]
 # Anything at all
 
 
-LINES = [b"GET", b"POST", b" ", b"/", b"*", b"http://a", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"HTTP/2.0"]
+LINES = [
+    b"GET",
+    b"POST",
+    b" ",
+    b"/",
+    b"*",
+    b"http://a",
+    b" HTTP/1.1\r\n",
+    b" HTTP/1.0\r\n",
+    b"HTTP/2.0",
+]
 BREAKS = [b"\r\n", b"\n", b"\r", b":", b";", b'"', b"\x00"]
 FIELDS = [
     b"Host: a",
@@ -441,9 +488,23 @@ FIELDS = [
     b"Connection: close",
     b"Upgrade: x",
 ]
-CHUNKS = [b"5\r\nabcde\r\n", b"5;a=b\r\nabcde\r\n", b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"5", b"abcde"]
-WHOLE = [head("GET", "/"), post(b"abc"), head("POST", "/", "Transfer-Encoding: chunked"), chunked(b"abc", b"d")]
-BITS = st.sampled_from(LINES + BREAKS + [field + b"\r\n" for field in FIELDS] + CHUNKS + WHOLE) | st.binary(max_size=8)
+CHUNKS = [
+    b"5\r\nabcde\r\n",
+    b"5;a=b\r\nabcde\r\n",
+    b"0\r\n\r\n",
+    b"0\r\nX: y\r\n\r\n",
+    b"5",
+    b"abcde",
+]
+WHOLE = [
+    head("GET", "/"),
+    post(b"abc"),
+    head("POST", "/", "Transfer-Encoding: chunked"),
+    chunked(b"abc", b"d"),
+]
+BITS = st.sampled_from(
+    LINES + BREAKS + [field + b"\r\n" for field in FIELDS] + CHUNKS + WHOLE
+) | st.binary(max_size=8)
 
 
 @given(

@@ -21,7 +21,10 @@ def test_heads_are_reused_within_a_second_and_dated_anew() -> None:
 
 
 def test_dates_have_two_digits_for_the_day() -> None:
-    for second, date in [(1e9, b"Sun, 09 Sep 2001 01:46:40 GMT"), (2**31, b"Tue, 19 Jan 2038 03:14:08 GMT")]:
+    for second, date in [
+        (1e9, b"Sun, 09 Sep 2001 01:46:40 GMT"),
+        (2**31, b"Tue, 19 Jan 2038 03:14:08 GMT"),
+    ]:
         heads = ResponseHeadCache(lambda: second)  # noqa: B023
         assert (b"date", date) in list(heads.get(200, (), b"", 0, False).event.headers)
 
