@@ -1,6 +1,8 @@
-"""What the pages of this tour have in common: the frame, and the script's own text below its result.
+"""The layout that the pages of this tour share: header, footer, and the source of the script below
+its output.
 
-A plain Python module beside the scripts. They import it like any other; edit it, and their next answer has the edit.
+A plain Python module next to the scripts, which import it like any other. After an edit, their next
+response uses it.
 """
 
 from pathlib import Path
@@ -30,12 +32,12 @@ SOURCE = """<section class="source">
 
 
 def opening(title):
-    """The first part of a page, down to its heading."""
+    """The beginning of a page, down to its heading."""
     return html(OPENING, title=title)
 
 
 def closing(script=None):
-    """The last part of a page. Shows the text of *script*, a path, if one is given."""
+    """The end of a page. Shows the source of *script*, a path, if one is given."""
     end = html("</main>\n</body>\n</html>\n")
     if script is None:
         return end
@@ -44,5 +46,5 @@ def closing(script=None):
 
 
 def page(title, body, script=None):
-    """A whole page. *body* is what `html` returned; text of any other kind is escaped."""
+    """A whole page. *body* is escaped unless it was returned by `html`."""
     return opening(title) + html("{}\n", body) + closing(script)

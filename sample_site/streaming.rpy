@@ -1,12 +1,13 @@
-"""A page that arrives line by line: an async generator is sent as it yields.
+"""A streamed page: each piece that an async generator yields is sent at once.
 
-It is plain trio. While it sleeps, everybody else is served; when the visitor goes away, it is cancelled.
+It is plain trio. While it sleeps, other requests are served; when the visitor leaves, it is
+cancelled.
 """
 
 import trio
 
+from layout import closing, opening
 from rpyserve import html
-from tour import closing, opening
 
 
 async def resource(request):

@@ -1,4 +1,4 @@
-"""A page for programs: a dict (or a list) is sent as JSON."""
+"""A JSON response: a dict or a list is sent as JSON."""
 
 import platform
 import time
@@ -9,5 +9,5 @@ def resource(request):
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "sessions": len(request.site.sessions),
         "python": platform.python_version(),
-        "asked": {"method": request.method, "path": request.path, "query": request.args},
+        "request": {"method": request.method, "path": request.path, "query": request.args},
     }
