@@ -17,9 +17,8 @@ from tests.support.in_process import Visitor
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SERIES = (ROOT / "docs" / "series.md").read_text(encoding="utf-8")
+TWISTED = (ROOT / "docs" / "twisted.md").read_text(encoding="utf-8")
 OPTIONS = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-EDITS = (ROOT / "docs" / "edits.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 HEADINGS = ["Try it", "Run the tests"]
 
@@ -196,7 +195,7 @@ def test_every_name_of_the_series_that_scripts_import_is_in_the_table() -> None:
         "cache",
         "registry",
     ):
-        assert f"`{name}" in SERIES, name
+        assert f"`{name}" in TWISTED, name
     for name in (
         "Site",
         "Session",
@@ -206,7 +205,7 @@ def test_every_name_of_the_series_that_scripts_import_is_in_the_table() -> None:
         "sessionFactory",
         "getChild",
     ):
-        assert name in SERIES, name
+        assert name in TWISTED, name
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
 def promises(text: str) -> list[list[str]]:
-    section = text.partition("\n## What is promised\n")[2].partition("\n## ")[0]
+    section = text.partition("\n## Guarantees\n")[2].partition("\n## ")[0]
     return [
         line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")
     ][1:]

@@ -1,4 +1,4 @@
-"""The page about edits is true: its advice, its figures. Its example is played by `test_docs`."""
+"""The page about hot reload is true: its advice, its figures. Its example is played by `test_docs`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from rpyserve.sessions.object_graph import LIMIT
 from tests.support.edited_site import Editing
 
-TEXT = (Path(__file__).parent.parent.parent / "docs" / "edits.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parent.parent.parent / "docs" / "hot-reload.md").read_text(encoding="utf-8")
 (ADVISED,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 WORDS = " ".join(TEXT.split())
 
