@@ -9,7 +9,7 @@ import time
 import pytest
 import trio
 
-from rpyserve.http.errors import unwrap
+from rpyserve.http.errors import unwrap_group
 from rpyserve.testing.portal import Portal
 
 
@@ -110,11 +110,11 @@ def test_who_begins_badly_or_ends_badly_says_so() -> None:
 
     with pytest.raises(ExceptionGroup) as caught:
         Portal(never_begins)
-    assert str(unwrap(caught.value)) == "at once"
+    assert str(unwrap_group(caught.value)) == "at once"
     portal = Portal(ends_badly)
     with pytest.raises(ExceptionGroup) as caught:
         portal.close()
-    assert str(unwrap(caught.value)) == "at the end"
+    assert str(unwrap_group(caught.value)) == "at the end"
 
 
 def test_closed_is_closed(portal: Portal) -> None:
