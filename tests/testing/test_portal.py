@@ -9,8 +9,8 @@ import time
 import pytest
 import trio
 
-from rpyserve.http.errors import unwrap_group
 from rpyserve.testing.portal import Portal
+from rpyserve.util.exceptions import unwrap_group
 
 
 @pytest.fixture
