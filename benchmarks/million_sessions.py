@@ -105,7 +105,7 @@ def measure_ours(count: int) -> dict[str, float]:
 
     from rpyserve.serving import gc_tuning
 
-    with gc_tuning.rarely():
+    with gc_tuning.tuned_gc():
         return trio.run(_measure, count, clock=MockClock(rate=1))
 
 

@@ -259,7 +259,7 @@ def main(
     from rpyserve.serving import gc_tuning
 
     with (
-        gc_tuning.rarely()
+        gc_tuning.tuned_gc()
     ):  # from here on, as what is imported next makes many objects and no garbage
         built = _build(directory, options)
         if get is not None:
@@ -295,7 +295,7 @@ def _why_no_site(site: Path, exc: Exception) -> str:
 
 def _build(directory: Path, options: dict[str, Any]) -> Site:
     from rpyserve.files.directory import Directory
-    from rpyserve.http.hosts import Trust
+    from rpyserve.http.hosts import TrustedClients
     from rpyserve.serving import console
     from rpyserve.site import Site
 
@@ -304,7 +304,7 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
     site = Site(
         root, sessionTimeout=options["session_timeout"], maxSessions=options["max_sessions"]
     )
-    site.trusts = Trust(options["trust"])
+    site.trusts = TrustedClients(options["trust"])
     site.editor = options["editor"]
     return site
 
@@ -349,7 +349,7 @@ def _certificate(wanted: tuple[Path, Path] | bool) -> Any:
         if isinstance(wanted, bool):
             tls.require_trustme()
             click.echo(tls.ABOUT_THROWAWAY, err=True)
-            return tls.throwaway
+            return tls.self_signed
         context = tls.from_files(*wanted)
     except tls.NoCertificate as exc:
         raise click.ClickException(str(exc)) from None
@@ -366,7 +366,7 @@ def _open(url: str) -> None:
 def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
     from rpyserve.serving import one_shot, signals
 
-    status = one_shot.print_one(site, path, verbose=options["verbose"])
+    status = one_shot.print_response(site, path, verbose=options["verbose"])
     signals.end_process(status)
     return status
 

@@ -18,14 +18,14 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
 
 import rpyserve
-from rpyserve.check.bindings import TopLevel, look
-from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.bindings import ModuleBindings, collect_bindings
+from rpyserve.check.findings import Finding, Rule
 from rpyserve.diagnostics import import_advice
 from rpyserve.scripts import twisted_names
 from rpyserve.scripts.importer import SiteModules, module_file
 from rpyserve.scripts.source import compile_source
 
-__all__ = ["Imports", "changes_path"]
+__all__ = ["ImportChecker", "changes_path"]
 
 _CATCHES: Final = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _ASKS: Final = frozenset({"TYPE_CHECKING", "platform", "version_info", "find_spec", "name"})
@@ -37,7 +37,7 @@ def changes_path(source: bytes) -> bool:
     return _CHANGES_PATH.search(source.decode("utf-8", "replace")) is not None
 
 
-class Imports:
+class ImportChecker:
     """The imports of the files of one site, looked at one file after the other.
 
     Args:
@@ -53,7 +53,7 @@ class Imports:
         self._installed: dict[str, bool] = {}
         self._names: dict[str, frozenset[str] | None] = {}
 
-    def find(self, tree: ast.Module, top: TopLevel, path: str) -> Iterator[Finding]:
+    def find(self, tree: ast.Module, top: ModuleBindings, path: str) -> Iterator[Finding]:
         """Yield what is wrong with the imports of the file at *path*, which *tree* is, and *top* its top level."""
         if not top.open:
             yield from _forgotten(tree, top)
@@ -64,12 +64,12 @@ class Imports:
             for name, file in self._modules.hidden(wanted, path):
                 what, mend = self._modules.explained(name, file, path)
                 yield Finding(
-                    node.lineno, Kind.HIDDEN_MODULE, f"This import of {name} gets {what}", mend
+                    node.lineno, Rule.HIDDEN_MODULE, f"This import of {name} gets {what}", mend
                 )
             unmet = list(self._unmet(node, path))
             if not guarded:
                 yield from (
-                    Finding(node.lineno, Kind.IMPORT, message, hint) for message, hint in unmet
+                    Finding(node.lineno, Rule.IMPORT, message, hint) for message, hint in unmet
                 )
 
     def _unmet(self, node: ast.Import | ast.ImportFrom, path: str) -> Iterator[tuple[str, str]]:
@@ -170,7 +170,7 @@ class Imports:
         return self._names[file]
 
 
-def _forgotten(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
+def _forgotten(tree: ast.Module, top: ModuleBindings) -> Iterator[Finding]:
     """Names of rpyserve's that are used without an import. Scripts have two of them without."""
     missing = (set(rpyserve.__all__) - {"cache", "registry"} - top.names.keys()) & top.mentioned
     if not missing:
@@ -188,7 +188,7 @@ def _forgotten(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
         for node in [node for node in used if node.id == name][:1]:
             yield Finding(
                 node.lineno,
-                Kind.IMPORT,
+                Rule.IMPORT,
                 f"{name} is not imported.",
                 f"Import it first:\nfrom rpyserve import {name}",
             )
@@ -197,14 +197,14 @@ def _forgotten(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
 def _of_twisted(name: str, names: list[str]) -> Iterator[tuple[str, str]]:
     for wanted in [f"{name}.{each}" for each in names if each != "*"] or [name]:
         if not twisted_names.is_covered(wanted):
-            message, covered, mend = twisted_names.instead_of(wanted)
+            message, covered, mend = twisted_names.replacement_for(wanted)
             yield message, mend or covered
 
 
 def _names_in(file: str) -> frozenset[str] | None:
     try:
         with open(file, "rb") as opened:
-            top = look(compile_source(opened.read(), file).tree)
+            top = collect_bindings(compile_source(opened.read(), file).tree)
     except Exception:  # its own findings tell
         return None
     return (

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from rpyserve.check.bindings import Binding, By, TopLevel
-from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.bindings import Binding, BindingKind, ModuleBindings
+from rpyserve.check.findings import Finding, Rule
 from rpyserve.scripts.validation import EXAMPLE, FINE, class_example, meant
 
-__all__ = ["find"]
+__all__ = ["check_resource"]
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _RENDER: Final = re.compile(r"render_[A-Z]+")
@@ -24,20 +24,20 @@ _WANTED: Final = {"render": ("self", "request"), "getChild": ("self", "name", "r
 _NOTHING: Final = "There is no `resource` in this script, so there is nothing to serve."
 
 
-def find(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
+def check_resource(tree: ast.Module, top: ModuleBindings) -> Iterator[Finding]:
     """Yield what is wrong with the script that *tree* is, and *top* its top level."""
     bound = top.last("resource")
     if bound is None and not top.open:
-        yield Finding(1 if tree.body else 0, Kind.NO_RESOURCE, *_missing(tree, top))
+        yield Finding(1 if tree.body else 0, Rule.NO_RESOURCE, *_missing(tree, top))
     if bound is not None and _is_sure(top.names["resource"]):
         message, hint = _judged(bound, top)
         if message:
-            yield Finding(bound.line, Kind.WRONG_RESOURCE, message, hint)
+            yield Finding(bound.line, Rule.WRONG_RESOURCE, message, hint)
     for kind in top.classes():
         yield from _methods(kind, top)
 
 
-def _missing(tree: ast.Module, top: TopLevel) -> tuple[str, str]:
+def _missing(tree: ast.Module, top: ModuleBindings) -> tuple[str, str]:
     if not tree.body:
         return "This script is empty.", f"Write into it what to serve, such as:\n{EXAMPLE}"
     kinds = [kind for kind in top.classes() if top.is_resource(kind) or _renders(kind)]
@@ -63,7 +63,7 @@ def _missing(tree: ast.Module, top: TopLevel) -> tuple[str, str]:
     )
 
 
-def _instance(kind: ast.ClassDef, top: TopLevel) -> str:
+def _instance(kind: ast.ClassDef, top: ModuleBindings) -> str:
     if top.is_resource(kind) is False:
         lines = f"from rpyserve import Resource\nclass {kind.name}(Resource):\n    ...\nresource = {kind.name}()"
         return f"Say that it is one, and make an instance:\n{lines}"
@@ -77,12 +77,12 @@ def _instance(kind: ast.ClassDef, top: TopLevel) -> str:
 
 def _is_sure(bindings: list[Binding]) -> bool:
     """Whether the last of *bindings* is what the script is left with, whenever it binds the name at all."""
-    return all(each.by is not By.OTHER for each in bindings) and (
+    return all(each.by is not BindingKind.OTHER for each in bindings) and (
         bindings[-1].certain or len(bindings) == 1
     )
 
 
-def _judged(bound: Binding, top: TopLevel) -> tuple[str, str]:
+def _judged(bound: Binding, top: ModuleBindings) -> tuple[str, str]:
     if isinstance(bound.node, ast.Name):
         named = top.names.get(bound.node.id, [])
         if len(named) != 1 or isinstance(named[0].node, ast.Name):
@@ -102,10 +102,10 @@ def _judged(bound: Binding, top: TopLevel) -> tuple[str, str]:
         )
     if isinstance(node, ast.alias):
         return _module(bound)
-    return _value(node, top) if bound.by is By.VALUE else FINE
+    return _value(node, top) if bound.by is BindingKind.VALUE else FINE
 
 
-def _class(node: ast.ClassDef, top: TopLevel) -> tuple[str, str]:
+def _class(node: ast.ClassDef, top: ModuleBindings) -> tuple[str, str]:
     if node.keywords:
         return FINE  # a metaclass may make anything of it
     if node.name == "resource":
@@ -141,7 +141,7 @@ def _function(name: str, node: _Function) -> tuple[str, str]:
 
 def _module(bound: Binding) -> tuple[str, str]:
     modules = {"twisted.web.resource", "rpyserve.resources.resource"}
-    if bound.by is By.MODULE or bound.source in modules:
+    if bound.by is BindingKind.MODULE or bound.source in modules:
         return (
             f"resource is the module {bound.source}.",
             f"Give the name to what is to be served:\n{EXAMPLE}",
@@ -149,7 +149,7 @@ def _module(bound: Binding) -> tuple[str, str]:
     return FINE
 
 
-def _value(node: ast.AST, top: TopLevel) -> tuple[str, str]:
+def _value(node: ast.AST, top: ModuleBindings) -> tuple[str, str]:
     match node:
         case ast.Constant(None):
             return (
@@ -174,7 +174,7 @@ def _value(node: ast.AST, top: TopLevel) -> tuple[str, str]:
     return FINE
 
 
-def _made(node: ast.AST, top: TopLevel) -> tuple[str, str]:
+def _made(node: ast.AST, top: ModuleBindings) -> tuple[str, str]:
     if getattr(node, "decorator_list", ()) or getattr(node, "keywords", ()):
         return FINE
     if isinstance(node, ast.AsyncFunctionDef):
@@ -195,7 +195,7 @@ def _made(node: ast.AST, top: TopLevel) -> tuple[str, str]:
 # Methods
 
 
-def _methods(kind: ast.ClassDef, top: TopLevel) -> Iterator[Finding]:
+def _methods(kind: ast.ClassDef, top: ModuleBindings) -> Iterator[Finding]:
     own = {
         node.name: node
         for node in kind.body
@@ -218,7 +218,7 @@ def _methods(kind: ast.ClassDef, top: TopLevel) -> Iterator[Finding]:
         ):
             message = f"{kind.name} has a method {name}, which is never called."
             line = f"{_async(node)}def {wanted}(self, request):"
-            yield Finding(node.lineno, Kind.NEVER_CALLED, message, f"Write:\n{line}")
+            yield Finding(node.lineno, Rule.NEVER_CALLED, message, f"Write:\n{line}")
 
 
 def _method(kind: ast.ClassDef, node: _Function, wanted: tuple[str, ...]) -> Iterator[Finding]:
@@ -233,7 +233,7 @@ def _method(kind: ast.ClassDef, node: _Function, wanted: tuple[str, ...]) -> Ite
         what = f"takes {len(has)} parameters, but is given {len(wanted)}"
     line = f"{_async(node)}def {node.name}({', '.join(wanted)}):"
     yield Finding(
-        node.lineno, Kind.PARAMETERS, f"{kind.name}.{node.name} {what}.", f"Write:\n{line}"
+        node.lineno, Rule.PARAMETERS, f"{kind.name}.{node.name} {what}.", f"Write:\n{line}"
     )
 
 
@@ -250,7 +250,7 @@ def _renders(kind: ast.ClassDef) -> bool:
     return any(name in _WANTED or _RENDER.fullmatch(name) for name in _names(kind))
 
 
-def _is_plain(kind: ast.ClassDef, top: TopLevel) -> bool:
+def _is_plain(kind: ast.ClassDef, top: ModuleBindings) -> bool:
     """Whether all that *kind* has, but for what every Resource has, is written in its body."""
     known = [name for name, found in top.names.items() if found[-1].source.endswith(".Resource")]
     return bool(kind.bases) and all(

@@ -20,7 +20,7 @@ from rpyserve.diagnostics.syntax_advice import for_syntax_error
 from rpyserve.resources.rendering import for_result, method_of
 from rpyserve.scripts import validation
 
-__all__ = ["for_exception", "for_namespace", "for_result", "method_of"]
+__all__ = ["advice_for", "for_namespace", "for_result", "method_of"]
 
 log = logging.getLogger("rpyserve")
 
@@ -38,10 +38,10 @@ _METHODS2: Final = {
 
 def for_namespace(namespace: Mapping[str, Any], source: str) -> tuple[str, str]:
     """Return what is wrong with what a script left, and what to do about it; two empty texts if nothing is."""
-    return validation.find(namespace, source)
+    return validation.validate_namespace(namespace, source)
 
 
-def for_exception(exc: BaseException) -> str:
+def advice_for(exc: BaseException) -> str:
     """Return what to do about *exc*, which came out of a script; empty if nothing is known."""
     for kind, hint in _BY_KIND.items():
         if isinstance(exc, kind):

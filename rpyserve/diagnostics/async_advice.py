@@ -12,7 +12,7 @@ import traceback
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import is_authors
+from rpyserve.diagnostics.model import is_author_code
 
 __all__ = ["for_asyncio", "for_await", "for_coroutine", "for_runtime_error", "innermost"]
 
@@ -37,7 +37,7 @@ def innermost(exc: BaseException) -> tuple[FrameType | None, str]:
     """Return the innermost frame of the author's code that *exc* passed, and the line that it was at."""
     found = None
     for frame, number in traceback.walk_tb(exc.__traceback__):
-        if is_authors(frame.f_code.co_filename):
+        if is_author_code(frame.f_code.co_filename):
             found = frame, number
     if found is None:
         return None, ""

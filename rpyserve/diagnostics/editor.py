@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["NAMES", "Editor", "detected", "parse_editor"]
+__all__ = ["NAMES", "EditorLink", "detected", "parse_editor"]
 
 _LIKE_CODE: Final = "://file/{path}:{line}:{column}"
 _JETBRAINS: Final = "://open?file={path}&line={line}&column={column}"
@@ -61,7 +61,7 @@ _DANGEROUS: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"
 
 
 @dataclass(frozen=True, slots=True)
-class Editor:
+class EditorLink:
     """How to open a file. *template* is a URL, or empty for no links."""
 
     template: str = ""
@@ -89,7 +89,7 @@ class Editor:
         return re.sub(r"\{(path|line|column)\}", lambda found: places[found[1]], self.template)
 
 
-def parse_editor(text: str) -> Editor:
+def parse_editor(text: str) -> EditorLink:
     """Return the editor that *text* means: one of `NAMES`, or a URL with ``{path}`` in it.
 
     Raises:
@@ -98,7 +98,7 @@ def parse_editor(text: str) -> Editor:
     text = text.strip()
     name = text.lower()
     if name in NAMES or name in _COMMANDS:
-        return Editor(NAMES[_COMMANDS.get(name, name)])
+        return EditorLink(NAMES[_COMMANDS.get(name, name)])
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
     if scheme is None or "{path}" not in text:
         raise ValueError(
@@ -109,16 +109,16 @@ def parse_editor(text: str) -> Editor:
         raise ValueError(f"a link with {scheme[1]}: opens no editor")
     if wrong := re.search(r"\{(?!path\}|line\}|column\})[^}]*\}?", text):
         raise ValueError(f"{wrong[0]} stands for nothing: write {{path}}, {{line}} and {{column}}")
-    return Editor(text)
+    return EditorLink(text)
 
 
 @functools.cache
-def detected() -> Editor:
+def detected() -> EditorLink:
     """Return the editor of this machine's user, as far as can be told."""
     return detect(os.environ, lambda command: shutil.which(command) is not None)
 
 
-def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> Editor:
+def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> EditorLink:
     """Return the editor that *environ* tells of, else the first whose command the machine *has*, else VS Code."""
     name = _of_terminal(environ) or _of_variables(environ)
     name = name or next((_COMMANDS[command] for command in _INSTALLED if has(command)), "vscode")
@@ -127,7 +127,7 @@ def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> Editor:
     if distribution and template.endswith(_LIKE_CODE) and name != "zed":
         # The browser and the editor are Windows', and know the files of this Linux by another name.
         template = template.replace("://file/", f"://vscode-remote/wsl+{quote(distribution)}/")
-    return Editor(template)
+    return EditorLink(template)
 
 
 def _of_terminal(environ: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 Whole without JavaScript and network: what is folded is `<details>`. Every piece of it comes shortened and masked from
 `diagnosis`; here it only becomes HTML, through `html`, so nothing of it can be markup. A stream that has begun gets
-`broken_off` as its last piece.
+`truncation_notice` as its last piece.
 """
 
 from __future__ import annotations
@@ -12,28 +12,36 @@ from typing import Final
 
 from markupsafe import Markup
 
-from rpyserve.diagnostics.editor import Editor
-from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation, Variable, file_shown
+from rpyserve.diagnostics.editor import EditorLink
+from rpyserve.diagnostics.model import (
+    ErrorReport,
+    ExceptionReport,
+    Frame,
+    Line,
+    Relation,
+    Variable,
+    display_path,
+)
 from rpyserve.diagnostics.reporter import as_text
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.resources.pages import answer, http_error, path_shown
+from rpyserve.resources.pages import error_page, page_response, path_shown
 from rpyserve.util.html import html
 
-__all__ = ["broken_off", "script_failure"]
+__all__ = ["script_error_page", "truncation_notice"]
 
 _EMPTY: Final = Markup()
 _NEW_LINE: Final = Markup("\n")
 
 
-def script_failure(
-    request: Request, failure: Failure, *, trusted: bool, editor: Editor
+def script_error_page(
+    request: Request, failure: ErrorReport, *, trusted: bool, editor: EditorLink
 ) -> Response:
     """The page for a script that fails: all of it for a trusted client, a bare 500 for others."""
     if not trusted:
         bare = HTTPError(500, "This page has an error. Its author sees more on the console.")
-        return http_error(request, bare, trusted=False)
+        return error_page(request, bare, trusted=False)
     text = as_text(failure)
     parts = [
         html("<h1>{}<small>{} {}</small></h1>", failure.title, request.method, path_shown(request)),
@@ -45,10 +53,10 @@ def script_failure(
             _block(text, "The failure as text"),
         ),
     ]
-    return answer(request, 500, failure.title, _NEW_LINE.join(filter(None, parts)), text, {})
+    return page_response(request, 500, failure.title, _NEW_LINE.join(filter(None, parts)), text, {})
 
 
-def broken_off(failure: Failure) -> str:
+def truncation_notice(failure: ErrorReport) -> str:
     """The last piece of a page that fails when part of it has been sent: what the browser is to show below that."""
     return html(
         '\n<section role="alert" style="all: initial; display: block; margin: 1em 0; padding: 1em; '
@@ -73,13 +81,15 @@ def _block(text: str, label: str) -> Markup:
 # Exceptions
 
 
-def _chain(faults: Sequence[Fault], editor: Editor, level: int, told: str = "") -> Markup:
+def _chain(
+    faults: Sequence[ExceptionReport], editor: EditorLink, level: int, told: str = ""
+) -> Markup:
     return _NEW_LINE.join(
         _fault(fault, editor, level, told if n == 0 else "") for n, fault in enumerate(faults)
     )
 
 
-def _fault(fault: Fault, editor: Editor, level: int, told: str) -> Markup:
+def _fault(fault: ExceptionReport, editor: EditorLink, level: int, told: str) -> Markup:
     parts: list[Markup] = []
     if fault.relation is not Relation.ITSELF:
         parts.append(html('<p class="relation">{}</p>', fault.relation.value))
@@ -94,7 +104,7 @@ def _fault(fault: Fault, editor: Editor, level: int, told: str) -> Markup:
     return html("<section>\n{}\n</section>", _NEW_LINE.join(filter(None, parts)))
 
 
-def _branches(fault: Fault, editor: Editor, level: int) -> Markup:
+def _branches(fault: ExceptionReport, editor: EditorLink, level: int) -> Markup:
     items = [html("<li>{}</li>", _chain(branch, editor, level)) for branch in fault.branches]
     if fault.left_out:
         items.append(html("<li>{} more</li>", fault.left_out))
@@ -104,7 +114,7 @@ def _branches(fault: Fault, editor: Editor, level: int) -> Markup:
 # Frames
 
 
-def _frames(fault: Fault, editor: Editor) -> Markup:
+def _frames(fault: ExceptionReport, editor: EditorLink) -> Markup:
     own = fault.own_frames
     parts = [_frame(frame, editor, opened=n == 0) for n, frame in enumerate(reversed(own))]
     if len(fault.frames) > len(own):
@@ -118,7 +128,7 @@ def _frames(fault: Fault, editor: Editor) -> Markup:
     return _NEW_LINE.join(parts)
 
 
-def _frame(frame: Frame, editor: Editor, *, opened: bool) -> Markup:
+def _frame(frame: Frame, editor: EditorLink, *, opened: bool) -> Markup:
     skipped = (
         html('<p class="place">… {} more calls like these</p>', frame.skipped)
         if frame.skipped
@@ -134,7 +144,7 @@ def _frame(frame: Frame, editor: Editor, *, opened: bool) -> Markup:
     )
 
 
-def _row(frame: Frame, editor: Editor) -> Markup:
+def _row(frame: Frame, editor: EditorLink) -> Markup:
     skipped = (
         html("<li>… {} more calls like these</li>\n", frame.skipped) if frame.skipped else _EMPTY
     )
@@ -150,8 +160,8 @@ def _row(frame: Frame, editor: Editor) -> Markup:
     )
 
 
-def _file(path: str, line: int, column: int, editor: Editor) -> Markup:
-    shown = file_shown(path) + (f", line {line}" if line else "")
+def _file(path: str, line: int, column: int, editor: EditorLink) -> Markup:
+    shown = display_path(path) + (f", line {line}" if line else "")
     link = editor.link(path, line, column) if not path.startswith("<") else ""
     return (
         html('<a href="{}" title="Open in the editor">{}</a>', link, shown)
@@ -166,7 +176,7 @@ def _source(frame: Frame) -> Markup:
         return html("<p>{}</p>\n", reason)
     width = len(str(frame.lines[-1].number))
     lines = _NEW_LINE.join(_line(line, width) for line in frame.lines)
-    label = f"{file_shown(frame.file)} round line {frame.line}"
+    label = f"{display_path(frame.file)} round line {frame.line}"
     return html(
         '<pre class="code" tabindex="0" role="region" aria-label="{}">{}</pre>\n', label, lines
     )

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from rpyserve.diagnostics import name_advice
-from rpyserve.diagnostics.model import is_authors
-from rpyserve.scripts.file_state import is_foreign
+from rpyserve.diagnostics.model import is_author_code
+from rpyserve.scripts.file_state import is_ignored_directory
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 
@@ -157,7 +157,7 @@ def _directories(exc: BaseException) -> tuple[str, str]:
     """The directory of the code that imported, and the site's."""
     home = os.getcwd()
     frames = [frame.filename for frame in traceback.extract_tb(exc.__traceback__)]
-    own = [name for name in frames if is_authors(name)]
+    own = [name for name in frames if is_author_code(name)]
     for frame, _ in traceback.walk_tb(exc.__traceback__):
         execution = frame.f_globals.get("__execution__")
         home = getattr(execution, "root", home)
@@ -178,7 +178,9 @@ def _somewhere(home: str, name: str) -> str | None:
         if directory != home and _has(directory, name):
             return directory
         importable = [each for each in sorted(below) if each.isidentifier() and depth < 2]
-        below[:] = [each for each in importable if not is_foreign(os.path.join(directory, each))]
+        below[:] = [
+            each for each in importable if not is_ignored_directory(os.path.join(directory, each))
+        ]
     return None
 
 

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Failure", "Fault", "Frame", "Line", "Relation", "Variable", "file_shown", "is_authors"]
+__all__ = [
+    "ErrorReport",
+    "ExceptionReport",
+    "Frame",
+    "Line",
+    "Relation",
+    "Variable",
+    "display_path",
+    "is_author_code",
+]
 
 _HERE = str(Path(__file__).parent.parent) + os.sep
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
@@ -29,14 +38,14 @@ def _foreign() -> tuple[str, ...]:
     )
 
 
-def is_authors(filename: str) -> bool:
+def is_author_code(filename: str) -> bool:
     """Whether *filename* is code of the site's author: neither rpyserve's, Python's nor an installed package's."""
     if filename.startswith(("<", _HERE, *_foreign())):
         return False
     return not any(part in filename for part in _INSTALLED)
 
 
-def file_shown(filename: str) -> str:
+def display_path(filename: str) -> str:
     """Return *filename* relative to the current directory, which is the site, or whole if it lies elsewhere."""
     return filename.removeprefix(os.getcwd() + os.sep)
 
@@ -100,7 +109,7 @@ class Relation(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ExceptionReport:
     """One exception.
 
     Args:
@@ -118,7 +127,7 @@ class Fault:
     notes: tuple[str, ...] = ()
     frames: tuple[Frame, ...] = ()
     relation: Relation = Relation.ITSELF
-    branches: tuple[tuple[Fault, ...], ...] = ()
+    branches: tuple[tuple[ExceptionReport, ...], ...] = ()
     left_out: int = 0
 
     @property
@@ -129,7 +138,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ErrorReport:
     """What went wrong, told to the author of a script.
 
     Args:
@@ -142,7 +151,7 @@ class Failure:
 
     title: str
     hint: str = ""
-    chain: tuple[Fault, ...] = ()
+    chain: tuple[ExceptionReport, ...] = ()
     script: str = ""
     kind: tuple[str, ...] = ()
 

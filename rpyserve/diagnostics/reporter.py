@@ -18,12 +18,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation, file_shown
+from rpyserve.diagnostics.model import (
+    ErrorReport,
+    ExceptionReport,
+    Frame,
+    Line,
+    Relation,
+    display_path,
+)
 
 if TYPE_CHECKING:
-    from rpyserve.diagnostics.model import Failure
+    from rpyserve.diagnostics.model import ErrorReport
 
-__all__ = ["Complaints", "as_text"]
+__all__ = ["ConsoleReporter", "as_text"]
 
 
 MOST: Final = 200
@@ -41,7 +48,7 @@ class _Told:
     again: int = 0
 
 
-class Complaints:
+class ConsoleReporter:
     """What has been told of late.
 
     Args:
@@ -54,7 +61,7 @@ class Complaints:
         self._by_page: dict[str, tuple[object, ...]] = {}
         self._clients: OrderedDict[str, None] = OrderedDict()
 
-    def tell(self, what: str, failure: Failure, *, page: str = "") -> bool:
+    def report(self, what: str, failure: ErrorReport, *, page: str = "") -> bool:
         """Tell *failure* on the console, unless it has been told.
 
         Args:
@@ -89,14 +96,14 @@ class Complaints:
             self._clients.popitem(last=False)
         return True
 
-    def good(self, page: str) -> None:
+    def resolve(self, page: str) -> None:
         """Note that *page* has been answered well."""
         if self._by_page and (key := self._by_page.pop(page, None)) is not None:
             told = self._told.pop(key, None)
             if told is not None:
                 self._count(told)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """A file of the site has changed: what fails from now on is told."""
         for told in self._told.values():
             self._count(told)
@@ -116,7 +123,7 @@ class Complaints:
         told.since = self._now()
 
 
-def _key(failure: Failure) -> tuple[object, ...]:
+def _key(failure: ErrorReport) -> tuple[object, ...]:
     place = failure.place
     where = () if place is None else (place.file, place.line)
     return (
@@ -136,11 +143,11 @@ _WORDS: Final = {
 }
 
 
-def as_text(failure: Failure) -> str:
+def as_text(failure: ErrorReport) -> str:
     """Return *failure* as lines."""
     lines = [failure.title]
     if failure.script:
-        lines.append(f"  {file_shown(failure.script)}")
+        lines.append(f"  {display_path(failure.script)}")
     lines += [f"  {line}" for line in _chain(failure.chain, failure.title)]
     lines += [f"  {line}" for line in failure.hint.splitlines()]
     return "\n".join(map(_readable, lines))
@@ -155,7 +162,7 @@ def _readable(line: str) -> str:
     )
 
 
-def _chain(faults: Sequence[Fault], told: str = "") -> Iterator[str]:
+def _chain(faults: Sequence[ExceptionReport], told: str = "") -> Iterator[str]:
     for fault in faults:
         if fault.title != told:
             yield _WORDS[fault.relation] + fault.title
@@ -176,7 +183,7 @@ def _chain(faults: Sequence[Fault], told: str = "") -> Iterator[str]:
 def _frame(frame: Frame) -> Iterator[str]:
     if frame.skipped:
         yield f"… {frame.skipped} more calls like these"
-    yield f"{file_shown(frame.file)}:{frame.line}" + (
+    yield f"{display_path(frame.file)}:{frame.line}" + (
         f" in {frame.function}" if frame.function else ""
     )
     line = frame.source

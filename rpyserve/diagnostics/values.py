@@ -29,11 +29,11 @@ from types import (
 )
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import Variable, is_authors
-from rpyserve.diagnostics.redaction import MASK, Veil, is_secret
+from rpyserve.diagnostics.model import Variable, is_author_code
+from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret
 from rpyserve.scripts.execution import ExecutionName
 
-__all__ = ["attributes", "described", "is_harmless", "is_of_author", "shown", "variables"]
+__all__ = ["attributes", "described", "is_harmless", "is_of_author", "safe_repr", "variables"]
 
 
 _HARMLESS: Final = frozenset(
@@ -72,7 +72,7 @@ def is_of_author(kind: type) -> bool:
     module = kind.__module__
     if isinstance(module, ExecutionName) or module == "__main__":
         return True
-    return is_authors(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")
+    return is_author_code(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")
 
 
 def attributes(value: object, kind: type) -> Iterable[tuple[str, Any]]:
@@ -104,7 +104,7 @@ MOST: Final = 30
 _PLUMBING: Final = frozenset({"cache", "registry", "input"})
 
 
-def variables(names: Mapping[str, Any], veil: Veil, *, top_level: bool) -> tuple[Variable, ...]:
+def variables(names: Mapping[str, Any], veil: Redactor, *, top_level: bool) -> tuple[Variable, ...]:
     """Return the variables of a frame with their values, in their order.
 
     Args:
@@ -118,7 +118,7 @@ def variables(names: Mapping[str, Any], veil: Veil, *, top_level: bool) -> tuple
         if len(found) == MOST:
             found.append(Variable("…", "and more"))
             break
-        found.append(Variable(name[:80], shown(value, name, veil)))
+        found.append(Variable(name[:80], safe_repr(value, name, veil)))
     return tuple(found)
 
 
@@ -131,7 +131,7 @@ def _is_furniture(name: str, value: object) -> bool:
     )
 
 
-def shown(value: object, name: str = "", veil: Veil | None = None) -> str:
+def safe_repr(value: object, name: str = "", veil: Redactor | None = None) -> str:
     """Return *value* as text of at most 400 characters, written much like Python would.
 
     Args:
@@ -140,7 +140,7 @@ def shown(value: object, name: str = "", veil: Veil | None = None) -> str:
     """
     if is_secret(name) and value is not None:
         return MASK
-    writer = _Writer(veil or Veil())
+    writer = _Writer(veil or Redactor())
     try:
         writer.value(value, 0)
     except _Full:
@@ -157,7 +157,7 @@ class _Full(Exception):
 
 
 class _Writer:
-    def __init__(self, veil: Veil) -> None:
+    def __init__(self, veil: Redactor) -> None:
         self.parts: list[str] = []
         self._veil = veil
         self._left = LONGEST
@@ -197,10 +197,10 @@ class _Writer:
         whole = base.__len__(value)
         part = base.__getitem__(value, slice(0, TEXT + self._veil.longest))
         if base is str:
-            text = self._veil.over_value(str.__str__(part))
+            text = self._veil.redact_value(str.__str__(part))
             self.put(repr(text[:TEXT]) + ("…" if len(text) > TEXT or whole > len(part) else ""))
             return
-        text = self._veil.over_value(part.decode("latin-1"))
+        text = self._veil.redact_value(part.decode("latin-1"))
         cut = "…" if len(text) > TEXT or whole > len(part) else ""
         self.put(text.replace(MASK, "***")[:TEXT].encode("latin-1").__repr__() + cut)
 
@@ -309,7 +309,7 @@ class _Writer:
         if is_harmless(kind):
             self.put(repr(value))
         elif (words := described(value, kind)) is not None:
-            self.put(self._veil.over_value(words))
+            self.put(self._veil.redact_value(words))
         elif issubclass(kind, BaseException):
             self._nested(value, depth, lambda: self._exception(value, kind, depth))
         elif kind.__module__.partition(".")[0] == "rpyserve":
@@ -330,7 +330,7 @@ class _Writer:
         if kind.__module__ == "rpyserve.http.request":
             pairs = {"args": value.args} if "args" in value.__dict__ else {}
             self._pairs(
-                f"Request {self._veil.over_value(f'{value.method} {value.path}'[:TEXT])}",
+                f"Request {self._veil.redact_value(f'{value.method} {value.path}'[:TEXT])}",
                 pairs.items(),
                 depth,
             )

@@ -18,7 +18,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["CONDITIONS", "MOST_RANGES", "YOUNG", "Plan", "parse_ranges", "plan"]
+__all__ = ["CONDITIONS", "MOST_RANGES", "YOUNG", "Plan", "evaluate", "parse_ranges"]
 
 YOUNG: Final = 2_000_000_000
 """Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT)."""
@@ -67,7 +67,7 @@ class _Validators:
         return (*tag, ("Last-Modified", formatdate(self.date, usegmt=True)))
 
 
-def plan(
+def evaluate(
     method: str,
     headers: Mapping[str, str],
     stat: os.stat_result,

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from rpyserve.files.conditional import CONDITIONS, plan
+from rpyserve.files.conditional import CONDITIONS, evaluate
 from rpyserve.files.media_types import SAMPLE, media_type
 from rpyserve.files.path_rules import readable
-from rpyserve.files.safe_open import open_judged
+from rpyserve.files.safe_open import open_checked
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
@@ -55,7 +55,7 @@ class StaticFile(Resource):
         )
 
     def render_GET(self, request: Request) -> Response:
-        file, status = open_judged(self.path, self.judge)
+        file, status = open_checked(self.path, self.judge)
         request.on_close(file.close)
         extended = "." in self.path.name
         kind = media_type(self.path.name, None if extended else file.read(SAMPLE))
@@ -63,7 +63,7 @@ class StaticFile(Resource):
             name: value for name in CONDITIONS if (value := request.getHeader(name)) is not None
         }
         content = _whole(file) if status.st_size <= SMALL else None
-        answer = plan(
+        answer = evaluate(
             request.method, headers, status, kind,
             now=time.time_ns(), boundary=secrets.token_hex(16), content=content,
         )  # fmt: skip

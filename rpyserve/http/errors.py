@@ -15,8 +15,16 @@ from typing import Final
 import trio
 
 __all__ = [
-    "Disconnected", "HTTPError", "Interrupted", "Redirect", "Refusal", "ScriptError", "WrongResult", "contained",
-    "parted", "unwrap",
+    "BadRequest",
+    "ClientDisconnected",
+    "HTTPError",
+    "Interrupted",
+    "Redirect",
+    "ScriptError",
+    "WrongResult",
+    "reporting_errors",
+    "split_control_flow",
+    "unwrap_group",
 ]  # fmt: skip
 
 
@@ -94,7 +102,7 @@ class WrongResult(TypeError):
         self.method = method
 
 
-def unwrap(exc: BaseException) -> BaseException:
+def unwrap_group(exc: BaseException) -> BaseException:
     """Return the one exception that counts inside *exc*.
 
     A nursery wraps what its tasks raise in an `ExceptionGroup`. If, cancellations apart, there is only one
@@ -108,7 +116,7 @@ def unwrap(exc: BaseException) -> BaseException:
     return exc
 
 
-class Refusal(Exception):
+class BadRequest(Exception):
     """What came is no request that can be answered: a short text goes back, and the connection ends.
 
     Args:
@@ -143,7 +151,7 @@ class Interrupted(BaseException):
 _PASSING: Final = (trio.Cancelled, KeyboardInterrupt, Interrupted)
 
 
-def parted(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
+def split_control_flow(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Part *exc* into what is a failure of the code that raised it, and what must go on up: cancellation, interrupts.
 
     A script can raise anything, `SystemExit` and `GeneratorExit` too, and none of it may end more than the script.
@@ -155,7 +163,7 @@ def parted(exc: BaseException) -> tuple[BaseException | None, BaseException | No
 
 
 @contextmanager
-def contained(tell: Callable[[BaseException], object]) -> Iterator[None]:
+def reporting_errors(tell: Callable[[BaseException], object]) -> Iterator[None]:
     """While inside, what fails is told by *tell* and goes no further; cancellation and interrupts pass."""
     try:
         yield
@@ -165,7 +173,7 @@ def contained(tell: Callable[[BaseException], object]) -> Iterator[None]:
 
 def contain(exc: BaseException, tell: Callable[[BaseException], object]) -> None:
     """Where *exc* has been caught, do what `contained` does with it."""
-    own, passing = parted(exc)
+    own, passing = split_control_flow(exc)
     if own is not None:
         tell(own)
     if passing is exc:
@@ -174,5 +182,5 @@ def contain(exc: BaseException, tell: Callable[[BaseException], object]) -> None
         raise passing from None
 
 
-class Disconnected(Exception):
+class ClientDisconnected(Exception):
     """The client went away, or broke off, before its whole request had come."""

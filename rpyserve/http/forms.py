@@ -43,11 +43,11 @@ __all__ = [
     "Fields",
     "MultipartForm",
     "Upload",
+    "disk_full_as_507",
     "form_fields",
-    "full_is_507",
     "parse_json",
     "query_fields",
-    "temporary",
+    "spooled_file",
 ]
 
 
@@ -130,7 +130,7 @@ SPOOL_SIZE: Final = 2**19
 _FULL: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def temporary(
+def spooled_file(
     on_close: Callable[[Callable[[], object]], object], in_memory: int = SPOOL_SIZE
 ) -> BinaryIO:
     """Return a new binary file.
@@ -146,7 +146,7 @@ def temporary(
 
 
 @contextmanager
-def full_is_507() -> Iterator[None]:
+def disk_full_as_507() -> Iterator[None]:
     """While inside, an error that says that the disk is full is an `HTTPError`, 507."""
     try:
         yield
@@ -286,7 +286,7 @@ class MultipartForm:
             self._file = _Text()
             return
         if self._spool is None:
-            self._spool = _Spool(temporary(self._on_close))
+            self._spool = _Spool(spooled_file(self._on_close))
         self._file = _File(self._spool)
 
     def _store(self, data: bytes | bytearray | memoryview) -> None:

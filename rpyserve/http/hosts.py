@@ -2,8 +2,8 @@
 
 A page on the internet can make a visitor's browser send requests here under a name of its own (DNS rebinding).
 Such a request always carries that name as its ``Host``, so an unknown *name* is refused before anything else
-looks at the request; an IP address is never refused, because rebinding needs a name. `only_known_hosts`
-wraps a responder; it must be the outermost wrapper. `Trust` is a capability for the site: it goes by the address
+looks at the request; an IP address is never refused, because rebinding needs a name. `trusted_hosts`
+wraps a responder; it must be the outermost wrapper. `TrustedClients` is a capability for the site: it goes by the address
 of the peer, never by what a request says of itself.
 """
 
@@ -22,14 +22,14 @@ from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
 
 __all__ = [
-    "Trust",
+    "TrustedClients",
     "authority_of",
-    "host_of",
+    "host_without_port",
     "is_foreign",
     "is_known",
     "is_loopback",
     "machine_names",
-    "only_known_hosts",
+    "trusted_hosts",
 ]
 
 Network = IPv4Network | IPv6Network
@@ -44,7 +44,7 @@ _IN_BRACKETS: Final = re.compile(r"\[[0-9a-f:.]+\]")
 _AUTHORITY_ENDS: Final = re.compile(r"[/?#\\]")
 
 
-def only_known_hosts(respond: Responder, names: Iterable[str]) -> Responder:
+def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
     """Wrap *respond* so that a request for a host that is not ours gets a 403 that names ``--allowed-host``.
 
     Args:
@@ -56,13 +56,13 @@ def only_known_hosts(respond: Responder, names: Iterable[str]) -> Responder:
 
     @functools.lru_cache(maxsize=256)
     def passes(authority: str) -> bool:
-        return is_known(host_of(authority), known)
+        return is_known(host_without_port(authority), known)
 
     async def guarded(request: Request) -> Response:
         authority = authority_of(request)
         if not authority or passes(authority):
             return await respond(request)
-        return _refusal(request, host_of(authority))
+        return _refusal(request, host_without_port(authority))
 
     return guarded
 
@@ -77,7 +77,7 @@ def authority_of(request: Request) -> str | None:
     return _AUTHORITY_ENDS.split(request.uri.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
 
 
-def host_of(authority: str) -> str:
+def host_without_port(authority: str) -> str:
     """Return the host in *authority*: small letters, without port and last dot."""
     head, _, port = authority.strip().rpartition(":")
     return _plain(head if head and (port.isdecimal() or not port) else authority)
@@ -128,7 +128,7 @@ def is_foreign(request: Request) -> bool:
     return followed != ("navigate", "document")
 
 
-class Trust:
+class TrustedClients:
     """Says of a request whether its client may see details of errors: those on this machine, and trusted networks.
 
     Args:
@@ -177,4 +177,4 @@ def _refusal(request: Request, host: str) -> Response:
         f"This server does not know the name {host!r}. If the name is yours, "
         f"start the server with: --allowed-host {host}"
     )
-    return pages.http_error(request, HTTPError(403, detail), trusted=False)
+    return pages.error_page(request, HTTPError(403, detail), trusted=False)

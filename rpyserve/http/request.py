@@ -27,15 +27,21 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from rpyserve.http.cookies import read_cookies, set_cookie
+from rpyserve.http.cookies import format_set_cookie, parse_cookies
 from rpyserve.http.errors import HTTPError, Redirect
-from rpyserve.http.forms import form_fields, full_is_507, parse_json, query_fields, temporary
+from rpyserve.http.forms import (
+    disk_full_as_507,
+    form_fields,
+    parse_json,
+    query_fields,
+    spooled_file,
+)
 from rpyserve.http.response import encode_header
 from rpyserve.protocol.parser import Fields
 
 if TYPE_CHECKING:
     from rpyserve.http.forms import MultipartForm, Upload
-    from rpyserve.http.response import Pipe
+    from rpyserve.http.response import WriteStream
     from rpyserve.sessions.session import Session
     from rpyserve.site import Site
 
@@ -165,10 +171,10 @@ class Receiving:
         if self._is_multipart and not raw:
             form = self._taken_apart = self._new_form()
         else:
-            self.content = temporary(self.on_close)
+            self.content = spooled_file(self.on_close)
         sink = form or self.content
         size = 0
-        with full_is_507():
+        with disk_full_as_507():
             async for chunk in body:
                 size += len(chunk)
                 if limit is not None and size > limit:
@@ -193,7 +199,7 @@ class Receiving:
         if self._taken_apart is None and self._is_multipart and self.content.read(1):
             self.content.seek(0)
             form = self._new_form()
-            with full_is_507():
+            with disk_full_as_507():
                 while chunk := self.content.read(PIECE):
                     form.write(chunk)
                 form.finish()
@@ -231,7 +237,7 @@ class Answering:
         self.response_headers: list[tuple[bytes, bytes]] = []
         self.added_headers: list[tuple[bytes, bytes]] = []
         self.redirection: Redirect | None = None
-        self.pipe: Pipe | None = None
+        self.pipe: WriteStream | None = None
         self.written: list[bytes] = []
         self.finished = False
         self.error: HTTPError | None = None
@@ -301,7 +307,7 @@ class Answering:
             "Expires": expires, "Domain": domain, "Path": path, "Max-Age": max_age, "Comment": comment,
             "Secure": secure or None, "HttpOnly": httpOnly or None, "SameSite": sameSite,
         }  # fmt: skip
-        self.addHeader("Set-Cookie", set_cookie(k, v, attributes))
+        self.addHeader("Set-Cookie", format_set_cookie(k, v, attributes))
 
     def redirect(self, url: str | bytes, status: int | None = None) -> None:
         """Answer with a redirect to *url* (303 after a POST, 302 otherwise); the method need return nothing then."""
@@ -407,8 +413,8 @@ class Request(Receiving, Answering):
         self.client = client
         self.server = server
         self.scheme = scheme
-        self.client_left = client_left
-        self.moment = moment
+        self.wait_client_left = client_left
+        self.loop_tick = moment
         absolute = _ABSOLUTE.match(uri) if not uri.startswith("/") else None
         raw_path, _, self.query = (uri[absolute.end() :] if absolute else uri).partition("?")
         self.raw_path = raw_path or "/"
@@ -442,7 +448,7 @@ class Request(Receiving, Answering):
     @cached_property
     def cookies(self) -> dict[str, str]:
         """The cookies that came with the request, by name; of two with one name the first counts (RFC 6265, 5.4)."""
-        return read_cookies(self.getHeader("cookie") or "")
+        return parse_cookies(self.getHeader("cookie") or "")
 
     def getCookie(self, name: str) -> str | None:
         """Return the value of the cookie *name*, or None."""

@@ -32,17 +32,17 @@ from typing import Any, BinaryIO, Final, NoReturn
 
 import trio
 
-from rpyserve.http.errors import unwrap
+from rpyserve.http.errors import unwrap_group
 
 __all__ = [
     "PATIENCE",
     "FileBody",
     "Headers",
-    "IterStream",
-    "Pipe",
+    "IterableStream",
     "Response",
     "Stream",
     "Upgrade",
+    "WriteStream",
     "encode_header",
     "opened",
 ]
@@ -140,7 +140,7 @@ class Stream:
     """A body that is made while it is sent.
 
     A protocol enters `opened(response)`, an async context manager, sends the head of the response that this
-    gives it, and then each chunk of `Opened.chunks`. The head is final only then, because a generator's first
+    gives it, and then each chunk of `StartedStream.chunks`. The head is final only then, because a generator's first
     step may still open a session or fail.
 
     Attributes:
@@ -171,7 +171,7 @@ class Upgrade:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class StartedStream:
     """A stream whose first chunk is there, or whose patience for it is over.
 
     Args:
@@ -223,7 +223,7 @@ class Response:
         set_field(self, "headers", encoded)
 
     @classmethod
-    def ready(
+    def trusted(
         cls, body: bytes | FileBody | Stream | Upgrade, status: int, headers: Headers
     ) -> Response:
         """Make one from parts that are known to be good: nothing is checked or added."""
@@ -241,7 +241,7 @@ class Response:
         """
         names = {name.lower() for name, _ in fields} - {b"set-cookie"}
         kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
-        return Response.ready(self.body, self.status, kept + fields)
+        return Response.trusted(self.body, self.status, kept + fields)
 
 
 def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] | None]:
@@ -258,7 +258,7 @@ def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] 
     if hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
         # streaming is built on this module
 
-        return IterStream(body), HTML
+        return IterableStream(body), HTML
     _refuse(body)
 
 
@@ -272,7 +272,7 @@ PATIENCE: Final = 0.5
 """Seconds that a head waits for the first chunk of an async generator."""
 
 
-class IterStream(Stream):
+class IterableStream(Stream):
     """The chunks of an iterable: text or bytes, sent as they come.
 
     Args:
@@ -293,7 +293,7 @@ class IterStream(Stream):
         self._begun: Response | None = None
 
     @asynccontextmanager
-    async def opened(self, response: Response) -> AsyncIterator[Opened]:
+    async def opened(self, response: Response) -> AsyncIterator[StartedStream]:
         """Start the source, and give the head and the chunks to send. See `Stream`."""
         try:
             async with self._started() as chunks:
@@ -303,17 +303,17 @@ class IterStream(Stream):
                         trio.sleep_forever()
                     )  # the failed task cancels this one, and its exception comes out below
                 self._begun = head = self.settle(response)
-                yield Opened(head, _Chunks(first, chunks))
+                yield StartedStream(head, _Chunks(first, chunks))
         except BaseException as exc:
             # What the one who sends raised (a reset, a cancellation) is none of the stream's business.
             if self._failure is None:
                 raise
-            page = self.rescue(unwrap(self._failure), False) if self._begun is None else None
+            page = self.rescue(unwrap_group(self._failure), False) if self._begun is None else None
             if page is None:
                 raise self._failure from None if exc is self._failure else exc
         else:
             return
-        yield Opened(page, _Chunks(b"", None))
+        yield StartedStream(page, _Chunks(b"", None))
 
     def _started(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         if inspect.isasyncgen(self.source):
@@ -350,7 +350,7 @@ class IterStream(Stream):
 
     def _last_piece(self, exc: BaseException, head: Response) -> bytes:
         """What to send, below what was sent of a page, before it is broken off."""
-        said = self.rescue(unwrap(exc), True)
+        said = self.rescue(unwrap_group(exc), True)
         names = dict((name.lower(), value) for name, value in head.headers)
         is_page = (
             names.get(b"content-type", b"").startswith(b"text/html")
@@ -359,7 +359,7 @@ class IterStream(Stream):
         return said.body if said is not None and is_page and isinstance(said.body, bytes) else b""
 
 
-class Pipe(IterStream):
+class WriteStream(IterableStream):
     """What `request.write` puts in comes out to the client, until `close`."""
 
     def __init__(self) -> None:
@@ -428,7 +428,7 @@ async def _close(source: Iterable[object] | AsyncIterable[object]) -> None:
 
 
 @asynccontextmanager
-async def opened(response: Response) -> AsyncIterator[Opened]:
+async def opened(response: Response) -> AsyncIterator[StartedStream]:
     """Give any response in the shape of a stream that has begun, for those that only want its chunks."""
     body = response.body
     if isinstance(body, Stream):
@@ -442,7 +442,7 @@ async def opened(response: Response) -> AsyncIterator[Opened]:
         async with aclosing(
             _each(body.chunks() if isinstance(body, FileBody) else _only(body))
         ) as chunks:
-            yield Opened(response, chunks)
+            yield StartedStream(response, chunks)
     finally:
         if isinstance(body, FileBody):
             body.close()

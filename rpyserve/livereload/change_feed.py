@@ -15,9 +15,9 @@ from typing import Final
 
 import trio
 
-from rpyserve.livereload.changes import ANYTHING, NOTHING, Change
+from rpyserve.livereload.changes import ANYTHING, NOTHING, PageChange
 
-__all__ = ["Hub", "HubStatistics", "Reader"]
+__all__ = ["ChangeFeed", "HubStatistics", "Subscriber"]
 
 KEPT: Final = 256
 """How many changes are remembered."""
@@ -28,7 +28,7 @@ ROOM: Final = 1
 
 
 @dataclass(slots=True, eq=False)
-class Reader:
+class Subscriber:
     """One who waits for changes.
 
     Args:
@@ -44,14 +44,14 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class HubStatistics:
-    """A look at a `Hub`: the number of the last change, how many are kept, how many readers there are."""
+    """A look at a `ChangeFeed`: the number of the last change, how many are kept, how many readers there are."""
 
     number: int
     kept: int
     readers: int
 
 
-class Hub:
+class ChangeFeed:
     """Takes changes, gives them to readers.
 
     Attributes:
@@ -64,23 +64,23 @@ class Hub:
         self.boot = secrets.token_hex(6)
         self.number = 0
         self.closed = False
-        self._changes: deque[Change] = deque(maxlen=KEPT)
-        self._readers: dict[Reader, None] = {}  # in the order in which they came
+        self._changes: deque[PageChange] = deque(maxlen=KEPT)
+        self._readers: dict[Subscriber, None] = {}  # in the order in which they came
         self._news = trio.Event()
 
     @property
-    def mark(self) -> str:
+    def cursor(self) -> str:
         """The present moment, as readers name it."""
         return f"{self.boot}-{self.number}"
 
-    def announce(self, change: Change) -> int:
+    def announce(self, change: PageChange) -> int:
         """Tell all readers of *change*. Returns its number."""
         self.number += 1
         self._changes.append(change)
         self._wake()
         return self.number
 
-    def since(self, mark: str) -> Change:
+    def since(self, mark: str) -> PageChange:
         """Return what has changed since *mark*: anything, if that is too long ago, or of another hub."""
         boot, _, text = mark.rpartition("-")
         if boot != self.boot or not (text.isascii() and text.isdecimal()) or len(text) > 15:
@@ -93,15 +93,15 @@ class Hub:
             merged |= self._changes[index]
         return merged
 
-    async def news(self, number: int, reader: Reader) -> None:
+    async def wait_change(self, number: int, reader: Subscriber) -> None:
         """Wait until there is a change after *number*, or something else that *reader* should know, or the end."""
         while self.number == number and not (self.closed or reader.crowded or reader.displaced):
             await self._news.wait()
 
     @contextmanager
-    def reading(self, client: Hashable) -> Iterator[Reader]:
+    def reading(self, client: Hashable) -> Iterator[Subscriber]:
         """While inside, *client*, a browser, has a stream open."""
-        reader = Reader(client)
+        reader = Subscriber(client)
         self._readers[reader] = None
         self._make_room(client)
         try:

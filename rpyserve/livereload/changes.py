@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 from rpyserve.files import path_rules
 
-__all__ = ["ANYTHING", "NOTHING", "Change", "Kind", "Mounts"]
+__all__ = ["ANYTHING", "NOTHING", "FileKind", "Mounts", "PageChange"]
 
 MOST_URLS: Final = 500
 """How many names a change has; one of more says only that anything may have changed."""
 
 
-class Kind(enum.Enum):
+class FileKind(enum.Enum):
     """What a file is to the site."""
 
     SCRIPT = enum.auto()
@@ -32,7 +32,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PageChange:
     """What has changed, as pages are told it.
 
     Args:
@@ -51,15 +51,15 @@ class Change:
     def __bool__(self) -> bool:
         return bool(self.urls or self.all or self.data)
 
-    def __or__(self, other: Change) -> Change:
+    def __or__(self, other: PageChange) -> PageChange:
         urls = self.urls | other.urls
         if self.lost or other.lost or len(urls) > MOST_URLS:
             return ANYTHING
-        return Change(urls, self.all or other.all, self.data or other.data)
+        return PageChange(urls, self.all or other.all, self.data or other.data)
 
 
-NOTHING: Final = Change()
-ANYTHING: Final = Change(all=True, data=True, lost=True)
+NOTHING: Final = PageChange()
+ANYTHING: Final = PageChange(all=True, data=True, lost=True)
 
 
 class Mounts:
@@ -80,30 +80,32 @@ class Mounts:
         """
         prefix, names = self._split(path)
         if names is None or any(
-            path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names) if name
+            path_rules.private_reason(name, top=depth == 0)
+            for depth, name in enumerate(names)
+            if name
         ):
             return "*"
         return prefix + "/".join(quote(os.fsencode(name), safe="") for name in names)
 
-    def kind_of(self, path: str) -> Kind:
+    def kind_of(self, path: str) -> FileKind:
         """Return what the file at *path* is."""
         _, names = self._split(path)
         if names is None or any(
-            path_rules.privacy(name, top=depth == 0) for depth, name in enumerate(names[:-1])
+            path_rules.private_reason(name, top=depth == 0) for depth, name in enumerate(names[:-1])
         ):
-            return Kind.IGNORED
+            return FileKind.IGNORED
         name = names[-1]
         if path_rules.is_script(name):
-            return Kind.SCRIPT
+            return FileKind.SCRIPT
         if name.endswith(".py") and not name.startswith("."):
-            return Kind.MODULE
-        if path_rules.privacy(name, top=len(names) == 1):
-            return Kind.MATERIAL if path_rules.is_material(name) else Kind.IGNORED
-        return Kind.IGNORED if name.endswith(".log") else Kind.FILE
+            return FileKind.MODULE
+        if path_rules.private_reason(name, top=len(names) == 1):
+            return FileKind.MATERIAL if path_rules.is_material(name) else FileKind.IGNORED
+        return FileKind.IGNORED if name.endswith(".log") else FileKind.FILE
 
     def change_of(
         self, files: Iterable[str], moved: Iterable[str] = (), directories: Iterable[str] = ()
-    ) -> Change:
+    ) -> PageChange:
         """Return what pages are told.
 
         Args:
@@ -113,21 +115,23 @@ class Mounts:
         """
         kinds = {path: self.kind_of(path) for path in files}
         urls = {
-            self.url_of(path) for path, kind in kinds.items() if kind in (Kind.SCRIPT, Kind.FILE)
+            self.url_of(path)
+            for path, kind in kinds.items()
+            if kind in (FileKind.SCRIPT, FileKind.FILE)
         }
         urls |= {
             self.url_of(os.path.join(os.path.dirname(path), ""))
             for path in moved
-            if self.kind_of(path) is not Kind.IGNORED
+            if self.kind_of(path) is not FileKind.IGNORED
         }
         urls |= {self.url_of(os.path.join(path, "")) for path in directories}
         urls.discard("*")
-        if Kind.MATERIAL in kinds.values():
+        if FileKind.MATERIAL in kinds.values():
             urls.add("*")
-        return NOTHING | Change(
+        return NOTHING | PageChange(
             frozenset(urls),
-            all=Kind.MODULE in kinds.values(),
-            data=not {Kind.FILE, Kind.MATERIAL}.isdisjoint(kinds.values()),
+            all=FileKind.MODULE in kinds.values(),
+            data=not {FileKind.FILE, FileKind.MATERIAL}.isdisjoint(kinds.values()),
         )
 
     def shown(self, path: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from html import unescape
 
-__all__ = ["in_document", "obstacle"]
+__all__ = ["blocking_directive", "in_document"]
 
 _SCRIPT = ("script-src-elem", "script-src", "default-src")
 _CONNECT = ("connect-src", "default-src")
@@ -23,7 +23,7 @@ _HOST_SOURCE = re.compile(
 )
 
 
-def obstacle(policies: Iterable[str], scheme: str, authority: str) -> str:
+def blocking_directive(policies: Iterable[str], scheme: str, authority: str) -> str:
     """Say which directive would block a script from this server, or its connections; empty if none would.
 
     Args:

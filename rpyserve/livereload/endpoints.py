@@ -17,11 +17,11 @@ from rpyserve.http.hosts import authority_of
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
-from rpyserve.livereload.change_feed import Hub
-from rpyserve.livereload.changes import Change
+from rpyserve.livereload.change_feed import ChangeFeed
+from rpyserve.livereload.changes import PageChange
 from rpyserve.resources.resource import Resource
 
-__all__ = ["PREFIX", "EventStream", "from_elsewhere", "reserved", "tree"]
+__all__ = ["PREFIX", "EventStream", "from_elsewhere", "mount", "tree"]
 
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
@@ -31,7 +31,7 @@ RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
 
 
-def tree(hub: Hub) -> Resource:
+def tree(hub: ChangeFeed) -> Resource:
     """Return the resource for ``/-/``."""
     branch = _Branch()
     branch.putChild("events", EventStream(hub))
@@ -41,7 +41,7 @@ def tree(hub: Hub) -> Resource:
     return root
 
 
-def reserved(respond: Responder, ours: Responder) -> Responder:
+def mount(respond: Responder, ours: Responder) -> Responder:
     """Wrap *respond* so that *ours* answers what is below ``/-/``, for pages of this server, and unlogged."""
 
     async def answer(request: Request) -> Response:
@@ -118,11 +118,11 @@ def _script() -> bytes:
 class EventStream(_Own):
     """The changes of *hub*, as they come (HTML Living Standard, section 9.2: server-sent events)."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: ChangeFeed) -> None:
         self._hub = hub
 
     def render_GET(self, request: Request) -> Response:
-        since = request.getHeader("last-event-id") or request.field("since", self._hub.mark)
+        since = request.getHeader("last-event-id") or request.field("since", self._hub.cursor)
         fields = {
             "Content-Type": "text/event-stream",
             "Cache-Control": "no-store",
@@ -140,7 +140,7 @@ class EventStream(_Own):
             yield f"retry: {RETRY}\n{self._event('hello', hub.since(since))}"
             while True:
                 with trio.move_on_after(HEARTBEAT) as waiting:
-                    await hub.news(number, reader)
+                    await hub.wait_change(number, reader)
                 if reader.crowded:
                     reader.crowded = False
                     yield "event: crowded\ndata: {}\n\n"
@@ -155,7 +155,7 @@ class EventStream(_Own):
                 if waiting.cancelled_caught:
                     yield ": still here\n\n"
 
-    def _event(self, name: str, change: Change) -> str:
+    def _event(self, name: str, change: PageChange) -> str:
         import json
 
         hub = self._hub
@@ -167,4 +167,4 @@ class EventStream(_Own):
         }
         if change.lost:
             data["lost"] = True
-        return f"id: {hub.mark}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+        return f"id: {hub.cursor}\nevent: {name}\ndata: {json.dumps(data)}\n\n"

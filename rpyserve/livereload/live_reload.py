@@ -23,17 +23,17 @@ from rpyserve.files.directory import Directory
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.types import Responder
 from rpyserve.livereload import endpoints, watcher
-from rpyserve.livereload.change_feed import Hub
-from rpyserve.livereload.changes import Kind, Mounts
-from rpyserve.livereload.script_tag import Tags, inject
-from rpyserve.livereload.snapshot import Batch
-from rpyserve.livereload.write_loops import ENOUGH_FOR_CODE, LoopGuard
+from rpyserve.livereload.change_feed import ChangeFeed
+from rpyserve.livereload.changes import FileKind, Mounts
+from rpyserve.livereload.script_tag import ScriptTag, inject
+from rpyserve.livereload.snapshot import FileChanges
+from rpyserve.livereload.write_loops import ENOUGH_FOR_CODE, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.resources.virtual_host import NameVirtualHost
-from rpyserve.scripts.background import Source
+from rpyserve.scripts.background import TaskOrigin
 from rpyserve.site import Site
 
-__all__ = ["CHANGED", "GONE", "NEW", "Following", "directories_in", "reload_line", "seconds_since"]
+__all__ = ["CHANGED", "GONE", "NEW", "LiveReload", "directories_in", "reload_line", "seconds_since"]
 
 
 log = logging.getLogger("rpyserve")
@@ -41,11 +41,11 @@ log = logging.getLogger("rpyserve")
 MOST_TOLD: Final = 100
 """How many pages are named that cannot follow: a script may have any number of them."""
 
-_CODE: Final = (Kind.SCRIPT, Kind.MODULE)
-_DATA: Final = (Kind.FILE, Kind.MATERIAL)
+_CODE: Final = (FileKind.SCRIPT, FileKind.MODULE)
+_DATA: Final = (FileKind.FILE, FileKind.MATERIAL)
 
 
-class Following:
+class LiveReload:
     """What makes the pages of *site* follow.
 
     Args:
@@ -60,20 +60,20 @@ class Following:
         self._mounts = Mounts([(str(directory.path), prefix) for directory, prefix in mounts])
         self._site = site
         self._poll = poll
-        self._guard = LoopGuard(self._tell_of_loop)
+        self._guard = WriteLoopDetector(self._tell_of_loop)
         self._blocked: set[str] = set()
         self._unable: dict[
             str, str
         ] = {}  # scripts and modules with tasks that cannot be executed again, and why
         self._home = ""
-        self.hub = Hub()
+        self.hub = ChangeFeed()
 
-    def around(self, respond: Responder) -> Responder:
+    def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
         own = Site(endpoints.tree(self.hub))
         own.trusts = lambda request: self._site.trusts(request)
-        tags = Tags(lambda: self.hub.mark, self._mounts.url_of, self._tell_of_policy)
-        return endpoints.reserved(inject(self._guard.watching(respond), tags), own.respond)
+        tags = ScriptTag(lambda: self.hub.cursor, self._mounts.url_of, self._tell_of_policy)
+        return endpoints.mount(inject(self._guard.watching(respond), tags), own.respond)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
@@ -103,7 +103,7 @@ class Following:
     def _is_awaited(self) -> bool:
         return self.hub.statistics().readers > 0
 
-    def _on_batch(self, batch: Batch) -> None:
+    def _on_batch(self, batch: FileChanges) -> None:
         noticed = time.time()
         self._stay_home()
         imported = any(
@@ -111,22 +111,22 @@ class Following:
         )
         for directory in self._directories:
             directory.scripts.invalidate(batch.files)
-        quiet = self._guard.own_doing(batch, self._of_kind(batch, _DATA))
-        quiet |= self._guard.own_doing(batch, self._of_kind(batch, _CODE), ENOUGH_FOR_CODE)
+        quiet = self._guard.self_inflicted(batch, self._of_kind(batch, _DATA))
+        quiet |= self._guard.self_inflicted(batch, self._of_kind(batch, _CODE), ENOUGH_FOR_CODE)
         counting = [
             path
             for path in batch.files
-            if path not in quiet and self._kind(path) is not Kind.IGNORED
+            if path not in quiet and self._kind(path) is not FileKind.IGNORED
         ]
         change = self._mounts.change_of(counting, batch.moved - quiet, batch.directories)
         if change:
-            self._site.complaints.forget()
+            self._site.errors.reset()
             self.hub.announce(change)
             self._report(batch, counting, noticed, all_scripts=imported)
         for source in self._site.tasks.sources():
             self._renew_tasks(source, saved=str(source.path) in batch.files)
 
-    def _renew_tasks(self, source: Source, *, saved: bool) -> None:
+    def _renew_tasks(self, source: TaskOrigin, *, saved: bool) -> None:
         """What runs beside the site is to be of the present code, without waiting for a visit."""
         try:
             for directory in self._directories:
@@ -139,7 +139,7 @@ class Following:
             failure = describe(exc)
             if saved or self._unable.get(source.home) != failure.title:
                 what = f"{self._mounts.shown(str(source.path))}, whose background task goes on as it was"
-                self._site.complaints.tell(what, failure)
+                self._site.errors.report(what, failure)
             self._unable[source.home] = failure.title
             return
         self._unable.pop(source.home, None)
@@ -150,7 +150,9 @@ class Following:
             with suppress(OSError):
                 os.chdir(self._home)
 
-    def _report(self, batch: Batch, files: list[str], noticed: float, *, all_scripts: bool) -> None:
+    def _report(
+        self, batch: FileChanges, files: list[str], noticed: float, *, all_scripts: bool
+    ) -> None:
 
         readers = self.hub.statistics().readers
         seconds = seconds_since([batch.files[path] for path in files], noticed, time.time())
@@ -160,7 +162,7 @@ class Following:
         is_code = any(self._kind(path) in _CODE for path in files)
         log.log(logging.INFO if readers or is_code else logging.DEBUG, "%s", text)
 
-    def _named(self, batch: Batch, files: list[str]) -> dict[str, str]:
+    def _named(self, batch: FileChanges, files: list[str]) -> dict[str, str]:
         """What happened to which file; a directory that came or went stands for the files in it."""
         named = {self._mounts.shown(path) + "/": _event(batch, path) for path in batch.directories}
         for path in files:
@@ -168,10 +170,10 @@ class Following:
                 named[self._mounts.shown(path)] = _event(batch, path)
         return named
 
-    def _of_kind(self, batch: Batch, kinds: tuple[Kind, ...]) -> list[str]:
+    def _of_kind(self, batch: FileChanges, kinds: tuple[FileKind, ...]) -> list[str]:
         return [path for path in batch.files if self._kind(path) in kinds]
 
-    def _kind(self, path: str) -> Kind:
+    def _kind(self, path: str) -> FileKind:
         return self._mounts.kind_of(path)
 
     def _tell_of_loop(self, path: str) -> None:
@@ -206,7 +208,7 @@ def _is_here(path: str) -> bool:
         return False
 
 
-def _event(batch: Batch, path: str) -> str:
+def _event(batch: FileChanges, path: str) -> str:
 
     if path not in batch.moved:
         return CHANGED

@@ -18,11 +18,11 @@ from typing import Final
 
 from rpyserve.http.hosts import authority_of
 from rpyserve.http.request import Request
-from rpyserve.http.response import FileBody, Headers, Opened, Response, Stream, Upgrade
+from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Stream, Upgrade
 from rpyserve.http.types import Responder
 from rpyserve.protocol.parser import Fields
 
-__all__ = ["Tags", "inject", "is_page_load"]
+__all__ = ["ScriptTag", "inject", "is_navigation"]
 
 log = logging.getLogger("rpyserve")
 
@@ -40,7 +40,7 @@ _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", 
 _BASE = re.compile(rb"<base\s", re.I)
 
 
-def is_page_load(request: Request) -> bool:
+def is_navigation(request: Request) -> bool:
     """Whether a browser loads a page of its own by *request* (Fetch Metadata Request Headers, section 2.1).
 
     Browsers send no such header over plain HTTP to another machine; what they send instead is good enough there.
@@ -57,11 +57,11 @@ def is_page_load(request: Request) -> bool:
         return False
     from rpyserve.resources import pages
 
-    return pages.wants_html(request)
+    return pages.accepts_html(request)
 
 
 @dataclass(frozen=True, slots=True)
-class Tags:
+class ScriptTag:
     """What is in a tag.
 
     Args:
@@ -96,7 +96,7 @@ class Tags:
         kept = _digest(" ".join(policies).encode()) if policies else ""
         policies += csp.in_document(sample.decode("utf-8", "replace"))
         if policies and (
-            why := csp.obstacle(policies, request.scheme, authority_of(request) or "")
+            why := csp.blocking_directive(policies, request.scheme, authority_of(request) or "")
         ):
             self.tell(request.path, why)
             return b""
@@ -114,11 +114,11 @@ class Tags:
         ).encode()
 
 
-def inject(respond: Responder, tags: Tags) -> Responder:
+def inject(respond: Responder, tags: ScriptTag) -> Responder:
     """Wrap *respond* so that pages which a browser loads have a tag at their end."""
 
     async def injected(request: Request) -> Response:
-        if not is_page_load(request):
+        if not is_navigation(request):
             return await respond(request)
         # A copy that the browser kept from before may have another tag, or none.
         request.raw_headers = Fields(
@@ -136,13 +136,13 @@ def inject(respond: Responder, tags: Tags) -> Responder:
 
 
 Make = Callable[..., bytes]
-"""`Tags.make` for a request: of the status, the headers, the page's beginning, and the digest of all of it."""
+"""`ScriptTag.make` for a request: of the status, the headers, the page's beginning, and the digest of all of it."""
 
 
 def _tagged(response: Response, make: Make) -> Response:
     body = response.body
     if isinstance(body, Stream):
-        return Response.ready(_TaggedStream(body, make), response.status, response.headers)
+        return Response.trusted(_TaggedStream(body, make), response.status, response.headers)
     if isinstance(body, Upgrade) or not _is_whole_page(response):
         return response
     sample = _beginning(body) if isinstance(body, FileBody) else body[:SAMPLE]
@@ -151,7 +151,7 @@ def _tagged(response: Response, make: Make) -> Response:
     if not tag:
         return response
     longer = FileBody(body.file, (*body.parts, tag)) if isinstance(body, FileBody) else body + tag
-    return Response.ready(longer, response.status, _fields(response.headers))
+    return Response.trusted(longer, response.status, _fields(response.headers))
 
 
 def _is_whole_page(response: Response) -> bool:
@@ -201,19 +201,19 @@ class _TaggedStream(Stream):
         self._make = make
 
     @asynccontextmanager
-    async def opened(self, response: Response) -> AsyncIterator[Opened]:
+    async def opened(self, response: Response) -> AsyncIterator[StartedStream]:
         async with self._stream.opened(response) as opened:
             yield self._tagged(opened)
 
-    def _tagged(self, opened: Opened) -> Opened:
+    def _tagged(self, opened: StartedStream) -> StartedStream:
         head = opened.response
         if isinstance(head.body, bytes):
-            return Opened(_tagged(head, self._make), opened.chunks)
+            return StartedStream(_tagged(head, self._make), opened.chunks)
         if not _is_whole_page(head):
             return opened
         make = partial(self._make, head.status, head.headers)
-        return Opened(
-            Response.ready(self, head.status, _fields(head.headers)), _Chunks(opened.chunks, make)
+        return StartedStream(
+            Response.trusted(self, head.status, _fields(head.headers)), _Chunks(opened.chunks, make)
         )
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from rpyserve.scripts.file_state import is_foreign
+from rpyserve.scripts.file_state import is_ignored_directory
 
-__all__ = ["Batch", "Snapshot"]
+__all__ = ["FileChanges", "Snapshot"]
 
 Signature = tuple[int, int, int, int]
 
@@ -27,7 +27,7 @@ _JUNCTION: Final = 0xA0000003
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class FileChanges:
     """What has changed from one look to the next.
 
     Args:
@@ -49,13 +49,13 @@ class Batch:
         """The directories among those that came or went."""
         return self.moved - self.files.keys()
 
-    def __or__(self, later: Batch) -> Batch:
+    def __or__(self, later: FileChanges) -> FileChanges:
         files = {**self.files, **later.files}
         for path in self.moved & later.moved & later.unsure:
             if self.files.get(path) and not later.files[path]:
                 del files[path]  # it came and went: nobody need know
         unsure = (self.unsure - later.files.keys()) | later.unsure
-        return Batch(files, self.moved ^ later.moved, unsure & files.keys())
+        return FileChanges(files, self.moved ^ later.moved, unsure & files.keys())
 
 
 class Snapshot:
@@ -69,7 +69,7 @@ class Snapshot:
         self.roots = tuple(roots)
         self.directories: dict[str, dict[str, Signature]] = {}
 
-    def look(self) -> Batch:
+    def look(self) -> FileChanges:
         """Look at everything, and return what is different."""
         before, self.directories = self.directories, dict(self._walk())
         changes = _Changes()
@@ -89,7 +89,7 @@ class Snapshot:
                 changes.moved.add(directory)
         return changes.batch()
 
-    def look_at(self, paths: Iterable[str]) -> Batch | None:
+    def look_at(self, paths: Iterable[str]) -> FileChanges | None:
         """Look at *paths* only, of which something was heard.
 
         Returns:
@@ -118,13 +118,13 @@ class Snapshot:
         directory, name = os.path.split(path)
         if directory not in self.directories:
             return self._is_unknown(directory)
-        return name == _MARKER or (os.path.isdir(path) and not is_foreign(path))
+        return name == _MARKER or (os.path.isdir(path) and not is_ignored_directory(path))
 
     def _is_unknown(self, directory: str) -> bool:
         """Whether *directory*, of which we know nothing, could be one of the site's."""
         while directory not in self.directories:
             above = os.path.dirname(directory)
-            if above == directory or is_foreign(directory):
+            if above == directory or is_ignored_directory(directory):
                 return False
             directory = above
         return True
@@ -136,7 +136,7 @@ class Snapshot:
             files: dict[str, Signature] = {}
             for path, name, is_directory in _entries(directory):
                 if is_directory:
-                    if not is_foreign(path):
+                    if not is_ignored_directory(path):
                         todo.append(path)
                 elif not name.startswith(".") and (signature := _signature(path)) is not None:
                     files[name] = signature
@@ -157,8 +157,8 @@ class _Changes:
         # A rename changes the second time only; on Windows that one is when the file was made.
         self.files[path] = max(new[0], new[3]) / 1e9 if new is not None else 0
 
-    def batch(self) -> Batch:
-        return Batch(self.files, frozenset(self.moved), frozenset(self.unsure))
+    def batch(self) -> FileChanges:
+        return FileChanges(self.files, frozenset(self.moved), frozenset(self.unsure))
 
 
 def _entries(directory: str) -> list[tuple[str, str, bool]]:

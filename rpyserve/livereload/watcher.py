@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.livereload.snapshot import Batch, Snapshot
+from rpyserve.livereload.snapshot import FileChanges, Snapshot
 
 __all__ = ["watch"]
 
@@ -51,7 +51,7 @@ _ONE_HANDLE_A_TREE: Final = sys.platform in ("darwin", "win32")
 
 async def watch(
     roots: Iterable[str],
-    tell: Callable[[Batch], object],
+    tell: Callable[[FileChanges], object],
     *,
     poll: bool = False,
     eager: Callable[[], bool] = lambda: True,
@@ -90,17 +90,17 @@ class _Watcher:
         self._pause = POLL
         self._begun = False
 
-    def look(self) -> Batch:
+    def look(self) -> FileChanges:
         """Look at everything, and see to it that looking does not become all there is to do."""
         began = time.monotonic()
         batch = self._snapshot.look()
         self._pause = max(POLL, 5 * (time.monotonic() - began))
         return batch
 
-    def wait(self) -> Batch:
+    def wait(self) -> FileChanges:
         """Return the next batch; an empty one if nothing has happened for a second or so."""
         began = time.monotonic()
-        batch = self._first() or Batch()
+        batch = self._first() or FileChanges()
         while (len(batch.files) >= MANY or batch.unsure) and time.monotonic() - began < LONGEST:
             more = self._next(QUIET, QUIET)
             if more is None:
@@ -108,13 +108,13 @@ class _Watcher:
             batch |= more
         return batch
 
-    def _first(self) -> Batch | None:
+    def _first(self) -> FileChanges | None:
         if self._begun:
             return self._next(LOOK / 1000, self._pause)
         self._begun = True  # it takes a moment to get ready, in which something may have happened
         return self.look() if self._polling else self._watch_anew()
 
-    def _next(self, patience: float, pause: float) -> Batch | None:
+    def _next(self, patience: float, pause: float) -> FileChanges | None:
         """Return what happens next, be it none of ours; None if nothing has happened at all.
 
         Args:
@@ -133,13 +133,13 @@ class _Watcher:
         batch = self._snapshot.look_at({path for _, path in heard})
         return self._watch_anew() if batch is None else batch
 
-    def _recover(self, patience: float) -> Batch:
+    def _recover(self, patience: float) -> FileChanges:
         """A root has gone, or is another directory than it was."""
         self.stop.wait(min(POLL, patience))
         self._identity = self._identities()
         return self._watch_anew()
 
-    def _watch_anew(self) -> Batch:
+    def _watch_anew(self) -> FileChanges:
         """Watch the directories that are there now, and look at what happened while nobody watched."""
         batch = self._snapshot.look()
         for _ in range(ATTEMPTS):

@@ -19,9 +19,9 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
 from rpyserve.livereload.script_tag import FOLLOWING
-from rpyserve.livereload.snapshot import Batch
+from rpyserve.livereload.snapshot import FileChanges
 
-__all__ = ["LoopGuard"]
+__all__ = ["WriteLoopDetector"]
 
 EARLY: Final = 0.012
 """Seconds by which a file's time stamp may lag behind: systems take it from a clock that ticks."""
@@ -65,7 +65,7 @@ class _Span:
         return self.began - EARLY <= moment <= min(self.ended, longest) + after + LATE
 
 
-class LoopGuard:
+class WriteLoopDetector:
     """Knows when requests ran, and which files they write.
 
     Args:
@@ -93,7 +93,9 @@ class LoopGuard:
 
         return watched
 
-    def own_doing(self, batch: Batch, files: Iterable[str], enough: int = ENOUGH) -> set[str]:
+    def self_inflicted(
+        self, batch: FileChanges, files: Iterable[str], enough: int = ENOUGH
+    ) -> set[str]:
         """Return which of the *files* in *batch* have changed by what pages do themselves. Ask once a batch.
 
         Args:

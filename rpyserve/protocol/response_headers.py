@@ -19,12 +19,12 @@ import h11
 from rpyserve import __version__
 from rpyserve.http.response import Headers, encode_header
 
-__all__ = ["Heads", "Key", "RawHeaders", "reason_of"]
+__all__ = ["Key", "RawHeaders", "ResponseHeadCache", "reason_of"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 Key = tuple[int, Headers, bytes, int | None, bool]
-"""What a head is made of: see the arguments of `Heads.make`."""
+"""What a head is made of: see the arguments of `ResponseHeadCache.make`."""
 
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
 _OURS = frozenset(
@@ -71,7 +71,7 @@ def reason_of(status: int) -> str:
         return ""
 
 
-class Heads:
+class ResponseHeadCache:
     """The heads of responses.
 
     Args:
@@ -143,7 +143,7 @@ class Heads:
         said = {name.lower() for name, _ in fields}
         if length is not None:
             fields.append((b"Content-Length", b"%d" % length))
-        fields += _of_this_hop(status, headers, close)
+        fields += _connection_headers(status, headers, close)
         if status == 405 and b"allow" not in said:
             fields.append(
                 (b"Allow", b"")
@@ -157,7 +157,7 @@ def _is_bad_date(pair: tuple[bytes, bytes]) -> bool:
     return pair[0].lower() == b"date" and not _DATE.fullmatch(pair[1])
 
 
-def _of_this_hop(status: int, headers: Headers, close: bool) -> RawHeaders:
+def _connection_headers(status: int, headers: Headers, close: bool) -> RawHeaders:
     """``Connection``, and the ``Upgrade`` that a 426, but nothing else here, must have (RFC 9110, section 15.5.22)."""
     upgrades = [pair for pair in headers if pair[0].lower() == b"upgrade"] if status == 426 else []
     options = [b"close"] * close + [b"upgrade"] * bool(upgrades)

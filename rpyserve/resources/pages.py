@@ -26,7 +26,15 @@ from rpyserve.http.response import Response
 from rpyserve.util.html import html
 
 __all__ = [
-    "POLICY", "Entry", "answer", "empty_site", "http_error", "listing", "path_shown", "reason", "wants_html",
+    "POLICY",
+    "Entry",
+    "accepts_html",
+    "empty_site",
+    "error_page",
+    "listing",
+    "page_response",
+    "path_shown",
+    "reason",
 ]  # fmt: skip
 
 STYLE: Final = """
@@ -103,7 +111,7 @@ class Entry:
     modified: float
 
 
-def wants_html(request: Request) -> bool:
+def accepts_html(request: Request) -> bool:
     """Whether the client asks for HTML by name (a browser does; curl and API clients do not)."""
     return "text/html" in (request.getHeader("accept") or "")
 
@@ -116,7 +124,7 @@ def reason(status: int) -> str:
         return ""
 
 
-def http_error(request: Request, error: HTTPError, *, trusted: bool) -> Response:
+def error_page(request: Request, error: HTTPError, *, trusted: bool) -> Response:
     """The page for an `HTTPError`: what it says to everyone, and to a trusted client why."""
     title = f"{error.status} {reason(error.status)}".strip()
     lines = [error.detail or _DETAILS.get(error.status, "")]
@@ -130,7 +138,9 @@ def http_error(request: Request, error: HTTPError, *, trusted: bool) -> Response
         path_shown(request),
         _paragraphs(lines),
     )
-    return answer(request, error.status, title, body, "\n".join([title, *lines]), error.headers)
+    return page_response(
+        request, error.status, title, body, "\n".join([title, *lines]), error.headers
+    )
 
 
 def listing(request: Request, path: str, entries: Iterable[Entry]) -> Response:
@@ -148,7 +158,7 @@ def listing(request: Request, path: str, entries: Iterable[Entry]) -> Response:
     )
     up = html('<p><a href="../">Up</a></p>\n') if path.strip("/") else ""
     body = html("<h1>{}</h1>\n{}<table>\n{}\n</table>", path, up, rows)
-    return answer(request, 200, path, body, "\n".join(entry.name for entry in entries), {})
+    return page_response(request, 200, path, body, "\n".join(entry.name for entry in entries), {})
 
 
 def empty_site(request: Request, directory: Path) -> Response:
@@ -162,10 +172,10 @@ def empty_site(request: Request, directory: Path) -> Response:
         title, html("<code>{}</code>", directory), target, FIRST_SCRIPT,
     )  # fmt: skip
     text = f"{title}: save this as {target}\n\n{FIRST_SCRIPT}"
-    return answer(request, 200, title, body, text, {})
+    return page_response(request, 200, title, body, text, {})
 
 
-def answer(
+def page_response(
     request: Request, status: int, title: str, body: Markup, text: str, headers: Mapping[str, str]
 ) -> Response:
     """Return a page of ours in the form that the client asks for.
@@ -175,7 +185,7 @@ def answer(
         text: the same as plain text, for other clients. One that asks for JSON gets it as ``detail``.
     """
     fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
-    if wants_html(request):
+    if accepts_html(request):
         page = html(_FRAME, title=title, style=Markup(STYLE), body=body)
         return Response(
             _encode(page), status, {**fields, "Content-Security-Policy": POLICY, **headers}

@@ -23,14 +23,14 @@ import trio
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
-from rpyserve.http.response import IterStream, Response, Upgrade
-from rpyserve.resources.proxy_headers import Mount, for_backend, for_client
+from rpyserve.http.response import IterableStream, Response, Upgrade
+from rpyserve.resources.proxy_headers import Mount, downstream_headers, upstream_headers
 from rpyserve.resources.resource import Resource
 
 if TYPE_CHECKING:
     import httpx
 
-    from rpyserve.resources.upstream import Attempt
+    from rpyserve.resources.upstream import UpstreamRequest
 
 __all__ = ["ReverseProxyResource"]
 
@@ -112,13 +112,15 @@ class ReverseProxyResource(Resource):
         if mount.climbs():
             raise HTTPError(400, private=f"{self!r} passes no path on that has '..' in it.")
         try:
-            from rpyserve.resources.upstream import Attempt, transport_of
+            from rpyserve.resources.upstream import UpstreamRequest, transport_of
         except ImportError as exc:
             raise ImportError(_MISSING, name=exc.name) from None
         transport = transport_of(request, self._verify)
         patience = math.inf if self._timeout is None else self._timeout
         with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
-            attempt = Attempt(self._message(request, mount), _body(request), scope, patience)
+            attempt = UpstreamRequest(
+                self._message(request, mount), _body(request), scope, patience
+            )
             answer = await self._asked(attempt, transport)
         if scope.cancelled_caught:
             why = f"{self!r}: no answer in time."
@@ -127,7 +129,7 @@ class ReverseProxyResource(Resource):
         return _answer(request, answer, mount)
 
     def _message(self, request: Request, mount: Mount) -> dict[str, Any]:
-        headers = for_backend(request, mount, self._pseudonym, keep_host=self._keep_host)
+        headers = upstream_headers(request, mount, self._pseudonym, keep_host=self._keep_host)
         if self._authorization:
             headers = [
                 *(pair for pair in headers if pair[0] != b"authorization"),
@@ -141,7 +143,9 @@ class ReverseProxyResource(Resource):
             "extensions": extensions,
         }
 
-    async def _asked(self, attempt: Attempt, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
+    async def _asked(
+        self, attempt: UpstreamRequest, transport: httpx.AsyncHTTPTransport
+    ) -> httpx.Response:
         import httpx
 
         try:
@@ -199,17 +203,17 @@ class _Chunks:
 
 
 def _answer(request: Request, answer: httpx.Response, mount: Mount) -> Response:
-    headers = for_client(answer.headers.raw, mount)
+    headers = downstream_headers(answer.headers.raw, mount)
     if answer.status_code == 101:
-        return Response.ready(_Tunnel(answer), 101, headers)
+        return Response.trusted(_Tunnel(answer), 101, headers)
     if not 200 <= answer.status_code <= 599:
         why = f"{mount.origin} answered with the status {answer.status_code}, which is none."
         raise HTTPError(502, "The server behind this page makes no sense.", private=why)
     request.setResponseCode(answer.status_code, answer.extensions.get("reason_phrase") or None)
-    stream = IterStream(_chunks(answer, mount.origin))
+    stream = IterableStream(_chunks(answer, mount.origin))
     length = answer.headers.get("content-length", "")
     stream.length = int(length) if length.isdecimal() else None
-    return Response.ready(stream, answer.status_code, headers)
+    return Response.trusted(stream, answer.status_code, headers)
 
 
 async def _chunks(answer: httpx.Response, origin: str) -> AsyncIterator[bytes]:
@@ -273,7 +277,7 @@ class _Tunnel(Upgrade):
 def _let_go(site: Any, answer: httpx.Response) -> None:
     """The request is over: an answer that nobody has read to its end must not hold its connection."""
     if not answer.is_closed:
-        site.beside(partial(_close, answer))
+        site.start_task(partial(_close, answer))
 
 
 async def _close(answer: httpx.Response) -> None:

@@ -16,7 +16,7 @@ from rpyserve.http.hosts import authority_of
 from rpyserve.http.request import Request
 from rpyserve.http.response import Headers
 
-__all__ = ["Mount", "for_backend", "for_client"]
+__all__ = ["Mount", "downstream_headers", "upstream_headers"]
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -87,7 +87,7 @@ class Mount:
         return (self.prefix + inside) or "/"
 
 
-def for_backend(request: Request, mount: Mount, pseudonym: str, *, keep_host: bool) -> Fields:
+def upstream_headers(request: Request, mount: Mount, pseudonym: str, *, keep_host: bool) -> Fields:
     """Return the header fields of *request* as the backend gets them.
 
     Args:
@@ -119,7 +119,7 @@ def for_backend(request: Request, mount: Mount, pseudonym: str, *, keep_host: bo
     return [*fields, (b"connection", b"Upgrade"), (b"upgrade", b"websocket")] if upgrade else fields
 
 
-def for_client(fields: Iterable[tuple[bytes, bytes]], mount: Mount) -> Headers:
+def downstream_headers(fields: Iterable[tuple[bytes, bytes]], mount: Mount) -> Headers:
     """Return the header fields of a backend's answer as the client gets them."""
     fields = list(fields)
     upgrade = [pair for pair in fields if pair[0].lower() == b"upgrade"]

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import Disconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
 from rpyserve.http.request import Request
-from rpyserve.http.response import HTML, IterStream, Pipe, Response
+from rpyserve.http.response import HTML, IterableStream, Response, WriteStream
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.scripts.validation import app_kind
 from rpyserve.serving import watchdog
@@ -30,11 +30,11 @@ from rpyserve.serving import watchdog
 __all__ = [
     "NOT_DONE_YET",
     "Rescue",
+    "apply_request_headers",
     "for_result",
     "method_of",
     "redirect_response",
     "render",
-    "settle",
 ]
 
 
@@ -56,7 +56,7 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     """Have *resource* answer *request*.
 
     Args:
-        rescue: what makes a page of an exception that a stream raises; see `streaming.IterStream`.
+        rescue: what makes a page of an exception that a stream raises; see `streaming.IterableStream`.
 
     Raises:
         Disconnected: the client left while an async method was at work; the method was cancelled.
@@ -65,23 +65,23 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     with watchdog.timed(request.path):
         result = resource.render(request)
     if inspect.iscoroutine(result):
-        result = await _attended(result, request)
+        result = await _cancel_on_disconnect(result, request)
     response = _answer(result, request, resource)
     body = response.body
-    if isinstance(body, IterStream):
-        body.settle = partial(settle, request)
+    if isinstance(body, IterableStream):
+        body.settle = partial(apply_request_headers, request)
         body.rescue = rescue
         return response
-    return settle(request, response)
+    return apply_request_headers(request, response)
 
 
-def settle(request: Request, response: Response) -> Response:
+def apply_request_headers(request: Request, response: Response) -> Response:
     """Return *response* with the headers and the cookie that the script set on *request*. Once a request."""
     request.settled = True
     if request.response_headers:
         response = response.with_headers(*request.response_headers)
     if request.added_headers:
-        response = Response.ready(
+        response = Response.trusted(
             response.body, response.status, response.headers + tuple(request.added_headers)
         )
     if request.session_cookie is not None:
@@ -102,7 +102,7 @@ def quote_location(url: str) -> str:
     )
 
 
-async def _attended(work: Coroutine[Any, Any, Any], request: Request) -> Any:
+async def _cancel_on_disconnect(work: Coroutine[Any, Any, Any], request: Request) -> Any:
     """Run *work*, a coroutine that has not begun, until it returns or the client leaves."""
     failure: Exception | None = None
     left = False
@@ -110,7 +110,7 @@ async def _attended(work: Coroutine[Any, Any, Any], request: Request) -> Any:
 
     async def watch() -> None:
         nonlocal left
-        await request.client_left()
+        await request.wait_client_left()
         left = True
         nursery.cancel_scope.cancel()
 
@@ -122,7 +122,7 @@ async def _attended(work: Coroutine[Any, Any, Any], request: Request) -> Any:
             failure = exc  # raised below, so that the nursery does not wrap it into a group
         nursery.cancel_scope.cancel()
     if left:
-        raise Disconnected
+        raise ClientDisconnected
     if failure is not None:
         raise failure
     return result
@@ -141,7 +141,7 @@ def _answer(result: Any, request: Request, resource: Resource) -> Response:
         return _written(request)
     response = _response(result, request, resource)
     if request.written and isinstance(response.body, bytes):
-        return Response.ready(
+        return Response.trusted(
             b"".join([*request.written, response.body]), request.code, response.headers
         )
     return response
@@ -159,18 +159,18 @@ def _own_response(response: Response, request: Request) -> Response:
 def _written(request: Request) -> Response:
     """The answer of a method that uses `request.write`, now or later."""
     if request.finished:
-        return Response.ready(b"".join(request.written), request.code, (HTML,))
+        return Response.trusted(b"".join(request.written), request.code, (HTML,))
     if request.failure is not None:
         raise request.failure
-    request.pipe = pipe = Pipe()
+    request.pipe = pipe = WriteStream()
     for chunk in request.written:
         pipe.write(chunk)
-    return Response.ready(pipe, request.code, (HTML,))
+    return Response.trusted(pipe, request.code, (HTML,))
 
 
 def _response(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, str):
-        return Response.ready(result.encode(), request.code, (HTML,))
+        return Response.trusted(result.encode(), request.code, (HTML,))
     if (
         isinstance(result, (bytes, bytearray, memoryview, dict, list))
         or inspect.isgenerator(result)

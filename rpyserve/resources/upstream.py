@@ -19,7 +19,7 @@ import trio
 
 from rpyserve.http.request import Request
 
-__all__ = ["Attempt", "transport_of"]
+__all__ = ["UpstreamRequest", "transport_of"]
 
 CONNECT: Final = 5.0
 """Seconds that it may take to reach the backend."""
@@ -35,7 +35,7 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 _kept: WeakKeyDictionary[Any, dict[ssl.SSLContext | bool, _Kept]] = WeakKeyDictionary()
 
 
-class Attempt:
+class UpstreamRequest:
     """One request on its way to the backend.
 
     Args:
@@ -117,7 +117,7 @@ def transport_of(request: Request, verify: ssl.SSLContext | bool) -> httpx.Async
         of_site[verify] = kept = _Kept(
             httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
         )
-        request.site.beside(partial(_keep, of_site, verify, kept))
+        request.site.start_task(partial(_keep, of_site, verify, kept))
     kept = of_site[verify]
     kept.users += 1
     request.on_close(partial(_release, of_site, kept))

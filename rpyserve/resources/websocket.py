@@ -75,11 +75,11 @@ class WebSocketResource(Resource):
         if subprotocol is not None:
             fields += ((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")),)
         try:
-            from rpyserve.resources.websocket_connection import Conversation
+            from rpyserve.resources.websocket_connection import WebSocketConnection
         except ImportError as exc:
             raise ImportError(_MISSING, name=exc.name) from None
-        return Response.ready(
-            Conversation(request, self.connected, subprotocol, self.max_size), 101, fields
+        return Response.trusted(
+            WebSocketConnection(request, self.connected, subprotocol, self.max_size), 101, fields
         )
 
 

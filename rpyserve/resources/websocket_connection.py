@@ -20,11 +20,11 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.frame_protocol import CloseReason
 
 from rpyserve.diagnostics.describe import describe
-from rpyserve.http.errors import unwrap
+from rpyserve.http.errors import unwrap_group
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
 
-__all__ = ["Conversation", "SocketClosed", "WebSocket"]
+__all__ = ["WebSocket", "WebSocketClosed", "WebSocketConnection"]
 
 PIECE: Final = 64 * 1024
 PING: Final = 20.0
@@ -35,7 +35,7 @@ STOPPING: Final = 0.5
 """Seconds that both have when the server stops."""
 
 
-class SocketClosed(Exception):
+class WebSocketClosed(Exception):
     """The WebSocket is closed: nothing more can be sent, or will come.
 
     Args:
@@ -59,7 +59,7 @@ class WebSocket:
     """
 
     def __init__(
-        self, conversation: Conversation, request: Request, subprotocol: str | None
+        self, conversation: WebSocketConnection, request: Request, subprotocol: str | None
     ) -> None:
         self.request = request
         self.subprotocol = subprotocol
@@ -71,7 +71,7 @@ class WebSocket:
     async def __anext__(self) -> str | bytes:
         try:
             return await self.receive()
-        except SocketClosed:
+        except WebSocketClosed:
             raise StopAsyncIteration from None
 
     async def receive(self) -> str | bytes:
@@ -107,7 +107,7 @@ class WebSocket:
         await self._conversation.close(code, reason)
 
 
-class Conversation(Upgrade):
+class WebSocketConnection(Upgrade):
     """What takes a connection over.
 
     Args:
@@ -134,7 +134,7 @@ class Conversation(Upgrade):
         self._put, self._get = trio.open_memory_channel[str | bytes](0)
         self._message = bytearray()
         self._heard = 0.0
-        self._closed: SocketClosed | None = None
+        self._closed: WebSocketClosed | None = None
         self._listens = False  # whether the function asks for messages
         self._handing_on = False  # whether the reader waits for it to do so again
         self._scope = trio.CancelScope()
@@ -170,12 +170,12 @@ class Conversation(Upgrade):
         try:
             with self._scope:
                 await self._connected(self._socket)
-        except* SocketClosed:
+        except* WebSocketClosed:
             pass  # the client left while the function was sending
         except* Exception as group:
             failure = group
-            self._request.site.complaints.tell(
-                f"WebSocket {self._request.path}", describe(unwrap(group))
+            self._request.site.errors.report(
+                f"WebSocket {self._request.path}", describe(unwrap_group(group))
             )
         return failure
 
@@ -195,7 +195,7 @@ class Conversation(Upgrade):
         try:
             message = await self._get.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise self._closed or SocketClosed(CloseReason.NORMAL_CLOSURE) from None
+            raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE) from None
         session = self._request.session
         if session is not None:
             session.touch()
@@ -205,7 +205,7 @@ class Conversation(Upgrade):
         """Send one of wsproto's events."""
         async with self._sending:
             if self._closed is not None or self._protocol.state is not ConnectionState.OPEN:
-                raise self._closed or SocketClosed(CloseReason.NORMAL_CLOSURE)
+                raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE)
             await self._transmit(self._protocol.send(event))
 
     async def close(self, code: int, reason: str) -> None:
@@ -221,11 +221,11 @@ class Conversation(Upgrade):
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))
-            raise self._closed or SocketClosed(CloseReason.ABNORMAL_CLOSURE) from None
+            self._gone(WebSocketClosed(CloseReason.ABNORMAL_CLOSURE))
+            raise self._closed or WebSocketClosed(CloseReason.ABNORMAL_CLOSURE) from None
         except trio.Cancelled:
             self._gone(
-                SocketClosed(CloseReason.ABNORMAL_CLOSURE)
+                WebSocketClosed(CloseReason.ABNORMAL_CLOSURE)
             )  # half a frame may be out, and what follows is none
             raise
 
@@ -246,7 +246,7 @@ class Conversation(Upgrade):
         if isinstance(event, (TextMessage, BytesMessage)):
             await self._take_part(event)
         elif isinstance(event, Ping):
-            with suppress(SocketClosed):
+            with suppress(WebSocketClosed):
                 await self.send(Pong(payload=bytes(event.payload)))
         elif isinstance(event, CloseConnection):
             await self._goodbye(int(event.code), event.reason or "")
@@ -278,11 +278,11 @@ class Conversation(Upgrade):
         said = (
             code if code not in (CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE) else 1000
         )
-        with suppress(SocketClosed):
+        with suppress(WebSocketClosed):
             await self.close(said, reason if self._protocol.state is ConnectionState.OPEN else "")
-        self._gone(SocketClosed(code, reason))
+        self._gone(WebSocketClosed(code, reason))
 
-    def _gone(self, closed: SocketClosed, grace: float = GRACE) -> None:
+    def _gone(self, closed: WebSocketClosed, grace: float = GRACE) -> None:
         """Nothing more will come. The function may end in peace if it is going to notice."""
         if self._closed is None:
             self._closed = closed
@@ -297,15 +297,15 @@ class Conversation(Upgrade):
         while self._closed is None:
             silence = trio.current_time() - self._heard
             if silence >= 2 * PING and not self._handing_on:
-                self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))
+                self._gone(WebSocketClosed(CloseReason.ABNORMAL_CLOSURE))
                 return
             if silence >= PING:
-                with suppress(SocketClosed), trio.move_on_after(PING):
+                with suppress(WebSocketClosed), trio.move_on_after(PING):
                     await self.send(Ping(payload=b""))
             await trio.sleep(PING if silence >= PING else PING - silence)
 
     async def _stop_in_time(self) -> None:
         await self._stopping.wait()
-        with suppress(SocketClosed), trio.move_on_after(STOPPING):
+        with suppress(WebSocketClosed), trio.move_on_after(STOPPING):
             await self.close(CloseReason.GOING_AWAY, "the server stops")
-        self._gone(SocketClosed(CloseReason.GOING_AWAY, "the server stops"), STOPPING)
+        self._gone(WebSocketClosed(CloseReason.GOING_AWAY, "the server stops"), STOPPING)

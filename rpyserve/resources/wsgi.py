@@ -17,7 +17,7 @@ from wsgiref.util import FileWrapper
 import trio
 
 from rpyserve.http.request import Request
-from rpyserve.http.response import IterStream, Response
+from rpyserve.http.response import IterableStream, Response
 from rpyserve.resources.resource import Resource
 
 __all__ = ["WSGIResource", "environment"]
@@ -55,7 +55,7 @@ class WSGIResource(Resource):
     async def render(self, request: Request) -> Response:
         """Have the application answer."""
         await request.load_body(raw=True)
-        call = _Call(self.app, environment(request), self._limiter)
+        call = _AppRun(self.app, environment(request), self._limiter)
         request.start_soon(call.run)
         first = await call.first_chunk()
         status, reason, headers = call.head
@@ -63,7 +63,7 @@ class WSGIResource(Resource):
         length = next((value for name, value in headers if name.lower() == "content-length"), "")
         if request.method != "HEAD" and length == str(len(first)):
             return Response(first, status, headers)
-        stream = IterStream(call.chunks(first))
+        stream = IterableStream(call.chunks(first))
         stream.length = int(length) if length.isdecimal() else None
         return Response(stream, status, headers)
 
@@ -130,7 +130,7 @@ def _add_headers(environ: dict[str, Any], request: Request) -> None:
         environ[key] = request.getHeader(name) or ""
 
 
-class _Call:
+class _AppRun:
     """One call of the application, seen from the loop and from its thread."""
 
     def __init__(

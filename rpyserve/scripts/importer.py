@@ -38,9 +38,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, ClassVar, Final
 
-from rpyserve.check.announcer import Announced
+from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.execution import Execution, executing, furnish
+from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
 
 __all__ = ["RelativeFinder", "SiteFinder", "SiteLoader", "SiteModules", "escaped", "module_file"]
@@ -128,7 +128,7 @@ class SiteLoader(SourceFileLoader):
         definitions.publish(execution, module)
         site = getattr(execution.registry, "site", None)
         if site is not None:
-            site.tasks.settle(execution)
+            site.tasks.start_declared(execution)
 
     def _executed(self, name: str, module: ModuleType) -> Execution | None:
         """Execute the module once; None if modules were dropped meanwhile."""
@@ -140,7 +140,7 @@ class SiteLoader(SourceFileLoader):
         try:
             source = self._compile()
             execution.source = source.data
-            furnish(module.__dict__, execution)
+            populate_namespace(module.__dict__, execution)
             with executing(execution):
                 exec(source.code, module.__dict__)
         except Exception:
@@ -199,7 +199,7 @@ class _Alias(Loader):
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        self._modules.take_charge()
+        self._modules.activate()
         module = importlib.import_module(self._name)
         self._spec = module.__spec__
         return module
@@ -242,10 +242,10 @@ class SiteModules:
         self.package = "rpydir"
         self.generation = 0
         self.registry: Any = None
-        self.announced = Announced(self.root)
+        self.announced = StateLossAnnouncer(self.root)
         self._roots = {self.root, os.path.realpath(self.root)}
         self._files: dict[str, file_state.State] = {}
-        self._listings: dict[str, file_state.Listing] = {}
+        self._listings: dict[str, file_state.ImportLookups] = {}
         self._names: set[str] = set()
         self._away: dict[str, ModuleType] = {}
         self._loading: set[str] = set()
@@ -267,7 +267,7 @@ class SiteModules:
             (i, entry) for i, entry in enumerate(sys.path) if os.path.abspath(entry) in self._roots
         ]
         sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in self._roots]
-        self.take_charge()
+        self.activate()
         self._forget()
 
     def uninstall(self) -> None:
@@ -283,7 +283,7 @@ class SiteModules:
         for index, entry in self._moved:
             sys.path.insert(index, entry)
 
-    def take_charge(self) -> None:
+    def activate(self) -> None:
         """Have the plain names mean this site's modules from now on, not those of another site in this process."""
         other = SiteModules._in_charge
         if other is self:
@@ -329,7 +329,7 @@ class SiteModules:
 
     def reload(self, name: str) -> None:
         """Import the module *name* if it was dropped, so that what it runs beside the site is of its present code."""
-        self.take_charge()
+        self.activate()
         self.refresh()
         if name not in sys.modules:
             importlib.import_module(name)
@@ -339,7 +339,7 @@ class SiteModules:
         return path in self._files
 
     def may_serve(self, imports: frozenset[str]) -> bool:
-        """Whether one of the modules may be what a source with these *imports* (see `sources.Source`) uses."""
+        """Whether one of the modules may be what a source with these *imports* (see `sources.TaskOrigin`) uses."""
         return not imports.isdisjoint(
             {".", "importlib", *(name.partition(".")[0] for name in self._names)}
         )
@@ -354,7 +354,7 @@ class SiteModules:
             self._loading.discard(name)
 
     def _forget(self) -> None:
-        self.take_charge()
+        self.activate()
         # Python fails with a KeyError if what it is importing goes, or what that is in. It goes as soon as it can.
         busy = [f"{each}." for each in tuple(self._loading)] if self._installed else []
         kept = {name for name in self._names if any(each.startswith(f"{name}.") for each in busy)}
@@ -390,7 +390,7 @@ class SiteModules:
         if parts is None or not os.path.isdir(path):
             return False
         return not any(
-            file_state.is_foreign(os.path.join(self.root, *parts[: n + 1]))
+            file_state.is_ignored_directory(os.path.join(self.root, *parts[: n + 1]))
             for n in range(len(parts))
         )
 
@@ -454,7 +454,7 @@ class SiteModules:
     def ask(self, directory: str, name: str) -> None:
         """Note that an import looked for *name* in *directory*."""
         if directory not in self._listings:
-            self._listings[directory] = file_state.Listing(directory)
+            self._listings[directory] = file_state.ImportLookups(directory)
         self._listings[directory].ask(name)
 
     def owns(self, parent: str) -> bool:

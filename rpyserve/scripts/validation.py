@@ -25,11 +25,11 @@ __all__ = [
     "Finding",
     "app_kind",
     "class_example",
-    "find",
-    "judge",
     "meant",
     "parameters",
     "takes",
+    "validate_namespace",
+    "validate_resource",
 ]
 
 
@@ -40,7 +40,7 @@ FINE: Final[Finding] = ("", "")
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
-def judge(value: Resource) -> Finding:
+def validate_resource(value: Resource) -> Finding:
     """Look over a resource: can it answer any request, and can its methods be called as they are written?"""
     kind = type(value)
     good = [name for name in dir(kind) if re.fullmatch(r"render_[A-Z]+", name)]
@@ -145,7 +145,7 @@ _WSGI: Final = frozenset(
 _MISSING: Final = object()
 
 
-def find(namespace: Mapping[str, Any], source: str) -> Finding:
+def validate_namespace(namespace: Mapping[str, Any], source: str) -> Finding:
     """Look over the *namespace* that a script's code left.
 
     Args:
@@ -155,7 +155,7 @@ def find(namespace: Mapping[str, Any], source: str) -> Finding:
     if value is _MISSING:
         return _missing(namespace, source)
     if isinstance(value, Resource):
-        return judge(value)
+        return validate_resource(value)
     if (kind := app_kind(value)) is not None:
         return _app("resource", kind)
     if inspect.isclass(value):

@@ -1,4 +1,4 @@
-"""The access log: one line a response, made of an `Exchange` and written in batches.
+"""The access log: one line a response, made of an `RequestRecord` and written in batches.
 
 A line is a string in a list until 50 ms have passed, because a call of the `logging` module for each costs more than
 the rest of a small request. The lines go to the console, or, where someone has given the logger
@@ -20,12 +20,12 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from rpyserve.util.durations import size_in_words
+from rpyserve.util.durations import format_size
 
 if TYPE_CHECKING:
-    from rpyserve.http.types import Exchange
+    from rpyserve.http.types import RequestRecord
 
-__all__ = ["AccessLog", "Combined", "is_probe", "shown"]
+__all__ = ["AccessLog", "Combined", "escape_for_log", "is_browser_probe"]
 
 
 BATCH: Final = 0.05
@@ -75,14 +75,14 @@ class AccessLog:
         self._second = -1
         self._clock = ""
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: RequestRecord) -> None:
         """Note one response. Writes nothing yet."""
         if not self.noted:
             self.answered.set()
         self.noted += 1
         target = exchange.target
         if not self._probes and (
-            _is_ours(exchange) or (exchange.status == 404 and is_probe(target))
+            _is_ours(exchange) or (exchange.status == 404 and is_browser_probe(target))
         ):
             return
         if not self._lines:
@@ -108,7 +108,7 @@ class AccessLog:
         else:
             self._write("\n".join(lines) + "\n")
 
-    def _line(self, exchange: Exchange) -> str:
+    def _line(self, exchange: RequestRecord) -> str:
         now = int(time.time())
         if now != self._second:
             self._second, self._clock = now, time.strftime("%H:%M:%S", time.localtime(now))
@@ -118,28 +118,28 @@ class AccessLog:
         request = exchange.request
         session = request.session if request is not None else None
         return (
-            f"{self._clock} {shown(exchange.method)} {shown(exchange.target)} {status} "
-            f"{size_in_words(exchange.sent)} {_milliseconds(exchange.seconds)}"
+            f"{self._clock} {escape_for_log(exchange.method)} {escape_for_log(exchange.target)} {status} "
+            f"{format_size(exchange.sent)} {_milliseconds(exchange.seconds)}"
             f"{'' if session is None else ' ' + session.label}{'' if exchange.complete else ' (cut off)'}"
         )
 
 
-def _combined() -> Callable[[Exchange], str]:
+def _combined() -> Callable[[RequestRecord], str]:
 
     return Combined()
 
 
-def _is_ours(exchange: Exchange) -> bool:
+def _is_ours(exchange: RequestRecord) -> bool:
     """Whether it is between a page and the server, and none of the site's business."""
     return exchange.request is not None and not exchange.request.logged
 
 
-def is_probe(target: str) -> bool:
+def is_browser_probe(target: str) -> bool:
     """Whether a browser asks for *target* by itself, so that a site's author need not hear that it is missing."""
     return target.startswith(_PROBES)
 
 
-def shown(text: str) -> str:
+def escape_for_log(text: str) -> str:
     """Return *text*, a request's target, with its letters readable and all else as harmless as it was sent.
 
     Percent-encoded UTF-8 letters are decoded; blanks, control characters, and what a terminal could take for more
@@ -197,7 +197,7 @@ class Combined:
         self._second = -1
         self._clock = ""
 
-    def __call__(self, exchange: Exchange) -> str:
+    def __call__(self, exchange: RequestRecord) -> str:
         """Return the line for *exchange*; what is not known is ``-``."""
         request = exchange.request
         version = user = referrer = agent = None

@@ -21,17 +21,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
-from rpyserve.util.durations import in_words
+from rpyserve.util.durations import format_duration
 
 __all__ = [
     "banner",
+    "listen_error",
     "network_addresses",
     "say",
-    "say_over",
+    "say_after_ctrl_c",
     "set_up",
     "url_of",
     "wants_colour",
-    "why_not",
     "write",
 ]
 
@@ -84,7 +84,7 @@ def say(text: str) -> None:
     write(text + "\n")
 
 
-def say_over(text: str) -> None:
+def say_after_ctrl_c(text: str) -> None:
     """Write a line of ours over the ``^C`` that a terminal shows when it is typed."""
     say("\r" + text if _is_terminal(sys.stderr) else text)
 
@@ -184,7 +184,7 @@ def url_of(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://{shown}/" if port == usual else f"{scheme}://{shown}:{port}/"
 
 
-def why_not(exc: OSError, host: str, wanted: int) -> str:
+def listen_error(exc: OSError, host: str, wanted: int) -> str:
     """Say in one line why the port *wanted* of *host* could not be listened on, and what to do."""
     port = f"Port {wanted} of {host}"
     if isinstance(exc, socket.gaierror):
@@ -199,7 +199,11 @@ def why_not(exc: OSError, host: str, wanted: int) -> str:
 
 
 def _life(timeout: float) -> str:
-    return "never ends" if timeout == math.inf else f"ends {in_words(timeout)} after the last visit"
+    return (
+        "never ends"
+        if timeout == math.inf
+        else f"ends {format_duration(timeout)} after the last visit"
+    )
 
 
 def _loud(text: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["Garbage"]
+__all__ = ["FullCollections"]
 
 YOUNG: Final = 2_000
 """How many new objects are looked at together, and
@@ -39,7 +39,7 @@ ENDED: Final = 10_000
 """How many sessions that held something must have ended before that is a reason; they are as many as live, too."""
 
 
-class Garbage:
+class FullCollections:
     """Decides when to look at all there is. Call `run` beside the server, within `rarely`.
 
     Args:
@@ -100,7 +100,7 @@ class Garbage:
 
 
 @contextmanager
-def rarely() -> Iterator[None]:
+def tuned_gc() -> Iterator[None]:
     """While inside, Python looks by itself at what is young, and never at all there is.
 
     Where Python looks at a little of all there is each time (the third threshold is 0 then), it is left alone.

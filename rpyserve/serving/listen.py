@@ -21,7 +21,7 @@ from rpyserve.site import Site
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["CannotListen", "Door", "Settings", "address_of", "open_door", "reachable_by"]
+__all__ = ["CannotListen", "Endpoint", "Settings", "address_of", "open_door", "reachable_by"]
 
 
 class CannotListen(Exception):
@@ -66,7 +66,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Endpoint:
     """Where clients come in: sockets, the same perhaps under TLS, and the host names that they may ask for."""
 
     listeners: list[trio.SocketListener]
@@ -74,7 +74,7 @@ class Door:
     names: frozenset[str]
 
 
-async def open_door(site: Site, settings: Settings) -> Door:
+async def open_door(site: Site, settings: Settings) -> Endpoint:
     """Listen.
 
     Raises:
@@ -87,7 +87,7 @@ async def open_door(site: Site, settings: Settings) -> Door:
     if reachable:
         names |= machine_names()
     if settings.tls is None:
-        return Door(listeners, listeners, frozenset(names))
+        return Endpoint(listeners, listeners, frozenset(names))
     own = {"localhost", "127.0.0.1", "::1", *(address_of(listener)[0] for listener in listeners)}
     try:
         context = settings.tls(sorted(own | reachable | names))
@@ -96,7 +96,7 @@ async def open_door(site: Site, settings: Settings) -> Door:
             await trio.aclose_forcefully(listener)
         raise
     secure = [trio.SSLListener(listener, context) for listener in listeners]
-    return Door(listeners, secure, frozenset(names))
+    return Endpoint(listeners, secure, frozenset(names))
 
 
 def address_of(listener: trio.SocketListener) -> tuple[str, int]:

@@ -20,13 +20,13 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import contained
+from rpyserve.http.errors import reporting_errors
 from rpyserve.http.request import Address
-from rpyserve.http.types import Exchange, Limits, Responder, Stopping
+from rpyserve.http.types import Limits, RequestRecord, Responder, Shutdown
 from rpyserve.protocol.connection import serve_connection, tell_of_fault
-from rpyserve.protocol.server_state import Rounds
+from rpyserve.protocol.server_state import LoopTick
 from rpyserve.util.file_limits import ADVICE
-from rpyserve.util.throttle import Seldom
+from rpyserve.util.throttle import ThrottledLogger
 
 __all__ = ["open_listeners", "serve_listeners"]
 
@@ -94,7 +94,7 @@ async def serve_listeners(
     limits: Limits | None = None,
     grace: float = 5.0,
     most: int | None = None,
-    on_exchange: Callable[[Exchange], object] | None = None,
+    on_exchange: Callable[[RequestRecord], object] | None = None,
     stop: trio.Event,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -106,13 +106,13 @@ async def serve_listeners(
         limits: for each connection; see `Limits`.
         grace: seconds that requests in flight have once *stop* is set. Then they are cancelled.
         most: how many connections may be open at once; None for any number.
-        on_exchange: called with each `Exchange`, when it is over.
+        on_exchange: called with each `RequestRecord`, when it is over.
         stop: set it to stop.
         task_status: ``nursery.start`` gives the listeners back once they are being served.
     """
-    stopping = Stopping()
-    room = _Room(most, stopping)
-    rounds = Rounds()
+    stopping = Shutdown()
+    room = ConnectionLimit(most, stopping)
+    rounds = LoopTick()
 
     serve = _Serving(respond, limits or Limits(), on_exchange, stopping, rounds, room).serve
 
@@ -132,15 +132,15 @@ async def serve_listeners(
             stopping.request()
 
 
-class _Room:
+class ConnectionLimit:
     """How many connections there are, and may be."""
 
-    def __init__(self, most: int | None, stopping: Stopping) -> None:
+    def __init__(self, most: int | None, stopping: Shutdown) -> None:
         self._most = math.inf if most is None else most
         self._stopping = stopping
         self._open = 0
         self._left = trio.Event()
-        self._crowded = Seldom(log)
+        self._crowded = ThrottledLogger(log)
 
     async def enter(self) -> None:
         """Count one more connection, when there is room for it."""
@@ -162,13 +162,13 @@ class _Room:
 
     def make(self) -> None:
         """Have some of those that rest end."""
-        self._stopping.make_room(1 + self._open // SHED)
+        self._stopping.close_idle(1 + self._open // SHED)
 
 
 async def _accept(
-    listener: Listener, connections: trio.Nursery, serve: Callable[..., Any], room: _Room
+    listener: Listener, connections: trio.Nursery, serve: Callable[..., Any], room: ConnectionLimit
 ) -> None:
-    failing, paused = Seldom(log), False
+    failing, paused = ThrottledLogger(log), False
     while True:
         try:
             stream = await listener.accept()
@@ -198,10 +198,10 @@ class _Serving:
 
     respond: Responder
     limits: Limits
-    on_exchange: Callable[[Exchange], object] | None
-    stopping: Stopping
-    rounds: Rounds
-    room: _Room
+    on_exchange: Callable[[RequestRecord], object] | None
+    stopping: Shutdown
+    rounds: LoopTick
+    room: ConnectionLimit
 
     def serve(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
         """Serve one connection; whatever goes wrong with it is its own business."""
@@ -214,13 +214,13 @@ class _Serving:
         self, stream: trio.SSLStream[Any], client: Address, server: Address
     ) -> None:
         from rpyserve.serving.tls import (
-            heard_plain_http,
+            answer_plain_http,
         )  # and with it ssl, which costs time to import
 
         speaks_tls = False
         try:
-            with contained(tell_of_fault):
-                speaks_tls = not await heard_plain_http(stream, server, self.limits.head_time)
+            with reporting_errors(tell_of_fault):
+                speaks_tls = not await answer_plain_http(stream, server, self.limits.head_time)
         finally:
             if not speaks_tls:
                 self.room.leave()

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve.http.errors import unwrap
+from rpyserve.http.errors import unwrap_group
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
 from rpyserve.resources.pages import reason
@@ -20,10 +20,10 @@ from rpyserve.serving.console import write
 from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
 
-__all__ = ["print_one"]
+__all__ = ["print_response"]
 
 
-def print_one(site: Site, path: str, *, verbose: bool = False) -> int:
+def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
     """Print *site*'s response for *path*; return 1 if its status is 400 or more, else 0.
 
     Args:
@@ -42,12 +42,12 @@ def print_one(site: Site, path: str, *, verbose: bool = False) -> int:
                 status = await _answer(site, request, verbose)
             nursery.cancel_scope.cancel()
 
-    with signals.installed(), unawaited.named(site.complaints):
+    with signals.installed(), unawaited.reporting_unawaited(site.errors):
         try:
             trio.run(main, restrict_keyboard_interrupt_to_checkpoints=False)
         except BaseException as exc:
             # A script was interrupted, or whoever reads our stdout has had enough.
-            if not (is_interruption(exc) or isinstance(unwrap(exc), BrokenPipeError)):
+            if not (is_interruption(exc) or isinstance(unwrap_group(exc), BrokenPipeError)):
                 raise
     return int(status >= 400 or status == 0)
 
@@ -72,7 +72,7 @@ async def _answer(site: Site, request: Request, verbose: bool) -> int:
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
     except Exception as exc:
-        if isinstance(unwrap(exc), BrokenPipeError):
+        if isinstance(unwrap_group(exc), BrokenPipeError):
             raise
         return 0  # a body that fails half-way: the site has told why
     finally:

@@ -26,25 +26,25 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve import __version__
-from rpyserve.http.hosts import Network, Trust, only_known_hosts
+from rpyserve.http.hosts import Network, TrustedClients, trusted_hosts
 from rpyserve.http.types import Limits
-from rpyserve.livereload.live_reload import Following, directories_in
+from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
-from rpyserve.serving.gc_tuning import Garbage
+from rpyserve.serving.gc_tuning import FullCollections
 from rpyserve.serving.listen import (
     CannotListen,
-    Door,
+    Endpoint,
     Settings,
     address_of,
     open_door,
     reachable_by,
 )
 from rpyserve.serving.listeners import serve_listeners
-from rpyserve.serving.signals import Signals, is_interruption, letting_go
+from rpyserve.serving.signals import Signals, interruptible, is_interruption
 from rpyserve.serving.watchdog import Watchdog
-from rpyserve.sessions.session import Ended
+from rpyserve.sessions.session import EndReason
 from rpyserve.site import Site
 from rpyserve.util import file_limits
 
@@ -83,7 +83,7 @@ async def explain_delay(stop: trio.Event) -> None:
     """Say what goes on if stopping takes longer than a moment."""
     await stop.wait()
     await trio.sleep(0.5)
-    console.say_over(
+    console.say_after_ctrl_c(
         "Stopping. What is being answered has 5 seconds; Ctrl-C again ends it at once."
     )
 
@@ -156,7 +156,7 @@ def run(
     site = _as_site(site)
     networks = list(trust)
     if networks:
-        site.trusts = Trust(ip_network(network) for network in networks)
+        site.trusts = TrustedClients(ip_network(network) for network in networks)
     settings = Settings(
         host=host,
         port=port,
@@ -211,7 +211,7 @@ async def serve(
     door = await open_door(site, settings)
     access = AccessLog(lambda lines: None)
     with _watched(door.listeners):
-        await _attend(
+        await _serve_until(
             site, door, settings, access, trio.Event(), lambda: task_status.started(door.listeners)
         )
 
@@ -232,11 +232,11 @@ def run_with(site: Site, settings: Settings) -> None:
     signals = Signals(access.flush)
     in_main = threading.current_thread() is threading.main_thread()
     installed = signals.installed(for_good=settings.for_good) if in_main else nullcontext()
-    with installed, unawaited.named(site.complaints):
+    with installed, unawaited.reporting_unawaited(site.errors):
         _run_trio(site, settings, access, signals)
         access.flush()
     if not settings.quiet:
-        console.say_over(farewell(site.sessions.statistics().ended[Ended.STOPPED]))
+        console.say_after_ctrl_c(farewell(site.sessions.statistics().ended[EndReason.STOPPED]))
 
 
 def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
@@ -254,17 +254,19 @@ async def _main(site: Site, settings: Settings, access: AccessLog, signals: Sign
     try:
         door = await open_door(site, settings)
     except OSError as exc:
-        raise CannotListen(console.why_not(exc, settings.host, settings.port)) from None
+        raise CannotListen(console.listen_error(exc, settings.host, settings.port)) from None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
         nursery.start_soon(explain_delay, signals.stop)
         if settings.for_good:
             sessions = site.sessions
-            seldom = Garbage(lambda: access.noted, lambda: sessions.let_go, lambda: len(sessions))
+            seldom = FullCollections(
+                lambda: access.noted, lambda: sessions.ended_with_data, lambda: len(sessions)
+            )
             nursery.start_soon(seldom.run)
         with _watched(door.listeners) as dog:
             signals.blocked_for = dog.blocked_for
-            await _attend(
+            await _serve_until(
                 site,
                 door,
                 settings,
@@ -275,9 +277,9 @@ async def _main(site: Site, settings: Settings, access: AccessLog, signals: Sign
         nursery.cancel_scope.cancel()
 
 
-async def _attend(
+async def _serve_until(
     site: Site,
-    door: Door,
+    door: Endpoint,
     settings: Settings,
     access: AccessLog,
     stop: trio.Event,
@@ -285,8 +287,8 @@ async def _attend(
 ) -> None:
     """Serve *site* at *door* until *stop*, and end its sessions. *ready* is called when all is set up."""
     following = _following(site, settings)
-    respond = site.respond if following is None else following.around(site.respond)
-    respond = only_known_hosts(letting_go(respond), door.names)
+    respond = site.respond if following is None else following.wrap(site.respond)
+    respond = trusted_hosts(interruptible(respond), door.names)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(access.run)
         nursery.start_soon(_end_sessions, site, stop)
@@ -312,17 +314,17 @@ async def _end_sessions(site: Site, stop: trio.Event) -> None:
     """End the sessions even if a request is at work where nothing can cancel it, such as in a thread."""
     await stop.wait()
     await trio.sleep(STUCK)
-    await site.sessions.end_all(Ended.STOPPED, GRACE)
+    await site.sessions.end_all(EndReason.STOPPED, GRACE)
 
 
-def _following(site: Site, settings: Settings) -> Following | None:
+def _following(site: Site, settings: Settings) -> LiveReload | None:
     """What makes pages follow edits; nothing if it is not wanted, or if there are no files that could be edited."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return Following(site, poll=settings.poll)
+    return LiveReload(site, poll=settings.poll)
 
 
-async def _end_streams(following: Following, stop: trio.Event) -> None:
+async def _end_streams(following: LiveReload, stop: trio.Event) -> None:
     await stop.wait()
     following.stop()
 
@@ -336,7 +338,7 @@ def _watched(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
     )
     with (
         dog.watching(),
-        self_requests.refused([address_of(listener) for listener in listeners], own),
+        self_requests.forbid_self_requests([address_of(listener) for listener in listeners], own),
     ):
         yield dog
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-__all__ = ["anyone_waiting", "refused"]
+__all__ = ["anyone_waiting", "forbid_self_requests"]
 
 Bound = tuple[str, int]
 
@@ -44,7 +44,7 @@ _hooked = False
 
 
 @contextmanager
-def refused(bound: Iterable[Bound], own: Iterable[str] = ()) -> Iterator[None]:
+def forbid_self_requests(bound: Iterable[Bound], own: Iterable[str] = ()) -> Iterator[None]:
     """While inside, a blocking connection from this thread to one of the addresses *bound* is a RuntimeError.
 
     Args:

@@ -24,13 +24,20 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import Disconnected, Interrupted
+from rpyserve.http.errors import ClientDisconnected, Interrupted
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
-from rpyserve.serving.watchdog import place, source_line, user_frame
+from rpyserve.serving.watchdog import innermost_author_frame, place, source_line
 
-__all__ = ["Interrupted", "Signals", "end_process", "is_interruption", "leave", "letting_go"]
+__all__ = [
+    "Interrupted",
+    "Signals",
+    "end_process",
+    "force_exit",
+    "interruptible",
+    "is_interruption",
+]
 
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
@@ -124,12 +131,12 @@ class Signals:
                 self._interrupt(frame)
             return
         else:
-            leave(KILLED, self._flush)
+            force_exit(KILLED, self._flush)
         if self._wished is not None and time.monotonic() - self._wished > INSIST:
             self._interrupt(frame, again=True)
 
     def _interrupt(self, frame: FrameType | None, *, again: bool = False) -> None:
-        author = None if self._noticed else user_frame(frame, even_in_ours=again)
+        author = None if self._noticed else innermost_author_frame(frame, even_in_ours=again)
         if author is None:
             return
         if not self._told:
@@ -152,29 +159,29 @@ class Signals:
                 _nudge(main)
             if waited > (PATIENCE if self._noticed else STUBBORN):
                 _tell("Stopping took too long: the process ends now.")
-                leave(0, self._flush)
+                force_exit(0, self._flush)
 
 
-def letting_go(respond: Responder) -> Responder:
+def interruptible(respond: Responder) -> Responder:
     """Wrap *respond* so that an interrupted script costs its own request only: the client gets no answer."""
 
     async def guarded(request: Request) -> Response:
         try:
             return await respond(request)
         except Interrupted:
-            raise Disconnected from None
+            raise ClientDisconnected from None
         except BaseExceptionGroup as group:
             interrupted, rest = group.split(Interrupted)
             if interrupted is None:
                 raise
             if rest is not None:
                 raise rest from None
-            raise Disconnected from None
+            raise ClientDisconnected from None
 
     return guarded
 
 
-def leave(status: int, flush: Callable[[], object]) -> None:
+def force_exit(status: int, flush: Callable[[], object]) -> None:
     """End the process now, after writing what waits to be written. Never returns, never hangs."""
     with suppress(Exception):
         _thread.start_new_thread(_end_soon, (status,))  # writing may block
@@ -192,7 +199,7 @@ def end_process(status: int = 0) -> None:
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
     if any(not thread.daemon for thread in others):
         atexit._run_exitfuncs()
-        leave(status, lambda: None)
+        force_exit(status, lambda: None)
 
 
 def _end_soon(status: int) -> None:

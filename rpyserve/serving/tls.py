@@ -22,10 +22,10 @@ from rpyserve.http.request import Address
 __all__ = [
     "ABOUT_THROWAWAY",
     "NoCertificate",
+    "answer_plain_http",
     "from_files",
-    "heard_plain_http",
     "require_trustme",
-    "throwaway",
+    "self_signed",
 ]
 
 ABOUT_THROWAWAY: Final = (
@@ -71,7 +71,7 @@ def from_files(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def throwaway(names: Iterable[str]) -> ssl.SSLContext:
+def self_signed(names: Iterable[str]) -> ssl.SSLContext:
     """Return the context for a certificate that is made now, for the host *names* and addresses.
 
     Raises:
@@ -100,7 +100,7 @@ def require_trustme() -> Any:
     return trustme
 
 
-async def heard_plain_http(
+async def answer_plain_http(
     stream: trio.SSLStream[trio.SocketStream], server: Address, patience: float
 ) -> bool:
     """Wait for the client's first byte; if that is no TLS, answer in plain HTTP where the site is.

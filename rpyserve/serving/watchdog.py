@@ -2,7 +2,7 @@
 
 Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `timed` goes round
 each such piece; `Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. Both
-only report. `user_frame` decides what is the author's code: it must be right in a signal handler too,
+only report. `innermost_author_frame` decides what is the author's code: it must be right in a signal handler too,
 so it allocates next to nothing and calls nothing that could fail.
 """
 
@@ -22,10 +22,10 @@ from typing import Final
 
 import trio
 
-from rpyserve.diagnostics.model import file_shown, is_authors
-from rpyserve.util.durations import in_words
+from rpyserve.diagnostics.model import display_path, is_author_code
+from rpyserve.util.durations import format_duration
 
-__all__ = ["Watchdog", "place", "timed", "user_frame"]
+__all__ = ["Watchdog", "innermost_author_frame", "place", "timed"]
 
 SLOW: Final = 0.1
 """Seconds after which a piece of sync code is named when it is over."""
@@ -48,7 +48,7 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(_OURS)
 
 
-_is_authors = functools.lru_cache(maxsize=4096)(is_authors)
+_is_authors = functools.lru_cache(maxsize=4096)(is_author_code)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -56,7 +56,9 @@ def _is_trios(filename: str) -> bool:
     return filename.startswith(_TRIO)
 
 
-def user_frame(frame: FrameType | None, *, even_in_ours: bool = False) -> FrameType | None:
+def innermost_author_frame(
+    frame: FrameType | None, *, even_in_ours: bool = False
+) -> FrameType | None:
     """Return the innermost frame of the author's code, if such code is running synchronously in the loop.
 
     Args:
@@ -77,7 +79,7 @@ def user_frame(frame: FrameType | None, *, even_in_ours: bool = False) -> FrameT
 
 def place(frame: FrameType) -> str:
     """Say where *frame* is: the script, relative to the site where it lies in there, and the line's number."""
-    return f"{file_shown(frame.f_code.co_filename)}, line {frame.f_lineno}"
+    return f"{display_path(frame.f_code.co_filename)}, line {frame.f_lineno}"
 
 
 def source_line(frame: FrameType) -> str:
@@ -183,7 +185,7 @@ class Watchdog(trio.abc.Instrument):
         frame = sys._current_frames().get(self._thread)
         if _in_debugger(frame):
             return
-        author = user_frame(frame)
+        author = innermost_author_frame(frame)
         if author is None or self._since != since:
             return
         self._told = since
@@ -201,7 +203,7 @@ class Watchdog(trio.abc.Instrument):
         )
         log.warning(
             "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",
-            place(frame), in_words(round(seconds)), source_line(frame), mend,
+            place(frame), format_duration(round(seconds)), source_line(frame), mend,
         )  # fmt: skip
 
 

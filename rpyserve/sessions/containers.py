@@ -1,6 +1,6 @@
 """What a value holds, and how what it holds is exchanged for something else.
 
-One `Shape` for each class of values: builtin containers and their subclasses, `functools.partial`, exceptions, bound
+One `ContainerType` for each class of values: builtin containers and their subclasses, `functools.partial`, exceptions, bound
 methods, and whatever has attributes. What can be changed keeps its identity; what cannot (a tuple, a frozenset) is
 rebuilt. A user's ``__getattr__``, ``__setattr__``, ``__iter__`` or ``__setitem__`` is never called; ``__hash__`` and
 ``__eq__`` of keys are, and may raise. Weak references, modules, generators and what belongs to a server are left alone.
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from rpyserve.sessions.object_state import attributes, set_attribute
 
-__all__ = ["ATOMS", "Shape", "rebuilt", "shape_of"]
+__all__ = ["ATOMS", "ContainerType", "rebuilt", "shape_of"]
 
 Swap = Callable[[Any], Any]
 """Returns what a thing is exchanged for; the thing itself where it stays."""
@@ -59,7 +59,7 @@ _HEAP_TYPE: Final = 1 << 9
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ContainerType:
     """How values of one class are entered.
 
     Args:
@@ -92,15 +92,15 @@ class Shape:
             self.exchange(thing, swap)
 
 
-def shape_of(kind: type) -> Shape | None:
+def shape_of(kind: type) -> ContainerType | None:
     """Return how values of the class *kind* are entered; None if they are not."""
     if kind in ATOMS or issubclass(kind, ModuleType) or _is_foreign(kind):
         return None
     attributed = bool(kind.__flags__ & _HEAP_TYPE) or kind.__dictoffset__ != 0
     for base, (contents, exchange) in _CONTENTS.items():
         if issubclass(kind, base):
-            return Shape(contents, exchange, attributed and kind is not MethodType)
-    return Shape(_nothing, _keep, True) if attributed else None
+            return ContainerType(contents, exchange, attributed and kind is not MethodType)
+    return ContainerType(_nothing, _keep, True) if attributed else None
 
 
 def rebuilt(thing: Any, kind: type, swap: Swap) -> Any:

@@ -25,16 +25,16 @@ from weakref import WeakKeyDictionary
 from rpyserve.scripts.execution import ExecutionName
 
 __all__ = [
+    "add_missing_attributes",
     "added",
     "assigned",
     "assigned_by",
     "attributes",
-    "constructed",
-    "fill",
+    "construct_like",
     "from_defaults",
     "has",
     "lacking",
-    "owe",
+    "record_missing",
     "set_attribute",
 ]
 
@@ -108,7 +108,7 @@ def added(kind: type, old: type) -> frozenset[str]:
     return (assigned(kind) - assigned(old)) | _owed.get(old, frozenset())
 
 
-def owe(kind: type, names: frozenset[str]) -> None:
+def record_missing(kind: type, names: frozenset[str]) -> None:
     """Note that objects of *kind* go on lacking *names*."""
     _owed[kind] = _owed.get(kind, frozenset()) | names
 
@@ -176,7 +176,7 @@ def from_defaults(thing: Any) -> list[str]:
     return filled
 
 
-def fill(thing: Any, make: Callable[[], Any]) -> list[str]:
+def add_missing_attributes(thing: Any, make: Callable[[], Any]) -> list[str]:
     """Give *thing* the attributes that it lacks and that a new one has, which *make* makes. Returns their names.
 
     Raises:
@@ -193,7 +193,7 @@ def fill(thing: Any, make: Callable[[], Any]) -> list[str]:
     return filled
 
 
-def constructed(thing: Any) -> Any:
+def construct_like(thing: Any) -> Any:
     """Return a new object of the class of *thing*; what its constructor must be given is what *thing* has of that name.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Clients for tests of scripts, sites and resources, without a socket and with time that tests move.
+"""Clients for tests of scripts, sites and resources: without a socket, with time that tests move.
 
 Owns the clients, their transports, and the pytest plugin. Must not know the protocol or the serving
-process. The names below are loaded when they are first used, because pytest imports this package for
-its plugin wherever rpyserve is installed.
+process. The names below are loaded when they are first used, because pytest imports this package
+for its plugin wherever rpyserve is installed.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class ClientOptions(TypedDict, total=False):
         address: the visitor's IP address, ``"127.0.0.1"`` by default.
         timeout: seconds, of the client's time, that may be waited for one response: 600 by default.
         base_url: the address of the site, ``"http://localhost:8080"`` by default.
-        auth, cookies, default_encoding, event_hooks, follow_redirects, headers, max_redirects, params:
-            as for `httpx.Client`.
+        auth, cookies, default_encoding, event_hooks: as for `httpx.Client`.
+        follow_redirects, headers, max_redirects, params: as for `httpx.Client`.
     """
 
     session_timeout: float | None
@@ -108,11 +108,12 @@ class AsyncClient(httpx.AsyncClient, _Visitor):
     """A visitor of a site, for async tests: ``async with AsyncClient("site") as client:``.
 
     It is an `httpx.AsyncClient`. Time is the test's own: with pytest-trio, the fixture
-    ``autojump_clock`` moves it. While the client is entered, the site's directory is the current one.
+    ``autojump_clock`` moves it. While the client is entered, the site's directory is the current
+    one.
 
     Args:
-        site: a `Site`, a resource, a function of the request, the path of a directory or of a script,
-            or another client, of whose site this is a further visitor then.
+        site: a `Site`, a resource, a function of the request, or the path of a directory or a
+            script. Given another client, this is a further visitor of its site.
         options: see `ClientOptions`.
 
     Raises:
@@ -141,7 +142,7 @@ class AsyncClient(httpx.AsyncClient, _Visitor):
         await trio.sleep(seconds)
 
     async def get(self, url: httpx.URL | str = "", **options: Any) -> httpx.Response:
-        """Send a GET request, as httpx does. Without *url*, it asks for the script that was given."""
+        """Send a GET request as httpx does; without *url*, to the script that was given."""
         return await super().get(url, **options)
 
     def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
@@ -186,7 +187,7 @@ class Client(httpx.Client, _Visitor):
         return self._portal.call(function, *args)
 
     def get(self, url: httpx.URL | str = "", **options: Any) -> httpx.Response:
-        """Send a GET request, as httpx does. Without *url*, it asks for the script that was given."""
+        """Send a GET request as httpx does; without *url*, to the script that was given."""
         return super().get(url, **options)
 
     def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:

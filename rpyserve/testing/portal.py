@@ -1,10 +1,10 @@
 """A thread that runs trio for plain functions, and in which time passes only during their calls.
 
-Between two calls the clock stands still, and no task runs: a call returns when all tasks are blocked.
-During one the clock jumps to the next deadline whenever all tasks are blocked, so that an hour takes
-no time and everything due within it happens in its order. While a task waits for a thread or a
-socket, whose work takes real time, the clock advances in small steps as real time does. Nothing here
-knows of sites.
+Between two calls the clock stands still, and no task runs: a call returns when all tasks are
+blocked. During one the clock jumps to the next deadline whenever all tasks are blocked, so that an
+hour takes no time and everything due within it happens in its order. While a task waits for a
+thread or a socket, whose work takes real time, the clock advances in small steps as real time does.
+Nothing here knows of sites.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Portal:
             raise failure
 
     def call(self, function: Callable[[*Args], Awaitable[Result]], *args: *Args) -> Result:
-        """Run the async function in the thread, with time passing as it needs, and return its result.
+        """Run an async function in the thread, with time passing as needed; return its result.
 
         Raises:
             RuntimeError: an async function calls this, or the portal is closed.

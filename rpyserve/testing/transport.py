@@ -1,8 +1,8 @@
 """Transports of httpx that have a site answer in this process, without a socket.
 
-`SiteTransport` is for async clients and works in their event loop. `PortalTransport` is for the plain
-ones, and passes each step to a `SiteTransport` in the thread of a `Portal`. The visitors of one site
-have a transport each, and share its `SiteRunner`.
+`SiteTransport` is for async clients and works in their event loop. `PortalTransport` is for the
+plain ones, and passes each step to a `SiteTransport` in the thread of a `Portal`. The visitors of
+one site have a transport each, and share its `SiteRunner`.
 
 Each request is a task in the runner's nursery. The task waits with each chunk of the response until
 the client takes it, so that a test can look at a page half-way. To close the response is to leave:
@@ -37,13 +37,14 @@ class SiteRunner:
     """A site, and the nursery in which its requests are answered.
 
     Args:
-        given: a `Site`, a resource, a function of the request, the path of a directory, or of a script.
+        given: a `Site`, a resource, a function of the request, or the path of a directory or a
+            script.
         session_timeout: seconds; used unless *given* is a `Site`.
 
     Attributes:
         site: the site.
         page: the path of the script that was given, else ``"/"``.
-        cwd: the site's directory, which is the current one while scripts run; None if there is none.
+        cwd: the site's directory, which is the current one while scripts run; None without one.
 
     Raises:
         FileNotFoundError: there is no such directory or script.

@@ -12,13 +12,13 @@ from typing import Final
 
 import trio
 
-__all__ = ["EVERY", "Seldom"]
+__all__ = ["EVERY", "ThrottledLogger"]
 
 EVERY: Final = 60.0
 """Seconds between two lines."""
 
 
-class Seldom:
+class ThrottledLogger:
     """One kind of warning.
 
     Args:

@@ -13,7 +13,7 @@ from musts import MUSTS, Must
 from peers import SITE
 
 from rpyserve import Directory, Site
-from rpyserve.http.hosts import only_known_hosts
+from rpyserve.http.hosts import trusted_hosts
 from tests.support.http_client import connect_to
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "conformance.md"
@@ -39,7 +39,7 @@ async def test_each_is_kept(must: Must, tmp_path: Path, nursery: object, autojum
         (tmp_path / name).write_text(code, encoding="utf-8")
     site = Site(Directory(tmp_path))
     async with site.running():
-        client = connect_to(only_known_hosts(site.respond, []), nursery)
+        client = connect_to(trusted_hosts(site.respond, []), nursery)
         answer = await told(client.stream, must)
     assert re.fullmatch(must.good, answer) and answer != "no answer", f"{must.rule}: {answer}"
     (told_of,) = [cells for cells in rows() if cells[:3] == what(must)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rpyserve.diagnostics.editor import NAMES, Editor, detect, parse_editor
+from rpyserve.diagnostics.editor import NAMES, EditorLink, detect, parse_editor
 
 
 def link(text: str, path: str = "/home/me/a b.rpy") -> str:
@@ -61,7 +61,9 @@ def test_nothing_in_a_path_can_change_the_link(tmp_path: Any) -> None:
 
 
 def test_lines_begin_with_one() -> None:
-    assert Editor("x:{path}:{line}:{column}").link(str(PurePosixPath("/a")), 0, 0).endswith(":1:1") or os.name == "nt"
+    assert (
+        EditorLink("x:{path}:{line}:{column}").link(str(PurePosixPath("/a")), 0, 0).endswith(":1:1") or os.name == "nt"
+    )
     assert parse_editor("vscode").link("relative.py", 1) == ""
 
 

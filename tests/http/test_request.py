@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rpyserve import HTTPError, Request, Site
-from rpyserve.http.errors import Disconnected
+from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.forms import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
 from rpyserve.testing.transport import BodyChunks
 from tests.support.in_process import Visitor, ask
@@ -96,11 +96,11 @@ async def test_too_many_fields_and_too_large_a_form() -> None:
 async def test_a_body_that_is_cut_off_never_reaches_the_script() -> None:
     async def cut() -> AsyncIterator[bytes]:
         yield b"half"
-        raise Disconnected
+        raise ClientDisconnected
 
     called = []
     request = Request("POST", "/", body=cut())
-    with pytest.raises(Disconnected):
+    with pytest.raises(ClientDisconnected):
         await Site(lambda request: called.append(request)).respond(request)
     request.close()
     assert called == []

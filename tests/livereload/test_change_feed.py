@@ -9,47 +9,47 @@ import pytest
 import trio
 import trio.testing
 
-from rpyserve.livereload.change_feed import KEPT, MOST_STREAMS, ROOM, Hub, HubStatistics, Reader
-from rpyserve.livereload.changes import ANYTHING, NOTHING, Change
+from rpyserve.livereload.change_feed import KEPT, MOST_STREAMS, ROOM, ChangeFeed, HubStatistics, Subscriber
+from rpyserve.livereload.changes import ANYTHING, NOTHING, PageChange
 
 
-def change(*urls: str, data: bool = False) -> Change:
-    return Change(frozenset(urls), data=data)
-
-
-@pytest.fixture
-def hub() -> Hub:
-    return Hub()
+def change(*urls: str, data: bool = False) -> PageChange:
+    return PageChange(frozenset(urls), data=data)
 
 
 @pytest.fixture
-def reader(hub: Hub) -> Iterator[Reader]:
+def hub() -> ChangeFeed:
+    return ChangeFeed()
+
+
+@pytest.fixture
+def reader(hub: ChangeFeed) -> Iterator[Subscriber]:
     with hub.reading("browser") as reader:
         yield reader
 
 
-def test_what_has_changed_since(hub: Hub) -> None:
-    start = hub.mark
+def test_what_has_changed_since(hub: ChangeFeed) -> None:
+    start = hub.cursor
     assert hub.announce(change("/a")) == 1
-    middle = hub.mark
+    middle = hub.cursor
     assert hub.announce(change("/b", data=True)) == 2
     assert hub.since(start) == change("/a", "/b", data=True)
     assert hub.since(middle) == change("/b", data=True)
-    assert hub.since(hub.mark) == NOTHING
+    assert hub.since(hub.cursor) == NOTHING
 
 
 @pytest.mark.parametrize("mark", ["", "1", "x-1", "-", "{boot}-", "{boot}-9", "{boot}--1", "{boot}-²", "{boot}-1e3"])
-def test_a_mark_that_means_nothing_here(hub: Hub, mark: str) -> None:
+def test_a_mark_that_means_nothing_here(hub: ChangeFeed, mark: str) -> None:
     hub.announce(change("/a"))
     assert hub.since(mark.format(boot=hub.boot)) == ANYTHING
 
 
 def test_two_hubs_differ() -> None:
-    assert Hub().mark != Hub().mark
+    assert ChangeFeed().cursor != ChangeFeed().cursor
 
 
-def test_what_is_kept_is_bounded(hub: Hub) -> None:
-    start = hub.mark
+def test_what_is_kept_is_bounded(hub: ChangeFeed) -> None:
+    start = hub.cursor
     for n in range(3 * KEPT):
         hub.announce(change(f"/{n % 7}"))
     assert hub.statistics() == HubStatistics(number=3 * KEPT, kept=KEPT, readers=0)
@@ -57,13 +57,13 @@ def test_what_is_kept_is_bounded(hub: Hub) -> None:
     assert hub.since(f"{hub.boot}-{2 * KEPT}").urls == {f"/{n}" for n in range(7)}
 
 
-async def test_news(hub: Hub, reader: Reader, autojump_clock: object) -> None:
+async def test_news(hub: ChangeFeed, reader: Subscriber, autojump_clock: object) -> None:
     heard: list[int] = []
 
     async def listen() -> None:
         number = hub.number
         while not hub.closed:
-            await hub.news(number, reader)
+            await hub.wait_change(number, reader)
             number = hub.number
             heard.append(number)
 
@@ -79,14 +79,14 @@ async def test_news(hub: Hub, reader: Reader, autojump_clock: object) -> None:
         hub.close()
 
 
-async def test_nobody_waits_for_what_has_happened(hub: Hub, reader: Reader) -> None:
+async def test_nobody_waits_for_what_has_happened(hub: ChangeFeed, reader: Subscriber) -> None:
     hub.announce(change("/a"))
-    await hub.news(0, reader)
+    await hub.wait_change(0, reader)
     hub.close()
-    await hub.news(1, reader)
+    await hub.wait_change(1, reader)
 
 
-def test_a_browser_that_closes_none_loses_its_oldest(hub: Hub) -> None:
+def test_a_browser_that_closes_none_loses_its_oldest(hub: ChangeFeed) -> None:
     with ExitStack() as open_streams:
         readers = [open_streams.enter_context(hub.reading("this")) for _ in range(MOST_STREAMS + ROOM)]
         assert not any(reader.displaced for reader in readers)
@@ -94,7 +94,7 @@ def test_a_browser_that_closes_none_loses_its_oldest(hub: Hub) -> None:
         assert [reader.displaced for reader in readers] == [True, True] + [False] * (MOST_STREAMS + ROOM)
 
 
-def test_too_many_streams_of_one_browser(hub: Hub) -> None:
+def test_too_many_streams_of_one_browser(hub: ChangeFeed) -> None:
     with ExitStack() as open_streams:
         readers = [open_streams.enter_context(hub.reading("this")) for _ in range(MOST_STREAMS)]
         other = open_streams.enter_context(hub.reading("other"))

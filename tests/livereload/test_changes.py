@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rpyserve.livereload.changes import ANYTHING, MOST_URLS, NOTHING, Change, Kind, Mounts
+from rpyserve.livereload.changes import ANYTHING, MOST_URLS, NOTHING, FileKind, Mounts, PageChange
 
 ROOT = os.path.abspath("/srv/site")
 FILES = os.path.abspath("/srv/elsewhere")
@@ -48,32 +48,32 @@ def test_a_directory_put_into_a_tree(mounts: Mounts) -> None:
 
 def test_what_is_in_no_directory_of_the_site_has_no_url(mounts: Mounts) -> None:
     assert mounts.url_of(ROOT + "-secret" + os.sep + "x.css") == "*"
-    assert mounts.kind_of(os.path.abspath("/etc/passwd")) is Kind.IGNORED
+    assert mounts.kind_of(os.path.abspath("/etc/passwd")) is FileKind.IGNORED
 
 
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        (Kind.SCRIPT, "a.rpy sub/index.rpy"),
-        (Kind.MODULE, "words.py sub/__init__.py"),
-        (Kind.FILE, "style.css words.txt README 4913 .well-known/x"),
-        (Kind.MATERIAL, "site.db site.sqlite3 site.db-wal page.html.j2 x.pem"),
+        (FileKind.SCRIPT, "a.rpy sub/index.rpy"),
+        (FileKind.MODULE, "words.py sub/__init__.py"),
+        (FileKind.FILE, "style.css words.txt README 4913 .well-known/x"),
+        (FileKind.MATERIAL, "site.db site.sqlite3 site.db-wal page.html.j2 x.pem"),
         (
-            Kind.IGNORED,
+            FileKind.IGNORED,
             "a.rpy~ .a.rpy.swp .#a.rpy #a.rpy# a.rpy.bak a.rpy.tmp.123 a.rpy___jb_tmp___ x.tmp x.pyc __pycache__/a.py "
             ".env .git/index node_modules.tmp site.db-journal site.db-shm visits.log sub/.cache/x.css",
         ),
     ],
 )
-def test_kinds(mounts: Mounts, kind: Kind, names: str) -> None:
+def test_kinds(mounts: Mounts, kind: FileKind, names: str) -> None:
     assert {name: mounts.kind_of(at(name)) for name in names.split()} == dict.fromkeys(names.split(), kind)
 
 
 def test_whom_it_concerns(mounts: Mounts) -> None:
-    assert mounts.change_of([at("a.rpy")]) == Change(frozenset({"/a.rpy"}))
-    assert mounts.change_of([at("words.py")]) == Change(all=True)
-    assert mounts.change_of([at("style.css")]) == Change(frozenset({"/style.css"}), data=True)
-    assert mounts.change_of([at("site.db")]) == Change(frozenset({"*"}), data=True)
+    assert mounts.change_of([at("a.rpy")]) == PageChange(frozenset({"/a.rpy"}))
+    assert mounts.change_of([at("words.py")]) == PageChange(all=True)
+    assert mounts.change_of([at("style.css")]) == PageChange(frozenset({"/style.css"}), data=True)
+    assert mounts.change_of([at("site.db")]) == PageChange(frozenset({"*"}), data=True)
     assert not mounts.change_of([at("a.rpy~"), at(".a.rpy.swp")], moved=[at("a.rpy~"), at(".a.rpy.swp")])
 
 
@@ -85,8 +85,8 @@ def test_other_names_change_their_directory(mounts: Mounts) -> None:
 
 
 def test_together() -> None:
-    one, two = Change(frozenset({"/a"})), Change(frozenset({"/b"}), data=True)
-    assert one | two == Change(frozenset({"/a", "/b"}), data=True)
+    one, two = PageChange(frozenset({"/a"})), PageChange(frozenset({"/b"}), data=True)
+    assert one | two == PageChange(frozenset({"/a", "/b"}), data=True)
     assert one | NOTHING == one
     assert one | ANYTHING == ANYTHING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpyserve.livereload.csp import in_document, obstacle
+from rpyserve.livereload.csp import blocking_directive, in_document
 from rpyserve.resources import pages
 
 HERE = "localhost:8080"
@@ -31,7 +31,7 @@ HERE = "localhost:8080"
     ],
 )
 def test_nothing_in_the_way(policy: str) -> None:
-    assert obstacle([policy], "http", HERE) == ""
+    assert blocking_directive([policy], "http", HERE) == ""
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,23 @@ def test_nothing_in_the_way(policy: str) -> None:
     ],
 )
 def test_what_is_in_the_way(policy: str, why: str) -> None:
-    assert obstacle([policy], "http", HERE) == why
+    assert blocking_directive([policy], "http", HERE) == why
 
 
 def test_every_policy_counts() -> None:
-    assert obstacle(["default-src 'self'", "script-src 'none'"], "http", HERE) == "script-src 'none'"
+    assert blocking_directive(["default-src 'self'", "script-src 'none'"], "http", HERE) == "script-src 'none'"
 
 
 def test_usual_ports_and_wildcards() -> None:
-    assert obstacle(["default-src example.com"], "http", "example.com") == ""
-    assert obstacle(["default-src http://example.com"], "https", "example.com") == ""
-    assert obstacle(["default-src https://example.com"], "http", "example.com") == "default-src https://example.com"
-    assert obstacle(["default-src https://*.example.com:443"], "https", "a.example.com") == ""
-    assert obstacle(["default-src http:"], "https", "example.com") == ""
-    assert obstacle(["default-src [::1]:8080"], "http", "[::1]:8080") == ""
+    assert blocking_directive(["default-src example.com"], "http", "example.com") == ""
+    assert blocking_directive(["default-src http://example.com"], "https", "example.com") == ""
+    assert (
+        blocking_directive(["default-src https://example.com"], "http", "example.com")
+        == "default-src https://example.com"
+    )
+    assert blocking_directive(["default-src https://*.example.com:443"], "https", "a.example.com") == ""
+    assert blocking_directive(["default-src http:"], "https", "example.com") == ""
+    assert blocking_directive(["default-src [::1]:8080"], "http", "[::1]:8080") == ""
 
 
 @pytest.mark.parametrize(

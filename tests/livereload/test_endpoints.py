@@ -15,19 +15,19 @@ import trio.testing
 from rpyserve import Resource, Site
 from rpyserve.http.request import Request
 from rpyserve.http.response import Stream
-from rpyserve.livereload.change_feed import MOST_STREAMS, Hub
-from rpyserve.livereload.changes import Change
-from rpyserve.livereload.endpoints import HEARTBEAT, reserved, tree
+from rpyserve.livereload.change_feed import MOST_STREAMS, ChangeFeed
+from rpyserve.livereload.changes import PageChange
+from rpyserve.livereload.endpoints import HEARTBEAT, mount, tree
 from tests.support.in_process import ask
 
 
 @pytest.fixture
-def hub() -> Hub:
-    return Hub()
+def hub() -> ChangeFeed:
+    return ChangeFeed()
 
 
 @pytest.fixture
-def site(hub: Hub) -> Site:
+def site(hub: ChangeFeed) -> Site:
     return Site(tree(hub))
 
 
@@ -63,46 +63,46 @@ async def listening(site: Site, since: str | None = None, **headers: str) -> Asy
     request.close()
 
 
-async def test_what_has_changed_since_the_page_was_made_comes_first(site: Site, hub: Hub) -> None:
-    mark = hub.mark
-    hub.announce(Change(frozenset({"/style.css"}), data=True))
+async def test_what_has_changed_since_the_page_was_made_comes_first(site: Site, hub: ChangeFeed) -> None:
+    mark = hub.cursor
+    hub.announce(PageChange(frozenset({"/style.css"}), data=True))
     async with listening(site, since=mark) as events:
         assert await events.next() == {
             "retry": "500",
-            "id": hub.mark,
+            "id": hub.cursor,
             "event": "hello",
             "data": {"n": 1, "urls": ["/style.css"], "all": False, "data": True},
         }
 
 
-async def test_a_page_of_another_run_of_the_server_may_be_any_other(site: Site, hub: Hub) -> None:
+async def test_a_page_of_another_run_of_the_server_may_be_any_other(site: Site, hub: ChangeFeed) -> None:
     async with listening(site, since="0123-7") as events:
         assert (await events.next())["data"] == {"n": 0, "urls": [], "all": True, "data": True, "lost": True}
 
 
-async def test_the_last_event_goes_before_since(site: Site, hub: Hub) -> None:
-    mark = hub.mark
-    hub.announce(Change(frozenset({"/a.css"})))
-    async with listening(site, since=mark, last_event_id=hub.mark) as events:
+async def test_the_last_event_goes_before_since(site: Site, hub: ChangeFeed) -> None:
+    mark = hub.cursor
+    hub.announce(PageChange(frozenset({"/a.css"})))
+    async with listening(site, since=mark, last_event_id=hub.cursor) as events:
         assert (await events.next())["data"]["urls"] == []
 
 
-async def test_changes_as_they_come(site: Site, hub: Hub) -> None:
+async def test_changes_as_they_come(site: Site, hub: ChangeFeed) -> None:
     async with listening(site) as events:
         await events.next()
-        hub.announce(Change(frozenset({"/b", "/a"})))
+        hub.announce(PageChange(frozenset({"/b", "/a"})))
         assert await events.next() == {
-            "id": hub.mark,
+            "id": hub.cursor,
             "event": "change",
             "data": {"n": 1, "urls": ["/a", "/b"], "all": False, "data": False},
         }
 
 
-async def test_a_slow_reader_gets_several_as_one(site: Site, hub: Hub) -> None:
+async def test_a_slow_reader_gets_several_as_one(site: Site, hub: ChangeFeed) -> None:
     async with listening(site) as events:
         await events.next()
         for n in range(200):
-            hub.announce(Change(frozenset({f"/{n % 3}"})))
+            hub.announce(PageChange(frozenset({f"/{n % 3}"})))
             if n % 50 == 0:
                 await trio.testing.wait_all_tasks_blocked()
         assert (await events.next())["data"] == {"n": 200, "urls": ["/0", "/1", "/2"], "all": False, "data": False}
@@ -116,7 +116,7 @@ async def test_a_quiet_stream_gives_a_sign_of_life(site: Site, autojump_clock: o
         assert trio.current_time() - start == pytest.approx(HEARTBEAT)
 
 
-async def test_the_end(site: Site, hub: Hub) -> None:
+async def test_the_end(site: Site, hub: ChangeFeed) -> None:
     async with listening(site) as events:
         await events.next()
         hub.close()
@@ -128,7 +128,7 @@ async def test_the_end(site: Site, hub: Hub) -> None:
     assert hub.statistics().readers == 0
 
 
-async def test_a_browser_with_many_tabs_is_asked_to_close_streams(site: Site, hub: Hub) -> None:
+async def test_a_browser_with_many_tabs_is_asked_to_close_streams(site: Site, hub: ChangeFeed) -> None:
     events: list[Events] = []
 
     async def listen(agent: str, task_status: trio.TaskStatus[Events]) -> None:
@@ -143,18 +143,18 @@ async def test_a_browser_with_many_tabs_is_asked_to_close_streams(site: Site, hu
             events.append(await nursery.start(listen, "one"))
         for stream in events:
             assert (await stream.next())["event"] == "crowded"
-        hub.announce(Change(frozenset({"/a"})))
+        hub.announce(PageChange(frozenset({"/a"})))
         assert [(await stream.next())["event"] for stream in (*events, other)] == ["change"] * (MOST_STREAMS + 2)
         nursery.cancel_scope.cancel()
     assert hub.statistics().readers == 0
 
 
-async def test_a_displaced_stream_ends_without_a_word(site: Site, hub: Hub) -> None:
+async def test_a_displaced_stream_ends_without_a_word(site: Site, hub: ChangeFeed) -> None:
     async with listening(site) as events:
         await events.next()
         (reader,) = hub._readers
         reader.displaced = True
-        hub.announce(Change(frozenset({"/a"})))
+        hub.announce(PageChange(frozenset({"/a"})))
         assert (await events.next())["event"] == "change"
         with pytest.raises(StopAsyncIteration):
             await events.raw()
@@ -186,7 +186,7 @@ async def test_not_for_pages_of_others(site: Site, path: str, fields: list[tuple
     "fields",
     [[], [("Origin", "http://localhost:8080")], [("Sec-Fetch-Site", "same-origin")], [("Sec-Fetch-Site", "none")]],
 )
-async def test_for_pages_of_this_server(site: Site, hub: Hub, fields: list[tuple[str, str]]) -> None:
+async def test_for_pages_of_this_server(site: Site, hub: ChangeFeed, fields: list[tuple[str, str]]) -> None:
     hub.close()
     assert (await ask(site, "/-/events", headers=OURS + fields)).status == 200
     script = await ask(site, "/-/follow.js", headers=OURS + fields)
@@ -205,7 +205,7 @@ async def test_only_to_be_read(site: Site, path: str, method: str) -> None:
     assert (await ask(site, path, method)).status == 405
 
 
-async def test_head_opens_no_stream(site: Site, hub: Hub) -> None:
+async def test_head_opens_no_stream(site: Site, hub: ChangeFeed) -> None:
     answer = await ask(site, "/-/events", "HEAD")
     assert (answer.status, answer.header("content-type")) == (200, "text/event-stream")
 
@@ -225,7 +225,7 @@ class Echo(Resource):
 
 @pytest.mark.parametrize("path", ["/", "/-", "/x/-/events", "/%2D/events", "/-x/events", "//-/events"])
 async def test_all_else_is_the_sites(site: Site, path: str) -> None:
-    respond = reserved(Site(Echo()).respond, site.respond)
+    respond = mount(Site(Echo()).respond, site.respond)
     request = Request("GET", path)
     assert (await respond(request)).body == b"the site's"
     assert request.logged
@@ -233,5 +233,5 @@ async def test_all_else_is_the_sites(site: Site, path: str) -> None:
 
 async def test_what_is_ours_is_not_logged(site: Site) -> None:
     request = Request("HEAD", "/-/events?since=1")
-    assert (await reserved(Site(Echo()).respond, site.respond)(request)).status == 200
+    assert (await mount(Site(Echo()).respond, site.respond)(request)).status == 200
     assert not request.logged

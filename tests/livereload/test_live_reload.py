@@ -15,8 +15,8 @@ import trio.testing
 
 from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
 from rpyserve.http.request import Request
-from rpyserve.livereload.changes import ANYTHING, Change
-from rpyserve.livereload.live_reload import CHANGED, GONE, NEW, Following, directories_in, reload_line, seconds_since
+from rpyserve.livereload.changes import ANYTHING, PageChange
+from rpyserve.livereload.live_reload import CHANGED, GONE, NEW, LiveReload, directories_in, reload_line, seconds_since
 from rpyserve.livereload.snapshot import Snapshot
 from tests.support.in_process import Answer, read
 
@@ -24,27 +24,27 @@ from tests.support.in_process import Answer, read
 class Play:
     """A site that is being followed, and an author who saves."""
 
-    def __init__(self, root: Path, following: Following, respond: Callable[[Request], Any]) -> None:
+    def __init__(self, root: Path, following: LiveReload, respond: Callable[[Request], Any]) -> None:
         self.root = root
         self.following = following
         self.respond = respond
         self.tell: Callable[[Any], object] = lambda batch: None
         self.snapshot = Snapshot([str(root)])
         self.snapshot.look()
-        self.mark = following.hub.mark
+        self.mark = following.hub.cursor
 
     def write(self, name: str, text: str = "x") -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def noticed(self) -> Change:
+    def noticed(self) -> PageChange:
         """Have the watch notice what was saved; return what pages are told."""
         self.tell(self.snapshot.look())
-        change, self.mark = self.following.hub.since(self.mark), self.following.hub.mark
+        change, self.mark = self.following.hub.since(self.mark), self.following.hub.cursor
         return change
 
-    def save(self, name: str, text: str = "x") -> Change:
+    def save(self, name: str, text: str = "x") -> PageChange:
         self.write(name, text)
         return self.noticed()
 
@@ -76,8 +76,8 @@ async def play(root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
     site = Site(Directory(root))
-    following = Following(site)
-    play = Play(root, following, following.around(site.respond))
+    following = LiveReload(site)
+    play = Play(root, following, following.wrap(site.respond))
     async with site.running():
         await nursery.start(following.run)
         yield play
@@ -116,11 +116,11 @@ async def test_the_code_is_fresh_before_pages_are_told(play: Play, monkeypatch: 
 
 async def test_after_each_kind_of_save_a_request_gets_the_new(play: Play) -> None:
     assert (await play.get("/a")).text == "one"
-    assert play.save("words.py", "WORD = 'two'\n") == Change(all=True)
+    assert play.save("words.py", "WORD = 'two'\n") == PageChange(all=True)
     assert (await play.get("/a")).text == "two"
-    assert play.save("a.rpy", "cache()\nresource = lambda request: 'three'\n") == Change(frozenset({"/a.rpy"}))
+    assert play.save("a.rpy", "cache()\nresource = lambda request: 'three'\n") == PageChange(frozenset({"/a.rpy"}))
     assert (await play.get("/a")).text == "three"
-    assert play.save("style.css", "b {}") == Change(frozenset({"/style.css"}), data=True)
+    assert play.save("style.css", "b {}") == PageChange(frozenset({"/style.css"}), data=True)
     assert (await play.get("/style.css")).text == "b {}"
 
 
@@ -198,7 +198,7 @@ async def test_what_a_page_writes_itself(play: Play, page: None, said: Said) -> 
     play.noticed()
     said()
     await play.get("/count", sec_fetch_dest="document")
-    assert play.noticed() == Change(frozenset({"/count.txt"}), data=True)
+    assert play.noticed() == PageChange(frozenset({"/count.txt"}), data=True)
     rounds = 0
     while rounds < 20:  # two or three: so soon after the first request, it may also have been that
         await play.get("/count", rpyserve_follow="1")
@@ -241,10 +241,10 @@ async def test_a_directory_of_our_name_is_told_of(root: Path, said: Said, monkey
         return
 
     monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
-    await Following(Site(Directory(root))).run()
+    await LiveReload(Site(Directory(root))).run()
     assert not said()
     os.mkdir(root / "-")
-    await Following(Site(Directory(root))).run()
+    await LiveReload(Site(Directory(root))).run()
     (line,) = said()
     assert "--no-reload" in line
 
@@ -295,7 +295,7 @@ async def test_a_watch_that_fails_takes_nothing_else_with_it(
         raise RuntimeError("no more")
 
     monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
-    await Following(Site(Directory(root))).run()
+    await LiveReload(Site(Directory(root))).run()
     assert said() == ["Pages do not follow edits any more: the watch failed: RuntimeError: no more"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.livereload.snapshot import Batch, Snapshot
+from rpyserve.livereload.snapshot import FileChanges, Snapshot
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def names(site: Path, paths: object) -> set[str]:
     return {Path(os.path.relpath(path, site)).as_posix() for path in paths}
 
 
-def heard(snapshot: Snapshot, site: Path, *files: str) -> Batch | None:
+def heard(snapshot: Snapshot, site: Path, *files: str) -> FileChanges | None:
     return snapshot.look_at(str(site / file) for file in files)
 
 
@@ -49,7 +49,7 @@ def test_nothing_has_changed(snapshot: Snapshot) -> None:
 class TestSaves:
     """However an editor saves, it is one changed file, in a directory with the same names."""
 
-    def after(self, snapshot: Snapshot, site: Path, everything: bool, *others: str) -> Batch:
+    def after(self, snapshot: Snapshot, site: Path, everything: bool, *others: str) -> FileChanges:
         batch = snapshot.look() if everything else heard(snapshot, site, "a.rpy", *others)
         assert batch is not None
         return batch
@@ -93,7 +93,7 @@ def test_an_event_counts_where_the_clock_of_the_files_stands_still(snapshot: Sna
 
 
 def test_a_directory_has_another_time_stamp_when_something_in_it_changes(snapshot: Snapshot, site: Path) -> None:
-    assert heard(snapshot, site, "sub") == Batch()
+    assert heard(snapshot, site, "sub") == FileChanges()
 
 
 @pytest.mark.parametrize("event", ["sub2", "sub"])
@@ -121,7 +121,7 @@ def test_foreign_directories_are_not_looked_into(snapshot: Snapshot, site: Path,
         (site / foreign / "pyvenv.cfg").write_text("")
     (site / foreign / "lib" / "x.py").write_text("x")
     assert not snapshot.look()
-    assert heard(snapshot, site, foreign, f"{foreign}/lib", f"{foreign}/lib/x.py") == Batch()
+    assert heard(snapshot, site, foreign, f"{foreign}/lib", f"{foreign}/lib/x.py") == FileChanges()
     assert not any(foreign in directory for directory in snapshot.directories)
 
 
@@ -156,7 +156,7 @@ def test_links_to_directories_are_not_followed_in_circles(site: Path) -> None:
 class TestTwoHalves:
     """Batches put together are what one look at the end would have found."""
 
-    def looks(self, snapshot: Snapshot, site: Path, first: object, second: object) -> Batch:
+    def looks(self, snapshot: Snapshot, site: Path, first: object, second: object) -> FileChanges:
         assert callable(first) and callable(second)
         first()
         one = snapshot.look()

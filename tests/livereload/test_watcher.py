@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from rpyserve.livereload import watcher as reload
-from rpyserve.livereload.snapshot import Batch
+from rpyserve.livereload.snapshot import FileChanges
 
 pytestmark = pytest.mark.process
 
@@ -29,14 +29,14 @@ class Watched:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.batches: list[Batch] = []
+        self.batches: list[FileChanges] = []
         self._news = trio.Event()
 
-    def tell(self, batch: Batch) -> None:
+    def tell(self, batch: FileChanges) -> None:
         self.batches.append(batch)
         self._news.set()
 
-    async def batch(self) -> Batch:
+    async def batch(self) -> FileChanges:
         """The next batch."""
         with trio.fail_after(LIMIT):
             while not self.batches:

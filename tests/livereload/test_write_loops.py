@@ -10,8 +10,8 @@ import pytest
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.livereload.snapshot import Batch
-from rpyserve.livereload.write_loops import AFTER, ENOUGH_FOR_CODE, IN_A_ROW, LONGEST, MOST, LoopGuard
+from rpyserve.livereload.snapshot import FileChanges
+from rpyserve.livereload.write_loops import AFTER, ENOUGH_FOR_CODE, IN_A_ROW, LONGEST, MOST, WriteLoopDetector
 
 SITE = os.path.abspath("/srv/site")
 FILE = os.path.join(SITE, "visits.txt")
@@ -23,7 +23,7 @@ class World:
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
         self.told: list[str] = []
-        self.guard = LoopGuard(self.told.append, lambda: self.time)
+        self.guard = WriteLoopDetector(self.told.append, lambda: self.time)
 
         async def respond(request: Request) -> Response:
             return Response("x")
@@ -46,8 +46,8 @@ class World:
     def saved(self, path: str = FILE, *, new: bool = False, ago: float = 0, stamp: float | None = None) -> bool:
         """Whether a save of *path* just now is the pages' own doing."""
         when = self.time - ago if stamp is None else stamp
-        batch = Batch({path: when}, frozenset({path} if new else ()))
-        return path in self.guard.own_doing(batch, [path])
+        batch = FileChanges({path: when}, frozenset({path} if new else ()))
+        return path in self.guard.self_inflicted(batch, [path])
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_code_that_is_saved_in_haste_is_not_overlooked(world: World) -> None:
     while rounds < 100:
         with world.request(following=True):
             written = world.time
-        if world.guard.own_doing(Batch({FILE: written}), [FILE], ENOUGH_FOR_CODE):
+        if world.guard.self_inflicted(FileChanges({FILE: written}), [FILE], ENOUGH_FOR_CODE):
             break
         rounds += 1
         world.rest(0.03)
@@ -199,8 +199,8 @@ def test_many_at_once_are_one_round(world: World) -> None:
         pass
     world.rest(0.1)
     paths = [os.path.join(SITE, f"{n}.txt") for n in range(10)]
-    batch = Batch(dict.fromkeys(paths, world.time), frozenset(paths))
-    assert not world.guard.own_doing(batch, paths)
+    batch = FileChanges(dict.fromkeys(paths, world.time), frozenset(paths))
+    assert not world.guard.self_inflicted(batch, paths)
 
 
 def test_a_stream_that_never_ends_says_nothing_about_who_wrote(world: World) -> None:
@@ -224,6 +224,6 @@ def test_a_branch_switch_while_pages_ask(world: World) -> None:
     paths = [os.path.join(SITE, f"{n}.txt") for n in range(MOST + 1)]
     for _ in range(3):
         with world.request(following=True):
-            assert not world.guard.own_doing(Batch(dict.fromkeys(paths, world.time)), paths)
+            assert not world.guard.self_inflicted(FileChanges(dict.fromkeys(paths, world.time)), paths)
         world.rest(0.03)
     assert not world.told

@@ -112,7 +112,7 @@ async def test_who_speaks_something_else_is_told_and_harms_nobody(authority: Any
 
 
 def test_a_certificate_for_the_run_is_for_all_its_names() -> None:
-    context = tls.throwaway(["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "My-Machine.", ".example.test"])
+    context = tls.self_signed(["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "My-Machine.", ".example.test"])
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 

@@ -20,7 +20,7 @@ import trio.lowlevel
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.serving import watchdog
-from rpyserve.serving.watchdog import Watchdog, place, timed, user_frame
+from rpyserve.serving.watchdog import Watchdog, innermost_author_frame, place, timed
 
 
 def here() -> FrameType:
@@ -40,7 +40,7 @@ def test_the_authors_frame_is_found() -> None:
     seen: list[tuple[FrameType | None, FrameType]] = []
 
     def page(request: Request) -> str:
-        seen.append((user_frame(here()), here()))
+        seen.append((innermost_author_frame(here()), here()))
         return ""
 
     rendered(page)
@@ -58,7 +58,7 @@ def test_pythons_own_frames_are_skipped() -> None:
 
         def note(frame: FrameType, event: str, arg: object) -> None:
             if frame.f_code.co_filename == json.__file__:
-                seen.append(user_frame(frame))
+                seen.append(innermost_author_frame(frame))
 
         sys.setprofile(note)
         json.dumps({})
@@ -76,7 +76,7 @@ def test_our_own_work_is_not_the_authors() -> None:
     def page(request: Request) -> str:
         def note(frame: FrameType, event: str, arg: object) -> None:
             if frame.f_code.co_name == "setHeader":
-                seen.append(user_frame(frame))
+                seen.append(innermost_author_frame(frame))
 
         sys.setprofile(note)
         request.setHeader("X-A", "b")
@@ -94,7 +94,7 @@ def test_a_program_below_the_loop_is_not_meant() -> None:
 
     async def main() -> None:
         def look() -> None:
-            seen.append(user_frame(sys._current_frames()[thread]))
+            seen.append(innermost_author_frame(sys._current_frames()[thread]))
 
         await trio.to_thread.run_sync(look)
 
@@ -104,7 +104,7 @@ def test_a_program_below_the_loop_is_not_meant() -> None:
 
 
 def test_no_frame() -> None:
-    assert user_frame(None) is None
+    assert innermost_author_frame(None) is None
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`rpyserve.testing`, used as its own users do: plain tests, async tests, time that passes when it is told to."""
+"""`rpyserve.testing` as its users use it: plain tests, async tests, time that passes on demand."""
 
 from __future__ import annotations
 
@@ -610,8 +610,11 @@ def test_it_needs_no_pytest() -> None:
 
 
 def test_the_plugin_loads_next_to_nothing_and_does_without_httpx() -> None:
-    code = "import sys; sys.modules['httpx'] = None; import rpyserve.testing.pytest_plugin; print(*sys.modules)"
-    assert {name for name in run(code).split() if name.startswith(("rpyserve.", "trio"))} == {
+    loaded = run(
+        "import sys; sys.modules['httpx'] = None; "
+        "import rpyserve.testing.pytest_plugin; print(*sys.modules)"
+    ).split()
+    assert {name for name in loaded if name.startswith(("rpyserve.", "trio"))} == {
         "rpyserve.testing", "rpyserve.testing.pytest_plugin",
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 import pytest
 import trio
 
-from rpyserve.http.errors import unwrap
+from rpyserve.http.errors import unwrap_group
 from rpyserve.testing.portal import Portal
 
 
@@ -142,19 +142,19 @@ def test_a_context_that_fails_says_so() -> None:
     portal = Portal(fails_at_once())
     with pytest.raises(ExceptionGroup) as caught:
         portal.start()
-    assert str(unwrap(caught.value)) == "at once"
+    assert str(unwrap_group(caught.value)) == "at once"
     portal = Portal(fails_at_the_end())
     portal.start()
     with pytest.raises(ExceptionGroup) as caught:
         portal.close()
-    assert str(unwrap(caught.value)) == "at the end"
+    assert str(unwrap_group(caught.value)) == "at the end"
     portal = Portal(fails_between())
     portal.start()
     with pytest.raises((trio.Cancelled, trio.RunFinishedError)):
         portal.call(trio.sleep, 2)
     with pytest.raises(ExceptionGroup) as caught:
         portal.close()
-    assert str(unwrap(caught.value)) == "between"
+    assert str(unwrap_group(caught.value)) == "between"
 
 
 def test_time_passes_for_the_context_too() -> None:
