@@ -16,18 +16,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from rpyserve.http.hosts import authority_of
-from rpyserve.http.request import Request
+from rpyserve.http.browser import is_navigation
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Stream, Upgrade
 from rpyserve.http.types import Responder
 from rpyserve.protocol.parser import Fields
 
-__all__ = ["ScriptTag", "inject", "is_navigation"]
+__all__ = ["ScriptTag", "inject"]
 
 log = logging.getLogger("rpyserve")
 
-FOLLOWING: Final = b"rpyserve-follow"
-"""The request header by which the script in the page asks for that page again. No other origin may send it."""
 SAMPLE: Final = 64 * 1024
 """How many bytes of a page are searched for what its head says."""
 
@@ -40,24 +38,6 @@ _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", 
 _BASE = re.compile(rb"<base\s", re.I)
 
 
-def is_navigation(request: Request) -> bool:
-    """Whether a browser loads a page of its own by *request* (Fetch Metadata Request Headers, section 2.1).
-
-    Browsers send no such header over plain HTTP to another machine; what they send instead is good enough there.
-    """
-    if request.method not in ("GET", "POST"):
-        return False
-    fields = request.raw_headers.values
-    purpose = fields.get(b"sec-fetch-dest")
-    if purpose == b"document":
-        return True
-    if purpose in (None, b"empty") and FOLLOWING in fields:
-        return True
-    if purpose is not None or fields.get(b"upgrade-insecure-requests") != b"1":
-        return False
-    from rpyserve.resources import pages
-
-    return pages.accepts_html(request)
 
 
 @dataclass(frozen=True, slots=True)

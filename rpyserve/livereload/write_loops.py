@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from rpyserve.http.browser import FOLLOWING
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
-from rpyserve.livereload.script_tag import FOLLOWING
 from rpyserve.livereload.snapshot import FileChanges
 
 __all__ = ["WriteLoopDetector"]

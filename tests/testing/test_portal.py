@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 import pytest
 import trio
 
-from rpyserve.http.errors import unwrap_group
 from rpyserve.testing.portal import Portal
+from rpyserve.util.exceptions import unwrap_group
 
 
 @pytest.fixture
