@@ -3,7 +3,7 @@
 The only user of watchfiles. The system's events are hints where to look (see `snapshot`). Where
 there is one handle for each directory, only the site's own directories are watched, so that an
 environment inside the site costs nothing; where one handle covers a tree, the root is watched.
-Without events the directories are looked at again and again.
+Without events the directories are scanned again and again.
 
 All of the work is done in one thread. Whoever cancels `watch` never waits for it. Freshness of
 what is served never depends on any of this.
@@ -37,15 +37,15 @@ DEBOUNCE: Final = 20
 IDLE_PAUSE: Final = 0.045
 """Seconds from one question for events to the next while nobody waits for changes."""
 ROOT_CHECK: Final = 1.0
-"""Seconds from one look whether the roots themselves have been replaced to the next."""
+"""Seconds after which it is checked again whether the roots themselves have been replaced."""
 QUIET: Final = 0.05
-"""Seconds without a change after which a large batch, or one in which files are missing, is complete."""
+"""Seconds without a change after which a large or incomplete batch is passed on."""
 LONGEST: Final = 1.0
 """Seconds that such a batch may last."""
 MANY: Final = 3
 """How many files make a batch large."""
 POLL: Final = 0.25
-"""Seconds between two looks where there are no events; more where a look takes long."""
+"""Seconds between two scans where there are no events; more where a scan takes long."""
 ATTEMPTS: Final = 3
 """How often directories that change meanwhile are watched anew.
 
@@ -70,16 +70,16 @@ async def watch(
     Args:
         roots: directories, as absolute paths. They may vanish, and come back.
         on_batch: gets what has changed.
-        poll: look again and again, instead of waiting for the system's events.
+        poll: scan again and again, instead of waiting for the system's events.
         eager: whether somebody waits for changes; if not, they may come some hundredths of a second
             later.
-        task_status: is told when the directories have been looked at for the first time.
+        task_status: is told when the directories have been scanned for the first time.
     """
     watcher = _Watcher(tuple(roots), poll, eager)
     limiter = trio.CapacityLimiter(1)
     in_thread = partial(trio.to_thread.run_sync, limiter=limiter, abandon_on_cancel=True)
     try:
-        await in_thread(watcher.look)
+        await in_thread(watcher.scan)
         task_status.started()
         while True:
             if batch := await in_thread(watcher.wait_batch):
@@ -101,10 +101,10 @@ class _Watcher:
         self._pause = POLL
         self._started = False
 
-    def look(self) -> FileChanges:
-        """Look at everything, and see to it that looking does not become all there is to do."""
+    def scan(self) -> FileChanges:
+        """Scan everything, and see to it that scanning does not become all there is to do."""
         start = time.monotonic()
-        changes = self._snapshot.look()
+        changes = self._snapshot.scan()
         self._pause = max(POLL, 5 * (time.monotonic() - start))
         return changes
 
@@ -124,24 +124,24 @@ class _Watcher:
             return self._wait_more(ROOT_CHECK, self._pause) or FileChanges()
         self._started = True
         # It takes a moment to get ready, in which something may have happened.
-        return self.look() if self._polling else self._watch_anew()
+        return self.scan() if self._polling else self._watch_anew()
 
     def _wait_more(self, patience: float, pause: float) -> FileChanges | None:
-        """Return what happens next, be it none of ours; None if nothing has happened at all.
+        """Return what happens next, be it nothing of the site; None if nothing has happened at all.
 
         Args:
             patience: seconds to wait for an event.
-            pause: seconds to wait before looking, where there are no events.
+            pause: seconds to wait before a scan, where there are no events.
         """
         if self._polling:
             self.stop.wait(pause)
-            return self.look() or None
+            return self.scan() or None
         if self._events is None or self._identify_roots() != self._root_ids:
             return self._begin_again(patience) or None
         paths = self._wait_events(self._events, patience)
         if not paths:
             return None
-        changes = self._snapshot.look_at(paths)
+        changes = self._snapshot.check(paths)
         return self._watch_anew() if changes is None else changes
 
     def _begin_again(self, patience: float) -> FileChanges:
@@ -151,12 +151,12 @@ class _Watcher:
         return self._watch_anew()
 
     def _watch_anew(self) -> FileChanges:
-        """Watch the directories that are there now, and look at what happened meanwhile."""
-        changes = self._snapshot.look()
+        """Watch the directories that are there now, and find what happened meanwhile."""
+        changes = self._snapshot.scan()
         for _ in range(ATTEMPTS):
             watched = set(self._snapshot.directories)
             self._start_events()
-            changes |= self._snapshot.look()
+            changes |= self._snapshot.scan()
             if self._polling or watched == set(self._snapshot.directories):
                 break  # else some came while the others were being watched
         return changes
@@ -173,9 +173,9 @@ class _Watcher:
             return
         events = _file_events(wanted, self.stop)
         try:
-            next(events, None)  # the look that follows finds what is heard already
+            next(events, None)  # the scan that follows finds what is heard already
         except FileNotFoundError:
-            return  # one has just gone; the next look notices
+            return  # one has just gone; the next scan notices
         except (OSError, RuntimeError) as exc:
             self._poll_from_now_on(exc)
         else:
@@ -203,7 +203,7 @@ class _Watcher:
 
 
 def _may_go_on(batch: FileChanges) -> bool:
-    return len(batch.files) >= MANY or bool(batch.unsure)
+    return len(batch.files) >= MANY or bool(batch.incomplete)
 
 
 def _file_events(directories: list[str], stop: threading.Event) -> _Events:
@@ -250,13 +250,10 @@ def _sends_no_events(roots: Iterable[str]) -> bool:
 def _why_polling(exc: Exception, directories: int) -> str:
     if _is_out_of_watches(exc):
         return (
-            f"The system has no file watches left (the site has {directories} directories), so "
-            f"files are looked at every {POLL} seconds instead. `sysctl fs.inotify` shows the limits."
+            f"The system has no file watches left (the site has {directories} directories): "
+            f"polling every {POLL} seconds instead. `sysctl fs.inotify` shows the limits."
         )
-    return (
-        f"The system gives no file events ({exc}), so files are looked at every {POLL} seconds "
-        "instead."
-    )
+    return f"The system gives no file events ({exc}): polling every {POLL} seconds instead."
 
 
 def _is_out_of_watches(exc: Exception) -> bool:

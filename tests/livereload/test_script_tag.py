@@ -20,7 +20,7 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody
 from rpyserve.http.types import Responder
 from rpyserve.livereload.changes import Mounts
-from rpyserve.livereload.script_tag import ScriptTag, inject
+from rpyserve.livereload.script_tag import ScriptTag, is_navigation
 from tests.support.in_process import Answer, read
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
@@ -58,6 +58,14 @@ def answering(body: object, *, sources: Iterable[str] = (), **options: Any) -> R
     return respond
 
 
+async def answer_with(respond: Responder, tags: ScriptTag, request: Request) -> Response:
+    """What a browser gets for *request*, or another client."""
+    if not is_navigation(request):
+        return await respond(request)
+    page = tags.prepare(request)
+    return page.with_tag(await respond(request))
+
+
 async def load(
     respond: Responder,
     tags: ScriptTag,
@@ -69,7 +77,7 @@ async def load(
     fields = [(name.encode(), value.encode()) for name, value in (BROWSER if headers is None else headers).items()]
     request = Request(method, target, fields)
     try:
-        return await read(await inject(respond, tags)(request))
+        return await read(await answer_with(respond, tags, request))
     finally:
         request.close()
 
@@ -123,7 +131,7 @@ async def test_the_number_is_that_of_the_beginning(told: Told) -> None:
     tags = ScriptTag(lambda: next(numbers), str, told)
 
     async def slow(request: Request) -> Response:
-        tags.mark()
+        tags.cursor()
         return Response("x")
 
     assert 'data-rpyserve="boot-1"' in (await load(slow, tags)).text
@@ -236,7 +244,7 @@ async def test_a_static_page(tags: ScriptTag, tmp_path: Path) -> None:
     page = b"<p>" + b"x" * 300_000
     (tmp_path / "page.html").write_bytes(page)
     request = Request("GET", "/page.html", [(b"sec-fetch-dest", b"document")])
-    response = await inject(Site(Directory(tmp_path)).respond, tags)(request)
+    response = await answer_with(Site(Directory(tmp_path)).respond, tags, request)
     assert isinstance(response.body, FileBody)
     length = response.body.length
     answer = await read(response)
@@ -344,7 +352,7 @@ async def test_an_endless_stream_has_it_at_once(tags: ScriptTag) -> None:
         await trio.sleep_forever()
 
     request = Request("GET", "/", [(b"sec-fetch-dest", b"document")])
-    response = await inject(answering(endless()), tags)(request)
+    response = await answer_with(answering(endless()), tags, request)
     async with response.body.opened(response) as opened:  # type: ignore[union-attr]
         assert TAG.search(await anext(opened.chunks))
 

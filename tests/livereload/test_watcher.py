@@ -124,7 +124,7 @@ async def test_however_an_editor_saves(
         batch = await watched.batch()
         while name not in watched.names(batch.files):  # a temporary file beside it came first
             batch = await watched.batch()
-        assert name not in watched.names(batch.moved), "it was there before, and is there now"
+        assert name not in watched.names(batch.added_or_removed), "it was there before, and is there now"
 
 
 async def test_edits_within_one_second_are_all_seen(site: Path, poll: bool) -> None:
@@ -137,7 +137,7 @@ async def test_edits_within_one_second_are_all_seen(site: Path, poll: bool) -> N
 async def test_a_branch_switch_is_one_batch(site: Path, poll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "QUIET", 0.5)  # however busy the machine is,
     monkeypatch.setattr(watcher, "LONGEST", LIMIT)
-    monkeypatch.setattr(watcher, "MANY", 1)  # and however few it has written at the first look
+    monkeypatch.setattr(watcher, "MANY", 1)  # and however few it has written at the first scan
     names = {f"f{n}.css" for n in range(100)}
     for name in names:
         (site / name).write_text("before")
@@ -150,7 +150,7 @@ async def test_a_branch_switch_is_one_batch(site: Path, poll: bool, monkeypatch:
 def scripted(site: Path, *steps: Callable[[], object]) -> watcher._Watcher:
     """A watcher that hears when the test says so: of each step, it hears of every file that a test writes."""
     played = watcher._Watcher((str(site),), False, lambda: True)
-    played.look()
+    played.scan()
     played.wait_batch()
     names = ("a.rpy", "style.css", "4913", *(f"f{n}.css" for n in range(20)))
 
@@ -171,13 +171,13 @@ def test_a_save_in_two_halves_is_one_change(site: Path) -> None:
     path = site / "a.rpy"
     for first in (path.unlink, partial(path.write_text, "")):
         batch = scripted(site, first, partial(path.write_text, "after"), path.unlink).wait_batch()
-        assert str(path) in batch.files and not batch.moved and not batch.unsure
+        assert str(path) in batch.files and not batch.added_or_removed and not batch.incomplete
 
 
 def test_a_file_that_stays_away_is_gone(site: Path) -> None:
     path = site / "a.rpy"
     batch = scripted(site, path.unlink).wait_batch()
-    assert batch.moved == {str(path)}
+    assert batch.added_or_removed == {str(path)}
 
 
 def test_a_file_that_comes_and_goes_is_nothing(site: Path) -> None:
@@ -216,34 +216,34 @@ async def test_a_new_directory_is_watched_as_well(site: Path, poll: bool) -> Non
         assert (await watched.until("new/deep/x.css"))[-1] == {"new/deep/x.css"}
 
 
-@pytest.mark.parametrize("foreign", ["node_modules", ".git", "lib/site-packages", "__pycache__", "env"])
-async def test_foreign_directories_are_never_told_of(site: Path, foreign: str, poll: bool) -> None:
+@pytest.mark.parametrize("ignored", ["node_modules", ".git", "lib/site-packages", "__pycache__", "env"])
+async def test_ignored_directories_are_never_told_of(site: Path, ignored: str, poll: bool) -> None:
     def make() -> None:
-        if foreign == "env":
+        if ignored == "env":
             watched.write("env/pyvenv.cfg")
         for name in ("x.py", "bin/x.py"):
-            watched.write(f"{foreign}/{name}")
+            watched.write(f"{ignored}/{name}")
 
     async with watching(site, poll=poll) as watched:
         make()  # comes later
         watched.write("a.rpy", "after")
         told = await watched.until("a.rpy")
-        watched.write(f"{foreign}/bin/x.py", "again")
+        watched.write(f"{ignored}/bin/x.py", "again")
         watched.write("style.css", "after")
         told += await watched.until("style.css")
         assert set().union(*told) == {"a.rpy", "style.css"}
     async with watching(site, poll=poll) as watched:  # was there before
-        watched.write(f"{foreign}/x.py", "again")
-        watched.write(f"{foreign}/new.py")
+        watched.write(f"{ignored}/x.py", "again")
+        watched.write(f"{ignored}/new.py")
         watched.write("a.rpy", "again")
         assert await watched.until("a.rpy") == [{"a.rpy"}]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one handle covers a tree")
-async def test_foreign_directories_cost_no_watches(site: Path) -> None:
-    for foreign in ("node_modules", ".git", "env/lib"):
+async def test_ignored_directories_cost_no_watches(site: Path) -> None:
+    for ignored in ("node_modules", ".git", "env/lib"):
         for n in range(20):
-            (site / foreign / str(n)).mkdir(parents=True)
+            (site / ignored / str(n)).mkdir(parents=True)
     (site / "env" / "pyvenv.cfg").write_text("")
     before = inotify_watches()
     async with watching(site):
@@ -318,7 +318,7 @@ async def test_where_the_system_has_no_watches_left(
     assert "no file watches left" in record.message and "\n" not in record.message
 
 
-async def test_files_are_looked_at_from_when_the_watch_fails(
+async def test_files_are_polled_once_the_watch_fails(
     site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*directories: str, **options: object) -> Iterator[set[tuple[int, str]]]:
@@ -332,8 +332,7 @@ async def test_files_are_looked_at_from_when_the_watch_fails(
             assert watched.names((await watched.batch()).files) == {"a.rpy"}
     (record,) = caplog.records
     assert record.message == (
-        "The system gives no file events (error in underlying watcher: lost), "
-        "so files are looked at every 0.02 seconds instead."
+        "The system gives no file events (error in underlying watcher: lost): polling every 0.02 seconds instead."
     )
 
 
