@@ -46,7 +46,8 @@ def test_what_has_changed_since(feed: ChangeFeed) -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "1", "x-1", "-", "{token}-", "{token}-9", "{token}--1", "{token}-²", "{token}-1e3"]
+    "cursor",
+    ["", "1", "x-1", "-", "{token}-", "{token}-9", "{token}--1", "{token}-²", "{token}-1e3"],
 )
 def test_a_cursor_that_means_nothing_here(feed: ChangeFeed, cursor: str) -> None:
     feed.publish(change("/a"))
@@ -61,12 +62,16 @@ def test_what_is_kept_is_bounded(feed: ChangeFeed) -> None:
     start = feed.cursor
     for n in range(3 * MAX_CHANGES):
         feed.publish(change(f"/{n % 7}"))
-    assert feed.statistics() == FeedStatistics(number=3 * MAX_CHANGES, kept=MAX_CHANGES, subscribers=0)
+    assert feed.statistics() == FeedStatistics(
+        number=3 * MAX_CHANGES, kept=MAX_CHANGES, subscribers=0
+    )
     assert feed.since(start) == ANYTHING
     assert feed.since(f"{feed.token}-{2 * MAX_CHANGES}").urls == {f"/{n}" for n in range(7)}
 
 
-async def test_waiting_for_a_change(feed: ChangeFeed, subscriber: Subscriber, autojump_clock: object) -> None:
+async def test_waiting_for_a_change(
+    feed: ChangeFeed, subscriber: Subscriber, autojump_clock: object
+) -> None:
     heard: list[int] = []
 
     async def listen() -> None:
@@ -97,7 +102,10 @@ async def test_nobody_waits_for_what_has_happened(feed: ChangeFeed, subscriber: 
 
 def test_a_browser_that_closes_none_loses_its_oldest(feed: ChangeFeed) -> None:
     with ExitStack() as open_streams:
-        subscribers = [open_streams.enter_context(feed.subscribed("this")) for _ in range(MAX_STREAMS + EXTRA_STREAMS)]
+        subscribers = [
+            open_streams.enter_context(feed.subscribed("this"))
+            for _ in range(MAX_STREAMS + EXTRA_STREAMS)
+        ]
         assert not any(subscriber.displaced for subscriber in subscribers)
         subscribers += [open_streams.enter_context(feed.subscribed("this")) for _ in range(2)]
         assert [subscriber.displaced for subscriber in subscribers] == [True, True] + [False] * (
@@ -107,7 +115,9 @@ def test_a_browser_that_closes_none_loses_its_oldest(feed: ChangeFeed) -> None:
 
 def test_too_many_streams_of_one_browser(feed: ChangeFeed) -> None:
     with ExitStack() as open_streams:
-        subscribers = [open_streams.enter_context(feed.subscribed("this")) for _ in range(MAX_STREAMS)]
+        subscribers = [
+            open_streams.enter_context(feed.subscribed("this")) for _ in range(MAX_STREAMS)
+        ]
         other = open_streams.enter_context(feed.subscribed("other"))
         assert not any(subscriber.crowded for subscriber in subscribers)
         subscribers.append(open_streams.enter_context(feed.subscribed("this")))

@@ -68,10 +68,14 @@ def test_what_is_in_no_directory_of_the_site_has_no_url(mounts: Mounts) -> None:
     ],
 )
 def test_kinds(mounts: Mounts, kind: FileKind, names: str) -> None:
-    assert {name: mounts.kind_of(at(name)) for name in names.split()} == dict.fromkeys(names.split(), kind)
+    assert {name: mounts.kind_of(at(name)) for name in names.split()} == dict.fromkeys(
+        names.split(), kind
+    )
 
 
-def page_change(mounts: Mounts, *names: str, new: Iterable[str] = (), directories: Iterable[str] = ()) -> PageChange:
+def page_change(
+    mounts: Mounts, *names: str, new: Iterable[str] = (), directories: Iterable[str] = ()
+) -> PageChange:
     """What pages are told when files called *names* have changed, some of them *new*."""
     files = {at(name): 0.0 for name in names}
     kinds = {path: mounts.kind_of(path) for path in files}

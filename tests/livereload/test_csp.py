@@ -40,7 +40,10 @@ def test_nothing_in_the_way(policy: str) -> None:
         ("script-src", "script-src"),
         ("script-src 'nonce-abc'", "script-src 'nonce-abc'"),
         ("script-src 'unsafe-inline'", "script-src 'unsafe-inline'"),
-        ("script-src 'self' 'strict-dynamic' 'nonce-abc'", "script-src 'self' 'strict-dynamic' 'nonce-abc'"),
+        (
+            "script-src 'self' 'strict-dynamic' 'nonce-abc'",
+            "script-src 'self' 'strict-dynamic' 'nonce-abc'",
+        ),
         ("script-src https:", "script-src https:"),
         ("script-src https://cdn.example", "script-src https://cdn.example"),
         ("script-src localhost", "script-src localhost"),
@@ -59,12 +62,17 @@ def test_what_is_in_the_way(policy: str, why: str) -> None:
 
 
 def test_every_policy_counts() -> None:
-    assert blocking_directive(["default-src 'self'", "script-src 'none'"], "http", HERE) == "script-src 'none'"
+    assert (
+        blocking_directive(["default-src 'self'", "script-src 'none'"], "http", HERE)
+        == "script-src 'none'"
+    )
 
 
 def test_only_plain_words_count_as_allowing() -> None:
     for sources in ("http://localhost:*", "localhost:8080/", "*.localhost:8080", "https:"):
-        assert blocking_directive([f"default-src {sources}"], "http", HERE) == f"default-src {sources}"
+        assert (
+            blocking_directive([f"default-src {sources}"], "http", HERE) == f"default-src {sources}"
+        )
     assert blocking_directive(["default-src https: example.com"], "https", "example.com") == ""
     assert blocking_directive(["default-src [::1]:8080"], "http", "[::1]:8080") == ""
 
@@ -79,7 +87,10 @@ def test_only_plain_words_count_as_allowing() -> None:
         ),
         ("<META content='script-src x' HTTP-EQUIV=content-security-policy />", ["script-src x"]),
         ("<!-- <meta http-equiv=Content-Security-Policy content=a> -->", []),
-        ('<meta name="x" content="a > b"><meta http-equiv=Content-Security-Policy content=y>', ["y"]),
+        (
+            '<meta name="x" content="a > b"><meta http-equiv=Content-Security-Policy content=y>',
+            ["y"],
+        ),
         ('<meta http-equiv="refresh" content="1">', []),
     ],
 )

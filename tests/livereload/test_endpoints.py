@@ -44,7 +44,9 @@ class Events:
     async def next(self) -> dict[str, Any]:
         while not self._waiting:
             for block in (await self.raw()).split("\n\n")[:-1]:
-                fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+                fields = dict(
+                    line.split(": ", 1) for line in block.split("\n") if not line.startswith(":")
+                )
                 if "data" in fields:
                     self._waiting.append({**fields, "data": json.loads(fields["data"])})
         return self._waiting.pop(0)
@@ -63,7 +65,9 @@ async def listening(site: Site, since: str | None = None, **headers: str) -> Asy
     request.close()
 
 
-async def test_what_has_changed_since_the_page_was_made_comes_first(site: Site, feed: ChangeFeed) -> None:
+async def test_what_has_changed_since_the_page_was_made_comes_first(
+    site: Site, feed: ChangeFeed
+) -> None:
     cursor = feed.cursor
     feed.publish(PageChange(frozenset({"/style.css"}), data=True))
     async with listening(site, since=cursor) as events:
@@ -75,9 +79,17 @@ async def test_what_has_changed_since_the_page_was_made_comes_first(site: Site, 
         }
 
 
-async def test_a_page_of_another_run_of_the_server_may_be_any_other(site: Site, feed: ChangeFeed) -> None:
+async def test_a_page_of_another_run_of_the_server_may_be_any_other(
+    site: Site, feed: ChangeFeed
+) -> None:
     async with listening(site, since="0123-7") as events:
-        assert (await events.next())["data"] == {"n": 0, "urls": [], "all": True, "data": True, "lost": True}
+        assert (await events.next())["data"] == {
+            "n": 0,
+            "urls": [],
+            "all": True,
+            "data": True,
+            "lost": True,
+        }
 
 
 async def test_the_last_event_goes_before_since(site: Site, feed: ChangeFeed) -> None:
@@ -105,7 +117,12 @@ async def test_a_slow_subscriber_gets_several_as_one(site: Site, feed: ChangeFee
             feed.publish(PageChange(frozenset({f"/{n % 3}"})))
             if n % 50 == 0:
                 await trio.testing.wait_all_tasks_blocked()
-        assert (await events.next())["data"] == {"n": 200, "urls": ["/0", "/1", "/2"], "all": False, "data": False}
+        assert (await events.next())["data"] == {
+            "n": 200,
+            "urls": ["/0", "/1", "/2"],
+            "all": False,
+            "data": False,
+        }
 
 
 async def test_a_quiet_stream_gives_a_sign_of_life(site: Site, autojump_clock: object) -> None:
@@ -128,7 +145,9 @@ async def test_the_end(site: Site, feed: ChangeFeed) -> None:
     assert feed.statistics().subscribers == 0
 
 
-async def test_a_browser_with_many_tabs_is_asked_to_close_streams(site: Site, feed: ChangeFeed) -> None:
+async def test_a_browser_with_many_tabs_is_asked_to_close_streams(
+    site: Site, feed: ChangeFeed
+) -> None:
     events: list[Events] = []
 
     async def listen(agent: str, task_status: trio.TaskStatus[Events]) -> None:
@@ -144,7 +163,9 @@ async def test_a_browser_with_many_tabs_is_asked_to_close_streams(site: Site, fe
         for stream in events:
             assert (await stream.next())["event"] == "crowded"
         feed.publish(PageChange(frozenset({"/a"})))
-        assert [(await stream.next())["event"] for stream in (*events, other)] == ["change"] * (MAX_STREAMS + 2)
+        assert [(await stream.next())["event"] for stream in (*events, other)] == ["change"] * (
+            MAX_STREAMS + 2
+        )
         nursery.cancel_scope.cancel()
     assert feed.statistics().subscribers == 0
 
@@ -176,7 +197,9 @@ OURS = [("Host", "localhost:8080")]
         [("Sec-Fetch-Site", "cross-site"), ("Origin", "http://localhost:8080")],
     ],
 )
-async def test_not_for_pages_of_others(site: Site, path: str, fields: list[tuple[str, str]]) -> None:
+async def test_not_for_pages_of_others(
+    site: Site, path: str, fields: list[tuple[str, str]]
+) -> None:
     answer = await ask(site, path, headers=OURS + fields)
     assert answer.status == 403
     assert not any(name.lower().startswith("access-control") for name, _ in answer.headers)
@@ -184,9 +207,16 @@ async def test_not_for_pages_of_others(site: Site, path: str, fields: list[tuple
 
 @pytest.mark.parametrize(
     "fields",
-    [[], [("Origin", "http://localhost:8080")], [("Sec-Fetch-Site", "same-origin")], [("Sec-Fetch-Site", "none")]],
+    [
+        [],
+        [("Origin", "http://localhost:8080")],
+        [("Sec-Fetch-Site", "same-origin")],
+        [("Sec-Fetch-Site", "none")],
+    ],
 )
-async def test_for_pages_of_this_server(site: Site, feed: ChangeFeed, fields: list[tuple[str, str]]) -> None:
+async def test_for_pages_of_this_server(
+    site: Site, feed: ChangeFeed, fields: list[tuple[str, str]]
+) -> None:
     feed.close()
     assert (await ask(site, "/-/events", headers=OURS + fields)).status == 200
     script = await ask(site, "/-/follow.js", headers=OURS + fields)
@@ -195,7 +225,9 @@ async def test_for_pages_of_this_server(site: Site, feed: ChangeFeed, fields: li
         "no-cache",
         "same-origin",
     )
-    again = await ask(site, "/-/follow.js", headers=[*OURS, ("If-None-Match", script.header("etag") or "")])
+    again = await ask(
+        site, "/-/follow.js", headers=[*OURS, ("If-None-Match", script.header("etag") or "")]
+    )
     assert again.status == 304
 
 
@@ -210,7 +242,11 @@ async def test_head_opens_no_stream(site: Site, feed: ChangeFeed) -> None:
     assert (answer.status, answer.header("content-type")) == (200, "text/event-stream")
 
 
-@pytest.mark.parametrize("path", ["/-/", "/-/other", "/-/events/", "/-/events/x", "/-/follow.js/x", "/-//events"])
-async def test_there_is_nothing_else(site: Site, path: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "path", ["/-/", "/-/other", "/-/events/", "/-/events/x", "/-/follow.js/x", "/-//events"]
+)
+async def test_there_is_nothing_else(
+    site: Site, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     assert (await ask(site, path)).status == 404
     assert not caplog.records

@@ -33,7 +33,9 @@ from tests.support.in_process import Answer, read
 class Play:
     """A site that is being followed, and an author who saves."""
 
-    def __init__(self, root: Path, live_reload: LiveReload, respond: Callable[[Request], Any]) -> None:
+    def __init__(
+        self, root: Path, live_reload: LiveReload, respond: Callable[[Request], Any]
+    ) -> None:
         self.root = root
         self.live_reload = live_reload
         self.respond = respond
@@ -76,8 +78,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def play(root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Play]:
-    async def watch(roots: list[str], tell: Any, *, task_status: trio.TaskStatus[None], **options: Any) -> None:
+async def play(
+    root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Play]:
+    async def watch(
+        roots: list[str], tell: Any, *, task_status: trio.TaskStatus[None], **options: Any
+    ) -> None:
         assert roots == [str(root)]
         play.tell = tell
         task_status.started()
@@ -114,7 +120,9 @@ def page(play: Play) -> Iterator[None]:
 Said = Callable[[], list[str]]
 
 
-async def test_the_code_is_fresh_before_pages_are_told(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_code_is_fresh_before_pages_are_told(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
     scripts = play.live_reload._directories[0].scripts
     monkeypatch.setattr(scripts, "invalidate", lambda paths: order.append("invalidate"))
@@ -127,7 +135,9 @@ async def test_after_each_kind_of_save_a_request_gets_the_new(play: Play) -> Non
     assert (await play.get("/a")).text == "one"
     assert play.save("words.py", "WORD = 'two'\n") == PageChange(all=True)
     assert (await play.get("/a")).text == "two"
-    assert play.save("a.rpy", "cache()\nresource = lambda request: 'three'\n") == PageChange(frozenset({"/a.rpy"}))
+    assert play.save("a.rpy", "cache()\nresource = lambda request: 'three'\n") == PageChange(
+        frozenset({"/a.rpy"})
+    )
     assert (await play.get("/a")).text == "three"
     assert play.save("style.css", "b {}") == PageChange(frozenset({"/style.css"}), data=True)
     assert (await play.get("/style.css")).text == "b {}"
@@ -167,7 +177,9 @@ async def test_a_hundred_files_are_one_line(play: Play, page: None, said: Said) 
     assert said() == ["f00.css, f01.css, f02.css and 97 more added, 1 page updated (n ms)"]
 
 
-async def test_a_directory_that_is_renamed_is_named_itself(play: Play, page: None, said: Said) -> None:
+async def test_a_directory_that_is_renamed_is_named_itself(
+    play: Play, page: None, said: Said
+) -> None:
     play.write("pics/a.png")
     play.write("pics/b.png")
     play.noticed()
@@ -187,9 +199,12 @@ async def test_without_pages_only_code_is_worth_a_line(play: Play, said: Said) -
 
 
 @pytest.mark.parametrize(
-    "name", [".a.rpy.swp", "a.rpy~", "#a.rpy#", "x.tmp", "x.pyc", "site.db-journal", "visits.log", ".env"]
+    "name",
+    [".a.rpy.swp", "a.rpy~", "#a.rpy#", "x.tmp", "x.pyc", "site.db-journal", "visits.log", ".env"],
 )
-async def test_what_is_none_of_the_sites_is_told_to_nobody(play: Play, page: None, said: Said, name: str) -> None:
+async def test_what_is_none_of_the_sites_is_told_to_nobody(
+    play: Play, page: None, said: Said, name: str
+) -> None:
     assert not play.save(name)
     assert not said() and play.live_reload.feed.number == 0
 
@@ -248,7 +263,9 @@ async def test_ours_and_the_sites(play: Play) -> None:
     assert (await play.get("/-/events", host="localhost", origin="http://other")).status == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/-", "/x/-/events", "/%2D/events", "/-x/events", "//-/events"])
+@pytest.mark.parametrize(
+    "path", ["/", "/-", "/x/-/events", "/%2D/events", "/-x/events", "//-/events"]
+)
 async def test_all_else_is_the_sites(play: Play, path: str) -> None:
     async def respond(request: Request) -> Response:
         return Response("the site's")
@@ -264,7 +281,9 @@ async def test_what_is_ours_is_not_logged(play: Play) -> None:
     assert not request.logged
 
 
-async def test_a_directory_of_our_name_is_told_of(root: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_directory_of_our_name_is_told_of(
+    root: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def watch(*args: Any, **options: Any) -> None:
         return
 
@@ -363,7 +382,9 @@ async def logged() -> list[str]:
 
 
 @pytest.mark.parametrize("first", ["", "cache()\n"])
-async def test_an_edit_restarts_background_tasks_without_a_visit(first: str, play: Play, said: Said) -> None:
+async def test_an_edit_restarts_background_tasks_without_a_visit(
+    first: str, play: Play, said: Said
+) -> None:
     LOG.clear()
     play.save("tick.rpy", first + ticking(1))
     assert await logged() == [], "nobody has asked for it yet"
@@ -379,13 +400,17 @@ async def test_an_edit_restarts_background_tasks_without_a_visit(first: str, pla
     play.save("style.css", "i {}")
     assert await logged() == []
     told = [line for line in said() if "ZeroDivisionError" in line]
-    assert len(told) == 1 and told[0].startswith("tick.rpy (its background task goes on unchanged): ")
+    assert len(told) == 1 and told[0].startswith(
+        "tick.rpy (its background task goes on unchanged): "
+    )
     play.save("tick.rpy", first + ticking(3, decorator=""))
     assert await logged() == ["end 2"], "the edit has removed it"
     assert not play.live_reload._site.tasks.sources()
 
 
-async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(play: Play, said: Said) -> None:
+async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(
+    play: Play, said: Said
+) -> None:
     LOG.clear()
     play.save("helper.py", ticking("helper 1"))
     play.save("tick.rpy", "import helper\n" + ticking("script"))
@@ -401,7 +426,9 @@ async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers
     assert await logged() == ["end helper 2"]
 
 
-async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_again(play: Play) -> None:
+async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_again(
+    play: Play,
+) -> None:
     LOG.clear()
     for version in (1, 2):
         play.save("tick.rpy", ticking(version, decorator="", call="request.site.background(tick)"))
@@ -410,7 +437,9 @@ async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_agai
         assert await logged() == [f"start {version}"]
 
 
-def line(files: dict[str, str], pages: int = 0, seconds: float = 0.0084, *, all_scripts: bool = False) -> str:
+def line(
+    files: dict[str, str], pages: int = 0, seconds: float = 0.0084, *, all_scripts: bool = False
+) -> str:
     return reload_line(files, pages=pages, all_scripts=all_scripts, seconds=seconds)
 
 
@@ -426,7 +455,10 @@ def test_how_many_pages_are_told() -> None:
 
 
 def test_a_module() -> None:
-    assert line({"words.py": CHANGED}, all_scripts=True) == "words.py changed, all scripts run again (8 ms)"
+    assert (
+        line({"words.py": CHANGED}, all_scripts=True)
+        == "words.py changed, all scripts run again (8 ms)"
+    )
     assert line({"words.py": CHANGED}, 2, all_scripts=True) == (
         "words.py changed, all scripts run again, 2 pages updated (8 ms)"
     )
@@ -435,7 +467,10 @@ def test_a_module() -> None:
 def test_many_files() -> None:
     assert line({"b": ADDED, "a": ADDED}) == "a, b added (8 ms)"
     assert line({"b": ADDED, "a": DELETED, "c": CHANGED}) == "a, b, c changed (8 ms)"
-    assert line({f"f{n:03}": CHANGED for n in range(100)}) == "f000, f001, f002 and 97 more changed (8 ms)"
+    assert (
+        line({f"f{n:03}": CHANGED for n in range(100)})
+        == "f000, f001, f002 and 97 more changed (8 ms)"
+    )
 
 
 @pytest.mark.parametrize(

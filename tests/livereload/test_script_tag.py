@@ -74,7 +74,10 @@ async def load(
     method: str = "GET",
     headers: dict[str, str] | None = None,
 ) -> Answer:
-    fields = [(name.encode(), value.encode()) for name, value in (BROWSER if headers is None else headers).items()]
+    fields = [
+        (name.encode(), value.encode())
+        for name, value in (BROWSER if headers is None else headers).items()
+    ]
     request = Request(method, target, fields)
     try:
         return await read(await answer_with(respond, tags, request))
@@ -99,7 +102,14 @@ async def test_a_page(tags: ScriptTag) -> None:
 
 @pytest.mark.parametrize(
     ("target", "up"),
-    [("/", "./"), ("/a", "./"), ("/a/", "../"), ("/a/b?x=/c/d", "../"), ("/a/b/", "../../"), ("http://h/a/b", "../")],
+    [
+        ("/", "./"),
+        ("/a", "./"),
+        ("/a/", "../"),
+        ("/a/b?x=/c/d", "../"),
+        ("/a/b/", "../../"),
+        ("http://h/a/b", "../"),
+    ],
 )
 async def test_the_script_is_found_from_every_path(tags: ScriptTag, target: str, up: str) -> None:
     assert f'src="{up}-/follow.js"' in (await load(answering("x"), tags, target)).text
@@ -234,7 +244,10 @@ async def test_a_kept_copy_is_never_confirmed(tags: ScriptTag, tmp_path: Path, l
     (tmp_path / "page.html").write_text("<p>static</p>")
     site = Site(Directory(tmp_path))
     plain = await load(site.respond, tags, "/page.html", headers={})
-    fields = {"if-none-match": plain.header("etag") or "", "if-modified-since": plain.header("last-modified") or ""}
+    fields = {
+        "if-none-match": plain.header("etag") or "",
+        "if-modified-since": plain.header("last-modified") or "",
+    }
     assert (await load(site.respond, tags, "/page.html", headers=fields)).status == 304
     answer = await load(site.respond, tags, "/page.html", headers={**BROWSER, **fields})
     assert answer.status == 200 and TAG.search(answer.body) and answer.header("etag") is None
@@ -295,14 +308,18 @@ async def test_pages_of_ours_follow_by_the_same_rule(tags: ScriptTag, told: Told
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_policy_that_would_block_it_is_respected(tags: ScriptTag, told: Told, streamed: bool) -> None:
+async def test_a_policy_that_would_block_it_is_respected(
+    tags: ScriptTag, told: Told, streamed: bool
+) -> None:
     headers = {"Content-Security-Policy": "default-src 'none'", "Content-Type": "text/html"}
     answer = await load(answering(iter([b"x"]) if streamed else b"x", headers=headers), tags)
     assert answer.body == b"x"
     assert told == [("/page", "default-src 'none'")]
 
 
-async def test_a_policy_in_the_page_itself(tags: ScriptTag, told: Told, tmp_path: Path, later: None) -> None:
+async def test_a_policy_in_the_page_itself(
+    tags: ScriptTag, told: Told, tmp_path: Path, later: None
+) -> None:
     page = '<meta http-equiv="Content-Security-Policy" content="script-src \'none\'"><p>x'
     assert (await load(answering(page), tags)).text == page
     assert (await load(answering(iter([page])), tags)).text == page
@@ -336,7 +353,9 @@ class TestStreams:
             ("""<title>x</title><body class="a>b" onload='c>d'><p>one""", "'c>d'>", "<p>one"),
         ],
     )
-    async def test_in_the_first_chunk(self, tags: ScriptTag, kind: Any, first: str, before: str, after: str) -> None:
+    async def test_in_the_first_chunk(
+        self, tags: ScriptTag, kind: Any, first: str, before: str, after: str
+    ) -> None:
         answer = await load(answering(kind(first, "<p>two</head>")), tags)
         assert TAG.sub(b"", answer.body).decode() == first + "<p>two</head>"
         (tag,) = TAG.findall(answer.body)
@@ -357,7 +376,9 @@ async def test_an_endless_stream_has_it_at_once(tags: ScriptTag) -> None:
         assert TAG.search(await anext(opened.chunks))
 
 
-async def test_a_stream_that_fails_before_it_begins_is_a_page(tags: ScriptTag, tmp_path: Path) -> None:
+async def test_a_stream_that_fails_before_it_begins_is_a_page(
+    tags: ScriptTag, tmp_path: Path
+) -> None:
     (tmp_path / "a.rpy").write_text("def resource(request):\n    yield 1 / 0\n")
     site = Site(Directory(tmp_path))
     async with site.running():

@@ -57,10 +57,16 @@ class TestSaves:
     def test_in_place(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
         (site / "a.rpy").write_text("edited")
         batch = self.after(snapshot, site, everything)
-        assert (names(site, batch.files), batch.added_or_removed, batch.incomplete) == ({"a.rpy"}, set(), set())
+        assert (names(site, batch.files), batch.added_or_removed, batch.incomplete) == (
+            {"a.rpy"},
+            set(),
+            set(),
+        )
         assert batch.files[str(site / "a.rpy")] == pytest.approx(os.stat(site / "a.rpy").st_mtime)
 
-    def test_temporary_file_and_rename(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
+    def test_temporary_file_and_rename(
+        self, snapshot: Snapshot, site: Path, everything: bool
+    ) -> None:
         (site / "4913").write_text("edited")
         os.replace(site / "4913", site / "a.rpy")
         batch = self.after(snapshot, site, everything, "4913")
@@ -92,12 +98,16 @@ class TestSaves:
         assert names(site, batch.incomplete) == {"a.rpy"} and not batch.added_or_removed
 
 
-def test_an_event_counts_where_the_clock_of_the_files_stands_still(snapshot: Snapshot, site: Path) -> None:
+def test_an_event_counts_where_the_clock_of_the_files_stands_still(
+    snapshot: Snapshot, site: Path
+) -> None:
     batch = heard(snapshot, site, "a.rpy")
     assert batch is not None and names(site, batch.files) == {"a.rpy"}
 
 
-def test_a_directory_has_another_time_stamp_when_something_in_it_changes(snapshot: Snapshot, site: Path) -> None:
+def test_a_directory_has_another_time_stamp_when_something_in_it_changes(
+    snapshot: Snapshot, site: Path
+) -> None:
     assert heard(snapshot, site, "sub") == FileChanges()
 
 
@@ -107,9 +117,17 @@ def test_a_directory_is_renamed(snapshot: Snapshot, site: Path, event: str) -> N
     (site / "sub").rename(site / "sub2")
     assert heard(snapshot, site, "a.rpy", event) is None
     batch = snapshot.scan()
-    assert names(site, batch.files) == {"a.rpy", "sub/b.rpy", "sub/deep/c.txt", "sub2/b.rpy", "sub2/deep/c.txt"}
+    assert names(site, batch.files) == {
+        "a.rpy",
+        "sub/b.rpy",
+        "sub/deep/c.txt",
+        "sub2/b.rpy",
+        "sub2/deep/c.txt",
+    }
     assert names(site, batch.directories) == {"sub", "sub/deep", "sub2", "sub2/deep"}
-    assert batch.files[str(site / "sub2" / "b.rpy")] == 0, "when it was written says nothing about the rename"
+    assert batch.files[str(site / "sub2" / "b.rpy")] == 0, (
+        "when it was written says nothing about the rename"
+    )
 
 
 def test_a_file_in_a_directory_that_nobody_knew(snapshot: Snapshot, site: Path) -> None:
@@ -154,7 +172,12 @@ def test_links_to_directories_are_not_followed_in_circles(site: Path) -> None:
     (site / "round").symlink_to(site, target_is_directory=True)
     (site / "away.txt").symlink_to(site / "nowhere")
     snapshot = Snapshot([str(site)])
-    assert names(site, snapshot.scan().files) == {"a.rpy", "style.css", "sub/b.rpy", "sub/deep/c.txt"}
+    assert names(site, snapshot.scan().files) == {
+        "a.rpy",
+        "style.css",
+        "sub/b.rpy",
+        "sub/deep/c.txt",
+    }
     assert names(site, snapshot.directories) == {".", "sub", "sub/deep"}
 
 
@@ -171,7 +194,11 @@ class TestTwoHalves:
     def test_gone_and_come(self, snapshot: Snapshot, site: Path) -> None:
         path = site / "a.rpy"
         batch = self.scans(snapshot, site, path.unlink, lambda: path.write_text("x"))
-        assert (names(site, batch.files), batch.added_or_removed, batch.incomplete) == ({"a.rpy"}, set(), set())
+        assert (names(site, batch.files), batch.added_or_removed, batch.incomplete) == (
+            {"a.rpy"},
+            set(),
+            set(),
+        )
 
     def test_come_and_gone(self, snapshot: Snapshot, site: Path) -> None:
         path = site / "sed123"
@@ -179,7 +206,9 @@ class TestTwoHalves:
 
     def test_emptied_and_filled(self, snapshot: Snapshot, site: Path) -> None:
         path = site / "a.rpy"
-        batch = self.scans(snapshot, site, lambda: path.write_text(""), lambda: path.write_text("x"))
+        batch = self.scans(
+            snapshot, site, lambda: path.write_text(""), lambda: path.write_text("x")
+        )
         assert names(site, batch.files) == {"a.rpy"} and not batch.incomplete
 
     def test_a_directory_is_replaced(self, snapshot: Snapshot, site: Path) -> None:

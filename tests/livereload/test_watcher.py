@@ -64,7 +64,9 @@ class Watched:
 async def watching(*roots: Path, poll: bool = False) -> AsyncIterator[Watched]:
     watched = Watched(roots[0])
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(watcher.watch, [str(root) for root in roots], watched.tell, poll=poll))
+        await nursery.start(
+            partial(watcher.watch, [str(root) for root in roots], watched.tell, poll=poll)
+        )
         yield watched
         nursery.cancel_scope.cancel()
 
@@ -124,7 +126,9 @@ async def test_however_an_editor_saves(
         batch = await watched.batch()
         while name not in watched.names(batch.files):  # a temporary file beside it came first
             batch = await watched.batch()
-        assert name not in watched.names(batch.added_or_removed), "it was there before, and is there now"
+        assert name not in watched.names(batch.added_or_removed), (
+            "it was there before, and is there now"
+        )
 
 
 async def test_edits_within_one_second_are_all_seen(site: Path, poll: bool) -> None:
@@ -134,7 +138,9 @@ async def test_edits_within_one_second_are_all_seen(site: Path, poll: bool) -> N
             assert watched.names((await watched.batch()).files) == {"a.rpy"}
 
 
-async def test_a_branch_switch_is_one_batch(site: Path, poll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_branch_switch_is_one_batch(
+    site: Path, poll: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watcher, "QUIET", 0.5)  # however busy the machine is,
     monkeypatch.setattr(watcher, "LONGEST", LIMIT)
     monkeypatch.setattr(watcher, "MANY", 1)  # and however few it has written at the first scan
@@ -216,7 +222,9 @@ async def test_a_new_directory_is_watched_as_well(site: Path, poll: bool) -> Non
         assert (await watched.until("new/deep/x.css"))[-1] == {"new/deep/x.css"}
 
 
-@pytest.mark.parametrize("ignored", ["node_modules", ".git", "lib/site-packages", "__pycache__", "env"])
+@pytest.mark.parametrize(
+    "ignored", ["node_modules", ".git", "lib/site-packages", "__pycache__", "env"]
+)
 async def test_ignored_directories_are_never_told_of(site: Path, ignored: str, poll: bool) -> None:
     def make() -> None:
         if ignored == "env":
@@ -239,7 +247,9 @@ async def test_ignored_directories_are_never_told_of(site: Path, ignored: str, p
         assert await watched.until("a.rpy") == [{"a.rpy"}]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one handle covers a tree")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere one handle covers a tree"
+)
 async def test_ignored_directories_cost_no_watches(site: Path) -> None:
     for ignored in ("node_modules", ".git", "env/lib"):
         for n in range(20):
@@ -247,7 +257,9 @@ async def test_ignored_directories_cost_no_watches(site: Path) -> None:
     (site / "env" / "pyvenv.cfg").write_text("")
     before = inotify_watches()
     async with watching(site):
-        await trio.to_thread.run_sync(wait_for, lambda: inotify_watches() - before == 2)  # the site, and sub
+        await trio.to_thread.run_sync(
+            wait_for, lambda: inotify_watches() - before == 2
+        )  # the site, and sub
         (site / "more").mkdir()
         (site / "more" / "x.css").write_text("x")
         (site / "node_modules" / "late").mkdir()
@@ -336,7 +348,9 @@ async def test_files_are_polled_once_the_watch_fails(
     )
 
 
-async def test_the_library_adds_nothing_to_the_log(site: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_library_adds_nothing_to_the_log(
+    site: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     async with watching(site) as watched:
         in_place(site / "a.rpy")
@@ -354,6 +368,8 @@ async def test_polling_asks_for_no_events(site: Path, monkeypatch: pytest.Monkey
 def test_drives_of_windows_under_wsl_are_polled_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher.sys, "platform", "linux")
     monkeypatch.setattr(watcher.platform, "release", lambda: "5.15.0-microsoft-standard-WSL2")
-    assert watcher._sends_no_events(["/mnt/c/site"]) and not watcher._sends_no_events(["/home/ada/site"])
+    assert watcher._sends_no_events(["/mnt/c/site"]) and not watcher._sends_no_events(
+        ["/home/ada/site"]
+    )
     monkeypatch.setattr(watcher.platform, "release", lambda: "6.1.0")
     assert not watcher._sends_no_events(["/mnt/c/site"])

@@ -32,7 +32,9 @@ class World:
         self.detector = WriteLoopDetector(self.found.append, lambda: self.time)
 
     @contextmanager
-    def request(self, *, refetch: bool = False, method: str = "GET", seconds: float = 0.005) -> Iterator[None]:
+    def request(
+        self, *, refetch: bool = False, method: str = "GET", seconds: float = 0.005
+    ) -> Iterator[None]:
         """A request that runs for *seconds* after what is done inside."""
         request = Request(method, "/page")
         self.detector.note(request, is_refetch=refetch)
@@ -43,7 +45,9 @@ class World:
     def rest(self, seconds: float = 60) -> None:
         self.time += seconds
 
-    def saved(self, path: str = FILE, *, new: bool = False, ago: float = 0, stamp: float | None = None) -> bool:
+    def saved(
+        self, path: str = FILE, *, new: bool = False, ago: float = 0, stamp: float | None = None
+    ) -> bool:
         """Whether a save of *path* just now is the pages' own doing."""
         when = self.time - ago if stamp is None else stamp
         batch = FileChanges({path: when}, frozenset({path} if new else ()))
@@ -210,7 +214,9 @@ def test_a_stream_that_never_ends_says_nothing_about_who_wrote(world: World) -> 
     assert world.found == [FILE]
 
 
-@pytest.mark.parametrize(("stamp", "new"), [(-3600, False), (None, True)], ids=["another clock", "gone"])
+@pytest.mark.parametrize(
+    ("stamp", "new"), [(-3600, False), (None, True)], ids=["another clock", "gone"]
+)
 def test_a_file_whose_time_is_not_known(world: World, stamp: float | None, new: bool) -> None:
     found = []
     for _ in range(2):
@@ -224,6 +230,8 @@ def test_a_branch_switch_while_pages_ask(world: World) -> None:
     paths = [os.path.join(SITE, f"{n}.txt") for n in range(MAX_FILES + 1)]
     for _ in range(3):
         with world.request(refetch=True):
-            assert not world.detector.self_inflicted(FileChanges(dict.fromkeys(paths, world.time)), paths)
+            assert not world.detector.self_inflicted(
+                FileChanges(dict.fromkeys(paths, world.time)), paths
+            )
         world.rest(0.03)
     assert not world.found
