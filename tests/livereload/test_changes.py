@@ -62,8 +62,9 @@ def test_what_is_in_no_directory_of_the_site_has_no_url(mounts: Mounts) -> None:
         (FileKind.PRIVATE_DATA, "site.db site.sqlite3 site.db-wal page.html.j2 x.pem"),
         (
             FileKind.IGNORED,
-            "a.rpy~ .a.rpy.swp .#a.rpy #a.rpy# a.rpy.bak a.rpy.tmp.123 a.rpy___jb_tmp___ x.tmp x.pyc __pycache__/a.py "
-            ".env .git/index node_modules.tmp site.db-journal site.db-shm visits.log sub/.cache/x.css",
+            "a.rpy~ .a.rpy.swp .#a.rpy #a.rpy# a.rpy.bak a.rpy.tmp.123 a.rpy___jb_tmp___ x.tmp "
+            "x.pyc __pycache__/a.py .env .git/index node_modules.tmp site.db-journal site.db-shm "
+            "visits.log sub/.cache/x.css",
         ),
     ],
 )

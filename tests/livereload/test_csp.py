@@ -82,7 +82,8 @@ def test_only_plain_words_count_as_allowing() -> None:
     [
         ("<p>none</p>", []),
         (
-            '<meta http-equiv="Content-Security-Policy" content="default-src &#39;self&#39;; img-src *">',
+            '<meta http-equiv="Content-Security-Policy"'
+            ' content="default-src &#39;self&#39;; img-src *">',
             ["default-src 'self'; img-src *"],
         ),
         ("<META content='script-src x' HTTP-EQUIV=content-security-policy />", ["script-src x"]),

@@ -235,8 +235,8 @@ async def test_what_a_page_writes_itself(play: Play, page: None, said: Said) -> 
     *changes, last = said()
     assert set(changes) == {"count.txt changed, 1 page updated (n ms)"}
     assert last == (
-        "count.txt changes whenever a page is loaded, so a script must be writing it. Live reload ignores it until you "
-        "save it yourself. Scripts should write files outside the site."
+        "count.txt changes whenever a page is loaded, so a script must be writing it. Live reload "
+        "ignores it until you save it yourself. Scripts should write files outside the site."
     )
 
 
@@ -244,14 +244,15 @@ async def test_a_policy_is_told_of_once_a_page(play: Play, said: Said) -> None:
     play.save(
         "strict.rpy",
         "from rpyserve import Response\n"
-        "resource = lambda request: Response('x', headers={'Content-Security-Policy': \"script-src 'none'\"})\n",
+        "headers = {'Content-Security-Policy': \"script-src 'none'\"}\n"
+        "resource = lambda request: Response('x', headers=headers)\n",
     )
     said()
     for _ in range(2):
         assert (await play.get("/strict", sec_fetch_dest="document")).text == "x"
     assert said() == [
-        "Live reload is off for /strict, because its Content-Security-Policy says \"script-src 'none'\". To turn it on, "
-        "allow 'self' in script-src and connect-src."
+        "Live reload is off for /strict, because its Content-Security-Policy says "
+        "\"script-src 'none'\". To turn it on, allow 'self' in script-src and connect-src."
     ]
 
 

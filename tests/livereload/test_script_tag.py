@@ -95,8 +95,8 @@ def at(*names: str) -> str:
 async def test_a_page(tags: ScriptTag) -> None:
     answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
     assert answer.text == (
-        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy" data-made="script"'
-        ' data-method="GET" data-status="200" data-digest="ebf7d66d" data-policy=""></script>'
+        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
+        ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d" data-policy=""></script>'
     )
 
 
@@ -225,7 +225,8 @@ async def test_a_redirect_does_not(tags: ScriptTag) -> None:
 
 async def test_what_stood_for_the_old_bytes_is_dropped(tags: ScriptTag) -> None:
     headers = [
-        ("ETag", '"1"'), ("Last-Modified", "x"), ("Accept-Ranges", "bytes"), ("Cache-Control", "max-age=3600"),
+        ("ETag", '"1"'), ("Last-Modified", "x"), ("Accept-Ranges", "bytes"),
+        ("Cache-Control", "max-age=3600"),
         ("Vary", "Cookie"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"),
     ]  # fmt: skip
     answer = await load(answering("x", headers=headers), tags)

@@ -1,4 +1,7 @@
-"""The watch on a site's directories: real files, real events. It waits for the system, so it is marked ``process``."""
+"""The watch on a site's directories: real files, real events.
+
+It waits for the system, so it is marked ``process``.
+"""
 
 from __future__ import annotations
 
@@ -154,7 +157,7 @@ async def test_a_branch_switch_is_one_batch(
 
 
 def scripted(site: Path, *steps: Callable[[], object]) -> watcher._Watcher:
-    """A watcher that hears when the test says so: of each step, it hears of every file that a test writes."""
+    """A watcher that hears of all files that a test writes, after each of *steps*."""
     played = watcher._Watcher((str(site),), False, lambda: True)
     played.scan()
     played.wait_batch()
@@ -344,7 +347,8 @@ async def test_files_are_polled_once_the_watch_fails(
             assert watched.names((await watched.batch()).files) == {"a.rpy"}
     (record,) = caplog.records
     assert record.message == (
-        "The system gives no file events (error in underlying watcher: lost): polling every 0.02 seconds instead."
+        "The system gives no file events (error in underlying watcher: lost): "
+        "polling every 0.02 seconds instead."
     )
 
 
