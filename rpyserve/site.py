@@ -16,24 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
-from rpyserve.http.errors import (
-    ClientDisconnected,
-    HTTPError,
-    Redirect,
-    ScriptError,
-    split_control_flow,
-    unwrap_group,
-)
-from rpyserve.http.hosts import TrustedClients, is_foreign
+from rpyserve.http.browser import is_browser_probe, is_foreign
+from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
+from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
 from rpyserve.http.response import HTML, Response, Stream
 from rpyserve.resources.rendering import Rescue, apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
-from rpyserve.serving.access_log import escape_for_log, is_browser_probe
 from rpyserve.sessions.session import EndReason, Registry, Session
 from rpyserve.sessions.store import SessionStore
+from rpyserve.util.exceptions import split_control_flow, unwrap_group
 from rpyserve.util.file_limits import ADVICE, is_too_many_files
+from rpyserve.util.text import escape_for_log
 from rpyserve.util.throttle import ThrottledLogger
 
 if TYPE_CHECKING:
@@ -253,7 +248,7 @@ class Site:
 
     def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
         from rpyserve.diagnostics import error_page
-        from rpyserve.resources import pages
+        from rpyserve.http import browser
 
         exc = unwrap_group(raised)
         if isinstance(exc, HTTPError) and exc.private:  # no script's fault
@@ -261,7 +256,7 @@ class Site:
             return None
         trusted = self.trusts(request)
         failure = self._told(request, raised, trusted, values=False)
-        if not trusted or not pages.accepts_html(request):
+        if not trusted or not browser.accepts_html(request):
             return None
         return Response.trusted(
             error_page.truncation_notice(failure).encode("utf-8", "backslashreplace"), 500, (HTML,)

@@ -12,7 +12,7 @@ import traceback
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import is_author_code
+from rpyserve.util.author_code import is_author_code
 
 __all__ = ["for_asyncio", "for_await", "for_coroutine", "for_runtime_error", "innermost"]
 

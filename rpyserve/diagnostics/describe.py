@@ -40,19 +40,12 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from rpyserve.diagnostics import values as localvalues
-from rpyserve.diagnostics.model import (
-    ErrorReport,
-    ExceptionReport,
-    Frame,
-    Line,
-    Relation,
-    Variable,
-    is_author_code,
-)
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation, Variable
 from rpyserve.diagnostics.redaction import Redactor
 from rpyserve.diagnostics.values import safe_repr
 from rpyserve.http.errors import ScriptError, WrongResult
 from rpyserve.scripts.execution import Execution
+from rpyserve.util.author_code import is_author_code
 
 __all__ = [
     "Budget",

@@ -13,20 +13,13 @@ from typing import Final
 from markupsafe import Markup
 
 from rpyserve.diagnostics.editor import EditorLink
-from rpyserve.diagnostics.model import (
-    ErrorReport,
-    ExceptionReport,
-    Frame,
-    Line,
-    Relation,
-    Variable,
-    display_path,
-)
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation, Variable
 from rpyserve.diagnostics.reporter import as_text
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.pages import error_page, page_response, path_shown
+from rpyserve.util.author_code import display_path
 from rpyserve.util.html import html
 
 __all__ = ["script_error_page", "truncation_notice"]

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from rpyserve.diagnostics import name_advice
-from rpyserve.diagnostics.model import is_author_code
 from rpyserve.scripts.file_state import is_ignored_directory
+from rpyserve.util.author_code import is_author_code
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 

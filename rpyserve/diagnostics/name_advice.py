@@ -80,9 +80,9 @@ def for_member(thing: object, name: str) -> str:
 
 def for_unimported(name: str) -> str:
     """Return the hint for a *name* that must be imported first; empty if it is none that is known."""
-    import rpyserve
+    from rpyserve._names import PUBLIC
 
-    if name in rpyserve.__all__:
+    if name in PUBLIC:
         return f"Import it first:\nfrom rpyserve import {name}"
     if name in _HOMES:
         return f"Import it first:\nfrom {_HOMES[name]} import {name}"

@@ -18,14 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rpyserve.diagnostics.model import (
-    ErrorReport,
-    ExceptionReport,
-    Frame,
-    Line,
-    Relation,
-    display_path,
-)
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
+from rpyserve.util.author_code import display_path
 
 if TYPE_CHECKING:
     from rpyserve.diagnostics.model import ErrorReport

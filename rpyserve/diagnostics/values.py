@@ -29,9 +29,10 @@ from types import (
 )
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import Variable, is_author_code
+from rpyserve.diagnostics.model import Variable
 from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret
 from rpyserve.scripts.execution import ExecutionName
+from rpyserve.util.author_code import is_author_code
 
 __all__ = ["attributes", "described", "is_harmless", "is_of_author", "safe_repr", "variables"]
 

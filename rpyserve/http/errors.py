@@ -7,25 +7,10 @@ Whoever runs a script's code keeps in what it raises, by `parted` or `contained`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-import trio
-
-__all__ = [
-    "BadRequest",
-    "ClientDisconnected",
-    "HTTPError",
-    "Interrupted",
-    "Redirect",
-    "ScriptError",
-    "WrongResult",
-    "reporting_errors",
-    "split_control_flow",
-    "unwrap_group",
-]  # fmt: skip
+__all__ = ["BadRequest", "ClientDisconnected", "HTTPError", "Redirect", "ScriptError", "WrongResult"]  # fmt: skip
 
 
 class HTTPError(Exception):
@@ -102,20 +87,6 @@ class WrongResult(TypeError):
         self.method = method
 
 
-def unwrap_group(exc: BaseException) -> BaseException:
-    """Return the one exception that counts inside *exc*.
-
-    A nursery wraps what its tasks raise in an `ExceptionGroup`. If, cancellations apart, there is only one
-    exception in the group, that one counts; otherwise the group itself does.
-    """
-    while isinstance(exc, BaseExceptionGroup):
-        _, real = exc.split(trio.Cancelled)
-        if real is None or len(real.exceptions) != 1:
-            return exc
-        exc = real.exceptions[0]
-    return exc
-
-
 class BadRequest(Exception):
     """What came is no request that can be answered: a short text goes back, and the connection ends.
 
@@ -142,44 +113,6 @@ class BadRequest(Exception):
         words = bytes(head.partition(b"\r\n")[0]).split(b" ")
         if len(words) == 3 and words[0].isalpha() and words[2].startswith(b"HTTP/"):
             self.method, self.target = words[:2]
-
-
-class Interrupted(BaseException):
-    """Raised in the middle of a script's sync code because the server is to stop."""
-
-
-_PASSING: Final = (trio.Cancelled, KeyboardInterrupt, Interrupted)
-
-
-def split_control_flow(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Part *exc* into what is a failure of the code that raised it, and what must go on up: cancellation, interrupts.
-
-    A script can raise anything, `SystemExit` and `GeneratorExit` too, and none of it may end more than the script.
-    """
-    if isinstance(exc, BaseExceptionGroup):
-        passing, own = exc.split(_PASSING)
-        return own, passing
-    return (None, exc) if isinstance(exc, _PASSING) else (exc, None)
-
-
-@contextmanager
-def reporting_errors(tell: Callable[[BaseException], object]) -> Iterator[None]:
-    """While inside, what fails is told by *tell* and goes no further; cancellation and interrupts pass."""
-    try:
-        yield
-    except BaseException as exc:
-        contain(exc, tell)
-
-
-def contain(exc: BaseException, tell: Callable[[BaseException], object]) -> None:
-    """Where *exc* has been caught, do what `contained` does with it."""
-    own, passing = split_control_flow(exc)
-    if own is not None:
-        tell(own)
-    if passing is exc:
-        raise exc
-    if passing is not None:
-        raise passing from None
 
 
 class ClientDisconnected(Exception):

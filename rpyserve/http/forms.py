@@ -32,8 +32,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import parse_qs
 
-from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
-
 from rpyserve.http.errors import HTTPError
 
 __all__ = [
@@ -241,6 +239,8 @@ class MultipartForm:
     def __init__(
         self, content_type: str, on_close: Callable[[Callable[[], object]], object]
     ) -> None:
+        import multipart  # only who has such a form pays for it
+
         self.fields: Fields = {}
         self.files: dict[str, list[Upload]] = {}
         self._on_close = on_close
@@ -248,16 +248,18 @@ class MultipartForm:
         self._segment: Any = None
         self._file: _Text | _File = _Text()
         self._text_left = FORM_LIMIT
-        boundary = parse_options_header(content_type)[1].get("boundary", "")
+        boundary = multipart.parse_options_header(content_type)[1].get("boundary", "")
         try:
-            self._parser = PushMultipartParser(boundary, max_segment_count=FIELD_LIMIT)
-        except MultipartError:
+            self._parser = multipart.PushMultipartParser(boundary, max_segment_count=FIELD_LIMIT)
+        except multipart.MultipartError:
             raise HTTPError(
                 400, "The form is malformed: its Content-Type names no boundary."
             ) from None
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
+        import multipart  # only who has such a form pays for it
+
         try:
             for event in self._parser.parse(chunk):
                 if event is None:
@@ -266,18 +268,20 @@ class MultipartForm:
                     self._store(event)
                 else:
                     self._begin(event)
-        except ParserLimitReached as exc:
+        except multipart.ParserLimitReached as exc:
             raise HTTPError(
                 413, f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}."
             ) from None
-        except MultipartError as exc:
+        except multipart.MultipartError as exc:
             raise HTTPError(400, f"The form is malformed: {exc}.") from None
 
     def finish(self) -> None:
         """Say that the body is complete."""
+        import multipart  # only who has such a form pays for it
+
         try:
             self._parser.close()
-        except MultipartError as exc:
+        except multipart.MultipartError as exc:
             raise HTTPError(400, f"The form is malformed: {exc}.") from None
 
     def _begin(self, segment: Any) -> None:

@@ -17,6 +17,22 @@ that said it is on the stack; `rendering` turns it into a `Response`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    pass
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    pass
+
+import base64
+import binascii
 import io
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -45,7 +61,15 @@ if TYPE_CHECKING:
     from rpyserve.sessions.session import Session
     from rpyserve.site import Site
 
-__all__ = ["Address", "Answering", "Receiving", "Request", "current_request"]
+__all__ = [
+    "Address",
+    "Answering",
+    "Receiving",
+    "Request",
+    "authority_of",
+    "credentials",
+    "current_request",
+]
 
 
 PIECE: Final = 2**20
@@ -464,7 +488,7 @@ class Request(Receiving, Answering):
 
     @property
     def _credentials(self) -> tuple[str, str]:
-        from rpyserve.resources.auth import credentials  # which is built on this module
+        # which is built on this module
 
         return credentials(self) or ("", "")
 
@@ -528,3 +552,36 @@ def _decode(raw: str) -> str:
     if "%" not in raw and raw.isascii():
         return raw
     return unquote_to_bytes(raw.encode("latin-1", "replace")).decode("utf-8", "surrogateescape")
+
+
+def credentials(request: Request) -> tuple[str, str] | None:
+    """Return the name and the password that came with *request*; None if there are none that can be read."""
+    scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        raw = base64.b64decode(token.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")  # as some clients have it that do not know of charset="UTF-8"
+    name, colon, password = text.partition(":")
+    return None if not colon or _CONTROL.search(text) else (name, password)
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def authority_of(request: Request) -> str | None:
+    """Return the host that *request* is for, as it was sent; None if it names none (HTTP/1.0).
+
+    The target's own authority goes before the ``Host`` field (RFC 9112, section 3.2.2).
+    """
+    if request.uri.startswith("/") or "://" not in request.uri:
+        return request.getHeader("host")
+    return _AUTHORITY_ENDS.split(request.uri.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+
+
+_AUTHORITY_ENDS: Final = re.compile(r"[/?#\\]")

@@ -32,7 +32,7 @@ from typing import Any, BinaryIO, Final, NoReturn
 
 import trio
 
-from rpyserve.http.errors import unwrap_group
+from rpyserve.util.exceptions import unwrap_group
 
 __all__ = [
     "PATIENCE",

@@ -14,8 +14,7 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.hosts import authority_of
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Response
 from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import PageChange

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import trio
 
 from rpyserve.files.directory import Directory
+from rpyserve.http.browser import FOLLOWING, is_navigation
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
@@ -29,7 +30,7 @@ from rpyserve.http.types import Responder
 from rpyserve.livereload import endpoints, watcher
 from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import FileKind, Mounts
-from rpyserve.livereload.script_tag import REFETCH, ScriptTag, is_navigation
+from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import CODE_THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
@@ -101,7 +102,7 @@ class LiveReload:
             if request.raw_path.startswith(endpoints.PREFIX):
                 request.logged = False
                 return await own_site.respond(request)
-            is_refetch = REFETCH in request.raw_headers.values
+            is_refetch = FOLLOWING in request.raw_headers.values
             self._write_loops.note(request, is_refetch=is_refetch)
             if not is_navigation(request):
                 return await respond(request)

@@ -16,19 +16,13 @@ from functools import partial
 from html import escape
 from typing import Final
 
-from rpyserve.http.hosts import authority_of
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Stream, Upgrade
 
-__all__ = ["REFETCH", "PageLoad", "ScriptTag", "is_navigation"]
+__all__ = ["PageLoad", "ScriptTag"]
 
 log = logging.getLogger("rpyserve")
 
-REFETCH: Final = b"rpyserve-follow"
-"""The header of a request by which a page's script asks for that page again.
-
-No other origin may send it.
-"""
 SAMPLE: Final = 64 * 1024
 """How many bytes of a page are searched for what its head says."""
 
@@ -41,27 +35,6 @@ _BODY_IS_FINAL: Final = frozenset(
 )
 _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
-
-
-def is_navigation(request: Request) -> bool:
-    """Whether a browser loads a page of its own by *request*.
-
-    By Fetch Metadata Request Headers, section 2.1. Browsers send no such header over plain HTTP to
-    another machine; what they send instead is good enough there.
-    """
-    if request.method not in ("GET", "POST"):
-        return False
-    headers = request.raw_headers.values
-    destination = headers.get(b"sec-fetch-dest")
-    if destination == b"document":
-        return True
-    if destination in (None, b"empty") and REFETCH in headers:
-        return True
-    if destination is not None or headers.get(b"upgrade-insecure-requests") != b"1":
-        return False
-    from rpyserve.resources import pages
-
-    return pages.accepts_html(request)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError, contain, unwrap_group
+from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response, Stream, Upgrade
 from rpyserve.http.types import Limits, RequestRecord, Responder, Shutdown
@@ -32,6 +32,7 @@ from rpyserve.protocol.response_headers import ResponseHeadCache, reason_of
 from rpyserve.protocol.response_writer import ResponseWriter
 from rpyserve.protocol.server_state import LoopTick
 from rpyserve.protocol.transport import Phase, Transport
+from rpyserve.util.exceptions import report_or_raise, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
 
 __all__ = [
@@ -163,7 +164,7 @@ class _Connection:
             if wire.scope.cancelled_caught and wire.phase is Phase.HEAD and not self.made_room:
                 await self._refuse_late_head()
         except BaseException as exc:
-            contain(exc, tell_of_fault)
+            report_or_raise(exc, tell_of_fault)
         finally:
             timeouts.unwatch(wire)
             self.stopping.unsubscribe(stop)

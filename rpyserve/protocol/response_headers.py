@@ -16,7 +16,7 @@ from typing import Final
 
 import h11
 
-from rpyserve import __version__
+from rpyserve._version import __version__
 from rpyserve.http.response import Headers, encode_header
 
 __all__ = ["Key", "RawHeaders", "ResponseHeadCache", "reason_of"]

@@ -20,22 +20,13 @@ from typing import Final
 
 from markupsafe import Markup
 
+from rpyserve.http.browser import accepts_html
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.util.html import html
 
-__all__ = [
-    "POLICY",
-    "Entry",
-    "accepts_html",
-    "empty_site",
-    "error_page",
-    "listing",
-    "page_response",
-    "path_shown",
-    "reason",
-]  # fmt: skip
+__all__ = ["POLICY", "Entry", "empty_site", "error_page", "listing", "page_response", "path_shown", "reason"]  # fmt: skip
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7; --edge: #d8dee4;
@@ -111,9 +102,6 @@ class Entry:
     modified: float
 
 
-def accepts_html(request: Request) -> bool:
-    """Whether the client asks for HTML by name (a browser does; curl and API clients do not)."""
-    return "text/html" in (request.getHeader("accept") or "")
 
 
 def reason(status: int) -> str:

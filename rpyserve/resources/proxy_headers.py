@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rpyserve.http.hosts import authority_of
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Headers
 
 __all__ = ["Mount", "downstream_headers", "upstream_headers"]

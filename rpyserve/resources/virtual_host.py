@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.hosts import authority_of, host_without_port
-from rpyserve.http.request import Request
+from rpyserve.http.hosts import host_without_port
+from rpyserve.http.request import Request, authority_of
 from rpyserve.resources.resource import Resource, Wrapper, as_resource
 
 __all__ = ["NameVirtualHost"]

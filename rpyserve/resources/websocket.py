@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.hosts import authority_of
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Headers, Response
 from rpyserve.resources.resource import Resource, texts
 

@@ -20,9 +20,9 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.frame_protocol import CloseReason
 
 from rpyserve.diagnostics.describe import describe
-from rpyserve.http.errors import unwrap_group
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
+from rpyserve.util.exceptions import unwrap_group
 
 __all__ = ["WebSocket", "WebSocketClosed", "WebSocketConnection"]
 

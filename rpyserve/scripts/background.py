@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
-from rpyserve.http.errors import reporting_errors, unwrap_group
 from rpyserve.scripts.execution import Execution, current, execution_of
+from rpyserve.util.exceptions import reporting_errors, unwrap_group
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final, NoReturn
 
-from rpyserve.diagnostics.model import is_author_code
+from rpyserve.util.author_code import is_author_code
 
 __all__ = ["PROVIDED", "install", "is_covered", "offered", "replacement_for", "uninstall"]
 

@@ -16,26 +16,24 @@ import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_to_bytes
 
 import trio
 
+from rpyserve.http.browser import is_browser_probe
 from rpyserve.util.durations import format_size
+from rpyserve.util.text import escape_for_log
 
 if TYPE_CHECKING:
     from rpyserve.http.types import RequestRecord
 
-__all__ = ["AccessLog", "Combined", "escape_for_log", "is_browser_probe"]
+__all__ = ["AccessLog", "Combined"]
 
 
 BATCH: Final = 0.05
 """Seconds that a line may wait for others."""
 ABANDONED: Final = 499
 """The status of an exchange that never got a response."""
-LONGEST: Final = 300
-"""How many characters of a target are shown."""
 
-_PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
 _COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
 
 log = logging.getLogger("rpyserve.access")
@@ -134,33 +132,10 @@ def _is_ours(exchange: RequestRecord) -> bool:
     return exchange.request is not None and not exchange.request.logged
 
 
-def is_browser_probe(target: str) -> bool:
-    """Whether a browser asks for *target* by itself, so that a site's author need not hear that it is missing."""
-    return target.startswith(_PROBES)
 
 
-def escape_for_log(text: str) -> str:
-    """Return *text*, a request's target, with its letters readable and all else as harmless as it was sent.
-
-    Percent-encoded UTF-8 letters are decoded; blanks, control characters, and what a terminal could take for more
-    than a letter stay or become percent-encoded. At most 300 characters.
-    """
-    text = text if len(text) <= LONGEST else text[:LONGEST] + "…"
-    if text.isascii() and "%" not in text and text.isprintable() and " " not in text:
-        return text or "-"
-    try:
-        raw = text.encode("latin-1")  # as it came over the wire
-    except UnicodeEncodeError:
-        raw = text.encode("utf-8", "backslashreplace")
-    return "".join(
-        _shown(char) for char in unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
-    )
 
 
-def _shown(char: str) -> str:
-    if char.isprintable() and char not in " %":
-        return char
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _milliseconds(seconds: float) -> str:

@@ -6,14 +6,18 @@ the network can reach it. What happens to a connection is `server`'s business.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from rpyserve.http.hosts import machine_names
-from rpyserve.http.types import Limits
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.hosts import host_without_port, is_known, machine_names, normalize_host
+from rpyserve.http.request import Request, authority_of
+from rpyserve.http.response import Response
+from rpyserve.http.types import Limits, Responder
 from rpyserve.serving import console
 from rpyserve.serving.listeners import open_listeners
 from rpyserve.site import Site
@@ -21,7 +25,15 @@ from rpyserve.site import Site
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["CannotListen", "Endpoint", "Settings", "address_of", "open_door", "reachable_by"]
+__all__ = [
+    "CannotListen",
+    "Endpoint",
+    "Settings",
+    "address_of",
+    "open_door",
+    "reachable_by",
+    "trusted_hosts",
+]
 
 
 class CannotListen(Exception):
@@ -108,3 +120,37 @@ def address_of(listener: trio.SocketListener) -> tuple[str, int]:
 def reachable_by(listener: trio.SocketListener) -> list[str]:
     """The addresses by which others on the network reach *listener*."""
     return console.network_addresses(address_of(listener)[0])
+
+
+def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
+    """Wrap *respond* so that a request for a host that is not ours gets a 403 that names ``--allowed-host``.
+
+    Args:
+        respond: who answers the other requests.
+        names: host names that are ours, besides every IP address, ``localhost`` and ``*.localhost``. One that begins
+            with a dot or ``*.`` stands for all names below it.
+    """
+    known = frozenset(normalize_host(name).removeprefix("*") for name in names)
+
+    @functools.lru_cache(maxsize=256)
+    def passes(authority: str) -> bool:
+        return is_known(host_without_port(authority), known)
+
+    async def guarded(request: Request) -> Response:
+        authority = authority_of(request)
+        if not authority or passes(authority):
+            return await respond(request)
+        return _refusal(request, host_without_port(authority))
+
+    return guarded
+
+
+def _refusal(request: Request, host: str) -> Response:
+    from rpyserve.resources import pages
+
+    host = host if len(host) <= 253 else host[:253] + "…"
+    detail = (
+        f"This server does not know the name {host!r}. If the name is yours, "
+        f"start the server with: --allowed-host {host}"
+    )
+    return pages.error_page(request, HTTPError(403, detail), trusted=False)

@@ -20,11 +20,11 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import reporting_errors
 from rpyserve.http.request import Address
 from rpyserve.http.types import Limits, RequestRecord, Responder, Shutdown
 from rpyserve.protocol.connection import serve_connection, tell_of_fault
 from rpyserve.protocol.server_state import LoopTick
+from rpyserve.util.exceptions import reporting_errors
 from rpyserve.util.file_limits import ADVICE
 from rpyserve.util.throttle import ThrottledLogger
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve.http.errors import unwrap_group
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
 from rpyserve.resources.pages import reason
@@ -19,6 +18,7 @@ from rpyserve.serving import unawaited
 from rpyserve.serving.console import write
 from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
+from rpyserve.util.exceptions import unwrap_group
 
 __all__ = ["print_response"]
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from rpyserve import __version__
-from rpyserve.http.hosts import Network, TrustedClients, trusted_hosts
+from rpyserve._version import __version__
+from rpyserve.http.hosts import Network, TrustedClients
 from rpyserve.http.types import Limits
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.resources.resource import Resource
@@ -40,6 +40,7 @@ from rpyserve.serving.listen import (
     address_of,
     open_door,
     reachable_by,
+    trusted_hosts,
 )
 from rpyserve.serving.listeners import serve_listeners
 from rpyserve.serving.signals import Signals, interruptible, is_interruption

@@ -24,11 +24,12 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import ClientDisconnected, Interrupted
+from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
-from rpyserve.serving.watchdog import innermost_author_frame, place, source_line
+from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
+from rpyserve.util.exceptions import Interrupted
 
 __all__ = [
     "Interrupted",
@@ -142,7 +143,7 @@ class Signals:
         if not self._told:
             self._told = True
             with suppress(Exception):
-                _tell(f"Interrupted {place(author)}: {source_line(author)}")
+                _tell(f"Interrupted {display_position(author)}: {source_line(author)}")
         raise Interrupted
 
     def _look_after(self, main: int, over: threading.Event) -> None:

@@ -15,15 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import (
-    ErrorReport,
-    ExceptionReport,
-    Frame,
-    Line,
-    display_path,
-    is_author_code,
-)
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 from rpyserve.diagnostics.reporter import ConsoleReporter
+from rpyserve.util.author_code import display_path, is_author_code
 
 __all__ = ["reporting_unawaited"]
 

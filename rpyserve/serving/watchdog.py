@@ -8,10 +8,7 @@ so it allocates next to nothing and calls nothing that could fail.
 
 from __future__ import annotations
 
-import functools
-import linecache
 import logging
-import os
 import sys
 import threading
 import time
@@ -22,10 +19,10 @@ from typing import Final
 
 import trio
 
-from rpyserve.diagnostics.model import display_path, is_author_code
+from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
 from rpyserve.util.durations import format_duration
 
-__all__ = ["Watchdog", "innermost_author_frame", "place", "timed"]
+__all__ = ["Watchdog", "timed"]
 
 SLOW: Final = 0.1
 """Seconds after which a piece of sync code is named when it is over."""
@@ -34,8 +31,6 @@ AGAIN: Final = 60.0
 BLOCKED: Final = 2.0
 """Seconds after which a script that blocks is named while it does."""
 
-_TRIO: Final = os.path.dirname(trio.__file__) + os.sep
-_OURS: Final = (_TRIO, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
 
 _MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
@@ -43,50 +38,16 @@ _MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for th
 log = logging.getLogger("rpyserve")
 
 
-@functools.lru_cache(maxsize=4096)
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS)
 
 
-_is_authors = functools.lru_cache(maxsize=4096)(is_author_code)
 
 
-@functools.lru_cache(maxsize=4096)
-def _is_trios(filename: str) -> bool:
-    return filename.startswith(_TRIO)
 
 
-def innermost_author_frame(
-    frame: FrameType | None, *, even_in_ours: bool = False
-) -> FrameType | None:
-    """Return the innermost frame of the author's code, if such code is running synchronously in the loop.
-
-    Args:
-        frame: the innermost frame of the loop's thread.
-        even_in_ours: find it as well if it has called something of rpyserve's that is at work just now.
-
-    Returns:
-        None if rpyserve or trio itself is at work: their frames end the search, those of Python's own and of
-        installed modules do not.
-    """
-    ends = _is_trios if even_in_ours else _is_ours
-    while frame is not None and not ends(frame.f_code.co_filename):
-        if _is_authors(frame.f_code.co_filename):
-            return frame
-        frame = frame.f_back
-    return None
 
 
-def place(frame: FrameType) -> str:
-    """Say where *frame* is: the script, relative to the site where it lies in there, and the line's number."""
-    return f"{display_path(frame.f_code.co_filename)}, line {frame.f_lineno}"
 
 
-def source_line(frame: FrameType) -> str:
-    """Return the line of source that *frame* is at, or an empty text."""
-    filename = frame.f_code.co_filename
-    linecache.checkcache(filename)
-    return linecache.getline(filename, frame.f_lineno).strip()
 
 
 _named: dict[str, float] = {}
@@ -203,7 +164,7 @@ class Watchdog(trio.abc.Instrument):
         )
         log.warning(
             "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",
-            place(frame), format_duration(round(seconds)), source_line(frame), mend,
+            display_position(frame), format_duration(round(seconds)), source_line(frame), mend,
         )  # fmt: skip
 
 

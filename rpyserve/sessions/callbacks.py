@@ -17,9 +17,9 @@ from typing import Any
 import trio
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
-from rpyserve.http.errors import reporting_errors, unwrap_group
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import name_over
+from rpyserve.util.exceptions import reporting_errors, unwrap_group
 
 __all__ = ["Callback", "CallbackTasks", "call", "check", "discard", "name_of", "replaces"]
 

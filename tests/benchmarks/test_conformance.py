@@ -13,7 +13,7 @@ from musts import MUSTS, Must
 from peers import SITE
 
 from rpyserve import Directory, Site
-from rpyserve.http.hosts import trusted_hosts
+from rpyserve.serving.listen import trusted_hosts
 from tests.support.http_client import connect_to
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "conformance.md"

@@ -8,17 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.http.hosts import (
-    TrustedClients,
-    authority_of,
-    host_without_port,
-    is_foreign,
-    is_loopback,
-    machine_names,
-    trusted_hosts,
-)
-from rpyserve.http.request import Request
+from rpyserve.http.browser import is_foreign
+from rpyserve.http.hosts import TrustedClients, host_without_port, is_loopback, machine_names
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Response
+from rpyserve.serving.listen import trusted_hosts
 
 
 def asked(host: str | None, uri: str = "/", **headers: str) -> Request:

@@ -15,12 +15,13 @@ import trio
 import trio.lowlevel
 
 from rpyserve import Directory, HTTPError, Resource, Response, Site
+from rpyserve.http.browser import is_navigation
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody
 from rpyserve.http.types import Responder
 from rpyserve.livereload.changes import Mounts
-from rpyserve.livereload.script_tag import ScriptTag, is_navigation
+from rpyserve.livereload.script_tag import ScriptTag
 from tests.support.in_process import Answer, read
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from rpyserve import Directory, Site
-from rpyserve.http.hosts import trusted_hosts
+from rpyserve.serving.listen import trusted_hosts
 from tests.support.http_client import Client, Reply
 
 SECRET = "secret-5b1f"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rpyserve.http.request import Request
 from rpyserve.http.types import RequestRecord
 from rpyserve.serving import access_log
-from rpyserve.serving.access_log import AccessLog, escape_for_log
+from rpyserve.serving.access_log import AccessLog
+from rpyserve.util.text import escape_for_log
 
 
 def exchange(target: str = "/", status: int = 200, **changes: Any) -> RequestRecord:

@@ -20,7 +20,9 @@ import trio.lowlevel
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.serving import watchdog
-from rpyserve.serving.watchdog import Watchdog, innermost_author_frame, place, timed
+from rpyserve.serving.watchdog import Watchdog, timed
+from rpyserve.util import author_code
+from rpyserve.util.author_code import display_position, innermost_author_frame
 
 
 def here() -> FrameType:
@@ -110,14 +112,14 @@ def test_no_frame() -> None:
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     frame = here()
     monkeypatch.chdir(tmp_path)
-    assert place(frame) == f"{__file__}, line {frame.f_lineno}"
+    assert display_position(frame) == f"{__file__}, line {frame.f_lineno}"
     monkeypatch.chdir(Path(__file__).parent)
-    assert place(frame) == f"{Path(__file__).name}, line {frame.f_lineno}"
+    assert display_position(frame) == f"{Path(__file__).name}, line {frame.f_lineno}"
 
 
 def test_its_line_of_source() -> None:
-    line = watchdog.source_line(here())
-    assert line == "line = watchdog.source_line(here())"
+    line = author_code.source_line(here())
+    assert line == "line = author_code.source_line(here())"
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.diagnostics.model import ExceptionReport, Frame, display_path, is_author_code
-from rpyserve.http.errors import HTTPError, unwrap_group
+from rpyserve.diagnostics.model import ExceptionReport, Frame
+from rpyserve.http.errors import HTTPError
+from rpyserve.util.author_code import display_path, is_author_code
+from rpyserve.util.exceptions import unwrap_group
 
 
 def test_code_of_python_and_of_packages_is_not_the_authors() -> None:
