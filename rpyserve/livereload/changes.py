@@ -33,6 +33,10 @@ class FileKind(enum.Enum):
     IGNORED = enum.auto()
 
 
+_SERVED: Final = frozenset({FileKind.SCRIPT, FileKind.FILE})
+_DATA: Final = frozenset({FileKind.FILE, FileKind.PRIVATE_DATA})
+
+
 @dataclass(frozen=True, slots=True)
 class PageChange:
     """What has changed, as pages are told it.
@@ -108,23 +112,28 @@ class Mounts:
             changes: what has changed on disk.
             kinds: the files among it that count, with what each is.
         """
-        served = (FileKind.SCRIPT, FileKind.FILE)
-        urls = {self.url_of(path) for path, kind in kinds.items() if kind in served}
-        # Where names came or went, the directory that they are in has changed.
-        listed = changes.added_or_removed & kinds.keys()
-        listed |= {
-            path for path in changes.directories if self.kind_of(path) is not FileKind.IGNORED
-        }
-        directories = {os.path.dirname(path) for path in listed} | changes.directories
-        urls |= {self.url_of(os.path.join(path, "")) for path in directories}
+        present = set(kinds.values())
+        urls = {self.url_of(path) for path, kind in kinds.items() if kind in _SERVED}
+        for directory in self._changed_directories(changes, kinds):
+            urls.add(self.url_of(f"{directory}{os.sep}"))
         urls.discard("*")
-        if FileKind.PRIVATE_DATA in kinds.values():
+        if FileKind.PRIVATE_DATA in present:
             urls.add("*")
         return NOTHING | PageChange(
             frozenset(urls),
-            all=FileKind.MODULE in kinds.values(),
-            data=not {FileKind.FILE, FileKind.PRIVATE_DATA}.isdisjoint(kinds.values()),
+            all=FileKind.MODULE in present,
+            data=not present.isdisjoint(_DATA),
         )
+
+    def _changed_directories(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> set[str]:
+        """The directories that came or went, and those in which names that count did."""
+        found = set(changes.directories)
+        for path in changes.directories:
+            if self.kind_of(path) is not FileKind.IGNORED:
+                found.add(os.path.dirname(path))
+        for path in changes.added_or_removed & kinds.keys():
+            found.add(os.path.dirname(path))
+        return found
 
     def display_name(self, path: str) -> str:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""

@@ -37,12 +37,19 @@ def blocking_directive(policies: Iterable[str], scheme: str, authority: str) -> 
         if sandbox is not None and not _NEEDED_IN_SANDBOX.issubset(sandbox):
             return "sandbox"
         for names in _NEEDED:
-            name = next((name for name in names if name in directives), None)
-            if name is None:
-                continue
+            blocking = _blocking(directives, names, allowed)
+            if blocking:
+                return blocking
+    return ""
+
+
+def _blocking(directives: dict[str, list[str]], names: tuple[str, ...], allowed: set[str]) -> str:
+    """The first directive of *names* that is present, if it blocks."""
+    for name in names:
+        if name in directives:
             sources = directives[name]
-            if allowed.isdisjoint(sources) or "'strict-dynamic'" in sources:
-                return " ".join([name, *sources])
+            blocks = allowed.isdisjoint(sources) or "'strict-dynamic'" in sources
+            return " ".join([name, *sources]) if blocks else ""
     return ""
 
 

@@ -106,11 +106,10 @@ class Snapshot:
         for path in paths:
             directory, name = os.path.split(path)
             files = self.directories.get(directory)
-            if files is None or name.startswith(".") or path in self.directories:
+            if files is None or path in self.directories:
                 continue  # in an ignored directory; or a directory in which something has changed
-            old, new = files.pop(name, None), _signature(path)
-            if new is not None:
-                files[name] = new
+            old = files.pop(name, None)
+            new = _add_file(files, path, name)
             if old is not None or new is not None:
                 changes.note(path, old, new)
         return changes.result()
@@ -141,13 +140,10 @@ class Snapshot:
             directory = todo.pop()
             files: dict[str, Signature] = {}
             for path, name, is_directory in _entries(directory):
-                if is_directory:
-                    if not is_ignored_directory(path):
-                        todo.append(path)
-                elif not name.startswith("."):
-                    signature = _signature(path)
-                    if signature is not None:
-                        files[name] = signature
+                if not is_directory:
+                    _add_file(files, path, name)
+                elif not is_ignored_directory(path):
+                    todo.append(path)
             yield directory, files
 
 
@@ -201,6 +197,14 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0) != _JUNCTION
     except OSError:  # it has just gone
         return False
+
+
+def _add_file(files: dict[str, Signature], path: str, name: str) -> Signature | None:
+    """Add the file at *path* to those of its directory, unless it is hidden or not there."""
+    signature = None if name.startswith(".") else _signature(path)
+    if signature is not None:
+        files[name] = signature
+    return signature
 
 
 def _signature(path: str) -> Signature | None:

@@ -97,7 +97,8 @@ async def test_a_page(tags: ScriptTag) -> None:
     answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
     assert answer.text == (
         '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
-        ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d" data-policy=""></script>'
+        ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
+        ' data-policy=""></script>'
     )
 
 
