@@ -143,6 +143,20 @@ async def test_after_each_kind_of_save_a_request_gets_the_new(play: Play) -> Non
     assert (await play.get("/style.css")).text == "b {}"
 
 
+async def test_each_saved_file_is_classified_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    kind_of = play.live_reload._mounts.kind_of
+    monkeypatch.setattr(
+        play.live_reload._mounts, "kind_of", lambda path: asked.append(path) or kind_of(path)
+    )
+    for name in ("a.rpy", "words.py", "new.css", "a.rpy~"):
+        play.write(name)
+    play.noticed()
+    assert sorted(Path(path).name for path in asked) == ["a.rpy", "a.rpy~", "new.css", "words.py"]
+
+
 async def test_what_a_page_is_told_fits_its_tag(play: Play) -> None:
     answer = await play.get("/a", sec_fetch_dest="document")
     match = re.search(r'data-rpyserve="(.*?)" data-sources="(.*?)"', answer.text)
