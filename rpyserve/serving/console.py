@@ -71,7 +71,9 @@ def set_up(
 
 
 def _show_messages_of_scripts() -> None:
-    """Show a script's ``logging.info``. Its own ``logging.basicConfig``, now or later, still wins."""
+    """Show a script's ``logging.info``. Its own ``logging.basicConfig``, now or
+    later, still wins.
+    """
     root = logging.getLogger()
     if root.handlers:
         return

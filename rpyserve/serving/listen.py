@@ -32,8 +32,8 @@ __all__ = [
     "Endpoint",
     "Settings",
     "bound_address",
-    "open_endpoint",
     "network_addresses_of",
+    "open_endpoint",
     "trusted_hosts",
 ]
 

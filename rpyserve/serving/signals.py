@@ -236,7 +236,9 @@ def _nudge(thread: int) -> None:
 
 
 def _stopping() -> list[int]:
-    """The signals that mean: stop. A terminal's hang-up means it only to what is not under nohup."""
+    """The signals that mean: stop. A terminal's hang-up means it only to what is not
+    under nohup.
+    """
     numbers = {getattr(signal, name) for name in STOPPING if hasattr(signal, name)} - {NUDGE}
     hang_up = getattr(signal, "SIGHUP", -1)
     if hang_up in numbers and signal.getsignal(hang_up) != signal.SIG_DFL:

@@ -153,7 +153,9 @@ def _refuse_password() -> str:
 
 
 def _plain(name: str) -> str:
-    """*name* as a certificate has it: an address without its zone, ``*.`` for all names below one."""
+    """*name* as a certificate has it: an address without its zone, ``*.`` for all
+    names below one.
+    """
     if name.startswith("."):
         name = f"*{name}"
     try:
