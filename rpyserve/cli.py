@@ -1,15 +1,9 @@
-"""The command line: parse, build, wire, run. The only module that knows all the others.
+"""The command line: parse options, build a site, serve it. The only module that knows all the others.
 
-What costs time to import (trio, h11, zope.interface) is imported inside the functions that need it,
-so that ``--help`` is there at once. Options come from the command line, else from ``RPYSERVE_*``
-variables, else from the defaults. Exit status: 0 after Ctrl-C, 1 if it cannot run, 2 for bad usage.
-
-What the values of command-line options may be, and how ``--tls`` takes none, or two.
-
-Each is made of a text by a function whose ValueError is written to be shown. Nothing here knows
-what the values are for, nor imports what would keep ``--help`` waiting.
-
-The sample site, copied for ``--example``: it lies in the package, or, in a checkout, beside it.
+What costs time to import (trio, h11, zope.interface) is imported inside the functions that need
+it, so that ``--help`` appears at once. Options come from the command line, else from
+``RPYSERVE_*`` variables, else from the defaults. Exit status: 0 after Ctrl-C, 1 if the server
+cannot run, 2 for bad usage.
 """
 
 from __future__ import annotations
@@ -257,7 +251,7 @@ TLS = Text("tls", _tls)
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL, warnings and errors.")
 @click.option(
-    "-v", "--verbose", is_flag=True, help=("Print more; with --get, the status and headers.")
+    "-v", "--verbose", is_flag=True, help="Print more; with --get, the status and headers."
 )
 @click.version_option(
     __version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False
@@ -279,9 +273,8 @@ def main(
         click.get_current_context().exit(_check(directory, here, options))
     from rpyserve.serving import gc_tuning
 
-    with (
-        gc_tuning.tuned_gc()
-    ):  # from here on, as what is imported next makes many objects and no garbage
+    # Before the other imports, which make many objects and no garbage.
+    with gc_tuning.tuned_gc():
         built = _build(directory, options)
         if get is not None:
             click.get_current_context().exit(_print_one(built, get, options))
@@ -296,9 +289,7 @@ def _here() -> str:
 
 
 def _enter(site: Path) -> Path:
-    """Change into the site's directory, so that a script's ``open("words.txt")`` means the site's
-    file.
-    """
+    """Change into the site's directory: a script's ``open("words.txt")`` means the site's file."""
     try:
         directory = site.resolve(strict=True)
         os.listdir(directory)
@@ -408,7 +399,6 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
 
 
 def _copy_example(target: Path) -> None:
-
     try:
         copy_example(target)
     except ValueError as exc:
