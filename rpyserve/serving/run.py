@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve._version import __version__
+from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
 from rpyserve.http.types import Limits
 from rpyserve.livereload.live_reload import LiveReload, directories_in
@@ -287,6 +288,8 @@ async def _serve_until(
     ready: Callable[[], object],
 ) -> None:
     """Serve *site* at *door* until *stop*, and end its sessions. *ready* is called when all is set up."""
+    if site.on_source is None:
+        site.on_source = StateLossAnnouncer()
     following = _following(site, settings)
     respond = site.respond if following is None else following.wrap(site.respond)
     respond = trusted_hosts(interruptible(respond), door.names)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rpyserve.check.announcer import StateLossAnnouncer
 from tests.support.script_site import ScriptSite
 
 COUNTING = "n = 0\ndef resource(request):\n    global n\n    n += 1\n    return str(n)\n"
@@ -17,6 +18,7 @@ COUNTING = "n = 0\ndef resource(request):\n    global n\n    n += 1\n    return 
 def site(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[ScriptSite]:
     caplog.set_level(logging.INFO, "rpyserve")
     site = ScriptSite(tmp_path)
+    site.scripts.modules.on_source = StateLossAnnouncer(str(tmp_path))
     yield site
     site.scripts.close()
 
@@ -25,12 +27,14 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [message for message in caplog.messages if ".rpy:" in message or ".py:" in message]
 
 
-def test_a_loss_is_announced_once_per_version(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loss_is_announced_once_per_version(
+    site: ScriptSite, caplog: pytest.LogCaptureFixture
+) -> None:
     site.write("sub/a.rpy", COUNTING)
     for _ in range(3):
         site.load("sub/a.rpy")
     (line,) = told(caplog)
-    assert line.replace("\\", "/").startswith("sub/a.rpy:4: `n` is new with every request")
+    assert line.replace("\\", "/").startswith("sub/a.rpy:4: `n` is lost after each request")
     assert 'session["n"]' in line and "\n" not in line
     site.scripts.invalidate([site.root / "sub" / "a.rpy"])
     site.load("sub/a.rpy")
@@ -43,12 +47,16 @@ def test_a_loss_is_announced_once_per_version(site: ScriptSite, caplog: pytest.L
 def test_a_module_is_announced_as_well(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
     site.write("store.py", "users = []\ndef add(user):\n    users.append(user)\n")
     site.write("other.py", "")
-    site.write("a.rpy", "import store, other\ndef resource(request):\n    store.add(1)\n    return ''\n")
+    site.write(
+        "a.rpy", "import store, other\ndef resource(request):\n    store.add(1)\n    return ''\n"
+    )
     site.load()
     site.write("other.py", "x = 1")
     site.load()  # which loads all modules anew
     (line,) = told(caplog)
-    assert line.startswith("store.py:3: `users` is shared by all visitors and new with every edit;")
+    assert line.startswith(
+        "store.py:3: `users` is shared by all visitors, but lost when this file is edited;"
+    )
 
 
 def test_the_quiet_console_is_not_told(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
@@ -58,7 +66,11 @@ def test_the_quiet_console_is_not_told(site: ScriptSite, caplog: pytest.LogCaptu
     assert told(caplog) == []
 
 
-def test_what_loses_nothing_is_not_mentioned(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
-    site.write("a.rpy", "def resource(request):\n    request.getSession()['n'] = 1\n    return ''\n")
+def test_what_loses_nothing_is_not_mentioned(
+    site: ScriptSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write(
+        "a.rpy", "def resource(request):\n    request.getSession()['n'] = 1\n    return ''\n"
+    )
     site.load()
     assert caplog.messages == []
