@@ -105,7 +105,7 @@ class _Walk:
             self._todo.append(path)
 
     def _link_target(self, path: str) -> str | None:
-        """Where the link at *path* leads; None if that is forbidden, or is visited without the link."""
+        """Where the link at *path* leads; None if it is forbidden or visited without the link."""
         link = os.path.join(self._root, path)
         real = os.path.realpath(link)
         if not os.path.exists(link):

@@ -116,7 +116,7 @@ class ImportChecker:
             yield f"There is no module named {module}.", hint
 
     def _site_module(self, name: str) -> str | None:
-        """The file of the site's top-level module *name*; for a namespace package, its directory."""
+        """The file of the site's top-level module *name*; its directory if it has no file."""
         file = module_file(self._modules.root, name)
         directory = os.path.join(self._modules.root, name)
         if file is None and self._modules.is_site_directory(directory):

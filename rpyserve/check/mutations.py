@@ -33,17 +33,20 @@ __all__ = [
 SELF: Final = "self"
 """The owner of the attributes of a method's own object, whatever the method calls it."""
 
-_MUTATING_METHODS: Final = frozenset(
-    ["add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "insert", "intersection_update", "pop", "popitem", "popleft", "remove", "rotate", "setdefault", "subtract", "symmetric_difference_update", "update"]
-)
-_MUTATING_FUNCTIONS: Final = frozenset(
-    ["heappop", "heappush", "heappushpop", "heapreplace", "insort", "insort_left"]
-)
+_MUTATING_METHODS: Final = frozenset({
+    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
+    "insert", "intersection_update", "pop", "popitem", "popleft", "remove", "rotate", "setdefault",
+    "subtract", "symmetric_difference_update", "update",
+})  # fmt: skip
+_MUTATING_FUNCTIONS: Final = frozenset({
+    "heappop", "heappush", "heappushpop", "heapreplace", "insort", "insort_left",
+})  # fmt: skip
 """Functions that change their first argument."""
-_CONTAINER_TYPES: Final = frozenset(
-    ["ChainMap", "Counter", "OrderedDict", "WeakKeyDictionary", "WeakSet", "WeakValueDictionary", "array", "bytearray", "defaultdict", "deque", "dict", "list", "set"]
-)
-_ITERATOR_TYPES: Final = frozenset(["count", "cycle", "enumerate", "iter"])
+_CONTAINER_TYPES: Final = frozenset({
+    "ChainMap", "Counter", "OrderedDict", "WeakKeyDictionary", "WeakSet", "WeakValueDictionary",
+    "array", "bytearray", "defaultdict", "deque", "dict", "list", "set",
+})  # fmt: skip
+_ITERATOR_TYPES: Final = frozenset({"count", "cycle", "enumerate", "iter"})
 _COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _LEAVES: Final = (ast.expr_context, ast.operator, ast.cmpop, ast.Constant)
 
