@@ -160,7 +160,7 @@ class Directory(Resource):
     def getChild(self, name: str, request: Request) -> Any:
         if not name:
             return self._index(request)
-        known = self._tree.entries.of(self._real, request.loop_tick)
+        known = self._tree.entries.of(self._real, request._loop_tick)
         if (remembered := known.get(name)) is not None:
             return self._resource(remembered, request)
         found = self._reached(name, request)
@@ -183,7 +183,7 @@ class Directory(Resource):
                 None if path_rules.is_script(name) else self._find(name + path_rules.SCRIPT)
             )
             if found is None:
-                request.sources.append(os.path.join(self._real, ""))
+                request._sources.append(os.path.join(self._real, ""))
                 raise HTTPError(404)
         except HTTPError as exc:
             raise HTTPError(
@@ -195,7 +195,7 @@ class Directory(Resource):
         """The script ``404.rpy`` in the directory, if there is one."""
         name = f"{status}{path_rules.SCRIPT}"
         found = self._find(name)
-        request.sources.append(os.path.join(self._real, "" if found is None else name))
+        request._sources.append(os.path.join(self._real, "" if found is None else name))
         if found is None or found.kind != "script":
             return None
         return self.scripts.load(os.path.join(self._path, name), request)
@@ -207,7 +207,7 @@ class Directory(Resource):
     def _index(self, request: Request) -> Any:
         if request.postpath:
             raise HTTPError(404, private=path_rules.invalid_segment(""))
-        known = self._tree.entries.of(self._real, request.loop_tick)
+        known = self._tree.entries.of(self._real, request._loop_tick)
         for name in _INDEXES:
             try:
                 found = known.get(name) or self._find(name)
@@ -217,15 +217,15 @@ class Directory(Resource):
                 if self._is_plain(found):
                     known[name] = found
                 return self._resource(found, request)
-            if not request.sources:
-                request.sources.append(os.path.join(self._real, ""))
+            if not request._sources:
+                request._sources.append(os.path.join(self._real, ""))
         return _Listing(self)
 
     def _resource(self, found: _Found, request: Request) -> Any:
         path = os.path.join(self._path, found.name)
         if found.kind == "directory":
             return self._below(path, found.real)
-        request.sources.append(found.real)
+        request._sources.append(found.real)
         if found.kind == "file":
             from rpyserve.files.static_file import StaticFile
 

@@ -254,8 +254,8 @@ class _Connection:
                 server=self.server,
                 scheme=self.scheme,
                 body=body,
-                client_left=wire.wait_client_left,
-                moment=self.rounds.now if self.rounds is not None else None,
+                wait_client_left=wire.wait_client_left,
+                loop_tick=self.rounds.now if self.rounds is not None else None,
             )
             then = await self._answer(request, body, out)
         except BadRequest as refusal:
@@ -285,7 +285,8 @@ class _Connection:
             close = self.stopping.requested or not (
                 body is None or body.can_keep_alive(discard=not streamed)
             )
-            reason = request.reason if response.status == request.code else b""
+            said = request._response
+            reason = said.reason if response.status == said.status else b""
             await out.send(response, reason, close)
             if isinstance(response.body, Upgrade):
                 return _NextStep.CLOSE

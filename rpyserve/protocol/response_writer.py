@@ -197,7 +197,7 @@ class ResponseWriter:
             if chunk:
                 await self._wire.send(data + self._wire.h11.send(h11.Data(data=chunk)))
                 self.sent, data = len(chunk), b""
-                for part in body.rest(len(chunk)):
+                for part in body.parts_after(len(chunk)):
                     await self._send_part(body, part)
             await self._finish(data)
         finally:
@@ -209,7 +209,7 @@ class ResponseWriter:
         wire.h11.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
         if isinstance(part, range):
             part = part[await wire.send_file(body.file, part, self._note) :]
-        for chunk in body.read(part, PIECE):
+        for chunk in body.read_part(part, PIECE):
             await wire.send(chunk)
             self._note(len(chunk))
 
@@ -247,8 +247,8 @@ class ResponseWriter:
 
     async def _send_stream(self, response: Response, reason: bytes, close: bool) -> None:
         assert not isinstance(response.body, (bytes, FileBody, Upgrade))
-        async with response.body.opened(response) as opened:
-            head: Response = opened.response
+        async with response.body.start(response) as started:
+            head = started.response
             if isinstance(head.body, bytes):
                 await self._send_bytes(head, head.body, b"", close)
                 return
@@ -258,7 +258,7 @@ class ResponseWriter:
                 await self._send_chunk(data)
                 data = b""
                 following = self._next_event if _has_events(head) else _next
-                while chunk := await following(opened.chunks):
+                while chunk := await following(started.chunks):
                     await self._send_chunk(self._wire.h11.send(h11.Data(data=chunk)))
                     self.sent += len(chunk)
             elif data:

@@ -3,7 +3,7 @@
 In each round the loop asks the system what has come, and then runs every task that something came for. So what is seen
 on the disk within a round is as new as any request that is taken up in it: a request that somebody sends after a save
 is taken up in a later one. That holds for every stream of trio's, as whoever receives without having to wait is put off
-to the next round. A request carries its round as ``moment``; one that has none is never spared a look.
+to the next round. A request carries its round as ``_loop_tick``; one that has none is never spared a look.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class RequestValidator:
             else:
                 head, length = _judge_often(head, self._scheme)
         except BadRequest as refusal:
-            refusal.name(held.data)
+            refusal.note_request_line(held.data)
             raise
         held.take(end)
         self._begin_body(length)

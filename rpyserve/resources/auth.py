@@ -13,7 +13,7 @@ from typing import Any
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.headers import encode_header
-from rpyserve.http.request import Request, credentials
+from rpyserve.http.request import Request
 from rpyserve.resources.resource import Wrapper
 
 __all__ = ["BasicAuth"]
@@ -71,7 +71,7 @@ class BasicAuth(Wrapper):
         Raises:
             HTTPError: 401, with a challenge.
         """
-        sent = credentials(request)
+        sent = request.credentials
         if sent is not None:
             passes = self._check(*sent)
             if inspect.isawaitable(passes):

@@ -16,14 +16,14 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
-from rpyserve.http.response import IterableStream, Response, Upgrade
+from rpyserve.http.response import ChunkIterator, IterableStream, Response, Upgrade
 from rpyserve.resources.proxy_headers import Mount, downstream_headers, upstream_headers
 from rpyserve.resources.resource import Resource
 
@@ -183,23 +183,13 @@ def _body(request: Request) -> AsyncIterator[bytes] | None:
         return aiter(chunks)
     size = request.content.seek(0, 2)
     request.content.seek(0)
-    return _Chunks(request.content) if size else None
+    if not size:
+        return None
 
+    async def read() -> bytes:
+        return request.content.read(PIECE)
 
-class _Chunks:
-    """A file as chunks. No generator: it may be left half-way."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = self._file.read(PIECE)
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
+    return ChunkIterator(read)
 
 
 def _answer(request: Request, answer: httpx.Response, mount: Mount) -> Response:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Headers
 
 __all__ = ["Mount", "downstream_headers", "upstream_headers"]
@@ -99,7 +99,7 @@ def upstream_headers(request: Request, mount: Mount, pseudonym: str, *, keep_hos
         for name, value in _end_to_end(request.raw_headers)
         if not _OURS.fullmatch(name) and not _is_disguised(name)
     ]
-    host = authority_of(request) or ""
+    host = request.authority or ""
     if not keep_host:
         own = mount.origin.partition("://")[2].rpartition("@")[2]
         fields = [

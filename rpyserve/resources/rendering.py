@@ -14,15 +14,15 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import PurePath
 from typing import Any, Final
 
 import trio
 
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
-from rpyserve.http.response import HTML, IterableStream, Response, WriteStream
+from rpyserve.http.response import HTML, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.scripts.validation import app_kind
 from rpyserve.serving import watchdog
@@ -69,24 +69,15 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     response = _answer(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
-        body.settle = partial(apply_request_headers, request)
-        body.rescue = rescue
+        body.complete_headers = request._response.complete_headers
+        body.error_handler = rescue
         return response
     return apply_request_headers(request, response)
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:
     """Return *response* with the headers and the cookie that the script set on *request*. Once a request."""
-    request.settled = True
-    if request.response_headers:
-        response = response.with_headers(*request.response_headers)
-    if request.added_headers:
-        response = Response.trusted(
-            response.body, response.status, response.headers + tuple(request.added_headers)
-        )
-    if request.session_cookie is not None:
-        response = response.with_headers((b"Set-Cookie", request.session_cookie))
-    return response
+    return request._response.complete_headers(response)
 
 
 def redirect_response(redirect: Redirect, request: Request) -> Response:
@@ -135,37 +126,28 @@ def _answer(result: Any, request: Request, resource: Resource) -> Response:
         raise result
     if isinstance(result, Response):
         return _own_response(result, request)
-    if request.redirection is not None:
-        return redirect_response(request.redirection, request)
-    if result is NOT_DONE_YET or (result is None and request.finished):
-        return _written(request)
+    said = request._response
+    if said.redirect is not None:
+        return redirect_response(said.redirect, request)
+    if result is NOT_DONE_YET or (result is None and said.finished):
+        return _written(said)
     response = _response(result, request, resource)
-    if request.written and isinstance(response.body, bytes):
-        return Response.trusted(
-            b"".join([*request.written, response.body]), request.code, response.headers
-        )
+    if said.chunks and isinstance(response.body, bytes):
+        body = b"".join([*said.chunks, response.body])
+        return Response.trusted(body, said.status, response.headers)
     return response
 
 
 def _own_response(response: Response, request: Request) -> Response:
     """A `Response` made by the script: what it says itself goes before what was said on the request."""
-    said = {name.lower() for name, _ in response.headers}
-    request.response_headers = [
-        pair for pair in request.response_headers if pair[0].lower() not in said
-    ]
+    request._response.remove_headers({name.lower() for name, _ in response.headers})
     return response
 
 
-def _written(request: Request) -> Response:
+def _written(said: PendingResponse) -> Response:
     """The answer of a method that uses `request.write`, now or later."""
-    if request.finished:
-        return Response.trusted(b"".join(request.written), request.code, (HTML,))
-    if request.failure is not None:
-        raise request.failure
-    request.pipe = pipe = WriteStream()
-    for chunk in request.written:
-        pipe.write(chunk)
-    return Response.trusted(pipe, request.code, (HTML,))
+    body = b"".join(said.chunks) if said.finished else said.start_stream()
+    return Response.trusted(body, said.status, (HTML,))
 
 
 def _response(result: Any, request: Request, resource: Resource) -> Response:

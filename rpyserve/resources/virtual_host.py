@@ -10,7 +10,7 @@ from typing import Any
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import host_without_port
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, Wrapper, as_resource
 
 __all__ = ["NameVirtualHost"]
@@ -51,7 +51,7 @@ class NameVirtualHost(Wrapper):
 
     def enter(self, request: Request) -> Resource:
         """Choose."""
-        resource = self.hosts.get(host_without_port(authority_of(request) or ""), self.default)
+        resource = self.hosts.get(host_without_port(request.authority or ""), self.default)
         if resource is None:
             known = ", ".join(sorted(self.hosts)) or "none"
             raise HTTPError(
@@ -61,7 +61,7 @@ class NameVirtualHost(Wrapper):
 
     def error_page(self, status: int, request: Request) -> Resource | None:
         """That of the chosen one."""
-        resource = self.hosts.get(host_without_port(authority_of(request) or ""), self.default)
+        resource = self.hosts.get(host_without_port(request.authority or ""), self.default)
         return None if resource is None else resource.error_page(status, request)
 
 

@@ -14,8 +14,9 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Headers, Response
 from rpyserve.resources.resource import Resource, texts
 
@@ -146,6 +147,5 @@ def _accept(request: Request) -> bytes:
 def _may_connect(request: Request, origins: list[str]) -> bool:
     origin = request.getHeader("origin")
     if origin is None or "*" in origins or origin in origins:
-        return True  # what is no browser sends none
-    # The scheme may be another one: a tunnel in front may speak https.
-    return origin.lower().partition("://")[2] == (authority_of(request) or "").lower()
+        return True  # clients that are not browsers send none
+    return not is_cross_origin(request, allow_tls_proxy=True)

@@ -174,9 +174,7 @@ class WebSocketConnection(Upgrade):
             pass  # the client left while the function was sending
         except* Exception as group:
             failure = group
-            self._request.site.errors.report(
-                f"WebSocket {self._request.path}", describe(unwrap_group(group))
-            )
+            self._request.site.errors.report_exception(f"WebSocket {self._request.path}", group)
         return failure
 
     async def _end(self, failure: Exception | None) -> None:

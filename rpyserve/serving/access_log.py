@@ -129,7 +129,7 @@ def _combined() -> Callable[[RequestRecord], str]:
 
 def _is_ours(exchange: RequestRecord) -> bool:
     """Whether it is between a page and the server, and none of the site's business."""
-    return exchange.request is not None and not exchange.request.logged
+    return exchange.request is not None and not exchange.request._logged
 
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import trio
 
 from rpyserve.http.request import Request
-from rpyserve.http.response import opened
+from rpyserve.http.response import start_body
 from rpyserve.site import Site
 from rpyserve.testing.messages import Answer
 
@@ -20,7 +20,7 @@ class Serves:
     """Has *site* answer *request*.
 
     Args:
-        left: set when the visitor goes: the request's ``client_left``.
+        left: set when the visitor goes: the request's ``wait_client_left``.
         raise_errors: whether what the script raises is raised to whoever reads.
 
     Attributes:
@@ -40,7 +40,7 @@ class Serves:
         self._over = trio.Event()
         self._begun = trio.Event()
         self._send, self._receive = trio.open_memory_channel[bytes](0)
-        request.on_failure = self._note
+        request._on_failure = self._note
 
     async def begin(self, nursery: trio.Nursery, seconds: float) -> None:
         """Start, and wait until there is a head.
@@ -111,7 +111,7 @@ class Serves:
             self._over.set()
 
     async def _serve(self) -> None:
-        async with opened(await self._site.respond(self._request)) as body:
+        async with start_body(await self._site.respond(self._request)) as body:
             self.answer = Answer.of(body.response)
             self._begun.set()
             if self._request.method != "HEAD":

@@ -143,7 +143,7 @@ class Writer:
         server = (url.hostname or "localhost", url.port or (443 if url.scheme == "https" else 80))
         return Request(
             method, uri, raw, client=(self.address, 50000), server=server, scheme=url.scheme,
-            body=None if body is None else Chunks(body), client_left=left.wait,
+            body=None if body is None else Chunks(body), wait_client_left=left.wait,
         )  # fmt: skip
 
     def take(self, headers: Headers) -> None:

@@ -186,7 +186,7 @@ async def test_nothing_of_a_script_splits_a_head(fetch: Any, byte: bytes) -> Non
         return Response.trusted(b"x", 200, ((b"A", b"b" + byte + b"c"),))
 
     async def words(request: Request) -> Response:
-        request.reason = b"OK" + byte + b"X"
+        request._response.reason = b"OK" + byte + b"X"
         return Response(b"x")
 
     for respond in (name, value, words):
@@ -262,7 +262,7 @@ async def test_stream_that_fails_half_way_is_not_whole(connect: Any) -> None:
 
 async def test_stream_that_fails_before_it_begins_is_a_500(fetch: Any) -> None:
     class Failing(Stream):
-        def opened(self, response: Response) -> Any:
+        def start(self, response: Response) -> Any:
             raise ValueError("not even begun")
 
     reply = await fetch(answering(Failing()))
@@ -276,7 +276,7 @@ async def test_stream_that_failed_at_once_may_give_a_page_instead(connect: Any) 
 
     async def respond(request: Request) -> Response:
         response = Response(failing())
-        response.body.rescue = lambda exc, begun: Response(f"page: {exc}", 500)  # type: ignore[union-attr]
+        response.body.error_handler = lambda exc, headers_sent: Response(f"page: {exc}", 500)  # type: ignore[union-attr]
         return response
 
     client = connect(respond)

@@ -39,7 +39,7 @@ async def test_requests_of_one_round_carry_its_moment(nursery: trio.Nursery) -> 
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append((request.loop_tick, rounds.now))
+        seen.append((request._loop_tick, rounds.now))
         return Response("x")
 
     rounds = LoopTick()
@@ -59,7 +59,7 @@ async def test_without_a_server_no_look_is_spared(nursery: trio.Nursery) -> None
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append(request.loop_tick)
+        seen.append(request._loop_tick)
         return Response("x")
 
     client = connect_to(respond, nursery)
@@ -78,7 +78,7 @@ def site(tmp_path: Path) -> Iterator[ScriptSite]:
 
 
 def get(site: ScriptSite, moment: object | None) -> Any:
-    request = Request("GET", "/", moment=moment)
+    request = Request("GET", "/", loop_tick=moment)
     try:
         return site.load("a.rpy", request).render(request)
     finally:
