@@ -1,7 +1,7 @@
-"""What the headers of a request say of the browser that sends it: a page load, a page of another origin, a probe.
+"""What a request says of the browser that sends it: a page load, another origin, a probe.
 
-A browser sends ``Origin`` and ``Sec-Fetch-Site`` itself, so a page cannot forge them. Other clients can send anything:
-these functions protect the users of browsers, and nothing else.
+A browser sends ``Origin`` and ``Sec-Fetch-Site`` itself, so a page cannot forge them. Other clients
+can send anything: these functions protect the users of browsers, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from rpyserve.http.request import Request
 __all__ = ["FOLLOWING", "accepts_html", "is_browser_probe", "is_cross_origin", "is_navigation"]
 
 FOLLOWING: Final = b"rpyserve-follow"
-"""The request header by which the script in a page asks for that page again. No other origin may send it."""
+"""The header by which the script in a page asks for that page again.
+
+No page of another origin may send it.
+"""
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
 _FROM_OWN_PAGES: Final = (None, "same-origin", "none")
@@ -22,14 +25,17 @@ _FROM_OWN_PAGES: Final = (None, "same-origin", "none")
 def is_cross_origin(
     request: Request, *, allow_links: bool = False, allow_tls_proxy: bool = False
 ) -> bool:
-    """Whether a page of another origin makes the browser send *request* (Fetch Metadata; RFC 6454, section 7).
+    """Whether a page of another origin makes the browser send *request*.
 
-    The origin must be the scheme and the authority of the request. A request without ``Origin`` is judged by
-    ``Sec-Fetch-Site``; one with neither is no page's, or one that a page of this origin made.
+    ``Origin`` must be the scheme and the authority of the request (RFC 6454, section 7). A request
+    without ``Origin`` is judged by ``Sec-Fetch-Site``; one with neither is no page's, or one that a
+    page of this origin made.
 
     Args:
-        allow_links: do not count a link that somebody follows in a tab: no page can read what comes.
-        allow_tls_proxy: also accept the same authority with ``https``, in case a proxy in front speaks TLS.
+        allow_links: do not count a link that somebody follows in a tab: no page can read what
+            comes.
+        allow_tls_proxy: also accept the same authority with ``https``, in case a proxy in front
+            speaks TLS.
     """
     origin = request.getHeader("origin")
     if origin is not None and not _is_own_origin(request, origin.lower(), allow_tls_proxy):
@@ -56,7 +62,8 @@ def _is_followed_link(request: Request) -> bool:
 def is_navigation(request: Request) -> bool:
     """Whether a browser loads a page by *request* (Fetch Metadata Request Headers, section 2.1).
 
-    Browsers send no such headers over plain HTTP to another machine. What they send instead is good enough there.
+    Browsers send no such headers over plain HTTP to another machine. What they send instead is good
+    enough there.
     """
     if request.method not in ("GET", "POST"):
         return False
@@ -77,5 +84,5 @@ def accepts_html(request: Request) -> bool:
 
 
 def is_browser_probe(target: str) -> bool:
-    """Whether browsers ask for *target* by themselves, so that the site's author need not hear that it is missing."""
+    """Whether browsers ask for *target* by themselves: nobody need hear that it is missing."""
     return target.startswith(_PROBES)

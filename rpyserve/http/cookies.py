@@ -1,6 +1,7 @@
-"""Cookies as text: the ``Cookie`` field of a request and the ``Set-Cookie`` fields of a response (RFC 6265).
+"""Cookies as text: the ``Cookie`` and ``Set-Cookie`` fields (RFC 6265).
 
-Strict in what is sent, so that no value can end a cookie early and add attributes of its own; lenient in what comes in.
+Strict in what is sent, so that no value can end a cookie early and add attributes of its own;
+lenient in what comes in.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
 
 
 def parse_cookies(header: str) -> dict[str, str]:
-    """Return the cookies in a ``Cookie`` field, by name; of two with one name the first counts (section 5.4)."""
+    """Return the cookies in a ``Cookie`` field, by name (section 5.4).
+
+    Of two with one name the first counts.
+    """
     found: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.strip().partition("=")
@@ -37,7 +41,8 @@ def format_set_cookie(
     Args:
         name: the cookie's name.
         value: the cookie's value.
-        attributes: its attributes in their order: True for one without a value, None for one to leave out.
+        attributes: its attributes in their order: True for one without a value, None for one to
+            leave out.
 
     Raises:
         ValueError: a part has a character that it cannot have.

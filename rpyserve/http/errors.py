@@ -1,8 +1,8 @@
 """What can go wrong with a request, as exceptions.
 
-`HTTPError` and `Redirect` may be raised anywhere in a script, also inside a nursery: `util.exceptions.unwrap_group`
-finds them in the exception groups that nurseries make. `ScriptError` and `WrongResult` are the fault of a script;
-`BadRequest` and `ClientDisconnected` are the client's.
+`HTTPError` and `Redirect` may be raised anywhere in a script, also inside a nursery:
+`util.exceptions.unwrap_group` finds them in the exception groups that nurseries make. `ScriptError`
+and `WrongResult` are the fault of a script; `BadRequest` and `ClientDisconnected` are the client's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class HTTPError(Exception):
         status: the HTTP status code, 400 to 599 (RFC 9110, section 15.5 and 15.6).
         detail: one or two sentences for the visitor, shown on the page.
         headers: further response headers, such as ``{"Retry-After": "30"}``.
-        private: a sentence for the site's author only: it is shown on this machine and in trusted networks.
+        private: a sentence for the site's author only: it is shown on this machine and in trusted
+            networks.
 
     Raises:
         ValueError: *status* is not an error.
@@ -57,7 +58,8 @@ class Redirect(Exception):
     """Raise or return it to send the visitor to another page.
 
     Args:
-        url: where to, absolute or relative to the page that was asked for (RFC 9110, section 10.2.2).
+        url: where to, absolute or relative to the page that was asked for (RFC 9110, section
+            10.2.2).
         status: the status code; by default 303 after a POST and 302 otherwise.
     """
 
@@ -73,7 +75,8 @@ class ScriptError(Exception):
     Args:
         path: the script's file.
         message: what is wrong, in one line.
-        hint: what to do about it: sentences, and perhaps lines of code to write, separated by newlines.
+        hint: what to do about it: sentences, and perhaps lines of code to write, separated by
+            newlines.
 
     The exception that caused it, if any, is its ``__cause__``.
     """
@@ -99,7 +102,9 @@ class WrongResult(TypeError):
 
 
 class BadRequest(Exception):
-    """The client sent something that cannot be answered: a short text goes back, and the connection ends.
+    """The client sent something that cannot be answered.
+
+    A short text goes back, and the connection ends.
 
     Args:
         status: the HTTP status code.
@@ -127,4 +132,4 @@ class BadRequest(Exception):
 
 
 class ClientDisconnected(Exception):
-    """The client closed the connection before its whole request had come, or before there was a response."""
+    """The client left before its whole request had come, or before there was a response."""

@@ -1,11 +1,13 @@
-"""What the body and the query of a request hold: fields of forms, uploaded files, and JSON, within limits.
+"""What queries and bodies hold, within limits: fields of forms, uploaded files, JSON.
 
-Multipart forms are parsed as they come, by the `multipart` package (RFC 7578). Their texts stay in memory; their files
-share one temporary file that ends with the request, so that a file of any size goes to disk and never through memory.
-Queries, urlencoded forms and JSON are parsed in memory, so a large one is refused.
+Multipart forms are parsed as they come, by the `multipart` package (RFC 7578). Their texts stay in
+memory; their files share one temporary file that ends with the request, so that a file of any size
+goes to disk and never through memory. Queries, urlencoded forms and JSON are parsed in memory, so a
+large one is refused.
 
-What a visitor's browser calls a file is only a name: it can neither lead to another directory nor, by `Upload.save`,
-become a script of the site. Temporary files have no name, or lose it when they are closed, so nothing stays behind.
+What a visitor's browser calls a file is only a name: it can neither lead to another directory nor,
+by `Upload.save`, become a script of the site. Temporary files have no name, or lose it when they
+are closed, so nothing stays behind.
 
 `json` and `multipart` are imported when they are first used, because many sites never need them.
 """
@@ -45,7 +47,7 @@ __all__ = [
 ]
 
 FORM_LIMIT: Final = 10 * 2**20
-"""How many bytes a urlencoded form, a JSON text, or the texts of a multipart form may have; more is a 413."""
+"""How many bytes a urlencoded form, JSON, or the texts of a multipart form may have; else a 413."""
 
 FIELD_LIMIT: Final = 1000
 """How many fields a query or a form may have; with more it is a 400 or a 413."""
@@ -54,7 +56,7 @@ SPOOL_SIZE: Final = 512 * 1024
 """How many bytes of a body stay in memory; a longer one goes to disk."""
 
 NAME_LENGTH: Final = 100
-"""How many bytes the name of an upload may have. File systems take 255, but scripts may add to it."""
+"""How many bytes the name of an upload may have. File systems take 255; scripts may add to it."""
 
 _EXECUTED: Final = re.compile(r"\.(?:rpy|py[a-z]?|j2|jinja2?)(?:[.~].*)?\Z", re.IGNORECASE)
 _UNSAFE_CHARACTERS: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|\ud800-\udfff]')
@@ -72,7 +74,7 @@ OnClose = Callable[[Callable[[], object]], object]
 
 
 def query_fields(query: str) -> FormFields:
-    """Return the fields of a URL's query: each name with the list of its values, blank ones included.
+    """Return the fields of a URL's query: for each name the list of its values, also blank ones.
 
     Raises:
         HTTPError: 400, there are too many.
@@ -107,7 +109,9 @@ def _parse_fields(text: str, status_if_too_many: int) -> FormFields:
 
 
 def parse_json(content: BinaryIO) -> Any:
-    """Return the JSON text in *content* (RFC 8259) as Python objects: UTF-8, or UTF-16 or 32 with the usual marks.
+    """Return the JSON text in *content* (RFC 8259) as Python objects.
+
+    It may be UTF-8, or UTF-16 or UTF-32 with the usual marks.
 
     Raises:
         HTTPError: 400, it is not JSON, saying where; 413, it is too long.
@@ -145,7 +149,7 @@ def _read_whole(content: BinaryIO, what: str) -> bytes:
 
 
 def spooled_file(on_close: OnClose, in_memory: int = SPOOL_SIZE) -> BinaryIO:
-    """Return a new binary file that is in memory while it is small, then on disk, and ends with the request.
+    """Return a new binary file that ends with the request: first in memory, then on disk.
 
     Args:
         on_close: is given what must be called to release it.
@@ -171,8 +175,8 @@ def disk_full_as_507() -> Iterator[None]:
         if exc.errno not in _DISK_FULL:
             raise
         why = (
-            f"A body did not fit into {tempfile.gettempdir()}, the directory for temporary files: {exc.strerror}. "
-            "The environment variable TMPDIR names another place."
+            f"A body did not fit into {tempfile.gettempdir()}, the directory for temporary files: "
+            f"{exc.strerror}. The environment variable TMPDIR names another place."
         )
         raise HTTPError(507, "The server has no room for this.", private=why) from None
 
@@ -187,9 +191,11 @@ class Upload:
     Args:
         name: the form's field.
         filename: what the visitor's machine calls the file: a name alone, without a directory.
-        content_type: the media type that the browser gave it, such as ``"image/png"``: a claim, not a fact.
+        content_type: the media type that the browser gave it, such as ``"image/png"``: a claim, not
+            a fact.
         size: how many bytes it has.
-        file: its content as a binary file, at its start. It is gone when the response has been sent; see `save`.
+        file: its content as a binary file, at its start. It is gone when the response has been
+            sent; see `save`.
     """
 
     name: str
@@ -204,17 +210,20 @@ class Upload:
         return self.file.read()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Keep the file beyond this request. A very large one: ``await trio.to_thread.run_sync(upload.save, path)``.
+        """Keep the file beyond this request.
+
+        For a very large one, write ``await trio.to_thread.run_sync(upload.save, path)``.
 
         Args:
-            path: where to, relative to the site's directory; in a directory it gets its own `filename`. What is there
-                is replaced.
+            path: where to, relative to the site's directory; in a directory it gets its own
+                `filename`. What is there is replaced.
 
         Returns:
             The path that it was saved at.
 
         Raises:
-            ValueError: rpyserve would execute a file of that name, and a visitor must not be able to bring code.
+            ValueError: rpyserve would execute a file of that name, and a visitor must not be able
+                to bring code.
             OSError: it cannot be written.
         """
         target = Path(path)
@@ -395,7 +404,7 @@ class _Text(bytearray):
 
 
 def _safe_filename(filename: str) -> str:
-    """Return *filename* without the directories that some browsers send, as any file system can have it."""
+    """Return *filename* as any file system takes it, without the directories of some browsers."""
     last_part = re.split(r"[/\\]", filename)[-1]
     name = _UNSAFE_CHARACTERS.sub("_", last_part).strip(" .")
     if _WINDOWS_DEVICE.fullmatch(name):

@@ -1,8 +1,8 @@
-"""Host names and addresses: which names are this server's, and which clients may see what went wrong.
+"""Which host names are this server's, and which clients may see what went wrong.
 
-A page on the internet can make a visitor's browser send requests here under a name of its own (DNS rebinding). Such a
-request always carries that name as its ``Host``. Therefore only known names are accepted; an IP address always is,
-because rebinding needs a name.
+A page on the internet can make a visitor's browser send requests here under a name of its own (DNS
+rebinding). Such a request always carries that name as its ``Host``. Therefore only known names are
+accepted; an IP address always is, because rebinding needs a name.
 
 `TrustedClients` goes by the address of the client, and never by what a request claims about itself.
 """
@@ -54,8 +54,9 @@ def normalize_host(host: str) -> str:
 def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
     """Whether *host* is an IP address, localhost, or one of *names*.
 
-    An address counts only as browsers write it. They turn other spellings (``127.1``, ``0x7f.1``, ``2130706433``) into
-    that before they send a request, so such a spelling comes from no browser, and is a name.
+    An address counts only as browsers write it. They turn other spellings (``127.1``, ``0x7f.1``,
+    ``2130706433``) into that before they send a request, so such a spelling comes from no browser,
+    and is a name.
 
     Args:
         host: as `host_without_port` returns it.
@@ -72,7 +73,7 @@ def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
 
 
 def machine_names() -> frozenset[str]:
-    """Return the names by which others on the network know this machine: ``NAME``, ``NAME.domain``, ``NAME.local``."""
+    """Return this machine's names on the network: ``NAME``, ``NAME.domain``, ``NAME.local``."""
     name = normalize_host(socket.gethostname())
     first = name.partition(".")[0]
     return frozenset({name, first, f"{first}.local"}) if first else frozenset()
@@ -85,10 +86,13 @@ def is_loopback(host: str) -> bool:
 
 
 class TrustedClients:
-    """Says of a request whether its client may see details of errors: this machine's clients, and trusted networks'.
+    """Says of a request whether its client may see details of errors.
 
-    A request that a proxy passed on is not from this machine, unless the proxy is in one of *networks*. A request that
-    a page of another origin makes is never trusted, because that page might read the answer.
+    These are clients on this machine and in trusted networks.
+
+    A request that a proxy passed on is not from this machine, unless the proxy is in one of
+    *networks*. A request that a page of another origin makes is never trusted, because that page
+    might read the answer.
 
     Args:
         networks: whose clients are trusted besides this machine's, such as the host of a container.
@@ -110,7 +114,10 @@ class TrustedClients:
 
 
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return *text* as an address, or None. An IPv4 address in IPv6 form, as dual-stack sockets give it, becomes IPv4."""
+    """Return *text* as an address, or None.
+
+    An IPv4 address in IPv6 form, as dual-stack sockets give it, becomes one of IPv4.
+    """
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,7 +1,8 @@
-"""What a script says on its request about the response, before there is one: status, headers, and chunks of the body.
+"""What a script says about the response on its request: status, headers, and what it writes.
 
-Everything is checked here at once, while the script that says it is on the stack. It takes effect in two places:
-`complete_headers` puts the headers into a `Response`, and a `WriteStream` carries the chunks to the client.
+Everything is checked here at once, while the script that says it is on the stack. It takes effect
+in two places: `complete_headers` puts the headers into a `Response`, and a `WriteStream` carries
+the chunks to the client.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ class PendingResponse:
         added_headers: the headers that stand beside others of their names.
         session_cookie: the ``Set-Cookie`` value of a session that this request made.
         redirect: where the script sends the visitor instead.
-        headers_sent: whether the headers are complete. What is said about them from then on comes too late.
-        state: how far the body is. It has nothing to do with the headers: a body may be finished before them.
+        headers_sent: whether the headers are complete. What is said about them from then on comes
+            too late.
+        state: how far the body is. It has nothing to do with the headers: a body may be finished
+            before them.
         failure: why the body has failed.
         chunks: what was written before there was a stream.
         stream: carries what is written, once the method has returned.
@@ -80,11 +83,11 @@ class PendingResponse:
         self.added_headers.append(encode_header(name, value))
 
     def remove_headers(self, names: set[bytes]) -> None:
-        """Forget those that were set, but not those that were added, under *names* in lower case."""
+        """Forget the headers that were set, not added, under *names* in lower case."""
         self.headers = [pair for pair in self.headers if pair[0].lower() not in names]
 
     def complete_headers(self, response: Response) -> Response:
-        """Return *response* with all headers that were said here. From now on it is too late for more."""
+        """Return *response* with all headers from here. From now on it is too late for more."""
         self.headers_sent = True
         if self.headers:
             response = response.with_headers(*self.headers)

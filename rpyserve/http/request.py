@@ -1,10 +1,11 @@
-"""One request, as a script sees it: what the client sent, and what the script says besides the body that it returns.
+"""One request, as a script sees it: what the client sent, and what the script says to it.
 
-A protocol makes a `Request` of values, and gives it two capabilities: the body, as chunks that come in, and a function
-that waits until the client has left. What the script says about the response is kept in a `PendingResponse`.
+A protocol makes a `Request` of values, and gives it two capabilities: the body, as chunks that come
+in, and a function that waits until the client has left. What the script says about the response is
+kept in a `PendingResponse`.
 
-Nothing here waits, except for `Request.load_body`, which is called before a script runs. Attributes with an underscore
-are for rpyserve's own packages.
+Nothing here waits, except for `Request.load_body`, which is called before a script runs. Attributes
+with an underscore are for rpyserve's own packages.
 """
 
 from __future__ import annotations
@@ -110,11 +111,12 @@ class Request:
         client: the client's IP address and port.
         server: the address and port that the client connected to.
         scheme: ``"http"`` or ``"https"``.
-        content: the whole body as a binary file, at its start. For a multipart form it is usually empty: see `args`
-            and `files`.
+        content: the whole body as a binary file, at its start. For a multipart form it is usually
+            empty: see `args` and `files`.
         site: the `Site` that answers.
         user: the name of the user that a `BasicAuth` around this resource has accepted; else None.
-        error: in a site's own ``404.rpy``: the `HTTPError` that it answers, with its ``detail``; else None.
+        error: in a site's own ``404.rpy``: the `HTTPError` that it answers, with its ``detail``;
+            else None.
         closed: whether the response has been sent or given up.
 
     The names are Twisted Web's (``IRequest``); texts are `str`.
@@ -181,8 +183,8 @@ class Request:
     def getHeader(self, name: str | bytes) -> str | None:
         """Return the value of the request header *name*, or None.
 
-        Letter case does not matter. If the header was sent more than once, the values are joined by commas
-        (RFC 9110, section 5.3); cookies by semicolons.
+        Letter case does not matter. If the header was sent more than once, the values are joined by
+        commas (RFC 9110, section 5.3); cookies by semicolons.
         """
         wanted = (name.encode("latin-1") if isinstance(name, str) else name).lower()
         value = self.raw_headers.values.get(wanted)
@@ -190,9 +192,10 @@ class Request:
 
     @property
     def authority(self) -> str | None:
-        """The host that the request is for, with its port, as it was sent; None if it names none (HTTP/1.0).
+        """The host and port that the request is for, as sent; None if it names none (HTTP/1.0).
 
-        The authority of the target takes precedence over the ``Host`` field (RFC 9112, section 3.2.2).
+        The authority of the target takes precedence over the ``Host`` field (RFC 9112, section
+        3.2.2).
         """
         if self.uri.startswith("/") or "://" not in self.uri:
             return self.getHeader("host")
@@ -201,7 +204,10 @@ class Request:
 
     @cached_property
     def cookies(self) -> dict[str, str]:
-        """The cookies that came with the request, by name; of two with one name the first counts (RFC 6265, 5.4)."""
+        """The cookies that came with the request, by name (RFC 6265, section 5.4).
+
+        Of two with one name the first counts.
+        """
         return parse_cookies(self.getHeader("cookie") or "")
 
     def getCookie(self, name: str) -> str | None:
@@ -210,14 +216,14 @@ class Request:
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """The user name and password that were sent for Basic authentication (RFC 7617), checked or not.
+        """The user name and password for Basic authentication (RFC 7617), checked or not.
 
         None if there are none, or none that can be read.
         """
         return _parse_basic(self.getHeader("authorization") or "")
 
     def getUser(self) -> str:
-        """Return the user name that was sent for HTTP authentication, checked or not; empty if there is none."""
+        """Return the user name for HTTP authentication, checked or not; empty if there is none."""
         return (self.credentials or ("", ""))[0]
 
     def getPassword(self) -> str:
@@ -228,9 +234,10 @@ class Request:
 
     @cached_property
     def args(self) -> dict[str, list[str]]:
-        """The fields of the query and of a form: each name with the list of its values. Files are in `files`.
+        """The fields of the query and of a form: each name with the list of its values.
 
         A field of the form replaces one of the query that has the same name. Blank values are kept.
+        Files are in `files`.
         """
         form = self._form
         in_body = form_fields(self._content_type, self.content) if form is None else form.fields
@@ -314,11 +321,13 @@ class Request:
     # The session
 
     def getSession(self, sessionInterface: Any = None) -> Any:
-        """Return the visitor's `Session`, made on first use. Counts as an access: the session lives on.
+        """Return the visitor's `Session`, made on first use.
+
+        This counts as an access: the session lives on.
 
         Args:
-            sessionInterface: if given, return the session's component for this interface instead (None if there is
-                no adapter).
+            sessionInterface: if given, return the session's component for this interface instead
+                (None if there is no adapter).
 
         "Twisted Web in 60 seconds": session basics.
         """
@@ -330,7 +339,7 @@ class Request:
 
     @property
     def session(self) -> Any:
-        """The `Session` that this request has used so far; None if it has used none. Not an access."""
+        """The `Session` that this request has used so far, or None. This is not an access."""
         return self._session
 
     # The response
@@ -341,7 +350,7 @@ class Request:
         return self._response.status
 
     def setResponseCode(self, code: int, message: str | bytes | None = None) -> None:
-        """Set the status code, and perhaps the words beside it, for what the method returns or writes.
+        """Set the status code, and perhaps its words, for what the method returns or writes.
 
         Raises:
             ValueError: not a number from 200 to 599, or words with a line break in them.
@@ -352,12 +361,13 @@ class Request:
         """Set a response header; it replaces one of the same name.
 
         Raises:
-            ValueError: the name or value cannot be sent: a line break, a control character, or not Latin-1.
+            ValueError: the name or value cannot be sent: a line break, a control character, or not
+                Latin-1.
         """
         self._response.set_header(name, value)
 
     def addHeader(self, name: str | bytes, value: str | bytes | int) -> None:
-        """Add a response header beside those of the same name, such as a second ``Link`` or ``Vary``.
+        """Add a response header beside those of the same name, such as a second ``Link``.
 
         Raises:
             ValueError: the name or value cannot be sent; see `setHeader`.
@@ -377,13 +387,18 @@ class Request:
         httpOnly: bool = False,
         sameSite: str | bytes | None = None,
     ) -> None:
-        """Have the visitor's browser keep a cookie (RFC 6265, section 4.1). Read it later with `getCookie`.
+        """Have the visitor's browser keep a cookie (RFC 6265, section 4.1).
+
+        Read it later with `getCookie`.
 
         Args:
             k: its name.
-            v: its value: no blanks, quotes, commas, semicolons or backslashes; use `urllib.parse.quote`.
-            expires: an HTTP date at which it ends. Without it, and without *max_age*, it ends with the browser.
-            domain: the host to which the browser sends it, and all hosts below; by default only this host.
+            v: its value: no blanks, quotes, commas, semicolons or backslashes; use
+                `urllib.parse.quote`.
+            expires: an HTTP date at which it ends. Without it, and without *max_age*, it ends with
+                the browser.
+            domain: the host to which the browser sends it, and all hosts below; by default only
+                this host.
             path: the path below which the browser sends it; by default this page's directory.
             max_age: seconds that it lives.
             comment: accepted for Twisted's sake, and sent.
@@ -407,7 +422,10 @@ class Request:
         self.addHeader("Set-Cookie", format_set_cookie(k, v, attributes))
 
     def redirect(self, url: str | bytes, status: int | None = None) -> None:
-        """Answer with a redirect to *url* (303 after a POST, 302 otherwise); the method need return nothing then."""
+        """Answer with a redirect to *url*: 303 after a POST, 302 otherwise.
+
+        The method need not return anything then.
+        """
         self._response.redirect = Redirect(url.decode() if isinstance(url, bytes) else url, status)
 
     def write(self, data: str | bytes) -> None:
@@ -424,9 +442,10 @@ class Request:
     # Beside the response
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Run ``function(*args)``, an async function, beside this request, until its response has ended.
+        """Run ``function(*args)``, an async function, until the response has ended.
 
-        If it raises, a response that waits for `finish` ends with that error; otherwise the console reports it.
+        If it raises, a response that waits for `finish` ends with that error; otherwise the console
+        reports it.
 
         Raises:
             TypeError: *function* is not an async function.
@@ -434,7 +453,8 @@ class Request:
         """
         if self.closed:
             raise RuntimeError(
-                "request.start_soon(): the response has ended; for longer work, use site.background(f)"
+                "request.start_soon(): the response has ended; "
+                "for longer work, use site.background(f)"
             )
         self.site.start_request_task(self, function, args)
 
@@ -450,18 +470,22 @@ class Request:
         return self._body is not None
 
     def body_chunks(self) -> AsyncIterable[bytes] | None:
-        """Take over the body, as chunks that come in; None if there is none left. It will not be in `content`."""
+        """Take over the body, as chunks that come in; None if there is none left.
+
+        It will not be in `content`.
+        """
         body, self._body = self._body, None
         return body
 
     async def load_body(self, limit: int | None = None, *, raw: bool = False) -> None:
-        """Read the whole body: a multipart form into `args` and `files`, unless *raw*; any other into `content`.
+        """Read the whole body: a multipart form into `args` and `files`, others into `content`.
 
-        What is large goes to disk. A second call does nothing.
+        What is large goes to disk. A second call does nothing. If *raw*, a form goes into `content`
+        too.
 
         Raises:
-            HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows; 400, a malformed form;
-                507, the disk is full.
+            HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows; 400, a
+                malformed form; 507, the disk is full.
             ClientDisconnected: the body was cut off.
         """
         body = self.body_chunks()
@@ -504,7 +528,7 @@ async def _copy(
 
 
 def _percent_decode(raw: str) -> str:
-    """Percent-decode once. What is not UTF-8 becomes surrogates, which name no file and no child."""
+    """Percent-decode once. What is not UTF-8 becomes surrogates, which name no file or child."""
     if "%" not in raw and raw.isascii():
         return raw
     return unquote_to_bytes(raw.encode("latin-1", "replace")).decode("utf-8", "surrogateescape")

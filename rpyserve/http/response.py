@@ -1,12 +1,15 @@
 """What a site answers: a `Response`, and the kinds of body that a protocol must be able to send.
 
-A body is `bytes`, a `FileBody`, a `Stream`, which is made while it is sent, or an `Upgrade` to another protocol.
+A body is `bytes`, a `FileBody`, a `Stream`, which is made while it is sent, or an `Upgrade` to
+another protocol.
 
-Header values are checked where they are set, while the script that sets them is on the stack (RFC 9110, section 5.5).
+Header values are checked where they are set, while the script that sets them is on the stack (RFC
+9110, section 5.5).
 
-The headers of a stream are complete only when its first chunk is there, or after `FIRST_CHUNK_TIMEOUT`: until then a
-generator may still open a session, set a header, or fail, which becomes an error page. An async generator runs in a
-task of its own, so that nurseries and timeouts around its ``yield`` are sound (`trio.as_safe_channel`).
+The headers of a stream are complete only when its first chunk is there, or after
+`FIRST_CHUNK_TIMEOUT`: until then a generator may still open a session, set a header, or fail, which
+becomes an error page. An async generator runs in a task of its own, so that nurseries and timeouts
+around its ``yield`` are sound (`trio.as_safe_channel`).
 """
 
 from __future__ import annotations
@@ -71,7 +74,8 @@ class FileBody:
 
     Args:
         file: an open binary file; its position does not matter.
-        parts: what to send, in order: `bytes` as they are, a `range` as that range of the file's bytes.
+        parts: what to send, in order: `bytes` as they are, a `range` as that range of the file's
+            bytes.
     """
 
     file: BinaryIO
@@ -124,8 +128,8 @@ class FileBody:
 class Stream:
     """A body that is made while it is sent.
 
-    A protocol enters ``stream.start(response)``, sends the headers of the `StartedStream` that this gives it, and then
-    its chunks.
+    A protocol enters ``stream.start(response)``, sends the headers of the `StartedStream` that this
+    gives it, and then its chunks.
 
     Attributes:
         length: how many bytes it will have; None if that is not known.
@@ -134,22 +138,26 @@ class Stream:
     length: int | None = None
 
     def start(self, response: Response) -> AbstractAsyncContextManager[StartedStream]:
-        """Start making the body of *response*. What is left of it is given up when the block is left."""
+        """Start making the body of *response*; leaving the block gives up what is left of it."""
         raise NotImplementedError
 
 
 class Upgrade:
     """What takes over a connection after a 101 (RFC 9110, sections 7.8 and 15.2.2).
 
-    A protocol sends the headers of the response that has it for a body, and then leaves the connection to `run`.
+    A protocol sends the headers of the response that has it for a body, and then leaves the
+    connection to `run`.
     """
 
     async def run(self, stream: Any) -> None:
-        """Speak the other protocol on *stream*, a `trio.abc.Stream`, until it is over. Returns soon after `stop`."""
+        """Speak the other protocol on *stream*, a `trio.abc.Stream`, until it is over.
+
+        Returns soon after `stop`.
+        """
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Called when the server is about to stop: in the loop, perhaps before `run`, and perhaps more than once."""
+        """Called in the loop when the server is about to stop. Perhaps before `run`, or twice."""
         raise NotImplementedError
 
 
@@ -158,8 +166,8 @@ class StartedStream:
     """A stream whose headers are complete.
 
     Args:
-        response: the response to send. If the stream failed before its first chunk, this is another one, whose body
-            is bytes: send that, and no chunks.
+        response: the response to send. If the stream failed before its first chunk, this is another
+            one, whose body is bytes: send that, and no chunks.
         chunks: the chunks, none of them empty.
     """
 
@@ -194,11 +202,11 @@ class Response:
     """A complete answer. Immutable: make another one to change it.
 
     Args:
-        body: text (sent as UTF-8 HTML), bytes, a dict or list (sent as JSON), an (async) iterable of text or
-            bytes (streamed), or one of the body classes of this module.
+        body: text (sent as UTF-8 HTML), bytes, a dict or list (sent as JSON), an (async) iterable
+            of text or bytes (streamed), or one of the body classes of this module.
         status: the HTTP status code.
-        headers: header fields, as a mapping or as pairs. ``Content-Length`` is always the server's business.
-            ``Content-Type`` follows from the body unless it is given.
+        headers: header fields, as a mapping or as pairs. ``Content-Length`` is always the server's
+            business. ``Content-Type`` follows from the body unless it is given.
 
     Raises:
         ValueError: a header field that cannot be sent.
@@ -265,7 +273,8 @@ def _encode_body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, 
     if hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
         return IterableStream(body), HTML
     raise TypeError(
-        f"a response's body cannot be {type(body).__name__}: use str, bytes, dict, list or a generator"
+        f"a response's body cannot be {type(body).__name__}: "
+        "use str, bytes, dict, list or a generator"
     )
 
 
@@ -274,8 +283,8 @@ def _encode_body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, 
 ErrorHandler = Callable[[BaseException, bool], Response | None]
 """Called with what the source of a stream raised, and whether the headers have been sent.
 
-Before that it returns the page to send instead. Afterwards it reports the failure, and may return the last piece to
-send before the body is broken off.
+Before that it returns the page to send instead. Afterwards it reports the failure, and may return
+the last piece to send before the body is broken off.
 """
 
 
@@ -306,7 +315,7 @@ class IterableStream(Stream):
             async with self._open_source() as chunks:
                 first = await self._first_chunk(chunks)
                 if self._failure is not None:
-                    # The task of the source cancels this one, and its exception comes out of the block.
+                    # The source's task cancels this one, and its exception comes out of the block.
                     await trio.sleep_forever()
                 self._started = self.complete_headers(response)
                 yield StartedStream(self._started, _chain(first, chunks))
@@ -427,9 +436,9 @@ async def _close_source(source: Iterable[object] | AsyncIterable[object]) -> Non
 
 @asynccontextmanager
 async def start_body(response: Response) -> AsyncIterator[StartedStream]:
-    """Give any response as a `StartedStream`, for callers that want its chunks and do not care of what kind it is.
+    """Give the chunks of any response, as a `StartedStream`.
 
-    An `Upgrade` has none.
+    An `Upgrade` has no chunks.
     """
     body = response.body
     if isinstance(body, Stream):

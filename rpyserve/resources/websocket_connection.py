@@ -19,10 +19,8 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from rpyserve.diagnostics.describe import describe
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
-from rpyserve.util.exceptions import unwrap_group
 
 __all__ = ["WebSocket", "WebSocketClosed", "WebSocketConnection"]
 
