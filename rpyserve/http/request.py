@@ -24,9 +24,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     pass
 
-import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     pass
@@ -34,11 +32,10 @@ if TYPE_CHECKING:
 import base64
 import binascii
 import io
-import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 import trio
@@ -52,8 +49,7 @@ from rpyserve.http.forms import (
     query_fields,
     spooled_file,
 )
-from rpyserve.http.response import encode_header
-from rpyserve.protocol.parser import Fields
+from rpyserve.http.headers import HeaderFields, encode_header
 
 if TYPE_CHECKING:
     from rpyserve.http.forms import MultipartForm, Upload
@@ -432,7 +428,7 @@ class Request(Receiving, Answering):
     ) -> None:
         self.method = method
         self.uri = uri
-        self.raw_headers = headers if isinstance(headers, Fields) else Fields(headers)
+        self.raw_headers = headers if isinstance(headers, HeaderFields) else HeaderFields(headers)
         self.http_version = http_version
         self.client = client
         self.server = server

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -32,6 +31,7 @@ from typing import Any, BinaryIO, Final, NoReturn
 
 import trio
 
+from rpyserve.http.headers import encode_header
 from rpyserve.util.exceptions import unwrap_group
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "Stream",
     "Upgrade",
     "WriteStream",
-    "encode_header",
     "opened",
 ]
 
@@ -53,35 +52,6 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 HTML = (b"Content-Type", b"text/html; charset=utf-8")
 JSON = (b"Content-Type", b"application/json")
-
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-
-
-def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, bytes]:
-    """Return one header field as bytes.
-
-    Raises:
-        ValueError: the name is no token, or the value has a line break or another control character in it,
-            or a character outside Latin-1 (RFC 9110, sections 5.1 and 5.5).
-    """
-    raw_name = name.encode("latin-1", "replace") if isinstance(name, str) else name
-    if not _TOKEN.fullmatch(raw_name):
-        raise ValueError(f"{name!r} is not a header name")
-    if isinstance(value, int):
-        value = str(value)
-    try:
-        raw_value = value.encode("latin-1") if isinstance(value, str) else value
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"the value of {name!r} has a character that a header cannot hold: {value!r}; use urllib.parse.quote"
-        ) from None
-    raw_value = raw_value.strip(b" \t")
-    if not _VALUE.fullmatch(raw_value):
-        raise ValueError(
-            f"the value of {name!r} has a line break or control character in it: {value!r}"
-        )
-    return raw_name, raw_value
 
 
 @dataclass(frozen=True, slots=True, eq=False)

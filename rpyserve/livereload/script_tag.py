@@ -17,10 +17,10 @@ from functools import partial
 from typing import Final
 
 from rpyserve.http.browser import is_navigation
+from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Stream, Upgrade
 from rpyserve.http.types import Responder
-from rpyserve.protocol.parser import Fields
 
 __all__ = ["ScriptTag", "inject"]
 
@@ -101,7 +101,7 @@ def inject(respond: Responder, tags: ScriptTag) -> Responder:
         if not is_navigation(request):
             return await respond(request)
         # A copy that the browser kept from before may have another tag, or none.
-        request.raw_headers = Fields(
+        request.raw_headers = HeaderFields(
             pair for pair in request.raw_headers if pair[0] not in _CONDITIONS
         )
         make = partial(tags.make, request, tags.mark())

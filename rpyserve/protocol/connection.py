@@ -21,6 +21,7 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
+from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response, Stream, Upgrade
 from rpyserve.http.types import Limits, RequestRecord, Responder, Shutdown
@@ -28,7 +29,7 @@ from rpyserve.protocol import timeouts
 from rpyserve.protocol.grammar import with_host
 from rpyserve.protocol.parser import RequestHead
 from rpyserve.protocol.request_body import RequestBody
-from rpyserve.protocol.response_headers import ResponseHeadCache, reason_of
+from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.response_writer import ResponseWriter
 from rpyserve.protocol.server_state import LoopTick
 from rpyserve.protocol.transport import Phase, Transport
@@ -224,7 +225,7 @@ class _Connection:
             await self._refuse_head(BadRequest(408, "The head of the request took too long."))
 
     async def _refuse(self, refusal: BadRequest, out: ResponseWriter) -> None:
-        text = f"{refusal.status} {reason_of(refusal.status)}\n{refusal.text}\n".encode()
+        text = f"{refusal.status} {reason_phrase(refusal.status)}\n{refusal.text}\n".encode()
         await out.send(Response.trusted(text, refusal.status, (_PLAIN,)), b"", close=True)
 
     async def _linger(self) -> None:

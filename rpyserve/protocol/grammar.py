@@ -13,8 +13,8 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from rpyserve.http.errors import BadRequest
+from rpyserve.http.headers import HeaderFields
 from rpyserve.http.types import Limits
-from rpyserve.protocol.parser import Fields
 
 __all__ = [
     "CHUNKED",
@@ -195,7 +195,7 @@ def too_large(limits: Limits) -> str:
     return f"A request's body may have {limits.body} bytes (--max-body); this one is longer."
 
 
-def with_host(headers: Fields, target: bytes) -> Fields:
+def with_host(headers: HeaderFields, target: bytes) -> HeaderFields:
     """Return *headers*, their names in small letters, with the host in *target* in place of what ``Host`` says.
 
     RFC 9112, section 3.2.2: a target that is a whole URL says itself which host is meant.
@@ -203,7 +203,7 @@ def with_host(headers: Fields, target: bytes) -> Fields:
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
         return headers
-    return Fields((name, found[2] if name == b"host" else value) for name, value in headers)
+    return HeaderFields((name, found[2] if name == b"host" else value) for name, value in headers)
 
 
 # What is said of others

@@ -15,12 +15,13 @@ reading them again. Only heads without a body are kept, and few of them. No valu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import h11
 
-__all__ = ["Fields", "Parser", "RequestHead", "cache_head", "get_cached_head"]
+from rpyserve.http.headers import HeaderFields
+
+__all__ = ["Parser", "RequestHead", "cache_head", "get_cached_head"]
 
 
 LONGEST: Final = 4096
@@ -29,36 +30,20 @@ MOST: Final = 256
 """How many are kept."""
 
 
-class Fields(tuple[tuple[bytes, bytes], ...]):
-    """Header fields in the order in which they came, their names in small letters."""
-
-    @cached_property
-    def values(self) -> dict[bytes, bytes]:
-        """The value of each name; of a field that came more than once, all, joined by commas (RFC 9110, 5.3).
-
-        Cookies, whose values may hold commas, are joined as they are in one field (RFC 9113, 8.2.3).
-        """
-        found: dict[bytes, bytes] = {}
-        for name, value in self:
-            comma = b"; " if name == b"cookie" else b", "
-            found[name] = found[name] + comma + value if name in found else value
-        return found
-
-
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """What a head says."""
 
     method: str
     target: str
-    headers: Fields
+    headers: HeaderFields
     http_version: str
 
     @classmethod
     def of(cls, event: h11.Request) -> RequestHead:
         """Return what h11 has read."""
         texts = (event.method.decode("ascii"), event.target.decode("ascii"))
-        return cls(*texts, Fields(event.headers), event.http_version.decode("ascii"))
+        return cls(*texts, HeaderFields(event.headers), event.http_version.decode("ascii"))
 
 
 _kept: dict[bytes, RequestHead] = {}

@@ -11,15 +11,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 import h11
 
 from rpyserve._version import __version__
-from rpyserve.http.response import Headers, encode_header
+from rpyserve.http.headers import encode_header, reason_phrase
+from rpyserve.http.response import Headers
 
-__all__ = ["Key", "RawHeaders", "ResponseHeadCache", "reason_of"]
+__all__ = ["Key", "RawHeaders", "ResponseHeadCache"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -61,14 +61,6 @@ def _date(second: int) -> bytes:
     at = time.gmtime(second)
     day = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year}"
     return f"{day} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT".encode()
-
-
-def reason_of(status: int) -> str:
-    """The usual words beside a status code; empty for one without."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
 
 
 class ResponseHeadCache:
@@ -130,7 +122,7 @@ class ResponseHeadCache:
         return h11.InformationalResponse(
             status_code=101,
             headers=[*fields, (b"Connection", b"Upgrade")],
-            reason=reason_of(101).encode(),
+            reason=reason_phrase(101).encode(),
         )
 
     def _make(
@@ -149,7 +141,7 @@ class ResponseHeadCache:
                 (b"Allow", b"")
             )  # RFC 9110, section 15.5.6: no method that anyone has told of
         fields += [pair for pair in (self._date, _SERVER) if pair[0].lower() not in said]
-        words = encode_header("status", reason)[1] if reason else reason_of(status).encode()
+        words = encode_header("status", reason)[1] if reason else reason_phrase(status).encode()
         return h11.Response(status_code=status, headers=fields, reason=words)
 
 

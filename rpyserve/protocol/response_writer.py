@@ -85,7 +85,16 @@ class ResponseWriter:
     """
 
     __slots__ = (
-        "_ended", "_heads", "_to_head", "_upgrade", "_waiting", "_wire", "started", "complete", "sent", "status"
+        "_ended",
+        "_heads",
+        "_to_head",
+        "_upgrade",
+        "_waiting",
+        "_wire",
+        "complete",
+        "sent",
+        "started",
+        "status"
     )  # fmt: skip
 
     def __init__(self, wire: Transport, heads: ResponseHeadCache, to_head: bool) -> None:

@@ -12,8 +12,8 @@ from hmac import compare_digest
 from typing import Any
 
 from rpyserve.http.errors import HTTPError
+from rpyserve.http.headers import encode_header
 from rpyserve.http.request import Request, credentials
-from rpyserve.http.response import encode_header
 from rpyserve.resources.resource import Wrapper
 
 __all__ = ["BasicAuth"]

@@ -14,7 +14,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +21,12 @@ from markupsafe import Markup
 
 from rpyserve.http.browser import accepts_html
 from rpyserve.http.errors import HTTPError
+from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.util.html import html
 
-__all__ = ["POLICY", "Entry", "empty_site", "error_page", "listing", "page_response", "path_shown", "reason"]  # fmt: skip
+__all__ = ["POLICY", "Entry", "empty_site", "error_page", "listing", "page_response", "path_shown"]  # fmt: skip
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7; --edge: #d8dee4;
@@ -104,17 +104,9 @@ class Entry:
 
 
 
-def reason(status: int) -> str:
-    """The standard phrase for *status* (RFC 9110, section 15), or an empty text."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
 def error_page(request: Request, error: HTTPError, *, trusted: bool) -> Response:
     """The page for an `HTTPError`: what it says to everyone, and to a trusted client why."""
-    title = f"{error.status} {reason(error.status)}".strip()
+    title = f"{error.status} {reason_phrase(error.status)}".strip()
     lines = [error.detail or _DETAILS.get(error.status, "")]
     if trusted and error.private:
         lines.append(error.private)

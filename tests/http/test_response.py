@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import Response
-from rpyserve.http.response import FileBody, IterableStream, encode_header
+from rpyserve.http.headers import encode_header
+from rpyserve.http.response import FileBody, IterableStream
 
 
 @pytest.mark.parametrize("body", [None, 5, object(), 1.5])

@@ -8,10 +8,11 @@ import pytest
 import trio
 import trio.testing
 
+from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
 from rpyserve.http.response import IterableStream, Response
 from rpyserve.protocol import parser
-from rpyserve.protocol.parser import Fields, RequestHead
+from rpyserve.protocol.parser import RequestHead
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import Transport
 from tests.support.http_client import Client, answering, connect_to, echo, head, hello, post
@@ -62,7 +63,7 @@ async def test_another_connection_has_it_too(connect: Any, told: list[bool]) -> 
     await first.get("/a")
     await first.get("/a")
     assert (await second.get("/a")).body == b"hello /a"
-    assert parser.get_cached_head(head("GET", "/a")) == RequestHead("GET", "/a", Fields([(b"host", b"site")]), "1.1")
+    assert parser.get_cached_head(head("GET", "/a")) == RequestHead("GET", "/a", HeaderFields([(b"host", b"site")]), "1.1")
 
 
 async def test_pipelined(connect: Any) -> None:
@@ -158,7 +159,7 @@ async def test_what_a_responder_raises_for_a_known_head_is_answered(connect: Any
 
 
 def test_few_are_kept_and_no_long_ones() -> None:
-    what = RequestHead("GET", "/", Fields(), "1.1")
+    what = RequestHead("GET", "/", HeaderFields(), "1.1")
     for number in range(3 * parser.MOST):
         parser.cache_head(b"%d" % number, what)
     assert len(parser._kept) <= parser.MOST
@@ -167,7 +168,7 @@ def test_few_are_kept_and_no_long_ones() -> None:
 
 
 def test_fields_that_come_more_than_once_are_joined() -> None:
-    fields = Fields([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
+    fields = HeaderFields([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
     assert fields.values == {b"a": b"1, 3", b"b": b"2"}
     assert list(fields) == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
 
