@@ -126,7 +126,7 @@ class Directory(Resource):
     "Twisted Web in 60 seconds": serving static content from a directory, rpy scripts.
     """
 
-    wants_body = False
+    _wants_body = False
 
     def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
         self._real = self._path = resolved(path)
@@ -321,7 +321,7 @@ class Directory(Resource):
 
 
 class _Listing(Resource):
-    wants_body = False
+    _wants_body = False
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -338,12 +338,12 @@ class _Listing(Resource):
         return pages.listing(request, "/" + "/".join(request.prepath), entries)
 
 
-def _row(found: _Found) -> pages.Entry:
+def _row(found: _Found) -> pages.ListingEntry:
     from rpyserve.resources import pages
 
     slash = "/" if found.kind == "directory" else ""
     size = None if found.kind == "directory" else found.status.st_size
-    return pages.Entry(
+    return pages.ListingEntry(
         found.name + slash,
         quote(found.name, safe="") + slash,
         found.kind,

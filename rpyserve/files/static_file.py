@@ -37,7 +37,7 @@ class StaticFile(Resource):
         judge: says of the resolved path of the file that was opened why it must not be sent; empty if it may be.
     """
 
-    wants_body = False
+    _wants_body = False
 
     def __init__(
         self, path: str | os.PathLike[str], judge: Callable[[str], str] = lambda real: ""

@@ -62,7 +62,7 @@ class _Own(Resource):
     """A resource that only pages of this server may ask for."""
 
     isLeaf = True
-    wants_body = False
+    _wants_body = False
 
     def render(self, request: Request) -> Any:
         if is_cross_origin(request, allow_tls_proxy=True):

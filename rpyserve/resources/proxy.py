@@ -62,7 +62,7 @@ class ReverseProxyResource(Resource):
     """
 
     isLeaf = True
-    wants_body = False
+    _wants_body = False
 
     def __init__(
         self,

@@ -18,12 +18,12 @@ from types import ModuleType
 from typing import Any, Final
 
 from rpyserve.http.response import Response
+from rpyserve.resources.rendering import app_kind
 from rpyserve.resources.resource import Resource
 
 __all__ = [
     "FINE",
     "Finding",
-    "app_kind",
     "class_example",
     "meant",
     "parameters",
@@ -130,15 +130,6 @@ def class_example(name: str) -> str:
 
 EXAMPLE: Final = 'def resource(request):\n    return "<h1>Hello</h1>"'
 
-_FRAMEWORKS: Final = {
-    "flask": "a Flask app", "quart": "a Quart app", "fastapi": "a FastAPI app", "starlette": "a Starlette app",
-    "django": "a Django application", "bottle": "a Bottle app", "falcon": "a Falcon app", "aiohttp": "an aiohttp app",
-    "sanic": "a Sanic app", "tornado": "a Tornado application", "litestar": "a Litestar app", "dash": "a Dash app",
-}  # fmt: skip
-_CALLS: Final = {
-    ("environ", "start_response"): "a WSGI application",
-    ("scope", "receive", "send"): "an ASGI app",
-}
 _WSGI: Final = frozenset(
     {"a Flask app", "a Bottle app", "a Django application", "a WSGI application"}
 )
@@ -163,19 +154,6 @@ def validate_namespace(namespace: Mapping[str, Any], source: str) -> Finding:
     if inspect.isroutine(value):
         return _function(value)
     return _other(value, source)
-
-
-def app_kind(value: object) -> str | None:
-    """Say what application of another framework *value* is; None if it is none."""
-    if isinstance(value, ModuleType):
-        return None
-    for base in type(value).__mro__:
-        if (root := base.__module__.partition(".")[0]) in _FRAMEWORKS and callable(value):
-            return _FRAMEWORKS[root]
-    if inspect.isclass(value) or not callable(value):
-        return None
-    names = parameters(value)
-    return _CALLS.get(names) if names is not None else None
 
 
 def _app(name: str, kind: str) -> Finding:

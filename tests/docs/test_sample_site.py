@@ -242,7 +242,7 @@ async def test_background_task_goes_on_by_itself(
 
 async def test_basic_auth_lets_ada_in(visitor: Visitor) -> None:
     ada = ("Authorization", "Basic " + base64.b64encode(b"ada:lovelace").decode())
-    assert "needs a name and a password" in (await visitor.get("/basic_auth/")).text
+    assert "requires a user name and a password" in (await visitor.get("/basic_auth/")).text
     assert "You are logged in." in (await visitor.get("/basic_auth/", headers=[ada])).text
     assert (await visitor.get("/.members/")).status == 404
 

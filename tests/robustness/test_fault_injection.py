@@ -152,14 +152,14 @@ class Kinds(Resource):
 class Root(Resource):
     """Leaves bodies to its children."""
 
-    wants_body = False
+    _wants_body = False
 
 
 class Ignoring(Resource):
     """Wants no body, and streams."""
 
     isLeaf = True
-    wants_body = False
+    _wants_body = False
 
     def render(self, request: Request) -> Iterator[str]:
         yield "hello"
