@@ -89,7 +89,7 @@ def serve_connection(
     client: Address,
     server: Address,
     scheme: str = "http",
-    on_exchange: Callable[[RequestRecord], object] | None = None,
+    on_record: Callable[[RequestRecord], object] | None = None,
     stopping: Shutdown | None = None,
     rounds: LoopTick | None = None,
     ended: Callable[[], object] = lambda: None,
@@ -104,13 +104,13 @@ def serve_connection(
         client: the client's address and port, and
         server: ours; both are passed on in each request, as is
         scheme: ``"http"`` or ``"https"``.
-        on_exchange: called with each `RequestRecord` when it is over, refusals included.
+        on_record: called with each `RequestRecord` when it is over, refusals included.
         stopping: what says that the server is about to stop.
         rounds: those of the loop, so that requests which come together share their looks at the disk.
         ended: called when all is over.
     """
     connection = _Connection(
-        Transport(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Shutdown()
+        Transport(stream, limits or Limits(), scheme), respond, on_record, stopping or Shutdown()
     )
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.rounds, connection.ended = rounds, ended
@@ -119,7 +119,7 @@ def serve_connection(
 
 class _Connection:
     __slots__ = (
-        "client", "ended", "made_room", "on_exchange", "out", "respond", "rounds", "scheme", "server", "stopping",
+        "client", "ended", "made_room", "on_record", "out", "respond", "rounds", "scheme", "server", "stopping",
         "wire",
     )  # fmt: skip
 
@@ -133,12 +133,12 @@ class _Connection:
         self,
         wire: Transport,
         respond: Responder,
-        on_exchange: Callable[[RequestRecord], object] | None,
+        on_record: Callable[[RequestRecord], object] | None,
         stopping: Shutdown,
     ) -> None:
         self.wire = wire
         self.respond = respond
-        self.on_exchange = on_exchange
+        self.on_record = on_record
         self.stopping = stopping
         self.made_room = False  # for another connection, by ending
         self.out: ResponseWriter | None = None  # what is being sent
@@ -235,7 +235,7 @@ class _Connection:
     async def _handle_request(self, asked: RequestHead) -> _NextStep:
         """Answer one request."""
         wire = self.wire
-        started = trio.current_time() if self.on_exchange is not None else 0
+        started = trio.current_time() if self.on_record is not None else 0
         method, target, headers = asked.method, asked.target, asked.headers
         self.out = out = ResponseWriter(wire, _HEADS, method == "HEAD")
         request = body = None
@@ -338,13 +338,13 @@ class _Connection:
     def _report(
         self, out: ResponseWriter, request: Request | None, method: str, target: str, started: float
     ) -> None:
-        if self.on_exchange is not None:
+        if self.on_record is not None:
             seconds = trio.current_time() - started
-            exchange = RequestRecord(
+            record = RequestRecord(
                 request, method, target, self.client, out.status, out.sent, seconds, out.complete
             )
             try:
-                self.on_exchange(exchange)
+                self.on_record(record)
             except Exception as exc:
                 log.error("The access log failed: %s: %s", type(exc).__name__, exc)
 

@@ -94,7 +94,7 @@ async def serve_listeners(
     limits: Limits | None = None,
     grace: float = 5.0,
     most: int | None = None,
-    on_exchange: Callable[[RequestRecord], object] | None = None,
+    on_record: Callable[[RequestRecord], object] | None = None,
     stop: trio.Event,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -106,7 +106,7 @@ async def serve_listeners(
         limits: for each connection; see `Limits`.
         grace: seconds that requests in flight have once *stop* is set. Then they are cancelled.
         most: how many connections may be open at once; None for any number.
-        on_exchange: called with each `RequestRecord`, when it is over.
+        on_record: called with each `RequestRecord`, when it is over.
         stop: set it to stop.
         task_status: ``nursery.start`` gives the listeners back once they are being served.
     """
@@ -114,7 +114,7 @@ async def serve_listeners(
     room = ConnectionLimit(most, stopping)
     rounds = LoopTick()
 
-    serve = _Serving(respond, limits or Limits(), on_exchange, stopping, rounds, room).serve
+    serve = _Serving(respond, limits or Limits(), on_record, stopping, rounds, room).serve
 
     with rounds.counted():
         async with trio.open_nursery() as connections:
@@ -198,7 +198,7 @@ class _Serving:
 
     respond: Responder
     limits: Limits
-    on_exchange: Callable[[RequestRecord], object] | None
+    on_record: Callable[[RequestRecord], object] | None
     stopping: Shutdown
     rounds: LoopTick
     room: ConnectionLimit
@@ -239,7 +239,7 @@ class _Serving:
             client=client,
             server=server,
             scheme=scheme,
-            on_exchange=self.on_exchange,
+            on_record=self.on_record,
             stopping=self.stopping,
             rounds=self.rounds,
             ended=self.room.leave,

@@ -305,7 +305,7 @@ async def _serve_until(
             limits=settings.limits,
             grace=GRACE,
             most=most,
-            on_exchange=access,
+            on_record=access,
             stop=stop,
         )
         nursery.cancel_scope.cancel()

@@ -157,7 +157,7 @@ async def test_head_204_and_304_have_no_body(
     assert (b"Content-Length:" in start) == (status == 200 and kind != "stream")
     if kind == "file":
         assert file.closed
-    assert client.exchanges[0].complete
+    assert client.records[0].complete
 
 
 @pytest.mark.parametrize("kind", ["bytes", "file", "stream"])
@@ -220,7 +220,7 @@ async def test_file_that_shrinks_while_it_is_sent_is_not_whole(connect: Any, cap
     assert cut.value.reply.body == BIG
     assert file.closed
     assert "GET /film was broken off" in caplog.text
-    assert not client.exchanges[0].complete
+    assert not client.records[0].complete
 
 
 async def test_file_that_cannot_be_read_is_a_500(fetch: Any) -> None:
@@ -256,8 +256,8 @@ async def test_stream_that_fails_half_way_is_not_whole(connect: Any) -> None:
     with pytest.raises(CutOff) as cut:
         await client.get()
     assert cut.value.reply.body == b"one"
-    (exchange,) = client.exchanges
-    assert (exchange.status, exchange.sent, exchange.complete) == (200, 3, False)
+    (record,) = client.records
+    assert (record.status, record.sent, record.complete) == (200, 3, False)
 
 
 async def test_stream_that_fails_before_it_begins_is_a_500(fetch: Any) -> None:
@@ -303,7 +303,7 @@ async def test_stream_is_cancelled_when_the_client_goes(connect: Any, autojump_c
     with trio.fail_after(1):
         await client.over.wait()
     assert ended
-    assert not client.exchanges[0].complete
+    assert not client.records[0].complete
 
 
 # Bodies in
@@ -348,7 +348,7 @@ async def test_body_cut_short_never_looks_whole(connect: Any, framing: list[str]
     await client.stream.send_eof()
     assert await client.rest() == b""
     assert [type(exc) for exc in failures] == [ClientDisconnected]
-    assert (client.exchanges[0].status, client.exchanges[0].complete) == (499, False)
+    assert (client.records[0].status, client.records[0].complete) == (499, False)
 
 
 async def test_malformed_chunks_are_a_400_out_of_the_body(connect: Any) -> None:
@@ -365,7 +365,7 @@ async def test_body_over_the_limit_is_a_413(connect: Any, said: bool) -> None:
     await client.send(post(body) if said else head("POST", "/", "Transfer-Encoding: chunked") + chunked(body))
     reply = await client.reply()
     assert (reply.status, reply.headers["connection"]) == (413, "close")
-    assert client.exchanges[0].status == 413
+    assert client.records[0].status == 413
 
 
 async def test_body_at_the_limit_is_good(fetch: Any) -> None:
@@ -429,7 +429,7 @@ async def test_client_that_never_sends_the_little_it_promised_is_let_go(connect:
     await client.send(head("POST", "/", "Content-Length: 5"))
     assert (await client.reply()).status == 200
     await wait_all_tasks_blocked()
-    assert len(client.exchanges) == 1  # told of at once, not when the rest has come
+    assert len(client.records) == 1  # told of at once, not when the rest has come
     started = trio.current_time()
     assert await client.rest() == b""
     assert 10 <= trio.current_time() - started <= 10 + 3 + 3
@@ -477,7 +477,7 @@ async def test_keep_alive(connect: Any) -> None:
     client = connect(hello)
     for n in range(5):
         assert (await client.get(f"/{n}")).body == f"hello /{n}".encode()
-    assert [exchange.target for exchange in client.exchanges] == ["/0", "/1", "/2", "/3", "/4"]
+    assert [record.target for record in client.records] == ["/0", "/1", "/2", "/3", "/4"]
 
 
 async def test_pipelined_requests_are_answered_in_order(connect: Any, autojump_clock: Any) -> None:
@@ -655,8 +655,8 @@ async def test_refusals(connect: Any, status: int, raw: bytes) -> None:
     assert reply.text.startswith(f"{status} ")
     assert len(reply.body) == int(reply.headers["content-length"]) < 200
     assert await client.rest() == b""
-    (exchange,) = client.exchanges
-    assert (exchange.status, exchange.request, exchange.sent) == (status, None, len(reply.body))
+    (record,) = client.records
+    assert (record.status, record.request, record.sent) == (status, None, len(reply.body))
 
 
 async def test_host_of_a_whole_url_takes_the_place_of_the_header(connect: Any) -> None:
@@ -730,7 +730,7 @@ async def test_access_log_names_what_was_refused(connect: Any) -> None:
     client = connect(answering("never"))
     await client.send(head("GET", "/page", "X : a"))
     await client.rest()
-    assert [(exchange.method, exchange.target) for exchange in client.exchanges] == [("GET", "/page")]
+    assert [(record.method, record.target) for record in client.records] == [("GET", "/page")]
 
 
 async def test_after_a_refusal_the_server_listens_a_little(connect: Any, autojump_clock: Any) -> None:
@@ -785,7 +785,7 @@ async def test_slow_head_is_a_408(connect: Any, autojump_clock: Any) -> None:
             await trio.sleep(1)
         reply = await client.reply()
     assert (reply.status, reply.headers["connection"]) == (408, "close")
-    assert [exchange.status for exchange in client.exchanges] == [408]
+    assert [record.status for record in client.records] == [408]
     assert await client.rest() == b""
 
 
@@ -869,7 +869,7 @@ async def test_client_that_reads_nothing_is_let_go(connect: Any, autojump_clock:
     with pytest.raises(CutOff):
         await client.get()
     assert 60 <= trio.current_time() <= 62
-    assert not client.exchanges[0].complete
+    assert not client.records[0].complete
     assert not isinstance(body, FileBody) or body.file.closed
 
 
@@ -897,7 +897,7 @@ async def test_client_left_returns_when_the_client_closes(connect: Any, autojump
     await client.aclose()
     with trio.fail_after(1):
         await client.over.wait()
-    assert (client.exchanges[0].status, client.exchanges[0].complete) == (499, False)
+    assert (client.records[0].status, client.records[0].complete) == (499, False)
 
 
 async def test_half_closing_client_gets_an_answer_that_is_quick(connect: Any, autojump_clock: Any) -> None:
@@ -998,24 +998,24 @@ async def test_failing_access_log_does_not_harm(nursery: trio.Nursery, caplog: A
     near, far = memory_stream_pair()
     client = Client(near)
     nursery.start_soon(
-        partial(serve_connection, far, hello, client=CLIENT, server=SERVER, on_exchange=lambda exchange: 1 / 0)
+        partial(serve_connection, far, hello, client=CLIENT, server=SERVER, on_record=lambda record: 1 / 0)
     )
     assert (await client.get()).status == 200
     assert (await client.get()).status == 200
     assert "The access log failed: ZeroDivisionError" in caplog.text
 
 
-async def test_exchange_tells_of_one_response(connect: Any, autojump_clock: Any) -> None:
+async def test_record_tells_of_one_response(connect: Any, autojump_clock: Any) -> None:
     async def respond(request: Request) -> Response:
         await trio.sleep(2)
         return Response("four", 201)
 
     client = connect(respond)
     await client.get("/x?y")
-    (exchange,) = client.exchanges
-    assert exchange.request is not None
-    assert (exchange.method, exchange.target, exchange.client) == ("GET", "/x?y", CLIENT)
-    assert (exchange.status, exchange.sent, exchange.seconds, exchange.complete) == (201, 4, 2, True)
+    (record,) = client.records
+    assert record.request is not None
+    assert (record.method, record.target, record.client) == ("GET", "/x?y", CLIENT)
+    assert (record.status, record.sent, record.seconds, record.complete) == (201, 4, 2, True)
 
 
 # Stopping
@@ -1154,6 +1154,6 @@ def test_any_bytes_in_any_chunking_are_answered_or_closed(data: bytes, cuts: lis
                 await client.over.wait()
             assert not patience.cancelled_caught
             assert not answer or answer.startswith(b"HTTP/1.1 ")
-            assert len(client.exchanges) <= answer.count(b"HTTP/1.1 ") + 1
+            assert len(client.records) <= answer.count(b"HTTP/1.1 ") + 1
 
     trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -55,7 +55,7 @@ async def test_equal_requests_get_equal_answers_and_h11_hears_of_the_first(conne
     assert [answer.partition(b"Date: ")[2][31:] for answer in raw] == [raw[0].partition(b"Date: ")[2][31:]] * 3
     assert len({len(answer) for answer in raw}) == 1
     assert told[0] and not told[2]  # the second may be in another second
-    assert [exchange.target for exchange in client.exchanges] == ["/a"] * 3
+    assert [record.target for record in client.records] == ["/a"] * 3
 
 
 async def test_another_connection_has_it_too(connect: Any, told: list[bool]) -> None:

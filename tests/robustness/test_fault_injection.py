@@ -211,11 +211,11 @@ class World:
 
     site: Site
     kinds: Kinds
-    exchanges: list[RequestRecord] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
 
     async def serve(self, stream: Scripted) -> None:
         await serve_connection(
-            stream, self.site.respond, limits=Limits(), client=CLIENT, server=SERVER, on_exchange=self.exchanges.append
+            stream, self.site.respond, limits=Limits(), client=CLIENT, server=SERVER, on_record=self.records.append
         )
 
     async def fail(
