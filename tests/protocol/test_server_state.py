@@ -65,7 +65,7 @@ async def test_without_a_server_no_look_is_spared(nursery: trio.Nursery) -> None
     client = connect_to(respond, nursery)
     await client.get()
     await client.aclose()
-    assert seen == [None] and Request("GET", "/").loop_tick is None
+    assert seen == [None] and Request("GET", "/")._loop_tick is None
 
 
 @pytest.fixture

@@ -154,6 +154,7 @@ async def test_a_class_and_its_page(autojump_clock: Any) -> None:
         ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:80801"}, 403),
         ({"Origin": "http://localhost"}, 403),
+        ({"Origin": "http://localhost:8080", "Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
 async def test_handshakes_that_fail(changes: dict[str, str], status: int) -> None:
