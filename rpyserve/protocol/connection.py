@@ -285,8 +285,8 @@ class _Connection:
             close = self.stopping.requested or not (
                 body is None or body.can_keep_alive(discard=not streamed)
             )
-            said = request._response
-            reason = said.reason if response.status == said.status else b""
+            pending = request._response
+            reason = pending.reason if response.status == pending.status else b""
             await out.send(response, reason, close)
             if isinstance(response.body, Upgrade):
                 return _NextStep.CLOSE

@@ -134,16 +134,16 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
         _drop_overridden_headers(result, request)
         return result
     # What was said on the request
-    said = request._response
-    if said.redirect is not None:
-        return redirect_response(said.redirect, request)
-    if result is NOT_DONE_YET or (result is None and said.finished):
-        return _written_response(said)
+    pending = request._response
+    if pending.redirect is not None:
+        return redirect_response(pending.redirect, request)
+    if result is NOT_DONE_YET or (result is None and pending.finished):
+        return _written_response(pending)
     # The result is a body
     response = _body_response(result, request, resource)
-    if said.chunks and isinstance(response.body, bytes):
-        body = b"".join([*said.chunks, response.body])
-        return Response.trusted(body, said.status, response.headers)
+    if pending.chunks and isinstance(response.body, bytes):
+        body = b"".join([*pending.chunks, response.body])
+        return Response.trusted(body, pending.status, response.headers)
     return response
 
 
@@ -152,10 +152,10 @@ def _drop_overridden_headers(response: Response, request: Request) -> None:
     request._response.remove_headers({name.lower() for name, _ in response.headers})
 
 
-def _written_response(said: PendingResponse) -> Response:
+def _written_response(pending: PendingResponse) -> Response:
     """The answer of a method that uses `request.write`, now or later."""
-    body = b"".join(said.chunks) if said.finished else said.start_stream()
-    return Response.trusted(body, said.status, (HTML,))
+    body = b"".join(pending.chunks) if pending.finished else pending.start_stream()
+    return Response.trusted(body, pending.status, (HTML,))
 
 
 def _body_response(result: Any, request: Request, resource: Resource) -> Response:
