@@ -32,7 +32,7 @@ __all__ = ["AccessLog", "Combined"]
 BATCH: Final = 0.05
 """Seconds that a line may wait for others."""
 ABANDONED: Final = 499
-"""The status of an exchange that never got a response."""
+"""The status of a request that never got a response."""
 
 _COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
 

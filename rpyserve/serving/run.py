@@ -27,7 +27,7 @@ import trio
 
 from rpyserve._version import __version__
 from rpyserve.http.hosts import Network, TrustedClients
-from rpyserve.http.types import Limits
+from rpyserve.protocol.server_state import Limits
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, self_requests, unawaited

@@ -19,8 +19,9 @@ from trio.testing import MockClock
 
 from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
 from rpyserve.files.static_file import StaticFile
-from rpyserve.http.types import Limits, RequestRecord
+from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
+from rpyserve.protocol.server_state import Limits
 from tests.support.faulty_stream import CancelAt, Fault, Scripted, open_files, tasks
 from tests.support.http_client import CLIENT, SERVER, chunked, head
 

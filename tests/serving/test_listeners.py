@@ -18,7 +18,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.http.types import Limits, RequestRecord
+from rpyserve.http.types import RequestRecord
+from rpyserve.protocol.server_state import Limits
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import Client, CutOff, echo, head, hello
 
@@ -183,7 +184,7 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
     bystander = await server.client()
     await bystander.get()
     with monkeypatch.context() as patch:
-        patch.setattr("rpyserve.protocol.connection._Connection._handle_message", lambda self: 1 / 0)
+        patch.setattr("rpyserve.protocol.connection._Connection._handle_message", lambda self, message: 1 / 0)
         with pytest.raises(CutOff):
             await (await server.client()).get()
     assert (await bystander.get()).status == 200
