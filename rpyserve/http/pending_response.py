@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from rpyserve.http.errors import Redirect
 from rpyserve.http.headers import encode_header
-from rpyserve.http.response import Response, WriteStream
+from rpyserve.http.response import Headers, Response, WriteStream
 
 __all__ = ["BodyState", "PendingResponse"]
 
@@ -50,8 +50,8 @@ class PendingResponse:
 
     status: int = 200
     reason: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    added_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: Headers = ()
+    added_headers: Headers = ()
     session_cookie: bytes | None = None
     redirect: Redirect | None = None
     headers_sent: bool = False
@@ -76,15 +76,15 @@ class PendingResponse:
         """Set a header; see `Request.setHeader`."""
         encoded = encode_header(name, value)
         self.remove_headers({encoded[0].lower()})
-        self.headers.append(encoded)
+        self.headers += (encoded,)
 
     def add_header(self, name: str | bytes, value: str | bytes | int) -> None:
         """Add a header; see `Request.addHeader`."""
-        self.added_headers.append(encode_header(name, value))
+        self.added_headers += (encode_header(name, value),)
 
     def remove_headers(self, names: set[bytes]) -> None:
         """Forget the headers that were set, not added, under *names* in lower case."""
-        self.headers = [pair for pair in self.headers if pair[0].lower() not in names]
+        self.headers = tuple(pair for pair in self.headers if pair[0].lower() not in names)
 
     def complete_headers(self, response: Response) -> Response:
         """Return *response* with all headers from here. From now on it is too late for more."""
@@ -92,7 +92,7 @@ class PendingResponse:
         if self.headers:
             response = response.with_headers(*self.headers)
         if self.added_headers:
-            headers = response.headers + tuple(self.added_headers)
+            headers = response.headers + self.added_headers
             response = Response.trusted(response.body, response.status, headers)
         if self.session_cookie is not None:
             response = response.with_headers((b"Set-Cookie", self.session_cookie))
