@@ -25,7 +25,7 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, IterableStream, Response, WriteStream
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.scripts.validation import app_kind
-from rpyserve.serving import watchdog
+from rpyserve.util.slow_calls import slow_call_log
 
 __all__ = [
     "NOT_DONE_YET",
@@ -62,7 +62,7 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
         Disconnected: the client left while an async method was at work; the method was cancelled.
         Exception: whatever the method raises; TypeError, with the line to write, for a result of no use.
     """
-    with watchdog.timed(request.path):
+    with slow_call_log.timed(request.path):
         result = resource.render(request)
     if inspect.iscoroutine(result):
         result = await _cancel_on_disconnect(result, request)
