@@ -1,8 +1,8 @@
-"""Sync calls that took long while everyone else waited: one log line for each name a minute at most.
+"""Sync calls that took long: a log line for each, but once a minute at most for one name.
 
-Code of a script that is not async runs in the event loop, so whatever it waits for, every visitor waits for. This
-module measures and reports calls that have ended. A call that has not ended yet is the business of the watchdog,
-which looks from another thread.
+Code of a script that is not async runs in the event loop, so whatever it waits for, every visitor
+waits for. This module measures and reports calls that have ended. A call that has not ended yet is
+the business of the watchdog, which looks from another thread.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ SLOW: Final = 0.1
 BLOCKED: Final = 2.0
 """Seconds after which the watchdog reports a call that is not over."""
 
-ASYNC_ADVICE: Final = (
-    "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
-)
+ASYNC_ADVICE: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
 
 _log = logging.getLogger("rpyserve")
 
@@ -44,7 +42,8 @@ class SlowCallLog:
         """Report a call if it took too long.
 
         Args:
-            name: what was called. It begins the line, and calls of the same name are reported once a minute.
+            name: what was called. It begins the line, and calls of the same name are reported once
+                a minute.
             seconds: how long it took.
             advice: a sentence that says what to do.
         """
@@ -56,7 +55,7 @@ class SlowCallLog:
             )  # fmt: skip
 
     def timed(self, name: str) -> _Timed:
-        """Return a context manager that reports the code inside it, with the advice to make it async."""
+        """Return a context manager that reports slow code inside it, with advice for a script."""
         return _Timed(self, name)
 
 

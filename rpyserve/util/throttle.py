@@ -1,7 +1,7 @@
-"""Log lines that may repeat a thousand times a second: at most one a minute of each kind, with a count.
+"""Log lines that may repeat a thousand times a second: one a minute of each kind, with a count.
 
-A flood of requests must not become a flood of lines, nor should the console be silent about it. This module decides
-only whether a line may be written now; what it says is the caller's business.
+A flood of requests must not become a flood of lines, nor should the console be silent about it.
+This module decides only whether a line may be written now; what it says is the caller's business.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class ThrottledLogger:
     Args:
         log: the logger that writes them.
         interval: seconds for which a line is suppressed after it was written; `math.inf` for ever.
-        clock: returns the time in seconds. The default works only inside `trio.run`; see `monotonic`.
+        clock: returns the time in seconds. The default works only inside `trio.run`; see
+            `monotonic`.
     """
 
     def __init__(

@@ -38,7 +38,9 @@ def test_code_of_python_and_of_packages_is_not_the_authors() -> None:
     assert is_author_code(__file__)
 
 
-def test_files_of_the_site_are_named_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_the_site_are_named_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     here = os.getcwd()
     assert display_path(os.path.join(here, "sub", "a.rpy")) == os.path.join("sub", "a.rpy")

@@ -13,7 +13,9 @@ from rpyserve.util.throttle import MAX_KEYS
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+def lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], list[str]]:
     monkeypatch.setattr(logging.getLogger("rpyserve"), "propagate", True)
     caplog.set_level(logging.INFO, "rpyserve")
     return lambda: [record.getMessage() for record in caplog.records]
