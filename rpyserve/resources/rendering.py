@@ -24,7 +24,7 @@ from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
-from rpyserve.serving import watchdog
+from rpyserve.util.slow_calls import slow_call_log
 
 __all__ = [
     "NOT_DONE_YET",
@@ -63,7 +63,7 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
         Exception: whatever the method raises.
         WrongResult: the method returned what cannot be sent.
     """
-    with watchdog.timed(request.path):
+    with slow_call_log.timed(request.path):
         result = resource.render(request)
     if inspect.iscoroutine(result):
         result = await _cancel_on_disconnect(result, request)

@@ -45,7 +45,7 @@ from rpyserve.scripts.execution import (
 )
 from rpyserve.scripts.importer import SiteModules, escaped
 from rpyserve.scripts.source import compile_source
-from rpyserve.util import slow_calls
+from rpyserve.util.slow_calls import slow_call_log
 
 __all__ = ["CodeCache", "Compiled", "Place", "ScriptLoader", "ScriptNames", "cache", "current"]
 
@@ -366,7 +366,11 @@ class ScriptLoader:
             raise ScriptError(path, summary(exc), _hint(exc)) from exc
         execution.finish(namespace)
         if compiled.sound and not execution.cached:
-            slow_calls.report(shown, time.perf_counter() - began)
+            slow_call_log.report(
+                f"Executing {shown}",
+                time.perf_counter() - began,
+                "cache() as its first line has it executed once, not for every request.",
+            )
         if not compiled.sound:
             message, hint = _look_over(namespace, path)
             if message:

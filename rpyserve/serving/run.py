@@ -298,7 +298,7 @@ async def _serve_until(
             await nursery.start(following.run)
             nursery.start_soon(_end_streams, following, stop)
         ready()
-        most = file_limits.most_connections()
+        most = file_limits.max_connections()
         await serve_listeners(
             respond,
             door.served,
