@@ -45,7 +45,7 @@ from rpyserve.scripts.execution import (
 )
 from rpyserve.scripts.importer import SiteModules, escaped
 from rpyserve.scripts.source import compile_source
-from rpyserve.util import slow_calls
+from rpyserve.util.slow_calls import slow_call_log
 
 __all__ = ["CodeCache", "Compiled", "Place", "ScriptLoader", "ScriptNames", "cache", "current"]
 
@@ -215,7 +215,7 @@ class ScriptLoader:
         if not self._open:
             self._begin(request)
         self.modules.activate()
-        self._look(None if request is None else request.loop_tick)
+        self._look(None if request is None else request._loop_tick)
         if request is not None:
             request.on_close(partial(definitions.note_code_finished, definitions.edits))
         key = os.fspath(path)
@@ -368,7 +368,11 @@ class ScriptLoader:
             raise ScriptError(path, summary(exc), _hint(exc)) from exc
         execution.finish(namespace)
         if compiled.sound and not execution.cached:
-            slow_calls.report(shown, time.perf_counter() - began)
+            slow_call_log.report(
+                f"Executing {shown}",
+                time.perf_counter() - began,
+                "cache() as its first line has it executed once, not for every request.",
+            )
         if not compiled.sound:
             message, hint = _look_over(namespace, path)
             if message:

@@ -511,10 +511,9 @@ def test_a_resource_that_is_wrong_only_now_and_then(site: ScriptSite) -> None:
 def test_a_slow_uncached_script_is_named(
     site: ScriptSite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rpyserve.util import slow_calls
+    from rpyserve.util.slow_calls import slow_call_log
 
-    monkeypatch.setattr(slow_calls, "SLOW", 0.0)
-    monkeypatch.setattr(slow_calls, "_named", {})
+    monkeypatch.setattr(slow_call_log, "threshold", 0.0)
     site.write("sub/a.rpy", counting())
     for _ in range(4):  # the first may be slow for its imports
         site.get("sub/a.rpy")
