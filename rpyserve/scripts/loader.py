@@ -216,7 +216,7 @@ class ScriptLoader:
         self.modules.activate()
         self._look(None if request is None else request.loop_tick)
         if request is not None:
-            request.on_close(partial(definitions.note_code_finished, definitions.edits))
+            request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
         key = os.fspath(path)
         published = self._published.get(key)
         if published is not None:

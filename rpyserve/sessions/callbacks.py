@@ -134,7 +134,7 @@ def replaces(new: object, old: object) -> bool:
         and before is not name
         and name.cached
         and before.cached
-        and definitions.follows((name.home, name_of(new)), (before.home, name_of(old)))
+        and definitions.is_same_definition((name.home, name_of(new)), (before.home, name_of(old)))
     )
 
 

@@ -180,7 +180,7 @@ class Components(MutableMapping[str, Any]):
         """The component that was kept under *key* before its interface moved to another module of the site."""
         if (
             self._components is None
-            or (old := definitions.origin(key)) is None
+            or (old := definitions.key_before_move(key)) is None
             or old not in self._components
         ):
             return None

@@ -107,12 +107,12 @@ def test_it_does_not_grow_with_what_is_loaded_for_the_first_time(site: ScriptSit
 
 def test_a_request_that_began_before_an_edit_and_ends_after_it_makes_it_grow_once(site: ScriptSite) -> None:
     then = definitions.edits
-    definitions.note_code_finished(then)
+    definitions.advance_if_edited_since(then)
     before = definitions.generation
     definitions.advance()
-    definitions.note_code_finished(then)
+    definitions.advance_if_edited_since(then)
     assert definitions.generation == before + 2
-    definitions.note_code_finished(definitions.edits)
+    definitions.advance_if_edited_since(definitions.edits)
     assert definitions.generation == before + 2
 
 
@@ -131,8 +131,8 @@ def test_moves_there_and_back(site: ScriptSite) -> None:
     fourth = run(site, "from helper import Thing")
     assert definitions.current_definition(third["Thing"]) is fourth["Thing"] is second["Thing"]
     here, there = definitions.home_of(third["Thing"]), definitions.home_of(fourth["Thing"])
-    assert definitions.follows((there, "Thing.method"), (here, "Thing.method"))
-    assert not definitions.follows((here, "Thing"), (there, "Thing"))
+    assert definitions.is_same_definition((there, "Thing.method"), (here, "Thing.method"))
+    assert not definitions.is_same_definition((here, "Thing"), (there, "Thing"))
 
 
 def test_modules_of_one_name_of_two_sites(site: ScriptSite, tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_nothing_is_known_of_a_site_that_is_closed(site: ScriptSite) -> None:
     run(site, "from helper import Thing")
     site.scripts.close()
     homes = [
-        *definitions._names,
-        *(place[0] for moves in (definitions._moved, definitions._origins) for place in moves),
+        *definitions._published,
+        *(place[0] for moves in (definitions._moved_to, definitions._moved_from) for place in moves),
     ]
     own = site.scripts._prefix + ".", site.scripts.modules.package + ":"
     assert not [home for home in homes if home.startswith(own)]
