@@ -1,16 +1,15 @@
-"""Which execution of a script defined a class or an interface, and whether the next request will know it.
+"""One execution of a script or of a site's module: which one runs, what it defined, what outlives it.
 
-A script's ``__name__`` is a text that knows its execution. Python and zope keep that very object as the
+An execution's ``__name__`` is a text that knows its execution. Python and zope keep that very object as the
 ``__module__`` of each class, function and interface defined under it, so whatever turns up later can be asked where
-it came from. The text refers to the execution weakly, because a text may be kept for ever (``logging.getLogger``
-does); the namespace of the execution should hold it strongly, so that it lives as long as any code of it.
+it came from. The text refers to its execution weakly, because a text may be kept for ever (`logging.getLogger` does);
+the namespace holds the execution strongly, so that it lives as long as any code of it.
 
-Knows nothing of sessions, nor of how scripts are compiled and run.
+What a script without ``cache()`` defines is *transient*: the next request executes the script again, and has other
+classes. The running execution is kept in a context variable, because a render method may import a module in a thread
+while the event loop executes a script.
 
-Which execution runs just now, what `cache` tells it, and what the namespace of each one has.
-
-Scripts and modules of the site are executions alike. The running one is kept in a context variable, because a render
-method may import a module in a thread while the event loop executes a script.
+Knows nothing of sessions, nor of how scripts are compiled and when they are run.
 """
 
 from __future__ import annotations
@@ -39,19 +38,24 @@ __all__ = [
     "current",
     "definition_key",
     "executing",
+    "execution_name_of",
     "execution_of",
     "is_interface",
-    "name_over",
     "populate_namespace",
-    "refuse_passing",
+    "refuse_transient",
 ]
 
 
 Key = tuple[str, str, int, int]
 """What an interface is found by across executions: module, name, which of that name (-1: a class), and the era."""
 
-_PLACE: Final = "rpyserve.place"
-_serial = count(1)
+_DEFINITION_TAG: Final = "rpyserve.place"
+"""The tagged value of an interface that says which execution defined it, and its key there."""
+
+_serials = count(1)
+
+
+# Executions and their names
 
 
 class Execution:
@@ -65,20 +69,31 @@ class Execution:
         registry: the `Registry` of the site that it runs for.
         home: what tells modules of one name apart whose sites share a process; empty where the name does.
         era: how often its script has ceased to be cached; what was made in an earlier era is not found in a later one.
+        source: what it was compiled from, for error pages: the file may have been edited since.
+        code_version: the same for all executions of the same code; asked only of an uncached one.
 
     Attributes:
         running: True until its top-level code has finished; then set it to False, or call `finish`.
-        serial: a number that grows with each execution: the generation of what it defines.
-        source: what it was compiled from, for error pages: the file may have been edited since.
-        components: what was made for it and dies with it; the business of `components`.
-        edition: of an uncached one: what is the same for all executions of the same code.
-        background: functions that its top-level code wants to run beside the site; the business of `tasks`.
+        serial: a number that grows with each execution.
+        components: what was made for it and dies with it; kept here by ``sessions.components``.
+        background: functions that its top-level code wants to run beside the site; see `background.background`.
     """
 
     __slots__ = (
-        "__weakref__", "_counts", "background", "components", "edition", "era", "may_cache", "name", "path",
-        "registry", "running", "serial", "source",
-    )  # fmt: skip
+        "__weakref__",
+        "_interface_counts",
+        "background",
+        "code_version",
+        "components",
+        "era",
+        "may_cache",
+        "name",
+        "path",
+        "registry",
+        "running",
+        "serial",
+        "source",
+    )
 
     def __init__(
         self,
@@ -90,20 +105,22 @@ class Execution:
         registry: Any = None,
         home: str = "",
         era: int = 0,
+        source: bytes = b"",
+        code_version: object = None,
     ) -> None:
         self.name = ExecutionName(name, self, home)
-        self.path = path
-        self.running = True
-        self.may_cache = may_cache
-        self.serial = next(_serial)
-        self.registry = registry
-        self.edition: object = None
-        self.background: list[Callable[..., Any]] = []
-        self.era = era
-        self.source = b""
-        self.components: dict[Any, Any] = {}
-        self._counts: dict[str, int] = {}
         self.name.cached = cached
+        self.path = path
+        self.may_cache = may_cache
+        self.registry = registry
+        self.era = era
+        self.source = source
+        self.code_version = code_version
+        self.running = True
+        self.serial = next(_serials)
+        self.components: dict[Any, Any] = {}
+        self.background: list[Callable[..., Any]] = []
+        self._interface_counts: dict[str, int] = {}
 
     @property
     def cached(self) -> bool:
@@ -120,8 +137,8 @@ class Execution:
 
     @property
     def version(self) -> object:
-        """What tells what it defines from what another execution does: its serial, or, uncached, its edition."""
-        return self.serial if self.cached else self.edition
+        """What differs from that of another execution once its code, or what that uses, has changed."""
+        return self.serial if self.cached else self.code_version
 
     @property
     def undecided(self) -> bool:
@@ -129,7 +146,7 @@ class Execution:
         return self.running and self.may_cache and not self.cached
 
     @property
-    def passing(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether what it defines will be unknown to the next request, as far as can be said now."""
         return not self.cached and not self.undecided
 
@@ -146,8 +163,8 @@ class Execution:
 
     def next_number(self, name: str) -> int:
         """Return 0 for the first interface called *name*, then 1, and so on."""
-        number = self._counts.get(name, 0)
-        self._counts[name] = number + 1
+        number = self._interface_counts.get(name, 0)
+        self._interface_counts[name] = number + 1
         return number
 
 
@@ -159,7 +176,7 @@ class ExecutionName(str):
     _execution: weakref.ref[Execution]
     cached: bool
     home: str
-    """What no other execution has but those of the same file: a plain text, the name after the last colon."""
+    """A plain text that only the executions of one file have; it ends with the name, perhaps after a colon."""
 
     def __new__(cls, name: str, execution: Execution, home: str = "") -> ExecutionName:
         self = super().__new__(cls, name)
@@ -173,13 +190,16 @@ class ExecutionName(str):
         return self._execution()
 
     @property
-    def passing(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the next request will not know what was defined under it; also known when the execution is gone."""
         execution = self._execution()
-        return not self.cached if execution is None else execution.passing
+        return not self.cached if execution is None else execution.is_transient
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)
+
+
+# Who defined something
 
 
 def is_interface(thing: object) -> bool:
@@ -187,8 +207,11 @@ def is_interface(thing: object) -> bool:
     return isinstance(thing, InterfaceClass)
 
 
-def name_over(defined: object) -> ExecutionName | None:
-    """Return the `__name__` under which *defined*, or what a partial calls, was defined; None for ordinary modules."""
+def execution_name_of(defined: object) -> ExecutionName | None:
+    """Return the ``__name__`` under which *defined*, or what a partial calls, was defined.
+
+    None for what an ordinary module defines.
+    """
     while isinstance(defined, partial):
         defined = defined.func
     module = getattr(defined, "__module__", None)
@@ -196,8 +219,11 @@ def name_over(defined: object) -> ExecutionName | None:
 
 
 def execution_of(defined: object) -> Execution | None:
-    """Return the execution that defined this class, function or interface; None for ordinary modules."""
-    name = name_over(defined)
+    """Return the execution that defined this class, function or interface.
+
+    None for what an ordinary module defines, and where the execution is gone.
+    """
+    name = execution_name_of(defined)
     return None if name is None else name.execution
 
 
@@ -207,44 +233,56 @@ def definition_key(target: Any) -> tuple[Execution, Key] | None:
     None for what an ordinary module defines. Interfaces of one name are numbered as they are first seen: by
     `registerAdapter`, at the end of the execution, or when used.
     """
-    if name_over(target) is None:
-        return None
+    execution = execution_of(target)
     if not is_interface(target):
-        execution = execution_of(target)
         return None if execution is None else (execution, execution.key(target.__qualname__, -1))
-    place: tuple[Execution, Key] | None = target.queryDirectTaggedValue(_PLACE)
-    if place is None and (execution := execution_of(target)) is not None:
-        name = target.__name__
-        place = execution, execution.key(name, execution.next_number(name))
-        # The interface now keeps its execution, and so its components, alive, whatever becomes of the namespace.
-        target.setTaggedValue(_PLACE, place)
-    return place
+    if execution_name_of(target) is None:
+        return None
+    known: tuple[Execution, Key] | None = target.queryDirectTaggedValue(_DEFINITION_TAG)
+    if known is not None or execution is None:
+        return known
+    name = target.__name__
+    known = execution, execution.key(name, execution.next_number(name))
+    # The interface now keeps its execution, and so its components, alive, whatever becomes of the namespace.
+    target.setTaggedValue(_DEFINITION_TAG, known)
+    return known
 
 
-def refuse_passing(value: object, where: str) -> list[Any]:
-    """Check that the next request will know what *value* is; also what a builtin container holds, one level deep.
+# What the next request would not know
+
+
+def refuse_transient(value: object, where: str) -> list[Any]:
+    """Check that the next request will know what *value* is, and what a builtin container directly holds.
+
+    Args:
+        value: what is to be kept.
+        where: what the author calls that place, for the message.
 
     Returns:
-        What of all that an execution has defined: classes mostly.
+        The classes and interfaces of all that, as far as an execution defined them.
 
     Raises:
         TypeError: an uncached execution defined its class; says what to write instead.
     """
-    ours = []
+    defined = []
     for kind in (value if _is_definition(value) else type(value), *_kinds_inside(value)):
-        execution_name = name_over(kind)
+        execution_name = execution_name_of(kind)
         if execution_name is None:
             continue
-        ours.append(kind)
-        if execution_name.passing:
-            name = kind.__name__
-            raise TypeError(
-                f"{where} cannot keep {'' if kind is value else 'an object of '}the class {name}: its script runs anew "
-                f"for every request, so the next request has another class {name} and would not know this one. "
-                f"Write cache() as the first line of the script, or move the class {name} into a .py file beside it "
-                "and import it, or keep plain values: text, numbers, lists, dicts."
-            )
-    return ours
+        if execution_name.is_transient:
+            what = "the class" if kind is value else "an object of the class"
+            raise TypeError(_refusal(where, what, kind.__name__))
+        defined.append(kind)
+    return defined
+
+
+def _refusal(where: str, what: str, name: str) -> str:
+    return (
+        f"{where} cannot keep {what} {name}: its script runs anew for every request, so the next "
+        f"request has another class {name} and would not know this one. Write cache() as the first "
+        f"line of the script, or move the class {name} into a .py file beside it and import it, or "
+        "keep plain values: text, numbers, lists, dicts."
+    )
 
 
 def _is_definition(value: object) -> bool:
@@ -252,17 +290,23 @@ def _is_definition(value: object) -> bool:
 
 
 def _kinds_inside(value: object) -> Iterable[Any]:
-    """The classes of what a container holds, each once: a list may be long, and its items are mostly alike."""
+    """The classes of what a container holds, each once, and what classes and interfaces it holds.
+
+    A list may be long, but its items are mostly alike.
+    """
     if isinstance(value, dict):
         items: tuple[Iterable[Any], ...] = (value.keys(), value.values())
     elif isinstance(value, (list, tuple, set, frozenset, deque)):
         items = (value,)
     else:
         return ()
-    kinds = {kind for each in items for kind in map(type, each)}
-    if any(issubclass(kind, (type, InterfaceClass)) for kind in kinds):
-        return [*kinds, *(each for part in items for each in part if _is_definition(each))]
-    return kinds
+    kinds = {kind for part in items for kind in map(type, part)}
+    if not any(issubclass(kind, (type, InterfaceClass)) for kind in kinds):
+        return kinds
+    return [*kinds, *(each for part in items for each in part if _is_definition(each))]
+
+
+# The execution that runs
 
 
 _running: ContextVar[Execution | None] = ContextVar("running", default=None)
@@ -274,10 +318,10 @@ def current() -> Execution | None:
 
 
 def cache(*names: str | os.PathLike[str]) -> None:
-    """Have this script executed once, and again only after it, a module of the site, or one of *names* has changed.
+    """Have this script executed once, not for every request.
 
-    Without it a script is executed for every request. Call it in the script's own top-level code, best as its first
-    line, before the files that it names are read.
+    It is executed again only after it, a module of the site, or one of *names* has changed. Call it in the script's
+    own top-level code, best as its first line, before the files that it names are read.
 
     Args:
         names: files, and directories with all that is below them, relative to the site's directory.
@@ -291,32 +335,38 @@ def cache(*names: str | os.PathLike[str]) -> None:
     execution = current()
     if not isinstance(execution, ScriptExecution):
         raise RuntimeError(
-            "cache() belongs into a script's top-level code: write it as the first line of the .rpy file"
+            "cache() belongs into a script's top-level code: "
+            "write it as the first line of the .rpy file"
         )
     for name in names:
         if not isinstance(name, (str, os.PathLike)):
             raise TypeError(
-                f'cache() takes names of files, as in cache("words.txt"), not {name!r:.60}; to remember what a '
-                "function returns, write `from functools import cache` and @cache"
+                f'cache() takes names of files, as in cache("words.txt"), not {name!r:.60}; to '
+                "remember what a function returns, write `from functools import cache` and @cache"
             )
     execution.cached = True
     execution.inputs += [file_state.snapshot(os.path.join(execution.root, name)) for name in names]
 
 
 class ScriptExecution(Execution):
-    """An execution of a script, with the files that its ``cache()`` named."""
+    """An execution of a script.
+
+    Attributes:
+        root: the site's directory.
+        inputs: the files that its ``cache()`` named, as they were then.
+    """
 
     __slots__ = ("inputs", "root")
 
-    def __init__(self, name: str, path: Path, root: str, registry: Any, era: int = 0) -> None:
-        super().__init__(name, path, may_cache=True, registry=registry, era=era)
+    def __init__(self, name: str, path: Path, root: str, **options: Any) -> None:
+        super().__init__(name, path, may_cache=True, **options)
         self.root = root
         self.inputs: list[file_state.State] = []
 
 
 @contextmanager
 def executing(execution: Execution) -> Iterator[None]:
-    """While inside, *execution* is the running one. On a good end, call its `finish`."""
+    """While inside, *execution* is the running one. When it went well, call its `finish`."""
     token = _running.set(execution)
     try:
         yield
@@ -335,5 +385,6 @@ def populate_namespace(namespace: dict[str, Any], execution: Execution) -> None:
 def _no_input(prompt: object = "", /) -> NoReturn:
     raise RuntimeError(
         "input() would wait at the server's console, where the visitor is not. Use a form: send "
-        '<form method="post"><input name="answer"></form>, and read it with request.field("answer")'
+        '<form method="post"><input name="answer"></form>, '
+        'and read it with request.field("answer")'
     )

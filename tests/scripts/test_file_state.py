@@ -52,7 +52,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         reads.append(path)
         return real(path)
 
-    monkeypatch.setattr(file_state, "_digest_of", counted)
+    monkeypatch.setattr(file_state, "_digest_of_file", counted)
     return reads
 
 
@@ -96,7 +96,7 @@ def test_then_its_signature_is_enough(file: Path, blunt: Blunt, monkeypatch: pyt
     for _ in range(5):
         assert not state.changed()
     assert len(reads) == 5
-    blunt.time += file_state.SETTLE
+    blunt.time += file_state.SETTLE_TIME
     assert not state.changed()
     assert len(reads) == 6
     for _ in range(5):
@@ -266,12 +266,12 @@ def test_trees_go_through_links(tmp_path: Path) -> None:
 
 def test_a_listing_knows_what_it_was_asked_for(tmp_path: Path) -> None:
     listing = ImportLookups(str(tmp_path))
-    listing.ask("words")
+    listing.add("words")
     (tmp_path / "other.py").write_text("")
     assert not listing.changed()
     (tmp_path / "words.py").write_text("")
     assert listing.changed()
-    listing.ask("words")
+    listing.add("words")
     assert not listing.changed()
     (tmp_path / "words").mkdir()
     assert listing.changed()
@@ -279,7 +279,7 @@ def test_a_listing_knows_what_it_was_asked_for(tmp_path: Path) -> None:
 
 def test_a_listing_of_a_young_directory(tmp_path: Path, blunt: Blunt) -> None:
     listing = ImportLookups(str(tmp_path), blunt.eyes)
-    listing.ask("words")
+    listing.add("words")
     blunt.time += 1.9
     assert not listing.changed()
     (tmp_path / "words.py").write_text("")  # under the same stamp, and looked at much later
@@ -291,8 +291,8 @@ def test_a_listing_looks_closely_only_while_it_must(
     tmp_path: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = ImportLookups(str(tmp_path), blunt.eyes)
-    listing.ask("words")
-    blunt.time += file_state.SETTLE
+    listing.add("words")
+    blunt.time += file_state.SETTLE_TIME
     assert not listing.changed()
     monkeypatch.setattr(ImportLookups, "_answer", lambda self, name: pytest.fail("looked"))
     assert not listing.changed()
@@ -302,7 +302,7 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "words.py").write_text("")
     listing = ImportLookups(str(tmp_path / "sub"))
-    listing.ask("words")
+    listing.add("words")
     (tmp_path / "sub" / "words.py").unlink()
     (tmp_path / "sub").rmdir()
     assert listing.changed()

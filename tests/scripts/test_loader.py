@@ -251,11 +251,11 @@ def test_with_cache_it_is_executed_once(site: ScriptSite, place: str) -> None:
 
 
 def test_code_is_compiled_once(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rpyserve.scripts import loader
+    from rpyserve.scripts import importer
 
     compiled: list[str] = []
-    real = loader.compile_source
-    monkeypatch.setattr(loader, "compile_source", lambda data, path: compiled.append(path) or real(data, path))
+    real = importer.compile_source
+    monkeypatch.setattr(importer, "compile_source", lambda data, path: compiled.append(path) or real(data, path))
     site.write("a.rpy", counting())
     for _ in range(5):
         site.get()
@@ -265,11 +265,11 @@ def test_code_is_compiled_once(site: ScriptSite, monkeypatch: pytest.MonkeyPatch
 def test_memory_of_code_is_bounded(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
     from rpyserve.scripts import loader
 
-    monkeypatch.setattr(loader, "KEPT", 3)
+    monkeypatch.setattr(loader, "MOST_COMPILED", 3)
     for number in range(6):
         site.write(f"{number}.rpy", "def resource(request): return 1\n")
         site.get(f"{number}.rpy")
-    assert [os.path.basename(path) for path in site.scripts._codes._kept] == ["3.rpy", "4.rpy", "5.rpy"]
+    assert [os.path.basename(path) for path in site.scripts._codes._compiled] == ["3.rpy", "4.rpy", "5.rpy"]
 
 
 @pytest.mark.parametrize("cached", ["", "cache()\n"])

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from rpyserve.diagnostics.describe import describe
 from rpyserve.http.errors import ScriptError
 from rpyserve.http.request import Request
 from rpyserve.scripts.loader import ScriptLoader
+from rpyserve.sessions.session import Registry
 
 
 class ScriptSite:
@@ -18,7 +20,7 @@ class ScriptSite:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.scripts = ScriptLoader(root)
+        self.scripts = ScriptLoader(root, Registry())
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.root / name
@@ -38,12 +40,16 @@ class ScriptSite:
             request.close()
 
     def error(self, text: str | bytes | None = None, name: str = "a.rpy") -> ScriptError:
+        """What the script raises; its message and hint are those that its page shows."""
         if text is not None:
             self.write(name, text)
         with pytest.raises(ScriptError) as caught:
             self.load(name)
-        assert caught.value.path == self.root / name
-        return caught.value
+        error = caught.value
+        assert error.path == self.root / name
+        said = describe(error)
+        error.message, error.hint = said.title, said.hint
+        return error
 
 
 def set_back(path: Path, text: str, stamp: int) -> None:
