@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     reads: list[str] = []
-    real = file_state._digest_of
+    real = file_state._digest_of_file
 
     def counted(path: str) -> bytes | None:
         reads.append(path)
