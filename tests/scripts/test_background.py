@@ -203,10 +203,10 @@ async def test_a_helper_that_changes_restarts_its_task(site: Site, tmp_path: Pat
     assert await visited(site, "/b") == ["start 1"]
     (tmp_path / "helper.py").write_text(helper.format(2), encoding="utf-8")
     assert await visited(site) == ["start 1", "start 2"]
-    assert [source.name for source in site.tasks.sources()] == ["helper"]
+    assert [source.name for source in site.tasks.origins()] == ["helper"]
     (tmp_path / "helper.py").unlink()
     await visited(site)
-    assert not site.tasks.sources()
+    assert not site.tasks.origins()
 
 
 async def test_a_script_that_is_deleted_takes_its_task_along(site: Site, tmp_path: Path) -> None:
