@@ -196,7 +196,7 @@ def _forgotten(tree: ast.Module, top: ModuleBindings) -> Iterator[Finding]:
 
 def _of_twisted(name: str, names: list[str]) -> Iterator[tuple[str, str]]:
     for wanted in [f"{name}.{each}" for each in names if each != "*"] or [name]:
-        if not twisted_names.is_covered(wanted):
+        if not twisted_names.is_provided(wanted):
             message, covered, mend = twisted_names.replacement_for(wanted)
             yield message, mend or covered
 
