@@ -49,8 +49,7 @@ _DIRECTORY_ADVICE: Final = (
 _REDIRECT_ADVICE: Final = "Write `from rpyserve import Redirect` and return Redirect(url)."
 _NOT_FOUND_ADVICE: Final = "Write `from rpyserve import HTTPError` and raise HTTPError(404)."
 _PASSWORD_ADVICE: Final = (
-    "Write `from rpyserve import BasicAuth` "
-    'and BasicAuth(resource, {"name": "password"}).'
+    'Write `from rpyserve import BasicAuth` and BasicAuth(resource, {"name": "password"}).'
 )
 _ADVICE: Final = {
     "internet": (
@@ -75,8 +74,7 @@ _ADVICE: Final = {
     "guard": _PASSWORD_ADVICE,
     "cred": _PASSWORD_ADVICE,
     "template": (
-        "Write `from rpyserve import template` "
-        'and return template("page.html.j2", name=name).'
+        'Write `from rpyserve import template` and return template("page.html.j2", name=name).'
     ),
 }
 """What to write instead of a part of Twisted's dotted names."""
