@@ -1,8 +1,9 @@
 """Tasks that scripts start: for as long as a response takes, or for as long as the site runs.
 
-All of them live in one nursery, the site's, each with a cancel scope of its own; whatever one raises is reported and
-stops nothing else. A request's tasks are cancelled when its response has ended. A background task belongs to the
-version of the script that started it: a newer version, once it has been executed, takes its place.
+All of them live in one nursery, the site's, each with a cancel scope of its own; whatever one
+raises is reported and stops nothing else. A request's tasks are cancelled when its response has
+ended. A background task belongs to the version of the script that started it: a newer version, once
+it has been executed, takes its place.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class BackgroundTasks:
         self._tasks: dict[TaskName, _Task] = {}
 
     def start(self, function: AsyncFunction) -> None:
-        """Run *function* unless this version of it runs, or has run; an older version is cancelled."""
+        """Run *function* unless this version of it runs or has run; cancel an older version."""
         _check_async_function(function, "site.background", "site.background(f)")
         origin = TaskOrigin.of(function)
         name = origin.home, _function_name(function)
@@ -163,7 +164,7 @@ class BackgroundTasks:
         self._nursery.start(partial(self._run, name, task, function))
 
     def start_declared(self, execution: Execution) -> None:
-        """Start what the top-level code of *execution* called for, and cancel the tasks of older versions."""
+        """Start the tasks that *execution* declared, and cancel those of older versions."""
         for function in execution.background:
             self.start(function)
         present = TaskOrigin.of_execution(execution)
@@ -174,7 +175,7 @@ class BackgroundTasks:
         self._end(lambda origin: origin.path is not None and not os.path.exists(origin.path))
 
     def origins(self) -> list[TaskOrigin]:
-        """The scripts and modules that have tasks, each once for each version of which there are some."""
+        """The scripts and modules that have tasks, once for each version that has some."""
         return list(dict.fromkeys(task.origin for task in self._tasks.values() if task.is_wanted))
 
     def _end(self, is_meant: Callable[[TaskOrigin], bool]) -> None:
@@ -185,7 +186,7 @@ class BackgroundTasks:
                 self._forget_if_over(name, task)
 
     def _forget_if_over(self, name: TaskName, task: _Task) -> None:
-        """A task that ran to its end is remembered while it is wanted, so that it is not started again."""
+        """Forget *task* unless it is still wanted: then it must not be started again."""
         is_over = not task.is_wanted and task.ended.is_set()
         if is_over and self._tasks.get(name) is task:
             del self._tasks[name]
@@ -207,15 +208,17 @@ class BackgroundTasks:
 
 
 def background(function: AsyncFunction) -> AsyncFunction:
-    """Run *function*, an async one without arguments, beside the site, once for each version of this script.
+    """Run *function*, an async one without arguments, beside the site.
 
-    Call it in a script's top-level code, or write it above the function as a decorator; in a method there is
-    ``request.site.background(f)``. It runs until it returns or the site stops. When the script has changed, which is
-    noticed at once where pages follow edits, and else by the next request, it is cancelled, and the new one is started
-    if there still is one.
+    Call it in a script's top-level code, or write it above the function as a decorator; in a method
+    there is ``request.site.background(f)``. It runs once for each version of the script, until it
+    returns or the site stops. When the script has changed, which is noticed at once where pages
+    follow edits, and else by the next request, it is cancelled, and the new one is started if there
+    still is one.
 
     Raises:
-        RuntimeError: no script's top-level code is running; in a method, use ``request.site.background(f)``.
+        RuntimeError: no script's top-level code is running; in a method, use
+            ``request.site.background(f)``.
     """
     execution = current()
     if execution is None:

@@ -1,17 +1,18 @@
 """What stands now for a class, a function or an interface that an earlier execution defined.
 
-An example. The cached script ``a.rpy`` defines ``class Counter``, and a session keeps a `Counter`. The script is
-edited and executed again: there is another class of that name, and `current_definition` of the old class returns the
-new one. Then the class moves to ``helper.py``, and the script has ``from helper import Counter`` instead: now it
-returns the class in ``helper``, because `publish` saw that one name of one script first stood for its own class, and
-then for a class of the same name in another module.
+An example. The cached script ``a.rpy`` defines ``class Counter``, and a session keeps a `Counter`.
+The script is edited and executed again: there is another class of that name, and
+`current_definition` of the old class returns the new one. Then the class moves to ``helper.py``,
+and the script has ``from helper import Counter`` instead: now it returns the class in ``helper``,
+because `publish` saw that one name of one script first stood for its own class, and then for a
+class of the same name in another module.
 
-Only executions that went well count: a script's when it is published, a module's when it is loaded. What they define
-is found where Python keeps it, in ``sys.modules`` under the execution's name. Here are only names: no execution,
-class or session is kept alive.
+Only executions that went well count: a script's when it is published, a module's when it is loaded.
+What they define is found where Python keeps it, in ``sys.modules`` under the execution's name. Here
+are only names: no execution, class or session is kept alive.
 
-The invariant: `generation` has grown since anything became out of date. Whoever keeps the number beside an object, and
-looks again when it differs, never uses an object of an old class.
+The invariant: `generation` has grown since anything became out of date. Whoever keeps the number
+beside an object, and looks again when it differs, never uses an object of an old class.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 Place = tuple[str, str]
-"""Where something is defined: the home of its module (see `ExecutionName`), and its qualified name."""
+"""Where something is defined: the home of its module (see `ExecutionName`) and qualified name."""
 
 generation = 1
 """Grows with whatever may leave an object of an old class somewhere."""
@@ -59,7 +60,13 @@ _DEFINITIONS: Final = (type, FunctionType, InterfaceClass)
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """What the last good execution of a file left: the *places* that the names in its *module* stand for."""
+    """What the last good execution of a file left.
+
+    Args:
+        path: the file.
+        module: what was executed; it may be gone.
+        places: where that is defined which the names in the module stand for.
+    """
 
     path: str
     module: weakref.ref[ModuleType]
@@ -67,9 +74,11 @@ class _Published:
 
 
 _published: dict[str, _Published] = {}
-"""By the home of the execution."""
+"""What was published, by the home of its execution."""
 _moved_to: dict[Place, Place] = {}
+"""For each place that a definition has left, the one where it went."""
 _moved_from: dict[Place, Place] = {}
+"""The same the other way round."""
 
 
 # What has happened
@@ -121,12 +130,13 @@ def _note_move(old: Place, new: Place) -> None:
 
 def forget(root: str) -> None:
     """Forget what the files below *root* have defined."""
-    gone = {home for home, left in _published.items() if left.path.startswith(root + os.sep)}
+    below = root + os.sep
+    gone = {home for home, published in _published.items() if published.path.startswith(below)}
     for home in gone:
         del _published[home]
     for moves in (_moved_to, _moved_from):
         for here, there in list(moves.items()):
-            if here[0] in gone or there[0] in gone:
+            if not gone.isdisjoint({here[0], there[0]}):
                 del moves[here]
 
 
@@ -162,8 +172,9 @@ def current_definition(defined: Any) -> Any:
     """Return what stands now for *defined*, a class, a function or an interface.
 
     Returns:
-        *defined* itself if it is current, or nothing else is known. What has replaced it, if that is of the same kind.
-        None if it was removed: its script or module has no such definition any more.
+        *defined* itself if it is current, or nothing else is known. What has replaced it, if that
+        is of the same kind. None if it was removed: its script or module has no such definition any
+        more.
     """
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
@@ -195,7 +206,7 @@ def interface_at(key: Key) -> Any:
 
 
 def key_before_move(key: Key) -> Key | None:
-    """Return the key that the interface of *key* had before it moved to where it is now; None if it did not."""
+    """Return the key that the interface of *key* had before it moved; None if it did not."""
     home, name, number, era = key
     old = _moved_from.get((home, name))
     if old is None or _is_shared(old, home):
@@ -219,7 +230,7 @@ def _latest_namespace(home: str) -> dict[str, Any] | None:
     """The namespace of the latest execution of *home* that lasts, be it running or published."""
     name = home.rpartition(":")[2]
     modules = [sys.modules.get(name)]
-    # While a module of another site has that name in `sys.modules`, the one of this site is kept elsewhere.
+    # While a module of another site has that name in `sys.modules`, this one is set aside.
     if name != home and home in _published:
         modules.append(_published[home].module())
     for module in modules:
@@ -231,7 +242,10 @@ def _latest_namespace(home: str) -> dict[str, Any] | None:
 
 
 def _after_moves(place: Place) -> Place:
-    """Where the definition at *place* is now. What another file still uses there was copied, and has not moved."""
+    """Where the definition at *place* is now.
+
+    What another file still uses at its old place was copied, and has not moved.
+    """
     for _ in range(len(_moved_to)):
         moved = _next_move(place)
         if moved is None or _is_shared(place, moved[0]):
@@ -252,11 +266,8 @@ def _is_shared(place: Place, user: str) -> bool:
     """Whether any file but its own and the one of *user* has the definition at *place*."""
     home, qualified_name = place
     top = home, qualified_name.partition(".")[0]
-    return any(
-        top in left.places.values()
-        for other, left in _published.items()
-        if other not in (home, user)
-    )
+    others = _published.keys() - {home, user}
+    return any(top in _published[other].places.values() for other in others)
 
 
 def _look_up(namespace: Mapping[str, Any], qualified_name: str) -> Any:

@@ -1,13 +1,14 @@
-"""One execution of a script or of a site's module: which one runs, what it defined, what outlives it.
+"""One execution of a script or of a site's module: what it defined, and what outlives it.
 
-An execution's ``__name__`` is a text that knows its execution. Python and zope keep that very object as the
-``__module__`` of each class, function and interface defined under it, so whatever turns up later can be asked where
-it came from. The text refers to its execution weakly, because a text may be kept for ever (`logging.getLogger` does);
-the namespace holds the execution strongly, so that it lives as long as any code of it.
+An execution's ``__name__`` is a text that knows its execution. Python and zope keep that very
+object as the ``__module__`` of each class, function and interface defined under it, so whatever
+turns up later can be asked where it came from. The text refers to its execution weakly, because a
+text may be kept for ever (`logging.getLogger` does); the namespace holds the execution strongly, so
+that it lives as long as any code of it.
 
-What a script without ``cache()`` defines is *transient*: the next request executes the script again, and has other
-classes. The running execution is kept in a context variable, because a render method may import a module in a thread
-while the event loop executes a script.
+What a script without ``cache()`` defines is *transient*: the next request executes the script
+again, and has other classes. The running execution is kept in a context variable, because a render
+method may import a module in a thread while the event loop executes a script.
 
 Knows nothing of sessions, nor of how scripts are compiled and when they are run.
 """
@@ -47,7 +48,10 @@ __all__ = [
 
 
 Key = tuple[str, str, int, int]
-"""What an interface is found by across executions: module, name, which of that name (-1: a class), and the era."""
+"""What an interface is found by across executions: home, name, number, and era.
+
+The number says which one of that name it is; it is -1 for a class.
+"""
 
 _DEFINITION_TAG: Final = "rpyserve.place"
 """The tagged value of an interface that says which execution defined it, and its key there."""
@@ -67,8 +71,10 @@ class Execution:
         cached: whether it will serve many requests; an uncached one serves a single request.
         may_cache: whether ``cache()`` may still be called while it runs.
         registry: the `Registry` of the site that it runs for.
-        home: what tells modules of one name apart whose sites share a process; empty where the name does.
-        era: how often its script has ceased to be cached; what was made in an earlier era is not found in a later one.
+        package: what stands for the site's root, where sites that share a process may have modules
+            of this name; empty where no other site can.
+        era: how often its script has ceased to be cached; what was made in an earlier era is not
+            found in a later one.
         source: what it was compiled from, for error pages: the file may have been edited since.
         code_version: the same for all executions of the same code; asked only of an uncached one.
 
@@ -76,7 +82,8 @@ class Execution:
         running: True until its top-level code has finished; then set it to False, or call `finish`.
         serial: a number that grows with each execution.
         components: what was made for it and dies with it; kept here by ``sessions.components``.
-        background: functions that its top-level code wants to run beside the site; see `background.background`.
+        background: functions that its top-level code wants to run beside the site; see
+            `background.background`.
     """
 
     __slots__ = (
@@ -103,12 +110,12 @@ class Execution:
         cached: bool = False,
         may_cache: bool = False,
         registry: Any = None,
-        home: str = "",
+        package: str = "",
         era: int = 0,
         source: bytes = b"",
         code_version: object = None,
     ) -> None:
-        self.name = ExecutionName(name, self, home)
+        self.name = ExecutionName(name, self, package)
         self.name.cached = cached
         self.path = path
         self.may_cache = may_cache
@@ -137,7 +144,7 @@ class Execution:
 
     @property
     def version(self) -> object:
-        """What differs from that of another execution once its code, or what that uses, has changed."""
+        """Differs from that of another execution once the code, or what that uses, has changed."""
         return self.serial if self.cached else self.code_version
 
     @property
@@ -147,11 +154,14 @@ class Execution:
 
     @property
     def is_transient(self) -> bool:
-        """Whether what it defines will be unknown to the next request, as far as can be said now."""
+        """Whether the next request will not know what it defines, as far as can be said now."""
         return not self.cached and not self.undecided
 
     def finish(self, namespace: Mapping[str, object] | None = None) -> None:
-        """Say that the top-level code is done. The interfaces in *namespace* get their numbers in its order."""
+        """Say that the top-level code is done.
+
+        The interfaces in *namespace* get their numbers in its order.
+        """
         self.running = False
         for value in list((namespace or {}).values()):
             if is_interface(value) and execution_of(value) is self:
@@ -169,18 +179,21 @@ class Execution:
 
 
 class ExecutionName(str):
-    """The ``__name__`` of an execution: equal to the plain text, so that what is kept by name does not grow."""
+    """The ``__name__`` of an execution.
+
+    It equals the plain text, so that what is kept by name does not grow.
+    """
 
     __slots__ = ("_execution", "cached", "home")
 
     _execution: weakref.ref[Execution]
     cached: bool
     home: str
-    """A plain text that only the executions of one file have; it ends with the name, perhaps after a colon."""
+    """A plain text that only the executions of one file have: the name, perhaps after its package."""
 
-    def __new__(cls, name: str, execution: Execution, home: str = "") -> ExecutionName:
+    def __new__(cls, name: str, execution: Execution, package: str = "") -> ExecutionName:
         self = super().__new__(cls, name)
-        self.home = f"{home}:{name}" if home else str(name)
+        self.home = f"{package}:{name}" if package else str(name)
         self._execution = weakref.ref(execution)
         return self
 
@@ -191,7 +204,10 @@ class ExecutionName(str):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the next request will not know what was defined under it; also known when the execution is gone."""
+        """Whether the next request will not know what was defined under it.
+
+        That is known when the execution is gone, too.
+        """
         execution = self._execution()
         return not self.cached if execution is None else execution.is_transient
 
@@ -230,21 +246,20 @@ def execution_of(defined: object) -> Execution | None:
 def definition_key(target: Any) -> tuple[Execution, Key] | None:
     """Return the execution that defined *target*, an interface or a class, and its key there.
 
-    None for what an ordinary module defines. Interfaces of one name are numbered as they are first seen: by
-    `registerAdapter`, at the end of the execution, or when used.
+    None for what an ordinary module defines. Interfaces of one name are numbered as they are first
+    seen: by `registerAdapter`, at the end of the execution, or when used.
     """
-    execution = execution_of(target)
-    if not is_interface(target):
-        return None if execution is None else (execution, execution.key(target.__qualname__, -1))
-    if execution_name_of(target) is None:
+    execution_name = execution_name_of(target)
+    if execution_name is None:
         return None
+    if not is_interface(target):
+        execution = execution_name.execution
+        return None if execution is None else (execution, execution.key(target.__qualname__, -1))
     known: tuple[Execution, Key] | None = target.queryDirectTaggedValue(_DEFINITION_TAG)
-    if known is not None or execution is None:
-        return known
-    name = target.__name__
-    known = execution, execution.key(name, execution.next_number(name))
-    # The interface now keeps its execution, and so its components, alive, whatever becomes of the namespace.
-    target.setTaggedValue(_DEFINITION_TAG, known)
+    if known is None and (execution := execution_name.execution) is not None:
+        known = execution, execution.key(target.__name__, execution.next_number(target.__name__))
+        # The interface now keeps its execution alive, and so its components.
+        target.setTaggedValue(_DEFINITION_TAG, known)
     return known
 
 
@@ -252,10 +267,10 @@ def definition_key(target: Any) -> tuple[Execution, Key] | None:
 
 
 def refuse_transient(value: object, where: str) -> list[Any]:
-    """Check that the next request will know what *value* is, and what a builtin container directly holds.
+    """Check that the next request will know what *value* is, and what it directly holds.
 
     Args:
-        value: what is to be kept.
+        value: what is to be kept; it may be a builtin container.
         where: what the author calls that place, for the message.
 
     Returns:
@@ -313,15 +328,16 @@ _running: ContextVar[Execution | None] = ContextVar("running", default=None)
 
 
 def current() -> Execution | None:
-    """Return the execution whose top-level code runs just now; None in a render method, or outside a server."""
+    """Return the execution whose top-level code runs just now; None in a render method."""
     return _running.get()
 
 
 def cache(*names: str | os.PathLike[str]) -> None:
     """Have this script executed once, not for every request.
 
-    It is executed again only after it, a module of the site, or one of *names* has changed. Call it in the script's
-    own top-level code, best as its first line, before the files that it names are read.
+    It is executed again only after it, a module of the site, or one of *names* has changed. Call it
+    in the script's own top-level code, best as its first line, before the files that it names are
+    read.
 
     Args:
         names: files, and directories with all that is below them, relative to the site's directory.

@@ -1,12 +1,14 @@
 """Whether files and directories are still what they were when they were read.
 
-A file is fresh if nothing in its signature has changed: mtime, size and inode, and ctime, all to the nanosecond. That
-shows nearly every edit, but file systems whose clocks step by up to 2 s can hide one. So for `SETTLE_TIME` (2 s) after
-a signature was first seen, the bytes are compared too, by their digest, and once more when that time is over. The time
-is measured by our own clock: an edit later than that has another time stamp even if the file system's clock is wrong.
+A file is fresh if nothing in its signature has changed: mtime, size and inode, and ctime, all to
+the nanosecond. That shows nearly every edit, but file systems whose clocks step by up to 2 s can
+hide one. So for `SETTLE_TIME` (2 s) after a signature was first seen, the bytes are compared too,
+by their digest, and once more when that time is over. The time is measured by our own clock: an
+edit later than that has another time stamp even if the file system's clock is wrong.
 
-The order that matters: a signature is taken before the contents are read, so a write in between shows later. Whoever
-asks after a save is told of it, whether or not a watcher runs. Nothing that is made from the files is kept here.
+The order that matters: a signature is taken before the contents are read, so a write in between
+shows later. Whoever asks after a save is told of it, whether or not a watcher runs. Nothing that is
+made from the files is kept here.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ __all__ = [
     "is_ignored_directory",
     "read",
     "snapshot",
-]  # fmt: skip
+]
 
 SETTLE_TIME: Final = 2.0
 """Seconds after which a file that is written again has another time stamp on any file system."""
@@ -98,7 +100,8 @@ class _Signed:
     def _must_compare_contents(self) -> bool:
         """Whether the contents must be compared although the signature is the same.
 
-        Compare them *after* asking: the answer is no more from the time on when a change would show in the signature.
+        Compare them *after* asking: the answer is no more from the time on when a change would show
+        in the signature.
         """
         if self._is_settled:
             return False
@@ -200,7 +203,10 @@ class ImportLookups(_Signed):
 
 
 class DirectoryState(_Signed):
-    """Which names a directory has, and for which files: its own signature shows when one comes, goes or changes."""
+    """Which names a directory has, and for which files.
+
+    The signature of the directory itself shows when one comes, goes, or becomes another file's.
+    """
 
     __slots__ = ()
 
@@ -232,7 +238,7 @@ def snapshot(path: str, file_system: FileSystem = FILE_SYSTEM) -> State:
 
 
 def is_ignored_directory(directory: str) -> bool:
-    """Whether what is in *directory* is none of the site's: it is hidden, or has what was installed."""
+    """Whether *directory* is none of the site's: it is hidden, or has what was installed."""
     name = os.path.basename(directory)
     return (
         name.startswith(".")
@@ -242,7 +248,10 @@ def is_ignored_directory(directory: str) -> bool:
 
 
 def _below(path: str) -> tuple[set[str], set[str]]:
-    """The directories at and below *path*, and their files. Links are followed, but into no directory twice."""
+    """The directories at and below *path*, and their files.
+
+    Links are followed, but into no directory twice.
+    """
     directories: set[str] = set()
     files: set[str] = set()
     seen: set[tuple[int, int]] = set()

@@ -1,16 +1,18 @@
 """Modules of the site: the ``.py`` files under it that scripts import.
 
-Owns what is put into Python's import system while a site is served, and takes all of it out again: a path hook that
-makes a `SiteFinder` for each directory of the site, a `RelativeFinder` for ``from . import x`` in a script, and the
-site's root at the end of `sys.path`, so that Python's own and installed modules win. ``from . import x`` beside a
-script and ``import x`` give one module object.
+Owns what is put into Python's import system while a site is served, and takes all of it out again:
+a path hook that makes a `SiteFinder` for each directory of the site, a `RelativeFinder` for ``from
+. import x`` in a script, and the site's root at the end of `sys.path`, so that Python's own and
+installed modules win. ``from . import x`` beside a script and ``import x`` give one module object.
 
-Each load of a module is an execution that lasts. Who imported whom cannot be known, so one change among the modules
-drops all of them, and `SiteModules.generation` says so to whoever keeps something that was made with them. Python's own
-caches are never trusted: a directory's goes by its mtime, and bytecode by whole seconds and sizes.
+Each load of a module is an execution that lasts. Who imported whom cannot be known, so one change
+among the modules drops all of them, and `SiteModules.generation` says so to whoever keeps something
+that was made with them. Python's own caches are never trusted: a directory's goes by its mtime, and
+bytecode by whole seconds and sizes.
 
-Several sites may live in one process, each with a ``words.py``. One of them is active, the one whose script was loaded
-last: the plain names in `sys.modules` mean its modules, and those of the others are set aside.
+Several sites may live in one process, each with a ``words.py``. One of them is active, the one
+whose script was loaded last: the plain names in `sys.modules` mean its modules, and those of the
+others are set aside.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ class SiteModules:
         root: the site's directory.
 
     Attributes:
-        package: the name of the package that stands for *root* in relative imports. There must be no such module.
+        package: the name of the package that stands for *root* in relative imports. There must be
+            no such module.
         generation: grows each time that the modules are dropped.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
         tasks: what runs the background tasks that modules declare, if anything does.
@@ -100,7 +103,7 @@ class SiteModules:
         self.tasks = tasks
         sys.path_hooks.insert(0, self._path_hook)
         sys.meta_path.append(self._relative_finder)
-        # `python -m` puts the current directory first, where it would win over Python's own modules.
+        # `python -m` puts the current directory first: it would win over Python's own modules.
         self._removed_path_entries = [
             (i, entry) for i, entry in enumerate(sys.path) if self._is_root(entry)
         ]
@@ -122,7 +125,7 @@ class SiteModules:
             sys.path.insert(index, entry)
 
     def activate(self) -> None:
-        """Have the plain names mean this site's modules, not those of another site in this process."""
+        """Have the plain names mean this site's modules, not another's in this process."""
         other = SiteModules._active
         if other is self:
             return
@@ -151,7 +154,7 @@ class SiteModules:
     # Whether they are fresh
 
     def refresh(self) -> None:
-        """Drop the modules if one of them has changed, or if an import would now find another file."""
+        """Drop the modules if one has changed, or if an import would now find another file."""
         if (
             (self._is_partly_dropped and not self._loading)
             or any(state.changed() for state in self._files.values())
@@ -168,7 +171,7 @@ class SiteModules:
         definitions.advance()
 
     def reload(self, name: str) -> None:
-        """Import the module *name* if it was dropped, so that its background tasks are those of its present code."""
+        """Import the module *name* if it was dropped, so that its background tasks start again."""
         self.activate()
         self.refresh()
         if name not in sys.modules:
@@ -185,7 +188,7 @@ class SiteModules:
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
-        """While inside, the module *name* is being loaded, perhaps in a thread, and is not dropped under way."""
+        """While inside, the module *name* is being loaded, perhaps in a thread, and stays."""
         self._loading.add(name)
         try:
             yield
@@ -205,12 +208,13 @@ class SiteModules:
             if self.relative(entry) is not None:
                 del sys.path_importer_cache[entry]
         package = ModuleType(self.package)
-        package.__path__ = []  # so that `RelativeFinder` is asked for what is in there, and not the path hook
+        # It is empty, so that `RelativeFinder` is asked for what is in there, not the path hook.
+        package.__path__ = []
         sys.modules[self.package] = package
         importlib.invalidate_caches()
 
     def _names_in_use(self) -> set[str]:
-        """What is being imported, and its packages: Python fails with a KeyError if they go under way."""
+        """What is being imported, and its packages: Python raises a KeyError if they go."""
         if not self._is_installed:
             return set()
         busy = [f"{name}." for name in tuple(self._loading)]
@@ -241,7 +245,7 @@ class SiteModules:
     # Files of the site that other modules of the same name hide
 
     def is_shadowed(self, name: str, file: str) -> bool:
-        """Whether ``import name`` gives Python's own or an installed module instead of *file* of the site."""
+        """Whether ``import name`` gives Python's own or an installed module instead of *file*."""
         loaded = sys.modules.get(name)
         if loaded is not None:
             return name not in self._names and getattr(loaded, "__file__", None) != file
@@ -252,7 +256,7 @@ class SiteModules:
         return spec is not None and spec.loader is not None and spec.has_location
 
     def shadowed(self, names: Iterable[str], importer: str) -> Iterator[tuple[str, str]]:
-        """Yield each of *names* that *importer* does not get from the site, with the site's file of that name."""
+        """Yield each of *names* that *importer* gets from elsewhere, with the site's file."""
         for name in sorted(set(names) - {"."}):
             for directory in {os.path.dirname(importer), self.root}:
                 file = module_file(directory, name)
@@ -272,7 +276,7 @@ class SiteModules:
         )
 
     def _warn_of_shadowed(self, names: Iterable[str], importer: str) -> None:
-        """Tell of each file of the site that *importer*, by importing one of *names*, will not get, once per file."""
+        """Tell, once for each, of the site's files that *importer* of *names* will not get."""
         for name, file in self.shadowed(names, importer):
             if file in self._warned_of:
                 continue
@@ -284,14 +288,14 @@ class SiteModules:
     # For the finders and the loaders
 
     def compile(self, data: bytes, path: str, *, module: bool = False) -> Source:
-        """Compile the contents of a script's or module's file, and tell what its author should know of it."""
+        """Compile the contents of a script or module, and tell what its author should know."""
         source = compile_source(data, path)
         self._warn_of_shadowed(source.imports, path)
         self.announced.announce(path, data, source.tree, module=module)
         return source
 
     def read(self, path: str) -> bytes:
-        """Return the contents of a module's file, and watch it from now on, whether or not it can be loaded."""
+        """Return the contents of a module's file, and watch it even if it cannot be loaded."""
         data, self._files[path] = file_state.read(path)
         return data
 
@@ -306,7 +310,7 @@ class SiteModules:
         self._names.add(name)
 
     def owns(self, parent: str) -> bool:
-        """Whether what is found in the package *parent* (empty: none) is the site's, not a foreign package's."""
+        """Whether what is found in the package *parent* (empty: none) is the site's."""
         return not parent or parent in self._names or parent.partition(".")[0] == self.package
 
 
@@ -331,9 +335,10 @@ class SiteFinder(FileFinder):
         """Find *fullname*, and note that it was looked for here."""
         parent, _, name = fullname.rpartition(".")
         if not self._modules.owns(parent):
-            # The rest of a package that was there before: of rpyserve itself, if the site is a checkout of it.
+            # The rest of a package that was loaded before the site was, such as rpyserve itself.
             return _find_as_python_does(self.path).find_spec(fullname, target)
-        self.invalidate_caches()  # they go by the directory's mtime, which may stand still for a while
+        # They go by the directory's mtime, which may stand still for a while.
+        self.invalidate_caches()
         self._modules.note_lookup(self.path, name)
         below = os.path.join(self.path, name)
         if os.path.isdir(below):
@@ -371,7 +376,7 @@ class SiteLoader(SourceFileLoader):
         return self._modules.compile(data, self.path, module=True)
 
     def _execute_undisturbed(self, name: str, module: ModuleType) -> Execution:
-        """Execute the module, and anew if modules were dropped meanwhile: it may have used what is gone."""
+        """Execute the module, and anew if modules were dropped: it may have used what is gone."""
         for _ in range(MOST_EXECUTIONS):
             execution = self._execute(name, module)
             if execution is not None:
@@ -383,7 +388,7 @@ class SiteLoader(SourceFileLoader):
         modules = self._modules
         generation = modules.generation
         execution = Execution(
-            name, Path(self.path), cached=True, registry=modules.registry, home=modules.package
+            name, Path(self.path), cached=True, registry=modules.registry, package=modules.package
         )
         try:
             source = self._compile()
@@ -403,7 +408,8 @@ class SiteLoader(SourceFileLoader):
 class RelativeFinder(MetaPathFinder):
     """Finds what is below the package that stands for the site's root.
 
-    That is the very module that ``import x`` (or ``import sub.x``) gives, unless another module hides that one.
+    That is the very module that ``import x`` (or ``import sub.x``) gives, unless another module
+    hides that one.
     """
 
     def __init__(self, modules: SiteModules) -> None:

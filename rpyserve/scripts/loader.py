@@ -1,12 +1,14 @@
 """Scripts: from a file's path to the resource that its code makes.
 
-Owns which execution of a script serves the next request. Without ``cache()`` a script is executed for each request, and
-nothing of that outlives the request. With it, the resource is published if all went well, and serves until the file, a
-module of the site, or a file that ``cache()`` named has changed. Each request looks at that itself, so it holds without
-a watcher too. What a script does wrong becomes a `ScriptError`.
+Owns which execution of a script serves the next request. Without ``cache()`` a script is executed
+for each request, and nothing of that outlives the request. With it, the resource is published if
+all went well, and serves until the file, a module of the site, or a file that ``cache()`` named has
+changed. Each request looks at that itself, so it holds without a watcher too. What a script does
+wrong becomes a `ScriptError`.
 
-An execution goes through four steps, and each is a method of `ScriptLoader`: the code is compiled (or remembered, by
-`CodeCache`), an execution is created for it, it is run, and then it is published or discarded.
+An execution goes through four steps, and each is a method of `ScriptLoader`: the code is compiled
+(or remembered, by `CodeCache`), an execution is created for it, it is run, and then it is published
+or discarded.
 """
 
 from __future__ import annotations
@@ -139,8 +141,9 @@ class ScriptName:
     Args:
         path: its file.
         module: its ``__name__``.
-        spec: the name of its module spec, below the package of the site's modules, so that ``from . import x`` finds
-            what is beside the script. It cannot be the script's own: a directory or module may have that name.
+        spec: the name of its module spec, below the package of the site's modules, so that ``from .
+            import x`` finds what is beside the script. It cannot be the script's own: a directory
+            or module may have that name.
         display: its path as people are told it.
     """
 
@@ -182,7 +185,7 @@ class ScriptNames:
 
 
 _site_numbers: set[int] = set()
-"""The sites of this process whose scripts are loaded: their names have a prefix with that number."""
+"""The numbers of the sites in this process, which the prefixes of their names have."""
 
 
 def _claim_site_number() -> int:
@@ -260,16 +263,19 @@ class ScriptLoader:
         self._published: dict[str, _Published] = {}
         self._cached_modules: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
-        # What was found to be fresh in this round of the event loop: the modules, and these scripts.
+        # In this round of the event loop, the modules and these scripts were found to be fresh.
         self._checked_tick: object | None = None
         self._fresh: set[str] = set()
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
-        """Return the resource of the script at *path*: the published one if it is fresh, else that of a new execution.
+        """Return the resource of the script at *path*.
+
+        That is the published one if it is fresh; else the script is executed.
 
         Args:
             path: the script, as an absolute path.
-            request: the request that it is for. When it ends, nothing of an uncached execution is kept.
+            request: the request that it is for. When it ends, nothing of an uncached execution is
+                kept.
 
         Raises:
             ScriptError: the script cannot be executed, or leaves nothing that could be served.
@@ -453,7 +459,10 @@ class ScriptLoader:
 
 
 def _resource_of(run: _Run) -> Resource:
-    """The resource that an execution left. Code is validated once, by the first execution that went well."""
+    """The resource that an execution left.
+
+    Code is validated once, by the first execution that went well.
+    """
     path, namespace = run.name.path, run.module.__dict__
     if not run.compiled.validated:
         message, hint = _validate(run)
@@ -474,7 +483,7 @@ def _validate(run: _Run) -> tuple[str, str]:
 
 @contextmanager
 def _in_sys_modules(name: str, module: ModuleType) -> Iterator[None]:
-    """Put *module* into `sys.modules`. If what runs inside fails, what was there before is put back."""
+    """Put *module* into `sys.modules`, and what was there before back if the body fails."""
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:

@@ -1,7 +1,8 @@
 """From the bytes of a Python file to code: for scripts and the site's modules alike.
 
-Owns how a source is decoded (PEP 263: coding lines, a byte order mark; any line ends). Where that fails, there is a
-`SyntaxError` with file and line, as for any other mistake in it. Executes nothing.
+Owns how a source is decoded (PEP 263: coding lines, a byte order mark; any line ends). Where that
+fails, there is a `SyntaxError` with file and line, as for any other mistake in it. Executes
+nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def compile_source(data: bytes, path: str) -> Source:
     """Compile *data*, the contents of the file at *path*.
 
     Raises:
-        SyntaxError: it is no Python, or not text; with the file's name, and the line where one is known.
+        SyntaxError: it is no Python, or not text; with the file's name, and the line where one is
+            known.
     """
     # It trusts size and mtime, which an edit may leave as they were.
     linecache.cache.pop(path, None)

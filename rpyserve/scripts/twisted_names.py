@@ -1,9 +1,10 @@
 """Twisted's names: a script of the series imports from ``twisted`` and gets rpyserve's classes.
 
-Owns a finder that is first on ``sys.meta_path`` while scripts are served. In a program, ``import rpyserve`` is
-enough: where no Twisted is installed, the program's own import of it installs the finder. It gives exactly the names
-in `PROVIDED`; any other is an ImportError that says what there is. Nothing of Twisted is written again here, and a
-Twisted that has been imported already is left alone.
+Owns a finder that is first on ``sys.meta_path`` while scripts are served. In a program, ``import
+rpyserve`` is enough: where no Twisted is installed, the program's own import of it installs the
+finder. It gives exactly the names in `PROVIDED`; any other is an ImportError that says what there
+is. Nothing of Twisted is written again here, and a Twisted that has been imported already is left
+alone.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def replacement_for(name: str) -> tuple[str, str, str]:
     """What to say of *name*, a dotted name of Twisted's that is not provided.
 
     Returns:
-        That there is none, which names there are, and what to write instead, or "" if that is not known.
+        That there is none, which names there are, and what to write instead, or "" if that is not
+        known.
     """
     imports = (f"from {module} import {', '.join(names)}" for module, names in PROVIDED.items())
     known = [_ADVICE[part] for part in reversed(name.split(".")) if part in _ADVICE]
@@ -123,7 +125,7 @@ def is_provided(name: str) -> bool:
 
 
 def find_for_author(name: str) -> ModuleSpec | None:
-    """Find *name*, for which there is no other module, if it is the author's own code that imports it."""
+    """Find *name*, for which there is no other module, if the author's own code imports it."""
     if not _is_imported_by_author():
         return None
     install()
@@ -131,7 +133,7 @@ def find_for_author(name: str) -> ModuleSpec | None:
 
 
 def _is_imported_by_author() -> bool:
-    """Whether the innermost code that is neither the import system's nor rpyserve's is the author's."""
+    """Whether the innermost code is the author's, the import system's and rpyserve's apart."""
     passed = ("<frozen importlib", _PACKAGE_DIRECTORY)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(passed):

@@ -1,8 +1,8 @@
 """What is wrong with what a script left in the name ``resource``, and the line to write instead.
 
-Each finding is a message and a hint, both in words for somebody who sees resources for the first time. A resource is
-good if it can answer at all: a method that is merely missing is no fault while another one answers. Looks at values and
-signatures only, and calls nothing of the script's.
+Each finding is a message and a hint, both in words for somebody who sees resources for the first
+time. A resource is good if it can answer at all: a method that is merely missing is no fault while
+another one answers. Looks at values and signatures only, and calls nothing of the script's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
 def validate_resource(value: Resource) -> Finding:
-    """Look over a resource: can it answer any request, and can its methods be called as they are written?"""
+    """Look over a resource: can it answer any request, and can its methods be called?"""
     kind = type(value)
     render_methods = [name for name in dir(kind) if re.fullmatch(r"render_[A-Z]+", name)]
     expected = {
