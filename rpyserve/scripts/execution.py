@@ -189,7 +189,7 @@ class ExecutionName(str):
     _execution: weakref.ref[Execution]
     cached: bool
     home: str
-    """A plain text that only the executions of one file have: the name, perhaps after its package."""
+    """A plain text that only the executions of one file have: the name, or ``package:name``."""
 
     def __new__(cls, name: str, execution: Execution, package: str = "") -> ExecutionName:
         self = super().__new__(cls, name)

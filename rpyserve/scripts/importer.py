@@ -38,13 +38,15 @@ from importlib.machinery import (
 )
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.background import BackgroundTasks
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
+
+if TYPE_CHECKING:
+    from rpyserve.scripts.background import BackgroundTasks
 
 __all__ = ["RelativeFinder", "SiteFinder", "SiteLoader", "SiteModules", "escaped", "module_file"]
 
@@ -79,17 +81,20 @@ class SiteModules:
         self.tasks: BackgroundTasks | None = None
         self.announced = StateLossAnnouncer(self.root)
         self._roots = {self.root, os.path.realpath(self.root)}
-        # What has been loaded, and what the loads depend on.
+        # The names of the site's modules, with the files and the lookups that they depend on.
         self._names: set[str] = set()
         self._files: dict[str, file_state.State] = {}
         self._lookups: dict[str, file_state.ImportLookups] = {}
+        # The modules that are being loaded; those of them that a drop had to leave go later.
         self._loading: set[str] = set()
         self._is_partly_dropped = False
-        # What is changed in Python's import system, and kept for changing it back.
+        # What is changed in Python's import system, and what it takes to change it back.
         self._is_installed = False
         self._relative_finder = RelativeFinder(self)
         self._removed_path_entries: list[tuple[int, str]] = []
+        # The modules with plain names, while another site has those.
         self._set_aside: dict[str, ModuleType] = {}
+        # The hidden files that the console was told of.
         self._warned_of: set[str] = set()
 
     # In the import system

@@ -216,7 +216,12 @@ class SiteServices(Protocol):
 class _Run:
     """One execution, from before its code runs until it is published or discarded.
 
-    *generation* is that of the site's modules when it began.
+    Args:
+        name: what the script is called.
+        compiled: the code.
+        generation: that of the site's modules when it began.
+        execution: what the code knows itself by.
+        module: what the code runs in.
     """
 
     name: ScriptName
@@ -228,7 +233,14 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """What a cached execution made, and what must not change for it to serve."""
+    """What a cached execution made, and what must not change for it to serve.
+
+    Args:
+        resource: what it made.
+        compiled: its code, as long as the file is the same.
+        inputs: the files that its ``cache()`` named, as they were then.
+        generation: that of the site's modules when it began.
+    """
 
     resource: Resource
     compiled: CompiledScript
@@ -239,7 +251,7 @@ class _Published:
 class ScriptLoader:
     """The scripts of a site.
 
-    It opens with its first request, which brings the site, and closes with that.
+    It opens with the first request, which brings the site, and closes when that stops.
 
     Args:
         root: the site's directory.
@@ -260,7 +272,10 @@ class ScriptLoader:
         self._prefix = ""
         self._names = ScriptNames(self.modules, "")
         self._codes = CodeCache(self.modules)
+        # By the script's path: what may serve the next request.
         self._published: dict[str, _Published] = {}
+        # By the script's name: the modules of cached scripts, which stay in `sys.modules`, and how
+        # often the script has ceased to be cached.
         self._cached_modules: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
         # In this round of the event loop, the modules and these scripts were found to be fresh.

@@ -54,7 +54,16 @@ def test_what_a_script_defines_knows_its_execution(name: str) -> None:
 
 
 def test_ordinary_things_have_no_execution() -> None:
-    for thing in (dict, Interface, len, 3, None, "text", self_made := type("C", (), {}), self_made()):
+    for thing in (
+        dict,
+        Interface,
+        len,
+        3,
+        None,
+        "text",
+        self_made := type("C", (), {}),
+        self_made(),
+    ):
         assert execution_of(thing) is None
 
 
@@ -95,7 +104,9 @@ class IB(Interface): pass
 
 
 def test_a_class_and_an_interface_of_one_name_are_two_keys() -> None:
-    script = execute("from zope.interface import Interface\nclass A: pass\nC = A\nclass A(Interface): pass")
+    script = execute(
+        "from zope.interface import Interface\nclass A: pass\nC = A\nclass A(Interface): pass"
+    )
     assert definition_key(script["C"])[1] != definition_key(script["A"])[1]  # type: ignore[index]
 
 
@@ -153,7 +164,9 @@ def test_the_same_is_welcome_from_a_cached_script(what: str) -> None:
 
 def test_a_refusal_names_the_class() -> None:
     script = execute(DEFINITIONS)
-    with pytest.raises(TypeError, match=r"an object of the class Colour.*move the class Colour into a \.py file"):
+    with pytest.raises(
+        TypeError, match=r"an object of the class Colour.*move the class Colour into a \.py file"
+    ):
         refuse_transient([script["Colour"].RED], "session['x']")
     with pytest.raises(TypeError, match="cannot keep the class Plain"):
         refuse_transient(script["Plain"], "session['x']")
@@ -163,7 +176,22 @@ def test_ordinary_values_are_welcome() -> None:
     class Local(enum.Enum):
         A = 1
 
-    for value in (None, 1, "text", b"", [], {}, {"a": [1]}, (1,), {2}, Local.A, Local, object(), [Local], range(9)):
+    for value in (
+        None,
+        1,
+        "text",
+        b"",
+        [],
+        {},
+        {"a": [1]},
+        (1,),
+        {2},
+        Local.A,
+        Local,
+        object(),
+        [Local],
+        range(9),
+    ):
         refuse_transient(value, "session['x']")
 
 
