@@ -212,7 +212,7 @@ class SiteServices(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
     """One execution, from before its code runs until it is published or discarded.
 

@@ -1,4 +1,4 @@
-"""A site of scripts in a temporary directory, without a server: what tests of scripts and modules share."""
+"""A site of scripts in a temporary directory, without a server, for tests of scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from rpyserve.sessions.session import Registry
 
 
 class ScriptSite:
-    """Writes files below *root*, and executes scripts there. A request ends when it has been answered."""
+    """Writes files below *root*, and executes scripts there.
+
+    A request ends when it has been answered.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
