@@ -30,7 +30,7 @@ from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource
-from rpyserve.scripts.file_state import EYES, DirectoryState, FileSystem
+from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
     from rpyserve.resources import pages
@@ -61,7 +61,7 @@ class _DirectoryEntries(Generic[T]):
 class EntryCache(Generic[T]):
     """The entries of any number of directories."""
 
-    def __init__(self, file_system: FileSystem = EYES, *, lenient: bool = LENIENT) -> None:
+    def __init__(self, file_system: FileSystem = FILE_SYSTEM, *, lenient: bool = LENIENT) -> None:
         self._file_system = file_system
         self._lenient = lenient
         self._directories: dict[str, _DirectoryEntries[T]] = {}

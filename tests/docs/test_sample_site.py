@@ -237,7 +237,7 @@ async def test_background_task_goes_on_by_itself(
     for _ in range(5):
         await trio.sleep(3)
         levels.update(re.findall(r"(-?\d+) cm", (await visitor.get("/background_task")).text))
-    assert len(levels) == 5 and site.tasks.sources()
+    assert len(levels) == 5 and site.tasks.origins()
 
 
 async def test_basic_auth_lets_ada_in(visitor: Visitor) -> None:
