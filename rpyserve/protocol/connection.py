@@ -60,7 +60,7 @@ def serve_connection(
     client: Address,
     server: Address,
     scheme: str = "http",
-    on_exchange: Callable[[RequestRecord], object] | None = None,
+    on_record: Callable[[RequestRecord], object] | None = None,
     shutdown: Shutdown | None = None,
     loop_tick: LoopTick | None = None,
     on_close: Callable[[], object] = lambda: None,
@@ -75,14 +75,14 @@ def serve_connection(
         client: the client's address and port, for each request.
         server: our own address and port, for each request.
         scheme: ``"http"`` or ``"https"``, for each request.
-        on_exchange: called with each `RequestRecord` when it is over, refusals included.
+        on_record: called with each `RequestRecord` when it is over, refusals included.
         shutdown: says when the server wants to stop.
         loop_tick: tells the ticks of the loop apart, so that requests of one tick share what they
             see on the disk.
         on_close: called when all is over.
     """
     connection = _Connection(
-        Transport(stream, limits or Limits(), scheme), respond, on_exchange, shutdown or Shutdown()
+        Transport(stream, limits or Limits(), scheme), respond, on_record, shutdown or Shutdown()
     )
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.loop_tick, connection.on_close = loop_tick, on_close
@@ -95,7 +95,7 @@ class _Connection:
         "loop_tick",
         "made_room",
         "on_close",
-        "on_exchange",
+        "on_record",
         "respond",
         "scheme",
         "server",
@@ -114,12 +114,12 @@ class _Connection:
         self,
         transport: Transport,
         respond: Responder,
-        on_exchange: Callable[[RequestRecord], object] | None,
+        on_record: Callable[[RequestRecord], object] | None,
         shutdown: Shutdown,
     ) -> None:
         self.transport = transport
         self.respond = respond
-        self.on_exchange = on_exchange
+        self.on_record = on_record
         self.shutdown = shutdown
         self.made_room = False  # for another connection, by ending
         self.writer: ResponseWriter | None = None  # of the response that is being made or sent
@@ -235,7 +235,7 @@ class _Connection:
     async def _handle_request(self, head: RequestHead) -> _NextStep:
         """Answer one request."""
         transport = self.transport
-        started = trio.current_time() if self.on_exchange is not None else 0
+        started = trio.current_time() if self.on_record is not None else 0
         self.writer = writer = ResponseWriter(transport, _HEADS, head.method, head.http_version)
         request = body = None
         try:
@@ -273,8 +273,8 @@ class _Connection:
             server=self.server,
             scheme=self.scheme,
             body=body,
-            client_left=self.transport.wait_client_left,
-            moment=self.loop_tick.current if self.loop_tick is not None else None,
+            wait_client_left=self.transport.wait_client_left,
+            loop_tick=self.loop_tick.current if self.loop_tick is not None else None,
         )
 
     async def _answer(
@@ -287,7 +287,8 @@ class _Connection:
             discard = not isinstance(response.body, Stream)
             keep_alive = body is None or body.can_keep_alive(discard)
             close = self.shutdown.requested or not keep_alive
-            reason = request.reason if response.status == request.code else b""
+            pending = request._response
+            reason = pending.reason if response.status == pending.status else b""
             await writer.send(response, reason, close)
             if isinstance(response.body, Upgrade):
                 return _NextStep.CLOSE
@@ -339,7 +340,7 @@ class _Connection:
         target: str,
         started: float,
     ) -> None:
-        if self.on_exchange is None:
+        if self.on_record is None:
             return
         record = RequestRecord(
             request,
@@ -352,7 +353,7 @@ class _Connection:
             writer.complete,
         )
         try:
-            self.on_exchange(record)
+            self.on_record(record)
         except Exception as exc:
             log.error("The access log failed: %s: %s", type(exc).__name__, exc)
 

@@ -158,7 +158,7 @@ class RequestReader:
                 return None
             return self._parse(bytes(data))
         except BadRequest as refusal:
-            refusal.name(data)
+            refusal.note_request_line(data)
             self._refusal = refusal
             raise
 

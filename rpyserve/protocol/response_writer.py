@@ -183,7 +183,7 @@ class ResponseWriter:
             if chunk:
                 await self._transport.send(data + self._frame(chunk))
                 self.sent, data = len(chunk), b""
-                for part in body.rest(len(chunk)):
+                for part in body.parts_after(len(chunk)):
                     await self._send_part(body, part)
             await self._finish(data)
         finally:
@@ -196,7 +196,7 @@ class ResponseWriter:
         machine.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
         if isinstance(part, range):
             part = part[await transport.send_file(body.file, part, self._note_sent) :]
-        for chunk in body.read(part, PIECE):
+        for chunk in body.read_part(part, PIECE):
             await transport.send(chunk)
             self._note_sent(len(chunk))
 
@@ -225,8 +225,8 @@ class ResponseWriter:
 
     async def _send_stream(self, response: Response, reason: bytes, close: bool) -> None:
         assert not isinstance(response.body, (bytes, FileBody, Upgrade))
-        async with response.body.opened(response) as opened:
-            head: Response = opened.response
+        async with response.body.start(response) as started:
+            head = started.response
             if isinstance(head.body, bytes):  # it failed before it began: this is the page for that
                 await self._send_bytes(head, head.body, b"", close)
                 return
@@ -234,7 +234,7 @@ class ResponseWriter:
             await self._send_chunk(self._frame_head(head, reason, length, close))
             if not self._is_bodiless(head):
                 wait_next = self._wait_next_event if _has_events(head) else _wait_next_chunk
-                while chunk := await wait_next(opened.chunks):
+                while chunk := await wait_next(started.chunks):
                     await self._send_chunk(self._frame(chunk))
                     self.sent += len(chunk)
         await self._finish(b"")

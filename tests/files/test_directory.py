@@ -281,7 +281,7 @@ async def test_every_link_of_a_listing_works(root: Path) -> None:
     names = ["b.txt", "hello.rpy", "a&b.txt", "100%.txt", "a#b.txt", "c d/x.txt", "ü;=.txt", " x.txt", "'.txt"]
     for name in names if os.name == "nt" else [*names, '"?<x>*.txt']:
         write(root / name)
-    entries = list(Directory(root)._public())
+    entries = list(Directory(root)._public_entries())
     assert len(entries) >= len(names)
     for found in entries:
         assert await status_of(root, "/" + quote(found.name)) in (200, 302), found.name
@@ -558,7 +558,7 @@ async def test_a_link_swapped_in_at_any_moment_shows_nothing(root: Path, tmp_pat
         ("/Hello", ["Did you mean /hello?"]),
         ("/helo", ["Did you mean /hello?"]),
         ("/hello.rpy.txt", ["copy of a script", "Did you mean /hello?"]),
-        ("/HELLO.RPY", ["small letters", "Did you mean /hello?"]),
+        ("/HELLO.RPY", ["lower case", "Did you mean /hello?"]),
         ("/stlye.css", ["Did you mean /style.css?"]),
         ("/sub%20dir/pgae", ["Did you mean /sub%20dir/page?"]),
         ("/Sub%20Dir/", ["Did you mean /sub%20dir?"]),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rpyserve import Directory, HTTPError, Request
-from rpyserve.files.directory import MOST, EntryCache
+from rpyserve.files.directory import MAX_DIRECTORIES, EntryCache
 from rpyserve.files.safe_open import LENIENT
 from rpyserve.scripts.file_state import FileSystem
 
@@ -123,9 +123,9 @@ def test_nothing_is_remembered_where_other_letters_find_a_file(tmp_path: Path, w
 
 
 def test_few_directories_are_remembered(entries: EntryCache[str]) -> None:
-    for number in range(3 * MOST):
+    for number in range(3 * MAX_DIRECTORIES):
         entries.of(f"/none/{number}")
-    assert len(entries._known) <= MOST
+    assert len(entries._directories) <= MAX_DIRECTORIES
 
 
 # In a directory of the site
@@ -147,7 +147,7 @@ class Site:
         """What the name leads to; several times, so that it is remembered if ever."""
         kind = ""
         for _ in range(3):
-            request = Request("GET", f"/{name}", moment=moment)
+            request = Request("GET", f"/{name}", loop_tick=moment)
             request.prepath, request.postpath = [name], []
             self.watched.time += LATER
             try:
@@ -174,7 +174,7 @@ def test_what_comes_before_a_script_wins_at_once(site: Site) -> None:
     (site.root / "a").unlink()
     assert site.ask() == "FunctionResource"
     (site.root / "a").mkdir()
-    assert site.ask() == "Directory"
+    assert site.ask() == "_Subdirectory"
     (site.root / "a").rmdir()
     (site.root / "a.rpy").unlink()
     assert site.ask() == "404"
@@ -216,5 +216,5 @@ def test_a_script_that_becomes_a_link_is_judged(site: Site, tmp_path: Path) -> N
 @where_remembered
 def test_a_known_name_takes_one_look(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ask()
-    monkeypatch.setattr(Directory, "_entry", None)
+    monkeypatch.setattr(Directory, "_look_up", None)
     assert site.ask() == "FunctionResource"

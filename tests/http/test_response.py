@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rpyserve import Response
-from rpyserve.http.response import FileBody, IterableStream
+from rpyserve.http.response import ChunkIterator, FileBody, IterableStream, start_body
 
 
 @pytest.mark.parametrize("body", [None, 5, object(), 1.5])
@@ -62,3 +62,29 @@ def test_a_file_that_became_shorter_never_looks_whole() -> None:
     assert next(chunks) == b"01234"
     with pytest.raises(EOFError):
         next(chunks)
+
+
+async def test_chunks_of_a_function_may_be_left_half_way() -> None:
+    left = [b"c", b"b", b"a"]
+
+    async def next_chunk() -> bytes:
+        return left.pop() if left else b""
+
+    async for chunk in ChunkIterator(next_chunk):
+        assert chunk == b"a"
+        break
+    assert [chunk async for chunk in ChunkIterator(next_chunk)] == [b"b", b"c"]
+
+
+@pytest.mark.parametrize("body", [b"abc", "abc", ["abc"], iter(["a", b"bc"])])
+async def test_any_body_can_be_had_in_chunks(body: Any) -> None:
+    async with start_body(Response(body)) as started:
+        content = b"".join([chunk async for chunk in started.chunks])
+    assert content in (b"abc", b'["abc"]')
+
+
+async def test_a_file_is_closed_when_its_chunks_are_given_up() -> None:
+    file = io.BytesIO(b"abc")
+    async with start_body(Response(FileBody(file, (range(3),)))) as started:
+        assert await anext(started.chunks) == b"abc"
+    assert file.closed

@@ -420,7 +420,7 @@ async def test_an_edit_restarts_background_tasks_without_a_visit(
     )
     play.save("tick.rpy", first + ticking(3, decorator=""))
     assert await logged() == ["end 2"], "the edit has removed it"
-    assert not play.live_reload._site.tasks.sources()
+    assert not play.live_reload._site.tasks.origins()
 
 
 async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(

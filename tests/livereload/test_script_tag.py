@@ -53,7 +53,7 @@ def tags(told: Told) -> ScriptTag:
 
 def answering(body: object, *, sources: Iterable[str] = (), **options: Any) -> Responder:
     async def respond(request: Request) -> Response:
-        request.sources += sources
+        request._sources += sources
         return Response(body, **options)
 
     return respond

@@ -148,7 +148,7 @@ async def test_head_204_and_304_have_no_body(
     assert (b"Content-Length:" in start) == (status == 200 and kind != "stream")
     if kind == "file":
         assert file.closed
-    assert client.exchanges[0].complete
+    assert client.records[0].complete
 
 
 @pytest.mark.parametrize("kind", ["bytes", "file", "stream"])
@@ -181,7 +181,7 @@ async def test_nothing_of_a_script_splits_a_head(fetch: Any, byte: bytes) -> Non
         return Response.trusted(b"x", 200, ((b"A", b"b" + byte + b"c"),))
 
     async def words(request: Request) -> Response:
-        request.reason = b"OK" + byte + b"X"
+        request._response.reason = b"OK" + byte + b"X"
         return Response(b"x")
 
     for respond in (name, value, words):
@@ -215,7 +215,7 @@ async def test_file_that_shrinks_while_it_is_sent_is_not_whole(connect: Any, cap
     assert cut.value.reply.body == BIG
     assert file.closed
     assert "GET /film was broken off" in caplog.text
-    assert not client.exchanges[0].complete
+    assert not client.records[0].complete
 
 
 async def test_file_that_cannot_be_read_is_a_500(fetch: Any) -> None:
@@ -251,13 +251,13 @@ async def test_stream_that_fails_half_way_is_not_whole(connect: Any) -> None:
     with pytest.raises(CutOff) as cut:
         await client.get()
     assert cut.value.reply.body == b"one"
-    (exchange,) = client.exchanges
-    assert (exchange.status, exchange.sent, exchange.complete) == (200, 3, False)
+    (record,) = client.records
+    assert (record.status, record.sent, record.complete) == (200, 3, False)
 
 
 async def test_stream_that_fails_before_it_begins_is_a_500(fetch: Any) -> None:
     class Failing(Stream):
-        def opened(self, response: Response) -> Any:
+        def start(self, response: Response) -> Any:
             raise ValueError("not even begun")
 
     reply = await fetch(answering(Failing()))
@@ -271,7 +271,7 @@ async def test_stream_that_failed_at_once_may_give_a_page_instead(connect: Any) 
 
     async def respond(request: Request) -> Response:
         response = Response(failing())
-        response.body.rescue = lambda exc, begun: Response(f"page: {exc}", 500)  # type: ignore[union-attr]
+        response.body.error_handler = lambda exc, headers_sent: Response(f"page: {exc}", 500)  # type: ignore[union-attr]
         return response
 
     client = connect(respond)
@@ -298,7 +298,7 @@ async def test_stream_is_cancelled_when_the_client_goes(connect: Any, autojump_c
     with trio.fail_after(1):
         await client.over.wait()
     assert ended
-    assert not client.exchanges[0].complete
+    assert not client.records[0].complete
 
 
 # Bodies in
@@ -343,7 +343,7 @@ async def test_body_cut_short_never_looks_whole(connect: Any, framing: list[str]
     await client.stream.send_eof()
     assert await client.rest() == b""
     assert [type(exc) for exc in failures] == [ClientDisconnected]
-    assert (client.exchanges[0].status, client.exchanges[0].complete) == (499, False)
+    assert (client.records[0].status, client.records[0].complete) == (499, False)
 
 
 async def test_malformed_chunks_are_a_400_out_of_the_body(connect: Any) -> None:
@@ -362,7 +362,7 @@ async def test_body_over_the_limit_is_a_413(connect: Any, said: bool) -> None:
     )
     reply = await client.reply()
     assert (reply.status, reply.headers["connection"]) == (413, "close")
-    assert client.exchanges[0].status == 413
+    assert client.records[0].status == 413
 
 
 async def test_body_at_the_limit_is_good(fetch: Any) -> None:
@@ -442,7 +442,7 @@ async def test_client_that_never_sends_the_little_it_promised_is_let_go(
     await client.send(head("POST", "/", "Content-Length: 5"))
     assert (await client.reply()).status == 200
     await wait_all_tasks_blocked()
-    assert len(client.exchanges) == 1  # told of at once, not when the rest has come
+    assert len(client.records) == 1  # told of at once, not when the rest has come
     started = trio.current_time()
     assert await client.rest() == b""
     assert 10 <= trio.current_time() - started <= 10 + 3 + 3
@@ -490,7 +490,7 @@ async def test_keep_alive(connect: Any) -> None:
     client = connect(hello)
     for n in range(5):
         assert (await client.get(f"/{n}")).body == f"hello /{n}".encode()
-    assert [exchange.target for exchange in client.exchanges] == ["/0", "/1", "/2", "/3", "/4"]
+    assert [record.target for record in client.records] == ["/0", "/1", "/2", "/3", "/4"]
 
 
 async def test_pipelined_requests_are_answered_in_order(connect: Any, autojump_clock: Any) -> None:
@@ -686,8 +686,8 @@ async def test_refusals(connect: Any, status: int, raw: bytes) -> None:
     assert reply.text.startswith(f"{status} ")
     assert len(reply.body) == int(reply.headers["content-length"]) < 200
     assert await client.rest() == b""
-    (exchange,) = client.exchanges
-    assert (exchange.status, exchange.request, exchange.sent) == (status, None, len(reply.body))
+    (record,) = client.records
+    assert (record.status, record.request, record.sent) == (status, None, len(reply.body))
 
 
 async def test_host_of_a_whole_url_takes_the_place_of_the_header(connect: Any) -> None:
@@ -758,7 +758,7 @@ async def test_access_log_names_what_was_refused(connect: Any) -> None:
     client = connect(answering("never"))
     await client.send(head("GET", "/page", "X : a"))
     await client.rest()
-    assert [(exchange.method, exchange.target) for exchange in client.exchanges] == [
+    assert [(record.method, record.target) for record in client.records] == [
         ("GET", "/page")
     ]
 
@@ -821,7 +821,7 @@ async def test_slow_head_is_a_408(connect: Any, autojump_clock: Any) -> None:
             await trio.sleep(1)
         reply = await client.reply()
     assert (reply.status, reply.headers["connection"]) == (408, "close")
-    assert [exchange.status for exchange in client.exchanges] == [408]
+    assert [record.status for record in client.records] == [408]
     assert await client.rest() == b""
 
 
@@ -914,7 +914,7 @@ async def test_client_that_reads_nothing_is_let_go(
     with pytest.raises(CutOff):
         await client.get()
     assert 60 <= trio.current_time() <= 62
-    assert not client.exchanges[0].complete
+    assert not client.records[0].complete
     assert not isinstance(body, FileBody) or body.file.closed
 
 
@@ -946,7 +946,7 @@ async def test_client_left_returns_when_the_client_closes(
     await client.aclose()
     with trio.fail_after(1):
         await client.over.wait()
-    assert (client.exchanges[0].status, client.exchanges[0].complete) == (499, False)
+    assert (client.records[0].status, client.records[0].complete) == (499, False)
 
 
 async def test_half_closing_client_gets_an_answer_that_is_quick(
@@ -1065,7 +1065,7 @@ async def test_failing_access_log_does_not_harm(nursery: trio.Nursery, caplog: A
             hello,
             client=CLIENT,
             server=SERVER,
-            on_exchange=lambda exchange: 1 / 0,
+            on_record=lambda record: 1 / 0,
         )
     )
     assert (await client.get()).status == 200
@@ -1073,17 +1073,17 @@ async def test_failing_access_log_does_not_harm(nursery: trio.Nursery, caplog: A
     assert "The access log failed: ZeroDivisionError" in caplog.text
 
 
-async def test_exchange_tells_of_one_response(connect: Any, autojump_clock: Any) -> None:
+async def test_record_tells_of_one_response(connect: Any, autojump_clock: Any) -> None:
     async def respond(request: Request) -> Response:
         await trio.sleep(2)
         return Response("four", 201)
 
     client = connect(respond)
     await client.get("/x?y")
-    (exchange,) = client.exchanges
-    assert exchange.request is not None
-    assert (exchange.method, exchange.target, exchange.client) == ("GET", "/x?y", CLIENT)
-    assert (exchange.status, exchange.sent, exchange.seconds, exchange.complete) == (
+    (record,) = client.records
+    assert record.request is not None
+    assert (record.method, record.target, record.client) == ("GET", "/x?y", CLIENT)
+    assert (record.status, record.sent, record.seconds, record.complete) == (
         201,
         4,
         2,
@@ -1233,6 +1233,6 @@ def test_any_bytes_in_any_chunking_are_answered_or_closed(
                 await client.over.wait()
             assert not patience.cancelled_caught
             assert not answer or answer.startswith(b"HTTP/1.1 ")
-            assert len(client.exchanges) <= answer.count(b"HTTP/1.1 ") + 1
+            assert len(client.records) <= answer.count(b"HTTP/1.1 ") + 1
 
     trio.run(main, clock=MockClock(autojump_threshold=0))

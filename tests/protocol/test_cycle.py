@@ -63,7 +63,7 @@ async def test_equal_requests_get_equal_answers_and_h11_hears_of_the_first(
     ] * 3
     assert len({len(answer) for answer in raw}) == 1
     assert told == [True, False, False]
-    assert [exchange.target for exchange in client.exchanges] == ["/a"] * 3
+    assert [record.target for record in client.records] == ["/a"] * 3
 
 
 async def test_another_connection_and_another_request_bypass_h11_too(

@@ -39,7 +39,7 @@ async def test_requests_carry_the_tick_of_the_loop(nursery: trio.Nursery) -> Non
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append((request.loop_tick, loop_tick.current))
+        seen.append((request._loop_tick, loop_tick.current))
         return Response("x")
 
     loop_tick = LoopTick()
@@ -59,13 +59,13 @@ async def test_without_a_server_no_look_is_spared(nursery: trio.Nursery) -> None
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append(request.loop_tick)
+        seen.append(request._loop_tick)
         return Response("x")
 
     client = connect_to(respond, nursery)
     await client.get()
     await client.aclose()
-    assert seen == [None] and Request("GET", "/").loop_tick is None
+    assert seen == [None] and Request("GET", "/")._loop_tick is None
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def site(tmp_path: Path) -> Iterator[ScriptSite]:
 
 
 def get(site: ScriptSite, moment: object | None) -> Any:
-    request = Request("GET", "/", moment=moment)
+    request = Request("GET", "/", loop_tick=moment)
     try:
         return site.load("a.rpy", request).render(request)
     finally:

@@ -36,7 +36,7 @@ def evil_failure() -> ErrorReport:
 
 def every_page(request: Request) -> list[Response]:
     failure = evil_failure()
-    entry = pages.Entry(EVIL, "%3Cscript%3E", "file", 10, 0.0)
+    entry = pages.ListingEntry(EVIL, "%3Cscript%3E", "file", 10, 0.0)
     return [
         pages.error_page(request, HTTPError(404, EVIL, private=EVIL), trusted=True),
         script_error_page(request, failure, trusted=True, editor=EditorLink("x:{path}")),
@@ -76,7 +76,7 @@ def test_the_last_piece_of_a_page_lets_no_markup_in() -> None:
 
 
 def test_the_policy_lets_in_our_own_script_and_nothing_else() -> None:
-    sources = dict(part.split(" ", 1) for part in pages.POLICY.split("; "))
+    sources = dict(part.split(" ", 1) for part in pages.CONTENT_SECURITY_POLICY.split("; "))
     assert sources["default-src"] == "'none'"
     assert sources["script-src"] == sources["connect-src"] == "'self'"
 
@@ -94,9 +94,9 @@ def test_details_are_for_trusted_clients_only() -> None:
 
 
 def test_a_listing_tells_sizes_and_links() -> None:
-    entries = [pages.Entry("sub/", "sub/", "directory", None, 0.0), pages.Entry("a b", "a%20b", "file", 12_345, 0.0)]
+    entries = [pages.ListingEntry("sub/", "sub/", "directory", None, 0.0), pages.ListingEntry("a b", "a%20b", "file", 12_345, 0.0)]
     page = text(pages.listing(Request("GET", "/x/", BROWSER), "/x/", entries))
-    assert '<a href="a%20b">a b</a></td><td>12.3 kB</td>' in page
+    assert '<a href="a%20b">a b</a></td><td>12 kB</td>' in page
     assert '<a href="../">' in page
     assert '<a href="../">' not in text(pages.listing(Request("GET", "/", BROWSER), "/", entries))
 

@@ -126,7 +126,7 @@ async def test_a_head_keeps_the_length() -> None:
         request = Request("HEAD", "/api/")
         response = await visitor.site.respond(request)
         assert isinstance(response.body, Stream) and response.body.length == 12345
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             assert [chunk async for chunk in opened.chunks] == []
         request.close()
 
@@ -134,7 +134,7 @@ async def test_a_head_keeps_the_length() -> None:
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Len"])
 async def test_a_backend_that_breaks_off_before_it_answers(answer: bytes) -> None:
     found = await ask_fixed(answer)
-    assert found.status == 502 and "broke off" in found.text
+    assert found.status == 502 and "closed the connection" in found.text
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,13 @@ async def test_one_that_dies_half_way_never_looks_whole(answer: bytes, caplog: p
             await visitor.get("/api/")
         assert getattr(caught.value, "status", None) == 502
     (line,) = caplog.messages
-    assert line.startswith(f"/api/ is broken off. {url} broke off half-way: ")
+    assert line.startswith(f"/api/ is broken off. {url} closed the connection half-way: ")
 
 
 async def test_nobody_there() -> None:
     async with proxied("http://127.0.0.1:9") as visitor:
         answer = await visitor.get("/api/")
-        assert answer.status == 502 and "Does the server behind this page run?" in answer.text
+        assert answer.status == 502 and "Is the server running?" in answer.text
 
 
 async def test_one_that_takes_too_long() -> None:
@@ -194,7 +194,7 @@ async def test_a_client_that_leaves_takes_the_request_along() -> None:
         request = Request("GET", "/api/")
         response = await visitor.site.respond(request)
         assert isinstance(response.body, Stream)
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             assert await anext(opened.chunks) == b"data: 1\n\n"  # at once, not when there is more
         request.close()
         with trio.fail_after(10):
@@ -217,7 +217,7 @@ async def test_a_slow_reader_holds_the_backend_up() -> None:
         request = Request("GET", "/api/")
         response = await visitor.site.respond(request)
         assert isinstance(response.body, Stream)
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             await anext(opened.chunks)
             before = -1
             while before != sent:  # until the sockets between are full
@@ -295,7 +295,7 @@ async def test_the_time_that_a_client_takes_is_not_the_backends(autojump_clock: 
             await trio.sleep(9 if body == b"abcabcabc" else 11)
             return httpx.Response(200)
 
-    monkeypatch.setattr("rpyserve.resources.upstream.transport_of", lambda request, verify: Transport())
+    monkeypatch.setattr("rpyserve.resources.upstream.transport_for", lambda request, verify: Transport())
     async with proxied("http://127.0.0.1:9", timeout=10) as visitor:
         for body, status in ((pieces(), 200), (None, 504)):
             request = Request("POST", "/api/", body=body)
@@ -372,9 +372,9 @@ async def test_a_script_that_makes_a_context_for_each_request(monkeypatch: pytes
             return ReverseProxyResource(url, verify=context).render(request)
 
     async with site_behind(Mirror()) as url, Site(Uncached()).running() as site:
-        for _ in range(upstream.MOST + 5):
+        for _ in range(upstream.MAX_UNUSED_TRANSPORTS + 5):
             assert (await Visitor(site).get("/")).status == 203
-        assert len(upstream._kept[site]) == upstream.MOST
+        assert len(upstream._pools[site]) == upstream.MAX_UNUSED_TRANSPORTS
     async with site_behind(Mirror()) as url, site.running():
         assert (await Visitor(site).get("/")).status == 203, "a site may run again"
 

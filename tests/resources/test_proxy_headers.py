@@ -99,7 +99,7 @@ def test_a_websocket_is_asked_for_anew() -> None:
 )
 def test_addresses_lead_through_the_proxy(address: str, base: str, ours: str) -> None:
     mount = Mount("/api", ORIGIN, base, "")
-    assert mount.ours(address) == ours
+    assert mount.translate(address) == ours
     assert downstream_headers([(b"Location", address.encode())], mount) == ((b"Location", ours.encode()),)
 
 

@@ -1,4 +1,4 @@
-"""WebSockets: the handshake, messages both ways, and every way in which a conversation ends."""
+"""WebSockets: the handshake, messages both ways, and every way in which a connection ends."""
 
 from __future__ import annotations
 
@@ -154,6 +154,7 @@ async def test_a_class_and_its_page(autojump_clock: Any) -> None:
         ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:80801"}, 403),
         ({"Origin": "http://localhost"}, 403),
+        ({"Origin": "http://localhost:8080", "Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
 async def test_handshakes_that_fail(changes: dict[str, str], status: int) -> None:
@@ -204,14 +205,15 @@ async def test_what_is_no_websocket_frame(sent: bytes, autojump_clock: Any) -> N
         assert (await peer.end())[0] in (1002, 1007)
 
 
-async def test_a_function_that_fails(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("exc", [ValueError("oops"), SystemExit("oops"), ExceptionGroup("", [ValueError("oops")])])
+async def test_a_function_that_fails(exc: BaseException, autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
     @websocket
     async def fails(socket: WebSocket) -> None:
-        raise ValueError("oops")
+        raise exc
 
     async with talking(fails) as peer:
         assert (await peer.end())[0] == 1011
-    assert caplog.text.count("ValueError: oops") == 1
+    assert caplog.text.count("oops") == 1
 
 
 async def test_returning_says_goodbye_even_to_a_client_that_does_not_answer(autojump_clock: Any) -> None:
@@ -304,7 +306,7 @@ async def test_stopping_says_goodbye(autojump_clock: Any) -> None:
         await peer.say("x")
         assert await peer.next() == "x"
         shutdown.request()
-        assert await peer.end() == (1001, "the server stops")
+        assert await peer.end() == (1001, "the server is shutting down")
 
 
 async def test_a_message_keeps_the_session_alive(autojump_clock: Any) -> None:
@@ -406,10 +408,10 @@ async def test_a_send_that_is_cancelled_half_way_ends_the_connection(autojump_cl
 
 
 async def test_pieces_of_nothing_do_not_pile_up(autojump_clock: Any) -> None:
-    conversation = WebSocketConnection(Request("GET", "/"), echo.connected, None, 2**20)
+    connection = WebSocketConnection(Request("GET", "/"), echo.connected, None, 2**20)
     for _ in range(1000):
-        await conversation._take_part(events.TextMessage(data="", message_finished=False))
-    assert len(conversation._message) == 0
+        await connection._handle_message(events.TextMessage(data="", message_finished=False))
+    assert len(connection._message) == 0
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -433,7 +435,7 @@ async def test_stopping_does_not_wait_for_a_function_that_is_at_work(autojump_cl
         await trio.sleep(1)
         began = trio.current_time()
         shutdown.request()
-        assert await peer.end() == (1001, "the server stops")
+        assert await peer.end() == (1001, "the server is shutting down")
         assert trio.current_time() - began < 1
 
 

@@ -153,14 +153,14 @@ class Kinds(Resource):
 class Root(Resource):
     """Leaves bodies to its children."""
 
-    wants_body = False
+    _wants_body = False
 
 
 class Ignoring(Resource):
     """Wants no body, and streams."""
 
     isLeaf = True
-    wants_body = False
+    _wants_body = False
 
     def render(self, request: Request) -> Iterator[str]:
         yield "hello"
@@ -212,11 +212,11 @@ class World:
 
     site: Site
     kinds: Kinds
-    exchanges: list[RequestRecord] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
 
     async def serve(self, stream: Scripted) -> None:
         await serve_connection(
-            stream, self.site.respond, limits=Limits(), client=CLIENT, server=SERVER, on_exchange=self.exchanges.append
+            stream, self.site.respond, limits=Limits(), client=CLIENT, server=SERVER, on_record=self.records.append
         )
 
     async def fail(

@@ -158,7 +158,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
         return world
 
     monkeypatch.setattr(
-        "rpyserve.resources.upstream.transport_of", lambda request, verify: worlds[request.site].transport
+        "rpyserve.resources.upstream.transport_for", lambda request, verify: worlds[request.site].transport
     )
     yield make
 

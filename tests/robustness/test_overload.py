@@ -46,11 +46,11 @@ class Flood:
 
         far.receive_some = receive_some  # type: ignore[method-assign]
 
-        def count(exchange: RequestRecord) -> None:
-            self.answered += exchange.complete
+        def count(record: RequestRecord) -> None:
+            self.answered += record.complete
 
         async def serve() -> None:
-            await serve_connection(far, respond, client=CLIENT, server=SERVER, on_exchange=count)
+            await serve_connection(far, respond, client=CLIENT, server=SERVER, on_record=count)
             self.over.set()
 
         nursery.start_soon(serve)
@@ -348,10 +348,10 @@ async def test_access_lines_go_on_when_the_wall_clock_jumps(jump: Any, connect: 
     for seconds in (0, -DAY, DAY):
         jump(seconds)
         await client.get()
-        access(client.exchanges[-1])
+        access(client.records[-1])
     access.flush()
     assert len("".join(lines).splitlines()) == 3
-    assert all(exchange.seconds >= 0 for exchange in client.exchanges)
+    assert all(record.seconds >= 0 for record in client.records)
 
 
 async def test_a_body_that_comes_too_late_is_no_body(connect: Any, autojump_clock: Any) -> None:
