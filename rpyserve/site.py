@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
-from rpyserve.http.browser import is_browser_probe, is_foreign
+from rpyserve.http.browser import is_browser_probe, is_cross_origin
+from rpyserve.http.cookies import format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
@@ -83,7 +84,7 @@ class Site:
         self.errors: ConsoleReporter = self.sessions.errors
         self._nursery = SiteNursery(self.errors)
         self.tasks = BackgroundTasks(self._nursery)
-        self.request_tasks = RequestTasks(self._nursery)
+        self._request_tasks = RequestTasks(self._nursery)
         self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
 
@@ -123,7 +124,8 @@ class Site:
             if resource is None:
                 return None
             self._tell_why(request, exc)
-            request.error, request.code, request.reason = exc, 404, b""
+            request.error = exc
+            request.setResponseCode(404)
             return await render(resource, request, rescue)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
@@ -158,10 +160,11 @@ class Site:
 
     def _give(self, request: Request, session: Session, what: str) -> None:
         """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
-        request.session_cookie = _cookie(
-            self._cookie_name(request), session, request.scheme == "https"
+        cookie = _session_cookie(
+            self._cookie_name(request), session, https=request.scheme == "https"
         )
-        if request.settled:
+        request._response.session_cookie = cookie.encode("latin-1")
+        if request._response.headers_sent:
             log.warning(
                 "%s: %s after the head of the response was sent, so the visitor has no cookie for it. Call it before "
                 "the first yield or write.", request.path, what,
@@ -180,6 +183,12 @@ class Site:
     def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, of rpyserve's own, until it returns or the site stops."""
         self._nursery.start(work)
+
+    def start_request_task(
+        self, request: Request, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+    ) -> None:
+        """Run ``function(*args)`` until it returns or the response to *request* has ended."""
+        self._request_tasks.start(request, function, args)
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called once, when the site stops."""
@@ -272,7 +281,8 @@ class Site:
         exc = unwrap_group(raised)
         if isinstance(exc, ClientDisconnected) or split_control_flow(exc)[1] is not None:
             raise raised
-        request.on_failure(exc)
+        if request._on_failure is not None:
+            request._on_failure(exc)
         failure = describe(exc, values=values, veil=secrets_of(request))
         self.errors.report(
             f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
@@ -280,7 +290,7 @@ class Site:
         client = request.client[0]
         # The address is empty if the client had gone before it could be asked.
         if client and not trusted and self.errors.once_for(client):
-            if is_foreign(request):
+            if is_cross_origin(request, allow_links=True):
                 log.warning(
                     "A page of another origin asked for %s: it gets a bare 500.",
                     escape_for_log(request.uri),
@@ -306,13 +316,12 @@ class Site:
         return pages.error_page(request, busy, trusted=self.trusts(request))
 
 
-def _cookie(name: str, session: Session, https: bool) -> bytes:
-    """The Set-Cookie value (RFC 6265, section 4.1)."""
-    parts = [f"{name}={session.uid}", f"Path={session.cookiePath}"]
-    if session.cookieHttpOnly:
-        parts.append("HttpOnly")
-    if session.cookieSameSite:
-        parts.append(f"SameSite={session.cookieSameSite}")
-    if https if session.cookieSecure is None else session.cookieSecure:
-        parts.append("Secure")
-    return "; ".join(parts).encode("latin-1")
+def _session_cookie(name: str, session: Session, *, https: bool) -> str:
+    secure = https if session.cookieSecure is None else session.cookieSecure
+    attributes = {
+        "Path": session.cookiePath,
+        "HttpOnly": True if session.cookieHttpOnly else None,
+        "SameSite": session.cookieSameSite or None,
+        "Secure": True if secure else None,
+    }
+    return format_set_cookie(name, session.uid, attributes)

@@ -175,7 +175,7 @@ class Directory(Resource):
     def getChild(self, name: str, request: Request) -> Any:
         if not name:
             return self._index(request)
-        known = self._tree.entries.of(self._real, request.loop_tick)
+        known = self._tree.entries.of(self._real, request._loop_tick)
         entry = known.get(name)
         if entry is None:
             entry = self._entry_for(name, request)
@@ -187,7 +187,7 @@ class Directory(Resource):
         """Return the script ``404.rpy`` in the directory, if there is one."""
         name = f"{status}{SCRIPT}"
         entry = self._find(name)
-        request.sources.append(os.path.join(self._real, "" if entry is None else name))
+        request._sources.append(os.path.join(self._real, "" if entry is None else name))
         if entry is None or entry.kind != "script":
             return None
         return self.scripts.load(os.path.join(self._path, name), request)
@@ -208,7 +208,7 @@ class Directory(Resource):
             if entry is None and segment.kind is not SegmentKind.SCRIPT:
                 entry = self._find(name + SCRIPT)
             if entry is None:
-                request.sources.append(os.path.join(self._real, ""))
+                request._sources.append(os.path.join(self._real, ""))
                 raise HTTPError(404)
         except HTTPError as exc:
             private = self._with_hints(name, exc.private, request)
@@ -218,7 +218,7 @@ class Directory(Resource):
     def _index(self, request: Request) -> Any:
         if request.postpath:
             raise HTTPError(404, private=path_rules.invalid_segment(""))
-        known = self._tree.entries.of(self._real, request.loop_tick)
+        known = self._tree.entries.of(self._real, request._loop_tick)
         for name in _INDEXES:
             try:
                 entry = known.get(name) or self._find(name)
@@ -228,15 +228,15 @@ class Directory(Resource):
                 if self._may_remember(entry):
                     known[name] = entry
                 return self._resource(entry, request)
-            if not request.sources:
-                request.sources.append(os.path.join(self._real, ""))
+            if not request._sources:
+                request._sources.append(os.path.join(self._real, ""))
         return _Listing(self)
 
     def _resource(self, entry: _Entry, request: Request) -> Any:
         path = os.path.join(self._path, entry.name)
         if entry.kind == "directory":
             return _Subdirectory(self._tree, path, entry.real)
-        request.sources.append(entry.real)
+        request._sources.append(entry.real)
         if entry.kind == "script":
             return self.scripts.load(path, request)
         from rpyserve.files.static_file import StaticFile

@@ -1,4 +1,4 @@
-"""Header fields and status lines: how fields are read, checked before they are sent, and the usual words of a status.
+"""Header fields, as they are read and before they are sent; the usual words of a status.
 
 Values and pure functions. Which fields a message has is the business of those who make or read it.
 """
@@ -16,13 +16,14 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class HeaderFields(tuple[tuple[bytes, bytes], ...]):
-    """The header fields of a request, in the order in which they came, their names in lower case."""
+    """The header fields of a request in their order, with names in lower case."""
 
     @cached_property
     def values(self) -> dict[bytes, bytes]:
-        """The value of each name; the values of a repeated field are joined by commas (RFC 9110, section 5.3).
+        """The value of each name.
 
-        Cookies, whose values may contain commas, are joined by semicolons (RFC 9113, section 8.2.3).
+        The values of a repeated field are joined by commas (RFC 9110, section 5.3). Cookies, whose
+        values may contain commas, are joined by semicolons (RFC 9113, section 8.2.3).
         """
         found: dict[bytes, bytes] = {}
         for name, value in self:
@@ -35,8 +36,8 @@ def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, b
     """Return one header field as bytes.
 
     Raises:
-        ValueError: the name is no token, or the value has a line break or another control character in it,
-            or a character outside Latin-1 (RFC 9110, sections 5.1 and 5.5).
+        ValueError: the name is no token, or the value has a line break or another control character
+            in it, or a character outside Latin-1 (RFC 9110, sections 5.1 and 5.5).
     """
     raw_name = name.encode("latin-1", "replace") if isinstance(name, str) else name
     if not _NAME.fullmatch(raw_name):

@@ -12,15 +12,16 @@ from typing import Any, Final
 
 import trio
 
+from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
 from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import PageChange
 from rpyserve.resources.resource import Resource
 
-__all__ = ["PREFIX", "EventStream", "from_elsewhere", "mount", "tree"]
+__all__ = ["PREFIX", "EventStream", "mount", "tree"]
 
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
@@ -46,21 +47,10 @@ def mount(respond: Responder, ours: Responder) -> Responder:
     async def answer(request: Request) -> Response:
         if not request.raw_path.startswith(PREFIX):
             return await respond(request)
-        request.logged = False
+        request._logged = False
         return await ours(request)
 
     return answer
-
-
-def from_elsewhere(request: Request) -> bool:
-    """Whether a page of another origin makes the browser send *request* (Fetch Metadata; RFC 6454, section 7)."""
-    if request.getHeader("sec-fetch-site") not in (None, "same-origin", "none"):
-        return True
-    origin = request.getHeader("origin")
-    return (
-        origin is not None
-        and origin.rpartition("://")[2].lower() != (authority_of(request) or "").lower()
-    )
 
 
 class _Branch(Resource):
@@ -75,7 +65,7 @@ class _Own(Resource):
     _wants_body = False
 
     def render(self, request: Request) -> Any:
-        if from_elsewhere(request):
+        if is_cross_origin(request, allow_tls_proxy=True):
             raise HTTPError(403, "This is for pages of this server only.")
         if request.postpath:
             raise HTTPError(404)

@@ -18,8 +18,16 @@ from typing import Final
 
 from rpyserve.http.browser import is_navigation
 from rpyserve.http.headers import HeaderFields
-from rpyserve.http.request import Request, authority_of
-from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Stream, Upgrade
+from rpyserve.http.request import Request
+from rpyserve.http.response import (
+    ChunkIterator,
+    FileBody,
+    Headers,
+    Response,
+    StartedStream,
+    Stream,
+    Upgrade,
+)
 from rpyserve.http.types import Responder
 
 __all__ = ["ScriptTag", "inject"]
@@ -36,8 +44,6 @@ _DROPPED: Final = frozenset(
 _NEVER: Final = (b"content-encoding", b"content-range", b"content-digest", b"repr-digest")
 _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +82,15 @@ class ScriptTag:
         kept = _digest(" ".join(policies).encode()) if policies else ""
         policies += csp.in_document(sample.decode("utf-8", "replace"))
         if policies and (
-            why := csp.blocking_directive(policies, request.scheme, authority_of(request) or "")
+            why := csp.blocking_directive(policies, request.scheme, request.authority or "")
         ):
             self.tell(request.path, why)
             return b""
         up = "/" if _BASE.search(sample) else "../" * (request.raw_path.count("/") - 1) or "./"
-        sources = dict.fromkeys(map(self.url_of, request.sources))
+        sources = dict.fromkeys(map(self.url_of, request._sources))
         made = (
             "file"
-            if request.sources and not any(path.endswith(".rpy") for path in request.sources)
+            if request._sources and not any(path.endswith(".rpy") for path in request._sources)
             else "script"
         )
         return (
@@ -181,40 +187,34 @@ class _TaggedStream(Stream):
         self._make = make
 
     @asynccontextmanager
-    async def opened(self, response: Response) -> AsyncIterator[StartedStream]:
-        async with self._stream.opened(response) as opened:
-            yield self._tagged(opened)
+    async def start(self, response: Response) -> AsyncIterator[StartedStream]:
+        async with self._stream.start(response) as started:
+            yield self._tagged(started)
 
-    def _tagged(self, opened: StartedStream) -> StartedStream:
-        head = opened.response
+    def _tagged(self, started: StartedStream) -> StartedStream:
+        head = started.response
         if isinstance(head.body, bytes):
-            return StartedStream(_tagged(head, self._make), opened.chunks)
+            return StartedStream(_tagged(head, self._make), started.chunks)
         if not _is_whole_page(head):
-            return opened
+            return started
         make = partial(self._make, head.status, head.headers)
-        return StartedStream(
-            Response.trusted(self, head.status, _fields(head.headers)), _Chunks(opened.chunks, make)
-        )
+        chunks = ChunkIterator(_TaggedChunks(started.chunks, make).next_chunk)
+        return StartedStream(Response.trusted(self, head.status, _fields(head.headers)), chunks)
 
 
-class _Chunks:
-    """*chunks* with a tag in or after them. Not a generator: it may be left half-way without being closed."""
+class _TaggedChunks:
+    """*chunks* with a tag in or after them."""
 
     def __init__(self, chunks: AsyncIterator[bytes], make: Callable[[bytes], bytes]) -> None:
         self._chunks = chunks
         self._make: Callable[[bytes], bytes] | None = make
         self._last = b""
 
-    def __aiter__(self) -> _Chunks:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            chunk = await anext(self._chunks)
-        except StopAsyncIteration:
+    async def next_chunk(self) -> bytes:
+        """Return the next chunk; empty at the end."""
+        chunk = await anext(self._chunks, b"")
+        if not chunk:
             last, self._last = self._last or self._tag(b""), b""
-            if not last:
-                raise
             return last
         if self._make is None:
             return chunk

@@ -14,7 +14,7 @@ from typing import Any
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.headers import encode_header
-from rpyserve.http.request import Request, credentials
+from rpyserve.http.request import Request
 from rpyserve.resources.resource import Wrapper
 
 __all__ = ["BasicAuth"]
@@ -62,7 +62,7 @@ class BasicAuth(Wrapper):
         Raises:
             HTTPError: 401, with a challenge.
         """
-        given = credentials(request)
+        given = request.credentials
         if given is not None and await self._is_allowed(*given):
             request.user = given[0]
             return

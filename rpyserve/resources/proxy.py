@@ -17,12 +17,12 @@ import math
 import secrets
 import ssl
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
-from rpyserve.http.response import IterableStream, Response
+from rpyserve.http.response import ChunkIterator, IterableStream, Response
 from rpyserve.resources.proxy_headers import Mount, downstream_headers, upstream_headers
 from rpyserve.resources.resource import Resource
 
@@ -144,23 +144,13 @@ def _body_of(request: Request) -> AsyncIterator[bytes] | None:
         return aiter(chunks)
     size = request.content.seek(0, 2)
     request.content.seek(0)
-    return _FileChunks(request.content) if size else None
+    if not size:
+        return None
 
+    async def read() -> bytes:
+        return request.content.read(READ_SIZE)
 
-class _FileChunks:
-    """A file as chunks. Not a generator: it may be left half-way."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = self._file.read(READ_SIZE)
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
+    return ChunkIterator(read)
 
 
 def _forwarded(request: Request, upstream: UpstreamResponse, mount: Mount) -> Response:

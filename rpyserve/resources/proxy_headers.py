@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Headers
 
 __all__ = ["Mount", "downstream_headers", "upstream_headers"]
@@ -107,7 +107,7 @@ def upstream_headers(
         keep_host: whether ``Host`` stays as the client sent it.
     """
     fields = [pair for pair in _end_to_end(request.raw_headers) if _may_forward(pair[0])]
-    host = authority_of(request) or ""
+    host = request.authority or ""
     if not keep_host:
         upstream_host = mount.origin.partition("://")[2].rpartition("@")[2]
         others = [pair for pair in fields if pair[0] != b"host"]

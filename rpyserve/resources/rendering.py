@@ -14,7 +14,6 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any, Final
@@ -22,8 +21,9 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
-from rpyserve.http.response import HTML, IterableStream, Response, WriteStream
+from rpyserve.http.response import HTML, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.util.slow_calls import slow_call_log
 
@@ -72,23 +72,15 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     response = _response_of(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
-        body.settle = partial(apply_request_headers, request)
-        body.rescue = rescue
+        body.complete_headers = request._response.complete_headers
+        body.error_handler = rescue
         return response
     return apply_request_headers(request, response)
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:
     """Return *response* with what the script set on *request*. Once a request."""
-    request.settled = True
-    if request.response_headers:
-        response = response.with_headers(*request.response_headers)
-    if request.added_headers:
-        headers = response.headers + tuple(request.added_headers)
-        response = Response.trusted(response.body, response.status, headers)
-    if request.session_cookie is not None:
-        response = response.with_headers((b"Set-Cookie", request.session_cookie))
-    return response
+    return request._response.complete_headers(response)
 
 
 def redirect_response(redirect: Redirect, request: Request) -> Response:
@@ -144,36 +136,28 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
         _drop_overridden_headers(result, request)
         return result
     # What was said on the request
-    if request.redirection is not None:
-        return redirect_response(request.redirection, request)
-    if result is NOT_DONE_YET or (result is None and request.finished):
-        return _written_response(request)
+    pending = request._response
+    if pending.redirect is not None:
+        return redirect_response(pending.redirect, request)
+    if result is NOT_DONE_YET or (result is None and pending.finished):
+        return _written_response(pending)
     # The result is a body
     response = _body_response(result, request, resource)
-    if request.written and isinstance(response.body, bytes):
-        body = b"".join([*request.written, response.body])
-        return Response.trusted(body, request.code, response.headers)
+    if pending.chunks and isinstance(response.body, bytes):
+        body = b"".join([*pending.chunks, response.body])
+        return Response.trusted(body, pending.status, response.headers)
     return response
 
 
 def _drop_overridden_headers(response: Response, request: Request) -> None:
     """Headers of a `Response` that the script made win over those that it set on the request."""
-    names = {name.lower() for name, _ in response.headers}
-    request.response_headers = [
-        pair for pair in request.response_headers if pair[0].lower() not in names
-    ]
+    request._response.remove_headers({name.lower() for name, _ in response.headers})
 
 
-def _written_response(request: Request) -> Response:
+def _written_response(pending: PendingResponse) -> Response:
     """The answer of a method that uses `request.write`, now or later."""
-    if request.finished:
-        return Response.trusted(b"".join(request.written), request.code, (HTML,))
-    if request.failure is not None:
-        raise request.failure
-    request.pipe = pipe = WriteStream()
-    for chunk in request.written:
-        pipe.write(chunk)
-    return Response.trusted(pipe, request.code, (HTML,))
+    body = b"".join(pending.chunks) if pending.finished else pending.start_stream()
+    return Response.trusted(body, pending.status, (HTML,))
 
 
 def _body_response(result: Any, request: Request, resource: Resource) -> Response:

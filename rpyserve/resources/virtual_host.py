@@ -10,7 +10,7 @@ from typing import Any
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import host_without_port
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, Wrapper, as_resource
 
 __all__ = ["NameVirtualHost"]
@@ -67,7 +67,7 @@ class NameVirtualHost(Wrapper):
         return None if resource is None else resource.error_page(status, request)
 
     def _resource_for(self, request: Request) -> Resource | None:
-        return self.hosts.get(host_without_port(authority_of(request) or ""), self.default)
+        return self.hosts.get(host_without_port(request.authority or ""), self.default)
 
 
 def _normalize(name: str | bytes) -> str:

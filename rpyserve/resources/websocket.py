@@ -15,8 +15,9 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Headers, Response
 from rpyserve.resources.resource import Resource, as_list
 
@@ -89,9 +90,7 @@ class WebSocketResource(Resource):
         allowed = as_list(self.origins)
         if "*" in allowed or origin in allowed:
             return
-        # The scheme may be another one: a tunnel in front may use https.
-        host = origin.lower().partition("://")[2]
-        if host == (authority_of(request) or "").lower():
+        if not is_cross_origin(request, allow_tls_proxy=True):
             return
         why = f"A page of {origin} tried to connect. To allow it, write origins=[{origin!r}]."
         raise HTTPError(403, "Pages of other origins may not connect here.", private=why)

@@ -214,7 +214,7 @@ class ScriptLoader:
         if not self._open:
             self._begin(request)
         self.modules.activate()
-        self._look(None if request is None else request.loop_tick)
+        self._look(None if request is None else request._loop_tick)
         if request is not None:
             request.on_close(partial(definitions.note_code_finished, definitions.edits))
         key = os.fspath(path)

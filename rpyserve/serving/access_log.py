@@ -32,7 +32,7 @@ __all__ = ["AccessLog", "Combined"]
 BATCH: Final = 0.05
 """Seconds that a line may wait for others."""
 ABANDONED: Final = 499
-"""The status of an exchange that never got a response."""
+"""The status of a request that never got a response."""
 
 _COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
 
@@ -40,7 +40,7 @@ log = logging.getLogger("rpyserve.access")
 
 
 class AccessLog:
-    """Takes exchanges, gives lines. Call `run` beside the server, and `flush` when all is over.
+    """Takes records, gives lines. Call `run` beside the server, and `flush` when all is over.
 
     Args:
         write: takes the text of whole lines.
@@ -73,19 +73,19 @@ class AccessLog:
         self._second = -1
         self._clock = ""
 
-    def __call__(self, exchange: RequestRecord) -> None:
+    def __call__(self, record: RequestRecord) -> None:
         """Note one response. Writes nothing yet."""
         if not self.noted:
             self.answered.set()
         self.noted += 1
-        target = exchange.target
+        target = record.target
         if not self._probes and (
-            _is_ours(exchange) or (exchange.status == 404 and is_browser_probe(target))
+            _is_ours(record) or (record.status == 404 and is_browser_probe(target))
         ):
             return
         if not self._lines:
             self._some.set()
-        self._lines.append(self._line_of(exchange))
+        self._lines.append(self._line_of(record))
 
     async def run(self) -> None:
         """Write the lines as they come, 50 ms late at most, until cancelled."""
@@ -106,19 +106,19 @@ class AccessLog:
         else:
             self._write("\n".join(lines) + "\n")
 
-    def _line(self, exchange: RequestRecord) -> str:
+    def _line(self, record: RequestRecord) -> str:
         now = int(time.time())
         if now != self._second:
             self._second, self._clock = now, time.strftime("%H:%M:%S", time.localtime(now))
-        status = str(exchange.status) if exchange.status != ABANDONED else "-"
+        status = str(record.status) if record.status != ABANDONED else "-"
         if self._colour and not log.handlers:
-            status = f"\x1b[{_COLOURS.get(exchange.status // 100, '0')}m{status}\x1b[0m"
-        request = exchange.request
+            status = f"\x1b[{_COLOURS.get(record.status // 100, '0')}m{status}\x1b[0m"
+        request = record.request
         session = request.session if request is not None else None
         return (
-            f"{self._clock} {escape_for_log(exchange.method)} {escape_for_log(exchange.target)} {status} "
-            f"{format_size(exchange.sent)} {_milliseconds(exchange.seconds)}"
-            f"{'' if session is None else ' ' + session.label}{'' if exchange.complete else ' (cut off)'}"
+            f"{self._clock} {escape_for_log(record.method)} {escape_for_log(record.target)} {status} "
+            f"{format_size(record.sent)} {_milliseconds(record.seconds)}"
+            f"{'' if session is None else ' ' + session.label}{'' if record.complete else ' (cut off)'}"
         )
 
 
@@ -127,9 +127,9 @@ def _combined() -> Callable[[RequestRecord], str]:
     return Combined()
 
 
-def _is_ours(exchange: RequestRecord) -> bool:
+def _is_ours(record: RequestRecord) -> bool:
     """Whether it is between a page and the server, and none of the site's business."""
-    return exchange.request is not None and not exchange.request.logged
+    return record.request is not None and not record.request._logged
 
 
 
@@ -172,17 +172,17 @@ class Combined:
         self._second = -1
         self._clock = ""
 
-    def __call__(self, exchange: RequestRecord) -> str:
-        """Return the line for *exchange*; what is not known is ``-``."""
-        request = exchange.request
+    def __call__(self, record: RequestRecord) -> str:
+        """Return the line for *record*; what is not known is ``-``."""
+        request = record.request
         version = user = referrer = agent = None
         if request is not None:
             version, user = request.http_version, getattr(request, "user", None)
             referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
-        line = f"{exchange.method} {exchange.target}{f' HTTP/{version}' if version else ''}".strip()
+        line = f"{record.method} {record.target}{f' HTTP/{version}' if version else ''}".strip()
         return (
-            f"{exchange.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._now()}] "
-            f'"{_escaped(line)}" {exchange.status} {exchange.sent or "-"} "{_escaped(referrer)}" "{_escaped(agent)}"'
+            f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._now()}] "
+            f'"{_escaped(line)}" {record.status} {record.sent or "-"} "{_escaped(referrer)}" "{_escaped(agent)}"'
         )
 
     def _now(self) -> str:

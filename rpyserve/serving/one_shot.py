@@ -13,7 +13,7 @@ import trio
 
 from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
-from rpyserve.http.response import Response, opened
+from rpyserve.http.response import Response, start_body
 from rpyserve.serving import unawaited
 from rpyserve.serving.console import write
 from rpyserve.serving.signals import Signals, is_interruption
@@ -65,7 +65,7 @@ async def _stop(signals: Signals, scope: trio.CancelScope) -> None:
 async def _answer(site: Site, request: Request, verbose: bool) -> int:
     try:
         response = await site.respond(request)
-        async with opened(response) as body:
+        async with start_body(response) as body:
             if verbose:
                 write(_head(body.response))
             async for chunk in body.chunks:

@@ -27,8 +27,8 @@ import trio
 
 from rpyserve._version import __version__
 from rpyserve.http.hosts import Network, TrustedClients
-from rpyserve.http.types import Limits
 from rpyserve.livereload.live_reload import LiveReload, directories_in
+from rpyserve.protocol.server_state import Limits
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
@@ -305,7 +305,7 @@ async def _serve_until(
             limits=settings.limits,
             grace=GRACE,
             most=most,
-            on_exchange=access,
+            on_record=access,
             stop=stop,
         )
         nursery.cancel_scope.cancel()

@@ -223,7 +223,7 @@ async def test_server_sent_events_go_on_until_the_visitor_leaves(
     response = await site.respond(request)
     assert dict(response.headers)[b"Content-Type"] == b"text/event-stream"
     assert isinstance(response.body, Stream)
-    async with response.body.opened(response) as opened:
+    async with response.body.start(response) as opened:
         for _ in range(3):
             assert re.fullmatch(rb"data: \d\d:\d\d:\d\d\n\n", await anext(opened.chunks))
     request.close()

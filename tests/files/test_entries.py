@@ -161,7 +161,7 @@ class Site:
         """What the name leads to; several times, so that it is remembered if ever."""
         kind = ""
         for _ in range(3):
-            request = Request("GET", f"/{name}", moment=moment)
+            request = Request("GET", f"/{name}", loop_tick=moment)
             request.prepath, request.postpath = [name], []
             self.watched.time += LATER
             try:

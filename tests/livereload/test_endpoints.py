@@ -56,7 +56,7 @@ async def listening(site: Site, since: str | None = None, **headers: str) -> Asy
     request = Request("GET", "/-/events" + (f"?since={since}" if since else ""), raw)
     response = await site.respond(request)
     assert isinstance(response.body, Stream)
-    async with response.body.opened(response) as opened:
+    async with response.body.start(response) as opened:
         assert dict(opened.response.headers)[b"Content-Type"] == b"text/event-stream"
         assert dict(opened.response.headers)[b"Cache-Control"] == b"no-store"
         yield Events(opened.chunks)
@@ -228,10 +228,10 @@ async def test_all_else_is_the_sites(site: Site, path: str) -> None:
     respond = mount(Site(Echo()).respond, site.respond)
     request = Request("GET", path)
     assert (await respond(request)).body == b"the site's"
-    assert request.logged
+    assert request._logged
 
 
 async def test_what_is_ours_is_not_logged(site: Site) -> None:
     request = Request("HEAD", "/-/events?since=1")
     assert (await mount(Site(Echo()).respond, site.respond)(request)).status == 200
-    assert not request.logged
+    assert not request._logged

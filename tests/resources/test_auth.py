@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import BasicAuth, Directory, Request, Resource, Site, cors
-from rpyserve.http.request import credentials
 from tests.support.in_process import Visitor, ask
 
 USERS = {"ada": "lovelace", "grace": "höpper:1"}
@@ -57,7 +56,7 @@ async def test_what_is_no_authorization(sent: str) -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_name_and_password_come_as_they_were_sent(name: str, password: str) -> None:
-    sent = credentials(Request("GET", "/", [(b"authorization", basic(name, password)[1].encode())]))
+    sent = Request("GET", "/", [(b"authorization", basic(name, password)[1].encode())]).credentials
     if ":" in name or any(char < " " or char == "\x7f" for char in name + password):
         assert sent is None or sent == tuple(f"{name}:{password}".split(":", 1))
     else:

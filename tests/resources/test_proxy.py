@@ -141,7 +141,7 @@ async def test_a_head_keeps_the_length() -> None:
         request = Request("HEAD", "/api/")
         response = await visitor.site.respond(request)
         assert isinstance(response.body, Stream) and response.body.length == 12345
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             assert [chunk async for chunk in opened.chunks] == []
         request.close()
 
@@ -217,7 +217,7 @@ async def test_a_client_that_leaves_takes_the_request_along() -> None:
         request = Request("GET", "/api/")
         response = await visitor.site.respond(request)
         assert isinstance(response.body, Stream)
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             assert await anext(opened.chunks) == b"data: 1\n\n"  # at once, not when there is more
         request.close()
         with trio.fail_after(10):
@@ -240,7 +240,7 @@ async def test_a_slow_reader_holds_the_backend_up() -> None:
         request = Request("GET", "/api/")
         response = await visitor.site.respond(request)
         assert isinstance(response.body, Stream)
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             await anext(opened.chunks)
             before = -1
             while before != sent:  # until the sockets between are full

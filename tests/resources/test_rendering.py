@@ -104,7 +104,7 @@ async def test_a_stream_that_is_left_is_closed_at_once(autojump_clock: Any) -> N
 
     request = Request("GET", "/")
     response = await page(rows).respond(request)
-    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+    async with response.body.start(response) as opened:  # type: ignore[union-attr]
         assert await anext(opened.chunks) == b"tick"
         assert ended == []
     assert ended == ["closed"]
@@ -136,7 +136,7 @@ async def test_a_generator_that_fails_half_way_never_looks_whole(
     response = await page(rows).respond(Request("GET", "/"))
     seen = []
     with pytest.raises(ValueError, match="half-way"):
-        async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+        async with response.body.start(response) as opened:  # type: ignore[union-attr]
             async for chunk in opened.chunks:
                 seen.append(chunk)
     assert seen == [b"first"]
@@ -167,7 +167,7 @@ async def test_a_slow_generator_does_not_hold_its_head_back_for_ever(autojump_cl
 
     response = await page(rows).respond(Request("GET", "/"))
     began = trio.current_time()
-    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+    async with response.body.start(response) as opened:  # type: ignore[union-attr]
         assert trio.current_time() - began < 1
         assert [chunk async for chunk in opened.chunks] == [b"late"]
 
@@ -329,7 +329,7 @@ async def test_an_async_method_is_cancelled_when_the_client_leaves(autojump_cloc
 
     began = trio.current_time()
     with pytest.raises(ClientDisconnected):
-        await page(slow).respond(Request("GET", "/", client_left=leave))
+        await page(slow).respond(Request("GET", "/", wait_client_left=leave))
     assert cleaned == [pytest.approx(began + 1)]
 
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from rpyserve import Request, Site, WebSocketResource, websocket
-from rpyserve.http.types import Shutdown
+from rpyserve.protocol.server_state import Shutdown
 from tests.support.http_client import connect_to
 from tests.support.in_process import ask
 from tests.support.real_process import serving
@@ -176,6 +176,7 @@ async def test_a_class_and_its_page(autojump_clock: Any) -> None:
         ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:80801"}, 403),
         ({"Origin": "http://localhost"}, 403),
+        ({"Origin": "http://localhost:8080", "Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
 async def test_handshakes_that_fail(changes: dict[str, str], status: int) -> None:
@@ -337,11 +338,11 @@ async def test_who_answers_pings_stays(autojump_clock: Any) -> None:
 
 
 async def test_stopping_says_goodbye(autojump_clock: Any) -> None:
-    stopping = Shutdown()
-    async with talking(echo, stopping=stopping) as peer:
+    shutdown = Shutdown()
+    async with talking(echo, shutdown=shutdown) as peer:
         await peer.say("x")
         assert await peer.next() == "x"
-        stopping.request()
+        shutdown.request()
         assert await peer.end() == (1001, "the server is shutting down")
 
 
@@ -469,12 +470,12 @@ async def test_stopping_does_not_wait_for_a_function_that_is_at_work(autojump_cl
         async for _ in socket:
             await trio.sleep(1000)
 
-    stopping = Shutdown()
-    async with talking(busy, stopping=stopping) as peer:
+    shutdown = Shutdown()
+    async with talking(busy, shutdown=shutdown) as peer:
         await peer.say("x")
         await trio.sleep(1)
         began = trio.current_time()
-        stopping.request()
+        shutdown.request()
         assert await peer.end() == (1001, "the server is shutting down")
         assert trio.current_time() - began < 1
 

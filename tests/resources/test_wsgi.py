@@ -237,7 +237,7 @@ async def test_back_pressure_and_a_client_that_leaves() -> None:
         request = Request("GET", "/app")
         response = await site.respond(request)
         assert isinstance(response.body, Stream)
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             await anext(opened.chunks)
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert made < 10
