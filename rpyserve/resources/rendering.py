@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any, Final
@@ -23,13 +23,12 @@ import trio
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
 from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
-from rpyserve.http.response import HTML, IterableStream, Response
+from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.util.slow_calls import slow_call_log
 
 __all__ = [
     "NOT_DONE_YET",
-    "Rescue",
     "app_kind",
     "apply_request_headers",
     "describe_wrong_result",
@@ -37,9 +36,6 @@ __all__ = [
     "render",
     "render_method",
 ]
-
-Rescue = Callable[[BaseException, bool], Response | None]
-"""What to send when a stream raises; the flag says whether part of it has been sent already."""
 
 
 class _Pending(enum.Enum):
@@ -53,11 +49,11 @@ NOT_DONE_YET: Final = _Pending.NOT_DONE_YET
 """Return it from a render method that answers later, by ``request.write()`` and ``finish()``."""
 
 
-async def render(resource: Resource, request: Request, rescue: Rescue) -> Response:
+async def render(resource: Resource, request: Request, error_handler: ErrorHandler) -> Response:
     """Have *resource* answer *request*.
 
     Args:
-        rescue: makes a page of an exception that a stream raises; see `IterableStream`.
+        error_handler: makes a page of an exception that a stream raises; see `IterableStream`.
 
     Raises:
         ClientDisconnected: the client left while an async method was at work; the method was
@@ -73,7 +69,7 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     body = response.body
     if isinstance(body, IterableStream):
         body.complete_headers = request._response.complete_headers
-        body.error_handler = rescue
+        body.error_handler = error_handler
         return response
     return apply_request_headers(request, response)
 
@@ -133,7 +129,8 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, HTTPError):
         raise result
     if isinstance(result, Response):
-        _drop_overridden_headers(result, request)
+        # Its own headers win over those that were set on the request.
+        request._response.remove_headers({name.lower() for name, _ in result.headers})
         return result
     # What was said on the request
     pending = request._response
@@ -147,11 +144,6 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
         body = b"".join([*pending.chunks, response.body])
         return Response.trusted(body, pending.status, response.headers)
     return response
-
-
-def _drop_overridden_headers(response: Response, request: Request) -> None:
-    """Headers of a `Response` that the script made win over those that it set on the request."""
-    request._response.remove_headers({name.lower() for name, _ in response.headers})
 
 
 def _written_response(pending: PendingResponse) -> Response:
