@@ -1,8 +1,8 @@
 """Scripts that block the event loop: found on a stack, and named while they do.
 
-Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `Watchdog` looks from a
-thread of its own, because the loop cannot look while it is blocked. It only reports. Calls that were slow and have
-ended are reported by `rpyserve.util.slow_calls`.
+Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for.
+`Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. It only
+reports. Calls that were slow and have ended are reported by `rpyserve.util.slow_calls`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Watchdog(trio.abc.Instrument):
     """Names a script that blocks the loop, with its current line, while it does: once per episode.
 
     Args:
-        asked: whether a connection to this very server waits to be accepted: the script may be asking itself.
+        asked: whether a connection to this very server waits to be accepted: the script may be
+            asking itself.
         patience: seconds that a script may block.
 
     Made in the thread of the loop that it watches.
@@ -96,7 +97,8 @@ class Watchdog(trio.abc.Instrument):
 
     def _report(self, frame: FrameType, seconds: float) -> None:
         mend = (
-            "A connection to this server is waiting: if it is the script's own, the script waits for itself."
+            "A connection to this server is waiting: if it is the script's own, the script waits "
+            "for itself."
             if self._asked()
             else f"If that is meant: {ASYNC_ADVICE}"
         )
