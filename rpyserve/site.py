@@ -21,8 +21,8 @@ from rpyserve.http.cookies import format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
-from rpyserve.http.response import HTML, Response, Stream
-from rpyserve.resources.rendering import Rescue, apply_request_headers, redirect_response, render
+from rpyserve.http.response import HTML, ErrorHandler, Response, Stream
+from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
 from rpyserve.sessions.session import EndReason, Registry, Session
@@ -108,12 +108,12 @@ class Site:
             return Response(
                 b"", 204
             )  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
-        rescue = partial(self._rescue, request)
+        error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
-            response = await render(resource, request, rescue)
+            response = await render(resource, request, error_handler)
         except BaseException as exc:
-            return await self._own_page(request, exc, rescue) or apply_request_headers(
+            return await self._own_page(request, exc, error_handler) or apply_request_headers(
                 request, self._page(request, exc)
             )
         if not isinstance(response.body, Stream):
@@ -121,7 +121,7 @@ class Site:
         return response
 
     async def _own_page(
-        self, request: Request, raised: BaseException, rescue: Rescue
+        self, request: Request, raised: BaseException, error_handler: ErrorHandler
     ) -> Response | None:
         """The site's own page for what it does not have, by its root's `error_page`; None if there
         is none.
@@ -136,7 +136,7 @@ class Site:
             self._tell_why(request, exc)
             request.error = exc
             request.setResponseCode(404)
-            return await render(resource, request, rescue)
+            return await render(resource, request, error_handler)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
                 return None
@@ -238,10 +238,10 @@ class Site:
         """Browsers share cookies between the ports of a host, so the name carries the port."""
         return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
 
-    def _rescue(self, request: Request, exc: BaseException, begun: bool) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
-        what was.
-        """
+    def _stream_error_response(
+        self, request: Request, exc: BaseException, begun: bool
+    ) -> Response | None:
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
         try:
             if begun:
                 return self._last_piece(request, exc)

@@ -1,15 +1,17 @@
 """A directory as a resource: from URL segments to files, scripts, indexes and listings.
 
-`path_rules` says which names are private, `static_file` sends files, `scripts.loader` executes scripts. This module
-owns the order: a segment is refused by its name; then the exact entry is looked up, then the entry with ``.rpy``;
-then what that really is, links resolved, is judged. Nothing is opened here, and every refusal is a 404 with a private
-reason (403 for what may not be read). A link is never crossed without its target being judged, and no name is
-accepted whose letters differ.
+`path_rules` says which names are private, `static_file` sends files, `scripts.loader` executes
+scripts. This module owns the order: a segment is refused by its name; then the exact entry is
+looked up, then the entry with ``.rpy``; then what that really is, links resolved, is judged.
+Nothing is opened here, and every refusal is a 404 with a private reason (403 for what may not be
+read). A link is never crossed without its target being judged, and no name is accepted whose
+letters differ.
 
-`EntryCache` remembers what names lead to. Every name that comes, goes, or becomes another file's changes the time
-stamps of its directory, so that one look at those stands for looks at the file, at what else could have the name, and
-at other spellings. Neither what a file contains nor where a link leads shows in the directory, so neither is
-remembered. Where file systems take other letters for a file's own, nothing is.
+`EntryCache` remembers what names lead to. Every name that comes, goes, or becomes another file's
+changes the time stamps of its directory, so that one look at those stands for looks at the file, at
+what else could have the name, and at other spellings. Neither what a file contains nor where a link
+leads shows in the directory, so neither is remembered. Where file systems take other letters for a
+file's own, nothing is.
 """
 
 from __future__ import annotations
@@ -67,11 +69,12 @@ class EntryCache(Generic[T]):
         self._directories: dict[str, _DirectoryEntries[T]] = {}
 
     def of(self, directory: str, loop_tick: object | None = None) -> dict[str, T]:
-        """Return what is known of *directory*. Ask before each look; what is found by a later one may be added.
+        """Return what is known of *directory*; what is found by a later look may be added.
 
         Args:
             directory: a path. Not a link, or what it leads to must be looked at by others.
-            loop_tick: the tick of the event loop, during which one look is enough; None for a look in any case.
+            loop_tick: the tick of the event loop, during which one look is enough; None for a look
+                in any case.
         """
         if self._lenient:
             return {}
@@ -241,7 +244,7 @@ class Directory(Resource):
         return StaticFile(os.path.join(self._real, entry.name), self._tree.forbidden_target)
 
     def _may_remember(self, entry: _Entry) -> bool:
-        """Whether it is no link, so that it stays what it is while the names of this directory do."""
+        """Whether it is no link, so that it stays the same while the names of the directory do."""
         return entry.real == os.path.join(self._real, entry.name)
 
     def _classify(self, name: str) -> Segment:

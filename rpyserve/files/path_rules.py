@@ -1,9 +1,10 @@
-"""What a name says: whether a URL segment can be a file name at all, and whether the file of that name is private.
+"""What a name says: whether it can be a file's at all, and whether that file is private.
 
-Pure decisions over texts, the same on every platform: nothing here looks at a disk. `classify` says all about one URL
-segment, and `forbidden_target` judges a whole resolved path, so that no link leads around the rules. Every refusal
-comes with its reason as a sentence for the site's author; an empty text means that nothing is wrong. Rules err
-towards hiding: a new kind of backup or database is a line in `_PRIVATE` or `_DATA`.
+Pure decisions over texts, the same on every platform: nothing here looks at a disk. `classify` says
+all about one URL segment, and `forbidden_target` judges a whole resolved path, so that no link
+leads around the rules. Every refusal comes with its reason as a sentence for the site's author; an
+empty text means that nothing is wrong. Rules err towards hiding: a new kind of backup or database
+is a line in `_PRIVATE` or `_DATA`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
 
 def _rules(*rows: tuple[str, str]) -> _Rules:
-    """Compile rows of a pattern, which a whole name must match, and the reason why such a file is not served."""
+    """Compile rows of a pattern for whole names and the reason why such files are not served."""
     return tuple((re.compile(pattern, re.I | re.S), reason) for pattern, reason in rows)
 
 
@@ -64,7 +65,10 @@ _PRIVATE: Final = _rules(
     (r".*___jb_(?:old|tmp)___", _BACKUP),
     (r".*\.rpy", "The extension of a script is .rpy, in lower case."),
     (r".*\.rpyc.*", "Compiled scripts are never served."),
-    (r".*\.rpy.*", "A name that contains .rpy looks like a copy of a script, so it is never served."),
+    (
+        r".*\.rpy.*",
+        "A name that contains .rpy looks like a copy of a script, so it is never served.",
+    ),
     (r".*\.py", "Python files are never served: scripts end in .rpy."),
     (r".*\.py[a-z0-9]?(?![a-z0-9]).*", "Python files and copies of them are never served."),
 )
@@ -128,7 +132,7 @@ def _classify(name: str, top: bool) -> Segment:
 
 
 def invalid_segment(segment: str) -> str:
-    """Say why no file can have the name *segment*, a decoded URL segment, on every platform; empty if one can."""
+    """Say why no file has the name *segment*, a decoded URL segment, on any platform."""
     if not segment:
         return "There is an empty name between two slashes in this URL."
     if segment in (".", ".."):
@@ -150,7 +154,7 @@ def invalid_segment(segment: str) -> str:
 
 
 def is_script(name: str) -> bool:
-    """Whether a file of this name is a script. Letter case counts: ``X.RPY`` is none (and is private)."""
+    """Whether a file of this name is a script. Letter case counts: ``X.RPY`` is private."""
     return name.endswith(SCRIPT) and not name.startswith(".")
 
 
@@ -170,9 +174,10 @@ def private_reason(name: str, *, top: bool = False) -> str:
 
 
 def is_material(name: str) -> bool:
-    """Whether the private file *name* is one that a script may make its page of: a database, a template, a key.
+    """Whether the private file *name* is one that a script may make its page of.
 
-    What a database keeps beside it while it is open is not: reading the database writes that.
+    Databases, templates and keys are. What a database keeps beside it while it is open is not:
+        reading the database writes that.
     """
     if name.startswith(".") or _DATABASE_SIDE_FILE.fullmatch(name):
         return False
@@ -184,9 +189,9 @@ def _matching_reason(rules: _Rules, name: str) -> str:
 
 
 def is_inside(root: str, path: str) -> bool:
-    """Whether the absolute, resolved *path* is *root* or below it. A neighbour with the same prefix is not."""
+    """Whether the absolute, resolved *path* is *root* or below it."""
     root, path = os.path.normcase(root), os.path.normcase(path)
-    prefix = root if root.endswith(os.sep) else root + os.sep
+    prefix = root if root.endswith(os.sep) else root + os.sep  # not that of a neighbour
     return path == root or path.startswith(prefix)
 
 
@@ -215,7 +220,7 @@ def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """Return which of the *candidates* somebody who asked for *name* may have meant; empty if none."""
+    """Return which of the *candidates* may have been meant by *name*; empty if none."""
     by_key: dict[str, str] = {}
     for candidate in candidates:
         by_key.setdefault(_key(candidate), candidate)
@@ -224,7 +229,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 
 
 def rename_hint(name: str, neighbours: Iterable[str]) -> str:
-    """Say which of the *neighbours* is the script that *name* asks for, but for its name; empty if none is."""
+    """Say which of the *neighbours* to rename, so that it is the script that *name* asks for."""
     wanted = _key(name)
     for neighbour in sorted(neighbours):
         if is_script(neighbour) or _key(neighbour) != wanted:
@@ -236,7 +241,7 @@ def rename_hint(name: str, neighbours: Iterable[str]) -> str:
 
 
 def readable(segments: Iterable[str]) -> str:
-    """Return the URL path of *segments* as a person reads it: only what has a meaning there is encoded."""
+    """Return the URL path of *segments*, only that encoded which has a meaning in URLs."""
     return "".join("/" + "".join(map(_readable_char, segment)) for segment in segments)
 
 
@@ -245,5 +250,5 @@ def _readable_char(char: str) -> str:
 
 
 def _key(name: str) -> str:
-    """Return what is the same for a script, its short URL, its copies, and all these in another letter case."""
+    """Return what a script, its short URL and its copies share, in any letter case."""
     return re.sub(r"\.r?py([^a-z].*|[a-z]?)$", "", name.rstrip("/~").casefold())

@@ -1,7 +1,8 @@
-"""What the disk says of a name: its letters, its real path, and the file behind it once that is open.
+"""What the disk says of a name: its letters, its real path, and the open file behind it.
 
-Open first, then judge: the path that the *open* file has is what is judged, so that a link swapped in between leads
-nowhere. Nothing here blocks on anything but regular files, and nothing knows requests or URLs.
+Open first, then judge: the path that the *open* file has is what is judged, so that a link swapped
+in between leads nowhere. Nothing here blocks on anything but regular files, and nothing knows
+requests or URLs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rpyserve.util.file_limits import is_too_many_files
 __all__ = ["has_exact_name", "is_link", "name_of", "open_checked", "resolved"]
 
 LENIENT: Final = os.name == "nt" or sys.platform == "darwin"
-"""Whether the file systems of this platform take other letters, or short names, for a file's own."""
+"""Whether file systems of this platform accept other letters, or short names, for a file."""
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -38,7 +39,7 @@ _REPARSE_POINT: Final = 0x400
 
 
 def is_link(status: os.stat_result) -> bool:
-    """Whether *status*, as `os.lstat` gives it, is that of a symbolic link, or of a junction on Windows."""
+    """Whether *status*, of `os.lstat`, is that of a symbolic link, or of a junction on Windows."""
     if stat.S_ISLNK(status.st_mode):
         return True
     return bool(getattr(status, "st_file_attributes", 0) & _REPARSE_POINT)
@@ -47,10 +48,11 @@ def is_link(status: os.stat_result) -> bool:
 def open_checked(
     path: str | os.PathLike[str], judge: Callable[[str], str]
 ) -> tuple[BinaryIO, os.stat_result]:
-    """Open the regular file at *path* and return it with its stat, if *judge* has nothing against it.
+    """Open the regular file at *path*, and return it with its stat, if *judge* allows that.
 
     Args:
-        judge: is given the resolved path that the open file has, and returns the reason to refuse it, or nothing.
+        judge: is given the resolved path that the open file has, and returns the reason to refuse
+            it, or nothing.
 
     Raises:
         HTTPError: 404 if there is no such file or it must not be sent, 403 if it cannot be read.
@@ -79,10 +81,12 @@ def open_checked(
 def _status_if_allowed(
     file: BinaryIO, path: str, judge: Callable[[str], str]
 ) -> os.stat_result | None:
-    """Return the stat of *file*, which was opened at *path*; None, and closed, if it has been replaced since.
+    """Return the stat of *file*, opened at *path*; None if it has been replaced since.
 
     Raises:
-        HTTPError: 404, *judge* has something against it; then it is closed too.
+        HTTPError: 404, *judge* refuses it.
+
+    Unless the stat is returned, *file* is closed.
     """
     allowed = False
     try:
@@ -100,9 +104,10 @@ def _status_if_allowed(
 
 
 def name_of(fd: int, path: str) -> str | None:
-    """Return the resolved path of the open *fd*, which was opened at *path*; None if it is no longer there.
+    """Return the resolved path of *fd*, opened at *path*; None if it is no longer there.
 
-    Linux knows the name of an open file. Elsewhere *path* is resolved again and must be the very same file.
+    Linux knows the name of an open file. Elsewhere *path* is resolved again and must be the very
+    same file.
     """
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and not status.st_nlink:
@@ -119,7 +124,7 @@ def name_of(fd: int, path: str) -> str | None:
 
 
 def resolved(path: str | os.PathLike[str]) -> str:
-    """Return the real path of a directory, in the letters by which the system will name the files in it."""
+    """Return the real path of a directory, in the letters that the system uses for its files."""
     real = os.path.realpath(path)
     try:
         fd = os.open(real, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
@@ -132,10 +137,13 @@ def resolved(path: str | os.PathLike[str]) -> str:
 
 
 def has_exact_name(directory: str, name: str) -> bool:
-    """Whether *directory* has an entry of exactly these letters, given that it has one that the system takes for it.
+    """Whether *directory* has an entry of exactly these letters.
 
-    Where letter case counts, no other spelling finds the file, and one look is enough. Else the names themselves
-    are compared, which sees through short names (``HELLO~1.RPY``) and ignored characters as well.
+    It is known to have one that the system takes for *name*.
+
+    Where letter case counts, no other spelling finds the file, and one look is enough. Else the
+    names themselves are compared, which sees through short names (``HELLO~1.RPY``) and ignored
+    characters as well.
     """
     if not LENIENT and _differs_only_by_case(name):
         other = name.swapcase()
@@ -150,8 +158,9 @@ def has_exact_name(directory: str, name: str) -> bool:
 
 
 def _differs_only_by_case(name: str) -> bool:
-    """Whether nothing but letter case could make *name* that of another file, on any file system that is mounted.
+    """Whether nothing but letter case could make *name* that of another file.
 
-    A short name has a tilde, and the characters that some file systems ignore, or take for others, are not ASCII.
+    A short name has a tilde, and the characters that some file systems ignore, or take for others,
+    are not ASCII.
     """
     return name.isascii() and "~" not in name

@@ -1,8 +1,8 @@
-"""A file as a resource: opened for each request, judged once it is open; a large one is sent in parts.
+"""A file as a resource: opened for each request, and judged once it is open.
 
-What to answer is decided by `conditional`, which media type by `media_types`; `safe_open` opens the file. A small
-file is read once: the bytes that are sent are those that its ETag was made of. The file is closed with the request,
-whatever happens to the response.
+What to answer is decided by `conditional`, which media type by `media_types`; `safe_open` opens the
+file. A large file is sent in parts. A small one is read once: the bytes that are sent are those
+that its ETag was made of. The file is closed with the request, whatever happens to the response.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class StaticFile(Resource):
 
     Args:
         path: the file.
-        judge: says of the resolved path of the file that was opened why it must not be sent; empty if it may be.
+        judge: says of the resolved path of the file that was opened why it must not be sent; empty
+            if it may be.
     """
 
     _wants_body = False

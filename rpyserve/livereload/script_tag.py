@@ -18,7 +18,15 @@ from typing import Final
 
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
-from rpyserve.http.response import ChunkIterator, FileBody, Headers, Response, StartedStream, Stream, Upgrade
+from rpyserve.http.response import (
+    ChunkIterator,
+    FileBody,
+    Headers,
+    Response,
+    StartedStream,
+    Stream,
+    Upgrade,
+)
 
 __all__ = ["PageLoad", "ScriptTag"]
 
@@ -221,9 +229,9 @@ class _TaggedStream(Stream):
 
 
 class _TaggedChunks:
-    """The chunks of a stream, with a tag in or after them.
+    """*chunks* with a tag in or after them.
 
-    Each is asked for by `next_chunk`, which returns an empty one at the end.
+    Not a generator: it may be left half-way without being closed.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], make_tag: Callable[[bytes], bytes]) -> None:
@@ -232,9 +240,9 @@ class _TaggedChunks:
         self._last = b""
 
     async def next_chunk(self) -> bytes:
-        try:
-            chunk = await anext(self._chunks)
-        except StopAsyncIteration:
+        """Return the next chunk; empty at the end."""
+        chunk = await anext(self._chunks, b"")
+        if not chunk:
             last, self._last = self._last or self._tag(b""), b""
             return last
         if self._make_tag is None:

@@ -1,7 +1,8 @@
-"""HTTP authentication: a wrapper that lets only those requests pass which bring a known password (RFC 7617).
+"""HTTP authentication: a wrapper that asks for a name and a password (RFC 7617).
 
-Basic authentication sends the password with every request, readable to whoever can read the connection: use TLS on a
-network. Nothing here keeps or logs a password, and how long a refusal takes does not show how wrong the password was.
+Basic authentication sends the password with every request, readable to whoever can read the
+connection: use TLS on a network. Nothing here keeps or logs a password, and how long a refusal
+takes does not show how wrong the password was.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ PasswordCheck = Callable[[str, str], object | Awaitable[object]]
 
 
 class BasicAuth(Wrapper):
-    """A resource that asks for a name and a password before it answers, and so does all that is below it.
+    """A resource that asks for a name and a password, for itself and all that is below it.
 
     Args:
-        resource: what is protected: a `Resource`, such as a `Directory`, or a function of the request.
-        users: who may pass: a mapping from names to passwords, or a plain or async function of name and password
-            that returns something true. The name is then ``request.user``.
+        resource: what is protected: a `Resource`, such as a `Directory`, or a function of the
+            request.
+        users: who may pass: a mapping from names to passwords, or a plain or async function of name
+            and password that returns something true. The name is then ``request.user``.
         realm: what the browser calls the place when it asks.
 
     Raises:
@@ -47,8 +49,8 @@ class BasicAuth(Wrapper):
             self._check = users
         else:
             raise TypeError(
-                'BasicAuth(resource, users) takes a mapping, such as {"ada": "secret"}, or a function '
-                f"of name and password, not {type(users).__name__}"
+                'BasicAuth(resource, users) takes a mapping, such as {"ada": "secret"}, '
+                f"or a function of name and password, not {type(users).__name__}"
             )
         encode_header("realm", realm)  # raises if it has a character that a header cannot hold
         quoted = realm.replace("\\", "\\\\").replace('"', '\\"')

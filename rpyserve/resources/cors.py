@@ -1,7 +1,8 @@
-"""Cross-origin resource sharing: what pages of other origins may read (the Fetch standard, "CORS protocol").
+"""Cross-origin resource sharing: what pages of other origins may read.
 
-A browser lets no page read what another origin answers unless that origin says so; this says so, for chosen origins
-only. It is not access control: clients other than browsers ignore it.
+This is the "CORS protocol" of the Fetch standard. A browser lets no page read what another origin
+answers unless that origin says so; this says so, for chosen origins only. It is not access control:
+clients other than browsers ignore it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def cors(
     credentials: bool = False,
     max_age: int = 600,
 ) -> Resource:
-    """Return *resource* so that pages of other origins may read what it, and all that is below it, answers.
+    """Return *resource* so that pages of other origins may read what is there and below it.
 
     Args:
         resource: a `Resource`, such as a `Directory`, or a function of the request.
@@ -41,8 +42,8 @@ def cors(
         max_age: seconds that a browser may remember a preflight.
 
     Raises:
-        ValueError: *credentials* with ``"*"``: any page on the internet could act for the visitor; or an origin that
-            is not valid, such as one with a path.
+        ValueError: *credentials* with ``"*"``: any page on the internet could act for the visitor;
+            or an origin that is not valid, such as one with a path.
     """
     named = frozenset(origin.lower() for origin in as_list(origins))  # as browsers send them
     if credentials and _ANY in named:

@@ -1,9 +1,10 @@
 """rpyserve's own pages: HTTP errors, the listing of a directory, the welcome of an empty site.
 
-Every page works without JavaScript, network or a light screen, comes with a policy that allows nothing but the script
-of live reload, and has twins for other clients: plain text, and JSON for those that ask for it. Whatever came from
-outside goes in through `html`. Who may see details is decided by the caller. The page of a script's exception is made
-in `diagnostics`, by means of this module.
+Every page works without JavaScript, network or a light screen, comes with a policy that allows
+nothing but the script of live reload, and has twins for other clients: plain text, and JSON for
+those that ask for it. Whatever came from outside goes in through `html`. Who may see details is
+decided by the caller. The page of a script's exception is made in `diagnostics`, by means of this
+module.
 """
 
 from __future__ import annotations
@@ -41,29 +42,31 @@ MAX_PATH_SHOWN: Final = 300
 """Characters of a path that a page shows."""
 
 STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7; --edge: #d8dee4;
-  --link: #0b5cad; --bad: #b3261e; --fault: #fde4e1 }
+:root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7;
+  --edge: #d8dee4; --link: #0b5cad; --bad: #b3261e; --fault: #fde4e1 }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #15191d; --box: #1f252b; --edge: #333c45; --link: #7ab8ff;
-    --bad: #ff9d94; --fault: #4b2422 } }
+  :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #15191d; --box: #1f252b;
+    --edge: #333c45; --link: #7ab8ff; --bad: #ff9d94; --fault: #4b2422 } }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 52rem; padding: 3rem 1.25rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, sans-serif }
+body { margin: 0 auto; max-width: 52rem; padding: 3rem 1.25rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.55 system-ui, sans-serif }
 h1 { font-size: 1.5rem; line-height: 1.3; margin: 0 0 1rem; overflow-wrap: anywhere }
 h1 small { display: block; font-size: .9rem; font-weight: 400; color: var(--dim) }
 p { overflow-wrap: anywhere }
 a { color: var(--link) }
 pre, code { font: .9rem/1.5 ui-monospace, Consolas, monospace }
-pre { background: var(--box); border: 1px solid var(--edge); border-radius: .4rem; padding: .75rem 1rem;
-  overflow-x: auto; white-space: pre-wrap }
+pre { background: var(--box); border: 1px solid var(--edge); border-radius: .4rem;
+  padding: .75rem 1rem; overflow-x: auto; white-space: pre-wrap }
 h2, h3, h4, h5, h6 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere }
 .mend { border-left: .25rem solid var(--link); padding-left: 1rem }
 .place { color: var(--dim); margin: 1.2rem 0 .3rem }
-.relation { margin: 2rem 0 0; padding-top: 1rem; border-top: 1px solid var(--edge); color: var(--dim) }
+.relation { margin: 2rem 0 0; padding-top: 1rem; border-top: 1px solid var(--edge);
+  color: var(--dim) }
 .note { white-space: pre-wrap }
 .code { white-space: pre; padding: .5rem 0 .5rem .5rem }
 .code i { color: var(--dim); font-style: normal; user-select: none }
-.code b, .code b i { display: inline-block; min-width: 100%; background: var(--fault); font-weight: 400 }
+.code b, .code b i { display: inline-block; min-width: 100%; background: var(--fault);
+  font-weight: 400 }
 .code b i { display: inline; color: var(--bad) }
 mark { background: none; color: inherit; border-bottom: .15rem solid var(--bad) }
 summary { cursor: pointer; color: var(--dim) }
@@ -72,7 +75,8 @@ details > ol { padding-left: 2rem; overflow-wrap: anywhere; font-size: .9rem }
 details > ol > li { margin: .3rem 0 }
 .branches > li { border-left: 1px solid var(--edge); padding-left: .75rem; margin: 0 0 1rem }
 .branches { padding-left: 1.5rem }
-.values { display: grid; grid-template-columns: minmax(4rem, max-content) 1fr; gap: .2rem 1rem; margin: .5rem 0 }
+.values { display: grid; grid-template-columns: minmax(4rem, max-content) 1fr;
+  gap: .2rem 1rem; margin: .5rem 0 }
 .values dt { color: var(--dim); overflow-wrap: anywhere; max-width: 12rem }
 .values dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap }
 .values dt, .values dd { font: .85rem/1.5 ui-monospace, Consolas, monospace }
@@ -195,7 +199,8 @@ def page_response(
 
     Args:
         body: HTML, for browsers.
-        text: the same as plain text, for other clients. One that asks for JSON gets it as ``detail``.
+        text: the same as plain text, for other clients. One that asks for JSON gets it as
+            ``detail``.
         headers: further response headers.
     """
     fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}

@@ -1,11 +1,12 @@
-"""A reverse proxy: another server, the upstream, answers what is requested here (RFC 9110, section 7.6).
+"""A reverse proxy: an upstream server answers the requests (RFC 9110, section 7.6).
 
-Both bodies are forwarded as they come, so that nothing piles up and an event stream flows; an upstream that closes
-the connection half-way breaks the response off, so that it never looks complete. Headers of one connection stay
-there; who made the request, and for what, is told in ``Forwarded`` (RFC 7239) and ``X-Forwarded-*``.
+Both bodies are forwarded as they come, so that nothing piles up and an event stream flows; an
+upstream that closes the connection half-way breaks the response off, so that it never looks
+complete. Headers of one connection stay there; who made the request, and for what, is told in
+``Forwarded`` (RFC 7239) and ``X-Forwarded-*``.
 
-Talking to the upstream is the business of `upstream`. That module needs httpx, an extra, and is imported by the first
-request.
+Talking to the upstream is the business of `upstream`. That module needs httpx, an extra, and is
+imported by the first request.
 """
 
 from __future__ import annotations
@@ -44,17 +45,21 @@ class ReverseProxyResource(Resource):
     """The server at *url*, with all that is below that, mounted here. WebSockets pass too.
 
     Args:
-        url: where requests go, such as ``"http://127.0.0.1:5000/api"``: what follows this resource in the path is
-            appended, the query as it was sent.
-        keep_host: whether the upstream server gets the ``Host`` that the client sent, instead of its own.
-        timeout: seconds that the upstream server may take until its response begins, or to take the next piece of
-            what is sent to it; None for any time. The body of the response may take longer.
-        verify: for https: whether its certificate must be good, or an `ssl.SSLContext` that says which are.
+        url: where requests go, such as ``"http://127.0.0.1:5000/api"``: what follows this resource
+            in the path is appended, the query as it was sent.
+        keep_host: whether the upstream server gets the ``Host`` that the client sent, instead of
+            its own.
+        timeout: seconds that the upstream server may take until its response begins, or to take the
+            next piece of what is sent to it; None for any time. The body of the response may take
+            longer.
+        verify: for https: whether its certificate must be good, or an `ssl.SSLContext` that says
+            which are.
 
     Raises:
         ValueError: *url* is not the ``http://`` or ``https://`` address of a server.
 
-    The name is Twisted Web's (``twisted.web.proxy``). "Twisted Web in 60 seconds" announces it as its next subject.
+    The name is Twisted Web's (``twisted.web.proxy``). "Twisted Web in 60 seconds" announces it as
+    its next subject.
     """
 
     isLeaf = True
@@ -91,8 +96,8 @@ class ReverseProxyResource(Resource):
         """Forward *request*, and return the upstream server's response.
 
         Raises:
-            HTTPError: 502, the upstream server cannot be reached, or closes the connection before its response
-                begins; 504, it takes too long; 508, it leads back here.
+            HTTPError: 502, the upstream server cannot be reached, or closes the connection before
+                its response begins; 504, it takes too long; 508, it leads back here.
             ImportError: httpx is not installed.
         """
         if self._pseudonym in (request.getHeader("via") or ""):

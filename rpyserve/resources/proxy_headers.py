@@ -1,8 +1,8 @@
 """What a reverse proxy changes in the header fields of requests and responses. Pure functions.
 
-Fields that belong to one connection are left out (RFC 9110, section 7.6.1), the client is named (RFC 7239), and what
-the upstream server says of its own addresses, in ``Location`` and in cookies, becomes what leads there through the
-proxy.
+Fields that belong to one connection are left out (RFC 9110, section 7.6.1), the client is named
+(RFC 7239), and what the upstream server says of its own addresses, in ``Location`` and in cookies,
+becomes what leads there through the proxy.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ class Mount:
         return f"{path}{mark}{query}".encode("latin-1")
 
     def climbs(self) -> bool:
-        """Whether the path contains ``..``, however it is written: it could lead out of `base` at the server."""
+        """Whether the path contains ``..``, however it is written: it could lead out of `base`."""
         segments = (unquote(segment) for segment in self.rest.split("/"))
         return any(".." in _PATH_SEPARATORS.split(segment) for segment in segments)
 
     def translate(self, address: str) -> str:
-        """Return what *address*, as the upstream server gives it, is here; other servers' are left as they are."""
+        """Return what *address*, of the upstream server, is here; others' are left as they are."""
         path = address.removeprefix(self.origin)
         if path == address and (not address.startswith("/") or address.startswith("//")):
             return address  # of another server, or relative
@@ -135,7 +135,7 @@ def downstream_headers(fields: Iterable[tuple[bytes, bytes]], mount: Mount) -> H
 
 
 def _end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> HeaderList:
-    """Return *fields* without those of this connection only, the ones that ``Connection`` names among them."""
+    """Return *fields* without those of this connection, which ``Connection`` may name too."""
     fields = list(fields)
     dropped = {
         option.strip().lower()
@@ -150,7 +150,7 @@ def _end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> HeaderList:
 def _may_forward(name: bytes) -> bool:
     if _SET_BY_PROXY.fullmatch(name):
         return False
-    # A server that takes "_" for "-", as those of WSGI and CGI do, would take such a name for one of ours.
+    # Servers that take "_" for "-", as those of WSGI and CGI do, would take it for one of ours.
     plain = name.replace(b"_", b"-")
     return plain == name or not (_SET_BY_PROXY.fullmatch(plain) or plain in _PROTECTED)
 

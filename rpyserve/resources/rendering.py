@@ -1,18 +1,19 @@
 """From what a render method returns to a `Response`: every kind of result, sync and async.
 
-The order matters twice. A coroutine is watched from before its first step, so that it is cancelled when the client
-leaves; a nursery that is opened later would corrupt trio's scope stack. And the head of the response is completed
-last, because until then the script may set headers or open a session.
+The order matters twice. A coroutine is watched from before its first step, so that it is cancelled
+when the client leaves; a nursery that is opened later would corrupt trio's scope stack. And the
+head of the response is completed last, because until then the script may set headers or open a
+session.
 
-A result that cannot be sent is recognised here too, and described to the author of the method: one sentence that
-names the method, and the line to write instead.
+A result that cannot be sent is recognised here too, and described to the author of the method: one
+sentence that names the method, and the line to write instead.
 """
 
 from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any, Final
@@ -22,13 +23,12 @@ import trio
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
 from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
-from rpyserve.http.response import HTML, IterableStream, Response
+from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.util.slow_calls import slow_call_log
 
 __all__ = [
     "NOT_DONE_YET",
-    "Rescue",
     "app_kind",
     "apply_request_headers",
     "describe_wrong_result",
@@ -36,9 +36,6 @@ __all__ = [
     "render",
     "render_method",
 ]
-
-Rescue = Callable[[BaseException, bool], Response | None]
-"""What to send when a stream raises an exception; the flag says whether part of it has been sent already."""
 
 
 class _Pending(enum.Enum):
@@ -49,17 +46,18 @@ class _Pending(enum.Enum):
 
 
 NOT_DONE_YET: Final = _Pending.NOT_DONE_YET
-"""Return it from a render method that will answer later, by ``request.write()`` and ``request.finish()``."""
+"""Return it from a render method that answers later, by ``request.write()`` and ``finish()``."""
 
 
-async def render(resource: Resource, request: Request, rescue: Rescue) -> Response:
+async def render(resource: Resource, request: Request, error_handler: ErrorHandler) -> Response:
     """Have *resource* answer *request*.
 
     Args:
-        rescue: makes a page of an exception that a stream raises; see `IterableStream`.
+        error_handler: makes a page of an exception that a stream raises; see `IterableStream`.
 
     Raises:
-        ClientDisconnected: the client left while an async method was at work; the method was cancelled.
+        ClientDisconnected: the client left while an async method was at work; the method was
+            cancelled.
         Exception: whatever the method raises.
         WrongResult: the method returned what cannot be sent.
     """
@@ -71,24 +69,24 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     body = response.body
     if isinstance(body, IterableStream):
         body.complete_headers = request._response.complete_headers
-        body.error_handler = rescue
+        body.error_handler = error_handler
         return response
     return apply_request_headers(request, response)
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:
-    """Return *response* with the headers and the cookie that the script set on *request*. Once a request."""
+    """Return *response* with what the script set on *request*. Once a request."""
     return request._response.complete_headers(response)
 
 
 def redirect_response(redirect: Redirect, request: Request) -> Response:
-    """Return the response for *redirect*: 303 after a POST, else 302, unless it has a status of its own."""
+    """Return the response for *redirect*: 303 after a POST, else 302, unless it says otherwise."""
     status = redirect.status or (303 if request.method == "POST" else 302)
     return Response(b"", status, [("Location", quote_location(redirect.url))])
 
 
 def quote_location(url: str) -> str:
-    """Return *url* as a header may hold it: all but printable ASCII is percent-encoded (RFC 3986, section 2.1)."""
+    """Return *url* with all but printable ASCII percent-encoded (RFC 3986, section 2.1)."""
     return "".join(
         char if "!" <= char <= "~" else "".join(f"%{byte:02X}" for byte in char.encode())
         for char in url
@@ -131,7 +129,8 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, HTTPError):
         raise result
     if isinstance(result, Response):
-        _drop_overridden_headers(result, request)
+        # Its own headers win over those that were set on the request.
+        request._response.remove_headers({name.lower() for name, _ in result.headers})
         return result
     # What was said on the request
     pending = request._response
@@ -145,11 +144,6 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
         body = b"".join([*pending.chunks, response.body])
         return Response.trusted(body, pending.status, response.headers)
     return response
-
-
-def _drop_overridden_headers(response: Response, request: Request) -> None:
-    """The headers of a `Response` that the script made come before those that it set on the request."""
-    request._response.remove_headers({name.lower() for name, _ in response.headers})
 
 
 def _written_response(pending: PendingResponse) -> Response:
@@ -172,7 +166,8 @@ def _body_response(result: Any, request: Request, resource: Resource) -> Respons
 # Results that cannot be sent
 
 _ALLOWED_RESULTS: Final = (
-    "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, or it yields text."
+    "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, "
+    "or it yields text."
 )
 
 _FRAMEWORKS: Final = {
@@ -269,7 +264,8 @@ def _explain_tuple(value: tuple[Any, ...]) -> _Explanation:
         status = value[1]
         return (
             "a tuple, as Flask's views do",
-            f"Write request.setResponseCode({status}) before the return, or return Response(..., {status}), "
+            f"Write request.setResponseCode({status}) before the return, "
+            f"or return Response(..., {status}), "
             f"or raise HTTPError({status if status >= 400 else 404}) for an error page.",
         )
     if len(value) == 1:

@@ -1,10 +1,11 @@
-"""The resource tree: `Resource`, its children, and the walk from a site's root to the resource that answers.
+"""The resource tree: `Resource`, its children, and the walk to the one that answers.
 
-Names and behaviour are Twisted Web's (``twisted.web.resource``). This module must not know files, scripts or
-connections; what a render method returns is the business of `rendering`.
+Names and behaviour are Twisted Web's (``twisted.web.resource``). This module must not know files,
+scripts or connections; what a render method returns is the business of `rendering`.
 
-A `Wrapper` stands around another resource and is asked before it, for every request to it and to all that is below
-it. It takes no segment of the path, and leaves the body unread until it has let the request pass.
+A `Wrapper` stands around another resource and is asked before it, for every request to it and to
+all that is below it. It takes no segment of the path, and leaves the body unread until it has let
+the request pass.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Resource:
     A subclass need not call ``Resource.__init__``.
 
     Attributes:
-        isLeaf: True if this resource takes all path segments that are left (they are in ``request.postpath``)
-            instead of looking for a child.
+        isLeaf: True if this resource takes all path segments that are left (they are in
+            ``request.postpath``) instead of looking for a child.
         children: what `putChild` has put in, by name.
 
     "Twisted Web in 60 seconds": static URL dispatch, dynamic URL dispatch, generated pages.
@@ -38,7 +39,7 @@ class Resource:
     isLeaf = False
 
     _wants_body = True
-    """Whether the request's body is read before this resource's `getChild` or `render` is called."""
+    """Whether the request's body is read before `getChild` or `render` is called."""
 
     children: dict[str, Resource] = _NO_CHILDREN
 
@@ -64,7 +65,7 @@ class Resource:
         self.children[name] = as_resource(child)
 
     def getChild(self, name: str, request: Request) -> Any:
-        """Return the resource for the next URL segment. Override it for children that are made on demand.
+        """Return the resource for the next URL segment. Override it to make children on demand.
 
         Args:
             name: the decoded segment; empty if the URL ends in a slash.
@@ -94,14 +95,17 @@ class Resource:
         return None
 
     def render(self, request: Request) -> Any:
-        """Answer *request*: call ``render_GET`` or the like. HEAD falls back to GET; its body is not sent.
+        """Answer *request*: call ``render_GET`` or the like.
+
+        HEAD falls back to GET; its body is not sent.
 
         Returns:
-            str, bytes, dict, list, `Response`, `Redirect`, a generator, an async generator, a coroutine that
-            returns one of these, or `NOT_DONE_YET`.
+            str, bytes, dict, list, `Response`, `Redirect`, a generator, an async generator, a
+            coroutine that returns one of these, or `NOT_DONE_YET`.
 
         Raises:
-            HTTPError: 405 with ``Allow`` if there is no method of that name (RFC 9110, section 15.5.6).
+            HTTPError: 405 with ``Allow`` if there is no method of that name (RFC 9110, section
+                15.5.6).
         """
         method = request.method
         handler = getattr(self, "render_" + method, None)
@@ -140,7 +144,7 @@ class Wrapper(Resource):
         self.wrapped = as_resource(resource)
 
     def enter(self, request: Request) -> Any:
-        """Return None to let *request* pass, a `Resource` to have that answer instead, or raise. May be async."""
+        """Return None to let *request* pass, or a `Resource` to answer instead. May be async."""
         raise NotImplementedError
 
     async def unwrap(self, request: Request) -> Resource:
@@ -154,7 +158,7 @@ class Wrapper(Resource):
         return self.wrapped.error_page(status, request)
 
     async def render(self, request: Request) -> Any:
-        """Answer with the inner resource, for callers that render this one themselves instead of traversing it."""
+        """Answer with the inner resource, for callers that render this one without a walk."""
         resource = await self.unwrap(request)
         await _load_body_for(resource, request)
         result = resource.render(request)
@@ -211,7 +215,7 @@ async def traverse(root: Resource, request: Request) -> Resource:
 async def _child_of(parent: Resource, request: Request) -> Resource:
     """Move one segment from `postpath` to `prepath`, and return the child of that name."""
     if type(parent).getChild is not Resource.getChild:
-        # An overridden getChild may look at the body. A resource below may want it as it came, so it is not parsed.
+        # An overridden getChild may look at the body. Below, it may be wanted as it came.
         await _load_body_for(parent, request, raw=True)
     name = request.postpath.pop(0)
     request.prepath.append(name)

@@ -1,7 +1,8 @@
-"""Requests to an upstream server, made by httpx: sent, timed, repeated where that is safe, and their responses.
+"""Requests to an upstream server, made by httpx, and their responses.
 
-Owns the connections of each site, which live as long as it runs at most, and the translation of httpx's exceptions
-into `HTTPError`. This module must not know what is requested, or why. It imports httpx, which is an extra.
+Owns the time limits, when a request may be repeated, the connections of each site, which live as
+long as it runs at most, and the translation of httpx's exceptions into `HTTPError`. This module
+must not know what is requested, or why. It imports httpx, which is an extra.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ CONNECT_TIMEOUT: Final = 5.0
 """Seconds that it may take to reach the server."""
 
 KEEP_ALIVE: Final = 4.0
-"""Seconds that an idle connection is kept. Servers close theirs after 5 or more, and a request must not cross that."""
+"""Seconds that an idle connection is kept. Most servers close theirs after 5 or more."""
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds that it may take to close connections."""
 
 MAX_UNUSED_TRANSPORTS: Final = 8
-"""How many contexts for https, each with its connections, a site keeps that nobody uses just now."""
+"""How many contexts for https, each with its connections, a site keeps that are not in use."""
 
 TUNNEL_SIZE: Final = 64 * 1024
 """Bytes that a tunnel reads at once."""
@@ -53,7 +54,8 @@ class UpstreamRequest:
         target: the request target.
         headers: all header fields but those that frame the body.
         body: the chunks of the body; None if there is none.
-        timeout: seconds that the server may do nothing. The time that our client takes for its body does not count.
+        timeout: seconds that the server may do nothing. The time that our client takes for its body
+            does not count.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class UpstreamRequest:
 
     @property
     def _may_repeat(self) -> bool:
-        """Whether the server may just have closed an old connection, and sending the request again is safe."""
+        """Whether the server may have closed an old connection, and sending again is safe."""
         return not self._connected and not self._has_body and self._method in _REPEATABLE
 
     def _too_slow(self, what: str) -> HTTPError:
@@ -125,7 +127,10 @@ class UpstreamRequest:
 
 
 class _TimedBody(httpx.AsyncByteStream):
-    """The chunks of a body, each of which the server has to take in time. Not a generator: it may be left half-way."""
+    """The chunks of a body, each of which the server has to take in time.
+
+    Not a generator: it may be left half-way.
+    """
 
     def __init__(
         self, chunks: AsyncIterator[bytes] | None, scope: trio.CancelScope, timeout: float
@@ -177,7 +182,7 @@ class UpstreamResponse:
         finally:
             with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await self._response.aclose()
-                # httpx nests generators; this ends them all, so that none is left for the garbage collector.
+                # httpx nests generators. This ends them all, so none is left to be collected.
                 with suppress(StopAsyncIteration, httpx.StreamError, httpx.TransportError):
                     await anext(chunks)
 
@@ -186,7 +191,7 @@ class UpstreamResponse:
         return _Tunnel(self._response)
 
     def release(self, site: Any) -> None:
-        """Give the connection back when the request is over, even if nobody has read the body to its end."""
+        """Give the connection back, even if nobody has read the body to its end."""
         if not self._response.is_closed:
             site.start_task(partial(_close, self._response))
 
@@ -249,9 +254,10 @@ _pools: WeakKeyDictionary[Any, _Pool] = WeakKeyDictionary()
 
 
 def transport_for(request: Request, verify: ssl.SSLContext | bool) -> httpx.AsyncHTTPTransport:
-    """Return what *request* may use until it is over; its connections are kept for others until the site stops.
+    """Return what *request* may use until it is over.
 
-    Of different contexts, of which an uncached script makes one for each request, only a few are kept.
+    Its connections are kept for others until the site stops. Of different contexts, of which an
+    uncached script makes one for each request, only a few are kept.
     """
     pool = _pools.setdefault(request.site, {})
     if verify not in pool:

@@ -1,7 +1,7 @@
 """Several sites at one address: the request's ``Host`` decides which of them answers.
 
-They share one `Site`, so one registry and one session store; but a browser keeps the cookies of host names apart, so
-each visitor has a session for each name.
+They share one `Site`, so one registry and one session store; but a browser keeps the cookies of
+host names apart, so each visitor has a session for each name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class NameVirtualHost(Wrapper):
         hosts: the resources, by host name in lower case.
         default: what answers for all other names, and requests without one; None is a 404.
 
-    The names are Twisted Web's (``twisted.web.vhost``). "Twisted Web in 60 seconds" does not have it.
+    The names are Twisted Web's (``twisted.web.vhost``). "Twisted Web in 60 seconds" does not have
+    it.
     """
 
     def __init__(self, default: Any = None) -> None:

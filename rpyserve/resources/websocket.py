@@ -1,9 +1,9 @@
-"""WebSocket resources: an async function of a socket, as `websocket`, or a class with ``connected(self, socket)``.
+"""WebSocket resources: an async function of a socket, or a class with ``connected``.
 
-Owns the handshake (RFC 6455, section 4.2) and who may make it: browsers let any page of any origin open a WebSocket
-anywhere and send the cookies along, so pages of other origins are refused unless they are named. What happens on the
-socket is the business of `websocket_connection`. That module needs wsproto, an extra, and is imported when the first
-handshake succeeds.
+Owns the handshake (RFC 6455, section 4.2) and who may make it: browsers let any page of any origin
+open a WebSocket anywhere and send the cookies along, so pages of other origins are refused unless
+they are named. What happens on the socket is the business of `websocket_connection`. That module
+needs wsproto, an extra, and is imported when the first handshake succeeds.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ class WebSocketResource(Resource):
     With a ``render_GET`` besides, it is also the page that opens them.
 
     Attributes:
-        origins: pages of which other origins may connect, such as ``["http://localhost:5173"]``; ``["*"]`` is all.
-        subprotocols: those that `connected` understands, the best first; `WebSocket.subprotocol` is the one agreed on.
+        origins: pages of which other origins may connect, such as ``["http://localhost:5173"]``;
+            ``["*"]`` is all.
+        subprotocols: those that `connected` understands, the best first; `WebSocket.subprotocol` is
+            the one agreed on.
         max_size: bytes that a message may have; a longer one ends the connection.
     """
 
@@ -61,8 +63,8 @@ class WebSocketResource(Resource):
 
         Raises:
             ImportError: wsproto is not installed.
-            HTTPError: 426 for a request without a WebSocket, 400 for a malformed one, 403 for a page of another
-                origin.
+            HTTPError: 426 for a request without a WebSocket, 400 for a malformed one, 403 for a
+                page of another origin.
         """
         if "websocket" not in _tokens(request, "upgrade"):
             if hasattr(self, "render_GET"):
@@ -90,11 +92,8 @@ class WebSocketResource(Resource):
             return
         if not is_cross_origin(request, allow_tls_proxy=True):
             return
-        raise HTTPError(
-            403,
-            "Pages of other origins may not connect here.",
-            private=f"A page of {origin} tried to connect. To allow it, write origins=[{origin!r}]; see `websocket`.",
-        )
+        why = f"A page of {origin} tried to connect. To allow it, write origins=[{origin!r}]."
+        raise HTTPError(403, "Pages of other origins may not connect here.", private=why)
 
     def _choose_subprotocol(self, request: Request) -> str | None:
         offered = _tokens(request, "sec-websocket-protocol", keep_case=True)
@@ -121,7 +120,9 @@ def websocket(
     *,
     origins: str | Iterable[str] = (),
 ) -> Any:
-    """Make a resource of an async function of a `WebSocket`: ``@websocket`` above ``async def resource(socket)``.
+    """Make a resource of an async function of a `WebSocket`.
+
+    Write ``@websocket`` above ``async def resource(socket)``.
 
     Args:
         function: runs for each connection, and ends it by returning.
@@ -143,7 +144,7 @@ def _tokens(request: Request, name: str, *, keep_case: bool = False) -> list[str
 
 
 def _accept_value(request: Request) -> bytes:
-    """Check the handshake, and return the value of ``Sec-WebSocket-Accept`` (RFC 6455, section 4.2)."""
+    """Check the handshake; return the value of ``Sec-WebSocket-Accept`` (RFC 6455, 4.2)."""
     can_upgrade = request.method == "GET" and request.http_version != "1.0"
     if not can_upgrade or "upgrade" not in _tokens(request, "connection"):
         raise HTTPError(400, "This is not a valid WebSocket handshake.")

@@ -1,9 +1,10 @@
 """One WebSocket: messages in, messages out, until either side closes it (RFC 6455).
 
-wsproto speaks the protocol; this module decides who waits for whom. A reader takes messages in and answers pings, a
-pinger notices a client that has vanished, and the author's function runs beside them. When the client has left,
-``async for message in socket`` ends, after the messages that came before; a function that never asks for messages is
-cancelled. A message counts as an access to the session that the function uses.
+wsproto speaks the protocol; this module decides who waits for whom. A reader takes messages in and
+answers pings, a pinger notices a client that has vanished, and the author's function runs beside
+them. When the client has left, ``async for message in socket`` ends, after the messages that came
+before; a function that never asks for messages is cancelled. A message counts as an access to the
+session that the function uses.
 
 This module imports wsproto, which is an extra.
 """
@@ -34,7 +35,7 @@ PING: Final = 20.0
 """Seconds of silence after which the client is sent a ping, and then has as long to answer."""
 
 GRACE: Final = 5.0
-"""Seconds that the function has to end after the client has left, and the client to answer our close."""
+"""Seconds that the function has after the client has left, and the client after our close."""
 
 STOPPING: Final = 0.5
 """Seconds that both have when the server stops."""
@@ -48,7 +49,8 @@ class WebSocketClosed(Exception):
     """The WebSocket is closed: nothing more can be sent or received.
 
     Args:
-        code: why, as a number (RFC 6455, section 7.4): 1000 is a normal end, 1006 a connection that broke.
+        code: why, as a number (RFC 6455, section 7.4): 1000 is a normal end, 1006 a connection that
+            broke.
         reason: why, in the other side's words; may be empty.
     """
 
@@ -59,11 +61,13 @@ class WebSocketClosed(Exception):
 
 
 class WebSocket:
-    """A connection to one client. ``async for message in socket`` gives what it sends, until it leaves.
+    """A connection to one client.
+
+    ``async for message in socket`` gives what the client sends, until it leaves.
 
     Attributes:
-        request: the request that opened it, with ``path``, ``args`` and ``getSession()``. To give a visitor a session,
-            do so in the page that opens the socket.
+        request: the request that opened it, with ``path``, ``args`` and ``getSession()``. To give a
+            visitor a session, do so in the page that opens the socket.
         subprotocol: what both sides have agreed on; None if nothing.
     """
 
@@ -179,7 +183,7 @@ class WebSocketConnection(Upgrade):
             raise RuntimeError("the function of the WebSocket failed") from self._failure
 
     def _fail(self, exc: BaseException) -> None:
-        """Report what the function raised, unless all of it is that the client left while it was sending."""
+        """Report what the function raised, but for the news that the client has left."""
         failure: BaseException | None = exc
         if isinstance(exc, BaseExceptionGroup):
             failure = exc.split(WebSocketClosed)[1]
@@ -272,7 +276,7 @@ class WebSocketConnection(Upgrade):
             await self._deliver(data.decode() if is_text else data)
 
     async def _deliver(self, message: str | bytes) -> None:
-        """Wait until the function takes *message*. Nothing more is read meanwhile, which is the backpressure."""
+        """Wait until the function takes *message*. This is the backpressure: nothing is read."""
         self._delivering = True
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # the function has ended
             await self._messages_in.send(message)
@@ -288,7 +292,10 @@ class WebSocketConnection(Upgrade):
         self._mark_closed(WebSocketClosed(code, reason))
 
     def _mark_closed(self, closed: WebSocketClosed, grace: float = GRACE) -> None:
-        """Nothing more will come. A function that asks for messages will notice, and has *grace* seconds to end."""
+        """Note that nothing more will come, and have the function end.
+
+        One that asks for messages will notice, and has *grace* seconds.
+        """
         if self._closed is not None:
             return
         self._closed = closed

@@ -1,9 +1,9 @@
 """A WSGI application, such as one of Flask or Django, as a resource (PEP 3333).
 
-The application runs in a worker thread, one for each request, and hands its chunks to the event loop one by one, so
-that a slow client slows it down and memory stays flat. When the client leaves, the thread is abandoned: its next
-chunk is refused, which ends it. Whatever the application raises is handled by the site, as if a render method had
-raised it.
+The application runs in a worker thread, one for each request, and hands its chunks to the event
+loop one by one, so that a slow client slows it down and memory stays flat. When the client leaves,
+the thread is abandoned: its next chunk is refused, which ends it. Whatever the application raises
+is handled by the site, as if a render method had raised it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ THREADS: Final = 20
 """How many requests one application works on at the same time, by default."""
 
 _NOT_HTTP_VARIABLES: Final = frozenset({"content-length", "content-type", "transfer-encoding"})
-"""Headers that are no ``HTTP_*`` variable: the first two have names of their own, the body is no longer chunked."""
+"""Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked."""
 
 
 class WSGIResource(Resource):
@@ -55,7 +55,8 @@ class WSGIResource(Resource):
     def __init__(self, app: Callable[..., Iterable[bytes]], threads: int = THREADS) -> None:
         if not callable(app):
             raise TypeError(
-                f"WSGIResource(app) takes the application itself, such as a Flask object, not {app!r:.60}"
+                "WSGIResource(app) takes the application itself, such as a Flask object, "
+                f"not {app!r:.60}"
             )
         self.app = app
         self._limiter = trio.CapacityLimiter(threads)
@@ -77,7 +78,7 @@ class WSGIResource(Resource):
 
 
 def environment(request: Request) -> dict[str, Any]:
-    """Return the ``environ`` for *request*, whose path has been walked as far as the application."""
+    """Return the ``environ`` for *request*, whose walk has reached the application."""
     segments = request.raw_path.split("/")[1:]
     mounted = len(request.prepath)
     if request.prepath[-1:] == [""]:
@@ -130,7 +131,7 @@ def _add_headers(environ: dict[str, Any], request: Request) -> None:
     for raw_name, _ in request.raw_headers:
         name = raw_name.decode("latin-1")
         if name in _NOT_HTTP_VARIABLES or "_" in name:
-            # A name with "_" would be taken for the one with "-": the client could pretend to be a proxy.
+            # "_" would be taken for "-", and so the client could pretend to be a proxy.
             continue
         environ[f"HTTP_{name.upper().replace('-', '_')}"] = request.getHeader(name) or ""
 
@@ -165,7 +166,10 @@ class _AppRun:
                 self._failure = exc
 
     async def first_chunk(self) -> bytes:
-        """Wait for the first chunk; empty if there is none. Raises what the application raises before it."""
+        """Wait for the first chunk; empty if there is none.
+
+        Raises what the application raises before it.
+        """
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:

@@ -18,7 +18,9 @@ USERS = {"ada": "lovelace", "grace": "höpper:1"}
 
 
 def basic(name: str, password: str, encoding: str = "utf-8") -> tuple[str, str]:
-    return "Authorization", "Basic " + base64.b64encode(f"{name}:{password}".encode(encoding)).decode()
+    return "Authorization", "Basic " + base64.b64encode(
+        f"{name}:{password}".encode(encoding)
+    ).decode()
 
 
 def guarded(users: Any = USERS) -> Site:
@@ -32,8 +34,16 @@ async def test_who_passes_and_who_does_not() -> None:
     assert answer.header("www-authenticate") == 'Basic realm="the \\"vault\\"", charset="UTF-8"'
     for name, password in USERS.items():
         assert (await ask(site, "/", headers=[basic(name, password)])).text == f"hello {name}"
-        assert (await ask(site, "/", headers=[basic(name, password, "latin-1")])).text == f"hello {name}"
-    for name, password in [("ada", ""), ("ada", "Lovelace"), ("", ""), ("eve", ""), ("ada", "lovelace ")]:
+        assert (
+            await ask(site, "/", headers=[basic(name, password, "latin-1")])
+        ).text == f"hello {name}"
+    for name, password in [
+        ("ada", ""),
+        ("ada", "Lovelace"),
+        ("", ""),
+        ("eve", ""),
+        ("ada", "lovelace "),
+    ]:
         assert (await ask(site, "/", headers=[basic(name, password)])).status == 401
 
 
@@ -74,7 +84,14 @@ async def test_all_that_is_below_is_guarded(tmp_path: Path) -> None:
     root.putChild("vault", BasicAuth(Directory(tmp_path), USERS))
     async with Site(root).running() as site:
         ada = [basic("ada", "lovelace")]
-        for target in ("/vault", "/vault/", "/vault/sub/", "/vault/sub/a.txt", "/vault/b", "/vault/nothing"):
+        for target in (
+            "/vault",
+            "/vault/",
+            "/vault/sub/",
+            "/vault/sub/a.txt",
+            "/vault/b",
+            "/vault/nothing",
+        ):
             assert (await ask(site, target)).status == 401
         assert (await ask(site, "/vault", headers=ada)).header("location") == "/vault/"
         assert "sub/" in (await ask(site, "/vault/", headers=ada)).text
@@ -96,8 +113,12 @@ async def test_a_script_guards_a_directory_that_is_hidden_otherwise(tmp_path: Pa
         assert (await ask(site, "/.members/index.html")).status == 404
         assert (await ask(site, "/members/")).status == 401
         visitor = Visitor(site)
-        assert (await visitor.get("/members", headers=[basic("ada", "lovelace")])).header("location") == "/members/"
-        assert (await visitor.get("/members/", headers=[basic("ada", "lovelace")])).text == "for members"
+        assert (await visitor.get("/members", headers=[basic("ada", "lovelace")])).header(
+            "location"
+        ) == "/members/"
+        assert (
+            await visitor.get("/members/", headers=[basic("ada", "lovelace")])
+        ).text == "for members"
 
 
 async def test_what_is_wrong_inside_is_said_of_what_is_inside() -> None:

@@ -27,11 +27,23 @@ def text(response: Response) -> str:
 
 def evil_failure() -> ErrorReport:
     frame = Frame(
-        f"/{EVIL}", 3, 1, EVIL, True, (Line(3, EVIL, True, (2, 5)), Line(4, EVIL)), (Variable(EVIL, EVIL),), 2
+        f"/{EVIL}",
+        3,
+        1,
+        EVIL,
+        True,
+        (Line(3, EVIL, True, (2, 5)), Line(4, EVIL)),
+        (Variable(EVIL, EVIL),),
+        2,
     )
     foreign = Frame(EVIL, 3, 1, EVIL, False, (Line(3, EVIL, True),))
     inner = ExceptionReport(EVIL, f"{EVIL}\n{EVIL}", (EVIL,), (foreign, frame))
-    return ErrorReport(EVIL, f"{EVIL}\n{EVIL}", (ExceptionReport(EVIL, branches=((inner,),), left_out=1), inner), EVIL)
+    return ErrorReport(
+        EVIL,
+        f"{EVIL}\n{EVIL}",
+        (ExceptionReport(EVIL, branches=((inner,),), left_out=1), inner),
+        EVIL,
+    )
 
 
 def every_page(request: Request) -> list[Response]:
@@ -84,7 +96,10 @@ def test_the_policy_lets_in_our_own_script_and_nothing_else() -> None:
 def test_details_are_for_trusted_clients_only() -> None:
     request = Request("GET", "/", BROWSER)
     failure = ErrorReport(
-        "ValueError: secret", "secret", (ExceptionReport("secret", frames=(Frame("/secret.rpy", 1),)),), "secret"
+        "ValueError: secret",
+        "secret",
+        (ExceptionReport("secret", frames=(Frame("/secret.rpy", 1),)),),
+        "secret",
     )
     bare = script_error_page(request, failure, trusted=False, editor=EditorLink())
     assert "secret" not in text(bare)
@@ -94,7 +109,10 @@ def test_details_are_for_trusted_clients_only() -> None:
 
 
 def test_a_listing_tells_sizes_and_links() -> None:
-    entries = [pages.ListingEntry("sub/", "sub/", "directory", None, 0.0), pages.ListingEntry("a b", "a%20b", "file", 12_345, 0.0)]
+    entries = [
+        pages.ListingEntry("sub/", "sub/", "directory", None, 0.0),
+        pages.ListingEntry("a b", "a%20b", "file", 12_345, 0.0),
+    ]
     page = text(pages.listing(Request("GET", "/x/", BROWSER), "/x/", entries))
     assert '<a href="a%20b">a b</a></td><td>12 kB</td>' in page
     assert '<a href="../">' in page

@@ -69,7 +69,9 @@ async def test_generators_are_streamed() -> None:
     assert (answer.body, answer.header("content-type")) == (b"0;1;2;", "text/html; charset=utf-8")
 
 
-async def test_an_async_generator_may_hold_a_nursery_and_a_timeout_around_its_yield(autojump_clock: Any) -> None:
+async def test_an_async_generator_may_hold_a_nursery_and_a_timeout_around_its_yield(
+    autojump_clock: Any,
+) -> None:
     ended: list[str] = []
 
     async def rows(request: Request) -> AsyncIterator[str]:
@@ -124,7 +126,9 @@ async def test_a_generator_that_fails_before_its_first_chunk_is_an_error_page() 
     assert "ZeroDivisionError" in answer.text
 
 
-async def test_a_generator_that_fails_half_way_never_looks_whole(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_generator_that_fails_half_way_never_looks_whole(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def rows(request: Request) -> AsyncIterator[str]:
         yield "first"
         raise ValueError("half-way")
@@ -139,7 +143,9 @@ async def test_a_generator_that_fails_half_way_never_looks_whole(caplog: pytest.
     assert caplog.text.count("GET /: ValueError: half-way") == 1
 
 
-async def test_what_a_generator_says_before_its_first_yield_is_in_the_head(autojump_clock: Any) -> None:
+async def test_what_a_generator_says_before_its_first_yield_is_in_the_head(
+    autojump_clock: Any,
+) -> None:
     async def rows(request: Request) -> AsyncIterator[str]:
         await trio.sleep(0.1)
         session = request.getSession()
@@ -336,7 +342,11 @@ async def test_headers_and_codes_that_a_script_sets() -> None:
         return "short"
 
     answer = await ask(page(teapot), "/")
-    assert (answer.status, answer.header("content-type"), answer.header("x-once")) == (418, "text/plain", "2")
+    assert (answer.status, answer.header("content-type"), answer.header("x-once")) == (
+        418,
+        "text/plain",
+        "2",
+    )
 
 
 async def test_what_a_response_says_itself_goes_first() -> None:
@@ -364,7 +374,9 @@ async def test_a_header_cannot_be_split(value: str) -> None:
         Response("", headers={"X-Name": value})
 
 
-async def test_a_session_made_too_late_is_announced(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_session_made_too_late_is_announced(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def rows(request: Request) -> AsyncIterator[str]:
         yield "head sent"
         request.getSession()
@@ -441,12 +453,17 @@ def test_an_open_file_and_a_response_of_another(tmp_path: Path) -> None:
     with open(tmp_path / "x") as file:
         assert "file.read()" in describe_wrong_result(file, Request("GET", "/"), Hello())
     foreign = type("JSONResponse", (), {"__module__": "starlette.responses"})()
-    assert "returned a JSONResponse of starlette." in describe_wrong_result(foreign, Request("GET", "/"), Hello())
+    assert "returned a JSONResponse of starlette." in describe_wrong_result(
+        foreign, Request("GET", "/"), Hello()
+    )
 
 
 def test_a_coroutine_that_nobody_awaited() -> None:
     text = describe_wrong_result(later(), Request("GET", "/"), Hello())
-    assert text == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
+    assert (
+        text
+        == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
+    )
 
 
 @pytest.mark.parametrize(
