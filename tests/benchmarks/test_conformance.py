@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from answers import told
-from conformance import what
-from musts import MUSTS, Must
-from peers import SITE
 
+from benchmarks.conformance.pages import SITE
+from benchmarks.conformance.probe import told
+from benchmarks.conformance.rules import MUSTS, Must
+from benchmarks.conformance.run import what
 from rpyserve import Directory, Site
 from rpyserve.http.hosts import only_known_hosts
 from tests.support.http_client import connect_to

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import fuzz
 import pytest
 
+from benchmarks.robustness import fuzz
 from tests.support.real_process import serving
 
 

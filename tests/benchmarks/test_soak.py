@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from soak import soak
+
+from benchmarks.robustness.soak import soak
 
 
 @pytest.mark.process

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import sections
+from benchmarks.scale import report as sections
 
 ROUNDS = 21
 IMPORTS = "import trio, h11, click, zope.interface"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from html import escape
 from statistics import median
 
-from contestants import BARE, CONTESTANTS, OWN, ROWS
+from benchmarks.performance.pages import BARE, CONTESTANTS, OWN, ROWS
 
 INTRODUCTION = """\
 # How fast it is
 
 Written by `python benchmarks/compare.py`. Every figure is a ratio: requests a second, divided by those of another
 server that was asked within the same round, on the same machine, by the same driver. The measure of most is *the bare
-loop*, `benchmarks/bareloop.py`: the smallest correct keep-alive loop on trio and h11, without a framework, limits or a
+loop*, `benchmarks/baseline_loop.py`: the smallest correct keep-alive loop on trio and h11, without a framework, limits or a
 log. A figure is the median of {rounds} rounds, and after it stand the lowest and the highest of them. *By processor
 time* compares what one request costs the server, which the other things that a machine does disturb less.
 

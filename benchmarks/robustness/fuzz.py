@@ -22,10 +22,11 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from musts import MUSTS, raw
-from peers import SITE
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.conformance.pages import SITE
+from benchmarks.conformance.rules import MUSTS, raw
+
+ROOT = Path(__file__).resolve().parents[2]
 HANG = 10.0
 """Seconds in which a server must have closed a connection whose client has."""
 ROUND = 300

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import sections
 import trio
-from serverprocess import Server, fetch, serving
+
+from benchmarks.common.server_process import Server, fetch, serving
+from benchmarks.scale import report as sections
 
 AHEAD = 200
 REQUEST = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -68,7 +69,7 @@ def bare(console: Path) -> Iterator[Server]:
     """The bare loop as a process of its own."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).with_name("bareloop.py")), str(port)]
+    command = [sys.executable, str(Path(__file__).parents[1] / "performance" / "baseline_loop.py"), str(port)]
     with console.open("w") as errors, subprocess.Popen(command, stderr=errors, text=True) as process:
         try:
             while not answers(port):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 VITE = ROOT / "build" / "vite"
 FILLING = "<p>Some text that stays as it is, <a href='#'>with a link</a>.</p>\n" * 60
 

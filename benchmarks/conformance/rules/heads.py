@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from musts.kinds import FIVE, HOST, PAGE, POSTED, REFUSED, Level, Must, Repeat, each, get, line, post
+from benchmarks.conformance.rules.rule import (
+    FIVE,
+    HOST,
+    PAGE,
+    POSTED,
+    REFUSED,
+    Level,
+    Must,
+    Repeat,
+    each,
+    get,
+    line,
+    post,
+)
 
 
 def request_lines() -> list[Must]:

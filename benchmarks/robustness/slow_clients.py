@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
-from serverprocess import Server, fetch, serving
+
+from benchmarks.common.server_process import Server, fetch, serving
 
 MODES = {
     "slow headers": ["-H", "-i", "1", "-x", "24"],

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-import sections
+from benchmarks.scale import report as sections
 
 OURS, THEIRS = 1_000_000, 400_000
 ROUNDS = 3
@@ -291,7 +291,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         python = twisted((options.environment or Path(temporary)).absolute())
         ours, many, theirs = [], [], []
-        own = [sys.executable, __file__, "--ours", "--sessions"]
+        own = [sys.executable, "-m", "benchmarks.scale.sessions", "--ours", "--sessions"]
         for _ in range(options.rounds):
             ours.append(figures_of([*own, THEIRS]))
             theirs.append(figures_of([python, "-c", TWISTED, THEIRS]))

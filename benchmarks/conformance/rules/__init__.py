@@ -5,10 +5,10 @@ request, so that it shows whether the bytes after it are still trusted, but wher
 An answer is written as `answers.told` writes it: ``200 POST abcde; 200 GET``, ``400; closed``.
 """
 
-from musts.bodies import chunked, lengths
-from musts.connections import persistence, responses
-from musts.heads import fields, request_lines, targets
-from musts.kinds import AWAIT, HOST, Level, Must, Repeat, raw, shown_bytes
+from benchmarks.conformance.rules.bodies import chunked, lengths
+from benchmarks.conformance.rules.connections import persistence, responses
+from benchmarks.conformance.rules.heads import fields, request_lines, targets
+from benchmarks.conformance.rules.rule import AWAIT, HOST, Level, Must, Repeat, raw, shown_bytes
 
 __all__ = ["AWAIT", "HOST", "MUSTS", "Level", "Must", "Repeat", "raw", "shown_bytes"]
 

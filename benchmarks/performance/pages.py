@@ -323,7 +323,7 @@ _SERVE = ("{python}", "-m", "rpyserve", ".", "--port", "{port}")
 _UVICORN = ("{bin}/python", "-m", "uvicorn", "pages:app", "--http", "h11", "--loop", "asyncio", "--port", "{port}")
 
 CONTESTANTS = [
-    Contestant(BARE, ("{python}", "{here}/bareloop.py", "{port}"), ours=True),
+    Contestant(BARE, ("{python}", "{here}/baseline_loop.py", "{port}"), ours=True),
     Contestant(
         OWN,
         _SERVE,

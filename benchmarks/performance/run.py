@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import ROOT, answers_at, free_port, install
-from contestants import BARE, CONTESTANTS, LARGE, ROWS, SMALL, Contestant, Row
-from figures import Results, Sample, chart, document, missed, table_of_musts
-from load import WRK, Ask, load
+from benchmarks.conformance.run import ROOT, answers_at, free_port, install
+from benchmarks.performance.load_generator import WRK, Ask, load
+from benchmarks.performance.pages import BARE, CONTESTANTS, LARGE, ROWS, SMALL, Contestant, Row
+from benchmarks.performance.report import Results, Sample, chart, document, missed, table_of_musts
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = ROOT / "docs" / "performance.md"

@@ -21,12 +21,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import trio
-from answers import told
-from contestants import Contestant
-from musts import MUSTS, Level, Must, shown_bytes
-from peers import PEERS, Peer
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.conformance.pages import PEERS, Peer
+from benchmarks.conformance.probe import told
+from benchmarks.conformance.rules import MUSTS, Level, Must, shown_bytes
+from benchmarks.performance.pages import Contestant
+
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "conformance.md"
 PATIENCE = 2.5
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
-from serverprocess import Server, Visitor, serving
+
+from benchmarks.common.server_process import Server, Visitor, serving
 
 COUNT = """
 from rpyserve import cache, registry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from musts.kinds import AWAIT, HOST, PAGE, Level, Must, each, get, line, post
+from benchmarks.conformance.rules.rule import AWAIT, HOST, PAGE, Level, Must, each, get, line, post
 
 
 def persistence() -> list[Must]:

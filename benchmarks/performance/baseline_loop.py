@@ -1,6 +1,6 @@
 """The bare loop: the smallest correct keep-alive loop on trio and h11. No framework, no log, no limits.
 
-``python benchmarks/bareloop.py PORT``. What a server on these two libraries costs at least, and so the measure of
+``python benchmarks/baseline_loop.py PORT``. What a server on these two libraries costs at least, and so the measure of
 `compare`. Its head is made anew for each response, as whoever writes such a loop does it first; only ``Date``, which
 a server must send (RFC 9110, section 6.6.1), is made once a second.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from many_edits import edit_and_visit
+from benchmarks.robustness.edit_memory import edit_and_visit
 
 
 async def test_edits_leave_memory_flat(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gigabyte
 import pytest
+
+from benchmarks.robustness import large_bodies as gigabyte
 
 pytestmark = pytest.mark.process
 

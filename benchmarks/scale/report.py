@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 HEADINGS = ("A million sessions", "Start-up", "Idle connections")
 INTRODUCTION = """\
 # At scale

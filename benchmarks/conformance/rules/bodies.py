@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from musts.kinds import (
+from benchmarks.conformance.rules.rule import (
     CHUNKED,
     ERROR,
     FIVE,

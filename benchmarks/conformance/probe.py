@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import trio
-from musts import AWAIT, HOST, Must, Repeat, raw, shown_bytes
+
+from benchmarks.conformance.rules import AWAIT, HOST, Must, Repeat, raw, shown_bytes
 
 PROBE = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 QUIET = 1.0

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 import trio
-from contestants import BARE, CONTESTANTS, OWN, ROWS
-from figures import MUSTS, Results, Sample, chart, document, missed, ratio, table_of_musts
-from load import Ask, generate
 
+from benchmarks.performance.load_generator import Ask, generate
+from benchmarks.performance.pages import BARE, CONTESTANTS, OWN, ROWS
+from benchmarks.performance.report import MUSTS, Results, Sample, chart, document, missed, ratio, table_of_musts
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import hello
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edits_under_load import Site, measure
 
+from benchmarks.robustness.edits_under_load import Site, measure
 from tests.support.real_process import serving
 
 
