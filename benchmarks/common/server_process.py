@@ -1,142 +1,136 @@
-"""The real command as a process of its own, for benchmarks, and what it uses of the machine."""
+"""A server as a process of its own, and what it uses of the machine. Linux shows that; others show
+0."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import trio
+from benchmarks.common.docs import ROOT
 
 
 @dataclass
-class Server:
-    process: subprocess.Popen[str]
-    url: str
+class ServerProcess:
+    """A server that listens.
+
+    Args:
+        process: its process.
+        port: on 127.0.0.1.
+        console: the file that has its stderr.
+    """
+
+    process: subprocess.Popen[Any]
+    port: int
     console: Path
 
     @property
-    def port(self) -> int:
-        return int(self.url.rstrip("/").rpartition(":")[2])
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
 
     def memory(self) -> int:
-        """Resident memory in bytes; 0 where that cannot be seen."""
+        """Resident memory in bytes."""
         try:
             pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         except OSError:
             return 0
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def seconds(self) -> float:
-        """How long it has had a processor; 0 where that cannot be seen."""
+    def peak_memory(self) -> int:
+        """The most memory that it ever had, in bytes."""
         try:
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         except OSError:
             return 0
-        return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
-    def descriptors(self) -> int:
-        """How many files it has open; 0 where that cannot be seen."""
+    def processor_time(self) -> float:
+        """Seconds that it and its children have had a processor."""
+        return _processor_time(self.process.pid)
+
+    def open_files(self) -> int:
+        """How many file descriptors it has."""
         try:
             return len(os.listdir(f"/proc/{self.process.pid}/fd"))
         except OSError:
             return 0
 
-    def said(self) -> str:
-        """What it has told on stderr."""
+    def output(self) -> str:
+        """What it has written to stderr."""
         return self.console.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> None:
+        """End it; kill it if it does not end by itself."""
+        self.process.terminate()
+        try:
+            self.process.wait(8)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _processor_time(pid: int) -> float:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        own = time.clock_gettime((~pid << 3) | 2)  # the clock of that process
+        return own + sum(_processor_time(int(child)) for child in children)
+    except (AttributeError, OSError):
+        return 0
 
 
 @contextmanager
-def serving(site: Path, console: Path, *options: str) -> Iterator[Server]:
-    """``rpyserve SITE`` on a free port; it must end well when it is told to."""
+def serving(site: Path, console: Path, *options: str) -> Iterator[ServerProcess]:
+    """``rpyserve SITE`` on a free port.
+
+    Raises:
+        SystemExit: it did not end well when it was told to.
+    """
     command = [sys.executable, "-m", "rpyserve", str(site), "--port", "0", *options]
     with (
         console.open("w") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
+        ) as process,
     ):
         assert process.stdout is not None
-        server = Server(process, process.stdout.readline().strip(), console)
+        url = process.stdout.readline().strip()
+        if not url:
+            raise SystemExit(f"the server did not start:\n{console.read_text()}")
         try:
-            yield server
+            yield ServerProcess(process, int(url.rstrip("/").rpartition(":")[2]), console)
         finally:
             process.terminate()
-            code = process.wait(15)
+            try:
+                code = process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
     if code and os.name != "nt":
-        raise SystemExit(f"the server ended with {code}:\n{server.said()[-2000:]}")
+        raise SystemExit(f"the server ended with {code}:\n{console.read_text()[-2000:]}")
 
 
-@dataclass
-class Visitor:
-    """One connection that is kept, and the cookies of one visitor."""
-
-    stream: trio.SocketStream
-    cookies: dict[bytes, bytes] = field(default_factory=dict)
-    buffer: bytearray = field(default_factory=bytearray)
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(cls, port: int) -> AsyncIterator[Visitor]:
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            yield cls(stream)
-
-    async def get(self, path: str) -> bytes:
-        """Return the body of an answer."""
-        await self.stream.send_all(self._head("GET", path))
-        return await self._answer()
-
-    async def json(self, path: str) -> Any:
-        return json.loads(await self.get(path))
-
-    async def post(self, path: str, body: bytes, pause: float = 0) -> bytes:
-        """Send *body* in pieces of 64 KiB, with a pause after each."""
-        await self.stream.send_all(self._head("POST", path, b"Content-Length: %d\r\n" % len(body)))
-        for start in range(0, len(body), 65536):
-            await self.stream.send_all(body[start : start + 65536])
-            await trio.sleep(pause)
-        return await self._answer()
-
-    def _head(self, method: str, path: str, more: bytes = b"") -> bytes:
-        cookie = b"; ".join(b"%s=%s" % pair for pair in self.cookies.items())
-        line = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
-        return line + (b"Cookie: %s\r\n" % cookie if cookie else b"") + more + b"\r\n"
-
-    async def _answer(self) -> bytes:
-        while (end := self.buffer.find(b"\r\n\r\n")) < 0:
-            await self._more()
-        head = bytes(self.buffer[:end])
-        del self.buffer[: end + 4]
-        if not head.startswith(b"HTTP/1.1 200 "):
-            raise AssertionError(head)
-        if found := re.search(rb"(?i)\r\nset-cookie: ([^=]+)=([^;]*)", head):
-            self.cookies[found[1]] = found[2]
-        found = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-        length = int(found[1]) if found else 0
-        while len(self.buffer) < length:
-            await self._more()
-        body = bytes(self.buffer[:length])
-        del self.buffer[:length]
-        return body
-
-    async def _more(self) -> None:
-        data = await self.stream.receive_some(65536)
-        if not data:
-            raise AssertionError("the server closed the connection")
-        self.buffer += data
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
-async def fetch(port: int, path: str) -> bytes:
-    """Return a whole answer, head and body, on a connection of its own: no library's time is measured with it."""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        answer = b""
-        while data := await stream.receive_some(65536):
-            answer += data
-    return answer
+def is_listening(port: int, seconds: float = 20) -> bool:
+    """Whether connections are accepted at *port*, at the latest after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False

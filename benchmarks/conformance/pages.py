@@ -1,15 +1,15 @@
-"""The servers that `conformance` compares, each with the same small pages, written as that server has it.
+"""The pages whose answers are compared, written as each server has them. Data only.
 
-Data only. The pages: ``/`` says the method, the body and the header X; ``/host`` says the host; ``/204``, ``/205``,
-``/304`` give a status that has no body a body; ``/stream`` is sent in two parts; ``/length`` and ``/coding`` set a
-framing of their own, and ``/split`` tries to add a header by a line break in a value. A method that is not GET,
-HEAD or POST is a 405 where the server leaves that to its application.
+``/`` says the method, the body and the header X; ``/host`` says the host; ``/204``, ``/205`` and
+``/304`` give a body to a status that has none; ``/stream`` is sent in two parts; ``/length`` and
+``/coding`` set a framing of their own, and ``/split`` tries to add a header by a line break in a
+value. A method other than GET, HEAD and POST is a 405 where the server leaves that to its
+application.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from benchmarks.common import servers
 
 _RESPONSE = """
 from rpyserve import Response
@@ -18,7 +18,7 @@ def resource(request):
     return Response({})
 """
 
-SITE = {
+RPYSERVE = {
     "index.rpy": """
 from rpyserve import Response
 
@@ -44,7 +44,7 @@ def resource(request):
     "coding.rpy": _RESPONSE.format('"GET", headers={"Transfer-Encoding": "chunked"}'),
     "split.rpy": _RESPONSE.format('"GET", headers={"A": "b\\r\\nSplit: c"}'),
 }
-"""The pages of this server; the tests serve them too."""
+"""The tests serve these, too."""
 
 ASGI = """
 FIXED = {
@@ -70,7 +70,8 @@ async def app(scope, receive, send):
         body, more = body + message.get("body", b""), message.get("more_body")
     said = dict(scope["headers"])
     words = [scope["method"].encode(), body, *([b"X=" + said[b"x"]] if b"x" in said else [])]
-    status, headers, content = FIXED.get(scope["path"], (200, [], b" ".join(filter(None, words))))
+    content = b" ".join(filter(None, words))
+    status, headers, content = FIXED.get(scope["path"], (200, [], content))
     if scope["method"] not in ("GET", "HEAD", "POST"):
         status, headers, content = 405, [(b"allow", b"GET, HEAD, POST")], b""
     if scope["path"] == "/host":
@@ -93,8 +94,9 @@ app = Flask(__name__)
 
 @app.route("/", methods=["GET", "POST"])
 def page():
-    x = request.headers.get("X")
-    words = [request.method.encode(), request.get_data(), *([] if x is None else [b"X=" + x.encode("latin-1")])]
+    words = [request.method.encode(), request.get_data()]
+    if "X" in request.headers:
+        words.append(b"X=" + request.headers["X"].encode("latin-1"))
     return b" ".join(filter(None, words))
 
 
@@ -132,10 +134,8 @@ app.run(port=int(sys.argv[1]))
 """
 
 TWISTED = """
-import sys
-from twisted.internet import reactor
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 
 class Page(Resource):
@@ -164,10 +164,6 @@ class Page(Resource):
         return b" ".join(filter(None, words))
 
     render_POST = render_GET
-
-
-reactor.listenTCP(int(sys.argv[1]), Site(Page()), interface="127.0.0.1")
-reactor.run()
 """
 
 PHP = """<?php
@@ -190,68 +186,17 @@ if (!in_array($method, ["GET", "HEAD", "POST"])) {
     if ($path == "/coding") header("Transfer-Encoding: chunked");
     if ($path == "/split") header("A: b\\r\\nSplit: c");
     $body = file_get_contents("php://input");
-    echo $method, $body == "" ? "" : " " . $body, isset($_SERVER["HTTP_X"]) ? " X=" . $_SERVER["HTTP_X"] : "";
+    echo $method, $body == "" ? "" : " " . $body;
+    if (isset($_SERVER["HTTP_X"])) echo " X=", $_SERVER["HTTP_X"];
 }
 """
 
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """One server.
-
-    Args:
-        name: what the table calls it.
-        packages: what to install from PyPI.
-        files: what is served.
-        command: starts it; ``{bin}`` is where the installed commands are, ``{port}`` the port.
-        version: prints its name and version.
-        ours: whether it is this server.
-    """
-
-    name: str
-    packages: tuple[str, ...]
-    files: Mapping[str, str]
-    command: tuple[str, ...]
-    version: tuple[str, ...]
-    ours: bool = field(default=False)
-
-
-def _version(package: str) -> tuple[str, ...]:
-    return ("{bin}/python", "-c", f"from importlib.metadata import version; print('{package}', version('{package}'))")
-
-
-PEERS = [
-    Peer(
-        "rpyserve",
-        (),
-        SITE,
-        ("{python}", "-m", "rpyserve", ".", "--port", "{port}", "--quiet"),
-        ("{python}", "-c", "import rpyserve; print('rpyserve', rpyserve.__version__)"),
-        ours=True,
-    ),
-    Peer(
-        "uvicorn (h11)",
-        ("uvicorn", "h11"),
-        {"pages.py": ASGI},
-        ("{bin}/python", "-m", "uvicorn", "pages:app", "--http", "h11", "--port", "{port}"),
-        _version("uvicorn"),
-    ),
-    Peer(
-        "Hypercorn (trio)",
-        ("hypercorn[trio]",),
-        {"pages.py": ASGI},
-        ("{bin}/python", "-m", "hypercorn", "pages:app", "--worker-class", "trio", "--bind", "127.0.0.1:{port}"),
-        _version("hypercorn"),
-    ),
-    Peer("Flask", ("flask",), {"pages.py": FLASK}, ("{bin}/python", "pages.py", "{port}"), _version("flask")),
-    Peer(
-        "php -S",
-        (),
-        {"pages.php": PHP},
-        ("php", "-S", "127.0.0.1:{port}", "pages.php"),
-        ("php", "-r", "echo 'php ', PHP_VERSION;"),
-    ),
-    Peer(
-        "Twisted Web", ("twisted",), {"pages.py": TWISTED}, ("{bin}/python", "pages.py", "{port}"), _version("twisted")
-    ),
-]
+PEERS = {
+    servers.RPYSERVE.with_options("--quiet"): RPYSERVE,
+    servers.UVICORN: {"pages.py": ASGI},
+    servers.HYPERCORN: {"pages.py": ASGI},
+    servers.FLASK: {"pages.py": FLASK},
+    servers.PHP: {"pages.php": PHP},
+    servers.TWISTED.with_options("--class", "pages.Page"): {"pages.py": TWISTED},
+}
+"""The servers, and what they serve."""

@@ -66,7 +66,9 @@ class Kind:
         self.tab.bring_to_front()
         self.tab.evaluate("(number) => want(number)", number)
         time.sleep(random.uniform(0.15, 0.3))
-        with self.tab.expect_console_message(lambda message: message.text.startswith(f"seen {number} ")) as told:
+        with self.tab.expect_console_message(
+            lambda message: message.text.startswith(f"seen {number} ")
+        ) as told:
             began = time.time()
             self.write(number)
         self.times.append(float(told.value.text.split()[2]) - began * 1000)
@@ -133,12 +135,23 @@ def vite(site: Path) -> Iterator[str]:
     binary = VITE / "node_modules" / "vite" / "bin" / "vite.js"
     if not binary.exists():
         VITE.mkdir(parents=True, exist_ok=True)
-        subprocess.run([npm, "install", "--prefix", str(VITE), "--no-fund", "--no-audit", "vite"], check=True)
+        subprocess.run(
+            [npm, "install", "--prefix", str(VITE), "--no-fund", "--no-audit", "vite"], check=True
+        )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    command = [node, str(binary), str(site), "--host", "127.0.0.1", "--port", str(port), "--strictPort"]
+    command = [
+        node,
+        str(binary),
+        str(site),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--strictPort",
+    ]
     with process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         for _ in range(200):
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
@@ -166,14 +179,20 @@ def report(kinds: list[Kind], edits: int) -> None:
         ("stylesheet", "rpyserve, stylesheet", "Vite, stylesheet"),
     ):
         if theirs in medians:
-            print(f"{what}: rpyserve takes {medians[ours] / medians[theirs]:.2f} times what Vite takes")
+            print(
+                f"{what}: rpyserve takes {medians[ours] / medians[theirs]:.2f} times what Vite takes"
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--edits", type=int, default=30, help="of each kind")
     parser.add_argument("--no-vite", action="store_true")
-    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
+    parser.add_argument(
+        "--chromium", default=shutil.which("chromium") or shutil.which("google-chrome")
+    )
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         ours = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,8 +1,9 @@
-"""The bare loop: the smallest correct keep-alive loop on trio and h11. No framework, no log, no limits.
+"""The baseline loop: the smallest correct keep-alive loop on trio and h11, and nothing else.
 
-``python benchmarks/baseline_loop.py PORT``. What a server on these two libraries costs at least, and so the measure of
-`compare`. Its head is made anew for each response, as whoever writes such a loop does it first; only ``Date``, which
-a server must send (RFC 9110, section 6.6.1), is made once a second.
+``python -m benchmarks.performance.baseline_loop PORT``. It is what a server on these two libraries
+costs at least, and so what the others are measured by. Its response head is made anew each time, as
+whoever writes such a loop does it first; only ``Date``, which a server must send (RFC 9110, section
+6.6.1), is made once a second.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
-async def answer(stream: trio.SocketStream, connection: h11.Connection) -> None:
+async def respond(stream: trio.SocketStream, connection: h11.Connection) -> None:
     headers = [
         (b"Date", date(int(time.time()))),
         (b"Content-Type", b"text/html; charset=utf-8"),
@@ -43,7 +44,7 @@ async def serve(stream: trio.SocketStream) -> None:
             if event is h11.NEED_DATA:
                 connection.receive_data(await stream.receive_some(65536))
             elif isinstance(event, h11.EndOfMessage):
-                await answer(stream, connection)
+                await respond(stream, connection)
                 if connection.our_state is not h11.DONE:
                     return
                 connection.start_next_cycle()
@@ -51,7 +52,7 @@ async def serve(stream: trio.SocketStream) -> None:
                 return
 
 
-async def guarded(stream: trio.SocketStream) -> None:
+async def serve_or_close(stream: trio.SocketStream) -> None:
     try:
         await serve(stream)
     except (trio.BrokenResourceError, h11.RemoteProtocolError):
@@ -59,4 +60,4 @@ async def guarded(stream: trio.SocketStream) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(trio.serve_tcp, guarded, int(sys.argv[1]))
+    trio.run(trio.serve_tcp, serve_or_close, int(sys.argv[1]))

@@ -1,31 +1,9 @@
-"""The servers that `compare` measures, each with the same pages, written as that server has it. Data only.
+"""The pages whose speed is compared, written as each server has them. Data only.
 
-``/hello`` greets, ``/counter`` counts a visitor's visits in a session, ``/json``, ``/stream`` and ``/form`` are what
-they are called; ``small.txt`` and ``large.bin`` are files. A page that a server would not have is left out.
+``/hello`` greets, ``/counter`` counts a visitor's visits in a session, ``/series`` is the counter
+of "Twisted Web in 60 seconds", ``/json``, ``/stream`` and ``/form`` are what they are called. What
+a server would not have is left out.
 """
-
-from __future__ import annotations
-
-from dataclasses import dataclass, field
-
-HELLO = b"Hello, world!"
-SMALL = b"0123456789abcde\n" * 64
-LARGE = bytes(range(256)) * 40960
-STREAMED = b"x" * 16384
-FORM = b"name=Ada&text=" + b"lorem+ipsum+" * 20
-BROWSER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
-    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-    "Accept-Encoding": "gzip, deflate, br, zstd",
-    "Accept-Language": "en-GB,en;q=0.9,de;q=0.8",
-    "Cache-Control": "max-age=0",
-    "Sec-CH-UA": '"Chromium";v="130", "Not?A_Brand";v="99"',
-    "Sec-CH-UA-Mobile": "?0",
-    "Sec-CH-UA-Platform": '"Linux"',
-    "Sec-Fetch-Dest": "empty",
-    "Sec-Fetch-Mode": "cors",
-    "Sec-Fetch-Site": "same-origin",
-}
 
 _HELLO_RPY = """
 from rpyserve import Resource
@@ -40,7 +18,7 @@ resource = Hello()
 """
 _MODULES = "\nimport " + ", ".join(f"module{n}" for n in range(10)) + "\n"
 
-OURS = {
+RPYSERVE = {
     "hello.rpy": "cache()\n" + _HELLO_RPY,
     "uncached.rpy": _HELLO_RPY,
     "counter.rpy": """
@@ -81,7 +59,9 @@ def resource(request):
     return f"Hello, {request.field('name')}!"
 """,
 }
-WITH_MODULES = {"hello.rpy": "cache()\n" + _MODULES + _HELLO_RPY} | {f"module{n}.py": f"N = {n}\n" for n in range(10)}
+RPYSERVE_WITH_MODULES = {"hello.rpy": "cache()\n" + _MODULES + _HELLO_RPY} | {
+    f"module{n}.py": f"N = {n}\n" for n in range(10)
+}
 
 _TWISTED_HELLO = """
 from twisted.web.resource import Resource
@@ -175,8 +155,8 @@ resource = Page()
 """,
 }
 
-# The script of "Twisted Web in 60 seconds", as this server and Twisted run it.
-OURS["series.rpy"] = TWISTED["series.rpy"]
+# The same script: both run it.
+RPYSERVE["series.rpy"] = TWISTED["series.rpy"]
 
 ASGI = """
 import json
@@ -281,135 +261,11 @@ daemon off;
 master_process off;
 pid nginx.pid;
 error_log stderr crit;
-events {{ worker_connections 1024; }}
-http {{
+events { worker_connections 1024; }
+http {
     access_log off;
     sendfile on;
     keepalive_requests 1000000;
-    server {{ listen 127.0.0.1:{port}; root .; }}
-}}
+    server { listen 127.0.0.1:{port}; root .; }
+}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """One server, set up in one way.
-
-    Args:
-        name: what the tables call it.
-        command: starts it; ``{bin}`` is where the installed commands are, ``{port}`` the port.
-        files: what is in its directory, besides the files that all have; ``{port}`` in `nginx.conf` is filled in.
-        packages: what to install from PyPI.
-        pages: the rows that it takes part in.
-        suffix: what the paths of scripts end in.
-        ours: whether it is this server, or the bare loop, and runs in this environment.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    files: dict[str, str] = field(default_factory=dict)
-    packages: tuple[str, ...] = ()
-    pages: frozenset[str] = frozenset()
-    suffix: str = ""
-    ours: bool = False
-
-
-BARE = "bare loop"
-OWN = "rpyserve"
-_DYNAMIC = frozenset({"hello", "404", "json", "stream", "form", "browser"})
-_FILES = frozenset({"small", "large"})
-_COUNTS = frozenset({"one", "many"})
-_SERVE = ("{python}", "-m", "rpyserve", ".", "--port", "{port}")
-_UVICORN = ("{bin}/python", "-m", "uvicorn", "pages:app", "--http", "h11", "--loop", "asyncio", "--port", "{port}")
-
-CONTESTANTS = [
-    Contestant(BARE, ("{python}", "{here}/baseline_loop.py", "{port}"), ours=True),
-    Contestant(
-        OWN,
-        _SERVE,
-        OURS,
-        pages=_DYNAMIC | _FILES | _COUNTS | {"counter", "series", "uncached"},
-        ours=True,
-    ),
-    Contestant(f"{OWN}, log off", (*_SERVE, "--quiet"), OURS, pages=frozenset({"hello"}), ours=True),
-    Contestant(f"{OWN}, 10 modules", _SERVE, WITH_MODULES, pages=frozenset({"hello", "one"}), ours=True),
-    Contestant("uvicorn (h11)", _UVICORN, {"pages.py": ASGI}, ("uvicorn", "h11"), pages=_DYNAMIC | _COUNTS),
-    Contestant(
-        "uvicorn, log off", (*_UVICORN, "--no-access-log"), {"pages.py": ASGI}, ("uvicorn", "h11"),
-        pages=frozenset({"hello"}),
-    ),
-    Contestant(
-        "Hypercorn (trio)",
-        ("{bin}/python", "-m", "hypercorn", "pages:app", "--worker-class", "trio", "--bind", "127.0.0.1:{port}"),
-        {"pages.py": ASGI},
-        ("hypercorn[trio]",),
-        pages=frozenset({"hello", "json", "stream"}),
-    ),
-    Contestant(
-        "Twisted Web",
-        ("{bin}/python", "-m", "twisted", "web", "--path", ".", "--listen", "tcp:{port}:interface=127.0.0.1"),
-        TWISTED,
-        ("twisted",),
-        pages=_DYNAMIC | _FILES | _COUNTS | {"series", "uncached"},
-        suffix=".rpy",
-    ),
-    Contestant(
-        "Flask", ("{bin}/python", "pages.py", "{port}"), {"pages.py": FLASK}, ("flask",),
-        pages=_DYNAMIC - {"browser"} | {"counter"},
-    ),
-    Contestant(
-        "php -S", ("php", "-S", "127.0.0.1:{port}", "pages.php"), {"pages.php": PHP},
-        pages=_DYNAMIC - {"browser"} | _FILES | {"counter", "uncached"},
-    ),
-    Contestant(
-        "nginx", ("nginx", "-p", ".", "-c", "nginx.conf"), {"nginx.conf": NGINX}, pages=_FILES,
-    ),
-    Contestant(
-        "http.server", ("{bin}/python", "-m", "http.server", "{port}", "--bind", "127.0.0.1"), pages=_FILES,
-    ),
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One kind of request.
-
-    Args:
-        key: what contestants' ``pages`` have.
-        title: what the table says.
-        path: the URL's path.
-        body: what is answered; None if each server words it as it likes.
-        status: of the answer.
-        form: what is posted.
-        headers: what is sent besides Host.
-        connections: how many clients ask at once.
-        cookie: whether each client keeps the session of the first answer.
-    """
-
-    key: str
-    title: str
-    path: str
-    body: bytes | None = None
-    status: int = 200
-    form: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    connections: int = 16
-    cookie: bool = False
-
-
-JSON = b'{"message": "Hello, world!", "numbers": [1, 2, 3]}'
-ROWS = [
-    Row("hello", "hello, cached", "/hello", HELLO),
-    Row("browser", "the same, with a browser's head", "/hello", HELLO, headers=BROWSER),
-    Row("one", "the same, 1 connection", "/hello", HELLO, connections=1),
-    Row("many", "the same, 256 connections", "/hello", HELLO, connections=256),
-    Row("counter", "counter in a session, cached", "/counter", cookie=True),
-    Row("series", "the series' counter, cached", "/series", cookie=True),
-    Row("uncached", "hello, uncached", "/uncached", HELLO),
-    Row("json", "JSON", "/json"),
-    Row("form", "form, posted", "/form", b"Hello, Ada!", form=FORM),
-    Row("404", "nothing there", "/nothing", status=404),
-    Row("stream", "1 MiB, streamed", "/stream", STREAMED * 64),
-    Row("small", "file of 1 KiB", "/small.txt", SMALL),
-    Row("large", "file of 10 MiB", "/large.bin", LARGE),
-]

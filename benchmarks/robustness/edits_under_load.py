@@ -1,10 +1,12 @@
-"""Edits against a running server under load: is any answer older than the last save, is any visit lost?
+"""Edits against a running server under load: is a response older than the last save, is a visit
+lost?
 
-Run it by itself for the whole measure: ``python benchmarks/edits_under_load.py --edits 500 --clients 8``. The tests
-run the same with fewer edits. Files are saved in all the ways that editors have. Every request notes how many saves
-were complete before it was sent. Its answer must be of that version or a later one, must not be an error, and must
-count one visit more than the client's last. A request that overlaps a save which is not atomic (the file is empty, or
-away, for a moment) may be an error, but not stale.
+``python -m benchmarks.robustness.edits_under_load --edits 500 --clients 8``; the tests run the same
+with fewer edits. Files are saved in all the ways that editors have. Every request notes how many
+saves were complete before it was sent. Its response must be of that version or a later one, must
+not be an error, and must count one visit more than the client's last. A request that overlaps a
+save which is not atomic (the file is empty, or missing, for a moment) may be an error, but not
+stale.
 """
 
 from __future__ import annotations
@@ -13,20 +15,22 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import trio
 
+from benchmarks.common.server_process import serving
+
 COUNTER = """
 from rpyserve import Attribute, Interface, Resource, Session, cache, registerAdapter
-from helper import VERSION as HELPED
-from pack import VERSION as PACKED
+from helper import VERSION as HELPER
+from pack import VERSION as PACK
 from . import beside
 
 cache("data.txt", "notes")
@@ -52,34 +56,46 @@ class Page(Resource):
         from late import VERSION as late
 
         # What may fail over a half-written file comes before the visit is counted.
-        seen = f"script={{VERSION}} helper={{HELPED}} beside={{beside.VERSION}} pack={{PACKED}} late={{late}}"
+        seen = f"script={{VERSION}} helper={{HELPER}} beside={{beside.VERSION}} pack={{PACK}}"
         counter = ICounter(request.getSession())
         counter.value += 1
-        return f"{{seen}} data={{DATA}} nested={{NESTED}} visit={{counter.value}}"
+        return f"{{seen}} late={{late}} data={{DATA}} nested={{NESTED}} visit={{counter.value}}"
 
 
 resource = Page()
 """
+MODULE = "VERSION = {version}\n"
 
 FILES = {
     "script": ("counter.rpy", COUNTER),
-    "helper": ("helper.py", "VERSION = {version}\n"),
-    "beside": ("beside.py", "VERSION = {version}\n"),
-    "pack": ("pack/deep.py", "VERSION = {version}\n"),
-    "late": ("late.py", "VERSION = {version}\n"),
+    "helper": ("helper.py", MODULE),
+    "beside": ("beside.py", MODULE),
+    "pack": ("pack/deep.py", MODULE),
+    "late": ("late.py", MODULE),
     "data": ("data.txt", "{version}"),
     "nested": ("notes/sub/nested.txt", "{version}"),
     "style": ("style.css", "/* style={version} */"),
 }
-READ = ("data", "nested", "style")
-"""Files whose text may be empty for a moment while they are saved."""
+"""What is edited: the file, and its text."""
+SHOWN_BY_SCRIPT = [name for name in FILES if name != "style"]
+MAY_BE_EMPTY = ("data", "nested", "style")
+"""Files that may be read, and be empty, while they are saved."""
 ATOMIC = ("rename", "rename, time set back")
-WAYS = (*ATOMIC, "in place", "in place, time set back", "delete and create", "backup and create", "directory", "switch")
+WAYS = (
+    *ATOMIC,
+    "in place",
+    "in place, time set back",
+    "delete and create",
+    "backup and create",
+    "directory",
+    "switch",
+)
+"""How files are saved; "switch" is that of a branch, which writes many files at once."""
 
 
 @dataclass
 class Result:
-    """What was seen. Good is: no stale, no errors, no lost."""
+    """What was seen. It is good if nothing is stale, an error or lost."""
 
     edits: int = 0
     requests: int = 0
@@ -87,129 +103,170 @@ class Result:
     errors: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     excused: int = 0
+    """Requests that met a half-written file."""
 
     @property
     def good(self) -> bool:
         return not (self.stale or self.errors or self.lost)
 
 
-class Site:
-    """A site that is edited: which version of each file is wholly saved, and what is being saved."""
+class EditedSite:
+    """A site that is edited.
+
+    Attributes:
+        root: its directory.
+        saved: which version of each file is wholly saved.
+        torn: how many saves so far were not atomic.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.saved = dict.fromkeys(FILES, 0)
-        self.torn = 0  # saves so far that were not atomic
+        self.torn = 0
         for directory in ("pack", "notes/sub"):
             (root / directory).mkdir(parents=True)
         (root / "pack" / "__init__.py").write_text("from .deep import VERSION\n")
-        for what in FILES:
-            self.save(what, 0, "rename")
+        for name in FILES:
+            self.save(name, 0, "rename")
 
-    def save(self, what: str, version: int, way: str) -> None:
+    def save(self, name: str, version: int, way: str) -> None:
         """Save *version* of a file, in one of the ways that editors have."""
-        name, text = FILES[what]
-        path = self.root / name
+        file, text = FILES[name]
+        path = self.root / file
         content = text.format(version=version).encode()
-        stamp = path.stat().st_mtime_ns if path.exists() else 0
         self.torn += way not in ATOMIC
+        time_set_back = way.endswith("time set back") and path.exists()
+        before = path.stat().st_mtime_ns if time_set_back else None
         if way.startswith("rename"):
             temporary = path.with_name(path.name + "~")
-            temporary.write_bytes(content)
-            if way.endswith("time set back"):
-                os.utime(temporary, ns=(stamp, stamp))
+            _write(temporary, content, before)
             os.replace(temporary, path)
         elif way == "directory" and path.parent != self.root:
-            self._renew(path, content)
+            self._replace_directory(path, content)
         else:
-            if way == "switch":  # of a branch: many files at once
-                for number in range(100):
-                    (self.root / f"other{number}.txt").write_text(str(version))
-            if way == "backup and create":
-                path.replace(path.with_name(path.name + "~"))
-            elif way == "delete and create":
-                path.unlink()
-            path.write_bytes(content)
-            if way.endswith("time set back"):
-                os.utime(path, ns=(stamp, stamp))
-        self.saved[what] = version
+            self._prepare(path, version, way)
+            _write(path, content, before)
+        self.saved[name] = version
 
-    def _renew(self, path: Path, content: bytes) -> None:
+    def _prepare(self, path: Path, version: int, way: str) -> None:
+        """Do what comes before the file is written in its place."""
+        if way == "switch":
+            for number in range(100):
+                (self.root / f"other{number}.txt").write_text(str(version))
+        elif way == "backup and create":
+            path.replace(path.with_name(path.name + "~"))
+        elif way == "delete and create":
+            path.unlink()
+
+    def _replace_directory(self, path: Path, content: bytes) -> None:
         """Put another directory in the place of the file's."""
         directory = self.root / path.relative_to(self.root).parts[0]
-        other = directory.with_name("other~")
-        shutil.copytree(directory, other)
-        (other / path.relative_to(directory)).write_bytes(content)
-        directory.rename(self.root / "old~")
-        other.rename(directory)
-        shutil.rmtree(self.root / "old~")
+        new, old = directory.with_name("other~"), directory.with_name("old~")
+        shutil.copytree(directory, new)
+        (new / path.relative_to(directory)).write_bytes(content)
+        directory.rename(old)
+        new.rename(directory)
+        shutil.rmtree(old)
 
 
-async def visit(url: str, site: Site, result: Result, number: int) -> None:
-    """One visitor, who comes again and again until cancelled."""
-    visits = 0
-    style = etag = ""
-    async with httpx.AsyncClient(timeout=30) as client:
-        while True:
-            at_least, torn = dict(site.saved), site.torn
-            response = await client.get(url + "counter")
-            result.requests += 1
-            told = f"visitor {number}: {response.status_code} {response.text[:200]}"
-            if response.status_code != 200:
-                if site.torn == torn:
-                    result.errors.append(told)
-                result.excused += site.torn != torn
-                continue
-            seen = numbers_in(response.text)
-            visits += 1
-            if seen["visit"] != visits:
-                result.lost.append(f"{told}, not visit {visits}")
-                visits = seen["visit"]
-            judge(result, seen, at_least, [what for what in FILES if what != "style"], site.torn != torn, told)
+def _write(path: Path, content: bytes, mtime_ns: int | None) -> None:
+    path.write_bytes(content)
+    if mtime_ns is not None:
+        os.utime(path, ns=(mtime_ns, mtime_ns))
 
-            at_least, torn = dict(site.saved), site.torn
-            response = await client.get(url + "style.css", headers={"If-None-Match": etag} if etag else {})
-            result.requests += 1
-            if response.status_code == 200:
-                style, etag = response.text, response.headers.get("ETag", "")
-            told = f"visitor {number}: {response.status_code} {style}"
-            if response.status_code not in (200, 304):
-                if site.torn == torn:
-                    result.errors.append(told)
-                result.excused += site.torn != torn
-                continue
-            judge(result, numbers_in(style), at_least, ["style"], site.torn != torn, told)
+
+@dataclass
+class Visitor:
+    """One visitor, who asks for the script and the stylesheet in turn, until cancelled."""
+
+    number: int
+    url: str
+    site: EditedSite
+    result: Result
+    visits: int = 0
+    style: str = ""
+    etag: str = ""
+
+    async def run(self) -> None:
+        async with httpx.AsyncClient(timeout=30) as client:
+            while True:
+                await self.visit_script(client)
+                await self.load_style(client)
+
+    async def visit_script(self, client: httpx.AsyncClient) -> None:
+        at_least, torn = dict(self.site.saved), self.site.torn
+        response = await client.get(self.url + "counter")
+        message = f"visitor {self.number}: {response.status_code} {response.text[:200]}"
+        self.result.requests += 1
+        if response.status_code != 200:
+            self.note_error(message, torn)
+            return
+        seen = numbers_in(response.text)
+        self.visits += 1
+        if seen["visit"] != self.visits:
+            self.result.lost.append(f"{message}, not visit {self.visits}")
+            self.visits = seen["visit"]
+        self.check_versions(seen, at_least, SHOWN_BY_SCRIPT, torn, message)
+
+    async def load_style(self, client: httpx.AsyncClient) -> None:
+        at_least, torn = dict(self.site.saved), self.site.torn
+        headers = {"If-None-Match": self.etag} if self.etag else {}
+        response = await client.get(self.url + "style.css", headers=headers)
+        self.result.requests += 1
+        if response.status_code == 200:
+            self.style, self.etag = response.text, response.headers.get("ETag", "")
+        message = f"visitor {self.number}: {response.status_code} {self.style}"
+        if response.status_code not in (200, 304):
+            self.note_error(message, torn)
+            return
+        self.check_versions(numbers_in(self.style), at_least, ["style"], torn, message)
+
+    def note_error(self, message: str, torn: int) -> None:
+        """Note an error; *torn* is how many saves were not atomic before the request."""
+        if self.site.torn == torn:
+            self.result.errors.append(message)
+        else:
+            self.result.excused += 1
+
+    def check_versions(
+        self,
+        seen: dict[str, int],
+        at_least: dict[str, int],
+        names: Iterable[str],
+        torn: int,
+        message: str,
+    ) -> None:
+        """Note which of the files *names* were seen in an older version than was saved before."""
+        for name in names:
+            may_be_empty = name in MAY_BE_EMPTY and self.site.torn != torn
+            if name not in seen and may_be_empty:
+                self.result.excused += 1
+            elif seen.get(name, -1) < at_least[name]:
+                self.result.stale.append(f"{message}: {name} was {at_least[name]}")
 
 
 def numbers_in(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", text)}
 
 
-def judge(
-    result: Result, seen: dict[str, int], at_least: dict[str, int], names: list[str], torn: bool, told: str
-) -> None:
-    """Note which of the files *names* were *seen* in an older version than the one that was saved before."""
-    for what in names:
-        if what not in seen and what in READ and torn:
-            result.excused += 1  # it was empty just then
-        elif seen.get(what, -1) < at_least[what]:
-            result.stale.append(f"{told}: {what} was {at_least[what]}")
-
-
-async def edit(site: Site, result: Result, edits: int, pause: float) -> None:
+async def edit(site: EditedSite, result: Result, edits: int, pause: float) -> None:
+    """Edit the files in turn, each time in another way."""
+    names = list(FILES)
     for version in range(1, edits + 1):
-        what = list(FILES)[version % len(FILES)]
-        site.save(what, version, WAYS[version // len(FILES) % len(WAYS)])
+        name = names[version % len(names)]
+        site.save(name, version, WAYS[version // len(names) % len(WAYS)])
         result.edits += 1
         await trio.sleep(pause)
 
 
-async def measure(url: str, site: Site, *, edits: int, clients: int, pause: float = 0.01) -> Result:
-    """Edit *site*, served at *url*, while *clients* visit it."""
+async def measure(
+    url: str, site: EditedSite, *, edits: int, clients: int, pause: float = 0.01
+) -> Result:
+    """Edit *site*, served at *url*, while *clients* visit it; *pause* is in seconds."""
     result = Result()
     async with trio.open_nursery() as nursery:
         for number in range(clients):
-            nursery.start_soon(visit, url, site, result, number)
+            nursery.start_soon(Visitor(number, url, site, result).run)
         await edit(site, result, edits, pause)
         await trio.sleep(0.2)
         nursery.cancel_scope.cancel()
@@ -217,29 +274,29 @@ async def measure(url: str, site: Site, *, edits: int, clients: int, pause: floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        site = Site(Path(directory))
-        command = [sys.executable, "-m", "rpyserve", directory, "--port", "0", "--quiet"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-            assert server.stdout is not None
-            url = server.stdout.readline().strip()
+        root = Path(directory, "site")
+        root.mkdir()
+        site = EditedSite(root)
+        with serving(root, Path(directory, "console"), "--quiet") as server:
             began = time.monotonic()
-            try:
-                result = trio.run(lambda: measure(url, site, edits=options.edits, clients=options.clients))
-            finally:
-                server.terminate()
+            result = trio.run(
+                lambda: measure(server.url, site, edits=options.edits, clients=options.clients)
+            )
             took = time.monotonic() - began
     print(
-        f"{result.edits} edits, {result.requests} requests in {took:.1f} s: {len(result.stale)} stale, "
-        f"{len(result.errors)} errors on good code, {len(result.lost)} visits lost "
-        f"({result.excused} requests met a half-written file)"
+        f"{result.edits} edits, {result.requests} requests in {took:.1f} s: "
+        f"{len(result.stale)} stale, {len(result.errors)} errors on good code, "
+        f"{len(result.lost)} visits lost ({result.excused} requests met a half-written file)"
     )
-    for told in (result.stale + result.errors + result.lost)[:10]:
-        print(" ", told)
+    for message in (result.stale + result.errors + result.lost)[:10]:
+        print(" ", message)
     sys.exit(not result.good)
 
 

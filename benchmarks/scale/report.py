@@ -1,50 +1,50 @@
-"""A document of figures of which several benchmarks write one section each: its headings, and their order.
+"""docs/scale.md, of which several benchmarks write a section each: its headings, and their order.
 
-Data and text only; who measures knows what its section says.
+Text only; who measures knows what its section says.
 """
 
 from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
-HEADINGS = ("A million sessions", "Start-up", "Idle connections")
+from benchmarks.common.docs import DOCS
+
+DOCUMENT = DOCS / "scale.md"
+SESSIONS = "A million sessions"
+STARTUP = "Start-up"
+CONNECTIONS = "Idle connections"
+HEADINGS = (SESSIONS, STARTUP, CONNECTIONS)
 INTRODUCTION = """\
 # At scale
 
-Written by the benchmarks, not by hand: `benchmarks/million_sessions.py`, `benchmarks/start_up.py` and
-`benchmarks/many_connections.py` each write their section anew. What counts are the ratios, each measured side by side
-in one run; the figures beside them are of the machine at hand.
+Written by the benchmarks, not by hand: `python -m benchmarks.scale.sessions`,
+`python -m benchmarks.scale.startup` and `python -m benchmarks.scale.connections` each write their
+section anew. What counts are the ratios, each measured side by side in one run; the figures beside
+them are those of one machine.
 """
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    first, *others = ["| " + " | ".join(line) + " |" for line in (head, *rows)]
-    return "\n".join([first, "|" + "---|" * len(head), *others])
 
 
 def machine() -> str:
     return f"Python {platform.python_version()} on {platform.system()}."
 
 
-def verdict(ratio: float, limit: float) -> str:
-    return f"{ratio:.2f}" if ratio <= limit else f"**{ratio:.2f}**"
+def marked(value: float, limit: float) -> str:
+    """*value* as text, in bold if it is over *limit*."""
+    return f"{value:.2f}" if value <= limit else f"**{value:.2f}**"
 
 
-def write(heading: str, text: str, document: Path = DOCUMENT) -> None:
+def write_section(heading: str, text: str, document: Path = DOCUMENT) -> None:
     """Put *text* under *heading*, in place of what is there."""
-    known = read(document)
-    known[heading] = text.strip()
-    parts = [INTRODUCTION, *(f"## {each}\n\n{known[each]}\n" for each in HEADINGS if each in known)]
+    sections = read_sections(document) | {heading: text.strip()}
+    parts = [INTRODUCTION]
+    parts += [f"## {name}\n\n{sections[name]}\n" for name in HEADINGS if name in sections]
     document.write_text("\n".join(parts), encoding="utf-8")
 
 
-def read(document: Path) -> dict[str, str]:
+def read_sections(document: Path) -> dict[str, str]:
     """The sections that are there, by their headings."""
     text = document.read_text(encoding="utf-8") if document.exists() else ""
     found = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
-    return {heading: body.strip() for heading, body in zip(found[::2], found[1::2], strict=True)}
+    return {name: body.strip() for name, body in zip(found[::2], found[1::2], strict=True)}

@@ -1,15 +1,19 @@
-"""A million sessions in one process, beside Twisted's: what each costs, and for how long nobody else has a turn.
+"""A million sessions in one process, beside Twisted's: what each costs, and how long others wait.
 
-``python benchmarks/million_sessions.py``. Sessions are made, found, touched, adapted, and end when their time has come,
-once with nothing in them and once after each was adapted. Rounds alternate between the two servers. Each round is a
-process of its own, in which garbage is looked for as the command does it. All is processor time, so that others on the
-machine count as little as can be; visitors come in no order, the same for both.
+``python -m benchmarks.scale.sessions``. Sessions are made, found, touched, adapted, and expire,
+once with nothing in them and once after each was adapted. Rounds alternate between the two servers.
+Each round is a process of its own, in which garbage is collected as the command does it. All is
+processor time, so that others on the machine count as little as can be; visitors come in random
+order, the same for both.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import os
+import random
 import statistics
 import subprocess
 import sys
@@ -20,14 +24,24 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-from benchmarks.scale import report as sections
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+from zope.interface import Interface
 
-OURS, THEIRS = 1_000_000, 400_000
+from benchmarks.common.docs import ROOT, table
+from benchmarks.common.servers import TWISTED, install
+from benchmarks.scale import report
+from rpyserve import Resource, Session, Site, registerAdapter
+from rpyserve.serving import gc_tuning
+
+OWN_SESSIONS, TWISTED_SESSIONS = 1_000_000, 400_000
 ROUNDS = 3
 CHUNK = 50
-"""How many are treated in one turn, before other tasks have theirs."""
+"""How many sessions are treated in one turn of the loop, before other tasks have theirs."""
 LIMITS = {"make": 0.45, "touch": 0.5, "expire": 0.3, "bytes": 0.35}
+"""Of the ratios to Twisted's figures."""
 PAUSE_LIMIT = 20
+"""Milliseconds."""
 ROWS = {
     "make": "make, µs",
     "find": "find by the cookie, µs",
@@ -36,8 +50,19 @@ ROWS = {
     "expire": "expire, µs",
     "bytes": "bytes each",
 }
+PAUSES = {
+    "make": "made",
+    "find": "found",
+    "touch": "touched",
+    "expire": "expired",
+    "adapt": "adapted",
+    "expire adapted": "expired, with a component in each",
+}
 
-TWISTED = """
+Figures = dict[str, float]
+"""Those of `ROWS`, and of each of `PAUSES` one with `` pause`` after its name."""
+
+TWISTED_PROGRAM = """
 import json, os, random, sys, time
 from time import process_time
 from twisted.internet import reactor
@@ -47,7 +72,7 @@ from twisted.web.server import Session, Site
 from zope.interface import Interface, implementer
 
 
-class ICounter(Interface):
+class ICounter(Interface):  # type: ignore[misc]
     pass
 
 
@@ -98,30 +123,29 @@ print(json.dumps(figures))
 """
 
 
-def measure_ours(count: int) -> dict[str, float]:
-    """All figures of this server, in this process."""
-    import trio
-    from trio.testing import MockClock
+class ICounter(Interface):  # type: ignore[misc]
+    pass
 
-    from rpyserve.serving import gc_tuning
 
+class Counter:
+    def __init__(self, session: object) -> None:
+        self.value = 0
+
+
+# This server's figures, measured in this process
+
+
+def measure(count: int) -> Figures:
     with gc_tuning.rarely():
         return trio.run(_measure, count, clock=MockClock(rate=1))
 
 
-async def _measure(count: int) -> dict[str, float]:
-    import gc
-    import random
-
-    import trio
-
-    from rpyserve import Resource, Session, Site, registerAdapter
-
+async def _measure(count: int) -> Figures:
     gc.freeze()
-    registerAdapter(_Counter, Session, _counter_interface())
+    registerAdapter(Counter, Session, ICounter)
     site = Site(Resource(), sessionTimeout=900, maxSessions=None)
     sessions = site.sessions
-    figures: dict[str, float] = {}
+    figures: Figures = {}
     async with site.running():
         before = _memory()
         await _each(figures, "make", range(count), lambda number: sessions.make())
@@ -132,72 +156,49 @@ async def _measure(count: int) -> dict[str, float]:
         await _each(figures, "find", ids, sessions.find)
         await _each(figures, "touch", living, Session.touch)
         del living
-        await _expire(figures, "expire", sessions)
+        await _expire_all(figures, "expire", sessions)
         for number in range(count):
             sessions.make()
             if number % CHUNK == 0:
                 await trio.lowlevel.checkpoint()
-        await _each(figures, "adapt", list(sessions), _counter_interface())
-        await _expire(figures, "expire adapted", sessions)
+        await _each(figures, "adapt", list(sessions), ICounter)
+        await _expire_all(figures, "expire adapted", sessions)
     return figures
 
 
-_interfaces: list[Any] = []
-
-
-def _counter_interface() -> Any:
-    from zope.interface import Interface
-    from zope.interface.interface import InterfaceClass
-
-    if not _interfaces:
-        _interfaces.append(InterfaceClass("ICounter", (Interface,), __module__=__name__))
-    return _interfaces[0]
-
-
-class _Counter:
-    def __init__(self, session: object) -> None:
-        self.value = 0
-
-
-async def _each(figures: dict[str, float], what: str, things: Any, function: Callable[[Any], object]) -> None:
+async def _each(
+    figures: Figures, name: str, things: Any, function: Callable[[Any], object]
+) -> None:
     """Call *function* with each of *things*, a few in each turn of the loop."""
-    import gc
-
-    import trio
-
-    gc.freeze()  # a list of a million things, which Python would look at, is the benchmark's own
+    gc.freeze()  # the list of a million things is the benchmark's own, and not to be traversed
     took = 0.0
-    async with _pauses(figures, what):
+    async with _measuring_pauses(figures, name):
         for start in range(0, len(things), CHUNK):
             began = process_time()
             for thing in things[start : start + CHUNK]:
                 function(thing)
             took += process_time() - began
             await trio.lowlevel.checkpoint()
-    figures[what] = took / len(things) * 1e6
+    figures[name] = took / len(things) * 1e6
 
 
-async def _expire(figures: dict[str, float], what: str, sessions: Any) -> None:
-    """Let all sessions end because their time has come."""
-    import trio
-
+async def _expire_all(figures: Figures, name: str, sessions: Any) -> None:
     clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
     count, began = len(sessions), process_time()
-    async with _pauses(figures, what):
-        clock.jump(1000)  # type: ignore[attr-defined]
-        while len(sessions):  # noqa: ASYNC110  # nobody tells of the last one
+    async with _measuring_pauses(figures, name):
+        clock.jump(1000)
+        while len(sessions):  # noqa: ASYNC110  # nothing is called when the last one has expired
             await trio.sleep(0.01)
-    figures[what] = (process_time() - began) / count * 1e6
+    figures[name] = (process_time() - began) / count * 1e6
 
 
 @asynccontextmanager
-async def _pauses(figures: dict[str, float], what: str) -> AsyncIterator[None]:
-    """While inside, measure for how long a task that sleeps 1 ms is kept waiting: the processor time others took."""
-    import trio
-
+async def _measuring_pauses(figures: Figures, name: str) -> AsyncIterator[None]:
+    """While inside, measure the longest processor time for which a task that sleeps 1 ms waits."""
     longest = 0.0
 
-    async def look() -> None:
+    async def sleep_repeatedly() -> None:
         nonlocal longest
         while True:
             began = process_time()
@@ -205,103 +206,118 @@ async def _pauses(figures: dict[str, float], what: str) -> AsyncIterator[None]:
             longest = max(longest, process_time() - began)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(look)
-        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(sleep_repeatedly)
+        await wait_all_tasks_blocked()
         yield
         await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    figures[f"{what} pause"] = longest * 1000
+    figures[f"{name} pause"] = longest * 1000
 
 
 def _memory() -> int:
-    import os
-
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-# Both, in turn
+# Both servers, in turn
 
 
-def twisted(directory: Path) -> Path:
-    """An environment with Twisted in it; its Python."""
-    python = directory / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "twisted"], check=True, stderr=subprocess.DEVNULL)
-    return python
-
-
-def figures_of(command: Iterable[object]) -> dict[str, float]:
-    done = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
-    figures: dict[str, float] = json.loads(done.stdout)
+def figures_of(command: Iterable[object]) -> Figures:
+    words = [str(word) for word in command]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT)
+    figures: Figures = json.loads(done.stdout)
     return figures
 
 
-def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {what: statistics.median(each[what] for each in rounds) for what in rounds[0]}
+def medians(rounds: list[Figures]) -> Figures:
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
 
 
-def section(ours: dict[str, float], many: dict[str, float], theirs: dict[str, float], count: int, rounds: int) -> str:
-    rows = [
-        [
-            named,
-            f"{ours[what]:.2f}" if what != "bytes" else f"{ours[what]:.0f}",
-            f"{theirs[what]:.2f}" if what != "bytes" else f"{theirs[what]:.0f}",
-            sections.verdict(ours[what] / theirs[what], LIMITS.get(what, 9)),
-            str(LIMITS.get(what, "")),
-            f"{many[what]:.2f}" if what != "bytes" else f"{many[what]:.0f}",
-        ]
-        for what, named in ROWS.items()
-    ]
+def section(own: Figures, most: Figures, twisted: Figures, count: int, rounds: int) -> str:
+    """The text of the section.
+
+    Args:
+        own: this server's figures, with as many sessions as Twisted.
+        most: this server's figures, with *count* sessions.
+        twisted: Twisted's.
+        count: how many sessions.
+        rounds: how often each was measured.
+    """
+    rows = []
+    for name, title in ROWS.items():
+        digits = 0 if name == "bytes" else 2
+        rows.append(
+            [
+                title,
+                f"{own[name]:.{digits}f}",
+                f"{twisted[name]:.{digits}f}",
+                report.marked(own[name] / twisted[name], LIMITS.get(name, 9)),
+                str(LIMITS.get(name, "")),
+                f"{most[name]:.{digits}f}",
+            ]
+        )
     pauses = [
-        [f"while they are {named}", sections.verdict(many[f"{what} pause"], PAUSE_LIMIT)]
-        for what, named in {
-            "make": "made", "find": "found", "touch": "touched", "expire": "ended",
-            "adapt": "adapted", "expire adapted": "ended, with a component in each",
-        }.items()
-    ]  # fmt: skip
+        [f"while they are {done}", report.marked(most[f"{name} pause"], PAUSE_LIMIT)]
+        for name, done in PAUSES.items()
+    ]
     return f"""\
-{THEIRS:,} sessions of rpyserve, as many of Twisted, and {count:,} of rpyserve, each in a process of its own; {rounds}
-of each in turn and their medians, in processor time, and with the sessions in no order, as visitors come.
-{sections.machine()}
+{TWISTED_SESSIONS:,} sessions of rpyserve, as many of Twisted, and {count:,} of rpyserve, each in a
+process of its own; {rounds} of each in turn and their medians, in processor time, and with the
+sessions in random order, as visitors come. {report.machine()}
 
-{sections.table(["", "rpyserve", "Twisted", "ratio", "at most", f"of {count:,}"], rows)}
+{table(["", "rpyserve", "Twisted", "ratio", "at most", f"of {count:,}"], rows)}
 
-{sections.table([f"longest pause of the loop, with {count:,}", "ms"], pauses)}
+{table([f"longest pause of the loop, with {count:,}", "ms"], pauses)}
 
-Three things keep the pauses short. Python's full collections, which look at all there is and take longer the more
-that is, wait for a quiet moment (`garbage`). The sessions lie in many small dicts, as one of a million entries takes
-30 ms to grow (`shelves`). And those that are due end a few in each turn of the loop (`clock`)."""
+Three things keep the pauses short. Full garbage collections, whose cost grows with the number of
+live objects, run only when the server is idle. The sessions are in many small dicts, since one dict
+of a million entries takes 30 ms to grow. And those that are due expire a few in each turn of the
+loop."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", type=Path, help="where Twisted is, or will be, installed (a temporary one)")
-    parser.add_argument("--sessions", type=int, default=OURS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        help="where Twisted is, or will be, installed (a temporary one)",
+    )
+    parser.add_argument("--sessions", type=int, default=OWN_SESSIONS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--ours", action="store_true", help="only this server's figures, as JSON, of this process")
-    parser.add_argument("--write", type=Path, default=sections.DOCUMENT, metavar="FILE", help="where the section goes")
+    parser.add_argument(
+        "--own", action="store_true", help="only this server's figures, as JSON, of this process"
+    )
+    parser.add_argument(
+        "--write", type=Path, default=report.DOCUMENT, metavar="FILE", help="where the section goes"
+    )
     options = parser.parse_args()
-    if options.ours:
-        print(json.dumps(measure_ours(options.sessions)))
+    if options.own:
+        print(json.dumps(measure(options.sessions)))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        python = twisted((options.environment or Path(temporary)).absolute())
-        ours, many, theirs = [], [], []
-        own = [sys.executable, "-m", "benchmarks.scale.sessions", "--ours", "--sessions"]
+        python = install((options.environment or Path(temporary)).absolute(), [TWISTED]) / "python"
+        rounds: list[tuple[Figures, Figures, Figures]] = []
+        own = [sys.executable, "-m", "benchmarks.scale.sessions", "--own", "--sessions"]
         for _ in range(options.rounds):
-            ours.append(figures_of([*own, THEIRS]))
-            theirs.append(figures_of([python, "-c", TWISTED, THEIRS]))
-            many.append(figures_of([*own, options.sessions]))
-    mine, most, other = medians(ours), medians(many), medians(theirs)
-    text = section(mine, most, other, options.sessions, options.rounds)
-    sections.write(sections.HEADINGS[0], text, options.write)
+            rounds.append(
+                (
+                    figures_of([*own, TWISTED_SESSIONS]),
+                    figures_of([python, "-c", TWISTED_PROGRAM, TWISTED_SESSIONS]),
+                    figures_of([*own, options.sessions]),
+                )
+            )
+    few, twisted, most = (medians(list(each)) for each in zip(*rounds, strict=True))
+    text = section(few, most, twisted, options.sessions, options.rounds)
+    report.write_section(report.SESSIONS, text, options.write)
     print(text)
-    good = all(mine[what] <= limit * other[what] for what, limit in LIMITS.items())
-    sys.exit(not good or any(took > PAUSE_LIMIT for what, took in most.items() if what.endswith(" pause")))
+    good = all(few[name] <= limit * twisted[name] for name, limit in LIMITS.items())
+    short = all(most[f"{name} pause"] <= PAUSE_LIMIT for name in PAUSES)
+    sys.exit(not (good and short))
 
 
 if __name__ == "__main__":

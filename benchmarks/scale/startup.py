@@ -1,8 +1,8 @@
-"""How soon the first answer is there, against what it takes to import the libraries that a server needs.
+"""How soon the first response is there, beside what it takes to import the libraries of a server.
 
-``python benchmarks/start_up.py``. A process is started and asked at once, again and again, in turn with a Python that
-only imports trio, h11, click and zope.interface, and ends. ``--help`` likewise, against ``import click``. What
-counts are medians.
+``python -m benchmarks.scale.startup``. A process is started and asked at once, again and again, in
+turn with a Python that only imports trio, h11, click and zope.interface, and ends. ``--help``
+likewise, against ``import click``. What counts are medians.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.scale import report as sections
+from benchmarks.common.docs import table
+from benchmarks.scale import report
 
 ROUNDS = 21
 IMPORTS = "import trio, h11, click, zope.interface"
-LIMITS = {"first answer": 1.3, "--help": 2.0}
+FIRST_RESPONSE = "`rpyserve`, to its first response, beside `" + IMPORTS + "`"
+HELP = "`rpyserve --help`, beside `import click`"
+LIMITS = {FIRST_RESPONSE: 1.3, HELP: 2.0}
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SCRIPT = """\
 from rpyserve import Resource
@@ -37,19 +40,21 @@ class Hello(Resource):
 
 resource = Hello()
 """
-# Where code that was compiled is not kept, it is compiled at each start; that is not what anybody has.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+# Without it, compiled code would be made again at each start, which nobody has.
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 
 
-def timed(*command: object) -> float:
+def seconds_of(*command: str) -> float:
     """Seconds until *command* has ended."""
     began = time.perf_counter()
-    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     return time.perf_counter() - began
 
 
-def first_answer(site: Path) -> float:
-    """Seconds from the start of the command to its first answer."""
+def seconds_to_first_response(site: Path) -> float:
+    """Seconds from the start of the command to its first response."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "rpyserve", site, "--port", "0"],
@@ -63,72 +68,79 @@ def first_answer(site: Path) -> float:
         port = int(process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), 10) as client:
             client.sendall(REQUEST)
-            answer = client.recv(65536)
+            response = client.recv(65536)
         took = time.perf_counter() - began
     finally:
         process.terminate()
         process.communicate()
-    assert answer.endswith(b"Hello, world!"), answer
+    assert response.endswith(b"Hello, world!"), response
     return took
 
 
-def measure(site: Path, rounds: int) -> dict[str, list[float]]:
-    what: dict[str, Callable[[], float]] = {
-        "python": lambda: timed(sys.executable, "-c", "pass"),
-        "imports": lambda: timed(sys.executable, "-c", IMPORTS),
-        "first answer": lambda: first_answer(site),
-        "click": lambda: timed(sys.executable, "-c", "import click"),
-        "--help": lambda: timed(sys.executable, "-m", "rpyserve", "--help"),
+def measure(site: Path, rounds: int) -> dict[str, float]:
+    """The medians of each, in seconds."""
+    python = sys.executable
+    measured: dict[str, Callable[[], float]] = {
+        "python": lambda: seconds_of(python, "-c", "pass"),
+        "imports": lambda: seconds_of(python, "-c", IMPORTS),
+        FIRST_RESPONSE: lambda: seconds_to_first_response(site),
+        "click": lambda: seconds_of(python, "-c", "import click"),
+        HELP: lambda: seconds_of(python, "-m", "rpyserve", "--help"),
     }
-    for each in what.values():
-        each()  # so that all is compiled, and in the system's memory
-    took: dict[str, list[float]] = {name: [] for name in what}
+    for measure_one in measured.values():
+        measure_one()  # so that all is compiled, and in the system's memory
+    times: dict[str, list[float]] = {name: [] for name in measured}
     for _ in range(rounds):
-        for name, each in what.items():
-            took[name].append(each())
-    return took
+        for name, measure_one in measured.items():
+            times[name].append(measure_one())
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def section(took: dict[str, list[float]]) -> str:
-    middle = {name: statistics.median(times) for name, times in took.items()}
+def ratios(medians: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """Of each figure with a limit: its median, and that of what it is compared with."""
+    return {
+        FIRST_RESPONSE: (medians[FIRST_RESPONSE], medians["imports"]),
+        HELP: (medians[HELP], medians["click"]),
+    }
+
+
+def section(medians: dict[str, float], rounds: int) -> str:
     rows = [
         [
-            named,
-            f"{middle[name] * 1000:.0f}",
-            f"{middle[base] * 1000:.0f}",
-            sections.verdict(middle[name] / middle[base], LIMITS[name]),
-            str(LIMITS[name]),
+            title,
+            f"{own * 1000:.0f}",
+            f"{other * 1000:.0f}",
+            report.marked(own / other, LIMITS[title]),
+            str(LIMITS[title]),
         ]
-        for named, name, base in (
-            ("`rpyserve`, to its first answer, beside `" + IMPORTS + "`", "first answer", "imports"),
-            ("`rpyserve --help`, beside `import click`", "--help", "click"),
-        )
+        for title, (own, other) in ratios(medians).items()
     ]
     return f"""\
-Milliseconds from the start of the process, medians of {len(took["imports"])} rounds in turn; Python alone takes
-{middle["python"] * 1000:.0f}. {sections.machine()}
+Milliseconds from the start of the process, medians of {rounds} rounds in turn; Python alone takes
+{medians["python"] * 1000:.0f}. {report.machine()}
 
-{sections.table(["", "ms", "beside it", "ratio", "at most"], rows)}
+{table(["", "ms", "beside it", "ratio", "at most"], rows)}
 
-What the first answer does not need is imported after it, a module at a time (`later`). The watch for edits gets
-ready meanwhile, in a thread of its own."""
+What the first response does not need is imported after it, a module at a time. The watch for edits
+is set up meanwhile, in a thread of its own."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--write", type=Path, default=sections.DOCUMENT, metavar="FILE", help="where the section goes")
+    parser.add_argument(
+        "--write", type=Path, default=report.DOCUMENT, metavar="FILE", help="where the section goes"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "index.rpy").write_text(SCRIPT)
-        took = measure(Path(directory), options.rounds)
-    text = section(took)
-    sections.write(sections.HEADINGS[1], text, options.write)
+        medians = measure(Path(directory), options.rounds)
+    text = section(medians, options.rounds)
+    report.write_section(report.STARTUP, text, options.write)
     print(text)
-    middle = {name: statistics.median(times) for name, times in took.items()}
-    good = all(
-        middle[name] <= LIMITS[name] * middle[base] for name, base in (("first answer", "imports"), ("--help", "click"))
-    )
+    good = all(own <= LIMITS[title] * other for title, (own, other) in ratios(medians).items())
     sys.exit(not good)
 
 

@@ -1,4 +1,4 @@
-"""Edits against a running server under load: never an old answer after a save, never a lost visit."""
+"""Edits under load: never an old answer after a save, never a lost visit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.robustness.edits_under_load import Site, measure
+from benchmarks.robustness.edits_under_load import EditedSite, measure
 from tests.support.real_process import serving
 
 
@@ -14,7 +14,7 @@ from tests.support.real_process import serving
 async def test_edits_under_load(tmp_path: Path) -> None:
     root = tmp_path / "site"
     root.mkdir()
-    site = Site(root)
+    site = EditedSite(root)
     with serving(root, tmp_path, "--quiet") as server:
         result = await measure(server.url + "/", site, edits=72, clients=4)
     assert result.edits == 72

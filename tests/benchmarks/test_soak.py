@@ -1,4 +1,7 @@
-"""The soak, for a few seconds: no wrong answer and nothing lost. Whether anything grows takes minutes to see."""
+"""The soak, for a few seconds: no wrong answer and nothing lost.
+
+Whether anything grows takes minutes to see.
+"""
 
 from __future__ import annotations
 

@@ -1,19 +1,20 @@
-"""How a rule is written down, and the shorthand for the bytes that most of them begin with."""
+"""How a rule is written down, and short forms for the bytes that most of them begin with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 
 class Level(Enum):
-    """How much it is asked for."""
+    """How much the RFC asks for it."""
 
     MUST = "MUST"
     SHOULD = "SHOULD"
     GRAMMAR = "grammar"
-    """What the grammar does not have; a server may mend it (RFC 9110, section 2.4), or refuse."""
+    """What is outside the grammar: a server may repair it (RFC 9110, section 2.4), or refuse."""
     MAY = "MAY"
 
 
@@ -32,30 +33,30 @@ Part = bytes | Repeat
 
 
 @dataclass(frozen=True, slots=True)
-class Must:
+class Rule:
     """One rule.
 
     Args:
         section: of which RFC it is.
         level: how much it is asked for.
-        rule: what it says, in short.
-        sent: the bytes.
-        good: a regular expression of the answers that keep the rule.
+        text: what it says, in short.
+        sent: the bytes that test it.
+        accepted: a regular expression of the answers that keep it; see `probe`.
         shown: response headers that belong to the answer.
         cut: whether the client closes its side then, instead of sending another request.
     """
 
     section: str
     level: Level
-    rule: str
+    text: str
     sent: Sequence[Part]
-    good: str
+    accepted: str
     shown: tuple[str, ...] = ()
     cut: bool = False
 
     @property
     def key(self) -> str:
-        return f"{self.section}: {shown_bytes(self.sent)}"
+        return f"{self.section}: {readable(self.sent)}"
 
 
 def raw(parts: Sequence[Part]) -> bytes:
@@ -63,22 +64,26 @@ def raw(parts: Sequence[Part]) -> bytes:
     return b"".join(part if isinstance(part, bytes) else part.data * part.times for part in parts)
 
 
-def shown_bytes(parts: Sequence[Part]) -> str:
-    """The bytes, readable."""
-    return "".join(_shown(part) for part in parts)
+def readable(parts: Sequence[Part]) -> str:
+    """The bytes as text; what is not printable is escaped."""
+    return "".join(_readable(part) for part in parts)
 
 
-def _shown(part: Part) -> str:
+def _readable(part: Part) -> str:
     if part is AWAIT:
         return " (answer) "
     data = part if isinstance(part, bytes) else part.data
-    text = "".join(chr(byte) if 32 <= byte < 127 and byte != 92 else _escaped(byte) for byte in data)
+    text = "".join(map(_escaped, data))
     return text if isinstance(part, bytes) else f"({text} * {part.times})"
 
 
 def _escaped(byte: int) -> str:
-    return {9: "\\t", 10: "\\n", 13: "\\r", 92: "\\\\"}.get(byte, f"\\x{byte:02x}")
+    if byte in _ESCAPES:
+        return _ESCAPES[byte]
+    return chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}"
 
+
+_ESCAPES = {9: "\\t", 10: "\\n", 13: "\\r", 92: "\\\\"}
 
 HOST = b"Host: localhost\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -86,30 +91,46 @@ FIVE = b"5\r\nabcde\r\n0\r\n\r\n"
 
 REFUSED = r"400; closed"
 ERROR = r"4\d\d; closed"
-WAITS = rf"{ERROR}|no answer"  # for so many bytes as were told
+WAITS = rf"{ERROR}|no answer"
+"""The server waits for as many bytes as were announced."""
 PAGE = r"200 GET; 200 GET"
 POSTED = r"200 POST abcde; 200 GET"
-UNREAD = r"([45]\d\d; |)closed"  # what was cut is not answered as if it were whole
+UNREAD = r"([45]\d\d; |)closed"
+"""What was cut off is not answered as if it were complete."""
+
+
+def rules(
+    level: Level,
+    section: str,
+    text: str,
+    accepted: str,
+    *sent: list[Part],
+    shown: tuple[str, ...] = (),
+    cut: bool = False,
+) -> list[Rule]:
+    """Make one rule of each of *sent*."""
+    return [Rule(section, level, text, parts, accepted, shown, cut) for parts in sent]
+
+
+must = partial(rules, Level.MUST)
+should = partial(rules, Level.SHOULD)
+grammar = partial(rules, Level.GRAMMAR)
+may = partial(rules, Level.MAY)
 
 
 def get(*fields: bytes, target: bytes = b"/", host: bytes = HOST) -> list[Part]:
-    return [b"GET " + target + b" HTTP/1.1\r\n" + host + b"".join(field + b"\r\n" for field in fields) + b"\r\n"]
+    head = b"GET " + target + b" HTTP/1.1\r\n" + host
+    return [head + b"".join(field + b"\r\n" for field in fields) + b"\r\n"]
 
 
-def each(
-    section: str, level: Level, rule: str, good: str, *sent: list[Part], shown: tuple[str, ...] = (), cut: bool = False
-) -> list[Must]:
-    return [Must(section, level, rule, parts, good, shown, cut) for parts in sent]
-
-
-def line(request_line: bytes) -> list[Part]:
-    return [request_line + b"\r\n" + HOST + b"\r\n"]
+def request_line(line: bytes) -> list[Part]:
+    return [line + b"\r\n" + HOST + b"\r\n"]
 
 
 def post(*fields: bytes, body: bytes = b"abcde", version: bytes = b"1.1") -> list[Part]:
-    head = b"POST / HTTP/" + version + b"\r\n" + HOST + b"".join(field + b"\r\n" for field in fields)
-    return [head + b"\r\n" + body]
+    head = b"POST / HTTP/" + version + b"\r\n" + HOST
+    return [head + b"".join(field + b"\r\n" for field in fields) + b"\r\n" + body]
 
 
-def chunks(body: bytes, *fields: bytes) -> list[Part]:
+def post_chunked(body: bytes, *fields: bytes) -> list[Part]:
     return post(CHUNKED[:-2], *fields, body=body)
