@@ -1,34 +1,46 @@
-"""From an edit on disk to the repaint in a real headless Chromium, beside Vite's dev server in the same run.
+"""From an edit on disk to the repaint in headless Chromium, beside Vite's dev server in the same
+run.
 
-Measured in the page: a loop of animation frames looks for the new text or colour, and tells the time after the frame
-that shows it. Edits of all kinds take turns, at moments that have nothing to do with frames. Needs Node's npm; Vite is
+``python -m benchmarks.livereload.edit_to_repaint``. Measured in the page: a loop of animation
+frames looks for the new text or colour, and notes the time after the frame that shows it. Edits of
+all kinds take turns, at moments that have nothing to do with frames. Needs Node's npm; Vite is
 installed into build/vite. A quiet machine tells more than a busy one.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.common.docs import ROOT
+from benchmarks.common.server_process import free_port, is_listening, serving
+
 VITE = ROOT / "build" / "vite"
-FILLING = "<p>Some text that stays as it is, <a href='#'>with a link</a>.</p>\n" * 60
+PARAGRAPH = "<p>Some text that stays as it is, <a href='#'>with a link</a>.</p>\n"
+FILLER = PARAGRAPH * 60
+STYLE = "h1 {{ --n: {}; color: navy }}"
+LINK = '<link rel="stylesheet" href="style.css">'
+OWN_SCRIPT = "<script>window.own = 1</script>"
+VITE_MODULE = '<script type="module" src="/main.js"></script>'
 
-LOOK = """
+PAGE, VITE_PAGE = "rpyserve, page (morphed)", "Vite, page (loaded again)"
+STYLESHEET, VITE_STYLESHEET = "rpyserve, stylesheet", "Vite, stylesheet"
+PAGE_WITH_SCRIPTS = "rpyserve, page with scripts"
+
+WATCH = """
 (() => {
   const wanted = () => Number(sessionStorage.wanted ?? -1);
   const shown = () => {
@@ -41,7 +53,8 @@ LOOK = """
       const number = sessionStorage.wanted;
       delete sessionStorage.wanted;
       const { port1, port2 } = new MessageChannel();
-      port1.onmessage = () => console.log(`seen ${number} ${performance.timeOrigin + performance.now()}`);
+      const now = () => performance.timeOrigin + performance.now();
+      port1.onmessage = () => console.log(`seen ${number} ${now()}`);
       port2.postMessage(null); // after this frame
       return;
     }
@@ -51,137 +64,170 @@ LOOK = """
   if ("wanted" in sessionStorage) requestAnimationFrame(frame);
 })();
 """
+"""Runs in the page: ``want(number)`` logs the time at which the number is shown."""
 
 
 @dataclass
-class Kind:
-    """A kind of edit: *write* makes the page in *tab* show a number."""
+class Edit:
+    """A kind of edit.
+
+    Attributes:
+        name: what the table calls it.
+        page: the page that shows it.
+        write: makes the page show a number.
+        times: milliseconds of each edit so far.
+    """
 
     name: str
-    tab: Page
+    page: Page
     write: Callable[[int], object]
     times: list[float] = field(default_factory=list)
 
     def measure(self, number: int) -> None:
-        self.tab.bring_to_front()
-        self.tab.evaluate("(number) => want(number)", number)
+        self.page.bring_to_front()
+        self.page.evaluate("(number) => want(number)", number)
         time.sleep(random.uniform(0.15, 0.3))
-        with self.tab.expect_console_message(
-            lambda message: message.text.startswith(f"seen {number} ")
-        ) as told:
+        shown = f"seen {number} "
+        with self.page.expect_console_message(
+            lambda message: message.text.startswith(shown)
+        ) as message:
             began = time.time()
             self.write(number)
-        self.times.append(float(told.value.text.split()[2]) - began * 1000)
+        self.times.append(float(message.value.text.split()[2]) - began * 1000)
 
     @property
     def median(self) -> float:
         return statistics.median(self.times)
 
     @property
-    def slow(self) -> float:
+    def ninth_decile(self) -> float:
         return statistics.quantiles(self.times, n=10)[-1]
 
 
-def sources(site: Path, *, vite: bool) -> None:
-    css = "h1 { --n: 0; color: navy }"
-    (site / "style.css").write_text(css)
-    if vite:
-        (site / "main.js").write_text('import "./style.css";\n')
-        page(site, 0, '<script type="module" src="/main.js"></script>')
-        return
-    script(site / "plain.rpy", 0, "")
-    script(site / "programmed.rpy", 0, "<script>window.own = 1</script>")
+# The sites
 
 
 def document(number: int, head: str) -> str:
-    return f"<!DOCTYPE html>\n<html><head>{head}</head>\n<body><h1>{number}</h1>\n{FILLING}</body></html>\n"
+    return (
+        f"<!DOCTYPE html>\n<html><head>{head}</head>\n"
+        f"<body><h1>{number}</h1>\n{FILLER}</body></html>\n"
+    )
 
 
-def page(site: Path, number: int, head: str) -> None:
-    (site / "index.html").write_text(document(number, head))
-
-
-def script(path: Path, number: int, head: str) -> None:
-    text = document(number, '<link rel="stylesheet" href="style.css">' + head)
+def write_script(path: Path, number: int, head: str = "") -> None:
+    """A script of rpyserve that returns a document."""
+    text = document(number, LINK + head)
     path.write_text(f"cache()\ndef resource(request):\n    return {text!r}\n")
 
 
-def stylesheet(site: Path, number: int) -> None:
-    (site / "style.css").write_text(f"h1 {{ --n: {number}; color: navy }}")
+def write_vite_page(site: Path, number: int) -> None:
+    (site / "index.html").write_text(document(number, VITE_MODULE))
 
 
-@contextlib.contextmanager
-def process(command: list[str], **options: object) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(command, text=True, **options) as running:  # type: ignore[call-overload]
-        try:
-            yield running
-        finally:
-            running.terminate()
+def write_stylesheet(site: Path, number: int) -> None:
+    (site / "style.css").write_text(STYLE.format(number))
 
 
-@contextlib.contextmanager
-def rpyserve(site: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "rpyserve", str(site), "--port", "0", "--quiet"]
-    with process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
-        assert running.stdout is not None
-        yield running.stdout.readline().strip()
-
-
-@contextlib.contextmanager
-def vite(site: Path) -> Iterator[str]:
+@contextmanager
+def serving_by_vite(site: Path) -> Iterator[str]:
+    """Vite's dev server: its URL."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         sys.exit("Vite needs Node and npm; without them: --no-vite")
     binary = VITE / "node_modules" / "vite" / "bin" / "vite.js"
     if not binary.exists():
         VITE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [npm, "install", "--prefix", str(VITE), "--no-fund", "--no-audit", "vite"], check=True
-        )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
-    command = [
-        node,
-        str(binary),
-        str(site),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--strictPort",
+        install = [npm, "install", "--prefix", str(VITE), "--no-fund", "--no-audit", "vite"]
+        subprocess.run(install, check=True)
+    port = free_port()
+    command = [node, str(binary), str(site), "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--strictPort"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert is_listening(port), "Vite does not listen"
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            process.terminate()
+
+
+# The measure
+
+
+def open_page(context: BrowserContext, url: str) -> Page:
+    page = context.new_page()
+    page.add_init_script(WATCH)
+    page.goto(url)
+    page.wait_for_timeout(1500)  # until it listens for changes
+    return page
+
+
+def own_edits(context: BrowserContext, directory: Path, stack: ExitStack) -> list[Edit]:
+    """Edits of a site that rpyserve serves."""
+    site = directory / "rpyserve"
+    site.mkdir()
+    plain, programmed = site / "plain.rpy", site / "programmed.rpy"
+    write_stylesheet(site, 0)
+    write_script(plain, 0)
+    write_script(programmed, 0, OWN_SCRIPT)
+    server = stack.enter_context(serving(site, directory / "console", "--quiet"))
+    page = open_page(context, server.url + "plain")
+    with_scripts = open_page(context, server.url + "programmed")
+    return [
+        Edit(PAGE, page, lambda number: write_script(plain, number)),
+        Edit(STYLESHEET, page, lambda number: write_stylesheet(site, number)),
+        Edit(
+            PAGE_WITH_SCRIPTS,
+            with_scripts,
+            lambda number: write_script(programmed, number, OWN_SCRIPT),
+        ),
     ]
-    with process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        for _ in range(200):
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-                break
-            time.sleep(0.1)
-        yield url
 
 
-def tab(context: BrowserContext, url: str) -> Page:
-    opened = context.new_page()
-    opened.add_init_script(LOOK)
-    opened.goto(url)
-    opened.wait_for_timeout(1500)  # until it listens for changes
-    return opened
+def vite_edits(context: BrowserContext, directory: Path, stack: ExitStack) -> list[Edit]:
+    """Edits of a site that Vite serves."""
+    site = directory / "vite"
+    site.mkdir()
+    write_stylesheet(site, 0)
+    write_vite_page(site, 0)
+    (site / "main.js").write_text('import "./style.css";\n')
+    page = open_page(context, stack.enter_context(serving_by_vite(site)))
+    return [
+        Edit(VITE_PAGE, page, lambda number: write_vite_page(site, number)),
+        Edit(VITE_STYLESHEET, page, lambda number: write_stylesheet(site, number)),
+    ]
 
 
-def report(kinds: list[Kind], edits: int) -> None:
+def measure(browser: Browser, edits: int, *, with_vite: bool) -> list[Edit]:
+    """Measure so many edits of each kind, in random order."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        context = browser.new_context()
+        stack.callback(context.close)
+        kinds = own_edits(context, directory, stack)
+        if with_vite:
+            kinds += vite_edits(context, directory, stack)
+        numbers = count(1)
+        for edit in kinds:
+            edit.measure(next(numbers))  # the first of each warms up
+            edit.times.clear()
+        for _ in range(edits):
+            for edit in random.sample(kinds, len(kinds)):
+                edit.measure(next(numbers))
+    return kinds
+
+
+def report(kinds: list[Edit], edits: int) -> None:
     print(f"{edits} edits of each kind, milliseconds from the edit on disk to the repaint")
     print(f"{'':34}{'median':>8}{'9 in 10':>9}")
-    for kind in kinds:
-        print(f"{kind.name:34}{kind.median:8.1f}{kind.slow:9.1f}")
-    medians = {kind.name: kind.median for kind in kinds}
-    for what, ours, theirs in (
-        ("page", "rpyserve, page (morphed)", "Vite, page (loaded again)"),
-        ("stylesheet", "rpyserve, stylesheet", "Vite, stylesheet"),
-    ):
-        if theirs in medians:
-            print(
-                f"{what}: rpyserve takes {medians[ours] / medians[theirs]:.2f} times what Vite takes"
-            )
+    for edit in kinds:
+        print(f"{edit.name:34}{edit.median:8.1f}{edit.ninth_decile:9.1f}")
+    medians = {edit.name: edit.median for edit in kinds}
+    pairs = {"page": (PAGE, VITE_PAGE), "stylesheet": (STYLESHEET, VITE_STYLESHEET)}
+    for title, (own, vite) in pairs.items():
+        if vite in medians:
+            ratio = medians[own] / medians[vite]
+            print(f"{title}: rpyserve takes {ratio:.2f} times what Vite takes")
 
 
 def main() -> None:
@@ -190,45 +236,16 @@ def main() -> None:
     )
     parser.add_argument("--edits", type=int, default=30, help="of each kind")
     parser.add_argument("--no-vite", action="store_true")
-    parser.add_argument(
-        "--chromium", default=shutil.which("chromium") or shutil.which("google-chrome")
-    )
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    parser.add_argument("--chromium", default=chromium)
     options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        ours = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sources(ours, vite=False)
-        url = stack.enter_context(rpyserve(ours))
-        playwright = stack.enter_context(sync_playwright())
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=options.chromium)
-        stack.callback(browser.close)
-        context = browser.new_context()
-        plain, programmed = tab(context, url + "plain"), tab(context, url + "programmed")
-        kinds = [
-            Kind("rpyserve, page (morphed)", plain, lambda n: script(ours / "plain.rpy", n, "")),
-            Kind("rpyserve, stylesheet", plain, lambda n: stylesheet(ours, n)),
-            Kind(
-                "rpyserve, page with scripts",
-                programmed,
-                lambda n: script(ours / "programmed.rpy", n, "<script>window.own = 1</script>"),
-            ),
-        ]
-        if not options.no_vite:
-            theirs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            sources(theirs, vite=True)
-            other = tab(context, stack.enter_context(vite(theirs)))
-            module = '<script type="module" src="/main.js"></script>'
-            kinds += [
-                Kind("Vite, page (loaded again)", other, lambda n: page(theirs, n, module)),
-                Kind("Vite, stylesheet", other, lambda n: stylesheet(theirs, n)),
-            ]
-        numbers = iter(range(1, 10**6))
-        for kind in kinds:
-            kind.measure(next(numbers))  # the first of each warms up
-            kind.times.clear()
-        for _ in range(options.edits):
-            for kind in random.sample(kinds, len(kinds)):
-                kind.measure(next(numbers))
-        report(kinds, options.edits)
+        try:
+            kinds = measure(browser, options.edits, with_vite=not options.no_vite)
+        finally:
+            browser.close()
+    report(kinds, options.edits)
 
 
 if __name__ == "__main__":
