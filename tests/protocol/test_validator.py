@@ -7,8 +7,8 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from musts import MUSTS, raw
 
+from benchmarks.conformance.rules import RULES, Rule, raw
 from rpyserve.http.types import Limits
 from rpyserve.protocol.grammar import CHUNKED
 from rpyserve.protocol.validator import Guard
@@ -37,9 +37,9 @@ def seen(reading: Reading) -> tuple[list[Read], bool]:
 # However it comes
 
 
-@pytest.mark.parametrize("must", [must for must in MUSTS if len(raw(must.sent)) < 1000], ids=lambda must: must.section)
-def test_where_it_is_split_makes_no_difference(must: object) -> None:
-    data = raw(must.sent) + head("GET", "/next")  # type: ignore[attr-defined]
+@pytest.mark.parametrize("rule", [rule for rule in RULES if len(raw(rule.sent)) < 1000], ids=lambda rule: rule.section)
+def test_where_it_is_split_makes_no_difference(rule: Rule) -> None:
+    data = raw(rule.sent) + head("GET", "/next")
     whole = read([data])
     bytewise = read(in_bytes(data))
     assert (seen(bytewise), bytewise.status) == (seen(whole), whole.status)
