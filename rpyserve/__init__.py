@@ -10,7 +10,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from rpyserve._names import HOMES
+from rpyserve._version import __version__ as __version__
 
 __all__ = [
     "NOT_DONE_YET",
@@ -71,37 +72,6 @@ if TYPE_CHECKING:
 
     registry: Registry
 
-_HOMES = {
-    "NOT_DONE_YET": "rpyserve.resources.rendering",
-    "Attribute": "zope.interface",
-    "BasicAuth": "rpyserve.resources.auth",
-    "Directory": "rpyserve.files.directory",
-    "HTTPError": "rpyserve.http.errors",
-    "Interface": "zope.interface",
-    "NameVirtualHost": "rpyserve.resources.virtual_host",
-    "Redirect": "rpyserve.http.errors",
-    "Registry": "rpyserve.sessions.session",
-    "Request": "rpyserve.http.request",
-    "Resource": "rpyserve.resources.resource",
-    "Response": "rpyserve.http.response",
-    "ReverseProxyResource": "rpyserve.resources.proxy",
-    "Session": "rpyserve.sessions.session",
-    "Site": "rpyserve.site",
-    "Upload": "rpyserve.http.forms",
-    "WSGIResource": "rpyserve.resources.wsgi",
-    "WebSocketResource": "rpyserve.resources.websocket",
-    "background": "rpyserve.scripts.background",
-    "cache": "rpyserve.scripts.loader",
-    "cors": "rpyserve.resources.cors",
-    "html": "rpyserve.util.html",
-    "implementer": "zope.interface",
-    "registerAdapter": "rpyserve.sessions.components",
-    "run": "rpyserve.serving.run",
-    "serve": "rpyserve.serving.run",
-    "template": "rpyserve.files.templates",
-    "websocket": "rpyserve.resources.websocket",
-}
-
 
 class _TwistedForPrograms:
     """The last resort for ``from twisted.web.server import Site`` in the author's own code: see `compat`.
@@ -125,9 +95,9 @@ sys.meta_path.append(_TwistedForPrograms())
 def __getattr__(name: str) -> Any:
     if name == "registry":
         return _running_registry()
-    if name not in _HOMES:
+    if name not in HOMES:
         raise AttributeError(f"module 'rpyserve' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(HOMES[name]), name)
     globals()[name] = value
     return value
 
@@ -138,7 +108,9 @@ def _running_registry() -> Any:
 
     execution = loader.current()
     if execution is None:
-        raise AttributeError("rpyserve.registry is that of a running script; elsewhere use request.site.registry")
+        raise AttributeError(
+            "rpyserve.registry is that of a running script; elsewhere use request.site.registry"
+        )
     return execution.registry
 
 

@@ -1,8 +1,8 @@
 """A site: a root resource, its visitors' sessions, and what is shared by all. Policy only, no I/O.
 
-`Site.respond` is the one way from a `Request` to a `Response`; protocols, the command line and tests all call
-it. It turns whatever a script does wrong into a page, and lets pass only what is not a script's business:
-cancellation, an interrupt from the console, and a client that left.
+`Site.respond` is the one way from a `Request` to a `Response`; protocols, the command line and
+tests all call it. It turns whatever a script does wrong into a page, and lets pass only what is not
+a script's business: cancellation, an interrupt from the console, and a client that left.
 """
 
 from __future__ import annotations
@@ -15,30 +15,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rpyserve.diagnostics.reporter import Complaints
-from rpyserve.http.errors import Disconnected, HTTPError, Redirect, ScriptError, parted, unwrap
-from rpyserve.http.hosts import Trust, is_foreign
+from rpyserve.diagnostics.reporter import ConsoleReporter
+from rpyserve.http.browser import is_browser_probe, is_foreign
+from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
+from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
 from rpyserve.http.response import HTML, Response, Stream
-from rpyserve.resources.rendering import Rescue, redirect_response, render, settle
+from rpyserve.resources.rendering import Rescue, apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import as_resource, traverse
-from rpyserve.scripts.background import BackgroundTasks, Nursery, RequestTasks
-from rpyserve.serving.access_log import is_probe, shown
-from rpyserve.sessions.session import Ended, Registry, Session
-from rpyserve.sessions.store import Sessions
-from rpyserve.util.file_limits import ADVICE, is_out_of_them
-from rpyserve.util.throttle import Seldom
+from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.sessions.session import EndReason, Registry, Session
+from rpyserve.sessions.store import SessionStore
+from rpyserve.util.exceptions import split_control_flow, unwrap_group
+from rpyserve.util.file_limits import ADVICE, is_too_many_files
+from rpyserve.util.text import escape_for_log
+from rpyserve.util.throttle import ThrottledLogger
 
 if TYPE_CHECKING:
-    from rpyserve.diagnostics.editor import Editor
-    from rpyserve.diagnostics.model import Failure
+    from rpyserve.diagnostics.editor import EditorLink
+    from rpyserve.diagnostics.model import ErrorReport
 
 __all__ = ["Site"]
 
 log = logging.getLogger("rpyserve")
 
 MOST_SESSIONS: Final = 100_000
-"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold little."""
+"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold
+little.
+"""
 
 
 class Site:
@@ -46,18 +50,20 @@ class Site:
 
     Args:
         root: the `Resource` (or function of the request) at ``/``.
-        sessionTimeout: seconds a session lives after its last access; None leaves it to the session's class
-            (900, unless it says otherwise).
-        maxSessions: how many sessions may live at once: for one more, the one idle longest ends, `Ended.EVICTED`.
-            None is any number.
+        sessionTimeout: seconds a session lives after its last access; None leaves it to the
+            session's class (900, unless it says otherwise).
+        maxSessions: how many sessions may live at once: for one more, the one idle longest ends,
+            `EndReason.EVICTED`. None is any number.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
         tasks: what runs beside the site; see `background`.
-        trusts: says of a request whether its client may see details of errors. By default: clients on this machine.
-        editor: the `Editor` that error pages link to; None for the one that this machine seems to have.
+        trusts: says of a request whether its client may see details of errors. By default: clients
+            on this machine.
+        editor: the `EditorLink` that error pages link to; None for the one that this machine seems
+            to have.
         complaints: what the console has been told of failures.
 
     "Twisted Web in 60 seconds": session basics, session endings.
@@ -66,19 +72,23 @@ class Site:
     sessionFactory: Callable[[Any, str], Session] = Session
 
     def __init__(
-        self, root: Any, *, sessionTimeout: float | None = None, maxSessions: int | None = MOST_SESSIONS
+        self,
+        root: Any,
+        *,
+        sessionTimeout: float | None = None,
+        maxSessions: int | None = MOST_SESSIONS,
     ) -> None:
         self.root = as_resource(root)
         self.registry = Registry(self)
-        self.sessions = Sessions(self, sessionTimeout, maxSessions)
+        self.sessions = SessionStore(self, sessionTimeout, maxSessions)
         self.sessions.renewed = self._renewed
-        self.trusts: Callable[[Request], bool] = Trust()
-        self.editor: Editor | None = None
-        self.complaints: Complaints = self.sessions.complaints
-        self._nursery = Nursery(self.complaints)
+        self.trusts: Callable[[Request], bool] = TrustedClients()
+        self.editor: EditorLink | None = None
+        self.errors: ConsoleReporter = self.sessions.errors
+        self._nursery = SiteNursery(self.errors)
         self.tasks = BackgroundTasks(self._nursery)
         self.request_tasks = RequestTasks(self._nursery)
-        self._out_of_files = Seldom(log)
+        self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
 
     async def respond(self, request: Request) -> Response:
@@ -86,24 +96,33 @@ class Site:
 
         Raises:
             Disconnected: the client left before there was an answer.
-            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's `SystemExit` apart.
+            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's
+            `SystemExit` apart.
         """
         request.site = self
         if request.uri == "*":
-            return Response(b"", 204)  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
+            return Response(
+                b"", 204
+            )  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
         rescue = partial(self._rescue, request)
         try:
             resource = await traverse(self.root, request)
             response = await render(resource, request, rescue)
         except BaseException as exc:
-            return await self._own_page(request, exc, rescue) or settle(request, self._page(request, exc))
+            return await self._own_page(request, exc, rescue) or apply_request_headers(
+                request, self._page(request, exc)
+            )
         if not isinstance(response.body, Stream):
-            self.complaints.good(request.path)
+            self.errors.resolve(request.path)
         return response
 
-    async def _own_page(self, request: Request, raised: BaseException, rescue: Rescue) -> Response | None:
-        """The site's own page for what it does not have, by its root's `error_page`; None if there is none."""
-        exc = unwrap(raised)
+    async def _own_page(
+        self, request: Request, raised: BaseException, rescue: Rescue
+    ) -> Response | None:
+        """The site's own page for what it does not have, by its root's `error_page`; None if there
+        is none.
+        """
+        exc = unwrap_group(raised)
         if not (isinstance(exc, HTTPError) and exc.status == 404):
             return None
         try:
@@ -114,12 +133,13 @@ class Site:
             request.error, request.code, request.reason = exc, 404, b""
             return await render(resource, request, rescue)
         except BaseException as own:
-            if isinstance(unwrap(own), HTTPError):
+            if isinstance(unwrap_group(own), HTTPError):
                 return None
-            return settle(request, self._page(request, own))
+            return apply_request_headers(request, self._page(request, own))
 
     def session_for(self, request: Request) -> Session:
-        """Return the session that the request's cookie names, or a new one, whose cookie the response will set.
+        """Return the session that the request's cookie names, or a new one, whose cookie the
+        response will set.
 
         An id that this site did not issue is never adopted.
         """
@@ -132,12 +152,13 @@ class Site:
         return session
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function*, an async one, beside the site, once for each version of the script that defines it.
+        """Run *function*, an async one, beside the site, once for each version of the script that
+        defines it.
 
-        Calling it again does nothing while the script is the same, so it may stand in a render method. When the
-        script has changed, which is noticed at once where pages follow edits, the old version is cancelled, and the
-        next call starts the new one.
-        What it raises is told on the console, and is the end of it.
+        Calling it again does nothing while the script is the same, so it may stand in a render
+        method. When the script has changed, which is noticed at once where pages follow edits, the
+        old version is cancelled, and the next call starts the new one. What it raises is told on
+        the console, and is the end of it.
 
         Raises:
             TypeError: *function* is no async function.
@@ -145,11 +166,16 @@ class Site:
         self.tasks.start(function)
 
     def _give(self, request: Request, session: Session, what: str) -> None:
-        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
-        request.session_cookie = _cookie(self._cookie_name(request), session, request.scheme == "https")
+        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it
+        is too late.
+        """
+        request.session_cookie = _cookie(
+            self._cookie_name(request), session, request.scheme == "https"
+        )
         if request.settled:
             log.warning(
-                "%s: %s after the head of the response was sent, so the visitor has no cookie for it. Call it before "
+                "%s: %s after the head of the response was sent, so the visitor has no cookie "
+                "for it. Call it before "
                 "the first yield or write.", request.path, what,
             )  # fmt: skip
 
@@ -159,11 +185,12 @@ class Site:
             self._give(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
-                "session %s: regenerate() was called outside of a request of its visitor, who has no cookie for the "
+                "session %s: regenerate() was called outside of a request of its visitor, who "
+                "has no cookie for the "
                 "new id. Write request.getSession().regenerate() in a render method.", session.label,
             )  # fmt: skip
 
-    def beside(self, work: Callable[[], Awaitable[None]]) -> None:
+    def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, of rpyserve's own, until it returns or the site stops."""
         self._nursery.start(work)
 
@@ -180,7 +207,8 @@ class Site:
 
     @asynccontextmanager
     async def running(self, *, grace: float = 5) -> AsyncIterator[Site]:
-        """While inside, sessions expire when their time has come. On the way out all of them end, callbacks included.
+        """While inside, sessions expire when their time has come. On the way out all of them end,
+        callbacks included.
 
         Args:
             grace: seconds that async callbacks have at the end.
@@ -192,7 +220,7 @@ class Site:
                     yield self
             finally:
                 with trio.CancelScope(shield=True):
-                    await self.sessions.end_all(Ended.STOPPED, grace)
+                    await self.sessions.end_all(EndReason.STOPPED, grace)
                 self.close()
                 nursery.cancel_scope.cancel()
 
@@ -201,77 +229,101 @@ class Site:
         return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
 
     def _rescue(self, request: Request, exc: BaseException, begun: bool) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
+        what was.
+        """
         try:
             if begun:
                 return self._last_piece(request, exc)
-            return settle(request, self._page(request, exc))
+            return apply_request_headers(request, self._page(request, exc))
         except BaseException:
             return None
 
     def _tell_why(self, request: Request, exc: HTTPError) -> None:
-        if exc.private and not is_probe(request.uri):
-            log.info("%s: %s", shown(request.uri), exc.private)
+        if exc.private and not is_browser_probe(request.uri):
+            log.info("%s: %s", escape_for_log(request.uri), exc.private)
 
     def _page(self, request: Request, raised: BaseException) -> Response:
         from rpyserve.diagnostics import error_page
         from rpyserve.diagnostics.editor import detected
         from rpyserve.resources import pages
 
-        exc = unwrap(raised)
+        exc = unwrap_group(raised)
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
         if isinstance(exc, HTTPError):
             self._tell_why(request, exc)
-            return pages.http_error(request, exc, trusted=self.trusts(request))
-        if is_out_of_them(lack := exc.__cause__ if isinstance(exc, ScriptError) else exc):
+            return pages.error_page(request, exc, trusted=self.trusts(request))
+        if is_too_many_files(lack := exc.__cause__ if isinstance(exc, ScriptError) else exc):
             return self._no_files(request, lack)
         trusted = self.trusts(request)
         failure = self._told(request, raised, trusted, values=trusted)
-        return error_page.script_failure(request, failure, trusted=trusted, editor=self.editor or detected())
+        return error_page.script_error_page(
+            request, failure, trusted=trusted, editor=self.editor or detected()
+        )
 
     def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
         from rpyserve.diagnostics import error_page
-        from rpyserve.resources import pages
+        from rpyserve.http import browser
 
-        exc = unwrap(raised)
+        exc = unwrap_group(raised)
         if isinstance(exc, HTTPError) and exc.private:  # no script's fault
-            log.warning("%s is broken off. %s", shown(request.uri), exc.private)
+            log.warning("%s is broken off. %s", escape_for_log(request.uri), exc.private)
             return None
         trusted = self.trusts(request)
         failure = self._told(request, raised, trusted, values=False)
-        if not trusted or not pages.wants_html(request):
+        if not trusted or not browser.accepts_html(request):
             return None
-        return Response.ready(error_page.broken_off(failure).encode("utf-8", "backslashreplace"), 500, (HTML,))
+        return Response.trusted(
+            error_page.truncation_notice(failure).encode("utf-8", "backslashreplace"), 500, (HTML,)
+        )
 
-    def _told(self, request: Request, raised: BaseException, trusted: bool, *, values: bool) -> Failure:
-        """Tell the console what was *raised*, and return it. What is no script's business is raised again."""
+    def _told(
+        self, request: Request, raised: BaseException, trusted: bool, *, values: bool
+    ) -> ErrorReport:
+        """Tell the console what was *raised*, and return it. What is no script's business is raised
+        again.
+        """
         from rpyserve.diagnostics.describe import describe
         from rpyserve.diagnostics.redaction import secrets_of
 
-        exc = unwrap(raised)
-        if isinstance(exc, Disconnected) or parted(exc)[1] is not None:
+        exc = unwrap_group(raised)
+        if isinstance(exc, ClientDisconnected) or split_control_flow(exc)[1] is not None:
             raise raised
         request.on_failure(exc)
         failure = describe(exc, values=values, veil=secrets_of(request))
-        self.complaints.tell(f"{request.method} {shown(request.uri)}", failure, page=request.path)
+        self.errors.report(
+            f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
+        )
         client = request.client[0]
         # The address is empty if the client had gone before it could be asked.
-        if client and not trusted and self.complaints.once_for(client):
+        if client and not trusted and self.errors.once_for(client):
             if is_foreign(request):
-                log.warning("A page of another origin asked for %s: it gets a bare 500.", shown(request.uri))
+                log.warning(
+                    "A page of another origin asked for %s: it gets a bare 500.",
+                    escape_for_log(request.uri),
+                )
             else:
-                log.warning("%s sees only a bare 500; --trust %s shows it the details", client, client)
+                log.warning(
+                    "%s sees only a bare 500; --trust %s shows it the details", client, client
+                )
         return failure
 
     def _no_files(self, request: Request, exc: BaseException | None) -> Response:
-        """The page for a request that found no file descriptor left: for once it is not the script's fault."""
+        """The page for a request that found no file descriptor left: for once it is not the
+        script's fault.
+        """
         from rpyserve.resources import pages
 
         why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"
-        self._out_of_files.warn("%s %s: %s", request.method, shown(request.uri), why)
-        busy = HTTPError(503, "This server is too busy. Try again in a moment.", {"Retry-After": "1"}, private=why)
-        return pages.http_error(request, busy, trusted=self.trusts(request))
+        self._out_of_files.warn("%s %s: %s", request.method, escape_for_log(request.uri), why)
+        busy = HTTPError(
+            503,
+            "This server is too busy. Try again in a moment.",
+            {"Retry-After": "1"},
+            private=why,
+        )
+        return pages.error_page(request, busy, trusted=self.trusts(request))
 
 
 def _cookie(name: str, session: Session, https: bool) -> bytes:

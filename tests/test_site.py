@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from rpyserve import Request, Resource, Session, Site
-from rpyserve.http.errors import Interrupted
+from rpyserve.util.exceptions import Interrupted
 from tests.support.in_process import Visitor, ask
 
 

@@ -51,9 +51,9 @@ class ServerProcess:
             return 0
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
-    def processor_time(self) -> float:
-        """Seconds that it and its children have had a processor."""
-        return _processor_time(self.process.pid)
+    def cpu_time(self) -> float:
+        """Seconds that it and its children have run on a CPU."""
+        return _cpu_time(self.process.pid)
 
     def open_files(self) -> int:
         """How many file descriptors it has."""
@@ -76,11 +76,11 @@ class ServerProcess:
             self.process.wait()
 
 
-def _processor_time(pid: int) -> float:
+def _cpu_time(pid: int) -> float:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         own = time.clock_gettime((~pid << 3) | 2)  # the clock of that process
-        return own + sum(_processor_time(int(child)) for child in children)
+        return own + sum(_cpu_time(int(child)) for child in children)
     except (AttributeError, OSError):
         return 0
 

@@ -4,7 +4,7 @@
 own (php, nginx and wrk are used where they are there), starts all of them, and asks each for the
 same pages, round by round, so that a machine that becomes slower does so for all alike. Every
 response is checked. What counts are ratios within a round. It takes some 12 minutes, with
-``--quick`` two, and that only prints. It ends with 1 if a figure is not what is promised.
+``--quick`` two, and that only prints. It ends with 1 if a figure is not what is targetd.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.common.docs import DOCS, ROOT
 from benchmarks.common.server_process import ServerProcess
 from benchmarks.common.servers import install, start
 from benchmarks.performance.load_generator import FORM_TYPE, WRK, Request, generate_load
-from benchmarks.performance.report import Results, Sample, chart, document, promises_table, unmet
+from benchmarks.performance.report import Results, Sample, chart, document, targets_table, unmet
 from benchmarks.performance.workload import CONTESTANTS, FILES, ROWS, Contestant, Row
 
 DOCUMENT = DOCS / "performance.md"
@@ -76,9 +76,9 @@ class RunningContestant:
             AssertionError: one of the responses was not what it should be.
         """
         request, size = self.request_for(row)
-        before = self.process.processor_time()
+        before = self.process.cpu_time()
         done = generate_load(self.process.port, request, row.connections, seconds)
-        processor_time = self.process.processor_time() - before
+        cpu_time = self.process.cpu_time() - before
         name = f"{self.contestant.name}, {row.title}"
         bad = done.requests if row.status >= 400 else 0
         assert done.bad == bad, f"{name}: {done.bad} responses were bad"
@@ -90,7 +90,7 @@ class RunningContestant:
         most = (size + 1500) * (1.02 + row.connections / done.requests)
         assert size <= mean * 1.02 and mean < most, f"{name}: responses have {mean:.0f} bytes each"
         self.exchange(request, row)
-        return Sample(done.rate, processor_time / done.requests)
+        return Sample(done.rate, cpu_time / done.requests)
 
 
 def rows_of(contestant: Contestant) -> list[Row]:
@@ -153,7 +153,7 @@ def main() -> None:
         scratch = Path(temporary)
         environment = (options.environment or scratch / "environment").absolute()
         results, absent = compare(environment, scratch, 1 if options.quick else options.rounds)
-    print(promises_table(results))
+    print(targets_table(results))
     if not options.quick:
         DOCUMENT.write_text(document(results, absent), encoding="utf-8")
         CHART.write_text(chart(results), encoding="utf-8")

@@ -150,7 +150,8 @@ def count_old_executions(root: Path) -> int:
         if isinstance(thing, Execution) and thing.path.parent == root
     ]
     return sum(
-        definitions.standing(execution.name.home) is not execution for execution in executions
+        definitions.current_execution(execution.name.home) is not execution
+        for execution in executions
     )
 
 

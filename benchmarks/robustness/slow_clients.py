@@ -102,13 +102,13 @@ async def attack(server: ServerProcess, mode: str, clients: int, seconds: int) -
     return seen
 
 
-def report(mode: str, seen: Seen, server: ServerProcess, processor_time: float) -> None:
+def report(mode: str, seen: Seen, server: ServerProcess, cpu_time: float) -> None:
     times = sorted(seen.times)
     print(
         f"{mode:13} {seen.attackers:5} attackers; {len(times):3} responses, "
         f"median {times[len(times) // 2] * 1000:.0f} ms, slowest {times[-1] * 1000:.0f} ms, "
         f"{len(seen.failures)} failures; at most {seen.most_files} open files, "
-        f"{server.memory() / 1e6:.0f} MB, {processor_time:.1f} s of processor time"
+        f"{server.memory() / 1e6:.0f} MB, {cpu_time:.1f} s of CPU time"
     )
     for failure in seen.failures[:5]:
         print("  ", failure)
@@ -138,9 +138,9 @@ def main() -> None:
         with serving(site, Path(directory, "console"), "--quiet") as server:
             print(f"{options.clients} slow clients, {options.seconds} s for each way:")
             for mode in options.modes or ATTACKS:
-                before = server.processor_time()
+                before = server.cpu_time()
                 seen = trio.run(attack, server, mode, options.clients, options.seconds)
-                report(mode, seen, server, server.processor_time() - before)
+                report(mode, seen, server, server.cpu_time() - before)
                 good = good and seen.good and seen.attackers >= options.clients
     sys.exit(not good)
 

@@ -94,8 +94,8 @@ def measure(server: ServerProcess, connections: int) -> Measured:
     clients, memory = memory_of(server, connections)
     took = time.monotonic() - began
     print(
-        f"{server.open_files()} open files after {took:.1f} s, {server.processor_time():.1f} s of "
-        f"processor time; {memory / 1000:.1f} kB of memory a connection"
+        f"{server.open_files()} open files after {took:.1f} s, {server.cpu_time():.1f} s of "
+        f"CPU time; {memory / 1000:.1f} kB of memory a connection"
     )
     times = trio.run(one_more_client, server)
     median, slowest = times[50], times[-1]
@@ -139,14 +139,13 @@ def section(own: float, baseline: float, connections: int) -> str:
         ["rpyserve", f"{own / 1000:.1f}", ratio, str(LIMIT)],
     ]
     return f"""\
-{connections:,} connections at once, each of which has sent one request and is idle.
-{report.machine()}
+{connections:,} open connections, each of which is idle after one request. {report.machine()}
 
-{table(["", "kB of memory each", "ratio", "at most"], rows)}
+{table(["", "kB of memory per connection", "ratio", "at most"], rows)}
 
-Each is one task. What an idle connection does not need is not there: no `h11` object unless it had
-to parse something new, no state of bodies, no coroutine but the one that waits, and one copy of
-what many clients send alike."""
+Each connection is one task. An idle connection keeps only what it needs: no h11 state unless it had
+to parse something new, no state of request bodies, no coroutine except the one that waits, and one
+shared copy of what many clients send alike."""
 
 
 def allow_open_files(files: int) -> None:

@@ -3,7 +3,7 @@
 ``python -m benchmarks.scale.sessions``. Sessions are made, found, touched, adapted, and expire,
 once with nothing in them and once after each was adapted. Rounds alternate between the two servers.
 Each round is a process of its own, in which garbage is collected as the command does it. All is
-processor time, so that others on the machine count as little as can be; visitors come in random
+CPU time, so that others on the machine count as little as can be; visitors come in random
 order, the same for both.
 """
 
@@ -43,20 +43,20 @@ LIMITS = {"make": 0.45, "touch": 0.5, "expire": 0.3, "bytes": 0.35}
 PAUSE_LIMIT = 20
 """Milliseconds."""
 ROWS = {
-    "make": "make, µs",
-    "find": "find by the cookie, µs",
+    "make": "create, µs",
+    "find": "look up by cookie, µs",
     "touch": "touch, µs",
     "adapt": "adapt, µs",
     "expire": "expire, µs",
-    "bytes": "bytes each",
+    "bytes": "bytes per session",
 }
 PAUSES = {
-    "make": "made",
-    "find": "found",
-    "touch": "touched",
-    "expire": "expired",
-    "adapt": "adapted",
-    "expire adapted": "expired, with a component in each",
+    "make": "are created",
+    "find": "are looked up",
+    "touch": "are touched",
+    "expire": "expire",
+    "adapt": "are adapted",
+    "expire adapted": "expire, with a component in each",
 }
 
 Figures = dict[str, float]
@@ -136,7 +136,7 @@ class Counter:
 
 
 def measure(count: int) -> Figures:
-    with gc_tuning.rarely():
+    with gc_tuning.tuned_gc():
         return trio.run(_measure, count, clock=MockClock(rate=1))
 
 
@@ -195,7 +195,7 @@ async def _expire_all(figures: Figures, name: str, sessions: Any) -> None:
 
 @asynccontextmanager
 async def _measuring_pauses(figures: Figures, name: str) -> AsyncIterator[None]:
-    """While inside, measure the longest processor time for which a task that sleeps 1 ms waits."""
+    """While inside, measure the longest CPU time for which a task that sleeps 1 ms waits."""
     longest = 0.0
 
     async def sleep_repeatedly() -> None:
@@ -260,22 +260,23 @@ def section(own: Figures, most: Figures, twisted: Figures, count: int, rounds: i
             ]
         )
     pauses = [
-        [f"while they are {done}", report.marked(most[f"{name} pause"], PAUSE_LIMIT)]
+        [f"while they {done}", report.marked(most[f"{name} pause"], PAUSE_LIMIT)]
         for name, done in PAUSES.items()
     ]
+    runs = report.count_of(rounds, "run")
     return f"""\
-{TWISTED_SESSIONS:,} sessions of rpyserve, as many of Twisted, and {count:,} of rpyserve, each in a
-process of its own; {rounds} of each in turn and their medians, in processor time, and with the
-sessions in random order, as visitors come. {report.machine()}
+{TWISTED_SESSIONS:,} sessions in rpyserve, {TWISTED_SESSIONS:,} in Twisted, and {count:,} in
+rpyserve, each in a separate process. The figures are medians of {runs} of each in turn, in CPU
+time. Sessions are used in random order, as real visitors would. {report.machine()}
 
-{table(["", "rpyserve", "Twisted", "ratio", "at most", f"of {count:,}"], rows)}
+{table(["", "rpyserve", "Twisted", "ratio", "at most", f"with {count:,}"], rows)}
 
-{table([f"longest pause of the loop, with {count:,}", "ms"], pauses)}
+{table([f"longest pause of the event loop, with {count:,}", "ms"], pauses)}
 
 Three things keep the pauses short. Full garbage collections, whose cost grows with the number of
-live objects, run only when the server is idle. The sessions are in many small dicts, since one dict
-of a million entries takes 30 ms to grow. And those that are due expire a few in each turn of the
-loop."""
+live objects, run only when the server is idle. The sessions are stored in many small dicts
+(shards), because resizing one dict with a million entries takes 30 ms. And sessions expire in small
+batches, a few in each iteration of the event loop."""
 
 
 def main() -> None:

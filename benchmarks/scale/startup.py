@@ -23,8 +23,8 @@ from benchmarks.scale import report
 
 ROUNDS = 21
 IMPORTS = "import trio, h11, click, zope.interface"
-FIRST_RESPONSE = "`rpyserve`, to its first response, beside `" + IMPORTS + "`"
-HELP = "`rpyserve --help`, beside `import click`"
+FIRST_RESPONSE = "`rpyserve` until its first response, baseline `" + IMPORTS + "`"
+HELP = "`rpyserve --help`, baseline `import click`"
 LIMITS = {FIRST_RESPONSE: 1.3, HELP: 2.0}
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SCRIPT = """\
@@ -115,14 +115,15 @@ def section(medians: dict[str, float], rounds: int) -> str:
         ]
         for title, (own, other) in ratios(medians).items()
     ]
+    runs = report.count_of(rounds, "run")
     return f"""\
-Milliseconds from the start of the process, medians of {rounds} rounds in turn; Python alone takes
+Milliseconds from the start of the process, medians of {runs} in turn; Python alone takes
 {medians["python"] * 1000:.0f}. {report.machine()}
 
-{table(["", "ms", "beside it", "ratio", "at most"], rows)}
+{table(["", "ms", "baseline", "ratio", "at most"], rows)}
 
-What the first response does not need is imported after it, a module at a time. The watch for edits
-is set up meanwhile, in a thread of its own."""
+Modules that the first response does not need are imported after it, one at a time. Meanwhile, file
+watching starts in a separate thread."""
 
 
 def main() -> None:

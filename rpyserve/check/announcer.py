@@ -12,7 +12,7 @@ import logging
 import os
 from typing import Final
 
-__all__ = ["Announced"]
+__all__ = ["StateLossAnnouncer"]
 
 log = logging.getLogger("rpyserve")
 
@@ -20,7 +20,7 @@ _SIGNS: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"i
 """Without any of these nothing can be assigned, or changed, that would be lost."""
 
 
-class Announced:
+class StateLossAnnouncer:
     """What was told of the site at *root*: for each file, the version that it was about."""
 
     def __init__(self, root: str) -> None:

@@ -2,7 +2,7 @@
 
 Reads a syntax tree and executes nothing. Every way to bind counts: in an ``if`` or ``try``, by ``with``, ``for``,
 ``match``, a walrus, an import, a function that says ``global``. A star import, ``exec`` or ``globals()`` may bind any
-name, so where one is, no name is known to be missing: `TopLevel.open` says so.
+name, so where one is, no name is known to be missing: `ModuleBindings.open` says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["FUNCTIONS", "Binding", "By", "TopLevel", "look"]
+__all__ = ["FUNCTIONS", "Binding", "BindingKind", "ModuleBindings", "collect_bindings"]
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -22,7 +22,7 @@ _DYNAMIC: Final = frozenset({"exec", "globals", "vars", "locals"})
 _HOMES_OF_RESOURCE: Final = ("rpyserve", "twisted.web.resource")
 
 
-class By(Enum):
+class BindingKind(Enum):
     """What binds a name."""
 
     VALUE = "an assignment of a known expression"
@@ -38,13 +38,13 @@ class Binding:
     """One place where a name is bound.
 
     Args:
-        node: the definition, the import's alias, or what is assigned; for `By.OTHER`, whatever binds it.
+        node: the definition, the import's alias, or what is assigned; for `BindingKind.OTHER`, whatever binds it.
         line: where it is.
         certain: it is executed whenever the top-level code is.
         source: for imports, the dotted name of what is imported.
     """
 
-    by: By
+    by: BindingKind
     node: ast.AST
     line: int
     certain: bool
@@ -52,7 +52,7 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class TopLevel:
+class ModuleBindings:
     """The names that top-level code binds, each with its bindings in their order.
 
     Args:
@@ -75,7 +75,9 @@ class TopLevel:
     def classes(self) -> Iterator[ast.ClassDef]:
         """Yield the classes that are defined here."""
         for bindings in self.names.values():
-            yield from (binding.node for binding in bindings if isinstance(binding.node, ast.ClassDef))
+            yield from (
+                binding.node for binding in bindings if isinstance(binding.node, ast.ClassDef)
+            )
 
     def is_resource(self, kind: ast.ClassDef, seen: frozenset[str] = frozenset()) -> bool | None:
         """Whether *kind* is a Resource class; None if that depends on a base that is not to be seen here."""
@@ -94,12 +96,14 @@ class TopLevel:
             return True if base.id == "Resource" else None if self.open else False
         if isinstance(bound.node, ast.ClassDef):
             return False if base.id in seen else self.is_resource(bound.node, seen)
-        if bound.by is By.IMPORT and bound.source in {f"{home}.Resource" for home in _HOMES_OF_RESOURCE}:
+        if bound.by is BindingKind.IMPORT and bound.source in {
+            f"{home}.Resource" for home in _HOMES_OF_RESOURCE
+        }:
             return True
         return None
 
 
-def look(tree: ast.Module) -> TopLevel:
+def collect_bindings(tree: ast.Module) -> ModuleBindings:
     """Look at the top-level code of *tree*."""
     looking = _Looking()
     looking.at(tree)
@@ -113,8 +117,10 @@ def look(tree: ast.Module) -> TopLevel:
             attributes.add(node.attr)
         elif isinstance(node, ast.Global):
             for name in node.names:
-                looking.bind(name, By.OTHER, node, False)
-    return TopLevel(looking.names, looking.open, looking.cached, frozenset(mentioned), frozenset(attributes))
+                looking.bind(name, BindingKind.OTHER, node, False)
+    return ModuleBindings(
+        looking.names, looking.open, looking.cached, frozenset(mentioned), frozenset(attributes)
+    )
 
 
 class _Looking:
@@ -123,7 +129,9 @@ class _Looking:
         self.open = False
         self._calls: list[ast.expr] = []
 
-    def bind(self, name: str, by: By, node: ast.AST, certain: bool, source: str = "") -> None:
+    def bind(
+        self, name: str, by: BindingKind, node: ast.AST, certain: bool, source: str = ""
+    ) -> None:
         line = getattr(node, "lineno", 0)
         self.names.setdefault(name, []).append(Binding(by, node, line, certain, source))
 
@@ -138,9 +146,9 @@ class _Looking:
     def _note(self, node: ast.AST, certain: bool) -> None:
         match node:
             case ast.FunctionDef(name) | ast.AsyncFunctionDef(name):
-                self.bind(name, By.FUNCTION, node, certain)
+                self.bind(name, BindingKind.FUNCTION, node, certain)
             case ast.ClassDef(name):
-                self.bind(name, By.CLASS, node, certain)
+                self.bind(name, BindingKind.CLASS, node, certain)
             case ast.Import() | ast.ImportFrom():
                 self._imported(node, certain)
             case ast.Assign(targets, value):
@@ -148,17 +156,21 @@ class _Looking:
                     self._assigned(target, value, certain)
             case ast.AnnAssign(target, _, ast.expr() as value) | ast.NamedExpr(target, value):
                 self._assigned(target, value, certain)
-            case ast.Name(name, ast.Store()) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                self.bind(name, By.OTHER, node, certain)
+            case (
+                ast.Name(name, ast.Store())
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+            ):
+                self.bind(name, BindingKind.OTHER, node, certain)
             case ast.MatchMapping(rest=str(name)):
-                self.bind(name, By.OTHER, node, certain)
+                self.bind(name, BindingKind.OTHER, node, certain)
             case ast.Call(function):
                 self.open |= isinstance(function, ast.Name) and function.id in _DYNAMIC
                 self._calls.append(function)
 
     def _assigned(self, target: ast.expr, value: ast.expr, certain: bool) -> None:
         if isinstance(target, ast.Name):
-            self.bind(target.id, By.VALUE, value, certain)
+            self.bind(target.id, BindingKind.VALUE, value, certain)
 
     def _imported(self, node: ast.Import | ast.ImportFrom, certain: bool) -> None:
         for alias in node.names:
@@ -166,10 +178,18 @@ class _Looking:
                 self.open = True
             elif isinstance(node, ast.Import):
                 name = alias.asname or alias.name.partition(".")[0]
-                self.bind(name, By.MODULE, alias, certain, alias.name if alias.asname else name)
+                self.bind(
+                    name, BindingKind.MODULE, alias, certain, alias.name if alias.asname else name
+                )
             else:
                 home = "." * node.level + (node.module or "")
-                self.bind(alias.asname or alias.name, By.IMPORT, alias, certain, f"{home}.{alias.name}")
+                self.bind(
+                    alias.asname or alias.name,
+                    BindingKind.IMPORT,
+                    alias,
+                    certain,
+                    f"{home}.{alias.name}",
+                )
 
     @property
     def cached(self) -> bool:
@@ -177,11 +197,18 @@ class _Looking:
 
     def _is_cache(self, function: ast.expr) -> bool:
         if isinstance(function, ast.Attribute):
-            return isinstance(function.value, ast.Name) and (function.value.id, function.attr) == ("rpyserve", "cache")
+            return isinstance(function.value, ast.Name) and (function.value.id, function.attr) == (
+                "rpyserve",
+                "cache",
+            )
         if not isinstance(function, ast.Name):
             return False
         bound = self.names.get(function.id)
-        return function.id == "cache" if bound is None else any(each.source == "rpyserve.cache" for each in bound)
+        return (
+            function.id == "cache"
+            if bound is None
+            else any(each.source == "rpyserve.cache" for each in bound)
+        )
 
 
 def _here(node: ast.AST) -> list[ast.AST]:

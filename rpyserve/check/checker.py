@@ -15,22 +15,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpyserve.check import resources, state_loss
-from rpyserve.check.bindings import look
-from rpyserve.check.filenames import survey
-from rpyserve.check.findings import Finding, Kind
-from rpyserve.check.imports import Imports, changes_path
-from rpyserve.check.state_loss import Life
+from rpyserve.check.bindings import collect_bindings
+from rpyserve.check.filenames import check_filenames
+from rpyserve.check.findings import Finding, Rule
+from rpyserve.check.imports import ImportChecker, changes_path
+from rpyserve.check.state_loss import Lifetime
 from rpyserve.diagnostics import advice
-from rpyserve.diagnostics.describe import title_of
+from rpyserve.diagnostics.describe import summary
 from rpyserve.files.safe_open import resolved
 from rpyserve.scripts import file_state
 from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
-from rpyserve.serving.console import say
+from rpyserve.serving.console import print_line
 
 __all__ = ["Report", "check", "print_check"]
 
-_LIVES = {Life.REQUEST: Kind.LOST_WITH_REQUEST, Life.EDIT: Kind.LOST_WITH_EDIT, Life.MEMORY: Kind.FORGOTTEN}
+_LIVES = {
+    Lifetime.REQUEST: Rule.LOST_WITH_REQUEST,
+    Lifetime.EDIT: Rule.LOST_WITH_EDIT,
+    Lifetime.MEMORY: Rule.FORGOTTEN,
+}
 
 
 @dataclass(slots=True)
@@ -44,7 +48,9 @@ class Report:
     @property
     def wrong(self) -> int:
         """How many faults there are."""
-        return sum(not finding.kind.is_note for found in self.findings.values() for finding in found)
+        return sum(
+            not finding.kind.is_note for found in self.findings.values() for finding in found
+        )
 
     @property
     def notes(self) -> int:
@@ -53,10 +59,14 @@ class Report:
 
     def closing(self) -> str:
         """The line that sums it up."""
-        looked = _count(self.scripts, "script") + (f" and {_count(self.modules, 'module')}" if self.modules else "")
+        looked = _count(self.scripts, "script") + (
+            f" and {_count(self.modules, 'module')}" if self.modules else ""
+        )
         if not self.findings:
             return f"{looked}, nothing to complain about."
-        told = [_count(self.wrong, "fault")] * bool(self.wrong) + [_count(self.notes, "note")] * bool(self.notes)
+        told = [_count(self.wrong, "fault")] * bool(self.wrong) + [
+            _count(self.notes, "note")
+        ] * bool(self.notes)
         return f"{looked}: {' and '.join(told)}."
 
     def lines(self, here: str, root: str) -> Iterator[str]:
@@ -96,17 +106,17 @@ def print_check(directory: Path, here: str, *, follow_symlinks: bool, quiet: boo
     for line in report.lines(here, root):
         print(line)
     if report.findings or not quiet:
-        say(report.closing())
+        print_line(report.closing())
     return int(report.wrong > 0)
 
 
 class _Check:
     def __init__(self, root: str, follow: bool) -> None:
         self._root = root
-        self._imports = Imports(SiteModules(root))
+        self._imports = ImportChecker(SiteModules(root))
         self._path_is_changed = False
         self.report = Report()
-        found = survey(root, follow_symlinks=follow)
+        found = check_filenames(root, follow_symlinks=follow)
         for path, finding in found.findings:
             self._note(path, finding)
         self.report.scripts, self.report.modules = len(found.scripts), len(found.modules)
@@ -132,15 +142,18 @@ class _Check:
             data, _ = file_state.read(file)
         except OSError as exc:
             message = f"This file cannot be read: {exc.strerror or exc}."
-            self._note(path, Finding(0, Kind.UNREADABLE, message, "Make it a plain file that you may read."))
+            self._note(
+                path,
+                Finding(0, Rule.UNREADABLE, message, "Make it a plain file that you may read."),
+            )
             return
         tree = self._tree(path, file, data)
         if tree is None or not imported:
             return
         self._path_is_changed |= changes_path(data)
-        top = look(tree)
+        top = collect_bindings(tree)
         if script:
-            for finding in resources.find(tree, top):
+            for finding in resources.check_resource(tree, top):
                 self._note(path, finding)
         for finding in self._imports.find(tree, top, file):
             self._note(path, finding)
@@ -154,11 +167,19 @@ class _Check:
                 tree = compile_source(data, file).tree
             except Exception as exc:  # what is nested too deep is no SyntaxError
                 line = exc.lineno if isinstance(exc, SyntaxError) else 0
-                hint = advice.for_exception(exc) or "Mend this line, or the one above it."
-                self._note(path, Finding(line or 1, Kind.SYNTAX, title_of(exc), hint))
+                hint = advice.advice_for(exc) or "Mend this line, or the one above it."
+                self._note(path, Finding(line or 1, Rule.SYNTAX, summary(exc), hint))
                 return None
         for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in warned):
-            self._note(path, Finding(line, Kind.WARNING, f"Python warns of this line: {text}.", "Write what you mean."))
+            self._note(
+                path,
+                Finding(
+                    line,
+                    Rule.WARNING,
+                    f"Python warns of this line: {text}.",
+                    "Write what you mean.",
+                ),
+            )
         return tree
 
     def _note(self, path: str, finding: Finding) -> None:
@@ -167,7 +188,7 @@ class _Check:
     def _forgive(self) -> None:
         """Where code changes the path of modules, nobody can say what an import finds."""
         for path, found in list(self.report.findings.items()):
-            found[:] = [finding for finding in found if finding.kind is not Kind.IMPORT]
+            found[:] = [finding for finding in found if finding.kind is not Rule.IMPORT]
             if not found:
                 del self.report.findings[path]
 

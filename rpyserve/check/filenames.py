@@ -12,13 +12,15 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
-from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.findings import Finding, Rule
 from rpyserve.files import path_rules
 from rpyserve.scripts import file_state
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Survey", "check_filenames"]
 
-_REPARSE_POINT: Final = 0x400  # Windows: junctions are links too, and so, in a way, is what a cloud keeps for one
+_REPARSE_POINT: Final = (
+    0x400  # Windows: junctions are links too, and so, in a way, is what a cloud keeps for one
+)
 _COPY: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
 _RENAMED: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
 
@@ -31,12 +33,12 @@ class Survey:
     modules: list[str] = field(default_factory=list)
     findings: list[tuple[str, Finding]] = field(default_factory=list)
 
-    def note(self, path: str, kind: Kind, message: str, hint: str) -> None:
+    def note(self, path: str, kind: Rule, message: str, hint: str) -> None:
         """Add what is wrong with *path* as a whole."""
         self.findings.append((path, Finding(0, kind, message, hint)))
 
 
-def survey(root: str, *, follow_symlinks: bool = False) -> Survey:
+def check_filenames(root: str, *, follow_symlinks: bool = False) -> Survey:
     """Look at all names below the directory *root*.
 
     Args:
@@ -68,16 +70,27 @@ def _entries(root: str, directory: str, found: Survey) -> list[os.DirEntry[str]]
         with os.scandir(os.path.join(root, directory)) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
     except OSError as exc:
-        found.note(directory or ".", Kind.UNREADABLE, _why(exc, "directory"), "Give yourself the right to read it.")
+        found.note(
+            directory or ".",
+            Rule.UNREADABLE,
+            _why(exc, "directory"),
+            "Give yourself the right to read it.",
+        )
         return []
-    return [entry for entry in entries if not entry.name.startswith(".") and not file_state.is_foreign(entry.path)]
+    return [
+        entry
+        for entry in entries
+        if not entry.name.startswith(".") and not file_state.is_ignored_directory(entry.path)
+    ]
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
     if entry.is_symlink():
         return True
     try:
-        return bool(getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0) & _REPARSE_POINT)
+        return bool(
+            getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0) & _REPARSE_POINT
+        )
     except OSError:
         return False
 
@@ -87,11 +100,17 @@ def _target(root: str, path: str, found: Survey, follow: bool) -> str | None:
     link = os.path.join(root, path)
     real = os.path.realpath(link)
     if not os.path.exists(link):
-        found.note(path, Kind.LINK, "This link leads nowhere.", "Remove it, or mend what it leads to.")
+        found.note(
+            path, Rule.LINK, "This link leads nowhere.", "Remove it, or mend what it leads to."
+        )
     elif real == link:
         return link
-    elif why := path_rules.trespass(root, real, follow=follow, script=path_rules.is_script(link)):
-        found.note(path, Kind.LINK, f"This is a link. {why}", "Move what it leads to into the site.")
+    elif why := path_rules.forbidden_target(
+        root, real, follow=follow, script=path_rules.is_script(link)
+    ):
+        found.note(
+            path, Rule.LINK, f"This is a link. {why}", "Move what it leads to into the site."
+        )
     elif not path_rules.is_inside(root, real):
         return real
     return None
@@ -103,16 +122,26 @@ def _is_out_of_the_way(entry: os.DirEntry[str], path: str, names: set[str], foun
     if (renamed := _RENAMED.fullmatch(name)) and not path_rules.is_script(name) and entry.is_file():
         proper = renamed[1] + path_rules.SCRIPT
         if proper in names:
-            found.note(path, Kind.BACKUP, f"This copy of {proper} is never served.", "Move it out of the site.")
+            found.note(
+                path,
+                Rule.BACKUP,
+                f"This copy of {proper} is never served.",
+                "Move it out of the site.",
+            )
         else:
             message = "The name of a script ends in .rpy and nothing else, in small letters."
-            found.note(path, Kind.MISNAMED, f"{message} This file is never served.", f"Rename it to {proper}.")
+            found.note(
+                path,
+                Rule.MISNAMED,
+                f"{message} This file is never served.",
+                f"Rename it to {proper}.",
+            )
         return True
-    why = path_rules.privacy(name, top=os.path.dirname(path) == "")
+    why = path_rules.private_reason(name, top=os.path.dirname(path) == "")
     if why.startswith("Backups") or (why and _COPY.fullmatch(name)):
-        found.note(path, Kind.BACKUP, why, "Move it out of the site.")
-    elif not why and (refused := path_rules.refusal(name)):
-        found.note(path, Kind.UNREACHABLE, f"No URL leads here. {refused}", "Give it another name.")
+        found.note(path, Rule.BACKUP, why, "Move it out of the site.")
+    elif not why and (refused := path_rules.invalid_segment(name)):
+        found.note(path, Rule.UNREACHABLE, f"No URL leads here. {refused}", "Give it another name.")
         return True
     return bool(why) and not name.endswith(".py")
 
@@ -130,19 +159,26 @@ def _hides(path: str, names: set[str], found: Survey) -> None:
     directory, name = os.path.split(path)
     short = name.removesuffix(path_rules.SCRIPT)
     url = path_rules.readable([*filter(None, directory.split(os.sep)), short])
-    if short in names and not path_rules.privacy(short):
-        message = f"{short} comes first, so {url} is not this script; only {url}{path_rules.SCRIPT} is."
-        found.note(path, Kind.HIDDEN_PAGE, message, "Give one of the two another name.")
+    if short in names and not path_rules.private_reason(short):
+        message = (
+            f"{short} comes first, so {url} is not this script; only {url}{path_rules.SCRIPT} is."
+        )
+        found.note(path, Rule.HIDDEN_PAGE, message, "Give one of the two another name.")
     if name == "index.rpy" and "index.html" in names:
         where = url.removesuffix("index")
         message = f"index.rpy comes first, so {where} never shows this file."
-        found.note(os.path.join(directory, "index.html"), Kind.HIDDEN_PAGE, message, "Remove or rename one of the two.")
+        found.note(
+            os.path.join(directory, "index.html"),
+            Rule.HIDDEN_PAGE,
+            message,
+            "Remove or rename one of the two.",
+        )
 
 
 def _may_enter(path: str, found: Survey) -> bool:
     if path_rules.is_script(path):
         message = "A directory is no script, and nothing in this one is served."
-        found.note(path, Kind.MISNAMED, message, "Give it a name that does not end in .rpy.")
+        found.note(path, Rule.MISNAMED, message, "Give it a name that does not end in .rpy.")
         return False
     return True
 
@@ -153,7 +189,12 @@ def _collisions(directory: str, names: set[str], found: Survey) -> None:
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if other != name:
             message = f"This name and {other} are one and the same on Windows and macOS, where one would be lost."
-            found.note(os.path.join(directory, name), Kind.SAME_NAME, message, "Give one of the two another name.")
+            found.note(
+                os.path.join(directory, name),
+                Rule.SAME_NAME,
+                message,
+                "Give one of the two another name.",
+            )
 
 
 def _why(exc: OSError, what: str) -> str:

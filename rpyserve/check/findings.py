@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Finding", "Kind"]
+__all__ = ["Finding", "Rule"]
 
 
-class Kind(Enum):
+class Rule(Enum):
     """What a finding is about, by the name that it is printed with."""
 
     SYNTAX = "syntax"
@@ -42,7 +42,7 @@ class Kind(Enum):
         return self in _NOTES
 
 
-_NOTES: Final = frozenset({Kind.FORGOTTEN, Kind.WARNING})
+_NOTES: Final = frozenset({Rule.FORGOTTEN, Rule.WARNING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,6 @@ class Finding:
     """
 
     line: int
-    kind: Kind
+    kind: Rule
     message: str
     hint: str

@@ -18,14 +18,14 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
 
 import rpyserve
-from rpyserve.check.bindings import TopLevel, look
-from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.bindings import ModuleBindings, collect_bindings
+from rpyserve.check.findings import Finding, Rule
 from rpyserve.diagnostics import import_advice
 from rpyserve.scripts import twisted_names
 from rpyserve.scripts.importer import SiteModules, module_file
 from rpyserve.scripts.source import compile_source
 
-__all__ = ["Imports", "changes_path"]
+__all__ = ["ImportChecker", "changes_path"]
 
 _CATCHES: Final = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _ASKS: Final = frozenset({"TYPE_CHECKING", "platform", "version_info", "find_spec", "name"})
@@ -37,7 +37,7 @@ def changes_path(source: bytes) -> bool:
     return _CHANGES_PATH.search(source.decode("utf-8", "replace")) is not None
 
 
-class Imports:
+class ImportChecker:
     """The imports of the files of one site, looked at one file after the other.
 
     Args:
@@ -53,7 +53,7 @@ class Imports:
         self._installed: dict[str, bool] = {}
         self._names: dict[str, frozenset[str] | None] = {}
 
-    def find(self, tree: ast.Module, top: TopLevel, path: str) -> Iterator[Finding]:
+    def find(self, tree: ast.Module, top: ModuleBindings, path: str) -> Iterator[Finding]:
         """Yield what is wrong with the imports of the file at *path*, which *tree* is, and *top* its top level."""
         if not top.open:
             yield from _forgotten(tree, top)
@@ -63,10 +63,14 @@ class Imports:
                 wanted = set() if node.level else {(node.module or "").partition(".")[0]}
             for name, file in self._modules.hidden(wanted, path):
                 what, mend = self._modules.explained(name, file, path)
-                yield Finding(node.lineno, Kind.HIDDEN_MODULE, f"This import of {name} gets {what}", mend)
+                yield Finding(
+                    node.lineno, Rule.HIDDEN_MODULE, f"This import of {name} gets {what}", mend
+                )
             unmet = list(self._unmet(node, path))
             if not guarded:
-                yield from (Finding(node.lineno, Kind.IMPORT, message, hint) for message, hint in unmet)
+                yield from (
+                    Finding(node.lineno, Rule.IMPORT, message, hint) for message, hint in unmet
+                )
 
     def _unmet(self, node: ast.Import | ast.ImportFrom, path: str) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Import):
@@ -91,13 +95,17 @@ class Imports:
         elif (file := module_file(root, top)) is not None:
             if not self._modules.hiding(top, file):
                 yield from self._in_site(name, names, root)
-        elif self._modules.is_site_directory(below := os.path.join(root, top)) and not self._modules.hiding(top, below):
+        elif self._modules.is_site_directory(
+            below := os.path.join(root, top)
+        ) and not self._modules.hiding(top, below):
             yield from self._in_site(name, names, root)
         elif not (self._is_installed(top) or _is_extension(root, top)):
             hint = import_advice.missing(name, os.path.dirname(path), root)
             yield f"Nothing is found under the name {name}.", hint
 
-    def _relative(self, name: str, level: int, names: list[str], path: str) -> Iterator[tuple[str, str]]:
+    def _relative(
+        self, name: str, level: int, names: list[str], path: str
+    ) -> Iterator[tuple[str, str]]:
         directory = os.path.dirname(path)
         for _ in range(level - 1):
             if directory == self._modules.root:
@@ -115,10 +123,17 @@ class Imports:
         for part in filter(None, name.split(".")):
             self._reach(found, part)
             found = os.path.join(found, part)
-            if not (os.path.isdir(found) or os.path.isfile(found + ".py") or _is_extension(*os.path.split(found))):
+            if not (
+                os.path.isdir(found)
+                or os.path.isfile(found + ".py")
+                or _is_extension(*os.path.split(found))
+            ):
                 where = os.path.relpath(os.path.dirname(found), self._modules.root)
                 place = "in the site's directory" if where == "." else f"in {where}"
-                yield f"There is no module {part} {place}.", _near(part, _modules_in(os.path.dirname(found)))
+                yield (
+                    f"There is no module {part} {place}.",
+                    _near(part, _modules_in(os.path.dirname(found))),
+                )
                 return
         file = module_file(*os.path.split(found)) if name else module_file(found, "__init__")
         has = self._names_in(file) if file else frozenset()
@@ -155,7 +170,7 @@ class Imports:
         return self._names[file]
 
 
-def _forgotten(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
+def _forgotten(tree: ast.Module, top: ModuleBindings) -> Iterator[Finding]:
     """Names of rpyserve's that are used without an import. Scripts have two of them without."""
     missing = (set(rpyserve.__all__) - {"cache", "registry"} - top.names.keys()) & top.mentioned
     if not missing:
@@ -172,25 +187,30 @@ def _forgotten(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
     for name in sorted(missing):
         for node in [node for node in used if node.id == name][:1]:
             yield Finding(
-                node.lineno, Kind.IMPORT, f"{name} is not imported.", f"Import it first:\nfrom rpyserve import {name}"
+                node.lineno,
+                Rule.IMPORT,
+                f"{name} is not imported.",
+                f"Import it first:\nfrom rpyserve import {name}",
             )
 
 
 def _of_twisted(name: str, names: list[str]) -> Iterator[tuple[str, str]]:
     for wanted in [f"{name}.{each}" for each in names if each != "*"] or [name]:
         if not twisted_names.is_covered(wanted):
-            message, covered, mend = twisted_names.instead_of(wanted)
+            message, covered, mend = twisted_names.replacement_for(wanted)
             yield message, mend or covered
 
 
 def _names_in(file: str) -> frozenset[str] | None:
     try:
         with open(file, "rb") as opened:
-            top = look(compile_source(opened.read(), file).tree)
+            top = collect_bindings(compile_source(opened.read(), file).tree)
     except Exception:  # its own findings tell
         return None
     return (
-        None if top.open or "__getattr__" in top.names else frozenset(top.names) | {"__name__", "__file__", "__doc__"}
+        None
+        if top.open or "__getattr__" in top.names
+        else frozenset(top.names) | {"__name__", "__file__", "__doc__"}
     )
 
 
@@ -202,13 +222,19 @@ def _imports(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, bo
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node, guarded
         guards = guarded or _guards(node)
-        todo += [(child, guards) for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
+        todo += [
+            (child, guards)
+            for child in ast.iter_child_nodes(node)
+            if not isinstance(child, ast.expr)
+        ]
 
 
 def _guards(node: ast.AST) -> bool:
     if isinstance(node, (ast.Try, ast.TryStar)):
         caught = [name for handler in node.handlers for name in _named(handler.type)]
-        return bool(_CATCHES & set(caught)) or any(handler.type is None for handler in node.handlers)
+        return bool(_CATCHES & set(caught)) or any(
+            handler.type is None for handler in node.handlers
+        )
     if isinstance(node, (ast.With, ast.AsyncWith)):
         return bool(_CATCHES & {name for item in node.items for name in _named(item.context_expr)})
     return isinstance(node, ast.If) and bool(_ASKS & set(_named(node.test)))
@@ -225,7 +251,9 @@ def _is_module(directory: str, name: str) -> bool:
 
 
 def _is_extension(directory: str, name: str) -> bool:
-    return any(os.path.isfile(os.path.join(directory, name + suffix)) for suffix in EXTENSION_SUFFIXES)
+    return any(
+        os.path.isfile(os.path.join(directory, name + suffix)) for suffix in EXTENSION_SUFFIXES
+    )
 
 
 def _modules_in(directory: str) -> list[str]:

@@ -24,17 +24,39 @@ from typing import Final
 
 from rpyserve.check.bindings import FUNCTIONS
 
-__all__ = ["Code", "Effect", "Effects", "How", "Nature", "Where", "collect", "inside", "nature_of", "thing_of"]
+__all__ = [
+    "Code",
+    "Effects",
+    "Mutation",
+    "MutationKind",
+    "Scope",
+    "ValueKind",
+    "collect",
+    "inside",
+    "nature_of",
+    "thing_of",
+]
 
 
 _CONTAINERS: Final = frozenset(
-    {"list", "dict", "set", "bytearray", "deque", "defaultdict", "OrderedDict", "Counter", "ChainMap", "array"}
+    {
+        "list",
+        "dict",
+        "set",
+        "bytearray",
+        "deque",
+        "defaultdict",
+        "OrderedDict",
+        "Counter",
+        "ChainMap",
+        "array",
+    }
 )
 _WEAK: Final = frozenset({"WeakSet", "WeakKeyDictionary", "WeakValueDictionary"})
 _ITERATORS: Final = frozenset({"count", "cycle", "iter", "enumerate"})
 
 
-class Nature(Enum):
+class ValueKind(Enum):
     """How a thing can change in place."""
 
     CONTAINER = "things can be put into it and taken out"
@@ -43,7 +65,7 @@ class Nature(Enum):
     OTHER = "it cannot change, or that is not known"
 
 
-def nature_of(value: ast.expr, classes: Container[str]) -> Nature:
+def nature_of(value: ast.expr, classes: Container[str]) -> ValueKind:
     """Return what *value* makes.
 
     Args:
@@ -51,24 +73,24 @@ def nature_of(value: ast.expr, classes: Container[str]) -> Nature:
     """
     match value:
         case ast.List() | ast.Dict() | ast.Set() | ast.ListComp() | ast.DictComp() | ast.SetComp():
-            return Nature.CONTAINER
+            return ValueKind.CONTAINER
         case ast.BinOp(ast.List(), ast.Mult()) | ast.BinOp(_, ast.Mult(), ast.List()):
-            return Nature.CONTAINER
+            return ValueKind.CONTAINER
         case ast.GeneratorExp():
-            return Nature.ITERATOR
+            return ValueKind.ITERATOR
         case ast.Call(ast.Name(name)) if name in classes:
-            return Nature.OBJECT
+            return ValueKind.OBJECT
         case ast.Call(ast.Name(name) | ast.Attribute(ast.Name(), name)):
             return _made_by(name)
-    return Nature.OTHER
+    return ValueKind.OTHER
 
 
-def _made_by(name: str) -> Nature:
+def _made_by(name: str) -> ValueKind:
     if name in _CONTAINERS or name in _WEAK:
-        return Nature.CONTAINER
+        return ValueKind.CONTAINER
     if name in _ITERATORS:
-        return Nature.ITERATOR
-    return Nature.OBJECT if name == "SimpleNamespace" else Nature.OTHER
+        return ValueKind.ITERATOR
+    return ValueKind.OBJECT if name == "SimpleNamespace" else ValueKind.OTHER
 
 
 _LEAVES: Final = (ast.expr_context, ast.operator, ast.cmpop, ast.Constant)
@@ -80,7 +102,7 @@ Code = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class Scope:
     """The code that a node belongs to.
 
     Args:
@@ -102,7 +124,7 @@ class Where:
     lazy: frozenset[str] = frozenset()
 
 
-def inside(node: ast.AST, where: Where) -> Iterator[tuple[ast.AST, Where]]:
+def inside(node: ast.AST, where: Scope) -> Iterator[tuple[ast.AST, Scope]]:
     """Yield the children of *node*, which belongs to *where*, each with what it belongs to."""
     if isinstance(node, FUNCTIONS):
         yield from _function(node, where)
@@ -117,30 +139,50 @@ def inside(node: ast.AST, where: Where) -> Iterator[tuple[ast.AST, Where]]:
         yield from ((child, where) for child in node.orelse)
     else:
         if isinstance(node, _COMPREHENSIONS):
-            where = replace(where, local=where.local | {n for each in node.generators for n in _stored(each.target)})
-        yield from ((child, where) for child in ast.iter_child_nodes(node) if not isinstance(child, _LEAVES))
+            where = replace(
+                where,
+                local=where.local | {n for each in node.generators for n in _stored(each.target)},
+            )
+        yield from (
+            (child, where) for child in ast.iter_child_nodes(node) if not isinstance(child, _LEAVES)
+        )
 
 
 def _function(
-    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, where: Where
-) -> Iterator[tuple[ast.AST, Where]]:
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, where: Scope
+) -> Iterator[tuple[ast.AST, Scope]]:
     body: Sequence[ast.AST] = node.body if isinstance(node.body, list) else [node.body]
     name = getattr(node, "name", "lambda")
     arguments = [*node.args.posonlyargs, *node.args.args]
     shared, outer, local = _names_of(node, body)
     if where.code is None:
-        method = bool(where.kind and arguments) and not isinstance(node, ast.Lambda) and not _is_static(node)
-        inner = Where((where.kind, name), where.kind, arguments[0].arg if method else "", local, shared)
+        method = (
+            bool(where.kind and arguments)
+            and not isinstance(node, ast.Lambda)
+            and not _is_static(node)
+        )
+        inner = Scope(
+            (where.kind, name), where.kind, arguments[0].arg if method else "", local, shared
+        )
     else:
         me = "" if where.me in local else where.me
         around = (where.local | local) - shared
-        inner = replace(where, me=me, local=around, shared=shared | where.shared - local, outer=outer, lazy=frozenset())
+        inner = replace(
+            where,
+            me=me,
+            local=around,
+            shared=shared | where.shared - local,
+            outer=outer,
+            lazy=frozenset(),
+        )
     yield from ((child, where) for child in [*getattr(node, "decorator_list", ()), node.args])
     yield from ((child, inner) for child in body)
 
 
 def _is_static(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in node.decorator_list)
+    return any(
+        isinstance(each, ast.Name) and each.id == "staticmethod" for each in node.decorator_list
+    )
 
 
 def _names_of(function: ast.AST, body: Sequence[ast.AST]) -> tuple[frozenset[str], ...]:
@@ -158,7 +200,11 @@ def _names_of(function: ast.AST, body: Sequence[ast.AST]) -> tuple[frozenset[str
                 outer.update(names)
             case ast.Name(name, ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
                 local.add(name)
-            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+            case (
+                ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+                | ast.MatchMapping(rest=str(name))
+            ):
                 local.add(name)
             case ast.alias(name, alias):
                 local.add(alias or name.partition(".")[0])
@@ -173,17 +219,19 @@ def _stored(target: ast.expr) -> set[str]:
     return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
-def _emptiness(test: ast.expr, where: Where) -> frozenset[str]:
+def _emptiness(test: ast.expr, where: Scope) -> frozenset[str]:
     """The things that *test* finds to be None, or empty."""
     match test:
-        case ast.Compare(thing, [ast.Is() | ast.Eq()], [ast.Constant(None)]) | ast.UnaryOp(ast.Not(), thing):
+        case ast.Compare(thing, [ast.Is() | ast.Eq()], [ast.Constant(None)]) | ast.UnaryOp(
+            ast.Not(), thing
+        ):
             return frozenset({named} if (named := thing_of(thing, where)[0]) else ())
         case ast.BoolOp(_, values):
             return frozenset().union(*(_emptiness(value, where) for value in values))
     return frozenset()
 
 
-def thing_of(expression: ast.expr, where: Where) -> tuple[str, bool]:
+def thing_of(expression: ast.expr, where: Scope) -> tuple[str, bool]:
     """What the author calls the thing that *expression* is, or is a part of; empty if that is nothing lasting.
 
     The second value says that it is only a part, such as ``self.hits["a"]``.
@@ -197,17 +245,25 @@ def thing_of(expression: ast.expr, where: Where) -> tuple[str, bool]:
     return ("" if _is_me(expression, where) else _base(expression, where)), deep
 
 
-def _base(expression: ast.expr, where: Where) -> str:
+def _base(expression: ast.expr, where: Scope) -> str:
     if _is_me(expression, where):
         return "self"
-    if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name) and expression.func.id == "type":
+    if (
+        isinstance(expression, ast.Call)
+        and isinstance(expression.func, ast.Name)
+        and expression.func.id == "type"
+    ):
         return "self" if any(_is_me(each, where) for each in expression.args) else ""
-    if not isinstance(expression, ast.Name) or expression.id in where.local or expression.id in where.outer:
+    if (
+        not isinstance(expression, ast.Name)
+        or expression.id in where.local
+        or expression.id in where.outer
+    ):
         return ""
     return expression.id
 
 
-def _is_me(expression: ast.expr, where: Where) -> bool:
+def _is_me(expression: ast.expr, where: Scope) -> bool:
     return isinstance(expression, ast.Name) and bool(where.me) and expression.id == where.me
 
 
@@ -216,10 +272,12 @@ _MUTATORS: Final = frozenset({
     "popitem", "remove", "discard", "clear", "subtract", "rotate", "intersection_update", "difference_update",
     "symmetric_difference_update",
 })  # fmt: skip
-_FIRST_ARGUMENT: Final = frozenset({"heappush", "heappop", "heappushpop", "heapreplace", "insort", "insort_left"})
+_FIRST_ARGUMENT: Final = frozenset(
+    {"heappush", "heappop", "heappushpop", "heapreplace", "insort", "insort_left"}
+)
 
 
-class How(Enum):
+class MutationKind(Enum):
     """What happens to a thing."""
 
     ASSIGNED = "it is given another value"
@@ -231,13 +289,13 @@ class How(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class Mutation:
     """Something that a piece of code does to a thing; *value* is what it assigns, where that is an expression."""
 
     thing: str
-    how: How
+    how: MutationKind
     line: int
-    where: Where
+    where: Scope
     value: ast.expr | None = None
 
 
@@ -245,14 +303,14 @@ class Effect:
 class Effects:
     """All effects, and each use of a plain name, with whether it is called there."""
 
-    found: list[Effect] = field(default_factory=list)
-    uses: list[tuple[str, Where, bool]] = field(default_factory=list)
+    found: list[Mutation] = field(default_factory=list)
+    uses: list[tuple[str, Scope, bool]] = field(default_factory=list)
 
 
 def collect(tree: ast.Module) -> Effects:
     """Return what *tree* does to things that are not local to a call."""
     effects = Effects()
-    todo: list[tuple[ast.AST, Where]] = [(node, Where()) for node in reversed(tree.body)]
+    todo: list[tuple[ast.AST, Scope]] = [(node, Scope()) for node in reversed(tree.body)]
     while todo:
         node, where = todo.pop()
         _note(node, where, effects)
@@ -260,7 +318,7 @@ def collect(tree: ast.Module) -> Effects:
     return effects
 
 
-def _note(node: ast.AST, where: Where, effects: Effects) -> None:
+def _note(node: ast.AST, where: Scope, effects: Effects) -> None:
     match node:
         case ast.Assign(targets, value):
             for target in targets:
@@ -268,56 +326,80 @@ def _note(node: ast.AST, where: Where, effects: Effects) -> None:
         case ast.AnnAssign(target, _, ast.expr() as value) | ast.NamedExpr(target, value):
             _assigned(target, value, where, effects)
         case ast.AugAssign(target):
-            _affected(target, How.COUNTED, node, where, effects)
+            _affected(target, MutationKind.COUNTED, node, where, effects)
         case ast.For(target) | ast.AsyncFor(target) | ast.withitem(_, ast.expr() as target):
             _assigned(target, None, where, effects)
         case ast.Delete(targets):
             for target in targets:
                 if isinstance(target, ast.Subscript):
-                    _affected(target, How.FILLED, target, where, effects)
+                    _affected(target, MutationKind.FILLED, target, where, effects)
         case ast.Call(function, arguments):
             _called(function, arguments, node, where, effects)
         case ast.Attribute(_, _, ast.Load()):
-            _affected(node, How.READ, node, where, effects)
+            _affected(node, MutationKind.READ, node, where, effects)
         case ast.Name(name, ast.Load()):
             effects.uses.append((name, where, False))
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            effects.uses += [(each.id, where, True) for each in node.decorator_list if isinstance(each, ast.Name)]
+            effects.uses += [
+                (each.id, where, True) for each in node.decorator_list if isinstance(each, ast.Name)
+            ]
 
 
-def _assigned(target: ast.expr, value: ast.expr | None, where: Where, effects: Effects) -> None:
+def _assigned(target: ast.expr, value: ast.expr | None, where: Scope, effects: Effects) -> None:
     if isinstance(target, (ast.Tuple, ast.List)):
         for each in target.elts:
             _assigned(each, None, where, effects)
         return
     thing, _ = thing_of(target, where)
-    parts = [node for node in ast.walk(value) if isinstance(node, (ast.Name, ast.Attribute))] if value and thing else []
+    parts = (
+        [node for node in ast.walk(value) if isinstance(node, (ast.Name, ast.Attribute))]
+        if value and thing
+        else []
+    )
     again = any(thing_of(part, where) == (thing, False) for part in parts)
-    _affected(target, How.COUNTED if again else How.ASSIGNED, target, where, effects, value)
+    _affected(
+        target,
+        MutationKind.COUNTED if again else MutationKind.ASSIGNED,
+        target,
+        where,
+        effects,
+        value,
+    )
 
 
-def _called(function: ast.expr, arguments: list[ast.expr], node: ast.Call, where: Where, effects: Effects) -> None:
+def _called(
+    function: ast.expr, arguments: list[ast.expr], node: ast.Call, where: Scope, effects: Effects
+) -> None:
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     if isinstance(function, ast.Name):
         effects.uses.append((name, where, True))
     if isinstance(function, ast.Attribute) and name in _MUTATORS:
-        _affected(function.value, How.FILLED, node, where, effects)
+        _affected(function.value, MutationKind.FILLED, node, where, effects)
     elif arguments and name in _FIRST_ARGUMENT:
-        _affected(arguments[0], How.FILLED, node, where, effects)
+        _affected(arguments[0], MutationKind.FILLED, node, where, effects)
     elif arguments and name == "next" and isinstance(function, ast.Name):
-        _affected(arguments[0], How.DRAWN, node, where, effects)
+        _affected(arguments[0], MutationKind.DRAWN, node, where, effects)
 
 
 def _affected(
-    target: ast.expr, how: How, at: ast.AST, where: Where, effects: Effects, value: ast.expr | None = None
+    target: ast.expr,
+    how: MutationKind,
+    at: ast.AST,
+    where: Scope,
+    effects: Effects,
+    value: ast.expr | None = None,
 ) -> None:
     thing, deep = thing_of(target, where)
-    if isinstance(target, ast.Name) and how in (How.ASSIGNED, How.COUNTED):
+    if isinstance(target, ast.Name) and how in (MutationKind.ASSIGNED, MutationKind.COUNTED):
         if target.id in where.outer:
-            thing, how = target.id, How.ENCLOSED
+            thing, how = target.id, MutationKind.ENCLOSED
         elif where.code is not None and target.id not in where.shared:
             return
-    if not thing or (deep and how is How.READ):
+    if not thing or (deep and how is MutationKind.READ):
         return
-    how = How.FILLED if deep and how in (How.ASSIGNED, How.COUNTED) else how
-    effects.found.append(Effect(thing, how, getattr(at, "lineno", 0), where, value))
+    how = (
+        MutationKind.FILLED
+        if deep and how in (MutationKind.ASSIGNED, MutationKind.COUNTED)
+        else how
+    )
+    effects.found.append(Mutation(thing, how, getattr(at, "lineno", 0), where, value))

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from rpyserve.check.bindings import Binding, By, TopLevel
-from rpyserve.check.findings import Finding, Kind
+from rpyserve.check.bindings import Binding, BindingKind, ModuleBindings
+from rpyserve.check.findings import Finding, Rule
 from rpyserve.scripts.validation import EXAMPLE, FINE, class_example, meant
 
-__all__ = ["find"]
+__all__ = ["check_resource"]
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _RENDER: Final = re.compile(r"render_[A-Z]+")
@@ -24,26 +24,29 @@ _WANTED: Final = {"render": ("self", "request"), "getChild": ("self", "name", "r
 _NOTHING: Final = "There is no `resource` in this script, so there is nothing to serve."
 
 
-def find(tree: ast.Module, top: TopLevel) -> Iterator[Finding]:
+def check_resource(tree: ast.Module, top: ModuleBindings) -> Iterator[Finding]:
     """Yield what is wrong with the script that *tree* is, and *top* its top level."""
     bound = top.last("resource")
     if bound is None and not top.open:
-        yield Finding(1 if tree.body else 0, Kind.NO_RESOURCE, *_missing(tree, top))
+        yield Finding(1 if tree.body else 0, Rule.NO_RESOURCE, *_missing(tree, top))
     if bound is not None and _is_sure(top.names["resource"]):
         message, hint = _judged(bound, top)
         if message:
-            yield Finding(bound.line, Kind.WRONG_RESOURCE, message, hint)
+            yield Finding(bound.line, Rule.WRONG_RESOURCE, message, hint)
     for kind in top.classes():
         yield from _methods(kind, top)
 
 
-def _missing(tree: ast.Module, top: TopLevel) -> tuple[str, str]:
+def _missing(tree: ast.Module, top: ModuleBindings) -> tuple[str, str]:
     if not tree.body:
         return "This script is empty.", f"Write into it what to serve, such as:\n{EXAMPLE}"
     kinds = [kind for kind in top.classes() if top.is_resource(kind) or _renders(kind)]
     for name, found in top.names.items():
         if _class_made(found[-1]) in {kind.name for kind in kinds}:
-            return _NOTHING, f"`{name}` can be served. Rename it, or add this line:\nresource = {name}"
+            return (
+                _NOTHING,
+                f"`{name}` can be served. Rename it, or add this line:\nresource = {name}",
+            )
     if kinds:
         return _NOTHING, _instance(kinds[-1], top)
     functions = [name for name, found in top.names.items() if _takes_request(found[-1])]
@@ -54,14 +57,19 @@ def _missing(tree: ast.Module, top: TopLevel) -> tuple[str, str]:
             _NOTHING,
             f"print() writes to the server's console. What the visitor is to see, a function returns:\n{EXAMPLE}",
         )
-    return _NOTHING, f"Give that name to a function of the request, or to an instance of a Resource class:\n{EXAMPLE}"
+    return (
+        _NOTHING,
+        f"Give that name to a function of the request, or to an instance of a Resource class:\n{EXAMPLE}",
+    )
 
 
-def _instance(kind: ast.ClassDef, top: TopLevel) -> str:
+def _instance(kind: ast.ClassDef, top: ModuleBindings) -> str:
     if top.is_resource(kind) is False:
         lines = f"from rpyserve import Resource\nclass {kind.name}(Resource):\n    ...\nresource = {kind.name}()"
         return f"Say that it is one, and make an instance:\n{lines}"
-    return f"Make an instance of your class, as the last line:\nresource = {kind.name}({_needs(kind)})"
+    return (
+        f"Make an instance of your class, as the last line:\nresource = {kind.name}({_needs(kind)})"
+    )
 
 
 # A `resource` of the wrong kind
@@ -69,10 +77,12 @@ def _instance(kind: ast.ClassDef, top: TopLevel) -> str:
 
 def _is_sure(bindings: list[Binding]) -> bool:
     """Whether the last of *bindings* is what the script is left with, whenever it binds the name at all."""
-    return all(each.by is not By.OTHER for each in bindings) and (bindings[-1].certain or len(bindings) == 1)
+    return all(each.by is not BindingKind.OTHER for each in bindings) and (
+        bindings[-1].certain or len(bindings) == 1
+    )
 
 
-def _judged(bound: Binding, top: TopLevel) -> tuple[str, str]:
+def _judged(bound: Binding, top: ModuleBindings) -> tuple[str, str]:
     if isinstance(bound.node, ast.Name):
         named = top.names.get(bound.node.id, [])
         if len(named) != 1 or isinstance(named[0].node, ast.Name):
@@ -86,18 +96,24 @@ def _judged(bound: Binding, top: TopLevel) -> tuple[str, str]:
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return _function(node.name, node)
     if isinstance(node, ast.Lambda) and not _fits(node, 1):
-        return "resource is called with the request, which this lambda does not take.", "Write:\nlambda request: ..."
+        return (
+            "resource is called with the request, which this lambda does not take.",
+            "Write:\nlambda request: ...",
+        )
     if isinstance(node, ast.alias):
         return _module(bound)
-    return _value(node, top) if bound.by is By.VALUE else FINE
+    return _value(node, top) if bound.by is BindingKind.VALUE else FINE
 
 
-def _class(node: ast.ClassDef, top: TopLevel) -> tuple[str, str]:
+def _class(node: ast.ClassDef, top: ModuleBindings) -> tuple[str, str]:
     if node.keywords:
         return FINE  # a metaclass may make anything of it
     if node.name == "resource":
         other = f"class Hello({', '.join(map(ast.unparse, node.bases)) or 'Resource'}):\n    ...\nresource = Hello()"
-        return "resource is a class, not an instance of one.", f"Give the class another name, and add:\n{other}"
+        return (
+            "resource is a class, not an instance of one.",
+            f"Give the class another name, and add:\n{other}",
+        )
     if top.is_resource(node) is False:
         return f"resource is the class {node.name}, which is no Resource.", _instance(node, top)
     return f"resource is the class {node.name}, not an instance of it.", (
@@ -111,21 +127,29 @@ def _function(name: str, node: _Function) -> tuple[str, str]:
     names = [argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)]
     line = f"{_async(node)}def {name}(request):"
     if not names:
-        return f"The function {name} takes no parameter, but it is called with the request.", f"Add it:\n{line}"
-    message = f"The function {name} is called with the request only, but takes {len(names)} parameters."
-    return message, f"A method belongs into a class. For a plain function write:\n{line}" if names[0] == "self" else (
-        f"Write:\n{line}"
+        return (
+            f"The function {name} takes no parameter, but it is called with the request.",
+            f"Add it:\n{line}",
+        )
+    message = (
+        f"The function {name} is called with the request only, but takes {len(names)} parameters."
     )
+    return message, f"A method belongs into a class. For a plain function write:\n{line}" if names[
+        0
+    ] == "self" else (f"Write:\n{line}")
 
 
 def _module(bound: Binding) -> tuple[str, str]:
     modules = {"twisted.web.resource", "rpyserve.resources.resource"}
-    if bound.by is By.MODULE or bound.source in modules:
-        return f"resource is the module {bound.source}.", f"Give the name to what is to be served:\n{EXAMPLE}"
+    if bound.by is BindingKind.MODULE or bound.source in modules:
+        return (
+            f"resource is the module {bound.source}.",
+            f"Give the name to what is to be served:\n{EXAMPLE}",
+        )
     return FINE
 
 
-def _value(node: ast.AST, top: TopLevel) -> tuple[str, str]:
+def _value(node: ast.AST, top: ModuleBindings) -> tuple[str, str]:
     match node:
         case ast.Constant(None):
             return (
@@ -133,10 +157,16 @@ def _value(node: ast.AST, top: TopLevel) -> tuple[str, str]:
                 f"Give that name to a function, or to an instance of a Resource class:\n{EXAMPLE}",
             )
         case ast.Constant(str() | bytes()) | ast.JoinedStr():
-            return "resource is a text.", 'Return the text from a function:\ndef resource(request):\n    return "..."'
+            return (
+                "resource is a text.",
+                'Return the text from a function:\ndef resource(request):\n    return "..."',
+            )
         case ast.Dict() | ast.List() | ast.DictComp() | ast.ListComp():
             lines = "def resource(request):\n    return ..."
-            return "resource is a dict or a list.", f"Return it from a function; it is sent as JSON:\n{lines}"
+            return (
+                "resource is a dict or a list.",
+                f"Return it from a function; it is sent as JSON:\n{lines}",
+            )
         case ast.Constant() | ast.Tuple() | ast.Set():
             return "resource is neither a Resource nor a function.", f"Write a function:\n{EXAMPLE}"
         case ast.Call(ast.Name(name)) if len(top.names.get(name, [])) == 1:
@@ -144,7 +174,7 @@ def _value(node: ast.AST, top: TopLevel) -> tuple[str, str]:
     return FINE
 
 
-def _made(node: ast.AST, top: TopLevel) -> tuple[str, str]:
+def _made(node: ast.AST, top: ModuleBindings) -> tuple[str, str]:
     if getattr(node, "decorator_list", ()) or getattr(node, "keywords", ()):
         return FINE
     if isinstance(node, ast.AsyncFunctionDef):
@@ -152,7 +182,9 @@ def _made(node: ast.AST, top: TopLevel) -> tuple[str, str]:
     if not isinstance(node, ast.ClassDef):
         return FINE
     if top.is_resource(node) is False:
-        return f"resource is an object of the class {node.name}, which is no Resource.", _instance(node, top)
+        return f"resource is an object of the class {node.name}, which is no Resource.", _instance(
+            node, top
+        )
     names = [name for name in _names(node) if name != "__init__"]
     if _is_plain(node, top) and not names and not top.attributes & {"putChild", "children"}:
         message = f"{node.name} has no render_ method, so it cannot answer anything."
@@ -163,8 +195,12 @@ def _made(node: ast.AST, top: TopLevel) -> tuple[str, str]:
 # Methods
 
 
-def _methods(kind: ast.ClassDef, top: TopLevel) -> Iterator[Finding]:
-    own = {node.name: node for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+def _methods(kind: ast.ClassDef, top: ModuleBindings) -> Iterator[Finding]:
+    own = {
+        node.name: node
+        for node in kind.body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
     known = top.is_resource(kind)
     if known is False or (known is None and not _renders(kind)):
         return
@@ -175,11 +211,14 @@ def _methods(kind: ast.ClassDef, top: TopLevel) -> Iterator[Finding]:
             if name in _WANTED or _RENDER.fullmatch(name):
                 yield from _method(kind, node, _WANTED.get(name, ("self", "request")))
         elif (
-            (plain or name[:1] in "rR") and wanted not in own and name not in top.attributes and not node.decorator_list
+            (plain or name[:1] in "rR")
+            and wanted not in own
+            and name not in top.attributes
+            and not node.decorator_list
         ):
             message = f"{kind.name} has a method {name}, which is never called."
             line = f"{_async(node)}def {wanted}(self, request):"
-            yield Finding(node.lineno, Kind.NEVER_CALLED, message, f"Write:\n{line}")
+            yield Finding(node.lineno, Rule.NEVER_CALLED, message, f"Write:\n{line}")
 
 
 def _method(kind: ast.ClassDef, node: _Function, wanted: tuple[str, ...]) -> Iterator[Finding]:
@@ -193,24 +232,30 @@ def _method(kind: ast.ClassDef, node: _Function, wanted: tuple[str, ...]) -> Ite
     else:
         what = f"takes {len(has)} parameters, but is given {len(wanted)}"
     line = f"{_async(node)}def {node.name}({', '.join(wanted)}):"
-    yield Finding(node.lineno, Kind.PARAMETERS, f"{kind.name}.{node.name} {what}.", f"Write:\n{line}")
+    yield Finding(
+        node.lineno, Rule.PARAMETERS, f"{kind.name}.{node.name} {what}.", f"Write:\n{line}"
+    )
 
 
 # Helpers
 
 
 def _names(kind: ast.ClassDef) -> list[str]:
-    return [node.name for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [
+        node.name for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
 
 
 def _renders(kind: ast.ClassDef) -> bool:
     return any(name in _WANTED or _RENDER.fullmatch(name) for name in _names(kind))
 
 
-def _is_plain(kind: ast.ClassDef, top: TopLevel) -> bool:
+def _is_plain(kind: ast.ClassDef, top: ModuleBindings) -> bool:
     """Whether all that *kind* has, but for what every Resource has, is written in its body."""
     known = [name for name, found in top.names.items() if found[-1].source.endswith(".Resource")]
-    return bool(kind.bases) and all(isinstance(base, ast.Name) and base.id in known for base in kind.bases)
+    return bool(kind.bases) and all(
+        isinstance(base, ast.Name) and base.id in known for base in kind.bases
+    )
 
 
 def _fits(node: _Function | ast.Lambda, count: int) -> bool:
@@ -219,7 +264,9 @@ def _fits(node: _Function | ast.Lambda, count: int) -> bool:
     places = len(arguments.posonlyargs) + len(arguments.args)
     if any(default is None for default in arguments.kw_defaults):
         return False
-    return places - len(arguments.defaults) <= count and (count <= places or arguments.vararg is not None)
+    return places - len(arguments.defaults) <= count and (
+        count <= places or arguments.vararg is not None
+    )
 
 
 def _takes_request(bound: Binding) -> bool:

@@ -20,10 +20,18 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from rpyserve.check.bindings import By, TopLevel, look
-from rpyserve.check.mutations import Code, Effect, How, Nature, Where, collect, nature_of
+from rpyserve.check.bindings import BindingKind, ModuleBindings, collect_bindings
+from rpyserve.check.mutations import (
+    Code,
+    Mutation,
+    MutationKind,
+    Scope,
+    ValueKind,
+    collect,
+    nature_of,
+)
 
-__all__ = ["ENTRY", "MAKING", "Known", "Life", "Loss", "find", "methods"]
+__all__ = ["ENTRY", "MAKING", "Lifetime", "ModuleFacts", "StateLoss", "find", "methods"]
 
 
 MAKING = frozenset({"__init__", "__new__", "__init_subclass__", "__set_name__"})
@@ -32,7 +40,7 @@ ENTRY = re.compile(r"render(_[A-Z]+)?|getChild")
 """The methods of a resource that a request calls."""
 
 
-class Known:
+class ModuleFacts:
     """What can be known of the things in *tree*.
 
     Attributes:
@@ -40,14 +48,14 @@ class Known:
         classes: the classes at the top level.
     """
 
-    def __init__(self, tree: ast.Module, top: TopLevel) -> None:
+    def __init__(self, tree: ast.Module, top: ModuleBindings) -> None:
         found = collect(tree)
         self.effects = found.found
         self.classes = {kind.name: kind for kind in top.classes()}
         self._top = top
-        self._by_thing: dict[str, list[Effect]] = {}
+        self._by_thing: dict[str, list[Mutation]] = {}
         self._by_code: dict[Code, set[str]] = {}
-        self._uses: dict[str, list[tuple[Where, bool]]] = {}
+        self._uses: dict[str, list[tuple[Scope, bool]]] = {}
         for effect in self.effects:
             self._by_thing.setdefault(effect.thing, []).append(effect)
             if effect.where.code is not None:
@@ -55,10 +63,10 @@ class Known:
         for name, where, called in found.uses:
             self._uses.setdefault(name, []).append((where, called))
 
-    def nature(self, thing: str, kind: str) -> Nature | None:
+    def nature(self, thing: str, kind: str) -> ValueKind | None:
         """What *thing* is at first; in a class *kind*, if one is given. None if nothing gives it a value."""
         if not kind and thing in self._definitions:
-            return Nature.OBJECT
+            return ValueKind.OBJECT
         for each in [kind, *self._bases(kind)]:
             for effect in self._by_thing.get(thing, []):
                 if effect.value is not None and self._is_first(effect, each):
@@ -69,14 +77,16 @@ class Known:
         return None
 
     @staticmethod
-    def _is_first(effect: Effect, kind: str) -> bool:
+    def _is_first(effect: Mutation, kind: str) -> bool:
         where = effect.where
         return where.kind == kind and (where.code is None or where.code == (kind, "__init__"))
 
     @cached_property
     def _definitions(self) -> set[str]:
         once = {name: found[0].by for name, found in self._top.names.items() if len(found) == 1}
-        return {name for name, by in once.items() if by in (By.FUNCTION, By.CLASS)}
+        return {
+            name for name, by in once.items() if by in (BindingKind.FUNCTION, BindingKind.CLASS)
+        }
 
     def _bases(self, kind: str) -> list[str]:
         """The classes of this file from which *kind* comes."""
@@ -109,7 +119,8 @@ class Known:
         """Whether the top-level code makes an instance of *kind*, or of a class that comes from it."""
         family = {kind, *(name for name in self.classes if kind in self._bases(name))}
         return any(
-            called and (where.code is None or where.code[1] == "__init__" or self.at_start(where.code))
+            called
+            and (where.code is None or where.code[1] == "__init__" or self.at_start(where.code))
             for name in family
             for where, called in self._uses.get(name, [])
         )
@@ -125,9 +136,11 @@ class Known:
             where.code is None or self.at_start(where.code, above | {code}) for where, _ in uses
         )  # fmt: skip
 
-    def reads(self, thing: str) -> list[Effect]:
+    def reads(self, thing: str) -> list[Mutation]:
         """Where *thing* is looked at."""
-        return [effect for effect in self._by_thing.get(thing, []) if effect.how is How.READ]
+        return [
+            effect for effect in self._by_thing.get(thing, []) if effect.how is MutationKind.READ
+        ]
 
     def reach(self, kind: str, method: str) -> set[str]:
         """*method*, and the methods of its object that it asks for, directly or not."""
@@ -142,7 +155,9 @@ class Known:
 
 def methods(kind: ast.ClassDef) -> list[str]:
     """Return the names of the methods in the body of *kind*."""
-    return [node.name for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [
+        node.name for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
 
 
 _OF_RESOURCES = frozenset({"self.isLeaf", "self.children"})
@@ -150,7 +165,7 @@ _FOR_SPEED = re.compile(r"cache|memo", re.IGNORECASE)
 _REMEMBERS = {"functools.cache", "functools.lru_cache"}
 
 
-class Life(Enum):
+class Lifetime(Enum):
     """How long a thing lasts."""
 
     REQUEST = "a request"
@@ -159,19 +174,19 @@ class Life(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class StateLoss:
     """A thing that is lost, as its author writes it, such as ``self.n``, and the line that changes it."""
 
     line: int
     thing: str
-    life: Life
+    life: Lifetime
 
     @property
     def message(self) -> str:
         """What will happen, as a sentence."""
-        if self.life is Life.EDIT:
+        if self.life is Lifetime.EDIT:
             return f"`{self.thing}` works, shared by all visitors, but is new with every edit of this file."
-        if self.life is Life.MEMORY:
+        if self.life is Lifetime.MEMORY:
             return f"What `{self.thing}` remembers is forgotten at once: the script is executed for every request."
         return f"`{self.thing}` is new with every request: the script is executed for each of them."
 
@@ -179,7 +194,7 @@ class Loss:
     def hint(self) -> str:
         """What to write instead."""
         key = self._key
-        if self.life is Life.MEMORY:
+        if self.life is Lifetime.MEMORY:
             return "cache() as the first line has the script executed once."
         return (
             f'session["{key}"], with session = request.getSession(), keeps it for each visitor, registry["{key}"] for '
@@ -189,106 +204,132 @@ class Loss:
     @property
     def brief(self) -> str:
         """Both in few words."""
-        if self.life is Life.MEMORY:
+        if self.life is Lifetime.MEMORY:
             return f"what `{self.thing}` remembers is forgotten with every request; cache() in the first line keeps it."
-        what = "shared by all visitors and new with every edit" if self.life is Life.EDIT else "new with every request"
-        return f'`{self.thing}` is {what}; session["{self._key}"] or registry["{self._key}"] keeps it.'
+        what = (
+            "shared by all visitors and new with every edit"
+            if self.life is Lifetime.EDIT
+            else "new with every request"
+        )
+        return (
+            f'`{self.thing}` is {what}; session["{self._key}"] or registry["{self._key}"] keeps it.'
+        )
 
     @property
     def _key(self) -> str:
         return self.thing.rpartition(".")[2].strip("_")
 
 
-def find(tree: ast.Module, *, module: bool = False, top: TopLevel | None = None) -> list[Loss]:
+def find(
+    tree: ast.Module, *, module: bool = False, top: ModuleBindings | None = None
+) -> list[StateLoss]:
     """Return what the code of *tree* will lose, in the order of its lines.
 
     Args:
         module: it is a module of the site, not a script.
         top: what `look` says of it, if that is known already.
     """
-    judge = _Judge(tree, top or look(tree), module)
-    losses: dict[tuple[str, str], Loss] = {}
+    judge = _Judge(tree, top or collect_bindings(tree), module)
+    losses: dict[tuple[str, str], StateLoss] = {}
     for where, loss in sorted(judge.losses(), key=lambda found: found[1].line):
         losses.setdefault((where, loss.thing), loss)
     return list(losses.values())
 
 
 class _Judge:
-    def __init__(self, tree: ast.Module, top: TopLevel, module: bool) -> None:
+    def __init__(self, tree: ast.Module, top: ModuleBindings, module: bool) -> None:
         self._tree = tree
         self._top = top
-        self._known = Known(tree, top)
+        self._known = ModuleFacts(tree, top)
         self._lasts = module or top.cached
 
-    def losses(self) -> Iterator[tuple[str, Loss]]:
+    def losses(self) -> Iterator[tuple[str, StateLoss]]:
         """Yield each loss, with the class that it is about (empty: none)."""
         for effect in self._known.effects:
             if effect.where.code is not None and self._is_loss(effect):
-                life = Life.EDIT if self._lasts else Life.REQUEST
+                life = Lifetime.EDIT if self._lasts else Lifetime.REQUEST
                 if effect.thing in effect.where.lazy or _FOR_SPEED.search(effect.thing):
-                    life = Life.MEMORY
-                if not (self._lasts and life is Life.MEMORY):
+                    life = Lifetime.MEMORY
+                if not (self._lasts and life is Lifetime.MEMORY):
                     kind = effect.where.kind if effect.thing.startswith("self.") else ""
-                    yield kind, Loss(effect.line, effect.thing, life)
+                    yield kind, StateLoss(effect.line, effect.thing, life)
         if not self._lasts:
-            yield from (("", Loss(node.lineno, node.name, Life.MEMORY)) for node in self._remembering())
+            yield from (
+                ("", StateLoss(node.lineno, node.name, Lifetime.MEMORY))
+                for node in self._remembering()
+            )
 
-    def _is_loss(self, effect: Effect) -> bool:
-        if effect.how is How.READ or effect.where.code is None:
+    def _is_loss(self, effect: Mutation) -> bool:
+        if effect.how is MutationKind.READ or effect.where.code is None:
             return False
         base, _, attribute = effect.thing.partition(".")
         if base == "self":
             return self._is_loss_of_object(effect)
-        if effect.how is How.ENCLOSED:
+        if effect.how is MutationKind.ENCLOSED:
             return self._known.at_start(effect.where.code)
         if self._known.at_start(effect.where.code):
             return False
         return self._is_loss_of_part(effect, base) if attribute else self._is_loss_of_name(effect)
 
-    def _is_loss_of_name(self, effect: Effect) -> bool:
+    def _is_loss_of_name(self, effect: Mutation) -> bool:
         nature = self._known.nature(effect.thing, "")
-        if effect.how is How.FILLED:
-            return nature is Nature.CONTAINER or (nature is Nature.OBJECT and effect.thing not in self._known.classes)
-        return nature is Nature.ITERATOR if effect.how is How.DRAWN else True
+        if effect.how is MutationKind.FILLED:
+            return nature is ValueKind.CONTAINER or (
+                nature is ValueKind.OBJECT and effect.thing not in self._known.classes
+            )
+        return nature is ValueKind.ITERATOR if effect.how is MutationKind.DRAWN else True
 
-    def _is_loss_of_part(self, effect: Effect, base: str) -> bool:
+    def _is_loss_of_part(self, effect: Mutation, base: str) -> bool:
         """For ``state.n``, and ``Page.n``."""
-        if self._known.nature(base, "") is not Nature.OBJECT:
+        if self._known.nature(base, "") is not ValueKind.OBJECT:
             return False
-        if effect.how in (How.ASSIGNED, How.COUNTED):
+        if effect.how in (MutationKind.ASSIGNED, MutationKind.COUNTED):
             return True
         kind = base if base in self._known.classes else self._known.class_of(base)
-        return self._known.nature("self." + effect.thing.partition(".")[2], kind) is _FITS[effect.how]
+        return (
+            self._known.nature("self." + effect.thing.partition(".")[2], kind) is _FITS[effect.how]
+        )
 
-    def _is_loss_of_object(self, effect: Effect) -> bool:
+    def _is_loss_of_object(self, effect: Mutation) -> bool:
         kind, method = effect.where.kind, (effect.where.code or ("", ""))[1]
         if method in MAKING or effect.thing in _OF_RESOURCES or not self._known.is_resource(kind):
             return False
         nature = self._known.nature(effect.thing, kind)
-        if effect.how in (How.FILLED, How.DRAWN):
+        if effect.how in (MutationKind.FILLED, MutationKind.DRAWN):
             shared = (
-                effect.how is How.FILLED
-                and self._known.nature(effect.thing.partition(".")[2], kind) is Nature.CONTAINER
+                effect.how is MutationKind.FILLED
+                and self._known.nature(effect.thing.partition(".")[2], kind) is ValueKind.CONTAINER
             )
-            fits = nature is _FITS[effect.how] or (effect.how is How.FILLED and nature is Nature.OBJECT)
+            fits = nature is _FITS[effect.how] or (
+                effect.how is MutationKind.FILLED and nature is ValueKind.OBJECT
+            )
             return shared or (fits and self._known.is_kept(kind))
         if not self._known.is_kept(kind):
             return False
-        if effect.how is How.COUNTED:
+        if effect.how is MutationKind.COUNTED:
             return True
-        return bool(self._known.reads(effect.thing)) if self._lasts else self._is_asked_later(effect)
+        return (
+            bool(self._known.reads(effect.thing)) if self._lasts else self._is_asked_later(effect)
+        )
 
-    def _is_asked_later(self, effect: Effect) -> bool:
+    def _is_asked_later(self, effect: Mutation) -> bool:
         """Whether another request would ask for what this one assigns; else it is passed on within the request."""
         if self._known.nature(effect.thing, effect.where.kind) is None:
             return False
         code = effect.where.code or ("", "")
-        if any(read.where.code == code and read.line < effect.line for read in self._known.reads(effect.thing)):
+        if any(
+            read.where.code == code and read.line < effect.line
+            for read in self._known.reads(effect.thing)
+        ):
             return True
         entries = {name for name in methods(self._known.classes[code[0]]) if ENTRY.fullmatch(name)}
         here = {entry for entry in entries if code[1] in self._known.reach(code[0], entry)}
         within = {method for entry in here for method in self._known.reach(code[0], entry)}
-        readers = {read.where.code[1] for read in self._known.reads(effect.thing) if read.where.code is not None}
+        readers = {
+            read.where.code[1]
+            for read in self._known.reads(effect.thing)
+            if read.where.code is not None
+        }
         return any(readers & self._known.reach(code[0], entry) for entry in entries - within)
 
     def _remembering(self) -> Iterator[ast.FunctionDef]:
@@ -307,4 +348,4 @@ class _Judge:
         return False
 
 
-_FITS = {How.FILLED: Nature.CONTAINER, How.DRAWN: Nature.ITERATOR}
+_FITS = {MutationKind.FILLED: ValueKind.CONTAINER, MutationKind.DRAWN: ValueKind.ITERATOR}

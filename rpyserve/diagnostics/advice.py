@@ -20,7 +20,7 @@ from rpyserve.diagnostics.syntax_advice import for_syntax_error
 from rpyserve.resources.rendering import for_result, method_of
 from rpyserve.scripts import validation
 
-__all__ = ["for_exception", "for_namespace", "for_result", "method_of"]
+__all__ = ["advice_for", "for_namespace", "for_result", "method_of"]
 
 log = logging.getLogger("rpyserve")
 
@@ -38,16 +38,18 @@ _METHODS2: Final = {
 
 def for_namespace(namespace: Mapping[str, Any], source: str) -> tuple[str, str]:
     """Return what is wrong with what a script left, and what to do about it; two empty texts if nothing is."""
-    return validation.find(namespace, source)
+    return validation.validate_namespace(namespace, source)
 
 
-def for_exception(exc: BaseException) -> str:
+def advice_for(exc: BaseException) -> str:
     """Return what to do about *exc*, which came out of a script; empty if nothing is known."""
     for kind, hint in _BY_KIND.items():
         if isinstance(exc, kind):
             try:
                 return hint(exc)
-            except Exception as failure:  # whatever odd objects the exception holds, its page must come
+            except (
+                Exception
+            ) as failure:  # whatever odd objects the exception holds, its page must come
                 log.debug("There is no hint for %s: %r", type(exc).__name__, failure)
                 return ""
     return ""
@@ -95,9 +97,15 @@ def _unbound(exc: UnboundLocalError) -> str:
 
 def _attribute(exc: Any) -> str:
     name, thing = exc.name or "", getattr(exc, "obj", None)
-    if hint := for_attribute_of_module(exc) or async_advice.for_coroutine(exc) or name_advice.for_member(thing, name):
+    if (
+        hint := for_attribute_of_module(exc)
+        or async_advice.for_coroutine(exc)
+        or name_advice.for_member(thing, name)
+    ):
         return hint
-    if name == "has_key" or (name in _METHODS2 and isinstance(thing, (dict, map, filter, zip, Iterator))):
+    if name == "has_key" or (
+        name in _METHODS2 and isinstance(thing, (dict, map, filter, zip, Iterator))
+    ):
         return f"{name} is Python 2's. In Python 3 write:\n{_METHODS2[name]}"
     if isinstance(thing, str) and name == "decode":
         return "It is text (str) already. Leave out .decode()."
@@ -118,7 +126,9 @@ def _key(exc: Any) -> str:
     if isinstance(key, bytes):
         return f"Names are text here, not bytes. Write:\n{key.decode('latin-1')!r} without the b"
     if "request.files" in line:
-        return f"No file was chosen, or the form does not say enctype. Write:\nrequest.file({key!r})"
+        return (
+            f"No file was chosen, or the form does not say enctype. Write:\nrequest.file({key!r})"
+        )
     if "request.args" in line or ".args[" in line:
         return f'There is no such field in the query or form. With a default:\nrequest.field({key!r}, "")'
     if "session" in line.lower() and isinstance(key, str):
@@ -130,7 +140,10 @@ def _key(exc: Any) -> str:
 
 def _type(exc: Any) -> str:
     text = str(exc)
-    if "'method' object is not subscriptable" in text and "request.json[" in async_advice.innermost(exc)[1]:
+    if (
+        "'method' object is not subscriptable" in text
+        and "request.json[" in async_advice.innermost(exc)[1]
+    ):
         return 'json is a method. Write:\nrequest.json()["name"]'
     if "Could not adapt" in text:
         found = re.search(r"InterfaceClass [\w.%]*?(\w+)>", text)
@@ -139,19 +152,25 @@ def _type(exc: Any) -> str:
         return f"Nobody has said how to make one. Write once, after the class:\n{line}"
     if "unrecognized yield message" in text or "library written for" in text:
         return async_advice.for_asyncio(exc)
-    if hint := async_advice.for_await(exc) or async_advice.for_coroutine(exc) or _no_self(exc, text):
+    if (
+        hint := async_advice.for_await(exc)
+        or async_advice.for_coroutine(exc)
+        or _no_self(exc, text)
+    ):
         return hint
-    if found := re.search(r"(\w+)\.__init__\(\) takes 1 positional argument but 2 were given", text):
-        return (
-            f"The factory of an adapter is called with the session. Write in {found[1]}:\ndef __init__(self, session):"
-        )
+    if found := re.search(
+        r"(\w+)\.__init__\(\) takes 1 positional argument but 2 were given", text
+    ):
+        return f"The factory of an adapter is called with the session. Write in {found[1]}:\ndef __init__(self, session):"
     if "() takes no arguments" in text:
-        return (
-            "If this class is an adapter's factory, it is called with the session. Write:\ndef __init__(self, session):"
-        )
-    if found := re.search(r"(render_\w+|render|resource)\(\) missing 1 required positional argument: '(\w+)'", text):
+        return "If this class is an adapter's factory, it is called with the session. Write:\ndef __init__(self, session):"
+    if found := re.search(
+        r"(render_\w+|render|resource)\(\) missing 1 required positional argument: '(\w+)'", text
+    ):
         return f"Write:\ndef {found[1]}(self, request):"
-    if found := re.search(r"(render_\w+)\(\) takes (\d) positional arguments? but (\d) (was|were) given", text):
+    if found := re.search(
+        r"(render_\w+)\(\) takes (\d) positional arguments? but (\d) (was|were) given", text
+    ):
         return f"Write:\ndef {found[1]}(self, request):"
     if "unsupported operand type(s) for >>" in text and "builtin_function" in text:
         return "This is Python 2. In Python 3 write:\nprint(..., file=sys.stderr)"
@@ -160,7 +179,9 @@ def _type(exc: Any) -> str:
 
 def _no_self(exc: Any, text: str) -> str:
     """A method that was written without ``self``."""
-    found = re.search(r"(\w+)\.(\w+)\(\) takes \d+ positional arguments? but \d+ (?:was|were) given", text)
+    found = re.search(
+        r"(\w+)\.(\w+)\(\) takes \d+ positional arguments? but \d+ (?:was|were) given", text
+    )
     frame, _ = async_advice.innermost(exc)
     if found is None or frame is None:
         return ""
@@ -172,11 +193,16 @@ def _no_self(exc: Any, text: str) -> str:
 
 
 def _text_and_bytes(text: str) -> str:
-    if ("can only concatenate str" in text and '"bytes"' not in text) or 'not "int") to str' in text:
+    if (
+        "can only concatenate str" in text and '"bytes"' not in text
+    ) or 'not "int") to str' in text:
         return 'Text and another thing cannot be added. Write:\nf"Visit {number}"'
     if "can't concat str to bytes" in text or "a bytes-like object is required, not 'str'" in text:
         return 'Text and bytes do not mix. Leave out the b before the quotes, or write:\ntext.encode("utf-8")'
-    if re.search(r"not bytes\b|bytes found|string pattern on a bytes|not 'bytes'|\(not \"bytes\"\)|got 'bytes'", text):
+    if re.search(
+        r"not bytes\b|bytes found|string pattern on a bytes|not 'bytes'|\(not \"bytes\"\)|got 'bytes'",
+        text,
+    ):
         return 'Text and bytes do not mix. Make text of the bytes:\ntext = data.decode("utf-8")'
     if "bytes" in text and re.search(r"\bstr\b", text):
         return 'Text and bytes do not mix. Leave out the b before the quotes, or write:\ntext.encode("utf-8")'

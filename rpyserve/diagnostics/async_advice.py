@@ -12,7 +12,7 @@ import traceback
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import is_authors
+from rpyserve.util.author_code import is_author_code
 
 __all__ = ["for_asyncio", "for_await", "for_coroutine", "for_runtime_error", "innermost"]
 
@@ -37,7 +37,7 @@ def innermost(exc: BaseException) -> tuple[FrameType | None, str]:
     """Return the innermost frame of the author's code that *exc* passed, and the line that it was at."""
     found = None
     for frame, number in traceback.walk_tb(exc.__traceback__):
-        if is_authors(frame.f_code.co_filename):
+        if is_author_code(frame.f_code.co_filename):
             found = frame, number
     if found is None:
         return None, ""
@@ -89,11 +89,17 @@ def for_runtime_error(exc: BaseException) -> str:
     if "no running event loop" in text or "no current event loop" in text:
         return for_asyncio(exc)
     if "Attempted to call run() from inside a run()" in text:
-        return "The server has trio running already. Write `async def`, and await the function in it."
+        return (
+            "The server has trio running already. Write `async def`, and await the function in it."
+        )
     if "must be called from async context" in text:
-        return "Top-level code cannot wait. Do it in the method:\nasync def render_GET(self, request):"
+        return (
+            "Top-level code cannot wait. Do it in the method:\nasync def render_GET(self, request):"
+        )
     if "cannot reuse already awaited coroutine" in text:
-        return "A coroutine can be awaited once. Call the function anew for each time:\nawait f(...)"
+        return (
+            "A coroutine can be awaited once. Call the function anew for each time:\nawait f(...)"
+        )
     return ""
 
 
@@ -102,8 +108,12 @@ def for_asyncio(exc: BaseException) -> str:
     frames: list[Any] = traceback.extract_tb(exc.__traceback__)
     codes = [frame.f_code for frame, _ in traceback.walk_tb(exc.__traceback__)]
     inside = [code.co_qualname for code in codes if re.search(r"\basyncio\b", code.co_filename)]
-    called = [name for qualified in inside for name in qualified.split(".")]  # Queue.get: the class says more
-    written = [found[1] for frame in frames if (found := re.search(r"\basyncio\.(\w+)", frame.line or ""))]
+    called = [
+        name for qualified in inside for name in qualified.split(".")
+    ]  # Queue.get: the class says more
+    written = [
+        found[1] for frame in frames if (found := re.search(r"\basyncio\.(\w+)", frame.line or ""))
+    ]
     used = next((name for name in called + written if name in _TRIO), None)
     instead = "Look for trio's function of that kind."
     if used is not None:

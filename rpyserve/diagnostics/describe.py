@@ -40,23 +40,24 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from rpyserve.diagnostics import values as localvalues
-from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation, Variable, is_authors
-from rpyserve.diagnostics.redaction import Veil
-from rpyserve.diagnostics.values import shown
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation, Variable
+from rpyserve.diagnostics.redaction import Redactor
+from rpyserve.diagnostics.values import safe_repr
 from rpyserve.http.errors import ScriptError, WrongResult
 from rpyserve.scripts.execution import Execution
+from rpyserve.util.author_code import is_author_code
 
 __all__ = [
-    "Look",
+    "Budget",
     "Range",
+    "context_lines",
     "decoded",
     "describe",
     "execution_in",
     "frames_of",
-    "lines_round",
     "position_of",
     "source_of",
-    "title_of",
+    "summary",
 ]
 
 
@@ -67,7 +68,7 @@ LOOKED_AT: Final = 100_000
 
 
 @dataclass(slots=True)
-class Look:
+class Budget:
     """How closely to look, and how much of it is left: one for all exceptions of a failure.
 
     Args:
@@ -78,7 +79,7 @@ class Look:
     """
 
     values: bool = False
-    veil: Veil = field(default_factory=Veil)
+    veil: Redactor = field(default_factory=Redactor)
     detailed: int = 40
     faults: int = 50
 
@@ -89,11 +90,11 @@ class _Step:
     skipped: int
 
 
-def frames_of(exc: BaseException, look: Look) -> tuple[Frame, ...]:
+def frames_of(exc: BaseException, look: Budget) -> tuple[Frame, ...]:
     """Return the places that *exc* passed, the innermost last; the place of a syntax error is one of them."""
     steps = list(_shortened(exc.__traceback__))
     if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
-        while steps and not is_authors(steps[-1].tb.tb_frame.f_code.co_filename):
+        while steps and not is_author_code(steps[-1].tb.tb_frame.f_code.co_filename):
             steps.pop()  # how Python came to compile the file tells nothing
     # The innermost ones are the last to be without details.
     frames = [_frame(step, look) for step in reversed(steps)][::-1]
@@ -132,10 +133,10 @@ def _key(tb: TracebackType) -> tuple[int, int]:
     return id(tb.tb_frame.f_code), tb.tb_lasti
 
 
-def _frame(step: _Step, look: Look) -> Frame:
+def _frame(step: _Step, look: Budget) -> Frame:
     tb = step.tb
     code = tb.tb_frame.f_code
-    own = is_authors(code.co_filename)
+    own = is_author_code(code.co_filename)
     number = tb.tb_lineno or 0
     detailed = own and look.detailed > 0
     look.detailed -= detailed
@@ -161,7 +162,7 @@ def _source(tb: TracebackType, number: int, detailed: bool) -> tuple[tuple[Line,
     if marked is not None and not marked.line <= number <= marked.end_line:
         marked = None
     column = marked.column + 1 if marked is not None and marked.line == number else 0
-    lines = lines_round(source, number, marked)
+    lines = context_lines(source, number, marked)
     return (lines if detailed else tuple(line for line in lines if line.failing)), column
 
 
@@ -170,9 +171,11 @@ def _name(tb: TracebackType) -> str:
     return "" if code.co_name == "<module>" else code.co_qualname.replace(".<locals>", "")[:200]
 
 
-def _variables(tb: TracebackType, look: Look) -> tuple[Variable, ...]:
+def _variables(tb: TracebackType, look: Budget) -> tuple[Variable, ...]:
     frame = tb.tb_frame
-    return localvalues.variables(frame.f_locals, look.veil, top_level=frame.f_code.co_name == "<module>")
+    return localvalues.variables(
+        frame.f_locals, look.veil, top_level=frame.f_code.co_name == "<module>"
+    )
 
 
 def _edition(tb: TracebackType) -> int:
@@ -184,12 +187,16 @@ def _of_function(function: object) -> Frame | None:
     """The place where *function* is defined, for an error that it made without being on the stack any more."""
     function = inspect.unwrap(function) if callable(function) else None
     code, names = getattr(function, "__code__", None), getattr(function, "__globals__", {})
-    if not isinstance(code, CodeType) or not is_authors(code.co_filename):
+    if not isinstance(code, CodeType) or not is_author_code(code.co_filename):
         return None
     number = code.co_firstlineno
     source = source_of(code, names)
-    lines = lines_round(source, number, None) if source is not None and number <= len(source) else ()
-    return Frame(code.co_filename, number, 1, code.co_qualname.replace(".<locals>", ""), lines=lines)
+    lines = (
+        context_lines(source, number, None) if source is not None and number <= len(source) else ()
+    )
+    return Frame(
+        code.co_filename, number, 1, code.co_qualname.replace(".<locals>", ""), lines=lines
+    )
 
 
 # Syntax errors
@@ -199,12 +206,23 @@ def _of_syntax_error(exc: SyntaxError, path: str, number: int) -> Frame:
     text = (exc.text or "").rstrip("\r\n")
     source, edition = _file(path)
     # The file may have been saved again since: then the line is all that is known.
-    if source is None or not 0 < number <= len(source) or (text and source[number - 1].rstrip() != text.rstrip()):
+    if (
+        source is None
+        or not 0 < number <= len(source)
+        or (text and source[number - 1].rstrip() != text.rstrip())
+    ):
         source, edition = [""] * (number - 1) + [text], zlib.crc32(text.encode("utf-8", "replace"))
         lines = tuple(line for line in _marked(exc, source, number) if line.failing and text)
     else:
         lines = _marked(exc, source, number)
-    return Frame(path, number, max(exc.offset or 0, 0), own=is_authors(path), lines=lines, edition=edition)
+    return Frame(
+        path,
+        number,
+        max(exc.offset or 0, 0),
+        own=is_author_code(path),
+        lines=lines,
+        edition=edition,
+    )
 
 
 def _file(path: str) -> tuple[list[str] | None, int]:
@@ -221,12 +239,12 @@ def _file(path: str) -> tuple[list[str] | None, int]:
 def _marked(exc: SyntaxError, source: list[str], number: int) -> tuple[Line, ...]:
     start = (exc.offset or 0) - 1
     if start < 0:
-        return lines_round(source, number, None)
+        return context_lines(source, number, None)
     end_line = exc.end_lineno or number
     end = (exc.end_offset or 0) - 1
     if not number <= end_line <= len(source) or (end_line == number and end <= start):
         end_line, end = number, start + 1
-    return lines_round(source, number, Range(number, start, end_line, end))
+    return context_lines(source, number, Range(number, start, end_line, end))
 
 
 log = logging.getLogger("rpyserve")
@@ -241,37 +259,47 @@ NESTED: Final = 6
 """Groups within groups."""
 
 
-def describe(exc: BaseException, *, values: bool = False, veil: Veil | None = None) -> Failure:
+def describe(
+    exc: BaseException, *, values: bool = False, veil: Redactor | None = None
+) -> ErrorReport:
     """Say what *exc* means to the author of the script that it came out of.
 
     Args:
         values: whether to tell the values of variables.
         veil: hides what must not be read; see `masks`.
     """
-    look = Look(values, veil or Veil())
+    look = Budget(values, veil or Redactor())
     try:
         return _describe(exc, look)
-    except Exception as failure:  # of some odd object that it holds: the page must come all the same
+    except (
+        Exception
+    ) as failure:  # of some odd object that it holds: the page must come all the same
         log.debug("%s could not be described: %r", type(exc).__name__, failure)
-        return Failure(type(exc).__name__, kind=(type(exc).__name__,))
+        return ErrorReport(type(exc).__name__, kind=(type(exc).__name__,))
 
 
-def _describe(exc: BaseException, look: Look) -> Failure:
+def _describe(exc: BaseException, look: Budget) -> ErrorReport:
     from rpyserve.diagnostics import advice
 
-    over = look.veil.over
+    over = look.veil.redact
     if not isinstance(exc, ScriptError):
         chain = _chain(exc, look)
-        return Failure(chain[0].title, over(advice.for_exception(exc)), chain, "", _kind(exc))
+        return ErrorReport(chain[0].title, over(advice.advice_for(exc)), chain, "", _kind(exc))
     cause = exc.__cause__
     chain = () if cause is None or not _tells(cause, exc) else _chain(cause, look)
-    hint = exc.hint or (advice.for_exception(cause) if cause is not None else "")
+    hint = exc.hint or (advice.advice_for(cause) if cause is not None else "")
     title = over(exc.message)[:FIRST_LINE].partition("\n")[0]
     kind = _kind(cause) if cause is not None and chain else (exc.message,)
-    return Failure(title, over(hint), chain, "" if any(fault.own_frames for fault in chain) else str(exc.path), kind)
+    return ErrorReport(
+        title,
+        over(hint),
+        chain,
+        "" if any(fault.own_frames for fault in chain) else str(exc.path),
+        kind,
+    )
 
 
-def title_of(exc: BaseException) -> str:
+def summary(exc: BaseException) -> str:
     """Return the one line that says what *exc* is, without what Python adds to say where."""
     if isinstance(exc, WrongResult):
         return str(exc)
@@ -290,7 +318,7 @@ def _message(exc: BaseException) -> str:
         plain = type(exc).__str__ in (BaseException.__str__, KeyError.__str__)
         if plain and any(type(arg) not in (str, int, float, bool, type(None)) for arg in exc.args):
             # Python would call the repr of what is in there, which may be huge, or never end.
-            return shown(exc.args[0]) if len(exc.args) == 1 else shown(exc.args)
+            return safe_repr(exc.args[0]) if len(exc.args) == 1 else safe_repr(exc.args)
         return str(exc)
     except Exception as failure:
         return f"its message cannot be shown: {type(failure).__name__}"
@@ -310,8 +338,8 @@ def _kind(exc: BaseException) -> tuple[str, ...]:
     return tuple(kinds)
 
 
-def _chain(exc: BaseException, look: Look, depth: int = 0) -> tuple[Fault, ...]:
-    faults: list[Fault] = []
+def _chain(exc: BaseException, look: Budget, depth: int = 0) -> tuple[ExceptionReport, ...]:
+    faults: list[ExceptionReport] = []
     seen: set[int] = set()
     each: BaseException | None = exc
     relation = Relation.ITSELF
@@ -326,16 +354,16 @@ def _chain(exc: BaseException, look: Look, depth: int = 0) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-def _fault(exc: BaseException, relation: Relation, look: Look, depth: int) -> Fault:
-    over = look.veil.over
+def _fault(exc: BaseException, relation: Relation, look: Budget, depth: int) -> ExceptionReport:
+    over = look.veil.redact
     message = over(_message(exc))
     longer = "\n" in message.strip() or len(message) > FIRST_LINE
-    branches: tuple[tuple[Fault, ...], ...] = ()
+    branches: tuple[tuple[ExceptionReport, ...], ...] = ()
     left_out = 0
     if isinstance(exc, BaseExceptionGroup):
         branches, left_out = _branches(exc, look, depth)
-    return Fault(
-        title=over(title_of(exc)),
+    return ExceptionReport(
+        title=over(summary(exc)),
         text=_cut(message) if longer else "",
         notes=tuple(over(_cut(str(note))) for note in _notes(exc)[:20]),
         frames=frames_of(exc, look),
@@ -345,9 +373,11 @@ def _fault(exc: BaseException, relation: Relation, look: Look, depth: int) -> Fa
     )
 
 
-def _branches(group: BaseExceptionGroup[Any], look: Look, depth: int) -> tuple[tuple[tuple[Fault, ...], ...], int]:
+def _branches(
+    group: BaseExceptionGroup[Any], look: Budget, depth: int
+) -> tuple[tuple[tuple[ExceptionReport, ...], ...], int]:
     real = [each for each in group.exceptions if not _is_cancelled(each)]
-    told: list[tuple[Fault, ...]] = []
+    told: list[tuple[ExceptionReport, ...]] = []
     for each in real:
         if depth >= NESTED or look.faults <= 0:
             break
@@ -436,17 +466,25 @@ def position_of(code: CodeType, instruction: int, lines: Sequence[str]) -> Range
     line, end_line, start, end = found
     if line is None or end_line is None or start is None or end is None or end_line > len(lines):
         return None
-    return Range(line, _characters(lines[line - 1], start), end_line, _characters(lines[end_line - 1], end))
+    return Range(
+        line, _characters(lines[line - 1], start), end_line, _characters(lines[end_line - 1], end)
+    )
 
 
 def _characters(line: str, count: int) -> int:
-    return count if line.isascii() else len(line.encode("utf-8", "surrogatepass")[:count].decode("utf-8", "ignore"))
+    return (
+        count
+        if line.isascii()
+        else len(line.encode("utf-8", "surrogatepass")[:count].decode("utf-8", "ignore"))
+    )
 
 
-def lines_round(lines: Sequence[str], number: int, marked: Range | None) -> tuple[Line, ...]:
+def context_lines(lines: Sequence[str], number: int, marked: Range | None) -> tuple[Line, ...]:
     """Return the lines round line *number*, with the piece *marked* where it is less than a whole line."""
     last = min(marked.end_line, number + AFTER) if marked is not None else number
-    count = len(lines) - (number < len(lines) and not lines[-1])  # what follows the last line end is no line
+    count = len(lines) - (
+        number < len(lines) and not lines[-1]
+    )  # what follows the last line end is no line
     first, end = max(1, number - BEFORE), min(count, last + AFTER)
     return tuple(_line(lines[n - 1], n, number, marked) for n in range(first, end + 1))
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["NAMES", "Editor", "detected", "parse_editor"]
+__all__ = ["NAMES", "EditorLink", "detected", "parse_editor"]
 
 _LIKE_CODE: Final = "://file/{path}:{line}:{column}"
 _JETBRAINS: Final = "://open?file={path}&line={line}&column={column}"
@@ -46,12 +46,22 @@ _COMMANDS: Final = {
     "mate": "textmate", "mvim": "macvim",
 }  # fmt: skip
 """What the editors' commands are called."""
-_INSTALLED: Final = ("code", "cursor", "windsurf", "codium", "zed", "zeditor", "pycharm", "charm", "subl")
+_INSTALLED: Final = (
+    "code",
+    "cursor",
+    "windsurf",
+    "codium",
+    "zed",
+    "zeditor",
+    "pycharm",
+    "charm",
+    "subl",
+)
 _DANGEROUS: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"})
 
 
 @dataclass(frozen=True, slots=True)
-class Editor:
+class EditorLink:
     """How to open a file. *template* is a URL, or empty for no links."""
 
     template: str = ""
@@ -65,7 +75,11 @@ class Editor:
         """
         if not self.template or not PurePath(path).is_absolute():
             return ""
-        slashed = quote(path.replace("\\", "/") if os.name == "nt" else path, safe="/:", errors="surrogateescape")
+        slashed = quote(
+            path.replace("\\", "/") if os.name == "nt" else path,
+            safe="/:",
+            errors="surrogateescape",
+        )
         before = self.template.partition("{path}")[0]
         if before.endswith("://"):
             slashed = "/" + slashed.lstrip("/")
@@ -75,7 +89,7 @@ class Editor:
         return re.sub(r"\{(path|line|column)\}", lambda found: places[found[1]], self.template)
 
 
-def parse_editor(text: str) -> Editor:
+def parse_editor(text: str) -> EditorLink:
     """Return the editor that *text* means: one of `NAMES`, or a URL with ``{path}`` in it.
 
     Raises:
@@ -84,27 +98,27 @@ def parse_editor(text: str) -> Editor:
     text = text.strip()
     name = text.lower()
     if name in NAMES or name in _COMMANDS:
-        return Editor(NAMES[_COMMANDS.get(name, name)])
+        return EditorLink(NAMES[_COMMANDS.get(name, name)])
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
     if scheme is None or "{path}" not in text:
         raise ValueError(
-            f"{text!r} is no editor: write one of {', '.join(NAMES)}, or a URL such as 'myeditor://open?file={{path}}"
+            f"{text!r} is not a known editor: use one of {', '.join(NAMES)}, or a URL such as 'myeditor://open?file={{path}}"
             "&line={line}'"
         )
     if scheme[1].lower() in _DANGEROUS:
         raise ValueError(f"a link with {scheme[1]}: opens no editor")
     if wrong := re.search(r"\{(?!path\}|line\}|column\})[^}]*\}?", text):
-        raise ValueError(f"{wrong[0]} stands for nothing: write {{path}}, {{line}} and {{column}}")
-    return Editor(text)
+        raise ValueError(f"{wrong[0]} is not a placeholder: use {{path}}, {{line}} and {{column}}")
+    return EditorLink(text)
 
 
 @functools.cache
-def detected() -> Editor:
+def detected() -> EditorLink:
     """Return the editor of this machine's user, as far as can be told."""
     return detect(os.environ, lambda command: shutil.which(command) is not None)
 
 
-def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> Editor:
+def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> EditorLink:
     """Return the editor that *environ* tells of, else the first whose command the machine *has*, else VS Code."""
     name = _of_terminal(environ) or _of_variables(environ)
     name = name or next((_COMMANDS[command] for command in _INSTALLED if has(command)), "vscode")
@@ -113,19 +127,23 @@ def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> Editor:
     if distribution and template.endswith(_LIKE_CODE) and name != "zed":
         # The browser and the editor are Windows', and know the files of this Linux by another name.
         template = template.replace("://file/", f"://vscode-remote/wsl+{quote(distribution)}/")
-    return Editor(template)
+    return EditorLink(template)
 
 
 def _of_terminal(environ: Mapping[str, str]) -> str:
     if environ.get("TERM_PROGRAM") == "vscode":
-        hints = " ".join(environ.get(name, "") for name in ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")).lower()
+        hints = " ".join(
+            environ.get(name, "") for name in ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")
+        ).lower()
         if "CURSOR_TRACE_ID" in environ or "cursor" in hints:
             return "cursor"
         if "windsurf" in hints:
             return "windsurf"
         if "codium" in hints:
             return "codium"
-        return "vscode-insiders" if "insider" in environ.get("TERM_PROGRAM_VERSION", "") else "vscode"
+        return (
+            "vscode-insiders" if "insider" in environ.get("TERM_PROGRAM_VERSION", "") else "vscode"
+        )
     if "ZED_TERM" in environ or environ.get("TERM_PROGRAM") == "zed":
         return "zed"
     return "pycharm" if "JetBrains" in environ.get("TERMINAL_EMULATOR", "") else ""

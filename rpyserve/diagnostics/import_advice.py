@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from rpyserve.diagnostics import name_advice
-from rpyserve.diagnostics.model import is_authors
-from rpyserve.scripts.file_state import is_foreign
+from rpyserve.scripts.file_state import is_ignored_directory
+from rpyserve.util.author_code import is_author_code
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 
@@ -59,7 +59,9 @@ def for_import_error(exc: Any) -> str:
         return _not_beside(wanted, home)
     if wanted and "(unknown location)" in str(exc):  # a directory
         same = os.path.join(home, *name.split(".")) == beside
-        return _not_beside(wanted, home, "beside this script" if same else f"in {name.replace('.', '/')}")
+        return _not_beside(
+            wanted, home, "beside this script" if same else f"in {name.replace('.', '/')}"
+        )
     if hint := _MOVED.get((name, wanted)):
         return f"This is Python 2. In Python 3 write:\n{hint}"
     if "partially initialized module" in str(exc):
@@ -67,7 +69,9 @@ def for_import_error(exc: Any) -> str:
             f"{name} is being imported already: two modules import each other. Import within a function, or move what "
             "both need into a third."
         )
-    return _hidden(name, beside, home, getattr(exc, "path", None)) or name_advice.for_import(name, wanted)
+    return _hidden(name, beside, home, getattr(exc, "path", None)) or name_advice.for_import(
+        name, wanted
+    )
 
 
 def for_attribute_of_module(exc: Any) -> str:
@@ -114,7 +118,9 @@ def _not_beside(name: str, home: str, where: str = "beside this script") -> str:
         return f"{missing} It is in the site's directory. Write:\nimport {name}"
     if (found := _somewhere(home, name)) is None:
         return missing
-    return f"{missing} It is in {os.path.relpath(found, home)}. Write:\n{_import(found, home, name)}"
+    return (
+        f"{missing} It is in {os.path.relpath(found, home)}. Write:\n{_import(found, home, name)}"
+    )
 
 
 def _import(where: str, home: str, name: str) -> str:
@@ -151,7 +157,7 @@ def _directories(exc: BaseException) -> tuple[str, str]:
     """The directory of the code that imported, and the site's."""
     home = os.getcwd()
     frames = [frame.filename for frame in traceback.extract_tb(exc.__traceback__)]
-    own = [name for name in frames if is_authors(name)]
+    own = [name for name in frames if is_author_code(name)]
     for frame, _ in traceback.walk_tb(exc.__traceback__):
         execution = frame.f_globals.get("__execution__")
         home = getattr(execution, "root", home)
@@ -172,7 +178,9 @@ def _somewhere(home: str, name: str) -> str | None:
         if directory != home and _has(directory, name):
             return directory
         importable = [each for each in sorted(below) if each.isidentifier() and depth < 2]
-        below[:] = [each for each in importable if not is_foreign(os.path.join(directory, each))]
+        below[:] = [
+            each for each in importable if not is_ignored_directory(os.path.join(directory, each))
+        ]
     return None
 
 

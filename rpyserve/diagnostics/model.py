@@ -7,36 +7,18 @@ shortened and masked already. Nothing here decides who may see it.
 from __future__ import annotations
 
 import enum
-import functools
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
 
-__all__ = ["Failure", "Fault", "Frame", "Line", "Relation", "Variable", "file_shown", "is_authors"]
+from rpyserve.util.author_code import _HERE
 
-_HERE = str(Path(__file__).parent.parent) + os.sep
-_INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+__all__ = ["ErrorReport", "ExceptionReport", "Frame", "Line", "Relation", "Variable"]
 
 
-@functools.cache
-def _foreign() -> tuple[str, ...]:
-    import sysconfig
-
-    kinds = {"stdlib", "purelib", "platlib"}
-    return tuple(str(Path(path)) + os.sep for key, path in sysconfig.get_paths().items() if key in kinds)
 
 
-def is_authors(filename: str) -> bool:
-    """Whether *filename* is code of the site's author: neither rpyserve's, Python's nor an installed package's."""
-    if filename.startswith(("<", _HERE, *_foreign())):
-        return False
-    return not any(part in filename for part in _INSTALLED)
 
 
-def file_shown(filename: str) -> str:
-    """Return *filename* relative to the current directory, which is the site, or whole if it lies elsewhere."""
-    return filename.removeprefix(os.getcwd() + os.sep)
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +80,7 @@ class Relation(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ExceptionReport:
     """One exception.
 
     Args:
@@ -116,7 +98,7 @@ class Fault:
     notes: tuple[str, ...] = ()
     frames: tuple[Frame, ...] = ()
     relation: Relation = Relation.ITSELF
-    branches: tuple[tuple[Fault, ...], ...] = ()
+    branches: tuple[tuple[ExceptionReport, ...], ...] = ()
     left_out: int = 0
 
     @property
@@ -127,7 +109,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ErrorReport:
     """What went wrong, told to the author of a script.
 
     Args:
@@ -140,7 +122,7 @@ class Failure:
 
     title: str
     hint: str = ""
-    chain: tuple[Fault, ...] = ()
+    chain: tuple[ExceptionReport, ...] = ()
     script: str = ""
     kind: tuple[str, ...] = ()
 

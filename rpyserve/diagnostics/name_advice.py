@@ -80,9 +80,9 @@ def for_member(thing: object, name: str) -> str:
 
 def for_unimported(name: str) -> str:
     """Return the hint for a *name* that must be imported first; empty if it is none that is known."""
-    import rpyserve
+    from rpyserve._names import PUBLIC
 
-    if name in rpyserve.__all__:
+    if name in PUBLIC:
         return f"Import it first:\nfrom rpyserve import {name}"
     if name in _HOMES:
         return f"Import it first:\nfrom {_HOMES[name]} import {name}"
@@ -96,7 +96,9 @@ def near(name: str, names: Iterable[str], cutoff: float = 0.7) -> str:
     known = [each for each in names if isinstance(each, str) and each != name]
     if len(name) < 3 or len(name) > 80:
         return ""
-    same = [each for each in known if each.replace("_", "").lower() == name.replace("_", "").lower()]
+    same = [
+        each for each in known if each.replace("_", "").lower() == name.replace("_", "").lower()
+    ]
     return next(iter(same or difflib.get_close_matches(name, known, 1, cutoff)), "")
 
 
@@ -117,7 +119,9 @@ def for_name(exc: NameError, name: str) -> str:
 
 def for_attribute(thing: object, name: str) -> str:
     """Return the hint for an attribute *name* that *thing* lacks."""
-    found = near(name, [each for each in _members(thing) if not each.startswith("_") or name.startswith("_")])
+    found = near(
+        name, [each for each in _members(thing) if not each.startswith("_") or name.startswith("_")]
+    )
     return f"Did you mean this?\n.{found}" if found else ""
 
 
@@ -126,7 +130,9 @@ def for_import(module: str, name: str) -> str:
     loaded = sys.modules.get(module)
     if loaded is None:
         return ""
-    names = getattr(loaded, "__all__", None) or [each for each in vars(loaded) if not each.startswith("_")]
+    names = getattr(loaded, "__all__", None) or [
+        each for each in vars(loaded) if not each.startswith("_")
+    ]
     found = near(name, names)
     if not found:
         return ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rpyserve.http.request import Request
 
-__all__ = ["MASK", "Veil", "is_secret", "secrets_of"]
+__all__ = ["MASK", "Redactor", "is_secret", "secrets_of"]
 
 MASK: Final = "•••"
 SHORTEST: Final = 8
@@ -43,7 +43,7 @@ def is_secret(name: object) -> bool:
     return _SECRET.search(plain) is not None
 
 
-class Veil:
+class Redactor:
     """Hides given texts wherever they turn up.
 
     Args:
@@ -51,21 +51,23 @@ class Veil:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted({text for text in secrets if len(text) >= SHORTEST}, key=len, reverse=True)
+        self._secrets = sorted(
+            {text for text in secrets if len(text) >= SHORTEST}, key=len, reverse=True
+        )
         self.longest = len(self._secrets[0]) if self._secrets else 0
 
-    def over(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return *text* without the secrets."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
 
-    def over_value(self, text: str) -> str:
+    def redact_value(self, text: str) -> str:
         """Return the text of a variable's value without the secrets, and without what ``password=`` precedes."""
-        return _WITHIN.sub(rf"\1{MASK}", self.over(text))
+        return _WITHIN.sub(rf"\1{MASK}", self.redact(text))
 
 
-def secrets_of(request: Request) -> Veil:
+def secrets_of(request: Request) -> Redactor:
     """Return what hides the proofs that *request* came with, and its session's id."""
     found = list(request.cookies.values())
     for name in ("authorization", "cookie", "proxy-authorization"):
@@ -73,4 +75,4 @@ def secrets_of(request: Request) -> Veil:
         found += [value, value.partition(" ")[2]]
     if request.session is not None:
         found.append(str(request.session.uid))
-    return Veil(found)
+    return Redactor(found)

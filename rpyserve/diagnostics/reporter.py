@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation, file_shown
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
+from rpyserve.util.author_code import display_path
 
 if TYPE_CHECKING:
-    from rpyserve.diagnostics.model import Failure
+    from rpyserve.diagnostics.model import ErrorReport
 
-__all__ = ["Complaints", "as_text"]
+__all__ = ["ConsoleReporter", "as_text"]
 
 
 MOST: Final = 200
@@ -41,7 +42,7 @@ class _Told:
     again: int = 0
 
 
-class Complaints:
+class ConsoleReporter:
     """What has been told of late.
 
     Args:
@@ -54,7 +55,7 @@ class Complaints:
         self._by_page: dict[str, tuple[object, ...]] = {}
         self._clients: OrderedDict[str, None] = OrderedDict()
 
-    def tell(self, what: str, failure: Failure, *, page: str = "") -> bool:
+    def report(self, what: str, failure: ErrorReport, *, page: str = "") -> bool:
         """Tell *failure* on the console, unless it has been told.
 
         Args:
@@ -89,14 +90,14 @@ class Complaints:
             self._clients.popitem(last=False)
         return True
 
-    def good(self, page: str) -> None:
+    def resolve(self, page: str) -> None:
         """Note that *page* has been answered well."""
         if self._by_page and (key := self._by_page.pop(page, None)) is not None:
             told = self._told.pop(key, None)
             if told is not None:
                 self._count(told)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """A file of the site has changed: what fails from now on is told."""
         for told in self._told.values():
             self._count(told)
@@ -116,22 +117,31 @@ class Complaints:
         told.since = self._now()
 
 
-def _key(failure: Failure) -> tuple[object, ...]:
+def _key(failure: ErrorReport) -> tuple[object, ...]:
     place = failure.place
     where = () if place is None else (place.file, place.line)
-    return (*failure.kind, failure.script, *where, *(f.edition for fault in failure.chain for f in fault.own_frames))
+    return (
+        *failure.kind,
+        failure.script,
+        *where,
+        *(f.edition for fault in failure.chain for f in fault.own_frames),
+    )
 
 
 PLACES: Final = 5
 """The author's places that are told of one exception, the innermost ones."""
-_WORDS: Final = {Relation.CAUSE: "caused by ", Relation.CONTEXT: "while handling ", Relation.ITSELF: ""}
+_WORDS: Final = {
+    Relation.CAUSE: "caused by ",
+    Relation.CONTEXT: "while handling ",
+    Relation.ITSELF: "",
+}
 
 
-def as_text(failure: Failure) -> str:
+def as_text(failure: ErrorReport) -> str:
     """Return *failure* as lines."""
     lines = [failure.title]
     if failure.script:
-        lines.append(f"  {file_shown(failure.script)}")
+        lines.append(f"  {display_path(failure.script)}")
     lines += [f"  {line}" for line in _chain(failure.chain, failure.title)]
     lines += [f"  {line}" for line in failure.hint.splitlines()]
     return "\n".join(map(_readable, lines))
@@ -139,14 +149,20 @@ def as_text(failure: Failure) -> str:
 
 def _readable(line: str) -> str:
     """*line* without what a terminal could take for more than a letter: some of it may be of a visitor's making."""
-    return line if line.isprintable() else "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
+    return (
+        line
+        if line.isprintable()
+        else "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
+    )
 
 
-def _chain(faults: Sequence[Fault], told: str = "") -> Iterator[str]:
+def _chain(faults: Sequence[ExceptionReport], told: str = "") -> Iterator[str]:
     for fault in faults:
         if fault.title != told:
             yield _WORDS[fault.relation] + fault.title
-        yield from (line for text in ([fault.text] if fault.text else []) for line in text.splitlines()[1:6])
+        yield from (
+            line for text in ([fault.text] if fault.text else []) for line in text.splitlines()[1:6]
+        )
         yield from (line for note in fault.notes for line in note.splitlines()[:6])
         for frame in fault.own_frames[-PLACES:]:
             yield from _frame(frame)
@@ -161,7 +177,9 @@ def _chain(faults: Sequence[Fault], told: str = "") -> Iterator[str]:
 def _frame(frame: Frame) -> Iterator[str]:
     if frame.skipped:
         yield f"… {frame.skipped} more calls like these"
-    yield f"{file_shown(frame.file)}:{frame.line}" + (f" in {frame.function}" if frame.function else "")
+    yield f"{display_path(frame.file)}:{frame.line}" + (
+        f" in {frame.function}" if frame.function else ""
+    )
     line = frame.source
     if line is not None and line.text.strip():
         yield from (f"  {text}" for text in _with_carets(line))

@@ -32,8 +32,9 @@ def _of_file(source: str) -> str:
     if start.startswith("<?php"):
         return "This is PHP. A script is written in Python; what it returns is the page."
     if start.startswith("<"):
-        return "This file begins with HTML. Name it .html, or return the HTML from a function:\n" + (
-            'def resource(request):\n    return """<h1>Hello</h1>"""'
+        return (
+            "This file begins with HTML. Name it .html, or return the HTML from a function:\n"
+            + ('def resource(request):\n    return """<h1>Hello</h1>"""')
         )
     if _CONFLICT.search(source):
         return "There are marks of a merge conflict in this file (<<<<<<<). Choose one side and delete the marks."

@@ -29,11 +29,12 @@ from types import (
 )
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import Variable, is_authors
-from rpyserve.diagnostics.redaction import MASK, Veil, is_secret
+from rpyserve.diagnostics.model import Variable
+from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret
 from rpyserve.scripts.execution import ExecutionName
+from rpyserve.util.author_code import is_author_code
 
-__all__ = ["attributes", "described", "is_harmless", "is_of_author", "shown", "variables"]
+__all__ = ["attributes", "described", "is_harmless", "is_of_author", "safe_repr", "variables"]
 
 
 _HARMLESS: Final = frozenset(
@@ -72,7 +73,7 @@ def is_of_author(kind: type) -> bool:
     module = kind.__module__
     if isinstance(module, ExecutionName) or module == "__main__":
         return True
-    return is_authors(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")
+    return is_author_code(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")
 
 
 def attributes(value: object, kind: type) -> Iterable[tuple[str, Any]]:
@@ -104,7 +105,7 @@ MOST: Final = 30
 _PLUMBING: Final = frozenset({"cache", "registry", "input"})
 
 
-def variables(names: Mapping[str, Any], veil: Veil, *, top_level: bool) -> tuple[Variable, ...]:
+def variables(names: Mapping[str, Any], veil: Redactor, *, top_level: bool) -> tuple[Variable, ...]:
     """Return the variables of a frame with their values, in their order.
 
     Args:
@@ -118,16 +119,20 @@ def variables(names: Mapping[str, Any], veil: Veil, *, top_level: bool) -> tuple
         if len(found) == MOST:
             found.append(Variable("…", "and more"))
             break
-        found.append(Variable(name[:80], shown(value, name, veil)))
+        found.append(Variable(name[:80], safe_repr(value, name, veil)))
     return tuple(found)
 
 
 def _is_furniture(name: str, value: object) -> bool:
     kinds = (type, FunctionType, BuiltinFunctionType, ModuleType)
-    return name in _PLUMBING or issubclass(type(value), kinds) or type(value).__name__ == "InterfaceClass"
+    return (
+        name in _PLUMBING
+        or issubclass(type(value), kinds)
+        or type(value).__name__ == "InterfaceClass"
+    )
 
 
-def shown(value: object, name: str = "", veil: Veil | None = None) -> str:
+def safe_repr(value: object, name: str = "", veil: Redactor | None = None) -> str:
     """Return *value* as text of at most 400 characters, written much like Python would.
 
     Args:
@@ -136,13 +141,15 @@ def shown(value: object, name: str = "", veil: Veil | None = None) -> str:
     """
     if is_secret(name) and value is not None:
         return MASK
-    writer = _Writer(veil or Veil())
+    writer = _Writer(veil or Redactor())
     try:
         writer.value(value, 0)
     except _Full:
         writer.parts.append("…")
     except Exception as exc:  # whatever odd thing it is, the page must come
-        writer.parts.append(f"<{type(value).__name__}, which cannot be shown: {type(exc).__name__}>")
+        writer.parts.append(
+            f"<{type(value).__name__}, which cannot be shown: {type(exc).__name__}>"
+        )
     return "".join(writer.parts)
 
 
@@ -151,7 +158,7 @@ class _Full(Exception):
 
 
 class _Writer:
-    def __init__(self, veil: Veil) -> None:
+    def __init__(self, veil: Redactor) -> None:
         self.parts: list[str] = []
         self._veil = veil
         self._left = LONGEST
@@ -165,10 +172,17 @@ class _Writer:
 
     def value(self, value: Any, depth: int) -> None:
         kind = type(value)
-        if value is None or kind in (bool, float, complex) or value is ... or value is NotImplemented:
+        if (
+            value is None
+            or kind in (bool, float, complex)
+            or value is ...
+            or value is NotImplemented
+        ):
             self.put(repr(value))
         elif issubclass(kind, enum.Enum):
-            self.put(f"{kind.__name__}.{getattr(value, '_name_', None) or getattr(value, '_value_', '')}")
+            self.put(
+                f"{kind.__name__}.{getattr(value, '_name_', None) or getattr(value, '_value_', '')}"
+            )
         elif issubclass(kind, (str, bytes, bytearray)):
             self._text(value, kind)
         elif issubclass(kind, int):
@@ -184,10 +198,10 @@ class _Writer:
         whole = base.__len__(value)
         part = base.__getitem__(value, slice(0, TEXT + self._veil.longest))
         if base is str:
-            text = self._veil.over_value(str.__str__(part))
+            text = self._veil.redact_value(str.__str__(part))
             self.put(repr(text[:TEXT]) + ("…" if len(text) > TEXT or whole > len(part) else ""))
             return
-        text = self._veil.over_value(part.decode("latin-1"))
+        text = self._veil.redact_value(part.decode("latin-1"))
         cut = "…" if len(text) > TEXT or whole > len(part) else ""
         self.put(text.replace(MASK, "***")[:TEXT].encode("latin-1").__repr__() + cut)
 
@@ -241,7 +255,13 @@ class _Writer:
     def _set(self, value: Any, depth: int) -> None:
         base = set if issubclass(type(value), set) else frozenset
         items = list(islice(base.__iter__(value), ITEMS))
-        self.put(("{" if base is set else "frozenset({") if items else "set(" if base is set else "frozenset(")
+        self.put(
+            ("{" if base is set else "frozenset({")
+            if items
+            else "set("
+            if base is set
+            else "frozenset("
+        )
         self._items(items, base.__len__(value), depth)
         self.put(("}" if base is set else "})") if items else ")")
 
@@ -261,17 +281,28 @@ class _Writer:
         else:
             self.value(item, depth + 1)
 
-    def _pairs(self, name: str, pairs: Iterable[tuple[str, Any]], depth: int, ends: str = "<>") -> None:
+    def _pairs(
+        self, name: str, pairs: Iterable[tuple[str, Any]], depth: int, ends: str = "<>"
+    ) -> None:
         pairs = list(islice(pairs, ITEMS + 1))
         self.put(f"<{name}" if ends == "<>" else f"{name}(")
         for number, (key, item) in enumerate(pairs[:ITEMS]):
-            self.put(("," if number and ends != "<>" else "") + (" " if number or ends == "<>" else "") + f"{key}=")
+            self.put(
+                ("," if number and ends != "<>" else "")
+                + (" " if number or ends == "<>" else "")
+                + f"{key}="
+            )
             self._under(key, item, depth)
         self.put(" …" if len(pairs) > ITEMS else "")
         self.put(ends[1])
 
     def _named_tuple(self, value: Any, depth: int) -> None:
-        self._pairs(type(value).__name__, zip(type(value)._fields, tuple.__iter__(value), strict=False), depth, "()")
+        self._pairs(
+            type(value).__name__,
+            zip(type(value)._fields, tuple.__iter__(value), strict=False),
+            depth,
+            "()",
+        )
 
     # All else
 
@@ -279,13 +310,15 @@ class _Writer:
         if is_harmless(kind):
             self.put(repr(value))
         elif (words := described(value, kind)) is not None:
-            self.put(self._veil.over_value(words))
+            self.put(self._veil.redact_value(words))
         elif issubclass(kind, BaseException):
             self._nested(value, depth, lambda: self._exception(value, kind, depth))
         elif kind.__module__.partition(".")[0] == "rpyserve":
             self._nested(value, depth, lambda: self._ours(value, kind, depth))
         elif is_of_author(kind):
-            self._nested(value, depth, lambda: self._pairs(kind.__name__, attributes(value, kind), depth))
+            self._nested(
+                value, depth, lambda: self._pairs(kind.__name__, attributes(value, kind), depth)
+            )
         else:
             self.put(f"<{kind.__module__}.{kind.__qualname__}>")
 
@@ -297,8 +330,14 @@ class _Writer:
         """Objects of rpyserve's: what a script's author cares for, and never a cookie or a whole id."""
         if kind.__module__ == "rpyserve.http.request":
             pairs = {"args": value.args} if "args" in value.__dict__ else {}
-            self._pairs(f"Request {self._veil.over_value(f'{value.method} {value.path}'[:TEXT])}", pairs.items(), depth)
+            self._pairs(
+                f"Request {self._veil.redact_value(f'{value.method} {value.path}'[:TEXT])}",
+                pairs.items(),
+                depth,
+            )
         elif hasattr(kind, "getComponent"):
-            self._pairs(kind.__name__, [(key, value[key]) for key in islice(value, ITEMS + 1)], depth)
+            self._pairs(
+                kind.__name__, [(key, value[key]) for key in islice(value, ITEMS + 1)], depth
+            )
         else:
             self.put(f"<{kind.__name__}>")

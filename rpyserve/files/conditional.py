@@ -18,12 +18,19 @@ from email.utils import formatdate, parsedate_to_datetime
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["CONDITIONS", "MOST_RANGES", "YOUNG", "Plan", "parse_ranges", "plan"]
+__all__ = ["CONDITIONS", "MOST_RANGES", "YOUNG", "Plan", "evaluate", "parse_ranges"]
 
 YOUNG: Final = 2_000_000_000
 """Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT)."""
 MOST_RANGES: Final = 16
-CONDITIONS: Final = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range", "range")
+CONDITIONS: Final = (
+    "if-match",
+    "if-unmodified-since",
+    "if-none-match",
+    "if-modified-since",
+    "if-range",
+    "range",
+)
 """The request headers that `plan` looks at."""
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
@@ -60,7 +67,7 @@ class _Validators:
         return (*tag, ("Last-Modified", formatdate(self.date, usegmt=True)))
 
 
-def plan(
+def evaluate(
     method: str,
     headers: Mapping[str, str],
     stat: os.stat_result,
@@ -101,7 +108,9 @@ def plan(
     if not ranges:
         return Plan(416, (*common, ("Content-Range", f"bytes */{size}")))
     if len(ranges) == 1:
-        return Plan(206, (kind, *common, ("Content-Range", _content_range(ranges[0], size))), tuple(ranges))
+        return Plan(
+            206, (kind, *common, ("Content-Range", _content_range(ranges[0], size))), tuple(ranges)
+        )
     multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
     return Plan(206, (multipart, *common), _multipart(ranges, size, media_type, boundary))
 
@@ -205,7 +214,9 @@ def _content_range(part: range, size: int) -> str:
     return f"bytes {part.start}-{part.stop - 1}/{size}"
 
 
-def _multipart(ranges: list[range], size: int, media_type: str, boundary: str) -> tuple[bytes | range, ...]:
+def _multipart(
+    ranges: list[range], size: int, media_type: str, boundary: str
+) -> tuple[bytes | range, ...]:
     """Section 14.6."""
     parts: list[bytes | range] = []
     for part in ranges:

@@ -25,18 +25,18 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from rpyserve.files import path_rules
-from rpyserve.files.safe_open import LENIENT, resolved, spelled
+from rpyserve.files.safe_open import LENIENT, has_exact_name, resolved
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource
-from rpyserve.scripts.file_state import EYES, Eyes, Names
+from rpyserve.scripts.file_state import EYES, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
     from rpyserve.resources import pages
-    from rpyserve.scripts.loader import Scripts
+    from rpyserve.scripts.loader import ScriptLoader
 
-__all__ = ["Directory", "Entries"]
+__all__ = ["Directory", "EntryCache"]
 
 
 Entry = TypeVar("Entry")
@@ -48,16 +48,16 @@ MOST = 1000
 class _Known(Generic[Entry]):
     __slots__ = ("entries", "moment", "names")
 
-    def __init__(self, names: Names, moment: object | None) -> None:
+    def __init__(self, names: DirectoryState, moment: object | None) -> None:
         self.names = names
         self.moment = moment
         self.entries: dict[str, Entry] = {}
 
 
-class Entries(Generic[Entry]):
+class EntryCache(Generic[Entry]):
     """The entries of any number of directories."""
 
-    def __init__(self, eyes: Eyes = EYES, *, lenient: bool = LENIENT) -> None:
+    def __init__(self, eyes: FileSystem = EYES, *, lenient: bool = LENIENT) -> None:
         self._eyes = eyes
         self._lenient = lenient
         self._known: dict[str, _Known[Entry]] = {}
@@ -75,7 +75,7 @@ class Entries(Generic[Entry]):
         if known is None:
             if len(self._known) >= MOST:
                 self._known.clear()
-            known = self._known[directory] = _Known(Names(directory, self._eyes), moment)
+            known = self._known[directory] = _Known(DirectoryState(directory, self._eyes), moment)
         elif moment is None or known.moment is not moment:
             if known.names.changed():
                 known.entries = {}
@@ -95,11 +95,13 @@ class _Tree:
 
     root: str
     follow_symlinks: bool
-    entries: Entries[_Found] = field(default_factory=lambda: Entries())
-    scripts: Scripts | None = field(default=None)
+    entries: EntryCache[_Found] = field(default_factory=lambda: EntryCache())
+    scripts: ScriptLoader | None = field(default=None)
 
     def trespass(self, real: str, *, script: bool = False) -> str:
-        return path_rules.trespass(self.root, real, follow=self.follow_symlinks, script=script)
+        return path_rules.forbidden_target(
+            self.root, real, follow=self.follow_symlinks, script=script
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,12 @@ class Directory(Resource):
         return Path(self._path)
 
     @property
-    def scripts(self) -> Scripts:
+    def scripts(self) -> ScriptLoader:
         """What executes the scripts of this directory and those below it."""
         if self._tree.scripts is None:
-            from rpyserve.scripts.loader import Scripts
+            from rpyserve.scripts.loader import ScriptLoader
 
-            self._tree.scripts = Scripts(Path(self._tree.root))
+            self._tree.scripts = ScriptLoader(Path(self._tree.root))
         return self._tree.scripts
 
     def render(self, request: Request) -> Redirect:
@@ -158,7 +160,7 @@ class Directory(Resource):
     def getChild(self, name: str, request: Request) -> Any:
         if not name:
             return self._index(request)
-        known = self._tree.entries.of(self._real, request.moment)
+        known = self._tree.entries.of(self._real, request.loop_tick)
         if (remembered := known.get(name)) is not None:
             return self._resource(remembered, request)
         found = self._reached(name, request)
@@ -173,14 +175,20 @@ class Directory(Resource):
             HTTPError: it leads nowhere, and why.
         """
         try:
-            if why := path_rules.refusal(name) or path_rules.privacy(name, top=self._is_top):
+            if why := path_rules.invalid_segment(name) or path_rules.private_reason(
+                name, top=self._is_top
+            ):
                 raise HTTPError(404, private=why)
-            found = self._find(name) or (None if path_rules.is_script(name) else self._find(name + path_rules.SCRIPT))
+            found = self._find(name) or (
+                None if path_rules.is_script(name) else self._find(name + path_rules.SCRIPT)
+            )
             if found is None:
                 request.sources.append(os.path.join(self._real, ""))
                 raise HTTPError(404)
         except HTTPError as exc:
-            raise HTTPError(exc.status, private=self._explained(name, exc.private, request)) from None
+            raise HTTPError(
+                exc.status, private=self._explained(name, exc.private, request)
+            ) from None
         return found
 
     def error_page(self, status: int, request: Request) -> Resource | None:
@@ -198,8 +206,8 @@ class Directory(Resource):
 
     def _index(self, request: Request) -> Any:
         if request.postpath:
-            raise HTTPError(404, private=path_rules.refusal(""))
-        known = self._tree.entries.of(self._real, request.moment)
+            raise HTTPError(404, private=path_rules.invalid_segment(""))
+        known = self._tree.entries.of(self._real, request.loop_tick)
         for name in _INDEXES:
             try:
                 found = known.get(name) or self._find(name)
@@ -240,19 +248,24 @@ class Directory(Resource):
             HTTPError: it is there, but must not be reached.
         """
         found = self._entry(name)
-        return found if found is not None and spelled(self._real, name) else None
+        return found if found is not None and has_exact_name(self._real, name) else None
 
     def _entry(self, name: str) -> _Found | None:
         real = os.path.join(self._real, name)
         try:
             status = os.lstat(real)
-            if stat.S_ISLNK(status.st_mode) or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT:
+            if (
+                stat.S_ISLNK(status.st_mode)
+                or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT
+            ):
                 real = os.path.realpath(real)
                 if why := self._tree.trespass(real, script=path_rules.is_script(name)):
                     raise HTTPError(404, private=f"{name!r} is a link. {why}")
                 status = os.stat(real)
         except PermissionError:
-            raise HTTPError(403, private=f"rpyserve is not allowed to look into {self._path!r}.") from None
+            raise HTTPError(
+                403, private=f"rpyserve is not allowed to look into {self._path!r}."
+            ) from None
         except (OSError, ValueError):  # none there, or a name that this file system cannot have
             return None
         return _Found(name, real, _kind(name, status), status)
@@ -266,12 +279,18 @@ class Directory(Resource):
         except NotADirectoryError:
             raise HTTPError(404, private=f"{self._path!r} is not a directory.") from None
         except PermissionError:
-            raise HTTPError(403, private=f"rpyserve is not allowed to read the directory {self._path!r}.") from None
+            raise HTTPError(
+                403, private=f"rpyserve is not allowed to read the directory {self._path!r}."
+            ) from None
 
     def _public(self, names: Iterable[str] | None = None) -> Iterator[_Found]:
         """The entries that a listing shows, or those of *names* that it would."""
         for name in self._names() if names is None else names:
-            if path_rules.refusal(name) or path_rules.privacy(name, top=self._is_top) or path_rules.unlisted(name):
+            if (
+                path_rules.invalid_segment(name)
+                or path_rules.private_reason(name, top=self._is_top)
+                or path_rules.unlisted(name)
+            ):
                 continue
             try:
                 found = self._entry(name)
@@ -279,7 +298,9 @@ class Directory(Resource):
                 continue
             if found is None or not os.access(found.real, os.R_OK):
                 continue
-            if found.kind == "directory" and os.path.lexists(os.path.join(found.real, "pyvenv.cfg")):
+            if found.kind == "directory" and os.path.lexists(
+                os.path.join(found.real, "pyvenv.cfg")
+            ):
                 continue
             yield found
 
@@ -294,7 +315,7 @@ class Directory(Resource):
         short = [n.removesuffix(path_rules.SCRIPT) for n in public if path_rules.is_script(n)]
         if near := path_rules.nearest(name, [*short, *(n for n in public if n != name)]):
             said.append(f"Did you mean {path_rules.readable([*request.prepath[:-1], near])}?")
-        elif advice := path_rules.mend(name, names):
+        elif advice := path_rules.rename_hint(name, names):
             said.append(advice)
         return " ".join(said)
 
@@ -311,7 +332,9 @@ class _Listing(Resource):
         entries = [_row(found) for found in self._directory._public()]
         if not entries and request.prepath == [""] and request.site.trusts(request):
             return pages.empty_site(request, self._directory.path)
-        entries.sort(key=lambda entry: (entry.kind != "directory", entry.name.casefold(), entry.name))
+        entries.sort(
+            key=lambda entry: (entry.kind != "directory", entry.name.casefold(), entry.name)
+        )
         return pages.listing(request, "/" + "/".join(request.prepath), entries)
 
 
@@ -320,7 +343,13 @@ def _row(found: _Found) -> pages.Entry:
 
     slash = "/" if found.kind == "directory" else ""
     size = None if found.kind == "directory" else found.status.st_size
-    return pages.Entry(found.name + slash, quote(found.name, safe="") + slash, found.kind, size, found.status.st_mtime)
+    return pages.Entry(
+        found.name + slash,
+        quote(found.name, safe="") + slash,
+        found.kind,
+        size,
+        found.status.st_mtime,
+    )
 
 
 def _kind(name: str, status: os.stat_result) -> str:
@@ -328,7 +357,9 @@ def _kind(name: str, status: os.stat_result) -> str:
     if stat.S_ISREG(status.st_mode):
         return "script" if script else "file"
     if not stat.S_ISDIR(status.st_mode):
-        raise HTTPError(404, private=f"{name!r} is neither a file nor a directory, so it is never opened.")
+        raise HTTPError(
+            404, private=f"{name!r} is neither a file nor a directory, so it is never opened."
+        )
     if script:
         raise HTTPError(404, private=f"{name!r} is a directory: a script is a file.")
     return "directory"

@@ -93,7 +93,9 @@ _BY_TYPE: Final = {
     "video/x-matroska": "mkv",
     "video/x-msvideo": "avi",
 }
-_BY_EXTENSION: Final = {extension: kind for kind, extensions in _BY_TYPE.items() for extension in extensions.split()}
+_BY_EXTENSION: Final = {
+    extension: kind for kind, extensions in _BY_TYPE.items() for extension in extensions.split()
+}
 
 
 def media_type(name: str, start: bytes | None = None) -> str:

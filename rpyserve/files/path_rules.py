@@ -16,7 +16,16 @@ from typing import Final
 from urllib.parse import quote
 
 __all__ = [
-    "SCRIPT", "is_inside", "is_material", "is_script", "mend", "nearest", "privacy", "readable", "refusal", "trespass",
+    "SCRIPT",
+    "forbidden_target",
+    "invalid_segment",
+    "is_inside",
+    "is_material",
+    "is_script",
+    "nearest",
+    "private_reason",
+    "readable",
+    "rename_hint",
     "unlisted",
 ]  # fmt: skip
 
@@ -24,7 +33,9 @@ SCRIPT: Final = ".rpy"
 LONGEST: Final = 255
 """How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I)
+_RESERVED = re.compile(
+    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCRIPT_IN_IT = re.compile(r"\.rpy", re.I)
@@ -55,7 +66,7 @@ _SIDE_FILE = re.compile(r".*-(?:shm|journal)", re.I | re.S)
 _UNLISTED: Final = {"node_modules", "site-packages"}
 
 
-def refusal(segment: str) -> str:
+def invalid_segment(segment: str) -> str:
     """Say why no file can have the name *segment*, a decoded URL segment, on every platform; empty if one can."""
     if not segment:
         return "There is an empty name between two slashes in this URL."
@@ -83,14 +94,16 @@ def is_script(name: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def privacy(name: str, *, top: bool = False) -> str:
+def private_reason(name: str, *, top: bool = False) -> str:
     """Say why a file or directory called *name* is never served or listed; empty if it may be.
 
     Args:
         top: it is at the top of the site, where ``.well-known`` is public (RFC 8615).
     """
     if name.startswith("."):
-        return "" if top and name == ".well-known" else "Names that begin with a dot are never served."
+        return (
+            "" if top and name == ".well-known" else "Names that begin with a dot are never served."
+        )
     if is_script(name):
         return ""
     plain = name.rstrip(". ")
@@ -105,7 +118,11 @@ def is_material(name: str) -> bool:
 
     Not what a database keeps beside it while it is open: reading it writes that.
     """
-    if any(pattern.fullmatch(name) for pattern, _ in _PRIVATE) or name.startswith(".") or _SIDE_FILE.fullmatch(name):
+    if (
+        any(pattern.fullmatch(name) for pattern, _ in _PRIVATE)
+        or name.startswith(".")
+        or _SIDE_FILE.fullmatch(name)
+    ):
         return False
     return any(pattern.fullmatch(name) for pattern, _ in _MATERIAL)
 
@@ -121,7 +138,7 @@ def is_inside(root: str, path: str) -> bool:
     return path == root or path.startswith(root if root.endswith(os.sep) else root + os.sep)
 
 
-def trespass(root: str, path: str, *, follow: bool, script: bool = False) -> str:
+def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False) -> str:
     """Say why the resolved *path* must not be reached in the site at *root*; empty if it may be.
 
     Args:
@@ -138,7 +155,7 @@ def trespass(root: str, path: str, *, follow: bool, script: bool = False) -> str
     if names == [""]:
         return ""  # a link to the root itself
     for depth, name in enumerate(names):
-        if why := privacy(name, top=depth == 0):
+        if why := private_reason(name, top=depth == 0):
             return f"It leads to {name!r}. {why}"
         if is_script(name) and not (script and depth == len(names) - 1):
             return f"It leads to the script {name!r}, whose source is never served."
@@ -156,7 +173,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     return by_key[close[0]] if close else ""
 
 
-def mend(name: str, neighbours: Iterable[str]) -> str:
+def rename_hint(name: str, neighbours: Iterable[str]) -> str:
     """Say which of the *neighbours* is the script that *name* asks for, but for its name; empty if none is."""
     wanted = _key(name)
     for neighbour in sorted(neighbours):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.util.file_limits import is_out_of_them
+from rpyserve.util.file_limits import is_too_many_files
 
-__all__ = ["name_of", "open_judged", "resolved", "spelled"]
+__all__ = ["has_exact_name", "name_of", "open_checked", "resolved"]
 
 LENIENT: Final = os.name == "nt" or sys.platform == "darwin"
 """Whether the file systems of this platform take other letters, or short names, for a file's own."""
@@ -31,7 +31,9 @@ _FLAGS: Final = (
 _ATTEMPTS: Final = 5
 
 
-def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tuple[BinaryIO, os.stat_result]:
+def open_checked(
+    path: str | os.PathLike[str], judge: Callable[[str], str]
+) -> tuple[BinaryIO, os.stat_result]:
     """Open the regular file at *path* and return it with its stat, if *judge* has nothing against it.
 
     Args:
@@ -48,9 +50,11 @@ def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tu
                 raise HTTPError(404, private=f"{os.path.basename(path)!r} is not a file.")
             file = os.fdopen(os.open(real, _FLAGS), "rb", buffering=0)
         except PermissionError:
-            raise HTTPError(403, private=f"rpyserve is not allowed to read {os.fspath(path)!r}.") from None
+            raise HTTPError(
+                403, private=f"rpyserve is not allowed to read {os.fspath(path)!r}."
+            ) from None
         except (OSError, ValueError) as exc:
-            if is_out_of_them(exc):
+            if is_too_many_files(exc):
                 raise
             break
         try:
@@ -65,7 +69,10 @@ def open_judged(path: str | os.PathLike[str], judge: Callable[[str], str]) -> tu
         file.close()
         if why:
             raise HTTPError(404, private=why)
-    raise HTTPError(404, private=f"{os.path.basename(path)!r} is not there, or was replaced while it was opened.")
+    raise HTTPError(
+        404,
+        private=f"{os.path.basename(path)!r} is not there, or was replaced while it was opened.",
+    )
 
 
 def name_of(fd: int, path: str) -> str | None:
@@ -100,7 +107,7 @@ def resolved(path: str | os.PathLike[str]) -> str:
         os.close(fd)
 
 
-def spelled(directory: str, name: str) -> bool:
+def has_exact_name(directory: str, name: str) -> bool:
     """Whether *directory* has an entry of exactly these letters, given that it has one that the system takes for it.
 
     Where letter case counts, no other spelling finds the file, and one look is enough. Else the names themselves
@@ -113,7 +120,7 @@ def spelled(directory: str, name: str) -> bool:
     try:
         return name in os.listdir(directory)
     except OSError as exc:
-        if is_out_of_them(exc):
+        if is_too_many_files(exc):
             raise
         return False
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from rpyserve.files.conditional import CONDITIONS, plan
+from rpyserve.files.conditional import CONDITIONS, evaluate
 from rpyserve.files.media_types import SAMPLE, media_type
 from rpyserve.files.path_rules import readable
-from rpyserve.files.safe_open import open_judged
+from rpyserve.files.safe_open import open_checked
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
@@ -39,7 +39,9 @@ class StaticFile(Resource):
 
     wants_body = False
 
-    def __init__(self, path: str | os.PathLike[str], judge: Callable[[str], str] = lambda real: "") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], judge: Callable[[str], str] = lambda real: ""
+    ) -> None:
         self.path = Path(path)
         self.judge = judge
 
@@ -48,16 +50,20 @@ class StaticFile(Resource):
 
     def getChild(self, name: str, request: Request) -> Any:
         url = readable(request.prepath[:-1])
-        raise HTTPError(404, private=f"{self.path.name!r} is a file, so nothing comes after it: try {url}")
+        raise HTTPError(
+            404, private=f"{self.path.name!r} is a file, so nothing comes after it: try {url}"
+        )
 
     def render_GET(self, request: Request) -> Response:
-        file, status = open_judged(self.path, self.judge)
+        file, status = open_checked(self.path, self.judge)
         request.on_close(file.close)
         extended = "." in self.path.name
         kind = media_type(self.path.name, None if extended else file.read(SAMPLE))
-        headers = {name: value for name in CONDITIONS if (value := request.getHeader(name)) is not None}
+        headers = {
+            name: value for name in CONDITIONS if (value := request.getHeader(name)) is not None
+        }
         content = _whole(file) if status.st_size <= SMALL else None
-        answer = plan(
+        answer = evaluate(
             request.method, headers, status, kind,
             now=time.time_ns(), boundary=secrets.token_hex(16), content=content,
         )  # fmt: skip
@@ -71,7 +77,9 @@ class StaticFile(Resource):
         if content is None:
             return Response(FileBody(file, answer.parts), answer.status, fields)
         file.close()
-        return Response(b"".join(_cut(content, part) for part in answer.parts), answer.status, fields)
+        return Response(
+            b"".join(_cut(content, part) for part in answer.parts), answer.status, fields
+        )
 
 
 def _whole(file: BinaryIO) -> bytes | None:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["template"]
 
-_MISSING: Final = "Templates need Jinja2, which is not installed. Write: pip install 'rpyserve[templates]'"
+_MISSING: Final = (
+    "Templates need Jinja2, which is not installed. Write: pip install 'rpyserve[templates]'"
+)
 
 
 def template(name: str, /, **values: Any) -> Markup:
@@ -70,7 +72,9 @@ def _environment(root: str) -> jinja2.Environment:
         raise ImportError(_MISSING, name=exc.name) from None
 
     class Loader(jinja2.BaseLoader):
-        def get_source(self, environment: jinja2.Environment, name: str) -> tuple[str, str, Callable[[], bool]]:
+        def get_source(
+            self, environment: jinja2.Environment, name: str
+        ) -> tuple[str, str, Callable[[], bool]]:
             return _source(root, name, jinja2.TemplateNotFound)
 
     class Environment(jinja2.Environment):
@@ -80,14 +84,18 @@ def _environment(root: str) -> jinja2.Environment:
 
     return Environment(
         loader=Loader(),
-        autoescape=lambda name: name is None or not name.lower().endswith((".txt.j2", ".txt.jinja")),
+        autoescape=lambda name: (
+            name is None or not name.lower().endswith((".txt.j2", ".txt.jinja"))
+        ),
         undefined=jinja2.StrictUndefined,
         auto_reload=True,
         cache_size=400,
     )
 
 
-def _source(root: str, name: str, missing: Callable[[str, str], Exception]) -> tuple[str, str, Callable[[], bool]]:
+def _source(
+    root: str, name: str, missing: Callable[[str, str], Exception]
+) -> tuple[str, str, Callable[[], bool]]:
     """The text of a template, its file, and what says whether that is still what it says."""
     path = os.path.join(root, *name.split("/"))
     if not is_inside(root, os.path.realpath(path)):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["read_cookies", "set_cookie"]
+__all__ = ["format_set_cookie", "parse_cookies"]
 
 Text = str | bytes | int | bool | None
 
@@ -18,7 +18,7 @@ _VALUE: Final = re.compile(r'[!#-+\--:<-\[\]-~]*|"[!#-+\--:<-\[\]-~]*"')
 _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
 
 
-def read_cookies(header: str) -> dict[str, str]:
+def parse_cookies(header: str) -> dict[str, str]:
     """Return the cookies in a ``Cookie`` header, by name; of two with one name the first counts (section 5.4)."""
     found: dict[str, str] = {}
     for pair in header.split(";"):
@@ -29,7 +29,9 @@ def read_cookies(header: str) -> dict[str, str]:
     return found
 
 
-def set_cookie(name: str | bytes, value: str | bytes, attributes: Mapping[str, Text] = {}) -> str:
+def format_set_cookie(
+    name: str | bytes, value: str | bytes, attributes: Mapping[str, Text] = {}
+) -> str:
     """Return a ``Set-Cookie`` value (section 4.1).
 
     Args:

@@ -7,17 +7,10 @@ Whoever runs a script's code keeps in what it raises, by `parted` or `contained`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-import trio
-
-__all__ = [
-    "Disconnected", "HTTPError", "Interrupted", "Redirect", "Refusal", "ScriptError", "WrongResult", "contained",
-    "parted", "unwrap",
-]  # fmt: skip
+__all__ = ["BadRequest", "ClientDisconnected", "HTTPError", "Redirect", "ScriptError", "WrongResult"]  # fmt: skip
 
 
 class HTTPError(Exception):
@@ -31,10 +24,17 @@ class HTTPError(Exception):
     """
 
     def __init__(
-        self, status: int, detail: str = "", headers: Mapping[str, str] | None = None, *, private: str = ""
+        self,
+        status: int,
+        detail: str = "",
+        headers: Mapping[str, str] | None = None,
+        *,
+        private: str = "",
     ) -> None:
         if not 400 <= status <= 599:
-            raise ValueError(f"HTTPError takes a status from 400 to 599, not {status}; to redirect, use Redirect(url)")
+            raise ValueError(
+                f"HTTPError takes a status from 400 to 599, not {status}; to redirect, use Redirect(url)"
+            )
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
@@ -87,21 +87,7 @@ class WrongResult(TypeError):
         self.method = method
 
 
-def unwrap(exc: BaseException) -> BaseException:
-    """Return the one exception that counts inside *exc*.
-
-    A nursery wraps what its tasks raise in an `ExceptionGroup`. If, cancellations apart, there is only one
-    exception in the group, that one counts; otherwise the group itself does.
-    """
-    while isinstance(exc, BaseExceptionGroup):
-        _, real = exc.split(trio.Cancelled)
-        if real is None or len(real.exceptions) != 1:
-            return exc
-        exc = real.exceptions[0]
-    return exc
-
-
-class Refusal(Exception):
+class BadRequest(Exception):
     """What came is no request that can be answered: a short text goes back, and the connection ends.
 
     Args:
@@ -129,43 +115,5 @@ class Refusal(Exception):
             self.method, self.target = words[:2]
 
 
-class Interrupted(BaseException):
-    """Raised in the middle of a script's sync code because the server is to stop."""
-
-
-_PASSING: Final = (trio.Cancelled, KeyboardInterrupt, Interrupted)
-
-
-def parted(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Part *exc* into what is a failure of the code that raised it, and what must go on up: cancellation, interrupts.
-
-    A script can raise anything, `SystemExit` and `GeneratorExit` too, and none of it may end more than the script.
-    """
-    if isinstance(exc, BaseExceptionGroup):
-        passing, own = exc.split(_PASSING)
-        return own, passing
-    return (None, exc) if isinstance(exc, _PASSING) else (exc, None)
-
-
-@contextmanager
-def contained(tell: Callable[[BaseException], object]) -> Iterator[None]:
-    """While inside, what fails is told by *tell* and goes no further; cancellation and interrupts pass."""
-    try:
-        yield
-    except BaseException as exc:
-        contain(exc, tell)
-
-
-def contain(exc: BaseException, tell: Callable[[BaseException], object]) -> None:
-    """Where *exc* has been caught, do what `contained` does with it."""
-    own, passing = parted(exc)
-    if own is not None:
-        tell(own)
-    if passing is exc:
-        raise exc
-    if passing is not None:
-        raise passing from None
-
-
-class Disconnected(Exception):
+class ClientDisconnected(Exception):
     """The client went away, or broke off, before its whole request had come."""

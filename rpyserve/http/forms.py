@@ -32,8 +32,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import parse_qs
 
-from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
-
 from rpyserve.http.errors import HTTPError
 
 __all__ = [
@@ -43,11 +41,11 @@ __all__ = [
     "Fields",
     "MultipartForm",
     "Upload",
+    "disk_full_as_507",
     "form_fields",
-    "full_is_507",
     "parse_json",
     "query_fields",
-    "temporary",
+    "spooled_file",
 ]
 
 
@@ -94,13 +92,19 @@ def parse_json(content: BinaryIO) -> Any:
         return json.loads(raw)
     except json.JSONDecodeError as exc:
         where = f"line {exc.lineno}, column {exc.colno}"
-        raise HTTPError(400, f"The body is no JSON: {exc.msg[:1].lower()}{exc.msg[1:]} ({where}).") from None
+        raise HTTPError(
+            400, f"The body is no JSON: {exc.msg[:1].lower()}{exc.msg[1:]} ({where})."
+        ) from None
     except UnicodeDecodeError:
         raise HTTPError(400, "The body is no JSON: it is not UTF-8.") from None
     except ValueError:  # Python's own limit
-        raise HTTPError(400, "The body is no JSON that can be read: a number in it is too long.") from None
+        raise HTTPError(
+            400, "The body is no JSON that can be read: a number in it is too long."
+        ) from None
     except RecursionError:
-        raise HTTPError(400, "The body is no JSON that can be read: it is nested too deep.") from None
+        raise HTTPError(
+            400, "The body is no JSON that can be read: it is nested too deep."
+        ) from None
 
 
 def _whole(content: BinaryIO, what: str) -> bytes:
@@ -124,7 +128,9 @@ SPOOL_SIZE: Final = 2**19
 _FULL: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def temporary(on_close: Callable[[Callable[[], object]], object], in_memory: int = SPOOL_SIZE) -> BinaryIO:
+def spooled_file(
+    on_close: Callable[[Callable[[], object]], object], in_memory: int = SPOOL_SIZE
+) -> BinaryIO:
     """Return a new binary file.
 
     Args:
@@ -138,7 +144,7 @@ def temporary(on_close: Callable[[Callable[[], object]], object], in_memory: int
 
 
 @contextmanager
-def full_is_507() -> Iterator[None]:
+def disk_full_as_507() -> Iterator[None]:
     """While inside, an error that says that the disk is full is an `HTTPError`, 507."""
     try:
         yield
@@ -230,7 +236,11 @@ class MultipartForm:
         HTTPError: 400, it is malformed; 413, more fields or more text than is taken.
     """
 
-    def __init__(self, content_type: str, on_close: Callable[[Callable[[], object]], object]) -> None:
+    def __init__(
+        self, content_type: str, on_close: Callable[[Callable[[], object]], object]
+    ) -> None:
+        import multipart  # only who has such a form pays for it
+
         self.fields: Fields = {}
         self.files: dict[str, list[Upload]] = {}
         self._on_close = on_close
@@ -238,14 +248,18 @@ class MultipartForm:
         self._segment: Any = None
         self._file: _Text | _File = _Text()
         self._text_left = FORM_LIMIT
-        boundary = parse_options_header(content_type)[1].get("boundary", "")
+        boundary = multipart.parse_options_header(content_type)[1].get("boundary", "")
         try:
-            self._parser = PushMultipartParser(boundary, max_segment_count=FIELD_LIMIT)
-        except MultipartError:
-            raise HTTPError(400, "The form is malformed: its Content-Type names no boundary.") from None
+            self._parser = multipart.PushMultipartParser(boundary, max_segment_count=FIELD_LIMIT)
+        except multipart.MultipartError:
+            raise HTTPError(
+                400, "The form is malformed: its Content-Type names no boundary."
+            ) from None
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
+        import multipart  # only who has such a form pays for it
+
         try:
             for event in self._parser.parse(chunk):
                 if event is None:
@@ -254,16 +268,20 @@ class MultipartForm:
                     self._store(event)
                 else:
                     self._begin(event)
-        except ParserLimitReached as exc:
-            raise HTTPError(413, f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}.") from None
-        except MultipartError as exc:
+        except multipart.ParserLimitReached as exc:
+            raise HTTPError(
+                413, f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}."
+            ) from None
+        except multipart.MultipartError as exc:
             raise HTTPError(400, f"The form is malformed: {exc}.") from None
 
     def finish(self) -> None:
         """Say that the body is complete."""
+        import multipart  # only who has such a form pays for it
+
         try:
             self._parser.close()
-        except MultipartError as exc:
+        except multipart.MultipartError as exc:
             raise HTTPError(400, f"The form is malformed: {exc}.") from None
 
     def _begin(self, segment: Any) -> None:
@@ -272,14 +290,17 @@ class MultipartForm:
             self._file = _Text()
             return
         if self._spool is None:
-            self._spool = _Spool(temporary(self._on_close))
+            self._spool = _Spool(spooled_file(self._on_close))
         self._file = _File(self._spool)
 
     def _store(self, data: bytes | bytearray | memoryview) -> None:
         if isinstance(self._file, _Text):
             self._text_left -= len(data)
             if self._text_left < 0:
-                raise HTTPError(413, f"The texts of a form may have {FORM_LIMIT // 2**20} MiB; these are longer.")
+                raise HTTPError(
+                    413,
+                    f"The texts of a form may have {FORM_LIMIT // 2**20} MiB; these are longer.",
+                )
         self._file.write(data)
 
     def _end(self) -> None:

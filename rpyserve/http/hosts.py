@@ -2,35 +2,29 @@
 
 A page on the internet can make a visitor's browser send requests here under a name of its own (DNS rebinding).
 Such a request always carries that name as its ``Host``, so an unknown *name* is refused before anything else
-looks at the request; an IP address is never refused, because rebinding needs a name. `only_known_hosts`
-wraps a responder; it must be the outermost wrapper. `Trust` is a capability for the site: it goes by the address
+looks at the request; an IP address is never refused, because rebinding needs a name. `trusted_hosts`
+wraps a responder; it must be the outermost wrapper. `TrustedClients` is a capability for the site: it goes by the address
 of the peer, never by what a request says of itself.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rpyserve.http.request import Request
+
+if TYPE_CHECKING:
+    pass
+
 import re
 import socket
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from rpyserve.http.errors import HTTPError
-from rpyserve.http.request import Request
-from rpyserve.http.response import Response
-from rpyserve.http.types import Responder
+from rpyserve.http.browser import is_foreign
 
-__all__ = [
-    "Trust",
-    "authority_of",
-    "host_of",
-    "is_foreign",
-    "is_known",
-    "is_loopback",
-    "machine_names",
-    "only_known_hosts",
-]
+__all__ = ["TrustedClients", "host_without_port", "is_known", "is_loopback", "machine_names"]
 
 Network = IPv4Network | IPv6Network
 
@@ -41,46 +35,12 @@ _PASSED_ON: Final = re.compile(
 """Header fields, in small letters, that proxies and tunnels add, and browsers never send."""
 _NAME: Final = re.compile(r"[a-z0-9._-]+")
 _IN_BRACKETS: Final = re.compile(r"\[[0-9a-f:.]+\]")
-_AUTHORITY_ENDS: Final = re.compile(r"[/?#\\]")
 
 
-def only_known_hosts(respond: Responder, names: Iterable[str]) -> Responder:
-    """Wrap *respond* so that a request for a host that is not ours gets a 403 that names ``--allowed-host``.
-
-    Args:
-        respond: who answers the other requests.
-        names: host names that are ours, besides every IP address, ``localhost`` and ``*.localhost``. One that begins
-            with a dot or ``*.`` stands for all names below it.
-    """
-    known = frozenset(_plain(name).removeprefix("*") for name in names)
-
-    @functools.lru_cache(maxsize=256)
-    def passes(authority: str) -> bool:
-        return is_known(host_of(authority), known)
-
-    async def guarded(request: Request) -> Response:
-        authority = authority_of(request)
-        if not authority or passes(authority):
-            return await respond(request)
-        return _refusal(request, host_of(authority))
-
-    return guarded
-
-
-def authority_of(request: Request) -> str | None:
-    """Return the host that *request* is for, as it was sent; None if it names none (HTTP/1.0).
-
-    The target's own authority goes before the ``Host`` field (RFC 9112, section 3.2.2).
-    """
-    if request.uri.startswith("/") or "://" not in request.uri:
-        return request.getHeader("host")
-    return _AUTHORITY_ENDS.split(request.uri.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
-
-
-def host_of(authority: str) -> str:
+def host_without_port(authority: str) -> str:
     """Return the host in *authority*: small letters, without port and last dot."""
     head, _, port = authority.strip().rpartition(":")
-    return _plain(head if head and (port.isdecimal() or not port) else authority)
+    return normalize_host(head if head and (port.isdecimal() or not port) else authority)
 
 
 def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
@@ -100,7 +60,7 @@ def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
 
 def machine_names() -> frozenset[str]:
     """The names by which others on the network know this machine: ``NAME``, ``NAME.domain``, ``NAME.local``."""
-    name = _plain(socket.gethostname())
+    name = normalize_host(socket.gethostname())
     first = name.partition(".")[0]
     return frozenset({name, first, f"{first}.local"}) if first else frozenset()
 
@@ -111,21 +71,7 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" if address is None else address.is_loopback
 
 
-def is_foreign(request: Request) -> bool:
-    """Whether a page of another origin makes *request* (Fetch Metadata; RFC 6454, section 7).
-
-    A link that somebody follows in a tab of its own is none: no page can read what comes.
-    """
-    origin = request.getHeader("origin")
-    if origin is not None and origin.lower() != f"{request.scheme}://{authority_of(request)}".lower():
-        return True
-    if request.getHeader("sec-fetch-site") not in ("cross-site", "same-site"):
-        return False
-    followed = request.getHeader("sec-fetch-mode"), request.getHeader("sec-fetch-dest")
-    return followed != ("navigate", "document")
-
-
-class Trust:
+class TrustedClients:
     """Says of a request whether its client may see details of errors: those on this machine, and trusted networks.
 
     Args:
@@ -146,7 +92,9 @@ class Trust:
             return True
         if any(_PASSED_ON.fullmatch(name) for name, _ in request.raw_headers):
             return False
-        return peer.is_loopback or peer == _address(request.server[0])  # to one's own address, from one's own machine
+        return peer.is_loopback or peer == _address(
+            request.server[0]
+        )  # to one's own address, from one's own machine
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
@@ -160,16 +108,5 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
-def _plain(name: str) -> str:
+def normalize_host(name: str) -> str:
     return name.strip().lower().removesuffix(".")
-
-
-def _refusal(request: Request, host: str) -> Response:
-    from rpyserve.resources import pages
-
-    host = host if len(host) <= 253 else host[:253] + "…"
-    detail = (
-        f"This server does not know the name {host!r}. If the name is yours, "
-        f"start the server with: --allowed-host {host}"
-    )
-    return pages.http_error(request, HTTPError(403, detail), trusted=False)

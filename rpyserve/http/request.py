@@ -17,6 +17,22 @@ that said it is on the stack; `rendering` turns it into a `Response`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    pass
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    pass
+
+import base64
+import binascii
 import io
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -27,19 +43,33 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from rpyserve.http.cookies import read_cookies, set_cookie
+from rpyserve.http.cookies import format_set_cookie, parse_cookies
 from rpyserve.http.errors import HTTPError, Redirect
-from rpyserve.http.forms import form_fields, full_is_507, parse_json, query_fields, temporary
+from rpyserve.http.forms import (
+    disk_full_as_507,
+    form_fields,
+    parse_json,
+    query_fields,
+    spooled_file,
+)
 from rpyserve.http.response import encode_header
 from rpyserve.protocol.parser import Fields
 
 if TYPE_CHECKING:
     from rpyserve.http.forms import MultipartForm, Upload
-    from rpyserve.http.response import Pipe
+    from rpyserve.http.response import WriteStream
     from rpyserve.sessions.session import Session
     from rpyserve.site import Site
 
-__all__ = ["Address", "Answering", "Receiving", "Request", "current_request"]
+__all__ = [
+    "Address",
+    "Answering",
+    "Receiving",
+    "Request",
+    "authority_of",
+    "credentials",
+    "current_request",
+]
 
 
 PIECE: Final = 2**20
@@ -74,7 +104,9 @@ class Receiving:
         A field of the form replaces one of the query that has the same name. Blank values are kept.
         """
         form = self._form
-        return query_fields(self.query) | (form_fields(self._kind, self.content) if form is None else form.fields)
+        return query_fields(self.query) | (
+            form_fields(self._kind, self.content) if form is None else form.fields
+        )
 
     def field(self, name: str, default: Any = _MISSING) -> Any:
         """Return the first value of the query or form field *name*, as text.
@@ -90,7 +122,9 @@ class Receiving:
         if values:
             return values[0]
         if default is _MISSING:
-            raise HTTPError(400, f"This page needs a field called {name!r}, in the query or in a form.")
+            raise HTTPError(
+                400, f"This page needs a field called {name!r}, in the query or in a form."
+            )
         return default
 
     @property
@@ -116,7 +150,11 @@ class Receiving:
         if uploads:
             return uploads[0]
         if default is _MISSING:
-            more = "" if self._form is not None else ' The form must say enctype="multipart/form-data".'
+            more = (
+                ""
+                if self._form is not None
+                else ' The form must say enctype="multipart/form-data".'
+            )
             raise HTTPError(400, f"This page needs a file in the field {name!r}.{more}")
         return default
 
@@ -157,10 +195,10 @@ class Receiving:
         if self._is_multipart and not raw:
             form = self._taken_apart = self._new_form()
         else:
-            self.content = temporary(self.on_close)
+            self.content = spooled_file(self.on_close)
         sink = form or self.content
         size = 0
-        with full_is_507():
+        with disk_full_as_507():
             async for chunk in body:
                 size += len(chunk)
                 if limit is not None and size > limit:
@@ -185,7 +223,7 @@ class Receiving:
         if self._taken_apart is None and self._is_multipart and self.content.read(1):
             self.content.seek(0)
             form = self._new_form()
-            with full_is_507():
+            with disk_full_as_507():
                 while chunk := self.content.read(PIECE):
                     form.write(chunk)
                 form.finish()
@@ -223,7 +261,7 @@ class Answering:
         self.response_headers: list[tuple[bytes, bytes]] = []
         self.added_headers: list[tuple[bytes, bytes]] = []
         self.redirection: Redirect | None = None
-        self.pipe: Pipe | None = None
+        self.pipe: WriteStream | None = None
         self.written: list[bytes] = []
         self.finished = False
         self.error: HTTPError | None = None
@@ -293,7 +331,7 @@ class Answering:
             "Expires": expires, "Domain": domain, "Path": path, "Max-Age": max_age, "Comment": comment,
             "Secure": secure or None, "HttpOnly": httpOnly or None, "SameSite": sameSite,
         }  # fmt: skip
-        self.addHeader("Set-Cookie", set_cookie(k, v, attributes))
+        self.addHeader("Set-Cookie", format_set_cookie(k, v, attributes))
 
     def redirect(self, url: str | bytes, status: int | None = None) -> None:
         """Answer with a redirect to *url* (303 after a POST, 302 otherwise); the method need return nothing then."""
@@ -399,8 +437,8 @@ class Request(Receiving, Answering):
         self.client = client
         self.server = server
         self.scheme = scheme
-        self.client_left = client_left
-        self.moment = moment
+        self.wait_client_left = client_left
+        self.loop_tick = moment
         absolute = _ABSOLUTE.match(uri) if not uri.startswith("/") else None
         raw_path, _, self.query = (uri[absolute.end() :] if absolute else uri).partition("?")
         self.raw_path = raw_path or "/"
@@ -434,7 +472,7 @@ class Request(Receiving, Answering):
     @cached_property
     def cookies(self) -> dict[str, str]:
         """The cookies that came with the request, by name; of two with one name the first counts (RFC 6265, 5.4)."""
-        return read_cookies(self.getHeader("cookie") or "")
+        return parse_cookies(self.getHeader("cookie") or "")
 
     def getCookie(self, name: str) -> str | None:
         """Return the value of the cookie *name*, or None."""
@@ -450,7 +488,7 @@ class Request(Receiving, Answering):
 
     @property
     def _credentials(self) -> tuple[str, str]:
-        from rpyserve.resources.auth import credentials  # which is built on this module
+        # which is built on this module
 
         return credentials(self) or ("", "")
 
@@ -484,7 +522,9 @@ class Request(Receiving, Answering):
             RuntimeError: the response has ended already.
         """
         if self.closed:
-            raise RuntimeError("request.start_soon(): the response has ended; for longer work, use site.background(f)")
+            raise RuntimeError(
+                "request.start_soon(): the response has ended; for longer work, use site.background(f)"
+            )
         self.site.request_tasks.start(self, function, args)
 
     # For the layers around the script
@@ -512,3 +552,36 @@ def _decode(raw: str) -> str:
     if "%" not in raw and raw.isascii():
         return raw
     return unquote_to_bytes(raw.encode("latin-1", "replace")).decode("utf-8", "surrogateescape")
+
+
+def credentials(request: Request) -> tuple[str, str] | None:
+    """Return the name and the password that came with *request*; None if there are none that can be read."""
+    scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        raw = base64.b64decode(token.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")  # as some clients have it that do not know of charset="UTF-8"
+    name, colon, password = text.partition(":")
+    return None if not colon or _CONTROL.search(text) else (name, password)
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def authority_of(request: Request) -> str | None:
+    """Return the host that *request* is for, as it was sent; None if it names none (HTTP/1.0).
+
+    The target's own authority goes before the ``Host`` field (RFC 9112, section 3.2.2).
+    """
+    if request.uri.startswith("/") or "://" not in request.uri:
+        return request.getHeader("host")
+    return _AUTHORITY_ENDS.split(request.uri.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+
+
+_AUTHORITY_ENDS: Final = re.compile(r"[/?#\\]")

@@ -17,24 +17,32 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, NoReturn
 
 import trio
 
-from rpyserve.http.errors import unwrap
+from rpyserve.util.exceptions import unwrap_group
 
 __all__ = [
     "PATIENCE",
     "FileBody",
     "Headers",
-    "IterStream",
-    "Pipe",
+    "IterableStream",
     "Response",
     "Stream",
     "Upgrade",
+    "WriteStream",
     "encode_header",
     "opened",
 ]
@@ -70,7 +78,9 @@ def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, b
         ) from None
     raw_value = raw_value.strip(b" \t")
     if not _VALUE.fullmatch(raw_value):
-        raise ValueError(f"the value of {name!r} has a line break or control character in it: {value!r}")
+        raise ValueError(
+            f"the value of {name!r} has a line break or control character in it: {value!r}"
+        )
     return raw_name, raw_value
 
 
@@ -130,7 +140,7 @@ class Stream:
     """A body that is made while it is sent.
 
     A protocol enters `opened(response)`, an async context manager, sends the head of the response that this
-    gives it, and then each chunk of `Opened.chunks`. The head is final only then, because a generator's first
+    gives it, and then each chunk of `StartedStream.chunks`. The head is final only then, because a generator's first
     step may still open a session or fail.
 
     Attributes:
@@ -139,7 +149,9 @@ class Stream:
 
     length: int | None = None
 
-    def opened(self, response: Response) -> Any:  # AbstractAsyncContextManager[Opened]; see `streaming`
+    def opened(
+        self, response: Response
+    ) -> Any:  # AbstractAsyncContextManager[Opened]; see `streaming`
         raise NotImplementedError
 
 
@@ -159,7 +171,7 @@ class Upgrade:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class StartedStream:
     """A stream whose first chunk is there, or whose patience for it is over.
 
     Args:
@@ -211,7 +223,9 @@ class Response:
         set_field(self, "headers", encoded)
 
     @classmethod
-    def ready(cls, body: bytes | FileBody | Stream | Upgrade, status: int, headers: Headers) -> Response:
+    def trusted(
+        cls, body: bytes | FileBody | Stream | Upgrade, status: int, headers: Headers
+    ) -> Response:
         """Make one from parts that are known to be good: nothing is checked or added."""
         self = object.__new__(cls)
         set_field = object.__setattr__
@@ -227,7 +241,7 @@ class Response:
         """
         names = {name.lower() for name, _ in fields} - {b"set-cookie"}
         kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
-        return Response.ready(self.body, self.status, kept + fields)
+        return Response.trusted(self.body, self.status, kept + fields)
 
 
 def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] | None]:
@@ -244,19 +258,21 @@ def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] 
     if hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
         # streaming is built on this module
 
-        return IterStream(body), HTML
+        return IterableStream(body), HTML
     _refuse(body)
 
 
 def _refuse(body: object) -> NoReturn:
-    raise TypeError(f"a response's body cannot be {type(body).__name__}: use str, bytes, dict, list or a generator")
+    raise TypeError(
+        f"a response's body cannot be {type(body).__name__}: use str, bytes, dict, list or a generator"
+    )
 
 
 PATIENCE: Final = 0.5
 """Seconds that a head waits for the first chunk of an async generator."""
 
 
-class IterStream(Stream):
+class IterableStream(Stream):
     """The chunks of an iterable: text or bytes, sent as they come.
 
     Args:
@@ -277,25 +293,27 @@ class IterStream(Stream):
         self._begun: Response | None = None
 
     @asynccontextmanager
-    async def opened(self, response: Response) -> AsyncIterator[Opened]:
+    async def opened(self, response: Response) -> AsyncIterator[StartedStream]:
         """Start the source, and give the head and the chunks to send. See `Stream`."""
         try:
             async with self._started() as chunks:
                 first = await self._first(chunks)
                 if self._failure is not None:
-                    await trio.sleep_forever()  # the failed task cancels this one, and its exception comes out below
+                    await (
+                        trio.sleep_forever()
+                    )  # the failed task cancels this one, and its exception comes out below
                 self._begun = head = self.settle(response)
-                yield Opened(head, _Chunks(first, chunks))
+                yield StartedStream(head, _Chunks(first, chunks))
         except BaseException as exc:
             # What the one who sends raised (a reset, a cancellation) is none of the stream's business.
             if self._failure is None:
                 raise
-            page = self.rescue(unwrap(self._failure), False) if self._begun is None else None
+            page = self.rescue(unwrap_group(self._failure), False) if self._begun is None else None
             if page is None:
                 raise self._failure from None if exc is self._failure else exc
         else:
             return
-        yield Opened(page, _Chunks(b"", None))
+        yield StartedStream(page, _Chunks(b"", None))
 
     def _started(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         if inspect.isasyncgen(self.source):
@@ -332,13 +350,16 @@ class IterStream(Stream):
 
     def _last_piece(self, exc: BaseException, head: Response) -> bytes:
         """What to send, below what was sent of a page, before it is broken off."""
-        said = self.rescue(unwrap(exc), True)
+        said = self.rescue(unwrap_group(exc), True)
         names = dict((name.lower(), value) for name, value in head.headers)
-        is_page = names.get(b"content-type", b"").startswith(b"text/html") and b"content-encoding" not in names
+        is_page = (
+            names.get(b"content-type", b"").startswith(b"text/html")
+            and b"content-encoding" not in names
+        )
         return said.body if said is not None and is_page and isinstance(said.body, bytes) else b""
 
 
-class Pipe(IterStream):
+class WriteStream(IterableStream):
     """What `request.write` puts in comes out to the client, until `close`."""
 
     def __init__(self) -> None:
@@ -374,7 +395,9 @@ def _encode(item: object) -> bytes:
         return item.encode()
     if isinstance(item, (bytes, bytearray, memoryview)):
         return bytes(item)
-    raise TypeError(f"a streaming page yields str or bytes, not {type(item).__name__}: {item!r:.60}")
+    raise TypeError(
+        f"a streaming page yields str or bytes, not {type(item).__name__}: {item!r:.60}"
+    )
 
 
 class _Chunks:
@@ -405,7 +428,7 @@ async def _close(source: Iterable[object] | AsyncIterable[object]) -> None:
 
 
 @asynccontextmanager
-async def opened(response: Response) -> AsyncIterator[Opened]:
+async def opened(response: Response) -> AsyncIterator[StartedStream]:
     """Give any response in the shape of a stream that has begun, for those that only want its chunks."""
     body = response.body
     if isinstance(body, Stream):
@@ -416,8 +439,10 @@ async def opened(response: Response) -> AsyncIterator[Opened]:
                 return
         response, body = begun.response, page
     try:
-        async with aclosing(_each(body.chunks() if isinstance(body, FileBody) else _only(body))) as chunks:
-            yield Opened(response, chunks)
+        async with aclosing(
+            _each(body.chunks() if isinstance(body, FileBody) else _only(body))
+        ) as chunks:
+            yield StartedStream(response, chunks)
     finally:
         if isinstance(body, FileBody):
             body.close()

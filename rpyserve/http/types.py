@@ -1,6 +1,6 @@
 """What an HTTP connection and its surroundings tell each other, as values: limits, records, and "please stop".
 
-Nothing here reads, writes or waits. `http11` and `server` are built on it; an access log needs `Exchange` only.
+Nothing here reads, writes or waits. `http11` and `server` are built on it; an access log needs `RequestRecord` only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response
 
-__all__ = ["Exchange", "Limits", "Responder", "Stopping"]
+__all__ = ["Limits", "RequestRecord", "Responder", "Shutdown"]
 
 Responder = Callable[[Request], Awaitable[Response]]
 """What makes a response of a request: a site, or a wrapper of one."""
@@ -52,7 +52,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class RequestRecord:
     """One request and its response, when it is over.
 
     Args:
@@ -77,7 +77,7 @@ class Exchange:
 
 
 @dataclass(slots=True)
-class Stopping:
+class Shutdown:
     """The wish that connections end: resting ones at once, the others after the response that they are at."""
 
     requested: bool = False
@@ -90,7 +90,7 @@ class Stopping:
             for listener in tuple(self._listeners):
                 listener(False)
 
-    def make_room(self, many: int) -> int:
+    def close_idle(self, many: int) -> int:
         """End up to *many* connections that wait for their clients, the oldest first. Returns how many."""
         ended = 0
         for listener in tuple(self._listeners):
@@ -99,7 +99,7 @@ class Stopping:
             ended += listener(True)
         return ended
 
-    def tell(self, listener: Callable[[bool], bool]) -> None:
+    def subscribe(self, listener: Callable[[bool], bool]) -> None:
         """From now on, *listener* is called when somebody asks. Say `forget` at the end.
 
         Args:
@@ -108,6 +108,6 @@ class Stopping:
         """
         self._listeners[listener] = None
 
-    def forget(self, listener: Callable[[bool], bool]) -> None:
+    def unsubscribe(self, listener: Callable[[bool], bool]) -> None:
         """No longer call *listener*."""
         self._listeners.pop(listener, None)

@@ -18,11 +18,11 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from rpyserve.http.errors import Refusal
+from rpyserve.http.errors import BadRequest
 from rpyserve.http.types import Limits
 from rpyserve.protocol.grammar import FIELDS, TOKEN, number, too_large
 
-__all__ = ["Chunks", "Held"]
+__all__ = ["ChunkedDecoder", "ReceiveBuffer"]
 
 
 # No element that is read by lines may have these: control characters, CR and LF that are not together.
@@ -30,7 +30,7 @@ _FAULT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
-class Held:
+class ReceiveBuffer:
     """What has come and not been taken.
 
     Attributes:
@@ -83,7 +83,9 @@ LINE: Final = 1024
 """How many bytes the line before a chunk may have."""
 
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
-_EXTENSION: Final = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+"
+_EXTENSION: Final = (
+    rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+"
+)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]++)((?:" + _EXTENSION + rb")*+)\r\n")
 _TRAILERS = re.compile(FIELDS)
 
@@ -98,7 +100,7 @@ class _At(enum.Enum):
     END = enum.auto()
 
 
-class Chunks:
+class ChunkedDecoder:
     """One chunked body on its way through.
 
     Args:
@@ -109,8 +111,8 @@ class Chunks:
         refusal: why no more data comes, if so.
     """
 
-    def __init__(self, held: Held, limits: Limits) -> None:
-        self.refusal: Refusal | None = None
+    def __init__(self, held: ReceiveBuffer, limits: Limits) -> None:
+        self.refusal: BadRequest | None = None
         self._held = held
         self._limits = limits
         self._at = _At.LINE
@@ -136,7 +138,7 @@ class Chunks:
         try:
             while self.refusal is None and (piece := self._steps[self._at]()) is not None:
                 pieces.append(piece)
-        except Refusal as refusal:
+        except BadRequest as refusal:
             self.refusal = refusal
         return b"".join(pieces)
 
@@ -149,14 +151,14 @@ class Chunks:
             return None
         found = _CHUNK.fullmatch(self._held.take(end + 2))
         if found is None:
-            raise Refusal(400, "The size of a chunk of the request's body is malformed.")
+            raise BadRequest(400, "The size of a chunk of the request's body is malformed.")
         self._left = number(found[1], 16)
         self._total += self._left
         self._extensions += len(found[2])
         if self._extensions > EXTENSIONS:
-            raise Refusal(400, f"The extensions of chunks may have {EXTENSIONS} bytes in all.")
+            raise BadRequest(400, f"The extensions of chunks may have {EXTENSIONS} bytes in all.")
         if self._total > self._limits.body:
-            raise Refusal(413, too_large(self._limits))
+            raise BadRequest(413, too_large(self._limits))
         self._at = _At.DATA if self._left else _At.TRAILERS
         return b""
 
@@ -171,7 +173,7 @@ class Chunks:
 
     def _data_end(self) -> bytes | None:
         if not b"\r\n".startswith(self._held.data[:2]):
-            raise Refusal(400, "A chunk of the request's body is longer than it says.")
+            raise BadRequest(400, "A chunk of the request's body is longer than it says.")
         if len(self._held) < 2:
             return None
         self._at = _At.LINE
@@ -182,10 +184,12 @@ class Chunks:
         limits, held = self._limits, self._held
         end = held.lines()
         if (end or len(held)) > limits.head or held.data.count(b"\n", 0, end) > limits.fields + 1:
-            raise Refusal(431, f"Trailers may have {limits.head} bytes and {limits.fields} lines.")
+            raise BadRequest(
+                431, f"Trailers may have {limits.head} bytes and {limits.fields} lines."
+            )
         if not end and not held.has_fault():
             return None
         if not end or not _TRAILERS.fullmatch(held.take(end)):
-            raise Refusal(400, "The trailers of the request's body are malformed.")
+            raise BadRequest(400, "The trailers of the request's body are malformed.")
         self._at = _At.END
         return b""

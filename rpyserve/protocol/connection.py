@@ -20,25 +20,34 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import Disconnected, HTTPError, Refusal, contain, unwrap
+from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response, Stream, Upgrade
-from rpyserve.http.types import Exchange, Limits, Responder, Stopping
+from rpyserve.http.types import Limits, RequestRecord, Responder, Shutdown
 from rpyserve.protocol import timeouts
 from rpyserve.protocol.grammar import with_host
-from rpyserve.protocol.parser import Asked
-from rpyserve.protocol.request_body import Body
-from rpyserve.protocol.response_headers import Heads, reason_of
-from rpyserve.protocol.response_writer import Outbound
-from rpyserve.protocol.server_state import Rounds
-from rpyserve.protocol.transport import Phase, Wire
-from rpyserve.util.throttle import Seldom
+from rpyserve.protocol.parser import RequestHead
+from rpyserve.protocol.request_body import RequestBody
+from rpyserve.protocol.response_headers import ResponseHeadCache, reason_of
+from rpyserve.protocol.response_writer import ResponseWriter
+from rpyserve.protocol.server_state import LoopTick
+from rpyserve.protocol.transport import Phase, Transport
+from rpyserve.util.exceptions import report_or_raise, unwrap_group
+from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["Exchange", "Limits", "Responder", "Stopping", "serve_connection", "tell_of_fault", "tell_of_tls"]
+__all__ = [
+    "Limits",
+    "RequestRecord",
+    "Responder",
+    "Shutdown",
+    "serve_connection",
+    "tell_of_fault",
+    "tell_of_tls",
+]
 
 
 log = logging.getLogger("rpyserve")
-_teller: trio.lowlevel.RunVar[Seldom] = trio.lowlevel.RunVar("rpyserve TLS")
+_teller: trio.lowlevel.RunVar[ThrottledLogger] = trio.lowlevel.RunVar("rpyserve TLS")
 
 
 def tell_of_tls(server: Address) -> None:
@@ -46,21 +55,23 @@ def tell_of_tls(server: Address) -> None:
     try:
         teller = _teller.get()
     except LookupError:
-        teller = Seldom(log)
+        teller = ThrottledLogger(log)
         _teller.set(teller)
     host, port = server
     host = f"[{host}]" if ":" in host else host
-    teller.warn("Someone asked for https://, which takes --tls. The page is at http://%s:%d/", host, port)
+    teller.warn(
+        "Someone asked for https://, which takes --tls. The page is at http://%s:%d/", host, port
+    )
 
 
 log = logging.getLogger("rpyserve")
 
-_HEADS: Final = Heads()
+_HEADS: Final = ResponseHeadCache()
 _PLAIN: Final = (b"Content-Type", b"text/plain; charset=utf-8")
 _RESTING: Final = frozenset({Phase.IDLE, Phase.DRAINING, Phase.LINGERING})
 
 
-class _Then(enum.Enum):
+class _NextStep(enum.Enum):
     """What follows a response."""
 
     ANOTHER = enum.auto()
@@ -77,9 +88,9 @@ def serve_connection(
     client: Address,
     server: Address,
     scheme: str = "http",
-    on_exchange: Callable[[Exchange], object] | None = None,
-    stopping: Stopping | None = None,
-    rounds: Rounds | None = None,
+    on_exchange: Callable[[RequestRecord], object] | None = None,
+    stopping: Shutdown | None = None,
+    rounds: LoopTick | None = None,
     ended: Callable[[], object] = lambda: None,
 ) -> Coroutine[Any, Any, None]:
     """Serve one client until it, or we, have had enough; then close *stream*.
@@ -87,17 +98,19 @@ def serve_connection(
     Args:
         stream: any trio stream; one that can be half-closed is, after a refusal.
         respond: makes a response of each request. What it raises is answered with a plain page, and ends the
-            connection; `Disconnected` ends it without one.
+            connection; `ClientDisconnected` ends it without one.
         limits: how much, and how long; see `Limits`.
         client: the client's address and port, and
         server: ours; both are passed on in each request, as is
         scheme: ``"http"`` or ``"https"``.
-        on_exchange: called with each `Exchange` when it is over, refusals included.
+        on_exchange: called with each `RequestRecord` when it is over, refusals included.
         stopping: what says that the server is about to stop.
         rounds: those of the loop, so that requests which come together share their looks at the disk.
         ended: called when all is over.
     """
-    connection = _Connection(Wire(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Stopping())
+    connection = _Connection(
+        Transport(stream, limits or Limits(), scheme), respond, on_exchange, stopping or Shutdown()
+    )
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.rounds, connection.ended = rounds, ended
     return connection.run()
@@ -112,43 +125,49 @@ class _Connection:
     client: Address
     server: Address
     scheme: str
-    rounds: Rounds | None
+    rounds: LoopTick | None
     ended: Callable[[], object]
 
     def __init__(
-        self, wire: Wire, respond: Responder, on_exchange: Callable[[Exchange], object] | None, stopping: Stopping
+        self,
+        wire: Transport,
+        respond: Responder,
+        on_exchange: Callable[[RequestRecord], object] | None,
+        stopping: Shutdown,
     ) -> None:
         self.wire = wire
         self.respond = respond
         self.on_exchange = on_exchange
         self.stopping = stopping
         self.made_room = False  # for another connection, by ending
-        self.out: Outbound | None = None  # what is being sent
+        self.out: ResponseWriter | None = None  # what is being sent
 
     async def run(self) -> None:
         # What a connection that rests has on its stack is most of its memory. So the wait for a request is in here, and
         # not in a coroutine of its own; nor are there context managers of our own.
         wire, stop, orderly = self.wire, self._stop, False
-        self.stopping.tell(stop)
+        self.stopping.subscribe(stop)
         timeouts.watch(wire, wire.tick)
         try:
             with wire.scope:
-                then = _Then.ANOTHER
-                while then is _Then.ANOTHER:
+                then = _NextStep.ANOTHER
+                while then is _NextStep.ANOTHER:
                     wire.enter(Phase.IDLE)
                     if wire.parser.expects:
-                        await trio.lowlevel.checkpoint()  # who sends much at once shall not keep the others waiting
+                        await (
+                            trio.lowlevel.checkpoint()
+                        )  # who sends much at once shall not keep the others waiting
                     while not wire.look():
-                        await wire.more()
-                    then = await self._cycle()
+                        await wire.receive_more()
+                    then = await self._handle_message()
                 orderly = True
             if wire.scope.cancelled_caught and wire.phase is Phase.HEAD and not self.made_room:
                 await self._refuse_late_head()
         except BaseException as exc:
-            contain(exc, tell_of_fault)
+            report_or_raise(exc, tell_of_fault)
         finally:
             timeouts.unwatch(wire)
-            self.stopping.forget(stop)
+            self.stopping.unsubscribe(stop)
             try:
                 await wire.close(orderly=orderly or wire.phase in _RESTING)
             finally:
@@ -165,60 +184,66 @@ class _Connection:
         wire.scope.cancel()
         return True
 
-    async def _cycle(self) -> _Then:
+    async def _handle_message(self) -> _NextStep:
         """Deal with what has come: a request, no request, or the end."""
         wire = self.wire
         if wire.refusal is not None:
             await self._refuse_head(wire.refusal)
-            return _Then.CLOSE
+            return _NextStep.CLOSE
         asked = wire.parser.asked
         if asked is None or wire.scope.cancel_called:  # which may have come together with a request
-            return _Then.CLOSE
-        then = await self._exchange(asked)
-        if then is _Then.ANOTHER:
+            return _NextStep.CLOSE
+        then = await self._handle_request(asked)
+        if then is _NextStep.ANOTHER:
             wire.next_cycle()
-        elif then is _Then.LINGER:
+        elif then is _NextStep.LINGER:
             await self._linger()
         return then
 
-    async def _refuse_head(self, refusal: Refusal) -> None:
+    async def _refuse_head(self, refusal: BadRequest) -> None:
         """Answer what could not be read as a request."""
         self.wire.refused(refusal)
         if refusal.tls:
             tell_of_tls(self.server)
-        out = Outbound(self.wire, _HEADS, refusal.method == b"HEAD")
+        out = ResponseWriter(self.wire, _HEADS, refusal.method == b"HEAD")
         try:
             await self._refuse(refusal, out)
         finally:
-            self._report(out, None, refusal.method.decode(), refusal.target.decode("latin-1"), trio.current_time())
+            self._report(
+                out,
+                None,
+                refusal.method.decode(),
+                refusal.target.decode("latin-1"),
+                trio.current_time(),
+            )
         await self._linger()
 
     async def _refuse_late_head(self) -> None:
         self.wire.scope = trio.CancelScope()
         with self.wire.scope:
-            await self._refuse_head(Refusal(408, "The head of the request took too long."))
+            await self._refuse_head(BadRequest(408, "The head of the request took too long."))
 
-    async def _refuse(self, refusal: Refusal, out: Outbound) -> None:
+    async def _refuse(self, refusal: BadRequest, out: ResponseWriter) -> None:
         text = f"{refusal.status} {reason_of(refusal.status)}\n{refusal.text}\n".encode()
-        await out.send(Response.ready(text, refusal.status, (_PLAIN,)), b"", close=True)
+        await out.send(Response.trusted(text, refusal.status, (_PLAIN,)), b"", close=True)
 
     async def _linger(self) -> None:
         if not self.stopping.requested:
             await self.wire.linger()
 
-    async def _exchange(self, asked: Asked) -> _Then:
+    async def _handle_request(self, asked: RequestHead) -> _NextStep:
         """Answer one request."""
         wire = self.wire
         started = trio.current_time() if self.on_exchange is not None else 0
         method, target, headers = asked.method, asked.target, asked.headers
-        self.out = out = Outbound(wire, _HEADS, method == "HEAD")
+        self.out = out = ResponseWriter(wire, _HEADS, method == "HEAD")
         request = body = None
         try:
             if not target.startswith("/"):
                 headers = with_host(headers, target.encode("ascii"))
             wire.enter(Phase.WORKING)
             if wire.guard.length:
-                body = Body(wire, wire.guard.length)
+                body = RequestBody(wire, wire.guard.length)
             request = Request(
                 method,
                 target,
@@ -228,76 +253,94 @@ class _Connection:
                 server=self.server,
                 scheme=self.scheme,
                 body=body,
-                client_left=wire.client_left,
+                client_left=wire.wait_client_left,
                 moment=self.rounds.now if self.rounds is not None else None,
             )
             then = await self._answer(request, body, out)
-        except Refusal as refusal:
+        except BadRequest as refusal:
             await self._refuse(refusal, out)
-            then = _Then.LINGER
+            then = _NextStep.LINGER
         finally:
             if body is not None:
                 body.close()
             self.out = None
             self._close(request)
             self._report(out, request, method, target, started)
-        if then is _Then.DRAIN and body is not None:
+        if then is _NextStep.DRAIN and body is not None:
             wire.enter(Phase.DRAINING)
-            then = _Then.ANOTHER if await body.drain() else _Then.LINGER
+            then = _NextStep.ANOTHER if await body.drain() else _NextStep.LINGER
         # Asked anew: the wish to stop, or to close, may have come while this response was sent.
         done = self.stopping.requested or not wire.parser.may_go_on
-        return _Then.CLOSE if then is _Then.ANOTHER and done else then
+        return _NextStep.CLOSE if then is _NextStep.ANOTHER and done else then
 
-    async def _answer(self, request: Request, body: Body | None, out: Outbound) -> _Then:
+    async def _answer(
+        self, request: Request, body: RequestBody | None, out: ResponseWriter
+    ) -> _NextStep:
         """Have *request* answered, and send the answer."""
         response: Response | None = None
         try:
             response = await self.respond(request)
             streamed = isinstance(response.body, Stream)
-            close = self.stopping.requested or not (body is None or body.may_stay(discard=not streamed))
+            close = self.stopping.requested or not (
+                body is None or body.can_keep_alive(discard=not streamed)
+            )
             reason = request.reason if response.status == request.code else b""
             await out.send(response, reason, close)
             if isinstance(response.body, Upgrade):
-                return _Then.CLOSE
+                return _NextStep.CLOSE
         except Exception as exc:
             raise self._translate(exc, request, response, out) from None
         finally:
             if not out.complete:
                 out.abandon()
         if body is None or body.done:
-            return _Then.CLOSE if close else _Then.ANOTHER
-        return _Then.LINGER if close else _Then.DRAIN
+            return _NextStep.CLOSE if close else _NextStep.ANOTHER
+        return _NextStep.LINGER if close else _NextStep.DRAIN
 
-    def _translate(self, exc: Exception, request: Request, response: Response | None, out: Outbound) -> Exception:
-        """What to do about *exc*, which came out of a responder or a body: `Refusal` or `Disconnected`."""
-        cause = unwrap(exc)
-        if isinstance(cause, Disconnected):
-            return Disconnected()
-        if out.begun:
+    def _translate(
+        self, exc: Exception, request: Request, response: Response | None, out: ResponseWriter
+    ) -> Exception:
+        """What to do about *exc*, which came out of a responder or a body: `BadRequest` or `ClientDisconnected`."""
+        cause = unwrap_group(exc)
+        if isinstance(cause, ClientDisconnected):
+            return ClientDisconnected()
+        if out.started:
             # The failure of a stream, or of another protocol, has been told by whoever made it.
             told = response is not None and isinstance(response.body, (Stream, Upgrade))
             log.log(
                 logging.DEBUG if told else logging.WARNING,
                 "%s %s was broken off: %s: %s", request.method, request.path, type(cause).__name__, cause,
             )  # fmt: skip
-            return Disconnected()
+            return ClientDisconnected()
         if isinstance(cause, HTTPError):
-            return Refusal(cause.status, cause.detail)
-        log.error("%s %s: no response: %s: %s", request.method, request.path, type(cause).__name__, cause)
+            return BadRequest(cause.status, cause.detail)
+        log.error(
+            "%s %s: no response: %s: %s", request.method, request.path, type(cause).__name__, cause
+        )
         log.debug("Where it came from:", exc_info=exc)
-        return Refusal(500, "The server has no answer to this request.")
+        return BadRequest(500, "The server has no answer to this request.")
 
     def _close(self, request: Request | None) -> None:
         if request is not None:
             try:
                 request.close()
             except Exception as exc:
-                log.error("%s %s: clean-up failed: %s: %s", request.method, request.path, type(exc).__name__, exc)
+                log.error(
+                    "%s %s: clean-up failed: %s: %s",
+                    request.method,
+                    request.path,
+                    type(exc).__name__,
+                    exc,
+                )
 
-    def _report(self, out: Outbound, request: Request | None, method: str, target: str, started: float) -> None:
+    def _report(
+        self, out: ResponseWriter, request: Request | None, method: str, target: str, started: float
+    ) -> None:
         if self.on_exchange is not None:
             seconds = trio.current_time() - started
-            exchange = Exchange(request, method, target, self.client, out.status, out.sent, seconds, out.complete)
+            exchange = RequestRecord(
+                request, method, target, self.client, out.status, out.sent, seconds, out.complete
+            )
             try:
                 self.on_exchange(exchange)
             except Exception as exc:
@@ -306,6 +349,6 @@ class _Connection:
 
 def tell_of_fault(fault: BaseException) -> None:
     """Say on the console that a connection failed; that a client went away is no fault."""
-    if not isinstance(fault, Disconnected):
+    if not isinstance(fault, ClientDisconnected):
         log.error("A connection failed: %s: %s", type(fault).__name__, fault)
         log.debug("Where it came from:", exc_info=fault)

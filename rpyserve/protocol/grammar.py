@@ -12,12 +12,21 @@ import re
 from ipaddress import IPv6Address
 from typing import Final
 
-from rpyserve.http.errors import Refusal
+from rpyserve.http.errors import BadRequest
 from rpyserve.http.types import Limits
 from rpyserve.protocol.parser import Fields
 
 __all__ = [
-    "CHUNKED", "FIELDS", "METHOD", "TOKEN", "check_line", "judge_head", "number", "too_large", "why_not", "with_host",
+    "CHUNKED",
+    "FIELDS",
+    "METHOD",
+    "TOKEN",
+    "check_line",
+    "explain_bad_head",
+    "number",
+    "too_large",
+    "validate_head",
+    "with_host",
 ]  # fmt: skip
 
 CHUNKED: Final = -1
@@ -39,7 +48,9 @@ _DECISIVE = re.compile(rb"\r\n((?i:host|content-length|transfer-encoding|expect)
 
 # What browsers send as it is, [ ] { } | ^ ` and in a query \, may pass although RFC 3986 would have it encoded.
 _ORIGIN = re.compile(rb"/[^\"#<>\\?]*+(?:\?[^\"#<>]*+)?")
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+)((?:/[^\"#<>\\?]*+)?(?:\?[^\"#<>]*+)?)")
+_ABSOLUTE = re.compile(
+    rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+)((?:/[^\"#<>\\?]*+)?(?:\?[^\"#<>]*+)?)"
+)
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]++\]|\[[Vv][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++\]"
     rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::([0-9]{0,5}))?"
@@ -50,7 +61,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # The whole head
 
 
-def judge_head(head: bytes, scheme: str) -> int:
+def validate_head(head: bytes, scheme: str) -> int:
     """Return how long the body after *head* is: a number of bytes, or `CHUNKED`.
 
     Args:
@@ -62,7 +73,7 @@ def judge_head(head: bytes, scheme: str) -> int:
     """
     found = _HEAD.fullmatch(head)
     if found is None:
-        raise why_not(head)
+        raise explain_bad_head(head)
     method, target, minor = found.groups()
     said: dict[bytes, list[bytes]] = {}
     for name, value in _DECISIVE.findall(head):
@@ -85,29 +96,29 @@ def check_line(line: bytes) -> None:
     if found is None:
         raise _why_not_line(line)
     if found[3] != b"1":
-        raise Refusal(505, "This server speaks HTTP/1.1.")
+        raise BadRequest(505, "This server speaks HTTP/1.1.")
 
 
 def _check_host(hosts: list[bytes] | tuple[()], minor: bytes) -> None:
     if len(hosts) > 1:
-        raise Refusal(400, "There is more than one Host header.")
+        raise BadRequest(400, "There is more than one Host header.")
     if hosts:
         _check_authority(hosts[0], "The Host header is malformed.")
     elif minor != b"0":
-        raise Refusal(400, "The Host header is missing.")
+        raise BadRequest(400, "The Host header is missing.")
 
 
 def _check_authority(authority: bytes, complaint: str) -> bytes:
     """Return the host in *authority*."""
     found = _HOST.fullmatch(authority)
     if found is None:
-        raise Refusal(400, complaint)
+        raise BadRequest(400, complaint)
     host: bytes = found[1]
     if host.startswith(b"[") and host[1:2] not in b"vV":
         try:
             IPv6Address(host[1:-1].decode("ascii"))
         except ValueError:
-            raise Refusal(400, complaint) from None
+            raise BadRequest(400, complaint) from None
     return host
 
 
@@ -115,26 +126,28 @@ def _check_target(method: bytes, target: bytes, scheme: str) -> None:
     """Let only those targets pass that RFC 9112, section 3.2 has besides a path."""
     if method == b"CONNECT":
         host, _, port = target.rpartition(b":")
-        if not (host and 0 < int(port if port.isdigit() else b"0") < 65536 and _HOST.fullmatch(target)):
-            raise Refusal(400, "CONNECT takes HOST:PORT.")
-        raise Refusal(501, "This server is no proxy.")
+        if not (
+            host and 0 < int(port if port.isdigit() else b"0") < 65536 and _HOST.fullmatch(target)
+        ):
+            raise BadRequest(400, "CONNECT takes HOST:PORT.")
+        raise BadRequest(501, "This server is no proxy.")
     if target == b"*" and method == b"OPTIONS":
         return
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
         raise _why_not_target(target)
     if not _check_authority(found[2], "The request target names no host that can be."):
-        raise Refusal(400, "The request target names no host.")
+        raise BadRequest(400, "The request target names no host.")
     if found[1].lower() != scheme.encode("ascii"):
         # RFC 9110, section 7.4: who asks for https must not be answered by less.
-        raise Refusal(421, f"This connection is for {scheme}:// only.")
+        raise BadRequest(421, f"This connection is for {scheme}:// only.")
 
 
 def _check_expectations(values: list[bytes]) -> None:
     for value in values:
         for member in value.split(b","):
             if member.strip(b" \t").lower() not in (b"", b"100-continue"):
-                raise Refusal(417, "The one expectation that this server meets is 100-continue.")
+                raise BadRequest(417, "The one expectation that this server meets is 100-continue.")
 
 
 def _length(said: dict[bytes, list[bytes]], minor: bytes) -> int:
@@ -142,15 +155,17 @@ def _length(said: dict[bytes, list[bytes]], minor: bytes) -> int:
     lengths, codings = said.get(b"content-length"), said.get(b"transfer-encoding")
     if codings:
         if lengths or minor == b"0":
-            raise Refusal(400, "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0.")
+            raise BadRequest(
+                400, "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0."
+            )
         _check_codings(b",".join(codings))
         return CHUNKED
     if not lengths:
         return 0
     if len(lengths) > 1:
-        raise Refusal(400, "There is more than one Content-Length header.")
+        raise BadRequest(400, "There is more than one Content-Length header.")
     if not lengths[0].isdigit():
-        raise Refusal(400, "Content-Length is no number.")
+        raise BadRequest(400, "Content-Length is no number.")
     return number(lengths[0], 10)
 
 
@@ -159,8 +174,11 @@ def _check_codings(value: bytes) -> None:
     if codings == [b"chunked"]:
         return
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or b"" in codings:
-        raise Refusal(400, "The last transfer coding is chunked, once; otherwise nobody knows where the body ends.")
-    raise Refusal(501, "The one transfer coding that this server knows is chunked.")
+        raise BadRequest(
+            400,
+            "The last transfer coding is chunked, once; otherwise nobody knows where the body ends.",
+        )
+    raise BadRequest(501, "The one transfer coding that this server knows is chunked.")
 
 
 def number(digits: bytes, base: int) -> int:
@@ -168,8 +186,8 @@ def number(digits: bytes, base: int) -> int:
     if len(digits) <= DIGITS:
         return int(digits, base)
     if digits.startswith(b"0"):
-        raise Refusal(400, f"A length has {DIGITS} digits at most.")
-    raise Refusal(413, "No body can be that long.")
+        raise BadRequest(400, f"A length has {DIGITS} digits at most.")
+    raise BadRequest(413, "No body can be that long.")
 
 
 def too_large(limits: Limits) -> str:
@@ -191,40 +209,49 @@ def with_host(headers: Fields, target: bytes) -> Fields:
 # What is said of others
 
 
-def why_not(head: bytes) -> Refusal:
+def explain_bad_head(head: bytes) -> BadRequest:
     """Say what is wrong with *head*, or the beginning of one, that is none."""
     line, separator, rest = head.partition(b"\r\n")
     if not separator or b"\n" in line or not _LINE.fullmatch(line + separator):
         return _why_not_line(line)
     try:
         check_line(line + separator)
-    except Refusal as refusal:
+    except BadRequest as refusal:
         return refusal
     for field in rest.split(b"\r\n"):
         if field and not _FIELD.fullmatch(field):
-            return Refusal(400, _why_not_field(field))
-    return Refusal(400, "The head of the request is malformed.")
+            return BadRequest(400, _why_not_field(field))
+    return BadRequest(400, "The head of the request is malformed.")
 
 
-def _why_not_line(line: bytes) -> Refusal:
+def _why_not_line(line: bytes) -> BadRequest:
     if line.startswith(b"\x16"):
-        return Refusal(400, "This port speaks http://, not https://.", tls=True)
+        return BadRequest(400, "This port speaks http://, not https://.", tls=True)
     if re.match(TOKEN + rb" [^\r\n]*\n", line):
-        return Refusal(400, "Lines of a request's head end with CR LF; this one ends with LF alone.")
+        return BadRequest(
+            400, "Lines of a request's head end with CR LF; this one ends with LF alone."
+        )
     words = line.rstrip(b"\r\n").split(b" ")
-    if len(words) == 3 and re.fullmatch(TOKEN, words[0]) and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", words[2]):
+    if (
+        len(words) == 3
+        and re.fullmatch(TOKEN, words[0])
+        and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", words[2])
+    ):
         return _why_not_target(words[1])
-    return Refusal(
-        400, "The request line is malformed; it is METHOD, target and HTTP/1.1, with one blank between them."
+    return BadRequest(
+        400,
+        "The request line is malformed; it is METHOD, target and HTTP/1.1, with one blank between them.",
     )
 
 
-def _why_not_target(target: bytes) -> Refusal:
+def _why_not_target(target: bytes) -> BadRequest:
     if b"#" in target:
-        return Refusal(400, "A request target has no fragment: nothing from # on is sent.")
+        return BadRequest(400, "A request target has no fragment: nothing from # on is sent.")
     if re.search(rb"[^\x21-\x7e]|[\"<>\\]", target):
-        return Refusal(400, "The request target has a character in it that must be percent-encoded.")
-    return Refusal(400, "The request target is malformed; it begins with a slash.")
+        return BadRequest(
+            400, "The request target has a character in it that must be percent-encoded."
+        )
+    return BadRequest(400, "The request target is malformed; it begins with a slash.")
 
 
 def _why_not_field(field: bytes) -> str:

@@ -1,7 +1,7 @@
 """h11 on one connection, which is told of a request only when somebody needs it to know.
 
 Most requests have been read before, in other cycles, and most responses have heads that were written before: h11
-would go from idle to idle, and say what it said then. `Parser.untold` is true of such a request until
+would go from idle to idle, and say what it said then. `Parser.bypassing_h11` is true of such a request until
 `Parser.machine` is asked for; then h11 hears of it, and is where it would be anyway. Takes what the guard lets
 through, and knows nothing of streams.
 
@@ -20,7 +20,7 @@ from typing import Final
 
 import h11
 
-__all__ = ["Asked", "Fields", "Parser", "recall", "remember"]
+__all__ = ["Fields", "Parser", "RequestHead", "cache_head", "get_cached_head"]
 
 
 LONGEST: Final = 4096
@@ -46,7 +46,7 @@ class Fields(tuple[tuple[bytes, bytes], ...]):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestHead:
     """What a head says."""
 
     method: str
@@ -55,21 +55,21 @@ class Asked:
     http_version: str
 
     @classmethod
-    def of(cls, event: h11.Request) -> Asked:
+    def of(cls, event: h11.Request) -> RequestHead:
         """Return what h11 has read."""
         texts = (event.method.decode("ascii"), event.target.decode("ascii"))
         return cls(*texts, Fields(event.headers), event.http_version.decode("ascii"))
 
 
-_kept: dict[bytes, Asked] = {}
+_kept: dict[bytes, RequestHead] = {}
 
 
-def recall(head: bytes) -> Asked | None:
-    """Return what h11 read in *head* before. With `Heads.written`, saves half of a small request."""
+def get_cached_head(head: bytes) -> RequestHead | None:
+    """Return what h11 read in *head* before. With `ResponseHeadCache.written`, saves half of a small request."""
     return _kept.get(head)
 
 
-def remember(head: bytes, asked: Asked) -> None:
+def cache_head(head: bytes, asked: RequestHead) -> None:
     """Keep that *head*, after which no body came and the connection went on, says *asked*."""
     if len(head) <= LONGEST:
         if len(_kept) >= MOST:
@@ -88,12 +88,12 @@ class Parser:
         untold: whether h11 has not been told of it.
     """
 
-    __slots__ = ("_fed", "_h11", "_head", "_most", "asked", "untold")
+    __slots__ = ("_fed", "_h11", "_head", "_most", "asked", "bypassing_h11")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.asked: Asked | None = None
-        self.untold = False
+        self.asked: RequestHead | None = None
+        self.bypassing_h11 = False
         # Made when it is first needed, which may be never: a sixth of the memory of a connection that rests.
         self._h11: h11.Connection | None = None
         self._head = b""  # the present request's, if it has no body
@@ -105,8 +105,8 @@ class Parser:
         machine = self._h11
         if machine is None:
             machine = self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._most)
-        if self.untold:
-            self.untold = False
+        if self.bypassing_h11:
+            self.bypassing_h11 = False
             machine.receive_data(self._head)
             machine.next_event()
             machine.next_event()  # the end of a message that has no body
@@ -115,9 +115,9 @@ class Parser:
     def take(self, data: bytes, *, bodiless: bool) -> None:
         """Take *data*: the whole head of a request that has no body, if *bodiless*; else any part of a message."""
         self._head = data if bodiless else b""
-        self.asked = recall(self._head)
+        self.asked = get_cached_head(self._head)
         if self.asked is not None:
-            self.untold = True
+            self.bypassing_h11 = True
         else:
             self.machine.receive_data(data)
             self._fed = True
@@ -137,9 +137,9 @@ class Parser:
         self._fed = event is not h11.NEED_DATA
         return event
 
-    def begin(self, event: h11.Request) -> Asked:
+    def begin(self, event: h11.Request) -> RequestHead:
         """*event* begins a request. Where no body follows, h11 is at its end afterwards."""
-        self.asked = asked = Asked.of(event)
+        self.asked = asked = RequestHead.of(event)
         if self._head:
             self.machine.next_event()
         return asked
@@ -152,12 +152,12 @@ class Parser:
     @property
     def may_go_on(self) -> bool:
         """Whether another request may follow the response that was sent."""
-        return self.untold or self.machine.our_state is h11.DONE
+        return self.bypassing_h11 or self.machine.our_state is h11.DONE
 
     def next_cycle(self) -> None:
         """Make ready for the next request."""
-        if not self.untold:
+        if not self.bypassing_h11:
             self.machine.start_next_cycle()
             if self._head and self.asked is not None:
-                remember(self._head, self.asked)
-        self.untold, self.asked = False, None
+                cache_head(self._head, self.asked)
+        self.bypassing_h11, self.asked = False, None

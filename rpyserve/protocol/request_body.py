@@ -1,7 +1,7 @@
 """The body of one request, as chunks that come in.
 
 A body that is cut short, stalls, is malformed or too long never looks whole: its iterator raises, and goes on
-raising. What nobody wanted is thrown away if it is little; else the connection must end, and `Body.may_stay` says
+raising. What nobody wanted is thrown away if it is little; else the connection must end, and `RequestBody.can_keep_alive` says
 so before the response's head is made. An interim 100 goes out when the body is first asked for (RFC 9110, 10.1.1).
 """
 
@@ -12,16 +12,16 @@ from typing import Final
 import h11
 import trio
 
-from rpyserve.http.errors import Disconnected, HTTPError, Refusal
+from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
 from rpyserve.protocol.grammar import CHUNKED, too_large
-from rpyserve.protocol.transport import Phase, Wire
+from rpyserve.protocol.transport import Phase, Transport
 
-__all__ = ["Body"]
+__all__ = ["RequestBody"]
 
 _CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 
 
-class Body:
+class RequestBody:
     """An async iterator of `bytes`.
 
     Args:
@@ -34,7 +34,7 @@ class Body:
         Disconnected: it was cut off, or its request is over.
     """
 
-    def __init__(self, wire: Wire, length: int) -> None:
+    def __init__(self, wire: Transport, length: int) -> None:
         self._wire = wire
         self._length = length
         self._received = 0
@@ -42,20 +42,20 @@ class Body:
         self._failure: tuple[int, str] | None = None
         self._cut = False
 
-    def __aiter__(self) -> Body:
+    def __aiter__(self) -> RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
         self._check()
         while (chunk := self._take()) is None:
-            await self._invite()
+            await self._send_continue()
             await self._wait()
             self._check()
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
-    async def _invite(self) -> None:
+    async def _send_continue(self) -> None:
         """Have a client that waits for it send its body. Never needed where a byte of it has come."""
         wire = self._wire
         if wire.h11.they_are_waiting_for_100_continue:
@@ -71,14 +71,14 @@ class Body:
         if self._failure is not None:
             raise HTTPError(*self._failure)
         if self._cut:
-            raise Disconnected
+            raise ClientDisconnected
 
     async def _wait(self) -> None:
         stall = self._wire.limits.body_stall
         try:
             with trio.move_on_after(stall) as scope:
-                await self._wire.more()
-        except Disconnected:
+                await self._wire.receive_more()
+        except ClientDisconnected:
             self._cut = True
             raise
         if scope.cancelled_caught:
@@ -97,10 +97,10 @@ class Body:
     def _next_event(self) -> object:
         try:
             return self._wire.event()
-        except Disconnected:
+        except ClientDisconnected:
             self._cut = True
             raise
-        except Refusal as refusal:
+        except BadRequest as refusal:
             self._failure = refusal.status, refusal.text
             raise HTTPError(*self._failure) from None
 
@@ -109,7 +109,7 @@ class Body:
         """Whether its end has been read."""
         return self._done
 
-    def may_stay(self, discard: bool) -> bool:
+    def can_keep_alive(self, discard: bool) -> bool:
         """Whether the connection can have another request: what is left of this body is there already, or little.
 
         Args:
@@ -117,13 +117,17 @@ class Body:
         """
         if self._done:
             return True
-        if self._failure is not None or self._cut or self._wire.h11.they_are_waiting_for_100_continue:
+        if (
+            self._failure is not None
+            or self._cut
+            or self._wire.h11.they_are_waiting_for_100_continue
+        ):
             return False
         little = self._received + self._wire.limits.read_ahead
         try:
             while discard and self._received <= little and self._take():
                 pass
-        except (HTTPError, Disconnected):
+        except (HTTPError, ClientDisconnected):
             return False
         return self._done or (self._length != CHUNKED and self._length <= little)
 
@@ -134,8 +138,8 @@ class Body:
                 event = self._next_event()
                 self._done = isinstance(event, h11.EndOfMessage)
                 if event is h11.NEED_DATA:
-                    await self._wire.more()
-        except (HTTPError, Disconnected):
+                    await self._wire.receive_more()
+        except (HTTPError, ClientDisconnected):
             return False
         return True
 

@@ -16,15 +16,15 @@ from typing import Final
 
 import h11
 
-from rpyserve import __version__
+from rpyserve._version import __version__
 from rpyserve.http.response import Headers, encode_header
 
-__all__ = ["Heads", "Key", "RawHeaders", "reason_of"]
+__all__ = ["Key", "RawHeaders", "ResponseHeadCache", "reason_of"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 Key = tuple[int, Headers, bytes, int | None, bool]
-"""What a head is made of: see the arguments of `Heads.make`."""
+"""What a head is made of: see the arguments of `ResponseHeadCache.make`."""
 
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
 _OURS = frozenset(
@@ -40,7 +40,20 @@ _DATE = re.compile(
 _MEMO_SIZE: Final = 256
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS: Final = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
 
 
 def _date(second: int) -> bytes:
@@ -58,7 +71,7 @@ def reason_of(status: int) -> str:
         return ""
 
 
-class Heads:
+class ResponseHeadCache:
     """The heads of responses.
 
     Args:
@@ -72,7 +85,9 @@ class Heads:
         self._memo: dict[Key, h11.Response] = {}
         self._written: dict[Key, bytes] = {}
 
-    def make(self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool) -> h11.Response:
+    def make(
+        self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool
+    ) -> h11.Response:
         """Return the head of a response.
 
         Args:
@@ -109,20 +124,30 @@ class Heads:
     def switching(self, headers: Headers) -> h11.InformationalResponse:
         """Return the head after which the connection is another protocol's; *headers* name that in ``Upgrade``."""
         fields = [encode_header(name, value) for name, value in headers]
-        fields = [pair for pair in fields if pair[0].lower() == b"upgrade" or pair[0].lower() not in _OURS]
+        fields = [
+            pair for pair in fields if pair[0].lower() == b"upgrade" or pair[0].lower() not in _OURS
+        ]
         return h11.InformationalResponse(
-            status_code=101, headers=[*fields, (b"Connection", b"Upgrade")], reason=reason_of(101).encode()
+            status_code=101,
+            headers=[*fields, (b"Connection", b"Upgrade")],
+            reason=reason_of(101).encode(),
         )
 
-    def _make(self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool) -> h11.Response:
+    def _make(
+        self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool
+    ) -> h11.Response:
         fields = [encode_header(name, value) for name, value in headers]
-        fields = [pair for pair in fields if pair[0].lower() not in _OURS and not _is_bad_date(pair)]
+        fields = [
+            pair for pair in fields if pair[0].lower() not in _OURS and not _is_bad_date(pair)
+        ]
         said = {name.lower() for name, _ in fields}
         if length is not None:
             fields.append((b"Content-Length", b"%d" % length))
-        fields += _of_this_hop(status, headers, close)
+        fields += _connection_headers(status, headers, close)
         if status == 405 and b"allow" not in said:
-            fields.append((b"Allow", b""))  # RFC 9110, section 15.5.6: no method that anyone has told of
+            fields.append(
+                (b"Allow", b"")
+            )  # RFC 9110, section 15.5.6: no method that anyone has told of
         fields += [pair for pair in (self._date, _SERVER) if pair[0].lower() not in said]
         words = encode_header("status", reason)[1] if reason else reason_of(status).encode()
         return h11.Response(status_code=status, headers=fields, reason=words)
@@ -132,7 +157,7 @@ def _is_bad_date(pair: tuple[bytes, bytes]) -> bool:
     return pair[0].lower() == b"date" and not _DATE.fullmatch(pair[1])
 
 
-def _of_this_hop(status: int, headers: Headers, close: bool) -> RawHeaders:
+def _connection_headers(status: int, headers: Headers, close: bool) -> RawHeaders:
     """``Connection``, and the ``Upgrade`` that a 426, but nothing else here, must have (RFC 9110, section 15.5.22)."""
     upgrades = [pair for pair in headers if pair[0].lower() == b"upgrade"] if status == 426 else []
     options = [b"close"] * close + [b"upgrade"] * bool(upgrades)

@@ -19,20 +19,20 @@ from typing import Final
 import h11
 import trio
 
-from rpyserve.http.errors import Disconnected
+from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.response import FileBody, Response, Stream, Upgrade
-from rpyserve.protocol.response_headers import Heads
-from rpyserve.protocol.transport import PIECE, Phase, Wire
+from rpyserve.protocol.response_headers import ResponseHeadCache
+from rpyserve.protocol.transport import PIECE, Phase, Transport
 
-__all__ = ["ABANDONED", "Outbound", "Takeover"]
+__all__ = ["ABANDONED", "ResponseWriter", "UpgradedStream"]
 
 
-class Takeover(trio.abc.Stream):
+class UpgradedStream(trio.abc.Stream):
     """The stream below *wire*, which nobody else reads or writes any more. Whoever has *wire* closes it."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Transport) -> None:
         self._wire = wire
-        self._early = wire.guard.release()
+        self._early = wire.guard.take_buffered()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive what there is; see `trio.abc.ReceiveStream`."""
@@ -47,7 +47,7 @@ class Takeover(trio.abc.Stream):
         """Send *data*; see `trio.abc.SendStream`."""
         try:
             await self._wire.send(bytes(data))
-        except Disconnected:
+        except ClientDisconnected:
             raise trio.BrokenResourceError("the client has gone") from None
         self._wire.enter(Phase.WORKING)
 
@@ -69,7 +69,7 @@ _EMPTY: Final = 205
 """A status whose body is empty, and is said to be (RFC 9110, section 15.3.6)."""
 
 
-class Outbound:
+class ResponseWriter:
     """Sends one response, and knows how far it got.
 
     Args:
@@ -85,15 +85,15 @@ class Outbound:
     """
 
     __slots__ = (
-        "_ended", "_heads", "_to_head", "_upgrade", "_waiting", "_wire", "begun", "complete", "sent", "status"
+        "_ended", "_heads", "_to_head", "_upgrade", "_waiting", "_wire", "started", "complete", "sent", "status"
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, heads: Heads, to_head: bool) -> None:
+    def __init__(self, wire: Transport, heads: ResponseHeadCache, to_head: bool) -> None:
         self._wire = wire
         self._heads = heads
         self._to_head = to_head
         self.status = ABANDONED
-        self.begun = False
+        self.started = False
         self.sent = 0
         self.complete = False
         self._ended = False
@@ -131,7 +131,7 @@ class Outbound:
     def abandon(self) -> None:
         """It ends here: see to it that it does not look whole."""
         version = self._wire.h11.their_http_version
-        if self.begun and not self.complete and version is not None and version < b"1.1":
+        if self.started and not self.complete and version is not None and version < b"1.1":
             self._wire.reset()
 
     def _head(self, response: Response, reason: bytes, length: int | None, close: bool) -> bytes:
@@ -142,7 +142,7 @@ class Outbound:
         event = self._heads.make(response.status, response.headers, reason, length, close)
         data = self._wire.h11.send(event)
         self.status = response.status
-        self.begun = True
+        self.started = True
         return data
 
     def _bodiless(self, response: Response) -> bool:
@@ -154,16 +154,18 @@ class Outbound:
             await self._wire.send(data)
         self.complete = True
 
-    async def _send_bytes(self, response: Response, body: bytes, reason: bytes, close: bool) -> None:
+    async def _send_bytes(
+        self, response: Response, body: bytes, reason: bytes, close: bool
+    ) -> None:
         if not body or self._bodiless(response):
             await self._finish(self._head(response, reason, len(body), close))
             return
         heads, wire = self._heads, self._wire
         key = response.status, response.headers, reason, len(body), close
-        data = heads.written(key) if wire.parser.untold else None
+        data = heads.written(key) if wire.parser.bypassing_h11 else None
         if data is not None:
             # h11 wrote this head before, and need not hear of the whole cycle; see `asked.recall`.
-            self.status, self.begun = response.status, True
+            self.status, self.started = response.status, True
             data += body
         else:
             head = self._head(response, reason, len(body), close)
@@ -175,7 +177,9 @@ class Outbound:
         self.sent = len(body)
         self.complete = True
 
-    async def _send_file(self, response: Response, body: FileBody, reason: bytes, close: bool) -> None:
+    async def _send_file(
+        self, response: Response, body: FileBody, reason: bytes, close: bool
+    ) -> None:
         try:
             chunks = body.chunks(PIECE)
             # The first read may fail, and another response is still possible then.
@@ -209,9 +213,9 @@ class Outbound:
             upgrade.stop()
         data = self._wire.h11.send(self._heads.switching(response.headers))
         self.status = response.status
-        self.begun = True
+        self.started = True
         await self._send_chunk(data)
-        await upgrade.run(Takeover(self._wire))
+        await upgrade.run(UpgradedStream(self._wire))
         self.complete = True
 
     async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
@@ -226,10 +230,10 @@ class Outbound:
         if failure is not None:
             raise failure
         if not self.complete:
-            raise Disconnected
+            raise ClientDisconnected
 
     async def _watch(self, scope: trio.CancelScope) -> None:
-        await self._wire.client_left()
+        await self._wire.wait_client_left()
         scope.cancel()
 
     async def _send_stream(self, response: Response, reason: bytes, close: bool) -> None:

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 import trio
 
-__all__ = ["Rounds"]
+__all__ = ["LoopTick"]
 
 
-class Rounds(trio.abc.Instrument):
+class LoopTick(trio.abc.Instrument):
     """The rounds of one run of the loop.
 
     Attributes:

@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 import trio
 
-__all__ = ["TICK", "Timed", "unwatch", "watch"]
+__all__ = ["TICK", "HasDeadline", "unwatch", "watch"]
 
 TICK: Final = 1.0
 """Seconds between two looks, at most; a connection with short limits has them shortened."""
 
 
-class Timed(Protocol):
+class HasDeadline(Protocol):
     """Something with a time limit that changes.
 
     Attributes:
@@ -25,18 +25,20 @@ class Timed(Protocol):
         scope: what is cancelled then.
     """
 
-    due: float
+    deadline: float
     scope: trio.CancelScope
 
 
-class _Patience:
+class TimeoutWatcher:
     def __init__(self) -> None:
-        self._watched: dict[Timed, float] = {}
-        self._ticks: dict[float, int] = {}  # how many of them have which: few differ, so the least is found at once
+        self._watched: dict[HasDeadline, float] = {}
+        self._ticks: dict[
+            float, int
+        ] = {}  # how many of them have which: few differ, so the least is found at once
         self._nap = trio.CancelScope()
         self._running = False
 
-    def add(self, timed: Timed, tick: float) -> None:
+    def add(self, timed: HasDeadline, tick: float) -> None:
         hurried = self._running and tick < min(self._ticks, default=0)
         self._watched[timed] = tick
         self._ticks[tick] = self._ticks.get(tick, 0) + 1
@@ -46,8 +48,10 @@ class _Patience:
         elif hurried:
             self._nap.cancel()
 
-    def remove(self, timed: Timed) -> None:
-        tick = self._watched.pop(timed)  # the task notices at its next look, so that brief connections share one
+    def remove(self, timed: HasDeadline) -> None:
+        tick = self._watched.pop(
+            timed
+        )  # the task notices at its next look, so that brief connections share one
         self._ticks[tick] -= 1
         if not self._ticks[tick]:
             del self._ticks[tick]
@@ -61,25 +65,25 @@ class _Patience:
                 await trio.lowlevel.checkpoint()
                 now = trio.current_time()
                 for timed in tuple(self._watched):
-                    if timed.due <= now:
+                    if timed.deadline <= now:
                         timed.scope.cancel()
         finally:
             self._running = False
 
 
-_patience: trio.lowlevel.RunVar[_Patience] = trio.lowlevel.RunVar("rpyserve patience")
+_patience: trio.lowlevel.RunVar[TimeoutWatcher] = trio.lowlevel.RunVar("rpyserve patience")
 
 
-def watch(timed: Timed, tick: float = TICK) -> None:
+def watch(timed: HasDeadline, tick: float = TICK) -> None:
     """From now on, *timed* is cancelled when it is due, or up to *tick* seconds later. Say `unwatch` at the end."""
     try:
         patience = _patience.get()
     except LookupError:
-        patience = _Patience()
+        patience = TimeoutWatcher()
         _patience.set(patience)
     patience.add(timed, tick)
 
 
-def unwatch(timed: Timed) -> None:
+def unwatch(timed: HasDeadline) -> None:
     """No longer watch *timed*, which is being watched."""
     _patience.get().remove(timed)

@@ -1,8 +1,8 @@
 """The two ends of one connection's bytes: a trio stream and h11, joined by whoever waits first.
 
 Whoever waits for bytes (the next head, a body, the watch for a client that leaves), all that comes goes through the
-guard to h11 by `Wire.more`: one reader at a time, nothing is ever dropped. The stream's own errors are translated
-here, once, into `Disconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
+guard to h11 by `Transport.receive_more`: one reader at a time, nothing is ever dropped. The stream's own errors are translated
+here, once, into `ClientDisconnected`. Each phase has a time limit, kept by `patience`. Nothing here knows of responses.
 
 What a socket takes without more ado, where the platform has that: bytes at once, and those of a file by the kernel.
 
@@ -26,18 +26,20 @@ from typing import Any, BinaryIO, Final
 import h11
 import trio
 
-from rpyserve.http.errors import Disconnected, Refusal
+from rpyserve.http.errors import BadRequest, ClientDisconnected
 from rpyserve.http.types import Limits
 from rpyserve.protocol.parser import Parser
 from rpyserve.protocol.timeouts import TICK
-from rpyserve.protocol.validator import Guard
+from rpyserve.protocol.validator import RequestValidator
 
-__all__ = ["Phase", "Wire", "descriptor_of", "send_range", "write_at_once"]
+__all__ = ["Phase", "Transport", "descriptor_of", "send_nowait", "send_range"]
 
 
 MOST: Final = 1024 * 1024
 """How many bytes are handed over before other tasks have their turn."""
-_NOT_HERE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW})
+_NOT_HERE: Final = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW}
+)
 
 
 def descriptor_of(stream: trio.abc.Stream, file: BinaryIO) -> int | None:
@@ -50,7 +52,7 @@ def descriptor_of(stream: trio.abc.Stream, file: BinaryIO) -> int | None:
         return None
 
 
-def write_at_once(stream: trio.abc.Stream, data: bytes) -> int:
+def send_nowait(stream: trio.abc.Stream, data: bytes) -> int:
     """Send of *data* what the system takes without waiting, to a *stream* to which nobody else sends.
 
     Returns:
@@ -81,7 +83,9 @@ async def send_range(stream: Any, file: int, part: range, note: Callable[[int], 
     socket, sent = stream.socket, 0
     while sent < len(part):
         try:
-            count = os.sendfile(socket.fileno(), file, part.start + sent, min(len(part) - sent, MOST))
+            count = os.sendfile(
+                socket.fileno(), file, part.start + sent, min(len(part) - sent, MOST)
+            )
         except BlockingIOError:
             await trio.lowlevel.wait_writable(socket)
             continue
@@ -132,7 +136,7 @@ def _seconds(limits: Limits) -> dict[Phase, float]:
     }
 
 
-class Wire:
+class Transport:
     """One connection.
 
     Args:
@@ -151,7 +155,7 @@ class Wire:
     """
 
     __slots__ = (
-        "_broken", "_others", "_reading", "_seconds", "_unread", "due", "ended", "guard", "limits", "parser", "phase",
+        "_broken", "_others", "_reading", "_seconds", "_unread", "deadline", "ended", "guard", "limits", "parser", "phase",
         "refusal", "scope", "stream", "tick",
     )  # fmt: skip
 
@@ -159,10 +163,10 @@ class Wire:
         self.stream = stream
         self.limits = limits
         self.parser = Parser(limits.head)
-        self.guard = Guard(limits, scheme)
-        self.refusal: Refusal | None = None
+        self.guard = RequestValidator(limits, scheme)
+        self.refusal: BadRequest | None = None
         self.scope = trio.CancelScope()
-        self.due = math.inf
+        self.deadline = math.inf
         self.phase = Phase.IDLE
         self.ended = False
         self._broken = False
@@ -175,7 +179,9 @@ class Wire:
     def enter(self, phase: Phase) -> None:
         """Begin *phase*, and its time."""
         self.phase = phase
-        self.due = math.inf if phase is Phase.WORKING else trio.current_time() + self._seconds[phase]
+        self.deadline = (
+            math.inf if phase is Phase.WORKING else trio.current_time() + self._seconds[phase]
+        )
 
     @property
     def h11(self) -> h11.Connection:
@@ -184,7 +190,7 @@ class Wire:
 
     # What comes in
 
-    async def more(self) -> None:
+    async def receive_more(self) -> None:
         """Wait until h11 has more bytes than before, or there will be none.
 
         Raises:
@@ -194,14 +200,14 @@ class Wire:
             await self._park()
             return
         if self.ended:
-            raise Disconnected
+            raise ClientDisconnected
         self._reading = True
         try:
             data = await self.stream.receive_some(PIECE)
         except _GONE:
             self._broken = True
             self._feed(b"")
-            raise Disconnected from None
+            raise ClientDisconnected from None
         finally:
             self._reading = False
             if self._others is not None:
@@ -222,7 +228,7 @@ class Wire:
     def _pass_on(self, data: bytes) -> None:
         if data:
             self.parser.take(data, bodiless=not self.guard.length)
-        if self.ended and self.guard.through:
+        if self.ended and self.guard.at_eof:
             self.parser.end()
 
     def event(self) -> object:
@@ -235,9 +241,11 @@ class Wire:
         try:
             event = self.parser.event()
         except h11.RemoteProtocolError as exc:
-            if self.guard.through:
-                raise Disconnected from None
-            raise Refusal(exc.error_status_hint, "The request is malformed.") from None  # h11 has become stricter
+            if self.guard.at_eof:
+                raise ClientDisconnected from None
+            raise BadRequest(
+                exc.error_status_hint, "The request is malformed."
+            ) from None  # h11 has become stricter
         if event is h11.NEED_DATA and self.guard.refusal is not None:
             raise self.guard.refusal
         return event
@@ -253,7 +261,7 @@ class Wire:
             return True
         try:
             event = self.event()
-        except Refusal as refusal:
+        except BadRequest as refusal:
             self.refusal = refusal
             return True
         if isinstance(event, h11.Request):
@@ -268,13 +276,13 @@ class Wire:
         self.parser.next_cycle()
         self._pass_on(self.guard.resume())
 
-    def refused(self, refusal: Refusal) -> None:
+    def refused(self, refusal: BadRequest) -> None:
         """Tell h11 what it needs to know of a head that never got to it: the answer to a HEAD has no body."""
         if refusal.method == b"HEAD":
             self.h11.receive_data(_REFUSED_HEAD)
             self.h11.next_event()
 
-    async def client_left(self) -> None:
+    async def wait_client_left(self) -> None:
         """Return when the client has gone: it reset the connection, or closed its side a little while ago.
 
         Reads ahead, so that it can be seen; what is read is the next request's.
@@ -283,8 +291,8 @@ class Wire:
             if self._full():
                 await self._park()
                 continue
-            with suppress(Disconnected):
-                await self.more()
+            with suppress(ClientDisconnected):
+                await self.receive_more()
         await trio.sleep(0 if self._broken else self.limits.half_close)
 
     def _full(self) -> bool:
@@ -311,7 +319,7 @@ class Wire:
                     self.enter(Phase.SENDING)
                     await self.stream.send_all(view[start : start + PIECE])
         except _GONE:
-            raise Disconnected from None
+            raise ClientDisconnected from None
 
     async def send_whole(self, data: bytes) -> None:
         """Send *data*, which is all that there is to send for this request, as `send` does.
@@ -322,7 +330,7 @@ class Wire:
         Raises:
             Disconnected: the connection is broken.
         """
-        sent = write_at_once(self.stream, data) if len(data) <= PIECE else 0
+        sent = send_nowait(self.stream, data) if len(data) <= PIECE else 0
         if sent < len(data):
             await self.send(data[sent:])
 
@@ -356,7 +364,7 @@ class Wire:
         try:
             return await send_range(self.stream, descriptor, part, sent)
         except (*_GONE, ConnectionError):
-            raise Disconnected from None
+            raise ClientDisconnected from None
 
     async def linger(self) -> None:
         """Say that no more will come, and read on a little, so that a reset does not eat what was sent last."""

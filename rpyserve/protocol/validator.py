@@ -14,12 +14,12 @@ import functools
 from collections.abc import Callable
 from typing import Final
 
-from rpyserve.http.errors import Refusal
+from rpyserve.http.errors import BadRequest
 from rpyserve.http.types import Limits
-from rpyserve.protocol.chunked import Chunks, Held
-from rpyserve.protocol.grammar import CHUNKED, METHOD, check_line, judge_head, why_not
+from rpyserve.protocol.chunked import ChunkedDecoder, ReceiveBuffer
+from rpyserve.protocol.grammar import CHUNKED, METHOD, check_line, explain_bad_head, validate_head
 
-__all__ = ["Guard"]
+__all__ = ["RequestValidator"]
 
 REMEMBERED: Final = 4096
 """How many bytes a head may have to be remembered."""
@@ -35,7 +35,7 @@ class _At(enum.Enum):
     REFUSED = enum.auto()
 
 
-class Guard:
+class RequestValidator:
     """What stands between one connection and its h11.
 
     Args:
@@ -53,17 +53,19 @@ class Guard:
     )  # fmt: skip
 
     def __init__(self, limits: Limits, scheme: str = "http") -> None:
-        self.refusal: Refusal | None = None
+        self.refusal: BadRequest | None = None
         self.length = 0
         self._limits = limits
         self._scheme = scheme
         self._at = _At.HEAD
-        self._held = Held()
+        self._held = ReceiveBuffer()
         self._line_is_good = False
         self._left = 0  # bytes of the body
-        self._chunks: Chunks | None = None
+        self._chunks: ChunkedDecoder | None = None
         self._ended = False
-        self._last_head = b""  # without a body; a client that asks again mostly sends the same bytes
+        self._last_head = (
+            b""  # without a body; a client that asks again mostly sends the same bytes
+        )
 
     def __repr__(self) -> str:
         return f"<Guard at {self._at.name}, {len(self._held)} bytes held>"
@@ -79,9 +81,13 @@ class Guard:
         return self._at is _At.HEAD and bool(self._held) and self._held.data != b"\r"
 
     @property
-    def through(self) -> bool:
+    def at_eof(self) -> bool:
         """Whether the client's end has been reached: it will send no more, and all that it sent has passed."""
-        return self._ended and self._at is not _At.REFUSED and not (self._at is _At.PAUSE and self._held)
+        return (
+            self._ended
+            and self._at is not _At.REFUSED
+            and not (self._at is _At.PAUSE and self._held)
+        )
 
     def feed(self, data: bytes | bytearray) -> bytes:
         """Take *data*, empty if the client will send no more; return what may pass now."""
@@ -98,7 +104,7 @@ class Guard:
         self._at = _At.HEAD
         return self._advance() if self._held else b""
 
-    def release(self) -> bytes:
+    def take_buffered(self) -> bytes:
         """Another protocol takes the connection over; return what has come of it already."""
         return self._held.take(len(self._held))
 
@@ -107,7 +113,7 @@ class Guard:
         try:
             while (piece := _STEPS[self._at](self)) is not None:
                 passed.append(piece)
-        except Refusal as refusal:
+        except BadRequest as refusal:
             self.refusal = refusal
             self._at = _At.REFUSED
             self._held.clear()
@@ -149,10 +155,10 @@ class Guard:
             head = bytes(held.data[:end])
             self._check_size(head)
             if end > REMEMBERED:
-                length = judge_head(head, self._scheme)
+                length = validate_head(head, self._scheme)
             else:
                 head, length = _judge_often(head, self._scheme)
-        except Refusal as refusal:
+        except BadRequest as refusal:
             refusal.name(held.data)
             raise
         held.take(end)
@@ -165,7 +171,7 @@ class Guard:
         self.length = length
         self._line_is_good = False
         if length == CHUNKED:
-            self._chunks = Chunks(self._held, self._limits)
+            self._chunks = ChunkedDecoder(self._held, self._limits)
             self._at = _At.CHUNKS
         else:
             self._left = length
@@ -175,39 +181,39 @@ class Guard:
         """See at once what can never become a head, as whoever sent it may be waiting for an answer."""
         held = self._held
         if held.has_fault():
-            raise why_not(bytes(held.data))
+            raise explain_bad_head(bytes(held.data))
         if not self._line_is_good and (end := held.data.find(b"\r\n")) >= 0:
             check_line(bytes(held.data[: end + 2]))
             self._line_is_good = True
         self._check_size(held.data)
         if self._ended and self.begun:
-            raise Refusal(400, "The request ended within its head.")
+            raise BadRequest(400, "The request ended within its head.")
 
     def _check_size(self, head: bytes | bytearray) -> None:
         limits = self._limits
         if len(head) > METHOD and head.find(b" ", 0, METHOD + 1) < 0:
-            raise Refusal(501, "No method has so long a name.")
+            raise BadRequest(501, "No method has so long a name.")
         if len(head) > limits.line and head.find(b"\r\n", 0, limits.line) < 0:
-            raise Refusal(414, f"A request line may have {limits.line} bytes.")
+            raise BadRequest(414, f"A request line may have {limits.line} bytes.")
         if len(head) > limits.head:
-            raise Refusal(431, f"The head of a request may have {limits.head} bytes.")
+            raise BadRequest(431, f"The head of a request may have {limits.head} bytes.")
         if len(head) > limits.fields and head.count(b"\n") > limits.fields + 2:
-            raise Refusal(431, f"The head of a request may have {limits.fields} header lines.")
+            raise BadRequest(431, f"The head of a request may have {limits.fields} header lines.")
 
 
-_STEPS: Final[dict[_At, Callable[[Guard], bytes | None]]] = {
-    _At.HEAD: Guard._head,
-    _At.BODY: Guard._body,
-    _At.CHUNKS: Guard._chunked_body,
-    _At.PAUSE: Guard._nothing,
-    _At.REFUSED: Guard._nothing,
+_STEPS: Final[dict[_At, Callable[[RequestValidator], bytes | None]]] = {
+    _At.HEAD: RequestValidator._head,
+    _At.BODY: RequestValidator._body,
+    _At.CHUNKS: RequestValidator._chunked_body,
+    _At.PAUSE: RequestValidator._nothing,
+    _At.REFUSED: RequestValidator._nothing,
 }
 
 
 @functools.lru_cache(maxsize=256)
 def _judge_often(head: bytes, scheme: str) -> tuple[bytes, int]:
-    """`judge_head`, for heads that come again: a browser's differ little, and looking at one is the dearest part.
+    """`validate_head`, for heads that come again: a browser's differ little, and looking at one is the dearest part.
 
     With the length comes the head, the same object each time: connections that rest keep theirs.
     """
-    return head, judge_head(head, scheme)
+    return head, validate_head(head, scheme)

@@ -6,41 +6,22 @@ TLS. Nothing here keeps or logs a password, and how long a refusal takes says no
 
 from __future__ import annotations
 
-import base64
-import binascii
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from hmac import compare_digest
-from typing import Any, Final
+from typing import Any
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, credentials
 from rpyserve.http.response import encode_header
 from rpyserve.resources.resource import Wrapper
 
-__all__ = ["BasicAuth", "credentials"]
+__all__ = ["BasicAuth"]
 
 Check = Callable[[str, str], object | Awaitable[object]]
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def credentials(request: Request) -> tuple[str, str] | None:
-    """Return the name and the password that came with *request*; None if there are none that can be read."""
-    scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        raw = base64.b64decode(token.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")  # as some clients have it that do not know of charset="UTF-8"
-    name, colon, password = text.partition(":")
-    return None if not colon or _CONTROL.search(text) else (name, password)
 
 
 class BasicAuth(Wrapper):
@@ -59,10 +40,19 @@ class BasicAuth(Wrapper):
     "Twisted Web in 60 seconds": HTTP authentication.
     """
 
-    def __init__(self, resource: Any, users: Mapping[str, str] | Check, realm: str = "rpyserve") -> None:
+    def __init__(
+        self, resource: Any, users: Mapping[str, str] | Check, realm: str = "rpyserve"
+    ) -> None:
         super().__init__(resource)
         if isinstance(users, Mapping):
-            if odd := next((name for name, password in users.items() if not isinstance(password, (str, bytes))), None):
+            if odd := next(
+                (
+                    name
+                    for name, password in users.items()
+                    if not isinstance(password, (str, bytes))
+                ),
+                None,
+            ):
                 raise TypeError(f"the password of {odd!r} must be text: write it in quotes")
             users = _Mapping(users)
         elif not callable(users):

@@ -45,21 +45,33 @@ def cors(
     """
     named = frozenset(map(str.lower, texts(origins)))  # as browsers send them
     if credentials and _ANY in named:
-        raise ValueError('cors(credentials=True) needs named origins, such as origins="http://localhost:5173"')
+        raise ValueError(
+            'cors(credentials=True) needs named origins, such as origins="http://localhost:5173"'
+        )
     for origin in named - {_ANY}:
         scheme, separator, host = origin.partition("://")
         if not (scheme and separator and host) or "/" in host:
-            raise ValueError(f"{origin!r} is no origin: write scheme, host and port, such as 'http://localhost:5173'")
+            raise ValueError(
+                f"{origin!r} is no origin: write scheme, host and port, such as 'http://localhost:5173'"
+            )
     said = {
         "Access-Control-Allow-Credentials": "true" if credentials else "",
         "Access-Control-Expose-Headers": ", ".join(texts(expose)),
     }
-    return _Shared(resource, named, said, ", ".join(texts(methods)), ", ".join(texts(headers)), max_age)
+    return _Shared(
+        resource, named, said, ", ".join(texts(methods)), ", ".join(texts(headers)), max_age
+    )
 
 
 class _Shared(Wrapper):
     def __init__(
-        self, resource: Any, origins: frozenset[str], said: Mapping[str, str], methods: str, headers: str, max_age: int
+        self,
+        resource: Any,
+        origins: frozenset[str],
+        said: Mapping[str, str],
+        methods: str,
+        headers: str,
+        max_age: int,
     ) -> None:
         super().__init__(resource)
         self._origins = origins
@@ -74,17 +86,26 @@ class _Shared(Wrapper):
         if _ANY not in self._origins:
             request.addHeader("Vary", "Origin")
         if origin is not None and (_ANY in self._origins or origin in self._origins):
-            request.setHeader("Access-Control-Allow-Origin", _ANY if _ANY in self._origins else origin)
+            request.setHeader(
+                "Access-Control-Allow-Origin", _ANY if _ANY in self._origins else origin
+            )
             for name, value in self._said.items():
                 request.setHeader(name, value)
-        if request.method == "OPTIONS" and origin is not None and request.getHeader("access-control-request-method"):
+        if (
+            request.method == "OPTIONS"
+            and origin is not None
+            and request.getHeader("access-control-request-method")
+        ):
             return _Preflight(self._allowed(request))
         return None
 
     def _allowed(self, request: Request) -> dict[str, str]:
         methods = self._methods or request.getHeader("access-control-request-method") or ""
         headers = self._headers or request.getHeader("access-control-request-headers") or ""
-        allowed = {"Access-Control-Allow-Methods": methods, "Access-Control-Max-Age": str(self._max_age)}
+        allowed = {
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Max-Age": str(self._max_age),
+        }
         return {**allowed, "Access-Control-Allow-Headers": headers} if headers else allowed
 
 

@@ -20,14 +20,13 @@ from typing import Final
 
 from markupsafe import Markup
 
+from rpyserve.http.browser import accepts_html
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.util.html import html
 
-__all__ = [
-    "POLICY", "Entry", "answer", "empty_site", "http_error", "listing", "path_shown", "reason", "wants_html",
-]  # fmt: skip
+__all__ = ["POLICY", "Entry", "empty_site", "error_page", "listing", "page_response", "path_shown", "reason"]  # fmt: skip
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7; --edge: #d8dee4;
@@ -103,9 +102,6 @@ class Entry:
     modified: float
 
 
-def wants_html(request: Request) -> bool:
-    """Whether the client asks for HTML by name (a browser does; curl and API clients do not)."""
-    return "text/html" in (request.getHeader("accept") or "")
 
 
 def reason(status: int) -> str:
@@ -116,27 +112,41 @@ def reason(status: int) -> str:
         return ""
 
 
-def http_error(request: Request, error: HTTPError, *, trusted: bool) -> Response:
+def error_page(request: Request, error: HTTPError, *, trusted: bool) -> Response:
     """The page for an `HTTPError`: what it says to everyone, and to a trusted client why."""
     title = f"{error.status} {reason(error.status)}".strip()
     lines = [error.detail or _DETAILS.get(error.status, "")]
     if trusted and error.private:
         lines.append(error.private)
     lines = [line for line in lines if line]
-    body = html("<h1>{}<small>{} {}</small></h1>\n{}", title, request.method, path_shown(request), _paragraphs(lines))
-    return answer(request, error.status, title, body, "\n".join([title, *lines]), error.headers)
+    body = html(
+        "<h1>{}<small>{} {}</small></h1>\n{}",
+        title,
+        request.method,
+        path_shown(request),
+        _paragraphs(lines),
+    )
+    return page_response(
+        request, error.status, title, body, "\n".join([title, *lines]), error.headers
+    )
 
 
 def listing(request: Request, path: str, entries: Iterable[Entry]) -> Response:
     """The content of the directory at *path*, a decoded URL path that ends in a slash."""
     entries = list(entries)
     rows = Markup("\n").join(
-        html('<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td></tr>', e.href, e.name, _size(e), _when(e))
+        html(
+            '<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td></tr>',
+            e.href,
+            e.name,
+            _size(e),
+            _when(e),
+        )
         for e in entries
     )
     up = html('<p><a href="../">Up</a></p>\n') if path.strip("/") else ""
     body = html("<h1>{}</h1>\n{}<table>\n{}\n</table>", path, up, rows)
-    return answer(request, 200, path, body, "\n".join(entry.name for entry in entries), {})
+    return page_response(request, 200, path, body, "\n".join(entry.name for entry in entries), {})
 
 
 def empty_site(request: Request, directory: Path) -> Response:
@@ -150,10 +160,12 @@ def empty_site(request: Request, directory: Path) -> Response:
         title, html("<code>{}</code>", directory), target, FIRST_SCRIPT,
     )  # fmt: skip
     text = f"{title}: save this as {target}\n\n{FIRST_SCRIPT}"
-    return answer(request, 200, title, body, text, {})
+    return page_response(request, 200, title, body, text, {})
 
 
-def answer(request: Request, status: int, title: str, body: Markup, text: str, headers: Mapping[str, str]) -> Response:
+def page_response(
+    request: Request, status: int, title: str, body: Markup, text: str, headers: Mapping[str, str]
+) -> Response:
     """Return a page of ours in the form that the client asks for.
 
     Args:
@@ -161,13 +173,23 @@ def answer(request: Request, status: int, title: str, body: Markup, text: str, h
         text: the same as plain text, for other clients. One that asks for JSON gets it as ``detail``.
     """
     fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
-    if wants_html(request):
+    if accepts_html(request):
         page = html(_FRAME, title=title, style=Markup(STYLE), body=body)
-        return Response(_encode(page), status, {**fields, "Content-Security-Policy": POLICY, **headers})
+        return Response(
+            _encode(page), status, {**fields, "Content-Security-Policy": POLICY, **headers}
+        )
     if "application/json" in (request.getHeader("accept") or ""):
-        content = json.dumps({"status": status, "title": title, "detail": text})  # surrogates as escapes
-        return Response(content.encode(), status, {**fields, "Content-Type": "application/json", **headers})
-    return Response(_encode(text + "\n"), status, {**fields, "Content-Type": "text/plain; charset=utf-8", **headers})
+        content = json.dumps(
+            {"status": status, "title": title, "detail": text}
+        )  # surrogates as escapes
+        return Response(
+            content.encode(), status, {**fields, "Content-Type": "application/json", **headers}
+        )
+    return Response(
+        _encode(text + "\n"),
+        status,
+        {**fields, "Content-Type": "text/plain; charset=utf-8", **headers},
+    )
 
 
 def _encode(text: str) -> bytes:

@@ -23,14 +23,14 @@ import trio
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
-from rpyserve.http.response import IterStream, Response, Upgrade
-from rpyserve.resources.proxy_headers import Mount, for_backend, for_client
+from rpyserve.http.response import IterableStream, Response, Upgrade
+from rpyserve.resources.proxy_headers import Mount, downstream_headers, upstream_headers
 from rpyserve.resources.resource import Resource
 
 if TYPE_CHECKING:
     import httpx
 
-    from rpyserve.resources.upstream import Attempt
+    from rpyserve.resources.upstream import UpstreamRequest
 
 __all__ = ["ReverseProxyResource"]
 
@@ -38,7 +38,9 @@ CLOSING: Final = 1.0
 """Seconds that it may take to let go of an answer."""
 PIECE: Final = 64 * 1024
 
-_MISSING: Final = "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
+_MISSING: Final = (
+    "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
+)
 _BOOT: Final = secrets.token_hex(4)
 
 
@@ -63,10 +65,20 @@ class ReverseProxyResource(Resource):
     wants_body = False
 
     def __init__(
-        self, url: str, *, keep_host: bool = False, timeout: float | None = 60.0, verify: ssl.SSLContext | bool = True
+        self,
+        url: str,
+        *,
+        keep_host: bool = False,
+        timeout: float | None = 60.0,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+        ):
             raise ValueError(
                 f"ReverseProxyResource(url) takes an address such as 'http://127.0.0.1:5000/api', not {url!r}"
             )
@@ -91,18 +103,24 @@ class ReverseProxyResource(Resource):
             ImportError: httpx is not installed.
         """
         if self._pseudonym in (request.getHeader("via") or ""):
-            raise HTTPError(508, "This page is passed on in a circle.", private=f"{self!r} leads back to itself.")
+            raise HTTPError(
+                508,
+                "This page is passed on in a circle.",
+                private=f"{self!r} leads back to itself.",
+            )
         mount = Mount.of(request, self._origin, self._base)
         if mount.climbs():
             raise HTTPError(400, private=f"{self!r} passes no path on that has '..' in it.")
         try:
-            from rpyserve.resources.upstream import Attempt, transport_of
+            from rpyserve.resources.upstream import UpstreamRequest, transport_of
         except ImportError as exc:
             raise ImportError(_MISSING, name=exc.name) from None
         transport = transport_of(request, self._verify)
         patience = math.inf if self._timeout is None else self._timeout
         with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
-            attempt = Attempt(self._message(request, mount), _body(request), scope, patience)
+            attempt = UpstreamRequest(
+                self._message(request, mount), _body(request), scope, patience
+            )
             answer = await self._asked(attempt, transport)
         if scope.cancelled_caught:
             why = f"{self!r}: no answer in time."
@@ -111,13 +129,23 @@ class ReverseProxyResource(Resource):
         return _answer(request, answer, mount)
 
     def _message(self, request: Request, mount: Mount) -> dict[str, Any]:
-        headers = for_backend(request, mount, self._pseudonym, keep_host=self._keep_host)
+        headers = upstream_headers(request, mount, self._pseudonym, keep_host=self._keep_host)
         if self._authorization:
-            headers = [*(pair for pair in headers if pair[0] != b"authorization"), self._authorization]
+            headers = [
+                *(pair for pair in headers if pair[0] != b"authorization"),
+                self._authorization,
+            ]
         extensions = {"target": mount.target(request)}
-        return {"method": request.method, "url": self._origin, "headers": headers, "extensions": extensions}
+        return {
+            "method": request.method,
+            "url": self._origin,
+            "headers": headers,
+            "extensions": extensions,
+        }
 
-    async def _asked(self, attempt: Attempt, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
+    async def _asked(
+        self, attempt: UpstreamRequest, transport: httpx.AsyncHTTPTransport
+    ) -> httpx.Response:
         import httpx
 
         try:
@@ -128,9 +156,13 @@ class ReverseProxyResource(Resource):
             ) from None
         except httpx.ConnectError as exc:
             why = f"{self._origin} cannot be reached ({exc}). Does the server behind this page run?"
-            raise HTTPError(502, "The server behind this page cannot be reached.", private=why) from None
+            raise HTTPError(
+                502, "The server behind this page cannot be reached.", private=why
+            ) from None
         except httpx.TransportError as exc:
-            if attempt.may_be_repeated:  # it closed a connection that we had kept, just when we used it
+            if (
+                attempt.may_be_repeated
+            ):  # it closed a connection that we had kept, just when we used it
                 return await self._asked(attempt, transport)
             why = f"{self._origin} broke off before it answered: {exc or type(exc).__name__}."
             raise HTTPError(502, "The server behind this page broke off.", private=why) from None
@@ -171,17 +203,17 @@ class _Chunks:
 
 
 def _answer(request: Request, answer: httpx.Response, mount: Mount) -> Response:
-    headers = for_client(answer.headers.raw, mount)
+    headers = downstream_headers(answer.headers.raw, mount)
     if answer.status_code == 101:
-        return Response.ready(_Tunnel(answer), 101, headers)
+        return Response.trusted(_Tunnel(answer), 101, headers)
     if not 200 <= answer.status_code <= 599:
         why = f"{mount.origin} answered with the status {answer.status_code}, which is none."
         raise HTTPError(502, "The server behind this page makes no sense.", private=why)
     request.setResponseCode(answer.status_code, answer.extensions.get("reason_phrase") or None)
-    stream = IterStream(_chunks(answer, mount.origin))
+    stream = IterableStream(_chunks(answer, mount.origin))
     length = answer.headers.get("content-length", "")
     stream.length = int(length) if length.isdecimal() else None
-    return Response.ready(stream, answer.status_code, headers)
+    return Response.trusted(stream, answer.status_code, headers)
 
 
 async def _chunks(answer: httpx.Response, origin: str) -> AsyncIterator[bytes]:
@@ -219,8 +251,15 @@ class _Tunnel(Upgrade):
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._pump, stream.receive_some, backend.write, nursery.cancel_scope)
-                    nursery.start_soon(self._pump, partial(backend.read, PIECE), stream.send_all, nursery.cancel_scope)
+                    nursery.start_soon(
+                        self._pump, stream.receive_some, backend.write, nursery.cancel_scope
+                    )
+                    nursery.start_soon(
+                        self._pump,
+                        partial(backend.read, PIECE),
+                        stream.send_all,
+                        nursery.cancel_scope,
+                    )
         finally:
             await _close(self._answer)
 
@@ -238,7 +277,7 @@ class _Tunnel(Upgrade):
 def _let_go(site: Any, answer: httpx.Response) -> None:
     """The request is over: an answer that nobody has read to its end must not hold its connection."""
     if not answer.is_closed:
-        site.beside(partial(_close, answer))
+        site.start_task(partial(_close, answer))
 
 
 async def _close(answer: httpx.Response) -> None:

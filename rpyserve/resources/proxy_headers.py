@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rpyserve.http.hosts import authority_of
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Headers
 
-__all__ = ["Mount", "for_backend", "for_client"]
+__all__ = ["Mount", "downstream_headers", "upstream_headers"]
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -54,14 +53,21 @@ class Mount:
     def of(cls, request: Request, origin: str, base: str) -> Mount:
         """Return the mount that *request* has been led to."""
         segments = request.raw_path.split("/")[1:]
-        count = len(request.prepath) - (request.prepath[-1:] == [""])  # the slash of a directory is the backend's
-        prefix, rest = ("".join("/" + segment for segment in part) for part in (segments[:count], segments[count:]))
+        count = len(request.prepath) - (
+            request.prepath[-1:] == [""]
+        )  # the slash of a directory is the backend's
+        prefix, rest = (
+            "".join("/" + segment for segment in part)
+            for part in (segments[:count], segments[count:])
+        )
         return cls(prefix, origin, base, rest)
 
     def target(self, request: Request) -> bytes:
         """Return the request target for the backend."""
         query = request.uri.partition("?")
-        return f"{self.base}{self.rest or ('' if self.base else '/')}{query[1]}{query[2]}".encode("latin-1")
+        return f"{self.base}{self.rest or ('' if self.base else '/')}{query[1]}{query[2]}".encode(
+            "latin-1"
+        )
 
     def climbs(self) -> bool:
         """Whether the path has a ``..`` in it, however it is written: it could lead out of `base` at the backend."""
@@ -80,7 +86,7 @@ class Mount:
         return (self.prefix + inside) or "/"
 
 
-def for_backend(request: Request, mount: Mount, pseudonym: str, *, keep_host: bool) -> Fields:
+def upstream_headers(request: Request, mount: Mount, pseudonym: str, *, keep_host: bool) -> Fields:
     """Return the header fields of *request* as the backend gets them.
 
     Args:
@@ -96,7 +102,10 @@ def for_backend(request: Request, mount: Mount, pseudonym: str, *, keep_host: bo
     host = authority_of(request) or ""
     if not keep_host:
         own = mount.origin.partition("://")[2].rpartition("@")[2]
-        fields = [(b"host", own.encode("latin-1")), *(pair for pair in fields if pair[0] != b"host")]
+        fields = [
+            (b"host", own.encode("latin-1")),
+            *(pair for pair in fields if pair[0] != b"host"),
+        ]
     said = {
         "x-forwarded-for": _appended(request, "x-forwarded-for", request.client[0]),
         "x-forwarded-host": request.getHeader("x-forwarded-host") or host,
@@ -109,7 +118,7 @@ def for_backend(request: Request, mount: Mount, pseudonym: str, *, keep_host: bo
     return [*fields, (b"connection", b"Upgrade"), (b"upgrade", b"websocket")] if upgrade else fields
 
 
-def for_client(fields: Iterable[tuple[bytes, bytes]], mount: Mount) -> Headers:
+def downstream_headers(fields: Iterable[tuple[bytes, bytes]], mount: Mount) -> Headers:
     """Return the header fields of a backend's answer as the client gets them."""
     fields = list(fields)
     upgrade = [pair for pair in fields if pair[0].lower() == b"upgrade"]
@@ -126,7 +135,11 @@ def _end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
         if name.lower() == b"connection"
         for option in value.split(b",")
     }
-    return [pair for pair in fields if pair[0].lower() not in _HOP | (named - {b"host", b"content-length"})]
+    return [
+        pair
+        for pair in fields
+        if pair[0].lower() not in _HOP | (named - {b"host", b"content-length"})
+    ]
 
 
 def _is_disguised(name: bytes) -> bool:
@@ -149,13 +162,19 @@ def _forwarded(request: Request, host: str) -> str:
 
 def _rewritten(name: bytes, value: bytes, mount: Mount) -> bytes:
     if name in _ADDRESSES:
-        before, url, address = value.rpartition(b"url=") if name == b"refresh" else (b"", b"", value)
+        before, url, address = (
+            value.rpartition(b"url=") if name == b"refresh" else (b"", b"", value)
+        )
         return before + url + mount.ours(address.decode("latin-1")).encode("latin-1")
     if name == b"set-cookie":
-        return _COOKIE_PATH.sub(lambda found: found[1] + _cookie_path(found[2], mount), _COOKIE_DOMAIN.sub(b"", value))
+        return _COOKIE_PATH.sub(
+            lambda found: found[1] + _cookie_path(found[2], mount), _COOKIE_DOMAIN.sub(b"", value)
+        )
     return value
 
 
 def _cookie_path(path: bytes, mount: Mount) -> bytes:
     text = path.strip().decode("latin-1")
-    return path if text == "/" else mount.ours(text).encode("latin-1")  # "/" is wide enough as it is
+    return (
+        path if text == "/" else mount.ours(text).encode("latin-1")
+    )  # "/" is wide enough as it is

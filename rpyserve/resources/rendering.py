@@ -20,14 +20,22 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import Disconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
 from rpyserve.http.request import Request
-from rpyserve.http.response import HTML, IterStream, Pipe, Response
+from rpyserve.http.response import HTML, IterableStream, Response, WriteStream
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.scripts.validation import app_kind
 from rpyserve.serving import watchdog
 
-__all__ = ["NOT_DONE_YET", "Rescue", "for_result", "method_of", "redirect_response", "render", "settle"]
+__all__ = [
+    "NOT_DONE_YET",
+    "Rescue",
+    "apply_request_headers",
+    "for_result",
+    "method_of",
+    "redirect_response",
+    "render",
+]
 
 
 Rescue = Callable[[BaseException, bool], Response | None]
@@ -48,7 +56,7 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     """Have *resource* answer *request*.
 
     Args:
-        rescue: what makes a page of an exception that a stream raises; see `streaming.IterStream`.
+        rescue: what makes a page of an exception that a stream raises; see `streaming.IterableStream`.
 
     Raises:
         Disconnected: the client left while an async method was at work; the method was cancelled.
@@ -57,23 +65,25 @@ async def render(resource: Resource, request: Request, rescue: Rescue) -> Respon
     with watchdog.timed(request.path):
         result = resource.render(request)
     if inspect.iscoroutine(result):
-        result = await _attended(result, request)
+        result = await _cancel_on_disconnect(result, request)
     response = _answer(result, request, resource)
     body = response.body
-    if isinstance(body, IterStream):
-        body.settle = partial(settle, request)
+    if isinstance(body, IterableStream):
+        body.settle = partial(apply_request_headers, request)
         body.rescue = rescue
         return response
-    return settle(request, response)
+    return apply_request_headers(request, response)
 
 
-def settle(request: Request, response: Response) -> Response:
+def apply_request_headers(request: Request, response: Response) -> Response:
     """Return *response* with the headers and the cookie that the script set on *request*. Once a request."""
     request.settled = True
     if request.response_headers:
         response = response.with_headers(*request.response_headers)
     if request.added_headers:
-        response = Response.ready(response.body, response.status, response.headers + tuple(request.added_headers))
+        response = Response.trusted(
+            response.body, response.status, response.headers + tuple(request.added_headers)
+        )
     if request.session_cookie is not None:
         response = response.with_headers((b"Set-Cookie", request.session_cookie))
     return response
@@ -87,10 +97,12 @@ def redirect_response(redirect: Redirect, request: Request) -> Response:
 
 def quote_location(url: str) -> str:
     """Return *url* as a header may hold it: characters outside ASCII and controls percent-encoded (RFC 3986, 2.1)."""
-    return "".join(c if "!" <= c <= "~" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in url)
+    return "".join(
+        c if "!" <= c <= "~" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in url
+    )
 
 
-async def _attended(work: Coroutine[Any, Any, Any], request: Request) -> Any:
+async def _cancel_on_disconnect(work: Coroutine[Any, Any, Any], request: Request) -> Any:
     """Run *work*, a coroutine that has not begun, until it returns or the client leaves."""
     failure: Exception | None = None
     left = False
@@ -98,7 +110,7 @@ async def _attended(work: Coroutine[Any, Any, Any], request: Request) -> Any:
 
     async def watch() -> None:
         nonlocal left
-        await request.client_left()
+        await request.wait_client_left()
         left = True
         nursery.cancel_scope.cancel()
 
@@ -110,7 +122,7 @@ async def _attended(work: Coroutine[Any, Any, Any], request: Request) -> Any:
             failure = exc  # raised below, so that the nursery does not wrap it into a group
         nursery.cancel_scope.cancel()
     if left:
-        raise Disconnected
+        raise ClientDisconnected
     if failure is not None:
         raise failure
     return result
@@ -129,32 +141,36 @@ def _answer(result: Any, request: Request, resource: Resource) -> Response:
         return _written(request)
     response = _response(result, request, resource)
     if request.written and isinstance(response.body, bytes):
-        return Response.ready(b"".join([*request.written, response.body]), request.code, response.headers)
+        return Response.trusted(
+            b"".join([*request.written, response.body]), request.code, response.headers
+        )
     return response
 
 
 def _own_response(response: Response, request: Request) -> Response:
     """A `Response` made by the script: what it says itself goes before what was said on the request."""
     said = {name.lower() for name, _ in response.headers}
-    request.response_headers = [pair for pair in request.response_headers if pair[0].lower() not in said]
+    request.response_headers = [
+        pair for pair in request.response_headers if pair[0].lower() not in said
+    ]
     return response
 
 
 def _written(request: Request) -> Response:
     """The answer of a method that uses `request.write`, now or later."""
     if request.finished:
-        return Response.ready(b"".join(request.written), request.code, (HTML,))
+        return Response.trusted(b"".join(request.written), request.code, (HTML,))
     if request.failure is not None:
         raise request.failure
-    request.pipe = pipe = Pipe()
+    request.pipe = pipe = WriteStream()
     for chunk in request.written:
         pipe.write(chunk)
-    return Response.ready(pipe, request.code, (HTML,))
+    return Response.trusted(pipe, request.code, (HTML,))
 
 
 def _response(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, str):
-        return Response.ready(result.encode(), request.code, (HTML,))
+        return Response.trusted(result.encode(), request.code, (HTML,))
     if (
         isinstance(result, (bytes, bytearray, memoryview, dict, list))
         or inspect.isgenerator(result)
@@ -163,7 +179,9 @@ def _response(result: Any, request: Request, resource: Resource) -> Response:
         return Response(result, request.code)
     from rpyserve.diagnostics import advice
 
-    raise WrongResult(advice.for_result(result, request, resource), advice.method_of(request, resource))
+    raise WrongResult(
+        advice.for_result(result, request, resource), advice.method_of(request, resource)
+    )
 
 
 _CAN: Final = "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, or it yields text."
@@ -209,16 +227,30 @@ def _said(value: Any) -> tuple[str, str] | None:
     if isinstance(value, bool):
         return f"the truth value {value}", "Write return str(...), or return a dict for JSON."
     if isinstance(value, (int, float, complex)):
-        extra = " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`." if value == 1 else ""
+        extra = (
+            " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`."
+            if value == 1
+            else ""
+        )
         return f"the number {value}", f"Write return str({value!r}).{extra}"
     if inspect.isclass(value):
-        return f"the class {value.__name__}, not an instance of it", f"Write return {value.__name__}(...)."
+        return (
+            f"the class {value.__name__}, not an instance of it",
+            f"Write return {value.__name__}(...).",
+        )
     if inspect.isroutine(value):
-        call = f"await {value.__name__}(...)" if inspect.iscoroutinefunction(value) else f"{value.__name__}(...)"
+        call = (
+            f"await {value.__name__}(...)"
+            if inspect.iscoroutinefunction(value)
+            else f"{value.__name__}(...)"
+        )
         return f"the function {value.__name__} without calling it", f"Write return {call}."
     if inspect.iscoroutine(value):
         value.close()
-        return f"a coroutine of {value.__name__} that nobody awaited", f"Write return await {value.__name__}(...)."
+        return (
+            f"a coroutine of {value.__name__} that nobody awaited",
+            f"Write return await {value.__name__}(...).",
+        )
     return _object(value)
 
 
@@ -245,11 +277,17 @@ def _object(value: Any) -> tuple[str, str] | None:
     if isinstance(value, BaseException):
         return f"an exception ({kind.__name__})", f"Write raise {kind.__name__}(...)."
     if isinstance(value, PurePath):
-        return "a path", 'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().'
+        return (
+            "a path",
+            'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().',
+        )
     if isinstance(value, (set, frozenset)):
         return "a set", "Write return sorted(...): a list is sent as JSON."
     if kind.__name__ == "Deferred":
-        return "a Deferred", "Write `async def`, and await in it; trio takes the place of Twisted's reactor."
+        return (
+            "a Deferred",
+            "Write `async def`, and await in it; trio takes the place of Twisted's reactor.",
+        )
     if kind.__module__.partition(".")[0] != "rpyserve" and (
         kind.__name__.endswith("Response") or app_kind(value) is not None
     ):
@@ -265,7 +303,10 @@ def _object(value: Any) -> tuple[str, str] | None:
             "Write return file.read(), and close the file (`with open(...) as file:`).",
         )
     if hasattr(value, "__next__") or isinstance(value, range):
-        return f"an iterator ({kind.__name__})", 'Write return "".join(...) for text, or return list(...) for JSON.'
+        return (
+            f"an iterator ({kind.__name__})",
+            'Write return "".join(...) for text, or return list(...) for JSON.',
+        )
     return None
 
 

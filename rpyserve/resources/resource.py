@@ -140,10 +140,14 @@ def as_resource(thing: Any) -> Resource:
     if isinstance(thing, Resource):
         return thing
     if inspect.isclass(thing):
-        raise TypeError(f"this is the class {thing.__name__}, not an instance of it: write {thing.__name__}()")
+        raise TypeError(
+            f"this is the class {thing.__name__}, not an instance of it: write {thing.__name__}()"
+        )
     if inspect.isroutine(thing):
         return FunctionResource(thing)
-    raise TypeError(f"a resource is a Resource instance or a function of the request, not {thing!r:.80}")
+    raise TypeError(
+        f"a resource is a Resource instance or a function of the request, not {thing!r:.80}"
+    )
 
 
 async def traverse(root: Resource, request: Request) -> Resource:
@@ -162,7 +166,11 @@ async def traverse(root: Resource, request: Request) -> Resource:
             continue
         if resource.isLeaf or not request.postpath:
             break
-        if request.has_body and resource.wants_body and type(resource).getChild is not Resource.getChild:
+        if (
+            request.has_body
+            and resource.wants_body
+            and type(resource).getChild is not Resource.getChild
+        ):
             await request.load_body(raw=True)  # what is below may want it as it is
         name = request.postpath.pop(0)
         request.prepath.append(name)
@@ -198,11 +206,17 @@ def _nothing_after(request: Request) -> str:
 
 def _answers(resource: Resource) -> bool:
     """Whether *resource* is a page, not a mere branch of the tree."""
-    return hasattr(resource, "render_GET") or type(resource).render is not Resource.render or bool(_methods(resource))
+    return (
+        hasattr(resource, "render_GET")
+        or type(resource).render is not Resource.render
+        or bool(_methods(resource))
+    )
 
 
 def _methods(resource: Resource) -> list[str]:
-    names = {name[7:] for name in dir(resource) if name.startswith("render_") and name[7:].isupper()}
+    names = {
+        name[7:] for name in dir(resource) if name.startswith("render_") and name[7:].isupper()
+    }
     return sorted(names | {"HEAD"} if "GET" in names else names)
 
 
@@ -213,7 +227,12 @@ def _not_allowed(resource: Resource, method: str) -> HTTPError:
     wanted = ("render" + method).lower()
     near = [name for name in dir(resource) if name.replace("_", "").lower() == wanted]
     private = f"It has a method {near[0]}: the name must be render_{method}." if near else ""
-    return HTTPError(405, f"This page answers {', '.join(allowed)}.", {"Allow": ", ".join(allowed)}, private=private)
+    return HTTPError(
+        405,
+        f"This page answers {', '.join(allowed)}.",
+        {"Allow": ", ".join(allowed)},
+        private=private,
+    )
 
 
 class Wrapper(Around):

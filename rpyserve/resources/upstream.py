@@ -19,7 +19,7 @@ import trio
 
 from rpyserve.http.request import Request
 
-__all__ = ["Attempt", "transport_of"]
+__all__ = ["UpstreamRequest", "transport_of"]
 
 CONNECT: Final = 5.0
 """Seconds that it may take to reach the backend."""
@@ -35,7 +35,7 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 _kept: WeakKeyDictionary[Any, dict[ssl.SSLContext | bool, _Kept]] = WeakKeyDictionary()
 
 
-class Attempt:
+class UpstreamRequest:
     """One request on its way to the backend.
 
     Args:
@@ -77,7 +77,9 @@ class Attempt:
 class _Passed(httpx.AsyncByteStream):
     """The chunks of a body, each of which the backend has to take in time. No generator: it may be left half-way."""
 
-    def __init__(self, chunks: AsyncIterator[bytes] | None, scope: trio.CancelScope, patience: float) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[bytes] | None, scope: trio.CancelScope, patience: float
+    ) -> None:
         self._chunks = chunks
         self._scope = scope
         self._patience = patience
@@ -109,9 +111,13 @@ def transport_of(request: Request, verify: ssl.SSLContext | bool) -> httpx.Async
     """
     of_site = _kept.setdefault(request.site, {})
     if verify not in of_site:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT)
-        of_site[verify] = kept = _Kept(httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False))
-        request.site.beside(partial(_keep, of_site, verify, kept))
+        limits = httpx.Limits(
+            max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT
+        )
+        of_site[verify] = kept = _Kept(
+            httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
+        )
+        request.site.start_task(partial(_keep, of_site, verify, kept))
     kept = of_site[verify]
     kept.users += 1
     request.on_close(partial(_release, of_site, kept))
@@ -125,7 +131,9 @@ def _release(of_site: dict[ssl.SSLContext | bool, _Kept], kept: _Kept) -> None:
         of_site.pop(verify).scope.cancel()
 
 
-async def _keep(of_site: dict[ssl.SSLContext | bool, _Kept], verify: ssl.SSLContext | bool, kept: _Kept) -> None:
+async def _keep(
+    of_site: dict[ssl.SSLContext | bool, _Kept], verify: ssl.SSLContext | bool, kept: _Kept
+) -> None:
     try:
         with kept.scope:
             await trio.sleep_forever()

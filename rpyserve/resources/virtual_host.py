@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.hosts import authority_of, host_of
-from rpyserve.http.request import Request
+from rpyserve.http.hosts import host_without_port
+from rpyserve.http.request import Request, authority_of
 from rpyserve.resources.resource import Resource, Wrapper, as_resource
 
 __all__ = ["NameVirtualHost"]
@@ -51,17 +51,19 @@ class NameVirtualHost(Wrapper):
 
     def enter(self, request: Request) -> Resource:
         """Choose."""
-        resource = self.hosts.get(host_of(authority_of(request) or ""), self.default)
+        resource = self.hosts.get(host_without_port(authority_of(request) or ""), self.default)
         if resource is None:
             known = ", ".join(sorted(self.hosts)) or "none"
-            raise HTTPError(404, private=f"No site answers for this host name; those that do: {known}.")
+            raise HTTPError(
+                404, private=f"No site answers for this host name; those that do: {known}."
+            )
         return resource
 
     def error_page(self, status: int, request: Request) -> Resource | None:
         """That of the chosen one."""
-        resource = self.hosts.get(host_of(authority_of(request) or ""), self.default)
+        resource = self.hosts.get(host_without_port(authority_of(request) or ""), self.default)
         return None if resource is None else resource.error_page(status, request)
 
 
 def _plain(name: str | bytes) -> str:
-    return host_of(name.decode("ascii") if isinstance(name, bytes) else name)
+    return host_without_port(name.decode("ascii") if isinstance(name, bytes) else name)

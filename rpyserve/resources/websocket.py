@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.hosts import authority_of
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Headers, Response
 from rpyserve.resources.resource import Resource, texts
 
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketResource", "websocket"]
 
-_MISSING: Final = "WebSockets need wsproto, which is not installed. Write: pip install 'rpyserve[websocket]'"
+_MISSING: Final = (
+    "WebSockets need wsproto, which is not installed. Write: pip install 'rpyserve[websocket]'"
+)
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = "13"
 
@@ -47,7 +48,9 @@ class WebSocketResource(Resource):
 
     async def connected(self, socket: WebSocket) -> None:
         """Talk with one client, until it leaves or this returns. Then the connection is closed."""
-        raise NotImplementedError(f"{type(self).__name__} has no method `async def connected(self, socket)`")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method `async def connected(self, socket)`"
+        )
 
     def render(self, request: Request) -> Any:
         """Shake hands, or answer as a page does.
@@ -71,16 +74,22 @@ class WebSocketResource(Resource):
         if subprotocol is not None:
             fields += ((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")),)
         try:
-            from rpyserve.resources.websocket_connection import Conversation
+            from rpyserve.resources.websocket_connection import WebSocketConnection
         except ImportError as exc:
             raise ImportError(_MISSING, name=exc.name) from None
-        return Response.ready(Conversation(request, self.connected, subprotocol, self.max_size), 101, fields)
+        return Response.trusted(
+            WebSocketConnection(request, self.connected, subprotocol, self.max_size), 101, fields
+        )
 
 
 class _Function(WebSocketResource):
-    def __init__(self, function: Callable[[WebSocket], Awaitable[None]], origins: str | Iterable[str]) -> None:
+    def __init__(
+        self, function: Callable[[WebSocket], Awaitable[None]], origins: str | Iterable[str]
+    ) -> None:
         if inspect.isroutine(function) and not inspect.iscoroutinefunction(function):
-            raise TypeError("@websocket stands above an async function: write `async def`, and `await socket.send(x)`")
+            raise TypeError(
+                "@websocket stands above an async function: write `async def`, and `await socket.send(x)`"
+            )
         self._function = function
         self.origins = origins
 
@@ -89,7 +98,9 @@ class _Function(WebSocketResource):
 
 
 def websocket(
-    function: Callable[[WebSocket], Awaitable[None]] | None = None, *, origins: str | Iterable[str] = ()
+    function: Callable[[WebSocket], Awaitable[None]] | None = None,
+    *,
+    origins: str | Iterable[str] = (),
 ) -> Any:
     """Make a resource of an async function of a `WebSocket`: ``@websocket`` above ``async def resource(socket)``.
 
@@ -112,7 +123,11 @@ def _tokens(request: Request, name: str, *, keep_case: bool = False) -> list[str
 
 def _accept(request: Request) -> bytes:
     """The value of ``Sec-WebSocket-Accept`` (RFC 6455, section 4.2.2)."""
-    if request.method != "GET" or request.http_version == "1.0" or "upgrade" not in _tokens(request, "connection"):
+    if (
+        request.method != "GET"
+        or request.http_version == "1.0"
+        or "upgrade" not in _tokens(request, "connection")
+    ):
         raise HTTPError(400, "This is no WebSocket handshake.")
     if request.getHeader("sec-websocket-version") != _VERSION:
         versions = {"Upgrade": "websocket", "Sec-WebSocket-Version": _VERSION}
@@ -123,7 +138,9 @@ def _accept(request: Request) -> bytes:
             raise ValueError
     except (binascii.Error, ValueError):
         raise HTTPError(400, "The Sec-WebSocket-Key is malformed.") from None
-    return base64.b64encode(hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest())
+    return base64.b64encode(
+        hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()
+    )
 
 
 def _may_connect(request: Request, origins: list[str]) -> bool:

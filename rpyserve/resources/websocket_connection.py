@@ -20,11 +20,11 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.frame_protocol import CloseReason
 
 from rpyserve.diagnostics.describe import describe
-from rpyserve.http.errors import unwrap
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
+from rpyserve.util.exceptions import unwrap_group
 
-__all__ = ["Conversation", "SocketClosed", "WebSocket"]
+__all__ = ["WebSocket", "WebSocketClosed", "WebSocketConnection"]
 
 PIECE: Final = 64 * 1024
 PING: Final = 20.0
@@ -35,7 +35,7 @@ STOPPING: Final = 0.5
 """Seconds that both have when the server stops."""
 
 
-class SocketClosed(Exception):
+class WebSocketClosed(Exception):
     """The WebSocket is closed: nothing more can be sent, or will come.
 
     Args:
@@ -58,7 +58,9 @@ class WebSocket:
         subprotocol: what both sides have agreed on; None if nothing.
     """
 
-    def __init__(self, conversation: Conversation, request: Request, subprotocol: str | None) -> None:
+    def __init__(
+        self, conversation: WebSocketConnection, request: Request, subprotocol: str | None
+    ) -> None:
         self.request = request
         self.subprotocol = subprotocol
         self._conversation = conversation
@@ -69,7 +71,7 @@ class WebSocket:
     async def __anext__(self) -> str | bytes:
         try:
             return await self.receive()
-        except SocketClosed:
+        except WebSocketClosed:
             raise StopAsyncIteration from None
 
     async def receive(self) -> str | bytes:
@@ -105,7 +107,7 @@ class WebSocket:
         await self._conversation.close(code, reason)
 
 
-class Conversation(Upgrade):
+class WebSocketConnection(Upgrade):
     """What takes a connection over.
 
     Args:
@@ -132,7 +134,7 @@ class Conversation(Upgrade):
         self._put, self._get = trio.open_memory_channel[str | bytes](0)
         self._message = bytearray()
         self._heard = 0.0
-        self._closed: SocketClosed | None = None
+        self._closed: WebSocketClosed | None = None
         self._listens = False  # whether the function asks for messages
         self._handing_on = False  # whether the reader waits for it to do so again
         self._scope = trio.CancelScope()
@@ -168,11 +170,13 @@ class Conversation(Upgrade):
         try:
             with self._scope:
                 await self._connected(self._socket)
-        except* SocketClosed:
+        except* WebSocketClosed:
             pass  # the client left while the function was sending
         except* Exception as group:
             failure = group
-            self._request.site.complaints.tell(f"WebSocket {self._request.path}", describe(unwrap(group)))
+            self._request.site.errors.report(
+                f"WebSocket {self._request.path}", describe(unwrap_group(group))
+            )
         return failure
 
     async def _end(self, failure: Exception | None) -> None:
@@ -191,7 +195,7 @@ class Conversation(Upgrade):
         try:
             message = await self._get.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise self._closed or SocketClosed(CloseReason.NORMAL_CLOSURE) from None
+            raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE) from None
         session = self._request.session
         if session is not None:
             session.touch()
@@ -201,23 +205,28 @@ class Conversation(Upgrade):
         """Send one of wsproto's events."""
         async with self._sending:
             if self._closed is not None or self._protocol.state is not ConnectionState.OPEN:
-                raise self._closed or SocketClosed(CloseReason.NORMAL_CLOSURE)
+                raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE)
             await self._transmit(self._protocol.send(event))
 
     async def close(self, code: int, reason: str) -> None:
         """Send a goodbye, if none has been sent."""
         async with self._sending:
-            if self._protocol.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING) and self._closed is None:
+            if (
+                self._protocol.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
+                and self._closed is None
+            ):
                 await self._transmit(self._protocol.send(CloseConnection(code=code, reason=reason)))
 
     async def _transmit(self, data: bytes) -> None:
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))
-            raise self._closed or SocketClosed(CloseReason.ABNORMAL_CLOSURE) from None
+            self._gone(WebSocketClosed(CloseReason.ABNORMAL_CLOSURE))
+            raise self._closed or WebSocketClosed(CloseReason.ABNORMAL_CLOSURE) from None
         except trio.Cancelled:
-            self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))  # half a frame may be out, and what follows is none
+            self._gone(
+                WebSocketClosed(CloseReason.ABNORMAL_CLOSURE)
+            )  # half a frame may be out, and what follows is none
             raise
 
     # Beside the function
@@ -237,7 +246,7 @@ class Conversation(Upgrade):
         if isinstance(event, (TextMessage, BytesMessage)):
             await self._take_part(event)
         elif isinstance(event, Ping):
-            with suppress(SocketClosed):
+            with suppress(WebSocketClosed):
                 await self.send(Pong(payload=bytes(event.payload)))
         elif isinstance(event, CloseConnection):
             await self._goodbye(int(event.code), event.reason or "")
@@ -247,7 +256,9 @@ class Conversation(Upgrade):
         self._message += event.data.encode() if isinstance(event, TextMessage) else event.data
         if len(self._message) > self._max_size:
             self._message = bytearray()
-            await self._goodbye(CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes")
+            await self._goodbye(
+                CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes"
+            )
         elif event.message_finished:
             data, self._message = bytes(self._message), bytearray()
             await self._hand_on(data.decode() if text else data)
@@ -255,19 +266,23 @@ class Conversation(Upgrade):
     async def _hand_on(self, message: str | bytes) -> None:
         """Wait until the function takes *message*. Nothing more is read meanwhile, so nothing piles up."""
         self._handing_on = True
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # nobody wants it any more
+        with suppress(
+            trio.BrokenResourceError, trio.ClosedResourceError
+        ):  # nobody wants it any more
             await self._put.send(message)
         self._handing_on = False
         self._heard = trio.current_time()
 
     async def _goodbye(self, code: int, reason: str) -> None:
         """The client closes, or has to be closed."""
-        said = code if code not in (CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE) else 1000
-        with suppress(SocketClosed):
+        said = (
+            code if code not in (CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE) else 1000
+        )
+        with suppress(WebSocketClosed):
             await self.close(said, reason if self._protocol.state is ConnectionState.OPEN else "")
-        self._gone(SocketClosed(code, reason))
+        self._gone(WebSocketClosed(code, reason))
 
-    def _gone(self, closed: SocketClosed, grace: float = GRACE) -> None:
+    def _gone(self, closed: WebSocketClosed, grace: float = GRACE) -> None:
         """Nothing more will come. The function may end in peace if it is going to notice."""
         if self._closed is None:
             self._closed = closed
@@ -282,15 +297,15 @@ class Conversation(Upgrade):
         while self._closed is None:
             silence = trio.current_time() - self._heard
             if silence >= 2 * PING and not self._handing_on:
-                self._gone(SocketClosed(CloseReason.ABNORMAL_CLOSURE))
+                self._gone(WebSocketClosed(CloseReason.ABNORMAL_CLOSURE))
                 return
             if silence >= PING:
-                with suppress(SocketClosed), trio.move_on_after(PING):
+                with suppress(WebSocketClosed), trio.move_on_after(PING):
                     await self.send(Ping(payload=b""))
             await trio.sleep(PING if silence >= PING else PING - silence)
 
     async def _stop_in_time(self) -> None:
         await self._stopping.wait()
-        with suppress(SocketClosed), trio.move_on_after(STOPPING):
+        with suppress(WebSocketClosed), trio.move_on_after(STOPPING):
             await self.close(CloseReason.GOING_AWAY, "the server stops")
-        self._gone(SocketClosed(CloseReason.GOING_AWAY, "the server stops"), STOPPING)
+        self._gone(WebSocketClosed(CloseReason.GOING_AWAY, "the server stops"), STOPPING)

@@ -17,7 +17,7 @@ from wsgiref.util import FileWrapper
 import trio
 
 from rpyserve.http.request import Request
-from rpyserve.http.response import IterStream, Response
+from rpyserve.http.response import IterableStream, Response
 from rpyserve.resources.resource import Resource
 
 __all__ = ["WSGIResource", "environment"]
@@ -46,14 +46,16 @@ class WSGIResource(Resource):
 
     def __init__(self, app: Callable[..., Iterable[bytes]], threads: int = THREADS) -> None:
         if not callable(app):
-            raise TypeError(f"WSGIResource(app) takes the application itself, such as a Flask object, not {app!r:.60}")
+            raise TypeError(
+                f"WSGIResource(app) takes the application itself, such as a Flask object, not {app!r:.60}"
+            )
         self.app = app
         self._limiter = trio.CapacityLimiter(threads)
 
     async def render(self, request: Request) -> Response:
         """Have the application answer."""
         await request.load_body(raw=True)
-        call = _Call(self.app, environment(request), self._limiter)
+        call = _AppRun(self.app, environment(request), self._limiter)
         request.start_soon(call.run)
         first = await call.first_chunk()
         status, reason, headers = call.head
@@ -61,14 +63,16 @@ class WSGIResource(Resource):
         length = next((value for name, value in headers if name.lower() == "content-length"), "")
         if request.method != "HEAD" and length == str(len(first)):
             return Response(first, status, headers)
-        stream = IterStream(call.chunks(first))
+        stream = IterableStream(call.chunks(first))
         stream.length = int(length) if length.isdecimal() else None
         return Response(stream, status, headers)
 
 
 def environment(request: Request) -> dict[str, Any]:
     """Return the ``environ`` for *request*, whose path has been walked as far as the application."""
-    mounted = len(request.prepath) - (request.prepath[-1:] == [""])  # the slash of a directory is the application's
+    mounted = len(request.prepath) - (
+        request.prepath[-1:] == [""]
+    )  # the slash of a directory is the application's
     segments = request.raw_path.split("/")[1:]
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -98,14 +102,18 @@ def environment(request: Request) -> dict[str, Any]:
 
 def _path(segments: list[str]) -> str:
     """As PEP 3333 has it: decoded to bytes, and those shown as Latin-1."""
-    return "".join("/" + unquote_to_bytes(segment.encode("latin-1")).decode("latin-1") for segment in segments)
+    return "".join(
+        "/" + unquote_to_bytes(segment.encode("latin-1")).decode("latin-1") for segment in segments
+    )
 
 
 def _add_headers(environ: dict[str, Any], request: Request) -> None:
     size = request.content.seek(0, 2)
     request.content.seek(0)
     if size or request.getHeader("content-length") is not None:
-        environ["CONTENT_LENGTH"] = str(size)  # of a chunked body too, so that the application can read it
+        environ["CONTENT_LENGTH"] = str(
+            size
+        )  # of a chunked body too, so that the application can read it
     kind = request.getHeader("content-type")
     if kind is not None:
         environ["CONTENT_TYPE"] = kind
@@ -113,16 +121,23 @@ def _add_headers(environ: dict[str, Any], request: Request) -> None:
         name = raw_name.decode("latin-1")
         key = f"HTTP_{name.upper().replace('-', '_')}"
         # A name with "_" would be taken for the one with "-"; the client could pretend to be a proxy.
-        if "_" in name or key in environ or name in ("content-length", "content-type", "transfer-encoding"):
+        if (
+            "_" in name
+            or key in environ
+            or name in ("content-length", "content-type", "transfer-encoding")
+        ):
             continue
         environ[key] = request.getHeader(name) or ""
 
 
-class _Call:
+class _AppRun:
     """One call of the application, seen from the loop and from its thread."""
 
     def __init__(
-        self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any], limiter: trio.CapacityLimiter
+        self,
+        app: Callable[..., Iterable[bytes]],
+        environ: dict[str, Any],
+        limiter: trio.CapacityLimiter,
     ) -> None:
         self._app = app
         self._environ = environ
@@ -138,7 +153,9 @@ class _Call:
         """Run the application to its end."""
         async with self._send:
             try:
-                await trio.to_thread.run_sync(self._work, abandon_on_cancel=True, limiter=self._limiter)
+                await trio.to_thread.run_sync(
+                    self._work, abandon_on_cancel=True, limiter=self._limiter
+                )
             except Exception as exc:
                 self._failure = exc
 
@@ -173,7 +190,9 @@ class _Call:
             for chunk in result:
                 self._write(chunk)
             if self._head is None:
-                raise RuntimeError("the WSGI application returned without having called start_response()")
+                raise RuntimeError(
+                    "the WSGI application returned without having called start_response()"
+                )
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -194,7 +213,9 @@ class _Call:
 
     def _write(self, chunk: bytes) -> None:
         if not isinstance(chunk, bytes):
-            raise TypeError(f"a WSGI application gives bytes, not {type(chunk).__name__}: {chunk!r:.60}")
+            raise TypeError(
+                f"a WSGI application gives bytes, not {type(chunk).__name__}: {chunk!r:.60}"
+            )
         if not chunk:
             return
         if self._head is None:

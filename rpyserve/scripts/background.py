@@ -18,28 +18,28 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from rpyserve.diagnostics.reporter import Complaints
-from rpyserve.http.errors import contained, unwrap
+from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.scripts.execution import Execution, current, execution_of
+from rpyserve.util.exceptions import reporting_errors, unwrap_group
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request
 
-__all__ = ["BackgroundTasks", "Nursery", "RequestTasks", "Source", "background"]
+__all__ = ["BackgroundTasks", "RequestTasks", "SiteNursery", "TaskOrigin", "background"]
 
 AsyncFunction = Callable[..., Awaitable[object]]
 Name = tuple[str, str]
 """Where a function is defined, and its qualified name."""
 
 
-class Nursery:
+class SiteNursery:
     """Where the tasks of a site run. Those that are started before it opens wait for that.
 
     Args:
         complaints: where their failures are told.
     """
 
-    def __init__(self, complaints: Complaints) -> None:
+    def __init__(self, complaints: ConsoleReporter) -> None:
         self._complaints = complaints
         self._nursery: trio.Nursery | None = None
         self._waiting: list[Callable[[], Awaitable[None]]] = []
@@ -68,13 +68,13 @@ class Nursery:
         """Tell the console of a task that failed."""
         from rpyserve.diagnostics.describe import describe
 
-        self._complaints.tell(f"{whose} failed", describe(unwrap(failure)))
+        self._complaints.report(f"{whose} failed", describe(unwrap_group(failure)))
 
 
 class RequestTasks:
     """The tasks of requests; see `Request.start_soon`."""
 
-    def __init__(self, nursery: Nursery) -> None:
+    def __init__(self, nursery: SiteNursery) -> None:
         self._nursery = nursery
 
     def start(self, request: Request, function: AsyncFunction, args: tuple[Any, ...]) -> None:
@@ -85,18 +85,22 @@ class RequestTasks:
         self._nursery.start(partial(self._run, request, scope, function, args))
 
     async def _run(
-        self, request: Request, scope: trio.CancelScope, function: AsyncFunction, args: tuple[Any, ...]
+        self,
+        request: Request,
+        scope: trio.CancelScope,
+        function: AsyncFunction,
+        args: tuple[Any, ...],
     ) -> None:
-        with scope, contained(partial(self._failed, request)):
+        with scope, reporting_errors(partial(self._failed, request)):
             await function(*args)
 
     def _failed(self, request: Request, exc: BaseException) -> None:
-        if not request.fail(unwrap(exc)):
+        if not request.fail(unwrap_group(exc)):
             self._nursery.tell(f"{request.method} {request.path}", exc)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TaskOrigin:
     """A script or module that has background tasks.
 
     Args:
@@ -112,7 +116,7 @@ class Source:
     version: object
 
     @classmethod
-    def of(cls, function: Any) -> Source:
+    def of(cls, function: Any) -> TaskOrigin:
         """Return where *function* is defined."""
         execution = execution_of(function)
         if execution is not None:
@@ -122,14 +126,14 @@ class Source:
         return cls(module, module, None, getattr(function, "__code__", function))
 
     @classmethod
-    def made_by(cls, execution: Execution) -> Source:
+    def made_by(cls, execution: Execution) -> TaskOrigin:
         """Return what *execution* is an execution of."""
         return cls(execution.name.home, str(execution.name), execution.path, execution.version)
 
 
 @dataclass(slots=True)
 class _Background:
-    source: Source
+    source: TaskOrigin
     before: _Background | None = None
     wanted: bool = True
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -139,14 +143,14 @@ class _Background:
 class BackgroundTasks:
     """The background tasks of a site; see `Site.background`."""
 
-    def __init__(self, nursery: Nursery) -> None:
+    def __init__(self, nursery: SiteNursery) -> None:
         self._nursery = nursery
         self._tasks: dict[Name, _Background] = {}
 
     def start(self, function: AsyncFunction) -> None:
         """Run *function* unless this version of it runs, or has run, already; an older version is cancelled."""
         _check(function, "site.background", "site.background(f)")
-        source = Source.of(function)
+        source = TaskOrigin.of(function)
         name = source.home, _named(function)
         before = self._tasks.get(name)
         if before is not None:
@@ -156,22 +160,22 @@ class BackgroundTasks:
         task = self._tasks[name] = _Background(source, before)
         self._nursery.start(partial(self._run, name, task, function))
 
-    def settle(self, execution: Execution) -> None:
+    def start_declared(self, execution: Execution) -> None:
         """*execution* went well: start what its top-level code has called for; what older versions run is cancelled."""
         for function in execution.background:
             self.start(function)
-        present = Source.made_by(execution)
+        present = TaskOrigin.made_by(execution)
         self._end(lambda source: source.home == present.home and source.version != present.version)
 
     def end_deleted(self) -> None:
         """Cancel what scripts and modules have started whose files there are no more."""
         self._end(lambda source: source.path is not None and not os.path.exists(source.path))
 
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[TaskOrigin]:
         """The scripts and modules that have tasks, each once for each version of which there are some."""
         return list(dict.fromkeys(task.source for task in self._tasks.values() if task.wanted))
 
-    def _end(self, which: Callable[[Source], bool]) -> None:
+    def _end(self, which: Callable[[TaskOrigin], bool]) -> None:
         for name, task in list(self._tasks.items()):
             if which(task.source):
                 task.wanted = False
@@ -190,7 +194,10 @@ class BackgroundTasks:
                 await task.before.over.wait()
             task.before = None
         try:
-            with task.scope, contained(partial(self._nursery.tell, f"The background task {name[1]}")):
+            with (
+                task.scope,
+                reporting_errors(partial(self._nursery.tell, f"The background task {name[1]}")),
+            ):
                 if not task.scope.cancel_called:
                     await function()
         finally:
@@ -229,6 +236,12 @@ def _named(function: Any) -> str:
 def _check(function: object, name: str, usage: str) -> None:
     if inspect.iscoroutine(function):
         function.close()
-        raise TypeError(f"{name}() takes an async function, not what it returns: write {usage}, without f's own ()")
-    if not callable(function) or (inspect.isroutine(function) and not inspect.iscoroutinefunction(function)):
-        raise TypeError(f"{name}() takes an async function: write `async def`, and in it `await trio.sleep(seconds)`")
+        raise TypeError(
+            f"{name}() takes an async function, not what it returns: write {usage}, without f's own ()"
+        )
+    if not callable(function) or (
+        inspect.isroutine(function) and not inspect.iscoroutinefunction(function)
+    ):
+        raise TypeError(
+            f"{name}() takes an async function: write `async def`, and in it `await trio.sleep(seconds)`"
+        )

@@ -19,11 +19,22 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from rpyserve.scripts.execution import Execution, ExecutionName, Key, is_interface, located
+from rpyserve.scripts.execution import Execution, ExecutionName, Key, definition_key, is_interface
 
 __all__ = [
-    "Place", "advance", "follows", "forget", "home_of", "interface_at", "is_present", "left", "origin", "place_of",
-    "publish", "standing", "successor",
+    "Place",
+    "advance",
+    "current_definition",
+    "current_execution",
+    "follows",
+    "forget",
+    "home_of",
+    "interface_at",
+    "is_current",
+    "note_code_finished",
+    "origin",
+    "place_of",
+    "publish",
 ]  # fmt: skip
 
 Place = tuple[str, str]
@@ -50,7 +61,7 @@ def advance() -> None:
     edits += 1
 
 
-def left(edits_then: int) -> None:
+def note_code_finished(edits_then: int) -> None:
     """Say that code which began when `edits` was *edits_then* has ended: it may have kept objects of old classes."""
     global generation
     if edits_then != edits:
@@ -60,7 +71,11 @@ def left(edits_then: int) -> None:
 def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and stands from now on; *module* is what it left behind."""
     name = execution.name.home
-    now = {key: place for key, value in list(vars(module).items()) if (place := place_of(value)) is not None}
+    now = {
+        key: place
+        for key, value in list(vars(module).items())
+        if (place := place_of(value)) is not None
+    }
     _modules[name] = module
     before = _names.get(name)
     _names[name] = os.fspath(execution.path), now
@@ -99,7 +114,7 @@ def home_of(defined: Any) -> str:
     return defined.__module__.home if isinstance(defined.__module__, ExecutionName) else ""
 
 
-def is_present(defined: Any) -> bool:
+def is_current(defined: Any) -> bool:
     """Whether *defined*, a class or a function, is not known to be out of date."""
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
@@ -108,7 +123,7 @@ def is_present(defined: Any) -> bool:
     return namespace is None or namespace["__name__"] is name
 
 
-def successor(defined: Any) -> Any:
+def current_definition(defined: Any) -> Any:
     """Return what stands now for *defined*, a class, a function or an interface.
 
     That is *defined* itself where nothing else is known; None where its script or module is there and has no more
@@ -137,7 +152,7 @@ def successor(defined: Any) -> Any:
     return None if gone else defined
 
 
-def standing(home: str) -> Execution | None:
+def current_execution(home: str) -> Execution | None:
     """Return the execution that stands for *home* (see `ExecutionName`), if there is one that lasts."""
     namespace = _namespace(home)
     execution = None if namespace is None else namespace["__name__"].execution
@@ -147,7 +162,7 @@ def standing(home: str) -> Execution | None:
 def interface_at(key: Key) -> Any:
     """Return the interface that *key* stands for at present, or None."""
     for value in list((_namespace(key[0]) or {}).values()):
-        if is_interface(value) and (place := located(value)) is not None and place[1] == key:
+        if is_interface(value) and (place := definition_key(value)) is not None and place[1] == key:
             return value
     return None
 
@@ -190,7 +205,9 @@ def _next(place: Place) -> Place | None:
 def _is_used(place: Place, but: str) -> bool:
     """Whether a script or module, other than where it is defined and *but*, has what is defined at *place*."""
     top = place[0], place[1].partition(".")[0]
-    return any(top in known.values() for name, (_, known) in _names.items() if name not in (place[0], but))
+    return any(
+        top in known.values() for name, (_, known) in _names.items() if name not in (place[0], but)
+    )
 
 
 def _look_up(namespace: Mapping[str, Any], qualname: str) -> Any:

@@ -37,12 +37,12 @@ __all__ = [
     "ScriptExecution",
     "cache",
     "current",
+    "definition_key",
     "executing",
     "execution_of",
-    "furnish",
     "is_interface",
-    "located",
     "name_over",
+    "populate_namespace",
     "refuse_passing",
 ]
 
@@ -138,7 +138,7 @@ class Execution:
         self.running = False
         for value in list((namespace or {}).values()):
             if is_interface(value) and execution_of(value) is self:
-                located(value)
+                definition_key(value)
 
     def key(self, name: str, number: int) -> Key:
         """Return what the *number*-th interface called *name* is found by."""
@@ -201,7 +201,7 @@ def execution_of(defined: object) -> Execution | None:
     return None if name is None else name.execution
 
 
-def located(target: Any) -> tuple[Execution, Key] | None:
+def definition_key(target: Any) -> tuple[Execution, Key] | None:
     """Return the execution that defined *target*, an interface or a class, and its key there.
 
     None for what an ordinary module defines. Interfaces of one name are numbered as they are first seen: by
@@ -300,7 +300,7 @@ def cache(*names: str | os.PathLike[str]) -> None:
                 "function returns, write `from functools import cache` and @cache"
             )
     execution.cached = True
-    execution.inputs += [file_state.observe(os.path.join(execution.root, name)) for name in names]
+    execution.inputs += [file_state.snapshot(os.path.join(execution.root, name)) for name in names]
 
 
 class ScriptExecution(Execution):
@@ -325,7 +325,7 @@ def executing(execution: Execution) -> Iterator[None]:
         execution.running = False
 
 
-def furnish(namespace: dict[str, Any], execution: Execution) -> None:
+def populate_namespace(namespace: dict[str, Any], execution: Execution) -> None:
     """Put into *namespace* what every execution has. The namespace keeps its execution alive."""
     namespace["__name__"] = execution.name
     namespace["__execution__"] = execution

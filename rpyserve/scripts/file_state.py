@@ -18,7 +18,17 @@ from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
 __all__ = [
-    "EYES", "Absent", "Eyes", "FileState", "Listing", "Names", "State", "TreeState", "is_foreign", "observe", "read",
+    "EYES",
+    "DirectoryState",
+    "FileState",
+    "FileSystem",
+    "ImportLookups",
+    "MissingFile",
+    "State",
+    "TreeState",
+    "is_ignored_directory",
+    "read",
+    "snapshot",
 ]  # fmt: skip
 
 SETTLE: Final = 2.0
@@ -32,14 +42,14 @@ Signature = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
+class FileSystem:
     """How files are looked at, for tests to replace: *stat* as `os.stat`, *now* in seconds that never go back."""
 
     stat: Callable[[str], os.stat_result] = os.stat
     now: Callable[[], float] = time.monotonic
 
 
-EYES: Final = Eyes()
+EYES: Final = FileSystem()
 
 
 class State(Protocol):
@@ -57,7 +67,7 @@ class _Settling:
 
     _kind = staticmethod(stat.S_ISREG)
 
-    def __init__(self, path: str, eyes: Eyes) -> None:
+    def __init__(self, path: str, eyes: FileSystem) -> None:
         self.path = path
         self._eyes = eyes
         self._begin(self._sign())
@@ -90,12 +100,12 @@ class FileState(_Settling):
 
     __slots__ = ("_digest",)
 
-    def __init__(self, path: str, eyes: Eyes = EYES) -> None:
+    def __init__(self, path: str, eyes: FileSystem = EYES) -> None:
         super().__init__(path, eyes)
         self._digest = None if self._signature is None else _digest_of(path)
 
     @classmethod
-    def reading(cls, path: str, eyes: Eyes = EYES) -> tuple[bytes, FileState]:
+    def reading(cls, path: str, eyes: FileSystem = EYES) -> tuple[bytes, FileState]:
         """Read the file at *path*; see `read`."""
         self = cls.__new__(cls)
         for _ in range(ATTEMPTS):
@@ -111,10 +121,12 @@ class FileState(_Settling):
 
     def changed(self) -> bool:
         """Whether the file has been written, replaced, removed or made since."""
-        return self._sign() != self._signature or (self._must_compare() and _digest_of(self.path) != self._digest)
+        return self._sign() != self._signature or (
+            self._must_compare() and _digest_of(self.path) != self._digest
+        )
 
 
-class Absent:
+class MissingFile:
     """A path where there is nothing (yet)."""
 
     __slots__ = ("path",)
@@ -132,7 +144,7 @@ class TreeState:
 
     __slots__ = ("_directories", "_files", "path")
 
-    def __init__(self, path: str, eyes: Eyes = EYES) -> None:
+    def __init__(self, path: str, eyes: FileSystem = EYES) -> None:
         self.path = path
         self._directories, files = _below(path)
         self._files = {file: FileState(file, eyes) for file in files}
@@ -145,14 +157,14 @@ class TreeState:
         return any(state.changed() for state in self._files.values())
 
 
-class Listing(_Settling):
+class ImportLookups(_Settling):
     """Which of the names that imports asked for a directory has. Other names do not count."""
 
     __slots__ = ("_answers",)
 
     _kind = staticmethod(stat.S_ISDIR)
 
-    def __init__(self, path: str, eyes: Eyes = EYES) -> None:
+    def __init__(self, path: str, eyes: FileSystem = EYES) -> None:
         self._answers: dict[str, tuple[bool, bool]] = {}
         super().__init__(path, eyes)
 
@@ -176,7 +188,7 @@ class Listing(_Settling):
         return os.path.isfile(path + ".py"), os.path.isdir(path)
 
 
-class Names(_Settling):
+class DirectoryState(_Settling):
     """Which names a directory has, and of which files, by the time stamps of the directory itself."""
 
     __slots__ = ()
@@ -192,7 +204,7 @@ class Names(_Settling):
         return self._must_compare()
 
 
-def read(path: str, eyes: Eyes = EYES) -> tuple[bytes, FileState]:
+def read(path: str, eyes: FileSystem = EYES) -> tuple[bytes, FileState]:
     """Return the contents of a file, and its state with them.
 
     Raises:
@@ -201,17 +213,21 @@ def read(path: str, eyes: Eyes = EYES) -> tuple[bytes, FileState]:
     return FileState.reading(path, eyes)
 
 
-def observe(path: str, eyes: Eyes = EYES) -> State:
+def snapshot(path: str, eyes: FileSystem = EYES) -> State:
     """Return the state of a file, of a directory with all that is below it, or of one that does not exist yet."""
     if os.path.isdir(path):
         return TreeState(path, eyes)
-    return FileState(path, eyes) if os.path.exists(path) else Absent(path)
+    return FileState(path, eyes) if os.path.exists(path) else MissingFile(path)
 
 
-def is_foreign(directory: str) -> bool:
+def is_ignored_directory(directory: str) -> bool:
     """Whether *directory*, by its own name and contents, is none of the site's: hidden, or full of installed things."""
     name = os.path.basename(directory)
-    return name.startswith(".") or name in FOREIGN or os.path.isfile(os.path.join(directory, "pyvenv.cfg"))
+    return (
+        name.startswith(".")
+        or name in FOREIGN
+        or os.path.isfile(os.path.join(directory, "pyvenv.cfg"))
+    )
 
 
 def _below(path: str) -> tuple[set[str], set[str]]:
@@ -226,7 +242,9 @@ def _below(path: str) -> tuple[set[str], set[str]]:
             continue
         seen.add(place)
         directories.add(directory)
-        below[:] = [name for name in below if not is_foreign(os.path.join(directory, name))]
+        below[:] = [
+            name for name in below if not is_ignored_directory(os.path.join(directory, name))
+        ]
         files.update(os.path.join(directory, name) for name in names if not name.startswith("."))
     return directories, files
 

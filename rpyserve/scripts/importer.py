@@ -38,9 +38,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, ClassVar, Final
 
-from rpyserve.check.announcer import Announced
+from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.execution import Execution, executing, furnish
+from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
 
 __all__ = ["RelativeFinder", "SiteFinder", "SiteLoader", "SiteModules", "escaped", "module_file"]
@@ -121,22 +121,26 @@ class SiteLoader(SourceFileLoader):
                     break
                 execution = self._executed(spec.name, module)
         if execution is None:
-            raise ImportError(f"{spec.name} changed while it was imported, again and again", name=spec.name)
+            raise ImportError(
+                f"{spec.name} changed while it was imported, again and again", name=spec.name
+            )
         execution.finish(module.__dict__)
         definitions.publish(execution, module)
         site = getattr(execution.registry, "site", None)
         if site is not None:
-            site.tasks.settle(execution)
+            site.tasks.start_declared(execution)
 
     def _executed(self, name: str, module: ModuleType) -> Execution | None:
         """Execute the module once; None if modules were dropped meanwhile."""
         modules = self._modules
         generation = modules.generation
-        execution = Execution(name, Path(self.path), cached=True, registry=modules.registry, home=modules.package)
+        execution = Execution(
+            name, Path(self.path), cached=True, registry=modules.registry, home=modules.package
+        )
         try:
             source = self._compile()
             execution.source = source.data
-            furnish(module.__dict__, execution)
+            populate_namespace(module.__dict__, execution)
             with executing(execution):
                 exec(source.code, module.__dict__)
         except Exception:
@@ -195,7 +199,7 @@ class _Alias(Loader):
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        self._modules.take_charge()
+        self._modules.activate()
         module = importlib.import_module(self._name)
         self._spec = module.__spec__
         return module
@@ -206,7 +210,10 @@ class _Alias(Loader):
 
 def module_file(directory: str, name: str) -> str | None:
     """The file of the module or package *name* in *directory*."""
-    for file in (os.path.join(directory, name + ".py"), os.path.join(directory, name, "__init__.py")):
+    for file in (
+        os.path.join(directory, name + ".py"),
+        os.path.join(directory, name, "__init__.py"),
+    ):
         if os.path.isfile(file):
             return file
     return None
@@ -235,10 +242,10 @@ class SiteModules:
         self.package = "rpydir"
         self.generation = 0
         self.registry: Any = None
-        self.announced = Announced(self.root)
+        self.announced = StateLossAnnouncer(self.root)
         self._roots = {self.root, os.path.realpath(self.root)}
         self._files: dict[str, file_state.State] = {}
-        self._listings: dict[str, file_state.Listing] = {}
+        self._listings: dict[str, file_state.ImportLookups] = {}
         self._names: set[str] = set()
         self._away: dict[str, ModuleType] = {}
         self._loading: set[str] = set()
@@ -256,9 +263,11 @@ class SiteModules:
         sys.path_hooks.insert(0, self._path_hook)
         sys.meta_path.append(self._relative)
         # ``python -m`` puts the current directory first, where it would win over Python's own modules.
-        self._moved = [(i, entry) for i, entry in enumerate(sys.path) if os.path.abspath(entry) in self._roots]
+        self._moved = [
+            (i, entry) for i, entry in enumerate(sys.path) if os.path.abspath(entry) in self._roots
+        ]
         sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in self._roots]
-        self.take_charge()
+        self.activate()
         self._forget()
 
     def uninstall(self) -> None:
@@ -274,7 +283,7 @@ class SiteModules:
         for index, entry in self._moved:
             sys.path.insert(index, entry)
 
-    def take_charge(self) -> None:
+    def activate(self) -> None:
         """Have the plain names mean this site's modules from now on, not those of another site in this process."""
         other = SiteModules._in_charge
         if other is self:
@@ -292,7 +301,9 @@ class SiteModules:
         SiteModules._in_charge = None
         if self.root in sys.path:
             sys.path.remove(self.root)
-        self._away = {name: sys.modules.pop(name) for name in self._plain_names() if name in sys.modules}
+        self._away = {
+            name: sys.modules.pop(name) for name in self._plain_names() if name in sys.modules
+        }
 
     def _plain_names(self) -> list[str]:
         """The names of the site's modules that other sites may use as well."""
@@ -318,7 +329,7 @@ class SiteModules:
 
     def reload(self, name: str) -> None:
         """Import the module *name* if it was dropped, so that what it runs beside the site is of its present code."""
-        self.take_charge()
+        self.activate()
         self.refresh()
         if name not in sys.modules:
             importlib.import_module(name)
@@ -328,8 +339,10 @@ class SiteModules:
         return path in self._files
 
     def may_serve(self, imports: frozenset[str]) -> bool:
-        """Whether one of the modules may be what a source with these *imports* (see `sources.Source`) uses."""
-        return not imports.isdisjoint({".", "importlib", *(name.partition(".")[0] for name in self._names)})
+        """Whether one of the modules may be what a source with these *imports* (see `sources.TaskOrigin`) uses."""
+        return not imports.isdisjoint(
+            {".", "importlib", *(name.partition(".")[0] for name in self._names)}
+        )
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
@@ -341,7 +354,7 @@ class SiteModules:
             self._loading.discard(name)
 
     def _forget(self) -> None:
-        self.take_charge()
+        self.activate()
         # Python fails with a KeyError if what it is importing goes, or what that is in. It goes as soon as it can.
         busy = [f"{each}." for each in tuple(self._loading)] if self._installed else []
         kept = {name for name in self._names if any(each.startswith(f"{name}.") for each in busy)}
@@ -351,7 +364,9 @@ class SiteModules:
         self._names = kept
         self._files.clear()
         self._listings.clear()
-        for entry in [entry for entry in sys.path_importer_cache if self.relative(entry) is not None]:
+        for entry in [
+            entry for entry in sys.path_importer_cache if self.relative(entry) is not None
+        ]:
             del sys.path_importer_cache[entry]
         beside = ModuleType(self.package)
         beside.__path__ = []  # so that `RelativeFinder` is asked for what is in there, and not the path hook
@@ -374,7 +389,10 @@ class SiteModules:
         parts = self.relative(path)
         if parts is None or not os.path.isdir(path):
             return False
-        return not any(file_state.is_foreign(os.path.join(self.root, *parts[: n + 1])) for n in range(len(parts)))
+        return not any(
+            file_state.is_ignored_directory(os.path.join(self.root, *parts[: n + 1]))
+            for n in range(len(parts))
+        )
 
     def hiding(self, name: str, file: str) -> bool:
         """Whether ``import name`` gives something else than *file* of the site: Python's own, or an installed one."""
@@ -393,7 +411,13 @@ class SiteModules:
             if file not in self._told:
                 self._told.add(file)
                 what, mend = self.explained(name, file, importer)
-                log.warning("%s imports %s and gets %s %s", os.path.relpath(importer, self.root), name, what, mend)
+                log.warning(
+                    "%s imports %s and gets %s %s",
+                    os.path.relpath(importer, self.root),
+                    name,
+                    what,
+                    mend,
+                )
 
     def hidden(self, names: Iterable[str], importer: str) -> Iterator[tuple[str, str]]:
         """Yield each of *names* that *importer* does not get from the site, with the site's file of that name."""
@@ -405,8 +429,16 @@ class SiteModules:
 
     def explained(self, name: str, file: str, importer: str) -> tuple[str, str]:
         """Say what *importer* gets under *name* instead of *file*, and what to do about it."""
-        depth = 0 if _home(file) == os.path.dirname(importer) else len(self.relative(os.path.dirname(importer)) or ())
-        whose = "Python's own" if name in sys.stdlib_module_names else "an installed module of that name"
+        depth = (
+            0
+            if _home(file) == os.path.dirname(importer)
+            else len(self.relative(os.path.dirname(importer)) or ())
+        )
+        whose = (
+            "Python's own"
+            if name in sys.stdlib_module_names
+            else "an installed module of that name"
+        )
         return (
             f"{whose}, not the site's {os.path.relpath(file, self.root)}.",
             f"Rename that file (my_{name}.py), or write `from {'.' * (depth + 1)} import {name}`.",
@@ -422,7 +454,7 @@ class SiteModules:
     def ask(self, directory: str, name: str) -> None:
         """Note that an import looked for *name* in *directory*."""
         if directory not in self._listings:
-            self._listings[directory] = file_state.Listing(directory)
+            self._listings[directory] = file_state.ImportLookups(directory)
         self._listings[directory].ask(name)
 
     def owns(self, parent: str) -> bool:

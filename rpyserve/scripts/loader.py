@@ -34,13 +34,20 @@ from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, as_resource
 from rpyserve.scripts import definitions, file_state, twisted_names, validation
-from rpyserve.scripts.background import Source
-from rpyserve.scripts.execution import Execution, ScriptExecution, cache, current, executing, furnish
+from rpyserve.scripts.background import TaskOrigin
+from rpyserve.scripts.execution import (
+    Execution,
+    ScriptExecution,
+    cache,
+    current,
+    executing,
+    populate_namespace,
+)
 from rpyserve.scripts.importer import SiteModules, escaped
 from rpyserve.scripts.source import compile_source
 from rpyserve.util import slow_calls
 
-__all__ = ["Codes", "Compiled", "Place", "Places", "Scripts", "cache", "current"]
+__all__ = ["CodeCache", "Compiled", "Place", "ScriptLoader", "ScriptNames", "cache", "current"]
 
 
 KEPT: Final = 500
@@ -48,7 +55,7 @@ KEPT: Final = 500
 
 @dataclass(slots=True)
 class Compiled:
-    """A script's code, and the names that it *imports*, as `sources.Source` has them.
+    """A script's code, and the names that it *imports*, as `sources.TaskOrigin` has them.
 
     It is *sound* once an execution of it has been looked over and left a resource of use.
     """
@@ -61,7 +68,7 @@ class Compiled:
     number: int = field(default_factory=count().__next__)
 
 
-class Codes:
+class CodeCache:
     """The code of the scripts of one site."""
 
     def __init__(self, modules: SiteModules) -> None:
@@ -100,12 +107,14 @@ class Codes:
         except FileNotFoundError:
             raise HTTPError(404, private=f"{path} has just been deleted.") from None
         except OSError as exc:
-            raise ScriptError(Path(path), f"The script cannot be read: {exc.strerror or exc}.") from exc
+            raise ScriptError(
+                Path(path), f"The script cannot be read: {exc.strerror or exc}."
+            ) from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
             from rpyserve.diagnostics import advice
-            from rpyserve.diagnostics.describe import title_of
+            from rpyserve.diagnostics.describe import summary
 
-            raise ScriptError(Path(path), title_of(exc), advice.for_exception(exc)) from exc
+            raise ScriptError(Path(path), summary(exc), advice.advice_for(exc)) from exc
         self._modules.warn_of_hidden(source.imports, path)
         self._modules.announced.announce(path, data, source.tree)
         return Compiled(state, data, source.code, source.imports)
@@ -125,7 +134,7 @@ class Place:
     shown: str
 
 
-class Places:
+class ScriptNames:
     """The places of a site's scripts.
 
     Args:
@@ -166,7 +175,7 @@ class _Published:
     generation: int
 
 
-class Scripts:
+class ScriptLoader:
     """The scripts of a site.
 
     Args:
@@ -183,13 +192,13 @@ class Scripts:
         self._prefix = ""
         self.modules = SiteModules(self.root)
         self._open = False
-        self._codes = Codes(self.modules)
+        self._codes = CodeCache(self.modules)
         self._published: dict[str, _Published] = {}
         self._moment: object | None = None  # the round of the loop in which was looked at
         self._fresh: set[str] = set()  # these scripts, and all modules
         self._loaded: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
-        self._places = Places(self.modules, "")
+        self._places = ScriptNames(self.modules, "")
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*: a published one if it is fresh, else one of a new execution.
@@ -204,10 +213,10 @@ class Scripts:
         """
         if not self._open:
             self._begin(request)
-        self.modules.take_charge()
-        self._look(None if request is None else request.moment)
+        self.modules.activate()
+        self._look(None if request is None else request.loop_tick)
         if request is not None:
-            request.on_close(partial(definitions.left, definitions.edits))
+            request.on_close(partial(definitions.note_code_finished, definitions.edits))
         key = os.fspath(path)
         published = self._published.get(key)
         if published is not None:
@@ -233,7 +242,7 @@ class Scripts:
         if self._open and self.registry.site is not None:
             self.registry.site.tasks.end_deleted()
 
-    def renew(self, source: Source) -> None:
+    def renew(self, source: TaskOrigin) -> None:
         """Execute *source* again if it is one of these scripts or their modules, and has changed.
 
         Raises:
@@ -272,8 +281,10 @@ class Scripts:
         number = next(n for n in count(1) if _prefix("rpysite", n) not in _taken)
         self._prefix, self.modules.package = _prefix("rpysite", number), _prefix("rpydir", number)
         _taken.add(self._prefix)
-        self._places = Places(self.modules, self._prefix)
-        sys.modules[self._prefix] = ModuleType(self._prefix)  # pickle imports what comes before the first dot
+        self._places = ScriptNames(self.modules, self._prefix)
+        sys.modules[self._prefix] = ModuleType(
+            self._prefix
+        )  # pickle imports what comes before the first dot
         twisted_names.install()
         self.modules.install()
         site = getattr(request, "site", None)
@@ -304,7 +315,9 @@ class Scripts:
         generation = self.modules.generation
         place = self._places.of(path)
         name = place.name
-        execution = ScriptExecution(name, place.path, self.root, self.registry, self._eras.get(name, 0))
+        execution = ScriptExecution(
+            name, place.path, self.root, self.registry, self._eras.get(name, 0)
+        )
         execution.edition = compiled.number, generation
         execution.source = compiled.source
         module = self._module(execution, place.spec, path)
@@ -318,10 +331,12 @@ class Scripts:
             _restore(name, before)
             raise
         if self.registry.site is not None:
-            self.registry.site.tasks.settle(execution)
+            self.registry.site.tasks.start_declared(execution)
         if execution.cached:
             self._loaded[name] = module
-            self._published[path] = _Published(resource, compiled, tuple(execution.inputs), generation)
+            self._published[path] = _Published(
+                resource, compiled, tuple(execution.inputs), generation
+            )
             definitions.publish(execution, module)
         else:
             if self._loaded.pop(name, None) is not None:
@@ -333,7 +348,9 @@ class Scripts:
                 request.on_close(forget)
         return resource
 
-    def _run(self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any], shown: str) -> Resource:
+    def _run(
+        self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any], shown: str
+    ) -> Resource:
         path = execution.path
         began = time.perf_counter()
         try:
@@ -344,9 +361,9 @@ class Scripts:
         except SystemExit as exc:
             raise ScriptError(path, "The script ended itself with sys.exit().", _hint(exc)) from exc
         except Exception as exc:
-            from rpyserve.diagnostics.describe import title_of
+            from rpyserve.diagnostics.describe import summary
 
-            raise ScriptError(path, title_of(exc), _hint(exc)) from exc
+            raise ScriptError(path, summary(exc), _hint(exc)) from exc
         execution.finish(namespace)
         if compiled.sound and not execution.cached:
             slow_calls.report(shown, time.perf_counter() - began)
@@ -364,7 +381,7 @@ class Scripts:
         module = ModuleType(execution.name)
         spec = ModuleSpec(spec_name, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
-        furnish(module.__dict__, execution)
+        populate_namespace(module.__dict__, execution)
         module.__dict__.update(cache=cache, registry=self.registry)
         return module
 
@@ -396,12 +413,12 @@ def _unload(name: str, module: ModuleType) -> None:
 def _hint(exc: BaseException) -> str:
     from rpyserve.diagnostics import advice
 
-    return advice.for_exception(exc)
+    return advice.advice_for(exc)
 
 
 def _look_over(namespace: dict[str, Any], path: Path) -> tuple[str, str]:
     """What is wrong with what a script left behind, if anything is, and what to do about it."""
-    return validation.find(namespace, _source(path))
+    return validation.validate_namespace(namespace, _source(path))
 
 
 def _source(path: Path) -> str:

@@ -38,7 +38,9 @@ def compile_source(data: bytes, path: str) -> Source:
     Raises:
         SyntaxError: it is no Python, or not text; with the file's name, and the line where one is known.
     """
-    linecache.cache.pop(path, None)  # it trusts size and mtime, which an edit may leave as they were
+    linecache.cache.pop(
+        path, None
+    )  # it trusts size and mtime, which an edit may leave as they were
     text = _text(data, path)
     tree = ast.parse(text, path)  # of bytes, the parser would count columns in bytes
     code: CodeType = compile(tree, path, "exec", dont_inherit=True)
@@ -59,7 +61,11 @@ def _text(data: bytes, path: str) -> str:
     if data.startswith(_UTF16):
         _fail("this file is saved as UTF-16; save it as UTF-8", path, 1)
     if b"\0" in data:
-        _fail("there is a NUL byte in this file, so it is no text", path, _line(data, data.index(b"\0")))
+        _fail(
+            "there is a NUL byte in this file, so it is no text",
+            path,
+            _line(data, data.index(b"\0")),
+        )
     try:
         encoding, _ = tokenize.detect_encoding(BytesIO(data).readline)
     except SyntaxError as exc:
@@ -71,7 +77,9 @@ def _text(data: bytes, path: str) -> str:
     except UnicodeDecodeError as exc:
         line = _line(data, exc.start)
         _fail(
-            f"line {line} is not {encoding.upper()} (byte 0x{data[exc.start]:02x}); save the file as UTF-8", path, line
+            f"line {line} is not {encoding.upper()} (byte 0x{data[exc.start]:02x}); save the file as UTF-8",
+            path,
+            line,
         )
 
 

@@ -2,7 +2,7 @@
 
 Owns a finder that is first on ``sys.meta_path`` while scripts are served. In a program, ``import rpyserve`` is
 enough: where no Twisted is installed, the program's own import of it installs the finder. It gives exactly the names
-in `COVERED`; any other is an ImportError that says what there is. Nothing of Twisted is written again here, and a
+in `PROVIDED`; any other is an ImportError that says what there is. Nothing of Twisted is written again here, and a
 Twisted that has been imported already is left alone.
 """
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final, NoReturn
 
-from rpyserve.diagnostics.model import is_authors
+from rpyserve.util.author_code import is_author_code
 
-__all__ = ["COVERED", "install", "instead_of", "is_covered", "offered", "uninstall"]
+__all__ = ["PROVIDED", "install", "is_covered", "offered", "replacement_for", "uninstall"]
 
 _HERE: Final = str(Path(__file__).parent.parent)
 
-COVERED: Final[dict[str, dict[str, str]]] = {
+PROVIDED: Final[dict[str, dict[str, str]]] = {
     "twisted.web.resource": {"Resource": "rpyserve.resources.resource"},
     "twisted.web.server": {
         "Session": "rpyserve.sessions.session", "Site": "rpyserve.site", "NOT_DONE_YET": "rpyserve.resources.rendering",
@@ -71,14 +71,16 @@ def uninstall() -> None:
     _installed = max(0, _installed - 1)
     if _installed == 0 and _FINDER in sys.meta_path:
         sys.meta_path.remove(_FINDER)
-        for name in (*_PACKAGES, *COVERED):
+        for name in (*_PACKAGES, *PROVIDED):
             if isinstance(getattr(sys.modules.get(name), "__loader__", None), _TwistedLoader):
                 del sys.modules[name]
 
 
-def instead_of(name: str) -> tuple[str, str, str]:
+def replacement_for(name: str) -> tuple[str, str, str]:
     """Say that there is no *name*, a dotted name of Twisted's, what there is, and what to write, if that is known."""
-    covered = "; ".join(f"from {module} import {', '.join(names)}" for module, names in COVERED.items())
+    covered = "; ".join(
+        f"from {module} import {', '.join(names)}" for module, names in PROVIDED.items()
+    )
     mend = next((_INSTEAD[part] for part in reversed(name.split(".")) if part in _INSTEAD), "")
     return f"rpyserve has no {name}.", f"Of Twisted's names it has: {covered}.", mend
 
@@ -86,7 +88,7 @@ def instead_of(name: str) -> tuple[str, str, str]:
 def is_covered(name: str) -> bool:
     """Whether *name*, a dotted name of Twisted's, is one that a script can import."""
     module, _, last = name.rpartition(".")
-    return name in _PACKAGES or name in COVERED or last in COVERED.get(module, {})
+    return name in _PACKAGES or name in PROVIDED or last in PROVIDED.get(module, {})
 
 
 def offered(name: str) -> ModuleSpec | None:
@@ -94,7 +96,9 @@ def offered(name: str) -> ModuleSpec | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(("<frozen importlib", _HERE)):
         frame = frame.f_back
-    if frame is None or not (frame.f_globals.get("__name__") == "__main__" or is_authors(frame.f_code.co_filename)):
+    if frame is None or not (
+        frame.f_globals.get("__name__") == "__main__" or is_author_code(frame.f_code.co_filename)
+    ):
         return None
     install()
     return _FINDER.find_spec(name)
@@ -108,14 +112,16 @@ class _TwistedFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname.partition(".")[0] != "twisted":
             return None
-        if fullname not in _PACKAGES and fullname not in COVERED:
+        if fullname not in _PACKAGES and fullname not in PROVIDED:
             _refuse(fullname, ModuleNotFoundError)
-        return ModuleSpec(fullname, _TwistedLoader(), is_package=fullname in _PACKAGES, origin="rpyserve")
+        return ModuleSpec(
+            fullname, _TwistedLoader(), is_package=fullname in _PACKAGES, origin="rpyserve"
+        )
 
 
 class _TwistedLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
-        for name, home in COVERED.get(module.__name__, {}).items():
+        for name, home in PROVIDED.get(module.__name__, {}).items():
             setattr(module, name, getattr(importlib.import_module(home), name))
         missing: Callable[[str], Any] = partial(_missing, module.__name__)
         module.__dict__["__getattr__"] = missing
@@ -126,10 +132,10 @@ _FINDER: Final = _TwistedFinder()
 
 def _missing(module: str, name: str) -> NoReturn:
     # Python itself asks for dunder names, and for a covered submodule before it imports it.
-    if name.startswith("__") or f"{module}.{name}" in _PACKAGES | COVERED.keys():
+    if name.startswith("__") or f"{module}.{name}" in _PACKAGES | PROVIDED.keys():
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     _refuse(f"{module}.{name}", ImportError)
 
 
 def _refuse(name: str, kind: type[ImportError]) -> NoReturn:
-    raise kind(" ".join(filter(None, instead_of(name))), name=name)
+    raise kind(" ".join(filter(None, replacement_for(name))), name=name)

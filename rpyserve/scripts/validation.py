@@ -20,7 +20,17 @@ from typing import Any, Final
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource
 
-__all__ = ["FINE", "Finding", "app_kind", "class_example", "find", "judge", "meant", "parameters", "takes"]
+__all__ = [
+    "FINE",
+    "Finding",
+    "app_kind",
+    "class_example",
+    "meant",
+    "parameters",
+    "takes",
+    "validate_namespace",
+    "validate_resource",
+]
 
 
 Finding = tuple[str, str]
@@ -30,14 +40,17 @@ FINE: Final[Finding] = ("", "")
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
-def judge(value: Resource) -> Finding:
+def validate_resource(value: Resource) -> Finding:
     """Look over a resource: can it answer any request, and can its methods be called as they are written?"""
     kind = type(value)
     good = [name for name in dir(kind) if re.fullmatch(r"render_[A-Z]+", name)]
     for name in good:
         if not takes(getattr(value, name), 1):
             return _method(kind, name, ("self", "request"))
-    for name, names in {"render": ("self", "request"), "getChild": ("self", "name", "request")}.items():
+    for name, names in {
+        "render": ("self", "request"),
+        "getChild": ("self", "name", "request"),
+    }.items():
         if not takes(getattr(value, name), len(names) - 1):
             return _method(kind, name, names)
     overrides = kind.render is not Resource.render or kind.getChild is not Resource.getChild
@@ -51,7 +64,10 @@ def judge(value: Resource) -> Finding:
                 f"Write:\ndef {wanted}(self, request):",
             )
     if kind is Resource:
-        return "A plain Resource cannot answer anything.", f"Make a class of your own:\n{class_example('Hello')}"
+        return (
+            "A plain Resource cannot answer anything.",
+            f"Make a class of your own:\n{class_example('Hello')}",
+        )
     return message, f"Add a method:\n{class_example(kind.__name__)}"
 
 
@@ -64,7 +80,11 @@ def meant(name: str) -> str | None:
         if plain in {method.lower(), f"do{method.lower()}"}:
             return f"render_{method}"
     candidates = {f"render{method.lower()}": f"render_{method}" for method in METHODS}
-    near = difflib.get_close_matches(plain, candidates, 1, 0.85) if plain[:2] in {"re", "rn", "er"} else []
+    near = (
+        difflib.get_close_matches(plain, candidates, 1, 0.85)
+        if plain[:2] in {"re", "rn", "er"}
+        else []
+    )
     return candidates[near[0]] if near else None
 
 
@@ -89,7 +109,9 @@ def takes(function: Callable[..., Any], count: int) -> bool:
     except TypeError:
         return False
     except ValueError as exc:
-        return str(exc) != "invalid method signature"  # a method without even self; else: written in C
+        return (
+            str(exc) != "invalid method signature"
+        )  # a method without even self; else: written in C
     return True
 
 
@@ -113,12 +135,17 @@ _FRAMEWORKS: Final = {
     "django": "a Django application", "bottle": "a Bottle app", "falcon": "a Falcon app", "aiohttp": "an aiohttp app",
     "sanic": "a Sanic app", "tornado": "a Tornado application", "litestar": "a Litestar app", "dash": "a Dash app",
 }  # fmt: skip
-_CALLS: Final = {("environ", "start_response"): "a WSGI application", ("scope", "receive", "send"): "an ASGI app"}
-_WSGI: Final = frozenset({"a Flask app", "a Bottle app", "a Django application", "a WSGI application"})
+_CALLS: Final = {
+    ("environ", "start_response"): "a WSGI application",
+    ("scope", "receive", "send"): "an ASGI app",
+}
+_WSGI: Final = frozenset(
+    {"a Flask app", "a Bottle app", "a Django application", "a WSGI application"}
+)
 _MISSING: Final = object()
 
 
-def find(namespace: Mapping[str, Any], source: str) -> Finding:
+def validate_namespace(namespace: Mapping[str, Any], source: str) -> Finding:
     """Look over the *namespace* that a script's code left.
 
     Args:
@@ -128,7 +155,7 @@ def find(namespace: Mapping[str, Any], source: str) -> Finding:
     if value is _MISSING:
         return _missing(namespace, source)
     if isinstance(value, Resource):
-        return judge(value)
+        return validate_resource(value)
     if (kind := app_kind(value)) is not None:
         return _app("resource", kind)
     if inspect.isclass(value):
@@ -175,10 +202,17 @@ def _missing(namespace: Mapping[str, Any], source: str) -> Finding:
             return _app(name, kind)
     for name, value in namespace.items():
         if isinstance(value, Resource):
-            return message, f"`{name}` can be served. Rename it, or add this line:\nresource = {name}"
+            return (
+                message,
+                f"`{name}` can be served. Rename it, or add this line:\nresource = {name}",
+            )
     classes = [value for value in own.values() if inspect.isclass(value)]
     if found := [each for each in classes if issubclass(each, Resource)]:
-        which = "Make an instance of your class" if len(found) == 1 else "Make an instance of one of your classes"
+        which = (
+            "Make an instance of your class"
+            if len(found) == 1
+            else "Make an instance of one of your classes"
+        )
         return message, f"{which}, as the last line:\nresource = {_call(found[-1])}"
     if unbased := [each for each in classes if _render_names(each)]:
         return message, _based(unbased[-1])
@@ -188,7 +222,9 @@ def _missing(namespace: Mapping[str, Any], source: str) -> Finding:
 
 def _for_functions(functions: Mapping[str, Callable[..., Any]], source: str) -> str:
     near = difflib.get_close_matches("resource", functions, 1, 0.75) or [
-        name for name, value in functions.items() if len(names := parameters(value) or ()) == 1 and "req" in names[0]
+        name
+        for name, value in functions.items()
+        if len(names := parameters(value) or ()) == 1 and "req" in names[0]
     ]
     if near:
         return f"Is it your function {near[0]}? Then add this line:\nresource = {near[0]}"
@@ -210,7 +246,10 @@ def _class(value: type) -> Finding:
         )
     if _render_names(value):
         return f"resource is the class {value.__name__}, which is no Resource.", _based(value)
-    return f"resource is the class {value.__name__}, which is no Resource.", f"Write a function instead:\n{EXAMPLE}"
+    return (
+        f"resource is the class {value.__name__}, which is no Resource.",
+        f"Write a function instead:\n{EXAMPLE}",
+    )
 
 
 def _function(value: Callable[..., Any]) -> Finding:
@@ -222,9 +261,14 @@ def _function(value: Callable[..., Any]) -> Finding:
     if not names:
         message = f"The function {name} takes no parameter, but it is called with the request."
         return message, f"Add it:\n{is_async}def {name}(request):"
-    message = f"The function {name} is called with the request only, but takes {len(names)} parameters."
+    message = (
+        f"The function {name} is called with the request only, but takes {len(names)} parameters."
+    )
     if names[0] == "self":
-        return message, f"A method belongs into a class. For a plain function write:\n{is_async}def {name}(request):"
+        return (
+            message,
+            f"A method belongs into a class. For a plain function write:\n{is_async}def {name}(request):",
+        )
     return message, f"Write:\n{is_async}def {name}(request):"
 
 
@@ -237,7 +281,10 @@ def _other(value: object, source: str) -> Finding:
                 "resource is None.",
                 f"{called[1]}() returned nothing. End it with a `return`, such as:\nreturn Hello()",
             )
-        return "resource is None.", f"Give that name to a function, or to an instance of a Resource class:\n{EXAMPLE}"
+        return (
+            "resource is None.",
+            f"Give that name to a function, or to an instance of a Resource class:\n{EXAMPLE}",
+        )
     if isinstance(value, (str, bytes)):
         return "resource is a text.", f"Return the text from a function:\n{_returning(value)}"
     if isinstance(value, (dict, list)):
@@ -246,18 +293,32 @@ def _other(value: object, source: str) -> Finding:
             "Return it from a function; it is sent as JSON:\ndef resource(request):\n    return ...",
         )
     if isinstance(value, Response):
-        return "resource is a Response.", "Return it from a function:\ndef resource(request):\n    return Response(...)"
+        return (
+            "resource is a Response.",
+            "Return it from a function:\ndef resource(request):\n    return Response(...)",
+        )
     if isinstance(value, ModuleType):
-        return f"resource is the module {value.__name__}.", f"Give the name to what is to be served:\n{EXAMPLE}"
+        return (
+            f"resource is the module {value.__name__}.",
+            f"Give the name to what is to be served:\n{EXAMPLE}",
+        )
     if inspect.iscoroutine(value):
         value.close()
-        return "resource is a coroutine.", f"Leave out the parentheses:\nresource = {value.__name__}"
+        return (
+            "resource is a coroutine.",
+            f"Leave out the parentheses:\nresource = {value.__name__}",
+        )
     if _render_names(type(value)):
-        return f"resource is an object of the class {kind}, which is no Resource.", _based(type(value))
+        return f"resource is an object of the class {kind}, which is no Resource.", _based(
+            type(value)
+        )
     if callable(value):
         hint = "Call it from a function:\nhandler = ...\ndef resource(request):\n    return handler(request)"
         return f"resource is an object of the class {kind}, which is no Resource.", hint
-    return f"resource is an object of the class {kind}, which is no Resource.", f"Write a function:\n{EXAMPLE}"
+    return (
+        f"resource is an object of the class {kind}, which is no Resource.",
+        f"Write a function:\n{EXAMPLE}",
+    )
 
 
 # Helpers
@@ -275,7 +336,8 @@ def _call(kind: type) -> str:
     needs = [
         name
         for name, parameter in inspect.signature(kind).parameters.items()
-        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
     return f"{kind.__name__}({', '.join(needs)})"
 

@@ -1,6 +1,7 @@
-"""One response without a socket, for ``--get``: the body to stdout as bytes, status and headers to stderr.
+"""One response without a socket, for ``--get``: the body to stdout as bytes, status and headers to
+stderr.
 
-The request is one that a visitor on this machine would send with curl: no cookie, nothing asked for by name. The
+The request is one that curl on this machine would send: no cookie, any media type accepted. The
 site runs as it does on the network, sessions and their end included.
 """
 
@@ -11,7 +12,6 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve.http.errors import unwrap
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
 from rpyserve.resources.pages import reason
@@ -19,15 +19,17 @@ from rpyserve.serving import unawaited
 from rpyserve.serving.console import write
 from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
+from rpyserve.util.exceptions import unwrap_group
 
-__all__ = ["print_one"]
+__all__ = ["print_response"]
 
 
-def print_one(site: Site, path: str, *, verbose: bool = False) -> int:
+def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
     """Print *site*'s response for *path*; return 1 if its status is 400 or more, else 0.
 
     Args:
-        path: as in a URL, a query included; the first slash may be left out, and what is no ASCII need not be encoded.
+        path: as in a URL, a query included; the first slash may be left out, and what is no ASCII
+            need not be encoded.
         verbose: whether to show the status and the headers as well.
     """
     request = Request("GET", target_of(path), [(b"host", b"localhost"), (b"accept", b"*/*")])
@@ -42,12 +44,12 @@ def print_one(site: Site, path: str, *, verbose: bool = False) -> int:
                 status = await _answer(site, request, verbose)
             nursery.cancel_scope.cancel()
 
-    with signals.installed(), unawaited.named(site.complaints):
+    with signals.installed(), unawaited.reporting_unawaited(site.errors):
         try:
             trio.run(main, restrict_keyboard_interrupt_to_checkpoints=False)
         except BaseException as exc:
             # A script was interrupted, or whoever reads our stdout has had enough.
-            if not (is_interruption(exc) or isinstance(unwrap(exc), BrokenPipeError)):
+            if not (is_interruption(exc) or isinstance(unwrap_group(exc), BrokenPipeError)):
                 raise
     return int(status >= 400 or status == 0)
 
@@ -72,7 +74,7 @@ async def _answer(site: Site, request: Request, verbose: bool) -> int:
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
     except Exception as exc:
-        if isinstance(unwrap(exc), BrokenPipeError):
+        if isinstance(unwrap_group(exc), BrokenPipeError):
             raise
         return 0  # a body that fails half-way: the site has told why
     finally:
@@ -82,5 +84,7 @@ async def _answer(site: Site, request: Request, verbose: bool) -> int:
 
 def _head(response: Response) -> str:
     lines = [f"{response.status} {reason(response.status)}".rstrip()]
-    lines += [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in response.headers]
+    lines += [
+        f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in response.headers
+    ]
     return "\n".join(lines) + "\n\n"

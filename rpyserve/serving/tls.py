@@ -1,7 +1,8 @@
-"""TLS: with certificates from files, or with one made for this run that is thrown away after it.
+"""TLS: with certificates from files, or with a self-signed one made for this run.
 
-Owns the contexts, and what is said to those who speak plain HTTP to a port that expects TLS. How a connection is
-served is none of its business: a TLS stream is a stream. trustme, which makes certificates, is an extra.
+Owns the contexts, and the answer to clients that speak plain HTTP to a port that expects TLS.
+Serving a TLS stream is no different from serving any other. trustme, which makes certificates, is
+an optional dependency.
 """
 
 from __future__ import annotations
@@ -19,16 +20,26 @@ import trio
 
 from rpyserve.http.request import Address
 
-__all__ = ["ABOUT_THROWAWAY", "NoCertificate", "from_files", "heard_plain_http", "require_trustme", "throwaway"]
+__all__ = [
+    "SELF_SIGNED_NOTICE",
+    "NoCertificate",
+    "answer_plain_http",
+    "from_files",
+    "require_trustme",
+    "self_signed",
+]
 
-ABOUT_THROWAWAY: Final = (
-    'The certificate is made for this run, so browsers warn that they do not know it: go on by "Advanced". '
-    "curl wants --insecure."
+SELF_SIGNED_NOTICE: Final = (
+    'The certificate is self-signed for this run, so browsers show a warning: choose "Advanced" '
+    "to continue. "
+    "With curl, use --insecure."
 )
 
 _CLIENT_HELLO: Final = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1: a handshake record)."""
-_HOST: Final = re.compile(rb"^host:[ \t]*([A-Za-z0-9.\-]+|\[[0-9a-f:.]+\])(?::\d+)?[ \t]*\r?$", re.I | re.M)
+_HOST: Final = re.compile(
+    rb"^host:[ \t]*([A-Za-z0-9.\-]+|\[[0-9a-f:.]+\])(?::\d+)?[ \t]*\r?$", re.I | re.M
+)
 _PLAIN: Final = (
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
     "Content-Length: {}\r\n\r\n{}"
@@ -36,14 +47,15 @@ _PLAIN: Final = (
 
 
 class NoCertificate(Exception):
-    """There is no certificate to be had; the text says why, and what to do."""
+    """No certificate can be used; the text says why, and what to do."""
 
 
 def from_files(certificate: Path, key: Path) -> ssl.SSLContext:
     """Return the context for a certificate and its key in PEM files.
 
     Raises:
-        NoCertificate: a file cannot be read, is none of the kind, or the two do not belong together.
+        NoCertificate: a file cannot be read, is not in PEM format, or the two do not belong
+            together.
     """
     for path in (certificate, key):
         try:
@@ -56,11 +68,13 @@ def from_files(certificate: Path, key: Path) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as exc:
         why = getattr(exc, "reason", None) or str(exc)
         both = f"{str(certificate)!r} and {str(key)!r}"
-        raise NoCertificate(f"{both} are no certificate and key in PEM format that belong together: {why}.") from None
+        raise NoCertificate(
+            f"{both} are not a certificate and its key in PEM format: {why}."
+        ) from None
     return context
 
 
-def throwaway(names: Iterable[str]) -> ssl.SSLContext:
+def self_signed(names: Iterable[str]) -> ssl.SSLContext:
     """Return the context for a certificate that is made now, for the host *names* and addresses.
 
     Raises:
@@ -83,25 +97,31 @@ def require_trustme() -> Any:
         import trustme
     except ImportError:
         raise NoCertificate(
-            "--tls without files makes a certificate with trustme, which is not installed. Write: "
-            "pip install 'rpyserve[tls]'"
+            "--tls without files makes a certificate with trustme, which is not installed. "
+            "Install it: pip install 'rpyserve[tls]'"
         ) from None
     return trustme
 
 
-async def heard_plain_http(stream: trio.SSLStream[trio.SocketStream], server: Address, patience: float) -> bool:
-    """Wait for the client's first byte; if that is no TLS, answer in plain HTTP where the site is.
+async def answer_plain_http(
+    stream: trio.SSLStream[trio.SocketStream], server: Address, timeout: float
+) -> bool:
+    """Wait for the client's first byte; if that is not TLS, answer in plain HTTP with the right
+    address.
 
     Args:
         stream: before its first use.
         server: our own address and port.
-        patience: seconds that the client has.
+        timeout: seconds that the client has.
 
     Returns:
-        Whether the client has been answered, has gone, or has not said a word: nothing is left to be done.
+        Whether the connection is done: the client was answered, has gone, or sent nothing in time.
     """
     plain = stream.transport_stream
-    with trio.move_on_after(patience), suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+    with (
+        trio.move_on_after(timeout),
+        suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
         first = await plain.socket.recv(1, socket.MSG_PEEK)
         if first == _CLIENT_HELLO:
             return False
@@ -117,7 +137,7 @@ def _answer(request: bytes, server: Address) -> bytes:
     found = _HOST.search(request)
     host, port = found[1].decode("ascii") if found else server[0], server[1]
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    text = f"This port speaks https. Ask for https://{host}:{port}/\n"
+    text = f"This port speaks https. Use https://{host}:{port}/\n"
     return _PLAIN.format(len(text), text).encode()
 
 
@@ -133,7 +153,9 @@ def _refuse_password() -> str:
 
 
 def _plain(name: str) -> str:
-    """*name* as a certificate has it: an address without its zone, ``*.`` for all names below one."""
+    """*name* as a certificate has it: an address without its zone, ``*.`` for all
+    names below one.
+    """
     if name.startswith("."):
         name = f"*{name}"
     try:

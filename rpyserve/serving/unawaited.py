@@ -1,8 +1,9 @@
-"""Calls of async functions that nobody awaited: named on the console, with the script and the line of the call.
+"""Calls of async functions that nobody awaited: named on the console, with the script and the line
+of the call.
 
-Python warns when it throws such a coroutine away, which may be long after the call and far from it. So while a site is
-served, each coroutine remembers the line that made it (70 ns a coroutine). Warnings of all other kinds go
-where they went before.
+Python warns when it throws such a coroutine away, which may be long after the call and far from it.
+So while a site is served, each coroutine remembers the line that made it (70 ns a coroutine).
+Warnings of all other kinds go where they went before.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, file_shown, is_authors
-from rpyserve.diagnostics.reporter import Complaints
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
+from rpyserve.diagnostics.reporter import ConsoleReporter
+from rpyserve.util.author_code import display_path, is_author_code
 
-__all__ = ["named"]
+__all__ = ["reporting_unawaited"]
 
 _NEVER: Final = re.compile(r"coroutine '([^']+)' was never awaited")
 _ORIGIN: Final = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 
 
 @contextmanager
-def named(complaints: Complaints) -> Iterator[None]:
-    """While inside, coroutines of this thread that nobody awaited are told to *complaints*."""
+def reporting_unawaited(reporter: ConsoleReporter) -> Iterator[None]:
+    """While inside, coroutines of this thread that nobody awaited are told to *reporter*."""
     depth = sys.get_coroutine_origin_tracking_depth()
     sys.set_coroutine_origin_tracking_depth(max(1, depth))
     with warnings.catch_warnings():
@@ -46,7 +48,7 @@ def named(complaints: Complaints) -> Iterator[None]:
                 and (failure := _failure(str(message), filename, lineno)) is not None
             ):
                 frame = failure.chain[0].frames[0]
-                complaints.tell(f"{file_shown(frame.file)}, line {frame.line}", failure)
+                reporter.report(f"{display_path(frame.file)}, line {frame.line}", failure)
             else:
                 others(message, category, filename, lineno, file, line)
 
@@ -57,18 +59,26 @@ def named(complaints: Complaints) -> Iterator[None]:
             sys.set_coroutine_origin_tracking_depth(depth)
 
 
-def _failure(text: str, filename: str, number: int) -> Failure | None:
-    """What the warning *text* means; None if it is of another kind, or the call is none of the author's."""
+def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
+    """What the warning *text* means; None if it is of another kind, or the call is none of the
+    author's.
+    """
     found = _NEVER.search(text)
     if found is None:
         return None
     if origins := _ORIGIN.findall(text):
         filename, number = origins[-1][0], int(origins[-1][1])
-    if not is_authors(filename):
+    if not is_author_code(filename):
         return None
     name = found[1].rpartition(".")[2]
     linecache.checkcache(filename)
     source = linecache.getline(filename, number).rstrip("\n")
     frame = Frame(filename, number, lines=(Line(number, source, True),), edition=hash(source))
     title = f"{name}() was called without `await`, so it never ran."
-    return Failure(title, f"Write:\nawait {name}(...)", (Fault(title, frames=(frame,)),), "", ("await", name))
+    return ErrorReport(
+        title,
+        f"Write:\nawait {name}(...)",
+        (ExceptionReport(title, frames=(frame,)),),
+        "",
+        ("await", name),
+    )

@@ -1,17 +1,15 @@
 """Scripts that hold the event loop: found on a stack, timed, and named while they block.
 
-Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `timed` goes round
-each such piece; `Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. Both
-only report. `user_frame` decides what is the author's code: it must be right in a signal handler too,
-so it allocates next to nothing and calls nothing that could fail.
+Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `timed`
+goes round each such piece; `Watchdog` looks from a thread of its own, because the loop cannot look
+while it is blocked. Both only report. `innermost_author_frame` decides what is the author's code:
+it must be right in a signal handler too, so it allocates next to nothing and calls nothing that
+could fail.
 """
 
 from __future__ import annotations
 
-import functools
-import linecache
 import logging
-import os
 import sys
 import threading
 import time
@@ -22,10 +20,10 @@ from typing import Final
 
 import trio
 
-from rpyserve.diagnostics.model import file_shown, is_authors
-from rpyserve.util.durations import in_words
+from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
+from rpyserve.util.durations import format_duration
 
-__all__ = ["Watchdog", "place", "timed", "user_frame"]
+__all__ = ["Watchdog", "timed"]
 
 SLOW: Final = 0.1
 """Seconds after which a piece of sync code is named when it is over."""
@@ -34,8 +32,6 @@ AGAIN: Final = 60.0
 BLOCKED: Final = 2.0
 """Seconds after which a script that blocks is named while it does."""
 
-_TRIO: Final = os.path.dirname(trio.__file__) + os.sep
-_OURS: Final = (_TRIO, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
 
 _MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
@@ -43,55 +39,12 @@ _MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for th
 log = logging.getLogger("rpyserve")
 
 
-@functools.lru_cache(maxsize=4096)
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS)
-
-
-_is_authors = functools.lru_cache(maxsize=4096)(is_authors)
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_trios(filename: str) -> bool:
-    return filename.startswith(_TRIO)
-
-
-def user_frame(frame: FrameType | None, *, even_in_ours: bool = False) -> FrameType | None:
-    """Return the innermost frame of the author's code, if such code is running synchronously in the loop.
-
-    Args:
-        frame: the innermost frame of the loop's thread.
-        even_in_ours: find it as well if it has called something of rpyserve's that is at work just now.
-
-    Returns:
-        None if rpyserve or trio itself is at work: their frames end the search, those of Python's own and of
-        installed modules do not.
-    """
-    ends = _is_trios if even_in_ours else _is_ours
-    while frame is not None and not ends(frame.f_code.co_filename):
-        if _is_authors(frame.f_code.co_filename):
-            return frame
-        frame = frame.f_back
-    return None
-
-
-def place(frame: FrameType) -> str:
-    """Say where *frame* is: the script, relative to the site where it lies in there, and the line's number."""
-    return f"{file_shown(frame.f_code.co_filename)}, line {frame.f_lineno}"
-
-
-def source_line(frame: FrameType) -> str:
-    """Return the line of source that *frame* is at, or an empty text."""
-    filename = frame.f_code.co_filename
-    linecache.checkcache(filename)
-    return linecache.getline(filename, frame.f_lineno).strip()
-
-
 _named: dict[str, float] = {}
 
 
 class timed:
-    """A context manager round sync code of a script: over 100 ms, a line names it, once a minute at most.
+    """A context manager round sync code of a script: over 100 ms, a line names it, once a minute at
+    most.
 
     Args:
         label: what to call it, such as the URL's path.
@@ -106,7 +59,9 @@ class timed:
     def __enter__(self) -> None:
         self._start = time.perf_counter()
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         took = time.perf_counter() - self._start
         if took > SLOW and (exc is None or isinstance(exc, Exception)):
             _report_slow(self._label, took)
@@ -119,7 +74,9 @@ def _report_slow(label: str, took: float) -> None:
     if len(_named) >= 1000:
         _named.clear()
     _named[label] = now
-    mend = "" if took > 1.5 * BLOCKED else f" To let others go on meanwhile: {_MEND}"  # else the watchdog has said it
+    mend = (
+        "" if took > 1.5 * BLOCKED else f" To let others go on meanwhile: {_MEND}"
+    )  # else the watchdog has said it
     shown = f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s"
     log.warning("%s took %s, and everyone else waited.%s", label, shown, mend)
 
@@ -128,13 +85,16 @@ class Watchdog(trio.abc.Instrument):
     """Names a script that blocks the loop, with its current line, while it does: once per episode.
 
     Args:
-        asked: whether a connection to this very server waits to be accepted: the script may be asking itself.
+        asked: whether a connection to this very server waits to be accepted: the script may be
+            asking itself.
         patience: seconds that a script may block.
 
     Made in the thread of the loop that it watches.
     """
 
-    def __init__(self, asked: Callable[[], bool] = lambda: False, *, patience: float = BLOCKED) -> None:
+    def __init__(
+        self, asked: Callable[[], bool] = lambda: False, *, patience: float = BLOCKED
+    ) -> None:
         self._asked = asked
         self._patience = patience
         self._thread = threading.get_ident()
@@ -153,7 +113,9 @@ class Watchdog(trio.abc.Instrument):
     def watching(self) -> Iterator[None]:
         """Watch the loop while inside."""
         over = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(over,), name="rpyserve watchdog", daemon=True)
+        thread = threading.Thread(
+            target=self._watch, args=(over,), name="rpyserve watchdog", daemon=True
+        )
         trio.lowlevel.add_instrument(self)
         thread.start()
         try:
@@ -175,7 +137,7 @@ class Watchdog(trio.abc.Instrument):
         frame = sys._current_frames().get(self._thread)
         if _in_debugger(frame):
             return
-        author = user_frame(frame)
+        author = innermost_author_frame(frame)
         if author is None or self._since != since:
             return
         self._told = since
@@ -187,13 +149,14 @@ class Watchdog(trio.abc.Instrument):
 
     def _report(self, frame: FrameType, seconds: float) -> None:
         mend = (
-            "A connection to this server is waiting: if it is the script's own, the script waits for itself."
+            "A connection to this server is waiting: if it is the script's own, the script waits "
+            "for itself."
             if self._asked()
             else f"If that is meant: {_MEND}"
         )
         log.warning(
             "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",
-            place(frame), in_words(round(seconds)), source_line(frame), mend,
+            display_position(frame), format_duration(round(seconds)), source_line(frame), mend,
         )  # fmt: skip
 
 

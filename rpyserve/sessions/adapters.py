@@ -14,12 +14,14 @@ from typing import Any, Final
 
 from zope.interface import providedBy
 
-from rpyserve.scripts.execution import is_interface, located
+from rpyserve.scripts.execution import definition_key, is_interface
 
 __all__ = ["factory_for", "registerAdapter"]
 
 _FACTORIES: Final = "rpyserve.factories"
-_USAGE: Final = "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
+_USAGE: Final = (
+    "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
+)
 
 
 def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: Any) -> None:
@@ -49,7 +51,7 @@ def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: A
         if not is_interface(wanted):
             raise TypeError(f"{_USAGE}; {wanted!r:.60} is not an interface")
     for wanted in interfaces:
-        located(wanted)
+        definition_key(wanted)
         factories = wanted.queryDirectTaggedValue(_FACTORIES)
         if factories is None:
             wanted.setTaggedValue(_FACTORIES, factories := {})

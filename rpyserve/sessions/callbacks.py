@@ -1,7 +1,7 @@
 """Calling what a script wants called when a session ends.
 
 A callback is a plain or an async function without arguments, and whatever it raises is told, once, and stops nothing
-else. Cancellation and Ctrl-C pass. An async one runs in a task of `Tasks`; one that cannot run, or is cut
+else. Cancellation and Ctrl-C pass. An async one runs in a task of `CallbackTasks`; one that cannot run, or is cut
 off, is told of, never lost in silence.
 """
 
@@ -16,12 +16,12 @@ from typing import Any
 
 import trio
 
-from rpyserve.diagnostics.reporter import Complaints
-from rpyserve.http.errors import contained, unwrap
+from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import name_over
+from rpyserve.util.exceptions import reporting_errors, unwrap_group
 
-__all__ = ["Callback", "Tasks", "call", "check", "drop", "name_of", "replaces"]
+__all__ = ["Callback", "CallbackTasks", "call", "check", "discard", "name_of", "replaces"]
 
 Callback = Callable[[], Any]
 
@@ -43,15 +43,17 @@ def check(callback: object) -> None:
         )
 
 
-def call(callback: Callback, whose: str, complaints: Complaints | None = None) -> Awaitable[Any] | None:
+def call(
+    callback: Callback, whose: str, complaints: ConsoleReporter | None = None
+) -> Awaitable[Any] | None:
     """Call *callback*. Returns what remains to be awaited of an async one."""
     result = None
-    with contained(partial(_tell, callback, whose, complaints)):
+    with reporting_errors(partial(_tell, callback, whose, complaints)):
         result = callback()
     return result if inspect.isawaitable(result) else None
 
 
-def drop(work: Awaitable[Any], callback: Callback, whose: str) -> None:
+def discard(work: Awaitable[Any], callback: Callback, whose: str) -> None:
     """Let go of what `call` returned, because there is no task to await it in."""
     if inspect.iscoroutine(work):
         work.close()
@@ -61,10 +63,10 @@ def drop(work: Awaitable[Any], callback: Callback, whose: str) -> None:
     )  # fmt: skip
 
 
-class Tasks:
+class CallbackTasks:
     """The tasks in which async callbacks go on after `call`. What fails there is told to *complaints*."""
 
-    def __init__(self, complaints: Complaints | None = None) -> None:
+    def __init__(self, complaints: ConsoleReporter | None = None) -> None:
         self._complaints = complaints
         self._nurseries: list[trio.Nursery] = []
         self._unfinished = 0
@@ -83,7 +85,7 @@ class Tasks:
     def start(self, work: Awaitable[Any], callback: Callback, whose: str) -> None:
         """Go on with what `call` returned; where nothing is open, `drop` it."""
         if not self._nurseries:
-            drop(work, callback, whose)
+            discard(work, callback, whose)
             return
         if not self._unfinished:
             self._all_finished = trio.Event()
@@ -98,12 +100,16 @@ class Tasks:
     async def _finish(self, work: Awaitable[Any], callback: Callback, whose: str) -> None:
         over = False
         try:
-            with contained(lambda exc: _tell(callback, whose, self._complaints, unwrap(exc))):
+            with reporting_errors(
+                lambda exc: _tell(callback, whose, self._complaints, unwrap_group(exc))
+            ):
                 await work
             over = True
         finally:
             if not over:
-                log.warning("session %s: the expiry callback %s was cut off", whose, name_of(callback))
+                log.warning(
+                    "session %s: the expiry callback %s was cut off", whose, name_of(callback)
+                )
             self._unfinished -= 1
             if not self._unfinished:
                 self._all_finished.set()
@@ -132,8 +138,10 @@ def replaces(new: object, old: object) -> bool:
     )
 
 
-def _tell(callback: Callback, whose: str, complaints: Complaints | None, exc: BaseException) -> None:
+def _tell(
+    callback: Callback, whose: str, complaints: ConsoleReporter | None, exc: BaseException
+) -> None:
     from rpyserve.diagnostics.describe import describe
 
     what = f"session {whose}: the expiry callback {name_of(callback)} failed"
-    (Complaints() if complaints is None else complaints).tell(what, describe(exc))
+    (ConsoleReporter() if complaints is None else complaints).report(what, describe(exc))

@@ -21,9 +21,9 @@ from rpyserve.scripts.execution import (
     Execution,
     ExecutionName,
     Key,
+    definition_key,
     execution_of,
     is_interface,
-    located,
     refuse_passing,
 )
 from rpyserve.sessions.adapters import factory_for, registerAdapter
@@ -90,7 +90,7 @@ class Components(MutableMapping[str, Any]):
                 f'{self._called} keeps values under a text, as in {self._called}["n"] = 1, not {name!r:.60}'
             )
         if ours := refuse_passing(value, f"{self._called}[{name!r:.60}]"):
-            self._look_again(*ours)
+            self._mark_stale(*ours)
         if self._values is None:
             self._values = {}
         self._values[name] = value
@@ -142,15 +142,17 @@ class Components(MutableMapping[str, Any]):
                 class but not the interface, so that the next request would find an object it does not know.
         """
         if not (is_interface(interface) or isinstance(interface, type)):
-            raise TypeError(f"{interface!r:.60} is neither an interface nor a class; use {self._called}[name] = value")
-        place = located(interface)
+            raise TypeError(
+                f"{interface!r:.60} is neither an interface nor a class; use {self._called}[name] = value"
+            )
+        place = definition_key(interface)
         if place is None or place[0].cached:
             refuse_passing(component, f"{self._called}.setComponent({interface.__name__}, ...)")
         self._keep(interface, component)
 
     def unsetComponent(self, interface: Any) -> None:
         """Forget the component for *interface*; the next use makes a new one. If there is none, does nothing."""
-        place = located(interface)
+        place = definition_key(interface)
         if place is not None:
             place[0].components.pop((id(self), id(interface)), None)
         factory = factory_for(self, interface) if is_interface(interface) else None
@@ -162,7 +164,7 @@ class Components(MutableMapping[str, Any]):
     def _find(self, target: Any) -> Entry | None:
         if self._generation != definitions.generation:
             renew(self)
-        place = located(target)
+        place = definition_key(target)
         if place is None:
             return None if self._components is None else self._components.get(id(target))
         execution, key = place
@@ -176,7 +178,11 @@ class Components(MutableMapping[str, Any]):
 
     def _moved_to(self, key: Key) -> Entry | None:
         """The component that was kept under *key* before its interface moved to another module of the site."""
-        if self._components is None or (old := definitions.origin(key)) is None or old not in self._components:
+        if (
+            self._components is None
+            or (old := definitions.origin(key)) is None
+            or old not in self._components
+        ):
             return None
         entry = self._components[key] = self._components.pop(old)
         return entry
@@ -187,7 +193,7 @@ class Components(MutableMapping[str, Any]):
         factory = factory_for(self, wanted)
         if factory is None:
             return None
-        place, maker = located(wanted), execution_of(factory)
+        place, maker = definition_key(wanted), execution_of(factory)
         if maker is not None and (maker.cached or (place is not None and not place[0].cached)):
             maker = None  # the interface decides, unless it is lasting and its factory is not
         found = self._made_by(maker, wanted)
@@ -207,12 +213,12 @@ class Components(MutableMapping[str, Any]):
 
     def _keep(self, target: Any, component: Any, maker: Execution | None = None) -> None:
         """Store *component* where that of *target* belongs, or on *maker*, an execution that is to take it along."""
-        place = located(target)
+        place = definition_key(target)
         home = maker or (place[0] if place is not None and not place[0].cached else None)
         if home is not None:
             home.components[id(self), id(target)] = Entry(component, self, target)
             return
-        self._look_again(type(component))
+        self._mark_stale(type(component))
         if self._components is None:
             self._components = {}
         if place is None:
@@ -223,12 +229,12 @@ class Components(MutableMapping[str, Any]):
 
     # Across edits
 
-    def _look_again(self, *kinds: Any) -> None:
+    def _mark_stale(self, *kinds: Any) -> None:
         """Code from before an edit, a stream for one, may still keep objects of its classes here: note it."""
-        if not all(map(definitions.is_present, kinds)):
+        if not all(map(definitions.is_current, kinds)):
             self._generation = 0
 
-    def _aside(self, make: Callable[[], Any]) -> Any:
+    def _without_side_effects(self, make: Callable[[], Any]) -> Any:
         """Return what *make* makes, an object that nobody will keep, and leave here all as it was."""
         values = None if self._values is None else dict(self._values)
         components = None if self._components is None else dict(self._components)
@@ -257,7 +263,7 @@ def renew(holder: Components) -> None:
     """Bring *holder* up to date after an edit."""
     from rpyserve.sessions import migration  # nobody needs it before the first edit
 
-    migration.renew(holder)
+    migration.migrate(holder)
 
 
 interface.adapter_hooks.append(_adapt_other)

@@ -1,6 +1,6 @@
 """What a value holds, and how what it holds is exchanged for something else.
 
-One `Shape` for each class of values: builtin containers and their subclasses, `functools.partial`, exceptions, bound
+One `ContainerType` for each class of values: builtin containers and their subclasses, `functools.partial`, exceptions, bound
 methods, and whatever has attributes. What can be changed keeps its identity; what cannot (a tuple, a frozenset) is
 rebuilt. A user's ``__getattr__``, ``__setattr__``, ``__iter__`` or ``__setitem__`` is never called; ``__hash__`` and
 ``__eq__`` of keys are, and may raise. Weak references, modules, generators and what belongs to a server are left alone.
@@ -20,26 +20,46 @@ from typing import Any, Final
 
 from rpyserve.sessions.object_state import attributes, set_attribute
 
-__all__ = ["ATOMS", "Shape", "rebuilt", "shape_of"]
+__all__ = ["ATOMS", "ContainerType", "rebuilt", "shape_of"]
 
 Swap = Callable[[Any], Any]
 """Returns what a thing is exchanged for; the thing itself where it stays."""
 
 ATOMS: Final = frozenset(
-    {type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, type(...), type(NotImplemented)}
+    {
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        bytearray,
+        range,
+        slice,
+        type(...),
+        type(NotImplemented),
+    }
 )
 """Classes of values that hold nothing."""
 
 _SERVERS: Final = frozenset(
-    {"rpyserve.sessions.components", "rpyserve.site", "rpyserve.http.request", "rpyserve.sessions.expiry"}
+    {
+        "rpyserve.sessions.components",
+        "rpyserve.site",
+        "rpyserve.http.request",
+        "rpyserve.sessions.expiry",
+    }
 )
-_FOREIGN: Final = frozenset({"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"})
+_FOREIGN: Final = frozenset(
+    {"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"}
+)
 _HEAP_TYPE: Final = 1 << 9
 """Of ``type.__flags__``: made by a ``class`` statement, not written in C."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ContainerType:
     """How values of one class are entered.
 
     Args:
@@ -72,15 +92,15 @@ class Shape:
             self.exchange(thing, swap)
 
 
-def shape_of(kind: type) -> Shape | None:
+def shape_of(kind: type) -> ContainerType | None:
     """Return how values of the class *kind* are entered; None if they are not."""
     if kind in ATOMS or issubclass(kind, ModuleType) or _is_foreign(kind):
         return None
     attributed = bool(kind.__flags__ & _HEAP_TYPE) or kind.__dictoffset__ != 0
     for base, (contents, exchange) in _CONTENTS.items():
         if issubclass(kind, base):
-            return Shape(contents, exchange, attributed and kind is not MethodType)
-    return Shape(_nothing, _keep, True) if attributed else None
+            return ContainerType(contents, exchange, attributed and kind is not MethodType)
+    return ContainerType(_nothing, _keep, True) if attributed else None
 
 
 def rebuilt(thing: Any, kind: type, swap: Swap) -> Any:
@@ -204,7 +224,9 @@ def _exchange_in_exception(thing: BaseException, swap: Swap) -> None:
         thing.args = args
 
 
-_CONTENTS: Final[dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[[Any, Swap], None] | None]]] = {
+_CONTENTS: Final[
+    dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[[Any, Swap], None] | None]]
+] = {
     dict: (_in_dict, _exchange_in_dict),
     list: (lambda thing: tuple(list.__iter__(thing)), _exchange_in_list),
     tuple: (lambda thing: tuple.__iter__(thing), None),

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
-__all__ = ["TICK", "Clock", "Tick", "Timed"]
+__all__ = ["TICK", "Bucket", "ExpiryTimer", "Timed"]
 
 TICK: Final = 1 / 64
 """Seconds between two looks."""
@@ -26,7 +26,7 @@ BATCH: Final = 250
 """How many things are looked at before other tasks have their turn."""
 
 
-class Tick:
+class Bucket:
     """One moment to look, and the ids of what is to be looked at then."""
 
     __slots__ = ("ids", "number")
@@ -41,7 +41,7 @@ class Timed(Protocol):
 
     uid: Any
     """Its id, a text."""
-    _tick: Tick | None
+    _tick: Bucket | None
     """The clock's own; None at first."""
 
     @property
@@ -56,7 +56,7 @@ class Living(Protocol):
         """The one of that id; None if there is none."""
 
 
-class Clock:
+class ExpiryTimer:
     """Watches the things of a mapping, by id, and ends those that are due. What left the mapping is no more watched.
 
     Args:
@@ -67,7 +67,7 @@ class Clock:
     def __init__(self, living: Living, end: Callable[[Any], object]) -> None:
         self._living = living
         self._end = end
-        self._ticks: dict[int, Tick] = {}
+        self._ticks: dict[int, Bucket] = {}
         self._heap: list[int] = []
         self._sleep: trio.CancelScope | None = None
 
@@ -81,7 +81,7 @@ class Clock:
             return  # it will be looked at before that, and move on
         tick = self._ticks.get(number)
         if tick is None:
-            tick = self._ticks[number] = Tick(number)
+            tick = self._ticks[number] = Bucket(number)
             heapq.heappush(self._heap, number)
             if self._sleep is not None and number * TICK < self._sleep.deadline:
                 self._sleep.deadline = number * TICK
@@ -115,7 +115,7 @@ class Clock:
                     now = trio.current_time()
             del self._ticks[heapq.heappop(self._heap)]
 
-    def _look(self, uid: str, tick: Tick, now: float) -> None:
+    def _look(self, uid: str, tick: Bucket, now: float) -> None:
         thing: Timed | None = self._living.get(uid)
         if thing is None or thing._tick is not tick:
             return  # it has ended, or its deadline was brought forward and it lies in an earlier list

@@ -19,9 +19,9 @@ from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import current, is_interface
 from rpyserve.sessions import object_state
 from rpyserve.sessions.adapters import factory_for
-from rpyserve.sessions.object_graph import Walk, convert
+from rpyserve.sessions.object_graph import ObjectGraph, change_class
 
-__all__ = ["renew"]
+__all__ = ["migrate"]
 
 _MOST_TOLD: Final = 1000
 
@@ -30,7 +30,7 @@ log = logging.getLogger("rpyserve")
 _told: set[tuple[str, int]] = set()
 
 
-def renew(holder: Any) -> None:
+def migrate(holder: Any) -> None:
     """Bring *holder*, a session or the registry, and all that it holds up to the present definitions."""
     running = current()
     whole = running is None or not (running.running and running.cached)
@@ -38,16 +38,16 @@ def renew(holder: Any) -> None:
         # First: what follows may come back here. While an execution runs, more definitions are on their way, so
         # it is not up to date then.
         holder._generation = definitions.generation
-    _Renewal(holder, whole).run()
+    _Migration(holder, whole).run()
 
 
-class _Renewal:
+class _Migration:
     """One holder's way over one edit."""
 
     def __init__(self, holder: Any, whole: bool) -> None:
         self._holder = holder
         self._whole = whole
-        self._walk = Walk()
+        self._walk = ObjectGraph()
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._waiting: set[int] = set()
         self._added: dict[tuple[type, type], frozenset[str]] = {}
@@ -75,10 +75,10 @@ class _Renewal:
 
     def _change_holder(self) -> None:
         old = type(self._holder)
-        kind = definitions.successor(old) or old
+        kind = definitions.current_definition(old) or old
         if kind is not old:
             try:
-                convert(self._holder, kind)
+                change_class(self._holder, kind)
             except TypeError as exc:
                 self._warn(
                     definitions.home_of(kind),
@@ -101,7 +101,11 @@ class _Renewal:
         self._walk.enter(entry.component, f"{name}({self._holder._called})", factory)
 
     def _settle(self, key: Any, entry: Any) -> None:
-        if self._whole and id(entry.component) in self._walk.stuck and id(entry.component) in self._factories:
+        if (
+            self._whole
+            and id(entry.component) in self._walk.stuck
+            and id(entry.component) in self._factories
+        ):
             del self._holder._components[key]
             kind = type(entry.component)
             self._warn(
@@ -125,25 +129,31 @@ class _Renewal:
             got += object_state.from_defaults(thing)
             if lacks := object_state.lacking(thing, names):
                 if id(thing) in self._waiting:
-                    object_state.owe(kind, lacks)
+                    object_state.record_missing(kind, lacks)
                 else:
-                    got += object_state.fill(thing, self._maker(thing))
+                    got += object_state.add_missing_attributes(thing, self._maker(thing))
         except Exception as exc:
-            self._owe(thing, object_state.lacking(thing, names), exc)
+            self._record_missing(thing, object_state.lacking(thing, names), exc)
         if got:
-            _tell(logging.INFO, definitions.home_of(kind), _FILLED.format(kind.__qualname__, ", ".join(sorted(got))))
+            _tell(
+                logging.INFO,
+                definitions.home_of(kind),
+                _FILLED.format(kind.__qualname__, ", ".join(sorted(got))),
+            )
 
     def _maker(self, thing: Any) -> Callable[[], Any]:
         factory = self._factories.get(id(thing))
         if factory is not None:
-            return lambda: self._holder._aside(lambda: factory(self._holder))
+            return lambda: self._holder._without_side_effects(lambda: factory(self._holder))
         if thing is self._holder:
-            return lambda: self._holder._aside(self._holder._another)
-        return lambda: self._holder._aside(lambda: object_state.constructed(thing))
+            return lambda: self._holder._without_side_effects(self._holder._another)
+        return lambda: self._holder._without_side_effects(
+            lambda: object_state.construct_like(thing)
+        )
 
-    def _owe(self, thing: Any, lacks: frozenset[str], exc: Exception) -> None:
+    def _record_missing(self, thing: Any, lacks: frozenset[str], exc: Exception) -> None:
         kind = type(thing)
-        object_state.owe(kind, lacks)
+        object_state.record_missing(kind, lacks)
         if named := sorted(name for name in lacks if name.isidentifier()):
             sentence = _LACKING.format(kind.__qualname__, ", ".join(named), exc, named[0])
             self._warn(definitions.home_of(kind), sentence)
@@ -164,7 +174,7 @@ _LACKING: Final = (
 def _tell(level: int, module: str, text: str) -> None:
     """Say *text* of the script or module at the home *module* on the console, once for each of its versions."""
     text = " ".join(text.split())  # an exception's may have lines, of a visitor's making even
-    execution = definitions.standing(module)
+    execution = definitions.current_execution(module)
     version = definitions.edits if execution is None else execution.serial
     if (text, version) in _told:
         return

@@ -19,18 +19,18 @@ from zope.interface.interface import InterfaceClass
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
-from rpyserve.sessions.containers import ATOMS, Shape, rebuilt, shape_of
+from rpyserve.sessions.containers import ATOMS, ContainerType, rebuilt, shape_of
 
-__all__ = ["LIMIT", "Walk", "convert"]
+__all__ = ["LIMIT", "ObjectGraph", "change_class"]
 
 LIMIT: Final = 100_000
 """How many things of one session (or of the registry) are looked at after an edit; numbers and texts do not count."""
 
 _LEAVES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
-_LEAF: Final = Shape(lambda thing: (), lambda thing, swap: None, attributed=False)
+_LEAF: Final = ContainerType(lambda thing: (), lambda thing, swap: None, attributed=False)
 
 
-def convert(thing: Any, kind: type) -> None:
+def change_class(thing: Any, kind: type) -> None:
     """Make *thing* an instance of *kind*, in place, also if it is frozen.
 
     Raises:
@@ -44,7 +44,7 @@ def convert(thing: Any, kind: type) -> None:
         raise TypeError("its __slots__ or its base classes differ") from None
 
 
-class Walk:
+class ObjectGraph:
     """One walk over what one holder holds.
 
     Attributes:
@@ -60,7 +60,7 @@ class Walk:
         self._queue: deque[tuple[Any, str]] = deque()
         self._seen: dict[int, tuple[Any, str]] = {}
         self._new: dict[int, Any] = {}
-        self._shapes: dict[type, Shape | None] = {}
+        self._shapes: dict[type, ContainerType | None] = {}
         self._successors: dict[type, type] = {}
         self._made_by: dict[int, Any] = {}
         self._done: set[int] = set()
@@ -110,7 +110,7 @@ class Walk:
             if shape is not _LEAF:
                 self._queue.extend([(each, label) for each in shape.held(thing)])
 
-    def _shape(self, kind: type) -> Shape | None:
+    def _shape(self, kind: type) -> ContainerType | None:
         """How values of the class *kind* are entered; `_LEAF` for those that are only exchanged as a whole."""
         if kind not in self._shapes:
             self._shapes[kind] = _LEAF if issubclass(kind, _LEAVES) else shape_of(kind)
@@ -130,7 +130,7 @@ class Walk:
         kind = self._kind_of(thing, label)
         if kind is not old:
             try:
-                convert(thing, kind)
+                change_class(thing, kind)
             except TypeError as exc:
                 self._stay(thing, label, kind, exc)
             else:
@@ -144,7 +144,7 @@ class Walk:
             if new is None:
                 self._miss(type(thing), label, f"{type(thing).__name__}.{thing.name}")
         else:
-            new = definitions.successor(thing)
+            new = definitions.current_definition(thing)
             if new is None:
                 self._miss(thing, label, getattr(thing, "__qualname__", thing.__name__))
         if new is None:
@@ -162,7 +162,7 @@ class Walk:
         if renamed is not None and definitions.place_of(renamed) == definitions.place_of(old):
             return renamed  # the one of several of that name that is meant
         if old not in self._successors:
-            found: type | None = definitions.successor(old)
+            found: type | None = definitions.current_definition(old)
             if found is None and renamed is None:
                 self._miss(old, label, f"an object of the class {old.__qualname__}")
             self._successors[old] = found or renamed or old
@@ -175,7 +175,11 @@ class Walk:
             thing = todo[-1]
             shape = self._shape(type(thing))
             assert shape is not None
-            waiting = [each for each in shape.contents(thing) if self._is_fixed(each) and id(each) not in self._done]
+            waiting = [
+                each
+                for each in shape.contents(thing)
+                if self._is_fixed(each) and id(each) not in self._done
+            ]
             if waiting:
                 todo += waiting
                 continue
@@ -188,7 +192,7 @@ class Walk:
         shape = self._shape(type(thing)) if id(thing) in self._seen else None
         return shape is not None and shape.exchange is None
 
-    def _rebuild_one(self, thing: Any, shape: Shape) -> None:
+    def _rebuild_one(self, thing: Any, shape: ContainerType) -> None:
         label = self._seen[id(thing)][1]
         kind = self._kind_of(thing, label)
         if kind is type(thing) and not any(id(each) in self._new for each in shape.contents(thing)):
@@ -208,14 +212,18 @@ class Walk:
                 shape.refit(thing, self.now)
             except Exception as exc:
                 kept = f"{label} holds a {type(thing).__name__} that is kept as it was, with keys from before the edit"
-                self.news.append((definitions.home_of(type(thing)), f"{kept}: {type(exc).__name__}: {exc}."))
+                self.news.append(
+                    (definitions.home_of(type(thing)), f"{kept}: {type(exc).__name__}: {exc}.")
+                )
 
     # What cannot be changed
 
     def _stay(self, thing: Any, label: str, kind: type, exc: Exception) -> None:
         self.stuck[id(thing)] = str(exc)
         if id(thing) not in self._made_by:
-            self.news.append((definitions.home_of(kind), _CANNOT.format(label, kind.__qualname__, exc)))
+            self.news.append(
+                (definitions.home_of(kind), _CANNOT.format(label, kind.__qualname__, exc))
+            )
 
     def _miss(self, defined: Any, label: str, what: str) -> None:
         sentence = _HIDDEN if "<locals>" in what else _GONE
@@ -227,10 +235,10 @@ _CANNOT: Final = (
     "with its old methods."
 )
 _GONE: Final = "{} holds {}, which is no longer there. It is kept as it was until there is one of that name again."
-_HIDDEN: Final = (
-    "{} holds {}, which is defined inside a function, where the new one cannot be found. It is kept as it was."
+_HIDDEN: Final = "{} holds {}, which is defined inside a function, where the new one cannot be found. It is kept as it was."
+_TOO_MUCH: Final = (
+    "{} and what comes after it hold more than {:,} objects. Those beyond are kept as they were."
 )
-_TOO_MUCH: Final = "{} and what comes after it hold more than {:,} objects. Those beyond are kept as they were."
 
 
 def _member(old: Enum, kind: Any) -> Enum | None:

@@ -25,16 +25,16 @@ from weakref import WeakKeyDictionary
 from rpyserve.scripts.execution import ExecutionName
 
 __all__ = [
+    "add_missing_attributes",
     "added",
     "assigned",
     "assigned_by",
     "attributes",
-    "constructed",
-    "fill",
+    "construct_like",
     "from_defaults",
     "has",
     "lacking",
-    "owe",
+    "record_missing",
     "set_attribute",
 ]
 
@@ -108,7 +108,7 @@ def added(kind: type, old: type) -> frozenset[str]:
     return (assigned(kind) - assigned(old)) | _owed.get(old, frozenset())
 
 
-def owe(kind: type, names: frozenset[str]) -> None:
+def record_missing(kind: type, names: frozenset[str]) -> None:
     """Note that objects of *kind* go on lacking *names*."""
     _owed[kind] = _owed.get(kind, frozenset()) | names
 
@@ -176,7 +176,7 @@ def from_defaults(thing: Any) -> list[str]:
     return filled
 
 
-def fill(thing: Any, make: Callable[[], Any]) -> list[str]:
+def add_missing_attributes(thing: Any, make: Callable[[], Any]) -> list[str]:
     """Give *thing* the attributes that it lacks and that a new one has, which *make* makes. Returns their names.
 
     Raises:
@@ -193,7 +193,7 @@ def fill(thing: Any, make: Callable[[], Any]) -> list[str]:
     return filled
 
 
-def constructed(thing: Any) -> Any:
+def construct_like(thing: Any) -> Any:
     """Return a new object of the class of *thing*; what its constructor must be given is what *thing* has of that name.
 
     Raises:
@@ -208,7 +208,9 @@ def constructed(thing: Any) -> Any:
         if each.default is not each.empty or each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             continue
         if each.name not in known:
-            raise TypeError(f"its constructor wants {each.name}, and it has no attribute of that name")
+            raise TypeError(
+                f"its constructor wants {each.name}, and it has no attribute of that name"
+            )
         if each.kind is each.KEYWORD_ONLY:
             named[each.name] = known[each.name]
         else:
@@ -231,7 +233,9 @@ def _codes_in(value: Any) -> Iterator[CodeType]:
     part: Any
     for part in parts:
         function = (
-            inspect.unwrap(getattr(part, "__func__", part)) if callable(part) or hasattr(part, "__func__") else None
+            inspect.unwrap(getattr(part, "__func__", part))
+            if callable(part) or hasattr(part, "__func__")
+            else None
         )
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):

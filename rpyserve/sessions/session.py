@@ -16,12 +16,12 @@ from rpyserve.scripts import definitions
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.components import Components
-from rpyserve.sessions.expiry import Tick
+from rpyserve.sessions.expiry import Bucket
 
 if TYPE_CHECKING:
-    from rpyserve.sessions.store import Sessions
+    from rpyserve.sessions.store import SessionStore
 
-__all__ = ["Ended", "Registry", "Session"]
+__all__ = ["EndReason", "Registry", "Session"]
 
 DEFAULT: Final = 900
 """Seconds that a session lives if nobody says otherwise."""
@@ -38,7 +38,7 @@ class _SiteTimeout:
         return DEFAULT if said is None else said
 
 
-class Ended(enum.Enum):
+class EndReason(enum.Enum):
     """Why a session ended."""
 
     IDLE = "idle"
@@ -46,7 +46,9 @@ class Ended(enum.Enum):
     EVICTED = "evicted"
     STOPPED = "stopped"
 
-    __hash__ = object.__hash__  # enum's own, a Python function, is a tenth of what it takes to end a session
+    __hash__ = (
+        object.__hash__
+    )  # enum's own, a Python function, is a tenth of what it takes to end a session
 
 
 class Session(Components):
@@ -63,7 +65,7 @@ class Session(Components):
         sessionTimeout: seconds it lives after its last access; None or `math.inf` for ever. What a subclass says
             goes before ``--session-timeout``; set on one session, it counts from that session's next access.
         new: True during the request that made it.
-        ended: why it ended, an `Ended`; None while it lives.
+        ended: why it ended, an `EndReason`; None while it lives.
         cookieName, cookieSecure, cookieHttpOnly, cookieSameSite, cookiePath: of its cookie, for subclasses. The name
             None stands for one that carries the server's port, and Secure None for: over https.
 
@@ -82,10 +84,10 @@ class Session(Components):
 
     _callbacks: list[Callback] | None
     _lives: float
-    _store: Sessions | None
-    _tick: Tick | None
+    _store: SessionStore | None
+    _tick: Bucket | None
     _used: float
-    ended: Ended | None
+    ended: EndReason | None
     new: bool
     site: Any
     uid: Any
@@ -143,9 +145,9 @@ class Session(Components):
     def expire(self) -> None:
         """End the session now, callbacks included. Doing so twice does nothing."""
         if self._store is not None:
-            self._store.end(self, Ended.EXPIRED)
+            self._store.end(self, EndReason.EXPIRED)
         else:
-            self._end(Ended.EXPIRED)
+            self._end(EndReason.EXPIRED)
 
     def regenerate(self) -> None:
         """Give the session a new id, which the response to this request brings to its visitor. The old one is dead.
@@ -178,13 +180,15 @@ class Session(Components):
         elif self._callbacks is None:
             self._callbacks = [callback]
         else:
-            self._callbacks[:] = [each for each in self._callbacks if not callbacks.replaces(callback, each)]
+            self._callbacks[:] = [
+                each for each in self._callbacks if not callbacks.replaces(callback, each)
+            ]
             self._callbacks.append(callback)
 
-    def _aside(self, make: Callable[[], Any]) -> Any:
+    def _without_side_effects(self, make: Callable[[], Any]) -> Any:
         waiting = None if self._callbacks is None else list(self._callbacks)
         try:
-            return super()._aside(make)
+            return super()._without_side_effects(make)
         finally:
             if self.ended is None:
                 self._callbacks = waiting
@@ -192,7 +196,7 @@ class Session(Components):
     def _another(self) -> Session:
         return type(self)(self.site, self.uid)
 
-    def _end(self, why: Ended) -> None:
+    def _end(self, why: EndReason) -> None:
         if self.ended is not None:
             return
         self.ended = why
@@ -202,9 +206,11 @@ class Session(Components):
                 self._call(callback)
 
     def _call(self, callback: Callback) -> None:
-        work = callbacks.call(callback, self.label, None if self._store is None else self._store.complaints)
+        work = callbacks.call(
+            callback, self.label, None if self._store is None else self._store.errors
+        )
         if work is not None:
-            go_on = callbacks.drop if self._store is None else self._store._tasks.start
+            go_on = callbacks.discard if self._store is None else self._store._tasks.start
             go_on(work, callback, self.label)
 
 

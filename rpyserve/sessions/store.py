@@ -32,15 +32,15 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
-from rpyserve.diagnostics.reporter import Complaints
+from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.scripts import definitions
-from rpyserve.sessions.callbacks import Tasks
+from rpyserve.sessions.callbacks import CallbackTasks
 from rpyserve.sessions.components import renew
-from rpyserve.sessions.expiry import BATCH, Clock
-from rpyserve.sessions.session import Ended, Session
-from rpyserve.util.throttle import Seldom
+from rpyserve.sessions.expiry import BATCH, ExpiryTimer
+from rpyserve.sessions.session import EndReason, Session
+from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["Idlest", "SessionStatistics", "Sessions", "Shelves", "Used"]
+__all__ = ["LeastRecentlyUsed", "SessionStatistics", "SessionStore", "ShardedDict", "Used"]
 
 
 SHARE: Final = 16
@@ -71,7 +71,7 @@ class Living(Protocol):
         """All of them."""
 
 
-class Idlest:
+class LeastRecentlyUsed:
     """Finds the thing of a mapping that has been idle longest.
 
     Args:
@@ -109,7 +109,7 @@ MANY: Final = 64
 Thing = TypeVar("Thing")
 
 
-class Shelves(Generic[Thing]):
+class ShardedDict(Generic[Thing]):
     """Things by their names, in no order: what is needed of a dict. Only None it cannot hold."""
 
     __slots__ = ("_many", "_shelves")
@@ -168,10 +168,10 @@ class SessionStatistics:
 
     live: int
     made: int
-    ended: Mapping[Ended, int]
+    ended: Mapping[EndReason, int]
 
 
-class Sessions:
+class SessionStore:
     """The living sessions of one site, by id. Iterates over the sessions; ``len`` says how many live.
 
     Args:
@@ -196,18 +196,18 @@ class Sessions:
         self.timeout = timeout
         self.most = most
         self.renewed: Callable[[Session], object] = lambda session: None
-        self._living: Shelves[Session] = Shelves()
-        self._clock = Clock(self._living, self.end)
-        self._idlest = Idlest(self._living)
+        self._living: ShardedDict[Session] = ShardedDict()
+        self._clock = ExpiryTimer(self._living, self.end)
+        self._idlest = LeastRecentlyUsed(self._living)
         self._making_room = False
-        self._crowded = Seldom(log)
-        self.complaints = Complaints()
-        self._tasks = Tasks(self.complaints)
+        self._crowded = ThrottledLogger(log)
+        self.errors = ConsoleReporter()
+        self._tasks = CallbackTasks(self.errors)
         self.now: Callable[[], float] = trio.current_time
-        self.let_go = 0
+        self.ended_with_data = 0
         self._ids: list[str] = []
         self._made = 0
-        self._ended = dict.fromkeys(Ended, 0)
+        self._ended = dict.fromkeys(EndReason, 0)
 
     def __len__(self) -> int:
         return len(self._living)
@@ -246,33 +246,43 @@ class Sessions:
         return session
 
     def _by_factory(self, factory: Callable[[Any, str], Any], uid: str) -> Session:
-        if not definitions.is_present(factory):
-            self.site.sessionFactory = factory = definitions.successor(factory) or factory
+        if not definitions.is_current(factory):
+            self.site.sessionFactory = factory = definitions.current_definition(factory) or factory
         session = factory(self.site, uid)
-        if not isinstance(session, Session) or session._store is not None or session.ended is not None:
-            raise TypeError(f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}")
+        if (
+            not isinstance(session, Session)
+            or session._store is not None
+            or session.ended is not None
+        ):
+            raise TypeError(
+                f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}"
+            )
         session.site, session.uid = self.site, uid
-        if not definitions.is_present(type(session)):
+        if not definitions.is_current(type(session)):
             renew(session)
         return session
 
     def _new_id(self) -> str:
         if not self._ids:
             drawn = secrets.token_urlsafe(ID_BYTES * DRAWN)
-            self._ids = [drawn[start : start + ID_LENGTH] for start in range(0, len(drawn), ID_LENGTH)]
+            self._ids = [
+                drawn[start : start + ID_LENGTH] for start in range(0, len(drawn), ID_LENGTH)
+            ]
         return self._ids.pop()
 
     def _make_room(self, most: int) -> None:
         """End as many sessions as it takes for one more, the idlest first."""
         if self._making_room:
-            raise RuntimeError("a session that ends to make room cannot make another: its callback must only clean up")
+            raise RuntimeError(
+                "a session that ends to make room cannot make another: its callback must only clean up"
+            )
         self._making_room = True
         try:
             for _ in range(len(self._living) - most + 1):
                 session = self._idlest.find()
                 if session is None:
                     break  # callbacks have ended them all
-                self.end(session, Ended.EVICTED)
+                self.end(session, EndReason.EVICTED)
                 self._crowded.warn(
                     "session %s, idle longest, ended to make room: no more than %s live at once (--max-sessions). A "
                     "client that keeps no cookies gets a new session with each request.", session.label, f"{most:,}",
@@ -330,24 +340,26 @@ class Sessions:
             )
         return timeout
 
-    def end(self, session: Session, why: Ended = Ended.IDLE) -> None:
+    def end(self, session: Session, why: EndReason = EndReason.IDLE) -> None:
         """End *session*: it is forgotten, then its callbacks are called. Ending it twice does nothing."""
         if session.ended is None and self._living.pop(session.uid) is not None:
             self._ended[why] += 1
-            self.let_go += session._components is not None or session._values is not None
+            self.ended_with_data += session._components is not None or session._values is not None
             session._end(why)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Let sessions end when their time has come, until cancelled. Async callbacks run in here."""
         async with self._tasks.open():
             task_status.started()
-            self.now = trio.lowlevel.current_clock().current_time  # what `trio.current_time` looks up each time
+            self.now = (
+                trio.lowlevel.current_clock().current_time
+            )  # what `trio.current_time` looks up each time
             try:
                 await self._clock.run()
             finally:
                 self.now = trio.current_time
 
-    async def end_all(self, why: Ended, grace: float) -> int:
+    async def end_all(self, why: EndReason, grace: float) -> int:
         """End every session, and wait for async callbacks, earlier ones too; those left after *grace* s are cut off.
 
         Returns:

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Final
 
-__all__ = ["in_words", "parse_duration", "parse_size", "size_in_words"]
+__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
 
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
@@ -29,10 +29,14 @@ def parse_duration(text: str) -> float:
         return math.inf
     match = _DURATION.fullmatch(plain)
     if match is None:
-        raise ValueError(f"{text!r} is not a duration: write seconds (5 or 0.5), 90s, 15m, 2h, or never")
+        raise ValueError(
+            f"{text!r} is not a duration: write seconds (5 or 0.5), 90s, 15m, 2h, or never"
+        )
     seconds = float(match[1]) * _SECONDS[match[2]]
     if not 0 < seconds < math.inf:
-        raise ValueError(f"{text!r} is no time at all: a duration is more than 0, and never has no end")
+        raise ValueError(
+            f"{text!r} is not a valid duration: it must be longer than 0; for no end, use never"
+        )
     return seconds
 
 
@@ -51,7 +55,7 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return *seconds* as a person says it: ``15 minutes``, ``1 hour``, ``0.5 seconds``."""
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= unit and seconds % unit == 0:
@@ -59,7 +63,7 @@ def in_words(seconds: float) -> str:
     return _count(seconds, "second")
 
 
-def size_in_words(size: int) -> str:
+def format_size(size: int) -> str:
     """Return *size* bytes in a few characters: ``19 B``, ``3.4 kB``, ``2 MB`` (in steps of 1000)."""
     if size < 1000:
         return f"{size} B"

@@ -11,7 +11,7 @@ import errno
 from contextlib import suppress
 from typing import Any, Final
 
-__all__ = ["ADVICE", "is_out_of_them", "limit", "most_connections", "raise_limit"]
+__all__ = ["ADVICE", "is_too_many_files", "limit", "most_connections", "raise_limit"]
 
 WANTED: Final = (65_536, 10_240, 4_096)
 """What a soft limit is raised to, the first of these that the system allows. macOS has a limit beyond the hard one."""
@@ -23,7 +23,7 @@ ADVICE: Final = "`ulimit -n 65536`, in the shell that starts the server, raises 
 _NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-def is_out_of_them(exc: BaseException | None) -> bool:
+def is_too_many_files(exc: BaseException | None) -> bool:
     """Whether *exc* says that there are no descriptors left, here or in the whole system."""
     return isinstance(exc, OSError) and exc.errno in _NONE_LEFT
 

@@ -12,13 +12,13 @@ from typing import Final
 
 import trio
 
-__all__ = ["EVERY", "Seldom"]
+__all__ = ["EVERY", "ThrottledLogger"]
 
 EVERY: Final = 60.0
 """Seconds between two lines."""
 
 
-class Seldom:
+class ThrottledLogger:
     """One kind of warning.
 
     Args:
@@ -40,5 +40,7 @@ class Seldom:
             return False
         self._again = now + self._every
         untold, self._untold = self._untold, 0
-        self._log.warning(message + (f" ({untold:,} more since the last such line)" if untold else ""), *args)
+        self._log.warning(
+            message + (f" ({untold:,} more since the last such line)" if untold else ""), *args
+        )
         return True

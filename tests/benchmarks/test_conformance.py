@@ -11,9 +11,9 @@ import pytest
 from benchmarks.conformance.pages import RPYSERVE
 from benchmarks.conformance.probe import probe
 from benchmarks.conformance.rules import RULES, Rule
-from benchmarks.conformance.run import CRASHED, DOCUMENT, INTRODUCTION, TIMEOUT, rule_cells
+from benchmarks.conformance.run import DOCUMENT, introduction, rule_cells
 from rpyserve import Directory, Site
-from rpyserve.http.hosts import only_known_hosts
+from rpyserve.serving.listen import trusted_hosts
 from tests.support.http_client import connect_to
 
 IDS = [f"{n}-{rule.section}" for n, rule in enumerate(RULES)]
@@ -40,7 +40,7 @@ async def test_each_is_kept(
         (tmp_path / name).write_text(code, encoding="utf-8")
     site = Site(Directory(tmp_path))
     async with site.running():
-        client = connect_to(only_known_hosts(site.respond, []), nursery)
+        client = connect_to(trusted_hosts(site.respond, []), nursery)
         answer = await probe(client.stream, rule)
     assert re.fullmatch(rule.accepted, answer) and answer != "no answer", f"{rule.text}: {answer}"
     (row,) = [cells for cells in rows() if cells[:3] == rule_cells(rule)]
@@ -52,8 +52,7 @@ def test_the_table_has_these_rules_and_no_others() -> None:
 
 
 def test_the_introduction_is_that_of_the_program() -> None:
-    introduction = INTRODUCTION.format(timeout=TIMEOUT, crashed=CRASHED)
-    assert DOCUMENT.read_text(encoding="utf-8").startswith(introduction)
+    assert DOCUMENT.read_text(encoding="utf-8").startswith(introduction())
 
 
 def test_none_of_ours_is_marked() -> None:

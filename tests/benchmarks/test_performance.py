@@ -12,13 +12,13 @@ import trio
 from benchmarks.performance.load_generator import Request, send_repeatedly
 from benchmarks.performance.report import (
     CLOSING,
-    PROMISES,
+    TARGETS,
     Results,
     Sample,
     chart,
     document,
-    promises_table,
     ratio,
+    targets_table,
     unmet,
 )
 from benchmarks.performance.run import CHART, DOCUMENT
@@ -44,7 +44,7 @@ def test_a_machine_that_drifts_changes_no_ratio() -> None:
     value = ratio(results(), ("hello", OWN), ("hello", BASELINE))
     assert value is not None
     assert [
-        round(each, 6) for each in (value.median, value.lowest, value.highest, value.processor_time)
+        round(each, 6) for each in (value.median, value.lowest, value.highest, value.cpu_time)
     ] == [0.95] * 4
     assert str(value) == "0.95 (0.95 to 0.95)"
     assert ratio(results(), ("hello", "not there"), ("hello", BASELINE)) is None
@@ -52,21 +52,21 @@ def test_a_machine_that_drifts_changes_no_ratio() -> None:
 
 def test_what_is_not_reached_is_named() -> None:
     assert unmet(results()) == []
-    assert unmet(results(500.0)) == [promise.title for promise in PROMISES[:2]]
+    assert unmet(results(500.0)) == [target.title for target in TARGETS[:2]]
 
 
-def test_each_promise_is_of_rows_and_servers_that_there_are() -> None:
+def test_each_target_is_of_rows_and_servers_that_there_are() -> None:
     known = results()
-    for promise in PROMISES:
-        assert promise.above in known and promise.below in known, promise.title
+    for target in TARGETS:
+        assert target.above in known and target.below in known, target.title
 
 
 def test_the_document_has_every_figure_and_says_who_was_not_there() -> None:
     text = document(results(500.0), ["nginx"])
-    assert promises_table(results(500.0)) in text
+    assert targets_table(results(500.0)) in text
     assert all(f"| {row.title} | {OWN} |" in text for row in ROWS)
     assert "Not there when this was written: nginx." in text
-    assert f"Not reached in this run: {PROMISES[0].title}" in text
+    assert f"Not reached in this run: {TARGETS[0].title}" in text
 
 
 def test_the_chart_is_well_formed_and_nothing_is_outside() -> None:
@@ -88,7 +88,7 @@ def test_the_chart_is_well_formed_and_nothing_is_outside() -> None:
 def test_the_document_in_the_tree_is_written_by_this_code() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     titles = re.findall(r"^\| ([^|]*) \| [0-9.]+ \| ", text, re.M)
-    assert titles == [promise.title for promise in PROMISES]
+    assert titles == [target.title for target in TARGETS]
     assert text.endswith(CLOSING)
     ElementTree.fromstring(CHART.read_text(encoding="utf-8"))
 

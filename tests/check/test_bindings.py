@@ -6,11 +6,11 @@ import ast
 
 import pytest
 
-from rpyserve.check.bindings import By, TopLevel, look
+from rpyserve.check.bindings import BindingKind, ModuleBindings, collect_bindings
 
 
-def at(text: str) -> TopLevel:
-    return look(ast.parse(text))
+def at(text: str) -> ModuleBindings:
+    return collect_bindings(ast.parse(text))
 
 
 WAYS = [
@@ -72,7 +72,7 @@ def test_what_may_bind_anything(text: str) -> None:
 
 def test_the_last_binding_counts() -> None:
     top = at("resource = 1; resource = 'a'\nif a:\n    def resource(): pass\n")
-    assert [each.by for each in top.names["resource"]] == [By.VALUE, By.VALUE, By.FUNCTION]
+    assert [each.by for each in top.names["resource"]] == [BindingKind.VALUE, BindingKind.VALUE, BindingKind.FUNCTION]
     assert [each.certain for each in top.names["resource"]] == [True, True, False]
     last = top.names["resource"][1].node
     assert isinstance(last, ast.Constant) and last.value == "a"

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from rpyserve import cli
 from rpyserve.check import checker as checking
 from rpyserve.check.checker import check
-from rpyserve.check.findings import Kind
+from rpyserve.check.findings import Rule
 from tests.support.doc_pages import BESIDE, blocks_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +53,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def kinds(root: Path, **how: bool) -> dict[str, list[Kind]]:
+def kinds(root: Path, **how: bool) -> dict[str, list[Rule]]:
     report = check(os.path.realpath(root), **how)
     return {path.replace(os.sep, "/"): [finding.kind for finding in found] for path, found in report.findings.items()}
 
@@ -75,7 +75,7 @@ def test_every_kind_is_found_in_its_file(tmp_path: Path) -> None:
     found = kinds(write(tmp_path, ALL))
     for name, there in found.items():
         assert [kind.value for kind in there] == [re.split(r"\.", name)[0]], name
-    rest = {kind.value for kind in Kind} - {name.partition(".")[0] for name in found}
+    rest = {kind.value for kind in Rule} - {name.partition(".")[0] for name in found}
     assert rest == {"unreadable", "same-name", "unreachable", "link"}  # those want a file system that has such things
 
 
@@ -83,13 +83,13 @@ def test_every_kind_is_found_in_its_file(tmp_path: Path) -> None:
 def test_what_is_no_text(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a.rpy").write_bytes(text)
     (tmp_path / "b.py").write_bytes(text)
-    assert kinds(tmp_path) == {"a.rpy": [Kind.SYNTAX], "b.py": [Kind.SYNTAX]}
+    assert kinds(tmp_path) == {"a.rpy": [Rule.SYNTAX], "b.py": [Rule.SYNTAX]}
 
 
 @pytest.mark.parametrize("text", ["(" * 500, "x = " + "-" * 100_000 + "1", "x = " + " + ".join(["1"] * 100_000)])
 def test_what_is_nested_too_deep(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"a.rpy": text})
-    assert kinds(tmp_path)["a.rpy"] in ([Kind.SYNTAX], [Kind.NO_RESOURCE])
+    assert kinds(tmp_path)["a.rpy"] in ([Rule.SYNTAX], [Rule.NO_RESOURCE])
 
 
 def test_all_of_a_file_is_told_at_once(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(checking.file_state, "read", read)
-    assert kinds(write(tmp_path, {"a.rpy": GOOD})) == {"a.rpy": [Kind.UNREADABLE]}
+    assert kinds(write(tmp_path, {"a.rpy": GOOD})) == {"a.rpy": [Rule.UNREADABLE]}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.rpy")
-    assert kinds(tmp_path) == {"a.rpy": [Kind.UNREADABLE]}
+    assert kinds(tmp_path) == {"a.rpy": [Rule.UNREADABLE]}
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
@@ -137,12 +137,12 @@ def test_a_python_file_that_no_script_imports_need_only_be_python(tmp_path: Path
     text = "import nothere\nn = []\ndef f():\n    n.append(1)\n"
     files = {"a.rpy": "import store\n" + GOOD, "store.py": "from deeper import x\n", "deeper.py": text + "x = 1\n"}
     write(tmp_path, files | {"tools/make.py": text, "tools/broken.py": "def (:"})
-    assert kinds(tmp_path) == {"deeper.py": [Kind.IMPORT, Kind.LOST_WITH_EDIT], "tools/broken.py": [Kind.SYNTAX]}
+    assert kinds(tmp_path) == {"deeper.py": [Rule.IMPORT, Rule.LOST_WITH_EDIT], "tools/broken.py": [Rule.SYNTAX]}
 
 
 def test_where_the_path_of_modules_is_changed_no_import_is_judged(tmp_path: Path) -> None:
     files = {"a.rpy": "import sys\nsys.path.append('lib')\nimport inlib\n" + GOOD, "b.rpy": "import nothere\nx = 1\n"}
-    assert kinds(write(tmp_path, files)) == {"b.rpy": [Kind.NO_RESOURCE]}
+    assert kinds(write(tmp_path, files)) == {"b.rpy": [Rule.NO_RESOURCE]}
 
 
 def test_foreign_directories_are_left_alone(tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_follow_symlinks_is_the_servers(tmp_path: Path) -> None:
         (tmp_path / "site" / "out").symlink_to(tmp_path / "out")
     except OSError:
         pytest.skip("no symbolic links here")
-    assert kinds(tmp_path / "site") == {"out": [Kind.LINK]}
-    assert kinds(tmp_path / "site", follow_symlinks=True) == {"out/b.rpy": [Kind.NO_RESOURCE]}
+    assert kinds(tmp_path / "site") == {"out": [Rule.LINK]}
+    assert kinds(tmp_path / "site", follow_symlinks=True) == {"out/b.rpy": [Rule.NO_RESOURCE]}
 
 
 # What we have written ourselves
@@ -269,12 +269,12 @@ def test_the_scripts_in_the_documents_are_clean(tmp_path: Path) -> None:
 def test_the_page_has_every_kind_and_no_other() -> None:
     faults, notes = PAGE.split("\n## Notes\n")
     headings = {part: re.findall(r"^### `([\w-]+)`$", part, re.MULTILINE) for part in (faults, notes)}
-    assert headings[faults] == [kind.value for kind in Kind if not kind.is_note]
-    assert headings[notes] == [kind.value for kind in Kind if kind.is_note]
+    assert headings[faults] == [kind.value for kind in Rule if not kind.is_note]
+    assert headings[notes] == [kind.value for kind in Rule if kind.is_note]
 
 
 def test_every_kind_can_be_found() -> None:
     """No kind is left over from something that is no longer looked for."""
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rpyserve").rglob("*.py"))
-    for kind in Kind:
-        assert f"Kind.{kind.name}" in re.sub(r"_NOTES.*", "", text), kind
+    for kind in Rule:
+        assert f"Rule.{kind.name}" in re.sub(r"_NOTES.*", "", text), kind

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rpyserve.check import filenames as surveying
-from rpyserve.check.filenames import Survey, survey
-from rpyserve.check.findings import Kind
+from rpyserve.check.filenames import Survey, check_filenames
+from rpyserve.check.findings import Rule
 
 
 def make(root: Path, *names: str) -> None:
@@ -24,10 +24,10 @@ def make(root: Path, *names: str) -> None:
 
 def look(root: Path, *names: str, follow: bool = False) -> Survey:
     make(root, *names)
-    return survey(os.path.realpath(root), follow_symlinks=follow)
+    return check_filenames(os.path.realpath(root), follow_symlinks=follow)
 
 
-def told(found: Survey) -> list[tuple[str, Kind]]:
+def told(found: Survey) -> list[tuple[str, Rule]]:
     return sorted(((path.replace(os.sep, "/"), f.kind) for path, f in found.findings), key=lambda pair: pair[0])
 
 
@@ -56,7 +56,7 @@ def test_what_is_no_part_of_the_site_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["hello.rpy.txt", "hello.RPY", "hello.rpy.html", "Hello.Rpy.py", "hello.rpy.TXT"])
 def test_a_script_by_another_name(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, name)
-    assert told(found) == [(name, Kind.MISNAMED)]
+    assert told(found) == [(name, Rule.MISNAMED)]
     assert found.findings[0][1].hint == f"Rename it to {name[:5]}.rpy."
     assert found.scripts == found.modules == []
 
@@ -67,26 +67,26 @@ def test_a_script_by_another_name(tmp_path: Path, name: str) -> None:
 )  # fmt: skip
 def test_backups_and_copies(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, "hello.rpy", "words.py", name)
-    assert told(found) == [(name, Kind.BACKUP)]
+    assert told(found) == [(name, Rule.BACKUP)]
     assert found.scripts == ["hello.rpy"] and found.modules == ["words.py"]
 
 
 def test_a_backup_of_a_whole_directory(tmp_path: Path) -> None:
     found = look(tmp_path, "pages.bak/a.rpy")
-    assert told(found) == [("pages.bak", Kind.BACKUP)]
+    assert told(found) == [("pages.bak", Rule.BACKUP)]
     assert found.scripts == []
 
 
 @pytest.mark.parametrize("other", ["a", "a/", "a/x.css"])
 def test_a_file_or_directory_that_comes_before_a_script(tmp_path: Path, other: str) -> None:
     found = look(tmp_path, "sub/a.rpy", f"sub/{other}")
-    assert told(found) == [("sub/a.rpy", Kind.HIDDEN_PAGE)]
+    assert told(found) == [("sub/a.rpy", Rule.HIDDEN_PAGE)]
     assert "/sub/a is not this script; only /sub/a.rpy is" in found.findings[0][1].message
 
 
 def test_an_index_that_comes_before_another(tmp_path: Path) -> None:
     found = look(tmp_path, "index.rpy", "index.html", "sub/index.rpy", "sub/index.html", "other/index.html")
-    assert told(found) == [("index.html", Kind.HIDDEN_PAGE), ("sub/index.html", Kind.HIDDEN_PAGE)]
+    assert told(found) == [("index.html", Rule.HIDDEN_PAGE), ("sub/index.html", Rule.HIDDEN_PAGE)]
     assert {f.message for _, f in found.findings} == {
         "index.rpy comes first, so / never shows this file.", "index.rpy comes first, so /sub/ never shows this file.",
     }  # fmt: skip
@@ -94,7 +94,7 @@ def test_an_index_that_comes_before_another(tmp_path: Path) -> None:
 
 def test_a_directory_called_like_a_script(tmp_path: Path) -> None:
     found = look(tmp_path, "a.rpy/b.rpy")
-    assert told(found) == [("a.rpy", Kind.MISNAMED)]
+    assert told(found) == [("a.rpy", Rule.MISNAMED)]
     assert found.scripts == []
 
 
@@ -106,14 +106,14 @@ def test_names_that_collide_elsewhere(tmp_path: Path, pair: tuple[str, str]) -> 
     if (tmp_path / pair[1].partition("/")[0]).exists():
         pytest.skip("they collide here")
     found = look(tmp_path, *pair)
-    assert [kind for _, kind in told(found)] == [Kind.SAME_NAME]
+    assert [kind for _, kind in told(found)] == [Rule.SAME_NAME]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
 @pytest.mark.parametrize("name", ["nul.rpy", "a:b.rpy", "a\\b.rpy", "com1.css"])
 def test_names_that_no_url_has(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, name)
-    assert told(found) == [(name.replace(os.sep, "/"), Kind.UNREACHABLE)]
+    assert told(found) == [(name.replace(os.sep, "/"), Rule.UNREACHABLE)]
 
 
 def test_links(tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_links(tmp_path: Path) -> None:
     link(site / "c.css", tmp_path / "out" / "c.css")
     link(site / "env.txt", site / ".env")
     found = look(site)
-    assert told(found) == [(name, Kind.LINK) for name in ("broken", "c.css", "env.txt", "loop", "out")]
+    assert told(found) == [(name, Rule.LINK) for name in ("broken", "c.css", "env.txt", "loop", "out")]
     assert found.scripts == [os.path.join("pages", "a.rpy")]
     found = look(site, follow=True)
-    assert told(found) == [(name, Kind.LINK) for name in ("broken", "env.txt", "loop")]
+    assert told(found) == [(name, Rule.LINK) for name in ("broken", "env.txt", "loop")]
     assert sorted(found.scripts) == [os.path.join("out", "b.rpy"), os.path.join("pages", "a.rpy")]
 
 
@@ -152,6 +152,6 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(surveying.os, "scandir", scandir)
     found = look(tmp_path)
-    assert told(found) == [("locked", Kind.UNREADABLE)]
+    assert told(found) == [("locked", Rule.UNREADABLE)]
     assert "Permission denied" in found.findings[0][1].message
     assert found.scripts == ["b.rpy"]

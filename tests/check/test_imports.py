@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.check.bindings import look
-from rpyserve.check.findings import Finding, Kind
-from rpyserve.check.imports import Imports, changes_path
+from rpyserve.check.bindings import collect_bindings
+from rpyserve.check.findings import Finding, Rule
+from rpyserve.check.imports import ImportChecker, changes_path
 from rpyserve.scripts.importer import SiteModules
 
 
@@ -37,7 +37,9 @@ def site(tmp_path: Path) -> Path:
 def found(site: Path, text: str, name: str = "a.rpy") -> list[Finding]:
     tree = ast.parse(text)
     before = set(sys.modules)
-    findings = sorted(Imports(SiteModules(site)).find(tree, look(tree), str(site / name)), key=lambda f: f.line)
+    findings = sorted(
+        ImportChecker(SiteModules(site)).find(tree, collect_bindings(tree), str(site / name)), key=lambda f: f.line
+    )
     assert not {"words", "pack", "plain", "sub", "any"} & (set(sys.modules) - before)
     return findings
 
@@ -103,7 +105,7 @@ UNMET = {
 def test_unmet(site: Path, text: str) -> None:
     (finding,) = found(site, text)
     message, hint = UNMET[text]
-    assert finding.kind is Kind.IMPORT
+    assert finding.kind is Rule.IMPORT
     assert message in finding.message
     assert hint in finding.hint
     assert text.splitlines()[finding.line - 1].strip().startswith(("import", "from", "class", "return"))
@@ -121,10 +123,10 @@ def test_a_helper_that_another_module_hides(site: Path) -> None:
     (site / "calendar.py").write_text("mine = 1\n")
     (site / "trio.py").write_text("mine = 1\n")
     own, installed = found(site, "import calendar\nfrom trio import mine")
-    assert (own.kind, own.line) == (Kind.HIDDEN_MODULE, 1)
+    assert (own.kind, own.line) == (Rule.HIDDEN_MODULE, 1)
     assert "Python's own, not the site's calendar.py" in own.message
     assert "`from . import calendar`" in own.hint
-    assert (installed.kind, installed.line) == (Kind.HIDDEN_MODULE, 2)
+    assert (installed.kind, installed.line) == (Rule.HIDDEN_MODULE, 2)
     assert "an installed module of that name" in installed.message
     assert found(site, "from . import calendar\nfrom .calendar import mine") == []
 
@@ -145,9 +147,9 @@ def test_a_broken_module_is_not_judged_by_its_names(site: Path) -> None:
 
 
 def test_what_is_reached(site: Path) -> None:
-    imports = Imports(SiteModules(site))
+    imports = ImportChecker(SiteModules(site))
     tree = ast.parse("from pack import inner\nimport words\ntry:\n    import sub.beside\nexcept ImportError:\n    pass")
-    assert list(imports.find(tree, look(tree), str(site / "a.rpy"))) == []
+    assert list(imports.find(tree, collect_bindings(tree), str(site / "a.rpy"))) == []
     names = {Path(file).relative_to(site).as_posix() for file in imports.reached}
     assert names == {"pack/__init__.py", "pack/inner.py", "words.py", "sub/beside.py"}
 

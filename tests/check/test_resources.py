@@ -6,16 +6,16 @@ import ast
 
 import pytest
 
-from rpyserve.check.bindings import look
-from rpyserve.check.findings import Finding, Kind
-from rpyserve.check.resources import find
+from rpyserve.check.bindings import collect_bindings
+from rpyserve.check.findings import Finding, Rule
+from rpyserve.check.resources import check_resource
 
 IMPORT = "from rpyserve import Resource\n"
 
 
 def found(text: str) -> list[Finding]:
     tree = ast.parse(text)
-    return list(find(tree, look(tree)))
+    return list(check_resource(tree, collect_bindings(tree)))
 
 
 def page(method: str, *, more: str = "resource = Page()") -> str:
@@ -75,7 +75,7 @@ NO_RESOURCE = {
 @pytest.mark.parametrize(("text", "words"), NO_RESOURCE.items())
 def test_no_resource(text: str, words: str) -> None:
     (finding,) = found(text)
-    assert finding.kind is Kind.NO_RESOURCE
+    assert finding.kind is Rule.NO_RESOURCE
     assert words in f"{finding.message}\n{finding.hint}"
 
 
@@ -108,7 +108,7 @@ WRONG = {
 @pytest.mark.parametrize(("text", "words"), WRONG.items())
 def test_wrong_resource(text: str, words: str) -> None:
     (finding,) = found(text)
-    assert finding.kind is Kind.WRONG_RESOURCE
+    assert finding.kind is Rule.WRONG_RESOURCE
     assert words in f"{finding.message}\n{finding.hint}"
 
 
@@ -131,7 +131,7 @@ def test_the_last_resource_is_looked_at() -> None:
 )
 def test_a_misspelt_method(method: str, instead: str) -> None:
     findings = found(page(method))
-    assert [(finding.kind, finding.line) for finding in findings] == [(Kind.NEVER_CALLED, 3)]
+    assert [(finding.kind, finding.line) for finding in findings] == [(Rule.NEVER_CALLED, 3)]
     assert instead in findings[0].hint
 
 
@@ -154,7 +154,7 @@ def test_a_misspelt_method_beside_a_good_one() -> None:
 )
 def test_parameters(method: str, what: str) -> None:
     (finding,) = found(page(method))
-    assert finding.kind is Kind.PARAMETERS
+    assert finding.kind is Rule.PARAMETERS
     assert what in finding.message
     assert "(self, " in finding.hint
 

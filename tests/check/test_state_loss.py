@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from rpyserve.check.state_loss import Life, find
+from rpyserve.check.state_loss import Lifetime, find
 
 HEAD = """
 import functools
@@ -25,7 +25,7 @@ def lost(text: str, *, cached: bool = False, module: bool = False) -> list[str]:
     return [loss.thing for loss in find(ast.parse(source), module=module)]
 
 
-def lives(text: str, **how: bool) -> set[Life]:
+def lives(text: str, **how: bool) -> set[Lifetime]:
     source = HEAD + ("cache()\n" if how.pop("cached", False) else "") + dedent(text)
     return {loss.life for loss in find(ast.parse(source), **how)}
 
@@ -66,9 +66,9 @@ GLOBALS = {
 @pytest.mark.parametrize("text", GLOBALS.values(), ids=GLOBALS)
 def test_names_of_the_top_level(text: str) -> None:
     assert lost(text) == ["count"]
-    assert lives(text) == {Life.REQUEST}
+    assert lives(text) == {Lifetime.REQUEST}
     assert lost(text, cached=True) == ["count"]
-    assert lives(text, cached=True) == lives(text, module=True) == {Life.EDIT}
+    assert lives(text, cached=True) == lives(text, module=True) == {Lifetime.EDIT}
 
 
 PARTS = {
@@ -132,9 +132,9 @@ ATTRIBUTES = {
 @pytest.mark.parametrize("text", ATTRIBUTES.values(), ids=ATTRIBUTES)
 def test_attributes_of_the_resource(text: str) -> None:
     assert lost(text) == ["self.n"]
-    assert lives(text) == {Life.REQUEST}
+    assert lives(text) == {Lifetime.REQUEST}
     assert lost(text, cached=True) == ["self.n"]
-    assert lives(text, cached=True) == {Life.EDIT}
+    assert lives(text, cached=True) == {Lifetime.EDIT}
 
 
 NOTHING = {
@@ -209,7 +209,7 @@ FOR_SPEED = {
 
 @pytest.mark.parametrize("text", FOR_SPEED.values(), ids=FOR_SPEED)
 def test_what_only_serves_speed_is_missed_by_uncached_scripts_only(text: str) -> None:
-    assert lives(text) == {Life.MEMORY}
+    assert lives(text) == {Lifetime.MEMORY}
     assert lost(text, cached=True) == lost(text, module=True) == []
 
 
@@ -217,7 +217,7 @@ def test_cache_of_functools_does_not_cache_a_script() -> None:
     text = (
         "from functools import cache\n@cache\ndef f(x):\n    return x\nn = []\ndef resource(request):\n    n.append(1)"
     )
-    assert lives(text) == {Life.MEMORY, Life.REQUEST}
+    assert lives(text) == {Lifetime.MEMORY, Lifetime.REQUEST}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_cache_of_functools_does_not_cache_a_script() -> None:
      "if True:\n    cache()"],
 )  # fmt: skip
 def test_a_script_is_cached_by_any_way_of_calling_it(call: str) -> None:
-    assert lives(f"{call}\nn = []\ndef resource(request):\n    n.append(1)") == {Life.EDIT}
+    assert lives(f"{call}\nn = []\ndef resource(request):\n    n.append(1)") == {Lifetime.EDIT}
 
 
 def test_the_series_logger_is_told_gently() -> None:

@@ -371,7 +371,7 @@ async def test_asyncio(case: str, no_loop: None) -> None:
     with pytest.raises((RuntimeError, TypeError, AttributeError)) as caught:
         await call(work)
     work.close()
-    hint = advice.for_exception(caught.value)
+    hint = advice.advice_for(caught.value)
     assert "This is asyncio's, and rpyserve runs on trio" in hint
     assert instead in hint
 
@@ -383,13 +383,13 @@ async def test_an_asyncio_future() -> None:
 
     with pytest.raises(TypeError) as caught:
         await Foreign()
-    assert "Look for trio's function of that kind" in advice.for_exception(caught.value)
+    assert "Look for trio's function of that kind" in advice.advice_for(caught.value)
 
 
 async def test_trio_run_inside_trio() -> None:
     with pytest.raises(RuntimeError) as caught:
         trio.run(trio.sleep, 0)
-    assert "The server has trio running already." in advice.for_exception(caught.value)
+    assert "The server has trio running already." in advice.advice_for(caught.value)
 
 
 # What a method returned
@@ -477,4 +477,4 @@ def test_methods_called_as_they_are_not_written(site: ScriptSite) -> None:
 
     with pytest.raises(TypeError) as caught:
         Page().render_GET()  # type: ignore[call-arg]
-    assert "def render_GET(self, request):" in advice.for_exception(caught.value)
+    assert "def render_GET(self, request):" in advice.advice_for(caught.value)

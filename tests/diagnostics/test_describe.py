@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from rpyserve import Request, Site
-from rpyserve.diagnostics.describe import describe, title_of
-from rpyserve.diagnostics.model import Failure, Fault, Relation
-from rpyserve.diagnostics.redaction import MASK, Veil
+from rpyserve.diagnostics.describe import describe, summary
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Relation
+from rpyserve.diagnostics.redaction import MASK, Redactor
 from rpyserve.diagnostics.reporter import as_text
 from rpyserve.http.errors import ScriptError, WrongResult
 from tests.support.in_process import ask
@@ -28,7 +28,7 @@ def caught(function: Callable[[], object]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def one(failure: Failure) -> Fault:
+def one(failure: ErrorReport) -> ExceptionReport:
     [fault] = failure.chain
     return fault
 
@@ -90,7 +90,7 @@ def test_what_is_secret_is_nowhere() -> None:
         exc.add_note(f"note of {secret}")
         raise exc from KeyError(other_name)
 
-    failure = describe(caught(page), values=True, veil=Veil([secret]))
+    failure = describe(caught(page), values=True, veil=Redactor([secret]))
     told = repr(failure).replace(f'secret = "{secret}"', "")
     assert secret not in told
     assert told.count(MASK) >= 4
@@ -265,14 +265,14 @@ def test_messages_that_cannot_be_had() -> None:
         def __repr__(self) -> str:
             raise SystemExit("it was called")
 
-    assert title_of(Bad()) == "Bad: its message cannot be shown: LookupError"
-    assert title_of(ValueError(Endless())) == "ValueError: <Endless>"
-    assert title_of(KeyError(Endless())) == "KeyError: <Endless>"
-    assert title_of(ValueError("a", [1])) == "ValueError: ('a', [1])"
-    assert title_of(KeyError("a")) == "KeyError: 'a'"
-    assert title_of(OSError(2, "No such file", "x")) == "FileNotFoundError: [Errno 2] No such file: 'x'"
-    assert title_of(ValueError()) == "ValueError"
-    assert title_of(ValueError("\udc80")) == "ValueError: \udc80"
+    assert summary(Bad()) == "Bad: its message cannot be shown: LookupError"
+    assert summary(ValueError(Endless())) == "ValueError: <Endless>"
+    assert summary(KeyError(Endless())) == "KeyError: <Endless>"
+    assert summary(ValueError("a", [1])) == "ValueError: ('a', [1])"
+    assert summary(KeyError("a")) == "KeyError: 'a'"
+    assert summary(OSError(2, "No such file", "x")) == "FileNotFoundError: [Errno 2] No such file: 'x'"
+    assert summary(ValueError()) == "ValueError"
+    assert summary(ValueError("\udc80")) == "ValueError: \udc80"
 
 
 def test_an_odd_exception_has_a_page_all_the_same() -> None:

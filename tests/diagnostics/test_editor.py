@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rpyserve.diagnostics.editor import NAMES, Editor, detect, parse_editor
+from rpyserve.diagnostics.editor import NAMES, EditorLink, detect, parse_editor
 
 
 def link(text: str, path: str = "/home/me/a b.rpy") -> str:
@@ -61,21 +61,23 @@ def test_nothing_in_a_path_can_change_the_link(tmp_path: Any) -> None:
 
 
 def test_lines_begin_with_one() -> None:
-    assert Editor("x:{path}:{line}:{column}").link(str(PurePosixPath("/a")), 0, 0).endswith(":1:1") or os.name == "nt"
+    assert (
+        EditorLink("x:{path}:{line}:{column}").link(str(PurePosixPath("/a")), 0, 0).endswith(":1:1") or os.name == "nt"
+    )
     assert parse_editor("vscode").link("relative.py", 1) == ""
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("notepad", "write one of vscode, "),
-        ("", "write one of vscode, "),
-        ("vscode://file/a", "write one of"),
-        ("{path}", "write one of"),
+        ("notepad", "use one of vscode, "),
+        ("", "use one of vscode, "),
+        ("vscode://file/a", "use one of"),
+        ("{path}", "use one of"),
         ("javascript:alert('{path}')", "opens no editor"),
         ("DATA:text/html,{path}", "opens no editor"),
-        ("x://{path}:{row}", "{row} stands for nothing"),
-        ("x://{path}:{", "stands for nothing"),
+        ("x://{path}:{row}", "{row} is not a placeholder"),
+        ("x://{path}:{", "is not a placeholder"),
     ],
 )
 def test_what_is_no_editor(text: str, words: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rpyserve import Request, Site
-from rpyserve.diagnostics.editor import Editor
+from rpyserve.diagnostics.editor import EditorLink
 from rpyserve.files.directory import Directory
 from tests.support.in_process import Answer, Visitor
 
@@ -21,7 +21,7 @@ JSON = [("Accept", "application/json")]
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
     made = Site(Directory(tmp_path))
-    made.editor = Editor("edit:{path}?{line},{column}")
+    made.editor = EditorLink("edit:{path}?{line},{column}")
     yield made
     made.close()
 
@@ -193,7 +193,7 @@ async def test_it_can_be_read_aloud_and_used_by_keyboard(site: Site) -> None:
 
 async def test_no_editor_no_links(site: Site) -> None:
     write("a.rpy", "1 / 0\n")
-    site.editor = Editor("")
+    site.editor = EditorLink("")
     assert "<a " not in (await page(site)).text
 
 

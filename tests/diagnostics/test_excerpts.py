@@ -10,7 +10,7 @@ from types import TracebackType
 import pytest
 
 from rpyserve.diagnostics import describe
-from rpyserve.diagnostics.describe import Range, decoded, lines_round, position_of, source_of
+from rpyserve.diagnostics.describe import Range, context_lines, decoded, position_of, source_of
 from rpyserve.http.request import Request
 from tests.support.script_site import ScriptSite
 
@@ -102,22 +102,22 @@ def test_the_lines_of_a_source_are_those_of_the_compiler() -> None:
 
 def test_lines_round_one() -> None:
     lines = [f"line {n}" for n in range(1, 21)] + [""]
-    assert [line.number for line in lines_round(lines, 10, None)] == list(range(5, 15))
-    assert [line.number for line in lines_round(lines, 10, None) if line.failing] == [10]
-    assert [line.number for line in lines_round(lines, 1, None)] == [1, 2, 3, 4, 5]
-    assert lines_round(lines, 20, None)[-1].number == 20
-    assert lines_round(["", ""], 2, None)[-1].number == 2
+    assert [line.number for line in context_lines(lines, 10, None)] == list(range(5, 15))
+    assert [line.number for line in context_lines(lines, 10, None) if line.failing] == [10]
+    assert [line.number for line in context_lines(lines, 1, None)] == [1, 2, 3, 4, 5]
+    assert context_lines(lines, 20, None)[-1].number == 20
+    assert context_lines(["", ""], 2, None)[-1].number == 2
 
 
 def test_a_mark_over_several_lines() -> None:
     lines = ["f(a,", "  b,", "  c) + 1"]
-    spans = [line.marked for line in lines_round(lines, 1, Range(1, 0, 3, 4))]
+    spans = [line.marked for line in context_lines(lines, 1, Range(1, 0, 3, 4))]
     assert spans == [None, None, (2, 4)], "a line that is at fault as a whole needs no mark"
 
 
 def test_long_lines_are_cut_round_the_mark() -> None:
     text = "x" * 1_000_000 + "HERE" + "y" * 1_000_000
-    [line] = lines_round([text], 1, Range(1, 1_000_000, 1, 1_000_004))
+    [line] = context_lines([text], 1, Range(1, 1_000_000, 1, 1_000_004))
     assert line.marked is not None
     assert line.text[slice(*line.marked)] == "HERE"
     assert len(line.text) <= describe.WIDEST + 2

@@ -72,9 +72,9 @@ def test_a_variable_that_a_function_assigns(site: ScriptSite) -> None:
     site.write("a.rpy", "n = 0\ndef resource(request):\n    n += 1\n    return str(n)\n")
     with pytest.raises(UnboundLocalError) as caught:
         site.load().render(Request("GET", "/"))
-    from rpyserve.diagnostics.advice import for_exception
+    from rpyserve.diagnostics.advice import advice_for
 
-    assert for_exception(caught.value) == (
+    assert advice_for(caught.value) == (
         "The function assigns n, so n is its own, and has no value yet. To keep a value from one visit to the next "
         'write:\nsession = request.getSession()\nsession["n"] = session.get("n", 0) + 1'
     )

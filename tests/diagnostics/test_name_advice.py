@@ -8,14 +8,14 @@ import pytest
 
 from rpyserve import Request, Resource, Session
 from rpyserve.diagnostics import name_advice
-from rpyserve.diagnostics.advice import for_exception
+from rpyserve.diagnostics.advice import advice_for
 from rpyserve.diagnostics.name_advice import for_member, for_unimported
 
 
 def missing(thing: object, name: str) -> str:
     with pytest.raises(AttributeError) as caught:
         getattr(thing, name)
-    return for_exception(caught.value)
+    return advice_for(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpyserve import Request, Site
-from rpyserve.diagnostics.redaction import MASK, Veil, is_secret, secrets_of
+from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret, secrets_of
 from tests.support.in_process import ask
 
 SECRET = [
@@ -35,8 +35,8 @@ def test_a_long_name_costs_nothing() -> None:
 
 
 def test_texts_under_a_veil() -> None:
-    veil = Veil(["0123456789", "0123456789abc", "dark", ""])
-    assert veil.over("a 0123456789abc b 0123456789 dark") == f"a {MASK} b {MASK} dark"
+    veil = Redactor(["0123456789", "0123456789abc", "dark", ""])
+    assert veil.redact("a 0123456789abc b 0123456789 dark") == f"a {MASK} b {MASK} dark"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_texts_under_a_veil() -> None:
     ],
 )
 def test_values_within_texts(text: str, shown: str) -> None:
-    assert Veil().over_value(text) == shown
+    assert Redactor().redact_value(text) == shown
 
 
 def test_the_proofs_of_a_request() -> None:
@@ -59,8 +59,8 @@ def test_the_proofs_of_a_request() -> None:
     request = Request("GET", "/", fields)
     veil = secrets_of(request)
     for text in ("abcdefgh1", "Basic dXNlcjpwYXNz", "dXNlcjpwYXNz", "login=abcdefgh1; theme=dark"):
-        assert veil.over(text) == MASK
-    assert veil.over("dark") == "dark"
+        assert veil.redact(text) == MASK
+    assert veil.redact("dark") == "dark"
 
 
 async def test_the_id_of_the_session() -> None:
@@ -73,4 +73,4 @@ async def test_the_id_of_the_session() -> None:
 
     await ask(Site(page), "/")
     [(veil, uid)] = veils
-    assert veil.over(f"it is {uid}.") == f"it is {MASK}."
+    assert veil.redact(f"it is {uid}.") == f"it is {MASK}."

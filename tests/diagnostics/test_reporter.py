@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rpyserve import Request, Site
-from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Relation
-from rpyserve.diagnostics.reporter import AGAIN, Complaints, as_text
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
+from rpyserve.diagnostics.reporter import AGAIN, ConsoleReporter, as_text
 from rpyserve.files.directory import Directory
 from tests.support.in_process import Visitor
 
@@ -21,8 +21,10 @@ class Clock:
         return self.now
 
 
-def failure(line: int = 1, title: str = "ValueError: x", edition: int = 1, kind: str = "ValueError") -> Failure:
-    return Failure(title, "", (Fault(title, frames=(Frame("/a.rpy", line, edition=edition),)),), "", (kind,))
+def failure(line: int = 1, title: str = "ValueError: x", edition: int = 1, kind: str = "ValueError") -> ErrorReport:
+    return ErrorReport(
+        title, "", (ExceptionReport(title, frames=(Frame("/a.rpy", line, edition=edition),)),), "", (kind,)
+    )
 
 
 @pytest.fixture
@@ -31,51 +33,51 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def complaints(clock: Clock) -> Complaints:
-    return Complaints(clock)
+def complaints(clock: Clock) -> ConsoleReporter:
+    return ConsoleReporter(clock)
 
 
-def test_the_same_failure_is_told_once(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
-    assert complaints.tell("GET /a", failure())
-    assert not any(complaints.tell("GET /b", failure(title=f"ValueError: {n}")) for n in range(100))
+def test_the_same_failure_is_told_once(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
+    assert complaints.report("GET /a", failure())
+    assert not any(complaints.report("GET /b", failure(title=f"ValueError: {n}")) for n in range(100))
     assert caplog.messages == ["GET /a: ValueError: x\n  /a.rpy:1"]
 
 
 @pytest.mark.parametrize("other", [failure(line=2), failure(edition=2), failure(kind="KeyError")])
-def test_another_one_is_told(complaints: Complaints, other: Failure, caplog: pytest.LogCaptureFixture) -> None:
-    assert complaints.tell("GET /", failure())
-    assert complaints.tell("GET /", other)
+def test_another_one_is_told(complaints: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture) -> None:
+    assert complaints.report("GET /", failure())
+    assert complaints.report("GET /", other)
 
 
 def test_how_often_is_told_once_a_minute(
-    complaints: Complaints, clock: Clock, caplog: pytest.LogCaptureFixture
+    complaints: ConsoleReporter, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    complaints.tell("GET /", failure())
+    complaints.report("GET /", failure())
     for _ in range(180):
         clock.now += 1
-        complaints.tell("GET /", failure())
+        complaints.report("GET /", failure())
     assert caplog.messages[1:] == [f"GET /: again, {AGAIN:.0f} times: ValueError: x"] * 3
 
 
-def test_what_was_good_in_between_is_told_again(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_good_in_between_is_told_again(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
-        complaints.tell("GET /", failure(), page="/")
-    complaints.good("/other")
-    complaints.good("/")
+        complaints.report("GET /", failure(), page="/")
+    complaints.resolve("/other")
+    complaints.resolve("/")
     assert caplog.messages[1:] == ["GET /: again, 2 times: ValueError: x"]
-    assert complaints.tell("GET /", failure(), page="/")
+    assert complaints.report("GET /", failure(), page="/")
 
 
-def test_a_change_of_the_site_makes_all_of_them_new(complaints: Complaints) -> None:
-    complaints.tell("GET /", failure())
-    complaints.forget()
-    assert complaints.tell("GET /", failure())
+def test_a_change_of_the_site_makes_all_of_them_new(complaints: ConsoleReporter) -> None:
+    complaints.report("GET /", failure())
+    complaints.reset()
+    assert complaints.report("GET /", failure())
 
 
-def test_memory_is_bounded(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
+def test_memory_is_bounded(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     for number in range(10_000):
-        complaints.tell("GET /", failure(number), page=f"/{number}")
+        complaints.report("GET /", failure(number), page=f"/{number}")
         complaints.once_for(str(number))
     assert len(complaints._told) <= 200
     assert len(complaints._by_page) <= 2000
@@ -131,9 +133,9 @@ def frame(
 
 
 def test_a_failure_is_a_short_block() -> None:
-    first = Fault("ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3)))
-    cause = Fault("KeyError: 'k'", frames=(frame(3),), relation=Relation.CAUSE)
-    assert as_text(Failure("ValueError: x", "Write:\nreturn x", (first, cause))) == (
+    first = ExceptionReport("ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3)))
+    cause = ExceptionReport("KeyError: 'k'", frames=(frame(3),), relation=Relation.CAUSE)
+    assert as_text(ErrorReport("ValueError: x", "Write:\nreturn x", (first, cause))) == (
         "ValueError: x\n"
         "  a note\n"
         "  /elsewhere/a.rpy:1 in f\n"
@@ -152,24 +154,28 @@ def test_a_failure_is_a_short_block() -> None:
 
 
 def test_groups_are_set_in() -> None:
-    inner = Fault("ExceptionGroup: in", branches=((Fault("ValueError: a"),), (Fault("ValueError: b"),)), left_out=1)
-    assert as_text(Failure("ExceptionGroup: out", "", (Fault("ExceptionGroup: out", branches=((inner,),)),))) == (
-        "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of 3: ValueError: b"
+    inner = ExceptionReport(
+        "ExceptionGroup: in",
+        branches=((ExceptionReport("ValueError: a"),), (ExceptionReport("ValueError: b"),)),
+        left_out=1,
     )
+    assert as_text(
+        ErrorReport("ExceptionGroup: out", "", (ExceptionReport("ExceptionGroup: out", branches=((inner,),)),))
+    ) == ("ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of 3: ValueError: b")
 
 
 def test_only_the_innermost_places_are_told() -> None:
-    text = as_text(Failure("x", "", (Fault("x", frames=tuple(frame(n) for n in range(1, 30))),)))
+    text = as_text(ErrorReport("x", "", (ExceptionReport("x", frames=tuple(frame(n) for n in range(1, 30))),)))
     assert text.count("/elsewhere/a.rpy:") == 5
     assert "a.rpy:29" in text
 
 
 def test_nothing_in_it_reaches_the_terminal_as_a_command() -> None:
     evil = "a\x1b[31m\u202e\r\x07\udc80"
-    fault = Fault(evil, f"{evil}\n{evil}", (evil,), (frame(1, evil, (1, 3)),))
-    text = as_text(Failure(evil, evil, (fault,), evil))
+    fault = ExceptionReport(evil, f"{evil}\n{evil}", (evil,), (frame(1, evil, (1, 3)),))
+    text = as_text(ErrorReport(evil, evil, (fault,), evil))
     assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_a_script_that_is_at_fault_as_a_whole() -> None:
-    assert as_text(Failure("No resource.", "", (), "/site/a.rpy")) == "No resource.\n  /site/a.rpy"
+    assert as_text(ErrorReport("No resource.", "", (), "/site/a.rpy")) == "No resource.\n  /site/a.rpy"

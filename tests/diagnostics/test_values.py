@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import Request, Session
-from rpyserve.diagnostics.redaction import MASK, Veil
-from rpyserve.diagnostics.values import LONGEST, shown, variables
+from rpyserve.diagnostics.redaction import MASK, Redactor
+from rpyserve.diagnostics.values import LONGEST, safe_repr, variables
 from tests.support.executions import execute
 
 Point = namedtuple("Point", "x y")
@@ -98,117 +98,120 @@ AS_PYTHON_WRITES = [
 
 @pytest.mark.parametrize("value", AS_PYTHON_WRITES, ids=repr)
 def test_plain_values_are_written_as_python_does(value: object) -> None:
-    assert shown(value) == repr(value)
+    assert safe_repr(value) == repr(value)
 
 
 def test_paths_and_enums() -> None:
-    assert shown(pathlib.PurePosixPath("/a")) == "PurePosixPath('/a')"
-    assert "Path('x')" in shown(pathlib.Path("x"))
-    assert shown(Colour.RED) == "Colour.RED"
-    assert shown(Many.A | Many.B).startswith("Many.")
+    assert safe_repr(pathlib.PurePosixPath("/a")) == "PurePosixPath('/a')"
+    assert "Path('x')" in safe_repr(pathlib.Path("x"))
+    assert safe_repr(Colour.RED) == "Colour.RED"
+    assert safe_repr(Many.A | Many.B).startswith("Many.")
 
 
 def test_dicts_and_lists_of_other_classes() -> None:
-    assert shown(defaultdict(list, a=[1])) == "{'a': [1]}"
-    assert shown(OrderedDict(a=1)) == "{'a': 1}"
-    assert shown(Counter("aab")) == "{'a': 2, 'b': 1}"
+    assert safe_repr(defaultdict(list, a=[1])) == "{'a': [1]}"
+    assert safe_repr(OrderedDict(a=1)) == "{'a': 1}"
+    assert safe_repr(Counter("aab")) == "{'a': 2, 'b': 1}"
 
 
 def test_objects_of_the_authors_are_shown_by_their_attributes() -> None:
-    assert shown(Account("Ada", "hunter2", [])) == f"<Account name='Ada' password={MASK} friends=[]>"
-    assert shown(Slots()) == f"<Slots a=1 token={MASK}>"
+    assert safe_repr(Account("Ada", "hunter2", [])) == f"<Account name='Ada' password={MASK} friends=[]>"
+    assert safe_repr(Slots()) == f"<Slots a=1 token={MASK}>"
 
 
 def test_objects_of_a_script_too() -> None:
     names = execute("class Basket:\n    def __init__(self): self.n = 2\nbasket = Basket()\n")
-    assert shown(names["basket"]) == "<Basket n=2>"
+    assert safe_repr(names["basket"]) == "<Basket n=2>"
 
 
 def test_other_objects_by_their_class() -> None:
     import threading
 
-    assert shown(threading.Event()) == "<threading.Event>"
+    assert safe_repr(threading.Event()) == "<threading.Event>"
 
 
 def test_functions_classes_modules_and_coroutines() -> None:
     work = later()
-    assert shown(work) == "<coroutine of later>"
+    assert safe_repr(work) == "<coroutine of later>"
     work.close()
-    assert shown(later) == "<function later>"
-    assert shown(Account) == "<class Account>"
-    assert shown(pathlib) == "<module pathlib>"
-    assert shown(n for n in ()).startswith("<generator ")
-    assert shown(ValueError("no", 1)) == "ValueError('no', 1)"
+    assert safe_repr(later) == "<function later>"
+    assert safe_repr(Account) == "<class Account>"
+    assert safe_repr(pathlib) == "<module pathlib>"
+    assert safe_repr(n for n in ()).startswith("<generator ")
+    assert safe_repr(ValueError("no", 1)) == "ValueError('no', 1)"
 
 
 def test_nothing_of_the_authors_is_called() -> None:
-    assert shown(Loud()) == "<Loud n=1>"
-    assert shown(LoudList([1, 2])) == "[1, 2]"
-    assert shown(LoudDict(a=1)) == "{'a': 1}"
-    assert shown(LoudText("x")) == "'x'"
+    assert safe_repr(Loud()) == "<Loud n=1>"
+    assert safe_repr(LoudList([1, 2])) == "[1, 2]"
+    assert safe_repr(LoudDict(a=1)) == "{'a': 1}"
+    assert safe_repr(LoudText("x")) == "'x'"
 
 
 def test_size_does_not_matter() -> None:
     huge = [list(range(1000))] * 100_000
     for value in (huge, {n: huge for n in range(1000)}, "x" * 10**7, b"x" * 10**7, 10**100_000, [[[[[[huge]]]]]]):
-        assert len(shown(value)) <= LONGEST + 1
-    assert shown("x" * 1000) == repr("x" * 160) + "…"
-    assert shown(list(range(20))).endswith("11, … 8 more]")
-    assert shown(10**1000) == "<an int of 3322 bits>"
+        assert len(safe_repr(value)) <= LONGEST + 1
+    assert safe_repr("x" * 1000) == repr("x" * 160) + "…"
+    assert safe_repr(list(range(20))).endswith("11, … 8 more]")
+    assert safe_repr(10**1000) == "<an int of 3322 bits>"
 
 
 def test_what_is_nested_in_itself() -> None:
     loop: list[Any] = [1]
     loop.append(loop)
-    assert shown(loop) == "[1, …]"
+    assert safe_repr(loop) == "[1, …]"
     ada = Account("Ada", "", [])
     ada.friends.append({"best": ada})
-    assert shown(ada) == f"<Account name='Ada' password={MASK} friends=[{{'best': …}}]>"
+    assert safe_repr(ada) == f"<Account name='Ada' password={MASK} friends=[{{'best': …}}]>"
 
 
 def test_secrets_are_masked_at_every_level() -> None:
     value = {"user": "Ada", "password": "p1", "nested": [{"api_key": "p2", b"Authorization": b"p3"}], "none": None}
-    text = shown(value)
+    text = safe_repr(value)
     assert "p1" not in text and "p2" not in text and "p3" not in text
     nested = f"[{{'api_key': {MASK}, b'Authorization': {MASK}}}]"
     assert text == f"{{'user': 'Ada', 'password': {MASK}, 'nested': {nested}, 'none': None}}"
-    assert shown([(b"cookie", b"x=1"), (b"accept", b"*/*")]) == f"[(b'cookie', {MASK}), (b'accept', b'*/*')]"
-    assert shown("hunter2", "password") == MASK
-    assert shown(None, "password") == "None"
-    assert "hunter2" not in shown("POST /?password=hunter2&x=1")
+    assert safe_repr([(b"cookie", b"x=1"), (b"accept", b"*/*")]) == f"[(b'cookie', {MASK}), (b'accept', b'*/*')]"
+    assert safe_repr("hunter2", "password") == MASK
+    assert safe_repr(None, "password") == "None"
+    assert "hunter2" not in safe_repr("POST /?password=hunter2&x=1")
 
 
 def test_a_veiled_text_is_hidden_even_where_it_is_cut() -> None:
     secret = "0123456789" * 4
-    text = shown("x" * 140 + secret + "y" * 100, veil=Veil([secret]))
+    text = safe_repr("x" * 140 + secret + "y" * 100, veil=Redactor([secret]))
     assert "0123" not in text
-    assert "0123" not in shown(secret.encode(), veil=Veil([secret]))
+    assert "0123" not in safe_repr(secret.encode(), veil=Redactor([secret]))
 
 
 def test_a_request_is_shown_without_its_cookie() -> None:
     request = Request("GET", "/page?token=t1&name=Ada", [(b"cookie", b"login=abcdefgh")])
-    assert shown(request) == "<Request GET /page>"
+    assert safe_repr(request) == "<Request GET /page>"
     assert request.args
-    assert shown(request) == f"<Request GET /page args={{'token': {MASK}, 'name': ['Ada']}}>"
+    assert safe_repr(request) == f"<Request GET /page args={{'token': {MASK}, 'name': ['Ada']}}>"
 
 
 def test_a_session_is_shown_without_its_id() -> None:
     session = Session(None, "0123456789abcdef")
     session["user"], session["password"] = "Ada", "hunter2"
-    assert shown(session) == f"<Session user='Ada' password={MASK}>"
+    assert safe_repr(session) == f"<Session user='Ada' password={MASK}>"
 
 
 def test_surrogates_and_controls() -> None:
-    assert shown("a\udc80\x1b[31m\n") == r"'a\udc80\x1b[31m\n'"
+    assert safe_repr("a\udc80\x1b[31m\n") == r"'a\udc80\x1b[31m\n'"
 
 
 def test_the_variables_of_a_frame() -> None:
     names = {"a": 1, "__name__": "x", "f": later, "password": "p"}
-    assert [(v.name, v.value) for v in variables(names, Veil(), top_level=False)] == [
+    assert [(v.name, v.value) for v in variables(names, Redactor(), top_level=False)] == [
         ("a", "1"), ("f", "<function later>"), ("password", MASK),
     ]  # fmt: skip
-    assert [v.name for v in variables({**names, "cache": 1, "P": Point}, Veil(), top_level=True)] == ["a", "password"]
-    many = variables({f"n{n}": n for n in range(1000)}, Veil(), top_level=False)
+    assert [v.name for v in variables({**names, "cache": 1, "P": Point}, Redactor(), top_level=True)] == [
+        "a",
+        "password",
+    ]
+    many = variables({f"n{n}": n for n in range(1000)}, Redactor(), top_level=False)
     assert len(many) == 31
     assert many[-1].value == "and more"
 
@@ -218,4 +221,4 @@ LEAVES = st.none() | st.booleans() | st.floats() | st.integers() | st.text() | s
 
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_any_value_is_shown_in_few_characters(value: object) -> None:
-    assert 0 < len(shown(value)) <= LONGEST + 1
+    assert 0 < len(safe_repr(value)) <= LONGEST + 1

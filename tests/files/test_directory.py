@@ -165,9 +165,9 @@ async def test_letters_must_be_the_files_where_the_file_system_does_not_mind(
 def test_short_names_are_not_the_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(root / "hello.rpy")
     monkeypatch.setattr(safe_open, "LENIENT", True)
-    assert safe_open.spelled(str(root), "hello.rpy")
-    assert not safe_open.spelled(str(root), "HELLO~1.RPY")
-    assert not safe_open.spelled(str(root / "none"), "x")
+    assert safe_open.has_exact_name(str(root), "hello.rpy")
+    assert not safe_open.has_exact_name(str(root), "HELLO~1.RPY")
+    assert not safe_open.has_exact_name(str(root / "none"), "x")
 
 
 async def test_a_real_script_is_run_and_its_source_never_shown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

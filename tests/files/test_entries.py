@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rpyserve import Directory, HTTPError, Request
-from rpyserve.files.directory import MOST, Entries
+from rpyserve.files.directory import MOST, EntryCache
 from rpyserve.files.safe_open import LENIENT
-from rpyserve.scripts.file_state import Eyes
+from rpyserve.scripts.file_state import FileSystem
 
 LATER = 10.0
 """Seconds after which what has not changed is trusted."""
@@ -29,7 +29,7 @@ class Watched:
         self.time = 0.0
         self.stamp: int | None = None
         self.looks = 0
-        self.eyes = Eyes(self.stat, lambda: self.time)
+        self.eyes = FileSystem(self.stat, lambda: self.time)
 
     def stat(self, path: str) -> Any:
         self.looks += 1
@@ -47,11 +47,11 @@ def watched() -> Watched:
 
 
 @pytest.fixture
-def entries(watched: Watched) -> Entries[str]:
-    return Entries(watched.eyes, lenient=False)
+def entries(watched: Watched) -> EntryCache[str]:
+    return EntryCache(watched.eyes, lenient=False)
 
 
-def settled(entries: Entries[str], watched: Watched, directory: Path) -> None:
+def settled(entries: EntryCache[str], watched: Watched, directory: Path) -> None:
     """Have *directory* be old, and "a" be known of it."""
     entries.of(str(directory))
     watched.time += LATER
@@ -71,7 +71,7 @@ def settled(entries: Entries[str], watched: Watched, directory: Path) -> None:
     ],
 )
 def test_any_change_of_names_is_seen(
-    tmp_path: Path, watched: Watched, entries: Entries[str], edit: Callable[[Path], object]
+    tmp_path: Path, watched: Watched, entries: EntryCache[str], edit: Callable[[Path], object]
 ) -> None:
     (tmp_path / "old").write_text("1")
     (tmp_path / "other.tmp").write_text("2")
@@ -80,7 +80,7 @@ def test_any_change_of_names_is_seen(
     assert entries.of(str(tmp_path)) == {}
 
 
-def test_another_directory_in_its_place_is_seen(tmp_path: Path, watched: Watched, entries: Entries[str]) -> None:
+def test_another_directory_in_its_place_is_seen(tmp_path: Path, watched: Watched, entries: EntryCache[str]) -> None:
     (tmp_path / "d").mkdir()
     settled(entries, watched, tmp_path / "d")
     (tmp_path / "d").rename(tmp_path / "e")
@@ -89,7 +89,7 @@ def test_another_directory_in_its_place_is_seen(tmp_path: Path, watched: Watched
     assert entries.of(str(tmp_path / "d")) == {}
 
 
-def test_a_young_time_stamp_is_not_trusted(tmp_path: Path, watched: Watched, entries: Entries[str]) -> None:
+def test_a_young_time_stamp_is_not_trusted(tmp_path: Path, watched: Watched, entries: EntryCache[str]) -> None:
     watched.stamp = 1  # a clock that steps: what changes now has the same one
     for moment in (0.0, 1.0, 1.9):
         watched.time = moment
@@ -103,7 +103,7 @@ def test_a_young_time_stamp_is_not_trusted(tmp_path: Path, watched: Watched, ent
     assert entries.of(str(tmp_path)) == {}
 
 
-def test_one_look_a_round(tmp_path: Path, watched: Watched, entries: Entries[str]) -> None:
+def test_one_look_a_round(tmp_path: Path, watched: Watched, entries: EntryCache[str]) -> None:
     settled(entries, watched, tmp_path)
     round_one, round_two = object(), object()
     before = watched.looks
@@ -117,12 +117,12 @@ def test_one_look_a_round(tmp_path: Path, watched: Watched, entries: Entries[str
 
 
 def test_nothing_is_remembered_where_other_letters_find_a_file(tmp_path: Path, watched: Watched) -> None:
-    entries: Entries[str] = Entries(watched.eyes, lenient=True)
+    entries: EntryCache[str] = EntryCache(watched.eyes, lenient=True)
     entries.of(str(tmp_path))["a"] = "found"
     assert entries.of(str(tmp_path)) == {}
 
 
-def test_few_directories_are_remembered(entries: Entries[str]) -> None:
+def test_few_directories_are_remembered(entries: EntryCache[str]) -> None:
     for number in range(3 * MOST):
         entries.of(f"/none/{number}")
     assert len(entries._known) <= MOST
@@ -136,7 +136,7 @@ class Site:
         self.root = root
         self.watched = watched
         self.directory = Directory(root)
-        self.directory._tree.entries = Entries(watched.eyes)
+        self.directory._tree.entries = EntryCache(watched.eyes)
         self.write("a.rpy", "resource = lambda request: 'script'")
         self.found = 0
 

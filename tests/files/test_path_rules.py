@@ -19,7 +19,7 @@ GOOD = [
 
 @pytest.mark.parametrize("name", GOOD)
 def test_names_that_a_file_may_have(name: str) -> None:
-    assert path_rules.refusal(name) == ""
+    assert path_rules.invalid_segment(name) == ""
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_names_that_a_file_may_have(name: str) -> None:
     ],
 )
 def test_names_that_are_none(name: str, why: str) -> None:
-    assert why in path_rules.refusal(name)
+    assert why in path_rules.invalid_segment(name)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_names_that_are_none(name: str, why: str) -> None:
      "clock$", "COM0"],
 )  # fmt: skip
 def test_windows_devices_are_no_names_on_any_platform(name: str) -> None:
-    assert "Windows" in path_rules.refusal(name)
+    assert "Windows" in path_rules.invalid_segment(name)
 
 
 _PRIVATE = """
@@ -72,7 +72,7 @@ PRIVATE = [*_PRIVATE.split(), "x.rpy (copy)", "x.py ", "secret.pem . .", "a\nb.d
 
 @pytest.mark.parametrize("name", PRIVATE)
 def test_private_names(name: str) -> None:
-    reason = path_rules.privacy(name)
+    reason = path_rules.private_reason(name)
     assert reason.endswith((".", "letters."))
     assert not path_rules.is_script(name)
 
@@ -84,20 +84,20 @@ def test_private_names(name: str) -> None:
      "template.tmpl", "a.wal"],
 )  # fmt: skip
 def test_public_names(name: str) -> None:
-    assert path_rules.privacy(name) == ""
+    assert path_rules.private_reason(name) == ""
 
 
 def test_well_known_is_public_at_the_top_only() -> None:
-    assert path_rules.privacy(".well-known", top=True) == ""
-    assert path_rules.privacy(".well-known", top=False)
-    assert path_rules.privacy(".Well-Known", top=True)
-    assert path_rules.privacy(".git", top=True)
+    assert path_rules.private_reason(".well-known", top=True) == ""
+    assert path_rules.private_reason(".well-known", top=False)
+    assert path_rules.private_reason(".Well-Known", top=True)
+    assert path_rules.private_reason(".git", top=True)
 
 
 def test_every_reason_tells_a_beginner_what_to_do() -> None:
-    assert "scripts end in .rpy" in path_rules.privacy("hello.py")
-    assert "small letters" in path_rules.privacy("HELLO.RPY")
-    assert "copy of a script" in path_rules.privacy("hello.rpy.txt")
+    assert "scripts end in .rpy" in path_rules.private_reason("hello.py")
+    assert "small letters" in path_rules.private_reason("HELLO.RPY")
+    assert "copy of a script" in path_rules.private_reason("hello.rpy.txt")
 
 
 def test_what_a_script_is() -> None:
@@ -125,7 +125,7 @@ def test_inside_is_not_a_matter_of_prefixes() -> None:
 @pytest.mark.parametrize("follow", [True, False])
 def test_a_resolved_path_is_judged_by_all_its_names(follow: bool) -> None:
     def why(*names: str, script: bool = False) -> str:
-        return path_rules.trespass(ROOT, below(*names), follow=follow, script=script)
+        return path_rules.forbidden_target(ROOT, below(*names), follow=follow, script=script)
 
     assert why("a.txt") == why("d", "a.txt") == why(".well-known", "a.txt") == why() == ""
     assert why("x.rpy", script=True) == why("d", "x.rpy", script=True) == ""
@@ -139,10 +139,10 @@ def test_a_resolved_path_is_judged_by_all_its_names(follow: bool) -> None:
 
 def test_only_links_that_may_leave_the_site_do() -> None:
     outside = os.path.join(ROOT + "-secret", "a.txt")
-    assert "--follow-symlinks" in path_rules.trespass(ROOT, outside, follow=False)
-    assert path_rules.trespass(ROOT, outside, follow=True) == ""
+    assert "--follow-symlinks" in path_rules.forbidden_target(ROOT, outside, follow=False)
+    assert path_rules.forbidden_target(ROOT, outside, follow=True) == ""
     for name in ("x.rpy", ".env", "x.pem"):
-        assert path_rules.trespass(ROOT, os.path.join(ROOT + "-secret", name), follow=True)
+        assert path_rules.forbidden_target(ROOT, os.path.join(ROOT + "-secret", name), follow=True)
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,10 @@ def test_the_nearest_name(asked: str, found: str) -> None:
 
 
 def test_a_script_with_the_wrong_name_is_named() -> None:
-    assert "rename it to 'hello.rpy'" in path_rules.mend("hello", ["a.txt", "hello.rpy.txt"])
-    assert "rename it to 'hello.rpy'" in path_rules.mend("hello.rpy", ["hello.py"])
-    assert "rename it to 'Hello.rpy'" in path_rules.mend("hello", ["Hello.RPY"])
-    assert path_rules.mend("hello", ["hello.txt", "hello.rpy~", "other.py", "hello.rpy"]) == ""
+    assert "rename it to 'hello.rpy'" in path_rules.rename_hint("hello", ["a.txt", "hello.rpy.txt"])
+    assert "rename it to 'hello.rpy'" in path_rules.rename_hint("hello.rpy", ["hello.py"])
+    assert "rename it to 'Hello.rpy'" in path_rules.rename_hint("hello", ["Hello.RPY"])
+    assert path_rules.rename_hint("hello", ["hello.txt", "hello.rpy~", "other.py", "hello.rpy"]) == ""
 
 
 def test_readable_urls() -> None:
@@ -177,12 +177,12 @@ def test_readable_urls() -> None:
 
 @given(st.text(max_size=300))
 def test_any_text_gets_an_answer(name: str) -> None:
-    if not path_rules.refusal(name):
+    if not path_rules.invalid_segment(name):
         assert not any(char in "/\\:" or char < " " for char in name)
         assert len(os.fsencode(name)) <= 255
-    path_rules.privacy(name)
+    path_rules.private_reason(name)
     path_rules.nearest(name, ["hello"])
-    path_rules.mend(name, [name, "x.py"])
+    path_rules.rename_hint(name, [name, "x.py"])
 
 
 @given(
@@ -190,7 +190,7 @@ def test_any_text_gets_an_answer(name: str) -> None:
 )
 def test_whatever_is_hung_on_a_scripts_name_stays_private(name: str, tail: str) -> None:
     if not tail[0].isalnum():
-        assert path_rules.privacy(name + tail)
+        assert path_rules.private_reason(name + tail)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_name_without_extension_is_told_by_its_start() -> None:
 
 @pytest.mark.parametrize("name", ["site.db", "site.DB3", "a.sqlite3", "site.db-wal", "page.html.j2", "cert.pem"])
 def test_what_scripts_may_read_though_it_is_private(name: str) -> None:
-    assert path_rules.privacy(name) and path_rules.is_material(name)
+    assert path_rules.private_reason(name) and path_rules.is_material(name)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import HTTPError, Request, Resource, Site
-from rpyserve.files.conditional import CONDITIONS, MOST_RANGES, YOUNG, Plan, parse_ranges, plan
-from rpyserve.files.safe_open import open_judged
+from rpyserve.files.conditional import CONDITIONS, MOST_RANGES, YOUNG, Plan, evaluate, parse_ranges
+from rpyserve.files.safe_open import open_checked
 from rpyserve.files.static_file import SMALL, StaticFile
 from rpyserve.http.response import FileBody
 from tests.support.in_process import Answer, ask
@@ -39,7 +39,7 @@ class Stat:
 
 def planned(method: str = "GET", stat: Any = None, now: int = NOW, **headers: str) -> Plan:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return plan(method, named, stat or Stat(), "text/plain", now=now, boundary="B")
+    return evaluate(method, named, stat or Stat(), "text/plain", now=now, boundary="B")
 
 
 def etag(stat: Any = None) -> str:
@@ -150,7 +150,7 @@ def test_a_tag_handed_out_always_belongs_to_a_file_that_was_left_alone_for_a_whi
 def test_a_file_whose_bytes_are_at_hand_is_known_by_them() -> None:
     def answer(content: bytes, now: int = NOW, **headers: str) -> Plan:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return plan("GET", named, Stat(), "text/plain", now=now, boundary="B", content=content)
+        return evaluate("GET", named, Stat(), "text/plain", now=now, boundary="B", content=content)
 
     young = MODIFIED * 10**9 + 6
     tag = dict(answer(b"one", young).headers)["ETag"]
@@ -306,7 +306,7 @@ HEADERS = st.text(max_size=40) | st.text(alphabet="TueMonNov GMT+-:, 0123456789"
 
 @given(st.dictionaries(st.sampled_from(CONDITIONS), HEADERS))
 def test_no_header_breaks_the_plan(headers: dict[str, str]) -> None:
-    assert plan("GET", headers, Stat(), "text/plain", now=NOW, boundary="B").status in (200, 206, 304, 412, 416)
+    assert evaluate("GET", headers, Stat(), "text/plain", now=NOW, boundary="B").status in (200, 206, 304, 412, 416)
 
 
 # The resource
@@ -498,7 +498,7 @@ def test_what_is_judged_is_the_name_of_the_open_file(tmp_path: Path) -> None:
     (tmp_path / "real.txt").write_text("x")
     (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
     asked: list[str] = []
-    file, status = open_judged(tmp_path / "link.txt", lambda real: asked.append(real) or "")  # type: ignore[func-returns-value]
+    file, status = open_checked(tmp_path / "link.txt", lambda real: asked.append(real) or "")  # type: ignore[func-returns-value]
     with file:
         assert asked == [os.path.realpath(tmp_path / "real.txt")]
         assert status.st_size == 1
@@ -532,7 +532,7 @@ def test_a_directory_swapped_for_a_link_in_between(
         monkeypatch.setattr(os, "readlink", unreadable(os.readlink))
     inside = str(site) + os.sep
     with pytest.raises(HTTPError) as info:
-        open_judged(site / "d" / "a.txt", lambda real: "" if real.startswith(inside) else "outside")
+        open_checked(site / "d" / "a.txt", lambda real: "" if real.startswith(inside) else "outside")
     assert info.value.status == 404
 
 
@@ -563,7 +563,7 @@ def test_a_file_replaced_while_it_is_opened_is_opened_again(
     monkeypatch.setattr(os, "fdopen", save_after_open)
     if not known:
         monkeypatch.setattr(os, "readlink", unreadable(os.readlink))
-    file, _ = open_judged(path, lambda real: "")
+    file, _ = open_checked(path, lambda real: "")
     with file:
         assert file.read() == b"new"
 
@@ -578,7 +578,7 @@ def test_a_fifo_that_takes_the_place_of_a_file_does_not_block(tmp_path: Path, mo
     real_lstat = os.lstat
     monkeypatch.setattr(os, "lstat", lambda p, **more: before if os.fspath(p) == str(path) else real_lstat(p, **more))
     with pytest.raises(HTTPError) as info:
-        open_judged(path, lambda real: "")
+        open_checked(path, lambda real: "")
     assert info.value.status == 404
 
 
@@ -588,6 +588,6 @@ def test_what_may_not_be_read_is_403(old: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(os, "open", forbidden)
     with pytest.raises(HTTPError) as info:
-        open_judged(old, lambda real: "")
+        open_checked(old, lambda real: "")
     assert info.value.status == 403
     assert str(old) in info.value.private

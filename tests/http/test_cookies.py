@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.http.cookies import read_cookies, set_cookie
+from rpyserve.http.cookies import format_set_cookie, parse_cookies
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.site import Site
@@ -14,7 +14,7 @@ from tests.support.in_process import Visitor
 
 
 def test_reading() -> None:
-    assert read_cookies('a=1; b="x y"; a=2; =3; c; d=e=f') == {"a": "1", "b": "x y", "": "3", "d": "e=f"}
+    assert parse_cookies('a=1; b="x y"; a=2; =3; c; d=e=f') == {"a": "1", "b": "x y", "": "3", "d": "e=f"}
 
 
 def test_no_value_that_a_page_keeps_becomes_another_cookie() -> None:
@@ -25,11 +25,11 @@ def test_no_value_that_a_page_keeps_becomes_another_cookie() -> None:
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_what_is_sent_is_read_again_or_refused(name: str, value: str) -> None:
     try:
-        sent = set_cookie(name, value)
+        sent = format_set_cookie(name, value)
     except ValueError:
         return
     assert ";" not in sent and "," not in sent and sent.isprintable() and sent.isascii()
-    assert read_cookies(sent) == {name: value.strip('"') if value[:1] == '"' else value}
+    assert parse_cookies(sent) == {name: value.strip('"') if value[:1] == '"' else value}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_is_sent_is_read_again_or_refused(name: str, value: str) -> None:
 )
 def test_no_value_adds_attributes(name: str, value: str, more: dict[str, str]) -> None:
     with pytest.raises(ValueError):
-        set_cookie(name, value, more)
+        format_set_cookie(name, value, more)
 
 
 async def test_a_script_sets_cookies() -> None:

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.http.hosts import Trust, authority_of, host_of, is_foreign, is_loopback, machine_names, only_known_hosts
-from rpyserve.http.request import Request
+from rpyserve.http.browser import is_foreign
+from rpyserve.http.hosts import TrustedClients, host_without_port, is_loopback, machine_names
+from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Response
+from rpyserve.serving.listen import trusted_hosts
 
 
 def asked(host: str | None, uri: str = "/", **headers: str) -> Request:
@@ -24,7 +26,7 @@ async def answer(request: Request, *names: str) -> Response:
     async def respond(request: Request) -> Response:
         return Response("the page")
 
-    return await only_known_hosts(respond, names)(request)
+    return await trusted_hosts(respond, names)(request)
 
 
 OURS = [
@@ -94,12 +96,12 @@ async def test_two_host_fields_are_no_way_round() -> None:
 
 @given(st.text(max_size=30))
 def test_any_host_is_read(authority: str) -> None:
-    assert host_of(authority) == host_of(authority).lower()
+    assert host_without_port(authority) == host_without_port(authority).lower()
 
 
 def test_hosts_and_ports() -> None:
-    assert host_of("A.Example.:8080") == "a.example"
-    assert host_of("[::1]:80") == host_of("[::1]:") == host_of("[::1]") == "[::1]"
+    assert host_without_port("A.Example.:8080") == "a.example"
+    assert host_without_port("[::1]:80") == host_without_port("[::1]:") == host_without_port("[::1]") == "[::1]"
 
 
 def test_machine_names() -> None:
@@ -124,12 +126,12 @@ def client(address: str, server: str = "192.168.1.5", **headers: str) -> Request
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "192.168.1.5"])
 def test_this_machine_is_trusted(address: str) -> None:
-    assert Trust()(client(address))
+    assert TrustedClients()(client(address))
 
 
 @pytest.mark.parametrize("address", ["192.168.1.6", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "", "pipe"])
 def test_others_are_not(address: str) -> None:
-    assert not Trust()(client(address))
+    assert not TrustedClients()(client(address))
 
 
 @pytest.mark.parametrize(
@@ -138,9 +140,9 @@ def test_others_are_not(address: str) -> None:
      "true_client_ip", "cf_connecting_ip", "via"],
 )  # fmt: skip
 def test_what_a_proxy_passed_on_is_not_from_this_machine(header: str) -> None:
-    assert not Trust()(client("127.0.0.1", **{header: "127.0.0.1"}))
-    assert not Trust()(client("127.0.0.1", **{header: ""}))
-    assert Trust([ip_network("127.0.0.1")])(client("127.0.0.1", **{header: "203.0.113.7"}))
+    assert not TrustedClients()(client("127.0.0.1", **{header: "127.0.0.1"}))
+    assert not TrustedClients()(client("127.0.0.1", **{header: ""}))
+    assert TrustedClients([ip_network("127.0.0.1")])(client("127.0.0.1", **{header: "203.0.113.7"}))
 
 
 def framed(site: str, mode: str = "cors", dest: str = "empty", **more: str) -> Request:
@@ -149,16 +151,16 @@ def framed(site: str, mode: str = "cors", dest: str = "empty", **more: str) -> R
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_what_a_page_of_another_origin_asks_for_is_not_trusted(site: str) -> None:
-    trust = Trust([ip_network("127.0.0.1")])
+    trust = TrustedClients([ip_network("127.0.0.1")])
     assert not trust(framed(site))
     assert not trust(framed(site, "no-cors", "script"))
     assert not trust(framed(site, "navigate", "iframe"))
 
 
 def test_a_link_that_is_followed_in_a_tab_of_its_own_is_trusted() -> None:
-    assert Trust()(framed("cross-site", "navigate", "document"))
-    assert Trust()(framed("same-origin"))
-    assert Trust()(framed("none", "navigate", "document"))
+    assert TrustedClients()(framed("cross-site", "navigate", "document"))
+    assert TrustedClients()(framed("same-origin"))
+    assert TrustedClients()(framed("none", "navigate", "document"))
 
 
 @pytest.mark.parametrize(
@@ -168,12 +170,12 @@ def test_a_link_that_is_followed_in_a_tab_of_its_own_is_trusted() -> None:
 )  # fmt: skip
 def test_only_our_own_origin_is_trusted(origin: str, trusted: bool) -> None:
     request = client("127.0.0.1", host="localhost:8080", origin=origin)
-    assert Trust()(request) is trusted
+    assert TrustedClients()(request) is trusted
     assert is_foreign(request) is not trusted
 
 
 def test_trusted_networks() -> None:
-    trust = Trust([ip_network("172.16.0.0/12"), ip_network("fd00::/8")])
+    trust = TrustedClients([ip_network("172.16.0.0/12"), ip_network("fd00::/8")])
     assert trust(client("172.17.0.1"))
     assert trust(client("::ffff:172.17.0.1"))
     assert trust(client("fd00::5"))

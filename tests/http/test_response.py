@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import Response
-from rpyserve.http.response import FileBody, IterStream, encode_header
+from rpyserve.http.response import FileBody, IterableStream, encode_header
 
 
 @pytest.mark.parametrize("body", [None, 5, object(), 1.5])
@@ -33,8 +33,8 @@ def test_the_type_follows_from_the_body_unless_it_is_given() -> None:
 
 
 def test_iterables_become_streams() -> None:
-    assert isinstance(Response(iter(["x"])).body, IterStream)
-    assert isinstance(Response(("x", "y")).body, IterStream)
+    assert isinstance(Response(iter(["x"])).body, IterableStream)
+    assert isinstance(Response(("x", "y")).body, IterableStream)
 
 
 def test_a_response_cannot_be_changed() -> None:

@@ -13,7 +13,7 @@ import trio
 
 from rpyserve import Request, Site
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.forms import SPOOL_SIZE, full_is_507, temporary
+from rpyserve.http.forms import SPOOL_SIZE, disk_full_as_507, spooled_file
 from tests.support.http_client import head
 from tests.support.in_process import Visitor
 
@@ -66,8 +66,8 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 async def spooled(body: AsyncIterator[bytes], on_close: Callable[[Callable[[], object]], object]) -> BinaryIO:
-    file = temporary(on_close)
-    with full_is_507():
+    file = spooled_file(on_close)
+    with disk_full_as_507():
         async for chunk in body:
             file.write(chunk)
         file.seek(0)

@@ -15,12 +15,13 @@ import trio
 import trio.lowlevel
 
 from rpyserve import Directory, HTTPError, Resource, Response, Site
-from rpyserve.http.errors import Disconnected
+from rpyserve.http.browser import is_navigation
+from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody
 from rpyserve.http.types import Responder
 from rpyserve.livereload.changes import Mounts
-from rpyserve.livereload.script_tag import Tags, inject
+from rpyserve.livereload.script_tag import ScriptTag
 from tests.support.in_process import Answer, read
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
@@ -46,8 +47,8 @@ def told() -> Told:
 
 
 @pytest.fixture
-def tags(told: Told) -> Tags:
-    return Tags(lambda: "boot-7", Mounts([(ROOT, "/")]).url_of, told)
+def tags(told: Told) -> ScriptTag:
+    return ScriptTag(lambda: "boot-7", Mounts([(ROOT, "/")]).url_of, told)
 
 
 def answering(body: object, *, sources: Iterable[str] = (), **options: Any) -> Responder:
@@ -58,13 +59,29 @@ def answering(body: object, *, sources: Iterable[str] = (), **options: Any) -> R
     return respond
 
 
+async def answer_with(respond: Responder, tags: ScriptTag, request: Request) -> Response:
+    """What a browser gets for *request*, or another client."""
+    if not is_navigation(request):
+        return await respond(request)
+    page = tags.prepare(request)
+    return page.with_tag(await respond(request))
+
+
 async def load(
-    respond: Responder, tags: Tags, target: str = "/page", *, method: str = "GET", headers: dict[str, str] | None = None
+    respond: Responder,
+    tags: ScriptTag,
+    target: str = "/page",
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
 ) -> Answer:
-    fields = [(name.encode(), value.encode()) for name, value in (BROWSER if headers is None else headers).items()]
+    fields = [
+        (name.encode(), value.encode())
+        for name, value in (BROWSER if headers is None else headers).items()
+    ]
     request = Request(method, target, fields)
     try:
-        return await read(await inject(respond, tags)(request))
+        return await read(await answer_with(respond, tags, request))
     finally:
         request.close()
 
@@ -76,23 +93,31 @@ def at(*names: str) -> str:
 # What is in it
 
 
-async def test_a_page(tags: Tags) -> None:
+async def test_a_page(tags: ScriptTag) -> None:
     answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
     assert answer.text == (
-        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy" data-made="script"'
-        ' data-method="GET" data-status="200" data-digest="ebf7d66d" data-policy=""></script>'
+        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
+        ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
+        ' data-policy=""></script>'
     )
 
 
 @pytest.mark.parametrize(
     ("target", "up"),
-    [("/", "./"), ("/a", "./"), ("/a/", "../"), ("/a/b?x=/c/d", "../"), ("/a/b/", "../../"), ("http://h/a/b", "../")],
+    [
+        ("/", "./"),
+        ("/a", "./"),
+        ("/a/", "../"),
+        ("/a/b?x=/c/d", "../"),
+        ("/a/b/", "../../"),
+        ("http://h/a/b", "../"),
+    ],
 )
-async def test_the_script_is_found_from_every_path(tags: Tags, target: str, up: str) -> None:
+async def test_the_script_is_found_from_every_path(tags: ScriptTag, target: str, up: str) -> None:
     assert f'src="{up}-/follow.js"' in (await load(answering("x"), tags, target)).text
 
 
-async def test_a_page_with_a_base_of_its_own(tags: Tags) -> None:
+async def test_a_page_with_a_base_of_its_own(tags: ScriptTag) -> None:
     answer = await load(answering('<head><base href="/elsewhere/"></head>'), tags, "/a/b")
     assert 'src="/-/follow.js"' in answer.text
 
@@ -109,22 +134,22 @@ async def test_a_page_with_a_base_of_its_own(tags: Tags) -> None:
         ([at('"><script>')], 'data-sources="/%22%3E%3Cscript%3E"'),
     ],
 )
-async def test_sources(tags: Tags, sources: list[str], text: str) -> None:
+async def test_sources(tags: ScriptTag, sources: list[str], text: str) -> None:
     assert text in (await load(answering("x", sources=sources), tags)).text
 
 
 async def test_the_number_is_that_of_the_beginning(told: Told) -> None:
     numbers = iter(["boot-1", "boot-2"])
-    tags = Tags(lambda: next(numbers), str, told)
+    tags = ScriptTag(lambda: next(numbers), str, told)
 
     async def slow(request: Request) -> Response:
-        tags.mark()
+        tags.cursor()
         return Response("x")
 
     assert 'data-rpyserve="boot-1"' in (await load(slow, tags)).text
 
 
-async def test_method_and_status(tags: Tags) -> None:
+async def test_method_and_status(tags: ScriptTag) -> None:
     answer = await load(answering("x", status=422), tags, method="POST")
     assert 'data-method="POST" data-status="422"' in answer.text
 
@@ -141,7 +166,7 @@ async def test_method_and_status(tags: Tags) -> None:
         {"rpyserve-follow": "3", "accept": "text/html"},
     ],
 )
-async def test_a_browsers_own_page_load_has_it(tags: Tags, headers: dict[str, str]) -> None:
+async def test_a_browsers_own_page_load_has_it(tags: ScriptTag, headers: dict[str, str]) -> None:
     assert TAG.search((await load(answering("x"), tags, headers=headers)).body)
 
 
@@ -158,14 +183,14 @@ async def test_a_browsers_own_page_load_has_it(tags: Tags, headers: dict[str, st
         {"sec-fetch-dest": "object"},
     ],
 )
-async def test_others_get_what_the_site_answers(tags: Tags, headers: dict[str, str]) -> None:
+async def test_others_get_what_the_site_answers(tags: ScriptTag, headers: dict[str, str]) -> None:
     answer = await load(answering("x", headers={"ETag": '"1"'}), tags, headers=headers)
     assert answer.body == b"x"
     assert answer.headers == [("Content-Type", "text/html; charset=utf-8"), ("ETag", '"1"')]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_other_methods_do_not(tags: Tags, method: str) -> None:
+async def test_other_methods_do_not(tags: ScriptTag, method: str) -> None:
     assert (await load(answering("x"), tags, method=method)).body == b"x"
 
 
@@ -184,23 +209,26 @@ async def test_other_methods_do_not(tags: Tags, method: str) -> None:
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_what_is_no_whole_page_does_not(tags: Tags, status: int, headers: dict[str, str], streamed: bool) -> None:
+async def test_what_is_no_whole_page_does_not(
+    tags: ScriptTag, status: int, headers: dict[str, str], streamed: bool
+) -> None:
     headers = {"Content-Type": "text/html", "ETag": '"1"', **headers}
     body = iter([b"\x1f\x8b..."]) if streamed else b"\x1f\x8b..."
     answer = await load(answering(body, status=status, headers=headers), tags)
     assert answer.body == b"\x1f\x8b..." and dict(answer.headers) == headers
 
 
-async def test_a_redirect_does_not(tags: Tags) -> None:
+async def test_a_redirect_does_not(tags: ScriptTag) -> None:
     assert (await load(answering(b"", status=303, headers={"Location": "/x"}), tags)).body == b""
 
 
 # Its place in the answer
 
 
-async def test_what_stood_for_the_old_bytes_is_dropped(tags: Tags) -> None:
+async def test_what_stood_for_the_old_bytes_is_dropped(tags: ScriptTag) -> None:
     headers = [
-        ("ETag", '"1"'), ("Last-Modified", "x"), ("Accept-Ranges", "bytes"), ("Cache-Control", "max-age=3600"),
+        ("ETag", '"1"'), ("Last-Modified", "x"), ("Accept-Ranges", "bytes"),
+        ("Cache-Control", "max-age=3600"),
         ("Vary", "Cookie"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"),
     ]  # fmt: skip
     answer = await load(answering("x", headers=headers), tags)
@@ -210,26 +238,29 @@ async def test_what_stood_for_the_old_bytes_is_dropped(tags: Tags) -> None:
     ]  # fmt: skip
 
 
-async def test_no_store_stays(tags: Tags) -> None:
+async def test_no_store_stays(tags: ScriptTag) -> None:
     answer = await load(answering("x", headers={"Cache-Control": "private, No-Store"}), tags)
     assert answer.header("cache-control") == "no-store"
 
 
-async def test_a_kept_copy_is_never_confirmed(tags: Tags, tmp_path: Path, later: None) -> None:
+async def test_a_kept_copy_is_never_confirmed(tags: ScriptTag, tmp_path: Path, later: None) -> None:
     (tmp_path / "page.html").write_text("<p>static</p>")
     site = Site(Directory(tmp_path))
     plain = await load(site.respond, tags, "/page.html", headers={})
-    fields = {"if-none-match": plain.header("etag") or "", "if-modified-since": plain.header("last-modified") or ""}
+    fields = {
+        "if-none-match": plain.header("etag") or "",
+        "if-modified-since": plain.header("last-modified") or "",
+    }
     assert (await load(site.respond, tags, "/page.html", headers=fields)).status == 304
     answer = await load(site.respond, tags, "/page.html", headers={**BROWSER, **fields})
     assert answer.status == 200 and TAG.search(answer.body) and answer.header("etag") is None
 
 
-async def test_a_static_page(tags: Tags, tmp_path: Path) -> None:
+async def test_a_static_page(tags: ScriptTag, tmp_path: Path) -> None:
     page = b"<p>" + b"x" * 300_000
     (tmp_path / "page.html").write_bytes(page)
     request = Request("GET", "/page.html", [(b"sec-fetch-dest", b"document")])
-    response = await inject(Site(Directory(tmp_path)).respond, tags)(request)
+    response = await answer_with(Site(Directory(tmp_path)).respond, tags, request)
     assert isinstance(response.body, FileBody)
     length = response.body.length
     answer = await read(response)
@@ -247,7 +278,7 @@ async def test_the_sources_of_a_site(told: Told, tmp_path: Path) -> None:
     (tmp_path / "full" / "index.rpy").write_text("resource = lambda request: 'x'")
     site = Site(Directory(tmp_path))
     root = str(Directory(tmp_path).path)
-    found = Tags(lambda: "b-0", Mounts([(root, "/")]).url_of, told)
+    found = ScriptTag(lambda: "b-0", Mounts([(root, "/")]).url_of, told)
 
     async def sources(target: str) -> str:
         answer = await load(site.respond, found, target)
@@ -268,7 +299,7 @@ async def test_the_sources_of_a_site(told: Told, tmp_path: Path) -> None:
         assert await sources("/sub/none") == "/sub/ /404.rpy script 404"
 
 
-async def test_pages_of_ours_follow_by_the_same_rule(tags: Tags, told: Told) -> None:
+async def test_pages_of_ours_follow_by_the_same_rule(tags: ScriptTag, told: Told) -> None:
     site = Site(Resource())
     answer = await load(site.respond, tags, "/nothing")
     assert answer.status == 404 and TAG.search(answer.body)
@@ -280,14 +311,18 @@ async def test_pages_of_ours_follow_by_the_same_rule(tags: Tags, told: Told) -> 
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_policy_that_would_block_it_is_respected(tags: Tags, told: Told, streamed: bool) -> None:
+async def test_a_policy_that_would_block_it_is_respected(
+    tags: ScriptTag, told: Told, streamed: bool
+) -> None:
     headers = {"Content-Security-Policy": "default-src 'none'", "Content-Type": "text/html"}
     answer = await load(answering(iter([b"x"]) if streamed else b"x", headers=headers), tags)
     assert answer.body == b"x"
     assert told == [("/page", "default-src 'none'")]
 
 
-async def test_a_policy_in_the_page_itself(tags: Tags, told: Told, tmp_path: Path, later: None) -> None:
+async def test_a_policy_in_the_page_itself(
+    tags: ScriptTag, told: Told, tmp_path: Path, later: None
+) -> None:
     page = '<meta http-equiv="Content-Security-Policy" content="script-src \'none\'"><p>x'
     assert (await load(answering(page), tags)).text == page
     assert (await load(answering(iter([page])), tags)).text == page
@@ -308,7 +343,7 @@ async def chunks(*parts: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("kind", [chunks, lambda *parts: iter(parts)], ids=["async", "sync"])
 class TestStreams:
-    async def test_after_the_last_chunk(self, tags: Tags, kind: Any) -> None:
+    async def test_after_the_last_chunk(self, tags: ScriptTag, kind: Any) -> None:
         answer = await load(answering(kind("<p>one", "<p>two")), tags)
         assert answer.body == b"<p>one<p>two" + (TAG.findall(answer.body)[0])
         assert answer.header("cache-control") == "no-cache"
@@ -321,28 +356,32 @@ class TestStreams:
             ("""<title>x</title><body class="a>b" onload='c>d'><p>one""", "'c>d'>", "<p>one"),
         ],
     )
-    async def test_in_the_first_chunk(self, tags: Tags, kind: Any, first: str, before: str, after: str) -> None:
+    async def test_in_the_first_chunk(
+        self, tags: ScriptTag, kind: Any, first: str, before: str, after: str
+    ) -> None:
         answer = await load(answering(kind(first, "<p>two</head>")), tags)
         assert TAG.sub(b"", answer.body).decode() == first + "<p>two</head>"
         (tag,) = TAG.findall(answer.body)
         assert before.encode() + tag + after.encode() in answer.body
 
-    async def test_an_empty_one(self, tags: Tags, kind: Any) -> None:
+    async def test_an_empty_one(self, tags: ScriptTag, kind: Any) -> None:
         assert TAG.fullmatch((await load(answering(kind()), tags)).body)
 
 
-async def test_an_endless_stream_has_it_at_once(tags: Tags) -> None:
+async def test_an_endless_stream_has_it_at_once(tags: ScriptTag) -> None:
     async def endless() -> AsyncIterator[str]:
         yield "<head></head><p>"
         await trio.sleep_forever()
 
     request = Request("GET", "/", [(b"sec-fetch-dest", b"document")])
-    response = await inject(answering(endless()), tags)(request)
+    response = await answer_with(answering(endless()), tags, request)
     async with response.body.opened(response) as opened:  # type: ignore[union-attr]
         assert TAG.search(await anext(opened.chunks))
 
 
-async def test_a_stream_that_fails_before_it_begins_is_a_page(tags: Tags, tmp_path: Path) -> None:
+async def test_a_stream_that_fails_before_it_begins_is_a_page(
+    tags: ScriptTag, tmp_path: Path
+) -> None:
     (tmp_path / "a.rpy").write_text("def resource(request):\n    yield 1 / 0\n")
     site = Site(Directory(tmp_path))
     async with site.running():
@@ -350,7 +389,7 @@ async def test_a_stream_that_fails_before_it_begins_is_a_page(tags: Tags, tmp_pa
     assert answer.status == 500 and b"ZeroDivisionError" in answer.body and TAG.search(answer.body)
 
 
-async def test_a_stream_that_breaks_off_is_not_made_to_look_whole(tags: Tags) -> None:
+async def test_a_stream_that_breaks_off_is_not_made_to_look_whole(tags: ScriptTag) -> None:
     async def breaks() -> AsyncIterator[str]:
         yield "<p>one"
         raise ValueError("half-way")
@@ -362,11 +401,11 @@ async def test_a_stream_that_breaks_off_is_not_made_to_look_whole(tags: Tags) ->
 # Faults
 
 
-async def test_what_the_site_raises_passes(tags: Tags) -> None:
+async def test_what_the_site_raises_passes(tags: ScriptTag) -> None:
     async def gone(request: Request) -> Response:
-        raise Disconnected
+        raise ClientDisconnected
 
-    with pytest.raises(Disconnected):
+    with pytest.raises(ClientDisconnected):
         await load(gone, tags)
 
 
@@ -375,12 +414,12 @@ async def test_a_fault_of_ours_is_no_reason_not_to_answer(told: Told, streamed: 
     def fault(path: str) -> str:
         raise RuntimeError("a fault")
 
-    tags = Tags(lambda: "boot-1", fault, told)
+    tags = ScriptTag(lambda: "boot-1", fault, told)
     body = iter(["x"]) if streamed else "x"
     assert (await load(answering(body, sources=["/x"]), tags)).text == "x"
 
 
-async def test_http_errors_are_the_sites_business(tags: Tags) -> None:
+async def test_http_errors_are_the_sites_business(tags: ScriptTag) -> None:
     def refuse(request: Request) -> str:
         raise HTTPError(418, "No tea here.")
 

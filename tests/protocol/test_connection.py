@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from rpyserve import __version__
-from rpyserve.http.errors import Disconnected, HTTPError
+from rpyserve.http.errors import ClientDisconnected, HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response, Stream
-from rpyserve.http.types import Limits, Stopping
+from rpyserve.http.types import Limits, Shutdown
 from rpyserve.protocol.connection import serve_connection
-from rpyserve.protocol.response_headers import Heads
-from rpyserve.protocol.validator import Guard
+from rpyserve.protocol.response_headers import ResponseHeadCache
+from rpyserve.protocol.validator import RequestValidator
 from tests.support.http_client import (
     CLIENT,
     SERVER,
@@ -120,7 +120,7 @@ async def test_reason_is_the_requests_own_or_the_usual_one(connect: Any) -> None
 
 def test_heads_are_reused_within_a_second_and_dated_anew() -> None:
     now = 0.0
-    heads = Heads(lambda: now)
+    heads = ResponseHeadCache(lambda: now)
     headers = ((b"A", b"b"),)
     first = heads.make(200, headers, b"", 5, False)
     assert heads.make(200, ((b"A", b"b"),), b"", 5, False) is first
@@ -132,7 +132,7 @@ def test_heads_are_reused_within_a_second_and_dated_anew() -> None:
 
 
 def test_heads_remember_a_bounded_number() -> None:
-    heads = Heads(lambda: 0)
+    heads = ResponseHeadCache(lambda: 0)
     for n in range(5000):
         heads.make(200, ((b"Set-Cookie", b"%d" % n),), b"", 5, False)
     assert len(heads._memo) <= 256
@@ -180,10 +180,10 @@ async def test_405_always_has_allow_and_426_upgrade(fetch: Any) -> None:
 @pytest.mark.parametrize("byte", [b"\r", b"\n", b"\0", b"\x01", b"\x1b", b"\x7f"])
 async def test_nothing_of_a_script_splits_a_head(fetch: Any, byte: bytes) -> None:
     async def name(request: Request) -> Response:
-        return Response.ready(b"x", 200, ((b"A" + byte, b"b"),))
+        return Response.trusted(b"x", 200, ((b"A" + byte, b"b"),))
 
     async def value(request: Request) -> Response:
-        return Response.ready(b"x", 200, ((b"A", b"b" + byte + b"c"),))
+        return Response.trusted(b"x", 200, ((b"A", b"b" + byte + b"c"),))
 
     async def words(request: Request) -> Response:
         request.reason = b"OK" + byte + b"X"
@@ -347,7 +347,7 @@ async def test_body_cut_short_never_looks_whole(connect: Any, framing: list[str]
     await client.send(head("POST", "/", *framing) + b"5\r\nabc")
     await client.stream.send_eof()
     assert await client.rest() == b""
-    assert [type(exc) for exc in failures] == [Disconnected]
+    assert [type(exc) for exc in failures] == [ClientDisconnected]
     assert (client.exchanges[0].status, client.exchanges[0].complete) == (499, False)
 
 
@@ -466,7 +466,7 @@ async def test_body_after_its_request_is_over_is_gone(connect: Any) -> None:
     await client.send(post(b"first") + post(b"second"))
     await client.reply()
     await client.reply()
-    with pytest.raises(Disconnected):
+    with pytest.raises(ClientDisconnected):
         await anext(bodies[0])
 
 
@@ -493,7 +493,7 @@ async def test_pipelined_requests_are_answered_in_order(connect: Any, autojump_c
 async def test_pipelined_bytes_survive_the_watch_for_the_client(connect: Any, autojump_clock: Any) -> None:
     async def respond(request: Request) -> Response:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(request.client_left)
+            nursery.start_soon(request.wait_client_left)
             await trio.sleep(5)
             nursery.cancel_scope.cancel()
         return Response(request.uri)
@@ -525,7 +525,7 @@ async def test_watch_reads_ahead_only_so_much(connect: Any, autojump_clock: Any)
 
     async def respond(request: Request) -> Response:
         with trio.move_on_after(5):
-            await request.client_left()
+            await request.wait_client_left()
         return Response(str(received))
 
     client = connect(respond, stream=Endless, limits=Limits(read_ahead=64 * 1024))
@@ -535,7 +535,7 @@ async def test_watch_reads_ahead_only_so_much(connect: Any, autojump_clock: Any)
 async def test_body_and_watch_share_one_reader(connect: Any, autojump_clock: Any) -> None:
     async def respond(request: Request) -> Response:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(request.client_left)
+            nursery.start_soon(request.wait_client_left)
             await trio.sleep(1)
             await request.load_body()
             nursery.cancel_scope.cancel()
@@ -703,7 +703,7 @@ async def test_bad_second_request_leaves_the_first_its_answer(connect: Any) -> N
 
 
 async def test_what_only_h11_refuses_is_refused_too(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Guard, "feed", lambda self, data: bytes(data))
+    monkeypatch.setattr(RequestValidator, "feed", lambda self, data: bytes(data))
     client = connect(answering("never"))
     await client.send(b"nonsense\r\n\r\n")
     reply = await client.reply()
@@ -885,8 +885,8 @@ async def test_client_that_reads_slowly_gets_it_all(connect: Any, autojump_clock
 
 async def leaving(request: Request) -> Response:
     with trio.move_on_after(60):
-        await request.client_left()
-        raise Disconnected
+        await request.wait_client_left()
+        raise ClientDisconnected
     return Response("patient")
 
 
@@ -903,8 +903,8 @@ async def test_client_left_returns_when_the_client_closes(connect: Any, autojump
 async def test_half_closing_client_gets_an_answer_that_is_quick(connect: Any, autojump_clock: Any) -> None:
     async def soon(request: Request) -> Response:
         with trio.move_on_after(0.2):
-            await request.client_left()
-            raise Disconnected
+            await request.wait_client_left()
+            raise ClientDisconnected
         return Response("soon")
 
     for respond, body in [(hello, b"hello /"), (soon, b"soon"), (answering(["a", "b"]), b'["a", "b"]')]:
@@ -982,7 +982,7 @@ async def test_request_is_closed_whatever_happens(connect: Any, caplog: Any) -> 
         if request.uri == "/bad":
             request.on_close(lambda: 1 / 0)
         if request.uri == "/left":
-            raise Disconnected
+            raise ClientDisconnected
         return Response("x")
 
     client = connect(respond)
@@ -1022,7 +1022,7 @@ async def test_exchange_tells_of_one_response(connect: Any, autojump_clock: Any)
 
 
 async def test_stopping_closes_resting_connections_at_once(connect: Any) -> None:
-    stopping = Stopping()
+    stopping = Shutdown()
     fresh, used, refused = (connect(hello, stopping=stopping) for _ in range(3))
     await used.get()
     await refused.send(b"nonsense\r\n\r\n")
@@ -1037,7 +1037,7 @@ async def test_stopping_closes_resting_connections_at_once(connect: Any) -> None
 
 
 async def test_stopping_ends_a_stream_of_events_and_no_other(connect: Any, autojump_clock: Any) -> None:
-    stopping = Stopping()
+    stopping = Shutdown()
     left = []
 
     async def ticks(times: float) -> AsyncIterator[str]:
@@ -1067,7 +1067,7 @@ async def test_stopping_ends_a_stream_of_events_and_no_other(connect: Any, autoj
 
 
 async def test_stopping_lets_requests_in_flight_end(connect: Any, autojump_clock: Any) -> None:
-    stopping = Stopping()
+    stopping = Shutdown()
 
     async def respond(request: Request) -> Response:
         await trio.sleep(3)
@@ -1087,7 +1087,7 @@ async def test_stopping_lets_requests_in_flight_end(connect: Any, autojump_clock
 
 
 async def test_request_that_comes_with_the_wish_to_stop_is_not_begun(nursery: trio.Nursery) -> None:
-    stopping = Stopping()
+    stopping = Shutdown()
     begun: list[Request] = []
 
     class Late:

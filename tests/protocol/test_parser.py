@@ -9,11 +9,11 @@ import trio
 import trio.testing
 
 from rpyserve.http.request import Request
-from rpyserve.http.response import IterStream, Response
+from rpyserve.http.response import IterableStream, Response
 from rpyserve.protocol import parser
-from rpyserve.protocol.parser import Asked, Fields
-from rpyserve.protocol.response_headers import Heads
-from rpyserve.protocol.transport import Wire
+from rpyserve.protocol.parser import Fields, RequestHead
+from rpyserve.protocol.response_headers import ResponseHeadCache
+from rpyserve.protocol.transport import Transport
 from tests.support.http_client import Client, answering, connect_to, echo, head, hello, post
 
 
@@ -32,12 +32,12 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each request, whether h11 was told of it, when its answer was sent."""
     seen: list[bool] = []
 
-    async def send(self: Wire, data: bytes) -> None:
-        seen.append(not self.parser.untold)
+    async def send(self: Transport, data: bytes) -> None:
+        seen.append(not self.parser.bypassing_h11)
         await real(self, data)
 
-    real = Wire.send
-    monkeypatch.setattr(Wire, "send", send)
+    real = Transport.send
+    monkeypatch.setattr(Transport, "send", send)
     return seen
 
 
@@ -62,7 +62,7 @@ async def test_another_connection_has_it_too(connect: Any, told: list[bool]) -> 
     await first.get("/a")
     await first.get("/a")
     assert (await second.get("/a")).body == b"hello /a"
-    assert parser.recall(head("GET", "/a")) == Asked("GET", "/a", Fields([(b"host", b"site")]), "1.1")
+    assert parser.get_cached_head(head("GET", "/a")) == RequestHead("GET", "/a", Fields([(b"host", b"site")]), "1.1")
 
 
 async def test_pipelined(connect: Any) -> None:
@@ -101,7 +101,13 @@ async def test_answers_that_need_h11(connect: Any) -> None:
 
     client = connect(respond)
     await client.get("/a")
-    bodies += [Response(IterStream(iter("bc"))), Response(b"", 304), Response("d"), Response(b"", 204), Response("e")]
+    bodies += [
+        Response(IterableStream(iter("bc"))),
+        Response(b"", 304),
+        Response("d"),
+        Response(b"", 204),
+        Response("e"),
+    ]
     assert [(await client.get("/a")).body for _ in range(6)] == [b"a", b"bc", b"", b"d", b"", b"e"]
     bodies += [Response("f")] * 3
     for _ in range(3):
@@ -116,7 +122,7 @@ async def test_a_client_that_wants_no_more_is_closed_each_time(connect: Any) -> 
         await client.send(head("GET", "/a", "Connection: close"))
         rest = await client.rest()
         assert rest.endswith(b"hello /a") and b"\r\nConnection: close\r\n" in rest
-    assert parser.recall(head("GET", "/a", "Connection: close")) is None
+    assert parser.get_cached_head(head("GET", "/a", "Connection: close")) is None
 
 
 async def test_old_clients_are_closed_each_time(connect: Any) -> None:
@@ -124,7 +130,7 @@ async def test_old_clients_are_closed_each_time(connect: Any) -> None:
         client = connect(hello)
         await client.send(head("GET", "/a", version="1.0"))
         assert (await client.rest()).endswith(b"hello /a")
-    assert parser.recall(head("GET", "/a", version="1.0")) is None
+    assert parser.get_cached_head(head("GET", "/a", version="1.0")) is None
 
 
 async def test_a_client_that_closes_its_side_at_once_gets_its_answer(connect: Any) -> None:
@@ -152,12 +158,12 @@ async def test_what_a_responder_raises_for_a_known_head_is_answered(connect: Any
 
 
 def test_few_are_kept_and_no_long_ones() -> None:
-    what = Asked("GET", "/", Fields(), "1.1")
+    what = RequestHead("GET", "/", Fields(), "1.1")
     for number in range(3 * parser.MOST):
-        parser.remember(b"%d" % number, what)
+        parser.cache_head(b"%d" % number, what)
     assert len(parser._kept) <= parser.MOST
-    parser.remember(b"x" * (parser.LONGEST + 1), what)
-    assert parser.recall(b"x" * (parser.LONGEST + 1)) is None
+    parser.cache_head(b"x" * (parser.LONGEST + 1), what)
+    assert parser.get_cached_head(b"x" * (parser.LONGEST + 1)) is None
 
 
 def test_fields_that_come_more_than_once_are_joined() -> None:
@@ -168,7 +174,7 @@ def test_fields_that_come_more_than_once_are_joined() -> None:
 
 def test_a_written_head_is_kept_for_its_second_only() -> None:
     now = 1.0
-    heads = Heads(lambda: now)
+    heads = ResponseHeadCache(lambda: now)
     key = 200, ((b"A", b"b"),), b"", 5, False
     assert heads.written(key) is None
     heads.keep(key, b"head")
@@ -180,7 +186,7 @@ def test_a_written_head_is_kept_for_its_second_only() -> None:
 
 
 def test_few_written_heads_are_kept() -> None:
-    heads = Heads(lambda: 0)
+    heads = ResponseHeadCache(lambda: 0)
     for length in range(2000):
         heads.make(200, (), b"", length, False)
         heads.keep((200, (), b"", length, False), b"head")

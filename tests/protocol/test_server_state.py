@@ -12,7 +12,7 @@ import trio.testing
 
 from rpyserve import Directory, Request, Site
 from rpyserve.http.response import Response
-from rpyserve.protocol.server_state import Rounds
+from rpyserve.protocol.server_state import LoopTick
 from rpyserve.scripts.file_state import FileState
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import connect_to, head
@@ -22,7 +22,7 @@ SCRIPT = "cache()\nimport words\nresource = lambda request: words.TEXT"
 
 
 async def test_each_round_has_its_own_moment() -> None:
-    rounds = Rounds()
+    rounds = LoopTick()
     with rounds.counted():
         seen = []
         for _ in range(4):
@@ -39,10 +39,10 @@ async def test_requests_of_one_round_carry_its_moment(nursery: trio.Nursery) -> 
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append((request.moment, rounds.now))
+        seen.append((request.loop_tick, rounds.now))
         return Response("x")
 
-    rounds = Rounds()
+    rounds = LoopTick()
     with rounds.counted():
         clients = [connect_to(respond, nursery, rounds=rounds) for _ in range(3)]
         await trio.testing.wait_all_tasks_blocked()
@@ -59,13 +59,13 @@ async def test_without_a_server_no_look_is_spared(nursery: trio.Nursery) -> None
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append(request.moment)
+        seen.append(request.loop_tick)
         return Response("x")
 
     client = connect_to(respond, nursery)
     await client.get()
     await client.aclose()
-    assert seen == [None] and Request("GET", "/").moment is None
+    assert seen == [None] and Request("GET", "/").loop_tick is None
 
 
 @pytest.fixture

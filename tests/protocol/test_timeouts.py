@@ -17,7 +17,7 @@ from tests.support.http_client import CLIENT, SERVER, Client, head, hello
 class Waiting:
     def __init__(self, seconds: float) -> None:
         self.scope = trio.CancelScope()
-        self.due = trio.current_time() + seconds
+        self.deadline = trio.current_time() + seconds
 
     async def wait(self, tick: float) -> float:
         """How long it took to be cancelled."""
@@ -42,9 +42,9 @@ async def test_time_can_be_renewed_and_shortened(autojump_clock: Any, nursery: t
 
     async def change() -> None:
         await trio.sleep(9)
-        one.due = trio.current_time() + 100
+        one.deadline = trio.current_time() + 100
         await trio.sleep(50)
-        one.due = trio.current_time() + 1
+        one.deadline = trio.current_time() + 1
 
     nursery.start_soon(change)
     with trio.fail_after(1000):
@@ -61,7 +61,7 @@ async def test_short_tick_wakes_the_long_one(autojump_clock: Any, nursery: trio.
 def is_looking() -> bool:
     root = trio.lowlevel.current_root_task()
     assert root is not None
-    return any("_Patience" in task.name for nursery in root.child_nurseries for task in nursery.child_tasks)
+    return any("TimeoutWatcher" in task.name for nursery in root.child_nurseries for task in nursery.child_tasks)
 
 
 async def test_rests_while_there_is_nothing_to_watch(autojump_clock: Any, nursery: trio.Nursery) -> None:

@@ -15,7 +15,7 @@ import trio
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
-from rpyserve.http.types import Exchange
+from rpyserve.http.types import RequestRecord
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import Client, CutOff, head
 
@@ -48,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class Asked:
     """A client on a socket, and what the server noted of it."""
 
-    def __init__(self, stream: trio.SocketStream, exchanges: list[Exchange]) -> None:
+    def __init__(self, stream: trio.SocketStream, exchanges: list[RequestRecord]) -> None:
         self.client = Client(stream)
         self.exchanges = exchanges
 
@@ -56,7 +56,7 @@ class Asked:
 @asynccontextmanager
 async def serving(make: Callable[[], FileBody]) -> AsyncIterator[Asked]:
     """Answer each request on a socket with the body that *make* gives."""
-    exchanges: list[Exchange] = []
+    exchanges: list[RequestRecord] = []
     stop = trio.Event()
 
     async def respond(request: Request) -> Response:
@@ -190,7 +190,7 @@ async def test_others_have_their_turn(path: Path, calls: list[int]) -> None:
 
 @asynccontextmanager
 async def small() -> AsyncIterator[Asked]:
-    exchanges: list[Exchange] = []
+    exchanges: list[RequestRecord] = []
     stop = trio.Event()
 
     async def respond(request: Request) -> Response:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.conformance.rules import RULES, Rule, raw
 from rpyserve.http.types import Limits
 from rpyserve.protocol.grammar import CHUNKED
-from rpyserve.protocol.validator import Guard
+from rpyserve.protocol.validator import RequestValidator
 from tests.support.http_client import chunked, head, post
 from tests.support.validated import Read, Reading, read
 
@@ -49,7 +49,7 @@ def test_where_it_is_split_makes_no_difference(rule: Rule) -> None:
 
 @pytest.mark.parametrize("data", [head("GET", "/") * 3, post(b"abc") * 2, chunked(b"a").join([head("GET", "/")] * 2)])
 def test_a_request_is_not_looked_at_before_the_one_ahead_of_it_is_answered(data: bytes) -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     guard.feed(data + b"nonsense\r\n\r\n")
     assert guard.refusal is None
 
@@ -61,10 +61,10 @@ def test_a_refusal_waits_for_the_requests_before_it() -> None:
 
 
 def test_nothing_passes_after_a_refusal() -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     assert guard.feed(b"nonsense\r\n\r\n") == b""
     assert guard.feed(head("GET", "/")) == b""
-    assert (guard.waiting, guard.begun, guard.through) == (0, False, False)
+    assert (guard.waiting, guard.begun, guard.at_eof) == (0, False, False)
 
 
 def test_body_before_its_fault_passes_but_not_its_end() -> None:
@@ -82,14 +82,14 @@ def test_end_passes_only_after_good_trailers() -> None:
 
 
 def test_tiny_chunks_pass_as_one() -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     guard.feed(head("POST", "/", "Transfer-Encoding: chunked"))
     assert guard.feed(b"1;a=b\r\nx\r\n" * 17 + b"2\r\ny") == b"12\r\n" + b"x" * 17 + b"y\r\n"
     assert guard.feed(b"z\r\n0\r\nX: a\r\n\r\n") == b"1\r\nz\r\n0\r\n\r\n"
 
 
 def test_same_head_again_passes_as_it_is() -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     one, other = head("GET", "/"), head("GET", "/other")
     for data in (one, one, other, one, one):
         assert guard.feed(bytearray(data)) == data
@@ -108,7 +108,7 @@ def test_same_head_again_passes_as_it_is() -> None:
 
 
 def test_guard_shows_where_it_is() -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     guard.feed(b"GET /")
     assert repr(guard) == "<Guard at HEAD, 5 bytes held>"
 
@@ -117,7 +117,7 @@ def test_guard_shows_where_it_is() -> None:
     ("data", "begun"), [(b"", False), (b"\r", False), (b"\r\n", False), (b"\r\n\r\n\r", False), (b"\r\nG", True)]
 )
 def test_empty_lines_begin_no_head(data: bytes, begun: bool) -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     guard.feed(data)
     assert (guard.begun, guard.refusal) == (begun, None)
 
@@ -147,19 +147,19 @@ def test_end_within_a_head_is_refused(data: bytes) -> None:
     ],
 )
 def test_end_within_a_body_is_left_to_h11(data: bytes) -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     guard.feed(data)
     guard.feed(b"")
-    assert guard.through and guard.refusal is None
+    assert guard.at_eof and guard.refusal is None
 
 
 def test_end_behind_requests_that_wait_comes_after_them() -> None:
-    guard = Guard(Limits())
+    guard = RequestValidator(Limits())
     guard.feed(head("GET", "/one") + head("GET", "/two"))
     guard.feed(b"")
-    assert not guard.through
+    assert not guard.at_eof
     assert guard.resume() == head("GET", "/two")
-    assert guard.through
+    assert guard.at_eof
 
 
 # What is said
@@ -205,7 +205,7 @@ def test_refusal_names_the_request_if_it_can() -> None:
         (b"GET /a b HTTP/1.1\r\n", (b"", b"")),
         (b"hello\r\n\r\n", (b"", b"")),
     ]:
-        guard = Guard(Limits())
+        guard = RequestValidator(Limits())
         guard.feed(data)
         assert guard.refusal is not None
         assert (guard.refusal.method, guard.refusal.target) == named

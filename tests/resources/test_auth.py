@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import BasicAuth, Directory, Request, Resource, Site, cors
-from rpyserve.resources.auth import credentials
+from rpyserve.http.request import credentials
 from tests.support.in_process import Visitor, ask
 
 USERS = {"ada": "lovelace", "grace": "höpper:1"}

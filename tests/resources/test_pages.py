@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rpyserve import HTTPError, Request, Resource, Site
-from rpyserve.diagnostics.editor import Editor
-from rpyserve.diagnostics.error_page import broken_off, script_failure
-from rpyserve.diagnostics.model import Failure, Fault, Frame, Line, Variable
+from rpyserve.diagnostics.editor import EditorLink
+from rpyserve.diagnostics.error_page import script_error_page, truncation_notice
+from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Variable
 from rpyserve.http.response import Response
 from rpyserve.resources import pages
 from tests.support.in_process import ask
@@ -25,21 +25,21 @@ def text(response: Response) -> str:
     return response.body.decode()
 
 
-def evil_failure() -> Failure:
+def evil_failure() -> ErrorReport:
     frame = Frame(
         f"/{EVIL}", 3, 1, EVIL, True, (Line(3, EVIL, True, (2, 5)), Line(4, EVIL)), (Variable(EVIL, EVIL),), 2
     )
     foreign = Frame(EVIL, 3, 1, EVIL, False, (Line(3, EVIL, True),))
-    inner = Fault(EVIL, f"{EVIL}\n{EVIL}", (EVIL,), (foreign, frame))
-    return Failure(EVIL, f"{EVIL}\n{EVIL}", (Fault(EVIL, branches=((inner,),), left_out=1), inner), EVIL)
+    inner = ExceptionReport(EVIL, f"{EVIL}\n{EVIL}", (EVIL,), (foreign, frame))
+    return ErrorReport(EVIL, f"{EVIL}\n{EVIL}", (ExceptionReport(EVIL, branches=((inner,),), left_out=1), inner), EVIL)
 
 
 def every_page(request: Request) -> list[Response]:
     failure = evil_failure()
     entry = pages.Entry(EVIL, "%3Cscript%3E", "file", 10, 0.0)
     return [
-        pages.http_error(request, HTTPError(404, EVIL, private=EVIL), trusted=True),
-        script_failure(request, failure, trusted=True, editor=Editor("x:{path}")),
+        pages.error_page(request, HTTPError(404, EVIL, private=EVIL), trusted=True),
+        script_error_page(request, failure, trusted=True, editor=EditorLink("x:{path}")),
         pages.listing(request, f"/{EVIL}/", [entry]),
         pages.empty_site(request, Path("/tmp") / "<script>"),
     ]
@@ -72,7 +72,7 @@ def test_a_client_that_asks_for_json_gets_json() -> None:
 
 
 def test_the_last_piece_of_a_page_lets_no_markup_in() -> None:
-    assert "<script" not in broken_off(evil_failure())
+    assert "<script" not in truncation_notice(evil_failure())
 
 
 def test_the_policy_lets_in_our_own_script_and_nothing_else() -> None:
@@ -83,12 +83,14 @@ def test_the_policy_lets_in_our_own_script_and_nothing_else() -> None:
 
 def test_details_are_for_trusted_clients_only() -> None:
     request = Request("GET", "/", BROWSER)
-    failure = Failure("ValueError: secret", "secret", (Fault("secret", frames=(Frame("/secret.rpy", 1),)),), "secret")
-    bare = script_failure(request, failure, trusted=False, editor=Editor())
+    failure = ErrorReport(
+        "ValueError: secret", "secret", (ExceptionReport("secret", frames=(Frame("/secret.rpy", 1),)),), "secret"
+    )
+    bare = script_error_page(request, failure, trusted=False, editor=EditorLink())
     assert "secret" not in text(bare)
-    assert "secret" in text(script_failure(request, failure, trusted=True, editor=Editor()))
+    assert "secret" in text(script_error_page(request, failure, trusted=True, editor=EditorLink()))
     error = HTTPError(404, "Nothing.", private="secret")
-    assert "secret" not in text(pages.http_error(request, error, trusted=False))
+    assert "secret" not in text(pages.error_page(request, error, trusted=False))
 
 
 def test_a_listing_tells_sizes_and_links() -> None:

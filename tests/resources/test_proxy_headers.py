@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpyserve.http.request import Request
-from rpyserve.resources.proxy_headers import Mount, for_backend, for_client
+from rpyserve.resources.proxy_headers import Mount, downstream_headers, upstream_headers
 
 ORIGIN = "http://127.0.0.1:5000"
 
@@ -38,14 +38,14 @@ def test_targets(uri: str, mounted: int, base: str, target: str) -> None:
 
 def test_who_asked_is_told() -> None:
     mount = Mount.of(asked(), ORIGIN, "")
-    sent = dict(for_backend(asked(), mount, "p", keep_host=False))
+    sent = dict(upstream_headers(asked(), mount, "p", keep_host=False))
     assert sent == {
         b"host": b"127.0.0.1:5000", b"x-forwarded-for": b"127.0.0.9", b"x-forwarded-host": b"localhost:8080",
         b"x-forwarded-proto": b"http", b"x-forwarded-prefix": b"/api", b"via": b"1.1 p",
         b"forwarded": b'for=127.0.0.9;host="localhost:8080";proto=http',
     }  # fmt: skip
     before = [("X-Forwarded-For", "1.2.3.4"), ("Forwarded", "for=1.2.3.4"), ("Via", "1.0 other")]
-    sent = dict(for_backend(asked("/api/a", *before), mount, "p", keep_host=True))
+    sent = dict(upstream_headers(asked("/api/a", *before), mount, "p", keep_host=True))
     assert sent[b"host"] == b"localhost:8080" and sent[b"x-forwarded-for"] == b"1.2.3.4, 127.0.0.9"
     assert sent[b"forwarded"].startswith(b"for=1.2.3.4, for=127.0.0.9;") and sent[b"via"] == b"1.0 other, 1.1 p"
 
@@ -57,22 +57,24 @@ def test_what_belongs_to_one_connection_stays_there() -> None:
         ("Upgrade", "h2c"), ("Proxy-Authorization", "x"), ("Transfer-Encoding", "chunked"),
         ("Expect", "100-continue"), ("Cookie", "a=1"),
     ]  # fmt: skip
-    sent = dict(for_backend(asked("/api/a", *hop), mount, "p", keep_host=False))
+    sent = dict(upstream_headers(asked("/api/a", *hop), mount, "p", keep_host=False))
     assert sent[b"cookie"] == b"a=1"
     assert not {name.lower().encode() for name, _ in hop} - {b"cookie"} & sent.keys()
-    back = for_client([(b"Connection", b"close, X-B"), (b"X-B", b"1"), (b"ETag", b"x"), (b"Trailer", b"y")], mount)
+    back = downstream_headers(
+        [(b"Connection", b"close, X-B"), (b"X-B", b"1"), (b"ETag", b"x"), (b"Trailer", b"y")], mount
+    )
     assert back == ((b"ETag", b"x"),)
 
 
 def test_what_a_backend_could_take_for_ours() -> None:
     fields = [("X_Forwarded_For", "1.2.3.4"), ("Content_Length", "5"), ("X_Forwarded-Host", "evil"), ("X_Own", "1")]
-    sent = dict(for_backend(asked("/api/a", *fields), Mount.of(asked(), ORIGIN, ""), "p", keep_host=False))
+    sent = dict(upstream_headers(asked("/api/a", *fields), Mount.of(asked(), ORIGIN, ""), "p", keep_host=False))
     assert sent[b"x_own"] == b"1" and not {b"x_forwarded_for", b"content_length", b"x_forwarded-host"} & sent.keys()
 
 
 def test_a_websocket_is_asked_for_anew() -> None:
     request = asked("/api/a", ("Connection", "Upgrade"), ("Upgrade", "websocket"))
-    sent = dict(for_backend(request, Mount.of(request, ORIGIN, ""), "p", keep_host=False))
+    sent = dict(upstream_headers(request, Mount.of(request, ORIGIN, ""), "p", keep_host=False))
     assert sent[b"connection"] == b"Upgrade" and sent[b"upgrade"] == b"websocket"
 
 
@@ -98,16 +100,16 @@ def test_a_websocket_is_asked_for_anew() -> None:
 def test_addresses_lead_through_the_proxy(address: str, base: str, ours: str) -> None:
     mount = Mount("/api", ORIGIN, base, "")
     assert mount.ours(address) == ours
-    assert for_client([(b"Location", address.encode())], mount) == ((b"Location", ours.encode()),)
+    assert downstream_headers([(b"Location", address.encode())], mount) == ((b"Location", ours.encode()),)
 
 
 def test_cookies_come_back() -> None:
     mount = Mount("/api", ORIGIN, "", "")
     fields = [(b"Set-Cookie", b"a=1; Path=/; HttpOnly"), (b"Set-Cookie", b"b=2; Domain=127.0.0.1; path=/x; Secure")]
-    assert for_client(fields, mount) == (
+    assert downstream_headers(fields, mount) == (
         (b"Set-Cookie", b"a=1; Path=/; HttpOnly"),
         (b"Set-Cookie", b"b=2; path=/api/x; Secure"),
     )
-    assert for_client([(b"Set-Cookie", b"c=3; Path=/x")], Mount("/api", ORIGIN, "/v1", "")) == (
+    assert downstream_headers([(b"Set-Cookie", b"c=3; Path=/x")], Mount("/api", ORIGIN, "/v1", "")) == (
         (b"Set-Cookie", b"c=3; Path=/x"),
     )

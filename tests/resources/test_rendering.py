@@ -312,10 +312,10 @@ async def test_an_async_method_is_cancelled_when_the_client_leaves(autojump_cloc
     async def leave() -> None:
         await trio.sleep(1)
 
-    from rpyserve.http.errors import Disconnected
+    from rpyserve.http.errors import ClientDisconnected
 
     began = trio.current_time()
-    with pytest.raises(Disconnected):
+    with pytest.raises(ClientDisconnected):
         await page(slow).respond(Request("GET", "/", client_left=leave))
     assert cleaned == [pytest.approx(began + 1)]
 

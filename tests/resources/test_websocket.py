@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from rpyserve import Request, Site, WebSocketResource, websocket
-from rpyserve.http.types import Stopping
+from rpyserve.http.types import Shutdown
 from tests.support.http_client import connect_to
 from tests.support.in_process import ask
 from tests.support.real_process import serving
@@ -23,7 +23,7 @@ wsproto = pytest.importorskip("wsproto")
 from wsproto import events  # noqa: E402
 from wsproto.connection import Connection, ConnectionState, ConnectionType  # noqa: E402
 
-from rpyserve.resources.websocket_connection import GRACE, PING, Conversation, SocketClosed, WebSocket  # noqa: E402
+from rpyserve.resources.websocket_connection import GRACE, PING, WebSocket, WebSocketClosed, WebSocketConnection  # noqa: E402
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 SHAKE = [
@@ -249,7 +249,7 @@ async def sending(socket: WebSocket, seen: list[str]) -> None:
         while True:
             await trio.sleep(1)
             await socket.send("tick")
-    except (SocketClosed, trio.Cancelled):
+    except (WebSocketClosed, trio.Cancelled):
         seen.append("noticed")
         raise
 
@@ -299,7 +299,7 @@ async def test_who_answers_pings_stays(autojump_clock: Any) -> None:
 
 
 async def test_stopping_says_goodbye(autojump_clock: Any) -> None:
-    stopping = Stopping()
+    stopping = Shutdown()
     async with talking(echo, stopping=stopping) as peer:
         await peer.say("x")
         assert await peer.next() == "x"
@@ -381,7 +381,7 @@ async def test_a_client_that_breaks_off_while_its_message_waits(
     peer = Peer(theirs)
     request = Request("GET", "/")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Conversation(request, connected, None, 2**20).run, ours)
+        nursery.start_soon(WebSocketConnection(request, connected, None, 2**20).run, ours)
         await peer.say("nobody takes it")
         await trio.sleep(1)
         ours.send_stream.close()
@@ -399,14 +399,14 @@ async def test_a_send_that_is_cancelled_half_way_ends_the_connection(autojump_cl
 
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Conversation(Request("GET", "/"), connected, None, 2**20).run, ours)
+        nursery.start_soon(WebSocketConnection(Request("GET", "/"), connected, None, 2**20).run, ours)
         await trio.sleep(2)
         await theirs.aclose()
     assert reached == []
 
 
 async def test_pieces_of_nothing_do_not_pile_up(autojump_clock: Any) -> None:
-    conversation = Conversation(Request("GET", "/"), echo.connected, None, 2**20)
+    conversation = WebSocketConnection(Request("GET", "/"), echo.connected, None, 2**20)
     for _ in range(1000):
         await conversation._take_part(events.TextMessage(data="", message_finished=False))
     assert len(conversation._message) == 0
@@ -427,7 +427,7 @@ async def test_stopping_does_not_wait_for_a_function_that_is_at_work(autojump_cl
         async for _ in socket:
             await trio.sleep(1000)
 
-    stopping = Stopping()
+    stopping = Shutdown()
     async with talking(busy, stopping=stopping) as peer:
         await peer.say("x")
         await trio.sleep(1)
@@ -447,7 +447,7 @@ async def test_back_pressure(autojump_clock: Any) -> None:
     peer = Peer(theirs)
     request = Request("GET", "/")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Conversation(request, connected, None, 2**20).run, ours)
+        nursery.start_soon(WebSocketConnection(request, connected, None, 2**20).run, ours)
         began = trio.current_time()
         for _ in range(10):
             await peer.say("x")

@@ -75,7 +75,9 @@ async def test_at_the_root_and_as_an_index(tmp_path: Path) -> None:
     async with Site(WSGIResource(echo)).running() as site:
         assert (await Visitor(site).get("/a/b")).text == "['', '/a/b', '']"
     (tmp_path / "index.rpy").write_text(
-        "from rpyserve import WSGIResource\nfrom tests.resources.test_wsgi import echo\nresource = WSGIResource(echo)\n",
+        "from rpyserve import WSGIResource\n"
+        "from tests.resources.test_wsgi import echo\n"
+        "resource = WSGIResource(echo)\n",
         encoding="utf-8",
     )
     async with Site(Directory(tmp_path)).running() as site:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from rpyserve import Directory, Site
-from rpyserve.http.hosts import only_known_hosts
+from rpyserve.serving.listen import trusted_hosts
 from tests.support.http_client import Client, Reply
 
 SECRET = "secret-5b1f"
@@ -61,7 +61,7 @@ SECOND_LOOK = [
 
 
 async def ask(connect: Callable[..., Client], site: Site, line: str, *fields: str) -> tuple[Reply, str]:
-    client = connect(only_known_hosts(site.respond, {"mine.example"}).__call__)
+    client = connect(trusted_hosts(site.respond, {"mine.example"}).__call__)
     await client.send("\r\n".join([line, *fields, "", ""]).encode())
     reply = await client.reply(line.partition(" ")[0])
     await client.aclose()

@@ -19,7 +19,7 @@ from trio.testing import MockClock
 
 from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
 from rpyserve.files.static_file import StaticFile
-from rpyserve.http.types import Exchange, Limits
+from rpyserve.http.types import Limits, RequestRecord
 from rpyserve.protocol.connection import serve_connection
 from tests.support.faulty_stream import CancelAt, Fault, Scripted, open_files, tasks
 from tests.support.http_client import CLIENT, SERVER, chunked, head
@@ -211,7 +211,7 @@ class World:
 
     site: Site
     kinds: Kinds
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[RequestRecord] = field(default_factory=list)
 
     async def serve(self, stream: Scripted) -> None:
         await serve_connection(

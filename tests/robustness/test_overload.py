@@ -17,9 +17,9 @@ from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from rpyserve import Directory, Request, Site
 from rpyserve.http.response import Response
-from rpyserve.http.types import Exchange, Limits
+from rpyserve.http.types import Limits, RequestRecord
 from rpyserve.protocol.connection import serve_connection
-from rpyserve.protocol.response_headers import Heads
+from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import CLIENT, SERVER, Client, CutOff, head, hello, post
@@ -45,7 +45,7 @@ class Flood:
 
         far.receive_some = receive_some  # type: ignore[method-assign]
 
-        def count(exchange: Exchange) -> None:
+        def count(exchange: RequestRecord) -> None:
             self.answered += exchange.complete
 
         async def serve() -> None:
@@ -334,7 +334,7 @@ async def test_what_is_saved_is_fresh_whatever_the_wall_clock_says(
 
 def test_date_follows_the_wall_clock_both_ways() -> None:
     now = 0.0
-    heads = Heads(lambda: now)
+    heads = ResponseHeadCache(lambda: now)
     for now in (1e9, 1e9 + DAY, 1e9 - 2 * DAY, 1e9):
         dates = [value for name, value in heads.make(200, (), b"", 0, False).headers if name == b"date"]
         assert parsedate_to_datetime(dates[0].decode()).timestamp() == now

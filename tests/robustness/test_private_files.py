@@ -319,16 +319,16 @@ def test_the_imitation_is_lenient_and_the_site_is_not(fortress: Path) -> None:
 def test_what_is_inside_by_the_rules_of_windows(path: str, inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(path_rules, "os", SimpleNamespace(path=ntpath, sep="\\"))
     assert path_rules.is_inside("C:\\site", path) is inside
-    assert (path_rules.trespass("C:\\site", path, follow=False) == "") is inside
+    assert (path_rules.forbidden_target("C:\\site", path, follow=False) == "") is inside
 
 
 def test_private_names_below_the_site_by_the_rules_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(path_rules, "os", SimpleNamespace(path=ntpath, sep="\\"))
     for root in ("C:\\site", "C:\\", "\\\\server\\share\\"):
         start = root.rstrip("\\") + "\\"
-        assert path_rules.trespass(root, start + "public.txt", follow=False) == ""
+        assert path_rules.forbidden_target(root, start + "public.txt", follow=False) == ""
         for name in (".env", ".git\\config", "hello.rpy", "sub\\X.RPY", "sub\\helper.py", "SITE.DB", "a.pem"):
-            assert path_rules.trespass(root, start + name, follow=False), name
+            assert path_rules.forbidden_target(root, start + name, follow=False), name
 
 
 # A race that is lost

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import located
+from rpyserve.scripts.execution import definition_key
 from tests.support.edited_site import HEAD
 from tests.support.script_site import ScriptSite
 
@@ -44,47 +44,47 @@ def run(site: ScriptSite, text: str = TEXT, name: str = "a.rpy") -> dict[str, An
 def test_what_stands_for_a_definition(site: ScriptSite) -> None:
     old = run(site)
     for name in ("Thing", "function", "Kind", "IThing"):
-        assert definitions.successor(old[name]) is old[name] and definitions.is_present(old[name])
+        assert definitions.current_definition(old[name]) is old[name] and definitions.is_current(old[name])
     new = run(site, TEXT + "# edited")
     for name in ("Thing", "function", "Kind"):
-        assert definitions.successor(old[name]) is new[name] and not definitions.is_present(old[name])
-        assert definitions.successor(new[name]) is new[name] and definitions.is_present(new[name])
-    assert definitions.successor(old["Thing"].Inner) is new["Thing"].Inner
-    assert definitions.successor(old["Thing"].method) is new["Thing"].method
-    assert definitions.successor(old["Thing"].static) is new["Thing"].static
+        assert definitions.current_definition(old[name]) is new[name] and not definitions.is_current(old[name])
+        assert definitions.current_definition(new[name]) is new[name] and definitions.is_current(new[name])
+    assert definitions.current_definition(old["Thing"].Inner) is new["Thing"].Inner
+    assert definitions.current_definition(old["Thing"].method) is new["Thing"].method
+    assert definitions.current_definition(old["Thing"].static) is new["Thing"].static
 
 
 def test_an_interface_is_found_by_its_key(site: ScriptSite) -> None:
     old, new = run(site), run(site, TEXT + "# edited")
     for name in ("IFirst", "IThing"):
-        place = located(old[name])
+        place = definition_key(old[name])
         assert place is not None and definitions.interface_at(place[1]) is new[name]
 
 
 def test_what_is_gone_or_of_another_kind_has_no_successor(site: ScriptSite) -> None:
     old = run(site)
     run(site, "class Kind: pass\nThing = 3")
-    assert definitions.successor(old["Thing"]) is None
-    assert definitions.successor(old["Kind"]) is None, "an enumeration is no ordinary class"
-    assert definitions.successor(old["IFirst"]) is None
+    assert definitions.current_definition(old["Thing"]) is None
+    assert definitions.current_definition(old["Kind"]) is None, "an enumeration is no ordinary class"
+    assert definitions.current_definition(old["IFirst"]) is None
 
 
 def test_ordinary_things_stay(site: ScriptSite) -> None:
     for thing in (dict, Path, len, 3, test_ordinary_things_stay):
-        assert definitions.successor(thing) is thing and definitions.is_present(thing)
+        assert definitions.current_definition(thing) is thing and definitions.is_current(thing)
 
 
 def test_an_execution_that_fails_stands_for_nothing(site: ScriptSite) -> None:
     old = run(site)
     site.error(HEAD + TEXT + "kept = registry.setdefault('kept', Thing())\n1 / 0")
-    assert definitions.is_present(old["Thing"])
-    assert definitions.successor(type(site.scripts.registry["kept"])) is old["Thing"]
+    assert definitions.is_current(old["Thing"])
+    assert definitions.current_definition(type(site.scripts.registry["kept"])) is old["Thing"]
 
 
 def test_what_an_uncached_script_defines_has_no_successor(site: ScriptSite) -> None:
     site.write("a.rpy", "class Thing: pass\ndef resource(request): return globals()\n")
     old, _ = site.get(), site.get()
-    assert definitions.successor(old["Thing"]) is old["Thing"]
+    assert definitions.current_definition(old["Thing"]) is old["Thing"]
 
 
 def test_the_generation_grows_with_edits_and_not_with_requests(site: ScriptSite) -> None:
@@ -107,12 +107,12 @@ def test_it_does_not_grow_with_what_is_loaded_for_the_first_time(site: ScriptSit
 
 def test_a_request_that_began_before_an_edit_and_ends_after_it_makes_it_grow_once(site: ScriptSite) -> None:
     then = definitions.edits
-    definitions.left(then)
+    definitions.note_code_finished(then)
     before = definitions.generation
     definitions.advance()
-    definitions.left(then)
+    definitions.note_code_finished(then)
     assert definitions.generation == before + 2
-    definitions.left(definitions.edits)
+    definitions.note_code_finished(definitions.edits)
     assert definitions.generation == before + 2
 
 
@@ -121,11 +121,15 @@ def test_moves_there_and_back(site: ScriptSite) -> None:
     site.write("helper.py", "class Thing: pass")
     second = run(site, "from helper import Thing")
     assert second["Thing"].__module__ == "helper"
-    assert definitions.successor(first["Thing"]) is second["Thing"]
+    assert definitions.current_definition(first["Thing"]) is second["Thing"]
     third = run(site, TEXT + "# back")
-    assert definitions.successor(first["Thing"]) is third["Thing"] is definitions.successor(second["Thing"])
+    assert (
+        definitions.current_definition(first["Thing"])
+        is third["Thing"]
+        is definitions.current_definition(second["Thing"])
+    )
     fourth = run(site, "from helper import Thing")
-    assert definitions.successor(third["Thing"]) is fourth["Thing"] is second["Thing"]
+    assert definitions.current_definition(third["Thing"]) is fourth["Thing"] is second["Thing"]
     here, there = definitions.home_of(third["Thing"]), definitions.home_of(fourth["Thing"])
     assert definitions.follows((there, "Thing.method"), (here, "Thing.method"))
     assert not definitions.follows((here, "Thing"), (there, "Thing"))
@@ -137,12 +141,12 @@ def test_modules_of_one_name_of_two_sites(site: ScriptSite, tmp_path: Path) -> N
         each.write("helper.py", "class Thing: pass")
     old = run(site, "from helper import Thing")["Thing"]
     others = run(other, "from helper import Thing")["Thing"]
-    assert definitions.successor(old) is old and definitions.successor(others) is others
+    assert definitions.current_definition(old) is old and definitions.current_definition(others) is others
     site.write("helper.py", "class Thing: edited = 1")
     new = run(site, "from helper import Thing")["Thing"]
     run(other, "from helper import Thing")
-    assert definitions.successor(old) is new is not old, "though the other's has the name just now"
-    assert definitions.successor(others) is others
+    assert definitions.current_definition(old) is new is not old, "though the other's has the name just now"
+    assert definitions.current_definition(others) is others
     other.scripts.close()
 
 

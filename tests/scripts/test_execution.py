@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 from zope.interface import Interface
 
-from rpyserve.scripts.execution import Execution, ExecutionName, execution_of, is_interface, located, refuse_passing
+from rpyserve.scripts.execution import (
+    Execution,
+    ExecutionName,
+    definition_key,
+    execution_of,
+    is_interface,
+    refuse_passing,
+)
 from tests.support.executions import COUNTER, execute
 
 DEFINITIONS = """
@@ -79,26 +86,26 @@ class IA(Interface): pass
 class IB(Interface): pass
 """
     one, two = execute(source), execute(source)
-    located(two["IB"])  # first seen in another order: of no account
+    definition_key(two["IB"])  # first seen in another order: of no account
     for name in ("FIRST", "IA", "IB"):
-        (home, key), (other_home, other_key) = located(one[name]), located(two[name])  # type: ignore[misc]
+        (home, key), (other_home, other_key) = definition_key(one[name]), definition_key(two[name])  # type: ignore[misc]
         assert key == other_key
         assert home is one["execution"] and other_home is two["execution"]
-    assert len({located(one[name])[1] for name in ("FIRST", "IA", "IB")}) == 3  # type: ignore[index]
+    assert len({definition_key(one[name])[1] for name in ("FIRST", "IA", "IB")}) == 3  # type: ignore[index]
 
 
 def test_a_class_and_an_interface_of_one_name_are_two_keys() -> None:
     script = execute("from zope.interface import Interface\nclass A: pass\nC = A\nclass A(Interface): pass")
-    assert located(script["C"])[1] != located(script["A"])[1]  # type: ignore[index]
+    assert definition_key(script["C"])[1] != definition_key(script["A"])[1]  # type: ignore[index]
 
 
 def test_an_interface_outlives_its_namespace_with_its_place() -> None:
     script = execute(DEFINITIONS)
-    interface, place = script["IThing"], located(script["IThing"])
+    interface, place = script["IThing"], definition_key(script["IThing"])
     script.clear()
     del script
     gc.collect()
-    assert located(interface) is place
+    assert definition_key(interface) is place
 
 
 def test_is_interface() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve.scripts import file_state
-from rpyserve.scripts.file_state import Eyes, FileState, Listing, TreeState, observe, read
+from rpyserve.scripts.file_state import FileState, FileSystem, ImportLookups, TreeState, read, snapshot
 
 
 class Blunt:
@@ -22,7 +22,7 @@ class Blunt:
         self.time = 1000.0
         self.stamp = 1
         self.looks = 0
-        self.eyes = Eyes(self.stat, lambda: self.time)
+        self.eyes = FileSystem(self.stat, lambda: self.time)
 
     def stat(self, path: str) -> Any:
         self.looks += 1
@@ -66,7 +66,7 @@ def test_reading(file: Path) -> None:
 def test_each_part_of_the_signature_counts(file: Path, field: str) -> None:
     values = {"st_mode": os.stat(file).st_mode, "st_mtime_ns": 1, "st_size": 3, "st_ino": 1, "st_ctime_ns": 1}
     time = 0.0
-    state = FileState(str(file), Eyes(lambda path: SimpleNamespace(**values), lambda: time))  # type: ignore[arg-type, return-value]
+    state = FileState(str(file), FileSystem(lambda path: SimpleNamespace(**values), lambda: time))  # type: ignore[arg-type, return-value]
     time = 100.0
     assert not state.changed()
     values[field] += 1
@@ -139,7 +139,7 @@ def test_edits_while_it_is_read(file: Path, blunt: Blunt) -> None:
             blunt.stamp += 1
         return blunt.stat(path)
 
-    data, state = read(str(file), Eyes(stat, lambda: blunt.time))
+    data, state = read(str(file), FileSystem(stat, lambda: blunt.time))
     assert data == b"two, after it was read"
     assert not state.changed()
 
@@ -149,7 +149,7 @@ def test_a_file_that_never_rests_is_found_changed(file: Path, blunt: Blunt) -> N
         blunt.stamp += 1
         return blunt.stat(path)
 
-    _, state = read(str(file), Eyes(stat, lambda: blunt.time))
+    _, state = read(str(file), FileSystem(stat, lambda: blunt.time))
     assert state.changed()
 
 
@@ -172,11 +172,11 @@ def test_a_touch_counts(file: Path) -> None:
 
 def test_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "later.txt"
-    state = observe(str(path))
+    state = snapshot(str(path))
     assert not state.changed()
     path.write_text("")
     assert state.changed()
-    state = observe(str(path))
+    state = snapshot(str(path))
     path.unlink()
     assert state.changed()
     with pytest.raises(FileNotFoundError):
@@ -187,11 +187,11 @@ def test_missing_files(tmp_path: Path) -> None:
 
 
 def test_a_file_becomes_a_directory(file: Path) -> None:
-    state = observe(str(file))
+    state = snapshot(str(file))
     file.unlink()
     file.mkdir()
     assert state.changed()
-    tree = observe(str(file))
+    tree = snapshot(str(file))
     assert not tree.changed()
     (file / "x").write_text("")
     assert tree.changed()
@@ -220,7 +220,7 @@ def test_trees(tmp_path: Path) -> None:
 @pytest.mark.parametrize("becomes", ["file", "directory", "empty directory"])
 def test_what_was_not_there(tmp_path: Path, becomes: str) -> None:
     path = tmp_path / "later"
-    state = observe(str(path))
+    state = snapshot(str(path))
     assert not state.changed()
     if becomes == "file":
         path.write_text("")
@@ -235,7 +235,7 @@ def test_what_was_not_there(tmp_path: Path, becomes: str) -> None:
 def test_an_empty_directory_that_is_no_longer_one(tmp_path: Path, becomes: str) -> None:
     path = tmp_path / "dir"
     path.mkdir()
-    state = observe(str(path))
+    state = snapshot(str(path))
     assert not state.changed()
     path.rmdir()
     if becomes == "file":
@@ -265,7 +265,7 @@ def test_trees_go_through_links(tmp_path: Path) -> None:
 
 
 def test_a_listing_knows_what_it_was_asked_for(tmp_path: Path) -> None:
-    listing = Listing(str(tmp_path))
+    listing = ImportLookups(str(tmp_path))
     listing.ask("words")
     (tmp_path / "other.py").write_text("")
     assert not listing.changed()
@@ -278,7 +278,7 @@ def test_a_listing_knows_what_it_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_listing_of_a_young_directory(tmp_path: Path, blunt: Blunt) -> None:
-    listing = Listing(str(tmp_path), blunt.eyes)
+    listing = ImportLookups(str(tmp_path), blunt.eyes)
     listing.ask("words")
     blunt.time += 1.9
     assert not listing.changed()
@@ -290,18 +290,18 @@ def test_a_listing_of_a_young_directory(tmp_path: Path, blunt: Blunt) -> None:
 def test_a_listing_looks_closely_only_while_it_must(
     tmp_path: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing = Listing(str(tmp_path), blunt.eyes)
+    listing = ImportLookups(str(tmp_path), blunt.eyes)
     listing.ask("words")
     blunt.time += file_state.SETTLE
     assert not listing.changed()
-    monkeypatch.setattr(Listing, "_answer", lambda self, name: pytest.fail("looked"))
+    monkeypatch.setattr(ImportLookups, "_answer", lambda self, name: pytest.fail("looked"))
     assert not listing.changed()
 
 
 def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "words.py").write_text("")
-    listing = Listing(str(tmp_path / "sub"))
+    listing = ImportLookups(str(tmp_path / "sub"))
     listing.ask("words")
     (tmp_path / "sub" / "words.py").unlink()
     (tmp_path / "sub").rmdir()

@@ -104,7 +104,7 @@ class Edits(RuleBasedStateMachine):
         self.site.write("passing.rpy", PASSING)
         for name in FILES:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        self.real = file_state.EYES.stat, file_state.EYES.now, static_file.open_judged, static_file.time
+        self.real = file_state.EYES.stat, file_state.EYES.now, static_file.open_checked, static_file.time
         self.see(self.stat, lambda: self.now / 10**9, self.open_judged, SimpleNamespace(time_ns=lambda: self.now))
 
     def teardown(self) -> None:
@@ -118,7 +118,7 @@ class Edits(RuleBasedStateMachine):
     def see(self, stat: Any, now: Any, open_judged: Any, time: Any) -> None:
         object.__setattr__(file_state.EYES, "stat", stat)
         object.__setattr__(file_state.EYES, "now", now)
-        static_file.open_judged, static_file.time = open_judged, time
+        static_file.open_checked, static_file.time = open_judged, time
 
     def stat(self, path: str) -> Any:
         return self.blunt(os.stat(path))

@@ -20,7 +20,7 @@ from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.scripts.execution import ExecutionName
-from rpyserve.scripts.loader import Scripts, cache, current
+from rpyserve.scripts.loader import ScriptLoader, cache, current
 from rpyserve.sessions.components import registerAdapter
 from rpyserve.sessions.session import Registry, Session
 from rpyserve.site import Site
@@ -597,7 +597,7 @@ def test_close_undoes_all(tmp_path: Path) -> None:
 
 def test_making_scripts_touches_nothing(tmp_path: Path) -> None:
     before = list(sys.path), list(sys.meta_path), list(sys.path_hooks)
-    Scripts(tmp_path)
+    ScriptLoader(tmp_path)
     assert (list(sys.path), list(sys.meta_path), list(sys.path_hooks)) == before
 
 

@@ -135,9 +135,9 @@ def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
     program.write_text(
         "import sys, sysconfig\n"
         f"sys.path.append({str(library)!r})\n"
-        "import rpyserve, rpyserve.diagnostics.model\n"
-        "known = rpyserve.diagnostics.model._foreign()\n"
-        f"rpyserve.diagnostics.model._foreign = lambda: (*known, {str(library)!r})\n"
+        "import rpyserve, rpyserve.util.author_code\n"
+        "known = rpyserve.util.author_code._foreign()\n"
+        f"rpyserve.util.author_code._foreign = lambda: (*known, {str(library)!r})\n"
         "import asks\n"
         "print(asks.twisted)\n"
         "from twisted.web.server import Session, Site\n"

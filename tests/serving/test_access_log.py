@@ -14,20 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve.http.request import Request
-from rpyserve.http.types import Exchange
+from rpyserve.http.types import RequestRecord
 from rpyserve.serving import access_log
-from rpyserve.serving.access_log import AccessLog, shown
+from rpyserve.serving.access_log import AccessLog
+from rpyserve.util.text import escape_for_log
 
 
-def exchange(target: str = "/", status: int = 200, **changes: Any) -> Exchange:
+def exchange(target: str = "/", status: int = 200, **changes: Any) -> RequestRecord:
     values: dict[str, Any] = {
         "request": None, "method": "GET", "target": target, "client": ("127.0.0.1", 1), "status": status, "sent": 19,
         "seconds": 0.0012, "complete": True,
     }  # fmt: skip
-    return Exchange(**{**values, **changes})
+    return RequestRecord(**{**values, **changes})
 
 
-def line_of(given: Exchange, **options: Any) -> str:
+def line_of(given: RequestRecord, **options: Any) -> str:
     written: list[str] = []
     log = AccessLog(written.append, **options)
     log(given)
@@ -91,17 +92,17 @@ def test_probes_of_browsers(target: str) -> None:
     ],
 )
 def test_targets(target: str, text: str) -> None:
-    assert shown(target) == text
+    assert escape_for_log(target) == text
 
 
 def test_a_long_target_is_cut() -> None:
-    assert len(shown("/" + "x" * 10_000)) < 400
+    assert len(escape_for_log("/" + "x" * 10_000)) < 400
 
 
 @given(st.text(max_size=40))
 def test_whatever_was_sent_is_one_harmless_word(target: str) -> None:
-    assert re.fullmatch(r"\S+", shown(target))
-    assert shown(target).isprintable()
+    assert re.fullmatch(r"\S+", escape_for_log(target))
+    assert escape_for_log(target).isprintable()
 
 
 def test_colours_only_when_wanted() -> None:

@@ -12,12 +12,12 @@ import trio
 
 from rpyserve import Resource, Site
 from rpyserve.serving import gc_tuning
-from rpyserve.serving.gc_tuning import DUE, ENDED, MOST, PAUSE, QUICK, Garbage
+from rpyserve.serving.gc_tuning import DUE, ENDED, MOST, PAUSE, QUICK, FullCollections
 
 
 @dataclass
 class Process:
-    """What is told to one `Garbage`, and how often it has looked."""
+    """What is told to one `FullCollections`, and how often it has looked."""
 
     answered: int = 0
     ended: int = 0
@@ -30,13 +30,13 @@ class Process:
         self.collected += 1
         self.looks = 0
 
-    def garbage(self) -> Garbage:
-        return Garbage(
+    def garbage(self) -> FullCollections:
+        return FullCollections(
             lambda: self.answered,
             lambda: self.ended,
             lambda: self.living,
             collect=self.collect,
-            looks=lambda: self.looks,
+            due=lambda: self.looks,
         )
 
     async def goes_on(self, times: int = 3) -> int:
@@ -99,15 +99,15 @@ async def test_sessions_say_how_many_held_something() -> None:
     empty, full = sessions.make(), sessions.make()
     full["name"] = "Ann"
     empty.expire()
-    assert sessions.let_go == 0
+    assert sessions.ended_with_data == 0
     full.expire()
-    assert sessions.let_go == 1
+    assert sessions.ended_with_data == 1
 
 
 def test_python_itself_never_looks_at_all_there_is() -> None:
     usual = gc.get_threshold()
     full = gc.get_stats()[2]["collections"]
-    with gc_tuning.rarely():
+    with gc_tuning.tuned_gc():
         kept = [[number] for number in range(500_000)]
         assert gc.get_stats()[2]["collections"] == full or not usual[2]
         assert gc.get_stats()[0]["collections"] > 0
@@ -116,8 +116,10 @@ def test_python_itself_never_looks_at_all_there_is() -> None:
 
 async def test_a_session_that_refers_to_itself_is_found(autojump_clock: Any, nursery: trio.Nursery) -> None:
     site = Site(Resource())
-    seldom = Garbage(lambda: 0, lambda: site.sessions.let_go, lambda: len(site.sessions), looks=lambda: DUE)
-    with gc_tuning.rarely():
+    seldom = FullCollections(
+        lambda: 0, lambda: site.sessions.ended_with_data, lambda: len(site.sessions), due=lambda: DUE
+    )
+    with gc_tuning.tuned_gc():
         nursery.start_soon(seldom.run)
         await trio.testing.wait_all_tasks_blocked()
         session = site.sessions.make()

@@ -18,7 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.http.types import Exchange, Limits
+from rpyserve.http.types import Limits, RequestRecord
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import Client, CutOff, echo, head, hello
 
@@ -32,7 +32,7 @@ class Server:
         self.nursery = nursery
         self.stop = trio.Event()
         self.over = trio.Event()
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[RequestRecord] = []
         self.port = 0
         self.clients: list[Client] = []
 
@@ -183,7 +183,7 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
     bystander = await server.client()
     await bystander.get()
     with monkeypatch.context() as patch:
-        patch.setattr("rpyserve.protocol.connection._Connection._cycle", lambda self: 1 / 0)
+        patch.setattr("rpyserve.protocol.connection._Connection._handle_message", lambda self: 1 / 0)
         with pytest.raises(CutOff):
             await (await server.client()).get()
     assert (await bystander.get()).status == 200
@@ -224,8 +224,8 @@ async def test_accepting_pauses_resumes_and_says_so(nursery: trio.Nursery, autoj
         await trio.sleep(10)
         assert (await Client(listener.accepted[0]).get()).text == "hello /"
         pause, again = [record.getMessage() for record in caplog.records]
-        assert pause.startswith("No connection can be accepted just now: Too many open files. `ulimit -n 65536`")
-        assert again == "Connections are accepted again."
+        assert pause.startswith("Cannot accept connections right now: Too many open files. `ulimit -n 65536`")
+        assert again == "Accepting connections again."
         stop.set()
     assert listener.closed
 

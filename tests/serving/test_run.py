@@ -19,14 +19,14 @@ import trio.lowlevel
 import trio.testing
 
 from rpyserve import Directory, HTTPError, Request, Resource, Session, Site, serve
-from rpyserve.http.errors import Disconnected
+from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.response import Response
 from rpyserve.http.types import Limits
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.access_log import log as access_log
-from rpyserve.serving.listen import CannotListen, Settings, open_door
-from rpyserve.serving.run import _attend, run, run_with
-from rpyserve.serving.signals import Interrupted, is_interruption, letting_go
+from rpyserve.serving.listen import CannotListen, Settings, open_endpoint
+from rpyserve.serving.run import _serve_until, run, run_with
+from rpyserve.serving.signals import Interrupted, interruptible, is_interruption
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -151,8 +151,8 @@ async def test_sessions_end_though_a_request_is_stuck_in_a_thread(nursery: trio.
         return "done"
 
     site = Site(stuck)
-    door = await open_door(site, Settings(port=0))
-    nursery.start_soon(_attend, site, door, Settings(), AccessLog(lambda lines: None), stop, ready.set)
+    door = await open_endpoint(site, Settings(port=0))
+    nursery.start_soon(_serve_until, site, door, Settings(), AccessLog(lambda lines: None), stop, ready.set)
     await ready.wait()
     nursery.start_soon(ask, door.listeners[0].socket.getsockname()[1])
     await begun.wait()
@@ -187,9 +187,9 @@ def test_why_it_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
             run_with(Site(Hello()), Settings(port=80, quiet=True))
         return str(caught.value)
 
-    assert "forbidden" in reason(PermissionError(errno.EACCES, "Permission denied"))
+    assert "not allowed" in reason(PermissionError(errno.EACCES, "Permission denied"))
     assert "in use" in reason(OSError(errno.EADDRINUSE, "Address already in use"))
-    assert "no address of this machine" in reason(OSError(errno.EADDRNOTAVAIL, "Cannot assign"))
+    assert "not an address of this machine" in reason(OSError(errno.EADDRNOTAVAIL, "Cannot assign"))
     assert "There is no host" in reason(socket.gaierror(-2, "Name or service not known"))
     assert "Strange thing" in reason(OSError(errno.EIO, "Strange thing"))
 
@@ -236,11 +236,11 @@ async def test_an_interrupted_script_costs_its_own_request_only() -> None:
                 raise exc
             return Response("fine")
 
-        return await letting_go(respond)(Request("GET", "/"))
+        return await interruptible(respond)(Request("GET", "/"))
 
     assert (await answered(None)).status == 200
     for exc in (Interrupted(), BaseExceptionGroup("", [Interrupted()])):
-        with pytest.raises(Disconnected):
+        with pytest.raises(ClientDisconnected):
             await answered(exc)
     with pytest.raises(HTTPError):
         await answered(HTTPError(404))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from rpyserve.serving.self_requests import anyone_waiting, refused
+from rpyserve.serving.self_requests import connection_waiting, forbid_self_requests
 
 
 @pytest.fixture
@@ -19,20 +19,24 @@ def listener() -> Iterator[socket.socket]:
 
 def test_a_blocking_connection_to_ourselves_is_refused(listener: socket.socket) -> None:
     bound = listener.getsockname()
-    with refused([bound]), socket.socket() as sock, pytest.raises(RuntimeError, match="asks its own server"):
+    with (
+        forbid_self_requests([bound]),
+        socket.socket() as sock,
+        pytest.raises(RuntimeError, match="sends a request to its own server"),
+    ):
         sock.connect(bound)
     socket.create_connection(bound).close()
 
 
 def test_others_may_be_asked(listener: socket.socket) -> None:
     bound = listener.getsockname()
-    with refused([(bound[0], bound[1] - 1), ("127.0.0.9", bound[1])]):
+    with forbid_self_requests([(bound[0], bound[1] - 1), ("127.0.0.9", bound[1])]):
         socket.create_connection(bound).close()
 
 
 async def test_a_connection_that_does_not_block_is_fine(listener: socket.socket) -> None:
     bound = listener.getsockname()
-    with refused([bound]):
+    with forbid_self_requests([bound]):
         await (await trio.open_tcp_stream(*bound)).aclose()
         await trio.to_thread.run_sync(lambda: socket.create_connection(bound).close())
 
@@ -44,19 +48,23 @@ async def test_a_connection_that_does_not_block_is_fine(listener: socket.socket)
 )  # fmt: skip
 def test_addresses_that_are_ours(bound: str, asked: str) -> None:
     family = socket.AF_INET6 if ":" in asked else socket.AF_INET
-    with refused([(bound, 9)], ["192.0.2.7"]), socket.socket(family) as sock, pytest.raises(RuntimeError, match="own"):
+    with (
+        forbid_self_requests([(bound, 9)], ["192.0.2.7"]),
+        socket.socket(family) as sock,
+        pytest.raises(RuntimeError, match="own"),
+    ):
         sock.connect((asked, 9))
 
 
 def test_datagrams_are_no_question(listener: socket.socket) -> None:
     bound = listener.getsockname()
-    with refused([bound]), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    with forbid_self_requests([bound]), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(bound)
 
 
 def test_whether_anyone_waits(listener: socket.socket) -> None:
-    waiting = anyone_waiting([listener.fileno()])
+    waiting = connection_waiting([listener.fileno()])
     assert not waiting()
     with socket.create_connection(listener.getsockname()):
         assert waiting()
-    assert not anyone_waiting([-1])()
+    assert not connection_waiting([-1])()

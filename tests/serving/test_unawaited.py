@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from rpyserve import Site
-from rpyserve.diagnostics.reporter import Complaints
+from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.files.directory import Directory
-from rpyserve.serving.one_shot import print_one
-from rpyserve.serving.unawaited import named
+from rpyserve.serving.one_shot import print_response
+from rpyserve.serving.unawaited import reporting_unawaited
 from tests.support.in_process import Visitor
 
 SAVE = "async def save(n):\n    pass\n\n\n"
@@ -24,7 +24,7 @@ async def told(tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture, ti
     caplog.set_level(logging.ERROR)
     (tmp_path / "a.rpy").write_text(SAVE + source)
     site = Site(Directory(tmp_path))
-    with named(site.complaints):
+    with reporting_unawaited(site.errors):
         for _ in range(times):
             await Visitor(site).get("/a")
             gc.collect()
@@ -62,7 +62,7 @@ async def test_once_for_many_requests(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_other_warnings_go_where_they_went(caplog: pytest.LogCaptureFixture) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        with named(Complaints()):
+        with reporting_unawaited(ConsoleReporter()):
             warnings.warn("mind the gap", RuntimeWarning, stacklevel=1)
             warnings.warn("old", DeprecationWarning, stacklevel=1)
     assert [str(each.message) for each in seen] == ["mind the gap", "old"]
@@ -71,7 +71,7 @@ def test_other_warnings_go_where_they_went(caplog: pytest.LogCaptureFixture) -> 
 
 def test_everything_is_as_it_was_afterwards() -> None:
     before = sys.get_coroutine_origin_tracking_depth(), warnings.showwarning, warnings.filters[:]
-    with named(Complaints()):
+    with reporting_unawaited(ConsoleReporter()):
         assert sys.get_coroutine_origin_tracking_depth() >= 1
     assert (sys.get_coroutine_origin_tracking_depth(), warnings.showwarning, warnings.filters[:]) == before
 
@@ -80,5 +80,5 @@ def test_the_command_tells_it_too(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     (tmp_path / "a.rpy").write_text(SAVE + "def resource(request):\n    save(1)\n    return 'page'\n")
-    assert print_one(Site(Directory(tmp_path)), "/a") == 0
+    assert print_response(Site(Directory(tmp_path)), "/a") == 0
     assert "save() was called without `await`" in caplog.text

@@ -20,7 +20,9 @@ import trio.lowlevel
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.serving import watchdog
-from rpyserve.serving.watchdog import Watchdog, place, timed, user_frame
+from rpyserve.serving.watchdog import Watchdog, timed
+from rpyserve.util import author_code
+from rpyserve.util.author_code import display_position, innermost_author_frame
 
 
 def here() -> FrameType:
@@ -40,7 +42,7 @@ def test_the_authors_frame_is_found() -> None:
     seen: list[tuple[FrameType | None, FrameType]] = []
 
     def page(request: Request) -> str:
-        seen.append((user_frame(here()), here()))
+        seen.append((innermost_author_frame(here()), here()))
         return ""
 
     rendered(page)
@@ -58,7 +60,7 @@ def test_pythons_own_frames_are_skipped() -> None:
 
         def note(frame: FrameType, event: str, arg: object) -> None:
             if frame.f_code.co_filename == json.__file__:
-                seen.append(user_frame(frame))
+                seen.append(innermost_author_frame(frame))
 
         sys.setprofile(note)
         json.dumps({})
@@ -76,7 +78,7 @@ def test_our_own_work_is_not_the_authors() -> None:
     def page(request: Request) -> str:
         def note(frame: FrameType, event: str, arg: object) -> None:
             if frame.f_code.co_name == "setHeader":
-                seen.append(user_frame(frame))
+                seen.append(innermost_author_frame(frame))
 
         sys.setprofile(note)
         request.setHeader("X-A", "b")
@@ -94,7 +96,7 @@ def test_a_program_below_the_loop_is_not_meant() -> None:
 
     async def main() -> None:
         def look() -> None:
-            seen.append(user_frame(sys._current_frames()[thread]))
+            seen.append(innermost_author_frame(sys._current_frames()[thread]))
 
         await trio.to_thread.run_sync(look)
 
@@ -104,20 +106,20 @@ def test_a_program_below_the_loop_is_not_meant() -> None:
 
 
 def test_no_frame() -> None:
-    assert user_frame(None) is None
+    assert innermost_author_frame(None) is None
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     frame = here()
     monkeypatch.chdir(tmp_path)
-    assert place(frame) == f"{__file__}, line {frame.f_lineno}"
+    assert display_position(frame) == f"{__file__}, line {frame.f_lineno}"
     monkeypatch.chdir(Path(__file__).parent)
-    assert place(frame) == f"{Path(__file__).name}, line {frame.f_lineno}"
+    assert display_position(frame) == f"{Path(__file__).name}, line {frame.f_lineno}"
 
 
 def test_its_line_of_source() -> None:
-    line = watchdog.source_line(here())
-    assert line == "line = watchdog.source_line(here())"
+    line = author_code.source_line(here())
+    assert line == "line = author_code.source_line(here())"
 
 
 @pytest.fixture

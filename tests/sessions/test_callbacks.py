@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve.diagnostics.reporter import Complaints
+from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.sessions import callbacks
-from rpyserve.sessions.callbacks import Tasks
+from rpyserve.sessions.callbacks import CallbackTasks
 
 
 def sing() -> None:
@@ -42,11 +42,11 @@ def test_a_text_that_the_console_must_not_see_is_escaped(caplog: pytest.LogCaptu
 
 
 def test_the_same_failure_of_many_sessions_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    complaints = Complaints()
+    complaints = ConsoleReporter()
     for number in range(50):
         callbacks.call(sing, f"session{number}", complaints)
     assert len(caplog.messages) == 1
-    complaints.forget()
+    complaints.reset()
     assert caplog.messages[1].endswith("again, 49 times: KeyError: 'la\\x1b[31m\\nla'")
 
 
@@ -86,14 +86,14 @@ def test_a_called_async_function_is_told_at_once_and_closed() -> None:
         callbacks.check(hum())
 
 
-async def begin(tasks: Tasks, callback: Any) -> None:
+async def begin(tasks: CallbackTasks, callback: Any) -> None:
     work = callbacks.call(callback, "abc123")
     assert work is not None
     tasks.start(work, callback, "abc123")
 
 
 async def test_an_async_failure_is_told_alike(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    tasks = Tasks()
+    tasks = CallbackTasks()
     async with tasks.open():
         await begin(tasks, hum)
     assert caplog.messages[0].startswith("session abc123: the expiry callback hum failed: ValueError: hm\n")
@@ -108,7 +108,7 @@ async def test_a_failure_in_a_nursery_is_told_as_itself(caplog: pytest.LogCaptur
             nursery.start_soon(fail)
             nursery.start_soon(trio.sleep_forever)
 
-    tasks = Tasks()
+    tasks = CallbackTasks()
     async with tasks.open():
         await begin(tasks, many)
     [line] = caplog.messages
@@ -122,7 +122,7 @@ async def test_a_plain_function_that_returns_a_coroutine_counts_as_async(autojum
         await trio.sleep(1)
         done.append(uid)
 
-    tasks = Tasks()
+    tasks = CallbackTasks()
     async with tasks.open():
         await begin(tasks, lambda: bye("x"))
         assert done == []
@@ -130,7 +130,7 @@ async def test_a_plain_function_that_returns_a_coroutine_counts_as_async(autojum
 
 
 async def test_one_that_is_cut_off_is_told(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    tasks = Tasks()
+    tasks = CallbackTasks()
     with trio.move_on_after(0.5) as scope:
         async with tasks.open():
             await begin(tasks, hum)
@@ -139,7 +139,7 @@ async def test_one_that_is_cut_off_is_told(autojump_clock: Any, caplog: pytest.L
 
 
 async def test_where_nothing_is_open_it_is_told_and_not_left_unawaited(caplog: pytest.LogCaptureFixture) -> None:
-    tasks = Tasks()
+    tasks = CallbackTasks()
     async with tasks.open():
         pass
     await begin(tasks, hum)
@@ -148,7 +148,7 @@ async def test_where_nothing_is_open_it_is_told_and_not_left_unawaited(caplog: p
 
 
 async def test_waiting_for_what_was_started_elsewhere(autojump_clock: Any, nursery: trio.Nursery) -> None:
-    tasks = Tasks()
+    tasks = CallbackTasks()
     await tasks.wait()
     opened = trio.Event()
 

@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpyserve.sessions import expiry as clock_module
-from rpyserve.sessions.expiry import TICK, Clock, Tick
-from rpyserve.sessions.session import Ended, Session
-from rpyserve.sessions.store import Sessions
+from rpyserve.sessions.expiry import TICK, Bucket, ExpiryTimer
+from rpyserve.sessions.session import EndReason, Session
+from rpyserve.sessions.store import SessionStore
 
 
 @dataclass(eq=False)
 class Thing:
     uid: str
     _deadline: float
-    _tick: Tick | None = None
+    _tick: Bucket | None = None
 
 
 class Watched:
@@ -34,7 +34,7 @@ class Watched:
     def __init__(self) -> None:
         self.living: dict[str, Thing] = {}
         self.ended: list[tuple[str, float]] = []
-        self.clock = Clock(self.living, self.end)
+        self.clock = ExpiryTimer(self.living, self.end)
 
     def end(self, thing: Thing) -> None:
         del self.living[thing.uid]
@@ -172,7 +172,7 @@ class Model:
 
     session: Session
     deadline: float
-    ends: list[tuple[Ended | None, float]] = field(default_factory=list)
+    ends: list[tuple[EndReason | None, float]] = field(default_factory=list)
 
 
 class Trial:
@@ -181,7 +181,7 @@ class Trial:
     def __init__(self, clock: trio.testing.MockClock) -> None:
         self.mock = clock
         site = SimpleNamespace(sessionFactory=Session)
-        self.sessions = Sessions(site)
+        self.sessions = SessionStore(site)
         self.models: list[Model] = []
         self.next_timeout: float | None = None
 
@@ -239,7 +239,7 @@ class Trial:
             assert len(model.ends) <= 1
             assert (model.session.uid in self.sessions) == (not model.ends) == (model.session.ended is None)
             for why, when in model.ends:
-                if why is Ended.IDLE:
+                if why is EndReason.IDLE:
                     assert model.deadline <= when
             if not model.ends and not behind:
                 assert now <= model.deadline + TICK
@@ -254,8 +254,8 @@ class Trial:
             await trio.sleep(100)
             self.compare(behind=False)
             for model in self.models:
-                assert len(model.ends) == (model.deadline < math.inf or model.session.ended is Ended.EXPIRED)
-                if not jumped and model.ends and model.ends[0][0] is Ended.IDLE:
+                assert len(model.ends) == (model.deadline < math.inf or model.session.ended is EndReason.EXPIRED)
+                if not jumped and model.ends and model.ends[0][0] is EndReason.IDLE:
                     assert model.ends[0][1] <= model.deadline + TICK
             nursery.cancel_scope.cancel()
 

@@ -531,5 +531,5 @@ def test_anything_is_as_if_it_had_been_made_after_the_edit(edits: Edits) -> None
         assert value == eval(text, dict(new))
         assert not outdated & set(kinds_in(value))
 
-    outdated = {each for each in old.values() if isinstance(each, type) and not definitions.is_present(each)}
+    outdated = {each for each in old.values() if isinstance(each, type) and not definitions.is_current(each)}
     check()

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from rpyserve.sessions.object_state import added, assigned, assigned_by, constructed, fill, from_defaults, lacking, owe
+from rpyserve.sessions.object_state import (
+    add_missing_attributes,
+    added,
+    assigned,
+    assigned_by,
+    construct_like,
+    from_defaults,
+    lacking,
+    record_missing,
+)
 from tests.support.executions import execute
 
 
@@ -77,7 +86,7 @@ def test_ordinary_classes_and_functions_set_nothing_of_the_site_s() -> None:
 def test_what_is_owed_is_added_at_the_next_edit() -> None:
     one, two, three = (classes("class A:\n    def __init__(self): self.a = 1\n")["A"] for _ in range(3))
     assert added(two, one) == frozenset()
-    owe(two, frozenset({"a"}))
+    record_missing(two, frozenset({"a"}))
     assert added(three, two) == {"a"}
     assert added(two, one) == frozenset()
 
@@ -93,7 +102,7 @@ def test_a_slot_that_is_empty_is_lacking() -> None:
     thing = classes("class A:\n    __slots__ = ('a', 'b')\n")["A"]()
     thing.a = 1
     assert lacking(thing, frozenset("ab")) == {"b"}
-    assert fill(thing, lambda: _with(type(thing)(), b=2)) == ["b"] and thing.b == 2
+    assert add_missing_attributes(thing, lambda: _with(type(thing)(), b=2)) == ["b"] and thing.b == 2
 
 
 def _with(thing: Any, **attributes: Any) -> Any:
@@ -107,14 +116,14 @@ def test_a_new_one_gives_only_what_is_lacking() -> None:
     thing.a = 1
     fresh.__class__ = type(thing)
     fresh.a, fresh.b = 2, 3
-    assert fill(thing, lambda: fresh) == ["b"]
+    assert add_missing_attributes(thing, lambda: fresh) == ["b"]
     assert vars(thing) == {"a": 1, "b": 3}
 
 
 def test_another_kind_of_thing_gives_nothing() -> None:
     thing = classes("class A: pass")["A"]()
     with pytest.raises(TypeError, match="a new one is of the class dict"):
-        fill(thing, dict)
+        add_missing_attributes(thing, dict)
 
 
 def test_defaults_of_a_dataclass() -> None:
@@ -133,8 +142,8 @@ def test_one_is_made_with_what_another_has(parameters: str) -> None:
     kind = classes(f"class A:\n    def __init__({parameters}): self.a, self.b, self.sum = a, b, a + b")["A"]
     thing = kind(1, b=2)
     thing.b = 3
-    made = constructed(thing)
+    made = construct_like(thing)
     assert (made.a, made.b, made.sum) == (1, 3, 4)
     del thing.b
     with pytest.raises(TypeError, match="its constructor wants b, and it has no attribute of that name"):
-        constructed(thing)
+        construct_like(thing)

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from rpyserve import NOT_DONE_YET, HTTPError, Request, Resource, Session, Site
-from rpyserve.sessions.session import Ended
+from rpyserve.sessions.session import EndReason
 from tests.support.in_process import Visitor
 
 NAME = "rpyserve_8080"
@@ -298,7 +298,7 @@ async def test_the_one_idle_longest_ends_for_one_more(autojump_clock: Any, caplo
     await visitors[4].get("/count")
     assert pages.ended == ["b", "c"]
     assert len(site.sessions) == 3
-    assert site.sessions.statistics().ended[Ended.EVICTED] == 2
+    assert site.sessions.statistics().ended[EndReason.EVICTED] == 2
     assert (await visitors[0].get("/count")).text == "2"
     (line,) = [record.getMessage() for record in caplog.records]
     assert "--max-sessions" in line and "3 live at once" in line and id_of(visitors[1]) not in line

@@ -17,8 +17,8 @@ import trio
 
 from rpyserve.http.request import Request
 from rpyserve.sessions.expiry import TICK
-from rpyserve.sessions.session import Ended, Registry, Session
-from rpyserve.sessions.store import Sessions
+from rpyserve.sessions.session import EndReason, Registry, Session
+from rpyserve.sessions.store import SessionStore
 from tests.support.executions import COUNTER, execute
 
 
@@ -26,14 +26,14 @@ class Short(Session):
     sessionTimeout = 5
 
 
-def store(factory: Any = Session, timeout: float | None = None) -> Sessions:
+def store(factory: Any = Session, timeout: float | None = None) -> SessionStore:
     site = SimpleNamespace(sessionFactory=factory)
-    site.sessions = Sessions(site, timeout)
+    site.sessions = SessionStore(site, timeout)
     return site.sessions  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-async def running(nursery: trio.Nursery) -> Sessions:
+async def running(nursery: trio.Nursery) -> SessionStore:
     """A store of `Short` sessions with its clock going; a test that uses it asks for a mock clock, too."""
     sessions = store(Short)
     await nursery.start(sessions.run)
@@ -101,7 +101,7 @@ def test_made_by_hand_it_needs_no_clock_and_no_site() -> None:
     assert session.sessionTimeout == 900
     assert session.touch()
     session.expire()
-    assert session.ended is Ended.EXPIRED
+    assert session.ended is EndReason.EXPIRED
     assert not session.touch()
 
 
@@ -203,13 +203,13 @@ async def test_statistics(mock_clock: Any) -> None:
     sessions = store()
     a, b, c = (sessions.make() for _ in range(3))
     a.expire()
-    sessions.end(b, Ended.EVICTED)
-    sessions.end(b, Ended.STOPPED)
+    sessions.end(b, EndReason.EVICTED)
+    sessions.end(b, EndReason.STOPPED)
     numbers = sessions.statistics()
     assert (numbers.live, numbers.made) == (1, 3)
-    assert numbers.ended == {Ended.IDLE: 0, Ended.EXPIRED: 1, Ended.EVICTED: 1, Ended.STOPPED: 0}
+    assert numbers.ended == {EndReason.IDLE: 0, EndReason.EXPIRED: 1, EndReason.EVICTED: 1, EndReason.STOPPED: 0}
     c.expire()
-    assert numbers.live == 1 and numbers.ended[Ended.EXPIRED] == 1, "it is a value of its moment"
+    assert numbers.live == 1 and numbers.ended[EndReason.EXPIRED] == 1, "it is a value of its moment"
 
 
 async def test_memory_of_a_session(mock_clock: Any) -> None:
@@ -230,17 +230,17 @@ async def test_memory_of_a_session(mock_clock: Any) -> None:
 # How long it lives
 
 
-async def test_it_ends_when_its_visitor_stays_away(autojump_clock: Any, running: Sessions) -> None:
+async def test_it_ends_when_its_visitor_stays_away(autojump_clock: Any, running: SessionStore) -> None:
     session = running.make()
     await trio.sleep(5 - TICK)
     assert session.ended is None
     await trio.sleep(2 * TICK)
-    assert session.ended is Ended.IDLE
+    assert session.ended is EndReason.IDLE
     assert running.find(session.uid) is None and len(running) == 0
 
 
 @pytest.mark.parametrize("visit", ["find", "touch"])
-async def test_visiting_keeps_it_alive_for_ever(visit: str, autojump_clock: Any, running: Sessions) -> None:
+async def test_visiting_keeps_it_alive_for_ever(visit: str, autojump_clock: Any, running: SessionStore) -> None:
     session = running.make()
     for _ in range(1000):
         await trio.sleep(4)
@@ -248,7 +248,7 @@ async def test_visiting_keeps_it_alive_for_ever(visit: str, autojump_clock: Any,
     await trio.sleep(4.9)
     assert session.ended is None
     await trio.sleep(0.2)
-    assert session.ended is Ended.IDLE
+    assert session.ended is EndReason.IDLE
 
 
 async def test_fifteen_minutes_are_the_default(autojump_clock: Any, nursery: trio.Nursery) -> None:
@@ -258,18 +258,18 @@ async def test_fifteen_minutes_are_the_default(autojump_clock: Any, nursery: tri
     await trio.sleep(899.9)
     assert session.ended is None
     await trio.sleep(0.2)
-    assert session.ended is Ended.IDLE
+    assert session.ended is EndReason.IDLE
 
 
 async def test_found_when_the_clock_is_behind_it_is_over_all_the_same(mock_clock: Any) -> None:
     sessions = store(Short)
     for look in (lambda session: sessions.find(session.uid), Session.touch):
         session = sessions.make()
-        said: list[Ended | None] = []
+        said: list[EndReason | None] = []
         session.notifyOnExpire(lambda session=session, said=said: said.append(session.ended))  # type: ignore[misc]
         mock_clock.jump(5)
         assert not look(session)
-        assert session.ended is Ended.IDLE and said == [Ended.IDLE]
+        assert session.ended is EndReason.IDLE and said == [EndReason.IDLE]
 
 
 async def test_who_says_how_long(mock_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +317,7 @@ async def test_never(never: float | None, autojump_clock: Any, nursery: trio.Nur
     await trio.sleep(86_400)
     assert session.touch()
     await trio.sleep(6)
-    assert session.ended is Ended.IDLE
+    assert session.ended is EndReason.IDLE
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
@@ -326,12 +326,12 @@ async def test_no_time_at_all(seconds: float, autojump_clock: Any, nursery: trio
     await nursery.start(sessions.run)
     session = sessions.make()
     await trio.sleep(TICK)
-    assert session.ended is Ended.IDLE
+    assert session.ended is EndReason.IDLE
 
 
 @pytest.mark.parametrize("seconds", [2, 20])
 async def test_a_changed_time_out_counts_from_the_next_access(
-    seconds: float, autojump_clock: Any, running: Sessions
+    seconds: float, autojump_clock: Any, running: SessionStore
 ) -> None:
     session, other = running.make(), running.make()
     for each in (session, other):
@@ -341,31 +341,31 @@ async def test_a_changed_time_out_counts_from_the_next_access(
     await trio.sleep(seconds - 0.1)
     assert session.ended is None
     await trio.sleep(0.2)
-    assert session.ended is Ended.IDLE
+    assert session.ended is EndReason.IDLE
     await trio.sleep(20)
-    assert other.ended is Ended.IDLE
+    assert other.ended is EndReason.IDLE
 
 
-async def test_a_changed_time_out_alone_changes_nothing(autojump_clock: Any, running: Sessions) -> None:
+async def test_a_changed_time_out_alone_changes_nothing(autojump_clock: Any, running: SessionStore) -> None:
     shorter, longer = running.make(), running.make()
     shorter.sessionTimeout, longer.sessionTimeout = 1, 50
     await trio.sleep(4.9)
     assert shorter.ended is longer.ended is None
     await trio.sleep(0.2)
-    assert shorter.ended is longer.ended is Ended.IDLE
+    assert shorter.ended is longer.ended is EndReason.IDLE
 
 
-async def test_ten_thousand_end_each_once(autojump_clock: Any, running: Sessions) -> None:
+async def test_ten_thousand_end_each_once(autojump_clock: Any, running: SessionStore) -> None:
     ends: list[str] = []
     for _ in range(10_000):
         session = running.make()
         session.notifyOnExpire(partial(ends.append, session.uid))
     await trio.sleep(6)
     assert len(ends) == len(set(ends)) == 10_000
-    assert running.statistics().ended[Ended.IDLE] == 10_000
+    assert running.statistics().ended[EndReason.IDLE] == 10_000
 
 
-async def test_an_ended_session_is_free_at_once(autojump_clock: Any, running: Sessions) -> None:
+async def test_an_ended_session_is_free_at_once(autojump_clock: Any, running: SessionStore) -> None:
     session = running.make()
     session["big"] = value = Short(None, None)
     gone = weakref.ref(value)
@@ -375,7 +375,7 @@ async def test_an_ended_session_is_free_at_once(autojump_clock: Any, running: Se
     assert gone() is None
 
 
-async def test_an_ended_session_lets_go_of_its_callbacks(autojump_clock: Any, running: Sessions) -> None:
+async def test_an_ended_session_lets_go_of_its_callbacks(autojump_clock: Any, running: SessionStore) -> None:
     session, held = running.make(), Short(None, None)
     session.notifyOnExpire(held.touch)
     gone = weakref.ref(held)
@@ -390,7 +390,7 @@ async def test_an_ended_session_lets_go_of_its_callbacks(autojump_clock: Any, ru
 # How it ends
 
 
-async def test_callbacks_are_called_in_order_and_once(autojump_clock: Any, running: Sessions) -> None:
+async def test_callbacks_are_called_in_order_and_once(autojump_clock: Any, running: SessionStore) -> None:
     said = []
     session = running.make()
     for number in range(5):
@@ -406,7 +406,7 @@ async def test_expire_calls_them_there_and_then(mock_clock: Any) -> None:
     session["user"] = "ada"
     session.notifyOnExpire(lambda: said.append((session.ended, session["user"], session.uid in sessions)))
     session.expire()
-    assert said == [(Ended.EXPIRED, "ada", False)]
+    assert said == [(EndReason.EXPIRED, "ada", False)]
 
 
 def test_made_by_hand_it_ends_alike(caplog: pytest.LogCaptureFixture) -> None:
@@ -424,7 +424,7 @@ def test_made_by_hand_it_ends_alike(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_one_that_raises_is_told_and_stops_nothing(
-    autojump_clock: Any, running: Sessions, caplog: pytest.LogCaptureFixture
+    autojump_clock: Any, running: SessionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     said = []
 
@@ -447,7 +447,7 @@ async def test_one_that_raises_is_told_and_stops_nothing(
     assert running.make().touch(), "the clock goes on"
 
 
-async def test_async_callbacks_run_beside_the_clock(autojump_clock: Any, running: Sessions) -> None:
+async def test_async_callbacks_run_beside_the_clock(autojump_clock: Any, running: SessionStore) -> None:
     ends: list[tuple[str, float]] = []
 
     async def bye(name: str) -> None:
@@ -465,7 +465,7 @@ async def test_async_callbacks_run_beside_the_clock(autojump_clock: Any, running
     assert sorted(ends[1:]) == [("a", 8), ("b", 8)]
 
 
-async def test_a_callback_may_expire_and_touch_and_make_sessions(autojump_clock: Any, running: Sessions) -> None:
+async def test_a_callback_may_expire_and_touch_and_make_sessions(autojump_clock: Any, running: SessionStore) -> None:
     said: list[Any] = []
     session, other = running.make(), running.make()
     session.notifyOnExpire(session.expire)
@@ -474,11 +474,11 @@ async def test_a_callback_may_expire_and_touch_and_make_sessions(autojump_clock:
     session.notifyOnExpire(lambda: said.append(running.make()))
     session.expire()
     assert said[0] is False and said[1].ended is None
-    assert session.ended is other.ended is Ended.EXPIRED
+    assert session.ended is other.ended is EndReason.EXPIRED
     assert list(running) == [said[1]]
 
 
-async def test_registered_on_an_ended_session_it_is_called_at_once(autojump_clock: Any, running: Sessions) -> None:
+async def test_registered_on_an_ended_session_it_is_called_at_once(autojump_clock: Any, running: SessionStore) -> None:
     said: list[str] = []
 
     async def bye() -> None:
@@ -514,7 +514,9 @@ async def test_without_a_clock_async_callbacks_are_told_of(mock_clock: Any, capl
 # The end of all
 
 
-async def test_a_graceful_stop_ends_every_session_callbacks_included(autojump_clock: Any, running: Sessions) -> None:
+async def test_a_graceful_stop_ends_every_session_callbacks_included(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     said: list[Any] = []
 
     async def bye(number: int, seconds: float = 2) -> None:
@@ -528,14 +530,14 @@ async def test_a_graceful_stop_ends_every_session_callbacks_included(autojump_cl
     for number, session in enumerate(made):
         session.notifyOnExpire(partial(said.append, "plain"))
         session.notifyOnExpire(partial(bye, number))
-    assert await running.end_all(Ended.STOPPED, 5) == 1000
+    assert await running.end_all(EndReason.STOPPED, 5) == 1000
     assert trio.current_time() == 3
     assert said.count("plain") == 1000 and set(said) - {"plain"} == {-1, *range(1000)}
-    assert {session.ended for session in made} == {Ended.STOPPED} and len(running) == 0
+    assert {session.ended for session in made} == {EndReason.STOPPED} and len(running) == 0
 
 
 async def test_the_grace_has_an_end_and_who_is_cut_off_is_named(
-    autojump_clock: Any, running: Sessions, caplog: pytest.LogCaptureFixture
+    autojump_clock: Any, running: SessionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def endless() -> None:
         await trio.sleep_forever()
@@ -544,7 +546,7 @@ async def test_the_grace_has_an_end_and_who_is_cut_off_is_named(
     for number in range(1000):
         running.make().notifyOnExpire(partial(said.append, number))
     running.make().notifyOnExpire(endless)
-    await running.end_all(Ended.STOPPED, 5)
+    await running.end_all(EndReason.STOPPED, 5)
     assert trio.current_time() == 5
     assert len(said) == 1000
     [line] = caplog.messages
@@ -553,7 +555,7 @@ async def test_the_grace_has_an_end_and_who_is_cut_off_is_named(
 
 @pytest.mark.parametrize("grace", [0, 5])
 async def test_on_the_way_out_of_a_cancelled_program_all_of_it_is_done(
-    grace: float, autojump_clock: Any, running: Sessions
+    grace: float, autojump_clock: Any, running: SessionStore
 ) -> None:
     said: list[Any] = []
 
@@ -566,23 +568,23 @@ async def test_on_the_way_out_of_a_cancelled_program_all_of_it_is_done(
     running.make().notifyOnExpire(bye)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await running.end_all(Ended.STOPPED, grace)
+        await running.end_all(EndReason.STOPPED, grace)
     assert len(running) == 0 and set(range(1000)) <= set(said)
     assert ("async" in said) == (grace == 5)
 
 
-async def test_the_store_goes_on_after_the_end_of_all(autojump_clock: Any, running: Sessions) -> None:
+async def test_the_store_goes_on_after_the_end_of_all(autojump_clock: Any, running: SessionStore) -> None:
     said: list[str] = []
 
     async def bye() -> None:
         await trio.sleep(1)
         said.append("bye")
 
-    await running.end_all(Ended.STOPPED, 1)
+    await running.end_all(EndReason.STOPPED, 1)
     session = running.make()
     session.notifyOnExpire(bye)
     await trio.sleep(10)
-    assert session.ended is Ended.IDLE and said == ["bye"]
+    assert session.ended is EndReason.IDLE and said == ["bye"]
 
 
 # What users complained of elsewhere
@@ -591,7 +593,7 @@ async def test_the_store_goes_on_after_the_end_of_all(autojump_clock: Any, runni
 class Asking(Request):
     """A request whose site finds the session by an id, as by a cookie."""
 
-    def __init__(self, sessions: Sessions, uid: str = "") -> None:
+    def __init__(self, sessions: SessionStore, uid: str = "") -> None:
         super().__init__("GET", "/")
         self.site = SimpleNamespace(session_for=lambda request: sessions.find(uid) or sessions.make())  # type: ignore
 
@@ -604,40 +606,40 @@ async def test_session_lifetime_can_be_set(autojump_clock: Any, nursery: trio.Nu
         await trio.sleep(seconds - 0.1)
         assert session.ended is None
         await trio.sleep(0.2)
-        assert session.ended is Ended.IDLE
+        assert session.ended is EndReason.IDLE
 
 
-async def test_one_visit_a_request_is_enough_to_keep_a_session(autojump_clock: Any, running: Sessions) -> None:
+async def test_one_visit_a_request_is_enough_to_keep_a_session(autojump_clock: Any, running: SessionStore) -> None:
     first = Asking(running).getSession()
     for _ in range(10):
         await trio.sleep(4)
         assert Asking(running, first.uid).getSession() is first
 
 
-async def test_sessions_do_not_come_back_to_life(autojump_clock: Any, running: Sessions) -> None:
+async def test_sessions_do_not_come_back_to_life(autojump_clock: Any, running: SessionStore) -> None:
     session = running.make()
     session.expire()
     for _ in range(3):
         assert not session.touch()
         assert running.find(session.uid) is None
         await trio.sleep(3)
-    assert session.ended is Ended.EXPIRED and len(running) == 0
+    assert session.ended is EndReason.EXPIRED and len(running) == 0
 
 
-async def test_sessions_do_not_expire_twice(autojump_clock: Any, running: Sessions) -> None:
+async def test_sessions_do_not_expire_twice(autojump_clock: Any, running: SessionStore) -> None:
     said: list[int] = []
     session = running.make()
     session.notifyOnExpire(lambda: said.append(1))
     session.expire()
     session.expire()
     await trio.sleep(100)
-    await running.end_all(Ended.STOPPED, 1)
+    await running.end_all(EndReason.STOPPED, 1)
     session.expire()
-    assert said == [1] and session.ended is Ended.EXPIRED
+    assert said == [1] and session.ended is EndReason.EXPIRED
     assert sum(running.statistics().ended.values()) == 1
 
 
-async def test_sessions_do_not_go_stale_inside_a_request(autojump_clock: Any, running: Sessions) -> None:
+async def test_sessions_do_not_go_stale_inside_a_request(autojump_clock: Any, running: SessionStore) -> None:
     request = Asking(running)
     first = request.getSession()
     assert request.getSession() is first and first.new
@@ -651,7 +653,7 @@ async def test_nor_when_their_time_is_over_and_the_clock_is_behind(mock_clock: A
     first = request.getSession()
     mock_clock.jump(5)
     second = request.getSession()
-    assert first.ended is Ended.IDLE
+    assert first.ended is EndReason.IDLE
     assert second is not first and second.ended is None
 
 
@@ -659,11 +661,11 @@ async def test_a_callback_that_raises_does_not_break_the_request(mock_clock: Any
     session = Asking(store()).getSession()
     session.notifyOnExpire(partial(int, "x"))
     session.expire()
-    assert session.ended is Ended.EXPIRED
+    assert session.ended is EndReason.EXPIRED
 
 
 def test_the_module_needs_no_running_trio() -> None:
-    assert Registry() and Sessions(None) is not None and "trio" in sys.modules
+    assert Registry() and SessionStore(None) is not None and "trio" in sys.modules
 
 
 async def test_a_touch_of_a_script_is_not_asked(autojump_clock: Any) -> None:

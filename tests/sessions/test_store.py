@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.sessions.store import MANY, Idlest, Shelves
+from rpyserve.sessions.store import MANY, LeastRecentlyUsed, ShardedDict
 
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "pop", "get"]), st.integers(0, 9))))
 def test_against_a_dict(steps: list[tuple[str, int]]) -> None:
-    shelves: Shelves[int] = Shelves()
+    shelves: ShardedDict[int] = ShardedDict()
     model: dict[str, int] = {}
     for number, (what, which) in enumerate(steps):
         name = str(which)
@@ -30,14 +30,14 @@ def test_against_a_dict(steps: list[tuple[str, int]]) -> None:
 
 
 def test_no_dict_holds_more_than_its_share() -> None:
-    shelves: Shelves[int] = Shelves()
+    shelves: ShardedDict[int] = ShardedDict()
     for number in range(100 * MANY):
         shelves.put(str(number), number)
     assert max(len(part) for part in shelves.parts()) < 200
 
 
 def test_things_may_go_between_two_parts() -> None:
-    shelves: Shelves[str] = Shelves()
+    shelves: ShardedDict[str] = ShardedDict()
     for number in range(1000):
         shelves.put(str(number), str(number))
     seen = []
@@ -55,13 +55,13 @@ class Thing:
 
 
 def test_nobody_is_idle_where_there_is_nobody() -> None:
-    assert Idlest({}).find() is None
+    assert LeastRecentlyUsed({}).find() is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(["make", "use", "use", "use", "end", "find", "find"]), st.integers(0, 50))))
 def test_against_a_model(steps: list[tuple[str, int]]) -> None:
     living: dict[str, Thing] = {}
-    idlest = Idlest(living)
+    idlest = LeastRecentlyUsed(living)
     for now, (what, which) in enumerate(steps):
         uids = list(living)
         if what == "make":
@@ -81,7 +81,7 @@ def test_against_a_model(steps: list[tuple[str, int]]) -> None:
 
 def test_of_those_that_are_idle_alike_the_first_made_goes_first() -> None:
     living = {uid: Thing(uid, 1.0) for uid in "abc"}
-    idlest = Idlest(living)
+    idlest = LeastRecentlyUsed(living)
     assert [idlest.find().uid for _ in "abc"] == ["a", "b", "c"]
 
 
@@ -95,7 +95,7 @@ def test_finding_all_of_many_looks_at_each_a_few_times_only() -> None:
             return super().values()
 
     living = Counted((str(n), Thing(str(n), n)) for n in range(10_000))
-    idlest = Idlest(living)
+    idlest = LeastRecentlyUsed(living)
     for n in range(10_000):
         assert idlest.find().uid == str(n)
         del living[str(n)]

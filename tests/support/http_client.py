@@ -12,7 +12,7 @@ from trio.testing import memory_stream_pair
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.http.types import Exchange
+from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
 
 CLIENT = ("127.0.0.1", 5000)
@@ -47,7 +47,7 @@ class Client:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.left = b""
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[RequestRecord] = []
         self.over = trio.Event()
         """Set when the server is through with this connection."""
 

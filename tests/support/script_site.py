@@ -10,7 +10,7 @@ import pytest
 
 from rpyserve.http.errors import ScriptError
 from rpyserve.http.request import Request
-from rpyserve.scripts.loader import Scripts
+from rpyserve.scripts.loader import ScriptLoader
 
 
 class ScriptSite:
@@ -18,7 +18,7 @@ class ScriptSite:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.scripts = Scripts(root)
+        self.scripts = ScriptLoader(root)
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.root / name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import h11
 
 from rpyserve.http.types import Limits
-from rpyserve.protocol.validator import Guard
+from rpyserve.protocol.validator import RequestValidator
 
 
 @dataclass
@@ -37,7 +37,7 @@ def read(pieces: Iterable[bytes], limits: Limits | None = None, *, scheme: str =
 
     h11 must like all that the guard lets through.
     """
-    guard = Guard(limits or Limits(), scheme)
+    guard = RequestValidator(limits or Limits(), scheme)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=2**20)
     reading = Reading()
     for piece in pieces:
@@ -57,7 +57,7 @@ def _give(connection: h11.Connection, data: bytes) -> None:
         connection.receive_data(data)
 
 
-def _events(guard: Guard, connection: h11.Connection, reading: Reading) -> None:
+def _events(guard: RequestValidator, connection: h11.Connection, reading: Reading) -> None:
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Request):

@@ -15,7 +15,7 @@ import trio
 
 from rpyserve import Directory, Site
 from rpyserve.util import file_limits
-from rpyserve.util.file_limits import is_out_of_them, limit, most_connections, raise_limit
+from rpyserve.util.file_limits import is_too_many_files, limit, most_connections, raise_limit
 from tests.support.in_process import ask
 from tests.support.real_process import RawClient, program
 
@@ -72,8 +72,10 @@ def test_some_are_kept_from_connections(fake: Any, soft: int, most: int) -> None
 
 
 def test_what_it_means_to_have_none_left() -> None:
-    assert is_out_of_them(OSError(errno.EMFILE, "")) and is_out_of_them(OSError(errno.ENFILE, ""))
-    assert not (is_out_of_them(OSError(errno.ENOENT, "")) or is_out_of_them(ValueError()) or is_out_of_them(None))
+    assert is_too_many_files(OSError(errno.EMFILE, "")) and is_too_many_files(OSError(errno.ENFILE, ""))
+    assert not (
+        is_too_many_files(OSError(errno.ENOENT, "")) or is_too_many_files(ValueError()) or is_too_many_files(None)
+    )
 
 
 # None left, for one request

@@ -7,11 +7,11 @@ from typing import Any
 
 import trio
 
-from rpyserve.util.throttle import Seldom
+from rpyserve.util.throttle import ThrottledLogger
 
 
 async def test_once_a_minute_with_counts(autojump_clock: Any, caplog: Any) -> None:
-    seldom = Seldom(logging.getLogger("rpyserve"))
+    seldom = ThrottledLogger(logging.getLogger("rpyserve"))
     told = [seldom.warn("number %d", n) for n in range(1500)]
     assert told == [True] + [False] * 1499
     await trio.sleep(60)
