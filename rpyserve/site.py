@@ -34,6 +34,7 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.diagnostics.editor import EditorLink
     from rpyserve.diagnostics.model import ErrorReport
+    from rpyserve.scripts.importer import SourceObserver
 
 __all__ = ["Site"]
 
@@ -65,6 +66,7 @@ class Site:
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
             to have.
         complaints: what the console has been told of failures.
+        on_source: called with each source of a script or module; see `SiteModules.on_source`.
 
     "Twisted Web in 60 seconds": session basics, session endings.
     """
@@ -84,6 +86,7 @@ class Site:
         self.sessions.renewed = self._renewed
         self.trusts: Callable[[Request], bool] = TrustedClients()
         self.editor: EditorLink | None = None
+        self.on_source: SourceObserver | None = None
         self.errors: ConsoleReporter = self.sessions.errors
         self._nursery = SiteNursery(self.errors)
         self.tasks = BackgroundTasks(self._nursery)

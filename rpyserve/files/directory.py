@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from rpyserve.files import path_rules
-from rpyserve.files.safe_open import LENIENT, has_exact_name, resolved
+from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
@@ -83,7 +83,6 @@ class EntryCache(Generic[Entry]):
         return known.entries
 
 
-_REPARSE_POINT: Final = 0x400  # Windows: junctions are links too
 _INDEXES: Final = ("index.rpy", "index.html")
 _MOST_NAMES: Final = 500
 """How many names of a directory are looked at for the nearest one."""
@@ -254,10 +253,7 @@ class Directory(Resource):
         real = os.path.join(self._real, name)
         try:
             status = os.lstat(real)
-            if (
-                stat.S_ISLNK(status.st_mode)
-                or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT
-            ):
+            if is_link(status):
                 real = os.path.realpath(real)
                 if why := self._tree.trespass(real, script=path_rules.is_script(name)):
                     raise HTTPError(404, private=f"{name!r} is a link. {why}")

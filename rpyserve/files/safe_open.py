@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 from rpyserve.http.errors import HTTPError
 from rpyserve.util.file_limits import is_too_many_files
 
-__all__ = ["has_exact_name", "name_of", "open_checked", "resolved"]
+__all__ = ["has_exact_name", "is_link", "name_of", "open_checked", "resolved"]
 
 LENIENT: Final = os.name == "nt" or sys.platform == "darwin"
 """Whether the file systems of this platform take other letters, or short names, for a file's own."""
@@ -29,6 +29,15 @@ _FLAGS: Final = (
     | getattr(os, "O_NOCTTY", 0)
 )
 _ATTEMPTS: Final = 5
+_REPARSE_POINT: Final = 0x400
+"""Windows: the attribute of junctions, and of files that a cloud keeps elsewhere."""
+
+
+def is_link(status: os.stat_result) -> bool:
+    """Whether *status*, as `os.lstat` gives it, is that of a symbolic link, or of a junction on Windows."""
+    if stat.S_ISLNK(status.st_mode):
+        return True
+    return bool(getattr(status, "st_file_attributes", 0) & _REPARSE_POINT)
 
 
 def open_checked(

@@ -15,11 +15,12 @@ load is an execution that lasts. Where a module may come from, and when it is dr
 
 from __future__ import annotations
 
+import ast
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
@@ -38,13 +39,14 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, ClassVar, Final
 
-from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
 
 __all__ = ["RelativeFinder", "SiteFinder", "SiteLoader", "SiteModules", "escaped", "module_file"]
 
+
+SourceObserver = Callable[[str, bytes, ast.Module, str], object]
 
 ATTEMPTS: Final = 5
 """How often a module is executed anew because modules changed while it was imported."""
@@ -107,7 +109,8 @@ class SiteLoader(SourceFileLoader):
         data = self._modules.read(self.path)
         source = compile_source(data, self.path)
         self._modules.warn_of_hidden(source.imports, self.path)
-        self._modules.announced.announce(self.path, data, source.tree, module=True)
+        if self._modules.on_source is not None:
+            self._modules.on_source(self.path, data, source.tree, "module")
         return source
 
     def exec_module(self, module: ModuleType) -> None:
@@ -232,7 +235,8 @@ class SiteModules:
         package: the name of the package that stands for *root* in relative imports. There must be no such module.
         generation: grows each time that the modules are dropped.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
-        announced: what the console was told that the scripts and modules will lose.
+        on_source: called with each source of a script or module that was compiled: its path, its contents, their
+            syntax tree, and ``"script"`` or ``"module"``.
     """
 
     _in_charge: ClassVar[SiteModules | None] = None
@@ -242,7 +246,7 @@ class SiteModules:
         self.package = "rpydir"
         self.generation = 0
         self.registry: Any = None
-        self.announced = StateLossAnnouncer(self.root)
+        self.on_source: SourceObserver | None = None
         self._roots = {self.root, os.path.realpath(self.root)}
         self._files: dict[str, file_state.State] = {}
         self._listings: dict[str, file_state.ImportLookups] = {}

@@ -116,7 +116,8 @@ class CodeCache:
 
             raise ScriptError(Path(path), summary(exc), advice.advice_for(exc)) from exc
         self._modules.warn_of_hidden(source.imports, path)
-        self._modules.announced.announce(path, data, source.tree)
+        if self._modules.on_source is not None:
+            self._modules.on_source(path, data, source.tree, "script")
         return Compiled(state, data, source.code, source.imports)
 
 
@@ -290,6 +291,7 @@ class ScriptLoader:
         site = getattr(request, "site", None)
         if site is not None:
             site.on_close(self.close)
+            self.modules.on_source = site.on_source
         if self.registry is None:
             self.registry = _registry_of(site)
         self.modules.registry = self.registry

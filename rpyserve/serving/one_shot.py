@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import trio
 
+from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
 from rpyserve.resources.pages import reason
@@ -32,6 +33,8 @@ def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
             need not be encoded.
         verbose: whether to show the status and the headers as well.
     """
+    if site.on_source is None:
+        site.on_source = StateLossAnnouncer()
     request = Request("GET", target_of(path), [(b"host", b"localhost"), (b"accept", b"*/*")])
     signals = Signals()
     status = 0

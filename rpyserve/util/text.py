@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["LONGEST", "escape_for_log"]
+__all__ = ["LONGEST", "closest_match", "escape_for_log"]
 
 
 LONGEST: Final = 300
 """How many characters of a target are shown."""
+_CLOSE: Final = 0.75
+"""How alike two words have to be, from 0 to 1, for one to be a slip for the other."""
 
 
 def escape_for_log(text: str) -> str:
@@ -34,3 +38,9 @@ def _shown(char: str) -> str:
     if char.isprintable() and char not in " %":
         return char
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def closest_match(word: str, possibilities: Iterable[str]) -> str | None:
+    """Return the one of *possibilities* that *word* most likely stands for; None if none is close enough."""
+    matches = difflib.get_close_matches(word, list(possibilities), 1, _CLOSE)
+    return matches[0] if matches else None
