@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 import trio
 
 PIECE = 65536
+NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass
 class Client:
     """One keep-alive connection, and the cookies of one visitor."""
 
-    stream: trio.SocketStream
+    stream: trio.abc.Stream
     cookies: dict[bytes, bytes] = field(default_factory=dict)
     buffer: bytearray = field(default_factory=bytearray)
 
@@ -29,9 +30,9 @@ class Client:
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             yield cls(stream)
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
         """Return the body of the response."""
-        await self.stream.send_all(self._head("GET", path))
+        await self.send_head("GET", path, headers)
         return await self._receive_response()
 
     async def get_json(self, path: str) -> Any:
@@ -39,24 +40,29 @@ class Client:
 
     async def post(self, path: str, body: bytes, pause: float = 0) -> bytes:
         """Send *body* in pieces of 64 KiB, with a pause of so many seconds after each."""
-        await self.stream.send_all(self._head("POST", path, b"Content-Length: %d\r\n" % len(body)))
+        await self.send_head("POST", path, {"Content-Length": str(len(body))})
         for start in range(0, len(body), PIECE):
             await self.stream.send_all(body[start : start + PIECE])
             await trio.sleep(pause)
         return await self._receive_response()
 
-    def _head(self, method: str, path: str, headers: bytes = b"") -> bytes:
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
+    async def send_head(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(lines).encode()
         if self.cookies:
             pairs = (b"%s=%s" % pair for pair in self.cookies.items())
-            head += b"Cookie: %s\r\n" % b"; ".join(pairs)
-        return head + headers + b"\r\n"
+            head += b"\r\nCookie: %s" % b"; ".join(pairs)
+        await self.stream.send_all(head + b"\r\n\r\n")
+
+    async def receive_until(self, end: bytes) -> bytes:
+        """Return what comes until and with *end*."""
+        while (found := self.buffer.find(end)) < 0:
+            await self._receive_more()
+        return self._take(found + len(end))
 
     async def _receive_response(self) -> bytes:
-        while (end := self.buffer.find(b"\r\n\r\n")) < 0:
-            await self._receive_more()
-        head = bytes(self.buffer[:end])
-        del self.buffer[: end + 4]
+        head = await self.receive_until(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):
             raise AssertionError(head)
         if cookie := re.search(rb"(?i)\r\nset-cookie: ([^=]+)=([^;]*)", head):
@@ -65,9 +71,12 @@ class Client:
         length = int(found[1]) if found else 0
         while len(self.buffer) < length:
             await self._receive_more()
-        body = bytes(self.buffer[:length])
-        del self.buffer[:length]
-        return body
+        return self._take(length)
+
+    def _take(self, size: int) -> bytes:
+        data = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return data
 
     async def _receive_more(self) -> None:
         data = await self.stream.receive_some(PIECE)

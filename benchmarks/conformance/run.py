@@ -8,7 +8,6 @@ with 1 if this server breaks a rule. A server that is not there is left out, and
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 import trio
 
 from benchmarks.common.docs import DOCS, table, wrap
+from benchmarks.common.options import add_environment, add_write, option_parser
 from benchmarks.common.server_process import ServerProcess
 from benchmarks.common.servers import RPYSERVE, Server, install, start, version
 from benchmarks.conformance.pages import PEERS
@@ -196,17 +196,9 @@ def compare(environment: Path, scratch: Path) -> Results:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--environment",
-        type=Path,
-        help="where the others are, or will be, installed (a temporary one)",
-    )
-    parser.add_argument(
-        "--write", type=Path, default=DOCUMENT, metavar="FILE", help="where the table goes"
-    )
+    parser = option_parser(__doc__)
+    add_environment(parser)
+    add_write(parser, DOCUMENT)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)

@@ -9,7 +9,6 @@ installed into build/vite. A quiet machine tells more than a busy one.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from benchmarks.common.docs import ROOT
+from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import free_port, is_listening, serving
 
 VITE = ROOT / "build" / "vite"
@@ -231,9 +231,7 @@ def report(kinds: list[Edit], edits: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--edits", type=int, default=30, help="of each kind")
     parser.add_argument("--no-vite", action="store_true")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")

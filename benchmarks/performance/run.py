@@ -9,7 +9,6 @@ response is checked. What counts are ratios within a round. It takes some 12 min
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common.docs import DOCS, ROOT
+from benchmarks.common.options import add_environment, option_parser
 from benchmarks.common.server_process import ServerProcess
 from benchmarks.common.servers import install, start
 from benchmarks.performance.load_generator import FORM_TYPE, WRK, Request, generate_load
@@ -140,14 +140,10 @@ def compare(environment: Path, scratch: Path, rounds: int) -> tuple[Results, lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, and nothing is written")
     parser.add_argument("--rounds", type=int, default=7, help="how often each is measured (7)")
-    parser.add_argument(
-        "--environment", type=Path, help="where the others are installed (a temporary one)"
-    )
+    add_environment(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)

@@ -8,7 +8,6 @@ not the present one.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import trio
 
+from benchmarks.common.options import option_parser
 from rpyserve import Directory, Request, Site
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import Execution
@@ -191,9 +191,7 @@ async def edit_and_visit(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--edits", type=int, default=1000)
     edits = max(100, parser.parse_args().edits)
     with tempfile.TemporaryDirectory() as directory:

@@ -11,7 +11,6 @@ stale.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 import httpx
 import trio
 
+from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import serving
 
 COUNTER = """
@@ -274,9 +274,7 @@ async def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()

@@ -8,7 +8,6 @@ anything at all. What fails is reduced as far as it can be; give it a name and a
 
 from __future__ import annotations
 
-import argparse
 import re
 import socket
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import ServerProcess, serving
 from benchmarks.conformance.pages import RPYSERVE
 from benchmarks.conformance.rules import RULES, raw
@@ -177,9 +177,7 @@ def fuzz(seconds: float, first: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, help="the first round's; by default another each time")
     options = parser.parse_args()

@@ -8,7 +8,6 @@ server ever had. The tests run the same with less.
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import ServerProcess, serving
 
 MIB = 2**20
@@ -132,9 +132,7 @@ def measure(mib: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument(
         "--mib", type=int, default=1024, help="the size of each body, in MiB (1024)"
     )

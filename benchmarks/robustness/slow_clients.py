@@ -8,7 +8,6 @@ counts, and must take less than a second.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 import trio
 
 from benchmarks.common.client import fetch
+from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import ServerProcess, serving
 
 
@@ -122,9 +122,7 @@ def make_site(site: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("modes", nargs="*", metavar="MODE", help=", ".join(ATTACKS))

@@ -9,7 +9,6 @@ tenth at most. The tests run the same for a few seconds.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import random
@@ -25,6 +24,7 @@ from pathlib import Path
 import trio
 
 from benchmarks.common.client import Client
+from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import ServerProcess, serving
 
 COUNT = """
@@ -290,9 +290,7 @@ def soak(directory: Path, seconds: float, clients: int) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=64)
     options = parser.parse_args()

@@ -8,7 +8,6 @@ same run: it is the least that trio and h11 need.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import socket
 import sys
@@ -21,6 +20,7 @@ import trio
 
 from benchmarks.common.client import fetch
 from benchmarks.common.docs import table
+from benchmarks.common.options import add_write, option_parser
 from benchmarks.common.server_process import ServerProcess, serving
 from benchmarks.common.servers import BASELINE, start
 from benchmarks.scale import report
@@ -157,13 +157,9 @@ def allow_open_files(files: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--connections", type=int, default=10_000)
-    parser.add_argument(
-        "--write", type=Path, default=report.DOCUMENT, metavar="FILE", help="where the section goes"
-    )
+    add_write(parser, report.DOCUMENT)
     options = parser.parse_args()
     allow_open_files(options.connections + 500)
     with tempfile.TemporaryDirectory() as temporary:

@@ -9,7 +9,6 @@ order, the same for both.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -29,6 +28,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from zope.interface import Interface
 
 from benchmarks.common.docs import ROOT, table
+from benchmarks.common.options import add_environment, add_write, option_parser
 from benchmarks.common.servers import TWISTED, install
 from benchmarks.scale import report
 from rpyserve import Resource, Session, Site, registerAdapter
@@ -280,22 +280,14 @@ batches, a few in each iteration of the event loop."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--environment",
-        type=Path,
-        help="where Twisted is, or will be, installed (a temporary one)",
-    )
+    parser = option_parser(__doc__)
+    add_environment(parser)
     parser.add_argument("--sessions", type=int, default=OWN_SESSIONS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument(
         "--own", action="store_true", help="only this server's figures, as JSON, of this process"
     )
-    parser.add_argument(
-        "--write", type=Path, default=report.DOCUMENT, metavar="FILE", help="where the section goes"
-    )
+    add_write(parser, report.DOCUMENT)
     options = parser.parse_args()
     if options.own:
         print(json.dumps(measure(options.sessions)))

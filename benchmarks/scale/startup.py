@@ -7,7 +7,6 @@ likewise, against ``import click``. What counts are medians.
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import statistics
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.common.docs import table
+from benchmarks.common.options import add_write, option_parser
 from benchmarks.scale import report
 
 ROUNDS = 21
@@ -127,13 +127,9 @@ watching starts in a separate thread."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument(
-        "--write", type=Path, default=report.DOCUMENT, metavar="FILE", help="where the section goes"
-    )
+    add_write(parser, report.DOCUMENT)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "index.rpy").write_text(SCRIPT)

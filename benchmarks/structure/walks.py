@@ -23,10 +23,8 @@ save. Each walk is recorded several times, and the most frequent recording is sh
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
-import re
 import socket
 import sys
 import tempfile
@@ -38,13 +36,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from types import FrameType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import trio
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MemorySendStream, memory_stream_pair, wait_all_tasks_blocked
 
 import rpyserve
+from benchmarks.common.client import Client
+from benchmarks.common.options import option_parser
 
 ROUNDS = 5
 SETTLE = 2.5
@@ -205,7 +205,8 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
         self.socket.close()
         await trio.lowlevel.checkpoint()
 
-    def connect(self) -> Client:
+    def connect(self) -> tuple[Client, MemorySendStream]:
+        """A client, and the stream on which the server sends to it."""
         near, far = memory_stream_pair()
         address = self.socket.getsockname()
         ends = SimpleNamespace(
@@ -213,42 +214,7 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
         )
         far.socket = ends  # type: ignore[attr-defined]
         self._connecting.send_nowait(far)
-        return Client(near, far)
-
-
-@dataclass
-class Client:
-    """The client's end of a connection, and the server's."""
-
-    stream: Any
-    server_end: Any
-    cookie: str = ""
-
-    async def send(self, path: str, headers: dict[str, str]) -> None:
-        fields = {"Host": "localhost"} | headers | ({"Cookie": self.cookie} if self.cookie else {})
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-        await self.stream.send_all("\r\n".join([*lines, "", ""]).encode())
-
-    async def get(self, path: str, headers: dict[str, str]) -> bytes:
-        """Return the body of a response; its cookie is kept."""
-        await self.send(path, headers)
-        head, _, body = (await self.receive_until(rb"\r\n\r\n")).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        if cookie := re.search(rb"(?i)\r\nset-cookie: ([^;]*)", head):
-            self.cookie = cookie[1].decode()
-        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-        assert length, head
-        while len(body) < int(length[1]):
-            body += await self.stream.receive_some(65536)
-        return body
-
-    async def receive_until(self, pattern: bytes) -> bytes:
-        data = b""
-        while not re.search(pattern, data):
-            more = await self.stream.receive_some(65536)
-            assert more, data
-            data += more
-        return data
+        return Client(near), far.send_stream
 
 
 # The walks
@@ -262,15 +228,18 @@ class Tracer:
     root: Path
     client: Client
     listening: Client
+    events: MemorySendStream
+    """On which the server sends to `listening`."""
     number: int = 0
 
-    async def warm_up(self, settle: float) -> None:
-        await trio.sleep(settle)
+    async def warm_up(self) -> None:
+        """Request everything once; then the script has been read."""
         for headers in (CURL, NAVIGATION, FETCH):
             await self.client.get("/counter", headers)
-        await self.listening.send("/-/events", FETCH | {"Accept": "text/event-stream"})
+
+    async def listen(self) -> None:
+        await self.listening.send_head("GET", "/-/events", FETCH | {"Accept": "text/event-stream"})
         await self.listening.receive_until(b"event: hello")
-        await trio.sleep(settle)
 
     async def record(self, walk: Callable[[], Awaitable[Calls]], rounds: int) -> Calls:
         """Return the most frequent of so many recordings; of several, the first only warms up."""
@@ -291,8 +260,8 @@ class Tracer:
     async def save(self) -> Calls:
         """From a save to the bytes of the event, the next that the server sends on that stream."""
         calls: Calls = ()
-        sending = self.listening.server_end.send_stream
-        pass_on = sending.send_all_hook
+        pass_on = self.events.send_all_hook
+        assert pass_on is not None
 
         async def stop_and_pass_on() -> None:
             nonlocal calls
@@ -302,12 +271,12 @@ class Tracer:
         await trio.sleep(QUIET)
         new = self.root.with_name("new.rpy")
         new.write_text(SCRIPT.format(version=self._next_number()), encoding="utf-8")
-        sending.send_all_hook = stop_and_pass_on
+        self.events.send_all_hook = stop_and_pass_on
         self.recorder.start(other_threads=True)
         new.replace(self.root / "counter.rpy")
         with trio.fail_after(20):
             await self.listening.receive_until(b"event: change")
-        sending.send_all_hook = pass_on
+        self.events.send_all_hook = pass_on
         return calls
 
     async def refetch(self) -> Calls:
@@ -365,10 +334,15 @@ async def _trace(recorder: Recorder, root: Path, rounds: int, settle: float) -> 
     async with trio.open_nursery() as nursery:
         with mock.patch.object(trio, "open_tcp_listeners", open_listeners):
             await nursery.start(rpyserve.serve, rpyserve.Site(rpyserve.Directory(root)))
-        tracer = Tracer(recorder, root, listener.connect(), listener.connect())
-        await tracer.warm_up(settle)
+        client, _ = listener.connect()
+        listening, events = listener.connect()
+        tracer = Tracer(recorder, root, client, listening, events)
+        await trio.sleep(settle)
+        await tracer.warm_up()
+        await tracer.listen()
         # Saves come first: a save is compared with the requests of the last seconds.
         saves = await tracer.record(tracer.save, rounds)
+        await tracer.warm_up()
         await trio.sleep(settle)
         walks = [
             Walk("request, known head", await tracer.record(tracer.known_head, rounds)),
@@ -398,9 +372,7 @@ def report(walks: Iterable[Walk], *, files: bool, calls: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help=f"how often each is recorded ({ROUNDS})"
     )
