@@ -327,7 +327,7 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
-    from rpyserve.http.types import Limits
+    from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
     from rpyserve.serving.run import CannotListen, Settings, run_with
     from rpyserve.util import file_limits

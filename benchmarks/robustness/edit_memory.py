@@ -150,7 +150,7 @@ def count_old_executions(root: Path) -> int:
         if isinstance(thing, Execution) and thing.path.parent == root
     ]
     return sum(
-        definitions.current_execution(execution.name.home) is not execution
+        definitions.latest_execution(execution.name.home) is not execution
         for execution in executions
     )
 

@@ -83,8 +83,8 @@ class ImportChecker:
             names = {_first_part(alias.name) for alias in node.names}
         else:
             names = set() if node.level else {_first_part(node.module or "")}
-        for name, file in self._modules.hidden(names, path):
-            what, hint = self._modules.explained(name, file, path)
+        for name, file in self._modules.shadowed(names, path):
+            what, hint = self._modules.explain_shadowing(name, file, path)
             message = f"This import of {name} gets {what}"
             yield Finding(node.lineno, Rule.SHADOWED_MODULE, message, hint)
 
@@ -109,7 +109,7 @@ class ImportChecker:
         elif top in sys.stdlib_module_names or top in sys.builtin_module_names:
             return
         elif (file := self._site_module(top)) is not None:
-            if not self._modules.hiding(top, file):
+            if not self._modules.is_shadowed(top, file):
                 yield from self._check_in_site(module, names, root)
         elif not self._is_found_elsewhere(top):
             hint = import_advice.missing(module, os.path.dirname(path), root)
@@ -197,7 +197,7 @@ def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Fin
 
 def _check_twisted(module: str, names: list[str]) -> Iterator[Problem]:
     for wanted in [f"{module}.{name}" for name in names if name != "*"] or [module]:
-        if not twisted_names.is_covered(wanted):
+        if not twisted_names.is_provided(wanted):
             message, provided, replacement = twisted_names.replacement_for(wanted)
             yield message, replacement or provided
 

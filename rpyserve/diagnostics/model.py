@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from rpyserve.util.author_code import _HERE
+from rpyserve.util.author_code import PACKAGE_DIRECTORY
 
 __all__ = ["ErrorReport", "ExceptionReport", "Frame", "Line", "Relation", "Variable"]
 
@@ -104,7 +104,7 @@ class ExceptionReport:
     @property
     def own_frames(self) -> tuple[Frame, ...]:
         """The author's places; where there is none, the innermost one, unless it is rpyserve's."""
-        innermost = tuple(frame for frame in self.frames[-1:] if not frame.file.startswith(_HERE))
+        innermost = tuple(frame for frame in self.frames[-1:] if not frame.file.startswith(PACKAGE_DIRECTORY))
         return tuple(frame for frame in self.frames if frame.own) or innermost
 
 

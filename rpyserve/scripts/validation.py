@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from rpyserve.http.response import Response
+from rpyserve.resources.rendering import app_kind
 from rpyserve.resources.resource import Resource
 from rpyserve.util.text import closest_match
 
@@ -33,7 +34,6 @@ __all__ = [
     "PRINT_HINT",
     "RENDER_METHOD",
     "Problem",
-    "app_kind",
     "class_as_resource",
     "coroutine_as_resource",
     "data_as_resource",
@@ -86,24 +86,6 @@ ANY_RESOURCE_HINT: Final = (
     f"or to an instance of a Resource class:\n{EXAMPLE}"
 )
 
-_FRAMEWORKS: Final = {
-    "aiohttp": "an aiohttp app",
-    "bottle": "a Bottle app",
-    "dash": "a Dash app",
-    "django": "a Django application",
-    "falcon": "a Falcon app",
-    "fastapi": "a FastAPI app",
-    "flask": "a Flask app",
-    "litestar": "a Litestar app",
-    "quart": "a Quart app",
-    "sanic": "a Sanic app",
-    "starlette": "a Starlette app",
-    "tornado": "a Tornado application",
-}
-_CALLS: Final = {
-    ("environ", "start_response"): "a WSGI application",
-    ("scope", "receive", "send"): "an ASGI app",
-}
 _WSGI: Final = frozenset(
     {"a Flask app", "a Bottle app", "a Django application", "a WSGI application"}
 )
@@ -131,20 +113,6 @@ def validate_namespace(namespace: Mapping[str, Any], source: str) -> Problem:
     if inspect.isroutine(value):
         return _function(value)
     return _other(value, source)
-
-
-def app_kind(value: object) -> str | None:
-    """Say what application of another framework *value* is; None if it is none."""
-    if isinstance(value, ModuleType):
-        return None
-    for base in type(value).__mro__:
-        package = base.__module__.partition(".")[0]
-        if package in _FRAMEWORKS and callable(value):
-            return _FRAMEWORKS[package]
-    if inspect.isclass(value) or not callable(value):
-        return None
-    names = parameters(value)
-    return _CALLS.get(names) if names is not None else None
 
 
 def _app(name: str, kind: str) -> Problem:

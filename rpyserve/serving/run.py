@@ -20,8 +20,8 @@ import trio
 from rpyserve._version import __version__
 from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
-from rpyserve.http.types import Limits
 from rpyserve.livereload.live_reload import LiveReload, directories_in
+from rpyserve.protocol.server_state import Limits
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
@@ -249,8 +249,8 @@ async def _serve_until(
             endpoint.served,
             limits=settings.limits,
             grace=GRACE,
-            most=file_limits.most_connections(),
-            on_exchange=access_log,
+            most=file_limits.max_connections(),
+            on_record=access_log,
             stop=stop,
         )
         nursery.cancel_scope.cancel()

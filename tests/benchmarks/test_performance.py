@@ -104,7 +104,7 @@ async def test_the_generator_counts_whole_answers(nursery: trio.Nursery, closes:
             hello,
             listeners,
             stop=stop,
-            on_exchange=lambda e: answered.append(e.sent),
+            on_record=lambda record: answered.append(record.sent),
             task_status=task_status,
         )
 
