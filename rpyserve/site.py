@@ -171,7 +171,9 @@ class Site:
         self.tasks.start(function)
 
     def _give(self, request: Request, session: Session, what: str) -> None:
-        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
+        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it
+        is too late.
+        """
         cookie = _session_cookie(
             self._cookie_name(request), session, https=request.scheme == "https"
         )
@@ -241,7 +243,9 @@ class Site:
     def _stream_error_response(
         self, request: Request, exc: BaseException, begun: bool
     ) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
+        what was.
+        """
         try:
             if begun:
                 return self._last_piece(request, exc)
