@@ -53,6 +53,7 @@ from rpyserve.http.forms import (
     spooled_file,
 )
 from rpyserve.http.response import encode_header
+from rpyserve.util.server_object import ServerObject
 from rpyserve.protocol.parser import Fields
 
 if TYPE_CHECKING:
@@ -389,7 +390,7 @@ def _ignored(exc: BaseException) -> None:
     pass
 
 
-class Request(Receiving, Answering):
+class Request(Receiving, Answering, ServerObject):
     """What the client asked, and what the script wants to say besides the body that it returns.
 
     Attributes:

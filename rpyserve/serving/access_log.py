@@ -118,7 +118,7 @@ class AccessLog:
         return (
             f"{self._clock} {escape_for_log(exchange.method)} {escape_for_log(exchange.target)} {status} "
             f"{format_size(exchange.sent)} {_milliseconds(exchange.seconds)}"
-            f"{'' if session is None else ' ' + session.label}{'' if exchange.complete else ' (cut off)'}"
+            f"{'' if session is None else ' ' + session.short_id}{'' if exchange.complete else ' (cut off)'}"
         )
 
 

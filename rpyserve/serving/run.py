@@ -45,7 +45,7 @@ from rpyserve.serving.listen import (
 from rpyserve.serving.listeners import serve_listeners
 from rpyserve.serving.signals import Signals, interruptible, is_interruption
 from rpyserve.serving.watchdog import Watchdog
-from rpyserve.sessions.session import EndReason
+from rpyserve.sessions.session import SessionEnd
 from rpyserve.site import Site
 from rpyserve.util import file_limits
 
@@ -237,7 +237,7 @@ def run_with(site: Site, settings: Settings) -> None:
         _run_trio(site, settings, access, signals)
         access.flush()
     if not settings.quiet:
-        console.say_after_ctrl_c(farewell(site.sessions.statistics().ended[EndReason.STOPPED]))
+        console.say_after_ctrl_c(farewell(site.sessions.statistics().ended[SessionEnd.STOPPED]))
 
 
 def _run_trio(site: Site, settings: Settings, access: AccessLog, signals: Signals) -> None:
@@ -315,7 +315,7 @@ async def _end_sessions(site: Site, stop: trio.Event) -> None:
     """End the sessions even if a request is at work where nothing can cancel it, such as in a thread."""
     await stop.wait()
     await trio.sleep(STUCK)
-    await site.sessions.end_all(EndReason.STOPPED, GRACE)
+    await site.sessions.end_all(SessionEnd.STOPPED, GRACE)
 
 
 def _following(site: Site, settings: Settings) -> LiveReload | None:

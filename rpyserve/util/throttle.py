@@ -65,10 +65,13 @@ class ThrottledLogger:
         Returns:
             Whether it was logged.
         """
-        return self.log(logging.WARNING, message, *args, key=key)
+        return self._log_line(logging.WARNING, message, args, key)
 
     def log(self, level: int, message: str, *args: object, key: Hashable = None) -> bool:
         """Like `warn`, with the logging *level* of the caller's choice."""
+        return self._log_line(level, message, args, key)
+
+    def _log_line(self, level: int, message: str, args: tuple[object, ...], key: Hashable) -> bool:
         now = self._clock()
         line = self._lines.get(key)
         if line is not None and now < line.next_time:
@@ -77,7 +80,7 @@ class ThrottledLogger:
         self._remember(key, now)
         if line is not None and line.suppressed:
             message += f" ({line.suppressed:,} more since the last such line)"
-        self._log.log(level, message, *args)
+        self._log.log(level, message, *args, stacklevel=3)  # names the caller of `warn` or `log`
         return True
 
     def _remember(self, key: Hashable, now: float) -> None:
