@@ -154,6 +154,21 @@ async def test_where_nothing_is_open_it_is_told_and_not_left_unawaited(
     assert "callback hum is async, and did not run" in line
 
 
+def test_of_many_that_cannot_run_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = CallbackTasks()
+    for number in range(50):
+        tasks.call(hum, f"session{number}")
+    [line] = caplog.messages
+    assert line.startswith("session session0: the expiry callback hum is async")
+
+
+def test_without_a_site_the_log_has_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    CallbackTasks().call(sing, "abc123")
+    [record] = caplog.records
+    assert record.getMessage() == "session abc123: the expiry callback sing failed"
+    assert record.exc_info is not None and record.exc_info[0] is KeyError
+
+
 async def test_waiting_for_what_was_started_elsewhere(
     autojump_clock: Any, nursery: trio.Nursery
 ) -> None:

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rpyserve import Request, Site
 from rpyserve.scripts import definitions
 from rpyserve.sessions import object_graph
 from rpyserve.sessions.containers import container_type_of
 from rpyserve.sessions.session import Registry, Session
+from rpyserve.sessions.store import SessionStore
 from tests.support.edited_site import HEAD, told
 from tests.support.script_site import ScriptSite
 
@@ -394,6 +396,12 @@ def test_other_sessions_and_the_site_are_not_entered(edits: Edits) -> None:
     new = edits.save()
     assert session["other"] is other and type(thing) is old["Plain"]
     assert type(other["thing"]) is new["Plain"]
+
+
+@pytest.mark.parametrize("cls", [Site, Request, Session, Registry, SessionStore])
+def test_what_belongs_to_the_server_is_left_alone(cls: type) -> None:
+    assert container_type_of(cls) is None
+    assert container_type_of(type("Sub", (cls,), {"__module__": "site"})) is None
 
 
 def test_nothing_of_the_authors_is_called(edits: Edits) -> None:
