@@ -131,7 +131,7 @@ def count_objects() -> int:
 def old_executions(root: Path) -> int:
     """How many executions of files in *root* are alive that are not the present ones of their names."""
     executions = [each for each in gc.get_objects() if isinstance(each, Execution) and each.path.parent == root]
-    return sum(definitions.current_execution(each.name.home) is not each for each in executions)
+    return sum(definitions.latest_execution(each.name.home) is not each for each in executions)
 
 
 async def edit_and_visit(root: Path, *, edits: int, warm: int, step: int, forgotten: bool = False) -> Result:

@@ -1,11 +1,20 @@
-"""The visit counter of "Twisted Web in 60 seconds": an object of your own for each visitor.
+"""The visit counter of "Twisted Web in 60 seconds": one object of your own class for each visitor.
 
-ICounter is the key under which a session keeps its Counter. cache() makes this script run once,
-so the key stays the same and the Counter is found again.
+ICounter is the key under which a session stores its Counter. cache() makes this script run only
+once, so the key stays the same and the Counter is found again.
 """
 
-from rpyserve import Attribute, Interface, Resource, Session, cache, html, implementer, registerAdapter
-from tour import page
+from layout import page
+from rpyserve import (
+    Attribute,
+    Interface,
+    Resource,
+    Session,
+    cache,
+    html,
+    implementer,
+    registerAdapter,
+)
 
 cache()
 
@@ -27,7 +36,8 @@ class CounterPage(Resource):
     def render_GET(self, request):
         counter = ICounter(request.getSession())
         counter.value += 1
-        return page("The counter", html('<p class="big">Visit #{} for you!</p>', counter.value), __file__)
+        body = html('<p class="big">Visit #{} for you!</p>', counter.value)
+        return page("Visit counter", body, __file__)
 
 
 resource = CounterPage()

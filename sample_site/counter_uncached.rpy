@@ -1,11 +1,11 @@
 """The visit counter without cache(), to show what cache() is for.
 
-This script runs again for every request. Each run defines an ICounter of its own, which is a key that the
-session has never seen: it makes a new Counter, and that one starts at nought.
+This script runs again for every request. Each run defines a new ICounter, a key that the session
+has never seen, so it creates a new Counter, which starts at 0.
 """
 
+from layout import page
 from rpyserve import Attribute, Interface, Resource, Session, html, implementer, registerAdapter
-from tour import page
 
 
 class ICounter(Interface):
@@ -21,10 +21,12 @@ class Counter:
 registerAdapter(Counter, Session, ICounter)
 
 TEXT = """<p class="big">Visit #{} for you!</p>
-<p>It will not get past one. Without <code>cache()</code> the script is executed for every request, so each time
-<code>ICounter</code> is a new interface: another key, and another <code>Counter</code> that starts at nought.</p>
-<p>Two ways out: call <code>cache()</code>, as <a href="/counter">counter.rpy</a> does, or keep the number under a
-plain name, <code>session["visits"]</code>, as <a href="/visits">visits.rpy</a> does.</p>
+<p>It never gets past 1. Without <code>cache()</code> the script runs again for every request, so
+each time <code>ICounter</code> is a new interface: a different key, and a new <code>Counter</code>
+that starts at 0.</p>
+<p>There are two solutions: call <code>cache()</code>, as <a href="/counter">counter.rpy</a> does,
+or store the number under a plain name, <code>session["visits"]</code>, as
+<a href="/session">session.rpy</a> does.</p>
 """
 
 
@@ -32,7 +34,7 @@ class CounterPage(Resource):
     def render_GET(self, request):
         counter = ICounter(request.getSession())
         counter.value += 1
-        return page("The counter without cache()", html(TEXT, counter.value), __file__)
+        return page("Visit counter without cache()", html(TEXT, counter.value), __file__)
 
 
 resource = CounterPage()

@@ -1,12 +1,12 @@
-"""A guestbook: what all visitors share lives in the registry, for as long as the server runs."""
+"""A guestbook: the registry stores what all visitors share, for as long as the server runs."""
 
 import time
 
+from layout import page
 from rpyserve import Redirect, Resource, html, registry
-from tour import page
 
 FORM = """<form method="post">
-<label>A line for the book <input name="text" required maxlength="200"></label>
+<label>Your message <input name="text" required maxlength="200"></label>
 <button>Sign as {}</button>
 </form>
 """
@@ -20,7 +20,7 @@ class Guestbook(Resource):
         entries = html("").join(html(ENTRY, **entry) for entry in registry.get("guestbook", []))
         body = html(FORM, name) + html('<ul class="book">\n{}</ul>', entries)
         if name == "a stranger":
-            body += html('<p>With a <a href="/login">login</a> it is your name that stands here.</p>')
+            body += html('<p>After a <a href="/login">login</a>, you sign with your name.</p>')
         return page("Guestbook", body, __file__)
 
     def render_POST(self, request):

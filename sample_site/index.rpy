@@ -1,7 +1,7 @@
-"""The entrance of the tour: a list of links, and a page made of it."""
+"""The start page of the tour: a list of links, and a page made from it."""
 
+from layout import page
 from rpyserve import cache, html
-from tour import page
 
 cache()
 
@@ -9,87 +9,111 @@ TOUR = [
     (
         "First steps",
         [
-            ("/hello?name=Ada", "hello.rpy", "A page in five lines: a function of the request, as a resource. "
-             "Change the name in the address."),
-            ("/visits", "visits.rpy", "A session is a mapping. It keeps what you put into it for as long as the "
-             "visitor keeps coming."),
+            ("/hello?name=Ada", "hello.rpy",
+             "A page in five lines: a function that takes the request. Change the name in the "
+             "query string."),
+            ("/session", "session.rpy",
+             "A session is a mapping that stores values for one visitor."),
         ],
     ),
     (
         "Sessions",
         [
-            ("/counter", "counter.rpy", "The visit counter of the series: an object for each visitor, found by an "
-             "interface. Load it a few times, then once more in a private window."),
-            ("/counter_uncached", "counter_uncached.rpy", "The same without cache(). It never gets past one, "
-             "and says why."),
-            ("/logme", "logme.rpy", "Something to do when a session ends. Visit it, stay away, and watch the console."),
-            ("/login", "login.rpy", "A form, a redirect after it, and a name that the session remembers."),
-            ("/guestbook", "guestbook.rpy", "What all visitors share lives in the registry. Try to sign with "
-             "some HTML."),
+            ("/counter", "counter.rpy",
+             "The visit counter of the series: one object for each visitor, found by an "
+             "interface. Load it a few times, then once in a private window."),
+            ("/counter_uncached", "counter_uncached.rpy",
+             "The same without cache(). It never gets past 1, and explains why."),
+            ("/session_expiry", "session_expiry.rpy",
+             "A callback that runs when the session expires. Open it, stay away, and watch the "
+             "console."),
+            ("/login", "login.rpy",
+             "A form, a redirect after it, and a name stored in the session."),
+            ("/guestbook", "guestbook.rpy",
+             "The registry stores what all visitors share. Try to enter some HTML."),
         ],
     ),
     (
-        "Addresses",
+        "Routes and static files",
         [
-            ("/almanac/2026/11", "almanac.rpy", "A tree of pages made on demand: getChild is asked for each "
-             "part of the address."),
-            ("/404", "404.rpy", "The site's own page for whatever it does not have. Try any other address."),
-            ("/images/", "images/", "A directory without an index is listed. The files in it are served as they are."),
+            ("/child_pages/2026/11", "child_pages.rpy",
+             "Dynamic routes: getChild is called for each segment of the path."),
+            ("/404", "404.rpy",
+             "The site's own 404 page. Try any other URL that does not exist."),
+            ("/images/", "images/",
+             "A directory without an index page shows a listing. Its files are static files."),
         ],
     ),
     (
-        "What visitors send",
+        "Uploads and JSON",
         [
-            ("/parcel", "parcel.rpy", "A form with a file, which may be as large as you like."),
-            ("/abacus", "abacus.rpy", "JSON in, JSON out: request.json() reads it, and says what is wrong with it."),
+            ("/upload", "upload.rpy",
+             "A form with a file upload of any size."),
+            ("/json_api", "json_api.rpy",
+             "A JSON API: request.json() reads the body and reports errors in it."),
+            ("/json_response", "json_response.rpy",
+             "Return a dict or a list to send JSON."),
         ],
     ),
     (
-        "Around other resources",
+        "Streams and background tasks",
         [
-            ("/members", "members.rpy", "A guard in front of a directory: name ada, password lovelace."),
-            ("/relic/of/old", "relic.rpy", "A WSGI application, such as one of Flask or Django, mounted as it is."),
-            ("/mirror?name=Grace", "mirror.rpy", "A page that another server makes: a reverse proxy."),
-            ("/beacon", "beacon.rpy", "JSON that pages of other origins may read."),
-            ("/twins", "twins.rpy", "Two sites behind one address: the host name decides."),
+            ("/streaming", "streaming.rpy",
+             "An async generator sends a page piece by piece. Other visitors are served in "
+             "between."),
+            ("/server_sent_events", "server_sent_events.rpy",
+             "Server-sent events: the script sends updates to an open page."),
+            ("/websocket", "websocket.rpy",
+             "A WebSocket, and the page that opens it."),
+            ("/background_task", "background_task.rpy",
+             "A task that runs in the background, and restarts when its script changes."),
         ],
     ),
     (
-        "Answers of other kinds",
+        "Templates, modules and cache()",
         [
-            ("/status", "status.rpy", "Return a dict or a list, and it is sent as JSON."),
-            ("/countdown", "countdown.rpy", "An async generator is sent line by line, while it yields. "
-             "Other visitors are served in between."),
-            ("/ticker", "ticker.rpy", "Server-sent events: a page that listens while the script goes on talking."),
-            ("/parrot", "parrot.rpy", "A WebSocket, and the page that opens it."),
-            ("/tide", "tide.rpy", "A task that runs beside the site, and starts anew when its script changes."),
+            ("/template?to=Grace", "template.rpy",
+             "A Jinja template next to the script."),
+            ("/import_module", "import_module.rpy",
+             "A script that imports words.py from the site. Edit either of them, and the page "
+             "refreshes."),
+            ("/cached_file", "cached_file.rpy",
+             "cache() can name files: the script runs again when quotes.txt has changed."),
         ],
     ),
     (
-        "Scripts and their surroundings",
+        "Other servers and applications",
         [
-            ("/poem", "poem.rpy", "A script imports words.py from the site. Edit either: the page follows."),
-            ("/postcard?to=Grace", "postcard.rpy", "A template beside the script, by Jinja2."),
-            ("/sayings", "sayings.rpy", "cache() may name files: the script is executed again when "
-             "sayings.txt has changed."),
+            ("/basic_auth", "basic_auth.rpy",
+             "A directory behind a password: log in as ada, password lovelace."),
+            ("/wsgi/some/path", "wsgi.rpy",
+             "A WSGI application, such as one made with Flask or Django."),
+            ("/proxy?name=Grace", "proxy.rpy",
+             "A reverse proxy that forwards requests to an upstream server."),
+            ("/cors", "cors.rpy",
+             "CORS: JSON that pages of other origins may read."),
+            ("/virtual_hosts", "virtual_hosts.rpy",
+             "Virtual hosts: the host name in the URL selects the page."),
         ],
     ),
 ]  # fmt: skip
 
-INTRODUCTION = """<img class="banner" src="/images/hills.svg" alt="Hills under a morning sky" width="880" height="220">
-<p class="lead">Each page here is made by a Python file of this directory. Read the script below its result, open the
-file in your editor, change a word, and save it: the page follows. There is nothing to restart, and you keep your
-session.</p>
+INTRODUCTION = """<img class="banner" src="/images/hills.svg" width="880" height="220"
+alt="Hills under a morning sky">
+<p class="lead">Each page here is made by a Python file in this directory. Read the script below its
+output, open the file in your editor, change a word, and save: the page refreshes by itself. You do
+not have to restart the server, and your session is kept.</p>
 """
 
 
-def listed(entries):
+def links(entries):
     item = '<li><a href="{}"><code>{}</code></a><p>{}</p></li>\n'
-    return html("").join(html(item, address, name, text) for address, name, text in entries)
+    return html("").join(html(item, url, name, text) for url, name, text in entries)
 
 
 SECTIONS = html("").join(
-    html('<h2>{}</h2>\n<ul class="cards">\n{}</ul>\n', title, listed(entries)) for title, entries in TOUR
+    html('<h2>{}</h2>\n<ul class="cards">\n{}</ul>\n', title, links(entries))
+    for title, entries in TOUR
 )
 
 

@@ -1,18 +1,22 @@
-"""A login without passwords: the session remembers the name, until it ends or the visitor leaves."""
+"""A login without passwords: the session stores the name until it expires or the visitor logs
+out.
+"""
 
+from layout import page
 from rpyserve import Redirect, Resource, html
-from tour import page
 
-FORM = """<p>Say who you are. There is no password here: this page shows forms, not secrecy.</p>
+FORM = """<p>Enter your name. There is no password: this page shows forms and sessions, not
+security.</p>
 <form method="post">
 <label>Your name <input name="user" required maxlength="40" autocomplete="nickname"></label>
 <button>Log in</button>
 </form>
 """
 
-WELCOME = """<p>Hello, <strong>{}</strong>. You can sign the <a href="/guestbook">guestbook</a> now.</p>
+WELCOME = """<p>Hello, <strong>{}</strong>. You can sign the
+<a href="/guestbook">guestbook</a> now.</p>
 <form method="post">
-<button name="leave" value="yes">Log out</button>
+<button name="logout" value="yes">Log out</button>
 </form>
 """
 
@@ -24,11 +28,11 @@ class Login(Resource):
 
     def render_POST(self, request):
         session = request.getSession()
-        if "leave" in request.args:
+        if "logout" in request.args:
             session.pop("user", None)
         else:
             session["user"] = request.field("user").strip()[:40] or "Somebody"
-        # A redirect after POST: loading the page again does not send the form again.
+        # Redirect after POST, so that reloading the page does not submit the form again.
         return Redirect("/login")
 
 

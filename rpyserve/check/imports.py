@@ -61,8 +61,8 @@ class ImportChecker:
             wanted = {alias.name.partition(".")[0] for alias in node.names}
             if isinstance(node, ast.ImportFrom):
                 wanted = set() if node.level else {(node.module or "").partition(".")[0]}
-            for name, file in self._modules.hidden(wanted, path):
-                what, mend = self._modules.explained(name, file, path)
+            for name, file in self._modules.shadowed(wanted, path):
+                what, mend = self._modules.explain_shadowing(name, file, path)
                 yield Finding(
                     node.lineno, Rule.HIDDEN_MODULE, f"This import of {name} gets {what}", mend
                 )
@@ -93,11 +93,11 @@ class ImportChecker:
         elif top in sys.stdlib_module_names or top in sys.builtin_module_names:
             return
         elif (file := module_file(root, top)) is not None:
-            if not self._modules.hiding(top, file):
+            if not self._modules.is_shadowed(top, file):
                 yield from self._in_site(name, names, root)
         elif self._modules.is_site_directory(
             below := os.path.join(root, top)
-        ) and not self._modules.hiding(top, below):
+        ) and not self._modules.is_shadowed(top, below):
             yield from self._in_site(name, names, root)
         elif not (self._is_installed(top) or _is_extension(root, top)):
             hint = import_advice.missing(name, os.path.dirname(path), root)
@@ -196,7 +196,7 @@ def _forgotten(tree: ast.Module, top: ModuleBindings) -> Iterator[Finding]:
 
 def _of_twisted(name: str, names: list[str]) -> Iterator[tuple[str, str]]:
     for wanted in [f"{name}.{each}" for each in names if each != "*"] or [name]:
-        if not twisted_names.is_covered(wanted):
+        if not twisted_names.is_provided(wanted):
             message, covered, mend = twisted_names.replacement_for(wanted)
             yield message, mend or covered
 

@@ -288,7 +288,8 @@ def _describe(exc: BaseException, look: Budget) -> ErrorReport:
     cause = exc.__cause__
     chain = () if cause is None or not _tells(cause, exc) else _chain(cause, look)
     hint = exc.hint or (advice.advice_for(cause) if cause is not None else "")
-    title = over(exc.message)[:FIRST_LINE].partition("\n")[0]
+    message = exc.message or (summary(cause) if cause is not None else "")
+    title = over(message)[:FIRST_LINE].partition("\n")[0]
     kind = _kind(cause) if cause is not None and chain else (exc.message,)
     return ErrorReport(
         title,

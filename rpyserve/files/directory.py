@@ -30,7 +30,7 @@ from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource
-from rpyserve.scripts.file_state import EYES, DirectoryState, FileSystem
+from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
     from rpyserve.resources import pages
@@ -57,7 +57,7 @@ class _Known(Generic[Entry]):
 class EntryCache(Generic[Entry]):
     """The entries of any number of directories."""
 
-    def __init__(self, eyes: FileSystem = EYES, *, lenient: bool = LENIENT) -> None:
+    def __init__(self, eyes: FileSystem = FILE_SYSTEM, *, lenient: bool = LENIENT) -> None:
         self._eyes = eyes
         self._lenient = lenient
         self._known: dict[str, _Known[Entry]] = {}

@@ -61,17 +61,20 @@ class ScriptError(Exception):
 
     Args:
         path: the script's file.
-        message: what is wrong, in one line.
+        message: what is wrong, in one line; empty where the exception that caused it, its ``__cause__``, says so.
         hint: what to do about it: sentences, and perhaps lines of code to write, separated by newlines.
-
-    The exception that caused it, if any, is its ``__cause__``.
     """
 
-    def __init__(self, path: Path, message: str, hint: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, path: Path, message: str = "", hint: str = "") -> None:
+        super().__init__(path, message, hint)
         self.path = path
         self.message = message
         self.hint = hint
+
+    def __str__(self) -> str:
+        if self.message or self.__cause__ is None:
+            return self.message
+        return f"{type(self.__cause__).__name__}: {self.__cause__}"
 
 
 class WrongResult(TypeError):

@@ -123,7 +123,7 @@ class LiveReload:
             self._site.errors.reset()
             self.hub.announce(change)
             self._report(batch, counting, noticed, all_scripts=imported)
-        for source in self._site.tasks.sources():
+        for source in self._site.tasks.origins():
             self._renew_tasks(source, saved=str(source.path) in batch.files)
 
     def _renew_tasks(self, source: TaskOrigin, *, saved: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import trio
 
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import name_over
+from rpyserve.scripts.execution import execution_name_of
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger, monotonic
 
@@ -57,12 +57,12 @@ def replaces(new: object, old: object) -> bool:
     Only of cached scripts and modules of the site: an uncached one is executed for each request,
     edited or not.
     """
-    new_module, old_module = name_over(new), name_over(old)
+    new_module, old_module = execution_name_of(new), execution_name_of(old)
     if new_module is None or old_module is None or new_module is old_module:
         return False
     if not (new_module.cached and old_module.cached):
         return False
-    return definitions.follows((new_module.home, name_of(new)), (old_module.home, name_of(old)))
+    return definitions.is_same_definition((new_module.home, name_of(new)), (old_module.home, name_of(old)))
 
 
 class CallbackTasks:

@@ -27,7 +27,7 @@ from rpyserve.scripts.execution import (
     definition_key,
     execution_of,
     is_interface,
-    refuse_passing,
+    refuse_transient,
 )
 from rpyserve.sessions.adapters import factory_for, registerAdapter
 from rpyserve.util.server_object import ServerObject
@@ -58,7 +58,7 @@ class Entry(ServerObject):
         self.holder = holder
         self.target = target
 
-    def settle(self) -> None:
+    def move_to_holder(self) -> None:
         """Move the component to its holder: its execution turned out to be a cached one."""
         if self.holder is not None:
             self.holder._keep(self.target, self.component)
@@ -102,7 +102,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
                 f"{self._display_name} keeps values under a text, as in "
                 f'{self._display_name}["n"] = 1, not {name!r:.60}'
             )
-        definitions_held = refuse_passing(value, f"{self._display_name}[{name!r:.60}]")
+        definitions_held = refuse_transient(value, f"{self._display_name}[{name!r:.60}]")
         if definitions_held:
             self._mark_stale(*definitions_held)
         if self._values is None:
@@ -164,7 +164,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
         place = definition_key(interface)
         if place is None or place[0].cached:
             where = f"{self._display_name}.setComponent({interface.__name__}, ...)"
-            refuse_passing(component, where)
+            refuse_transient(component, where)
         self._keep(interface, component)
 
     def unsetComponent(self, interface: Any) -> None:
@@ -204,7 +204,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
 
     def _moved_to(self, key: Key) -> Entry | None:
         """The entry that was kept elsewhere before its interface moved to another module."""
-        old_key = definitions.origin(key)
+        old_key = definitions.key_before_move(key)
         if self._components is None or old_key is None or old_key not in self._components:
             return None
         entry = self._components[key] = self._components.pop(old_key)

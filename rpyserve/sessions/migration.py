@@ -239,7 +239,7 @@ _MISSING: Final = (
 def _log_once(level: int, home: str, sentence: str) -> None:
     """Log *sentence*, once for each version of the script or module at *home*."""
     sentence = one_line(sentence)  # an exception's text may have lines, of a visitor's making even
-    execution = definitions.current_execution(home)
+    execution = definitions.latest_execution(home)
     if execution is None:
         _once.log(level, "%s", sentence, key=(sentence, definitions.edits))
     else:

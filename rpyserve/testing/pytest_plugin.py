@@ -1,4 +1,8 @@
-"""Fixtures of pytest for `testing`, there wherever rpyserve is installed. Loads nothing of it before it is used."""
+"""The pytest plugin: fixtures that make clients.
+
+pytest loads it wherever rpyserve is installed. So nothing else of rpyserve may be imported before a
+fixture is used.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from rpyserve.testing.client import Client
+    from rpyserve.testing import Client
 
 __all__ = ["rpyserve_client", "site_client"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option that names the site for `site_client`."""
-    parser.addini("rpyserve_site", "the directory that the fixture site_client serves", default="site")
+    parser.addini(
+        "rpyserve_site", "the directory that the fixture site_client serves", default="site"
+    )
 
 
 @pytest.fixture
 def rpyserve_client() -> Iterator[Callable[..., Client]]:
-    """Make clients: ``rpyserve_client(site, ...)``, as `rpyserve.testing.Client`. They are closed after the test."""
-    from rpyserve.testing.client import Client
+    """Make clients as `rpyserve.testing.Client` does, and close them after the test."""
+    from rpyserve.testing import Client
 
     with ExitStack() as closing:
 
@@ -35,10 +41,11 @@ def rpyserve_client() -> Iterator[Callable[..., Client]]:
 
 @pytest.fixture
 def site_client(rpyserve_client: Callable[..., Client], pytestconfig: pytest.Config) -> Client:
-    """A client of the project's site: the directory ``site``, or that of the ini option ``rpyserve_site``."""
+    """A client of the project's site: the directory ``site``, or what ``rpyserve_site`` names."""
     site = Path(pytestconfig.rootpath, str(pytestconfig.getini("rpyserve_site")))
     if not site.is_dir():
         pytest.fail(
-            f"There is no site {site}. Say where it is: rpyserve_site = ... in pytest's settings", pytrace=False
+            f"There is no site {site}. Say where it is: rpyserve_site = ... in pytest's settings",
+            pytrace=False,
         )
     return rpyserve_client(site)

@@ -1,4 +1,6 @@
-"""The tour in a real browser: each page of it is opened, used as a visitor would, and says what it should."""
+"""The tour in a real browser: each page of it is opened, used as a visitor would, and says what
+it should.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    context = browser.new_context(base_url=server.url, http_credentials={"username": "ada", "password": "lovelace"})
+    context = browser.new_context(
+        base_url=server.url, http_credentials={"username": "ada", "password": "lovelace"}
+    )
     page = context.new_page()
     page.set_default_timeout(SECONDS * 1000)
     yield page
@@ -36,16 +40,34 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 
 
 TEXTS = {
-    "/": "A tour of resource scripts", "/hello?name=Ada": "Hello Ada!", "/visits": "began your session",
-    "/counter": "Visit #1 for you!", "/counter_uncached": "Visit #1 for you!", "/logme": "session",
-    "/login": "Say who you are", "/guestbook": "Sign as a stranger", "/almanac/2026/11": "November 2026",
-    "/404": "Off the map", "/no/such/page": "There is no /no/such/page on this tour", "/images/": "hills.svg",
-    "/status": '"sessions"', "/countdown": "Lift-off!", "/poem": "words", "/sayings": "sayings.txt",
-    "/parcel": "Weigh it", "/abacus": "a POST with a list of numbers", "/ticker": "Ticker", "/tide": " cm",
-    "/parrot": "Parrot", "/members": "You are in.", "/relic/of/old": "You asked for /of/old below /relic.",
-    "/beacon": '"origin": null', "/twins": "I am castor", "/mirror?name=Grace": "Hello Grace!",
-    "/postcard?to=Grace": "Dear Grace,",
-}  # fmt: skip
+    "/": "A tour of resource scripts",
+    "/hello?name=Ada": "Hello Ada!",
+    "/session": "Your session is new",
+    "/counter": "Visit #1 for you!",
+    "/counter_uncached": "Visit #1 for you!",
+    "/session_expiry": "session",
+    "/login": "Enter your name",
+    "/guestbook": "Sign as a stranger",
+    "/child_pages/2026/11": "November 2026",
+    "/404": "Page not found",
+    "/no/such/page": "There is no /no/such/page on this tour",
+    "/images/": "hills.svg",
+    "/json_response": '"sessions"',
+    "/streaming": "Lift-off!",
+    "/import_module": "words",
+    "/cached_file": "quotes.txt",
+    "/upload": "Upload",
+    "/json_api": "POST a list of numbers",
+    "/server_sent_events": "Server-sent events",
+    "/background_task": " cm",
+    "/websocket": "WebSocket",
+    "/basic_auth": "You are logged in.",
+    "/wsgi/some/path": "The path is /some/path, and the application is mounted at /wsgi.",
+    "/cors": '"origin": null',
+    "/virtual_hosts": "This is blog",
+    "/proxy?name=Grace": "Hello Grace!",
+    "/template?to=Grace": "Dear Grace,",
+}
 
 
 def test_every_script_of_the_tour_is_here() -> None:
@@ -81,51 +103,56 @@ def test_login_and_guestbook(page: Page) -> None:
     expect(page.locator(".book")).to_contain_text("Ada, at ")
 
 
-def test_a_file_is_weighed(page: Page) -> None:
-    page.goto("/parcel")
-    page.get_by_label("A file").set_input_files({"name": "cat.txt", "mimeType": "text/plain", "buffer": b"x" * 700_000})
-    page.get_by_role("button", name="Weigh it").click()
+def test_a_file_is_uploaded(page: Page) -> None:
+    page.goto("/upload")
+    page.get_by_label("File").set_input_files(
+        {"name": "cat.txt", "mimeType": "text/plain", "buffer": b"x" * 700_000}
+    )
+    page.get_by_role("button", name="Upload").click()
     expect(page.locator("main")).to_contain_text("cat.txt: 700000 bytes")
 
 
 def test_events_and_tasks_go_on_by_themselves(page: Page) -> None:
-    page.goto("/ticker")
+    page.goto("/server_sent_events")
     expect(page.locator("#time")).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
     first = page.locator("#time").inner_text()
     expect(page.locator("#time")).not_to_have_text(first)
-    page.goto("/tide")
+    page.goto("/background_task")
     level = page.locator(".big").inner_text()
     page.wait_for_timeout(1500)
     page.reload()
     assert page.locator(".big").inner_text() != level
 
 
-def test_a_parrot_answers(page: Page) -> None:
-    page.goto("/parrot")
-    expect(page.locator("#heard")).to_have_text("Hello!")
+def test_a_websocket_answers(page: Page) -> None:
+    page.goto("/websocket")
+    expect(page.locator("#reply")).to_have_text("Connected.")
     page.get_by_role("textbox").fill("cracker")
     page.get_by_role("button").click()
-    expect(page.locator("#heard")).to_have_text("cracker cracker!")
+    expect(page.locator("#reply")).to_have_text("You sent: cracker")
 
 
 def test_pages_of_other_origins_may_read_what_says_so(page: Page, server: Server) -> None:
-    page.goto(f"http://castor.localhost:{server.port}/twins")
-    expect(page.locator("h1")).to_have_text("I am castor")
-    page.get_by_role("link", name="pollux").click()
-    expect(page.locator("h1")).to_have_text("I am pollux")
+    page.goto(f"http://blog.localhost:{server.port}/virtual_hosts")
+    expect(page.locator("h1")).to_have_text("This is blog")
+    page.get_by_role("link", name="shop").click()
+    expect(page.locator("h1")).to_have_text("This is shop")
     ask = "url => fetch(url).then(answer => answer.json(), () => 'refused')"
-    assert page.evaluate(ask, f"{server.url}/beacon")["origin"] == f"http://pollux.localhost:{server.port}"
-    assert page.evaluate(ask, f"{server.url}/status") == "refused"
+    assert (
+        page.evaluate(ask, f"{server.url}/cors")["origin"] == f"http://shop.localhost:{server.port}"
+    )
+    assert page.evaluate(ask, f"{server.url}/json_response") == "refused"
 
 
 def test_json_both_ways(page: Page) -> None:
-    page.goto("/abacus")
-    ask = "() => fetch('/abacus', {method: 'POST', body: '[1, 2, 3]'}).then(answer => answer.json())"
+    page.goto("/json_api")
+    options = "{method: 'POST', body: '[1, 2, 3]'}"
+    ask = f"() => fetch('/json_api', {options}).then(answer => answer.json())"
     assert page.evaluate(ask) == {"numbers": 3, "sum": 6}
 
 
 def test_strangers_stay_outside(browser: Browser, server: Server) -> None:
     context: BrowserContext = browser.new_context(base_url=server.url)
-    answer = context.request.get("/members/")
+    answer = context.request.get("/basic_auth/")
     assert answer.status == 401 and "name and a password" in answer.text()
     context.close()

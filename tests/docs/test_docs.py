@@ -1,4 +1,6 @@
-"""The documents are played: every block of every page, by a real server and a real curl; and they leave nothing out."""
+"""The documents are played: every block of every page, by a real server and a real curl; and
+they leave nothing out.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def test_what_the_page_shows_is_so(page: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     with ExitStack() as closing:
         played = Player(where, closing).play(text)
-    assert played == len(re.findall(r"^ *```", text, re.MULTILINE)) / 2, "a block is not closed, or was not seen"
+    assert played == len(re.findall(r"^ *```", text, re.MULTILINE)) / 2, (
+        "a block is not closed, or was not seen"
+    )
 
 
 @pytest.mark.parametrize("name", rpyserve.__all__)
@@ -52,13 +56,22 @@ def test_blocks_are_found_with_titles_and_excuses() -> None:
     page = 'a\n```python title="a.rpy"\nx\n```\n<!-- not run: needs an editor -->\n```vim\ny\n```\n'
     page += "- b\n  ```sh\n  z\n  ```\n"
     first, second, third = blocks_of(page)
-    assert (first.language, first.title, first.text, first.line, first.excused) == ("python", "a.rpy", "x\n", 2, False)
+    assert (first.language, first.title, first.text, first.line, first.excused) == (
+        "python",
+        "a.rpy",
+        "x\n",
+        2,
+        False,
+    )
     assert second.excused and not third.excused
     assert third.text == "z\n"
 
 
 def test_a_command_may_go_over_two_lines() -> None:
-    assert list(commands_of("$ curl a \\\n    b\nc\n$ curl d\n")) == [("curl a b", "c\n"), ("curl d", "")]
+    assert list(commands_of("$ curl a \\\n    b\nc\n$ curl d\n")) == [
+        ("curl a b", "c\n"),
+        ("curl d", ""),
+    ]
 
 
 def test_dots_stand_for_anything_and_nothing_else_does() -> None:
@@ -69,7 +82,9 @@ def test_dots_stand_for_anything_and_nothing_else_does() -> None:
     assert not re.fullmatch(pattern_of("a\n...\nb\n"), "a1\nb\n", re.DOTALL)
 
 
-@pytest.mark.parametrize("block", ["```sh\nls\n```\n", "```console\n$ rm -r site\n```\n", "```json\n{]\n```\n"])
+@pytest.mark.parametrize(
+    "block", ["```sh\nls\n```\n", "```console\n$ rm -r site\n```\n", "```json\n{]\n```\n"]
+)
 def test_a_block_that_nobody_can_run_is_no_silent_pass(block: str, tmp_path: Path) -> None:
     with ExitStack() as closing, pytest.raises((AssertionError, ValueError)):
         Player(tmp_path, closing).play(block)

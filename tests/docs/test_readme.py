@@ -17,16 +17,17 @@ from tests.support.in_process import Visitor
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SERIES = (ROOT / "docs" / "series.md").read_text(encoding="utf-8")
+TWISTED = (ROOT / "docs" / "twisted.md").read_text(encoding="utf-8")
 OPTIONS = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-EDITS = (ROOT / "docs" / "edits.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 HEADINGS = ["Try it", "Run the tests"]
 
 
 def command(heading: str, language: str = "sh") -> str:
     script = [sys.executable, str(ROOT / ".ci" / "readme_command.py"), heading, language]
-    return subprocess.run(script, capture_output=True, text=True, check=True, encoding="utf-8").stdout.strip()
+    return subprocess.run(
+        script, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.strip()
 
 
 def block(with_text: str) -> str:
@@ -53,7 +54,10 @@ def test_the_commands_do_what_they_are_there_for() -> None:
 def test_powershell_has_the_same_steps(heading: str) -> None:
     posix, windows = command(heading), command(heading, "powershell")
     steps = [step.strip() for step in re.split(r"; if \(\$\?\) \{", windows.rstrip("} "))]
-    as_posix = [step.replace(".\\.venv\\Scripts\\", ".venv/bin/").replace("py -3", "python3") for step in steps]
+    as_posix = [
+        step.replace(".\\.venv\\Scripts\\", ".venv/bin/").replace("py -3", "python3")
+        for step in steps
+    ]
     assert [re.sub(r"'(\.\[\w+\])'", r'"\1"', step) for step in as_posix] == posix.split(" && ")
 
 
@@ -61,11 +65,18 @@ def test_powershell_has_the_same_steps(heading: str) -> None:
 @pytest.mark.parametrize("heading", HEADINGS)
 def test_an_older_python_is_told_first_which_one_is_needed(heading: str, tmp_path: Path) -> None:
     older = tmp_path / "python3"
-    pretend = "import sys; sys.version_info = (3, 10, 4); sys.version = '3.10.4 (main)'; exec(sys.argv[1])"
+    pretend = (
+        "import sys; sys.version_info = (3, 10, 4); sys.version = '3.10.4 (main)'; "
+        "exec(sys.argv[1])"
+    )
     older.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}" "$2"\n')
     older.chmod(0o755)
     done = subprocess.run(
-        ["/bin/sh", "-c", command(heading)], cwd=tmp_path, env={"PATH": str(tmp_path)}, capture_output=True, text=True
+        ["/bin/sh", "-c", command(heading)],
+        cwd=tmp_path,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert done.stderr == "rpyserve needs Python 3.11 or newer; this is 3.10.4\n"
@@ -74,12 +85,16 @@ def test_an_older_python_is_told_first_which_one_is_needed(heading: str, tmp_pat
 
 def test_this_python_passes_the_check() -> None:
     (code,) = set(re.findall(r'-c "(.*?)"', README))
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="bash")
 def test_ci_runs_readmes_command() -> None:
-    assert '$(python3 .ci/readme_command.py "Run the tests")' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert '$(python3 .ci/readme_command.py "Run the tests")' in (ROOT / ".ci" / "run").read_text(
+        encoding="utf-8"
+    )
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert shutil.which("bash")
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
@@ -99,7 +114,9 @@ async def test_the_first_script_has_five_lines_and_works(tmp_path: Path) -> None
         assert (await Visitor(site).get("/hello?name=%3Cb")).text == "<h1>Hello &lt;b!</h1>"
 
 
-@pytest.mark.parametrize("code", [block('session["n"] ='), block("registerAdapter(")], ids=["mapping", "interface"])
+@pytest.mark.parametrize(
+    "code", [block('session["n"] ='), block("registerAdapter(")], ids=["mapping", "interface"]
+)
 async def test_the_counters_count(code: str, tmp_path: Path) -> None:
     (tmp_path / "counter.rpy").write_text(code, encoding="utf-8")
     site = Site(Directory(tmp_path))
@@ -148,9 +165,16 @@ def test_the_options_are_those_of_the_command() -> None:
 
     shown = CliRunner().invoke(main, ["--help"])
     assert shown.exit_code == 0
-    for_sure = {name for param in main.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")}
+    for_sure = {
+        name
+        for param in main.params
+        for name in (*param.opts, *param.secondary_opts)
+        if name.startswith("-")
+    }
     for_sure |= {"-h", "--help"}
-    assert {name for name in re.findall(r"--[a-z][a-z-]+", shown.output)} == {n for n in for_sure if n[:2] == "--"}
+    assert {name for name in re.findall(r"--[a-z][a-z-]+", shown.output)} == {
+        n for n in for_sure if n[:2] == "--"
+    }
     assert names_in(OPTIONS) == for_sure
     assert names_in(README.partition("\n## Options\n")[2].partition("\n## ")[0]) < for_sure
 
@@ -162,13 +186,31 @@ def names_in(text: str) -> set[str]:
 
 
 def test_every_name_of_the_series_that_scripts_import_is_in_the_table() -> None:
-    for name in ("NOT_DONE_YET", "registerAdapter", "Interface", "Attribute", "implementer", "cache", "registry"):
-        assert f"`{name}" in SERIES, name
-    for name in ("Site", "Session", "getSession", "notifyOnExpire", "sessionTimeout", "sessionFactory", "getChild"):
-        assert name in SERIES, name
+    for name in (
+        "NOT_DONE_YET",
+        "registerAdapter",
+        "Interface",
+        "Attribute",
+        "implementer",
+        "cache",
+        "registry",
+    ):
+        assert f"`{name}" in TWISTED, name
+    for name in (
+        "Site",
+        "Session",
+        "getSession",
+        "notifyOnExpire",
+        "sessionTimeout",
+        "sessionFactory",
+        "getChild",
+    ):
+        assert name in TWISTED, name
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+)
 def test_tables_are_whole(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
@@ -177,7 +219,10 @@ def test_tables_are_whole(document: str) -> None:
         assert len(widths) == 1 and set(lines[1]) == {"|", "-"}, lines[0]
 
 
-DOCUMENTS = [*(path.name for path in ROOT.glob("*.md")), *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+DOCUMENTS = [
+    *(path.name for path in ROOT.glob("*.md")),
+    *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -20,8 +20,10 @@ DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
 def promises(text: str) -> list[list[str]]:
-    section = text.partition("\n## What is promised\n")[2].partition("\n## ")[0]
-    return [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    section = text.partition("\n## Guarantees\n")[2].partition("\n## ")[0]
+    return [
+        line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")
+    ][1:]
 
 
 def test_both_documents_promise_the_same() -> None:
@@ -35,28 +37,48 @@ def test_the_tests_of_a_promise_exist(promise: list[str]) -> None:
     assert named
     for file, function in named:
         tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
-        there = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+        there = {
+            node.name
+            for node in tree.body
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        }
         assert function in there, f"{file} has no {function}"
 
 
 def test_the_limits_are_those_of_the_code() -> None:
     limits = Limits()
     assert f"`--max-sessions`, {MOST_SESSIONS:,}" in DOCUMENT
-    assert (limits.head, limits.line, limits.body, SPOOL_SIZE) == (64 * 2**10, 16 * 2**10, 2 * 2**30, 2**19)
-    assert (limits.head_time, limits.body_stall, limits.write_stall, limits.idle) == (15, 60, 60, 75)
+    assert (limits.head, limits.line, limits.body, SPOOL_SIZE) == (
+        64 * 2**10,
+        16 * 2**10,
+        2 * 2**30,
+        2**19,
+    )
+    assert (limits.head_time, limits.body_stall, limits.write_stall, limits.idle) == (
+        15,
+        60,
+        60,
+        75,
+    )
 
 
-@pytest.mark.parametrize("target", ["/", "/page", "/a.txt", "/none", "/fails", "/moved", "/-/", "/-/events"])
+@pytest.mark.parametrize(
+    "target", ["/", "/page", "/a.txt", "/none", "/fails", "/moved", "/-/", "/-/events"]
+)
 async def test_nothing_of_ours_is_for_other_origins(target: str, tmp_path: Path) -> None:
     (tmp_path / "page.rpy").write_text("def resource(request): return 'page'\n")
     (tmp_path / "fails.rpy").write_text("raise ValueError\n")
-    (tmp_path / "moved.rpy").write_text("from rpyserve import Redirect\ndef resource(request): return Redirect('/')\n")
+    (tmp_path / "moved.rpy").write_text(
+        "from rpyserve import Redirect\ndef resource(request): return Redirect('/')\n"
+    )
     (tmp_path / "a.txt").write_text("a")
     site = Site(Directory(tmp_path))
     for method in ("GET", "HEAD", "OPTIONS", "POST"):
         fields = [("Origin", "http://evil.example"), ("Access-Control-Request-Method", "GET")]
         answer = await Visitor(site).ask(method, target, headers=fields)
-        assert not [name for name, _ in answer.headers if name.lower().startswith("access-control-")]
+        assert not [
+            name for name, _ in answer.headers if name.lower().startswith("access-control-")
+        ]
     site.close()
 
 

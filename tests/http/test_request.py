@@ -10,7 +10,7 @@ import pytest
 from rpyserve import HTTPError, Request, Site
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.forms import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
-from rpyserve.testing.messages import Chunks
+from rpyserve.testing.transport import BodyChunks
 from tests.support.in_process import Visitor, ask
 
 
@@ -188,7 +188,7 @@ async def test_an_ended_session_is_followed_by_a_new_one_in_the_same_request() -
     [(b'{"a": [1, null]}', {"a": [1, None]}), (b" 1 ", 1), ('"é"'.encode(), "é"), ('"é"'.encode("utf-16"), "é")],
 )
 async def test_json(body: bytes, value: object) -> None:
-    request = Request("POST", "/", body=Chunks(body, 7))
+    request = Request("POST", "/", body=BodyChunks(body, 7))
     await request.load_body()
     assert request.json() == request.json() == value
     request.close()
@@ -206,7 +206,7 @@ async def test_json(body: bytes, value: object) -> None:
     ],
 )
 async def test_no_json(body: bytes, why: str) -> None:
-    request = Request("POST", "/", body=Chunks(body, 7))
+    request = Request("POST", "/", body=BodyChunks(body, 7))
     await request.load_body()
     with pytest.raises(HTTPError, match=why) as caught:
         request.json()

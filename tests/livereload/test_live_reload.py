@@ -354,7 +354,7 @@ async def test_an_edit_restarts_background_tasks_without_a_visit(first: str, pla
     assert len(told) == 1 and told[0].startswith("tick.rpy, whose background task goes on as it was: ")
     play.save("tick.rpy", first + ticking(3, decorator=""))
     assert await logged() == ["end 2"], "the edit has removed it"
-    assert not play.following._site.tasks.sources()
+    assert not play.following._site.tasks.origins()
 
 
 async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(play: Play, said: Said) -> None:

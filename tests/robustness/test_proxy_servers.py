@@ -220,9 +220,9 @@ def test_a_websocket_server(tmp_path: Path) -> None:
             assert socket.recv() == message
 
 
-def test_the_tours_mirror(tmp_path: Path) -> None:
+def test_the_proxy_of_the_tour(tmp_path: Path) -> None:
     with serving(Path(__file__).parent.parent.parent / "sample_site", tmp_path) as server:
-        assert httpx.get(f"{server.url}/mirror?name=Grace", trust_env=False).text == "<h1>Hello Grace!</h1>"
+        assert httpx.get(f"{server.url}/proxy?name=Grace", trust_env=False).text == "<h1>Hello Grace!</h1>"
 
 
 def test_a_backend_that_is_killed_half_way(tmp_path: Path) -> None:

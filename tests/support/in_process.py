@@ -10,7 +10,7 @@ import trio
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, opened
-from rpyserve.testing.messages import Chunks
+from rpyserve.testing.transport import BodyChunks
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Visitor:
         if isinstance(body, str):
             body = body.encode()
             raw.append((b"content-type", b"application/x-www-form-urlencoded"))
-        chunks = None if body is None else Chunks(body, 7)
+        chunks = None if body is None else BodyChunks(body, 7)
         request = Request(method, target, raw, client=(self.client, 4321), body=chunks, client_left=client_left)
         try:
             answer = await read(await self.site.respond(request))

@@ -1,4 +1,4 @@
-"""`rpyserve.testing`, used as its own users do: plain tests, async tests, time that passes when it is told to."""
+"""`rpyserve.testing` as its users use it: plain tests, async tests, time that passes on demand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import aclosing
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
@@ -42,11 +44,13 @@ def test_a_directory(tmp_path: Path) -> None:
     (tmp_path / "counter.rpy").write_text(COUNTER)
     with Client(tmp_path) as client:
         assert [client.get("/counter").text for _ in range(2)] == ["1", "2"]
-        assert client.get("/nothing").status == 404
+        assert client.get("/nothing").status_code == 404
 
 
 def test_a_script_is_the_page_that_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "hello.rpy").write_text("def resource(request): return request.field('name', 'nobody')")
+    (tmp_path / "hello.rpy").write_text(
+        "def resource(request): return request.field('name', 'nobody')"
+    )
     with Client(tmp_path / "hello.rpy") as client:
         assert client.get().text == "nobody"
         assert client.get("?name=Ada").text == "Ada"
@@ -72,7 +76,9 @@ def test_what_is_not_there_is_named() -> None:
         Client(Resource)
 
 
-def test_scripts_run_in_their_site_and_tests_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scripts_run_in_their_site_and_tests_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -83,6 +89,20 @@ def test_scripts_run_in_their_site_and_tests_do_not(tmp_path: Path, monkeypatch:
     with Client("..") as client:
         assert client.get("/words").text == "pears"
         assert Path.cwd() == elsewhere
+
+
+def test_a_stream_runs_in_its_site_too(tmp_path: Path) -> None:
+    (tmp_path / "cwd.rpy").write_text("""
+import os, time
+def resource(request):
+    for step in range(3):
+        yield os.getcwd() + "\\n"
+        time.sleep(0.01)
+""")
+    with Client(tmp_path) as client, client.stream("GET", "/cwd") as answer:
+        for line in answer.iter_lines():
+            time.sleep(0.03)
+            assert line == str(tmp_path)
 
 
 def test_an_edit_is_there_at_once(tmp_path: Path) -> None:
@@ -105,7 +125,11 @@ def test_forms_json_and_files() -> None:
             photo = request.file("photo", None)
             if photo is not None:
                 return [request.args, photo.filename, photo.type, photo.read().decode()]
-            return request.json() if "json" in (request.getHeader("content-type") or "") else request.args
+            return (
+                request.json()
+                if "json" in (request.getHeader("content-type") or "")
+                else request.args
+            )
 
     with Client(Echo()) as client:
         assert client.post("/?a=0", data={"b": "1", "c": ["2", "3"]}).json() == {
@@ -118,7 +142,8 @@ def test_forms_json_and_files() -> None:
         assert client.post("/", data={"x": 1}, files={"photo": photo}).json() == [
             {"x": ["1"]}, "a b.png", "image/png", "bytes",
         ]  # fmt: skip
-        assert client.post("/", files={"photo": Path(__file__)}).json()[1] == Path(__file__).name
+        with Path(__file__).open("rb") as file:
+            assert client.post("/", files={"photo": file}).json()[1] == Path(__file__).name
 
 
 def test_a_raw_body_and_headers() -> None:
@@ -127,7 +152,10 @@ def test_a_raw_body_and_headers() -> None:
             return request.content.read() + (request.getHeader("X-Name") or "").encode()
 
     with Client(Raw()) as client:
-        assert client.request("PUT", "/", data=b"\x00" * 200_000, headers={"X-Name": "Ada"}).body[-4:] == b"\x00Ada"
+        assert (
+            client.put("/", content=b"\x00" * 200_000, headers={"X-Name": "Ada"}).content[-4:]
+            == b"\x00Ada"
+        )
 
 
 def test_a_url_says_which_host_and_scheme() -> None:
@@ -135,13 +163,13 @@ def test_a_url_says_which_host_and_scheme() -> None:
     root.addHost("plums.localhost", lambda request: request.scheme)
     with Client(root) as client:
         assert client.get("https://plums.localhost/").text == "https"
-        assert client.get("/").status == 404
+        assert client.get("/").status_code == 404
 
 
 def test_head_has_no_body() -> None:
     with Client(lambda request: "text") as client:
         answer = client.request("HEAD", "/")
-        assert (answer.status, answer.body) == (200, b"")
+        assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_redirects_are_followed_on_demand() -> None:
@@ -156,23 +184,34 @@ def test_redirects_are_followed_on_demand() -> None:
 
     with Client(Login()) as client:
         answer = client.post("/", data={"a": "b"})
-        assert (answer.status, answer.headers["location"]) == (303, "/?next")
-        assert client.post("/", data={"a": "b"}, follow=True).text == "GET next"
+        assert (answer.status_code, answer.headers["location"]) == (303, "/?next")
+        assert client.post("/", data={"a": "b"}, follow_redirects=True).text == "GET next"
 
 
 def test_redirects_without_end_are_told() -> None:
-    with Client(lambda request: Redirect("/")) as client, pytest.raises(RuntimeError, match="one redirect to another"):
-        client.get("/", follow=True)
+    with Client(lambda request: Redirect("/")) as client, pytest.raises(httpx.TooManyRedirects):
+        client.get("/", follow_redirects=True)
 
 
 def test_visitors_have_sessions_of_their_own() -> None:
     with Client(visits) as ada:
-        grace = ada.visitor()
+        grace = ada.new_visitor()
         assert [ada.get("/").text, ada.get("/").text, grace.get("/").text] == ["1", "2", "1"]
         assert ada.session is not None and grace.session is not None
         assert (ada.session["n"], grace.session["n"]) == (2, 1)
         ada.registry["shared"] = 1
         assert grace.registry["shared"] == 1
+
+
+def test_another_visitor_has_the_options_but_no_name() -> None:
+    def page(request):
+        return f"{request.getUser()} {request.getHeader('x-y')} {request.cookies.get('c')}"
+
+    options = {"headers": {"X-Y": "z"}, "auth": ("ada", ""), "cookies": {"c": "1"}}
+    with Client(page, **options) as client:
+        assert client.get("/").text == "ada z 1"
+        assert client.new_visitor().get("/").text == " z None"
+        assert client.new_visitor(auth=("bob", "")).get("/").text == "bob z None"
 
 
 def test_a_visitor_from_elsewhere_sees_no_details() -> None:
@@ -181,7 +220,7 @@ def test_a_visitor_from_elsewhere_sees_no_details() -> None:
 
     with Client(broken, raise_errors=False) as client:
         assert "secret" in client.get("/").text
-        assert "secret" not in client.visitor("203.0.113.7").get("/").text
+        assert "secret" not in client.new_visitor(address="203.0.113.7").get("/").text
 
 
 def test_cookies_come_and_go() -> None:
@@ -205,13 +244,13 @@ def test_the_exception_itself_is_raised(tmp_path: Path) -> None:
         with pytest.raises(KeyError, match="/bad") as caught:
             client.get("/bad")
         assert caught.traceback[-1].path == tmp_path / "bad.rpy"
-        assert client.get("/").status == 200
+        assert client.get("/").status_code == 200
 
 
 def test_or_its_page_is_the_answer() -> None:
     with Client(lambda request: 1 / 0, raise_errors=False) as client:
         answer = client.get("/")
-        assert answer.status == 500 and "ZeroDivisionError" in answer.text
+        assert answer.status_code == 500 and "ZeroDivisionError" in answer.text
 
 
 def test_an_error_that_is_meant_is_an_answer() -> None:
@@ -219,7 +258,7 @@ def test_an_error_that_is_meant_is_an_answer() -> None:
         raise HTTPError(418, "Short and stout.")
 
     with Client(teapot) as client:
-        assert client.get("/").status == 418
+        assert client.get("/").status_code == 418
 
 
 @pytest.mark.parametrize("raise_errors", [True, False])
@@ -235,7 +274,7 @@ def test_a_page_that_fails_half_way_is_not_complete(raise_errors: bool) -> None:
                 client.get("/")
         else:
             answer = client.get("/")
-            assert (answer.text, answer.complete) == ("half", False)
+            assert (answer.text, answer.extensions["complete"]) == ("half", False)
 
 
 # Time
@@ -299,10 +338,16 @@ def test_an_answer_without_end_is_told() -> None:
     async def never(request):
         await trio.sleep_forever()
 
-    with Client(ticker) as client, pytest.raises(TimeoutError, match="is not complete after 600"):
+    with (
+        Client(ticker) as client,
+        pytest.raises(httpx.ReadTimeout, match="is not complete after 600 s"),
+    ):
         client.get("/")
-    with Client(never, timeout=5) as client, pytest.raises(TimeoutError, match="no answer after 5 s"):
-        client.get("/")
+    with Client(never, timeout=5) as client:
+        with pytest.raises(httpx.ReadTimeout, match="GET /: no response after 5 s"):
+            client.get("/")
+        with pytest.raises(httpx.ReadTimeout, match="after 7200 s"):
+            client.get("/", timeout=7200)
 
 
 def test_tasks_beside_the_site_go_on_while_time_passes(tmp_path: Path) -> None:
@@ -341,13 +386,14 @@ def test_a_stream_is_read_step_by_step_and_left() -> None:
 
     with Client(countdown) as client:
         with client.stream("GET", "/") as answer:
-            assert answer.status == 200
-            assert next(answer) == b"5"
-            assert next(answer) == b"4"
+            assert answer.status_code == 200
+            chunks = answer.iter_text()
+            assert (next(chunks), next(chunks)) == ("5", "4")
             assert "left" not in seen
         assert seen[-1] == "left" and 1 not in seen
         with client.stream("GET", "/") as answer:
-            assert b"".join(answer) == b"54321"
+            assert list(answer.iter_raw()) == [b"5", b"4", b"3", b"2", b"1"]
+            assert answer.extensions["complete"]
 
 
 def test_leaving_cancels_who_works() -> None:
@@ -362,8 +408,37 @@ def test_leaving_cancels_who_works() -> None:
 
     with Client(slow) as client:
         with client.stream("GET", "/") as answer:
-            next(answer)
+            next(answer.iter_raw())
         assert seen == ["cancelled"]
+
+
+def test_a_script_goes_on_to_the_next_chunk_and_no_further() -> None:
+    made = []
+
+    def page(request):
+        for piece in "abc":
+            made.append(piece)
+            yield piece
+
+    with Client(page) as client, client.stream("GET", "/") as answer:
+        chunks = answer.iter_text()
+        assert made == ["a"]
+        next(chunks)
+        assert made == ["a", "b"]
+        client.sleep(1)
+        assert made == ["a", "b"]
+
+
+def test_time_between_two_chunks_does_not_count_as_waiting() -> None:
+    async def two(request):
+        yield "a"
+        yield "b"
+
+    with Client(two) as client, client.stream("GET", "/") as answer:
+        chunks = answer.iter_text()
+        assert next(chunks) == "a"
+        client.sleep(3600)
+        assert next(chunks) == "b"
 
 
 # Its end
@@ -389,6 +464,30 @@ def test_to_close_is_to_stop_the_site() -> None:
         client.get("/")
 
 
+def test_its_thread_ends_with_it() -> None:
+    def threads() -> list[str]:
+        return [
+            thread.name for thread in threading.enumerate() if thread.name == "rpyserve.testing"
+        ]
+
+    before = threads()
+    with Client(visits) as client, client.new_visitor() as other:
+        other.get("/")
+        assert len(threads()) == len(before) + 1
+    with pytest.raises(TypeError, match="session_time"):
+        Client(visits, session_time=1)  # type: ignore[call-arg]
+    assert threads() == before
+
+
+def test_another_visitor_may_leave_before() -> None:
+    with Client(visits) as client:
+        with client.new_visitor() as other:
+            other.get("/")
+        with pytest.raises(RuntimeError, match="closed"):
+            other.get("/")
+        assert client.get("/").text == "1"
+
+
 def test_two_at_once() -> None:
     with Client(visits) as one, Client(visits) as other:
         assert [one.get("/").text, one.get("/").text, other.get("/").text] == ["1", "2", "1"]
@@ -402,7 +501,7 @@ async def test_an_async_test(autojump_clock: object) -> None:
         assert (await client.get("/")).text == "1"
         await client.sleep(59)
         assert (await client.get("/")).text == "2"
-        assert (await client.visitor().get("/")).text == "1"
+        assert (await client.new_visitor().get("/")).text == "1"
         await client.sleep(61)
         assert (await client.get("/")).text == "1"
 
@@ -413,8 +512,63 @@ async def test_an_async_test_reads_step_by_step(autojump_clock: object) -> None:
             yield piece
             await trio.sleep(1)
 
-    async with AsyncClient(pieces) as client, client.stream("GET", "/") as answer:
-        assert [chunk async for chunk in answer] == [b"a", b"b", b"c"]
+    async with AsyncClient(pieces) as client:
+        async with client.stream("GET", "/") as answer:
+            assert [chunk async for chunk in answer.aiter_raw()] == [b"a", b"b", b"c"]
+        async with client.stream("GET", "/") as answer, aclosing(aiter(answer.stream)) as chunks:
+            assert await anext(chunks) == b"a"
+
+
+async def test_an_async_visitor_may_be_entered_and_left(autojump_clock: object) -> None:
+    async with AsyncClient(visits) as client:
+        async with client.new_visitor() as other:
+            await other.get("/")
+        assert (await client.get("/")).text == "1"
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.get("/")
+
+
+async def test_an_async_client_is_entered_first() -> None:
+    with pytest.raises(RuntimeError, match="async with AsyncClient"):
+        await AsyncClient(visits).get("/")
+
+
+async def test_what_an_async_test_raises_comes_out_as_it_is() -> None:
+    with pytest.raises(LookupError):
+        async with AsyncClient(visits):
+            raise LookupError
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.7, 1.5, 2.5])
+async def test_who_is_cancelled_has_left(seconds: float, autojump_clock: object) -> None:
+    at_work = 0
+
+    async def slow(request):
+        nonlocal at_work
+        at_work += 1
+        try:
+            for _ in range(3):
+                await trio.sleep(1)
+                yield "piece"
+        finally:
+            at_work -= 1
+
+    async with AsyncClient(slow) as client:
+        before = trio.lowlevel.current_statistics().tasks_living
+        with trio.move_on_after(seconds) as scope:
+            await client.get("/")
+        assert scope.cancelled_caught
+        assert (at_work, trio.lowlevel.current_statistics().tasks_living) == (0, before)
+
+
+async def test_an_async_client_that_is_cancelled_stops_its_site(autojump_clock: object) -> None:
+    async def slow(request):
+        await trio.sleep(5)
+
+    with trio.move_on_after(1) as scope:
+        async with AsyncClient(slow) as client:
+            await client.get("/")
+    assert scope.cancelled_caught
 
 
 async def test_in_an_async_test_the_plain_client_says_which_to_use() -> None:
@@ -435,16 +589,42 @@ def test_an_async_function_of_the_tests_own_runs_where_the_site_does() -> None:
 def test_a_guard_is_passed_by_its_header() -> None:
     guarded = BasicAuth(lambda request: Response(request.user), {"ada": "lovelace"})
     with Client(guarded) as client:
-        assert client.get("/").status == 401
+        assert client.get("/").status_code == 401
         assert client.get("/", headers={"Authorization": "Basic YWRhOmxvdmVsYWNl"}).text == "ada"
 
 
 # pytest
 
 
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+
+
 def test_it_needs_no_pytest() -> None:
-    code = "import sys; sys.modules['pytest'] = None; import rpyserve.testing; assert 'click' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run(
+        "import sys; sys.modules['pytest'] = None; from rpyserve.testing import Client; "
+        "assert 'rpyserve.cli' not in sys.modules"
+    )
+
+
+def test_the_plugin_loads_next_to_nothing_and_does_without_httpx() -> None:
+    loaded = run(
+        "import sys; sys.modules['httpx'] = None; "
+        "import rpyserve.testing.pytest_plugin; print(*sys.modules)"
+    ).split()
+    ours = {name for name in loaded if name.startswith("rpyserve.") and "._" not in name}
+    assert ours == {"rpyserve.testing", "rpyserve.testing.pytest_plugin"}
+    assert "trio" not in loaded
+
+
+def test_without_httpx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "rpyserve.testing.client")
+    monkeypatch.delattr("rpyserve.testing.client")
+    with pytest.raises(ImportError, match=r"pip install 'rpyserve\[testing\]'"):
+        from rpyserve.testing import Client  # noqa: F401
 
 
 def test_the_fixture_makes_clients(rpyserve_client) -> None:

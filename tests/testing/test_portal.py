@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import pytest
 import trio
@@ -15,10 +16,8 @@ from rpyserve.util.exceptions import unwrap_group
 
 @pytest.fixture
 def portal():
-    async def main(until_closed):
-        await until_closed()
-
-    portal = Portal(main)
+    portal = Portal(nullcontext())
+    portal.start()
     yield portal
     portal.close()
 
@@ -54,6 +53,25 @@ def test_between_two_calls_no_time_passes(portal: Portal) -> None:
     before = portal.call(now)
     threading.Event().wait(0.05)
     assert portal.call(now) == before
+
+
+def test_what_a_call_sets_off_goes_on_until_it_must_wait(portal: Portal) -> None:
+    happened = []
+
+    async def later():
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        happened.append("at once")
+        await trio.sleep(1)
+        happened.append("later")
+
+    async def set_off():
+        trio.lowlevel.spawn_system_task(later)
+
+    portal.call(set_off)
+    assert happened == ["at once"]
+    portal.call(trio.sleep, 2)
+    assert happened == ["at once", "later"]
 
 
 def test_a_thread_is_waited_for_as_on_the_wall(portal: Portal) -> None:
@@ -100,21 +118,77 @@ def test_what_is_raised_comes_out(portal: Portal) -> None:
         portal.call(fails)
 
 
-def test_who_begins_badly_or_ends_badly_says_so() -> None:
-    async def never_begins(until_closed):
+def test_a_context_that_fails_says_so() -> None:
+    @asynccontextmanager
+    async def fails_at_once():
         raise LookupError("at once")
+        yield
 
-    async def ends_badly(until_closed):
-        await until_closed()
+    @asynccontextmanager
+    async def fails_at_the_end():
+        yield
         raise LookupError("at the end")
 
+    @asynccontextmanager
+    async def fails_between():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails_in_a_while)
+            yield
+
+    async def fails_in_a_while():
+        await trio.sleep(1)
+        raise LookupError("between")
+
+    portal = Portal(fails_at_once())
     with pytest.raises(ExceptionGroup) as caught:
-        Portal(never_begins)
+        portal.start()
     assert str(unwrap_group(caught.value)) == "at once"
-    portal = Portal(ends_badly)
+    portal = Portal(fails_at_the_end())
+    portal.start()
     with pytest.raises(ExceptionGroup) as caught:
         portal.close()
     assert str(unwrap_group(caught.value)) == "at the end"
+    portal = Portal(fails_between())
+    portal.start()
+    with pytest.raises((trio.Cancelled, trio.RunFinishedError)):
+        portal.call(trio.sleep, 2)
+    with pytest.raises(ExceptionGroup) as caught:
+        portal.close()
+    assert str(unwrap_group(caught.value)) == "between"
+
+
+def test_time_passes_for_the_context_too() -> None:
+    passed = []
+
+    @asynccontextmanager
+    async def slow():
+        before = trio.current_time()
+        await trio.sleep(1000)
+        yield
+        await trio.sleep(1000)
+        passed.append(trio.current_time() - before)
+
+    portal = Portal(slow())
+    portal.start()
+    portal.close()
+    assert passed == [2000]
+
+
+def test_a_context_around_each_call(portal: Portal) -> None:
+    seen = []
+
+    @contextmanager
+    def around():
+        seen.append("in")
+        yield
+        seen.append("out")
+
+    portal = Portal(nullcontext(), around)
+    portal.start()
+    portal.call(trio.sleep, 1)
+    assert seen == ["in", "out"]
+    portal.close()
+    assert seen == ["in", "out"] * 2
 
 
 def test_closed_is_closed(portal: Portal) -> None:
