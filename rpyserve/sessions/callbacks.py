@@ -62,7 +62,9 @@ def replaces(new: object, old: object) -> bool:
         return False
     if not (new_module.cached and old_module.cached):
         return False
-    return definitions.is_same_definition((new_module.home, name_of(new)), (old_module.home, name_of(old)))
+    return definitions.is_same_definition(
+        (new_module.home, name_of(new)), (old_module.home, name_of(old))
+    )
 
 
 class CallbackTasks:

@@ -161,33 +161,28 @@ class Components(ServerObject, MutableMapping[str, Any]):
                 f"{interface!r:.60} is neither an interface nor a class; use "
                 f"{self._display_name}[name] = value"
             )
-        place = definition_key(interface)
-        if place is None or place[0].cached:
+        if _home_of(interface)[0] is None:
             where = f"{self._display_name}.setComponent({interface.__name__}, ...)"
             refuse_transient(component, where)
         self._keep(interface, component)
 
     def unsetComponent(self, interface: Any) -> None:
         """Forget the component for *interface*, if there is one. The next use makes a new one."""
-        place = definition_key(interface)
-        if place is not None:
-            place[0].components.pop((id(self), id(interface)), None)
+        execution, key = _home_of(interface)
         factory = factory_for(self, interface) if is_interface(interface) else None
         maker = None if factory is None else execution_of(factory)
-        if maker is not None:
-            maker.components.pop((id(self), id(interface)), None)
+        for each in (execution, maker):
+            if each is not None:
+                each.components.pop((id(self), id(interface)), None)
         if self._components is not None:
-            self._components.pop(id(interface) if place is None else place[1], None)
+            self._components.pop(key, None)
 
     def _find(self, target: Any) -> Entry | None:
         """The entry of the component for *target*, wherever it is kept."""
         if self._generation != definitions.generation:
             bring_up_to_date(self)
-        place = definition_key(target)
-        if place is None:
-            return None if self._components is None else self._components.get(id(target))
-        execution, key = place
-        if not execution.cached:
+        execution, key = _home_of(target)
+        if execution is not None:
             entry = self._find_on(execution, target)
             if entry is not None or not execution.undecided:
                 return entry
@@ -202,10 +197,10 @@ class Components(ServerObject, MutableMapping[str, Any]):
         entry: Entry | None = execution.components.get((id(self), id(target)))
         return entry
 
-    def _moved_to(self, key: Key) -> Entry | None:
+    def _moved_to(self, key: Key | int) -> Entry | None:
         """The entry that was kept elsewhere before its interface moved to another module."""
-        old_key = definitions.key_before_move(key)
-        if self._components is None or old_key is None or old_key not in self._components:
+        old_key = None if isinstance(key, int) else definitions.key_before_move(key)
+        if self._components is None or old_key not in self._components:
             return None
         entry = self._components[key] = self._components.pop(old_key)
         return entry
@@ -219,8 +214,8 @@ class Components(ServerObject, MutableMapping[str, Any]):
 
         # How long does the component last? As long as the interface, or as an uncached execution
         # that makes components for an interface that lasts.
-        place, maker = definition_key(wanted), execution_of(factory)
-        interface_lasts = place is None or place[0].cached
+        maker = execution_of(factory)
+        interface_lasts = _home_of(wanted)[0] is None
         if maker is not None and (maker.cached or not interface_lasts):
             maker = None
 
@@ -241,20 +236,18 @@ class Components(ServerObject, MutableMapping[str, Any]):
 
     def _keep(self, target: Any, component: Any, maker: Execution | None = None) -> None:
         """Store *component* where that of *target* belongs; on *maker*, if it is given."""
-        place = definition_key(target)
-        if maker is None and place is not None and not place[0].cached:
-            maker = place[0]
-        if maker is not None:
-            maker.components[id(self), id(target)] = Entry(component, self, target)
+        execution, key = _home_of(target)
+        execution = maker or execution
+        if execution is not None:
+            execution.components[id(self), id(target)] = Entry(component, self, target)
             return
         self._mark_stale(type(component))
         if self._components is None:
             self._components = {}
-        if place is None:
-            self._components[id(target)] = Entry(component, None, target)
-        else:
-            # Without the interface: it would keep its whole old script alive.
-            self._components[place[1]] = Entry(component, None, None)
+        # An id is a key as long as its object lives. What an execution has defined is not kept: it
+        # would keep its whole old script alive.
+        kept_target = target if isinstance(key, int) else None
+        self._components[key] = Entry(component, None, kept_target)
 
     # Across edits
 
@@ -284,6 +277,20 @@ class Components(ServerObject, MutableMapping[str, Any]):
     def _fresh_instance(self) -> Any:
         """Return a new one, made as this one was."""
         return type(self)()
+
+
+def _home_of(target: Any) -> tuple[Execution | None, Key | int]:
+    """Where the component for *target* is kept.
+
+    Returns:
+        The uncached execution on which it is; None where it is with its session or registry. And
+        the key under which it is there.
+    """
+    place = definition_key(target)
+    if place is None:
+        return None, id(target)
+    execution, key = place
+    return (None if execution.cached else execution), key
 
 
 # For the package

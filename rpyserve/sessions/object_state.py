@@ -48,7 +48,7 @@ def attributes(thing: Any) -> dict[str, Any]:
     for name, slot in _slots_of(type(thing)):
         try:
             found[name] = slot.__get__(thing)
-        except AttributeError:  # the slot is empty
+        except AttributeError:  # it is empty
             continue
     return found
 
@@ -57,13 +57,14 @@ def has_attribute(thing: Any, name: str) -> bool:
     """Whether *thing* or its class has an attribute *name*."""
     if name in _dict_of(thing):
         return True
-    for slot_name, slot in _slots_of(type(thing)):
-        if slot_name == name:
-            try:
-                slot.__get__(thing)
-            except AttributeError:
-                return False
-    return any(name in vars(base) for base in type(thing).__mro__)
+    slot = _slot_of(type(thing), name)
+    if slot is None:
+        return any(name in vars(base) for base in type(thing).__mro__)
+    try:
+        slot.__get__(thing)
+    except AttributeError:  # it is empty
+        return False
+    return True
 
 
 def set_attribute(thing: Any, name: str, value: Any) -> None:
@@ -72,13 +73,13 @@ def set_attribute(thing: Any, name: str, value: Any) -> None:
     Raises:
         AttributeError: it has no room for it.
     """
-    for slot_name, slot in _slots_of(type(thing)):
-        if slot_name == name:
-            slot.__set__(thing, value)
-            return
-    if not type(thing).__dictoffset__:
+    slot = _slot_of(type(thing), name)
+    if slot is not None:
+        slot.__set__(thing, value)
+    elif type(thing).__dictoffset__:
+        _dict_of(thing)[name] = value
+    else:
         raise AttributeError(name)
-    _dict_of(thing)[name] = value
 
 
 def _dict_of(thing: Any) -> dict[str, Any]:
@@ -95,6 +96,10 @@ def _slots_of(cls: type) -> Iterator[tuple[str, Any]]:
             for name, value in vars(base).items():
                 if type(value) is MemberDescriptorType:
                     yield name, value
+
+
+def _slot_of(cls: type, name: str) -> Any:
+    return next((slot for slot_name, slot in _slots_of(cls) if slot_name == name), None)
 
 
 # Attributes that are missing
