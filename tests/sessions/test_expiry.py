@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rpyserve.sessions import expiry
 from rpyserve.sessions.expiry import TICK, Bucket, ExpiryTimer
-from rpyserve.sessions.session import SessionEnd, Session
+from rpyserve.sessions.session import Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 
 

@@ -191,7 +191,10 @@ async def test_an_attribute_that_a_constructor_sets_by_name(site: Editing) -> No
 
 async def test_an_attribute_that_the_factory_sets(site: Editing) -> None:
     def by_factory(more: str) -> str:
-        made = f"def make(session):\n    counter = Counter(session)\n    {more}\n    return counter\n\n\n"
+        made = (
+            f"def make(session):\n    counter = Counter(session)\n    {more}\n"
+            "    return counter\n\n\n"
+        )
         return COUNTER.replace("registerAdapter(Counter,", made + "registerAdapter(make,")
 
     assert await counted(site, by_factory("pass")) == "1"
@@ -208,7 +211,8 @@ async def test_a_constructor_that_fails_loses_nothing(
     failing = COUNTER.replace("self.value = 0", "self.value = 0\n        self.more = 1 / 0")
     assert await counted(site, failing) == "2"
     assert (
-        "a.rpy: objects of the class Counter from before the edit lack more, and none can be made to take that from "
+        "a.rpy: objects of the class Counter from before the edit lack more, and none can be "
+        "made to take that from "
         "(division by zero). Give the class itself a value, as in `more = None`." in told(caplog)
     )
     mended = failing.replace("1 / 0", "[1]")
@@ -257,7 +261,8 @@ async def test_slots_are_added(site: Editing, caplog: pytest.LogCaptureFixture) 
     caplog.clear()
     assert [await counted(site, slotted), await site.get()] == ["1", "2"]
     assert told(caplog) == [
-        "a.rpy: the Counter that ICounter(session) gave is made afresh: Python cannot change it into one of the new "
+        "a.rpy: the Counter that ICounter(session) gave is made afresh: Python cannot change it "
+        "into one of the new "
         "class: its __slots__ or its base classes differ. What it held is gone."
     ]
     assert [await counted(site, slotted + "\n"), await site.get()] == ["3", "4"], (
@@ -310,7 +315,10 @@ async def test_an_interface_is_removed_and_returns(site: Editing) -> None:
 
 async def test_an_interface_goes_while_its_class_is_edited(site: Editing) -> None:
     assert await counted(site) == "1"
-    edited = "class Counter:\n    def __init__(self, session):\n        self.value = 0\n        self.more = 1\n"
+    edited = (
+        "class Counter:\n    def __init__(self, session):\n        self.value = 0\n"
+        "        self.more = 1\n"
+    )
     assert await counted(site, edited, "'nothing here'") == "nothing here"
     assert (
         await counted(
@@ -369,7 +377,10 @@ async def test_a_component_of_the_registry(site: Editing) -> None:
 async def test_an_enumeration_grows(site: Editing) -> None:
     assert await counted(site, GAME, "keep(s)") == "None"
     grown = GAME.replace('    X = "x"', '    NOBODY = "-"\n    X = "x"')
-    answer = "s['turn'] is Turn.X, s['game'].turn is Turn.X, s['turn'] == Turn.X, s['wins'][Turn.O], Turn.X in Turn"
+    answer = (
+        "s['turn'] is Turn.X, s['game'].turn is Turn.X, s['turn'] == Turn.X, "
+        "s['wins'][Turn.O], Turn.X in Turn"
+    )
     assert await counted(site, grown, answer) == "(True, True, True, 2, True)"
 
 
@@ -418,8 +429,10 @@ async def test_a_nested_object_that_cannot_be_made_anew_is_named(
         == "('Ada', False)"
     )
     assert told(caplog) == [
-        "a.rpy: objects of the class Player from before the edit lack wins, and none can be made to take that from "
-        "(its constructor wants called, and it has no attribute of that name). Give the class itself a value, as in "
+        "a.rpy: objects of the class Player from before the edit lack wins, and none can be made "
+        "to take that from "
+        "(its constructor wants called, and it has no attribute of that name). Give the class "
+        "itself a value, as in "
         "`wins = None`."
     ]
     assert (
@@ -438,8 +451,10 @@ async def test_a_nested_object_that_cannot_be_changed_is_kept_and_named(
     slotted = GAME.replace("class Player:", "class Player:\n    __slots__ = ('name',)\n")
     assert await counted(site, slotted, "s['player'].name") == "Ada"
     assert told(caplog) == [
-        "a.rpy: session['player'] holds an object of the class Player that Python cannot change into one of the new "
-        "class: its __slots__ or its base classes differ. It is kept as it was, with its old methods."
+        "a.rpy: session['player'] holds an object of the class Player that Python cannot change "
+        "into one of the new "
+        "class: its __slots__ or its base classes differ. It is kept as it was, with its old "
+        "methods."
     ]
     assert await counted(site, GAME, "isinstance(s['player'], Player)") == "True"
 
@@ -451,7 +466,8 @@ async def test_a_nested_class_is_renamed_and_renamed_back(
     caplog.clear()
     assert await counted(site, GAME.replace("Player", "Person"), "s['player'].name") == "Ada"
     assert told(caplog) == [
-        "a.rpy: session['player'] holds an object of the class Player, which is no longer there. It is kept as it was "
+        "a.rpy: session['player'] holds an object of the class Player, which is no longer there. "
+        "It is kept as it was "
         "until there is one of that name again."
     ]
     assert await counted(site, GAME, "isinstance(s['player'], Player)") == "True"
@@ -521,7 +537,10 @@ class Cart:
     def __init__(self):
         self.things = []
 """
-FILLED = "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), isinstance(s['cart'], Cart)"
+FILLED = (
+    "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), "
+    "isinstance(s['cart'], Cart)"
+)
 
 
 async def test_a_class_moves_to_a_module_and_back(site: Editing) -> None:
@@ -566,7 +585,10 @@ async def test_a_name_that_stands_for_another_class_moves_nothing(site: Editing)
 async def test_a_base_class_moves_to_a_module(site: Editing) -> None:
     here = "class Base:\n    def greet(self):\n        return 'hello'\n\n\n"
     cart = "class Cart(Base):\n    def __init__(self):\n        self.things = []\n"
-    answer = "s.setdefault('cart', Cart()).greet(), isinstance(s['cart'], Base), isinstance(s['cart'], Cart)"
+    answer = (
+        "s.setdefault('cart', Cart()).greet(), isinstance(s['cart'], Base), "
+        "isinstance(s['cart'], Cart)"
+    )
     assert await counted(site, here + cart, answer) == "('hello', True, True)"
     site.save(SHARED.replace('"hello"', '"hi"'), "helper.py")
     assert (
@@ -622,8 +644,8 @@ async def test_nothing_is_lost_by_a_save_that_is_no_good(site: Editing, bad: str
 
 async def test_a_script_that_fails_after_it_has_used_the_registry(site: Editing) -> None:
     uses = (
-        GAME
-        + "notes = registry.setdefault('turns', {Turn.X: Game(Turn.X)})\nassert notes[Turn.X].turn is Turn.X\n"
+        GAME + "notes = registry.setdefault('turns', {Turn.X: Game(Turn.X)})\n"
+        "assert notes[Turn.X].turn is Turn.X\n"
     )
     other = "type(registry['turns']['o'][0]).__name__, registry['turns']['o'][0].name"
     site.script(
@@ -669,7 +691,10 @@ async def test_top_level_code_uses_a_new_method_of_what_the_registry_holds(site:
 @pytest.mark.parametrize("half", ["", "class", "class Base: pass", "x = 1"])
 async def test_a_module_is_saved_half_way(site: Editing, half: str) -> None:
     site.save(SHARED, "helper.py")
-    answer = "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), type(s['cart']) is Cart"
+    answer = (
+        "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), type(s['cart']) "
+        "is Cart"
+    )
     assert await counted(site, "from helper import Cart", answer) == "(None, 1, True)"
     site.save(half, "helper.py")
     await site.get(status=500)
@@ -699,7 +724,10 @@ async def test_values_under_names_are_the_session_s_own_whatever_becomes_of_cach
     site: Editing,
 ) -> None:
     assert await counted(site, GAME, "s.update(n=1), s.update(game=Game(Turn.X))") == "(None, None)"
-    plain = "def resource(request):\n    s = request.getSession()\n    return f\"{s['n']} {s['game'].turn.value}\"\n"
+    plain = (
+        "def resource(request):\n    s = request.getSession()\n    return f\"{s['n']} "
+        "{s['game'].turn.value}\"\n"
+    )
     (site.root / "a.rpy").write_text(plain)
     assert await site.get() == "1 x"
     assert await counted(site, GAME, "s['n'], s['game'] == Game(Turn.X)") == "(1, True)"

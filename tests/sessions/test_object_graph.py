@@ -102,7 +102,7 @@ def edits(tmp_path: Path) -> Iterator[Edits]:
 
 
 def carried(edits: Edits, value: Any, **words: Any) -> tuple[Any, Any]:
-    """What *value*, a function of a namespace, has become after an edit, and the new namespace as attributes."""
+    """What *value*, a function of a namespace, has become after an edit, and the new namespace."""
     session = Session(None, None)
     session["value"] = value(SimpleNamespace(**edits.save()))
     new = SimpleNamespace(**edits.save(word="goodbye"))
@@ -237,8 +237,9 @@ def test_a_member_that_is_gone_is_kept_and_named_until_it_returns(
     assert session["turn"] is old["Turn"].X
     gone = "which is no longer there. It is kept as it was until there is one of that name again."
     assert told(caplog) == [
-        f"a.rpy: session['turn'] holds Turn.X, {gone}", f"a.rpy: session['perm'] holds Perm.READ|WRITE, {gone}"
-    ]  # fmt: skip
+        f"a.rpy: session['turn'] holds Turn.X, {gone}",
+        f"a.rpy: session['perm'] holds Perm.READ|WRITE, {gone}",
+    ]
     new = edits.save()
     assert (
         session["turn"] is new["Turn"].X and session["perm"] == new["Perm"].READ | new["Perm"].WRITE
@@ -250,9 +251,21 @@ def test_a_member_that_is_gone_is_kept_and_named_until_it_returns(
 
 def test_classes_functions_and_methods(edits: Edits) -> None:
     value, new = carried(
-        edits, lambda m: [m.Plain, m.function, m.Plain(3).greet, m.Plain.make, m.Plain.say, m.IThing, m.remembered,
-                          m.Outer.Inner, partial(m.function), {m.Plain: 1}, m.Outer.Inner()]
-    )  # fmt: skip
+        edits,
+        lambda m: [
+            m.Plain,
+            m.function,
+            m.Plain(3).greet,
+            m.Plain.make,
+            m.Plain.say,
+            m.IThing,
+            m.remembered,
+            m.Outer.Inner,
+            partial(m.function),
+            {m.Plain: 1},
+            m.Outer.Inner(),
+        ],
+    )
     assert value[0] is new.Plain and value[1] is new.function and value[5] is new.IThing
     assert value[2]() == "goodbye 3" and value[2].__func__ is new.Plain.greet
     assert type(value[3]()) is new.Plain and value[4]() == "goodbye"
@@ -285,7 +298,8 @@ def test_what_is_defined_inside_a_function_is_kept_and_named(
     edits.save(DEFINITIONS + "def local(): pass\n")
     assert session["value"] == kept and kept[1]() == "hello"
     assert told(caplog) == [
-        f"a.rpy: session['value'] holds {what}, which is defined inside a function, where the new one cannot be found. "
+        f"a.rpy: session['value'] holds {what}, which is defined inside a function, where the "
+        "new one cannot be found. "
         "It is kept as it was."
         for what in ("an object of the class local.<locals>.A", "local.<locals>.<lambda>")
     ]
@@ -361,7 +375,8 @@ def test_beyond_the_limit_things_are_kept_and_the_console_says_so(
     kinds = [type(each) for each in session["many"]]
     assert kinds[0] is new["Plain"] and kinds[-1] is old["Plain"]
     assert told(caplog) == [
-        "session['many'] and what comes after it hold more than 50 objects. Those beyond are kept as they were."
+        "session['many'] and what comes after it hold more than 50 objects. Those beyond are "
+        "kept as they were."
     ]
 
 
@@ -472,8 +487,10 @@ def test_a_named_tuple_gets_and_loses_fields(
     )
     assert session["pair"] == (2, 1) and type(session["pair"]) is other["Pair"]
     assert told(caplog) == [
-        "a.rpy: session['pair'] holds an object of the class Pair that Python cannot change into one of the new class: "
-        "there is no value for its field d; give that a default. It is kept as it was, with its old methods."
+        "a.rpy: session['pair'] holds an object of the class Pair that Python cannot change into "
+        "one of the new class: "
+        "there is no value for its field d; give that a default. It is kept as it was, with its "
+        "old methods."
     ]
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from rpyserve.sessions.object_state import (
+    add_default_fields,
     add_missing_attributes,
     added_attributes,
     assigned_by_class,
     assigned_by_function,
     construct_like,
-    add_default_fields,
     missing_of,
     record_missing,
 )
@@ -31,7 +31,11 @@ def classes(text: str) -> dict[str, Any]:
         ("def __init__(self): self.a = 1; self.b, self.c = 2, 3", {"a", "b", "c"}),
         ("def __init__(self): self.a += 1", {"a"}),
         ("def __init__(self): self.fill()\n    def fill(self): self.a = 1", {"a"}),
-        ("def __init__(self): self.one()\n    def one(self): self.two()\n    def two(self): self.a = 1", {"a"}),
+        (
+            "def __init__(self): self.one()\n    def one(self): self.two()\n"
+            "    def two(self): self.a = 1",
+            {"a"},
+        ),
         ("def __init__(self): pass\n    def other(self): self.a = 1", set()),
         ("def __init__(self): [setattr for self.a in [1]]", {"a"}),
         ("def __new__(cls):\n        self = object.__new__(cls); self.a = 1; return self", {"a"}),
@@ -93,7 +97,7 @@ def test_ordinary_classes_and_functions_set_nothing_of_the_site_s() -> None:
     )
 
 
-def test_what_is_owed_is_added_at_the_next_edit() -> None:
+def test_what_goes_on_lacking_is_added_at_the_next_edit() -> None:
     one, two, three = (
         classes("class A:\n    def __init__(self): self.a = 1\n")["A"] for _ in range(3)
     )
@@ -144,7 +148,8 @@ def test_another_kind_of_thing_gives_nothing() -> None:
 
 def test_defaults_of_a_dataclass() -> None:
     kind = classes(
-        "@dataclass(frozen=True)\nclass A:\n    a: int\n    b: int = 1\n    c: list = field(default_factory=list)"
+        "@dataclass(frozen=True)\nclass A:\n    a: int\n    b: int = 1\n    c: list = "
+        "field(default_factory=list)"
     )["A"]
     thing = object.__new__(kind)
     assert add_default_fields(thing) == ["c"] and thing.c == [] and thing.b == 1

@@ -1,4 +1,4 @@
-"""Sessions under attack: ids that are planted, guessed or stolen, and visitors who make more than there is room for."""
+"""Sessions under attack: ids that are planted, guessed or stolen, and far too many sessions."""
 
 from __future__ import annotations
 
@@ -237,7 +237,8 @@ async def test_too_late_for_a_cookie_is_told(caplog: pytest.LogCaptureFixture) -
     site, _ = a_site()
     assert (await Visitor(site).get("/late")).text == "onetwo"
     assert [record.getMessage() for record in caplog.records] == [
-        "/late: regenerate() changed the session's id after the head of the response was sent, so the visitor has no "
+        "/late: regenerate() changed the session's id after the head of the response was sent, "
+        "so the visitor has no "
         "cookie for it. Call it before the first yield or write."
     ]
 

@@ -1,4 +1,4 @@
-"""Sessions: what they keep, how long they live, how they end. Time is trio's, and none of it is waited for."""
+"""Sessions: what they keep, how long they live, how they end. No test really waits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import trio
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.http.request import Request
 from rpyserve.sessions.expiry import TICK
-from rpyserve.sessions.session import SessionEnd, Registry, Session
+from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from tests.support.executions import COUNTER, execute
 
@@ -35,7 +35,7 @@ def store(factory: Any = Session, timeout: float | None = None) -> SessionStore:
 
 @pytest.fixture
 async def running(nursery: trio.Nursery) -> SessionStore:
-    """A store of `Short` sessions with its clock going; a test that uses it asks for a mock clock, too."""
+    """A store of `Short` sessions whose timer runs; its tests ask for a mock clock, too."""
     sessions = store(Short)
     await nursery.start(sessions.run)
     return sessions
@@ -301,7 +301,9 @@ async def test_found_when_the_clock_is_behind_it_is_over_all_the_same(mock_clock
     for look in (lambda session: sessions.find(session.uid), Session.touch):
         session = sessions.make()
         said: list[SessionEnd | None] = []
-        session.notifyOnExpire(lambda session=session, said=said: said.append(session.ended))  # type: ignore[misc]
+        session.notifyOnExpire(
+            lambda session=session, said=said: said.append(session.ended)  # type: ignore[misc]
+        )
         mock_clock.jump(5)
         assert not look(session)
         assert session.ended is SessionEnd.IDLE and said == [SessionEnd.IDLE]

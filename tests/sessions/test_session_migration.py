@@ -178,7 +178,8 @@ async def test_a_session_class_that_gets_slots(
     )
     assert await site.get() == f"{uid} hello False"
     assert told(caplog) == [
-        "a.rpy: sessions of the class ShortSession that live already cannot be changed: its __slots__ or its base "
+        "a.rpy: sessions of the class ShortSession that live already cannot be changed: its "
+        "__slots__ or its base "
         "classes differ. They go on as they were."
     ]
     assert (await site.get(visitor=Visitor(site.site))).endswith("hi True")

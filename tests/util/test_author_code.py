@@ -132,7 +132,7 @@ def test_our_own_work_is_not_the_authors() -> None:
 
 
 def test_a_program_below_the_loop_is_not_meant() -> None:
-    """The author's own program calls `run`, and the loop waits: nothing of the author's is at work."""
+    """The author's own program calls `run`, and the loop waits: no code of the author runs."""
     seen: list[FrameType | None] = []
 
     async def main() -> None:
