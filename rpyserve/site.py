@@ -1,8 +1,8 @@
 """A site: a root resource, its visitors' sessions, and what is shared by all. Policy only, no I/O.
 
-`Site.respond` is the one way from a `Request` to a `Response`; protocols, the command line and tests all call
-it. It turns whatever a script does wrong into a page, and lets pass only what is not a script's business:
-cancellation, an interrupt from the console, and a client that left.
+`Site.respond` is the one way from a `Request` to a `Response`; protocols, the command line and
+tests all call it. It turns whatever a script does wrong into a page, and lets pass only what is not
+a script's business: cancellation, an interrupt from the console, and a client that left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rpyserve.http.response import HTML, Response, Stream
 from rpyserve.resources.rendering import Rescue, apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
-from rpyserve.sessions.session import SessionEnd, Registry, Session
+from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from rpyserve.util.exceptions import split_control_flow, unwrap_group
 from rpyserve.util.file_limits import ADVICE, is_too_many_files
@@ -41,7 +41,9 @@ __all__ = ["Site"]
 log = logging.getLogger("rpyserve")
 
 MOST_SESSIONS: Final = 100_000
-"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold little."""
+"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold
+little.
+"""
 
 
 class Site(ServerObject):
@@ -49,18 +51,20 @@ class Site(ServerObject):
 
     Args:
         root: the `Resource` (or function of the request) at ``/``.
-        sessionTimeout: seconds a session lives after its last access; None leaves it to the session's class
-            (900, unless it says otherwise).
-        maxSessions: how many sessions may live at once: for one more, the one idle longest ends, `SessionEnd.EVICTED`.
-            None is any number.
+        sessionTimeout: seconds a session lives after its last access; None leaves it to the
+            session's class (900, unless it says otherwise).
+        maxSessions: how many sessions may live at once: for one more, the one idle longest ends,
+            `SessionEnd.EVICTED`. None is any number.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
         tasks: what runs beside the site; see `background`.
-        trusts: says of a request whether its client may see details of errors. By default: clients on this machine.
-        editor: the `EditorLink` that error pages link to; None for the one that this machine seems to have.
+        trusts: says of a request whether its client may see details of errors. By default: clients
+            on this machine.
+        editor: the `EditorLink` that error pages link to; None for the one that this machine seems
+            to have.
         errors: what the console has been told of failures.
 
     "Twisted Web in 60 seconds": session basics, session endings.
@@ -93,7 +97,8 @@ class Site(ServerObject):
 
         Raises:
             Disconnected: the client left before there was an answer.
-            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's `SystemExit` apart.
+            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's
+            `SystemExit` apart.
         """
         request.site = self
         if request.uri == "*":
@@ -115,7 +120,9 @@ class Site(ServerObject):
     async def _own_page(
         self, request: Request, raised: BaseException, rescue: Rescue
     ) -> Response | None:
-        """The site's own page for what it does not have, by its root's `error_page`; None if there is none."""
+        """The site's own page for what it does not have, by its root's `error_page`; None if there
+        is none.
+        """
         exc = unwrap_group(raised)
         if not (isinstance(exc, HTTPError) and exc.status == 404):
             return None
@@ -132,7 +139,8 @@ class Site(ServerObject):
             return apply_request_headers(request, self._page(request, own))
 
     def session_for(self, request: Request) -> Session:
-        """Return the session that the request's cookie names, or a new one, whose cookie the response will set.
+        """Return the session that the request's cookie names, or a new one, whose cookie the
+        response will set.
 
         An id that this site did not issue is never adopted.
         """
@@ -145,12 +153,13 @@ class Site(ServerObject):
         return session
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function*, an async one, beside the site, once for each version of the script that defines it.
+        """Run *function*, an async one, beside the site, once for each version of the script that
+        defines it.
 
-        Calling it again does nothing while the script is the same, so it may stand in a render method. When the
-        script has changed, which is noticed at once where pages follow edits, the old version is cancelled, and the
-        next call starts the new one.
-        What it raises is told on the console, and is the end of it.
+        Calling it again does nothing while the script is the same, so it may stand in a render
+        method. When the script has changed, which is noticed at once where pages follow edits, the
+        old version is cancelled, and the next call starts the new one. What it raises is told on
+        the console, and is the end of it.
 
         Raises:
             TypeError: *function* is no async function.
@@ -158,13 +167,16 @@ class Site(ServerObject):
         self.tasks.start(function)
 
     def _give(self, request: Request, session: Session, what: str) -> None:
-        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
+        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it
+        is too late.
+        """
         request.session_cookie = _cookie(
             self._cookie_name(request), session, request.scheme == "https"
         )
         if request.settled:
             log.warning(
-                "%s: %s after the head of the response was sent, so the visitor has no cookie for it. Call it before "
+                "%s: %s after the head of the response was sent, so the visitor has no cookie "
+                "for it. Call it before "
                 "the first yield or write.", request.path, what,
             )  # fmt: skip
 
@@ -174,7 +186,8 @@ class Site(ServerObject):
             self._give(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
-                "session %s: regenerate() was called outside of a request of its visitor, who has no cookie for the "
+                "session %s: regenerate() was called outside of a request of its visitor, who "
+                "has no cookie for the "
                 "new id. Write request.getSession().regenerate() in a render method.", session.short_id,
             )  # fmt: skip
 
@@ -195,7 +208,8 @@ class Site(ServerObject):
 
     @asynccontextmanager
     async def running(self, *, grace: float = 5) -> AsyncIterator[Site]:
-        """While inside, sessions expire when their time has come. On the way out all of them end, callbacks included.
+        """While inside, sessions expire when their time has come. On the way out all of them end,
+        callbacks included.
 
         Args:
             grace: seconds that async callbacks have at the end.
@@ -216,7 +230,9 @@ class Site(ServerObject):
         return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
 
     def _rescue(self, request: Request, exc: BaseException, begun: bool) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
+        what was.
+        """
         try:
             if begun:
                 return self._last_piece(request, exc)
@@ -266,7 +282,9 @@ class Site(ServerObject):
     def _told(
         self, request: Request, raised: BaseException, trusted: bool, *, values: bool
     ) -> ErrorReport:
-        """Tell the console what was *raised*, and return it. What is no script's business is raised again."""
+        """Tell the console what was *raised*, and return it. What is no script's business is raised
+        again.
+        """
         from rpyserve.diagnostics.describe import describe
         from rpyserve.diagnostics.redaction import secrets_of
 
@@ -293,7 +311,9 @@ class Site(ServerObject):
         return failure
 
     def _no_files(self, request: Request, exc: BaseException | None) -> Response:
-        """The page for a request that found no file descriptor left: for once it is not the script's fault."""
+        """The page for a request that found no file descriptor left: for once it is not the
+        script's fault.
+        """
         from rpyserve.resources import pages
 
         why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"

@@ -53,8 +53,8 @@ from rpyserve.http.forms import (
     spooled_file,
 )
 from rpyserve.http.response import encode_header
-from rpyserve.util.server_object import ServerObject
 from rpyserve.protocol.parser import Fields
+from rpyserve.util.server_object import ServerObject
 
 if TYPE_CHECKING:
     from rpyserve.http.forms import MultipartForm, Upload
