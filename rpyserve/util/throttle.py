@@ -7,9 +7,9 @@ This module decides only whether a line may be written now; what it says is the 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -26,12 +26,6 @@ MAX_KEYS: Final = 1000
 def monotonic() -> float:
     """Seconds for a `ThrottledLogger` that is used outside of trio, too."""
     return time.monotonic()
-
-
-@dataclass(slots=True)
-class _Line:
-    next_time: float
-    suppressed: int = 0
 
 
 class ThrottledLogger:
@@ -53,7 +47,8 @@ class ThrottledLogger:
         self._log = log
         self._interval = interval
         self._clock = clock
-        self._lines: dict[Hashable, _Line] = {}
+        self._next_times: dict[Hashable, float] = {}
+        self._suppressed: dict[Hashable, int] = {}
 
     def warn(self, message: str, *args: object, key: Hashable = None) -> bool:
         """Log a warning unless one with the same key was logged within the interval.
@@ -73,18 +68,20 @@ class ThrottledLogger:
 
     def _log_line(self, level: int, message: str, args: tuple[object, ...], key: Hashable) -> bool:
         now = self._clock()
-        line = self._lines.get(key)
-        if line is not None and now < line.next_time:
-            line.suppressed += 1
+        if now < self._next_times.get(key, -math.inf):
+            self._suppressed[key] = self._suppressed.get(key, 0) + 1
             return False
-        self._remember(key, now)
-        if line is not None and line.suppressed:
-            message += f" ({line.suppressed:,} more since the last such line)"
+        suppressed = self._suppressed.pop(key, 0)
+        self._remember(key, now + self._interval)
+        if suppressed:
+            message += f" ({suppressed:,} more since the last such line)"
         self._log.log(level, message, *args, stacklevel=3)  # names the caller of `warn` or `log`
         return True
 
-    def _remember(self, key: Hashable, now: float) -> None:
-        self._lines.pop(key, None)  # so that the first of the dict is the oldest
-        if len(self._lines) >= MAX_KEYS:
-            del self._lines[next(iter(self._lines))]
-        self._lines[key] = _Line(now + self._interval)
+    def _remember(self, key: Hashable, next_time: float) -> None:
+        self._next_times.pop(key, None)  # so that the first of the dict is the oldest
+        if len(self._next_times) >= MAX_KEYS:
+            oldest = next(iter(self._next_times))
+            del self._next_times[oldest]
+            self._suppressed.pop(oldest, None)
+        self._next_times[key] = next_time

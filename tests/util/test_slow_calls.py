@@ -70,4 +70,4 @@ def test_slow_code_that_fails_is_named_but_not_what_was_interrupted(
 def test_labels_are_not_kept_for_ever(lines: Callable[[], list[str]], calls: Calls) -> None:
     for number in range(2500):
         calls.take(f"/{number}", 0.2)
-    assert len(calls.log._lines._lines) <= MAX_KEYS
+    assert len(calls.log._lines._next_times) <= MAX_KEYS
