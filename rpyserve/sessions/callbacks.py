@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,7 +20,7 @@ import trio
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import execution_name_of
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
-from rpyserve.util.throttle import ThrottledLogger, monotonic
+from rpyserve.util.throttle import ThrottledLogger
 
 __all__ = ["Callback", "CallbackTasks", "check", "name_of", "replaces"]
 
@@ -76,7 +77,7 @@ class CallbackTasks:
 
     def __init__(self, errors: ErrorReporter | None = None) -> None:
         self._errors = errors or _LogReporter()
-        self._unfinished_lines = ThrottledLogger(log, clock=monotonic)
+        self._unfinished_lines = ThrottledLogger(log, clock=time.monotonic)
         self._nurseries: list[trio.Nursery] = []
         self._running = 0
         self._all_finished = trio.Event()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,13 @@ from rpyserve.sessions import object_state
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.sessions.object_graph import ObjectGraph, change_class
 from rpyserve.util.text import one_line
-from rpyserve.util.throttle import ThrottledLogger, monotonic
+from rpyserve.util.throttle import ThrottledLogger
 
 __all__ = ["Holder", "migrate"]
 
 log = logging.getLogger("rpyserve")
 
-_once = ThrottledLogger(log, interval=math.inf, clock=monotonic)
+_once = ThrottledLogger(log, interval=math.inf, clock=time.monotonic)
 
 
 class ComponentEntry(Protocol):

@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import functools
 from collections import deque
+from collections.abc import Iterator
 from enum import Enum, Flag
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from zope.interface.interface import InterfaceClass
 
@@ -59,6 +60,14 @@ def change_class(thing: Any, cls: type) -> None:
         raise TypeError("its __slots__ or its base classes differ") from None
 
 
+class _Node(NamedTuple):
+    """An object that was collected. It is kept alive, so that its id stays its own."""
+
+    thing: Any
+    label: str
+    container_type: ContainerType
+
+
 class ObjectGraph:
     """What one holder holds.
 
@@ -75,9 +84,7 @@ class ObjectGraph:
         self.warnings: list[tuple[str, str]] = []
         self._queue: deque[tuple[Any, str]] = deque()
         self._factories: dict[int, Any] = {}
-        self._collected: dict[
-            int, tuple[Any, str]
-        ] = {}  # each object is kept alive, so that its id is its own
+        self._collected: dict[int, _Node] = {}
         self._replacements: dict[int, Any] = {}
         self._container_types: dict[type, ContainerType | None] = {}
         self._present_classes: dict[type, type] = {}
@@ -107,8 +114,8 @@ class ObjectGraph:
         immutable = self._change_mutable()
         self._rebuild_immutable(immutable)
         if self._replacements or self.changed:
-            for thing, label in list(self._collected.values()):
-                self._replace_children(thing, label)
+            for node in self._collected.values():
+                self._replace_children(node)
 
     # Step 1: collect
 
@@ -117,18 +124,17 @@ class ObjectGraph:
             thing, label = self._queue.popleft()
             if id(thing) in self._collected:
                 continue
-            container_type = self._container_type(thing)
+            container_type = self._container_type(type(thing))
             if container_type is None:
                 continue
             if len(self._collected) >= LIMIT:
                 self._queue.clear()
                 self.warnings.append(("", _TOO_MANY.format(label, LIMIT)))
                 return
-            self._collected[id(thing)] = thing, label
+            self._collected[id(thing)] = _Node(thing, label, container_type)
             self._queue.extend((child, label) for child in container_type.children(thing))
 
-    def _container_type(self, thing: Any) -> ContainerType | None:
-        cls = type(thing)
+    def _container_type(self, cls: type) -> ContainerType | None:
         if cls not in self._container_types:
             is_leaf = issubclass(cls, _LEAF_CLASSES)
             self._container_types[cls] = _LEAF if is_leaf else container_type_of(cls)
@@ -136,17 +142,16 @@ class ObjectGraph:
 
     # Step 2: change what can be changed in place, and replace leaves
 
-    def _change_mutable(self) -> list[Any]:
+    def _change_mutable(self) -> list[_Node]:
         """Return the rest: what is immutable and may have to be rebuilt."""
         immutable = []
-        for thing, label in self._collected.values():
-            container_type = self._container_type(thing)
-            if container_type is _LEAF:
-                self._replace_leaf(thing, label)
-            elif container_type is not None and container_type.is_immutable:
-                immutable.append(thing)
+        for node in self._collected.values():
+            if node.container_type is _LEAF:
+                self._replace_leaf(node.thing, node.label)
+            elif node.container_type.is_immutable:
+                immutable.append(node)
             else:
-                self._change_class(thing, label)
+                self._change_class(node.thing, node.label)
         return immutable
 
     def _change_class(self, thing: Any, label: str) -> None:
@@ -191,43 +196,35 @@ class ObjectGraph:
 
     # Step 3: rebuild what is immutable
 
-    def _rebuild_immutable(self, things: list[Any]) -> None:
+    def _rebuild_immutable(self, nodes: list[_Node]) -> None:
         done: set[int] = set()
-        for thing in things:
-            stack = [thing]
+        for node in nodes:
+            stack = [node]
             while stack:
                 inner = [
-                    child for child in self._immutable_children(stack[-1]) if id(child) not in done
+                    child for child in self._immutable_in(stack[-1]) if id(child.thing) not in done
                 ]
                 if inner:
                     stack += inner  # these first
                     continue
                 innermost = stack.pop()
-                if id(innermost) not in done:
-                    done.add(id(innermost))
+                if id(innermost.thing) not in done:
+                    done.add(id(innermost.thing))
                     self._rebuild(innermost)
 
-    def _immutable_children(self, thing: Any) -> list[Any]:
-        container_type = self._container_type(thing)
-        assert container_type is not None
-        return [each for each in container_type.read_contents(thing) if self._is_immutable(each)]
+    def _immutable_in(self, node: _Node) -> Iterator[_Node]:
+        for child in node.container_type.read_contents(node.thing):
+            child_node = self._collected.get(id(child))
+            if child_node is not None and child_node.container_type.is_immutable:
+                yield child_node
 
-    def _is_immutable(self, thing: Any) -> bool:
-        if id(thing) not in self._collected:
-            return False
-        container_type = self._container_type(thing)
-        return container_type is not None and container_type.is_immutable
-
-    def _rebuild(self, thing: Any) -> None:
-        """Rebuild *thing* if its class has changed, or what it holds is replaced."""
-        container_type = self._container_type(thing)
-        assert container_type is not None
-        label = self._collected[id(thing)][1]
+    def _rebuild(self, node: _Node) -> None:
+        """Rebuild an object if its class has changed, or what it holds is replaced."""
+        thing, label, container_type = node
         new_class = self._present_class(thing, label)
         contents = container_type.read_contents(thing)
-        if new_class is type(thing) and not any(
-            id(each) in self._replacements for each in contents
-        ):
+        holds_replaced = any(id(child) in self._replacements for child in contents)
+        if new_class is type(thing) and not holds_replaced:
             return
         try:
             rebuilt = rebuild(thing, new_class, self.replacement_of)
@@ -235,21 +232,19 @@ class ObjectGraph:
             self._keep_unchanged(thing, label, new_class, exc)
         else:
             self._replacements[id(thing)] = rebuilt
-            self._collected[id(rebuilt)] = rebuilt, label  # its attributes are those of the old one
+            # It has the attributes of the old one, to be replaced in step 4.
+            self._collected[id(rebuilt)] = node._replace(thing=rebuilt)
 
     # Step 4: put replacements into what is mutable
 
-    def _replace_children(self, thing: Any, label: str) -> None:
-        container_type = self._container_type(thing)
-        if container_type is None:
-            return
+    def _replace_children(self, node: _Node) -> None:
         try:
-            container_type.replace_children(thing, self.replacement_of)
+            node.container_type.replace_children(node.thing, self.replacement_of)
         except Exception as exc:  # of the author's own __hash__ or __eq__
-            name = type(thing).__name__
+            cls = type(node.thing)
             reason = f"{type(exc).__name__}: {exc}"
-            home = definitions.home_of(type(thing))
-            self.warnings.append((home, _OLD_KEYS.format(label, name, reason)))
+            sentence = _OLD_KEYS.format(node.label, cls.__name__, reason)
+            self.warnings.append((definitions.home_of(cls), sentence))
 
     # What stays as it was
 

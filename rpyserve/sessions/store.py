@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import trio
 
@@ -372,25 +372,11 @@ class ShardedDict(Generic[T]):
             yield list(shard.values())
 
 
-class _HasId(Protocol):
-    uid: Any
-
-
-class _ById(Protocol):
-    """The part of a mapping that `LeastRecentlyUsed` needs."""
-
-    def __len__(self) -> int: ...
-
-    def get(self, uid: str, /) -> Any: ...
-
-    def values(self) -> Iterable[Any]: ...
-
-
-CANDIDATES: Final = 16
-"""About which part of all a `LeastRecentlyUsed` remembers: one in so many."""
+CANDIDATE_SHARE: Final = 16
+"""One item in about so many is remembered as a candidate."""
 
 SAMPLE: Final = 1000
-"""From how many items it is estimated which those are: sorting all would take long."""
+"""From how many items it is estimated which are candidates, as sorting all would take long."""
 
 
 class LeastRecentlyUsed:
@@ -399,8 +385,8 @@ class LeastRecentlyUsed:
     Nothing is kept while nobody asks, so that using an item costs no more than noting the time. The
     first `find` looks at all items, and remembers those idle longest. Using an item only ever makes
     its time later, so the first of them that has not been used since is the one to return, until
-    none of them is left. So a `find` takes about `CANDIDATES` looks on average, however many items
-    there are.
+    none of them is left. So a `find` takes about `CANDIDATE_SHARE` looks on average, however many
+    items there are.
 
     Args:
         items: the items by their ids. One that is put in must have been used no earlier than those
@@ -408,7 +394,9 @@ class LeastRecentlyUsed:
         last_access: returns when an item was used last; never becomes less.
     """
 
-    def __init__(self, items: _ById, last_access: Callable[[Any], float]) -> None:
+    def __init__(
+        self, items: Mapping[str, Any] | ShardedDict[Any], last_access: Callable[[Any], float]
+    ) -> None:
         self._items = items
         self._last_access = last_access
         self._candidates: list[tuple[float, str]] = []  # the one idle longest comes last
@@ -425,10 +413,10 @@ class LeastRecentlyUsed:
         return None
 
     def _find_candidates(self) -> None:
-        items: list[_HasId] = list(self._items.values())
+        items = list(self._items.values())
         sample = items[:: math.ceil(len(items) / SAMPLE)]
         times = sorted(map(self._last_access, sample))
-        limit = times[len(times) // CANDIDATES]
+        limit = times[len(times) // CANDIDATE_SHARE]
         timed = zip(map(self._last_access, items), items, strict=True)
         candidates = [(time, item.uid) for time, item in timed if time <= limit]
         # Sorted and turned round, as of those used at the same time the first shall go first.

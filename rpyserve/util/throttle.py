@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Hashable
 from typing import Final
 
 import trio
 
-__all__ = ["INTERVAL", "MAX_KEYS", "ThrottledLogger", "monotonic"]
+__all__ = ["INTERVAL", "MAX_KEYS", "ThrottledLogger"]
 
 INTERVAL: Final = 60.0
 """Seconds between two lines of one kind."""
@@ -23,19 +22,13 @@ MAX_KEYS: Final = 1000
 """How many kinds of lines one `ThrottledLogger` remembers; beyond that it forgets the oldest."""
 
 
-def monotonic() -> float:
-    """Seconds for a `ThrottledLogger` that is used outside of trio, too."""
-    return time.monotonic()
-
-
 class ThrottledLogger:
     """Writes each kind of line once per interval, and counts those in between.
 
     Args:
         log: the logger that writes them.
         interval: seconds for which a line is suppressed after it was written; `math.inf` for ever.
-        clock: returns the time in seconds. The default works only inside `trio.run`; see
-            `monotonic`.
+        clock: returns the time in seconds. The default works inside `trio.run` only.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.log = SlowCallLog()
+        self.log: SlowCallLog
 
     def __call__(self) -> float:
         return self.now
@@ -41,6 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     monkeypatch.setattr(time, "perf_counter", calls)
     monkeypatch.setattr(time, "monotonic", calls)
+    calls.log = SlowCallLog()
     return calls
 
 
