@@ -74,10 +74,10 @@ if TYPE_CHECKING:
 
 
 class _TwistedForPrograms:
-    """The last resort for ``from twisted.web.server import Site`` in the author's own code; see `scripts.twisted_names`.
+    """The last resort for ``from twisted.web.server import Site`` in the author's own code.
 
     For what no installed Twisted answers, and for nobody but the author: a library that asks whether there is a
-    Twisted gets its "no".
+    Twisted gets its "no". See `scripts.twisted_names`.
     """
 
     @staticmethod

@@ -17,10 +17,9 @@ from typing import Any, Final
 from rpyserve.diagnostics import async_advice, name_advice
 from rpyserve.diagnostics.import_advice import for_attribute_of_module, for_import_error
 from rpyserve.diagnostics.syntax_advice import for_syntax_error
-from rpyserve.resources.rendering import for_result, method_of
 from rpyserve.scripts import validation
 
-__all__ = ["advice_for", "for_namespace", "for_result", "method_of"]
+__all__ = ["advice_for", "for_namespace"]
 
 log = logging.getLogger("rpyserve")
 

@@ -100,7 +100,7 @@ class LiveReload:
 
         async def respond_with_live_reload(request: Request) -> Response:
             if request.raw_path.startswith(endpoints.PREFIX):
-                request.logged = False
+                request._logged = False
                 return await own_site.respond(request)
             is_refetch = FOLLOWING in request.raw_headers.values
             self._write_loops.note(request, is_refetch=is_refetch)

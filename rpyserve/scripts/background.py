@@ -93,7 +93,7 @@ class RequestTasks:
             await function(*args)
 
     def _handle_failure(self, request: Request, exc: BaseException) -> None:
-        if not request.fail(unwrap_group(exc)):
+        if not request._response.fail(unwrap_group(exc)):
             self._nursery.report(f"{request.method} {request.path}", exc)
 
 

@@ -110,34 +110,45 @@ class _Signed:
 
 
 class FileState(_Signed):
-    """A file as it was when its contents were read; also one that does not exist (yet)."""
+    """A file as it was when its contents were read; also one that does not exist (yet).
+
+    Args:
+        path: the file.
+        file_system: how it is looked at.
+        read_now: whether to read the file for its digest at once; else `read_contents` does so.
+    """
 
     __slots__ = ("_digest",)
 
-    def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
+    def __init__(
+        self, path: str, file_system: FileSystem = FILE_SYSTEM, *, read_now: bool = True
+    ) -> None:
         super().__init__(path, file_system)
-        self._digest = None if self._signature is None else _digest_of_file(path)
+        exists = self._signature is not None
+        self._digest = _digest_of_file(path) if read_now and exists else None
 
-    @classmethod
-    def reading(cls, path: str, file_system: FileSystem = FILE_SYSTEM) -> tuple[bytes, FileState]:
-        """Read the file at *path*; see `read`."""
-        self = cls.__new__(cls)
-        for _ in range(MOST_READS):
-            _Signed.__init__(self, path, file_system)
-            if self._signature is None:
-                _raise_unreadable(path)
-            with open(path, "rb") as file:
-                data = file.read()
-            self._digest = _digest_of(data)
-            if self._read_signature() == self._signature:
-                break  # else it is being written; after the last read, it is found changed at once
-        return data, self
+    def read_contents(self) -> bytes:
+        """Return the contents, which count as those of this state from now on.
+
+        Raises:
+            OSError: the file is missing, unreadable, or no regular file (which might never end).
+        """
+        if self._signature is None:
+            _raise_unreadable(self.path)
+        with open(self.path, "rb") as file:
+            data = file.read()
+        self._digest = _digest_of(data)
+        return data
+
+    def has_same_signature(self) -> bool:
+        """Whether the file's signature is still the same, whatever its contents are."""
+        return self._read_signature() == self._signature
 
     def changed(self) -> bool:
         """Whether the file has been written, replaced, removed or made since."""
-        return self._read_signature() != self._signature or (
-            self._must_compare_contents() and _digest_of_file(self.path) != self._digest
-        )
+        if not self.has_same_signature():
+            return True
+        return self._must_compare_contents() and _digest_of_file(self.path) != self._digest
 
 
 class MissingFile:
@@ -224,10 +235,18 @@ class DirectoryState(_Signed):
 def read(path: str, file_system: FileSystem = FILE_SYSTEM) -> tuple[bytes, FileState]:
     """Return the contents of a file, and its state with them.
 
+    A file that is being written is read again; after `MOST_READS` times, its state has changed at
+    the next look.
+
     Raises:
         OSError: it is missing, unreadable, or no regular file (which might never end).
     """
-    return FileState.reading(path, file_system)
+    for _ in range(MOST_READS):
+        state = FileState(path, file_system, read_now=False)
+        data = state.read_contents()
+        if state.has_same_signature():
+            break
+    return data, state
 
 
 def snapshot(path: str, file_system: FileSystem = FILE_SYSTEM) -> State:

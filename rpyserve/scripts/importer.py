@@ -17,11 +17,12 @@ others are set aside.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
@@ -40,7 +41,6 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
@@ -55,6 +55,8 @@ log = logging.getLogger("rpyserve")
 MOST_EXECUTIONS: Final = 6
 """How often one import executes a module while changes drop the modules under way."""
 
+SourceObserver = Callable[[str, bytes, ast.Module, str], object]
+
 
 class SiteModules:
     """The modules of the site at *root*.
@@ -68,7 +70,8 @@ class SiteModules:
         generation: grows each time that the modules are dropped.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
         tasks: what runs the background tasks that modules declare, if anything does.
-        announced: what the console was told that the scripts and modules will lose.
+        on_source: called with each source of a script or module that was compiled: its path, its
+            contents, their syntax tree, and ``"script"`` or ``"module"``.
     """
 
     _active: ClassVar[SiteModules | None] = None
@@ -79,7 +82,7 @@ class SiteModules:
         self.generation = 0
         self.registry: Any = None
         self.tasks: BackgroundTasks | None = None
-        self.announced = StateLossAnnouncer(self.root)
+        self.on_source: SourceObserver | None = None
         self._roots = {self.root, os.path.realpath(self.root)}
         # The names of the site's modules, with the files and the lookups that they depend on.
         self._names: set[str] = set()
@@ -296,7 +299,8 @@ class SiteModules:
         """Compile the contents of a script or module, and tell what its author should know."""
         source = compile_source(data, path)
         self._warn_of_shadowed(source.imports, path)
-        self.announced.announce(path, data, source.tree, module=module)
+        if self.on_source is not None:
+            self.on_source(path, data, source.tree, "module" if module else "script")
         return source
 
     def read(self, path: str) -> bytes:

@@ -39,7 +39,7 @@ from rpyserve.scripts.execution import (
     executing,
     populate_namespace,
 )
-from rpyserve.scripts.importer import SiteModules, escaped
+from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
 
@@ -206,6 +206,7 @@ class SiteServices(Protocol):
 
     registry: Any
     tasks: BackgroundTasks
+    on_source: SourceObserver | None
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called once, when the site stops."""
@@ -299,7 +300,7 @@ class ScriptLoader:
         if not self._is_open:
             self._open(getattr(request, "site", None))
         self.modules.activate()
-        self._check_modules(None if request is None else request.loop_tick)
+        self._check_modules(None if request is None else request._loop_tick)
         if request is not None:
             request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
         path = os.fspath(path)
@@ -365,6 +366,7 @@ class ScriptLoader:
             site.on_close(self.close)
             self.registry = site.registry
             self._tasks = site.tasks
+            self.modules.on_source = site.on_source
         twisted_names.install()
         self.modules.install(self.registry, self._tasks)
 

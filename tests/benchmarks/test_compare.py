@@ -80,7 +80,7 @@ async def test_the_generator_counts_whole_answers(nursery: trio.Nursery, closes:
 
     async def serve(task_status: trio.TaskStatus[object]) -> None:
         await serve_listeners(
-            hello, listeners, stop=stop, on_exchange=lambda e: answered.append(e.sent), task_status=task_status
+            hello, listeners, stop=stop, on_record=lambda e: answered.append(e.sent), task_status=task_status
         )
 
     await nursery.start(serve)

@@ -287,13 +287,13 @@ async def test_all_else_is_the_sites(play: Play, path: str) -> None:
 
     request = Request("GET", path)
     assert (await play.live_reload.wrap(respond)(request)).body == b"the site's"
-    assert request.logged
+    assert request._logged
 
 
 async def test_what_is_ours_is_not_logged(play: Play) -> None:
     request = Request("HEAD", "/-/events?since=1")
     assert (await play.respond(request)).status == 200
-    assert not request.logged
+    assert not request._logged
 
 
 async def test_a_directory_of_our_name_is_told_of(

@@ -479,6 +479,12 @@ def test_an_exception_is_the_cause(site: ScriptSite) -> None:
     assert traceback.extract_tb(error.__cause__.__traceback__)[-1].lineno == 2
 
 
+def test_the_error_itself_says_what_its_cause_says(site: ScriptSite) -> None:
+    site.write("a.rpy", "1 / 0")
+    with pytest.raises(ScriptError, match=r"^ZeroDivisionError: division by zero$"):
+        site.load()
+
+
 def test_others_go_on(site: ScriptSite) -> None:
     site.error("1 / 0", "bad.rpy")
     site.write("a.rpy", counting())
