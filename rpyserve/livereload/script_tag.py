@@ -16,6 +16,7 @@ from functools import partial
 from html import escape
 from typing import Final
 
+from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
 from rpyserve.http.response import (
     ChunkIterator,
@@ -63,7 +64,7 @@ class ScriptTag:
         """Make *request* ask for a whole page. Call it before the site answers."""
         # A copy that the browser kept from before may have another tag, or none.
         headers = request.raw_headers
-        request.raw_headers = type(headers)(pair for pair in headers if pair[0] not in _CONDITIONAL)
+        request.raw_headers = HeaderFields(pair for pair in headers if pair[0] not in _CONDITIONAL)
         return PageLoad(self, request, self.cursor())
 
 

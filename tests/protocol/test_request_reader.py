@@ -7,8 +7,8 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from musts import MUSTS, raw
 
+from benchmarks.conformance.rules import RULES, Rule, raw
 from rpyserve.http.errors import BadRequest
 from rpyserve.protocol import request_reader
 from rpyserve.protocol.chunked import ChunkedDecoder
@@ -47,10 +47,10 @@ def seen(reading: Reading) -> tuple[list[Read], bool]:
 
 
 @pytest.mark.parametrize(
-    "must", [must for must in MUSTS if len(raw(must.sent)) < 1000], ids=lambda must: must.section
+    "rule", [rule for rule in RULES if len(raw(rule.sent)) < 1000], ids=lambda rule: rule.section
 )
-def test_where_it_is_split_makes_no_difference(must: object) -> None:
-    data = raw(must.sent) + head("GET", "/next")  # type: ignore[attr-defined]
+def test_where_it_is_split_makes_no_difference(rule: Rule) -> None:
+    data = raw(rule.sent) + head("GET", "/next")
     whole = read([data])
     bytewise = read(in_bytes(data))
     assert (seen(bytewise), bytewise.status) == (seen(whole), whole.status)
