@@ -44,7 +44,7 @@ def test_a_line() -> None:
 
 def test_a_session_is_named_shortly() -> None:
     uid = "abcdefghijklmnop"
-    request = SimpleNamespace(_logged=True, session=SimpleNamespace(uid=uid, label=uid[:6]))
+    request = SimpleNamespace(_logged=True, session=SimpleNamespace(uid=uid, short_id=uid[:6]))
     line = line_of(record(request=request))
     assert line.endswith(" abcdef\n")
     assert uid not in line
