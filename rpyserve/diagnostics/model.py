@@ -14,13 +14,6 @@ from rpyserve.util.author_code import PACKAGE_DIRECTORY
 __all__ = ["ErrorReport", "ExceptionReport", "Frame", "Line", "Relation", "Variable"]
 
 
-
-
-
-
-
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of source. *marked* is the piece at fault, in characters, where that is less than all of it."""
@@ -104,7 +97,9 @@ class ExceptionReport:
     @property
     def own_frames(self) -> tuple[Frame, ...]:
         """The author's places; where there is none, the innermost one, unless it is rpyserve's."""
-        innermost = tuple(frame for frame in self.frames[-1:] if not frame.file.startswith(PACKAGE_DIRECTORY))
+        innermost = tuple(
+            frame for frame in self.frames[-1:] if not frame.file.startswith(PACKAGE_DIRECTORY)
+        )
         return tuple(frame for frame in self.frames if frame.own) or innermost
 
 
