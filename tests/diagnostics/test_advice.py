@@ -18,6 +18,7 @@ import trio
 import trio.lowlevel
 
 from rpyserve.diagnostics import advice
+from rpyserve.resources import rendering
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.sessions.session import Session
@@ -215,7 +216,7 @@ RAISED = {
     "next": ("iter([1]).next()", "\nnext(iterator)"),
     "decode": ("'a'.decode()", "It is text (str) already."),
     "encode": ("b'a'.encode()", 'data.decode("utf-8")'),
-    "None": ("x = None\nx.upper()", "The thing before the dot is None"),
+    "None": ("x = None\nx.upper()", "The value before the dot is None"),
     "implements": ("from zope.interface import implements", "\n@implementer(ICounter)\nclass Counter:"),
     "an old module": ("import urllib2", "\nimport urllib.request"),
     "an old name": ("from urllib import urlencode", "\nfrom urllib.parse import urlencode"),
@@ -440,7 +441,7 @@ RETURNED: dict[str, tuple[Any, str, str]] = {
 @pytest.mark.parametrize("case", RETURNED)
 def test_what_a_method_returned(case: str) -> None:
     value, said, mend = RETURNED[case]
-    text = advice.for_result(value, Request("GET", "/"), Hello())
+    text = rendering.for_result(value, Request("GET", "/"), Hello())
     assert text.startswith(f"Hello.render_GET {said}")
     assert mend in text
 
@@ -448,13 +449,13 @@ def test_what_a_method_returned(case: str) -> None:
 def test_an_open_file_and_a_response_of_another(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with open(tmp_path / "x") as file:
-        assert "file.read()" in advice.for_result(file, Request("GET", "/"), Hello())
+        assert "file.read()" in rendering.for_result(file, Request("GET", "/"), Hello())
     foreign = type("JSONResponse", (), {"__module__": "starlette.responses"})()
-    assert "returned a JSONResponse of starlette." in advice.for_result(foreign, Request("GET", "/"), Hello())
+    assert "returned a JSONResponse of starlette." in rendering.for_result(foreign, Request("GET", "/"), Hello())
 
 
 def test_a_coroutine_that_nobody_awaited() -> None:
-    text = advice.for_result(later(), Request("GET", "/"), Hello())
+    text = rendering.for_result(later(), Request("GET", "/"), Hello())
     assert text == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
 
 
@@ -468,7 +469,7 @@ def test_a_coroutine_that_nobody_awaited() -> None:
     ],
 )
 def test_the_method_is_named(method: str, resource: Resource, name: str) -> None:
-    assert advice.for_result(None, Request(method, "/"), resource).startswith(name)
+    assert rendering.for_result(None, Request(method, "/"), resource).startswith(name)
 
 
 def test_methods_called_as_they_are_not_written(site: ScriptSite) -> None:
