@@ -1,15 +1,9 @@
-"""The command line: parse, build, wire, run. The only module that knows all the others.
+"""The command line: parse options, build a site, serve it. The only module that knows all the others.
 
-What costs time to import (trio, h11, zope.interface) is imported inside the functions that need it, so that
-``--help`` is there at once. Options come from the command line, else from ``RPYSERVE_*`` variables, else from the
-defaults. Exit status: 0 after Ctrl-C, 1 if it cannot run, 2 for bad usage.
-
-What the values of command-line options may be, and how ``--tls`` takes none, or two.
-
-Each is made of a text by a function whose ValueError is written to be shown. Nothing here knows what the values
-are for, nor imports what would keep ``--help`` waiting.
-
-The sample site, copied for ``--example``: it lies in the package, or, in a checkout, beside it.
+What costs time to import (trio, h11, zope.interface) is imported inside the functions that need
+it, so that ``--help`` appears at once. Options come from the command line, else from
+``RPYSERVE_*`` variables, else from the defaults. Exit status: 0 after Ctrl-C, 1 if the server
+cannot run, 2 for bad usage.
 """
 
 from __future__ import annotations
@@ -62,18 +56,20 @@ def _network(text: str) -> Any:
     try:
         return ip_network(text)
     except ValueError as exc:
-        raise ValueError(f"{exc}: write an address or a network, such as 172.17.0.0/16") from None
+        raise ValueError(f"{exc}: use an address or a network, such as 172.17.0.0/16") from None
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
-        raise ValueError(f"{text!r} is no port: write a number from 0 to 65535")
+        raise ValueError(f"{text!r} is not a valid port: use a number from 0 to 65535")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) > 0):
-        raise ValueError(f"{text!r} is no number of sessions: write 1 or more, such as 100000")
+        raise ValueError(
+            f"{text!r} is not a valid number of sessions: use 1 or more, such as 100000"
+        )
     return int(text)
 
 
@@ -99,7 +95,7 @@ def _tls(text: str) -> tuple[Path, Path] | bool:
         return False
     files = text.split(os.pathsep) if os.pathsep in text else text.split()
     if len(files) != 2:
-        raise ValueError(f"{text!r} is not two files: write --tls CERT KEY, or --tls alone")
+        raise ValueError(f"{text!r} is not two files: use --tls CERT KEY, or --tls alone")
     return Path(files[0]).resolve(), Path(files[1]).resolve()
 
 
@@ -130,7 +126,10 @@ TLS = Text("tls", _tls)
         "auto_envvar_prefix": "RPYSERVE",
         "max_content_width": 100,
     },
-    epilog="Every option can also be set by an environment variable: RPYSERVE_PORT=9000, RPYSERVE_SESSION_TIMEOUT=2h.",
+    epilog=(
+        "Every option can also be set by an environment variable: RPYSERVE_PORT=9000, "
+        "RPYSERVE_SESSION_TIMEOUT=2h."
+    ),
 )
 @click.argument("site", default=".", type=click.Path(path_type=Path))
 @click.option(
@@ -138,27 +137,30 @@ TLS = Text("tls", _tls)
     "--port",
     type=PORT,
     metavar="PORT",
-    help="Port to listen on; 0 takes any free one. Without this option it is 8080, or the next free one.",
+    help="Port to listen on; 0 takes any free one. Default: 8080, or the next free port.",
 )
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="Address to listen on; 0.0.0.0 lets the whole network in.",
+    help="Address to listen on. Use 0.0.0.0 to accept connections from the network.",
 )
 @click.option(
     "--allowed-host",
     multiple=True,
     metavar="NAME",
-    help="A further name under which the site may be asked for. Can be given more than once.",
+    help="Also accept requests for this host name. Repeatable.",
 )
 @click.option(
     "--trust",
     multiple=True,
     type=NETWORK,
     metavar="NETWORK",
-    help="Show details of errors to clients of this network too, such as a container's host.",
+    help=(
+        "Also show error details to clients of this network, such as a container's host. "
+        "Repeatable."
+    ),
 )
 @click.option(
     "--session-timeout",
@@ -166,7 +168,7 @@ TLS = Text("tls", _tls)
     default="15m",
     show_default=True,
     metavar="DURATION",
-    help="How long a session lives after its last visit: 5, 0.5, 90s, 15m, 2h, never.",
+    help="Idle time after which a session expires: 5, 0.5, 90s, 15m, 2h, never.",
 )
 @click.option(
     "--max-sessions",
@@ -174,7 +176,7 @@ TLS = Text("tls", _tls)
     default="100000",
     show_default=True,
     metavar="N",
-    help="How many sessions live at once; for one more, the one idle longest ends.",
+    help="Maximum number of live sessions; beyond it the longest idle one is expired.",
 )
 @click.option(
     "--max-body",
@@ -182,23 +184,30 @@ TLS = Text("tls", _tls)
     default="2G",
     show_default=True,
     metavar="SIZE",
-    help="The largest request body that is taken, such as 500M.",
+    help="Maximum size of a request body, such as 500M.",
 )
 @click.option(
     "--reload/--no-reload",
     default=True,
     show_default=True,
-    help="Have pages in a browser follow what you save.",
+    help="Refresh open pages when a file is saved.",
 )
 @click.option(
-    "--poll", is_flag=True, help="Look for saves again and again, where no file events arrive."
+    "--poll",
+    is_flag=True,
+    help=(
+        "Poll for changes instead of using file system events (network drives, some containers)."
+    ),
 )
 @click.option(
     "--tls",
     type=TLS,
     default="no",
     metavar="[CERT KEY]",
-    help="Serve over https: with the certificate and key in two PEM files, or with one that is made for this run.",
+    help=(
+        "Serve over https, with a certificate and key from two PEM files, or a self-signed one "
+        "made for this run."
+    ),
 )
 @click.option(
     "--open",
@@ -211,43 +220,49 @@ TLS = Text("tls", _tls)
     "--editor",
     type=EDITOR,
     metavar="NAME|URL",
-    help="What opens the files that error pages link to: vscode, pycharm, ..., none, or a URL with {path} and {line}.",
+    help=(
+        "Editor for the links on error pages: vscode, pycharm, ..., none, or a URL with {path} "
+        "and {line}."
+    ),
 )
 @click.option(
-    "--follow-symlinks", is_flag=True, help="Also serve what symbolic links in the site lead to."
+    "--follow-symlinks", is_flag=True, help="Also serve symbolic links that lead out of the site."
 )
 @click.option(
-    "--get", metavar="PATH", help="Print the response for one path, such as /counter, and exit."
+    "--get", metavar="PATH", help="Print the response for one path, such as /counter, then exit."
 )
 @click.option(
     "--check",
     is_flag=True,
-    help="Say all that is wrong with the site, executing nothing of it, and exit.",
+    help="Check all scripts without running them, then exit.",
 )
 @click.option(
     "--example",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Copy the sample site to DIR, and exit.",
+    help="Copy the sample site to DIR, then exit.",
 )
 @click.option(
     "--access-log",
     type=click.Choice(["short", "combined"]),
     default="short",
     show_default=True,
-    help="How a line for each request is written; combined is the format of Apache and nginx.",
+    help="Format of the access log; combined is the format of Apache and nginx.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say only the URL, warnings and errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more; with --get, the status and headers.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the URL, warnings and errors.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Print more; with --get, the status and headers."
+)
 @click.version_option(
     __version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False
 )
 def main(
     site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any
 ) -> None:
-    """Serve the directory SITE: .rpy scripts are pages, and so is any other file.
+    """Serve the directory SITE: each .rpy script is a page, all other files are static.
 
-    Save a Python file and it is a web page; edit it, and the page follows, while every visitor keeps their session.
+    Save a Python file and it is a web page; edit it, and open pages refresh while every visitor
+    keeps their session.
     """
     if example is not None:
         _copy_example(example)
@@ -258,9 +273,8 @@ def main(
         click.get_current_context().exit(_check(directory, here, options))
     from rpyserve.serving import gc_tuning
 
-    with (
-        gc_tuning.tuned_gc()
-    ):  # from here on, as what is imported next makes many objects and no garbage
+    # Before the other imports, which make many objects and no garbage.
+    with gc_tuning.tuned_gc():
         built = _build(directory, options)
         if get is not None:
             click.get_current_context().exit(_print_one(built, get, options))
@@ -275,7 +289,7 @@ def _here() -> str:
 
 
 def _enter(site: Path) -> Path:
-    """Change into the site's directory, so that a script's ``open("words.txt")`` means the site's file."""
+    """Change into the site's directory: a script's ``open("words.txt")`` means the site's file."""
     try:
         directory = site.resolve(strict=True)
         os.listdir(directory)
@@ -287,7 +301,10 @@ def _enter(site: Path) -> Path:
 
 def _why_no_site(site: Path, exc: Exception) -> str:
     if isinstance(exc, FileNotFoundError):
-        return f"There is no directory {str(site)!r}. SITE is the directory that holds your .rpy files."
+        return (
+            f"There is no directory {str(site)!r}. SITE is the directory that holds your .rpy "
+            "files."
+        )
     if isinstance(exc, NotADirectoryError):
         return f"{str(site)!r} is a file. SITE is the directory that holds it: {str(site.parent)!r}"
     return f"{str(site)!r} cannot be read: {getattr(exc, 'strerror', None) or exc}"
@@ -348,7 +365,7 @@ def _certificate(wanted: tuple[Path, Path] | bool) -> Any:
     try:
         if isinstance(wanted, bool):
             tls.require_trustme()
-            click.echo(tls.ABOUT_THROWAWAY, err=True)
+            click.echo(tls.SELF_SIGNED_NOTICE, err=True)
             return tls.self_signed
         context = tls.from_files(*wanted)
     except tls.NoCertificate as exc:
@@ -382,7 +399,6 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
 
 
 def _copy_example(target: Path) -> None:
-
     try:
         copy_example(target)
     except ValueError as exc:
@@ -399,7 +415,8 @@ def copy_example(target: Path) -> None:
 
     Raises:
         OSError: it cannot be written.
-        ValueError: something is there already, or this installation has no sample site; the text is made to be shown.
+        ValueError: something is there already, or this installation has no sample site; the text is
+            made to be shown.
     """
     package = Path(__file__).resolve().parent
     source = next(

@@ -1,8 +1,8 @@
 """A site: a root resource, its visitors' sessions, and what is shared by all. Policy only, no I/O.
 
-`Site.respond` is the one way from a `Request` to a `Response`; protocols, the command line and tests all call
-it. It turns whatever a script does wrong into a page, and lets pass only what is not a script's business:
-cancellation, an interrupt from the console, and a client that left.
+`Site.respond` is the one way from a `Request` to a `Response`; protocols, the command line and
+tests all call it. It turns whatever a script does wrong into a page, and lets pass only what is not
+a script's business: cancellation, an interrupt from the console, and a client that left.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ __all__ = ["Site"]
 log = logging.getLogger("rpyserve")
 
 MOST_SESSIONS: Final = 100_000
-"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold little."""
+"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold
+little.
+"""
 
 
 class Site:
@@ -48,18 +50,20 @@ class Site:
 
     Args:
         root: the `Resource` (or function of the request) at ``/``.
-        sessionTimeout: seconds a session lives after its last access; None leaves it to the session's class
-            (900, unless it says otherwise).
-        maxSessions: how many sessions may live at once: for one more, the one idle longest ends, `EndReason.EVICTED`.
-            None is any number.
+        sessionTimeout: seconds a session lives after its last access; None leaves it to the
+            session's class (900, unless it says otherwise).
+        maxSessions: how many sessions may live at once: for one more, the one idle longest ends,
+            `EndReason.EVICTED`. None is any number.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
         tasks: what runs beside the site; see `background`.
-        trusts: says of a request whether its client may see details of errors. By default: clients on this machine.
-        editor: the `EditorLink` that error pages link to; None for the one that this machine seems to have.
+        trusts: says of a request whether its client may see details of errors. By default: clients
+            on this machine.
+        editor: the `EditorLink` that error pages link to; None for the one that this machine seems
+            to have.
         complaints: what the console has been told of failures.
 
     "Twisted Web in 60 seconds": session basics, session endings.
@@ -92,7 +96,8 @@ class Site:
 
         Raises:
             Disconnected: the client left before there was an answer.
-            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's `SystemExit` apart.
+            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's
+            `SystemExit` apart.
         """
         request.site = self
         if request.uri == "*":
@@ -114,7 +119,9 @@ class Site:
     async def _own_page(
         self, request: Request, raised: BaseException, rescue: Rescue
     ) -> Response | None:
-        """The site's own page for what it does not have, by its root's `error_page`; None if there is none."""
+        """The site's own page for what it does not have, by its root's `error_page`; None if there
+        is none.
+        """
         exc = unwrap_group(raised)
         if not (isinstance(exc, HTTPError) and exc.status == 404):
             return None
@@ -131,7 +138,8 @@ class Site:
             return apply_request_headers(request, self._page(request, own))
 
     def session_for(self, request: Request) -> Session:
-        """Return the session that the request's cookie names, or a new one, whose cookie the response will set.
+        """Return the session that the request's cookie names, or a new one, whose cookie the
+        response will set.
 
         An id that this site did not issue is never adopted.
         """
@@ -144,12 +152,13 @@ class Site:
         return session
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function*, an async one, beside the site, once for each version of the script that defines it.
+        """Run *function*, an async one, beside the site, once for each version of the script that
+        defines it.
 
-        Calling it again does nothing while the script is the same, so it may stand in a render method. When the
-        script has changed, which is noticed at once where pages follow edits, the old version is cancelled, and the
-        next call starts the new one.
-        What it raises is told on the console, and is the end of it.
+        Calling it again does nothing while the script is the same, so it may stand in a render
+        method. When the script has changed, which is noticed at once where pages follow edits, the
+        old version is cancelled, and the next call starts the new one. What it raises is told on
+        the console, and is the end of it.
 
         Raises:
             TypeError: *function* is no async function.
@@ -157,13 +166,16 @@ class Site:
         self.tasks.start(function)
 
     def _give(self, request: Request, session: Session, what: str) -> None:
-        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
+        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it
+        is too late.
+        """
         request.session_cookie = _cookie(
             self._cookie_name(request), session, request.scheme == "https"
         )
         if request.settled:
             log.warning(
-                "%s: %s after the head of the response was sent, so the visitor has no cookie for it. Call it before "
+                "%s: %s after the head of the response was sent, so the visitor has no cookie "
+                "for it. Call it before "
                 "the first yield or write.", request.path, what,
             )  # fmt: skip
 
@@ -173,7 +185,8 @@ class Site:
             self._give(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
-                "session %s: regenerate() was called outside of a request of its visitor, who has no cookie for the "
+                "session %s: regenerate() was called outside of a request of its visitor, who "
+                "has no cookie for the "
                 "new id. Write request.getSession().regenerate() in a render method.", session.label,
             )  # fmt: skip
 
@@ -194,7 +207,8 @@ class Site:
 
     @asynccontextmanager
     async def running(self, *, grace: float = 5) -> AsyncIterator[Site]:
-        """While inside, sessions expire when their time has come. On the way out all of them end, callbacks included.
+        """While inside, sessions expire when their time has come. On the way out all of them end,
+        callbacks included.
 
         Args:
             grace: seconds that async callbacks have at the end.
@@ -215,7 +229,9 @@ class Site:
         return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
 
     def _rescue(self, request: Request, exc: BaseException, begun: bool) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
+        what was.
+        """
         try:
             if begun:
                 return self._last_piece(request, exc)
@@ -265,7 +281,9 @@ class Site:
     def _told(
         self, request: Request, raised: BaseException, trusted: bool, *, values: bool
     ) -> ErrorReport:
-        """Tell the console what was *raised*, and return it. What is no script's business is raised again."""
+        """Tell the console what was *raised*, and return it. What is no script's business is raised
+        again.
+        """
         from rpyserve.diagnostics.describe import describe
         from rpyserve.diagnostics.redaction import secrets_of
 
@@ -292,7 +310,9 @@ class Site:
         return failure
 
     def _no_files(self, request: Request, exc: BaseException | None) -> Response:
-        """The page for a request that found no file descriptor left: for once it is not the script's fault."""
+        """The page for a request that found no file descriptor left: for once it is not the
+        script's fault.
+        """
         from rpyserve.resources import pages
 
         why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"

@@ -90,7 +90,7 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--port", "-1"], "0 to 65535"),
         (["--port", "http"], "0 to 65535"),
         (["--session-timeout", "5x"], "15m"),
-        (["--session-timeout", "0"], "more than 0"),
+        (["--session-timeout", "0"], "longer than 0"),
         (["--max-sessions", "0"], "1 or more"),
         (["--max-sessions", "many"], "1 or more"),
         (["--max-body", "much"], "500M"),

@@ -26,7 +26,7 @@ from rpyserve.files.safe_open import resolved
 from rpyserve.scripts import file_state
 from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
-from rpyserve.serving.console import say
+from rpyserve.serving.console import print_line
 
 __all__ = ["Report", "check", "print_check"]
 
@@ -106,7 +106,7 @@ def print_check(directory: Path, here: str, *, follow_symlinks: bool, quiet: boo
     for line in report.lines(here, root):
         print(line)
     if report.findings or not quiet:
-        say(report.closing())
+        print_line(report.closing())
     return int(report.wrong > 0)
 
 

@@ -102,13 +102,13 @@ def parse_editor(text: str) -> EditorLink:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
     if scheme is None or "{path}" not in text:
         raise ValueError(
-            f"{text!r} is no editor: write one of {', '.join(NAMES)}, or a URL such as 'myeditor://open?file={{path}}"
+            f"{text!r} is not a known editor: use one of {', '.join(NAMES)}, or a URL such as 'myeditor://open?file={{path}}"
             "&line={line}'"
         )
     if scheme[1].lower() in _DANGEROUS:
         raise ValueError(f"a link with {scheme[1]}: opens no editor")
     if wrong := re.search(r"\{(?!path\}|line\}|column\})[^}]*\}?", text):
-        raise ValueError(f"{wrong[0]} stands for nothing: write {{path}}, {{line}} and {{column}}")
+        raise ValueError(f"{wrong[0]} is not a placeholder: use {{path}}, {{line}} and {{column}}")
     return EditorLink(text)
 
 

@@ -1,4 +1,8 @@
-"""From a save to the pages that show it: the watcher, the change feed, and the script in the page.
+"""From a save to the pages that show it.
 
-Must not know the protocol or the command line.
+Owns the watch on a site's directories, the feed of changes that browsers listen to, and the script
+that is put into pages. Must not know the protocol, the check or the command line.
+
+The order matters: scripts are invalidated first, then pages are told, so that no page gets code
+that is older than the change it was told of.
 """

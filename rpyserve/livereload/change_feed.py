@@ -1,7 +1,8 @@
-"""The changes of a site with their numbers, and those who wait for them.
+"""The changes of a site with their numbers, and the subscribers who wait for them.
 
-A reader asks for what has changed since a number, so a slow one gets several changes as one, and nothing piles up for
-it. What is kept is bounded; who asks for more is told that anything may have changed. Knows nothing of files or HTTP.
+A subscriber asks for what has changed since a cursor, so a slow one gets several changes as one,
+and nothing piles up for it. What is kept is bounded: who asks for more is told that anything may
+have changed. Must not know files or HTTP.
 """
 
 from __future__ import annotations
@@ -17,14 +18,20 @@ import trio
 
 from rpyserve.livereload.changes import ANYTHING, NOTHING, PageChange
 
-__all__ = ["ChangeFeed", "HubStatistics", "Subscriber"]
+__all__ = ["ChangeFeed", "FeedStatistics", "Subscriber"]
 
-KEPT: Final = 256
-"""How many changes are remembered."""
-MOST_STREAMS: Final = 4
-"""How many streams one browser has before it is asked to close some: it has six connections to a host in all."""
-ROOM: Final = 1
-"""How many more it may have for the moment. Then its oldest ends; a page that is asked for must find a connection."""
+MAX_CHANGES: Final = 256
+"""How many changes are kept."""
+MAX_STREAMS: Final = 4
+"""How many streams one browser has before it is asked to close some.
+
+It has six connections to a host in all.
+"""
+EXTRA_STREAMS: Final = 1
+"""How many more streams it may have for the moment.
+
+Then its oldest stream ends: a page that is asked for must find a connection.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,8 +40,9 @@ class Subscriber:
 
     Args:
         client: its browser.
-        crowded: that browser has many streams open, and should close some; whoever says so resets it.
-        displaced: it did not, so this stream is to make room.
+        crowded: whether that browser has many streams open, and should close some. Who tells it so
+            resets this.
+        displaced: whether this stream is to end, because the browser has closed none.
     """
 
     client: Hashable
@@ -43,47 +51,63 @@ class Subscriber:
 
 
 @dataclass(frozen=True, slots=True)
-class HubStatistics:
-    """A look at a `ChangeFeed`: the number of the last change, how many are kept, how many readers there are."""
+class FeedStatistics:
+    """The state of a `ChangeFeed`.
+
+    Args:
+        number: that of the last change.
+        kept: how many changes are kept.
+        subscribers: how many there are.
+    """
 
     number: int
     kept: int
-    readers: int
+    subscribers: int
 
 
 class ChangeFeed:
-    """Takes changes, gives them to readers.
+    """Takes changes, and gives them to subscribers.
 
     Attributes:
-        boot: a random token: numbers of another hub, such as that of a server before this one, mean nothing here.
+        token: a random text. A cursor of another feed, such as that of a server before this one,
+            has another one.
         number: that of the last change; 0 before the first.
         closed: whether there will be no more.
     """
 
     def __init__(self) -> None:
-        self.boot = secrets.token_hex(6)
+        self.token = secrets.token_hex(6)
         self.number = 0
         self.closed = False
-        self._changes: deque[PageChange] = deque(maxlen=KEPT)
-        self._readers: dict[Subscriber, None] = {}  # in the order in which they came
-        self._news = trio.Event()
+        self._changes: deque[PageChange] = deque(maxlen=MAX_CHANGES)
+        self._subscribers: dict[Subscriber, None] = {}  # in the order in which they came
+        self._wake_up = trio.Event()
 
     @property
     def cursor(self) -> str:
-        """The present moment, as readers name it."""
-        return f"{self.boot}-{self.number}"
+        """The cursor of whoever knows all changes so far."""
+        return self.cursor_at(self.number)
 
-    def announce(self, change: PageChange) -> int:
-        """Tell all readers of *change*. Returns its number."""
+    def cursor_at(self, number: int) -> str:
+        """Return the cursor of whoever knows the changes up to *number*."""
+        return f"{self.token}-{number}"
+
+    def publish(self, change: PageChange) -> int:
+        """Give *change* to all subscribers. Returns its number."""
         self.number += 1
         self._changes.append(change)
-        self._wake()
+        self._wake_all()
         return self.number
 
-    def since(self, mark: str) -> PageChange:
-        """Return what has changed since *mark*: anything, if that is too long ago, or of another hub."""
-        boot, _, text = mark.rpartition("-")
-        if boot != self.boot or not (text.isascii() and text.isdecimal()) or len(text) > 15:
+    def since(self, cursor: str) -> PageChange:
+        """Return what has changed since *cursor*.
+
+        Returns:
+            `ANYTHING` if that is too long ago, or of another feed.
+        """
+        token, _, text = cursor.rpartition("-")
+        is_number = text.isascii() and text.isdecimal() and len(text) <= 15
+        if token != self.token or not is_number:
             return ANYTHING
         missed = self.number - int(text)
         if not 0 <= missed <= len(self._changes):
@@ -93,41 +117,45 @@ class ChangeFeed:
             merged |= self._changes[index]
         return merged
 
-    async def wait_change(self, number: int, reader: Subscriber) -> None:
-        """Wait until there is a change after *number*, or something else that *reader* should know, or the end."""
-        while self.number == number and not (self.closed or reader.crowded or reader.displaced):
-            await self._news.wait()
+    async def wait_change(self, number: int, subscriber: Subscriber) -> None:
+        """Wait until there is a change after *number*, or *subscriber* is to do something else."""
+        while self.number == number and not self.closed:
+            if subscriber.crowded or subscriber.displaced:
+                return
+            await self._wake_up.wait()
 
     @contextmanager
-    def reading(self, client: Hashable) -> Iterator[Subscriber]:
+    def subscribed(self, client: Hashable) -> Iterator[Subscriber]:
         """While inside, *client*, a browser, has a stream open."""
-        reader = Subscriber(client)
-        self._readers[reader] = None
+        subscriber = Subscriber(client)
+        self._subscribers[subscriber] = None
         self._make_room(client)
         try:
-            yield reader
+            yield subscriber
         finally:
-            del self._readers[reader]
+            del self._subscribers[subscriber]
 
     def _make_room(self, client: Hashable) -> None:
-        mates = [each for each in self._readers if each.client == client and not each.displaced]
-        if len(mates) <= MOST_STREAMS:
+        siblings = [
+            each for each in self._subscribers if each.client == client and not each.displaced
+        ]
+        if len(siblings) <= MAX_STREAMS:
             return
-        for mate in mates:
-            mate.crowded = True
-        for mate in mates[: -MOST_STREAMS - ROOM]:
-            mate.displaced = True
-        self._wake()
+        for sibling in siblings:
+            sibling.crowded = True
+        for sibling in siblings[: -MAX_STREAMS - EXTRA_STREAMS]:
+            sibling.displaced = True
+        self._wake_all()
 
     def close(self) -> None:
-        """Let all readers go, now and from now on."""
+        """Let all subscribers go, now and from now on."""
         self.closed = True
-        self._wake()
+        self._wake_all()
 
-    def statistics(self) -> HubStatistics:
-        """Return what is going on."""
-        return HubStatistics(self.number, len(self._changes), len(self._readers))
+    def statistics(self) -> FeedStatistics:
+        """Return the present state."""
+        return FeedStatistics(self.number, len(self._changes), len(self._subscribers))
 
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+    def _wake_all(self) -> None:
+        self._wake_up.set()
+        self._wake_up = trio.Event()

@@ -1,90 +1,83 @@
-"""Content Security Policies of other pages: would one block a script of this server, or its connections back?
+"""Content Security Policies of pages: does one block a script of this server, or its stream?
 
-Pure decisions over texts (Content Security Policy Level 3, sections 2.3, 6.7 and 6.8). Whatever is not understood
-counts as "would block".
+Only what allows it in plain words counts as allowing: ``'self'``, ``*``, the scheme, or the
+server's own address (Content Security Policy Level 3, sections 2.3 and 6.8). All else counts as
+blocking.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from html import unescape
+from html.parser import HTMLParser
+from typing import Final
 
-__all__ = ["blocking_directive", "in_document"]
+__all__ = ["blocking_directive", "policies_in"]
 
-_SCRIPT = ("script-src-elem", "script-src", "default-src")
-_CONNECT = ("connect-src", "default-src")
-_PORTS = {"http": "80", "https": "443"}
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
-_META = re.compile(r"<meta\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
-_ATTRIBUTE = re.compile(r"([a-z-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+))", re.I)
-_HOST_SOURCE = re.compile(
-    r"(?:([a-z][a-z0-9+.\-]*)://)?(\*|(?:\*\.)?[a-z0-9.\-]+|\[[0-9a-f:.]+\])(?::(\d+|\*))?/?"
+_NEEDED: Final = (
+    ("script-src-elem", "script-src", "default-src"),
+    ("connect-src", "default-src"),
 )
+"""The directives that decide on a script, and on a stream; the first one present counts."""
+_NEEDED_IN_SANDBOX: Final = frozenset({"allow-scripts", "allow-same-origin"})
 
 
 def blocking_directive(policies: Iterable[str], scheme: str, authority: str) -> str:
-    """Say which directive would block a script from this server, or its connections; empty if none would.
+    """Return the directive that blocks a script of this server, or its stream; empty if none does.
 
     Args:
-        policies: values of ``Content-Security-Policy``, each perhaps several policies joined by commas.
-        scheme: of the page, ``"http"`` or ``"https"``.
-        authority: host, and port if it is not the usual one, of the page.
+        policies: values of ``Content-Security-Policy``, each perhaps several policies joined by
+            commas.
+        scheme: that of the page, ``"http"`` or ``"https"``.
+        authority: the page's host, with its port if that is not the usual one.
     """
+    allowed = {"'self'", "*", f"{scheme}:", authority.lower(), f"{scheme}://{authority.lower()}"}
     for policy in ",".join(policies).split(","):
         directives = _directives(policy)
         sandbox = directives.get("sandbox")
-        if sandbox is not None and not {"allow-scripts", "allow-same-origin"} <= set(sandbox):
+        if sandbox is not None and not _NEEDED_IN_SANDBOX.issubset(sandbox):
             return "sandbox"
-        for names in (_SCRIPT, _CONNECT):
-            name = next((name for name in names if name in directives), None)
-            if name is not None and not _allows(
-                directives[name], scheme, authority.lower(), script=names is _SCRIPT
-            ):
-                return " ".join([name, *directives[name]])
+        for names in _NEEDED:
+            blocking = _blocking(directives, names, allowed)
+            if blocking:
+                return blocking
     return ""
 
 
-def in_document(text: str) -> list[str]:
-    """Return the policies that an HTML document's own ``<meta http-equiv>`` elements hold."""
-    found = []
-    for tag in _META.findall(_COMMENT.sub("", text)):
-        fields = {name.lower(): unescape(a or b or c) for name, a, b, c in _ATTRIBUTE.findall(tag)}
-        if fields.get("http-equiv", "").lower() == "content-security-policy":
-            found.append(fields.get("content", ""))
-    return found
+def _blocking(directives: dict[str, list[str]], names: tuple[str, ...], allowed: set[str]) -> str:
+    """The first directive of *names* that is present, if it blocks."""
+    for name in names:
+        if name in directives:
+            sources = directives[name]
+            blocks = allowed.isdisjoint(sources) or "'strict-dynamic'" in sources
+            return " ".join([name, *sources]) if blocks else ""
+    return ""
+
+
+def policies_in(text: str) -> list[str]:
+    """Return the policies in an HTML document's own ``<meta http-equiv>`` elements."""
+    if "content-security-policy" not in text.lower():
+        return []
+    parser = _MetaParser()
+    parser.feed(text)
+    return parser.policies
+
+
+class _MetaParser(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.policies: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        fields = dict(attrs)
+        if tag == "meta" and (fields.get("http-equiv") or "").lower() == "content-security-policy":
+            self.policies.append(fields.get("content") or "")
 
 
 def _directives(policy: str) -> dict[str, list[str]]:
+    """The directives of *policy*; of two that have the same name, the first counts."""
     found: dict[str, list[str]] = {}
-    for part in policy.split(";"):
+    for part in policy.lower().split(";"):
         words = part.split()
         if words:
-            found.setdefault(words[0].lower(), [word.lower() for word in words[1:]])
+            found.setdefault(words[0], words[1:])
     return found
-
-
-def _allows(sources: list[str], scheme: str, authority: str, *, script: bool) -> bool:
-    if script and "'strict-dynamic'" in sources:
-        return False
-    return any(_matches(source, scheme, authority) for source in sources)
-
-
-def _matches(source: str, scheme: str, authority: str) -> bool:
-    if source in ("'self'", "*", f"{scheme}:") or (source, scheme) == ("http:", "https"):
-        return True
-    parts = _HOST_SOURCE.fullmatch(source)
-    if parts is None:
-        return False
-    wanted, name, number = parts.groups()
-    host, port = _split(authority, scheme)
-    if wanted not in (None, scheme) and (wanted, scheme) != ("http", "https"):
-        return False
-    if number not in ("*", port) and not (number is None and port == _PORTS.get(scheme)):
-        return False
-    return name in ("*", host) or (name.startswith("*.") and host.endswith(name[1:]))
-
-
-def _split(authority: str, scheme: str) -> tuple[str, str]:
-    host, colon, port = authority.rpartition(":")
-    return (host, port) if colon and port.isdecimal() else (authority, _PORTS.get(scheme, ""))

@@ -1,7 +1,8 @@
-"""What lies below ``/-/``: the script that makes a page follow, and the stream of changes that it listens to.
+"""What lies below ``/-/``: the script of a page, and the stream of changes that it listens to.
 
-Plain resources, in a site of their own. They are for pages of this very server: a request that another origin
-makes is refused before anything else. What is sent holds URL paths, never a path of this machine or a source.
+Plain resources, in a site of their own. They are for pages of this very server: a request that
+another origin makes is refused before anything else. What is sent holds URL paths, never a path of
+this machine or a source.
 """
 
 from __future__ import annotations
@@ -15,52 +16,50 @@ import trio
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import Response
-from rpyserve.http.types import Responder
 from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import PageChange
 from rpyserve.resources.resource import Resource
 
-__all__ = ["PREFIX", "EventStream", "from_elsewhere", "mount", "tree"]
+__all__ = ["PREFIX", "EventStream", "from_elsewhere", "tree"]
 
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
-"""Seconds after which a quiet stream sends a comment, so that both sides notice when the other has gone."""
-_PARTS: Final = ("form_state", "morph", "assets", "notice", "main")
+"""Seconds after which a quiet stream sends a comment.
+
+So both sides notice when the other has gone.
+"""
 RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
+CLIENT_PARTS: Final = ("form_state", "morph", "assets", "notice", "main")
+"""The files of the client, in the order in which they are joined.
+
+Each uses only functions and constants of those before it, and `main` begins to work when it is
+reached: ``form_state`` (what a visitor typed), ``morph`` (uses `FormState`), ``assets`` (uses
+`SITE` of ``main``, at the time of a change), ``notice``, and last ``main``.
+"""
 
 
-def tree(hub: ChangeFeed) -> Resource:
-    """Return the resource for ``/-/``."""
+def tree(feed: ChangeFeed) -> Resource:
+    """Return the root of a site that has the resources below ``/-/``."""
     branch = _Branch()
-    branch.putChild("events", EventStream(hub))
-    branch.putChild("follow.js", _Script())
+    branch.putChild("events", EventStream(feed))
+    branch.putChild("follow.js", _ClientScript())
     root = Resource()
     root.putChild("-", branch)
     return root
 
 
-def mount(respond: Responder, ours: Responder) -> Responder:
-    """Wrap *respond* so that *ours* answers what is below ``/-/``, for pages of this server, and unlogged."""
-
-    async def answer(request: Request) -> Response:
-        if not request.raw_path.startswith(PREFIX):
-            return await respond(request)
-        request.logged = False
-        return await ours(request)
-
-    return answer
-
-
 def from_elsewhere(request: Request) -> bool:
-    """Whether a page of another origin makes the browser send *request* (Fetch Metadata; RFC 6454, section 7)."""
+    """Whether a page of another origin makes the browser send *request*.
+
+    By Fetch Metadata, and by ``Origin`` (RFC 6454, section 7).
+    """
     if request.getHeader("sec-fetch-site") not in (None, "same-origin", "none"):
         return True
     origin = request.getHeader("origin")
-    return (
-        origin is not None
-        and origin.rpartition("://")[2].lower() != (authority_of(request) or "").lower()
-    )
+    if origin is None:
+        return False
+    return origin.rpartition("://")[2].lower() != (authority_of(request) or "").lower()
 
 
 class _Branch(Resource):
@@ -68,7 +67,7 @@ class _Branch(Resource):
         raise HTTPError(404)
 
 
-class _Own(Resource):
+class _SameOriginResource(Resource):
     """A resource that only pages of this server may ask for."""
 
     isLeaf = True
@@ -82,7 +81,7 @@ class _Own(Resource):
         return super().render(request)
 
 
-class _Script(_Own):
+class _ClientScript(_SameOriginResource):
     """``follow.js``: several files in one function, so that none of their names is the page's."""
 
     def render_GET(self, request: Request) -> Response:
@@ -90,65 +89,67 @@ class _Script(_Own):
 
         from rpyserve.files.media_types import media_type
 
-        code = _script()
-        fields = {
+        code = _client_script()
+        etag = f'"{hashlib.blake2b(code, digest_size=8).hexdigest()}"'
+        headers = {
             "Content-Type": media_type("follow.js"),
             "Cache-Control": "no-cache",
-            "ETag": f'"{hashlib.blake2b(code, digest_size=8).hexdigest()}"',
+            "ETag": etag,
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
         }
-        if fields["ETag"] in (request.getHeader("if-none-match") or ""):
-            return Response(b"", 304, fields)
-        return Response(code, 200, fields)
+        if etag in (request.getHeader("if-none-match") or ""):
+            return Response(b"", 304, headers)
+        return Response(code, 200, headers)
 
 
 @lru_cache(maxsize=1)
-def _script() -> bytes:
+def _client_script() -> bytes:
     from importlib.resources import files
 
-    parts = [
-        (files("rpyserve.livereload") / "client" / f"{name}.js").read_text(encoding="utf-8")
-        for name in _PARTS
-    ]
+    folder = files("rpyserve.livereload") / "client"
+    parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in CLIENT_PARTS]
     return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
 
 
-class EventStream(_Own):
-    """The changes of *hub*, as they come (HTML Living Standard, section 9.2: server-sent events)."""
+class EventStream(_SameOriginResource):
+    """The changes of *feed*, as they come.
 
-    def __init__(self, hub: ChangeFeed) -> None:
-        self._hub = hub
+    Server-sent events: HTML Living Standard, section 9.2.
+    """
+
+    def __init__(self, feed: ChangeFeed) -> None:
+        self._feed = feed
 
     def render_GET(self, request: Request) -> Response:
-        since = request.getHeader("last-event-id") or request.field("since", self._hub.cursor)
-        fields = {
+        since = request.getHeader("last-event-id") or request.field("since", self._feed.cursor)
+        headers = {
             "Content-Type": "text/event-stream",
             "Cache-Control": "no-store",
             "X-Accel-Buffering": "no",
         }
         if request.method == "HEAD":
-            return Response(b"", 200, fields)
+            return Response(b"", 200, headers)
         client = (request.client[0], request.getHeader("user-agent"))
-        return Response(self._events(since, client), 200, fields)
+        return Response(self._events(since, client), 200, headers)
 
     async def _events(self, since: str, client: tuple[str, str | None]) -> AsyncIterator[str]:
-        hub = self._hub
-        with hub.reading(client) as reader:
-            number = hub.number
-            yield f"retry: {RETRY}\n{self._event('hello', hub.since(since))}"
+        feed = self._feed
+        with feed.subscribed(client) as subscriber:
+            number = feed.number
+            yield f"retry: {RETRY}\n{self._event('hello', feed.since(since))}"
             while True:
                 with trio.move_on_after(HEARTBEAT) as waiting:
-                    await hub.wait_change(number, reader)
-                if reader.crowded:
-                    reader.crowded = False
+                    await feed.wait_change(number, subscriber)
+                if subscriber.crowded:
+                    subscriber.crowded = False
                     yield "event: crowded\ndata: {}\n\n"
-                if hub.number != number:
-                    change, number = hub.since(f"{hub.boot}-{number}"), hub.number
+                if feed.number != number:
+                    change, number = feed.since(feed.cursor_at(number)), feed.number
                     yield self._event("change", change)
-                if reader.displaced:
+                if subscriber.displaced:
                     return  # it asks again, and is told then what it has missed
-                if hub.closed:
+                if feed.closed:
                     yield "event: stop\ndata: {}\n\n"
                     return
                 if waiting.cancelled_caught:
@@ -157,13 +158,12 @@ class EventStream(_Own):
     def _event(self, name: str, change: PageChange) -> str:
         import json
 
-        hub = self._hub
         data = {
-            "n": hub.number,
+            "n": self._feed.number,
             "urls": sorted(change.urls),
             "all": change.all,
             "data": change.data,
         }
         if change.lost:
             data["lost"] = True
-        return f"id: {hub.cursor}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+        return f"id: {self._feed.cursor}\nevent: {name}\ndata: {json.dumps(data)}\n\n"

@@ -1,10 +1,12 @@
-"""Hot reload of a site: from a save to the pages that show it.
+"""Live reload of a site: from a save to the pages that show it.
 
-Ties together what knows nothing of each other: the watch on the site's directories, the scripts, the hub of changes,
-the tag in pages, and the guard against loops. The order is the point: scripts are invalidated first, then pages are
-told, so that none can get the old code. Off, none of this exists.
+Ties together parts that do not know each other: the watch on the site's directories, the scripts,
+the feed of changes, the tag in pages, and the detector of write loops. Where live reload is off,
+none of this exists.
 
-The line on the console for each reload: what changed, whom it concerns, how long it took. Texts only.
+A batch of changes takes four steps, in this order: scripts are invalidated, then what scripts wrote
+themselves is filtered out, then pages are told of the rest (and the console gets its line), and
+last the background tasks of changed scripts are restarted. So no page can get old code.
 """
 
 from __future__ import annotations
@@ -20,37 +22,61 @@ from urllib.parse import quote
 import trio
 
 from rpyserve.files.directory import Directory
+from rpyserve.http.browser import FOLLOWING, is_navigation
 from rpyserve.http.errors import HTTPError, Redirect
+from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
 from rpyserve.livereload import endpoints, watcher
 from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import FileKind, Mounts
-from rpyserve.livereload.script_tag import ScriptTag, inject
+from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
-from rpyserve.livereload.write_loops import ENOUGH_FOR_CODE, WriteLoopDetector
+from rpyserve.livereload.write_loops import CODE_THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.resources.virtual_host import NameVirtualHost
 from rpyserve.scripts.background import TaskOrigin
 from rpyserve.site import Site
 
-__all__ = ["CHANGED", "GONE", "NEW", "LiveReload", "directories_in", "reload_line", "seconds_since"]
-
+__all__ = [
+    "ADDED",
+    "CHANGED",
+    "DELETED",
+    "LiveReload",
+    "directories_in",
+    "reload_line",
+    "seconds_since_save",
+]
 
 log = logging.getLogger("rpyserve")
 
-MOST_TOLD: Final = 100
-"""How many pages are named that cannot follow: a script may have any number of them."""
+ADDED: Final = "added"
+CHANGED: Final = "changed"
+DELETED: Final = "deleted"
+
+MAX_NAMES: Final = 3
+"""How many files a line on the console names."""
+MAX_SAVE_AGE: Final = 5.0
+"""Seconds that a save may lie back by the file's time stamp.
+
+An older stamp is of another clock, or was set by hand.
+"""
+MAX_BLOCKED_PAGES: Final = 100
+"""How many pages whose policy blocks the script are named: there may be any number of them."""
 
 _CODE: Final = (FileKind.SCRIPT, FileKind.MODULE)
-_DATA: Final = (FileKind.FILE, FileKind.MATERIAL)
+_DATA: Final = (FileKind.FILE, FileKind.PRIVATE_DATA)
 
 
 class LiveReload:
-    """What makes the pages of *site* follow.
+    """Makes the open pages of *site* show what is saved.
 
     Args:
         site: it must hold a `Directory`; see `directories_in`.
-        poll: look at the files again and again instead of waiting for the system's events.
+        poll: poll the files instead of waiting for the system's events.
+
+    Attributes:
+        feed: the changes that pages are told of.
     """
 
     def __init__(self, site: Site, *, poll: bool = False) -> None:
@@ -60,37 +86,47 @@ class LiveReload:
         self._mounts = Mounts([(str(directory.path), prefix) for directory, prefix in mounts])
         self._site = site
         self._poll = poll
-        self._guard = WriteLoopDetector(self._tell_of_loop)
-        self._blocked: set[str] = set()
-        self._unable: dict[
-            str, str
-        ] = {}  # scripts and modules with tasks that cannot be executed again, and why
-        self._home = ""
-        self.hub = ChangeFeed()
+        self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
+        self._blocked_pages: set[str] = set()
+        self._task_failures: dict[str, str] = {}  # the last one of each script and module
+        self._working_directory = ""
+        self.feed = ChangeFeed()
 
     def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
-        own = Site(endpoints.tree(self.hub))
-        own.trusts = lambda request: self._site.trusts(request)
-        tags = ScriptTag(lambda: self.hub.cursor, self._mounts.url_of, self._tell_of_policy)
-        return endpoints.mount(inject(self._guard.watching(respond), tags), own.respond)
+        own_site = Site(endpoints.tree(self.feed))
+        own_site.trusts = lambda request: self._site.trusts(request)
+        tags = ScriptTag(lambda: self.feed.cursor, self._mounts.url_of, self._warn_of_policy)
+
+        async def respond_with_live_reload(request: Request) -> Response:
+            if request.raw_path.startswith(endpoints.PREFIX):
+                request.logged = False
+                return await own_site.respond(request)
+            is_refetch = FOLLOWING in request.raw_headers.values
+            self._write_loops.note(request, is_refetch=is_refetch)
+            if not is_navigation(request):
+                return await respond(request)
+            page = tags.prepare(request)
+            return page.with_tag(await respond(request))
+
+        return respond_with_live_reload
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
-        self._warn_of_shadow()
-        self._home = next((root for root in self._roots if _is_here(root)), "")
+        self._warn_of_shadowed_name()
+        self._working_directory = next((root for root in self._roots if _is_current(root)), "")
         try:
             await watcher.watch(
                 self._roots,
                 self._on_batch,
                 poll=self._poll,
-                eager=self._is_awaited,
+                eager=self._has_pages,
                 task_status=task_status,
             )
         except Exception as exc:
-            # Only the comfort is lost: what is served is fresh without it.
+            # Only a comfort is lost: what is served is fresh without it.
             log.error(
-                "Pages do not follow edits any more: the watch failed: %s: %s",
+                "Live reload has stopped: watching the files failed: %s: %s",
                 type(exc).__name__,
                 exc,
             )
@@ -98,121 +134,147 @@ class LiveReload:
 
     def stop(self) -> None:
         """Let the streams of changes end."""
-        self.hub.close()
+        self.feed.close()
 
-    def _is_awaited(self) -> bool:
-        return self.hub.statistics().readers > 0
+    def _has_pages(self) -> bool:
+        return self.feed.statistics().subscribers > 0
 
-    def _on_batch(self, batch: FileChanges) -> None:
+    # A batch of changes
+
+    def _on_batch(self, changes: FileChanges) -> None:
         noticed = time.time()
-        self._stay_home()
-        imported = any(
-            each.scripts.modules.watches(path) for each in self._directories for path in batch.files
+        self._enter_new_directory()
+        all_scripts = self._invalidate_scripts(changes)
+        kinds = {path: self._mounts.kind_of(path) for path in changes.files}
+        self._drop_own_writes(changes, kinds)
+        self._announce(changes, kinds, noticed, all_scripts=all_scripts)
+        self._restart_tasks(changes)
+
+    def _enter_new_directory(self) -> None:
+        """A site that was removed and made again is another directory.
+
+        ``open("words.txt")`` in a script is to mean the file in the new one.
+        """
+        if self._working_directory and not _is_current(self._working_directory):
+            with suppress(OSError):
+                os.chdir(self._working_directory)
+
+    def _invalidate_scripts(self, changes: FileChanges) -> bool:
+        """Returns whether all scripts will run again, because of a module of the site."""
+        all_scripts = any(
+            directory.scripts.modules.watches(path)
+            for directory in self._directories
+            for path in changes.files
         )
         for directory in self._directories:
-            directory.scripts.invalidate(batch.files)
-        quiet = self._guard.self_inflicted(batch, self._of_kind(batch, _DATA))
-        quiet |= self._guard.self_inflicted(batch, self._of_kind(batch, _CODE), ENOUGH_FOR_CODE)
-        counting = [
-            path
-            for path in batch.files
-            if path not in quiet and self._kind(path) is not FileKind.IGNORED
-        ]
-        change = self._mounts.change_of(counting, batch.moved - quiet, batch.directories)
-        if change:
-            self._site.errors.reset()
-            self.hub.announce(change)
-            self._report(batch, counting, noticed, all_scripts=imported)
-        for source in self._site.tasks.sources():
-            self._renew_tasks(source, saved=str(source.path) in batch.files)
+            directory.scripts.invalidate(changes.files)
+        return all_scripts
 
-    def _renew_tasks(self, source: TaskOrigin, *, saved: bool) -> None:
-        """What runs beside the site is to be of the present code, without waiting for a visit."""
+    def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
+        """Leave in *kinds* what pages are to be told of."""
+        data = [path for path, kind in kinds.items() if kind in _DATA]
+        code = [path for path, kind in kinds.items() if kind in _CODE]
+        dropped = self._write_loops.self_inflicted(changes, data)
+        dropped |= self._write_loops.self_inflicted(changes, code, CODE_THRESHOLD)
+        dropped |= {path for path, kind in kinds.items() if kind is FileKind.IGNORED}
+        for path in dropped:
+            del kinds[path]
+
+    def _announce(
+        self,
+        changes: FileChanges,
+        kinds: Mapping[str, FileKind],
+        noticed: float,
+        *,
+        all_scripts: bool,
+    ) -> None:
+        page_change = self._mounts.page_change(changes, kinds)
+        if not page_change:
+            return
+        self._site.errors.reset()
+        self.feed.publish(page_change)
+        pages = self.feed.statistics().subscribers
+        text = reload_line(
+            self._events(changes, kinds),
+            pages=pages,
+            all_scripts=all_scripts,
+            seconds=seconds_since_save(map(changes.files.__getitem__, kinds), noticed, time.time()),
+        )
+        is_code = not set(_CODE).isdisjoint(kinds.values())
+        log.log(logging.INFO if pages or is_code else logging.DEBUG, "%s", text)
+
+    def _events(self, changes: FileChanges, files: Iterable[str]) -> dict[str, str]:
+        """What happened to which file; a directory stands for the files in it."""
+        name_of = self._mounts.display_name
+        events = {f"{name_of(path)}/": _event(changes, path) for path in changes.directories}
+        for path in files:
+            if os.path.dirname(path) not in changes.directories:
+                events[name_of(path)] = _event(changes, path)
+        return events
+
+    def _restart_tasks(self, changes: FileChanges) -> None:
+        """Background tasks are to be of the present code, without waiting for a visit."""
+        for origin in self._site.tasks.sources():
+            self._restart_tasks_of(origin, was_saved=str(origin.path) in changes.files)
+
+    def _restart_tasks_of(self, origin: TaskOrigin, *, was_saved: bool) -> None:
         try:
             for directory in self._directories:
-                directory.scripts.renew(source)
+                directory.scripts.renew(origin)
         except (HTTPError, Redirect):
             pass  # raised by the script: whoever asks for it gets it
         except (Exception, SystemExit) as exc:
-            from rpyserve.diagnostics.describe import describe
-
-            failure = describe(exc)
-            if saved or self._unable.get(source.home) != failure.title:
-                what = f"{self._mounts.shown(str(source.path))}, whose background task goes on as it was"
-                self._site.errors.report(what, failure)
-            self._unable[source.home] = failure.title
+            self._report_task_failure(origin, exc, was_saved=was_saved)
             return
-        self._unable.pop(source.home, None)
+        self._task_failures.pop(origin.home, None)
 
-    def _stay_home(self) -> None:
-        """A site that was removed and made again is another directory: ``open("words.txt")`` is to mean the new one."""
-        if self._home and not _is_here(self._home):
-            with suppress(OSError):
-                os.chdir(self._home)
-
-    def _report(
-        self, batch: FileChanges, files: list[str], noticed: float, *, all_scripts: bool
+    def _report_task_failure(
+        self, origin: TaskOrigin, exc: BaseException, *, was_saved: bool
     ) -> None:
+        """Report it when the script was saved, and where a change elsewhere makes a difference."""
+        from rpyserve.diagnostics.describe import describe
 
-        readers = self.hub.statistics().readers
-        seconds = seconds_since([batch.files[path] for path in files], noticed, time.time())
-        text = reload_line(
-            self._named(batch, files), readers=readers, all_scripts=all_scripts, seconds=seconds
-        )
-        is_code = any(self._kind(path) in _CODE for path in files)
-        log.log(logging.INFO if readers or is_code else logging.DEBUG, "%s", text)
+        report = describe(exc)
+        if was_saved or self._task_failures.get(origin.home) != report.title:
+            name = self._mounts.display_name(str(origin.path))
+            self._site.errors.report(f"{name} (its background task goes on unchanged)", report)
+        self._task_failures[origin.home] = report.title
 
-    def _named(self, batch: FileChanges, files: list[str]) -> dict[str, str]:
-        """What happened to which file; a directory that came or went stands for the files in it."""
-        named = {self._mounts.shown(path) + "/": _event(batch, path) for path in batch.directories}
-        for path in files:
-            if os.path.dirname(path) not in batch.directories:
-                named[self._mounts.shown(path)] = _event(batch, path)
-        return named
+    # Warnings
 
-    def _of_kind(self, batch: FileChanges, kinds: tuple[FileKind, ...]) -> list[str]:
-        return [path for path in batch.files if self._kind(path) in kinds]
-
-    def _kind(self, path: str) -> FileKind:
-        return self._mounts.kind_of(path)
-
-    def _tell_of_loop(self, path: str) -> None:
+    def _warn_of_write_loop(self, path: str) -> None:
         log.warning(
-            "%s changes whenever a page is loaded, so a script must be writing it. Pages follow it no more, until you "
-            "save it yourself. What scripts write is best kept outside of the site.",
-            self._mounts.shown(path),
+            "%s changes whenever a page is loaded, so a script must be writing it. Live reload "
+            "ignores it until you save it yourself. Scripts should write files outside the site.",
+            self._mounts.display_name(path),
         )
 
-    def _tell_of_policy(self, path: str, directive: str) -> None:
-        if path in self._blocked or len(self._blocked) >= MOST_TOLD:
+    def _warn_of_policy(self, path: str, directive: str) -> None:
+        if path in self._blocked_pages or len(self._blocked_pages) >= MAX_BLOCKED_PAGES:
             return
-        self._blocked.add(path)
+        self._blocked_pages.add(path)
         log.warning(
-            "%s does not follow edits, because its Content-Security-Policy says %r. To let it, allow 'self' in "
-            "script-src and connect-src.",
-            path, directive,
-        )  # fmt: skip
+            "Live reload is off for %s, because its Content-Security-Policy says %r. To turn it "
+            "on, allow 'self' in script-src and connect-src.",
+            path,
+            directive,
+        )
 
-    def _warn_of_shadow(self) -> None:
+    def _warn_of_shadowed_name(self) -> None:
         for root in self._roots[:1]:
             if os.path.lexists(os.path.join(root, "-")):
                 log.warning(
-                    "What is in the site as '-' is not served: rpyserve needs /-/ itself. --no-reload frees it."
+                    "The file or directory '-' is not served, because live reload uses /-/. "
+                    "Start with --no-reload to serve it."
                 )
 
 
-def _is_here(path: str) -> bool:
+def _is_current(path: str) -> bool:
+    """Whether the directory at *path* is the working directory."""
     try:
         return os.path.samefile(path, ".")
     except OSError:
         return False
-
-
-def _event(batch: FileChanges, path: str) -> str:
-
-    if path not in batch.moved:
-        return CHANGED
-    return NEW if os.path.lexists(path) else GONE
 
 
 def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Directory, str]]:
@@ -228,56 +290,64 @@ def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Director
         seen.add(id(resource))
         if isinstance(resource, Directory):
             yield resource, prefix
-        if isinstance(resource, NameVirtualHost):
-            inside = [resource.default, *resource.hosts.values()]
-        else:
-            inside = [resource.wrapped] if isinstance(resource, Wrapper) else []
-        todo += [(each, prefix) for each in inside if each is not None]
+        todo += [(inner, prefix) for inner in _inside(resource)]
         todo += [
             (child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()
         ]
 
 
-NEW: Final = "new"
-GONE: Final = "gone"
-CHANGED: Final = "changed"
+def _inside(resource: Resource) -> list[Resource]:
+    """The resources that *resource* stands for, under its own URL path."""
+    if isinstance(resource, NameVirtualHost):
+        hosts = [resource.default, *resource.hosts.values()]
+        return [each for each in hosts if each is not None]
+    if isinstance(resource, Wrapper) and resource.wrapped is not None:
+        return [resource.wrapped]
+    return []
 
-MOST_NAMES: Final = 3
-"""How many files a line names."""
-BELIEVED: Final = 5.0
-"""Seconds that a save may lie back, by the file's time stamp; else the stamp is of another clock, or set by hand."""
+
+# The line on the console
 
 
-def reload_line(
-    files: Mapping[str, str], *, readers: int, all_scripts: bool, seconds: float
-) -> str:
-    """Return the line.
+def reload_line(events: Mapping[str, str], *, pages: int, all_scripts: bool, seconds: float) -> str:
+    """Return the line that the console shows for a batch of changes.
 
     Args:
-        files: the files, as their author knows them, each with what happened to it: `NEW`, `GONE` or `CHANGED`.
-        readers: how many pages listen.
-        all_scripts: whether a module of the site is among them, so that every script runs again.
+        events: the files, as their author knows them, each with what happened to it: `ADDED`,
+            `DELETED` or `CHANGED`.
+        pages: how many pages are told.
+        all_scripts: whether all scripts will run again, because of a module of the site.
         seconds: from the save until the pages were told.
     """
-    effects = ["all scripts run again"] if all_scripts else []
-    if readers:
-        effects.append(f"{readers} page follows" if readers == 1 else f"{readers} pages follow")
-    what = f"{_enumerated(sorted(files))} {_verb(list(files.values()))}"
-    return f"{what}{': ' if effects else ''}{', '.join(effects)} ({seconds * 1000:.0f} ms)"
+    kinds = set(events.values())
+    parts = [f"{_enumerated(sorted(events))} {kinds.pop() if len(kinds) == 1 else CHANGED}"]
+    if all_scripts:
+        parts.append("all scripts run again")
+    if pages:
+        parts.append(f"{pages} page{'' if pages == 1 else 's'} updated")
+    return f"{', '.join(parts)} ({seconds * 1000:.0f} ms)"
 
 
-def seconds_since(saved: Iterable[float], noticed: float, now: float) -> float:
-    """Return how long ago the last of the times *saved* is, or *noticed* if they are not to be believed."""
+def seconds_since_save(saved: Iterable[float], noticed: float, now: float) -> float:
+    """Return how long ago the last of the times *saved* is.
+
+    Args:
+        saved: times of files, in seconds since the epoch; 0 if not known.
+        noticed: what counts where those are not to be believed.
+        now: the present time.
+    """
     last = max(saved, default=0.0)
-    return now - (last if 0 <= now - last <= BELIEVED else noticed)
+    return now - (last if 0 <= now - last <= MAX_SAVE_AGE else noticed)
 
 
-def _verb(events: list[str]) -> str:
-    """What happened to all of the files: the same thing, or this and that."""
-    event = events[0] if len(set(events)) == 1 else CHANGED
-    return event if event == CHANGED else f"{'is' if len(events) == 1 else 'are'} {event}"
+def _event(changes: FileChanges, path: str) -> str:
+    if path not in changes.added_or_removed:
+        return CHANGED
+    return ADDED if os.path.lexists(path) else DELETED
 
 
 def _enumerated(names: list[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMES])} and {more} more"
+    more = len(names) - MAX_NAMES
+    if more <= 0:
+        return ", ".join(names)
+    return f"{', '.join(names[:MAX_NAMES])} and {more} more"

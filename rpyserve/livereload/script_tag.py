@@ -1,8 +1,7 @@
-"""The tag that makes a page follow, put into what a browser loads as a page, and into nothing else.
+"""The tag of the live reload script, put into what a browser loads as a page, and nothing else.
 
-A wrapper of the responder signature. Whoever does not load a page (curl, fetch, frames, HEAD) gets exactly what the
-site answers, for the price of a look at the headers. It never raises: a page that cannot have the tag goes out without.
-Which script the tag names, and what it does, is the business of others.
+Which script the tag names, and what it does, is the business of `endpoints` and the client. Nothing
+here fails a request: a page that cannot have the tag goes out without.
 """
 
 from __future__ import annotations
@@ -14,150 +13,170 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Final
 
-from rpyserve.http.browser import is_navigation
 from rpyserve.http.request import Request, authority_of
 from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Stream, Upgrade
-from rpyserve.http.types import Responder
-from rpyserve.protocol.parser import Fields
 
-__all__ = ["ScriptTag", "inject"]
+__all__ = ["PageLoad", "ScriptTag"]
 
 log = logging.getLogger("rpyserve")
 
 SAMPLE: Final = 64 * 1024
 """How many bytes of a page are searched for what its head says."""
 
-_CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
-_DROPPED: Final = frozenset(
+_CONDITIONAL: Final = frozenset({b"if-none-match", b"if-modified-since"})
+_OUTDATED: Final = frozenset(
     {b"etag", b"last-modified", b"accept-ranges", b"cache-control", b"vary"}
 )
-_NEVER: Final = (b"content-encoding", b"content-range", b"content-digest", b"repr-digest")
+_BODY_IS_FINAL: Final = frozenset(
+    {b"content-encoding", b"content-range", b"content-digest", b"repr-digest"}
+)
 _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
 
 
+@dataclass(frozen=True, slots=True)
+class ScriptTag:
+    """Makes the tags of a site's pages.
+
+    Args:
+        cursor: gives the number of the last change, as the stream of changes understands it.
+        url_of: gives the URL path of a file or directory, or ``"*"``.
+        on_blocked: called with a page's path and the directive of its policy that is in the way.
+    """
+
+    cursor: Callable[[], str]
+    url_of: Callable[[str], str]
+    on_blocked: Callable[[str, str], object]
+
+    def prepare(self, request: Request) -> PageLoad:
+        """Make *request* ask for a whole page. Call it before the site answers."""
+        # A copy that the browser kept from before may have another tag, or none.
+        headers = request.raw_headers
+        request.raw_headers = type(headers)(pair for pair in headers if pair[0] not in _CONDITIONAL)
+        return PageLoad(self, request, self.cursor())
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptTag:
-    """What is in a tag.
+class PageLoad:
+    """One page that a browser loads.
 
     Args:
-        mark: gives the number of the last change, as the stream of changes understands it.
-        url_of: gives the URL path of a file or directory, or ``"*"``.
-        tell: is called with a page's path and the directive that keeps it from following.
+        tags: makes the tags.
+        request: asks for the page.
+        cursor: the last change when the page was asked for.
     """
 
-    mark: Callable[[], str]
-    url_of: Callable[[str], str]
-    tell: Callable[[str, str], object]
+    tags: ScriptTag
+    request: Request
+    cursor: str
 
-    def make(
-        self,
-        request: Request,
-        mark: str,
-        status: int,
-        headers: Headers,
-        sample: bytes,
-        digest: str = "",
-    ) -> bytes:
-        """Return the tag for a page that begins with *sample*; nothing if its policy would block it."""
-        from html import escape
-
-        from rpyserve.livereload import csp
-
-        policies = [
-            value.decode("latin-1")
-            for name, value in headers
-            if name.lower() == b"content-security-policy"
-        ]
-        kept = _digest(" ".join(policies).encode()) if policies else ""
-        policies += csp.in_document(sample.decode("utf-8", "replace"))
-        if policies and (
-            why := csp.blocking_directive(policies, request.scheme, authority_of(request) or "")
-        ):
-            self.tell(request.path, why)
-            return b""
-        up = "/" if _BASE.search(sample) else "../" * (request.raw_path.count("/") - 1) or "./"
-        sources = dict.fromkeys(map(self.url_of, request.sources))
-        made = (
-            "file"
-            if request.sources and not any(path.endswith(".rpy") for path in request.sources)
-            else "script"
-        )
-        return (
-            f'<script async src="{up}-/follow.js" data-rpyserve="{mark}" data-sources="{escape(" ".join(sources))}"'
-            f' data-made="{made}" data-method="{request.method}" data-status="{status}"'
-            f' data-digest="{digest}" data-policy="{kept}"></script>'
-        ).encode()
-
-
-def inject(respond: Responder, tags: ScriptTag) -> Responder:
-    """Wrap *respond* so that pages which a browser loads have a tag at their end."""
-
-    async def injected(request: Request) -> Response:
-        if not is_navigation(request):
-            return await respond(request)
-        # A copy that the browser kept from before may have another tag, or none.
-        request.raw_headers = Fields(
-            pair for pair in request.raw_headers if pair[0] not in _CONDITIONS
-        )
-        make = partial(tags.make, request, tags.mark())
-        response = await respond(request)
+    def with_tag(self, response: Response) -> Response:
+        """Return *response* with a tag at its end; as it is where it cannot have one."""
         try:
-            return _tagged(response, make)
+            return self._with_tag(response)
         except Exception as exc:
-            log.debug("%s goes out as it is: %s", request.path, exc)
+            log.debug("%s is sent without live reload: %s", self.request.path, exc)
             return response
 
-    return injected
+    def _with_tag(self, response: Response) -> Response:
+        body = response.body
+        if isinstance(body, Stream):
+            tagged = _TaggedStream(body, self)
+            return Response.trusted(tagged, response.status, response.headers)
+        if isinstance(body, Upgrade) or not _is_whole_page(response):
+            return response
+        if isinstance(body, FileBody):
+            tag = self.make_tag(response, _beginning(body))
+            longer: bytes | FileBody = FileBody(body.file, (*body.parts, tag))
+        else:
+            tag = self.make_tag(response, body[:SAMPLE], _digest(body))
+            longer = body + tag
+        if not tag:
+            return response
+        return Response.trusted(longer, response.status, _headers_with_tag(response.headers))
 
+    def make_tag(self, response: Response, sample: bytes, digest: str = "") -> bytes:
+        """Return the tag; empty if the page's policy would block the script.
 
-Make = Callable[..., bytes]
-"""`ScriptTag.make` for a request: of the status, the headers, the page's beginning, and the digest of all of it."""
+        Args:
+            response: the page's status and headers.
+            sample: the beginning of its content.
+            digest: that of all of its content, where it is known.
+        """
+        policy = [
+            value.decode("latin-1")
+            for name, value in response.headers
+            if name.lower() == b"content-security-policy"
+        ]
+        blocking = self._blocking_directive(policy, sample)
+        if blocking:
+            self.tags.on_blocked(self.request.path, blocking)
+            return b""
+        sources = self.request.sources
+        is_file = bool(sources) and not any(path.endswith(".rpy") for path in sources)
+        data = {
+            "rpyserve": self.cursor,
+            "sources": " ".join(dict.fromkeys(map(self.tags.url_of, sources))),
+            "made": "file" if is_file else "script",
+            "method": self.request.method,
+            "status": str(response.status),
+            "digest": digest,
+            "policy": _digest(" ".join(policy).encode()) if policy else "",
+        }
+        attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
+        src = f"{self._way_up(sample)}-/follow.js"
+        return f'<script async src="{src}" {attributes}></script>'.encode()
 
+    def _blocking_directive(self, policies: list[str], sample: bytes) -> str:
+        from rpyserve.livereload import csp
 
-def _tagged(response: Response, make: Make) -> Response:
-    body = response.body
-    if isinstance(body, Stream):
-        return Response.trusted(_TaggedStream(body, make), response.status, response.headers)
-    if isinstance(body, Upgrade) or not _is_whole_page(response):
-        return response
-    sample = _beginning(body) if isinstance(body, FileBody) else body[:SAMPLE]
-    digest = "" if isinstance(body, FileBody) else _digest(body)
-    tag = make(response.status, response.headers, sample, digest)
-    if not tag:
-        return response
-    longer = FileBody(body.file, (*body.parts, tag)) if isinstance(body, FileBody) else body + tag
-    return Response.trusted(longer, response.status, _fields(response.headers))
+        policies = policies + csp.policies_in(sample.decode("utf-8", "replace"))
+        if not policies:
+            return ""
+        request = self.request
+        return csp.blocking_directive(policies, request.scheme, authority_of(request) or "")
+
+    def _way_up(self, sample: bytes) -> str:
+        """The relative URL of the server's root, since a proxy may have it below a prefix."""
+        if _BASE.search(sample):
+            return "/"
+        return "../" * (self.request.raw_path.count("/") - 1) or "./"
 
 
 def _is_whole_page(response: Response) -> bool:
-    """Whether a tag may be put into *response* (RFC 9110, sections 8.3, 8.4, 15.3.5, 15.3.7, 15.4.5)."""
-    fields = {name.lower(): value.lower() for name, value in response.headers}
-    kind, _, parameters = fields.get(b"content-type", b"").partition(b";")
-    return (
-        kind.strip() == b"text/html"
-        and response.status not in (204, 206, 304)
-        and b"utf-16" not in parameters
-        and b"utf-32" not in parameters
-        and not fields.get(b"content-disposition", b"").startswith(b"attachment")
-        and not any(name in fields for name in _NEVER)
-    )
+    """Whether a tag may be put into *response*.
+
+    See RFC 9110, sections 8.3, 8.4, 15.3.5, 15.3.7 and 15.4.5.
+    """
+    headers = {name.lower(): value.lower() for name, value in response.headers}
+    content_type, _, parameters = headers.get(b"content-type", b"").partition(b";")
+    if content_type.strip() != b"text/html" or response.status in (204, 206, 304):
+        return False
+    if b"utf-16" in parameters or b"utf-32" in parameters:
+        return False
+    if headers.get(b"content-disposition", b"").startswith(b"attachment"):
+        return False
+    return _BODY_IS_FINAL.isdisjoint(headers)
 
 
-def _fields(headers: Headers) -> Headers:
-    """The header fields of a page with a tag in it: it is no longer what its validators stand for."""
-    values = {name.lower(): value for name, value in headers}
+def _headers_with_tag(headers: Headers) -> Headers:
+    """Return the headers of a page with a tag: it is no longer what its validators stand for."""
+    kept = tuple(pair for pair in headers if pair[0].lower() not in _OUTDATED)
+    cache_control = _values(headers, b"cache-control")
     storing = (
-        b"no-store" if b"no-store" in values.get(b"cache-control", b"").lower() else b"no-cache"
+        b"no-store" if any(b"no-store" in each.lower() for each in cache_control) else b"no-cache"
     )
-    varying = b", ".join(value for name, value in headers if name.lower() == b"vary")
-    kept = tuple(pair for pair in headers if pair[0].lower() not in _DROPPED)
-    vary = b", ".join(filter(None, [varying, b"Sec-Fetch-Dest"])) if varying != b"*" else b"*"
-    return (*kept, (b"Cache-Control", storing), (b"Vary", vary))
+    vary = _values(headers, b"vary")
+    if vary != [b"*"]:
+        vary.append(b"Sec-Fetch-Dest")
+    return (*kept, (b"Cache-Control", storing), (b"Vary", b", ".join(vary)))
+
+
+def _values(headers: Headers, wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name.lower() == wanted]
 
 
 def _digest(content: bytes) -> str:
@@ -174,38 +193,44 @@ def _beginning(body: FileBody) -> bytes:
 
 
 class _TaggedStream(Stream):
-    """A stream with a tag: in the head of its first chunk if that has one (it may never end), else after the last."""
+    """A stream with a tag.
 
-    def __init__(self, stream: Stream, make: Make) -> None:
+    The tag is in the head of the first chunk if that has one, since the stream may never end; else
+    it comes after the last chunk.
+    """
+
+    def __init__(self, stream: Stream, page: PageLoad) -> None:
         self._stream = stream
-        self._make = make
+        self._page = page
 
     @asynccontextmanager
     async def opened(self, response: Response) -> AsyncIterator[StartedStream]:
-        async with self._stream.opened(response) as opened:
-            yield self._tagged(opened)
+        async with self._stream.opened(response) as started:
+            yield self._with_tag(started)
 
-    def _tagged(self, opened: StartedStream) -> StartedStream:
-        head = opened.response
+    def _with_tag(self, started: StartedStream) -> StartedStream:
+        head = started.response
         if isinstance(head.body, bytes):
-            return StartedStream(_tagged(head, self._make), opened.chunks)
+            return StartedStream(self._page.with_tag(head), started.chunks)
         if not _is_whole_page(head):
-            return opened
-        make = partial(self._make, head.status, head.headers)
-        return StartedStream(
-            Response.trusted(self, head.status, _fields(head.headers)), _Chunks(opened.chunks, make)
-        )
+            return started
+        tagged = Response.trusted(self, head.status, _headers_with_tag(head.headers))
+        chunks = _TaggedChunks(started.chunks, partial(self._page.make_tag, head))
+        return StartedStream(tagged, chunks)
 
 
-class _Chunks:
-    """*chunks* with a tag in or after them. Not a generator: it may be left half-way without being closed."""
+class _TaggedChunks:
+    """*chunks* with a tag in or after them.
 
-    def __init__(self, chunks: AsyncIterator[bytes], make: Callable[[bytes], bytes]) -> None:
+    Not a generator: it may be left half-way without being closed.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes], make_tag: Callable[[bytes], bytes]) -> None:
         self._chunks = chunks
-        self._make: Callable[[bytes], bytes] | None = make
+        self._make_tag: Callable[[bytes], bytes] | None = make_tag
         self._last = b""
 
-    def __aiter__(self) -> _Chunks:
+    def __aiter__(self) -> _TaggedChunks:
         return self
 
     async def __anext__(self) -> bytes:
@@ -216,7 +241,7 @@ class _Chunks:
             if not last:
                 raise
             return last
-        if self._make is None:
+        if self._make_tag is None:
             return chunk
         tag = self._tag(chunk)
         place = _PLACE.search(chunk)
@@ -226,10 +251,12 @@ class _Chunks:
         return chunk[: place.end()] + tag + chunk[place.end() :]
 
     def _tag(self, sample: bytes) -> bytes:
-        """The tag, once; nothing if there is none."""
-        make, self._make = self._make, None
+        """The tag, once; empty if there is none."""
+        make_tag, self._make_tag = self._make_tag, None
+        if make_tag is None:
+            return b""
         try:
-            return make(sample[:SAMPLE]) if make is not None else b""
+            return make_tag(sample[:SAMPLE])
         except Exception as exc:
-            log.debug("A page goes out as it is: %s", exc)
+            log.debug("A page is sent without live reload: %s", exc)
             return b""

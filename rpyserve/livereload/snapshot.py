@@ -1,9 +1,11 @@
-"""What the directories of a site hold, and what of it has changed since the last look.
+"""What the directories of a site hold, and what of it has changed since the last scan.
 
-Owns which directories are the site's own (foreign ones are not even looked into), and one signature for each of their
-files, but for those whose names begin with a dot. Events from the system are only hints where to look; what counts as
-changed is decided here, so that a renamed directory, a gap between two watches, and a system without events are all the
-same thing. Knows nothing of events, scripts or URLs. Looking at disks takes time: call it in a thread.
+Owns which directories are the site's own (ignored ones are not even opened), and one signature for
+each of their files, but for those whose names begin with a dot. Events from the system are only
+hints where to look; what counts as changed is decided here. So a renamed directory, a gap between
+two watches, and a system without events are all the same thing.
+
+Must not know events, scripts or URLs. Reading disks takes time: call it in a thread.
 """
 
 from __future__ import annotations
@@ -19,114 +21,117 @@ from rpyserve.scripts.file_state import is_ignored_directory
 __all__ = ["FileChanges", "Snapshot"]
 
 Signature = tuple[int, int, int, int]
+"""What a file is known by: time of its content, size, inode, time of its entry."""
 
 _MARKER: Final = "pyvenv.cfg"
-"""Its coming or going makes a directory foreign, or the site's."""
+"""The file that makes a directory an environment, which is ignored."""
 _JUNCTION: Final = 0xA0000003
-"""What Windows calls a link to a directory that is not called a link (IO_REPARSE_TAG_MOUNT_POINT)."""
+"""A link to a directory that Windows does not call a link (IO_REPARSE_TAG_MOUNT_POINT)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileChanges:
-    """What has changed from one look to the next.
+    """What has changed from one scan to the next.
 
     Args:
-        files: each file that was written, made, replaced or removed, with the time of that in seconds since the epoch;
-            0 if it is not known.
-        moved: files and directories that came or went.
-        unsure: those of *files* that are not there, or empty, at the moment: perhaps half of a save.
+        files: each file that was written, made, replaced or removed, with the time of that in
+            seconds since the epoch; 0 if the time is not known.
+        added_or_removed: files and directories that were not there before, or are not any more.
+        incomplete: those of *files* that are missing or empty at the moment, perhaps half of a
+            save.
     """
 
     files: Mapping[str, float] = field(default_factory=dict)
-    moved: frozenset[str] = frozenset()
-    unsure: frozenset[str] = frozenset()
+    added_or_removed: frozenset[str] = frozenset()
+    incomplete: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.files or self.moved)
+        return bool(self.files or self.added_or_removed)
 
     @property
     def directories(self) -> frozenset[str]:
-        """The directories among those that came or went."""
-        return self.moved - self.files.keys()
+        """The directories that were added or removed."""
+        return self.added_or_removed - self.files.keys()
 
     def __or__(self, later: FileChanges) -> FileChanges:
         files = {**self.files, **later.files}
-        for path in self.moved & later.moved & later.unsure:
+        for path in self.added_or_removed & later.added_or_removed & later.incomplete:
             if self.files.get(path) and not later.files[path]:
                 del files[path]  # it came and went: nobody need know
-        unsure = (self.unsure - later.files.keys()) | later.unsure
-        return FileChanges(files, self.moved ^ later.moved, unsure & files.keys())
+        incomplete = (self.incomplete - later.files.keys()) | later.incomplete
+        return FileChanges(
+            files,
+            self.added_or_removed ^ later.added_or_removed,
+            incomplete & files.keys(),
+        )
 
 
 class Snapshot:
-    """The files below *roots*, as they were when they were last looked at.
+    """The files below *roots*, as they were at the last scan.
 
     Attributes:
-        directories: the directories that are the site's, and each one's files with their signatures.
+        roots: absolute paths of directories, which need not exist.
+        directories: the directories that are the site's, each with its files and their signatures.
     """
 
     def __init__(self, roots: Iterable[str]) -> None:
         self.roots = tuple(roots)
         self.directories: dict[str, dict[str, Signature]] = {}
 
-    def look(self) -> FileChanges:
-        """Look at everything, and return what is different."""
+    def scan(self) -> FileChanges:
+        """Read all directories, and return what is different."""
         before, self.directories = self.directories, dict(self._walk())
         changes = _Changes()
         for directory in before.keys() | self.directories.keys():
-            old, new = before.get(directory, {}), self.directories.get(directory, {})
             if directory not in self.directories and os.path.isdir(directory):
-                continue  # it has become foreign
-            for name in old.keys() | new.keys():
-                if old.get(name) != new.get(name):
-                    path = os.path.join(directory, name)
-                    changes.note(path, old.get(name), new.get(name))
-                    if directory not in before:
-                        changes.files[path] = (
-                            0  # it may have been moved here, long after it was written
-                        )
+                continue  # it has become an ignored one
+            old, new = before.get(directory, {}), self.directories.get(directory, {})
+            changes.compare(directory, old, new)
+            if directory not in before:
+                changes.forget_times(directory, new)
             if (directory in before) != (directory in self.directories):
-                changes.moved.add(directory)
-        return changes.batch()
+                changes.added_or_removed.add(directory)
+        return changes.result()
 
-    def look_at(self, paths: Iterable[str]) -> FileChanges | None:
-        """Look at *paths* only, of which something was heard.
+    def check(self, paths: Iterable[str]) -> FileChanges | None:
+        """Read *paths* only, of which something was heard.
 
         Returns:
-            What is different; None if directories have come or gone: `look` at everything then.
+            What is different; None if directories were added or removed, which takes a `scan`.
         """
         paths = [*paths]
-        if any(self._is_about_directories(path) for path in paths):
+        if any(self._concerns_directories(path) for path in paths):
             return None
         changes = _Changes()
         for path in paths:
             directory, name = os.path.split(path)
             files = self.directories.get(directory)
-            if files is None or name.startswith(".") or path in self.directories:
-                continue  # a foreign one; or its own time stamp, because something in it has changed
-            old, new = files.pop(name, None), _signature(path)
-            if new is not None:
-                files[name] = new
+            if files is None or path in self.directories:
+                continue  # in an ignored directory; or a directory in which something has changed
+            old = files.pop(name, None)
+            new = _add_file(files, path, name)
             if old is not None or new is not None:
                 changes.note(path, old, new)
-        return changes.batch()
+        return changes.result()
 
-    def _is_about_directories(self, path: str) -> bool:
+    def _concerns_directories(self, path: str) -> bool:
         """Whether *path* means that other directories than before may be the site's."""
         if path in self.directories:
             return not os.path.isdir(path)
         directory, name = os.path.split(path)
         if directory not in self.directories:
-            return self._is_unknown(directory)
-        return name == _MARKER or (os.path.isdir(path) and not is_ignored_directory(path))
+            return self._may_be_new(directory)
+        if name == _MARKER:
+            return True
+        return os.path.isdir(path) and not is_ignored_directory(path)
 
-    def _is_unknown(self, directory: str) -> bool:
-        """Whether *directory*, of which we know nothing, could be one of the site's."""
+    def _may_be_new(self, directory: str) -> bool:
+        """Whether *directory*, which no scan has found, could be one of the site's."""
         while directory not in self.directories:
-            above = os.path.dirname(directory)
-            if above == directory or is_ignored_directory(directory):
+            parent = os.path.dirname(directory)
+            if parent == directory or is_ignored_directory(directory):
                 return False
-            directory = above
+            directory = parent
         return True
 
     def _walk(self) -> Iterator[tuple[str, dict[str, Signature]]]:
@@ -135,42 +140,57 @@ class Snapshot:
             directory = todo.pop()
             files: dict[str, Signature] = {}
             for path, name, is_directory in _entries(directory):
-                if is_directory:
-                    if not is_ignored_directory(path):
-                        todo.append(path)
-                elif not name.startswith(".") and (signature := _signature(path)) is not None:
-                    files[name] = signature
+                if not is_directory:
+                    _add_file(files, path, name)
+                elif not is_ignored_directory(path):
+                    todo.append(path)
             yield directory, files
 
 
 class _Changes:
+    """A `FileChanges` in the making."""
+
     def __init__(self) -> None:
         self.files: dict[str, float] = {}
-        self.moved: set[str] = set()
-        self.unsure: set[str] = set()
+        self.added_or_removed: set[str] = set()
+        self.incomplete: set[str] = set()
+
+    def compare(
+        self, directory: str, before: Mapping[str, Signature], after: Mapping[str, Signature]
+    ) -> None:
+        for name in before.keys() | after.keys():
+            old, new = before.get(name), after.get(name)
+            if old != new:
+                self.note(os.path.join(directory, name), old, new)
 
     def note(self, path: str, old: Signature | None, new: Signature | None) -> None:
         if old is None or new is None:
-            self.moved.add(path)
+            self.added_or_removed.add(path)
         if new is None or not new[1]:
-            self.unsure.add(path)
+            self.incomplete.add(path)
         # A rename changes the second time only; on Windows that one is when the file was made.
         self.files[path] = max(new[0], new[3]) / 1e9 if new is not None else 0
 
-    def batch(self) -> FileChanges:
-        return FileChanges(self.files, frozenset(self.moved), frozenset(self.unsure))
+    def forget_times(self, directory: str, names: Iterable[str]) -> None:
+        """A new *directory* may have been moved here, long after its files were written."""
+        for name in names:
+            self.files[os.path.join(directory, name)] = 0
+
+    def result(self) -> FileChanges:
+        return FileChanges(self.files, frozenset(self.added_or_removed), frozenset(self.incomplete))
 
 
 def _entries(directory: str) -> list[tuple[str, str, bool]]:
+    """The path and name of each entry, and whether it is a directory."""
     try:
         with os.scandir(directory) as entries:
-            return [(entry.path, entry.name, _is_own_directory(entry)) for entry in entries]
-    except OSError:  # gone, or not for us
+            return [(entry.path, entry.name, _is_directory(entry)) for entry in entries]
+    except OSError:  # it is gone, or may not be read
         return []
 
 
-def _is_own_directory(entry: os.DirEntry[str]) -> bool:
-    """Whether *entry* is a directory, and no link to one: links may lead round in circles."""
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether *entry* is a directory, and not a link to one: links may lead round in circles."""
     try:
         if not entry.is_dir(follow_symlinks=False):
             return False
@@ -179,8 +199,16 @@ def _is_own_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _add_file(files: dict[str, Signature], path: str, name: str) -> Signature | None:
+    """Add the file at *path* to those of its directory, unless it is hidden or not there."""
+    signature = None if name.startswith(".") else _signature(path)
+    if signature is not None:
+        files[name] = signature
+    return signature
+
+
 def _signature(path: str) -> Signature | None:
-    """What a file is known by; None for what is no file."""
+    """The signature of a regular file; None for anything else."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

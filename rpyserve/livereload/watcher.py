@@ -1,9 +1,12 @@
-"""Noticing saves: watches the directories of a site, and tells of each batch of changes. The only user of watchfiles.
+"""Noticing saves: watches the directories of a site, and reports each batch of changes.
 
-The system's events are hints where to look (see `snapshots`). Where there is one handle for each directory, only the
-site's own are watched, so that an environment inside the site costs nothing; where one handle covers a tree, the root
-is. Without events the directories are looked at again and again. Whoever cancels `watch` never waits for its thread.
-Freshness of what is served never depends on any of this.
+The only user of watchfiles. The system's events are hints where to look (see `snapshot`). Where
+there is one handle for each directory, only the site's own directories are watched, so that an
+environment inside the site costs nothing; where one handle covers a tree, the root is watched.
+Without events the directories are scanned again and again.
+
+All of the work is done in one thread. Whoever cancels `watch` never waits for it. Freshness of
+what is served never depends on any of this.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Set
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -28,51 +31,59 @@ __all__ = ["watch"]
 log = logging.getLogger("rpyserve")
 
 STEP: Final = 5
-"""Milliseconds without a further event after which a batch is complete."""
-RESTING_STEP: Final = 50
-"""The same while nobody waits for changes: the thread wakes up less often."""
+"""Milliseconds without a further event after which a batch of events is complete."""
 DEBOUNCE: Final = 20
-"""Milliseconds that a batch may last."""
-LOOK: Final = 1000
-"""Milliseconds after which the watch is renewed if the roots themselves have been replaced."""
+"""Milliseconds that a batch of events may last."""
+IDLE_PAUSE: Final = 0.045
+"""Seconds from one question for events to the next while nobody waits for changes."""
+ROOT_CHECK: Final = 1.0
+"""Seconds after which it is checked again whether the roots themselves have been replaced."""
 QUIET: Final = 0.05
-"""Seconds without a change after which a large batch, or one in which files are missing, is complete."""
+"""Seconds without a change after which a large or incomplete batch is passed on."""
 LONGEST: Final = 1.0
 """Seconds that such a batch may last."""
 MANY: Final = 3
 """How many files make a batch large."""
 POLL: Final = 0.25
-"""Seconds between two looks where there are no events; more where a look takes long."""
+"""Seconds between two scans where there are no events; more where a scan takes long."""
 ATTEMPTS: Final = 3
-"""How often the directories are watched anew that change meanwhile. What is missed then shows with the next event."""
+"""How often directories that change meanwhile are watched anew.
+
+What is missed then shows with the next event.
+"""
 
 _ONE_HANDLE_A_TREE: Final = sys.platform in ("darwin", "win32")
+
+_Events = Generator[Set[tuple[int, str]], None, None]
 
 
 async def watch(
     roots: Iterable[str],
-    tell: Callable[[FileChanges], object],
+    on_batch: Callable[[FileChanges], object],
     *,
     poll: bool = False,
     eager: Callable[[], bool] = lambda: True,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Call *tell*, in the loop, with each batch of changes below *roots*, until cancelled.
+    """Call *on_batch*, in the loop, with each batch of changes below *roots*, until cancelled.
 
     Args:
         roots: directories, as absolute paths. They may vanish, and come back.
-        poll: look again and again, instead of waiting for the system's events.
-        eager: whether somebody waits for changes; if not, they may come some hundredths of a second later.
+        on_batch: gets what has changed.
+        poll: scan again and again, instead of waiting for the system's events.
+        eager: whether somebody waits for changes; if not, they may come some hundredths of a second
+            later.
+        task_status: is told when the directories have been scanned for the first time.
     """
     watcher = _Watcher(tuple(roots), poll, eager)
     limiter = trio.CapacityLimiter(1)
     in_thread = partial(trio.to_thread.run_sync, limiter=limiter, abandon_on_cancel=True)
     try:
-        await in_thread(watcher.look)
+        await in_thread(watcher.scan)
         task_status.started()
         while True:
-            if batch := await in_thread(watcher.wait):
-                tell(batch)
+            if batch := await in_thread(watcher.wait_batch):
+                on_batch(batch)
     finally:
         watcher.stop.set()
 
@@ -84,75 +95,73 @@ class _Watcher:
         self.stop = threading.Event()
         self._eager = eager
         self._snapshot = Snapshot(roots)
-        self._identity = self._identities()
-        self._events: Any = None
-        self._polling = poll or _is_deaf(roots)
+        self._root_ids = self._identify_roots()
+        self._events: _Events | None = None
+        self._polling = poll or _sends_no_events(roots)
         self._pause = POLL
-        self._begun = False
+        self._started = False
 
-    def look(self) -> FileChanges:
-        """Look at everything, and see to it that looking does not become all there is to do."""
-        began = time.monotonic()
-        batch = self._snapshot.look()
-        self._pause = max(POLL, 5 * (time.monotonic() - began))
-        return batch
+    def scan(self) -> FileChanges:
+        """Scan everything, and see to it that scanning does not become all there is to do."""
+        start = time.monotonic()
+        changes = self._snapshot.scan()
+        self._pause = max(POLL, 5 * (time.monotonic() - start))
+        return changes
 
-    def wait(self) -> FileChanges:
-        """Return the next batch; an empty one if nothing has happened for a second or so."""
-        began = time.monotonic()
-        batch = self._first() or FileChanges()
-        while (len(batch.files) >= MANY or batch.unsure) and time.monotonic() - began < LONGEST:
-            more = self._next(QUIET, QUIET)
+    def wait_batch(self) -> FileChanges:
+        """Return the next batch; an empty one if nothing has happened for `ROOT_CHECK`."""
+        batch = self._wait_first()
+        start = time.monotonic()
+        while _may_go_on(batch) and time.monotonic() - start < LONGEST:
+            more = self._wait_more(QUIET, QUIET)
             if more is None:
                 break
             batch |= more
         return batch
 
-    def _first(self) -> FileChanges | None:
-        if self._begun:
-            return self._next(LOOK / 1000, self._pause)
-        self._begun = True  # it takes a moment to get ready, in which something may have happened
-        return self.look() if self._polling else self._watch_anew()
+    def _wait_first(self) -> FileChanges:
+        if self._started:
+            return self._wait_more(ROOT_CHECK, self._pause) or FileChanges()
+        self._started = True
+        # It takes a moment to get ready, in which something may have happened.
+        return self.scan() if self._polling else self._watch_anew()
 
-    def _next(self, patience: float, pause: float) -> FileChanges | None:
-        """Return what happens next, be it none of ours; None if nothing has happened at all.
+    def _wait_more(self, patience: float, pause: float) -> FileChanges | None:
+        """Return what happens next, be it nothing of the site; None if nothing has happened at all.
 
         Args:
             patience: seconds to wait for an event.
-            pause: seconds to wait before looking, where there are no events.
+            pause: seconds to wait before a scan, where there are no events.
         """
         if self._polling:
             self.stop.wait(pause)
-            return self.look() or None
-        if self._identities() != self._identity or self._events is None:
-            return self._recover(patience) or None
-        step = STEP if self._eager() else RESTING_STEP
-        heard = self._events.watch(DEBOUNCE, step, int(patience * 1000), self.stop)
-        if isinstance(heard, str):
+            return self.scan() or None
+        if self._events is None or self._identify_roots() != self._root_ids:
+            return self._begin_again(patience) or None
+        paths = self._wait_events(self._events, patience)
+        if not paths:
             return None
-        batch = self._snapshot.look_at({path for _, path in heard})
-        return self._watch_anew() if batch is None else batch
+        changes = self._snapshot.check(paths)
+        return self._watch_anew() if changes is None else changes
 
-    def _recover(self, patience: float) -> FileChanges:
-        """A root has gone, or is another directory than it was."""
+    def _begin_again(self, patience: float) -> FileChanges:
+        """A root is not there, or is another directory than it was."""
         self.stop.wait(min(POLL, patience))
-        self._identity = self._identities()
+        self._root_ids = self._identify_roots()
         return self._watch_anew()
 
     def _watch_anew(self) -> FileChanges:
-        """Watch the directories that are there now, and look at what happened while nobody watched."""
-        batch = self._snapshot.look()
+        """Watch the directories that are there now, and find what happened meanwhile."""
+        changes = self._snapshot.scan()
         for _ in range(ATTEMPTS):
             watched = set(self._snapshot.directories)
-            self._listen()
-            batch |= self._snapshot.look()
+            self._start_events()
+            changes |= self._snapshot.scan()
             if self._polling or watched == set(self._snapshot.directories):
                 break  # else some came while the others were being watched
-        return batch
+        return changes
 
-    def _listen(self) -> None:
-        from watchfiles._rust_notify import RustNotify
-
+    def _start_events(self) -> None:
         if self._events is not None:
             self._events.close()
             self._events = None
@@ -162,16 +171,66 @@ class _Watcher:
         wanted = [path for path in directories if os.path.isdir(path)]
         if not wanted:
             return
+        events = _file_events(wanted, self.stop)
         try:
-            self._events = RustNotify(wanted, False, False, 0, _ONE_HANDLE_A_TREE, True)
+            next(events, None)  # the scan that follows finds what is heard already
         except FileNotFoundError:
-            return  # one has just gone; the next look notices
+            return  # one has just gone; the next scan notices
         except (OSError, RuntimeError) as exc:
-            self._polling = True
-            log.warning("%s", _why_polling(exc, len(wanted)))
+            self._poll_from_now_on(exc)
+        else:
+            self._events = events
 
-    def _identities(self) -> list[tuple[int, int] | None]:
+    def _wait_events(self, events: _Events, patience: float) -> set[str]:
+        """Return the paths of which something is heard; none after *patience* seconds."""
+        deadline = time.monotonic() + patience
+        try:
+            for heard in events:
+                if heard or time.monotonic() >= deadline:
+                    return {path for _, path in heard}
+                if not self._eager():
+                    self.stop.wait(IDLE_PAUSE)
+        except (OSError, RuntimeError) as exc:
+            self._poll_from_now_on(exc)
+        return set()
+
+    def _poll_from_now_on(self, exc: Exception) -> None:
+        self._polling = True
+        log.warning("%s", _why_polling(exc, len(self._snapshot.directories)))
+
+    def _identify_roots(self) -> list[tuple[int, int] | None]:
         return [_identity(root) for root in self._snapshot.roots]
+
+
+def _may_go_on(batch: FileChanges) -> bool:
+    return len(batch.files) >= MANY or bool(batch.incomplete)
+
+
+def _file_events(directories: list[str], stop: threading.Event) -> _Events:
+    """Return an iterator that watches *directories* from its first step on, until *stop*.
+
+    Each step takes some milliseconds, and yields what was heard: (kind of change, path).
+    """
+    import watchfiles
+
+    logger = logging.getLogger("watchfiles")
+    if not logger.level:
+        logger.setLevel(
+            logging.WARNING
+        )  # else it writes how many changes there were into a program's log
+    return watchfiles.watch(
+        *directories,
+        watch_filter=None,
+        debounce=DEBOUNCE,
+        step=STEP,
+        stop_event=stop,
+        rust_timeout=1,  # one step at a time: the caller decides how long to wait
+        yield_on_timeout=True,
+        debug=False,
+        force_polling=False,
+        recursive=_ONE_HANDLE_A_TREE,
+        ignore_permission_denied=True,
+    )
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -182,21 +241,22 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _is_deaf(roots: Iterable[str]) -> bool:
+def _sends_no_events(roots: Iterable[str]) -> bool:
     """Whether the system is known to send no events of *roots*: drives of Windows under WSL."""
-    under_wsl = "microsoft" in platform.release().lower() and sys.platform == "linux"
+    under_wsl = sys.platform == "linux" and "microsoft" in platform.release().lower()
     return under_wsl and any(root.startswith("/mnt/") for root in roots)
 
 
 def _why_polling(exc: Exception, directories: int) -> str:
-    number = getattr(exc, "errno", None)
-    if (
-        number in (errno.ENOSPC, errno.EMFILE)
-        or "limit" in str(exc)
-        or "Too many open files" in str(exc)
-    ):
+    if _is_out_of_watches(exc):
         return (
-            f"The system has no file watches left (the site has {directories} directories), so files are looked at "
-            f"every {POLL} seconds instead. `sysctl fs.inotify` shows the limits."
+            f"The system has no file watches left (the site has {directories} directories): "
+            f"polling every {POLL} seconds instead. `sysctl fs.inotify` shows the limits."
         )
-    return f"The system gives no file events ({exc}), so files are looked at every {POLL} seconds instead."
+    return f"The system gives no file events ({exc}): polling every {POLL} seconds instead."
+
+
+def _is_out_of_watches(exc: Exception) -> bool:
+    if getattr(exc, "errno", None) in (errno.ENOSPC, errno.EMFILE):
+        return True
+    return any(phrase in str(exc) for phrase in ("limit", "Too many open files"))

@@ -1,9 +1,11 @@
-"""What the command says on the console, and how.
+"""The console: the banner, messages of the logger ``rpyserve``, and errors of listening in plain
+words.
 
-The URL goes to stdout, alone; all else of ours goes to stderr, through the standard logger ``rpyserve`` or
-`say`. No output fails on a character that the console cannot show, on a console that is gone, or on control
-characters that came from a client. A script's own output is seen line by line, terminal or not. `set_up` touches the
-root logger only if nobody else has.
+The URL goes to stdout, alone; all other output of ours goes to stderr, through the logger
+``rpyserve`` or `print_line`. No output fails on a character that the console cannot show, on a
+console that has been closed, or on control characters that came from a client. A script's own
+output appears line by line, terminal or not. `set_up` changes the root logger only if nobody else
+has.
 """
 
 from __future__ import annotations
@@ -27,30 +29,31 @@ __all__ = [
     "banner",
     "listen_error",
     "network_addresses",
-    "say",
-    "say_after_ctrl_c",
+    "print_line",
+    "print_over_ctrl_c",
     "set_up",
     "url_of",
-    "wants_colour",
+    "use_colour",
     "write",
 ]
 
-_CONTROLS: Final = {
+_CONTROL_CHARACTERS: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)
 }
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_UNSPECIFIED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _LEVEL_COLOURS: Final = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
 def set_up(
     *, quiet: bool = False, verbose: bool = False, before: Callable[[], object] = lambda: None
 ) -> None:
-    """Make the console ready: streams that never fail, and somewhere for messages to go.
+    """Make the console ready: streams that never fail, and a handler for messages.
 
     Args:
-        before: called before each message is written, to write what came earlier and still waits.
-        quiet: only warnings and errors of ours are shown.
-        verbose: all of them are.
+        before: called before each message is written, to write what came earlier and is still
+            buffered.
+        quiet: show only our warnings and errors.
+        verbose: show all our messages.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,7 +71,9 @@ def set_up(
 
 
 def _show_messages_of_scripts() -> None:
-    """Let a script's ``logging.info`` be seen. Its own ``logging.basicConfig``, now or later, still wins."""
+    """Show a script's ``logging.info``. Its own ``logging.basicConfig``, now or
+    later, still wins.
+    """
     root = logging.getLogger()
     if root.handlers:
         return
@@ -79,18 +84,18 @@ def _show_messages_of_scripts() -> None:
         logging.lastResort.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Write a line of ours to stderr."""
     write(text + "\n")
 
 
-def say_after_ctrl_c(text: str) -> None:
+def print_over_ctrl_c(text: str) -> None:
     """Write a line of ours over the ``^C`` that a terminal shows when it is typed."""
-    say("\r" + text if _is_terminal(sys.stderr) else text)
+    print_line("\r" + text if _is_terminal(sys.stderr) else text)
 
 
 def write(text: str) -> None:
-    """Write *text* to stderr. A console that is gone is no reason to fail."""
+    """Write *text* to stderr. A console that has been closed is no reason to fail."""
     stream = sys.stderr
     if stream is None:
         return
@@ -99,13 +104,15 @@ def write(text: str) -> None:
         stream.flush()
 
 
-def wants_colour(stream: TextIO | Any) -> bool:
-    """Whether *stream* is a terminal that shows colours, and nobody has asked for none (no-color.org)."""
+def use_colour(stream: TextIO | Any) -> bool:
+    """Whether *stream* is a terminal that shows colours, and colours are not turned off
+    (no-color.org).
+    """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     terminal = _is_terminal(stream)
     if terminal and os.name == "nt":
-        _teach_windows()
+        _enable_windows_colours()
     return terminal
 
 
@@ -117,8 +124,10 @@ def _is_terminal(stream: TextIO | Any) -> bool:
 
 
 @functools.cache
-def _teach_windows() -> None:
-    """Let the classic console of Windows understand escape sequences, which starting any command does."""
+def _enable_windows_colours() -> None:
+    """Make the classic console of Windows understand escape sequences; starting any command does
+    so.
+    """
     os.system("")
 
 
@@ -131,36 +140,41 @@ def banner(
     quiet: bool = False,
     notes: Iterable[str] = (),
 ) -> str:
-    """Say what is served, where, and how it ends: the URL to stdout, the rest to stderr. Returns the URL.
+    """Print what is served, where, and how to stop it: the URL to stdout, the rest to stderr.
+    Returns the URL.
 
     Args:
-        title: who serves what.
-        bound: the address and port that is listened on.
-        timeout: seconds that a session lives; None if that is not known.
-        quiet: only the URL, and the warning if the network can reach it.
-        notes: lines to put above the URL.
+        title: what is served.
+        bound: the address and port of the listener.
+        timeout: seconds after which an idle session expires; None if that is not known.
+        scheme: ``http`` or ``https``.
+        quiet: print only the URL, and the warning if the network can reach it.
+        notes: lines to print above the URL.
     """
     host, port = bound
-    url = url_of(_ANY.get(host, host), port, scheme)
+    url = url_of(_UNSPECIFIED.get(host, host), port, scheme)
     if not quiet:
-        say("\n".join([title, *notes]))
+        print_line("\n".join([title, *notes]))
     with suppress(OSError, ValueError):
         print(url, flush=True)
     if addresses := network_addresses(host):
         where = " ".join(url_of(address, port, scheme) for address in addresses)
-        say(
-            _loud(
-                f"{where}\nAnyone on the network can open this address, and so run the scripts of the site."
+        print_line(
+            _emphasize(
+                f"{where}\nAnyone on the network can open this address, and run the scripts of "
+                "the site."
             )
         )
     if not quiet:
-        life = "" if timeout is None else f"A session {_life(timeout)}. "
-        say(f"{life}Ctrl-C stops the server and ends all sessions.")
+        expiry = "" if timeout is None else f"{_expiry(timeout)} "
+        print_line(f"{expiry}Ctrl-C stops the server and ends all sessions.")
     return url
 
 
 def network_addresses(host: str) -> list[str]:
-    """Return the addresses by which others on the network reach what listens on *host*; none if it is loopback."""
+    """Return the addresses by which others on the network reach what listens on *host*; none if it
+    is loopback.
+    """
     from rpyserve.http.hosts import is_loopback
 
     if is_loopback(host):
@@ -178,36 +192,42 @@ def network_addresses(host: str) -> list[str]:
 
 
 def url_of(host: str, port: int, scheme: str = "http") -> str:
-    """Return the URL of the site's root (RFC 3986, section 3.2.2: an IPv6 address goes into brackets)."""
+    """Return the URL of the site's root (RFC 3986, section 3.2.2: an IPv6 address goes into
+    brackets).
+    """
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[scheme]
     return f"{scheme}://{shown}/" if port == usual else f"{scheme}://{shown}:{port}/"
 
 
 def listen_error(exc: OSError, host: str, wanted: int) -> str:
-    """Say in one line why the port *wanted* of *host* could not be listened on, and what to do."""
+    """Say in one line why the server cannot listen on port *wanted* of *host*, and what to do."""
     port = f"Port {wanted} of {host}"
     if isinstance(exc, socket.gaierror):
         return f"There is no host {host!r}: {exc.strerror}."
     if exc.errno == errno.EADDRINUSE:
-        return f"{port} is in use. Stop what uses it, or choose another port; 0 is any free one."
+        return (
+            f"{port} is in use. Stop the program that uses it, or choose another port; 0 "
+            "takes any free one."
+        )
     if exc.errno == errno.EACCES:
-        return f"{port} is forbidden, as ports below 1024 often are. Choose another one; 0 is any free one."
+        return (
+            f"{port} is not allowed; ports below 1024 often need permission. "
+            "Choose another port; 0 takes any free one."
+        )
     if exc.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine."
-    return f"{port} cannot be listened on: {exc.strerror or exc}."
+        return f"{host} is not an address of this machine."
+    return f"Cannot listen on {port[0].lower()}{port[1:]}: {exc.strerror or exc}."
 
 
-def _life(timeout: float) -> str:
-    return (
-        "never ends"
-        if timeout == math.inf
-        else f"ends {format_duration(timeout)} after the last visit"
-    )
+def _expiry(timeout: float) -> str:
+    if timeout == math.inf:
+        return "Sessions never expire."
+    return f"Sessions expire after {format_duration(timeout)} without a visit."
 
 
-def _loud(text: str) -> str:
-    return f"\x1b[1;33m{text}\x1b[0m" if wants_colour(sys.stderr) else text
+def _emphasize(text: str) -> str:
+    return f"\x1b[1;33m{text}\x1b[0m" if use_colour(sys.stderr) else text
 
 
 class _Console(logging.Handler):
@@ -227,15 +247,17 @@ class _Console(logging.Handler):
 
 
 def _formatted(record: logging.LogRecord) -> str:
-    """A message as text: the time in front, further lines set in, so that no client can forge a line."""
+    """A message as text: the time in front, further lines set in, so that no client can forge a
+    line.
+    """
     text = record.getMessage()
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
-    first, *rest = text.translate(_CONTROLS).split("\n")
+    first, *rest = text.translate(_CONTROL_CHARACTERS).split("\n")
     if record.name == "rpyserve.access":
         return first
     colour = _LEVEL_COLOURS.get(record.levelname, "")
-    if colour and wants_colour(sys.stderr):
+    if colour and use_colour(sys.stderr):
         first = f"\x1b[{colour}m{first}\x1b[0m"
     clock = time.strftime("%H:%M:%S", time.localtime(record.created))
     if not all(line.startswith("  ") for line in rest):

@@ -1,12 +1,11 @@
-"""When Python looks for garbage, so that looking keeps nobody waiting for long. For a process that only serves.
+"""When Python's garbage collector runs, so that no request waits long for it. For a process that
+only serves.
 
-Left alone, Python looks at all there is whenever a quarter more is there: with a million sessions that takes a fifth of
-a second, in which nobody is answered, and it finds next to nothing. Here what is young is looked at as ever. All there
-is is looked at where that is quick, else when nobody has asked for anything lately, else when there is reason to
-think that much of it is garbage. What was there when the server began is never looked at. Only what refers to itself is
-garbage to be found so; all else is free at once.
-
-It knows of sites and requests only what it is told.
+By default Python collects the oldest generation whenever the number of objects has grown by a
+quarter. With very many sessions such a full collection takes long and finds next to nothing, since
+only reference cycles need it. Here the young generations are collected as usual; a full collection
+runs when it is quick, else when the server is idle, else when many sessions with data have ended.
+Objects from before the start are frozen, so they are never looked at.
 """
 
 from __future__ import annotations
@@ -20,57 +19,67 @@ from typing import Final
 __all__ = ["FullCollections"]
 
 YOUNG: Final = 2_000
-"""How many new objects are looked at together, and
-TIMES: how many such looks make the middle generation. So one look at that takes some 2 ms."""
+"""New objects that make one collection of the youngest generation."""
+
 TIMES: Final = 5
+"""Collections of the youngest generation that make one of the middle generation."""
+
 NEVER: Final = 1_000_000_000
+"""A threshold that is never reached."""
 
 PAUSE: Final = 1.0
-"""Seconds between two thoughts of whether all is to be looked at, and of quiet that is quiet enough."""
+"""Seconds between two decisions; without a request for so long, the server counts as idle."""
+
 DUE: Final = 5
-"""How many looks at the middle generation make it worth while to look at all."""
+"""Collections of the middle generation before a full one is worth while."""
+
 EACH: Final = 0.002
-"""Seconds by which each of these may have made that longer."""
+"""Seconds by which each of these may have made a full collection longer."""
+
 QUICK: Final = 0.015
-"""Seconds that it may take at any time."""
+"""Seconds that a full collection may take while requests are being answered."""
+
 MOST: Final = 600
-"""How many of these looks there may be before all is looked at, whatever that takes: some 7 million objects."""
+"""Collections of the middle generation after which a full one runs, whatever it takes."""
+
 ENDED: Final = 10_000
-"""How many sessions that held something must have ended before that is a reason; they are as many as live, too."""
+"""Ended sessions that held data that are a reason for a full collection, if they are as many as the
+live ones.
+"""
 
 
 class FullCollections:
-    """Decides when to look at all there is. Call `run` beside the server, within `rarely`.
+    """Decides when a full collection runs. Start `run` beside the server, within `tuned_gc`.
 
     Args:
-        answered: says how many requests have been answered.
-        ended: says how many sessions that held something have ended: what they held may refer to them.
-        living: says how many sessions live.
-        collect: looks at all there is.
-        looks: says how many looks at the middle generation there were since.
+        answered: returns how many requests have been answered.
+        ended: returns how many sessions that held data have ended: their data may refer to them.
+        live: returns how many sessions are live.
+        collect: makes a full collection.
+        due: returns how many collections of the middle generation there were since.
     """
 
     def __init__(
         self,
         answered: Callable[[], int],
         ended: Callable[[], int],
-        living: Callable[[], int],
+        live: Callable[[], int],
         *,
         collect: Callable[[], object] = gc.collect,
-        looks: Callable[[], int] = lambda: gc.get_count()[2],
+        due: Callable[[], int] = lambda: gc.get_count()[2],
     ) -> None:
         self._answered = answered
         self._ended = ended
-        self._living = living
+        self._live = live
         self._collect = collect
-        self._looks = looks
+        self._due = due
         self._answered_then = answered()
         self._ended_then = ended()
         self._took = 0.0
 
     async def run(self) -> None:
-        """Look at all there is when it is time, until cancelled. What is there at first is never looked at."""
-        import trio  # `rarely` is for importing it, too
+        """Collect when it is time, until cancelled. Objects that exist at first are frozen."""
+        import trio  # `tuned_gc` is entered before it is imported
 
         gc.freeze()
         while True:
@@ -78,21 +87,21 @@ class FullCollections:
             answered, before = self._answered(), self._answered_then
             self._answered_then = answered
             if self._is_time(quiet=answered == before):
-                self._look()
+                self._collect_now()
 
     def _is_time(self, *, quiet: bool) -> bool:
-        looks = self._looks()
-        if looks < DUE:
+        due = self._due()
+        if due < DUE:
             return False
         ended = self._ended() - self._ended_then
         return (
             quiet
-            or self._took + looks * EACH <= QUICK
-            or looks >= MOST
-            or ended >= max(ENDED, self._living())
+            or self._took + due * EACH <= QUICK
+            or due >= MOST
+            or ended >= max(ENDED, self._live())
         )  # fmt: skip
 
-    def _look(self) -> None:
+    def _collect_now(self) -> None:
         began = time.perf_counter()
         self._ended_then = self._ended()
         self._collect()
@@ -101,9 +110,9 @@ class FullCollections:
 
 @contextmanager
 def tuned_gc() -> Iterator[None]:
-    """While inside, Python looks by itself at what is young, and never at all there is.
+    """While inside, Python collects the young generations by itself, and never the oldest one.
 
-    Where Python looks at a little of all there is each time (the third threshold is 0 then), it is left alone.
+    A Python whose collector works in increments (the third threshold is 0 then) is left alone.
     """
     usual = gc.get_threshold()
     if usual[2]:

@@ -1,7 +1,9 @@
-"""Where clients come in: how a site is to be served, and the sockets, perhaps under TLS, that are opened for it.
+"""How a site is to be served, the listening sockets, perhaps under TLS, and the host names that are
+accepted.
 
-Which host names lead here is decided here too, as it goes by what is listened on: this machine's names count only where
-the network can reach it. What happens to a connection is `server`'s business.
+The accepted host names depend on the addresses that are listened on: this machine's names count
+only where the network can reach it. `trusted_hosts` must be the outermost wrapper, so that a
+refused request reaches nothing else.
 """
 
 from __future__ import annotations
@@ -29,15 +31,15 @@ __all__ = [
     "CannotListen",
     "Endpoint",
     "Settings",
-    "address_of",
-    "open_door",
-    "reachable_by",
+    "bound_address",
+    "network_addresses_of",
+    "open_endpoint",
     "trusted_hosts",
 ]
 
 
 class CannotListen(Exception):
-    """The port cannot be had; the text says why, and what to do."""
+    """The server cannot listen; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +50,19 @@ class Settings:
         host: the address or name to listen on.
         port: the port; 0 takes any free one.
         next_free: whether the next free port will do if *port* cannot be had.
-        allowed_hosts: names, besides localhost and IP addresses, under which the site may be asked for.
+        allowed_hosts: host names that requests may have besides localhost and IP addresses.
         limits: of what clients may send.
         title: what is served, for the banner.
-        quiet, verbose: how much to say.
-        combined: whether access lines have the combined log format.
-        reload: whether pages follow edits, where the site has a directory.
-        tls: makes the context for https of the names and addresses of the server; None for http.
-        poll: whether to look for edits again and again, instead of waiting for the system's file events.
+        quiet: print only the URL, warnings and errors.
+        verbose: print more.
+        combined: whether the access log has the combined log format.
+        reload: whether open pages are refreshed when a file is saved, where the site has a
+            directory.
+        tls: makes the context for https from the names and addresses of the server; None for http.
+        poll: whether to poll for changes instead of using file system events.
         on_ready: called with the URL when the server listens.
-        for_good: whether the process has nothing else to do: the signals then stay in place to its end, and garbage is
-            looked for when it keeps nobody waiting.
+        for_good: whether the process has nothing else to do: the signal handlers then stay to its
+            end, and the garbage collector is tuned.
     """
 
     host: str = "127.0.0.1"
@@ -79,15 +83,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where clients come in: sockets, the same perhaps under TLS, and the host names that they may ask for."""
+    """The listening sockets, the listeners to serve (perhaps under TLS), and the accepted host
+    names.
+    """
 
     listeners: list[trio.SocketListener]
     served: Sequence[trio.abc.Listener[Any]]
     names: frozenset[str]
 
 
-async def open_door(site: Site, settings: Settings) -> Endpoint:
-    """Listen.
+async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
+    """Open the listening sockets.
 
     Raises:
         OSError: the port cannot be had.
@@ -95,12 +101,12 @@ async def open_door(site: Site, settings: Settings) -> Endpoint:
     """
     listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
     names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
-    reachable = {address for listener in listeners for address in reachable_by(listener)}
+    reachable = {address for listener in listeners for address in network_addresses_of(listener)}
     if reachable:
         names |= machine_names()
     if settings.tls is None:
         return Endpoint(listeners, listeners, frozenset(names))
-    own = {"localhost", "127.0.0.1", "::1", *(address_of(listener)[0] for listener in listeners)}
+    own = {"localhost", "127.0.0.1", "::1", *(bound_address(listener)[0] for listener in listeners)}
     try:
         context = settings.tls(sorted(own | reachable | names))
     except BaseException:
@@ -111,24 +117,25 @@ async def open_door(site: Site, settings: Settings) -> Endpoint:
     return Endpoint(listeners, secure, frozenset(names))
 
 
-def address_of(listener: trio.SocketListener) -> tuple[str, int]:
+def bound_address(listener: trio.SocketListener) -> tuple[str, int]:
     """The address and port that *listener* is bound to."""
     host, port = listener.socket.getsockname()[:2]
     return host, port
 
 
-def reachable_by(listener: trio.SocketListener) -> list[str]:
+def network_addresses_of(listener: trio.SocketListener) -> list[str]:
     """The addresses by which others on the network reach *listener*."""
-    return console.network_addresses(address_of(listener)[0])
+    return console.network_addresses(bound_address(listener)[0])
 
 
 def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
-    """Wrap *respond* so that a request for a host that is not ours gets a 403 that names ``--allowed-host``.
+    """Wrap *respond* so that a request for a host that is not ours gets a 403 that names
+    ``--allowed-host``.
 
     Args:
         respond: who answers the other requests.
-        names: host names that are ours, besides every IP address, ``localhost`` and ``*.localhost``. One that begins
-            with a dot or ``*.`` stands for all names below it.
+        names: host names that are ours, besides every IP address, ``localhost`` and
+            ``*.localhost``. One that begins with a dot or ``*.`` stands for all names below it.
     """
     known = frozenset(normalize_host(name).removeprefix("*") for name in names)
 

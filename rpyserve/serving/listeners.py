@@ -1,9 +1,10 @@
 """Listeners, and one task for each connection.
 
-One guard stands round every connection, so that no client, and no fault of ours, ends the server or touches another
-connection. The nursery tree is ``connections[ accepting[ listeners ] ]``: to stop, accepting is cancelled, resting
-connections end at once, and the others have a time of grace. Where there is no room for one more, those that wait
-for their clients make some, the oldest first. It knows of responders, not of sites.
+Every connection has a guard, so that no client, and no error of ours, ends the server or touches
+another connection. The nursery tree is ``connections[ accepting[ listeners ] ]``: to stop,
+accepting is cancelled, idle connections are closed at once, and the others have a grace period. At
+the connection limit the oldest idle connections are closed to make room for new ones. It sees a
+`Responder`, and must not know sites.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ __all__ = ["open_listeners", "serve_listeners"]
 log = logging.getLogger("rpyserve")
 
 ATTEMPTS: Final = 100
-"""How many ports `open_listeners` tries if the next free one will do."""
+"""Ports that `open_listeners` tries when the next free one will do."""
 
 ACCEPT_PAUSE: Final = 0.1
-"""Seconds to wait after an ``accept`` that failed, such as for want of file descriptors."""
+"""Seconds to wait after an ``accept`` that failed, such as for lack of file descriptors."""
 
 SHED: Final = 64
-"""Which part of all connections has to make room at once: enough that the next ones need not look for any."""
+"""The fraction of all connections, one in so many, that is closed at once when there is no room."""
 
-_TAKEN: Final = frozenset(
+_PORT_TAKEN_ERRNOS: Final = frozenset(
     {errno.EADDRINUSE, errno.EACCES, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
 )
-_NO_SUCH_STACK: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+_NO_IPV6_ERRNOS: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 Listener = trio.abc.Listener[Any]
 
@@ -67,7 +68,7 @@ async def open_listeners(
         try:
             return await _open(host, port)
         except OSError as exc:
-            if exc.errno not in _TAKEN or port >= last:
+            if exc.errno not in _PORT_TAKEN_ERRNOS or port >= last:
                 raise
             port += 1
 
@@ -80,7 +81,7 @@ async def _open(host: str, port: int) -> list[trio.SocketListener]:
         listeners += await trio.open_tcp_listeners(listeners[0].socket.getsockname()[1], host="::1")
     except OSError as exc:
         # Any port will do: that its twin is taken is no reason to fail.
-        if exc.errno not in _NO_SUCH_STACK and port:
+        if exc.errno not in _NO_IPV6_ERRNOS and port:
             for listener in listeners:
                 await trio.aclose_forcefully(listener)
             raise
@@ -110,13 +111,13 @@ async def serve_listeners(
         stop: set it to stop.
         task_status: ``nursery.start`` gives the listeners back once they are being served.
     """
-    stopping = Shutdown()
-    room = ConnectionLimit(most, stopping)
-    rounds = LoopTick()
+    shutdown = Shutdown()
+    room = ConnectionLimit(most, shutdown)
+    loop_tick = LoopTick()
 
-    serve = _Serving(respond, limits or Limits(), on_exchange, stopping, rounds, room).serve
+    serve = _Serving(respond, limits or Limits(), on_exchange, shutdown, loop_tick, room).serve
 
-    with rounds.counted():
+    with loop_tick.counted():
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -129,40 +130,41 @@ async def serve_listeners(
                 for listener in listeners:
                     await trio.aclose_forcefully(listener)
             connections.cancel_scope.deadline = trio.current_time() + grace
-            stopping.request()
+            shutdown.request()
 
 
 class ConnectionLimit:
-    """How many connections there are, and may be."""
+    """Counts the open connections, and makes room where there are too many."""
 
-    def __init__(self, most: int | None, stopping: Shutdown) -> None:
+    def __init__(self, most: int | None, shutdown: Shutdown) -> None:
         self._most = math.inf if most is None else most
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._open = 0
-        self._left = trio.Event()
-        self._crowded = ThrottledLogger(log)
+        self._room_made = trio.Event()
+        self._warnings = ThrottledLogger(log)
 
     async def enter(self) -> None:
-        """Count one more connection, when there is room for it."""
+        """Count one more connection, as soon as there is room for it."""
         while self._open >= self._most:
-            self._crowded.warn(
-                "%s connections are open, and more would leave scripts no files to open: those that rest are closed "
-                "for new ones. " + ADVICE, f"{self._open:,}",
+            self._warnings.warn(
+                "%s connections are open, and more would leave scripts no files to open: idle "
+                "connections are being "
+                "closed to make room. " + ADVICE, f"{self._open:,}",
             )  # fmt: skip
-            self.make()
-            self._left = trio.Event()
-            with trio.move_on_after(ACCEPT_PAUSE):  # then one that was at work may rest
-                await self._left.wait()
+            self.make_room()
+            self._room_made = trio.Event()
+            with trio.move_on_after(ACCEPT_PAUSE):  # then one that was busy may be idle
+                await self._room_made.wait()
         self._open += 1
 
     def leave(self) -> None:
         """Count one less."""
         self._open -= 1
-        self._left.set()
+        self._room_made.set()
 
-    def make(self) -> None:
-        """Have some of those that rest end."""
-        self._stopping.close_idle(1 + self._open // SHED)
+    def make_room(self) -> None:
+        """Close some of the idle connections."""
+        self._shutdown.close_idle(1 + self._open // SHED)
 
 
 async def _accept(
@@ -175,15 +177,16 @@ async def _accept(
         except trio.ClosedResourceError:
             return
         except OSError as exc:
-            # Out of descriptors, most likely: those who rest, and those who are being served, will give some back.
+            # Out of descriptors, most likely: idle connections give some back at once, busy ones
+            # soon.
             why = exc.strerror or os.strerror(exc.errno or 0)
-            paused |= failing.warn("No connection can be accepted just now: %s. %s", why, ADVICE)
-            room.make()
+            paused |= failing.warn("Cannot accept connections right now: %s. %s", why, ADVICE)
+            room.make_room()
             await trio.sleep(ACCEPT_PAUSE)
         else:
             if paused:
                 paused = False
-                log.warning("Connections are accepted again.")
+                log.warning("Accepting connections again.")
             try:
                 await room.enter()
             except BaseException:
@@ -199,8 +202,8 @@ class _Serving:
     respond: Responder
     limits: Limits
     on_exchange: Callable[[RequestRecord], object] | None
-    stopping: Shutdown
-    rounds: LoopTick
+    shutdown: Shutdown
+    loop_tick: LoopTick
     room: ConnectionLimit
 
     def serve(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
@@ -240,14 +243,16 @@ class _Serving:
             server=server,
             scheme=scheme,
             on_exchange=self.on_exchange,
-            stopping=self.stopping,
-            rounds=self.rounds,
+            stopping=self.shutdown,
+            rounds=self.loop_tick,
             ended=self.room.leave,
         )
 
 
 def _addresses(stream: trio.abc.Stream) -> tuple[Address, Address]:
-    """The client's and our own address; unknown for a stream that is no socket, or a client that has gone."""
+    """The client's and our own address; unknown for a stream that is no socket, or a client that
+    has gone.
+    """
     bottom: Any = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     try:
         client, server = bottom.socket.getpeername(), bottom.socket.getsockname()

@@ -1,6 +1,7 @@
-"""One response without a socket, for ``--get``: the body to stdout as bytes, status and headers to stderr.
+"""One response without a socket, for ``--get``: the body to stdout as bytes, status and headers to
+stderr.
 
-The request is one that a visitor on this machine would send with curl: no cookie, nothing asked for by name. The
+The request is one that curl on this machine would send: no cookie, any media type accepted. The
 site runs as it does on the network, sessions and their end included.
 """
 
@@ -27,7 +28,8 @@ def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
     """Print *site*'s response for *path*; return 1 if its status is 400 or more, else 0.
 
     Args:
-        path: as in a URL, a query included; the first slash may be left out, and what is no ASCII need not be encoded.
+        path: as in a URL, a query included; the first slash may be left out, and what is no ASCII
+            need not be encoded.
         verbose: whether to show the status and the headers as well.
     """
     request = Request("GET", target_of(path), [(b"host", b"localhost"), (b"accept", b"*/*")])

@@ -1,9 +1,9 @@
-"""Scripts that ask the very server that runs them, and would wait for themselves for ever.
+"""Scripts that send a request to their own server, and would wait for themselves for ever.
 
-Sync code of a script holds the loop until it returns, so a blocking connection from the loop's thread to our own
-listening address can never be answered. Python's audit hooks see each ``connect`` before it happens; an exception
-raised there comes out of it. A hook cannot be taken away again, so one is installed, once, and looks at who serves
-at the moment.
+Sync code of a script holds the loop until it returns, so a blocking connection from the loop's
+thread to our own listening address can never be answered. Python's audit hooks see each ``connect``
+before it happens, and an exception raised there comes out of the call. An audit hook cannot be
+removed, so one is installed once and consults the servers that run at the moment.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-__all__ = ["anyone_waiting", "forbid_self_requests"]
+__all__ = ["connection_waiting", "forbid_self_requests"]
 
 Bound = tuple[str, int]
 
 MESSAGE = (
-    "this script asks its own server ({host}:{port}), which cannot answer until the script returns: call the function "
-    "that makes the page instead, or write `async def` and ask with `await trio.to_thread.run_sync(f)`"
+    "this script sends a request to its own server ({host}:{port}), which cannot answer until "
+    "the script returns: "
+    "call the function that makes the page instead, or write `async def` and send the request with "
+    "`await trio.to_thread.run_sync(f)`"
 )
 
 
@@ -34,9 +36,9 @@ class _Server:
     own: frozenset[str]
     thread: int = field(default_factory=threading.get_ident)
 
-    def is_asked(self, host: str, port: int) -> bool:
+    def is_target(self, host: str, port: int) -> bool:
         ports = [address for address, bound_port in self.bound if bound_port == port]
-        return any(_reaches(host, address, self.own) for address in ports)
+        return any(_leads_to(host, address, self.own) for address in ports)
 
 
 _servers: list[_Server] = []
@@ -45,11 +47,12 @@ _hooked = False
 
 @contextmanager
 def forbid_self_requests(bound: Iterable[Bound], own: Iterable[str] = ()) -> Iterator[None]:
-    """While inside, a blocking connection from this thread to one of the addresses *bound* is a RuntimeError.
+    """While inside, a blocking connection from this thread to one of the addresses *bound* is a
+    RuntimeError.
 
     Args:
-        bound: the addresses and ports that we listen on.
-        own: further addresses of this machine, which count if all of them are listened on.
+        bound: the addresses and ports of the listeners.
+        own: further addresses of this machine, which count where a listener accepts all of them.
     """
     global _hooked
     if not _hooked:
@@ -63,8 +66,10 @@ def forbid_self_requests(bound: Iterable[Bound], own: Iterable[str] = ()) -> Ite
         _servers.remove(server)
 
 
-def anyone_waiting(sockets: Iterable[Any]) -> Callable[[], bool]:
-    """Return a function that says whether a connection to one of the listening *sockets* waits to be accepted."""
+def connection_waiting(sockets: Iterable[Any]) -> Callable[[], bool]:
+    """Return a function that tells whether a connection to one of the listening *sockets* waits to
+    be accepted.
+    """
     sockets = list(sockets)
 
     def waiting() -> bool:
@@ -85,7 +90,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     host, port = address[:2]
     thread = threading.get_ident()
     for server in _servers:
-        if server.thread == thread and server.is_asked(host, port) and _would_block(sock):
+        if server.thread == thread and server.is_target(host, port) and _would_block(sock):
             raise RuntimeError(MESSAGE.format(host=host, port=port))
 
 
@@ -93,7 +98,7 @@ def _would_block(sock: socket.socket) -> bool:
     return sock.type == socket.SOCK_STREAM and sock.gettimeout() != 0
 
 
-def _reaches(host: str, bound: str, own: frozenset[str]) -> bool:
+def _leads_to(host: str, bound: str, own: frozenset[str]) -> bool:
     """Whether a connection to *host* arrives at a socket that is bound to the address *bound*."""
     if host == bound:
         return True

@@ -1,10 +1,14 @@
-"""Ctrl-C and SIGTERM: the first stops the server, the second ends the process, whatever a script does.
+"""Ctrl-C and SIGTERM: the first stops the server, the second ends the process, whatever a script
+does.
 
-A trio task never sees a signal while a script's sync code holds the loop, so these are plain handlers: if they find
-the author's code on the stack, they raise `Interrupted` there. A thread looks after them: it has the handlers put
-back that a script replaced, interrupts again until the loop has noticed, and ends a process that cannot stop. It
-makes the main thread act by a signal of its own, `NUDGE`. Handlers may run between any two instructions: they take
-no lock, and write to the bare file descriptor.
+A trio task never sees a signal while a script's sync code holds the loop, so these are plain
+handlers: if they find the author's code on the stack, they raise `Interrupted` there. A thread
+watches over them: it puts back handlers that a script replaced, interrupts again until the loop has
+noticed the stop, and ends a process that cannot stop. It makes the main thread run a handler by
+sending it the signal `NUDGE`.
+
+Invariant: a handler may run between any two instructions, so it takes no lock and writes to the
+file descriptor.
 """
 
 from __future__ import annotations
@@ -42,19 +46,27 @@ __all__ = [
 
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
-"""A signal that nothing else sends: Windows never delivers SIGTERM, and SIGURG has to be asked for."""
+"""A signal that nothing else sends: Windows never delivers SIGTERM, and SIGURG is off unless asked
+for.
+"""
+
 AT_WORK: Final = 0.2
-"""Seconds for which sync code is taken to be at work, not stuck, and is left to finish."""
-LOOK: Final = 0.25
-"""Seconds between two looks of the thread."""
+"""Seconds for which sync code counts as working, not stuck, and may finish."""
+
+POLL: Final = 0.25
+"""Seconds between two checks of the watching thread."""
+
 INSIST: Final = 0.5
-"""Seconds after which a script that holds the loop is interrupted, again if need be."""
-PATIENCE: Final = 12.0
-"""Seconds that stopping may take altogether: requests in flight have 5, expiry callbacks too."""
-STUBBORN: Final = 8.0
-"""Seconds that a script may go on without letting the loop notice. Who stops containers waits for 10."""
+"""Seconds after which a script that holds the loop is interrupted, again if necessary."""
+
+STOP_TIMEOUT: Final = 12.0
+"""Seconds that stopping may take altogether: open requests have 5, expiry callbacks too."""
+
+BLOCKED_TIMEOUT: Final = 8.0
+"""Seconds that a script may keep the loop from noticing the stop; `docker stop` waits for 10."""
+
 KILLED: Final = 130
-"""The exit status after a second Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""The exit status after a second Ctrl-C: 128 plus the number of SIGINT, as shells have it."""
 
 
 def is_interruption(exc: BaseException) -> bool:
@@ -66,35 +78,37 @@ def is_interruption(exc: BaseException) -> bool:
 
 
 class Signals:
-    """What the signals have asked for, for one run of a server.
+    """What the signals have asked for in one run of a server.
 
     Args:
-        flush: called before the process is ended at once, to write what waits to be written.
+        flush: called before the process is ended at once, to write buffered output.
 
     Attributes:
-        stop: set, in the loop, once the first signal has come.
-        blocked_for: says for how many seconds the loop has waited for nothing.
+        stop: set in the loop after the first signal.
+        blocked_for: returns for how many seconds the loop has been busy without a pause.
     """
 
     def __init__(self, flush: Callable[[], object] = lambda: None) -> None:
         self.stop = trio.Event()
         self.blocked_for: Callable[[], float] = lambda: math.inf
         self._flush = flush
-        self._wished: float | None = None
+        self._requested_at: float | None = None
         self._noticed = False
-        self._told = False
+        self._reported = False
         self._token: trio.lowlevel.TrioToken | None = None
         self._before: dict[int, Any] = {}
 
     @contextmanager
     def installed(self, *, for_good: bool = False) -> Iterator[None]:
-        """Have the signals come here while inside, or *for_good*, until the process ends. In the main thread only."""
+        """Handle the signals while inside, or *for_good*: until the process ends. In the main
+        thread only.
+        """
         over = threading.Event()
         self._before = {number: signal.getsignal(number) for number in (*_stopping(), NUDGE)}
         self._install()
         main = threading.get_ident()
         threading.Thread(
-            target=self._look_after, args=(main, over), name="rpyserve signals", daemon=True
+            target=self._watch, args=(main, over), name="rpyserve signals", daemon=True
         ).start()
         try:
             yield
@@ -104,9 +118,9 @@ class Signals:
                 self._uninstall()
 
     async def run(self) -> None:
-        """Wait in the loop until a first signal has come, and note that the loop has noticed."""
+        """Wait in the loop for the first signal, and note that the loop has noticed it."""
         self._token = trio.lowlevel.current_trio_token()
-        if self._wished is None:
+        if self._requested_at is None:
             await self.stop.wait()
         self.stop.set()
         self._noticed = True
@@ -123,8 +137,8 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == NUDGE:
             self._install()
-        elif self._wished is None:
-            self._wished = time.monotonic()
+        elif self._requested_at is None:
+            self._requested_at = time.monotonic()
             if self._token is not None:
                 with suppress(trio.RunFinishedError):
                     self._token.run_sync_soon(self.stop.set)
@@ -133,38 +147,40 @@ class Signals:
             return
         else:
             force_exit(KILLED, self._flush)
-        if self._wished is not None and time.monotonic() - self._wished > INSIST:
+        if self._requested_at is not None and time.monotonic() - self._requested_at > INSIST:
             self._interrupt(frame, again=True)
 
     def _interrupt(self, frame: FrameType | None, *, again: bool = False) -> None:
         author = None if self._noticed else innermost_author_frame(frame, even_in_ours=again)
         if author is None:
             return
-        if not self._told:
-            self._told = True
+        if not self._reported:
+            self._reported = True
             with suppress(Exception):
                 _tell(f"Interrupted {display_position(author)}: {source_line(author)}")
         raise Interrupted
 
-    def _look_after(self, main: int, over: threading.Event) -> None:
+    def _watch(self, main: int, over: threading.Event) -> None:
         told = False
-        while not over.wait(LOOK):
-            wished = self._wished
-            waited = 0.0 if wished is None else time.monotonic() - wished
+        while not over.wait(POLL):
+            requested_at = self._requested_at
+            waited = 0.0 if requested_at is None else time.monotonic() - requested_at
             if waited > INSIST and not self._noticed:
                 _nudge(main)
                 if not told and waited > 4 * INSIST:
                     told = True
-                    _tell("The script does not let go. Ctrl-C again ends the process at once.")
+                    _tell("A script is still running. Press Ctrl-C again to quit now.")
             elif any(signal.getsignal(number) != self._handle for number in self._before):
                 _nudge(main)
-            if waited > (PATIENCE if self._noticed else STUBBORN):
-                _tell("Stopping took too long: the process ends now.")
+            if waited > (STOP_TIMEOUT if self._noticed else BLOCKED_TIMEOUT):
+                _tell("Stopping took too long, quitting now.")
                 force_exit(0, self._flush)
 
 
 def interruptible(respond: Responder) -> Responder:
-    """Wrap *respond* so that an interrupted script costs its own request only: the client gets no answer."""
+    """Wrap *respond* so that an interrupted script costs its own request only: the client gets no
+    answer.
+    """
 
     async def guarded(request: Request) -> Response:
         try:
@@ -196,7 +212,9 @@ def force_exit(status: int, flush: Callable[[], object]) -> None:
 
 
 def end_process(status: int = 0) -> None:
-    """Make sure that no thread which a script left running holds the exit of a process that is done."""
+    """Make sure that no thread which a script left running holds the exit of a process that is
+    done.
+    """
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
     if any(not thread.daemon for thread in others):
         atexit._run_exitfuncs()
@@ -218,7 +236,9 @@ def _nudge(thread: int) -> None:
 
 
 def _stopping() -> list[int]:
-    """The signals that mean: stop. A terminal's hang-up means it only to what is not under nohup."""
+    """The signals that mean: stop. A terminal's hang-up means it only to what is not
+    under nohup.
+    """
     numbers = {getattr(signal, name) for name in STOPPING if hasattr(signal, name)} - {NUDGE}
     hang_up = getattr(signal, "SIGHUP", -1)
     if hang_up in numbers and signal.getsignal(hang_up) != signal.SIG_DFL:
@@ -227,7 +247,9 @@ def _stopping() -> list[int]:
 
 
 def _tell(text: str) -> None:
-    """Write a line where a buffered stream may be in the middle of another; on a terminal, over its ``^C``."""
+    """Write a line where a buffered stream may be in the middle of another; on a terminal, over its
+    ``^C``.
+    """
     with suppress(AttributeError, OSError, ValueError):
         start = "\r" if sys.stderr.isatty() else ""
         os.write(

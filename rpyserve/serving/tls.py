@@ -1,7 +1,8 @@
-"""TLS: with certificates from files, or with one made for this run that is thrown away after it.
+"""TLS: with certificates from files, or with a self-signed one made for this run.
 
-Owns the contexts, and what is said to those who speak plain HTTP to a port that expects TLS. How a connection is
-served is none of its business: a TLS stream is a stream. trustme, which makes certificates, is an extra.
+Owns the contexts, and the answer to clients that speak plain HTTP to a port that expects TLS.
+Serving a TLS stream is no different from serving any other. trustme, which makes certificates, is
+an optional dependency.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import trio
 from rpyserve.http.request import Address
 
 __all__ = [
-    "ABOUT_THROWAWAY",
+    "SELF_SIGNED_NOTICE",
     "NoCertificate",
     "answer_plain_http",
     "from_files",
@@ -28,9 +29,10 @@ __all__ = [
     "self_signed",
 ]
 
-ABOUT_THROWAWAY: Final = (
-    'The certificate is made for this run, so browsers warn that they do not know it: go on by "Advanced". '
-    "curl wants --insecure."
+SELF_SIGNED_NOTICE: Final = (
+    'The certificate is self-signed for this run, so browsers show a warning: choose "Advanced" '
+    "to continue. "
+    "With curl, use --insecure."
 )
 
 _CLIENT_HELLO: Final = b"\x16"
@@ -45,14 +47,15 @@ _PLAIN: Final = (
 
 
 class NoCertificate(Exception):
-    """There is no certificate to be had; the text says why, and what to do."""
+    """No certificate can be used; the text says why, and what to do."""
 
 
 def from_files(certificate: Path, key: Path) -> ssl.SSLContext:
     """Return the context for a certificate and its key in PEM files.
 
     Raises:
-        NoCertificate: a file cannot be read, is none of the kind, or the two do not belong together.
+        NoCertificate: a file cannot be read, is not in PEM format, or the two do not belong
+            together.
     """
     for path in (certificate, key):
         try:
@@ -66,7 +69,7 @@ def from_files(certificate: Path, key: Path) -> ssl.SSLContext:
         why = getattr(exc, "reason", None) or str(exc)
         both = f"{str(certificate)!r} and {str(key)!r}"
         raise NoCertificate(
-            f"{both} are no certificate and key in PEM format that belong together: {why}."
+            f"{both} are not a certificate and its key in PEM format: {why}."
         ) from None
     return context
 
@@ -94,28 +97,29 @@ def require_trustme() -> Any:
         import trustme
     except ImportError:
         raise NoCertificate(
-            "--tls without files makes a certificate with trustme, which is not installed. Write: "
-            "pip install 'rpyserve[tls]'"
+            "--tls without files makes a certificate with trustme, which is not installed. "
+            "Install it: pip install 'rpyserve[tls]'"
         ) from None
     return trustme
 
 
 async def answer_plain_http(
-    stream: trio.SSLStream[trio.SocketStream], server: Address, patience: float
+    stream: trio.SSLStream[trio.SocketStream], server: Address, timeout: float
 ) -> bool:
-    """Wait for the client's first byte; if that is no TLS, answer in plain HTTP where the site is.
+    """Wait for the client's first byte; if that is not TLS, answer in plain HTTP with the right
+    address.
 
     Args:
         stream: before its first use.
         server: our own address and port.
-        patience: seconds that the client has.
+        timeout: seconds that the client has.
 
     Returns:
-        Whether the client has been answered, has gone, or has not said a word: nothing is left to be done.
+        Whether the connection is done: the client was answered, has gone, or sent nothing in time.
     """
     plain = stream.transport_stream
     with (
-        trio.move_on_after(patience),
+        trio.move_on_after(timeout),
         suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
     ):
         first = await plain.socket.recv(1, socket.MSG_PEEK)
@@ -133,7 +137,7 @@ def _answer(request: bytes, server: Address) -> bytes:
     found = _HOST.search(request)
     host, port = found[1].decode("ascii") if found else server[0], server[1]
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    text = f"This port speaks https. Ask for https://{host}:{port}/\n"
+    text = f"This port speaks https. Use https://{host}:{port}/\n"
     return _PLAIN.format(len(text), text).encode()
 
 
@@ -149,7 +153,9 @@ def _refuse_password() -> str:
 
 
 def _plain(name: str) -> str:
-    """*name* as a certificate has it: an address without its zone, ``*.`` for all names below one."""
+    """*name* as a certificate has it: an address without its zone, ``*.`` for all
+    names below one.
+    """
     if name.startswith("."):
         name = f"*{name}"
     try:

@@ -1,8 +1,9 @@
-"""Calls of async functions that nobody awaited: named on the console, with the script and the line of the call.
+"""Calls of async functions that nobody awaited: named on the console, with the script and the line
+of the call.
 
-Python warns when it throws such a coroutine away, which may be long after the call and far from it. So while a site is
-served, each coroutine remembers the line that made it (70 ns a coroutine). Warnings of all other kinds go
-where they went before.
+Python warns when it throws such a coroutine away, which may be long after the call and far from it.
+So while a site is served, each coroutine remembers the line that made it (70 ns a coroutine).
+Warnings of all other kinds go where they went before.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _ORIGIN: Final = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 
 
 @contextmanager
-def reporting_unawaited(complaints: ConsoleReporter) -> Iterator[None]:
-    """While inside, coroutines of this thread that nobody awaited are told to *complaints*."""
+def reporting_unawaited(reporter: ConsoleReporter) -> Iterator[None]:
+    """While inside, coroutines of this thread that nobody awaited are told to *reporter*."""
     depth = sys.get_coroutine_origin_tracking_depth()
     sys.set_coroutine_origin_tracking_depth(max(1, depth))
     with warnings.catch_warnings():
@@ -47,7 +48,7 @@ def reporting_unawaited(complaints: ConsoleReporter) -> Iterator[None]:
                 and (failure := _failure(str(message), filename, lineno)) is not None
             ):
                 frame = failure.chain[0].frames[0]
-                complaints.report(f"{display_path(frame.file)}, line {frame.line}", failure)
+                reporter.report(f"{display_path(frame.file)}, line {frame.line}", failure)
             else:
                 others(message, category, filename, lineno, file, line)
 
@@ -59,7 +60,9 @@ def reporting_unawaited(complaints: ConsoleReporter) -> Iterator[None]:
 
 
 def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
-    """What the warning *text* means; None if it is of another kind, or the call is none of the author's."""
+    """What the warning *text* means; None if it is of another kind, or the call is none of the
+    author's.
+    """
     found = _NEVER.search(text)
     if found is None:
         return None

@@ -1,9 +1,10 @@
 """Scripts that hold the event loop: found on a stack, timed, and named while they block.
 
-Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `timed` goes round
-each such piece; `Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. Both
-only report. `innermost_author_frame` decides what is the author's code: it must be right in a signal handler too,
-so it allocates next to nothing and calls nothing that could fail.
+Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `timed`
+goes round each such piece; `Watchdog` looks from a thread of its own, because the loop cannot look
+while it is blocked. Both only report. `innermost_author_frame` decides what is the author's code:
+it must be right in a signal handler too, so it allocates next to nothing and calls nothing that
+could fail.
 """
 
 from __future__ import annotations
@@ -38,23 +39,12 @@ _MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for th
 log = logging.getLogger("rpyserve")
 
 
-
-
-
-
-
-
-
-
-
-
-
-
 _named: dict[str, float] = {}
 
 
 class timed:
-    """A context manager round sync code of a script: over 100 ms, a line names it, once a minute at most.
+    """A context manager round sync code of a script: over 100 ms, a line names it, once a minute at
+    most.
 
     Args:
         label: what to call it, such as the URL's path.
@@ -95,7 +85,8 @@ class Watchdog(trio.abc.Instrument):
     """Names a script that blocks the loop, with its current line, while it does: once per episode.
 
     Args:
-        asked: whether a connection to this very server waits to be accepted: the script may be asking itself.
+        asked: whether a connection to this very server waits to be accepted: the script may be
+            asking itself.
         patience: seconds that a script may block.
 
     Made in the thread of the loop that it watches.
@@ -158,7 +149,8 @@ class Watchdog(trio.abc.Instrument):
 
     def _report(self, frame: FrameType, seconds: float) -> None:
         mend = (
-            "A connection to this server is waiting: if it is the script's own, the script waits for itself."
+            "A connection to this server is waiting: if it is the script's own, the script waits "
+            "for itself."
             if self._asked()
             else f"If that is meant: {_MEND}"
         )

@@ -35,7 +35,7 @@ def parse_duration(text: str) -> float:
     seconds = float(match[1]) * _SECONDS[match[2]]
     if not 0 < seconds < math.inf:
         raise ValueError(
-            f"{text!r} is no time at all: a duration is more than 0, and never has no end"
+            f"{text!r} is not a valid duration: it must be longer than 0; for no end, use never"
         )
     return seconds
 

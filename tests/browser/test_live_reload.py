@@ -148,7 +148,7 @@ class CounterPage(Resource):
 resource = CounterPage()
 """
     save(root, "counter.rpy", counter)
-    server.wait_for(r"counter\.rpy is new")  # or the page would look once more, because of this very save
+    server.wait_for(r"counter\.rpy added")  # or the page would look once more, because of this very save
     page = open_tab(context, f"{server.url}/counter")
     expect(page.locator("body")).to_have_text("Visit #1 for you!")
     page.reload()
@@ -294,7 +294,7 @@ def resource(request):
     expect(page.get_by_role("status")).to_contain_text("This page answered a form, and may have changed since.")
     picture(page, "offer")
     expect(page.locator("h1")).to_have_text("thanks 1")
-    page.get_by_role("status").get_by_text("Load it afresh").click()
+    page.get_by_role("status").get_by_text("Reload").click()
     expect(page.locator("p")).to_have_text("so far 1")
     expect(page.get_by_role("status")).to_have_count(0)
 
@@ -437,14 +437,14 @@ def test_the_server_goes_and_comes_back(root: Path, tmp_path: Path, context: Bro
         page = open_tab(context, f"{server.url}/page")
         page.fill("input", "typed")
     status = page.get_by_role("status")
-    expect(status).to_contain_text("The server is away. This page comes back by itself.")
+    expect(status).to_contain_text("Connection lost, reconnecting…")
     picture(page, "away")
     save(root, "page.rpy", page_of("<p>second</p><input>"))
     with serving(root, tmp_path, "--port", port):
         expect(page.locator("p")).to_have_text("second")
         expect(status).to_have_count(0)
         assert page.input_value("input") == "typed"
-    expect(status).to_contain_text("The server is away.")
+    expect(status).to_contain_text("Connection lost, reconnecting…")
     status.get_by_role("button", name="Close").click()
     with serving(root, tmp_path, "--port", port, "--no-reload") as server:
         with page.expect_response(lambda response: "/-/events" in response.url and response.status == 404):
@@ -550,7 +550,7 @@ def test_a_tab_left_open_through_a_day_of_work(root: Path, tmp_path: Path, conte
         expect(page.locator(heading)).to_have_text("Afternoon")
         expect(page.locator(paragraph)).to_have_text("Hello")
         picture(page, "day-4-mended")
-    expect(page.get_by_role("status")).to_contain_text("The server is away.")
+    expect(page.get_by_role("status")).to_contain_text("Connection lost, reconnecting…")
     expect(page.locator(heading)).to_have_text("Afternoon")
     picture(page, "day-5-server-away")
     with serving(root, tmp_path, "--port", port):

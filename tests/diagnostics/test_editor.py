@@ -70,14 +70,14 @@ def test_lines_begin_with_one() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("notepad", "write one of vscode, "),
-        ("", "write one of vscode, "),
-        ("vscode://file/a", "write one of"),
-        ("{path}", "write one of"),
+        ("notepad", "use one of vscode, "),
+        ("", "use one of vscode, "),
+        ("vscode://file/a", "use one of"),
+        ("{path}", "use one of"),
         ("javascript:alert('{path}')", "opens no editor"),
         ("DATA:text/html,{path}", "opens no editor"),
-        ("x://{path}:{row}", "{row} stands for nothing"),
-        ("x://{path}:{", "stands for nothing"),
+        ("x://{path}:{row}", "{row} is not a placeholder"),
+        ("x://{path}:{", "is not a placeholder"),
     ],
 )
 def test_what_is_no_editor(text: str, words: str) -> None:

@@ -9,7 +9,14 @@ import pytest
 import trio
 import trio.testing
 
-from rpyserve.livereload.change_feed import KEPT, MOST_STREAMS, ROOM, ChangeFeed, HubStatistics, Subscriber
+from rpyserve.livereload.change_feed import (
+    EXTRA_STREAMS,
+    MAX_CHANGES,
+    MAX_STREAMS,
+    ChangeFeed,
+    FeedStatistics,
+    Subscriber,
+)
 from rpyserve.livereload.changes import ANYTHING, NOTHING, PageChange
 
 
@@ -18,88 +25,102 @@ def change(*urls: str, data: bool = False) -> PageChange:
 
 
 @pytest.fixture
-def hub() -> ChangeFeed:
+def feed() -> ChangeFeed:
     return ChangeFeed()
 
 
 @pytest.fixture
-def reader(hub: ChangeFeed) -> Iterator[Subscriber]:
-    with hub.reading("browser") as reader:
-        yield reader
+def subscriber(feed: ChangeFeed) -> Iterator[Subscriber]:
+    with feed.subscribed("browser") as subscriber:
+        yield subscriber
 
 
-def test_what_has_changed_since(hub: ChangeFeed) -> None:
-    start = hub.cursor
-    assert hub.announce(change("/a")) == 1
-    middle = hub.cursor
-    assert hub.announce(change("/b", data=True)) == 2
-    assert hub.since(start) == change("/a", "/b", data=True)
-    assert hub.since(middle) == change("/b", data=True)
-    assert hub.since(hub.cursor) == NOTHING
+def test_what_has_changed_since(feed: ChangeFeed) -> None:
+    start = feed.cursor
+    assert feed.publish(change("/a")) == 1
+    middle = feed.cursor
+    assert feed.publish(change("/b", data=True)) == 2
+    assert feed.since(start) == change("/a", "/b", data=True)
+    assert feed.since(middle) == change("/b", data=True)
+    assert feed.since(feed.cursor) == NOTHING
 
 
-@pytest.mark.parametrize("mark", ["", "1", "x-1", "-", "{boot}-", "{boot}-9", "{boot}--1", "{boot}-²", "{boot}-1e3"])
-def test_a_mark_that_means_nothing_here(hub: ChangeFeed, mark: str) -> None:
-    hub.announce(change("/a"))
-    assert hub.since(mark.format(boot=hub.boot)) == ANYTHING
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "1", "x-1", "-", "{token}-", "{token}-9", "{token}--1", "{token}-²", "{token}-1e3"],
+)
+def test_a_cursor_that_means_nothing_here(feed: ChangeFeed, cursor: str) -> None:
+    feed.publish(change("/a"))
+    assert feed.since(cursor.format(token=feed.token)) == ANYTHING
 
 
-def test_two_hubs_differ() -> None:
+def test_two_feeds_differ() -> None:
     assert ChangeFeed().cursor != ChangeFeed().cursor
 
 
-def test_what_is_kept_is_bounded(hub: ChangeFeed) -> None:
-    start = hub.cursor
-    for n in range(3 * KEPT):
-        hub.announce(change(f"/{n % 7}"))
-    assert hub.statistics() == HubStatistics(number=3 * KEPT, kept=KEPT, readers=0)
-    assert hub.since(start) == ANYTHING
-    assert hub.since(f"{hub.boot}-{2 * KEPT}").urls == {f"/{n}" for n in range(7)}
+def test_what_is_kept_is_bounded(feed: ChangeFeed) -> None:
+    start = feed.cursor
+    for n in range(3 * MAX_CHANGES):
+        feed.publish(change(f"/{n % 7}"))
+    assert feed.statistics() == FeedStatistics(
+        number=3 * MAX_CHANGES, kept=MAX_CHANGES, subscribers=0
+    )
+    assert feed.since(start) == ANYTHING
+    assert feed.since(f"{feed.token}-{2 * MAX_CHANGES}").urls == {f"/{n}" for n in range(7)}
 
 
-async def test_news(hub: ChangeFeed, reader: Subscriber, autojump_clock: object) -> None:
+async def test_waiting_for_a_change(
+    feed: ChangeFeed, subscriber: Subscriber, autojump_clock: object
+) -> None:
     heard: list[int] = []
 
     async def listen() -> None:
-        number = hub.number
-        while not hub.closed:
-            await hub.wait_change(number, reader)
-            number = hub.number
+        number = feed.number
+        while not feed.closed:
+            await feed.wait_change(number, subscriber)
+            number = feed.number
             heard.append(number)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)
         await trio.testing.wait_all_tasks_blocked()
-        hub.announce(change("/a"))
+        feed.publish(change("/a"))
         await trio.testing.wait_all_tasks_blocked()
-        hub.announce(change("/b"))
-        hub.announce(change("/c"))  # before the reader has looked: both at once
+        feed.publish(change("/b"))
+        feed.publish(change("/c"))  # before the subscriber has looked: both at once
         await trio.testing.wait_all_tasks_blocked()
         assert heard == [1, 3]
-        hub.close()
+        feed.close()
 
 
-async def test_nobody_waits_for_what_has_happened(hub: ChangeFeed, reader: Subscriber) -> None:
-    hub.announce(change("/a"))
-    await hub.wait_change(0, reader)
-    hub.close()
-    await hub.wait_change(1, reader)
+async def test_nobody_waits_for_what_has_happened(feed: ChangeFeed, subscriber: Subscriber) -> None:
+    feed.publish(change("/a"))
+    await feed.wait_change(0, subscriber)
+    feed.close()
+    await feed.wait_change(1, subscriber)
 
 
-def test_a_browser_that_closes_none_loses_its_oldest(hub: ChangeFeed) -> None:
+def test_a_browser_that_closes_none_loses_its_oldest(feed: ChangeFeed) -> None:
     with ExitStack() as open_streams:
-        readers = [open_streams.enter_context(hub.reading("this")) for _ in range(MOST_STREAMS + ROOM)]
-        assert not any(reader.displaced for reader in readers)
-        readers += [open_streams.enter_context(hub.reading("this")) for _ in range(2)]
-        assert [reader.displaced for reader in readers] == [True, True] + [False] * (MOST_STREAMS + ROOM)
+        subscribers = [
+            open_streams.enter_context(feed.subscribed("this"))
+            for _ in range(MAX_STREAMS + EXTRA_STREAMS)
+        ]
+        assert not any(subscriber.displaced for subscriber in subscribers)
+        subscribers += [open_streams.enter_context(feed.subscribed("this")) for _ in range(2)]
+        assert [subscriber.displaced for subscriber in subscribers] == [True, True] + [False] * (
+            MAX_STREAMS + EXTRA_STREAMS
+        )
 
 
-def test_too_many_streams_of_one_browser(hub: ChangeFeed) -> None:
+def test_too_many_streams_of_one_browser(feed: ChangeFeed) -> None:
     with ExitStack() as open_streams:
-        readers = [open_streams.enter_context(hub.reading("this")) for _ in range(MOST_STREAMS)]
-        other = open_streams.enter_context(hub.reading("other"))
-        assert not any(reader.crowded for reader in readers)
-        readers.append(open_streams.enter_context(hub.reading("this")))
-        assert all(reader.crowded for reader in readers) and not other.crowded
-        assert hub.statistics().readers == MOST_STREAMS + 2
-    assert hub.statistics().readers == 0
+        subscribers = [
+            open_streams.enter_context(feed.subscribed("this")) for _ in range(MAX_STREAMS)
+        ]
+        other = open_streams.enter_context(feed.subscribed("other"))
+        assert not any(subscriber.crowded for subscriber in subscribers)
+        subscribers.append(open_streams.enter_context(feed.subscribed("this")))
+        assert all(subscriber.crowded for subscriber in subscribers) and not other.crowded
+        assert feed.statistics().subscribers == MAX_STREAMS + 2
+    assert feed.statistics().subscribers == 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import pytest
 
-from rpyserve.livereload.changes import ANYTHING, MOST_URLS, NOTHING, FileKind, Mounts, PageChange
+from rpyserve.livereload.changes import ANYTHING, MAX_URLS, NOTHING, FileKind, Mounts, PageChange
+from rpyserve.livereload.snapshot import FileChanges
 
 ROOT = os.path.abspath("/srv/site")
 FILES = os.path.abspath("/srv/elsewhere")
@@ -42,8 +44,8 @@ def test_urls(mounts: Mounts, name: str, url: str) -> None:
 
 def test_a_directory_put_into_a_tree(mounts: Mounts) -> None:
     assert mounts.url_of(at("x/y.css", FILES)) == "/files/x/y.css"
-    assert mounts.shown(at("x/y.css", FILES)) == "files/x/y.css"
-    assert mounts.shown(at("x/y.css")) == "x/y.css"
+    assert mounts.display_name(at("x/y.css", FILES)) == "files/x/y.css"
+    assert mounts.display_name(at("x/y.css")) == "x/y.css"
 
 
 def test_what_is_in_no_directory_of_the_site_has_no_url(mounts: Mounts) -> None:
@@ -57,31 +59,47 @@ def test_what_is_in_no_directory_of_the_site_has_no_url(mounts: Mounts) -> None:
         (FileKind.SCRIPT, "a.rpy sub/index.rpy"),
         (FileKind.MODULE, "words.py sub/__init__.py"),
         (FileKind.FILE, "style.css words.txt README 4913 .well-known/x"),
-        (FileKind.MATERIAL, "site.db site.sqlite3 site.db-wal page.html.j2 x.pem"),
+        (FileKind.PRIVATE_DATA, "site.db site.sqlite3 site.db-wal page.html.j2 x.pem"),
         (
             FileKind.IGNORED,
-            "a.rpy~ .a.rpy.swp .#a.rpy #a.rpy# a.rpy.bak a.rpy.tmp.123 a.rpy___jb_tmp___ x.tmp x.pyc __pycache__/a.py "
-            ".env .git/index node_modules.tmp site.db-journal site.db-shm visits.log sub/.cache/x.css",
+            "a.rpy~ .a.rpy.swp .#a.rpy #a.rpy# a.rpy.bak a.rpy.tmp.123 a.rpy___jb_tmp___ x.tmp "
+            "x.pyc __pycache__/a.py .env .git/index node_modules.tmp site.db-journal site.db-shm "
+            "visits.log sub/.cache/x.css",
         ),
     ],
 )
 def test_kinds(mounts: Mounts, kind: FileKind, names: str) -> None:
-    assert {name: mounts.kind_of(at(name)) for name in names.split()} == dict.fromkeys(names.split(), kind)
+    assert {name: mounts.kind_of(at(name)) for name in names.split()} == dict.fromkeys(
+        names.split(), kind
+    )
+
+
+def page_change(
+    mounts: Mounts, *names: str, new: Iterable[str] = (), directories: Iterable[str] = ()
+) -> PageChange:
+    """What pages are told when files called *names* have changed, some of them *new*."""
+    files = {at(name): 0.0 for name in names}
+    kinds = {path: mounts.kind_of(path) for path in files}
+    counting = {path: kind for path, kind in kinds.items() if kind is not FileKind.IGNORED}
+    added = frozenset(at(name) for name in (*new, *directories))
+    return mounts.page_change(FileChanges(files, added), counting)
 
 
 def test_whom_it_concerns(mounts: Mounts) -> None:
-    assert mounts.change_of([at("a.rpy")]) == PageChange(frozenset({"/a.rpy"}))
-    assert mounts.change_of([at("words.py")]) == PageChange(all=True)
-    assert mounts.change_of([at("style.css")]) == PageChange(frozenset({"/style.css"}), data=True)
-    assert mounts.change_of([at("site.db")]) == PageChange(frozenset({"*"}), data=True)
-    assert not mounts.change_of([at("a.rpy~"), at(".a.rpy.swp")], moved=[at("a.rpy~"), at(".a.rpy.swp")])
+    assert page_change(mounts, "a.rpy") == PageChange(frozenset({"/a.rpy"}))
+    assert page_change(mounts, "words.py") == PageChange(all=True)
+    assert page_change(mounts, "style.css") == PageChange(frozenset({"/style.css"}), data=True)
+    assert page_change(mounts, "site.db") == PageChange(frozenset({"*"}), data=True)
+    backups = ("a.rpy~", ".a.rpy.swp")
+    assert not page_change(mounts, *backups, new=backups)
 
 
 def test_other_names_change_their_directory(mounts: Mounts) -> None:
-    change = mounts.change_of([at("sub/new.css")], moved=[at("sub/new.css")])
+    change = page_change(mounts, "sub/new.css", new=["sub/new.css"])
     assert change.urls == {"/sub/", "/sub/new.css"}
-    change = mounts.change_of([], moved=[at("empty")], directories=[at("empty")])
+    change = page_change(mounts, directories=["empty"])
     assert change.urls == {"/", "/empty/"} and not change.all and not change.data
+    assert not page_change(mounts, directories=[".git"])
 
 
 def test_together() -> None:
@@ -92,5 +110,6 @@ def test_together() -> None:
 
 
 def test_too_many_names_are_anything(mounts: Mounts) -> None:
-    assert not mounts.change_of([at(f"{n}.css") for n in range(MOST_URLS)]).lost
-    assert mounts.change_of([at(f"{n}.css") for n in range(MOST_URLS + 1)]) == ANYTHING
+    names = [f"{n}.css" for n in range(MAX_URLS + 1)]
+    assert not page_change(mounts, *names[1:]).lost
+    assert page_change(mounts, *names) == ANYTHING

@@ -15,8 +15,17 @@ import trio.testing
 
 from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
 from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 from rpyserve.livereload.changes import ANYTHING, PageChange
-from rpyserve.livereload.live_reload import CHANGED, GONE, NEW, LiveReload, directories_in, reload_line, seconds_since
+from rpyserve.livereload.live_reload import (
+    ADDED,
+    CHANGED,
+    DELETED,
+    LiveReload,
+    directories_in,
+    reload_line,
+    seconds_since_save,
+)
 from rpyserve.livereload.snapshot import Snapshot
 from tests.support.in_process import Answer, read
 
@@ -24,14 +33,16 @@ from tests.support.in_process import Answer, read
 class Play:
     """A site that is being followed, and an author who saves."""
 
-    def __init__(self, root: Path, following: LiveReload, respond: Callable[[Request], Any]) -> None:
+    def __init__(
+        self, root: Path, live_reload: LiveReload, respond: Callable[[Request], Any]
+    ) -> None:
         self.root = root
-        self.following = following
+        self.live_reload = live_reload
         self.respond = respond
         self.tell: Callable[[Any], object] = lambda batch: None
         self.snapshot = Snapshot([str(root)])
-        self.snapshot.look()
-        self.mark = following.hub.cursor
+        self.snapshot.scan()
+        self.cursor = live_reload.feed.cursor
 
     def write(self, name: str, text: str = "x") -> None:
         path = self.root / name
@@ -40,8 +51,8 @@ class Play:
 
     def noticed(self) -> PageChange:
         """Have the watch notice what was saved; return what pages are told."""
-        self.tell(self.snapshot.look())
-        change, self.mark = self.following.hub.since(self.mark), self.following.hub.cursor
+        self.tell(self.snapshot.scan())
+        change, self.cursor = self.live_reload.feed.since(self.cursor), self.live_reload.feed.cursor
         return change
 
     def save(self, name: str, text: str = "x") -> PageChange:
@@ -67,8 +78,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def play(root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Play]:
-    async def watch(roots: list[str], tell: Any, *, task_status: trio.TaskStatus[None], **options: Any) -> None:
+async def play(
+    root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Play]:
+    async def watch(
+        roots: list[str], tell: Any, *, task_status: trio.TaskStatus[None], **options: Any
+    ) -> None:
         assert roots == [str(root)]
         play.tell = tell
         task_status.started()
@@ -76,10 +91,10 @@ async def play(root: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
     site = Site(Directory(root))
-    following = LiveReload(site)
-    play = Play(root, following, following.wrap(site.respond))
+    live_reload = LiveReload(site)
+    play = Play(root, live_reload, live_reload.wrap(site.respond))
     async with site.running():
-        await nursery.start(following.run)
+        await nursery.start(live_reload.run)
         yield play
 
 
@@ -98,30 +113,48 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 @pytest.fixture
 def page(play: Play) -> Iterator[None]:
     """A page that listens."""
-    with play.following.hub.reading("browser"):
+    with play.live_reload.feed.subscribed("browser"):
         yield
 
 
 Said = Callable[[], list[str]]
 
 
-async def test_the_code_is_fresh_before_pages_are_told(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_code_is_fresh_before_pages_are_told(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
-    scripts = play.following._directories[0].scripts
+    scripts = play.live_reload._directories[0].scripts
     monkeypatch.setattr(scripts, "invalidate", lambda paths: order.append("invalidate"))
-    monkeypatch.setattr(play.following.hub, "announce", lambda change: order.append("announce"))
+    monkeypatch.setattr(play.live_reload.feed, "publish", lambda change: order.append("publish"))
     play.save("a.rpy")
-    assert order == ["invalidate", "announce"]
+    assert order == ["invalidate", "publish"]
 
 
 async def test_after_each_kind_of_save_a_request_gets_the_new(play: Play) -> None:
     assert (await play.get("/a")).text == "one"
     assert play.save("words.py", "WORD = 'two'\n") == PageChange(all=True)
     assert (await play.get("/a")).text == "two"
-    assert play.save("a.rpy", "cache()\nresource = lambda request: 'three'\n") == PageChange(frozenset({"/a.rpy"}))
+    assert play.save("a.rpy", "cache()\nresource = lambda request: 'three'\n") == PageChange(
+        frozenset({"/a.rpy"})
+    )
     assert (await play.get("/a")).text == "three"
     assert play.save("style.css", "b {}") == PageChange(frozenset({"/style.css"}), data=True)
     assert (await play.get("/style.css")).text == "b {}"
+
+
+async def test_each_saved_file_is_classified_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    kind_of = play.live_reload._mounts.kind_of
+    monkeypatch.setattr(
+        play.live_reload._mounts, "kind_of", lambda path: asked.append(path) or kind_of(path)
+    )
+    for name in ("a.rpy", "words.py", "new.css", "a.rpy~"):
+        play.write(name)
+    play.noticed()
+    assert sorted(Path(path).name for path in asked) == ["a.rpy", "a.rpy~", "new.css", "words.py"]
 
 
 async def test_what_a_page_is_told_fits_its_tag(play: Play) -> None:
@@ -129,7 +162,7 @@ async def test_what_a_page_is_told_fits_its_tag(play: Play) -> None:
     match = re.search(r'data-rpyserve="(.*?)" data-sources="(.*?)"', answer.text)
     assert match
     play.save("a.rpy")
-    assert play.following.hub.since(match[1]).urls == {match[2]} == {"/a.rpy"}
+    assert play.live_reload.feed.since(match[1]).urls == {match[2]} == {"/a.rpy"}
 
 
 async def test_the_line_for_each_reload(play: Play, page: None, said: Said) -> None:
@@ -142,11 +175,11 @@ async def test_the_line_for_each_reload(play: Play, page: None, said: Said) -> N
     (play.root / "style.css").unlink()
     play.noticed()
     assert said() == [
-        "a.rpy changed: 1 page follows (n ms)",
-        "words.py changed: all scripts run again, 1 page follows (n ms)",
-        "style.css changed: 1 page follows (n ms)",
-        "new.rpy is new: 1 page follows (n ms)",
-        "style.css is gone: 1 page follows (n ms)",
+        "a.rpy changed, 1 page updated (n ms)",
+        "words.py changed, all scripts run again, 1 page updated (n ms)",
+        "style.css changed, 1 page updated (n ms)",
+        "new.rpy added, 1 page updated (n ms)",
+        "style.css deleted, 1 page updated (n ms)",
     ]
 
 
@@ -155,10 +188,12 @@ async def test_a_hundred_files_are_one_line(play: Play, page: None, said: Said) 
         play.write(f"f{n:02}.css")
     change = play.noticed()
     assert len(change.urls) == 101 and "/" in change.urls
-    assert said() == ["f00.css, f01.css, f02.css and 97 more are new: 1 page follows (n ms)"]
+    assert said() == ["f00.css, f01.css, f02.css and 97 more added, 1 page updated (n ms)"]
 
 
-async def test_a_directory_that_is_renamed_is_named_itself(play: Play, page: None, said: Said) -> None:
+async def test_a_directory_that_is_renamed_is_named_itself(
+    play: Play, page: None, said: Said
+) -> None:
     play.write("pics/a.png")
     play.write("pics/b.png")
     play.noticed()
@@ -168,7 +203,7 @@ async def test_a_directory_that_is_renamed_is_named_itself(play: Play, page: Non
     assert change.urls == {
         "/", "/pics/", "/images/", "/pics/a.png", "/pics/b.png", "/images/a.png", "/images/b.png",
     }  # fmt: skip
-    assert said() == ["images/, pics/ changed: 1 page follows (n ms)"]
+    assert said() == ["images/, pics/ changed, 1 page updated (n ms)"]
 
 
 async def test_without_pages_only_code_is_worth_a_line(play: Play, said: Said) -> None:
@@ -178,11 +213,14 @@ async def test_without_pages_only_code_is_worth_a_line(play: Play, said: Said) -
 
 
 @pytest.mark.parametrize(
-    "name", [".a.rpy.swp", "a.rpy~", "#a.rpy#", "x.tmp", "x.pyc", "site.db-journal", "visits.log", ".env"]
+    "name",
+    [".a.rpy.swp", "a.rpy~", "#a.rpy#", "x.tmp", "x.pyc", "site.db-journal", "visits.log", ".env"],
 )
-async def test_what_is_none_of_the_sites_is_told_to_nobody(play: Play, page: None, said: Said, name: str) -> None:
+async def test_what_is_none_of_the_sites_is_told_to_nobody(
+    play: Play, page: None, said: Said, name: str
+) -> None:
     assert not play.save(name)
-    assert not said() and play.following.hub.number == 0
+    assert not said() and play.live_reload.feed.number == 0
 
 
 async def test_what_a_page_writes_itself(play: Play, page: None, said: Said) -> None:
@@ -209,34 +247,58 @@ async def test_what_a_page_writes_itself(play: Play, page: None, said: Said) -> 
     await play.get("/count", sec_fetch_dest="document")
     assert not play.noticed()
     *changes, last = said()
-    assert set(changes) == {"count.txt changed: 1 page follows (n ms)"}
-    assert last.startswith("count.txt changes whenever a page is loaded")
+    assert set(changes) == {"count.txt changed, 1 page updated (n ms)"}
+    assert last == (
+        "count.txt changes whenever a page is loaded, so a script must be writing it. Live reload "
+        "ignores it until you save it yourself. Scripts should write files outside the site."
+    )
 
 
 async def test_a_policy_is_told_of_once_a_page(play: Play, said: Said) -> None:
     play.save(
         "strict.rpy",
         "from rpyserve import Response\n"
-        "resource = lambda request: Response('x', headers={'Content-Security-Policy': \"script-src 'none'\"})\n",
+        "headers = {'Content-Security-Policy': \"script-src 'none'\"}\n"
+        "resource = lambda request: Response('x', headers=headers)\n",
     )
     said()
     for _ in range(2):
         assert (await play.get("/strict", sec_fetch_dest="document")).text == "x"
     assert said() == [
-        "/strict does not follow edits, because its Content-Security-Policy says \"script-src 'none'\". To let it, "
-        "allow 'self' in script-src and connect-src."
+        "Live reload is off for /strict, because its Content-Security-Policy says "
+        "\"script-src 'none'\". To turn it on, allow 'self' in script-src and connect-src."
     ]
 
 
 async def test_ours_and_the_sites(play: Play) -> None:
     assert (await play.get("/-/follow.js")).status == 200
     assert (await play.get("/-/nothing")).status == 404
-    play.following.stop()
+    play.live_reload.stop()
     assert (await play.get("/-/events", host="localhost", origin="http://localhost")).status == 200
     assert (await play.get("/-/events", host="localhost", origin="http://other")).status == 403
 
 
-async def test_a_directory_of_our_name_is_told_of(root: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "path", ["/", "/-", "/x/-/events", "/%2D/events", "/-x/events", "//-/events"]
+)
+async def test_all_else_is_the_sites(play: Play, path: str) -> None:
+    async def respond(request: Request) -> Response:
+        return Response("the site's")
+
+    request = Request("GET", path)
+    assert (await play.live_reload.wrap(respond)(request)).body == b"the site's"
+    assert request.logged
+
+
+async def test_what_is_ours_is_not_logged(play: Play) -> None:
+    request = Request("HEAD", "/-/events?since=1")
+    assert (await play.respond(request)).status == 200
+    assert not request.logged
+
+
+async def test_a_directory_of_our_name_is_told_of(
+    root: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def watch(*args: Any, **options: Any) -> None:
         return
 
@@ -261,9 +323,9 @@ async def test_many_streams_end_with_the_server(play: Play, autojump_clock: obje
         for browser in range(50):
             nursery.start_soon(listen, browser)
         await trio.testing.wait_all_tasks_blocked()
-        assert play.following.hub.statistics().readers == 50
+        assert play.live_reload.feed.statistics().subscribers == 50
         start = trio.current_time()
-        play.following.stop()
+        play.live_reload.stop()
     assert ended == 50 and trio.current_time() == start
 
 
@@ -296,11 +358,11 @@ async def test_a_watch_that_fails_takes_nothing_else_with_it(
 
     monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
     await LiveReload(Site(Directory(root))).run()
-    assert said() == ["Pages do not follow edits any more: the watch failed: RuntimeError: no more"]
+    assert said() == ["Live reload has stopped: watching the files failed: RuntimeError: no more"]
 
 
 async def test_a_page_of_another_run_is_told_that_it_may_be_another(play: Play) -> None:
-    assert play.following.hub.since("0123-4") == ANYTHING
+    assert play.live_reload.feed.since("0123-4") == ANYTHING
 
 
 LOG: list[str] = []
@@ -335,7 +397,9 @@ async def logged() -> list[str]:
 
 
 @pytest.mark.parametrize("first", ["", "cache()\n"])
-async def test_an_edit_restarts_background_tasks_without_a_visit(first: str, play: Play, said: Said) -> None:
+async def test_an_edit_restarts_background_tasks_without_a_visit(
+    first: str, play: Play, said: Said
+) -> None:
     LOG.clear()
     play.save("tick.rpy", first + ticking(1))
     assert await logged() == [], "nobody has asked for it yet"
@@ -351,13 +415,17 @@ async def test_an_edit_restarts_background_tasks_without_a_visit(first: str, pla
     play.save("style.css", "i {}")
     assert await logged() == []
     told = [line for line in said() if "ZeroDivisionError" in line]
-    assert len(told) == 1 and told[0].startswith("tick.rpy, whose background task goes on as it was: ")
+    assert len(told) == 1 and told[0].startswith(
+        "tick.rpy (its background task goes on unchanged): "
+    )
     play.save("tick.rpy", first + ticking(3, decorator=""))
     assert await logged() == ["end 2"], "the edit has removed it"
-    assert not play.following._site.tasks.sources()
+    assert not play.live_reload._site.tasks.sources()
 
 
-async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(play: Play, said: Said) -> None:
+async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(
+    play: Play, said: Said
+) -> None:
     LOG.clear()
     play.save("helper.py", ticking("helper 1"))
     play.save("tick.rpy", "import helper\n" + ticking("script"))
@@ -373,7 +441,9 @@ async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers
     assert await logged() == ["end helper 2"]
 
 
-async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_again(play: Play) -> None:
+async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_again(
+    play: Play,
+) -> None:
     LOG.clear()
     for version in (1, 2):
         play.save("tick.rpy", ticking(version, decorator="", call="request.site.background(tick)"))
@@ -382,32 +452,40 @@ async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_agai
         assert await logged() == [f"start {version}"]
 
 
-def line(files: dict[str, str], readers: int = 0, seconds: float = 0.0084, *, all_scripts: bool = False) -> str:
-    return reload_line(files, readers=readers, all_scripts=all_scripts, seconds=seconds)
+def line(
+    files: dict[str, str], pages: int = 0, seconds: float = 0.0084, *, all_scripts: bool = False
+) -> str:
+    return reload_line(files, pages=pages, all_scripts=all_scripts, seconds=seconds)
 
 
 def test_one_file() -> None:
     assert line({"a.rpy": CHANGED}) == "a.rpy changed (8 ms)"
-    assert line({"a.rpy": NEW}) == "a.rpy is new (8 ms)"
-    assert line({"a.rpy": GONE}) == "a.rpy is gone (8 ms)"
+    assert line({"a.rpy": ADDED}) == "a.rpy added (8 ms)"
+    assert line({"a.rpy": DELETED}) == "a.rpy deleted (8 ms)"
 
 
-def test_who_follows() -> None:
-    assert line({"a.rpy": CHANGED}, 1) == "a.rpy changed: 1 page follows (8 ms)"
-    assert line({"a.rpy": CHANGED}, 2) == "a.rpy changed: 2 pages follow (8 ms)"
+def test_how_many_pages_are_told() -> None:
+    assert line({"a.rpy": CHANGED}, 1) == "a.rpy changed, 1 page updated (8 ms)"
+    assert line({"a.rpy": CHANGED}, 2) == "a.rpy changed, 2 pages updated (8 ms)"
 
 
 def test_a_module() -> None:
-    assert line({"words.py": CHANGED}, all_scripts=True) == "words.py changed: all scripts run again (8 ms)"
+    assert (
+        line({"words.py": CHANGED}, all_scripts=True)
+        == "words.py changed, all scripts run again (8 ms)"
+    )
     assert line({"words.py": CHANGED}, 2, all_scripts=True) == (
-        "words.py changed: all scripts run again, 2 pages follow (8 ms)"
+        "words.py changed, all scripts run again, 2 pages updated (8 ms)"
     )
 
 
 def test_many_files() -> None:
-    assert line({"b": NEW, "a": NEW}) == "a, b are new (8 ms)"
-    assert line({"b": NEW, "a": GONE, "c": CHANGED}) == "a, b, c changed (8 ms)"
-    assert line({f"f{n:03}": CHANGED for n in range(100)}) == "f000, f001, f002 and 97 more changed (8 ms)"
+    assert line({"b": ADDED, "a": ADDED}) == "a, b added (8 ms)"
+    assert line({"b": ADDED, "a": DELETED, "c": CHANGED}) == "a, b, c changed (8 ms)"
+    assert (
+        line({f"f{n:03}": CHANGED for n in range(100)})
+        == "f000, f001, f002 and 97 more changed (8 ms)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -416,4 +494,4 @@ def test_many_files() -> None:
     ids=["just now", "the last one", "unknown", "no file", "long ago", "another clock"],
 )
 def test_how_long_it_took(saved: list[float], seconds: float) -> None:
-    assert seconds_since(saved, 99.99, 100.0) == pytest.approx(seconds)
+    assert seconds_since_save(saved, 99.99, 100.0) == pytest.approx(seconds)

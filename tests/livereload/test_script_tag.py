@@ -15,12 +15,13 @@ import trio
 import trio.lowlevel
 
 from rpyserve import Directory, HTTPError, Resource, Response, Site
+from rpyserve.http.browser import is_navigation
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody
 from rpyserve.http.types import Responder
 from rpyserve.livereload.changes import Mounts
-from rpyserve.livereload.script_tag import ScriptTag, inject
+from rpyserve.livereload.script_tag import ScriptTag
 from tests.support.in_process import Answer, read
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
@@ -58,6 +59,14 @@ def answering(body: object, *, sources: Iterable[str] = (), **options: Any) -> R
     return respond
 
 
+async def answer_with(respond: Responder, tags: ScriptTag, request: Request) -> Response:
+    """What a browser gets for *request*, or another client."""
+    if not is_navigation(request):
+        return await respond(request)
+    page = tags.prepare(request)
+    return page.with_tag(await respond(request))
+
+
 async def load(
     respond: Responder,
     tags: ScriptTag,
@@ -66,10 +75,13 @@ async def load(
     method: str = "GET",
     headers: dict[str, str] | None = None,
 ) -> Answer:
-    fields = [(name.encode(), value.encode()) for name, value in (BROWSER if headers is None else headers).items()]
+    fields = [
+        (name.encode(), value.encode())
+        for name, value in (BROWSER if headers is None else headers).items()
+    ]
     request = Request(method, target, fields)
     try:
-        return await read(await inject(respond, tags)(request))
+        return await read(await answer_with(respond, tags, request))
     finally:
         request.close()
 
@@ -84,14 +96,22 @@ def at(*names: str) -> str:
 async def test_a_page(tags: ScriptTag) -> None:
     answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
     assert answer.text == (
-        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy" data-made="script"'
-        ' data-method="GET" data-status="200" data-digest="ebf7d66d" data-policy=""></script>'
+        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
+        ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
+        ' data-policy=""></script>'
     )
 
 
 @pytest.mark.parametrize(
     ("target", "up"),
-    [("/", "./"), ("/a", "./"), ("/a/", "../"), ("/a/b?x=/c/d", "../"), ("/a/b/", "../../"), ("http://h/a/b", "../")],
+    [
+        ("/", "./"),
+        ("/a", "./"),
+        ("/a/", "../"),
+        ("/a/b?x=/c/d", "../"),
+        ("/a/b/", "../../"),
+        ("http://h/a/b", "../"),
+    ],
 )
 async def test_the_script_is_found_from_every_path(tags: ScriptTag, target: str, up: str) -> None:
     assert f'src="{up}-/follow.js"' in (await load(answering("x"), tags, target)).text
@@ -123,7 +143,7 @@ async def test_the_number_is_that_of_the_beginning(told: Told) -> None:
     tags = ScriptTag(lambda: next(numbers), str, told)
 
     async def slow(request: Request) -> Response:
-        tags.mark()
+        tags.cursor()
         return Response("x")
 
     assert 'data-rpyserve="boot-1"' in (await load(slow, tags)).text
@@ -207,7 +227,8 @@ async def test_a_redirect_does_not(tags: ScriptTag) -> None:
 
 async def test_what_stood_for_the_old_bytes_is_dropped(tags: ScriptTag) -> None:
     headers = [
-        ("ETag", '"1"'), ("Last-Modified", "x"), ("Accept-Ranges", "bytes"), ("Cache-Control", "max-age=3600"),
+        ("ETag", '"1"'), ("Last-Modified", "x"), ("Accept-Ranges", "bytes"),
+        ("Cache-Control", "max-age=3600"),
         ("Vary", "Cookie"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"),
     ]  # fmt: skip
     answer = await load(answering("x", headers=headers), tags)
@@ -226,7 +247,10 @@ async def test_a_kept_copy_is_never_confirmed(tags: ScriptTag, tmp_path: Path, l
     (tmp_path / "page.html").write_text("<p>static</p>")
     site = Site(Directory(tmp_path))
     plain = await load(site.respond, tags, "/page.html", headers={})
-    fields = {"if-none-match": plain.header("etag") or "", "if-modified-since": plain.header("last-modified") or ""}
+    fields = {
+        "if-none-match": plain.header("etag") or "",
+        "if-modified-since": plain.header("last-modified") or "",
+    }
     assert (await load(site.respond, tags, "/page.html", headers=fields)).status == 304
     answer = await load(site.respond, tags, "/page.html", headers={**BROWSER, **fields})
     assert answer.status == 200 and TAG.search(answer.body) and answer.header("etag") is None
@@ -236,7 +260,7 @@ async def test_a_static_page(tags: ScriptTag, tmp_path: Path) -> None:
     page = b"<p>" + b"x" * 300_000
     (tmp_path / "page.html").write_bytes(page)
     request = Request("GET", "/page.html", [(b"sec-fetch-dest", b"document")])
-    response = await inject(Site(Directory(tmp_path)).respond, tags)(request)
+    response = await answer_with(Site(Directory(tmp_path)).respond, tags, request)
     assert isinstance(response.body, FileBody)
     length = response.body.length
     answer = await read(response)
@@ -287,14 +311,18 @@ async def test_pages_of_ours_follow_by_the_same_rule(tags: ScriptTag, told: Told
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_policy_that_would_block_it_is_respected(tags: ScriptTag, told: Told, streamed: bool) -> None:
+async def test_a_policy_that_would_block_it_is_respected(
+    tags: ScriptTag, told: Told, streamed: bool
+) -> None:
     headers = {"Content-Security-Policy": "default-src 'none'", "Content-Type": "text/html"}
     answer = await load(answering(iter([b"x"]) if streamed else b"x", headers=headers), tags)
     assert answer.body == b"x"
     assert told == [("/page", "default-src 'none'")]
 
 
-async def test_a_policy_in_the_page_itself(tags: ScriptTag, told: Told, tmp_path: Path, later: None) -> None:
+async def test_a_policy_in_the_page_itself(
+    tags: ScriptTag, told: Told, tmp_path: Path, later: None
+) -> None:
     page = '<meta http-equiv="Content-Security-Policy" content="script-src \'none\'"><p>x'
     assert (await load(answering(page), tags)).text == page
     assert (await load(answering(iter([page])), tags)).text == page
@@ -328,7 +356,9 @@ class TestStreams:
             ("""<title>x</title><body class="a>b" onload='c>d'><p>one""", "'c>d'>", "<p>one"),
         ],
     )
-    async def test_in_the_first_chunk(self, tags: ScriptTag, kind: Any, first: str, before: str, after: str) -> None:
+    async def test_in_the_first_chunk(
+        self, tags: ScriptTag, kind: Any, first: str, before: str, after: str
+    ) -> None:
         answer = await load(answering(kind(first, "<p>two</head>")), tags)
         assert TAG.sub(b"", answer.body).decode() == first + "<p>two</head>"
         (tag,) = TAG.findall(answer.body)
@@ -344,12 +374,14 @@ async def test_an_endless_stream_has_it_at_once(tags: ScriptTag) -> None:
         await trio.sleep_forever()
 
     request = Request("GET", "/", [(b"sec-fetch-dest", b"document")])
-    response = await inject(answering(endless()), tags)(request)
+    response = await answer_with(answering(endless()), tags, request)
     async with response.body.opened(response) as opened:  # type: ignore[union-attr]
         assert TAG.search(await anext(opened.chunks))
 
 
-async def test_a_stream_that_fails_before_it_begins_is_a_page(tags: ScriptTag, tmp_path: Path) -> None:
+async def test_a_stream_that_fails_before_it_begins_is_a_page(
+    tags: ScriptTag, tmp_path: Path
+) -> None:
     (tmp_path / "a.rpy").write_text("def resource(request):\n    yield 1 / 0\n")
     site = Site(Directory(tmp_path))
     async with site.running():

@@ -1,4 +1,4 @@
-"""What a site's directories hold, and what has changed since the last look."""
+"""What a site's directories hold, and what has changed since the last scan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def site(tmp_path: Path) -> Path:
 @pytest.fixture
 def snapshot(site: Path) -> Snapshot:
     snapshot = Snapshot([str(site)])
-    snapshot.look()
+    snapshot.scan()
     return snapshot
 
 
@@ -32,17 +32,17 @@ def names(site: Path, paths: object) -> set[str]:
 
 
 def heard(snapshot: Snapshot, site: Path, *files: str) -> FileChanges | None:
-    return snapshot.look_at(str(site / file) for file in files)
+    return snapshot.check(str(site / file) for file in files)
 
 
-def test_the_first_look_finds_everything_new(site: Path) -> None:
-    batch = Snapshot([str(site)]).look()
+def test_the_first_scan_finds_everything_new(site: Path) -> None:
+    batch = Snapshot([str(site)]).scan()
     assert names(site, batch.files) == {"a.rpy", "style.css", "sub/b.rpy", "sub/deep/c.txt"}
     assert names(site, batch.directories) == {".", "sub", "sub/deep"}
 
 
 def test_nothing_has_changed(snapshot: Snapshot) -> None:
-    assert not snapshot.look()
+    assert not snapshot.scan()
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["all", "heard of"])
@@ -50,27 +50,33 @@ class TestSaves:
     """However an editor saves, it is one changed file, in a directory with the same names."""
 
     def after(self, snapshot: Snapshot, site: Path, everything: bool, *others: str) -> FileChanges:
-        batch = snapshot.look() if everything else heard(snapshot, site, "a.rpy", *others)
+        batch = snapshot.scan() if everything else heard(snapshot, site, "a.rpy", *others)
         assert batch is not None
         return batch
 
     def test_in_place(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
         (site / "a.rpy").write_text("edited")
         batch = self.after(snapshot, site, everything)
-        assert (names(site, batch.files), batch.moved, batch.unsure) == ({"a.rpy"}, set(), set())
+        assert (names(site, batch.files), batch.added_or_removed, batch.incomplete) == (
+            {"a.rpy"},
+            set(),
+            set(),
+        )
         assert batch.files[str(site / "a.rpy")] == pytest.approx(os.stat(site / "a.rpy").st_mtime)
 
-    def test_temporary_file_and_rename(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
+    def test_temporary_file_and_rename(
+        self, snapshot: Snapshot, site: Path, everything: bool
+    ) -> None:
         (site / "4913").write_text("edited")
         os.replace(site / "4913", site / "a.rpy")
         batch = self.after(snapshot, site, everything, "4913")
-        assert (names(site, batch.files), batch.moved) == ({"a.rpy"}, set())
+        assert (names(site, batch.files), batch.added_or_removed) == ({"a.rpy"}, set())
 
     def test_delete_and_create(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
         (site / "a.rpy").unlink()
         (site / "a.rpy").write_text("edited")
         batch = self.after(snapshot, site, everything)
-        assert (names(site, batch.files), batch.moved) == ({"a.rpy"}, set())
+        assert (names(site, batch.files), batch.added_or_removed) == ({"a.rpy"}, set())
 
     def test_touch_only(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
         os.utime(site / "a.rpy", ns=(1, 1))
@@ -79,20 +85,29 @@ class TestSaves:
     def test_removed(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
         (site / "a.rpy").unlink()
         batch = self.after(snapshot, site, everything)
-        assert names(site, batch.files) == names(site, batch.moved) == names(site, batch.unsure) == {"a.rpy"}
+        assert (
+            names(site, batch.files)
+            == names(site, batch.added_or_removed)
+            == names(site, batch.incomplete)
+            == {"a.rpy"}
+        )
 
     def test_emptied_for_a_moment(self, snapshot: Snapshot, site: Path, everything: bool) -> None:
         (site / "a.rpy").write_text("")
         batch = self.after(snapshot, site, everything)
-        assert names(site, batch.unsure) == {"a.rpy"} and not batch.moved
+        assert names(site, batch.incomplete) == {"a.rpy"} and not batch.added_or_removed
 
 
-def test_an_event_counts_where_the_clock_of_the_files_stands_still(snapshot: Snapshot, site: Path) -> None:
+def test_an_event_counts_where_the_clock_of_the_files_stands_still(
+    snapshot: Snapshot, site: Path
+) -> None:
     batch = heard(snapshot, site, "a.rpy")
     assert batch is not None and names(site, batch.files) == {"a.rpy"}
 
 
-def test_a_directory_has_another_time_stamp_when_something_in_it_changes(snapshot: Snapshot, site: Path) -> None:
+def test_a_directory_has_another_time_stamp_when_something_in_it_changes(
+    snapshot: Snapshot, site: Path
+) -> None:
     assert heard(snapshot, site, "sub") == FileChanges()
 
 
@@ -101,47 +116,55 @@ def test_a_directory_is_renamed(snapshot: Snapshot, site: Path, event: str) -> N
     (site / "a.rpy").write_text("edited just before")
     (site / "sub").rename(site / "sub2")
     assert heard(snapshot, site, "a.rpy", event) is None
-    batch = snapshot.look()
-    assert names(site, batch.files) == {"a.rpy", "sub/b.rpy", "sub/deep/c.txt", "sub2/b.rpy", "sub2/deep/c.txt"}
+    batch = snapshot.scan()
+    assert names(site, batch.files) == {
+        "a.rpy",
+        "sub/b.rpy",
+        "sub/deep/c.txt",
+        "sub2/b.rpy",
+        "sub2/deep/c.txt",
+    }
     assert names(site, batch.directories) == {"sub", "sub/deep", "sub2", "sub2/deep"}
-    assert batch.files[str(site / "sub2" / "b.rpy")] == 0, "when it was written says nothing about the rename"
+    assert batch.files[str(site / "sub2" / "b.rpy")] == 0, (
+        "when it was written says nothing about the rename"
+    )
 
 
 def test_a_file_in_a_directory_that_nobody_knew(snapshot: Snapshot, site: Path) -> None:
     (site / "new" / "er").mkdir(parents=True)
     (site / "new" / "er" / "x.txt").write_text("x")
     assert heard(snapshot, site, "new/er/x.txt") is None
-    assert names(site, snapshot.look().files) == {"new/er/x.txt"}
+    assert names(site, snapshot.scan().files) == {"new/er/x.txt"}
 
 
-@pytest.mark.parametrize("foreign", ["node_modules", ".git", "site-packages", "__pycache__", "env"])
-def test_foreign_directories_are_not_looked_into(snapshot: Snapshot, site: Path, foreign: str) -> None:
-    (site / foreign / "lib").mkdir(parents=True)
-    if foreign == "env":
-        (site / foreign / "pyvenv.cfg").write_text("")
-    (site / foreign / "lib" / "x.py").write_text("x")
-    assert not snapshot.look()
-    assert heard(snapshot, site, foreign, f"{foreign}/lib", f"{foreign}/lib/x.py") == FileChanges()
-    assert not any(foreign in directory for directory in snapshot.directories)
+@pytest.mark.parametrize("ignored", ["node_modules", ".git", "site-packages", "__pycache__", "env"])
+def test_ignored_directories_are_not_opened(snapshot: Snapshot, site: Path, ignored: str) -> None:
+    (site / ignored / "lib").mkdir(parents=True)
+    if ignored == "env":
+        (site / ignored / "pyvenv.cfg").write_text("")
+    (site / ignored / "lib" / "x.py").write_text("x")
+    assert not snapshot.scan()
+    assert heard(snapshot, site, ignored, f"{ignored}/lib", f"{ignored}/lib/x.py") == FileChanges()
+    assert not any(ignored in directory for directory in snapshot.directories)
 
 
-def test_a_directory_becomes_foreign(snapshot: Snapshot, site: Path) -> None:
+def test_a_directory_becomes_ignored(snapshot: Snapshot, site: Path) -> None:
     (site / "sub" / "pyvenv.cfg").write_text("")
     assert heard(snapshot, site, "sub/pyvenv.cfg") is None
-    assert not snapshot.look().files, "nothing in it has gone: it is only none of ours any more"
+    assert not snapshot.scan().files, "nothing in it has gone: it is only not the site's any more"
     assert names(site, snapshot.directories) == {"."}
     (site / "sub" / "b.rpy").write_text("edited")
-    assert not snapshot.look()
+    assert not snapshot.scan()
 
 
 def test_the_root_goes_and_comes_back(snapshot: Snapshot, site: Path) -> None:
     away = site.with_name("away")
     site.rename(away)
     assert heard(snapshot, site, ".") is None
-    assert len(snapshot.look().files) == 4 and not snapshot.directories
+    assert len(snapshot.scan().files) == 4 and not snapshot.directories
     away.rename(site)
-    batch = snapshot.look()
-    assert len(batch.files) == 4 and not batch.unsure
+    batch = snapshot.scan()
+    assert len(batch.files) == 4 and not batch.incomplete
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
@@ -149,33 +172,44 @@ def test_links_to_directories_are_not_followed_in_circles(site: Path) -> None:
     (site / "round").symlink_to(site, target_is_directory=True)
     (site / "away.txt").symlink_to(site / "nowhere")
     snapshot = Snapshot([str(site)])
-    assert names(site, snapshot.look().files) == {"a.rpy", "style.css", "sub/b.rpy", "sub/deep/c.txt"}
+    assert names(site, snapshot.scan().files) == {
+        "a.rpy",
+        "style.css",
+        "sub/b.rpy",
+        "sub/deep/c.txt",
+    }
     assert names(site, snapshot.directories) == {".", "sub", "sub/deep"}
 
 
 class TestTwoHalves:
-    """Batches put together are what one look at the end would have found."""
+    """Batches put together are what one scan at the end would have found."""
 
-    def looks(self, snapshot: Snapshot, site: Path, first: object, second: object) -> FileChanges:
+    def scans(self, snapshot: Snapshot, site: Path, first: object, second: object) -> FileChanges:
         assert callable(first) and callable(second)
         first()
-        one = snapshot.look()
+        one = snapshot.scan()
         second()
-        return one | snapshot.look()
+        return one | snapshot.scan()
 
     def test_gone_and_come(self, snapshot: Snapshot, site: Path) -> None:
         path = site / "a.rpy"
-        batch = self.looks(snapshot, site, path.unlink, lambda: path.write_text("x"))
-        assert (names(site, batch.files), batch.moved, batch.unsure) == ({"a.rpy"}, set(), set())
+        batch = self.scans(snapshot, site, path.unlink, lambda: path.write_text("x"))
+        assert (names(site, batch.files), batch.added_or_removed, batch.incomplete) == (
+            {"a.rpy"},
+            set(),
+            set(),
+        )
 
     def test_come_and_gone(self, snapshot: Snapshot, site: Path) -> None:
         path = site / "sed123"
-        assert not self.looks(snapshot, site, lambda: path.write_text("x"), path.unlink)
+        assert not self.scans(snapshot, site, lambda: path.write_text("x"), path.unlink)
 
     def test_emptied_and_filled(self, snapshot: Snapshot, site: Path) -> None:
         path = site / "a.rpy"
-        batch = self.looks(snapshot, site, lambda: path.write_text(""), lambda: path.write_text("x"))
-        assert names(site, batch.files) == {"a.rpy"} and not batch.unsure
+        batch = self.scans(
+            snapshot, site, lambda: path.write_text(""), lambda: path.write_text("x")
+        )
+        assert names(site, batch.files) == {"a.rpy"} and not batch.incomplete
 
     def test_a_directory_is_replaced(self, snapshot: Snapshot, site: Path) -> None:
         sub = site / "sub"
@@ -184,6 +218,6 @@ class TestTwoHalves:
             sub.mkdir()
             (sub / "b.rpy").write_text("other")
 
-        batch = self.looks(snapshot, site, lambda: shutil.rmtree(sub), make)
+        batch = self.scans(snapshot, site, lambda: shutil.rmtree(sub), make)
         assert names(site, batch.files) == {"sub/b.rpy", "sub/deep/c.txt"}
-        assert names(site, batch.moved) == {"sub/deep", "sub/deep/c.txt"}
+        assert names(site, batch.added_or_removed) == {"sub/deep", "sub/deep/c.txt"}

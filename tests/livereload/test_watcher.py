@@ -1,12 +1,16 @@
-"""The watch on a site's directories: real files, real events. It waits for the system, so it is marked ``process``."""
+"""The watch on a site's directories: real files, real events.
+
+It waits for the system, so it is marked ``process``.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +19,7 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve.livereload import watcher as reload
+from rpyserve.livereload import watcher
 from rpyserve.livereload.snapshot import FileChanges
 
 pytestmark = pytest.mark.process
@@ -63,7 +67,9 @@ class Watched:
 async def watching(*roots: Path, poll: bool = False) -> AsyncIterator[Watched]:
     watched = Watched(roots[0])
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(reload.watch, [str(root) for root in roots], watched.tell, poll=poll))
+        await nursery.start(
+            partial(watcher.watch, [str(root) for root in roots], watched.tell, poll=poll)
+        )
         yield watched
         nursery.cancel_scope.cancel()
 
@@ -79,7 +85,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "POLL", 0.02)
+    monkeypatch.setattr(watcher, "POLL", 0.02)
 
 
 @pytest.fixture(params=[False, True], ids=["events", "polling"])
@@ -116,14 +122,16 @@ def touched(path: Path) -> None:
 async def test_however_an_editor_saves(
     site: Path, save: Callable[[Path], None], name: str, poll: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reload, "QUIET", 2)  # however busy the machine is
-    monkeypatch.setattr(reload, "LONGEST", LIMIT)
+    monkeypatch.setattr(watcher, "QUIET", 2)  # however busy the machine is
+    monkeypatch.setattr(watcher, "LONGEST", LIMIT)
     async with watching(site, poll=poll) as watched:
         save(site / name)
         batch = await watched.batch()
         while name not in watched.names(batch.files):  # a temporary file beside it came first
             batch = await watched.batch()
-        assert name not in watched.names(batch.moved), "it was there before, and is there now"
+        assert name not in watched.names(batch.added_or_removed), (
+            "it was there before, and is there now"
+        )
 
 
 async def test_edits_within_one_second_are_all_seen(site: Path, poll: bool) -> None:
@@ -133,10 +141,12 @@ async def test_edits_within_one_second_are_all_seen(site: Path, poll: bool) -> N
             assert watched.names((await watched.batch()).files) == {"a.rpy"}
 
 
-async def test_a_branch_switch_is_one_batch(site: Path, poll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "QUIET", 0.5)  # however busy the machine is,
-    monkeypatch.setattr(reload, "LONGEST", LIMIT)
-    monkeypatch.setattr(reload, "MANY", 1)  # and however few it has written at the first look
+async def test_a_branch_switch_is_one_batch(
+    site: Path, poll: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "QUIET", 0.5)  # however busy the machine is,
+    monkeypatch.setattr(watcher, "LONGEST", LIMIT)
+    monkeypatch.setattr(watcher, "MANY", 1)  # and however few it has written at the first scan
     names = {f"f{n}.css" for n in range(100)}
     for name in names:
         (site / name).write_text("before")
@@ -146,48 +156,43 @@ async def test_a_branch_switch_is_one_batch(site: Path, poll: bool, monkeypatch:
         assert watched.names((await watched.batch()).files) == names
 
 
-class Scripted:
-    """Events that come when the test says so: each step does something, and says what was heard of it."""
+def scripted(site: Path, *steps: Callable[[], object]) -> watcher._Watcher:
+    """A watcher that hears of all files that a test writes, after each of *steps*."""
+    played = watcher._Watcher((str(site),), False, lambda: True)
+    played.scan()
+    played.wait_batch()
+    names = ("a.rpy", "style.css", "4913", *(f"f{n}.css" for n in range(20)))
 
-    def __init__(self, *steps: Callable[[], set[tuple[int, str]]]) -> None:
-        self._steps = list(steps)
+    def events() -> watcher._Events:
+        for step in steps:
+            step()
+            yield {(1, str(site / name)) for name in names}
+        while True:
+            yield set()
 
-    def watch(self, debounce: int, step: int, timeout: int, stop: object) -> set[tuple[int, str]] | str:
-        return self._steps.pop(0)() if self._steps else "timeout"
-
-
-def scripted(site: Path, *steps: Callable[[], object]) -> reload._Watcher:
-    watcher = reload._Watcher((str(site),), False, lambda: True)
-    watcher.look()
-    watcher.wait()
-
-    def heard(step: Callable[[], object]) -> set[tuple[int, str]]:
-        step()
-        return {(1, str(site / name)) for name in ("a.rpy", "style.css", "4913", *(f"f{n}.css" for n in range(20)))}
-
-    watcher._events.close()
-    watcher._events = Scripted(*(partial(heard, step) for step in steps))
-    return watcher
+    assert played._events is not None
+    played._events.close()
+    played._events = events()
+    return played
 
 
 def test_a_save_in_two_halves_is_one_change(site: Path) -> None:
     path = site / "a.rpy"
     for first in (path.unlink, partial(path.write_text, "")):
-        watcher = scripted(site, first, partial(path.write_text, "after"), path.unlink)
-        batch = watcher.wait()
-        assert str(path) in batch.files and not batch.moved and not batch.unsure
+        batch = scripted(site, first, partial(path.write_text, "after"), path.unlink).wait_batch()
+        assert str(path) in batch.files and not batch.added_or_removed and not batch.incomplete
 
 
 def test_a_file_that_stays_away_is_gone(site: Path) -> None:
     path = site / "a.rpy"
-    batch = scripted(site, path.unlink).wait()
-    assert batch.moved == {str(path)}
+    batch = scripted(site, path.unlink).wait_batch()
+    assert batch.added_or_removed == {str(path)}
 
 
 def test_a_file_that_comes_and_goes_is_nothing(site: Path) -> None:
     probe = site / "4913"
-    watcher = scripted(site, partial(probe.write_text, ""), probe.unlink)
-    assert str(probe) not in watcher.wait().files
+    batch = scripted(site, partial(probe.write_text, ""), probe.unlink).wait_batch()
+    assert str(probe) not in batch.files
 
 
 def test_one_file_waits_for_no_others_but_many_do(site: Path) -> None:
@@ -195,11 +200,11 @@ def test_one_file_waits_for_no_others_but_many_do(site: Path) -> None:
         for n in numbers:
             (site / f"f{n}.css").write_text("x")
 
-    watcher = scripted(site, lambda: None, lambda: some(1))
-    watcher.wait()
-    assert str(site / "f1.css") in watcher.wait().files
-    watcher = scripted(site, lambda: some(2, 3), lambda: some(6))
-    assert {str(site / "f2.css"), str(site / "f6.css")} <= watcher.wait().files.keys()
+    played = scripted(site, lambda: None, lambda: some(1))
+    played.wait_batch()
+    assert str(site / "f1.css") in played.wait_batch().files
+    batch = scripted(site, lambda: some(2, 3), lambda: some(6)).wait_batch()
+    assert {str(site / "f2.css"), str(site / "f6.css")} <= batch.files.keys()
 
 
 async def test_a_directory_is_renamed(site: Path, poll: bool) -> None:
@@ -220,38 +225,44 @@ async def test_a_new_directory_is_watched_as_well(site: Path, poll: bool) -> Non
         assert (await watched.until("new/deep/x.css"))[-1] == {"new/deep/x.css"}
 
 
-@pytest.mark.parametrize("foreign", ["node_modules", ".git", "lib/site-packages", "__pycache__", "env"])
-async def test_foreign_directories_are_never_told_of(site: Path, foreign: str, poll: bool) -> None:
+@pytest.mark.parametrize(
+    "ignored", ["node_modules", ".git", "lib/site-packages", "__pycache__", "env"]
+)
+async def test_ignored_directories_are_never_told_of(site: Path, ignored: str, poll: bool) -> None:
     def make() -> None:
-        if foreign == "env":
+        if ignored == "env":
             watched.write("env/pyvenv.cfg")
         for name in ("x.py", "bin/x.py"):
-            watched.write(f"{foreign}/{name}")
+            watched.write(f"{ignored}/{name}")
 
     async with watching(site, poll=poll) as watched:
         make()  # comes later
         watched.write("a.rpy", "after")
         told = await watched.until("a.rpy")
-        watched.write(f"{foreign}/bin/x.py", "again")
+        watched.write(f"{ignored}/bin/x.py", "again")
         watched.write("style.css", "after")
         told += await watched.until("style.css")
         assert set().union(*told) == {"a.rpy", "style.css"}
     async with watching(site, poll=poll) as watched:  # was there before
-        watched.write(f"{foreign}/x.py", "again")
-        watched.write(f"{foreign}/new.py")
+        watched.write(f"{ignored}/x.py", "again")
+        watched.write(f"{ignored}/new.py")
         watched.write("a.rpy", "again")
         assert await watched.until("a.rpy") == [{"a.rpy"}]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one handle covers a tree")
-async def test_foreign_directories_cost_no_watches(site: Path) -> None:
-    for foreign in ("node_modules", ".git", "env/lib"):
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere one handle covers a tree"
+)
+async def test_ignored_directories_cost_no_watches(site: Path) -> None:
+    for ignored in ("node_modules", ".git", "env/lib"):
         for n in range(20):
-            (site / foreign / str(n)).mkdir(parents=True)
+            (site / ignored / str(n)).mkdir(parents=True)
     (site / "env" / "pyvenv.cfg").write_text("")
     before = inotify_watches()
     async with watching(site):
-        await trio.to_thread.run_sync(wait_for, lambda: inotify_watches() - before == 2)  # the site, and sub
+        await trio.to_thread.run_sync(
+            wait_for, lambda: inotify_watches() - before == 2
+        )  # the site, and sub
         (site / "more").mkdir()
         (site / "more" / "x.css").write_text("x")
         (site / "node_modules" / "late").mkdir()
@@ -304,16 +315,17 @@ async def test_two_roots(site: Path, poll: bool) -> None:
 async def test_cancelling_waits_for_nothing(site: Path) -> None:
     async with watching(site):
         start = time.monotonic()
-    assert time.monotonic() - start < reload.LOOK / 1000 / 2
+    assert time.monotonic() - start < watcher.ROOT_CHECK / 2
 
 
 async def test_where_the_system_has_no_watches_left(
     site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*options: object) -> None:
+    def refuse(*directories: str, **options: object) -> Iterator[set[tuple[int, str]]]:
         raise OSError(28, "No space left on device")
+        yield set()
 
-    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", refuse)
+    monkeypatch.setattr("watchfiles.watch", refuse)
     async with watching(site) as watched:
         in_place(site / "a.rpy")
         assert watched.names((await watched.batch()).files) == {"a.rpy"}
@@ -321,16 +333,47 @@ async def test_where_the_system_has_no_watches_left(
     assert "no file watches left" in record.message and "\n" not in record.message
 
 
+async def test_files_are_polled_once_the_watch_fails(
+    site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*directories: str, **options: object) -> Iterator[set[tuple[int, str]]]:
+        yield set()
+        raise RuntimeError("error in underlying watcher: lost")
+
+    monkeypatch.setattr("watchfiles.watch", fail)
+    async with watching(site) as watched:
+        for text in ("one", "two"):
+            (site / "a.rpy").write_text(text)
+            assert watched.names((await watched.batch()).files) == {"a.rpy"}
+    (record,) = caplog.records
+    assert record.message == (
+        "The system gives no file events (error in underlying watcher: lost): "
+        "polling every 0.02 seconds instead."
+    )
+
+
+async def test_the_library_adds_nothing_to_the_log(
+    site: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with watching(site) as watched:
+        in_place(site / "a.rpy")
+        await watched.batch()
+    assert not caplog.records
+
+
 async def test_polling_asks_for_no_events(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", None)
+    monkeypatch.setattr("watchfiles.watch", None)
     async with watching(site, poll=True) as watched:
         in_place(site / "sub" / "b.txt")
         assert watched.names((await watched.batch()).files) == {"sub/b.txt"}
 
 
 def test_drives_of_windows_under_wsl_are_polled_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload.sys, "platform", "linux")
-    monkeypatch.setattr(reload.platform, "release", lambda: "5.15.0-microsoft-standard-WSL2")
-    assert reload._is_deaf(["/mnt/c/site"]) and not reload._is_deaf(["/home/ada/site"])
-    monkeypatch.setattr(reload.platform, "release", lambda: "6.1.0")
-    assert not reload._is_deaf(["/mnt/c/site"])
+    monkeypatch.setattr(watcher.sys, "platform", "linux")
+    monkeypatch.setattr(watcher.platform, "release", lambda: "5.15.0-microsoft-standard-WSL2")
+    assert watcher._sends_no_events(["/mnt/c/site"]) and not watcher._sends_no_events(
+        ["/home/ada/site"]
+    )
+    monkeypatch.setattr(watcher.platform, "release", lambda: "6.1.0")
+    assert not watcher._sends_no_events(["/mnt/c/site"])

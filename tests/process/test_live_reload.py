@@ -143,7 +143,7 @@ def test_who_is_told_of_a_save_gets_the_new(site: Path, tmp_path: Path, save: Ca
             expected = {"n": number, "urls": [], "all": False, "data": False, **told}
             assert page.event() == ("change", expected)
             assert body(server.port, path) == answer
-        server.wait_for(r"words\.py changed: all scripts run again, 1 page follows \(\d+ ms\)")
+        server.wait_for(r"words\.py changed, all scripts run again, 1 page updated \(\d+ ms\)")
         assert "/-/" not in server.output()
 
 

@@ -127,7 +127,7 @@ def test_a_signal_ends_it(start: Start, number: int) -> None:
     status, out, err = command.ended()
     assert status == 0
     assert out == ""
-    assert "Stopped. 3 sessions ended, and what `registry` held is gone." in err
+    assert "Stopped. 3 sessions ended, and the contents of `registry` are gone." in err
     assert kept.recv(1) == b""
     idle.close()
     kept.close()
@@ -264,7 +264,7 @@ def test_a_script_that_asks_its_own_server_is_told(start: Start) -> None:
         "from urllib.request import urlopen\ndef resource(request):\n"
         "    return urlopen(f'http://127.0.0.1:{request.server[1]}/').read()\n",
     )
-    assert b"asks its own server" in command.get("/script")
+    assert b"sends a request to its own server" in command.get("/script")
 
 
 @posix_only
@@ -295,7 +295,7 @@ def test_the_banner_and_the_lines(start: Start, tmp_path: Path) -> None:
     _, _, err = command.ended()
     title, life, line, last = err.splitlines()
     assert re.fullmatch(r"rpyserve \S+ serves " + re.escape(str((tmp_path / "site").resolve())), title)
-    assert life == "A session ends 90 seconds after the last visit. Ctrl-C stops the server and ends all sessions."
+    assert life == "Sessions expire after 90 seconds without a visit. Ctrl-C stops the server and ends all sessions."
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /script\?a=%20b 200 5 B [\d.]+ ms \S{6}", line)
     assert last.startswith("Stopped. 1 session ended")
 
@@ -359,7 +359,7 @@ def test_a_port_that_is_taken(start: Start) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--host", "203.0.113.5"), "203.0.113.5 is no address of this machine."), (("--host", "a b"), "no host 'a b'")],
+    [(("--host", "203.0.113.5"), "203.0.113.5 is not an address of this machine."), (("--host", "a b"), "no host 'a b'")],
 )
 def test_where_it_cannot_listen(start: Start, arguments: tuple[str, ...], words: str) -> None:
     status, out, err = start("--port", "0", *arguments).ended()

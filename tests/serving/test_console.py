@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from rpyserve.serving import console
-from rpyserve.serving.console import banner, network_addresses, url_of, wants_colour
+from rpyserve.serving.console import banner, network_addresses, url_of, use_colour
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_no_character_is_too_much(loggers: logging.Logger, monkeypatch: pytest.M
     streams = ascii_console(monkeypatch)
     console.set_up()
     print("grüße \udcff")
-    console.say("naïve")
+    console.print_line("naïve")
     loggers.warning("☃")
     assert streams[0].getvalue() == rb"gr\xfc\xdfe \udcff" + b"\n"
     assert streams[1].getvalue().startswith(rb"na\xefve" + b"\n")
@@ -125,7 +125,7 @@ def test_a_console_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
             gone.close()
         monkeypatch.setattr(sys, "stderr", gone)
         monkeypatch.setattr(sys, "stdout", gone)
-        console.say("nobody hears it")
+        console.print_line("nobody hears it")
         banner("x", ("127.0.0.1", 1))
 
 
@@ -137,15 +137,15 @@ class Terminal(io.StringIO):
 def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert wants_colour(Terminal())
-    assert not wants_colour(io.StringIO())
-    assert not wants_colour(None)
+    assert use_colour(Terminal())
+    assert not use_colour(io.StringIO())
+    assert not use_colour(None)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not wants_colour(Terminal())
+    assert not use_colour(Terminal())
     monkeypatch.setenv("NO_COLOR", "")
-    assert wants_colour(Terminal())
+    assert use_colour(Terminal())
     monkeypatch.setenv("TERM", "dumb")
-    assert not wants_colour(Terminal())
+    assert not use_colour(Terminal())
 
 
 def test_errors_are_coloured_on_a_terminal(loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_the_banner(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.splitlines() == [
         "rpyserve 1 serves /home/me/site",
         "Port 8080 is taken.",
-        "A session ends 15 minutes after the last visit. Ctrl-C stops the server and ends all sessions.",
+        "Sessions expire after 15 minutes without a visit. Ctrl-C stops the server and ends all sessions.",
     ]
 
 
@@ -179,7 +179,7 @@ def test_a_quiet_banner_is_the_url(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_sessions_that_never_end(capsys: pytest.CaptureFixture[str]) -> None:
     banner("x", ("127.0.0.1", 1), timeout=math.inf)
-    assert "A session never ends." in capsys.readouterr().err
+    assert "Sessions never expire." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

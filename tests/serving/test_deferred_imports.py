@@ -7,22 +7,23 @@ from typing import Any
 
 import trio
 
-from rpyserve.serving import run
-from rpyserve.serving.run import PATIENCE, PAUSE, import_the_rest
+from rpyserve.serving.deferred_imports import PAUSE, QUIET, import_deferred
+
+LATE = "rpyserve.check.state_loss"
 
 
 async def test_it_waits_for_the_first_answer(autojump_clock: Any, nursery: trio.Nursery, monkeypatch: Any) -> None:
-    monkeypatch.delitem(sys.modules, "rpyserve.check.state_loss", raising=False)
+    monkeypatch.delitem(sys.modules, LATE, raising=False)
     answered = trio.Event()
-    nursery.start_soon(import_the_rest, answered)
-    await trio.sleep(PATIENCE / 2)
-    assert "rpyserve.check.state_loss" not in sys.modules
+    nursery.start_soon(import_deferred, answered)
+    await trio.sleep(QUIET / 2)
+    assert LATE not in sys.modules
     answered.set()
-    await trio.sleep(PAUSE * (len(run._REST) + 1))
-    assert "rpyserve.check.state_loss" in sys.modules
+    await trio.sleep(PAUSE * 20)
+    assert LATE in sys.modules
 
 
 async def test_it_does_not_wait_for_ever(autojump_clock: Any, monkeypatch: Any) -> None:
-    monkeypatch.delitem(sys.modules, "rpyserve.check.state_loss", raising=False)
-    await import_the_rest(trio.Event())
-    assert "rpyserve.check.state_loss" in sys.modules
+    monkeypatch.delitem(sys.modules, LATE, raising=False)
+    await import_deferred(trio.Event())
+    assert LATE in sys.modules

@@ -36,7 +36,7 @@ class Process:
             lambda: self.ended,
             lambda: self.living,
             collect=self.collect,
-            looks=lambda: self.looks,
+            due=lambda: self.looks,
         )
 
     async def goes_on(self, times: int = 3) -> int:
@@ -117,7 +117,7 @@ def test_python_itself_never_looks_at_all_there_is() -> None:
 async def test_a_session_that_refers_to_itself_is_found(autojump_clock: Any, nursery: trio.Nursery) -> None:
     site = Site(Resource())
     seldom = FullCollections(
-        lambda: 0, lambda: site.sessions.ended_with_data, lambda: len(site.sessions), looks=lambda: DUE
+        lambda: 0, lambda: site.sessions.ended_with_data, lambda: len(site.sessions), due=lambda: DUE
     )
     with gc_tuning.tuned_gc():
         nursery.start_soon(seldom.run)

@@ -224,8 +224,8 @@ async def test_accepting_pauses_resumes_and_says_so(nursery: trio.Nursery, autoj
         await trio.sleep(10)
         assert (await Client(listener.accepted[0]).get()).text == "hello /"
         pause, again = [record.getMessage() for record in caplog.records]
-        assert pause.startswith("No connection can be accepted just now: Too many open files. `ulimit -n 65536`")
-        assert again == "Connections are accepted again."
+        assert pause.startswith("Cannot accept connections right now: Too many open files. `ulimit -n 65536`")
+        assert again == "Accepting connections again."
         stop.set()
     assert listener.closed
 

@@ -24,7 +24,7 @@ from rpyserve.http.response import Response
 from rpyserve.http.types import Limits
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.access_log import log as access_log
-from rpyserve.serving.listen import CannotListen, Settings, open_door
+from rpyserve.serving.listen import CannotListen, Settings, open_endpoint
 from rpyserve.serving.run import _serve_until, run, run_with
 from rpyserve.serving.signals import Interrupted, interruptible, is_interruption
 
@@ -151,7 +151,7 @@ async def test_sessions_end_though_a_request_is_stuck_in_a_thread(nursery: trio.
         return "done"
 
     site = Site(stuck)
-    door = await open_door(site, Settings(port=0))
+    door = await open_endpoint(site, Settings(port=0))
     nursery.start_soon(_serve_until, site, door, Settings(), AccessLog(lambda lines: None), stop, ready.set)
     await ready.wait()
     nursery.start_soon(ask, door.listeners[0].socket.getsockname()[1])
@@ -187,9 +187,9 @@ def test_why_it_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
             run_with(Site(Hello()), Settings(port=80, quiet=True))
         return str(caught.value)
 
-    assert "forbidden" in reason(PermissionError(errno.EACCES, "Permission denied"))
+    assert "not allowed" in reason(PermissionError(errno.EACCES, "Permission denied"))
     assert "in use" in reason(OSError(errno.EADDRINUSE, "Address already in use"))
-    assert "no address of this machine" in reason(OSError(errno.EADDRNOTAVAIL, "Cannot assign"))
+    assert "not an address of this machine" in reason(OSError(errno.EADDRNOTAVAIL, "Cannot assign"))
     assert "There is no host" in reason(socket.gaierror(-2, "Name or service not known"))
     assert "Strange thing" in reason(OSError(errno.EIO, "Strange thing"))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from rpyserve.serving.self_requests import anyone_waiting, forbid_self_requests
+from rpyserve.serving.self_requests import connection_waiting, forbid_self_requests
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_a_blocking_connection_to_ourselves_is_refused(listener: socket.socket) 
     with (
         forbid_self_requests([bound]),
         socket.socket() as sock,
-        pytest.raises(RuntimeError, match="asks its own server"),
+        pytest.raises(RuntimeError, match="sends a request to its own server"),
     ):
         sock.connect(bound)
     socket.create_connection(bound).close()
@@ -63,8 +63,8 @@ def test_datagrams_are_no_question(listener: socket.socket) -> None:
 
 
 def test_whether_anyone_waits(listener: socket.socket) -> None:
-    waiting = anyone_waiting([listener.fileno()])
+    waiting = connection_waiting([listener.fileno()])
     assert not waiting()
     with socket.create_connection(listener.getsockname()):
         assert waiting()
-    assert not anyone_waiting([-1])()
+    assert not connection_waiting([-1])()

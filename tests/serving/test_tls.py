@@ -102,8 +102,8 @@ async def test_who_speaks_something_else_is_told_and_harms_nobody(authority: Any
         for host in (b"localhost:%d" % port, b"[::1]"):
             answer = await talk(port, b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
             name = host.rpartition(b":")[0] if host.startswith(b"l") else host
-            assert answer.startswith(b"HTTP/1.1 400 ") and b"Ask for https://%s:%d/\n" % (name, port) in answer
-        assert b"Ask for https://127.0.0.1:" in await talk(port, b"\x00\xff\n<script>")
+            assert answer.startswith(b"HTTP/1.1 400 ") and b"Use https://%s:%d/\n" % (name, port) in answer
+        assert b"Use https://127.0.0.1:" in await talk(port, b"\x00\xff\n<script>")
         assert await talk(port, b"") == b""
         assert not (await talk(port, b"\x16\x03garbage" * 100)).startswith(b"HTTP/")
         with pytest.raises(trio.BrokenResourceError):  # who does not trust the certificate
@@ -127,7 +127,7 @@ def test_files_that_will_not_do(files: tuple[Path, Path], tmp_path: Path) -> Non
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", encoding="utf-8"
     )
     for pair in [(certificate, other), (text, key), (certificate, text), (key, certificate), (certificate, encrypted)]:
-        with pytest.raises(tls.NoCertificate, match="belong together"):
+        with pytest.raises(tls.NoCertificate, match="are not a certificate and its key"):
             tls.from_files(*pair)
     with pytest.raises(tls.NoCertificate, match="cannot be read"):
         tls.from_files(tmp_path / "missing.pem", key)
@@ -163,7 +163,7 @@ def test_the_option(
     assert result.exit_code == 0, result.output
     (context,) = made
     assert (context is None) == (wanted == "no")
-    assert ("made for this run" in result.output) == (wanted == "made")
+    assert ("self-signed for this run" in result.output) == (wanted == "made")
 
 
 def test_without_trustme_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,5 +182,5 @@ def test_the_real_command(tmp_path: Path) -> None:
         command = ["curl", "--silent", "--insecure", "--max-time", "20", server.url + "/"]
         assert subprocess.run(command, capture_output=True, check=True).stdout == b"https"
         plain = [*command[:-1], server.url.replace("https", "http") + "/"]
-        assert b"Ask for https://127.0.0.1:" in subprocess.run(plain, capture_output=True, check=True).stdout
-        assert "https://127.0.0.1:" in server.output() and "made for this run" in server.output()
+        assert b"Use https://127.0.0.1:" in subprocess.run(plain, capture_output=True, check=True).stdout
+        assert "https://127.0.0.1:" in server.output() and "self-signed for this run" in server.output()

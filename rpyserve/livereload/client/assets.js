@@ -1,15 +1,16 @@
-// Swapping what a page has loaded (stylesheets, images, frames) for what the server has now, within the page.
+// Swapping what a page has loaded (stylesheets, images, frames) for what the server has now.
 //
-// Everything here takes *has*, which says of the path of a file whether that is to be swapped, and gives the paths it
-// dealt with. The attributes that an author wrote are never changed. Needs SITE, the address of the site's root.
+// Everything here takes *isChanged*, which says of a file's path whether that is to be swapped, and
+// returns the paths that it dealt with. The attributes that an author wrote are never changed.
+// Needs SITE, the address of the site's root.
 
-const LATE = 2000; // ms after which nobody waits for a stylesheet any more
+const SHEET_TIMEOUT = 2000; // ms after which nobody waits for a stylesheet any more
 
 const sleep = (time) => new Promise((done) => setTimeout(done, time));
 
 // --- Addresses
 
-const decoded = (text) => {
+const decode = (text) => {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -17,23 +18,28 @@ const decoded = (text) => {
   }
 };
 
-// The path below the site's root of what is at *address*, as the server names it; nothing for another server's.
+// The path below the site's root of *address*, as the server names it; null for another server's.
 function pathOf(address, base = document.baseURI) {
   const url = address && URL.canParse(address, base) && new URL(address, base);
   if (!url || url.origin !== SITE.origin || !url.pathname.startsWith(SITE.pathname)) return null;
-  return decoded(url.pathname.slice(SITE.pathname.length - 1));
+  return decode(url.pathname.slice(SITE.pathname.length - 1));
 }
 
-const addressOf = (path) => new URL(path.slice(1).split("/").map(encodeURIComponent).join("/"), SITE);
+const addressOf = (path) => {
+  const names = path.slice(1).split("/");
+  return new URL(names.map(encodeURIComponent).join("/"), SITE);
+};
 
 // --- Stylesheets
 
-const sheets = (root = document) => [...root.querySelectorAll("link[rel~=stylesheet i], style")];
+const sheets = (root = document) => [
+  ...root.querySelectorAll("link[rel~=stylesheet i], style"),
+];
 
-// When a stylesheet is there, or is not going to be.
-function settled(element) {
-  const events = ["load", "error"].map((name) => new Promise((done) => element.addEventListener(name, done)));
-  return Promise.race([...events, sleep(LATE)]);
+// Waits until a stylesheet is there, or is not going to be.
+function waitLoaded(element) {
+  const once = (name) => new Promise((done) => element.addEventListener(name, done));
+  return Promise.race([once("load"), once("error"), sleep(SHEET_TIMEOUT)]);
 }
 
 // The paths of a stylesheet and of all that it imports.
@@ -41,7 +47,8 @@ function pathsOf(sheet) {
   const paths = [pathOf(sheet.href)];
   for (const rule of rulesOf(sheet)) {
     if (!(rule instanceof CSSImportRule)) continue;
-    paths.push(...(rule.styleSheet ? pathsOf(rule.styleSheet) : [pathOf(rule.href, sheet.href ?? document.baseURI)]));
+    if (rule.styleSheet) paths.push(...pathsOf(rule.styleSheet));
+    else paths.push(pathOf(rule.href, sheet.href ?? document.baseURI));
   }
   return paths;
 }
@@ -54,17 +61,18 @@ function rulesOf(sheet) {
   }
 }
 
-// Each is loaded again beside the old one, which goes when the new one is there: never is there a moment without.
-async function swapSheets(has, mirror) {
+// Each is loaded again beside the old one, which goes when the new one is there: there is no moment
+// without either.
+async function swapStylesheets(isChanged, mirror) {
   const swapped = [];
   const swap = async (old) => {
     const paths = old.sheet ? pathsOf(old.sheet) : [pathOf(old.href)];
-    if (!paths.some(has)) return;
+    if (!paths.some(isChanged)) return;
     swapped.push(...paths);
     const fresh = old.cloneNode(true);
-    const ready = settled(fresh);
+    const loaded = waitLoaded(fresh);
     old.after(fresh);
-    await ready;
+    await loaded;
     mirror?.replace(old, fresh);
     old.remove();
   };
@@ -73,47 +81,62 @@ async function swapSheets(has, mirror) {
   return swapped;
 }
 
-// What *root* needs is loaded before *root* is shown: else it would be seen for a moment without its looks.
-async function preload(root) {
+// Loads the stylesheets that *root* needs before *root* is shown: else it would be seen for a
+// moment without them. Returns their elements.
+async function preloadStylesheets(root) {
   const known = new Set(sheets().map((sheet) => sheet.href));
-  const links = sheets(root).filter((sheet) => sheet.localName === "link").map((link) => document.importNode(link));
-  const early = links.filter((link) => !known.has(link.href));
-  await Promise.all(early.map((link) => (document.head.append(link), settled(link))));
-  return early;
+  const links = sheets(root).filter((sheet) => sheet.localName === "link");
+  const fresh = links
+    .map((link) => document.importNode(link))
+    .filter((link) => !known.has(link.href));
+  const load = (link) => {
+    document.head.append(link);
+    return waitLoaded(link);
+  };
+  await Promise.all(fresh.map(load));
+  return fresh;
 }
 
 // --- Images
 
-const stamps = new Map(); // the path of each image that was swapped: what tells its address from the one before
-const SOURCES = "img, input[src], picture source, video[poster], svg image, link[rel~=icon i]";
-const BITS = { src: /$/, srcset: /,\s+/, href: /$/, poster: /$/ }; // how each attribute's addresses are told apart
+const stamps = new Map(); // for the path of each image that was swapped: what makes its URL new
+const IMAGES = "img, input[src], picture source, video[poster], svg image, link[rel~=icon i]";
+const IMAGE_FILE = /\.(avif|bmp|gif|ico|jpe?g|png|svg|webp)$/i;
+const SEPARATORS = { src: /$/, srcset: /,\s+/, href: /$/, poster: /$/ }; // between addresses
 
-const addresses = (value, name) => value.split(BITS[name]).map((bit) => bit.trim().split(/\s/)[0]);
+const addressesIn = (value, name) =>
+  value.split(SEPARATORS[name]).map((part) => part.trim().split(/\s/)[0]);
 
-async function swapImages(has, loaded, stamp) {
+async function swapImages(isChanged, loaded, stamp) {
   const uses = [];
-  for (const element of document.querySelectorAll(SOURCES)) {
-    for (const name of Object.keys(BITS)) {
+  for (const element of document.querySelectorAll(IMAGES)) {
+    for (const name of Object.keys(SEPARATORS)) {
       const value = element.getAttribute(name);
-      const paths = value ? addresses(value, name).map((one) => pathOf(one)).filter(has) : [];
+      if (!value) continue;
+      const paths = addressesIn(value, name).map((address) => pathOf(address)).filter(isChanged);
       if (paths.length) uses.push({ element, name, value, paths });
     }
   }
-  const byStyle = [...loaded].filter((path) => has(path) && /\.(avif|bmp|gif|ico|jpe?g|png|svg|webp)$/i.test(path));
+  const byStyle = [...loaded].filter((path) => isChanged(path) && IMAGE_FILE.test(path));
   const paths = new Set([...byStyle, ...uses.flatMap((use) => use.paths)]);
-  // Into the browser's cache: an element that asks for the same address once more would get the old one from there.
-  await Promise.all([...paths].map((path) => fetch(addressOf(path), { cache: "reload" }).catch(() => {})));
+  // Into the browser's cache: an element that asks for the same address once more would get the old
+  // image from there.
+  const load = (path) => fetch(addressOf(path), { cache: "reload" }).catch(() => {});
+  await Promise.all([...paths].map(load));
   for (const { element, name, value } of uses) element.setAttribute(name, value);
   for (const path of byStyle) stamps.set(path, stamp);
   stampImages();
   return [...paths];
 }
 
-// An image of a stylesheet is kept by the browser as long as its address is the same, whatever the cache has.
+// A browser keeps an image of a stylesheet as long as its address is the same, whatever the cache
+// has: so the address gets a stamp.
 function stampImages() {
   if (!stamps.size) return;
   for (const sheet of document.styleSheets) stampSheet(sheet, sheet.href ?? document.baseURI);
-  for (const { style } of document.querySelectorAll("[style*='url(']")) stampStyle(style, document.baseURI);
+  for (const { style } of document.querySelectorAll("[style*='url(']")) {
+    stampStyle(style, document.baseURI);
+  }
 }
 
 function stampSheet(sheet, base) {
@@ -137,11 +160,12 @@ function stampStyle(style, base) {
 
 // --- Frames
 
-function swapFrames(has) {
+function swapFrames(isChanged) {
   const swapped = [];
   for (const frame of document.querySelectorAll("iframe, frame")) {
-    const path = frame.contentDocument && pathOf(frame.contentDocument.URL); // nothing if it is another origin's
-    if (!has(path)) continue;
+    // Another origin's document is null.
+    const path = frame.contentDocument && pathOf(frame.contentDocument.URL);
+    if (!isChanged(path)) continue;
     swapped.push(path);
     frame.contentWindow.location.reload();
   }

@@ -1,105 +1,129 @@
-// What the visitor has done to the fields of forms, and where the focus is: put back after a page has changed.
+// What the visitor has done to form fields, and where the focus is: put back after a page changed.
 //
-// A field that was touched keeps what is in it, even if another field of its name has taken its place. One that was not
-// touched shows what the server says. A browser keeps the two apart only until a field is first written to, so it is
-// told here by comparing.
+// A field that was touched keeps what is in it, even if another field of its name has taken its
+// place. A field that was not touched shows what the server says. A browser keeps the two apart
+// only until a field is first written to, so they are told apart here by comparing values.
 
 const idOf = (node) => node.getAttribute?.("id") ?? ""; // a form's .id may be a field of that name
 
 // How an element is found again in the changed page: by its id, or a field by its name.
-function markOf(element) {
+function selectorFor(element) {
   const id = idOf(element);
   if (id) return "#" + CSS.escape(id);
   const name = element.getAttribute("name");
-  const value = ["radio", "checkbox"].includes(element.type) ? `[value="${CSS.escape(element.value)}"]` : "";
-  return name && `${element.localName}[name="${CSS.escape(name)}"]${value}`;
+  if (!name) return name;
+  const isChoice = ["radio", "checkbox"].includes(element.type);
+  const value = isChoice ? `[value="${CSS.escape(element.value)}"]` : "";
+  return `${element.localName}[name="${CSS.escape(name)}"]${value}`;
 }
 
-class Visitor {
+class FormState {
   static typed = new WeakSet();
 
   constructor() {
-    this.fields = [...document.querySelectorAll("input, textarea, select")].map((field) => new Field(field));
+    const fields = document.querySelectorAll("input, textarea, select");
+    this.fields = [...fields].map((field) => new FieldState(field));
     this.active = document.activeElement;
-    this.mark = this.active && this.active !== document.body && markOf(this.active);
-    this.caret = caretOf(this.active);
+    this.selector = this.active && this.active !== document.body && selectorFor(this.active);
+    this.selection = selectionIn(this.active);
   }
 
   restore() {
     const known = new Set(this.fields.map((field) => field.element));
     for (const field of this.fields) field.restore(known);
-    this.focus();
+    this.restoreFocus();
   }
 
-  focus() {
+  restoreFocus() {
     let { active } = this;
-    if (!active?.isConnected) active = this.mark && document.querySelector(this.mark);
+    if (!active?.isConnected) active = this.selector && document.querySelector(this.selector);
     if (!active || active === document.body) return;
     if (active !== document.activeElement) active.focus({ preventScroll: true });
-    if (this.caret && String(caretOf(active)) !== String(this.caret)) active.setSelectionRange(...this.caret);
+    if (!this.selection || String(selectionIn(active)) === String(this.selection)) return;
+    active.setSelectionRange(...this.selection);
   }
 }
 
-for (const event of ["input", "change"]) addEventListener(event, ({ target }) => Visitor.typed.add(target), true);
-
-function caretOf(element) {
-  const { selectionStart: start, selectionEnd: end, selectionDirection: direction } = element ?? {};
-  return typeof start === "number" ? [start, end, direction] : null;
+for (const event of ["input", "change"]) {
+  addEventListener(event, ({ target }) => FormState.typed.add(target), true);
 }
 
-// A form field and what the visitor chose in it, if anything: it then stays, even in another field of the same name.
-class Field {
+function selectionIn(element) {
+  const { selectionStart, selectionEnd, selectionDirection } = element ?? {};
+  if (typeof selectionStart !== "number") return null;
+  return [selectionStart, selectionEnd, selectionDirection];
+}
+
+// A form field, and what the visitor chose in it, if anything.
+class FieldState {
   constructor(element) {
     this.element = element;
-    this.mark = markOf(element);
-    this.how = element.localName === "select" ? Choice : /^(checkbox|radio)$/.test(element.type) ? Tick : Words;
-    this.touched = this.how.touched(element);
-    this.state = this.how.state(element);
+    this.selector = selectorFor(element);
+    this.kind = kindOf(element);
+    this.isTouched = this.kind.isTouched(element);
+    this.value = this.kind.read(element);
   }
 
+  // *known* are the fields that were there before: none of them takes another one's value.
   restore(known) {
     let { element } = this;
     if (!element.isConnected) {
-      element = this.touched && this.mark && document.querySelector(this.mark);
+      element = this.isTouched && this.selector && document.querySelector(this.selector);
       if (!element || known.has(element)) return;
     }
-    if (this.touched) this.how.put(element, this.state);
-    else this.how.reset(element);
+    if (this.isTouched) this.kind.write(element, this.value);
+    else this.kind.reset(element);
   }
 }
 
-const Words = {
-  // A slider or a colour has a value of its own where the page gives none.
-  touched: (field) =>
-    field.type !== "file" &&
-    field.value !== field.defaultValue &&
-    (!/^(range|color)$/.test(field.type) || Visitor.typed.has(field)),
-  state: (field) => field.value,
-  put: (field, value) => value !== field.value && field.type !== "file" && (field.value = value),
-  reset: (field) => /^(file|range|color)$/.test(field.type) || Words.put(field, field.defaultValue),
-};
+function kindOf(element) {
+  if (element.localName === "select") return select;
+  return /^(checkbox|radio)$/.test(element.type) ? checkable : textField;
+}
 
-const Tick = {
-  touched: (field) => field.checked !== field.defaultChecked,
-  state: (field) => field.checked,
-  put: (field, checked) => checked !== field.checked && (field.checked = checked),
-  reset: (field) => Tick.put(field, field.defaultChecked),
-};
-
-const Choice = {
-  touched: (field) => String(Choice.state(field)) !== String(Choice.usual(field)),
-  state: (field) => [...field.selectedOptions].map((option) => option.value),
-  usual(field) {
-    const usual = [...field.options].filter((option) => option.defaultSelected);
-    const first = field.multiple || field.size > 1 ? [] : [...field.options].filter((option) => !option.disabled);
-    return (field.multiple ? usual : usual.length ? usual.slice(-1) : first.slice(0, 1)).map((option) => option.value);
+const textField = {
+  isTouched(field) {
+    if (field.type === "file" || field.value === field.defaultValue) return false;
+    // A slider or a colour has a value of its own where the page gives none.
+    return !/^(range|color)$/.test(field.type) || FormState.typed.has(field);
   },
-  put(field, values) {
-    const there = [...field.options].filter((option) => values.includes(option.value));
-    if (!there.length && values.length) return; // what was chosen is no longer offered
+  read: (field) => field.value,
+  write(field, value) {
+    if (value !== field.value && field.type !== "file") field.value = value;
+  },
+  reset(field) {
+    if (!/^(file|range|color)$/.test(field.type)) textField.write(field, field.defaultValue);
+  },
+};
+
+const checkable = {
+  isTouched: (field) => field.checked !== field.defaultChecked,
+  read: (field) => field.checked,
+  write(field, checked) {
+    if (checked !== field.checked) field.checked = checked;
+  },
+  reset: (field) => checkable.write(field, field.defaultChecked),
+};
+
+const select = {
+  isTouched: (field) => String(select.read(field)) !== String(select.defaults(field)),
+  read: (field) => [...field.selectedOptions].map((option) => option.value),
+  // The values that a browser selects by itself.
+  defaults(field) {
+    const marked = [...field.options].filter((option) => option.defaultSelected);
+    if (field.multiple) return marked.map((option) => option.value);
+    if (marked.length) return [marked.at(-1).value];
+    if (field.size > 1) return [];
+    const first = [...field.options].find((option) => !option.disabled);
+    return first ? [first.value] : [];
+  },
+  write(field, values) {
+    const wanted = [...field.options].filter((option) => values.includes(option.value));
+    if (!wanted.length && values.length) return; // what was chosen is no longer offered
     for (const option of field.options) {
-      if (option.selected !== there.includes(option)) option.selected = there.includes(option);
+      const selected = wanted.includes(option);
+      if (option.selected !== selected) option.selected = selected;
     }
   },
-  reset: (field) => Choice.put(field, Choice.usual(field)),
+  reset: (field) => select.write(field, select.defaults(field)),
 };

@@ -1,228 +1,280 @@
-// Makes this page follow what is saved on the server, as long as it is open. Its tag says what the page was made from.
+// Makes this page show what is saved on the server, for as long as it is open.
 //
-// A page without scripts of its own is fetched again and morphed; one with scripts is loaded again, because what its
-// scripts hold cannot be known. Stylesheets and images are swapped. What answered a form is never asked for again, but
-// offered. Where nothing concerns the page, nothing is touched. Comes last, after all that it uses.
+// The page's tag says what it was made from. A page without scripts of its own is fetched again and
+// morphed; one with scripts is loaded again, because what its scripts hold cannot be known.
+// Stylesheets and images are swapped. What answered a form is never asked for again, but offered.
+// Where nothing concerns the page, nothing is touched. Comes last, after all that it uses.
 
 const tag = document.currentScript;
 const SITE = new URL("..", tag.src); // it may be below a prefix, behind a proxy
 
-const RETRY = 300; // ms until the server is asked again: it may be starting
-const PATIENCE = 700; // ms without the server before the page says so
-const SLOW = 10000; // ms after which a page that does not come is given up
+const RETRY_DELAY = 300; // ms until the server is asked again: it may be starting
+const NOTICE_DELAY = 700; // ms without the server before the page says so
+const LOAD_TIMEOUT = 10000; // ms after which a page that does not come is given up
+const MAX_RETRIES = 5; // fetches of the page that fail, before it is loaded instead
 
-const describe = ({ dataset }) => ({ ...dataset, sources: new Set(dataset.sources.split(" ").map(decoded)) });
+const readTag = ({ dataset }) => ({
+  ...dataset,
+  sources: new Set(dataset.sources.split(" ").map(decode)),
+});
 
-let page = describe(tag);
-let mark = page.rpyserve;
-let mirror = null; // stays so where the page has scripts
+let page = readTag(tag);
+let cursor = page.rpyserve;
+let mirror = null; // stays null where the page has scripts
 let aside = null; // the page, while an error page is shown in its place
-const POLICY = page.policy ?? ""; // the browser keeps that of the load
+const POLICY = page.policy ?? ""; // the browser keeps the policy of the load
 const loaded = new Set(); // the paths of all that this page has loaded
 
 // --- What a change means for this page
 
-let waiting = null;
+let pending = null;
 let busy = false;
 let failures = 0;
 
-async function note({ urls = [], all = false, data = false, lost = false }) {
+async function queueChange({ urls = [], all = false, data = false, lost = false }) {
   if (!(urls.length || all || data || lost)) return;
-  const more = waiting ?? { urls: [] };
-  urls = [...more.urls, ...urls.map(decoded)];
-  waiting = { urls, all: more.all || all, data: more.data || data, lost: more.lost || lost };
-  if (busy) return; // what comes meanwhile is dealt with afterwards, as one
+  const before = pending ?? { urls: [] };
+  pending = {
+    urls: [...before.urls, ...urls.map(decode)],
+    all: before.all || all,
+    data: before.data || data,
+    lost: before.lost || lost,
+  };
+  if (busy) return; // what comes meanwhile is applied afterwards, as one change
   busy = true;
-  while (waiting) {
-    const change = waiting;
-    waiting = null;
-    await deal(change).catch(reload); // what cannot be morphed can still be loaded
+  while (pending) {
+    const change = pending;
+    pending = null;
+    await applyChange(change).catch(reload); // what cannot be morphed can still be loaded
   }
   busy = false;
 }
 
 // The same for every address of a file: /a/index.rpy is /a/, /b.rpy is /b.
-const plain = (path) => path.replace(/\.rpy$/, "").replace(/\/index(\.html)?$/, "/");
+const canonical = (path) => path.replace(/\.rpy$/, "").replace(/\/index(\.html)?$/, "/");
 
-// Whether what is at *url* may have been read by a script: "*" is a file whose name is private.
-const isRead = (url) => url === "*" || !(url.endsWith(".rpy") || url.endsWith("/") || loaded.has(url));
+// Whether a script may have read what is at *url*: "*" is a file whose name is private.
+function isRead(url) {
+  return url === "*" || !(url.endsWith(".rpy") || url.endsWith("/") || loaded.has(url));
+}
 
-async function deal(change) {
-  const own = change.lost || change.urls.some((url) => page.sources.has(url));
-  const perhaps = page.made === "script" && (change.all || (change.data && change.urls.some(isRead)));
-  const paths = new Set(change.urls.map(plain));
-  const has = (path) => path !== null && (change.lost || paths.has(plain(path)));
-  if (page.method === "POST") offer(own || (perhaps && change.all)); // its own form may have written the data
-  else if (own || perhaps) await renew(own, change);
-  const swapped = [await swapSheets(has, mirror), await swapImages(has, loaded, mark), swapFrames(has)].flat();
-  const others = [...loaded].filter((path) => paths.has(plain(path)) && !swapped.includes(path));
+async function applyChange(change) {
+  const paths = new Set(change.urls.map(canonical));
+  const isChanged = (path) => path !== null && (change.lost || paths.has(canonical(path)));
+  const isSource = change.lost || change.urls.some((url) => page.sources.has(url));
+  const isScript = page.made === "script";
+  const mayDiffer = isScript && (change.all || (change.data && change.urls.some(isRead)));
+  // 1. The page itself.
+  if (page.method === "POST") {
+    // Its own form may have written the data.
+    if (isSource || (mayDiffer && change.all)) offerReload();
+  } else if (isSource || mayDiffer) {
+    await refresh(isSource, change);
+  }
+  // 2. What it has loaded.
+  const swapped = [
+    ...(await swapStylesheets(isChanged, mirror)),
+    ...(await swapImages(isChanged, loaded, cursor)),
+    ...swapFrames(isChanged),
+  ];
+  // 3. What cannot be swapped, such as a script.
+  const others = [...loaded].filter(
+    (path) => paths.has(canonical(path)) && !swapped.includes(path),
+  );
   if (others.length && page.method !== "POST") await reload();
 }
 
 function reload() {
   location.reload();
-  return sleep(SLOW); // nothing else is to happen here meanwhile
+  return sleep(LOAD_TIMEOUT); // nothing else is to happen here meanwhile
 }
 
-async function renew(own, change) {
+async function refresh(isSource, change) {
   if (document.readyState === "loading") return reload(); // it may be a stream without an end
-  const programs = !mirror || mirror.hasShadows();
-  if (programs && own) return reload(); // without a fetch before, which would be one more visit
+  const cannotMorph = !mirror || mirror.hasShadowRoots();
+  if (cannotMorph && isSource) return reload(); // without a fetch before: that is one visit more
   const next = await fetchPage();
-  if (!next) return again(change);
+  if (!next) return retryLater(change);
   failures = 0;
-  if (programs && next.page?.digest && next.page.digest === page.digest) return;
-  if (programs || !next.page || !fits(next)) return reload();
-  await show(next);
+  if (cannotMorph && next.page?.digest && next.page.digest === page.digest) return;
+  if (cannotMorph || !next.page || !canShow(next)) return reload();
+  await showPage(next);
 }
 
-// Once more when the server is there, but not for ever.
-function again(change) {
-  if (failures++ > 5) return reload();
-  const retry = () => (stream?.readyState === EventSource.OPEN ? note(change) : setTimeout(retry, RETRY));
-  setTimeout(retry, RETRY);
+// Applies *change* once more when the server is there, but not for ever.
+function retryLater(change) {
+  if (failures++ > MAX_RETRIES) return reload();
+  const retry = () => {
+    if (stream?.readyState === EventSource.OPEN) queueChange(change);
+    else setTimeout(retry, RETRY_DELAY);
+  };
+  setTimeout(retry, RETRY_DELAY);
 }
 
 const isData = ({ type }) => /^(application\/(ld\+)?json|text\/(plain|template))$/i.test(type);
-const isForeign = ({ src }) => /^[a-z]+(-[a-z]+)*-extension:/.test(src); // the visitor's, not the page's
-const isProgram = (script) => !isData(script) && !isForeign(script);
-const hasPrograms = (root) => [...root.querySelectorAll("script")].some(isProgram);
+const isExtension = ({ src }) => /^[a-z]+(-[a-z]+)*-extension:/.test(src); // the visitor's
+const hasScripts = (root) =>
+  [...root.querySelectorAll("script")].some((script) => !isData(script) && !isExtension(script));
 
 // --- Showing the page as it is now
 
-// Nothing if the server has gone away; a page without a tag, such as a redirect, can only be loaded.
+// Returns null if the server has gone away. A page without a tag, such as a redirect, can only be
+// loaded: what is returned for it has no *page*.
 async function fetchPage() {
-  const headers = { Accept: "text/html,application/xhtml+xml,*/*;q=0.8", "Rpyserve-Follow": mark };
-  const address = location.href.replace(/#.*/s, "");
+  const options = {
+    headers: { Accept: "text/html,application/xhtml+xml,*/*;q=0.8", "Rpyserve-Follow": cursor },
+    cache: "no-store",
+    signal: AbortSignal.timeout(LOAD_TIMEOUT),
+  };
   let text;
   try {
-    const answer = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(SLOW) });
-    const isPage = !answer.redirected && /^text\/html\b/i.test(answer.headers.get("Content-Type") ?? "");
-    text = isPage && (await answer.text());
+    const response = await fetch(location.href.replace(/#.*/s, ""), options);
+    const isPage = /^text\/html\b/i.test(response.headers.get("Content-Type") ?? "");
+    if (response.redirected || !isPage) return {};
+    text = await response.text();
   } catch (error) {
     return error.name === "TimeoutError" ? {} : null;
   }
-  return text === false ? {} : parse(text);
+  return parsePage(text);
 }
 
-function parse(text) {
+function parsePage(text) {
   const parsed = new DOMParser().parseFromString(text, "text/html");
   const found = parsed.querySelector("script[data-rpyserve]");
   found?.remove();
-  // Where scripts run, as in this page but not in that parser, what is in noscript is text.
-  for (const element of parsed.querySelectorAll("noscript")) element.textContent = element.innerHTML;
-  return { parsed, root: parsed.documentElement, page: found && describe(found) };
+  // Where scripts run, as in this page but not in that parser, the content of noscript is text.
+  for (const element of parsed.querySelectorAll("noscript")) {
+    element.textContent = element.innerHTML;
+  }
+  return { parsed, root: parsed.documentElement, page: found && readTag(found) };
 }
 
 const isError = ({ status }) => status >= 400;
-const policiesIn = (root) =>
-  [...root.querySelectorAll("meta[http-equiv='content-security-policy' i]")].map((meta) => meta.content).join();
 
-// Whether this document, whose policy and mode of layout are for good, can show *next*.
-function fits({ parsed, root, page: next }) {
-  if (hasPrograms(root) || root.querySelector("frameset, template[shadowrootmode]")) return false;
+function policiesIn(root) {
+  const metas = root.querySelectorAll("meta[http-equiv='content-security-policy' i]");
+  return [...metas].map((meta) => meta.content).join();
+}
+
+// Whether this document, whose policy and layout mode are for good, can show *next*.
+function canShow({ parsed, root, page: next }) {
+  if (hasScripts(root) || root.querySelector("frameset, template[shadowrootmode]")) return false;
   const policies = policiesIn((aside?.mirror ?? mirror).shadow);
   if (isError(next) && !POLICY && !policies) return true;
-  return (next.policy ?? "") === POLICY && policiesIn(root) === policies && parsed.compatMode === document.compatMode;
+  const hasSamePolicy = (next.policy ?? "") === POLICY && policiesIn(root) === policies;
+  return hasSamePolicy && parsed.compatMode === document.compatMode;
 }
 
-async function show(next) {
-  const back = isError(next.page) ? null : aside;
-  const early = back ? [] : await preload(next.root);
-  if (isError(next.page) && !isError(page)) setAside();
-  if (back) putBack();
+async function showPage(next) {
+  if (aside && !isError(next.page)) return restorePage(next);
+  const preloaded = await preloadStylesheets(next.root);
+  if (isError(next.page) && !isError(page)) setPageAside();
   page = next.page;
   mirror.show(next.root);
-  const comes = (sheet) => (back && !sheet.sheet) || early.some((other) => other.href === sheet.href);
-  await Promise.all(sheets().filter((sheet) => !early.includes(sheet) && comes(sheet)).map(settled));
-  if (back) comeBack(back);
-  for (const sheet of early) sheet.remove();
+  const isComing = (sheet) =>
+    !preloaded.includes(sheet) && preloaded.some((other) => other.href === sheet.href);
+  await Promise.all(sheets().filter(isComing).map(waitLoaded));
+  for (const sheet of preloaded) sheet.remove();
 }
 
-const VEIL = new CSSStyleSheet();
-VEIL.replaceSync("html { opacity: 0 !important }");
-
-// An error page takes the whole document's place, so that what was typed into the page is there when it comes back.
-function setAside() {
-  unsay();
-  const scrolled = [...document.querySelectorAll("*")].filter((element) => element.scrollTop || element.scrollLeft);
-  const scrolls = scrolled.map((element) => [element, element.scrollLeft, element.scrollTop]);
-  aside = { mirror, root: document.documentElement, scrolls, visitor: new Visitor() };
+// An error page takes the whole document's place, so that what was typed into the page is there
+// when it comes back.
+function setPageAside() {
+  hideNotice();
+  const scrolls = [...document.querySelectorAll("*")]
+    .filter((element) => element.scrollTop || element.scrollLeft)
+    .map((element) => [element, element.scrollLeft, element.scrollTop]);
+  aside = { mirror, root: document.documentElement, scrolls, formState: new FormState() };
   document.replaceChild(document.createElement("html"), document.documentElement);
   mirror = new Mirror();
 }
 
-function putBack() {
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, VEIL]; // its stylesheets are loaded once more
-  document.replaceChild(aside.root, document.documentElement);
+const INVISIBLE = new CSSStyleSheet();
+INVISIBLE.replaceSync("html { opacity: 0 !important }");
+
+async function restorePage(next) {
+  const { root, scrolls, formState } = aside;
+  // 1. Put it back, unseen: its stylesheets are loaded once more.
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, INVISIBLE];
+  document.replaceChild(root, document.documentElement);
   mirror = aside.mirror;
   aside = null;
+  // 2. Make it show what the server sends now.
+  page = next.page;
+  mirror.show(next.root);
+  await Promise.all(sheets().filter((sheet) => !sheet.sheet).map(waitLoaded));
+  // 3. Put back what depends on the layout, and let it be seen.
+  formState.restoreFocus();
+  for (const [element, left, top] of scrolls) {
+    element.scrollTo({ left, top, behavior: "instant" });
+  }
+  document.adoptedStyleSheets = document.adoptedStyleSheets.filter(
+    (sheet) => sheet !== INVISIBLE,
+  );
 }
 
-function comeBack({ scrolls, visitor }) {
-  visitor.focus();
-  for (const [element, left, top] of scrolls) element.scrollTo({ left, top, behavior: "instant" });
-  document.adoptedStyleSheets = document.adoptedStyleSheets.filter((sheet) => sheet !== VEIL);
-}
-
-function offer(changed) {
-  if (!changed) return;
+function offerReload() {
   const load = () => location.replace(location.href.replace(/#.*/s, ""));
-  say("This page answered a form, and may have changed since.", "Load it afresh", load);
+  showNotice("This page answered a form, and may have changed since.", "Reload", load);
 }
 
 // --- The stream of changes
 
 let stream = null;
-let retry = 0;
-let away = 0;
+let retryTimer = 0;
+let noticeTimer = 0; // 0 while there is a connection
 
 function connect() {
   disconnect();
-  stream = new EventSource(new URL("events?since=" + encodeURIComponent(mark), tag.src));
-  const hear = (name, act) => stream.addEventListener(name, act);
-  for (const name of ["hello", "change"]) {
-    hear(name, (event) => {
-      mark = event.lastEventId;
-      if (away) arrive();
-      note(JSON.parse(event.data));
-    });
-  }
-  hear("crowded", () => document.hidden && disconnect()); // browsers have few connections to one server
-  hear("error", lose);
+  const address = new URL("events?since=" + encodeURIComponent(cursor), tag.src);
+  stream = new EventSource(address);
+  for (const name of ["hello", "change"]) stream.addEventListener(name, onChange);
+  // Browsers have few connections to one server.
+  stream.addEventListener("crowded", () => document.hidden && disconnect());
+  stream.addEventListener("error", onConnectionLost);
 }
 
 function disconnect() {
-  clearTimeout(retry);
+  clearTimeout(retryTimer);
   stream?.close();
   stream = null;
 }
 
-async function lose() {
-  const refused = stream.readyState === EventSource.CLOSED; // by an answer, or by nobody being there
-  const url = stream.url;
-  disconnect();
-  away ||= setTimeout(say, PATIENCE, "The server is away. This page comes back by itself.");
-  const answer = refused && (await fetch(url, { method: "HEAD" }).catch(() => null));
-  if ([403, 404].includes(answer?.status)) return arrive(); // it is there, but does not follow any more
-  if (!document.hidden && !stream) retry = setTimeout(connect, RETRY);
+function onChange(event) {
+  cursor = event.lastEventId;
+  if (noticeTimer) endNotice();
+  queueChange(JSON.parse(event.data));
 }
 
-function arrive() {
-  clearTimeout(away);
-  away = 0;
-  unsay();
+async function onConnectionLost() {
+  const refused = stream.readyState === EventSource.CLOSED; // by a response, or by nobody there
+  const url = stream.url;
+  disconnect();
+  noticeTimer ||= setTimeout(showNotice, NOTICE_DELAY, "Connection lost, reconnecting…");
+  const response = refused && (await fetch(url, { method: "HEAD" }).catch(() => null));
+  // The server is there, but without live reload.
+  if ([403, 404].includes(response?.status)) return endNotice();
+  if (!document.hidden && !stream) retryTimer = setTimeout(connect, RETRY_DELAY);
+}
+
+function endNotice() {
+  clearTimeout(noticeTimer);
+  noticeTimer = 0;
+  hideNotice();
 }
 
 // --- Beginning
 
-function begin() {
-  if (!hasPrograms(document)) mirror = new Mirror();
+function startMirror() {
+  if (!hasScripts(document)) mirror = new Mirror();
 }
 
 tag.remove();
-if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
-else begin();
+if (document.readyState === "loading") {
+  document.addEventListener("DOMContentLoaded", startMirror);
+} else {
+  startMirror();
+}
 new PerformanceObserver((list) => {
   for (const { name } of list.getEntries()) {
     const path = pathOf(name);

@@ -1,39 +1,42 @@
 // Morphing: the live document is made to show what the server sends now.
 //
-// It is never compared with what the server sends now, but only what the server sent before is ("the shadow"). Each
-// difference between the two is made to the shadow and to the live document alike, and nothing else is touched. So what
-// the visitor opened, resized or played, and what an extension of the browser put in, stays without a rule of its own.
-// Knows nothing of the network, and nothing of why the page has changed. Comes after visitor.js.
+// The live document is never compared with that. What the server sent before (the "shadow", a copy)
+// is; each difference between the two is made to the shadow and to the live document alike, and
+// nothing else is touched. So what the visitor opened, resized or played, and what an extension of
+// the browser put in, stays without a rule of its own.
+//
+// Must not know the network, or why the page has changed. Uses FormState.
 
 const INERT = document.implementation.createHTMLDocument(""); // images in it are not loaded
 
 class Mirror {
   constructor() {
-    this.live = new WeakMap(); // from each node of the shadow to its live twin
+    this.live = new WeakMap(); // from each node of the shadow to its live node
     this.shadow = INERT.importNode(document.documentElement, true);
-    this.twin(this.shadow, document.documentElement);
+    this.pair(this.shadow, document.documentElement);
   }
 
   // Makes the live document show *next*, another document's root, which is used up.
   show(next) {
-    const visitor = new Visitor();
+    const formState = new FormState();
     this.morph(this.shadow, next);
-    visitor.restore();
+    formState.restore();
   }
 
-  // Whether the page has trees that are not in what the server sends as elements.
-  hasShadows() {
+  // Whether the page has shadow roots, which are not in what the server sends as elements.
+  hasShadowRoots() {
     return [...this.shadow.querySelectorAll("*")].some((node) => this.live.get(node)?.shadowRoot);
   }
 
-  // From now on *live* stands where *old* stood.
+  // From now on *live* stands where the live node *old* stood.
   replace(old, live) {
     for (const node of this.shadow.querySelectorAll(old.localName)) {
       if (this.live.get(node) === old) this.live.set(node, live);
     }
   }
 
-  twin(shadow, live) {
+  // Takes note that two equal trees belong together, node by node.
+  pair(shadow, live) {
     const [one, two] = [shadow, live].map((root) => document.createTreeWalker(root));
     do this.live.set(one.currentNode, two.currentNode);
     while (one.nextNode() && two.nextNode());
@@ -46,96 +49,107 @@ class Mirror {
       live.data = old.data = next.data;
       return;
     }
-    this.attributes(old, next, live);
-    this.children(old, next, live);
+    this.morphAttributes(old, next, live);
+    this.morphChildren(old, next, live);
   }
 
-  attributes(old, next, live) {
+  morphAttributes(old, next, live) {
     for (const { namespaceURI, localName } of [...old.attributes]) {
       if (next.hasAttributeNS(namespaceURI, localName)) continue;
       for (const element of [old, live]) element.removeAttributeNS(namespaceURI, localName);
     }
     for (const attribute of next.attributes) {
-      if (old.getAttributeNS(attribute.namespaceURI, attribute.localName) === attribute.value) continue;
+      const { namespaceURI, localName, value } = attribute;
+      if (old.getAttributeNS(namespaceURI, localName) === value) continue;
       // As a node: parsers take names that setAttribute refuses.
       for (const element of [old, live]) element.setAttributeNode(attribute.cloneNode());
       if (live.localName === "source") live.parentNode?.load?.();
     }
   }
 
-  children(old, next, live) {
+  morphChildren(old, next, live) {
     const before = [...old.childNodes];
     const after = [...next.childNodes];
     const partners = match(before, after);
+    // 1. Remove what has no partner.
     const kept = new Set(partners.values());
     for (const node of before) {
       if (kept.has(node)) continue;
       node.remove();
       this.live.get(node)?.remove();
     }
+    // 2. From last to first: insert what is new, move as little as possible, morph the rest.
     const places = new Map(before.map((node, place) => [node, place]));
-    const still = unmoved(after.map((node) => places.get(partners.get(node)) ?? -1));
-    let following = null;
+    const staying = longestRise(after.map((node) => places.get(partners.get(node)) ?? -1));
+    let sibling = null;
     for (let index = after.length - 1; index >= 0; index--) {
       const node = after[index];
       const partner = partners.get(node);
-      if (!partner) this.insert(old, live, node, following);
-      else {
-        if (!still.has(index)) this.move(old, live, partner, following);
+      if (partner) {
+        if (!staying.has(index)) this.move(old, live, partner, sibling);
         this.morph(partner, node);
+      } else {
+        this.insert(old, live, node, sibling);
       }
-      following = partner ?? node;
+      sibling = partner ?? node;
     }
   }
 
-  insert(old, live, node, following) {
+  insert(old, live, node, sibling) {
     const copy = document.importNode(node, true);
-    this.twin(node, copy);
-    old.insertBefore(node, following);
-    live.insertBefore(copy, this.before(live, following));
+    this.pair(node, copy);
+    old.insertBefore(node, sibling);
+    live.insertBefore(copy, this.liveSibling(live, sibling));
   }
 
-  move(old, live, node, following) {
-    old.insertBefore(node, following);
-    const twin = this.live.get(node);
+  move(old, live, node, sibling) {
+    old.insertBefore(node, sibling);
+    const moved = this.live.get(node);
     // moveBefore keeps focus, playing media and loaded frames, but refuses what is in no document.
-    const how = twin.isConnected && live.isConnected && live.moveBefore ? "moveBefore" : "insertBefore";
-    live[how](twin, this.before(live, following));
+    const canKeepState = moved.isConnected && live.isConnected && live.moveBefore;
+    live[canKeepState ? "moveBefore" : "insertBefore"](moved, this.liveSibling(live, sibling));
   }
 
-  before(live, following) {
-    const twin = following && this.live.get(following);
-    return twin?.parentNode === live ? twin : null; // something else may have taken it away
+  liveSibling(live, sibling) {
+    const found = sibling && this.live.get(sibling);
+    return found?.parentNode === live ? found : null; // something else may have taken it away
   }
 }
 
-// Which of the nodes *before* goes on as which of those *after*: the equal ones at both ends, then equal ones anywhere,
-// then those that have the same ids and names in them, then, between two that are known, those of one kind.
+// Which of the nodes *before* goes on as which of those *after*: a map from the latter to those.
 function match(before, after) {
   const partners = new Map();
+  // 1. The equal ones at both ends.
   let start = 0;
   let [end, stop] = [before.length, after.length];
-  const same = (one, two) => one.isEqualNode(two) && partners.set(two, one);
-  while (start < Math.min(end, stop) && same(before[start], after[start])) start++;
-  while (start < Math.min(end, stop) && same(before[end - 1], after[stop - 1])) [end, stop] = [end - 1, stop - 1];
+  const pairIfEqual = (old, node) => old.isEqualNode(node) && partners.set(node, old);
+  while (start < Math.min(end, stop) && pairIfEqual(before[start], after[start])) start++;
+  while (start < Math.min(end, stop) && pairIfEqual(before[end - 1], after[stop - 1])) {
+    end--;
+    stop--;
+  }
   const free = new Set(before.slice(start, end));
   const rest = after.slice(start, stop);
   if (!free.size || !rest.length) return partners;
-  for (const keys of [contents, marks]) matchBy(keys, free, rest, partners);
-  for (const fits of [(old, node) => idOf(old) === idOf(node), () => true]) matchByPlace(before, after, free, partners, fits);
+  // 2. Equal ones anywhere. 3. Those with the same ids and names in them.
+  matchByKeys(contentOf, free, rest, partners);
+  matchByKeys(selectorsIn, free, rest, partners);
+  // 4. Between two that have partners: those of one kind with the same id, then any of one kind.
+  matchByPlace(before, after, free, partners, (old, node) => idOf(old) === idOf(node));
+  matchByPlace(before, after, free, partners, () => true);
   return partners;
 }
 
-function matchBy(keys, free, rest, partners) {
+function matchByKeys(keysOf, free, rest, partners) {
   const queues = new Map();
   for (const old of free) {
-    for (const key of keys(old)) queues.get(key)?.push(old) ?? queues.set(key, [old]);
+    for (const key of keysOf(old)) queues.get(key)?.push(old) ?? queues.set(key, [old]);
   }
   for (const node of rest) {
     if (partners.has(node)) continue;
-    for (const queue of keys(node).map((key) => queues.get(key) ?? [])) {
+    for (const queue of keysOf(node).map((key) => queues.get(key) ?? [])) {
       while (queue.length && !free.has(queue[0])) queue.shift();
-      const old = queue.find((old) => free.has(old) && alike(old, node));
+      const old = queue.find((candidate) => free.has(candidate) && isSameKind(candidate, node));
       if (!old) continue;
       partners.set(node, old);
       free.delete(old);
@@ -144,45 +158,43 @@ function matchBy(keys, free, rest, partners) {
   }
 }
 
-function matchByPlace(before, after, free, partners, fits) {
+function matchByPlace(before, after, free, partners, accepts) {
   const places = new Map(before.map((node, place) => [node, place]));
-  const limits = []; // for each of *after*, the place of the next that is known
+  const limits = []; // for each of *after*, the place of the next one that has a partner
   for (let index = after.length - 1, limit = before.length; index >= 0; index--) {
     limits[index] = limit;
     limit = places.get(partners.get(after[index])) ?? limit;
   }
+  const fits = (old, node) => free.has(old) && isSameKind(old, node) && accepts(old, node);
   let place = 0;
   for (const [index, node] of after.entries()) {
     if (!partners.has(node)) {
-      let old;
-      for (let at = place; at < limits[index] && !old; at++) {
-        const one = before[at];
-        if (free.has(one) && alike(one, node) && fits(one, node)) old = one;
-      }
-      if (!old) continue;
-      partners.set(node, old);
-      free.delete(old);
+      let at = place;
+      while (at < limits[index] && !fits(before[at], node)) at++;
+      if (at >= limits[index]) continue;
+      partners.set(node, before[at]);
+      free.delete(before[at]);
     }
     place = places.get(partners.get(node)) + 1;
   }
 }
 
-function alike(old, node) {
+function isSameKind(old, node) {
   if (old.nodeName !== node.nodeName || old.namespaceURI !== node.namespaceURI) return false;
   if (idOf(old) && idOf(node) && idOf(old) !== idOf(node)) return false;
   return old.localName !== "input" || old.type === node.type;
 }
 
-const contents = (node) => [node.outerHTML ?? node.nodeName + node.data];
+const contentOf = (node) => [node.outerHTML ?? node.nodeName + node.data];
 
-function marks(node) {
+function selectorsIn(node) {
   if (node.nodeType !== Node.ELEMENT_NODE) return [];
-  return [node, ...node.querySelectorAll("[id], [name]")].map(markOf).filter(Boolean);
+  return [node, ...node.querySelectorAll("[id], [name]")].map(selectorFor).filter(Boolean);
 }
 
-// The positions of a longest rising run in *places* (-1 is none): what need not be moved, so that least is.
-function unmoved(places) {
-  const ends = [];
+// The positions of a longest rising subsequence of *places* (-1 is none): what need not be moved.
+function longestRise(places) {
+  const ends = []; // for each length, the position at which a rising run of that length ends lowest
   const previous = [];
   places.forEach((place, index) => {
     if (place < 0) return;
@@ -191,7 +203,7 @@ function unmoved(places) {
     previous[index] = ends[length - 1];
     ends[length] = index;
   });
-  const still = new Set();
-  for (let index = ends.at(-1); index !== undefined; index = previous[index]) still.add(index);
-  return still;
+  const found = new Set();
+  for (let index = ends.at(-1); index !== undefined; index = previous[index]) found.add(index);
+  return found;
 }
