@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
 from rpyserve.util.author_code import display_path
+from rpyserve.util.exceptions import unwrap_group
 
 if TYPE_CHECKING:
     from rpyserve.diagnostics.model import ErrorReport
@@ -80,6 +81,12 @@ class ConsoleReporter:
         self._bound()
         log.error("%s: %s", what, as_text(failure))
         return True
+
+    def report_exception(self, what: str, exc: BaseException) -> None:
+        """Tell that *what* raised *exc*; this is the `ErrorReporter` of a site."""
+        from rpyserve.diagnostics.describe import describe
+
+        self.report(what, describe(unwrap_group(exc)))
 
     def once_for(self, client: str) -> bool:
         """Whether *client* has not been told of yet. From now on it has."""

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.scripts.execution import Execution, current, execution_of
-from rpyserve.util.exceptions import reporting_errors, unwrap_group
+from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 
 if TYPE_CHECKING:
     from rpyserve.http.request import Request
@@ -36,11 +35,11 @@ class SiteNursery:
     """Where the tasks of a site run. Those that are started before it opens wait for that.
 
     Args:
-        complaints: where their failures are told.
+        errors: hears of what they raise.
     """
 
-    def __init__(self, complaints: ConsoleReporter) -> None:
-        self._complaints = complaints
+    def __init__(self, errors: ErrorReporter) -> None:
+        self._errors = errors
         self._nursery: trio.Nursery | None = None
         self._waiting: list[Callable[[], Awaitable[None]]] = []
 
@@ -64,11 +63,9 @@ class SiteNursery:
         else:
             self._nursery.start_soon(work)
 
-    def tell(self, whose: str, failure: BaseException) -> None:
-        """Tell the console of a task that failed."""
-        from rpyserve.diagnostics.describe import describe
-
-        self._complaints.report(f"{whose} failed", describe(unwrap_group(failure)))
+    def report(self, what: str, exc: BaseException) -> None:
+        """Tell that the task *what* raised *exc*."""
+        self._errors.report_exception(f"{what} failed", exc)
 
 
 class RequestTasks:
@@ -96,7 +93,7 @@ class RequestTasks:
 
     def _failed(self, request: Request, exc: BaseException) -> None:
         if not request.fail(unwrap_group(exc)):
-            self._nursery.tell(f"{request.method} {request.path}", exc)
+            self._nursery.report(f"{request.method} {request.path}", exc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +193,7 @@ class BackgroundTasks:
         try:
             with (
                 task.scope,
-                reporting_errors(partial(self._nursery.tell, f"The background task {name[1]}")),
+                reporting_errors(partial(self._nursery.report, f"The background task {name[1]}")),
             ):
                 if not task.scope.cancel_called:
                     await function()

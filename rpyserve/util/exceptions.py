@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 __all__ = [
+    "ErrorReporter",
     "Interrupted",
     "report_or_raise",
     "reporting_errors",
     "split_control_flow",
     "unwrap_group",
 ]
+
+
+class ErrorReporter(Protocol):
+    """Who hears of failures that belong to no request."""
+
+    def report_exception(self, what: str, exc: BaseException) -> None: ...
 
 
 def unwrap_group(exc: BaseException) -> BaseException:
