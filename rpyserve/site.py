@@ -291,7 +291,7 @@ class Site:
         if isinstance(exc, ClientDisconnected) or split_control_flow(exc)[1] is not None:
             raise raised
         request.on_failure(exc)
-        failure = describe(exc, values=values, veil=secrets_of(request))
+        failure = describe(exc, values=values, redactor=secrets_of(request))
         self.errors.report(
             f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
         )

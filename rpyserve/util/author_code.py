@@ -1,4 +1,8 @@
-"""Whose code a frame or a file is: the site's author's, rpyserve's, trio's or Python's."""
+"""Whose code a file or a stack frame is: the site's author's, rpyserve's, trio's or Python's.
+
+`innermost_author_frame` is called in a signal handler, too. It must be right there, so it allocates
+next to nothing and calls nothing that could fail.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import Final
 import trio
 
 __all__ = [
+    "PACKAGE_DIRECTORY",
     "display_path",
     "display_position",
     "innermost_author_frame",
@@ -19,75 +24,68 @@ __all__ = [
     "source_line",
 ]
 
+PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent) + os.sep
+"""Where rpyserve's own code lies, with a separator at the end."""
 
-_HERE = str(Path(__file__).parent.parent) + os.sep
-
-
+_TRIO_DIRECTORY: Final = os.path.dirname(trio.__file__) + os.sep
+_SERVER_DIRECTORIES: Final = (_TRIO_DIRECTORY, PACKAGE_DIRECTORY)
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
 @functools.cache
-def _foreign() -> tuple[str, ...]:
+def _python_directories() -> tuple[str, ...]:
     import sysconfig
 
-    kinds = {"stdlib", "purelib", "platlib"}
-    return tuple(
-        str(Path(path)) + os.sep for key, path in sysconfig.get_paths().items() if key in kinds
-    )
+    paths = sysconfig.get_paths()
+    return tuple(str(Path(paths[kind])) + os.sep for kind in ("stdlib", "purelib", "platlib"))
 
 
 @functools.lru_cache(maxsize=4096)
 def is_author_code(filename: str) -> bool:
-    """Whether *filename* is code of the site's author: neither rpyserve's, Python's nor an installed package's."""
-    if filename.startswith(("<", _HERE, *_foreign())):
+    """Whether *filename* is code of the site's author, not rpyserve's, Python's or a package's."""
+    if filename.startswith(("<", PACKAGE_DIRECTORY, *_python_directories())):
         return False
-    return not any(part in filename for part in _INSTALLED)
-
-
-def display_path(filename: str) -> str:
-    """Return *filename* relative to the current directory, which is the site, or whole if it lies elsewhere."""
-    return filename.removeprefix(os.getcwd() + os.sep)
-
-
-_TRIO: Final = os.path.dirname(trio.__file__) + os.sep
-
-
-_OURS: Final = (_TRIO, os.path.dirname(os.path.dirname(__file__)) + os.sep)
+    return not any(directory in filename for directory in _INSTALLED)
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS)
+def _is_trio_code(filename: str) -> bool:
+    return filename.startswith(_TRIO_DIRECTORY)
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_trios(filename: str) -> bool:
-    return filename.startswith(_TRIO)
+def _is_server_code(filename: str) -> bool:
+    return filename.startswith(_SERVER_DIRECTORIES)
 
 
 def innermost_author_frame(
     frame: FrameType | None, *, even_in_ours: bool = False
 ) -> FrameType | None:
-    """Return the innermost frame of the author's code, if such code is running synchronously in the loop.
+    """Return the innermost frame of the author's code, if such code is blocking the loop just now.
 
     Args:
         frame: the innermost frame of the loop's thread.
-        even_in_ours: find it as well if it has called something of rpyserve's that is at work just now.
+        even_in_ours: find it as well if it has called something of rpyserve's that is at work.
 
     Returns:
-        None if rpyserve or trio itself is at work: their frames end the search, those of Python's own and of
-        installed modules do not.
+        None if rpyserve or trio itself is at work: their frames end the search, those of Python's
+        own and of installed modules do not.
     """
-    ends = _is_trios if even_in_ours else _is_ours
-    while frame is not None and not ends(frame.f_code.co_filename):
+    ends_search = _is_trio_code if even_in_ours else _is_server_code
+    while frame is not None and not ends_search(frame.f_code.co_filename):
         if is_author_code(frame.f_code.co_filename):
             return frame
         frame = frame.f_back
     return None
 
 
+def display_path(filename: str) -> str:
+    """Return *filename* relative to the current directory, or whole if it lies elsewhere."""
+    return filename.removeprefix(os.getcwd() + os.sep)
+
+
 def display_position(frame: FrameType) -> str:
-    """Say where *frame* is: the script, relative to the site where it lies in there, and the line's number."""
+    """Return the script and the line that *frame* is at, such as ``counter.rpy, line 3``."""
     return f"{display_path(frame.f_code.co_filename)}, line {frame.f_lineno}"
 
 

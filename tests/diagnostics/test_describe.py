@@ -43,10 +43,13 @@ def test_the_authors_own_lines_are_told_from_others() -> None:
     failure = describe(caught(page))
     assert failure.title.startswith("JSONDecodeError: ")
     fault = one(failure)
-    assert [Path(frame.file).name for frame in fault.own_frames] == ["test_describe.py", "test_describe.py"]
+    assert [Path(frame.file).name for frame in fault.own_frames] == [
+        "test_describe.py",
+        "test_describe.py",
+    ]
     assert [frame.own for frame in fault.frames] == [True, True, False, False, False]
     inner = fault.own_frames[-1]
-    assert inner.source is not None and inner.source.text.strip() == 'json.loads("{")'
+    assert inner.failing_line is not None and inner.failing_line.text.strip() == 'json.loads("{")'
     assert inner.function.endswith("page")
     assert failure.place == inner
 
@@ -57,7 +60,7 @@ def test_several_lines_round_and_the_piece_at_fault() -> None:
         return a + len(3)  # type: ignore[arg-type]
 
     frame = one(describe(caught(page))).frames[-1]
-    line = frame.source
+    line = frame.failing_line
     assert line is not None and line.marked is not None
     assert line.text[slice(*line.marked)] == "len(3)"
     assert frame.column == line.marked[0] + 1
@@ -72,7 +75,9 @@ def test_values_are_told_if_they_are_asked_for() -> None:
 
     exc = caught(page)
     assert one(describe(exc)).frames[-1].variables == ()
-    values = {each.name: each.value for each in one(describe(exc, values=True)).frames[-1].variables}
+    values = {
+        each.name: each.value for each in one(describe(exc, values=True)).frames[-1].variables
+    }
     assert values == {"password": MASK, "name": "'Ada'"}
 
 
@@ -90,7 +95,7 @@ def test_what_is_secret_is_nowhere() -> None:
         exc.add_note(f"note of {secret}")
         raise exc from KeyError(other_name)
 
-    failure = describe(caught(page), values=True, veil=Redactor([secret]))
+    failure = describe(caught(page), values=True, redactor=Redactor([secret]))
     told = repr(failure).replace(f'secret = "{secret}"', "")
     assert secret not in told
     assert told.count(MASK) >= 4
@@ -137,7 +142,9 @@ def test_a_traceback_of_ten_thousand_frames() -> None:
 
 def test_many_different_frames_keep_the_two_ends() -> None:
     names: dict[str, Any] = {}
-    source = "def f0(): return 1 / 0\n" + "".join(f"def f{n}(): return f{n - 1}()\n" for n in range(1, 300))
+    source = "def f0(): return 1 / 0\n" + "".join(
+        f"def f{n}(): return f{n - 1}()\n" for n in range(1, 300)
+    )
     exec(source, names)
     frames = one(describe(caught(names["f299"]))).frames
     assert len(frames) == 30
@@ -270,7 +277,9 @@ def test_messages_that_cannot_be_had() -> None:
     assert summary(KeyError(Endless())) == "KeyError: <Endless>"
     assert summary(ValueError("a", [1])) == "ValueError: ('a', [1])"
     assert summary(KeyError("a")) == "KeyError: 'a'"
-    assert summary(OSError(2, "No such file", "x")) == "FileNotFoundError: [Errno 2] No such file: 'x'"
+    assert (
+        summary(OSError(2, "No such file", "x")) == "FileNotFoundError: [Errno 2] No such file: 'x'"
+    )
     assert summary(ValueError()) == "ValueError"
     assert summary(ValueError("\udc80")) == "ValueError: \udc80"
 
@@ -311,8 +320,8 @@ def test_a_syntax_error_has_its_place() -> None:
     failure = describe(caught(lambda: compile("x = (1,\ny = 2\n", "/site/page.rpy", "exec")))
     frame = one(failure).frames[-1]
     assert (frame.file, frame.line, frame.column) == ("/site/page.rpy", 1, 5)
-    assert frame.source is not None and frame.source.text == "x = (1,"
-    assert frame.source.marked == (4, 5)
+    assert frame.failing_line is not None and frame.failing_line.text == "x = (1,"
+    assert frame.failing_line.marked == (4, 5)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +341,7 @@ def test_the_place_is_marked(tmp_path: Path, text: str, line: int, piece: str | 
     site.scripts.close()
     frame = failure.place
     assert frame is not None and frame.line == line
-    source = frame.source
+    source = frame.failing_line
     assert source is not None and len(frame.lines) == text.count("\n")
     if piece is None:
         assert source.marked is None

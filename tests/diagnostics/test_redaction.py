@@ -55,7 +55,10 @@ def test_values_within_texts(text: str, shown: str) -> None:
 
 
 def test_the_proofs_of_a_request() -> None:
-    fields = [(b"cookie", b"login=abcdefgh1; theme=dark"), (b"authorization", b"Basic dXNlcjpwYXNz")]
+    fields = [
+        (b"cookie", b"login=abcdefgh1; theme=dark"),
+        (b"authorization", b"Basic dXNlcjpwYXNz"),
+    ]
     request = Request("GET", "/", fields)
     veil = secrets_of(request)
     for text in ("abcdefgh1", "Basic dXNlcjpwYXNz", "dXNlcjpwYXNz", "login=abcdefgh1; theme=dark"):

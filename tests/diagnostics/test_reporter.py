@@ -9,7 +9,7 @@ import pytest
 
 from rpyserve import Request, Site
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
-from rpyserve.diagnostics.reporter import AGAIN, ConsoleReporter, as_text
+from rpyserve.diagnostics.reporter import COUNT_INTERVAL, ConsoleReporter, as_text
 from rpyserve.files.directory import Directory
 from tests.support.in_process import Visitor
 
@@ -21,9 +21,15 @@ class Clock:
         return self.now
 
 
-def failure(line: int = 1, title: str = "ValueError: x", edition: int = 1, kind: str = "ValueError") -> ErrorReport:
+def failure(
+    line: int = 1, title: str = "ValueError: x", source_hash: int = 1, kind: str = "ValueError"
+) -> ErrorReport:
     return ErrorReport(
-        title, "", (ExceptionReport(title, frames=(Frame("/a.rpy", line, edition=edition),)),), "", (kind,)
+        title,
+        "",
+        (ExceptionReport(title, frames=(Frame("/a.rpy", line, source_hash=source_hash),)),),
+        "",
+        (kind,),
     )
 
 
@@ -37,14 +43,22 @@ def complaints(clock: Clock) -> ConsoleReporter:
     return ConsoleReporter(clock)
 
 
-def test_the_same_failure_is_told_once(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_failure_is_told_once(
+    complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture
+) -> None:
     assert complaints.report("GET /a", failure())
-    assert not any(complaints.report("GET /b", failure(title=f"ValueError: {n}")) for n in range(100))
+    assert not any(
+        complaints.report("GET /b", failure(title=f"ValueError: {n}")) for n in range(100)
+    )
     assert caplog.messages == ["GET /a: ValueError: x\n  /a.rpy:1"]
 
 
-@pytest.mark.parametrize("other", [failure(line=2), failure(edition=2), failure(kind="KeyError")])
-def test_another_one_is_told(complaints: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "other", [failure(line=2), failure(source_hash=2), failure(kind="KeyError")]
+)
+def test_another_one_is_told(
+    complaints: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture
+) -> None:
     assert complaints.report("GET /", failure())
     assert complaints.report("GET /", other)
 
@@ -56,10 +70,12 @@ def test_how_often_is_told_once_a_minute(
     for _ in range(180):
         clock.now += 1
         complaints.report("GET /", failure())
-    assert caplog.messages[1:] == [f"GET /: again, {AGAIN:.0f} times: ValueError: x"] * 3
+    assert caplog.messages[1:] == [f"GET /: again, {COUNT_INTERVAL:.0f} times: ValueError: x"] * 3
 
 
-def test_what_was_good_in_between_is_told_again(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_good_in_between_is_told_again(
+    complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(3):
         complaints.report("GET /", failure(), page="/")
     complaints.resolve("/other")
@@ -79,12 +95,14 @@ def test_memory_is_bounded(complaints: ConsoleReporter, caplog: pytest.LogCaptur
     for number in range(10_000):
         complaints.report("GET /", failure(number), page=f"/{number}")
         complaints.once_for(str(number))
-    assert len(complaints._told) <= 200
-    assert len(complaints._by_page) <= 2000
+    assert len(complaints._reported) <= 200
+    assert len(complaints._key_by_page) <= 2000
     assert len(complaints._clients) <= 200
 
 
-async def test_a_site_tells_each_version_of_a_failure_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_site_tells_each_version_of_a_failure_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     script = tmp_path / "a.rpy"
     script.write_text("def resource(request):\n    return 1 / 0\n")
     site = Site(Directory(tmp_path))
@@ -108,7 +126,9 @@ async def test_a_site_tells_each_version_of_a_failure_once(tmp_path: Path, caplo
     site.close()
 
 
-async def test_a_client_that_sees_only_a_bare_500_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_sees_only_a_bare_500_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     site = Site(lambda request: 1 / 0)
     visitor = Visitor(site, "192.0.2.7")
     for _ in range(5):
@@ -127,13 +147,20 @@ async def test_a_page_of_another_origin_is_told_as_such(caplog: pytest.LogCaptur
 
 
 def frame(
-    line: int, text: str = "    x = f(1) + 2", marked: tuple[int, int] | None = (8, 12), skipped: int = 0
+    line: int,
+    text: str = "    x = f(1) + 2",
+    marked: tuple[int, int] | None = (8, 12),
+    skipped: int = 0,
 ) -> Frame:
-    return Frame("/elsewhere/a.rpy", line, 1, "f", True, (Line(line, text, True, marked),), skipped=skipped)
+    return Frame(
+        "/elsewhere/a.rpy", line, 1, "f", True, (Line(line, text, True, marked),), skipped=skipped
+    )
 
 
 def test_a_failure_is_a_short_block() -> None:
-    first = ExceptionReport("ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3)))
+    first = ExceptionReport(
+        "ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3))
+    )
     cause = ExceptionReport("KeyError: 'k'", frames=(frame(3),), relation=Relation.CAUSE)
     assert as_text(ErrorReport("ValueError: x", "Write:\nreturn x", (first, cause))) == (
         "ValueError: x\n"
@@ -160,12 +187,20 @@ def test_groups_are_set_in() -> None:
         left_out=1,
     )
     assert as_text(
-        ErrorReport("ExceptionGroup: out", "", (ExceptionReport("ExceptionGroup: out", branches=((inner,),)),))
-    ) == ("ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of 3: ValueError: b")
+        ErrorReport(
+            "ExceptionGroup: out",
+            "",
+            (ExceptionReport("ExceptionGroup: out", branches=((inner,),)),),
+        )
+    ) == (
+        "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of 3: ValueError: b"
+    )
 
 
 def test_only_the_innermost_places_are_told() -> None:
-    text = as_text(ErrorReport("x", "", (ExceptionReport("x", frames=tuple(frame(n) for n in range(1, 30))),)))
+    text = as_text(
+        ErrorReport("x", "", (ExceptionReport("x", frames=tuple(frame(n) for n in range(1, 30))),))
+    )
     assert text.count("/elsewhere/a.rpy:") == 5
     assert "a.rpy:29" in text
 
@@ -178,4 +213,6 @@ def test_nothing_in_it_reaches_the_terminal_as_a_command() -> None:
 
 
 def test_a_script_that_is_at_fault_as_a_whole() -> None:
-    assert as_text(ErrorReport("No resource.", "", (), "/site/a.rpy")) == "No resource.\n  /site/a.rpy"
+    assert (
+        as_text(ErrorReport("No resource.", "", (), "/site/a.rpy")) == "No resource.\n  /site/a.rpy"
+    )

@@ -115,7 +115,10 @@ def test_dicts_and_lists_of_other_classes() -> None:
 
 
 def test_objects_of_the_authors_are_shown_by_their_attributes() -> None:
-    assert safe_repr(Account("Ada", "hunter2", [])) == f"<Account name='Ada' password={MASK} friends=[]>"
+    assert (
+        safe_repr(Account("Ada", "hunter2", []))
+        == f"<Account name='Ada' password={MASK} friends=[]>"
+    )
     assert safe_repr(Slots()) == f"<Slots a=1 token={MASK}>"
 
 
@@ -150,7 +153,14 @@ def test_nothing_of_the_authors_is_called() -> None:
 
 def test_size_does_not_matter() -> None:
     huge = [list(range(1000))] * 100_000
-    for value in (huge, {n: huge for n in range(1000)}, "x" * 10**7, b"x" * 10**7, 10**100_000, [[[[[[huge]]]]]]):
+    for value in (
+        huge,
+        {n: huge for n in range(1000)},
+        "x" * 10**7,
+        b"x" * 10**7,
+        10**100_000,
+        [[[[[[huge]]]]]],
+    ):
         assert len(safe_repr(value)) <= LONGEST + 1
     assert safe_repr("x" * 1000) == repr("x" * 160) + "…"
     assert safe_repr(list(range(20))).endswith("11, … 8 more]")
@@ -167,12 +177,20 @@ def test_what_is_nested_in_itself() -> None:
 
 
 def test_secrets_are_masked_at_every_level() -> None:
-    value = {"user": "Ada", "password": "p1", "nested": [{"api_key": "p2", b"Authorization": b"p3"}], "none": None}
+    value = {
+        "user": "Ada",
+        "password": "p1",
+        "nested": [{"api_key": "p2", b"Authorization": b"p3"}],
+        "none": None,
+    }
     text = safe_repr(value)
     assert "p1" not in text and "p2" not in text and "p3" not in text
     nested = f"[{{'api_key': {MASK}, b'Authorization': {MASK}}}]"
     assert text == f"{{'user': 'Ada', 'password': {MASK}, 'nested': {nested}, 'none': None}}"
-    assert safe_repr([(b"cookie", b"x=1"), (b"accept", b"*/*")]) == f"[(b'cookie', {MASK}), (b'accept', b'*/*')]"
+    assert (
+        safe_repr([(b"cookie", b"x=1"), (b"accept", b"*/*")])
+        == f"[(b'cookie', {MASK}), (b'accept', b'*/*')]"
+    )
     assert safe_repr("hunter2", "password") == MASK
     assert safe_repr(None, "password") == "None"
     assert "hunter2" not in safe_repr("POST /?password=hunter2&x=1")
@@ -180,9 +198,9 @@ def test_secrets_are_masked_at_every_level() -> None:
 
 def test_a_veiled_text_is_hidden_even_where_it_is_cut() -> None:
     secret = "0123456789" * 4
-    text = safe_repr("x" * 140 + secret + "y" * 100, veil=Redactor([secret]))
+    text = safe_repr("x" * 140 + secret + "y" * 100, redactor=Redactor([secret]))
     assert "0123" not in text
-    assert "0123" not in safe_repr(secret.encode(), veil=Redactor([secret]))
+    assert "0123" not in safe_repr(secret.encode(), redactor=Redactor([secret]))
 
 
 def test_a_request_is_shown_without_its_cookie() -> None:
@@ -207,7 +225,9 @@ def test_the_variables_of_a_frame() -> None:
     assert [(v.name, v.value) for v in variables(names, Redactor(), top_level=False)] == [
         ("a", "1"), ("f", "<function later>"), ("password", MASK),
     ]  # fmt: skip
-    assert [v.name for v in variables({**names, "cache": 1, "P": Point}, Redactor(), top_level=True)] == [
+    assert [
+        v.name for v in variables({**names, "cache": 1, "P": Point}, Redactor(), top_level=True)
+    ] == [
         "a",
         "password",
     ]

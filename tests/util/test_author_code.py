@@ -1,16 +1,30 @@
-"""Whose code a file is."""
+"""Whose code a file or a frame is."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
+import trio
 
 from rpyserve.diagnostics.model import ExceptionReport, Frame
 from rpyserve.http.errors import HTTPError
-from rpyserve.util.author_code import display_path, is_author_code
+from rpyserve.http.request import Request
+from rpyserve.resources.resource import FunctionResource
+from rpyserve.util import author_code
+from rpyserve.util.author_code import (
+    display_path,
+    display_position,
+    innermost_author_frame,
+    is_author_code,
+)
 from rpyserve.util.exceptions import unwrap_group
 
 
@@ -24,7 +38,9 @@ def test_code_of_python_and_of_packages_is_not_the_authors() -> None:
     assert is_author_code(__file__)
 
 
-def test_files_of_the_site_are_named_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_the_site_are_named_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     here = os.getcwd()
     assert display_path(os.path.join(here, "sub", "a.rpy")) == os.path.join("sub", "a.rpy")
@@ -45,3 +61,103 @@ def test_unwrap() -> None:
     two = ExceptionGroup("", [inner, ValueError()])
     assert unwrap_group(two) is two
     assert unwrap_group(inner) is inner
+
+
+# Frames
+
+
+def here() -> FrameType:
+    return sys._getframe(1)
+
+
+def rendered(function: Callable[[Request], Any]) -> None:
+    """Have *function* called as a script's is: below frames of rpyserve and trio."""
+
+    async def main() -> None:
+        FunctionResource(function).render(Request("GET", "/"))
+
+    trio.run(main)
+
+
+def test_the_authors_frame_is_found() -> None:
+    seen: list[tuple[FrameType | None, FrameType]] = []
+
+    def page(request: Request) -> str:
+        seen.append((innermost_author_frame(here()), here()))
+        return ""
+
+    rendered(page)
+    assert seen[0][0] is seen[0][1]
+
+
+def test_pythons_own_frames_are_skipped() -> None:
+    """The author's code calls json, which is at work."""
+    seen: list[FrameType | None] = []
+    code: list[object] = []
+
+    def page(request: Request) -> str:
+        code.append(here().f_code)
+        frame = None
+
+        def note(frame: FrameType, event: str, arg: object) -> None:
+            if frame.f_code.co_filename == json.__file__:
+                seen.append(innermost_author_frame(frame))
+
+        sys.setprofile(note)
+        json.dumps({})
+        sys.setprofile(None)
+        return str(frame)
+
+    rendered(page)
+    assert seen
+    assert all(frame is not None and frame.f_code is code[0] for frame in seen)
+
+
+def test_our_own_work_is_not_the_authors() -> None:
+    seen: list[FrameType | None] = []
+
+    def page(request: Request) -> str:
+        def note(frame: FrameType, event: str, arg: object) -> None:
+            if frame.f_code.co_name == "setHeader":
+                seen.append(innermost_author_frame(frame))
+
+        sys.setprofile(note)
+        request.setHeader("X-A", "b")
+        sys.setprofile(None)
+        return ""
+
+    rendered(page)
+    assert seen
+    assert set(seen) == {None}
+
+
+def test_a_program_below_the_loop_is_not_meant() -> None:
+    """The author's own program calls `run`, and the loop waits: nothing of the author's is at work."""
+    seen: list[FrameType | None] = []
+
+    async def main() -> None:
+        def look() -> None:
+            seen.append(innermost_author_frame(sys._current_frames()[thread]))
+
+        await trio.to_thread.run_sync(look)
+
+    thread = threading.get_ident()
+    trio.run(main)
+    assert seen == [None]
+
+
+def test_no_frame() -> None:
+    assert innermost_author_frame(None) is None
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    frame = here()
+    monkeypatch.chdir(tmp_path)
+    assert display_position(frame) == f"{__file__}, line {frame.f_lineno}"
+    monkeypatch.chdir(Path(__file__).parent)
+    assert display_position(frame) == f"{Path(__file__).name}, line {frame.f_lineno}"
+
+
+def test_its_line_of_source() -> None:
+    line = author_code.source_line(here())
+    assert line == "line = author_code.source_line(here())"
