@@ -74,10 +74,10 @@ if TYPE_CHECKING:
 
 
 class _TwistedForPrograms:
-    """The last resort for ``from twisted.web.server import Site`` in the author's own code: see `compat`.
+    """The last resort for ``from twisted.web.server import Site`` in the author's own code.
 
     For what no installed Twisted answers, and for nobody but the author: a library that asks whether there is a
-    Twisted gets its "no".
+    Twisted gets its "no". See `scripts.twisted_names`.
     """
 
     @staticmethod
@@ -86,7 +86,7 @@ class _TwistedForPrograms:
             return None
         from rpyserve.scripts import twisted_names
 
-        return twisted_names.offered(name)
+        return twisted_names.find_for_author(name)
 
 
 sys.meta_path.append(_TwistedForPrograms())

@@ -327,7 +327,7 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
-    from rpyserve.http.types import Limits
+    from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
     from rpyserve.serving.run import CannotListen, Settings, run_with
     from rpyserve.util import file_limits
@@ -389,13 +389,18 @@ def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
 
 
 def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
+    """Print the findings, with paths relative to *here*; return 1 if there are faults, else 0."""
     from rpyserve.check import checker
+    from rpyserve.files.safe_open import resolved
     from rpyserve.serving import console
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
-    return checker.print_check(
-        directory, here, follow_symlinks=options["follow_symlinks"], quiet=options["quiet"]
-    )
+    report = checker.check(resolved(directory), follow_symlinks=options["follow_symlinks"])
+    for line in report.lines(here):
+        print(line)
+    if report.findings or not options["quiet"]:
+        console.print_line(report.summary())
+    return 1 if report.fault_count else 0
 
 
 def _copy_example(target: Path) -> None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
-from rpyserve.http.browser import is_browser_probe, is_foreign
+from rpyserve.http.browser import is_browser_probe, is_cross_origin
+from rpyserve.http.cookies import format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
-from rpyserve.http.response import HTML, Response, Stream
-from rpyserve.resources.rendering import Rescue, apply_request_headers, redirect_response, render
+from rpyserve.http.response import HTML, ErrorHandler, Response, Stream
+from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
 from rpyserve.sessions.session import EndReason, Registry, Session
@@ -34,6 +35,7 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.diagnostics.editor import EditorLink
     from rpyserve.diagnostics.model import ErrorReport
+    from rpyserve.scripts.importer import SourceObserver
 
 __all__ = ["Site"]
 
@@ -65,6 +67,7 @@ class Site:
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
             to have.
         complaints: what the console has been told of failures.
+        on_source: called with each source of a script or module; see `SiteModules.on_source`.
 
     "Twisted Web in 60 seconds": session basics, session endings.
     """
@@ -84,10 +87,11 @@ class Site:
         self.sessions.renewed = self._renewed
         self.trusts: Callable[[Request], bool] = TrustedClients()
         self.editor: EditorLink | None = None
+        self.on_source: SourceObserver | None = None
         self.errors: ConsoleReporter = self.sessions.errors
         self._nursery = SiteNursery(self.errors)
         self.tasks = BackgroundTasks(self._nursery)
-        self.request_tasks = RequestTasks(self._nursery)
+        self._request_tasks = RequestTasks(self._nursery)
         self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
 
@@ -104,12 +108,12 @@ class Site:
             return Response(
                 b"", 204
             )  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
-        rescue = partial(self._rescue, request)
+        error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
-            response = await render(resource, request, rescue)
+            response = await render(resource, request, error_handler)
         except BaseException as exc:
-            return await self._own_page(request, exc, rescue) or apply_request_headers(
+            return await self._own_page(request, exc, error_handler) or apply_request_headers(
                 request, self._page(request, exc)
             )
         if not isinstance(response.body, Stream):
@@ -117,7 +121,7 @@ class Site:
         return response
 
     async def _own_page(
-        self, request: Request, raised: BaseException, rescue: Rescue
+        self, request: Request, raised: BaseException, error_handler: ErrorHandler
     ) -> Response | None:
         """The site's own page for what it does not have, by its root's `error_page`; None if there
         is none.
@@ -130,8 +134,9 @@ class Site:
             if resource is None:
                 return None
             self._tell_why(request, exc)
-            request.error, request.code, request.reason = exc, 404, b""
-            return await render(resource, request, rescue)
+            request.error = exc
+            request.setResponseCode(404)
+            return await render(resource, request, error_handler)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
                 return None
@@ -166,13 +171,12 @@ class Site:
         self.tasks.start(function)
 
     def _give(self, request: Request, session: Session, what: str) -> None:
-        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it
-        is too late.
-        """
-        request.session_cookie = _cookie(
-            self._cookie_name(request), session, request.scheme == "https"
+        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
+        cookie = _session_cookie(
+            self._cookie_name(request), session, https=request.scheme == "https"
         )
-        if request.settled:
+        request._response.session_cookie = cookie.encode("latin-1")
+        if request._response.headers_sent:
             log.warning(
                 "%s: %s after the head of the response was sent, so the visitor has no cookie "
                 "for it. Call it before "
@@ -193,6 +197,12 @@ class Site:
     def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, of rpyserve's own, until it returns or the site stops."""
         self._nursery.start(work)
+
+    def start_request_task(
+        self, request: Request, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+    ) -> None:
+        """Run ``function(*args)`` until it returns or the response to *request* has ended."""
+        self._request_tasks.start(request, function, args)
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called once, when the site stops."""
@@ -228,10 +238,10 @@ class Site:
         """Browsers share cookies between the ports of a host, so the name carries the port."""
         return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
 
-    def _rescue(self, request: Request, exc: BaseException, begun: bool) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
-        what was.
-        """
+    def _stream_error_response(
+        self, request: Request, exc: BaseException, begun: bool
+    ) -> Response | None:
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
         try:
             if begun:
                 return self._last_piece(request, exc)
@@ -290,7 +300,8 @@ class Site:
         exc = unwrap_group(raised)
         if isinstance(exc, ClientDisconnected) or split_control_flow(exc)[1] is not None:
             raise raised
-        request.on_failure(exc)
+        if request._on_failure is not None:
+            request._on_failure(exc)
         failure = describe(exc, values=values, redactor=secrets_of(request))
         self.errors.report(
             f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
@@ -298,7 +309,7 @@ class Site:
         client = request.client[0]
         # The address is empty if the client had gone before it could be asked.
         if client and not trusted and self.errors.once_for(client):
-            if is_foreign(request):
+            if is_cross_origin(request, allow_links=True):
                 log.warning(
                     "A page of another origin asked for %s: it gets a bare 500.",
                     escape_for_log(request.uri),
@@ -326,13 +337,12 @@ class Site:
         return pages.error_page(request, busy, trusted=self.trusts(request))
 
 
-def _cookie(name: str, session: Session, https: bool) -> bytes:
-    """The Set-Cookie value (RFC 6265, section 4.1)."""
-    parts = [f"{name}={session.uid}", f"Path={session.cookiePath}"]
-    if session.cookieHttpOnly:
-        parts.append("HttpOnly")
-    if session.cookieSameSite:
-        parts.append(f"SameSite={session.cookieSameSite}")
-    if https if session.cookieSecure is None else session.cookieSecure:
-        parts.append("Secure")
-    return "; ".join(parts).encode("latin-1")
+def _session_cookie(name: str, session: Session, *, https: bool) -> str:
+    secure = https if session.cookieSecure is None else session.cookieSecure
+    attributes = {
+        "Path": session.cookiePath,
+        "HttpOnly": True if session.cookieHttpOnly else None,
+        "SameSite": session.cookieSameSite or None,
+        "Secure": True if secure else None,
+    }
+    return format_set_cookie(name, session.uid, attributes)

@@ -88,6 +88,6 @@ def context(browser: Any) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def sites_are_closed() -> Iterator[None]:
     """A site that a test leaves open would change the names that the next test's scripts get."""
-    before = set(loader._taken)
+    before = set(loader._site_numbers)
     yield
-    assert set(loader._taken) == before, "a site with scripts was left open: use `async with site.running()`"
+    assert set(loader._site_numbers) == before, "a site with scripts was left open: use `async with site.running()`"

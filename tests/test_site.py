@@ -202,4 +202,4 @@ async def test_the_console_says_why_a_page_is_not_there(caplog: pytest.LogCaptur
     root = Resource()
     root.putChild("hello", lambda request: "hello")
     await ask(Site(root), "/hello/%0aforged")
-    assert caplog.messages == ["/hello/%0Aforged: Nothing comes after /hello in this URL: try /hello"]
+    assert caplog.messages == ["/hello/%0Aforged: There are no pages below /hello: try /hello"]

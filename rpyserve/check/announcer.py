@@ -1,7 +1,8 @@
-"""Tells the console what a script or module will lose, once for each version of it, when that is first executed.
+"""Logs what a script or module will lose, when a version of it is first executed.
 
-A version is the bytes of a file: an edit that is taken back is told again, a mere touch is not. Nothing here may stop
-a script from running.
+A version is the contents of a file: an edit that is taken back is announced again, a mere touch is
+not. `serving` registers the announcer as the observer of a site's sources. Nothing here may stop a
+script from running.
 """
 
 from __future__ import annotations
@@ -16,31 +17,38 @@ __all__ = ["StateLossAnnouncer"]
 
 log = logging.getLogger("rpyserve")
 
-_SIGNS: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
-"""Without any of these nothing can be assigned, or changed, that would be lost."""
+_NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
+"""Code that changes something that lasts contains one of these."""
 
 
 class StateLossAnnouncer:
-    """What was told of the site at *root*: for each file, the version that it was about."""
+    """Announces state losses, once for each version of a file.
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    Args:
+        root: paths below this directory are shown relative to it; by default the current one.
+    """
+
+    def __init__(self, root: str | None = None) -> None:
+        self._root = os.getcwd() if root is None else root
         self._versions: dict[str, bytes] = {}
 
-    def announce(self, path: str, data: bytes, tree: ast.Module, *, module: bool = False) -> None:
-        """Tell what the file at *path* will lose, unless that was told of these contents already.
+    def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:
+        """Announce what a source will lose, unless that was done for these contents already.
 
         Args:
-            data: its contents, and *tree* what they parse to.
-            module: it is a module of the site, not a script.
+            path: the file.
+            data: its contents.
+            tree: their syntax tree.
+            kind: ``"script"`` or ``"module"``.
         """
-        if not log.isEnabledFor(logging.INFO) or not any(sign in data for sign in _SIGNS):
+        if not log.isEnabledFor(logging.INFO) or not any(part in data for part in _NEEDED):
             return
         version = hashlib.blake2b(data, digest_size=16).digest()
         if self._versions.get(path) == version:
             return
         self._versions[path] = version
-        from rpyserve.check import state_loss
+        from rpyserve.check.state_loss import find_state_losses
 
-        for loss in state_loss.find(tree, module=module):
-            log.info("%s:%d: %s", os.path.relpath(path, self._root), loss.line, loss.brief)
+        file = path.removeprefix(os.path.join(self._root, ""))
+        for loss in find_state_losses(tree, is_module=kind == "module"):
+            log.info("%s:%d: %s", file, loss.line, loss.brief)

@@ -1,8 +1,8 @@
-"""What can be wrong with a site before anything of it runs, as values.
+"""The rules of the check, and a finding: one place that breaks a rule.
 
-A *fault* does not work as it stands, does something else than its text says, or loses something sooner or later. A
-*note* works; its author may want to know it all the same. Which kind is which is decided here alone, and
-``docs/check.md`` has a heading for each.
+A *fault* does not work, does something else than its text says, or loses state sooner or later. A
+*note* works, but its author may want to know. Only this module decides which rule is which;
+``docs/check.md`` has a heading for each rule, in the same order.
 """
 
 from __future__ import annotations
@@ -15,48 +15,49 @@ __all__ = ["Finding", "Rule"]
 
 
 class Rule(Enum):
-    """What a finding is about, by the name that it is printed with."""
+    """What a finding is about; the value is the name that is printed."""
 
-    SYNTAX = "syntax"
+    SYNTAX_ERROR = "syntax-error"
     UNREADABLE = "unreadable"
     NO_RESOURCE = "no-resource"
     WRONG_RESOURCE = "wrong-resource"
-    NEVER_CALLED = "never-called"
-    PARAMETERS = "parameters"
-    IMPORT = "import"
-    HIDDEN_MODULE = "hidden-module"
-    HIDDEN_PAGE = "hidden-page"
-    SAME_NAME = "same-name"
-    MISNAMED = "misnamed"
+    MISSPELLED_METHOD = "misspelled-method"
+    WRONG_PARAMETERS = "wrong-parameters"
+    UNRESOLVED_IMPORT = "unresolved-import"
+    SHADOWED_MODULE = "shadowed-module"
+    SHADOWED_PAGE = "shadowed-page"
+    NAME_COLLISION = "name-collision"
+    WRONG_EXTENSION = "wrong-extension"
     UNREACHABLE = "unreachable"
-    LINK = "link"
-    LOST_WITH_REQUEST = "lost-with-request"
-    LOST_WITH_EDIT = "lost-with-edit"
+    BAD_LINK = "bad-link"
+    STATE_LOST_ON_REQUEST = "state-lost-on-request"
+    STATE_LOST_ON_EDIT = "state-lost-on-edit"
     BACKUP = "backup"
-    FORGOTTEN = "forgotten"
-    WARNING = "warning"
+    USELESS_CACHE = "useless-cache"
+    PYTHON_WARNING = "python-warning"
 
     @property
     def is_note(self) -> bool:
-        """Whether all works in spite of it."""
+        """Whether what breaks this rule works in spite of it."""
         return self in _NOTES
 
 
-_NOTES: Final = frozenset({Rule.FORGOTTEN, Rule.WARNING})
+_NOTES: Final = frozenset({Rule.USELESS_CACHE, Rule.PYTHON_WARNING})
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to tell the author of a site about one of its files.
+    """What is wrong with one place of a site.
 
     Args:
-        line: where in the file, from 1; 0 if it concerns the file, or a directory, as a whole.
-        kind: what it is about.
+        line: the line in the file, from 1; 0 if the finding is about a file or directory as a
+            whole.
+        rule: the rule that is broken.
         message: what is wrong, as a sentence.
-        hint: what to write or to do instead, in lines.
+        hint: what to write or to do instead; may have several lines.
     """
 
     line: int
-    kind: Rule
+    rule: Rule
     message: str
     hint: str

@@ -23,10 +23,9 @@ from rpyserve.diagnostics import async_advice, name_advice
 from rpyserve.diagnostics.excerpts import innermost_author_line
 from rpyserve.diagnostics.import_advice import for_attribute_of_module, for_import_error
 from rpyserve.diagnostics.syntax_advice import for_syntax_error
-from rpyserve.resources.rendering import for_result, method_of
 from rpyserve.scripts import validation
 
-__all__ = ["ROWS", "Advice", "advice_for", "for_result", "method_of"]
+__all__ = ["ROWS", "Advice", "advice_for"]
 
 log = logging.getLogger("rpyserve")
 

@@ -1,4 +1,5 @@
-"""From URL segments to files: directories, static files, templates, what is never served, conditional requests.
+"""From URL segments to files.
 
-Must not know sessions or live reload.
+Owns directories, static files, conditional requests, templates, and what is never served. Must not
+know sessions or live reload.
 """

@@ -1,9 +1,10 @@
-"""What to answer for a file, given the request's conditions and ranges: RFC 9110, sections 13 and 14, without I/O.
+"""What to answer for a file, given the conditions and ranges of a request. No I/O.
 
-`plan` is a pure function from method, headers and the file's stat to status, headers and parts. The order is the
-RFC's (13.2.2): If-Match or If-Unmodified-Since, then If-None-Match or If-Modified-Since, then If-Range and Range.
-Nobody is told 304 for what they do not have. So a file whose bytes are at hand is known by their digest. Time stamps
-count only when they are two seconds old, because until then an edit may leave the same ones on coarse file systems.
+`evaluate` is a pure function from method, headers and the file's stat to status, headers and parts.
+The order is that of RFC 9110, section 13.2.2: If-Match or If-Unmodified-Since, then If-None-Match
+or If-Modified-Since, then If-Range and Range. A 304 must never go to a client that has other bytes.
+So the ETag of a file whose bytes are at hand is their digest, and time stamps count only when they
+are two seconds old, because until then an edit may leave the same ones on coarse file systems.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from email.utils import formatdate, parsedate_to_datetime
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["CONDITIONS", "MOST_RANGES", "YOUNG", "Plan", "evaluate", "parse_ranges"]
+__all__ = ["CONDITIONS", "MAX_RANGES", "YOUNG", "Plan", "evaluate", "parse_ranges"]
 
 YOUNG: Final = 2_000_000_000
 """Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT)."""
-MOST_RANGES: Final = 16
+
+MAX_RANGES: Final = 16
+"""More ranges in one request are answered with the whole file."""
+
 CONDITIONS: Final = (
     "if-match",
     "if-unmodified-since",
@@ -31,7 +35,7 @@ CONDITIONS: Final = (
     "if-range",
     "range",
 )
-"""The request headers that `plan` looks at."""
+"""The request headers that `evaluate` looks at."""
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _RANGE = re.compile(r"([0-9]*)[ \t]*-[ \t]*([0-9]*)")
@@ -39,7 +43,13 @@ _RANGE = re.compile(r"([0-9]*)[ \t]*-[ \t]*([0-9]*)")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer: *parts* are `bytes` as they are, or a `range` of the file's bytes."""
+    """What to answer.
+
+    Args:
+        status: the status code.
+        headers: the response headers.
+        parts: the body, in order: `bytes` as they are, a `range` as that range of the file's bytes.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -48,18 +58,23 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Validators:
-    """The ETag, None if there is none to trust; the date in whole seconds, and whether that is *sure*.
+    """What tells this state of the file from others (RFC 9110, section 8.8).
 
-    It is not if another file may have had it in this place: one that was moved here keeps its own mtime.
+    Args:
+        etag: the ETag; None if there is none to trust.
+        date: the date in whole seconds.
+        date_is_reliable: False if another file may have had the date in this place: one that was
+            moved here keeps its own mtime.
     """
 
     etag: str | None
     date: int
-    sure: bool
+    date_is_reliable: bool
 
     @property
     def modified(self) -> int | None:
-        return self.date if self.sure else None
+        """The date for comparisons; None if it must not be used."""
+        return self.date if self.date_is_reliable else None
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -85,8 +100,8 @@ def evaluate(
         stat: of the open file.
         media_type: the file's ``Content-Type``.
         now: nanoseconds since the epoch.
-        boundary: parts the ranges of a multipart answer; must not occur in the file.
-        content: the file's bytes, if they are at hand; they are what the ranges are of then.
+        boundary: separates the ranges of a multipart answer; must not occur in the file.
+        content: the file's bytes, if they are at hand; then the ranges are of these.
 
     Returns:
         200, 206, 304, 412 or 416 (the last two without content).
@@ -98,8 +113,8 @@ def evaluate(
         return Plan(412, common)
     if _not_modified(headers, validators):
         return Plan(304, common)
-    kind = ("Content-Type", media_type)
-    whole = Plan(200, (kind, *common), (range(size),))
+    content_type = ("Content-Type", media_type)
+    whole = Plan(200, (content_type, *common), (range(size),))
     if method != "GET" or "range" not in headers or not _range_applies(headers, validators):
         return whole
     ranges = parse_ranges(headers["range"], size)
@@ -108,9 +123,8 @@ def evaluate(
     if not ranges:
         return Plan(416, (*common, ("Content-Range", f"bytes */{size}")))
     if len(ranges) == 1:
-        return Plan(
-            206, (kind, *common, ("Content-Range", _content_range(ranges[0], size))), tuple(ranges)
-        )
+        content_range = ("Content-Range", _content_range(ranges[0], size))
+        return Plan(206, (content_type, *common, content_range), tuple(ranges))
     multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
     return Plan(206, (multipart, *common), _multipart(ranges, size, media_type, boundary))
 
@@ -118,32 +132,41 @@ def evaluate(
 def parse_ranges(value: str, size: int) -> list[range] | None:
     """Return the ranges that a ``Range`` header asks for, clipped to *size* bytes, in its order.
 
-    None means: send the whole file. That is the answer to a header that is malformed or of another unit
-    (section 14.2), and to more than `MOST_RANGES` or overlapping ranges (section 14.2, last paragraph but one).
-    An empty list means that none of them can be satisfied.
+    None means: send the whole file. That is the answer to a header that is malformed or of another
+        unit
+    (section 14.2), and to more than `MAX_RANGES` or overlapping ranges (section 14.2, last
+    paragraph but one). An empty list means that none of them can be satisfied.
     """
     unit, equals, listed = value.partition("=")
-    if not equals or unit.strip().lower() != "bytes" or listed.count(",") >= MOST_RANGES:
+    if not equals or unit.strip().lower() != "bytes" or listed.count(",") >= MAX_RANGES:
         return None
-    ranges = []
     specs = [spec.strip(" \t") for spec in listed.split(",")]
+    ranges = []
     for spec in filter(None, specs):
-        match = _RANGE.fullmatch(spec)
-        if match is None or spec == "-":
+        found = _parse_range(spec, size)
+        if found is None:
             return None
-        first, last = match.groups()
-        if first and last and _number(first) > _number(last):
-            return None
-        found = range(_number(first), min(_number(last) + 1 if last else size, size))
-        if not first:
-            found = range(max(size - _number(last), 0), size)
-            if not size and _number(last):
-                return None  # all of nothing: satisfiable, but no Content-Range can say so
         if found:
             ranges.append(found)
     if not any(specs) or _overlap(ranges):
         return None
     return ranges
+
+
+def _parse_range(spec: str, size: int) -> range | None:
+    """Return one range, clipped to *size* bytes; None if the whole file is to be sent."""
+    match = _RANGE.fullmatch(spec)
+    if match is None or spec == "-":
+        return None
+    first, last = match.groups()
+    if not first:  # the last bytes
+        if not size and _number(last):
+            return None  # all of nothing: satisfiable, but no Content-Range can say so
+        return range(max(size - _number(last), 0), size)
+    if last and _number(first) > _number(last):
+        return None
+    stop = min(_number(last) + 1, size) if last else size
+    return range(_number(first), stop)
 
 
 def _validators(stat: os.stat_result, now: int, content: bytes | None) -> _Validators:
@@ -153,42 +176,43 @@ def _validators(stat: os.stat_result, now: int, content: bytes | None) -> _Valid
         etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
     elif not young:
         etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}-{stat.st_ctime_ns:x}"'
-    # The date of a file that was written just now is told as a second older: behind all that it can have later.
-    just_now = now - stat.st_mtime_ns < YOUNG
-    date = min(stat.st_mtime_ns, now) // 10**9 - just_now
-    return _Validators(etag, date, not young and stat.st_ctime_ns - stat.st_mtime_ns < 10**9)
+    # A file that was written just now is given a date one second older: before all later ones.
+    just_written = now - stat.st_mtime_ns < YOUNG
+    date = min(stat.st_mtime_ns, now) // 10**9 - just_written
+    moved_here = stat.st_ctime_ns - stat.st_mtime_ns >= 10**9
+    return _Validators(etag, date, date_is_reliable=not young and not moved_here)
 
 
 def _precondition(headers: Mapping[str, str], validators: _Validators) -> bool:
-    """Sections 13.1.1 (strong comparison) and 13.1.4."""
+    """Evaluate sections 13.1.1 (strong comparison) and 13.1.4."""
     if "if-match" in headers:
-        wanted = headers["if-match"]
-        return wanted.strip() == "*" or ("", validators.etag) in _TAG.findall(wanted)
+        tags = headers["if-match"]
+        return tags.strip() == "*" or ("", validators.etag) in _TAG.findall(tags)
     limit = _date(headers.get("if-unmodified-since"))
     return limit is None or (validators.modified is not None and validators.modified <= limit)
 
 
 def _not_modified(headers: Mapping[str, str], validators: _Validators) -> bool:
-    """Sections 13.1.2 (weak comparison) and 13.1.3."""
+    """Evaluate sections 13.1.2 (weak comparison) and 13.1.3."""
     if "if-none-match" in headers:
-        held = headers["if-none-match"]
-        return held.strip() == "*" or validators.etag in [tag for _, tag in _TAG.findall(held)]
+        tags = headers["if-none-match"]
+        return tags.strip() == "*" or validators.etag in [tag for _, tag in _TAG.findall(tags)]
     since = _date(headers.get("if-modified-since"))
     return since is not None and validators.modified is not None and validators.modified <= since
 
 
 def _range_applies(headers: Mapping[str, str], validators: _Validators) -> bool:
-    """Section 13.1.5: strong comparison; a date must be the very one."""
-    held = headers.get("if-range")
-    if held is None:
+    """Evaluate section 13.1.5: strong comparison; a date must be the very one."""
+    validator = headers.get("if-range")
+    if validator is None:
         return True
-    if '"' in held:
-        return held.strip() == validators.etag
-    return validators.modified is not None and _date(held) == validators.modified
+    if '"' in validator:
+        return validator.strip() == validators.etag
+    return validators.modified is not None and _date(validator) == validators.modified
 
 
 def _date(value: str | None) -> int | None:
-    """Seconds since the epoch for an HTTP date in any of its three forms (section 5.6.7); None for anything else."""
+    """Return the seconds since the epoch of an HTTP date in any of its forms (section 5.6.7)."""
     if not value:
         return None
     try:
@@ -217,9 +241,13 @@ def _content_range(part: range, size: int) -> str:
 def _multipart(
     ranges: list[range], size: int, media_type: str, boundary: str
 ) -> tuple[bytes | range, ...]:
-    """Section 14.6."""
+    """Return the parts of a ``multipart/byteranges`` body (section 14.6)."""
     parts: list[bytes | range] = []
     for part in ranges:
-        head = f"--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {_content_range(part, size)}\r\n\r\n"
-        parts += [(("\r\n" if parts else "") + head).encode(), part]
+        head = (
+            f"--{boundary}\r\n"
+            f"Content-Type: {media_type}\r\n"
+            f"Content-Range: {_content_range(part, size)}\r\n\r\n"
+        )
+        parts += [("\r\n" * bool(parts) + head).encode(), part]
     return (*parts, f"\r\n--{boundary}--\r\n".encode())

@@ -1,16 +1,17 @@
 """A directory as a resource: from URL segments to files, scripts, indexes and listings.
 
-`paths` says which names are private, `static` sends files, `script` executes scripts. Here is the order: a segment
-is refused or private by its name; then the exact entry, then the entry with ``.rpy``; then what that really is,
-links resolved, is judged. Nothing is opened here, and every "no" is a 404 with a private reason (403 for what may
-not be read). A link is never crossed without its target being judged, and no name is taken whose letters differ.
+`path_rules` says which names are private, `static_file` sends files, `scripts.loader` executes
+scripts. This module owns the order: a segment is refused by its name; then the exact entry is
+looked up, then the entry with ``.rpy``; then what that really is, links resolved, is judged.
+Nothing is opened here, and every refusal is a 404 with a private reason (403 for what may not be
+read). A link is never crossed without its target being judged, and no name is accepted whose
+letters differ.
 
-What names lead to in the directories of a site, remembered for as long as a directory is the same.
-
-Every name that comes, goes, or becomes another file's changes the time stamps of its directory: one look at those
-stands for looks at the file, at what else could have the name, and at other spellings (saves a quarter of a small
-request). Who remembers a name must not remember what the file has in it, nor where a link leads: neither shows
-in the directory. Where file systems take other letters for a file's own, nothing is remembered.
+`EntryCache` remembers what names lead to. Every name that comes, goes, or becomes another file's
+changes the time stamps of its directory, so that one look at those stands for looks at the file, at
+what else could have the name, and at other spellings. Neither what a file contains nor where a link
+leads shows in the directory, so neither is remembered. Where file systems take other letters for a
+file's own, nothing is.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from rpyserve.files import path_rules
-from rpyserve.files.safe_open import LENIENT, has_exact_name, resolved
+from rpyserve.files.path_rules import SCRIPT, Segment, SegmentKind, is_script
+from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource
-from rpyserve.scripts.file_state import EYES, DirectoryState, FileSystem
+from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
     from rpyserve.resources import pages
@@ -38,55 +40,76 @@ if TYPE_CHECKING:
 
 __all__ = ["Directory", "EntryCache"]
 
+MAX_DIRECTORIES: Final = 1000
+"""How many directories an `EntryCache` remembers."""
 
-Entry = TypeVar("Entry")
+_INDEXES: Final = ("index.rpy", "index.html")
 
-MOST = 1000
-"""How many directories are remembered."""
+_MAX_NAMES: Final = 500
+"""How many names of a directory are looked at for the nearest one."""
 
-
-class _Known(Generic[Entry]):
-    __slots__ = ("entries", "moment", "names")
-
-    def __init__(self, names: DirectoryState, moment: object | None) -> None:
-        self.names = names
-        self.moment = moment
-        self.entries: dict[str, Entry] = {}
+T = TypeVar("T")
 
 
-class EntryCache(Generic[Entry]):
+class _DirectoryEntries(Generic[T]):
+    __slots__ = ("entries", "loop_tick", "state")
+
+    def __init__(self, state: DirectoryState, loop_tick: object | None) -> None:
+        self.state = state
+        self.loop_tick = loop_tick
+        self.entries: dict[str, T] = {}
+
+
+class EntryCache(Generic[T]):
     """The entries of any number of directories."""
 
-    def __init__(self, eyes: FileSystem = EYES, *, lenient: bool = LENIENT) -> None:
-        self._eyes = eyes
+    def __init__(self, file_system: FileSystem = FILE_SYSTEM, *, lenient: bool = LENIENT) -> None:
+        self._file_system = file_system
         self._lenient = lenient
-        self._known: dict[str, _Known[Entry]] = {}
+        self._directories: dict[str, _DirectoryEntries[T]] = {}
 
-    def of(self, directory: str, moment: object | None = None) -> dict[str, Entry]:
-        """Return what is known of *directory*. Ask before each look; what is found by a later one may be added.
+    def of(self, directory: str, loop_tick: object | None = None) -> dict[str, T]:
+        """Return what is known of *directory*; what is found by a later look may be added.
 
         Args:
             directory: a path. Not a link, or what it leads to must be looked at by others.
-            moment: the round of the loop, in which one look will do; see `rounds`.
+            loop_tick: the tick of the event loop, during which one look is enough; None for a look
+                in any case.
         """
         if self._lenient:
             return {}
-        known = self._known.get(directory)
+        known = self._directories.get(directory)
         if known is None:
-            if len(self._known) >= MOST:
-                self._known.clear()
-            known = self._known[directory] = _Known(DirectoryState(directory, self._eyes), moment)
-        elif moment is None or known.moment is not moment:
-            if known.names.changed():
+            known = self._add(directory, loop_tick)
+        elif loop_tick is None or known.loop_tick is not loop_tick:
+            if known.state.changed():
                 known.entries = {}
-            known.moment = moment
+            known.loop_tick = loop_tick
         return known.entries
 
+    def _add(self, directory: str, loop_tick: object | None) -> _DirectoryEntries[T]:
+        if len(self._directories) >= MAX_DIRECTORIES:
+            self._directories.clear()
+        state = DirectoryState(directory, self._file_system)
+        added = self._directories[directory] = _DirectoryEntries[T](state, loop_tick)
+        return added
 
-_REPARSE_POINT: Final = 0x400  # Windows: junctions are links too
-_INDEXES: Final = ("index.rpy", "index.html")
-_MOST_NAMES: Final = 500
-"""How many names of a directory are looked at for the nearest one."""
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry of a directory that may be reached.
+
+    Args:
+        name: its name.
+        real: its path, links resolved.
+        kind: ``directory``, ``script`` or ``file``.
+        status: the stat of *real*.
+    """
+
+    name: str
+    real: str
+    kind: str
+    status: os.stat_result
 
 
 @dataclass(slots=True)
@@ -95,23 +118,12 @@ class _Tree:
 
     root: str
     follow_symlinks: bool
-    entries: EntryCache[_Found] = field(default_factory=lambda: EntryCache())
-    scripts: ScriptLoader | None = field(default=None)
+    entries: EntryCache[_Entry] = field(default_factory=lambda: EntryCache())
+    scripts: ScriptLoader | None = None
 
-    def trespass(self, real: str, *, script: bool = False) -> str:
-        return path_rules.forbidden_target(
-            self.root, real, follow=self.follow_symlinks, script=script
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An entry of a directory that may be reached: a directory, a script, or another file."""
-
-    name: str
-    real: str
-    kind: str
-    status: os.stat_result
+    def forbidden_target(self, real: str, *, script: bool = False) -> str:
+        follow = self.follow_symlinks
+        return path_rules.forbidden_target(self.root, real, follow=follow, script=script)
 
 
 class Directory(Resource):
@@ -126,11 +138,13 @@ class Directory(Resource):
     "Twisted Web in 60 seconds": serving static content from a directory, rpy scripts.
     """
 
-    wants_body = False
+    _wants_body = False
 
     def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
-        self._real = self._path = resolved(path)
-        self._tree = _Tree(self._real, follow_symlinks)
+        root = resolved(path)
+        self._tree = _Tree(root, follow_symlinks)
+        self._path = root
+        self._real = root
 
     def __repr__(self) -> str:
         return f"<Directory {self._path}>"
@@ -153,175 +167,178 @@ class Directory(Resource):
         """Send the visitor to the same URL with a slash, where relative links work."""
         if not any(request.prepath):
             raise HTTPError(404)
-        target = "/" + "/".join(quote(name, safe="") for name in request.prepath).lstrip("/") + "/"
+        path = "/".join(quote(name, safe="") for name in request.prepath)
         query = f"?{request.query}" if request.query else ""
-        return Redirect(target + query, None if request.method in ("GET", "HEAD") else 307)
+        status = None if request.method in ("GET", "HEAD") else 307
+        return Redirect(f"/{path.lstrip('/')}/{query}", status)
 
     def getChild(self, name: str, request: Request) -> Any:
         if not name:
             return self._index(request)
-        known = self._tree.entries.of(self._real, request.loop_tick)
-        if (remembered := known.get(name)) is not None:
-            return self._resource(remembered, request)
-        found = self._reached(name, request)
-        if self._is_plain(found):
-            known[name] = found
-        return self._resource(found, request)
+        known = self._tree.entries.of(self._real, request._loop_tick)
+        entry = known.get(name)
+        if entry is None:
+            entry = self._entry_for(name, request)
+            if self._may_remember(entry):
+                known[name] = entry
+        return self._resource(entry, request)
 
-    def _reached(self, name: str, request: Request) -> _Found:
-        """The entry that the URL segment *name* leads to.
+    def error_page(self, status: int, request: Request) -> Resource | None:
+        """Return the script ``404.rpy`` in the directory, if there is one."""
+        name = f"{status}{SCRIPT}"
+        entry = self._find(name)
+        request._sources.append(os.path.join(self._real, "" if entry is None else name))
+        if entry is None or entry.kind != "script":
+            return None
+        return self.scripts.load(os.path.join(self._path, name), request)
+
+    # Which entry, and which resource that is
+
+    def _entry_for(self, name: str, request: Request) -> _Entry:
+        """Return the entry that the URL segment *name* leads to.
 
         Raises:
             HTTPError: it leads nowhere, and why.
         """
         try:
-            if why := path_rules.invalid_segment(name) or path_rules.private_reason(
-                name, top=self._is_top
-            ):
-                raise HTTPError(404, private=why)
-            found = self._find(name) or (
-                None if path_rules.is_script(name) else self._find(name + path_rules.SCRIPT)
-            )
-            if found is None:
-                request.sources.append(os.path.join(self._real, ""))
+            segment = self._classify(name)
+            if segment.reason:
+                raise HTTPError(404, private=segment.reason)
+            entry = self._find(name)
+            if entry is None and segment.kind is not SegmentKind.SCRIPT:
+                entry = self._find(name + SCRIPT)
+            if entry is None:
+                request._sources.append(os.path.join(self._real, ""))
                 raise HTTPError(404)
         except HTTPError as exc:
-            raise HTTPError(
-                exc.status, private=self._explained(name, exc.private, request)
-            ) from None
-        return found
-
-    def error_page(self, status: int, request: Request) -> Resource | None:
-        """The script ``404.rpy`` in the directory, if there is one."""
-        name = f"{status}{path_rules.SCRIPT}"
-        found = self._find(name)
-        request.sources.append(os.path.join(self._real, "" if found is None else name))
-        if found is None or found.kind != "script":
-            return None
-        return self.scripts.load(os.path.join(self._path, name), request)
-
-    @property
-    def _is_top(self) -> bool:
-        return self._path == self._tree.root
+            private = self._with_hints(name, exc.private, request)
+            raise HTTPError(exc.status, private=private) from None
+        return entry
 
     def _index(self, request: Request) -> Any:
         if request.postpath:
             raise HTTPError(404, private=path_rules.invalid_segment(""))
-        known = self._tree.entries.of(self._real, request.loop_tick)
+        known = self._tree.entries.of(self._real, request._loop_tick)
         for name in _INDEXES:
             try:
-                found = known.get(name) or self._find(name)
+                entry = known.get(name) or self._find(name)
             except HTTPError:
                 continue
-            if found is not None and found.kind != "directory":
-                if self._is_plain(found):
-                    known[name] = found
-                return self._resource(found, request)
-            if not request.sources:
-                request.sources.append(os.path.join(self._real, ""))
+            if entry is not None and entry.kind != "directory":
+                if self._may_remember(entry):
+                    known[name] = entry
+                return self._resource(entry, request)
+            if not request._sources:
+                request._sources.append(os.path.join(self._real, ""))
         return _Listing(self)
 
-    def _resource(self, found: _Found, request: Request) -> Any:
-        path = os.path.join(self._path, found.name)
-        if found.kind == "directory":
-            return self._below(path, found.real)
-        request.sources.append(found.real)
-        if found.kind == "file":
-            from rpyserve.files.static_file import StaticFile
+    def _resource(self, entry: _Entry, request: Request) -> Any:
+        path = os.path.join(self._path, entry.name)
+        if entry.kind == "directory":
+            return _Subdirectory(self._tree, path, entry.real)
+        request._sources.append(entry.real)
+        if entry.kind == "script":
+            return self.scripts.load(path, request)
+        from rpyserve.files.static_file import StaticFile
 
-            return StaticFile(os.path.join(self._real, found.name), self._tree.trespass)
-        return self.scripts.load(path, request)
+        return StaticFile(os.path.join(self._real, entry.name), self._tree.forbidden_target)
 
-    def _below(self, path: str, real: str) -> Directory:
-        child = Directory.__new__(Directory)
-        child._path, child._real, child._tree = path, real, self._tree
-        return child
+    def _may_remember(self, entry: _Entry) -> bool:
+        """Whether it is no link, so that it stays the same while the names of the directory do."""
+        return entry.real == os.path.join(self._real, entry.name)
 
-    def _is_plain(self, found: _Found) -> bool:
-        """Whether it is no link, so that it stays what it is while the names of this directory do."""
-        return found.real == os.path.join(self._real, found.name)
+    def _classify(self, name: str) -> Segment:
+        return path_rules.classify(name, top=self._path == self._tree.root)
 
-    def _find(self, name: str) -> _Found | None:
+    # What the disk has
+
+    def _find(self, name: str) -> _Entry | None:
         """Return the entry *name*, or None if there is none in just these letters.
 
         Raises:
             HTTPError: it is there, but must not be reached.
         """
-        found = self._entry(name)
-        return found if found is not None and has_exact_name(self._real, name) else None
+        entry = self._look_up(name)
+        if entry is None or not has_exact_name(self._real, name):
+            return None
+        return entry
 
-    def _entry(self, name: str) -> _Found | None:
+    def _look_up(self, name: str) -> _Entry | None:
+        """Return what the system takes for the entry *name*, perhaps one of other letters."""
         real = os.path.join(self._real, name)
         try:
             status = os.lstat(real)
-            if (
-                stat.S_ISLNK(status.st_mode)
-                or getattr(status, "st_file_attributes", 0) & _REPARSE_POINT
-            ):
+            if is_link(status):
                 real = os.path.realpath(real)
-                if why := self._tree.trespass(real, script=path_rules.is_script(name)):
+                if why := self._tree.forbidden_target(real, script=is_script(name)):
                     raise HTTPError(404, private=f"{name!r} is a link. {why}")
                 status = os.stat(real)
         except PermissionError:
-            raise HTTPError(
-                403, private=f"rpyserve is not allowed to look into {self._path!r}."
-            ) from None
+            why = f"rpyserve is not allowed to open the directory {self._path!r}."
+            raise HTTPError(403, private=why) from None
         except (OSError, ValueError):  # none there, or a name that this file system cannot have
             return None
-        return _Found(name, real, _kind(name, status), status)
+        return _Entry(name, real, _kind(name, status), status)
 
     def _names(self) -> list[str]:
         try:
             with os.scandir(self._real) as entries:
                 return [entry.name for entry in entries]
         except FileNotFoundError:
-            raise HTTPError(404, private=f"There is no directory {self._path!r}.") from None
+            status, why = 404, f"There is no directory {self._path!r}."
         except NotADirectoryError:
-            raise HTTPError(404, private=f"{self._path!r} is not a directory.") from None
+            status, why = 404, f"{self._path!r} is not a directory."
         except PermissionError:
-            raise HTTPError(
-                403, private=f"rpyserve is not allowed to read the directory {self._path!r}."
-            ) from None
+            status, why = 403, f"rpyserve is not allowed to read the directory {self._path!r}."
+        raise HTTPError(status, private=why)
 
-    def _public(self, names: Iterable[str] | None = None) -> Iterator[_Found]:
-        """The entries that a listing shows, or those of *names* that it would."""
+    def _public_entries(self, names: Iterable[str] | None = None) -> Iterator[_Entry]:
+        """Yield the entries that a listing shows, or those of *names* that it would show."""
         for name in self._names() if names is None else names:
-            if (
-                path_rules.invalid_segment(name)
-                or path_rules.private_reason(name, top=self._is_top)
-                or path_rules.unlisted(name)
-            ):
+            if not self._classify(name).is_listed:
                 continue
             try:
-                found = self._entry(name)
+                entry = self._look_up(name)
             except HTTPError:
                 continue
-            if found is None or not os.access(found.real, os.R_OK):
-                continue
-            if found.kind == "directory" and os.path.lexists(
-                os.path.join(found.real, "pyvenv.cfg")
-            ):
-                continue
-            yield found
+            if entry is not None and _is_listed(entry):
+                yield entry
 
-    def _explained(self, name: str, why: str, request: Request) -> str:
-        """Why *name* leads nowhere, and which name near it leads somewhere."""
+    def _with_hints(self, name: str, why: str, request: Request) -> str:
+        """Say why *name* leads nowhere, and which name near it leads somewhere."""
         try:
-            names = list(islice(self._names(), _MOST_NAMES))
+            names = list(islice(self._names(), _MAX_NAMES))
         except (OSError, HTTPError):
             return why
-        said = [why or f"There is no {name!r} or {name + path_rules.SCRIPT!r} in {self._path}."]
-        public = [found.name for found in self._public(names)]
-        short = [n.removesuffix(path_rules.SCRIPT) for n in public if path_rules.is_script(n)]
-        if near := path_rules.nearest(name, [*short, *(n for n in public if n != name)]):
-            said.append(f"Did you mean {path_rules.readable([*request.prepath[:-1], near])}?")
-        elif advice := path_rules.rename_hint(name, names):
-            said.append(advice)
-        return " ".join(said)
+        why = why or f"There is no {name!r} or {name + SCRIPT!r} in {self._path}."
+        public = [entry.name for entry in self._public_entries(names)]
+        short_names = [each.removesuffix(SCRIPT) for each in public if is_script(each)]
+        others = [each for each in public if each != name]
+        if nearest := path_rules.nearest(name, [*short_names, *others]):
+            url = path_rules.readable([*request.prepath[:-1], nearest])
+            return f"{why} Did you mean {url}?"
+        if hint := path_rules.rename_hint(name, names):
+            return f"{why} {hint}"
+        return why
+
+
+class _Subdirectory(Directory):
+    """A directory below another one, whose tree it shares.
+
+    Args:
+        tree: what they share.
+        path: the path that its URL stands for, as the site's author sees it.
+        real: the same, links resolved.
+    """
+
+    def __init__(self, tree: _Tree, path: str, real: str) -> None:
+        self._tree = tree
+        self._path = path
+        self._real = real
 
 
 class _Listing(Resource):
-    wants_body = False
+    _wants_body = False
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -329,37 +346,41 @@ class _Listing(Resource):
     def render_GET(self, request: Request) -> Response:
         from rpyserve.resources import pages
 
-        entries = [_row(found) for found in self._directory._public()]
-        if not entries and request.prepath == [""] and request.site.trusts(request):
+        rows = [_listing_entry(entry) for entry in self._directory._public_entries()]
+        if not rows and request.prepath == [""] and request.site.trusts(request):
             return pages.empty_site(request, self._directory.path)
-        entries.sort(
-            key=lambda entry: (entry.kind != "directory", entry.name.casefold(), entry.name)
-        )
-        return pages.listing(request, "/" + "/".join(request.prepath), entries)
+        rows.sort(key=lambda row: (row.kind != "directory", row.name.casefold(), row.name))
+        return pages.listing(request, "/" + "/".join(request.prepath), rows)
 
 
-def _row(found: _Found) -> pages.Entry:
-    from rpyserve.resources import pages
+def _listing_entry(entry: _Entry) -> pages.ListingEntry:
+    from rpyserve.resources.pages import ListingEntry
 
-    slash = "/" if found.kind == "directory" else ""
-    size = None if found.kind == "directory" else found.status.st_size
-    return pages.Entry(
-        found.name + slash,
-        quote(found.name, safe="") + slash,
-        found.kind,
-        size,
-        found.status.st_mtime,
+    is_directory = entry.kind == "directory"
+    slash = "/" if is_directory else ""
+    return ListingEntry(
+        name=entry.name + slash,
+        href=quote(entry.name, safe="") + slash,
+        kind=entry.kind,
+        size=None if is_directory else entry.status.st_size,
+        modified=entry.status.st_mtime,
     )
 
 
+def _is_listed(entry: _Entry) -> bool:
+    """Whether it can be read, and is not a virtual environment."""
+    if not os.access(entry.real, os.R_OK):
+        return False
+    environment = os.path.join(entry.real, "pyvenv.cfg")
+    return entry.kind != "directory" or not os.path.lexists(environment)
+
+
 def _kind(name: str, status: os.stat_result) -> str:
-    script = path_rules.is_script(name)
     if stat.S_ISREG(status.st_mode):
-        return "script" if script else "file"
+        return "script" if is_script(name) else "file"
     if not stat.S_ISDIR(status.st_mode):
-        raise HTTPError(
-            404, private=f"{name!r} is neither a file nor a directory, so it is never opened."
-        )
-    if script:
+        why = f"{name!r} is neither a file nor a directory, so it is never opened."
+        raise HTTPError(404, private=why)
+    if is_script(name):
         raise HTTPError(404, private=f"{name!r} is a directory: a script is a file.")
     return "directory"

@@ -1,7 +1,7 @@
 """Which media type a file has, by a table of our own.
 
-The machine is never asked: on Windows the registry calls ``.js`` text/plain, and what is installed must not change
-a site. Text is UTF-8 and says so. Nothing here opens a file.
+The machine is never asked: on Windows the registry calls ``.js`` text/plain, and what is installed
+must not change a site. Text is UTF-8 and its media type says so. Nothing here opens a file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["SAMPLE", "media_type"]
 
 SAMPLE: Final = 512
-"""How many bytes of a file without an extension are enough to tell text."""
+"""How many bytes of a file without an extension are enough to recognise text."""
 
 UNKNOWN: Final = "application/octet-stream"
 
@@ -23,8 +23,8 @@ _BY_TYPE: Final = {
     "text/html": "html htm",
     "text/javascript": "js mjs cjs",
     "text/markdown": "md markdown",
-    "text/plain": "txt text log ini cfg conf diff patch rst toml c h cpp hpp rs go java rb sh bat ps1 sql jsx ts tsx "
-    "vue scss sass less tex srt",
+    "text/plain": "txt text log ini cfg conf diff patch rst toml c h cpp hpp rs go java rb sh bat "
+    "ps1 sql jsx ts tsx vue scss sass less tex srt",
     "text/tab-separated-values": "tsv",
     "text/vtt": "vtt",
     "text/xml": "xml xsl xsd",
@@ -94,7 +94,9 @@ _BY_TYPE: Final = {
     "video/x-msvideo": "avi",
 }
 _BY_EXTENSION: Final = {
-    extension: kind for kind, extensions in _BY_TYPE.items() for extension in extensions.split()
+    extension: media_type
+    for media_type, extensions in _BY_TYPE.items()
+    for extension in extensions.split()
 }
 
 
@@ -103,19 +105,22 @@ def media_type(name: str, start: bytes | None = None) -> str:
 
     Args:
         name: the file's name.
-        start: its first `SAMPLE` bytes. If they are given, a file without an extension whose start is UTF-8 without
-            control characters is plain text; an unknown extension is never guessed at.
+        start: its first `SAMPLE` bytes. If they are given, a file without an extension is plain
+            text if they are UTF-8 without control characters. Unknown extensions are not guessed.
     """
     stem, dot, extension = name.lower().rpartition(".")
     if dot and stem:
-        kind = _BY_EXTENSION.get(extension, UNKNOWN)
+        found = _BY_EXTENSION.get(extension, UNKNOWN)
+    elif start is not None and _is_text(start):
+        found = "text/plain"
     else:
-        kind = "text/plain" if start is not None and _is_text(start) else UNKNOWN
-    return kind + "; charset=utf-8" if kind.startswith("text/") else kind
+        found = UNKNOWN
+    return f"{found}; charset=utf-8" if found.startswith("text/") else found
 
 
 def _is_text(start: bytes) -> bool:
-    try:  # the last character may be cut
+    try:
+        # An incremental decoder, because the last character may be cut.
         text = codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
         return False

@@ -1,22 +1,30 @@
-"""What a name says: whether a URL segment can be one at all, and whether the file of that name is private.
+"""What a name says: whether it can be a file's at all, and whether that file is private.
 
-Pure decisions over texts, the same on every platform: nothing here looks at a disk. Every "no" comes with its
-reason as a sentence for the site's author; an empty text means "yes". The walk asks of every segment first
-`refusal`, then `privacy`, and `trespass` judges a whole resolved path, so that no link leads around either.
-Rules err towards hiding: a new kind of backup or database is a line in `_PRIVATE`.
+Pure decisions over texts, the same on every platform: nothing here looks at a disk. `classify` says
+all about one URL segment, and `forbidden_target` judges a whole resolved path, so that no link
+leads around the rules. Every refusal comes with its reason as a sentence for the site's author; an
+empty text means that nothing is wrong. Rules err towards hiding: a new kind of backup or database
+is a line in `_PRIVATE` or `_DATA`.
 """
 
 from __future__ import annotations
 
+import enum
 import os.path
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
+from rpyserve.util.text import closest_match
+
 __all__ = [
     "SCRIPT",
+    "Segment",
+    "SegmentKind",
+    "classify",
     "forbidden_target",
     "invalid_segment",
     "is_inside",
@@ -26,74 +34,130 @@ __all__ = [
     "private_reason",
     "readable",
     "rename_hint",
-    "unlisted",
-]  # fmt: skip
+]
 
 SCRIPT: Final = ".rpy"
-LONGEST: Final = 255
+
+MAX_NAME: Final = 255
 """How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
-_RESERVED = re.compile(
+_WINDOWS_DEVICE: Final = re.compile(
     r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_SCRIPT_IN_IT = re.compile(r"\.rpy", re.I)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
-_PRIVATE: Final = tuple(
-    (re.compile(pattern, re.I | re.S), reason)
-    for pattern, reason in (
-        (r"__pycache__", "Python's compiled files are never served."),
-        (r".*~|~\$.*|#.*#|.*\.(?:bak|old|orig|rej|save|sw[a-z]|tmp)|.*___jb_(?:old|tmp)___", "Backups that editors "
-         "leave are never served."),
-        (r".*\.rpy", "The extension of a script is .rpy, in small letters."),
-        (r".*\.rpyc.*", "Compiled scripts are never served."),
-        (r".*\.rpy.*", "A name with .rpy inside looks like a copy of a script, so it is never served."),
-        (r".*\.py", "Python files are never served: scripts end in .rpy."),
-        (r".*\.py[a-z0-9]?(?![a-z0-9]).*", "Python files and copies of them are never served."),
-    )
-)  # fmt: skip
-_MATERIAL: Final = tuple(
-    (re.compile(pattern, re.I | re.S), reason)
-    for pattern, reason in (
-        (r".*\.db3?(?:-wal|-shm|-journal)?|.*\.sqlite.*", "Databases are never served."),
-        (r".*\.(?:j2|jinja2?)", "Template sources are never served."),
-        (r".*\.(?:pem|key|p12|pfx)", "Keys and certificates are never served."),
-    )
+_Rules = tuple[tuple[re.Pattern[str], str], ...]
+
+
+def _rules(*rows: tuple[str, str]) -> _Rules:
+    """Compile rows of a pattern for whole names and the reason why such files are not served."""
+    return tuple((re.compile(pattern, re.I | re.S), reason) for pattern, reason in rows)
+
+
+_BACKUP: Final = "Backups that editors make are never served."
+_DATABASE: Final = "Databases are never served."
+
+_PRIVATE: Final = _rules(
+    (r"__pycache__", "Python's compiled files are never served."),
+    (r".*~|~\$.*|#.*#", _BACKUP),
+    (r".*\.(?:bak|old|orig|rej|save|sw[a-z]|tmp)", _BACKUP),
+    (r".*___jb_(?:old|tmp)___", _BACKUP),
+    (r".*\.rpy", "The extension of a script is .rpy, in lower case."),
+    (r".*\.rpyc.*", "Compiled scripts are never served."),
+    (
+        r".*\.rpy.*",
+        "A name that contains .rpy looks like a copy of a script, so it is never served.",
+    ),
+    (r".*\.py", "Python files are never served: scripts end in .rpy."),
+    (r".*\.py[a-z0-9]?(?![a-z0-9]).*", "Python files and copies of them are never served."),
 )
-"""Private as well, but what scripts may make their pages of."""
-_SIDE_FILE = re.compile(r".*-(?:shm|journal)", re.I | re.S)
-_UNLISTED: Final = {"node_modules", "site-packages"}
+_DATA: Final = _rules(
+    (r".*\.db3?(?:-wal|-shm|-journal)?", _DATABASE),
+    (r".*\.sqlite.*", _DATABASE),
+    (r".*\.(?:j2|jinja2?)", "Template sources are never served."),
+    (r".*\.(?:pem|key|p12|pfx)", "Keys and certificates are never served."),
+)
+"""Private as well, but scripts may make their pages of it."""
+
+_DATABASE_SIDE_FILE: Final = re.compile(r".*-(?:shm|journal)", re.I | re.S)
+_UNLISTED: Final = frozenset({"node_modules", "site-packages"})
+"""Directories that are served, but left out of listings."""
+
+
+class SegmentKind(enum.Enum):
+    """What the name alone says of a URL segment."""
+
+    INVALID = enum.auto()
+    PRIVATE = enum.auto()
+    SCRIPT = enum.auto()
+    OTHER = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What is known of a URL segment by its name.
+
+    Args:
+        kind: what it can be.
+        reason: why it is invalid or private; empty if it is neither.
+        is_listed: whether a listing may show a file or directory of this name.
+    """
+
+    kind: SegmentKind
+    reason: str = ""
+    is_listed: bool = True
+
+
+def classify(name: str, *, top: bool = False) -> Segment:
+    """Return what *name*, a decoded URL segment or the name of a file, can be.
+
+    Args:
+        top: it is at the top of the site; see `private_reason`.
+    """
+    if len(name) > MAX_NAME:
+        # Not remembered: whoever makes requests decides how long and how different such names are.
+        return Segment(SegmentKind.INVALID, invalid_segment(name), is_listed=False)
+    return _classify(name, top)
+
+
+@lru_cache(maxsize=1024)
+def _classify(name: str, top: bool) -> Segment:
+    if reason := invalid_segment(name):
+        return Segment(SegmentKind.INVALID, reason, is_listed=False)
+    if reason := private_reason(name, top=top):
+        return Segment(SegmentKind.PRIVATE, reason, is_listed=False)
+    kind = SegmentKind.SCRIPT if is_script(name) else SegmentKind.OTHER
+    return Segment(kind, is_listed=name.lower() not in _UNLISTED)
 
 
 def invalid_segment(segment: str) -> str:
-    """Say why no file can have the name *segment*, a decoded URL segment, on every platform; empty if one can."""
+    """Say why no file has the name *segment*, a decoded URL segment, on any platform."""
     if not segment:
         return "There is an empty name between two slashes in this URL."
     if segment in (".", ".."):
         return "A URL cannot climb with '.' or '..'."
     if _SURROGATE.search(segment):
-        return "This URL is no UTF-8."
+        return "This URL is not valid UTF-8."
     if _CONTROL.search(segment):
         return "There is a control character in this URL."
     for char in "/\\:":
         if char in segment:
-            return f"A name with {char!r} in it names no file."
+            return f"A file name cannot contain {char!r}."
     if segment[-1] in ". ":
-        return "A name that ends in a dot or a space names no file."
-    if _RESERVED.fullmatch(segment):
-        return "This name is a device's on Windows, so it names no file anywhere."
-    if len(segment.encode()) > LONGEST:
-        return f"A file name has at most {LONGEST} bytes."
+        return "A file name cannot end in a dot or a space."
+    if _WINDOWS_DEVICE.fullmatch(segment):
+        return "This is the name of a device on Windows, so no file has it anywhere."
+    if len(segment.encode()) > MAX_NAME:
+        return f"A file name has at most {MAX_NAME} bytes."
     return ""
 
 
 def is_script(name: str) -> bool:
-    """Whether a file of this name is a script. Letters count: ``X.RPY`` is none (and is private)."""
+    """Whether a file of this name is a script. Letter case counts: ``X.RPY`` is private."""
     return name.endswith(SCRIPT) and not name.startswith(".")
 
 
-@lru_cache(maxsize=1024)
 def private_reason(name: str, *, top: bool = False) -> str:
     """Say why a file or directory called *name* is never served or listed; empty if it may be.
 
@@ -101,41 +165,34 @@ def private_reason(name: str, *, top: bool = False) -> str:
         top: it is at the top of the site, where ``.well-known`` is public (RFC 8615).
     """
     if name.startswith("."):
-        return (
-            "" if top and name == ".well-known" else "Names that begin with a dot are never served."
-        )
+        is_public = top and name == ".well-known"
+        return "" if is_public else "Names that begin with a dot are never served."
     if is_script(name):
         return ""
     plain = name.rstrip(". ")
-    for pattern, reason in (*_PRIVATE, *_MATERIAL):
-        if pattern.fullmatch(plain):
-            return reason
-    return ""
+    return _matching_reason(_PRIVATE, plain) or _matching_reason(_DATA, plain)
 
 
 def is_material(name: str) -> bool:
-    """Whether the private file *name* is one that a script may make its page of: a database, a template, a key.
+    """Whether the private file *name* is one that a script may make its page of.
 
-    Not what a database keeps beside it while it is open: reading it writes that.
+    Databases, templates and keys are. What a database keeps beside it while it is open is not:
+        reading the database writes that.
     """
-    if (
-        any(pattern.fullmatch(name) for pattern, _ in _PRIVATE)
-        or name.startswith(".")
-        or _SIDE_FILE.fullmatch(name)
-    ):
+    if name.startswith(".") or _DATABASE_SIDE_FILE.fullmatch(name):
         return False
-    return any(pattern.fullmatch(name) for pattern, _ in _MATERIAL)
+    return bool(_matching_reason(_DATA, name)) and not _matching_reason(_PRIVATE, name)
 
 
-def unlisted(name: str) -> bool:
-    """Whether a directory of this name is left out of listings though it is served."""
-    return name.lower() in _UNLISTED
+def _matching_reason(rules: _Rules, name: str) -> str:
+    return next((reason for pattern, reason in rules if pattern.fullmatch(name)), "")
 
 
 def is_inside(root: str, path: str) -> bool:
-    """Whether the absolute, resolved *path* is *root* or below it. A neighbour with the same prefix is not."""
+    """Whether the absolute, resolved *path* is *root* or below it."""
     root, path = os.path.normcase(root), os.path.normcase(path)
-    return path == root or path.startswith(root if root.endswith(os.sep) else root + os.sep)
+    prefix = root if root.endswith(os.sep) else root + os.sep  # not that of a neighbour
+    return path == root or path.startswith(prefix)
 
 
 def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False) -> str:
@@ -163,18 +220,16 @@ def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """Return which of the *candidates* somebody who asked for *name* may have meant; empty if none."""
+    """Return which of the *candidates* may have been meant by *name*; empty if none."""
     by_key: dict[str, str] = {}
     for candidate in candidates:
         by_key.setdefault(_key(candidate), candidate)
-    import difflib
-
-    close = difflib.get_close_matches(_key(name)[:LONGEST], by_key, n=1, cutoff=0.75)
-    return by_key[close[0]] if close else ""
+    key = closest_match(_key(name)[:MAX_NAME], by_key)
+    return "" if key is None else by_key[key]
 
 
 def rename_hint(name: str, neighbours: Iterable[str]) -> str:
-    """Say which of the *neighbours* is the script that *name* asks for, but for its name; empty if none is."""
+    """Say which of the *neighbours* to rename, so that it is the script that *name* asks for."""
     wanted = _key(name)
     for neighbour in sorted(neighbours):
         if is_script(neighbour) or _key(neighbour) != wanted:
@@ -186,7 +241,7 @@ def rename_hint(name: str, neighbours: Iterable[str]) -> str:
 
 
 def readable(segments: Iterable[str]) -> str:
-    """Return the URL path of *segments* as a person reads it: only what has a meaning there is encoded."""
+    """Return the URL path of *segments*, only that encoded which has a meaning in URLs."""
     return "".join("/" + "".join(map(_readable_char, segment)) for segment in segments)
 
 
@@ -195,5 +250,5 @@ def _readable_char(char: str) -> str:
 
 
 def _key(name: str) -> str:
-    """What two names have in common that differ in letter case, or in being a script, its short URL, or a copy."""
+    """Return what a script, its short URL and its copies share, in any letter case."""
     return re.sub(r"\.r?py([^a-z].*|[a-z]?)$", "", name.rstrip("/~").casefold())

@@ -1,8 +1,8 @@
-"""A file as a resource: opened for each request, judged once it is open; a large one is sent in parts.
+"""A file as a resource: opened for each request, and judged once it is open.
 
-What to answer is decided by `conditions`, which media type by `mediatypes`; `disk` opens the file. A small file is
-read once: the bytes that are sent are those that its ETag was made of. It is closed with the request, whatever happens
-to the response.
+What to answer is decided by `conditional`, which media type by `media_types`; `safe_open` opens the
+file. A large file is sent in parts. A small one is read once: the bytes that are sent are those
+that its ETag was made of. The file is closed with the request, whatever happens to the response.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from rpyserve.files.conditional import CONDITIONS, evaluate
+from rpyserve.files.conditional import CONDITIONS, Plan, evaluate
 from rpyserve.files.media_types import SAMPLE, media_type
 from rpyserve.files.path_rules import readable
 from rpyserve.files.safe_open import open_checked
@@ -28,16 +28,22 @@ __all__ = ["SMALL", "StaticFile"]
 SMALL: Final = 128 * 1024
 """Bytes up to which a file is read at once, and known by its contents."""
 
+_DETAILS: Final = {
+    412: "The file has changed, or is not the one that this request is about.",
+    416: "The file does not have that many bytes.",
+}
+
 
 class StaticFile(Resource):
     """One file. It answers GET and HEAD, conditions and ranges (RFC 9110, sections 13 and 14).
 
     Args:
         path: the file.
-        judge: says of the resolved path of the file that was opened why it must not be sent; empty if it may be.
+        judge: says of the resolved path of the file that was opened why it must not be sent; empty
+            if it may be.
     """
 
-    wants_body = False
+    _wants_body = False
 
     def __init__(
         self, path: str | os.PathLike[str], judge: Callable[[str], str] = lambda real: ""
@@ -50,50 +56,50 @@ class StaticFile(Resource):
 
     def getChild(self, name: str, request: Request) -> Any:
         url = readable(request.prepath[:-1])
-        raise HTTPError(
-            404, private=f"{self.path.name!r} is a file, so nothing comes after it: try {url}"
-        )
+        raise HTTPError(404, private=f"{self.path.name!r} is a file, not a directory: try {url}")
 
     def render_GET(self, request: Request) -> Response:
         file, status = open_checked(self.path, self.judge)
         request.on_close(file.close)
-        extended = "." in self.path.name
-        kind = media_type(self.path.name, None if extended else file.read(SAMPLE))
-        headers = {
-            name: value for name in CONDITIONS if (value := request.getHeader(name)) is not None
-        }
-        content = _whole(file) if status.st_size <= SMALL else None
-        answer = evaluate(
-            request.method, headers, status, kind,
-            now=time.time_ns(), boundary=secrets.token_hex(16), content=content,
-        )  # fmt: skip
-        if answer.status >= 400:
-            file.close()
-            raise HTTPError(answer.status, _DETAILS[answer.status], dict(answer.headers))
-        fields = (*answer.headers, ("X-Content-Type-Options", "nosniff"))
-        if answer.status == 304:
-            file.close()
-            return Response(b"", 304, fields)
-        if content is None:
-            return Response(FileBody(file, answer.parts), answer.status, fields)
-        file.close()
-        return Response(
-            b"".join(_cut(content, part) for part in answer.parts), answer.status, fields
+        content = _read_small(file) if status.st_size <= SMALL else None
+        plan = evaluate(
+            request.method,
+            _conditions(request),
+            status,
+            self._media_type(file),
+            now=time.time_ns(),
+            boundary=secrets.token_hex(16),
+            content=content,
         )
+        headers = (*plan.headers, ("X-Content-Type-Options", "nosniff"))
+        if content is None and plan.parts:
+            return Response(FileBody(file, plan.parts), plan.status, headers)
+        file.close()  # a slow client need not hold it open
+        if plan.status >= 400:
+            raise HTTPError(plan.status, _DETAILS[plan.status], dict(plan.headers))
+        return Response(_body(plan, content or b""), plan.status, headers)
+
+    def _media_type(self, file: BinaryIO) -> str:
+        name = self.path.name
+        if "." in name:
+            return media_type(name)
+        file.seek(0)
+        return media_type(name, file.read(SAMPLE))
 
 
-def _whole(file: BinaryIO) -> bytes | None:
-    """The bytes of *file*, unless it is no longer small."""
-    file.seek(0)
+def _conditions(request: Request) -> dict[str, str]:
+    values = ((name, request.getHeader(name)) for name in CONDITIONS)
+    return {name: value for name, value in values if value is not None}
+
+
+def _read_small(file: BinaryIO) -> bytes | None:
+    """Return the bytes of *file*, unless it is no longer small."""
     content = file.read(SMALL + 1)
     return content if len(content) <= SMALL else None
 
 
-def _cut(content: bytes, part: bytes | range) -> bytes:
-    return part if isinstance(part, bytes) else content[part.start : part.stop]
-
-
-_DETAILS: Final = {
-    412: "The file is not, or no longer, the one that this request is about.",
-    416: "The file does not have that many bytes.",
-}
+def _body(plan: Plan, content: bytes) -> bytes:
+    parts = (
+        part if isinstance(part, bytes) else content[part.start : part.stop] for part in plan.parts
+    )
+    return b"".join(parts)

@@ -1,8 +1,9 @@
 """Templates beside scripts, by Jinja2: ``template("page.html.j2", name=name)`` is the page.
 
-Owns where templates are found (beside whoever asks, then in the site's directory, never outside of it) and that an
-edit of one, or of one that it extends or includes, is seen by the next request: that goes by `freshness`, because
-Jinja's own look at the time stamp misses edits. Jinja2 is loaded when it is first needed; it is an extra.
+Owns where templates are found (beside the caller, then in the site's directory, never outside of
+it) and that an edit of one, or of one that it extends or includes, is seen by the next request:
+that goes by `file_state`, because Jinja's own look at the time stamp misses edits. Jinja2 is an
+extra, and imported by the first call.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ if TYPE_CHECKING:
 
 __all__ = ["template"]
 
-_MISSING: Final = (
+_MISSING_EXTRA: Final = (
     "Templates need Jinja2, which is not installed. Write: pip install 'rpyserve[templates]'"
 )
 
 
 def template(name: str, /, **values: Any) -> Markup:
-    """Return the template *name* with *values* put in, each escaped so that it cannot become markup.
+    """Return the template *name* with *values* put in, escaped so that none becomes markup.
 
-    What `html` returned goes in as it is. A name that the template uses and that has no value is an error. Values in
-    ``.txt.j2`` templates are not escaped.
+    What `html` returned goes in as it is. A name that the template uses and that has no value is an
+    error. Values in ``.txt.j2`` templates are not escaped.
 
     Args:
-        name: the template's file, such as ``"page.html.j2"``: beside the script or module that calls this, or in the
-            site's directory. ``{% extends %}`` and ``{% include %}`` look beside the template, then in the site.
+        name: the template's file, such as ``"page.html.j2"``: beside the script or module that
+            calls this, or in the site's directory. ``{% extends %}`` and ``{% include %}`` look
+            beside the template, then in the site.
         values: what the template may use.
 
     Returns:
@@ -53,14 +55,15 @@ def template(name: str, /, **values: Any) -> Markup:
     root, beside = os.path.realpath(root), os.path.realpath(beside)
     if not is_inside(root, beside):
         root = beside
-    found = _environment(root).get_template(_joined(name, beside, root))
-    return Markup(found.render(**values))
+    loaded = _environment(root).get_template(_relative(name, beside, root))
+    return Markup(loaded.render(**values))
 
 
-def _joined(name: str, beside: str, root: str) -> str:
-    """*name* as the loader has it: relative to the site's directory, with slashes."""
-    if os.path.isfile(os.path.join(beside, name)):
-        return os.path.relpath(os.path.join(beside, name), root).replace(os.sep, "/")
+def _relative(name: str, beside: str, root: str) -> str:
+    """Return *name* as the loader has it: relative to the site's directory, with slashes."""
+    path = os.path.join(beside, name)
+    if os.path.isfile(path):
+        return os.path.relpath(path, root).replace(os.sep, "/")
     return name
 
 
@@ -69,7 +72,7 @@ def _environment(root: str) -> jinja2.Environment:
     try:
         import jinja2
     except ImportError as exc:
-        raise ImportError(_MISSING, name=exc.name) from None
+        raise ImportError(_MISSING_EXTRA, name=exc.name) from None
 
     class Loader(jinja2.BaseLoader):
         def get_source(
@@ -79,14 +82,15 @@ def _environment(root: str) -> jinja2.Environment:
 
     class Environment(jinja2.Environment):
         def join_path(self, template: str, parent: str) -> str:
-            above = os.path.dirname(os.path.join(root, parent))
-            return _joined(template, above, root)
+            beside = os.path.dirname(os.path.join(root, parent))
+            return _relative(template, beside, root)
+
+    def is_escaped(name: str | None) -> bool:
+        return name is None or not name.lower().endswith((".txt.j2", ".txt.jinja"))
 
     return Environment(
         loader=Loader(),
-        autoescape=lambda name: (
-            name is None or not name.lower().endswith((".txt.j2", ".txt.jinja"))
-        ),
+        autoescape=is_escaped,
         undefined=jinja2.StrictUndefined,
         auto_reload=True,
         cache_size=400,
@@ -94,17 +98,17 @@ def _environment(root: str) -> jinja2.Environment:
 
 
 def _source(
-    root: str, name: str, missing: Callable[[str, str], Exception]
+    root: str, name: str, not_found: Callable[[str, str], Exception]
 ) -> tuple[str, str, Callable[[], bool]]:
-    """The text of a template, its file, and what says whether that is still what it says."""
+    """Return the text of a template, its file, and what says whether that text is up to date."""
     path = os.path.join(root, *name.split("/"))
     if not is_inside(root, os.path.realpath(path)):
-        raise missing(name, f"The template {name!r} would be outside of the site.")
+        raise not_found(name, f"The template {name!r} would be outside of the site.")
     try:
         data, state = file_state.read(path)
         text = data.decode("utf-8-sig")
-    except (OSError, ValueError) as exc:
-        if isinstance(exc, UnicodeDecodeError):
-            raise ValueError(f"The template {name!r} is not UTF-8; save it as UTF-8.") from exc
-        raise missing(name, f"There is no template {name!r} in the site.") from None
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"The template {name!r} is not UTF-8; save it as UTF-8.") from exc
+    except (OSError, ValueError):
+        raise not_found(name, f"There is no template {name!r} in the site.") from None
     return text, path, lambda: not state.changed()

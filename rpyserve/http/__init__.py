@@ -1,4 +1,4 @@
-"""Messages as values: requests, responses, cookies, forms, hosts and errors, and what RFC 9110 says of them.
+"""Requests, responses, cookies, forms, hosts and errors as values, by RFC 9110.
 
 Must not know sockets, h11, files or sites.
 """

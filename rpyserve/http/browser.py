@@ -1,52 +1,80 @@
-"""What a request says of the browser that sends it: a page load, a page of another origin, a probe."""
+"""What a request says of the browser that sends it: a page load, another origin, a probe.
+
+A browser sends ``Origin`` and ``Sec-Fetch-Site`` itself, so a page cannot forge them. Other clients
+can send anything: these functions protect the users of browsers, and nothing else.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 
-__all__ = ["FOLLOWING", "accepts_html", "is_browser_probe", "is_foreign", "is_navigation"]
+__all__ = ["FOLLOWING", "accepts_html", "is_browser_probe", "is_cross_origin", "is_navigation"]
 
 FOLLOWING: Final = b"rpyserve-follow"
-"""The request header by which the script in the page asks for that page again. No other origin may send it."""
+"""The header by which the script in a page asks for that page again.
+
+No page of another origin may send it.
+"""
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
+_FROM_OWN_PAGES: Final = (None, "same-origin", "none")
 
 
-def is_foreign(request: Request) -> bool:
-    """Whether a page of another origin makes *request* (Fetch Metadata; RFC 6454, section 7).
+def is_cross_origin(
+    request: Request, *, allow_links: bool = False, allow_tls_proxy: bool = False
+) -> bool:
+    """Whether a page of another origin makes the browser send *request*.
 
-    A link that somebody follows in a tab of its own is none: no page can read what comes.
+    ``Origin`` must be the scheme and the authority of the request (RFC 6454, section 7). A request
+    without ``Origin`` is judged by ``Sec-Fetch-Site``; one with neither is no page's, or one that a
+    page of this origin made.
+
+    Args:
+        allow_links: do not count a link that somebody follows in a tab: no page can read what
+            comes.
+        allow_tls_proxy: also accept the same authority with ``https``, in case a proxy in front
+            speaks TLS.
     """
     origin = request.getHeader("origin")
-    if (
-        origin is not None
-        and origin.lower() != f"{request.scheme}://{authority_of(request)}".lower()
-    ):
+    if origin is not None and not _is_own_origin(request, origin.lower(), allow_tls_proxy):
         return True
-    if request.getHeader("sec-fetch-site") not in ("cross-site", "same-site"):
+    if request.getHeader("sec-fetch-site") in _FROM_OWN_PAGES:
         return False
-    followed = request.getHeader("sec-fetch-mode"), request.getHeader("sec-fetch-dest")
-    return followed != ("navigate", "document")
+    return not (allow_links and _is_followed_link(request))
+
+
+def _is_own_origin(request: Request, origin: str, allow_tls_proxy: bool) -> bool:
+    scheme, _, authority = origin.partition("://")
+    if request.authority is None or authority != request.authority.lower():
+        return False
+    return scheme == request.scheme or (allow_tls_proxy and scheme == "https")
+
+
+def _is_followed_link(request: Request) -> bool:
+    return (
+        request.getHeader("sec-fetch-mode") == "navigate"
+        and request.getHeader("sec-fetch-dest") == "document"
+    )
 
 
 def is_navigation(request: Request) -> bool:
-    """Whether a browser loads a page of its own by *request* (Fetch Metadata Request Headers, section 2.1).
+    """Whether a browser loads a page by *request* (Fetch Metadata Request Headers, section 2.1).
 
-    Browsers send no such header over plain HTTP to another machine; what they send instead is good enough there.
+    Browsers send no such headers over plain HTTP to another machine. What they send instead is good
+    enough there.
     """
     if request.method not in ("GET", "POST"):
         return False
     fields = request.raw_headers.values
-    purpose = fields.get(b"sec-fetch-dest")
-    if purpose == b"document":
+    destination = fields.get(b"sec-fetch-dest")
+    if destination == b"document":
         return True
-    if purpose in (None, b"empty") and FOLLOWING in fields:
+    if destination in (None, b"empty") and FOLLOWING in fields:
         return True
-    if purpose is not None or fields.get(b"upgrade-insecure-requests") != b"1":
+    if destination is not None or fields.get(b"upgrade-insecure-requests") != b"1":
         return False
-
     return accepts_html(request)
 
 
@@ -56,5 +84,5 @@ def accepts_html(request: Request) -> bool:
 
 
 def is_browser_probe(target: str) -> bool:
-    """Whether a browser asks for *target* by itself, so that a site's author need not hear that it is missing."""
+    """Whether browsers ask for *target* by themselves: nobody need hear that it is missing."""
     return target.startswith(_PROBES)

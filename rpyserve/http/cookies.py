@@ -1,6 +1,7 @@
-"""Cookies as text: what ``Cookie`` brought, and what ``Set-Cookie`` says (RFC 6265). Pure.
+"""Cookies as text: the ``Cookie`` and ``Set-Cookie`` fields (RFC 6265).
 
-Strict in what is sent, so that no value can end a cookie early and add attributes of its own; lenient in what comes.
+Strict in what is sent, so that no value can end a cookie early and add attributes of its own;
+lenient in what comes in.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 
 __all__ = ["format_set_cookie", "parse_cookies"]
 
-Text = str | bytes | int | bool | None
+AttributeValue = str | bytes | int | bool | None
 
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r'[!#-+\--:<-\[\]-~]*|"[!#-+\--:<-\[\]-~]*"')
@@ -19,46 +20,51 @@ _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
 
 
 def parse_cookies(header: str) -> dict[str, str]:
-    """Return the cookies in a ``Cookie`` header, by name; of two with one name the first counts (section 5.4)."""
+    """Return the cookies in a ``Cookie`` field, by name (section 5.4).
+
+    Of two with one name the first counts.
+    """
     found: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.strip().partition("=")
         if equals:
-            quoted = len(value) > 1 and value[0] == value[-1] == '"'
-            found.setdefault(name, value[1:-1] if quoted else value)
+            is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
+            found.setdefault(name, value[1:-1] if is_quoted else value)
     return found
 
 
 def format_set_cookie(
-    name: str | bytes, value: str | bytes, attributes: Mapping[str, Text] = {}
+    name: str | bytes, value: str | bytes, attributes: Mapping[str, AttributeValue] = {}
 ) -> str:
-    """Return a ``Set-Cookie`` value (section 4.1).
+    """Return the value of a ``Set-Cookie`` field (section 4.1).
 
     Args:
-        name, value: the cookie.
-        attributes: its attributes in their order: True for one without a value, None for one to leave out.
+        name: the cookie's name.
+        value: the cookie's value.
+        attributes: its attributes in their order: True for one without a value, None for one to
+            leave out.
 
     Raises:
         ValueError: a part has a character that it cannot have.
     """
-    plain_name, plain_value = _text(name), _text(value)
-    if not _NAME.fullmatch(plain_name):
-        raise ValueError(f"{plain_name!r} is no name for a cookie: use letters, digits, - and _")
-    if not _VALUE.fullmatch(plain_value):
+    name_text, value_text = _as_text(name), _as_text(value)
+    if not _NAME.fullmatch(name_text):
+        raise ValueError(f"{name_text!r} is not a name for a cookie: use letters, digits, - and _")
+    if not _VALUE.fullmatch(value_text):
         raise ValueError(
-            f"the cookie {plain_name!r} cannot hold {plain_value!r:.60}: use urllib.parse.quote(value), and unquote "
-            "when you read it"
+            f"the cookie {name_text!r} cannot hold {value_text!r:.60}: "
+            "use urllib.parse.quote(value), and unquote when you read it"
         )
-    parts = [f"{plain_name}={plain_value}"]
-    for attribute, said in attributes.items():
-        if said is None:
+    parts = [f"{name_text}={value_text}"]
+    for attribute, given in attributes.items():
+        if given is None:
             continue
-        text = _text(said)
+        text = _as_text(given)
         if not _ATTRIBUTE.fullmatch(text):
-            raise ValueError(f"the cookie {plain_name!r} cannot have {attribute} {text!r:.60}")
-        parts.append(attribute if said is True else f"{attribute}={text}")
+            raise ValueError(f"the cookie {name_text!r} cannot have {attribute} {text!r:.60}")
+        parts.append(attribute if given is True else f"{attribute}={text}")
     return "; ".join(parts)
 
 
-def _text(value: Text) -> str:
+def _as_text(value: AttributeValue) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)

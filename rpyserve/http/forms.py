@@ -1,18 +1,15 @@
-"""Multipart forms: taken apart as they come, so that a file of any size goes to disk and never through memory.
+"""What queries and bodies hold, within limits: fields of forms, uploaded files, JSON.
 
-The parser is the `multipart` package's (RFC 7578); here is where its pieces go, and how much of them is taken: texts
-stay in memory and are few; the files of a form, however many, share one temporary file that ends with the request. What
-a visitor's browser calls a file is a mere name here: it can neither lead to another directory nor, by `Upload.save`,
-become a script of the site.
+Multipart forms are parsed as they come, by the `multipart` package (RFC 7578). Their texts stay in
+memory; their files share one temporary file that ends with the request, so that a file of any size
+goes to disk and never through memory. Queries, urlencoded forms and JSON are parsed in memory, so a
+large one is refused.
 
-Fields of queries and of urlencoded forms, and JSON: text in, values out, within limits.
+What a visitor's browser calls a file is only a name: it can neither lead to another directory nor,
+by `Upload.save`, become a script of the site. Temporary files have no name, or lose it when they
+are closed, so nothing stays behind.
 
-Pure. All of it is taken apart in memory, so a large one is refused; multipart forms are the business of `uploads`.
-
-Temporary files for what a request brings: in memory while it is small, then on disk, gone with the request.
-
-The file on disk has no name, or loses it when it is closed, so nothing stays behind whatever happens. A full disk is
-an answer of its own. Knows nothing of requests.
+`json` and `multipart` are imported when they are first used, because many sites never need them.
 """
 
 from __future__ import annotations
@@ -38,76 +35,108 @@ __all__ = [
     "FIELD_LIMIT",
     "FORM_LIMIT",
     "SPOOL_SIZE",
-    "Fields",
+    "FormFields",
     "MultipartForm",
     "Upload",
     "disk_full_as_507",
     "form_fields",
+    "is_multipart",
     "parse_json",
     "query_fields",
     "spooled_file",
 ]
 
-
 FORM_LIMIT: Final = 10 * 2**20
-"""How many bytes a urlencoded form, a JSON text, or the texts of a multipart form may have; more is a 413."""
+"""How many bytes a urlencoded form, JSON, or the texts of a multipart form may have; else a 413."""
+
 FIELD_LIMIT: Final = 1000
 """How many fields a query or a form may have; with more it is a 400 or a 413."""
 
-Fields = dict[str, list[str]]
+SPOOL_SIZE: Final = 512 * 1024
+"""How many bytes of a body stay in memory; a longer one goes to disk."""
+
+NAME_LENGTH: Final = 100
+"""How many bytes the name of an upload may have. File systems take 255; scripts may add to it."""
+
+_EXECUTED: Final = re.compile(r"\.(?:rpy|py[a-z]?|j2|jinja2?)(?:[.~].*)?\Z", re.IGNORECASE)
+_UNSAFE_CHARACTERS: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|\ud800-\udfff]')
+_WINDOWS_DEVICE: Final = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
+_DISK_FULL: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+FormFields = dict[str, list[str]]
+"""The values of each field, by its name."""
+
+OnClose = Callable[[Callable[[], object]], object]
+"""Takes what is to be called when the request is over."""
 
 
-def query_fields(query: str) -> Fields:
-    """Return the fields of a URL's query: each name with the list of its values, blank ones kept.
+# Queries, urlencoded forms and JSON
+
+
+def query_fields(query: str) -> FormFields:
+    """Return the fields of a URL's query: for each name the list of its values, also blank ones.
 
     Raises:
         HTTPError: 400, there are too many.
     """
-    return _fields(query, 400)
+    return _parse_fields(query, 400)
 
 
-def form_fields(content_type: str, content: BinaryIO) -> Fields:
+def form_fields(content_type: str, content: BinaryIO) -> FormFields:
     """Return the fields of a body, if *content_type* says that it is a urlencoded form; else none.
 
     Raises:
         HTTPError: 413, it is too long or has too many fields.
     """
-    if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+    if _media_type(content_type) != "application/x-www-form-urlencoded":
         return {}
-    return _fields(_whole(content, "form").decode("latin-1"), 413)
+    return _parse_fields(_read_whole(content, "form").decode("latin-1"), 413)
+
+
+def is_multipart(content_type: str) -> bool:
+    """Whether *content_type* says that a body is a multipart form."""
+    return _media_type(content_type) == "multipart/form-data"
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _parse_fields(text: str, status_if_too_many: int) -> FormFields:
+    with suppress(ValueError):
+        return parse_qs(text, keep_blank_values=True, max_num_fields=FIELD_LIMIT, errors="replace")
+    raise HTTPError(status_if_too_many, f"There are more than {FIELD_LIMIT} fields.")
 
 
 def parse_json(content: BinaryIO) -> Any:
-    """Return what *content* says as JSON (RFC 8259): UTF-8, or UTF-16 or 32 with the usual marks.
+    """Return the JSON text in *content* (RFC 8259) as Python objects.
+
+    It may be UTF-8, or UTF-16 or UTF-32 with the usual marks.
 
     Raises:
-        HTTPError: 400, it is none, saying where; 413, it is too long.
+        HTTPError: 400, it is not JSON, saying where; 413, it is too long.
     """
     import json
 
-    raw = _whole(content, "JSON text")
+    raw = _read_whole(content, "JSON text")
     if not raw.strip():
         raise HTTPError(400, "This page needs a body of JSON, and the body is empty.")
     try:
         return json.loads(raw)
     except json.JSONDecodeError as exc:
         where = f"line {exc.lineno}, column {exc.colno}"
-        raise HTTPError(
-            400, f"The body is no JSON: {exc.msg[:1].lower()}{exc.msg[1:]} ({where})."
-        ) from None
+        what = f"{exc.msg[:1].lower()}{exc.msg[1:]}"
+        problem = f"is not JSON: {what} ({where})"
     except UnicodeDecodeError:
-        raise HTTPError(400, "The body is no JSON: it is not UTF-8.") from None
-    except ValueError:  # Python's own limit
-        raise HTTPError(
-            400, "The body is no JSON that can be read: a number in it is too long."
-        ) from None
+        problem = "is not JSON: it is not UTF-8"
+    except ValueError:  # a limit of Python's
+        problem = "cannot be read as JSON: a number in it is too long"
     except RecursionError:
-        raise HTTPError(
-            400, "The body is no JSON that can be read: it is nested too deep."
-        ) from None
+        problem = "cannot be read as JSON: it is nested too deep"
+    raise HTTPError(400, f"The body {problem}.")
 
 
-def _whole(content: BinaryIO, what: str) -> bytes:
+def _read_whole(content: BinaryIO, what: str) -> bytes:
     content.seek(0)
     raw = content.read(FORM_LIMIT + 1)
     content.seek(0)
@@ -116,25 +145,14 @@ def _whole(content: BinaryIO, what: str) -> bytes:
     return raw
 
 
-def _fields(text: str, too_many: int) -> Fields:
-    with suppress(ValueError):
-        return parse_qs(text, keep_blank_values=True, max_num_fields=FIELD_LIMIT, errors="replace")
-    raise HTTPError(too_many, f"There are more than {FIELD_LIMIT} fields.")
+# Temporary files
 
 
-SPOOL_SIZE: Final = 2**19
-"""How many bytes of a body stay in memory."""
-
-_FULL: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-
-
-def spooled_file(
-    on_close: Callable[[Callable[[], object]], object], in_memory: int = SPOOL_SIZE
-) -> BinaryIO:
-    """Return a new binary file.
+def spooled_file(on_close: OnClose, in_memory: int = SPOOL_SIZE) -> BinaryIO:
+    """Return a new binary file that ends with the request: first in memory, then on disk.
 
     Args:
-        on_close: is given what must be called to let go of it.
+        on_close: is given what must be called to release it.
         in_memory: how many bytes it may have before it goes to disk.
     """
     # It lives as long as its request.
@@ -143,32 +161,27 @@ def spooled_file(
     return file
 
 
-@contextmanager
-def disk_full_as_507() -> Iterator[None]:
-    """While inside, an error that says that the disk is full is an `HTTPError`, 507."""
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno not in _FULL:
-            raise
-        why = (
-            f"A body did not fit into {tempfile.gettempdir()}, where large ones are kept meanwhile: {exc.strerror}. "
-            "The environment variable TMPDIR names another place."
-        )
-        raise HTTPError(507, "The server has no room for this.", private=why) from None
-
-
 def _discard(file: BinaryIO) -> None:
     with suppress(OSError):  # a full disk may refuse what is still to be written
         file.close()
 
 
-NAME_LENGTH: Final = 100
-"""How many bytes a file's name may have: file systems take 255, and authors put something before or behind it."""
+@contextmanager
+def disk_full_as_507() -> Iterator[None]:
+    """While inside, an error that says that the disk is full becomes an `HTTPError`, 507."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _DISK_FULL:
+            raise
+        why = (
+            f"A body did not fit into {tempfile.gettempdir()}, the directory for temporary files: "
+            f"{exc.strerror}. The environment variable TMPDIR names another place."
+        )
+        raise HTTPError(507, "The server has no room for this.", private=why) from None
 
-_EXECUTED: Final = re.compile(r"\.(?:rpy|py[a-z]?|j2|jinja2?)(?:[.~].*)?\Z", re.IGNORECASE)
-_UNFIT: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|\ud800-\udfff]')
-_DEVICE: Final = re.compile(r"(?:CON|PRN|AUX|NUL|COM\d|LPT\d)(?:\..*)?", re.IGNORECASE)
+
+# Uploads and multipart forms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,14 +191,16 @@ class Upload:
     Args:
         name: the form's field.
         filename: what the visitor's machine calls the file: a name alone, without a directory.
-        type: the media type that the browser gave it, such as ``"image/png"``: a claim, not a fact.
+        content_type: the media type that the browser gave it, such as ``"image/png"``: a claim, not
+            a fact.
         size: how many bytes it has.
-        file: its content as a binary file, at its start. It is gone when the response has been sent; see `save`.
+        file: its content as a binary file, at its start. It is gone when the response has been
+            sent; see `save`.
     """
 
     name: str
     filename: str
-    type: str
+    content_type: str
     size: int
     file: BinaryIO
 
@@ -195,17 +210,20 @@ class Upload:
         return self.file.read()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Keep the file beyond this request. A very large one: ``await trio.to_thread.run_sync(upload.save, path)``.
+        """Keep the file beyond this request.
+
+        For a very large one, write ``await trio.to_thread.run_sync(upload.save, path)``.
 
         Args:
-            path: where to, relative to the site's directory; in a directory it gets its own `filename`. What is there
-                is replaced.
+            path: where to, relative to the site's directory; in a directory it gets its own
+                `filename`. What is there is replaced.
 
         Returns:
             The path that it was saved at.
 
         Raises:
-            ValueError: rpyserve would execute a file of that name, and a visitor must not be able to bring code.
+            ValueError: rpyserve would execute a file of that name, and a visitor must not be able
+                to bring code.
             OSError: it cannot be written.
         """
         target = Path(path)
@@ -213,7 +231,8 @@ class Upload:
             target /= self.filename
         if _EXECUTED.search(target.name):
             raise ValueError(
-                f"{target.name!r} would be executed, so a visitor could run any code here: save it under another name"
+                f"{target.name!r} would be executed, so a visitor could run any code here: "
+                "save it under another name"
             )
         self.file.seek(0)
         with target.open("wb") as copy:
@@ -222,7 +241,7 @@ class Upload:
 
 
 class MultipartForm:
-    """A form on its way in. Give it the body's chunks by `write`, and `finish` it.
+    """A multipart form while it comes in. Give it the body's chunks by `write`, and `finish` it.
 
     Args:
         content_type: the request's, with its boundary.
@@ -233,20 +252,18 @@ class MultipartForm:
         files: the files, by name. A field of a form where no file was chosen is not among them.
 
     Raises:
-        HTTPError: 400, it is malformed; 413, more fields or more text than is taken.
+        HTTPError: 400, it is malformed; 413, more fields or more text than the limits allow.
     """
 
-    def __init__(
-        self, content_type: str, on_close: Callable[[Callable[[], object]], object]
-    ) -> None:
-        import multipart  # only who has such a form pays for it
+    def __init__(self, content_type: str, on_close: OnClose) -> None:
+        import multipart
 
-        self.fields: Fields = {}
+        self.fields: FormFields = {}
         self.files: dict[str, list[Upload]] = {}
         self._on_close = on_close
         self._spool: _Spool | None = None
         self._segment: Any = None
-        self._file: _Text | _File = _Text()
+        self._content: _Text | _SpoolPart = _Text()
         self._text_left = FORM_LIMIT
         boundary = multipart.parse_options_header(content_type)[1].get("boundary", "")
         try:
@@ -258,65 +275,69 @@ class MultipartForm:
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
-        import multipart  # only who has such a form pays for it
-
-        try:
+        with _malformed_as_400():
             for event in self._parser.parse(chunk):
                 if event is None:
-                    self._end()
+                    self._end_segment()
                 elif isinstance(event, (bytes, bytearray, memoryview)):
-                    self._store(event)
+                    self._add(event)
                 else:
-                    self._begin(event)
-        except multipart.ParserLimitReached as exc:
-            raise HTTPError(
-                413, f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}."
-            ) from None
-        except multipart.MultipartError as exc:
-            raise HTTPError(400, f"The form is malformed: {exc}.") from None
+                    self._begin_segment(event)
 
     def finish(self) -> None:
         """Say that the body is complete."""
-        import multipart  # only who has such a form pays for it
-
-        try:
+        with _malformed_as_400():
             self._parser.close()
-        except multipart.MultipartError as exc:
-            raise HTTPError(400, f"The form is malformed: {exc}.") from None
 
-    def _begin(self, segment: Any) -> None:
+    def _begin_segment(self, segment: Any) -> None:
         self._segment = segment
         if segment.filename is None:
-            self._file = _Text()
+            self._content = _Text()
             return
         if self._spool is None:
             self._spool = _Spool(spooled_file(self._on_close))
-        self._file = _File(self._spool)
+        self._content = _SpoolPart(self._spool)
 
-    def _store(self, data: bytes | bytearray | memoryview) -> None:
-        if isinstance(self._file, _Text):
+    def _add(self, data: bytes | bytearray | memoryview) -> None:
+        if isinstance(self._content, _Text):
             self._text_left -= len(data)
             if self._text_left < 0:
-                raise HTTPError(
-                    413,
-                    f"The texts of a form may have {FORM_LIMIT // 2**20} MiB; these are longer.",
-                )
-        self._file.write(data)
+                limit = f"{FORM_LIMIT // 2**20} MiB"
+                raise HTTPError(413, f"The texts of a form may have {limit}; these are longer.")
+        self._content.write(data)
 
-    def _end(self) -> None:
-        segment, file = self._segment, self._file
+    def _end_segment(self) -> None:
+        segment, content = self._segment, self._content
         name = segment.name or ""
-        if isinstance(file, _Text):
-            self.fields.setdefault(name, []).append(file.decoded(segment.charset))
+        if isinstance(content, _Text):
+            self.fields.setdefault(name, []).append(content.decoded(segment.charset))
         elif segment.filename or segment.size:
-            kind = segment.content_type or "application/octet-stream"
-            content = cast(BinaryIO, io.BufferedReader(file))
-            upload = Upload(name, _plain(segment.filename), kind, segment.size, content)
+            upload = Upload(
+                name,
+                _safe_filename(segment.filename),
+                segment.content_type or "application/octet-stream",
+                segment.size,
+                cast(BinaryIO, io.BufferedReader(content)),
+            )
             self.files.setdefault(name, []).append(upload)
 
 
+@contextmanager
+def _malformed_as_400() -> Iterator[None]:
+    """While inside, an error of the parser becomes an `HTTPError`."""
+    import multipart
+
+    try:
+        yield
+    except multipart.ParserLimitReached as exc:
+        detail = f"A form may have {FIELD_LIMIT} fields; this one is refused: {exc}."
+        raise HTTPError(413, detail) from None
+    except multipart.MultipartError as exc:
+        raise HTTPError(400, f"The form is malformed: {exc}.") from None
+
+
 class _Spool:
-    """The temporary file of a form. Its parts may be read in threads."""
+    """The temporary file of a form. Its parts may be read in several threads."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -333,14 +354,14 @@ class _Spool:
             return self.file.read(size)
 
 
-class _File(io.RawIOBase):
-    """A part of a spool, as a file of its own: that which is written next."""
+class _SpoolPart(io.RawIOBase):
+    """A part of a spool as a file of its own: what is written next."""
 
     def __init__(self, spool: _Spool) -> None:
         self._spool = spool
         self._start = spool.size
         self._size = 0
-        self._at = 0
+        self._position = 0
 
     def write(self, data: Any) -> int:
         self._spool.append(data)
@@ -354,16 +375,16 @@ class _File(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        size = min(len(buffer), max(self._size - self._at, 0))
-        data = self._spool.read(self._start + self._at, size)
+        left = max(self._size - self._position, 0)
+        data = self._spool.read(self._start + self._position, min(len(buffer), left))
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = max(begin + offset, 0)
-        return self._at
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(origin + offset, 0)
+        return self._position
 
     @property
     def closed(self) -> bool:
@@ -371,7 +392,7 @@ class _File(io.RawIOBase):
 
 
 class _Text(bytearray):
-    """A field that is no file."""
+    """The content of a field that is not a file."""
 
     write = bytearray.extend
 
@@ -382,13 +403,15 @@ class _Text(bytearray):
             return self.decode("utf-8", "replace")
 
 
-def _plain(filename: str) -> str:
-    """*filename* without the directories that some browsers send, and as any file system can have it."""
-    name = _UNFIT.sub("_", re.split(r"[/\\]", filename)[-1]).strip(" .")
-    if _DEVICE.fullmatch(name):
+def _safe_filename(filename: str) -> str:
+    """Return *filename* as any file system takes it, without the directories of some browsers."""
+    last_part = re.split(r"[/\\]", filename)[-1]
+    name = _UNSAFE_CHARACTERS.sub("_", last_part).strip(" .")
+    if _WINDOWS_DEVICE.fullmatch(name):
         name = f"_{name}"
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 20:
         stem, dot, extension = name, "", ""
     room = NAME_LENGTH - len((dot + extension).encode())
-    return (stem.encode()[:room].decode(errors="ignore") + dot + extension) or "unnamed"
+    shortened = stem.encode()[:room].decode(errors="ignore") + dot + extension
+    return shortened or "unnamed"

@@ -1,65 +1,79 @@
-"""Who may ask, and who may see what went wrong.
+"""Which host names are this server's, and which clients may see what went wrong.
 
-A page on the internet can make a visitor's browser send requests here under a name of its own (DNS rebinding).
-Such a request always carries that name as its ``Host``, so an unknown *name* is refused before anything else
-looks at the request; an IP address is never refused, because rebinding needs a name. `trusted_hosts`
-wraps a responder; it must be the outermost wrapper. `TrustedClients` is a capability for the site: it goes by the address
-of the peer, never by what a request says of itself.
+A page on the internet can make a visitor's browser send requests here under a name of its own (DNS
+rebinding). Such a request always carries that name as its ``Host``. Therefore only known names are
+accepted; an IP address always is, because rebinding needs a name.
+
+`TrustedClients` goes by the address of the client, and never by what a request claims about itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from rpyserve.http.request import Request
-
-if TYPE_CHECKING:
-    pass
-
 import re
 import socket
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from rpyserve.http.browser import is_foreign
+from rpyserve.http.browser import is_cross_origin
+from rpyserve.http.request import Request
 
-__all__ = ["TrustedClients", "host_without_port", "is_known", "is_loopback", "machine_names"]
+__all__ = [
+    "TrustedClients",
+    "host_without_port",
+    "is_known",
+    "is_loopback",
+    "machine_names",
+    "normalize_host",
+]
 
 Network = IPv4Network | IPv6Network
 
-_PASSED_ON: Final = re.compile(
-    rb"forwarded|x-forwarded.*|x-(?:real|client|cluster-client|original)-.*|true-client-ip|cf-connecting-ip"
-    rb"|fastly-client-ip|cdn-loop|via"
+_PROXY_HEADER: Final = re.compile(
+    rb"forwarded|x-forwarded.*|x-(?:real|client|cluster-client|original)-.*|true-client-ip"
+    rb"|cf-connecting-ip|fastly-client-ip|cdn-loop|via"
 )
-"""Header fields, in small letters, that proxies and tunnels add, and browsers never send."""
-_NAME: Final = re.compile(r"[a-z0-9._-]+")
-_IN_BRACKETS: Final = re.compile(r"\[[0-9a-f:.]+\]")
+"""Names of header fields, in lower case, that proxies and tunnels add, and browsers never send."""
+
+_HOST_NAME: Final = re.compile(r"[a-z0-9._-]+")
+_IP_LITERAL: Final = re.compile(r"\[[0-9a-f:.]+\]")
 
 
 def host_without_port(authority: str) -> str:
-    """Return the host in *authority*: small letters, without port and last dot."""
-    head, _, port = authority.strip().rpartition(":")
-    return normalize_host(head if head and (port.isdecimal() or not port) else authority)
+    """Return the host in *authority* in lower case, without port and final dot."""
+    host, _, port = authority.strip().rpartition(":")
+    has_port = bool(host) and (port.isdecimal() or not port)
+    return normalize_host(host if has_port else authority)
+
+
+def normalize_host(host: str) -> str:
+    """Return *host* in lower case, without a final dot."""
+    return host.strip().lower().removesuffix(".")
 
 
 def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
-    """Whether *host*, in small letters, without port and last dot, is an address, localhost, or one of *names*.
+    """Whether *host* is an IP address, localhost, or one of *names*.
 
-    An address counts as browsers send it. They turn other spellings (``127.1``, ``0x7f.1``, ``2130706433``) into that
-    before they ask, so one that arrives here is no browser's, and is a name.
+    An address counts only as browsers write it. They turn other spellings (``127.1``, ``0x7f.1``,
+    ``2130706433``) into that before they send a request, so such a spelling comes from no browser,
+    and is a name.
+
+    Args:
+        host: as `host_without_port` returns it.
+        names: further hosts; one that begins with a dot stands for all hosts below it.
     """
     if host == "localhost" or host in names:
         return True
-    if not _NAME.fullmatch(host):
-        return bool(_IN_BRACKETS.fullmatch(host)) and _address(host[1:-1]) is not None
-    if host.endswith((".localhost", *(name for name in names if name.startswith(".")))):
+    if not _HOST_NAME.fullmatch(host):
+        return bool(_IP_LITERAL.fullmatch(host)) and _parse_address(host[1:-1]) is not None
+    domains = [name for name in names if name.startswith(".")]
+    if host.endswith((".localhost", *domains)):
         return True
-    return _address(host) is not None
+    return _parse_address(host) is not None
 
 
 def machine_names() -> frozenset[str]:
-    """The names by which others on the network know this machine: ``NAME``, ``NAME.domain``, ``NAME.local``."""
+    """Return this machine's names on the network: ``NAME``, ``NAME.domain``, ``NAME.local``."""
     name = normalize_host(socket.gethostname())
     first = name.partition(".")[0]
     return frozenset({name, first, f"{first}.local"}) if first else frozenset()
@@ -67,38 +81,43 @@ def machine_names() -> frozenset[str]:
 
 def is_loopback(host: str) -> bool:
     """Whether *host*, an address or ``localhost``, can be reached from this machine only."""
-    address = _address(host)
+    address = _parse_address(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
 class TrustedClients:
-    """Says of a request whether its client may see details of errors: those on this machine, and trusted networks.
+    """Says of a request whether its client may see details of errors.
+
+    These are clients on this machine and in trusted networks.
+
+    A request that a proxy passed on is not from this machine, unless the proxy is in one of
+    *networks*. A request that a page of another origin makes is never trusted, because that page
+    might read the answer.
 
     Args:
         networks: whose clients are trusted besides this machine's, such as the host of a container.
-
-    A request that was passed on by a proxy is not from this machine, unless the proxy is in one of *networks*. One that
-    a page of another origin makes is never trusted: its script might read the answer.
     """
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self.networks = tuple(networks)
 
     def __call__(self, request: Request) -> bool:
-        peer = _address(request.client[0])
-        if peer is None or is_foreign(request):
+        client = _parse_address(request.client[0])
+        if client is None or is_cross_origin(request, allow_links=True):
             return False
-        if any(peer in network for network in self.networks):
+        if any(client in network for network in self.networks):
             return True
-        if any(_PASSED_ON.fullmatch(name) for name, _ in request.raw_headers):
+        if any(_PROXY_HEADER.fullmatch(name) for name, _ in request.raw_headers):
             return False
-        return peer.is_loopback or peer == _address(
-            request.server[0]
-        )  # to one's own address, from one's own machine
+        # A client with the server's own address is on the same machine.
+        return client.is_loopback or client == _parse_address(request.server[0])
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """*text* as an address; one of IPv4 that is written as IPv6 (a socket for both gives it) as what it is."""
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return *text* as an address, or None.
+
+    An IPv4 address in IPv6 form, as dual-stack sockets give it, becomes one of IPv4.
+    """
     try:
         address = ip_address(text)
     except ValueError:
@@ -106,7 +125,3 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
-
-
-def normalize_host(name: str) -> str:
-    return name.strip().lower().removesuffix(".")

@@ -1,26 +1,26 @@
-"""What a site answers: a `Response`, and the three kinds of body that a protocol must be able to carry.
+"""What a site answers: a `Response`, and the kinds of body that a protocol must be able to send.
 
-A body is `bytes`, a `FileBody`, or a `Stream`. Values only: nothing here knows of sockets, h11 or scripts.
-Header values are checked here, where the script that set them is still on the stack, so that no script can
-split a head (RFC 9110, section 5.5).
+A body is `bytes`, a `FileBody`, a `Stream`, which is made while it is sent, or an `Upgrade` to
+another protocol.
 
-Bodies that are made while they are sent: generators, async generators, and what `request.write` gives.
+Header values are checked where they are set, while the script that sets them is on the stack (RFC
+9110, section 5.5).
 
-A stream is entered in the task that sends it. Its head is settled only when the first chunk is there, or after
-`PATIENCE` seconds, because a generator's first step may still open a session, set a header or fail; a failure
-until then becomes a page of its own. An async generator runs in a task of its own, so that nurseries and
-time-outs around its ``yield`` are sound (`trio.as_safe_channel`). Nothing here knows of sockets or sites.
+The headers of a stream are complete only when its first chunk is there, or after
+`FIRST_CHUNK_TIMEOUT`: until then a generator may still open a session, set a header, or fail, which
+becomes an error page. An async generator runs in a task of its own, so that nurseries and timeouts
+around its ``yield`` are sound (`trio.as_safe_channel`).
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-import re
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -28,60 +28,44 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final
 
 import trio
 
+from rpyserve.http.headers import encode_header
 from rpyserve.util.exceptions import unwrap_group
 
 __all__ = [
-    "PATIENCE",
+    "FIRST_CHUNK_TIMEOUT",
+    "HTML",
+    "JSON",
+    "ChunkIterator",
+    "ErrorHandler",
     "FileBody",
     "Headers",
     "IterableStream",
     "Response",
+    "StartedStream",
     "Stream",
     "Upgrade",
     "WriteStream",
-    "encode_header",
-    "opened",
+    "start_body",
 ]
 
-
 Headers = tuple[tuple[bytes, bytes], ...]
-"""Header fields as they go over the wire: names in the script's spelling, values without framing."""
+"""Header fields as they are sent: names in the script's spelling, no framing fields."""
 
-HTML = (b"Content-Type", b"text/html; charset=utf-8")
-JSON = (b"Content-Type", b"application/json")
+HTML: Final = (b"Content-Type", b"text/html; charset=utf-8")
+JSON: Final = (b"Content-Type", b"application/json")
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+FIRST_CHUNK_TIMEOUT: Final = 0.5
+"""Seconds that the headers wait for the first chunk of an async generator."""
+
+FILE_CHUNK: Final = 256 * 1024
+"""Bytes that are read at once of a file."""
 
 
-def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, bytes]:
-    """Return one header field as bytes.
-
-    Raises:
-        ValueError: the name is no token, or the value has a line break or another control character in it,
-            or a character outside Latin-1 (RFC 9110, sections 5.1 and 5.5).
-    """
-    raw_name = name.encode("latin-1", "replace") if isinstance(name, str) else name
-    if not _TOKEN.fullmatch(raw_name):
-        raise ValueError(f"{name!r} is not a header name")
-    if isinstance(value, int):
-        value = str(value)
-    try:
-        raw_value = value.encode("latin-1") if isinstance(value, str) else value
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"the value of {name!r} has a character that a header cannot hold: {value!r}; use urllib.parse.quote"
-        ) from None
-    raw_value = raw_value.strip(b" \t")
-    if not _VALUE.fullmatch(raw_value):
-        raise ValueError(
-            f"the value of {name!r} has a line break or control character in it: {value!r}"
-        )
-    return raw_name, raw_value
+# Bodies
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +74,8 @@ class FileBody:
 
     Args:
         file: an open binary file; its position does not matter.
-        parts: what to send, in order: `bytes` as they are, a `range` as that range of the file's bytes.
+        parts: what to send, in order: `bytes` as they are, a `range` as that range of the file's
+            bytes.
     """
 
     file: BinaryIO
@@ -98,27 +83,31 @@ class FileBody:
 
     @property
     def length(self) -> int:
-        """How many bytes it has."""
+        """The number of bytes to send."""
         return sum(len(part) for part in self.parts)
 
-    def chunks(self, size: int = 256 * 1024) -> Iterator[bytes]:
+    def chunks(self, size: int = FILE_CHUNK) -> Iterator[bytes]:
         """Yield the bytes in chunks of at most *size*.
 
         Raises:
             EOFError: the file has become shorter since it was opened.
         """
         for part in self.parts:
-            yield from self.read(part, size)
+            yield from self.read_part(part, size)
 
-    def rest(self, sent: int) -> Iterator[bytes | range]:
-        """Yield what of its parts comes after the first *sent* bytes."""
+    def parts_after(self, sent: int) -> Iterator[bytes | range]:
+        """Yield what is left of the parts after the first *sent* bytes."""
         for part in self.parts:
             if sent < len(part):
                 yield part[sent:]
             sent = max(0, sent - len(part))
 
-    def read(self, part: bytes | range, size: int) -> Iterator[bytes]:
-        """Yield one of its parts as `chunks` does."""
+    def read_part(self, part: bytes | range, size: int) -> Iterator[bytes]:
+        """Yield the bytes of one part in chunks of at most *size*.
+
+        Raises:
+            EOFError: see `chunks`.
+        """
         if isinstance(part, bytes):
             yield part
             return
@@ -139,9 +128,8 @@ class FileBody:
 class Stream:
     """A body that is made while it is sent.
 
-    A protocol enters `opened(response)`, an async context manager, sends the head of the response that this
-    gives it, and then each chunk of `StartedStream.chunks`. The head is final only then, because a generator's first
-    step may still open a session or fail.
+    A protocol enters ``stream.start(response)``, sends the headers of the `StartedStream` that this
+    gives it, and then its chunks.
 
     Attributes:
         length: how many bytes it will have; None if that is not known.
@@ -149,34 +137,37 @@ class Stream:
 
     length: int | None = None
 
-    def opened(
-        self, response: Response
-    ) -> Any:  # AbstractAsyncContextManager[Opened]; see `streaming`
+    def start(self, response: Response) -> AbstractAsyncContextManager[StartedStream]:
+        """Start making the body of *response*; leaving the block gives up what is left of it."""
         raise NotImplementedError
 
 
 class Upgrade:
-    """What takes a connection over after a 101 (RFC 9110, sections 7.8 and 15.2.2).
+    """What takes over a connection after a 101 (RFC 9110, sections 7.8 and 15.2.2).
 
-    A protocol sends the head of the response that has it for a body, and then leaves the connection to `run`.
+    A protocol sends the headers of the response that has it for a body, and then leaves the
+    connection to `run`.
     """
 
     async def run(self, stream: Any) -> None:
-        """Speak the other protocol on *stream*, a `trio.abc.Stream`, until it is over. Returns soon after `stop`."""
+        """Speak the other protocol on *stream*, a `trio.abc.Stream`, until it is over.
+
+        Returns soon after `stop`.
+        """
         raise NotImplementedError
 
     def stop(self) -> None:
-        """The server is about to stop. Called in the loop, perhaps before `run`, and perhaps more than once."""
+        """Called in the loop when the server is about to stop. Perhaps before `run`, or twice."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StartedStream:
-    """A stream whose first chunk is there, or whose patience for it is over.
+    """A stream whose headers are complete.
 
     Args:
-        response: the head to send. Its body is bytes if the stream failed before it began: send that then,
-            and no chunks.
+        response: the response to send. If the stream failed before its first chunk, this is another
+            one, whose body is bytes: send that, and no chunks.
         chunks: the chunks, none of them empty.
     """
 
@@ -184,16 +175,38 @@ class StartedStream:
     chunks: AsyncIterator[bytes]
 
 
+class ChunkIterator:
+    """The chunks that an async function returns, until it returns an empty one.
+
+    Unlike an async generator it may be left half-way without being closed.
+    """
+
+    def __init__(self, next_chunk: Callable[[], Awaitable[bytes]]) -> None:
+        self._next_chunk = next_chunk
+
+    def __aiter__(self) -> ChunkIterator:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._next_chunk()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
+# Responses
+
+
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Response:
     """A complete answer. Immutable: make another one to change it.
 
     Args:
-        body: text (sent as UTF-8 HTML), bytes, a dict or list (sent as JSON), an (async) iterable of text or
-            bytes (streamed), or one of the body classes of this module.
+        body: text (sent as UTF-8 HTML), bytes, a dict or list (sent as JSON), an (async) iterable
+            of text or bytes (streamed), or one of the body classes of this module.
         status: the HTTP status code.
-        headers: header fields, as a mapping or as pairs. ``Content-Length`` is always the server's business.
-            ``Content-Type`` follows from the body unless it is given.
+        headers: header fields, as a mapping or as pairs. ``Content-Length`` is always the server's
+            business. ``Content-Type`` follows from the body unless it is given.
 
     Raises:
         ValueError: a header field that cannot be sent.
@@ -214,62 +227,65 @@ class Response:
             raise ValueError(f"a response's status is a number from 200 to 599, not {status!r}")
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         encoded = tuple([encode_header(name, value) for name, value in pairs])
-        content, implied = _body(body)
-        if implied and not any(name.lower() == b"content-type" for name, _ in encoded):
-            encoded = (implied, *encoded)
-        set_field = object.__setattr__
-        set_field(self, "body", content)
-        set_field(self, "status", status)
-        set_field(self, "headers", encoded)
+        content, content_type = _encode_body(body)
+        if content_type and not any(name.lower() == b"content-type" for name, _ in encoded):
+            encoded = (content_type, *encoded)
+        _set_fields(self, content, status, encoded)
 
     @classmethod
     def trusted(
         cls, body: bytes | FileBody | Stream | Upgrade, status: int, headers: Headers
     ) -> Response:
-        """Make one from parts that are known to be good: nothing is checked or added."""
+        """Make one of parts that are known to be good: nothing is checked or added."""
         self = object.__new__(cls)
-        set_field = object.__setattr__
-        set_field(self, "body", body)
-        set_field(self, "status", status)
-        set_field(self, "headers", headers)
+        _set_fields(self, body, status, headers)
         return self
 
     def with_headers(self, *fields: tuple[bytes, bytes]) -> Response:
-        """Return the same response with *fields* added; one of a name that is there replaces it.
+        """Return the same response with *fields* added; each replaces those of the same name.
 
-        ``Set-Cookie`` is never replaced: each is a cookie of its own.
+        ``Set-Cookie`` never replaces another one, since each is a cookie of its own.
         """
         names = {name.lower() for name, _ in fields} - {b"set-cookie"}
         kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
         return Response.trusted(self.body, self.status, kept + fields)
 
 
-def _body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] | None]:
+def _set_fields(response: Response, body: object, status: int, headers: Headers) -> None:
+    set_field = object.__setattr__
+    set_field(response, "body", body)
+    set_field(response, "status", status)
+    set_field(response, "headers", headers)
+
+
+def _encode_body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, bytes] | None]:
+    """Return *body* as a protocol sends it, and its usual Content-Type."""
     if isinstance(body, str):
         return body.encode(), HTML
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body), HTML if body else None
     if isinstance(body, (dict, list)):
-        import json
+        import json  # many sites never need it
 
         return json.dumps(body, ensure_ascii=False).encode(), JSON
     if isinstance(body, (FileBody, Stream)):
         return body, None
     if hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
-        # streaming is built on this module
-
         return IterableStream(body), HTML
-    _refuse(body)
-
-
-def _refuse(body: object) -> NoReturn:
     raise TypeError(
-        f"a response's body cannot be {type(body).__name__}: use str, bytes, dict, list or a generator"
+        f"a response's body cannot be {type(body).__name__}: "
+        "use str, bytes, dict, list or a generator"
     )
 
 
-PATIENCE: Final = 0.5
-"""Seconds that a head waits for the first chunk of an async generator."""
+# Streams
+
+ErrorHandler = Callable[[BaseException, bool], Response | None]
+"""Called with what the source of a stream raised, and whether the headers have been sent.
+
+Before that it returns the page to send instead. Afterwards it reports the failure, and may return
+the last piece to send before the body is broken off.
+"""
 
 
 class IterableStream(Stream):
@@ -277,108 +293,106 @@ class IterableStream(Stream):
 
     Args:
         source: a generator, an async generator, or any other (async) iterable.
-        patience: seconds that the head waits for the first chunk.
+        first_chunk_timeout: seconds that the headers wait for the first chunk.
 
-    `settle` and `rescue` are set by whoever knows the request: the first completes a head, the second turns an
-    exception into the page to send instead, or, when chunks have been sent already, reports it, and may give the last
-    piece to send before the body is broken off.
+    Attributes:
+        complete_headers: adds to the response the headers that the script set on its request.
+        error_handler: what to do when the source fails.
     """
 
-    def __init__(self, source: Any, *, patience: float = PATIENCE) -> None:
-        self.source = source
-        self.patience = patience
-        self.settle: Callable[[Response], Response] = lambda response: response
-        self.rescue: Callable[[BaseException, bool], Response | None] = lambda exc, begun: None
+    def __init__(self, source: Any, *, first_chunk_timeout: float = FIRST_CHUNK_TIMEOUT) -> None:
+        self.complete_headers: Callable[[Response], Response] = lambda response: response
+        self.error_handler: ErrorHandler = lambda exc, headers_sent: None
+        self._source = source
+        self._first_chunk_timeout = first_chunk_timeout
         self._failure: BaseException | None = None
-        self._begun: Response | None = None
+        self._started: Response | None = None
 
     @asynccontextmanager
-    async def opened(self, response: Response) -> AsyncIterator[StartedStream]:
-        """Start the source, and give the head and the chunks to send. See `Stream`."""
+    async def start(self, response: Response) -> AsyncIterator[StartedStream]:
+        """Start the source, and give the headers and the chunks to send. See `Stream`."""
         try:
-            async with self._started() as chunks:
-                first = await self._first(chunks)
+            async with self._open_source() as chunks:
+                first = await self._first_chunk(chunks)
                 if self._failure is not None:
-                    await (
-                        trio.sleep_forever()
-                    )  # the failed task cancels this one, and its exception comes out below
-                self._begun = head = self.settle(response)
-                yield StartedStream(head, _Chunks(first, chunks))
+                    # The source's task cancels this one, and its exception comes out of the block.
+                    await trio.sleep_forever()
+                self._started = self.complete_headers(response)
+                yield StartedStream(self._started, _chain(first, chunks))
+                return
         except BaseException as exc:
-            # What the one who sends raised (a reset, a cancellation) is none of the stream's business.
+            # What the sender raised (a reset, a cancellation) is no failure of the source.
             if self._failure is None:
                 raise
-            page = self.rescue(unwrap_group(self._failure), False) if self._begun is None else None
+            page = None
+            if self._started is None:
+                page = self.error_handler(unwrap_group(self._failure), False)
             if page is None:
-                raise self._failure from None if exc is self._failure else exc
-        else:
-            return
-        yield StartedStream(page, _Chunks(b"", None))
+                raise self._failure from (None if exc is self._failure else exc)
+        yield StartedStream(page, _chain(b"", None))
 
-    def _started(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        if inspect.isasyncgen(self.source):
-            return trio.as_safe_channel(self._encoded)()
-        return aclosing(self._encoded())
+    def _open_source(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        if inspect.isasyncgen(self._source):
+            return trio.as_safe_channel(self._encoded_chunks)()
+        return aclosing(self._encoded_chunks())
 
-    async def _first(self, chunks: AsyncIterator[bytes]) -> bytes:
-        """The first chunk, or nothing if the source ends, or takes too long, before it."""
-        if not inspect.isasyncgen(self.source):
+    async def _first_chunk(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """The first chunk; empty if the source ends before it, or takes too long."""
+        if not inspect.isasyncgen(self._source):
             return await anext(chunks, b"")
-        with trio.move_on_after(self.patience):
+        with trio.move_on_after(self._first_chunk_timeout):
             return await anext(chunks, b"")
         return b""
 
-    async def _encoded(self) -> AsyncGenerator[bytes, None]:
+    async def _encoded_chunks(self) -> AsyncGenerator[bytes, None]:
+        source = self._source
         try:
-            if isinstance(self.source, AsyncIterable):
-                async for item in self.source:
+            if isinstance(source, AsyncIterable):
+                async for item in source:
                     if chunk := _encode(item):
                         yield chunk
             else:
-                for item in self.source:
+                for item in source:
                     if chunk := _encode(item):
                         yield chunk
         except (trio.Cancelled, GeneratorExit):
             raise
         except BaseException as exc:
             self._failure = exc
-            if self._begun is not None and (piece := self._last_piece(exc, self._begun)):
+            if self._started is not None and (piece := self._last_piece(exc, self._started)):
                 yield piece
             raise
         finally:
-            await _close(self.source)
+            await _close_source(source)
 
-    def _last_piece(self, exc: BaseException, head: Response) -> bytes:
-        """What to send, below what was sent of a page, before it is broken off."""
-        said = self.rescue(unwrap_group(exc), True)
-        names = dict((name.lower(), value) for name, value in head.headers)
-        is_page = (
-            names.get(b"content-type", b"").startswith(b"text/html")
-            and b"content-encoding" not in names
-        )
-        return said.body if said is not None and is_page and isinstance(said.body, bytes) else b""
+    def _last_piece(self, exc: BaseException, started: Response) -> bytes:
+        """What to send after an unfinished page before it is broken off."""
+        notice = self.error_handler(unwrap_group(exc), True)
+        if notice is None or not isinstance(notice.body, bytes):
+            return b""
+        headers = {name.lower(): value for name, value in started.headers}
+        is_html = headers.get(b"content-type", b"").startswith(b"text/html")
+        return notice.body if is_html and b"content-encoding" not in headers else b""
 
 
 class WriteStream(IterableStream):
-    """What `request.write` puts in comes out to the client, until `close`."""
+    """What `request.write` was given, until `close`."""
 
     def __init__(self) -> None:
         self._send, receive = trio.open_memory_channel[bytes | _Failure](math.inf)
-        super().__init__(receive, patience=math.inf)
+        super().__init__(receive, first_chunk_timeout=math.inf)
 
     def write(self, chunk: bytes) -> None:
         """Queue *chunk*. When the client has gone, or after `close`, nothing happens."""
-        try:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._send.send_nowait(chunk)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
 
     def close(self) -> None:
-        """The body is complete."""
+        """Say that the body is complete."""
         self._send.close()
 
     def fail(self, exc: BaseException) -> None:
-        """The body will never be complete: whoever sends it gets *exc* after what was written."""
+        """Say that the body will never be complete: after what was written, *exc* is raised."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._send.send_nowait(_Failure(exc))
 
@@ -395,32 +409,25 @@ def _encode(item: object) -> bytes:
         return item.encode()
     if isinstance(item, (bytes, bytearray, memoryview)):
         return bytes(item)
-    raise TypeError(
-        f"a streaming page yields str or bytes, not {type(item).__name__}: {item!r:.60}"
-    )
+    kind = type(item).__name__
+    raise TypeError(f"a streaming page yields str or bytes, not {kind}: {item!r:.60}")
 
 
-class _Chunks:
-    """What came first, then the others. Not a generator: it may be left half-way without being closed."""
+def _chain(first: bytes, others: AsyncIterator[bytes] | None) -> ChunkIterator:
+    """The chunk *first*, unless it is empty, and then the others."""
 
-    def __init__(self, first: bytes, others: AsyncIterator[bytes] | None) -> None:
-        self._first = first
-        self._others = others
+    async def next_chunk() -> bytes:
+        nonlocal first
+        chunk, first = first, b""
+        if not chunk and others is not None:
+            chunk = await anext(others, b"")
+        return chunk
 
-    def __aiter__(self) -> _Chunks:
-        return self
-
-    async def __anext__(self) -> bytes:
-        first, self._first = self._first, b""
-        if first:
-            return first
-        if self._others is None:
-            raise StopAsyncIteration
-        return await anext(self._others)
+    return ChunkIterator(next_chunk)
 
 
-async def _close(source: Iterable[object] | AsyncIterable[object]) -> None:
-    """Let a generator's ``finally`` run now, not when the garbage is collected."""
+async def _close_source(source: Iterable[object] | AsyncIterable[object]) -> None:
+    """Run a generator's ``finally`` now, not when it is garbage collected."""
     if inspect.isasyncgen(source) or isinstance(source, trio.abc.AsyncResource):
         await source.aclose()
     elif inspect.isgenerator(source):
@@ -428,31 +435,29 @@ async def _close(source: Iterable[object] | AsyncIterable[object]) -> None:
 
 
 @asynccontextmanager
-async def opened(response: Response) -> AsyncIterator[StartedStream]:
-    """Give any response in the shape of a stream that has begun, for those that only want its chunks."""
+async def start_body(response: Response) -> AsyncIterator[StartedStream]:
+    """Give the chunks of any response, as a `StartedStream`.
+
+    An `Upgrade` has no chunks.
+    """
     body = response.body
     if isinstance(body, Stream):
-        async with body.opened(response) as begun:
-            page = begun.response.body
-            if not isinstance(page, bytes):
-                yield begun
+        async with body.start(response) as started:
+            if not isinstance(started.response.body, bytes):
+                yield started
                 return
-        response, body = begun.response, page
+        response, body = started.response, started.response.body
     try:
-        async with aclosing(
-            _each(body.chunks() if isinstance(body, FileBody) else _only(body))
-        ) as chunks:
+        async with aclosing(_complete_chunks(body)) as chunks:
             yield StartedStream(response, chunks)
     finally:
         if isinstance(body, FileBody):
             body.close()
 
 
-def _only(body: bytes | Upgrade) -> Iterable[bytes]:
-    """What else a protocol could send; after an upgrade that is nothing."""
-    return () if isinstance(body, Upgrade) else (body,)
-
-
-async def _each(chunks: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
-    for chunk in chunks:
-        yield chunk
+async def _complete_chunks(body: bytes | FileBody | Upgrade) -> AsyncGenerator[bytes, None]:
+    if isinstance(body, FileBody):
+        for chunk in body.chunks():
+            yield chunk
+    elif isinstance(body, bytes):
+        yield body

@@ -13,14 +13,15 @@ from typing import Any, Final
 
 import trio
 
+from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import PageChange
 from rpyserve.resources.resource import Resource
 
-__all__ = ["PREFIX", "EventStream", "from_elsewhere", "tree"]
+__all__ = ["PREFIX", "EventStream", "tree"]
 
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
@@ -49,19 +50,6 @@ def tree(feed: ChangeFeed) -> Resource:
     return root
 
 
-def from_elsewhere(request: Request) -> bool:
-    """Whether a page of another origin makes the browser send *request*.
-
-    By Fetch Metadata, and by ``Origin`` (RFC 6454, section 7).
-    """
-    if request.getHeader("sec-fetch-site") not in (None, "same-origin", "none"):
-        return True
-    origin = request.getHeader("origin")
-    if origin is None:
-        return False
-    return origin.rpartition("://")[2].lower() != (authority_of(request) or "").lower()
-
-
 class _Branch(Resource):
     def getChild(self, name: str, request: Request) -> Any:
         raise HTTPError(404)
@@ -71,10 +59,10 @@ class _SameOriginResource(Resource):
     """A resource that only pages of this server may ask for."""
 
     isLeaf = True
-    wants_body = False
+    _wants_body = False
 
     def render(self, request: Request) -> Any:
-        if from_elsewhere(request):
+        if is_cross_origin(request, allow_tls_proxy=True):
             raise HTTPError(403, "This is for pages of this server only.")
         if request.postpath:
             raise HTTPError(404)

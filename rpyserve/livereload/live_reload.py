@@ -100,7 +100,7 @@ class LiveReload:
 
         async def respond_with_live_reload(request: Request) -> Response:
             if request.raw_path.startswith(endpoints.PREFIX):
-                request.logged = False
+                request._logged = False
                 return await own_site.respond(request)
             is_refetch = FOLLOWING in request.raw_headers.values
             self._write_loops.note(request, is_refetch=is_refetch)
@@ -214,7 +214,7 @@ class LiveReload:
 
     def _restart_tasks(self, changes: FileChanges) -> None:
         """Background tasks are to be of the present code, without waiting for a visit."""
-        for origin in self._site.tasks.sources():
+        for origin in self._site.tasks.origins():
             self._restart_tasks_of(origin, was_saved=str(origin.path) in changes.files)
 
     def _restart_tasks_of(self, origin: TaskOrigin, *, was_saved: bool) -> None:

@@ -16,8 +16,17 @@ from functools import partial
 from html import escape
 from typing import Final
 
-from rpyserve.http.request import Request, authority_of
-from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Stream, Upgrade
+from rpyserve.http.headers import HeaderFields
+from rpyserve.http.request import Request
+from rpyserve.http.response import (
+    ChunkIterator,
+    FileBody,
+    Headers,
+    Response,
+    StartedStream,
+    Stream,
+    Upgrade,
+)
 
 __all__ = ["PageLoad", "ScriptTag"]
 
@@ -55,7 +64,7 @@ class ScriptTag:
         """Make *request* ask for a whole page. Call it before the site answers."""
         # A copy that the browser kept from before may have another tag, or none.
         headers = request.raw_headers
-        request.raw_headers = type(headers)(pair for pair in headers if pair[0] not in _CONDITIONAL)
+        request.raw_headers = HeaderFields(pair for pair in headers if pair[0] not in _CONDITIONAL)
         return PageLoad(self, request, self.cursor())
 
 
@@ -115,7 +124,7 @@ class PageLoad:
         if blocking:
             self.tags.on_blocked(self.request.path, blocking)
             return b""
-        sources = self.request.sources
+        sources = self.request._sources
         is_file = bool(sources) and not any(path.endswith(".rpy") for path in sources)
         data = {
             "rpyserve": self.cursor,
@@ -137,7 +146,7 @@ class PageLoad:
         if not policies:
             return ""
         request = self.request
-        return csp.blocking_directive(policies, request.scheme, authority_of(request) or "")
+        return csp.blocking_directive(policies, request.scheme, request.authority or "")
 
     def _way_up(self, sample: bytes) -> str:
         """The relative URL of the server's root, since a proxy may have it below a prefix."""
@@ -204,8 +213,8 @@ class _TaggedStream(Stream):
         self._page = page
 
     @asynccontextmanager
-    async def opened(self, response: Response) -> AsyncIterator[StartedStream]:
-        async with self._stream.opened(response) as started:
+    async def start(self, response: Response) -> AsyncIterator[StartedStream]:
+        async with self._stream.start(response) as started:
             yield self._with_tag(started)
 
     def _with_tag(self, started: StartedStream) -> StartedStream:
@@ -216,7 +225,7 @@ class _TaggedStream(Stream):
             return started
         tagged = Response.trusted(self, head.status, _headers_with_tag(head.headers))
         chunks = _TaggedChunks(started.chunks, partial(self._page.make_tag, head))
-        return StartedStream(tagged, chunks)
+        return StartedStream(tagged, ChunkIterator(chunks.next_chunk))
 
 
 class _TaggedChunks:
@@ -230,16 +239,11 @@ class _TaggedChunks:
         self._make_tag: Callable[[bytes], bytes] | None = make_tag
         self._last = b""
 
-    def __aiter__(self) -> _TaggedChunks:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            chunk = await anext(self._chunks)
-        except StopAsyncIteration:
+    async def next_chunk(self) -> bytes:
+        """Return the next chunk; empty at the end."""
+        chunk = await anext(self._chunks, b"")
+        if not chunk:
             last, self._last = self._last or self._tag(b""), b""
-            if not last:
-                raise
             return last
         if self._make_tag is None:
             return chunk

@@ -1,52 +1,58 @@
-"""What a request's head must be (RFC 9112, and RFC 9110 for its fields), and what is said of one that is not.
+"""What the head of a request must be, what it says, and what is said of one that is not good.
 
-Pure functions of bytes, for `guard`. One regular expression looks at the whole of a good head; only what it does not
-match is taken apart, to find the words for it. Where the RFC lets a server choose between mending and refusing, this
-one refuses: what two readers of the same bytes could understand differently is answered with a 400, and nothing
-after it is read. Nothing here keeps a state, or knows of connections.
+Pure functions of bytes (RFC 9112, and RFC 9110 for the fields). One regular expression matches the
+whole of a good head; only what it does not match is taken apart, to find the words for what is
+wrong. Where the RFC lets a server choose between mending and refusing, this one refuses: what two
+readers of the same bytes could understand differently is answered with a 400, and nothing after it
+is read.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, NoReturn
 
 from rpyserve.http.errors import BadRequest
-from rpyserve.http.types import Limits
-from rpyserve.protocol.parser import Fields
+from rpyserve.http.headers import HeaderFields
+from rpyserve.protocol.server_state import Limits
 
 __all__ = [
     "CHUNKED",
-    "FIELDS",
-    "METHOD",
+    "FIELD_LINES",
+    "LONGEST_METHOD",
     "TOKEN",
-    "check_line",
+    "RequestHead",
+    "check_request_line",
     "explain_bad_head",
-    "number",
+    "parse_head",
+    "parse_length",
     "too_large",
-    "validate_head",
-    "with_host",
-]  # fmt: skip
+]
 
 CHUNKED: Final = -1
-"""The length of a body that does not say how long it is."""
-DIGITS: Final = 16
-"""The most digits of a body's or chunk's length: more of them are more than any limit."""
-METHOD: Final = 32
-"""The most letters of a method; longer ones do not exist (RFC 9112, section 3)."""
+"""Stands for the length of a body in chunks, which is not known before its end."""
+
+MOST_DIGITS: Final = 16
+"""How many digits the length of a body or chunk may have. A number with more is above any limit."""
+
+LONGEST_METHOD: Final = 32
+"""How many letters a method may have; no longer one exists (RFC 9112, section 3)."""
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
-FIELDS: Final = rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n"
+FIELD_LINES: Final = rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n"
+"""Header fields or trailers, and the empty line that ends them."""
 
-_HEAD = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])\r\n" + FIELDS)
+_HEAD = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])\r\n" + FIELD_LINES)
 _LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.[0-9]\r\n")
-_FIELD = re.compile(TOKEN + rb":" + _VALUE)
-# The fields that decide who is meant, and where the body ends; the rest of a head has been looked at by then.
-_DECISIVE = re.compile(rb"\r\n((?i:host|content-length|transfer-encoding|expect)):[\t ]*+([^\r]*+)")
+_FIELD_LINE = re.compile(TOKEN + rb":" + _VALUE)
+# Finds the fields of a head that `_HEAD` has matched; blanks at the end belong to no value.
+_FIELD = re.compile(rb"\r\n([^:\r]++):[\t ]*+([^\r]*+)")
 
-# What browsers send as it is, [ ] { } | ^ ` and in a query \, may pass although RFC 3986 would have it encoded.
+# What browsers send as it is, [ ] { } | ^ ` and in a query \, may pass, although RFC 3986 would
+# have it encoded.
 _ORIGIN = re.compile(rb"/[^\"#<>\\?]*+(?:\?[^\"#<>]*+)?")
 _ABSOLUTE = re.compile(
     rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+)((?:/[^\"#<>\\?]*+)?(?:\?[^\"#<>]*+)?)"
@@ -61,59 +67,103 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # The whole head
 
 
-def validate_head(head: bytes, scheme: str) -> int:
-    """Return how long the body after *head* is: a number of bytes, or `CHUNKED`.
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """What a head says. Requests with equal heads share one, so nothing in it may change.
 
     Args:
-        head: all of it, from the method to the empty line.
+        method: the method as it was sent.
+        target: the request target as it was sent.
+        headers: the fields. ``Host`` says which host is meant, also where the target is a whole
+            URL.
+        http_version: such as ``"1.1"``.
+        body_length: how many bytes the body has, or `CHUNKED`.
+        keep_alive: whether the client lets another request follow (RFC 9112, section 9.3).
+        expects_continue: whether the client may wait for a 100 before it sends the body.
+    """
+
+    method: str
+    target: str
+    headers: HeaderFields
+    http_version: str
+    body_length: int = 0
+    keep_alive: bool = True
+    expects_continue: bool = False
+
+
+def parse_head(head: bytes, scheme: str) -> RequestHead:
+    """Read *head*: all of it, from the method to the empty line.
+
+    Args:
         scheme: ``"http"`` or ``"https"``, as the connection is.
 
     Raises:
-        Refusal: it is no head of a request that can be answered.
+        BadRequest: it is no head of a request that can be answered.
     """
-    found = _HEAD.fullmatch(head)
-    if found is None:
+    match = _HEAD.fullmatch(head)
+    if match is None:
         raise explain_bad_head(head)
-    method, target, minor = found.groups()
-    said: dict[bytes, list[bytes]] = {}
-    for name, value in _DECISIVE.findall(head):
-        said.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
-    _check_host(said.get(b"host", ()), minor)
-    if not (target.startswith(b"/") and method != b"CONNECT" and _ORIGIN.fullmatch(target)):
-        _check_target(method, target, scheme)
-    if b"expect" in said:
-        _check_expectations(said[b"expect"])
-    return _length(said, minor)
+    method, target, minor = match.groups()
+    headers = HeaderFields(
+        [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(head)]
+    )
+    values = headers.values
+    is_old = minor == b"0"  # HTTP/1.0
+
+    # Which host and which resource are meant?
+    _check_host(_values_of(headers, b"host"), is_old)
+    if method == b"CONNECT" or not _ORIGIN.fullmatch(target):
+        authority = _check_target(method, target, scheme)
+        headers = _with_host(headers, authority)
+
+    # How long is the body, and what does the client expect?
+    expects_continue = _check_expectations(values.get(b"expect", b""))
+    lengths = _values_of(headers, b"content-length")
+    body_length = _body_length(lengths, values.get(b"transfer-encoding"), is_old)
+    options = [option.strip() for option in values.get(b"connection", b"").lower().split(b",")]
+    return RequestHead(
+        method.decode("ascii"),
+        target.decode("ascii"),
+        headers,
+        f"1.{minor.decode('ascii')}",
+        body_length,
+        keep_alive=not is_old and b"close" not in options,
+        expects_continue=not is_old and expects_continue,
+    )
 
 
-def check_line(line: bytes) -> None:
-    """See whether *line*, with the line break at its end, may be a request line, though no more has come yet.
+def check_request_line(line: bytes) -> None:
+    """See whether *line*, with its line break, may be a request line; no more has come yet.
 
     Raises:
-        Refusal: 505 or 400.
+        BadRequest: 505 or 400.
     """
-    found = _LINE.fullmatch(line)
-    if found is None:
-        raise _why_not_line(line)
-    if found[3] != b"1":
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise _explain_bad_line(line)
+    if match[3] != b"1":
         raise BadRequest(505, "This server speaks HTTP/1.1.")
 
 
-def _check_host(hosts: list[bytes] | tuple[()], minor: bytes) -> None:
+def _values_of(headers: HeaderFields, wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name == wanted]
+
+
+def _check_host(hosts: list[bytes], is_old: bool) -> None:
     if len(hosts) > 1:
         raise BadRequest(400, "There is more than one Host header.")
     if hosts:
         _check_authority(hosts[0], "The Host header is malformed.")
-    elif minor != b"0":
+    elif not is_old:
         raise BadRequest(400, "The Host header is missing.")
 
 
 def _check_authority(authority: bytes, complaint: str) -> bytes:
     """Return the host in *authority*."""
-    found = _HOST.fullmatch(authority)
-    if found is None:
+    match = _HOST.fullmatch(authority)
+    if match is None:
         raise BadRequest(400, complaint)
-    host: bytes = found[1]
+    host: bytes = match[1]
     if host.startswith(b"[") and host[1:2] not in b"vV":
         try:
             IPv6Address(host[1:-1].decode("ascii"))
@@ -122,43 +172,54 @@ def _check_authority(authority: bytes, complaint: str) -> bytes:
     return host
 
 
-def _check_target(method: bytes, target: bytes, scheme: str) -> None:
-    """Let only those targets pass that RFC 9112, section 3.2 has besides a path."""
+def _check_target(method: bytes, target: bytes, scheme: str) -> bytes | None:
+    """Accept what is no path (RFC 9112, section 3.2). Returns the authority in the target."""
     if method == b"CONNECT":
-        host, _, port = target.rpartition(b":")
-        if not (
-            host and 0 < int(port if port.isdigit() else b"0") < 65536 and _HOST.fullmatch(target)
-        ):
-            raise BadRequest(400, "CONNECT takes HOST:PORT.")
-        raise BadRequest(501, "This server is no proxy.")
+        _refuse_connect(target)
     if target == b"*" and method == b"OPTIONS":
-        return
-    found = _ABSOLUTE.fullmatch(target)
-    if found is None:
-        raise _why_not_target(target)
-    if not _check_authority(found[2], "The request target names no host that can be."):
+        return None
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise _explain_bad_target(target)
+    if not _check_authority(match[2], "The request target names no host that can be."):
         raise BadRequest(400, "The request target names no host.")
-    if found[1].lower() != scheme.encode("ascii"):
-        # RFC 9110, section 7.4: who asks for https must not be answered by less.
+    if match[1].lower() != scheme.encode("ascii"):
+        # RFC 9110, section 7.4: a client that wants https must not be answered by less.
         raise BadRequest(421, f"This connection is for {scheme}:// only.")
+    return match[2]
 
 
-def _check_expectations(values: list[bytes]) -> None:
-    for value in values:
-        for member in value.split(b","):
-            if member.strip(b" \t").lower() not in (b"", b"100-continue"):
-                raise BadRequest(417, "The one expectation that this server meets is 100-continue.")
+def _refuse_connect(target: bytes) -> NoReturn:
+    host, _, port = target.rpartition(b":")
+    is_port = port.isdigit() and 0 < int(port) < 65536
+    if not (host and is_port and _HOST.fullmatch(target)):
+        raise BadRequest(400, "CONNECT takes HOST:PORT.")
+    raise BadRequest(501, "This server is no proxy.")
 
 
-def _length(said: dict[bytes, list[bytes]], minor: bytes) -> int:
+def _with_host(headers: HeaderFields, authority: bytes | None) -> HeaderFields:
+    """A target that is a whole URL says itself which host is meant (RFC 9112, section 3.2.2)."""
+    if authority is None:
+        return headers
+    return HeaderFields((name, authority if name == b"host" else value) for name, value in headers)
+
+
+def _check_expectations(value: bytes) -> bool:
+    """Whether the client expects a 100, the one expectation that there is."""
+    members = {member.strip(b" \t").lower() for member in value.split(b",")} - {b""}
+    if members - {b"100-continue"}:
+        raise BadRequest(417, "The one expectation that this server meets is 100-continue.")
+    return bool(members)
+
+
+def _body_length(lengths: list[bytes], codings: bytes | None, is_old: bool) -> int:
     """Return the body's length (RFC 9112, section 6.3)."""
-    lengths, codings = said.get(b"content-length"), said.get(b"transfer-encoding")
-    if codings:
-        if lengths or minor == b"0":
+    if codings is not None:
+        if lengths or is_old:
             raise BadRequest(
                 400, "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0."
             )
-        _check_codings(b",".join(codings))
+        _check_codings(codings)
         return CHUNKED
     if not lengths:
         return 0
@@ -166,7 +227,7 @@ def _length(said: dict[bytes, list[bytes]], minor: bytes) -> int:
         raise BadRequest(400, "There is more than one Content-Length header.")
     if not lengths[0].isdigit():
         raise BadRequest(400, "Content-Length is no number.")
-    return number(lengths[0], 10)
+    return parse_length(lengths[0], 10)
 
 
 def _check_codings(value: bytes) -> None:
@@ -176,17 +237,18 @@ def _check_codings(value: bytes) -> None:
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or b"" in codings:
         raise BadRequest(
             400,
-            "The last transfer coding is chunked, once; otherwise nobody knows where the body ends.",
+            "The last transfer coding is chunked, once; "
+            "otherwise nobody knows where the body ends.",
         )
     raise BadRequest(501, "The one transfer coding that this server knows is chunked.")
 
 
-def number(digits: bytes, base: int) -> int:
-    """Return what *digits* say; a length that no limit allows is refused, and one that only looks like it."""
-    if len(digits) <= DIGITS:
+def parse_length(digits: bytes, base: int) -> int:
+    """Return the length that *digits* say, unless no limit allows as many of them."""
+    if len(digits) <= MOST_DIGITS:
         return int(digits, base)
     if digits.startswith(b"0"):
-        raise BadRequest(400, f"A length has {DIGITS} digits at most.")
+        raise BadRequest(400, f"A length has {MOST_DIGITS} digits at most.")
     raise BadRequest(413, "No body can be that long.")
 
 
@@ -195,36 +257,25 @@ def too_large(limits: Limits) -> str:
     return f"A request's body may have {limits.body} bytes (--max-body); this one is longer."
 
 
-def with_host(headers: Fields, target: bytes) -> Fields:
-    """Return *headers*, their names in small letters, with the host in *target* in place of what ``Host`` says.
-
-    RFC 9112, section 3.2.2: a target that is a whole URL says itself which host is meant.
-    """
-    found = _ABSOLUTE.fullmatch(target)
-    if found is None:
-        return headers
-    return Fields((name, found[2] if name == b"host" else value) for name, value in headers)
-
-
-# What is said of others
+# What is wrong
 
 
 def explain_bad_head(head: bytes) -> BadRequest:
-    """Say what is wrong with *head*, or the beginning of one, that is none."""
+    """Say what is wrong with *head*, which is neither a good head nor the beginning of one."""
     line, separator, rest = head.partition(b"\r\n")
     if not separator or b"\n" in line or not _LINE.fullmatch(line + separator):
-        return _why_not_line(line)
+        return _explain_bad_line(line)
     try:
-        check_line(line + separator)
+        check_request_line(line + separator)
     except BadRequest as refusal:
         return refusal
     for field in rest.split(b"\r\n"):
-        if field and not _FIELD.fullmatch(field):
-            return BadRequest(400, _why_not_field(field))
+        if field and not _FIELD_LINE.fullmatch(field):
+            return BadRequest(400, _explain_bad_field(field))
     return BadRequest(400, "The head of the request is malformed.")
 
 
-def _why_not_line(line: bytes) -> BadRequest:
+def _explain_bad_line(line: bytes) -> BadRequest:
     if line.startswith(b"\x16"):
         return BadRequest(400, "This port speaks http://, not https://.", tls=True)
     if re.match(TOKEN + rb" [^\r\n]*\n", line):
@@ -237,14 +288,15 @@ def _why_not_line(line: bytes) -> BadRequest:
         and re.fullmatch(TOKEN, words[0])
         and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", words[2])
     ):
-        return _why_not_target(words[1])
+        return _explain_bad_target(words[1])
     return BadRequest(
         400,
-        "The request line is malformed; it is METHOD, target and HTTP/1.1, with one blank between them.",
+        "The request line is malformed; "
+        "it is METHOD, target and HTTP/1.1, with one blank between them.",
     )
 
 
-def _why_not_target(target: bytes) -> BadRequest:
+def _explain_bad_target(target: bytes) -> BadRequest:
     if b"#" in target:
         return BadRequest(400, "A request target has no fragment: nothing from # on is sent.")
     if re.search(rb"[^\x21-\x7e]|[\"<>\\]", target):
@@ -254,7 +306,7 @@ def _why_not_target(target: bytes) -> BadRequest:
     return BadRequest(400, "The request target is malformed; it begins with a slash.")
 
 
-def _why_not_field(field: bytes) -> str:
+def _explain_bad_field(field: bytes) -> str:
     name, colon, _ = field.partition(b":")
     if field.startswith((b" ", b"\t")):
         return "A line of the head begins with a blank; folded lines are not accepted."

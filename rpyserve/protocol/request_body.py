@@ -1,8 +1,9 @@
 """The body of one request, as chunks that come in.
 
-A body that is cut short, stalls, is malformed or too long never looks whole: its iterator raises, and goes on
-raising. What nobody wanted is thrown away if it is little; else the connection must end, and `RequestBody.can_keep_alive` says
-so before the response's head is made. An interim 100 goes out when the body is first asked for (RFC 9110, 10.1.1).
+A body that is cut short, stalls, is malformed or too long never looks whole: its iterator raises,
+and goes on raising. Of a body that nobody reads, what is left is thrown away if it is little; else
+the connection must end, and `RequestBody.can_keep_alive` says so before the head of the response is
+made. An interim 100 goes out when the body is first asked for (RFC 9110, section 10.1.1).
 """
 
 from __future__ import annotations
@@ -13,30 +14,71 @@ import h11
 import trio
 
 from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
-from rpyserve.protocol.grammar import CHUNKED, too_large
+from rpyserve.protocol.chunked import ChunkedDecoder
+from rpyserve.protocol.grammar import CHUNKED, RequestHead, too_large
+from rpyserve.protocol.request_reader import ReceiveBuffer
+from rpyserve.protocol.server_state import Limits
 from rpyserve.protocol.transport import Phase, Transport
 
-__all__ = ["RequestBody"]
+__all__ = ["ContentLengthDecoder", "RequestBody", "body_decoder"]
 
 _CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+
+
+class ContentLengthDecoder:
+    """Takes a body of a known length from the buffer; the counterpart of `ChunkedDecoder`.
+
+    Args:
+        buffer: the bytes that have come.
+        length: how many bytes the body has.
+    """
+
+    refusal: BadRequest | None = None
+
+    def __init__(self, buffer: ReceiveBuffer, length: int) -> None:
+        self._buffer = buffer
+        self._left = length
+
+    @property
+    def done(self) -> bool:
+        """Whether the body is over."""
+        return not self._left
+
+    def take(self) -> bytes:
+        """Take what has come of it; empty if there is nothing."""
+        piece = self._buffer.take(self._left)
+        self._left -= len(piece)
+        return piece
+
+
+def body_decoder(
+    head: RequestHead, buffer: ReceiveBuffer, limits: Limits
+) -> ChunkedDecoder | ContentLengthDecoder:
+    """Return what takes the body after *head* from *buffer*."""
+    if head.body_length == CHUNKED:
+        return ChunkedDecoder(buffer, limits)
+    return ContentLengthDecoder(buffer, head.body_length)
 
 
 class RequestBody:
     """An async iterator of `bytes`.
 
     Args:
-        wire: where it comes from.
-        length: how many bytes it has, or `CHUNKED`.
+        transport: what it comes from.
+        head: the head of its request.
 
     Raises, out of the iterator:
-        HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400 or 431, malformed chunks
-            or trailers.
-        Disconnected: it was cut off, or its request is over.
+        HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400 or 431,
+            malformed chunks or trailers.
+        ClientDisconnected: it was cut off, or its request is over.
     """
 
-    def __init__(self, wire: Transport, length: int) -> None:
-        self._wire = wire
-        self._length = length
+    def __init__(self, transport: Transport, head: RequestHead) -> None:
+        self._transport = transport
+        self._buffer = transport.reader.buffer
+        self._length = head.body_length
+        self._decoder = body_decoder(head, self._buffer, transport.limits)
+        self._client_waits = head.expects_continue
         self._received = 0
         self._done = False
         self._failure: tuple[int, str] | None = None
@@ -47,62 +89,13 @@ class RequestBody:
 
     async def __anext__(self) -> bytes:
         self._check()
-        while (chunk := self._take()) is None:
+        while (chunk := self._take_checked()) is None:
             await self._send_continue()
-            await self._wait()
+            await self._wait_more()
             self._check()
         if not chunk:
             raise StopAsyncIteration
         return chunk
-
-    async def _send_continue(self) -> None:
-        """Have a client that waits for it send its body. Never needed where a byte of it has come."""
-        wire = self._wire
-        if wire.h11.they_are_waiting_for_100_continue:
-            try:
-                await wire.send(wire.h11.send(_CONTINUE))
-            finally:
-                wire.enter(Phase.WORKING)
-
-    def _check(self) -> None:
-        """Raise what has ended this body before its end."""
-        if self._failure is None and max(self._length, self._received) > self._wire.limits.body:
-            self._failure = 413, too_large(self._wire.limits)
-        if self._failure is not None:
-            raise HTTPError(*self._failure)
-        if self._cut:
-            raise ClientDisconnected
-
-    async def _wait(self) -> None:
-        stall = self._wire.limits.body_stall
-        try:
-            with trio.move_on_after(stall) as scope:
-                await self._wire.receive_more()
-        except ClientDisconnected:
-            self._cut = True
-            raise
-        if scope.cancelled_caught:
-            self._failure = 408, f"No byte of the request's body came for {stall:g} seconds."
-
-    def _take(self) -> bytes | None:
-        """The next chunk that is there; empty at the end, None if one must wait."""
-        event = None if self._done else self._next_event()
-        if isinstance(event, h11.Data):
-            self._received += len(event.data)
-            self._check()
-            return bytes(event.data)
-        self._done = self._done or isinstance(event, h11.EndOfMessage)
-        return b"" if self._done else None
-
-    def _next_event(self) -> object:
-        try:
-            return self._wire.event()
-        except ClientDisconnected:
-            self._cut = True
-            raise
-        except BadRequest as refusal:
-            self._failure = refusal.status, refusal.text
-            raise HTTPError(*self._failure) from None
 
     @property
     def done(self) -> bool:
@@ -110,35 +103,29 @@ class RequestBody:
         return self._done
 
     def can_keep_alive(self, discard: bool) -> bool:
-        """Whether the connection can have another request: what is left of this body is there already, or little.
+        """Whether another request can follow: what is left of the body has come, or is little.
 
         Args:
             discard: whether nobody will read it any more; a stream might, while it is sent.
         """
         if self._done:
             return True
-        if (
-            self._failure is not None
-            or self._cut
-            or self._wire.h11.they_are_waiting_for_100_continue
-        ):
+        if self._failure is not None or self._cut or self._client_waits:
             return False
-        little = self._received + self._wire.limits.read_ahead
+        little = self._received + self._transport.limits.read_ahead
         try:
-            while discard and self._received <= little and self._take():
+            while discard and self._received <= little and self._take_checked():
                 pass
         except (HTTPError, ClientDisconnected):
             return False
         return self._done or (self._length != CHUNKED and self._length <= little)
 
     async def drain(self) -> bool:
-        """Read what is left, of which `may_stay` said that it is little. Returns whether its end was reached."""
+        """Read what is left, which is little. Returns whether the end was reached."""
         try:
             while not self._done:
-                event = self._next_event()
-                self._done = isinstance(event, h11.EndOfMessage)
-                if event is h11.NEED_DATA:
-                    await self._wire.receive_more()
+                if self._take() is None:
+                    await self._transport.receive_more()
         except (HTTPError, ClientDisconnected):
             return False
         return True
@@ -146,3 +133,61 @@ class RequestBody:
     def close(self) -> None:
         """The request is over: whoever goes on reading must not get the next one's bytes."""
         self._cut = True
+
+    def _check(self) -> None:
+        """Raise what has ended this body before its end."""
+        limits = self._transport.limits
+        if self._failure is None and max(self._length, self._received) > limits.body:
+            self._failure = 413, too_large(limits)
+        if self._failure is not None:
+            raise HTTPError(*self._failure)
+        if self._cut:
+            raise ClientDisconnected
+
+    def _take_checked(self) -> bytes | None:
+        chunk = self._take()
+        if chunk:
+            self._received += len(chunk)
+            self._check()
+        return chunk
+
+    def _take(self) -> bytes | None:
+        """Take what is there; empty at the end of the body, None if more must come first."""
+        if self._done:
+            return b""
+        chunk = self._decoder.take()
+        if chunk:
+            self._client_waits = False
+            return chunk
+        if self._decoder.refusal is not None:
+            self._failure = self._decoder.refusal.status, self._decoder.refusal.text
+            raise HTTPError(*self._failure)
+        if self._decoder.done:
+            self._done = True
+            return b""
+        if self._buffer.ended:
+            self._cut = True
+            raise ClientDisconnected
+        return None
+
+    async def _send_continue(self) -> None:
+        """Have a client that waits for a 100 send its body."""
+        transport = self._transport
+        if not self._client_waits or transport.cycle.h11.our_state is not h11.SEND_RESPONSE:
+            return
+        self._client_waits = False
+        try:
+            await transport.send(transport.cycle.h11.send(_CONTINUE))
+        finally:
+            transport.enter(Phase.WORKING)
+
+    async def _wait_more(self) -> None:
+        stall = self._transport.limits.body_stall
+        try:
+            with trio.move_on_after(stall) as scope:
+                await self._transport.receive_more()
+        except ClientDisconnected:
+            self._cut = True
+            raise
+        if scope.cancelled_caught:
+            self._failure = 408, f"No byte of the request's body came for {stall:g} seconds."

@@ -1,9 +1,12 @@
-"""The response heads that go out: complete, and as RFC 9110 and 9112 want them whatever a script has set.
+"""The heads of responses: complete, and as RFC 9110 and 9112 want them whatever a script has set.
 
-Pure but for the clock that ``Date`` needs. Framing, and what concerns two ends of one connection, are the server's
-business, never a script's. Each field is looked at once more, because a script that splits a head answers in the
-name of others. Response events are immutable, so equal ones are made once a second and reused: validating one anew
-costs as much as sending it.
+Framing, and what concerns the two ends of one connection, is the server's business, never a
+script's. Each field is checked once more, because a script that splits a head answers in the name
+of others.
+
+Equal heads are made once a second, as ``Date`` changes then. What is kept of a head is h11's event,
+which is immutable, and the bytes that h11 wrote for it: on every HTTP/1.1 connection that goes on
+they are the same.
 """
 
 from __future__ import annotations
@@ -11,68 +14,47 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 import h11
 
 from rpyserve._version import __version__
-from rpyserve.http.response import Headers, encode_header
+from rpyserve.http.headers import encode_header, reason_phrase
+from rpyserve.http.response import Headers
 
-__all__ = ["Key", "RawHeaders", "ResponseHeadCache", "reason_of"]
+__all__ = ["ResponseHead", "ResponseHeadCache"]
 
-RawHeaders = list[tuple[bytes, bytes]]
-
-Key = tuple[int, Headers, bytes, int | None, bool]
-"""What a head is made of: see the arguments of `ResponseHeadCache.make`."""
+MOST_CACHED: Final = 256
+"""How many heads are kept."""
 
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
-_OURS = frozenset(
-    {
-        b"content-length", b"transfer-encoding", b"trailer", b"connection", b"keep-alive", b"proxy-connection", b"te",
-        b"upgrade",
-    }
-)  # fmt: skip
-_DATE = re.compile(
-    rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} "
-    rb"[0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+_NOT_FOR_SCRIPTS: Final = frozenset(
+    b"content-length transfer-encoding trailer connection keep-alive proxy-connection te "
+    b"upgrade".split()
 )
-_MEMO_SIZE: Final = 256
-
-_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS: Final = (
-    "Jan",
-    "Feb",
-    "Mar",
-    "Apr",
-    "May",
-    "Jun",
-    "Jul",
-    "Aug",
-    "Sep",
-    "Oct",
-    "Nov",
-    "Dec",
+_DATE: Final = re.compile(
+    rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} "
+    rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
 )
 
 
-def _date(second: int) -> bytes:
-    """The time as HTTP has it (RFC 9110, section 5.6.7). What Python has for it takes 3 ms to import."""
-    at = time.gmtime(second)
-    day = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year}"
-    return f"{day} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT".encode()
+class ResponseHead:
+    """The head of a response.
 
+    Attributes:
+        event: what h11 is to send.
+        written: what h11 wrote of it on an HTTP/1.1 connection that went on afterwards, if it did.
+    """
 
-def reason_of(status: int) -> str:
-    """The usual words beside a status code; empty for one without."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+    __slots__ = ("event", "written")
+
+    def __init__(self, event: h11.Response) -> None:
+        self.event = event
+        self.written: bytes | None = None
 
 
 class ResponseHeadCache:
-    """The heads of responses.
+    """Makes the heads of responses, and keeps those of the present second.
 
     Args:
         clock: the time, in seconds since 1970, for ``Date``.
@@ -82,83 +64,83 @@ class ResponseHeadCache:
         self._clock = clock
         self._second = -1
         self._date = (b"Date", b"")
-        self._memo: dict[Key, h11.Response] = {}
-        self._written: dict[Key, bytes] = {}
+        self._heads: dict[tuple[int, Headers, bytes, int | None, bool], ResponseHead] = {}
 
-    def make(
+    def get(
         self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool
-    ) -> h11.Response:
+    ) -> ResponseHead:
         """Return the head of a response.
 
         Args:
+            status: the status code.
+            headers: the fields that the script has set.
+            reason: the words beside the status; the usual ones if empty.
             length: what Content-Length says; None leaves it out.
             close: whether this response is the connection's last.
 
         Raises:
             ValueError: a header cannot be sent.
         """
-        self._tick()
-        key = (status, headers, reason, length, close)
-        event = self._memo.get(key)
-        if event is None:
-            event = self._memo[key] = self._make(*key)
-        return event
-
-    def written(self, key: Key) -> bytes | None:
-        """Return the head as h11 wrote it earlier in this second, if it was given to `keep`."""
-        self._tick()
-        return self._written.get(key)
-
-    def keep(self, key: Key, data: bytes) -> None:
-        """Keep what h11 wrote on an HTTP/1.1 connection that went on: there, it is the same for all."""
-        self._written[key] = data
-
-    def _tick(self) -> None:
         second = int(self._clock())
-        if second != self._second or len(self._memo) >= _MEMO_SIZE:
+        if second != self._second or len(self._heads) >= MOST_CACHED:
             self._second = second
-            self._date = (b"Date", _date(second))
-            self._memo.clear()
-            self._written.clear()
-
-    def switching(self, headers: Headers) -> h11.InformationalResponse:
-        """Return the head after which the connection is another protocol's; *headers* name that in ``Upgrade``."""
-        fields = [encode_header(name, value) for name, value in headers]
-        fields = [
-            pair for pair in fields if pair[0].lower() == b"upgrade" or pair[0].lower() not in _OURS
-        ]
-        return h11.InformationalResponse(
-            status_code=101,
-            headers=[*fields, (b"Connection", b"Upgrade")],
-            reason=reason_of(101).encode(),
-        )
+            self._date = (b"Date", _format_date(second))
+            self._heads.clear()
+        key = (status, headers, reason, length, close)
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = ResponseHead(self._make(*key))
+        return head
 
     def _make(
         self, status: int, headers: Headers, reason: bytes, length: int | None, close: bool
     ) -> h11.Response:
-        fields = [encode_header(name, value) for name, value in headers]
         fields = [
-            pair for pair in fields if pair[0].lower() not in _OURS and not _is_bad_date(pair)
+            field
+            for field in _encode(headers)
+            if field[0].lower() not in _NOT_FOR_SCRIPTS and not _is_bad_date(field)
         ]
-        said = {name.lower() for name, _ in fields}
+        names = {name.lower() for name, _ in fields}
         if length is not None:
             fields.append((b"Content-Length", b"%d" % length))
         fields += _connection_headers(status, headers, close)
-        if status == 405 and b"allow" not in said:
-            fields.append(
-                (b"Allow", b"")
-            )  # RFC 9110, section 15.5.6: no method that anyone has told of
-        fields += [pair for pair in (self._date, _SERVER) if pair[0].lower() not in said]
-        words = encode_header("status", reason)[1] if reason else reason_of(status).encode()
-        return h11.Response(status_code=status, headers=fields, reason=words)
+        if status == 405 and b"allow" not in names:
+            # RFC 9110, section 15.5.6: a 405 has it; empty, it names no method.
+            fields.append((b"Allow", b""))
+        fields += [field for field in (self._date, _SERVER) if field[0].lower() not in names]
+        phrase = encode_header("status", reason)[1] if reason else reason_phrase(status).encode()
+        return h11.Response(status_code=status, headers=fields, reason=phrase)
+
+    def switching(self, headers: Headers) -> h11.InformationalResponse:
+        """Return the head of a 101; *headers* name the other protocol in ``Upgrade``."""
+        fields = [
+            field
+            for field in _encode(headers)
+            if field[0].lower() not in _NOT_FOR_SCRIPTS - {b"upgrade"}
+        ]
+        return h11.InformationalResponse(
+            status_code=101,
+            headers=[*fields, (b"Connection", b"Upgrade")],
+            reason=reason_phrase(101).encode(),
+        )
 
 
-def _is_bad_date(pair: tuple[bytes, bytes]) -> bool:
-    return pair[0].lower() == b"date" and not _DATE.fullmatch(pair[1])
+def _format_date(second: int) -> bytes:
+    """The time as HTTP has it (RFC 9110, section 5.6.7). The import of `email` would be slow."""
+    weekday, month, day, clock, year = time.asctime(time.gmtime(second)).split()
+    return f"{weekday}, {day:0>2} {month} {year} {clock} GMT".encode()
 
 
-def _connection_headers(status: int, headers: Headers, close: bool) -> RawHeaders:
-    """``Connection``, and the ``Upgrade`` that a 426, but nothing else here, must have (RFC 9110, section 15.5.22)."""
+def _encode(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [encode_header(name, value) for name, value in headers]
+
+
+def _is_bad_date(field: tuple[bytes, bytes]) -> bool:
+    return field[0].lower() == b"date" and not _DATE.fullmatch(field[1])
+
+
+def _connection_headers(status: int, headers: Headers, close: bool) -> list[tuple[bytes, bytes]]:
+    """``Connection``, and the ``Upgrade`` of a 426 (RFC 9110, section 15.5.22)."""
     upgrades = [pair for pair in headers if pair[0].lower() == b"upgrade"] if status == 426 else []
     options = [b"close"] * close + [b"upgrade"] * bool(upgrades)
     return upgrades + ([(b"Connection", b", ".join(options))] if options else [])

@@ -1,14 +1,10 @@
-"""One response on its way out: bytes, a file, or a stream, each framed by h11; or a change of protocol.
+"""One response on its way out: bytes, a file, or a stream; or a change of protocol.
 
-A small body goes out together with its head. A body that is broken off never looks whole: its framing stays
-unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is sent, a watch beside it
-ends it when the client leaves. Whoever opens a file or a stream here closes it, however it ends. A stream of events
-has no end of its own, so it can be ended between two of them.
-
-A connection that another protocol has taken over, as a plain trio stream.
-
-What the client sent before it knew that is read first. Sending has the time limit of the connection; how long the
-client may be silent is the other protocol's business.
+A small body goes out together with its head. A body that is broken off never looks whole: its
+framing stays unfinished, or, where HTTP/1.0 has none, the connection is reset. While a stream is
+sent, a task beside it ends it when the client leaves. Whoever opens a file or a stream here closes
+it, however it ends. A stream of events has no end of its own, so it can be ended between two of
+them.
 """
 
 from __future__ import annotations
@@ -21,47 +17,13 @@ import trio
 
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.response import FileBody, Response, Stream, Upgrade
-from rpyserve.protocol.response_headers import ResponseHeadCache
+from rpyserve.protocol.response_headers import ResponseHead, ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
 __all__ = ["ABANDONED", "ResponseWriter", "UpgradedStream"]
 
-
-class UpgradedStream(trio.abc.Stream):
-    """The stream below *wire*, which nobody else reads or writes any more. Whoever has *wire* closes it."""
-
-    def __init__(self, wire: Transport) -> None:
-        self._wire = wire
-        self._early = wire.guard.take_buffered()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive what there is; see `trio.abc.ReceiveStream`."""
-        if not self._early:
-            return await self._wire.stream.receive_some(max_bytes or PIECE)
-        await trio.lowlevel.checkpoint()
-        size = max_bytes or len(self._early)
-        data, self._early = self._early[:size], self._early[size:]
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send *data*; see `trio.abc.SendStream`."""
-        try:
-            await self._wire.send(bytes(data))
-        except ClientDisconnected:
-            raise trio.BrokenResourceError("the client has gone") from None
-        self._wire.enter(Phase.WORKING)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """See `trio.abc.SendStream`."""
-        await self._wire.stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._wire.stream.aclose()
-
-
 ABANDONED: Final = 499
-"""What stands for the status of a response that was never begun."""
+"""Stands for the status of a response that was never begun."""
 
 _END: Final = h11.EndOfMessage()
 _BODILESS: Final = frozenset({204, 304})
@@ -73,50 +35,69 @@ class ResponseWriter:
     """Sends one response, and knows how far it got.
 
     Args:
-        wire: where to.
-        heads: what makes heads.
-        to_head: whether the request is a HEAD, whose answer has no body.
+        transport: where to send.
+        heads: makes the heads of responses.
+        method: the request's; the response to a HEAD has no body.
+        http_version: the request's.
 
     Attributes:
         status: the status that was sent, or `ABANDONED`.
-        begun: whether it is too late for another response.
+        started: whether it is too late for another response.
         sent: how many bytes of body were sent, without framing.
-        complete: whether all of it was.
+        complete: whether the whole response was sent.
     """
 
     __slots__ = (
-        "_ended", "_heads", "_to_head", "_upgrade", "_waiting", "_wire", "started", "complete", "sent", "status"
-    )  # fmt: skip
+        "_event_wait",
+        "_events_ended",
+        "_heads",
+        "_is_http_10",
+        "_to_head",
+        "_transport",
+        "_upgrade",
+        "complete",
+        "sent",
+        "started",
+        "status",
+    )
 
-    def __init__(self, wire: Transport, heads: ResponseHeadCache, to_head: bool) -> None:
-        self._wire = wire
-        self._heads = heads
-        self._to_head = to_head
+    def __init__(
+        self,
+        transport: Transport,
+        heads: ResponseHeadCache,
+        method: str,
+        http_version: str = "1.1",
+    ) -> None:
         self.status = ABANDONED
         self.started = False
         self.sent = 0
         self.complete = False
-        self._ended = False
-        self._waiting: trio.CancelScope | None = None
+        self._transport = transport
+        self._heads = heads
+        self._to_head = method == "HEAD"
+        self._is_http_10 = http_version == "1.0"
+        self._events_ended = False
+        self._event_wait: trio.CancelScope | None = None
         self._upgrade: Upgrade | None = None
 
     def end_events(self) -> None:
-        """If it is a stream of events, or another protocol, let it end soon; any other response is left alone."""
-        self._ended = True
+        """Let a stream of events, or another protocol, end soon; other responses go on."""
+        self._events_ended = True
         if self._upgrade is not None:
             self._upgrade.stop()
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._event_wait is not None:
+            self._event_wait.cancel()
 
     def send(self, response: Response, reason: bytes, close: bool) -> Awaitable[None]:
         """Send *response*.
 
         Args:
+            response: what to send.
             reason: the words beside the status; the usual ones if empty.
             close: whether it is the connection's last.
 
         Raises:
-            Disconnected: the client went, and a stream was cancelled if there was one.
+            ClientDisconnected: the client went, and a stream was cancelled if there was one.
             Exception: what a file or a stream raised.
         """
         body = response.body
@@ -129,51 +110,65 @@ class ResponseWriter:
         return self._send_watched(response, reason, close)
 
     def abandon(self) -> None:
-        """It ends here: see to it that it does not look whole."""
-        version = self._wire.h11.their_http_version
-        if self.started and not self.complete and version is not None and version < b"1.1":
-            self._wire.reset()
+        """The response ends here: see to it that it does not look whole."""
+        if self.started and not self.complete and self._is_http_10:
+            self._transport.reset()
 
-    def _head(self, response: Response, reason: bytes, length: int | None, close: bool) -> bytes:
+    # Heads and ends
+
+    def _get_head(
+        self, response: Response, reason: bytes, length: int | None, close: bool
+    ) -> ResponseHead:
         if response.status in _BODILESS:
             length = None
         elif response.status == _EMPTY:
             length = 0
-        event = self._heads.make(response.status, response.headers, reason, length, close)
-        data = self._wire.h11.send(event)
-        self.status = response.status
-        self.started = True
+        return self._heads.get(response.status, response.headers, reason, length, close)
+
+    def _frame_head(
+        self, response: Response, reason: bytes, length: int | None, close: bool
+    ) -> bytes:
+        head = self._get_head(response, reason, length, close)
+        data = self._transport.cycle.h11.send(head.event)
+        self._note_started(response)
         return data
 
-    def _bodiless(self, response: Response) -> bool:
+    def _note_started(self, response: Response) -> None:
+        self.status = response.status
+        self.started = True
+
+    def _frame(self, chunk: bytes) -> bytes:
+        return self._transport.cycle.h11.send(h11.Data(data=chunk))
+
+    def _is_bodiless(self, response: Response) -> bool:
         return self._to_head or response.status in _BODILESS or response.status == _EMPTY
 
     async def _finish(self, data: bytes) -> None:
-        data += self._wire.h11.send(_END)
+        data += self._transport.cycle.h11.send(_END)
         if data:
-            await self._wire.send(data)
+            await self._transport.send(data)
         self.complete = True
+
+    # Bytes and files
 
     async def _send_bytes(
         self, response: Response, body: bytes, reason: bytes, close: bool
     ) -> None:
-        if not body or self._bodiless(response):
-            await self._finish(self._head(response, reason, len(body), close))
+        if not body or self._is_bodiless(response):
+            await self._finish(self._frame_head(response, reason, len(body), close))
             return
-        heads, wire = self._heads, self._wire
-        key = response.status, response.headers, reason, len(body), close
-        data = heads.written(key) if wire.parser.bypassing_h11 else None
-        if data is not None:
-            # h11 wrote this head before, and need not hear of the whole cycle; see `asked.recall`.
-            self.status, self.started = response.status, True
-            data += body
+        cycle = self._transport.cycle
+        head = self._get_head(response, reason, len(body), close)
+        if head.written is not None and cycle.can_bypass_h11:
+            data = head.written + body
         else:
-            head = self._head(response, reason, len(body), close)
-            data = head + wire.h11.send(h11.Data(data=body))
-            wire.h11.send(_END)  # no bytes: the length says where the end is
-            if wire.parser.may_go_on:
-                heads.keep(key, head)
-        await wire.send_whole(data)
+            written = cycle.h11.send(head.event)
+            data = written + self._frame(body)
+            cycle.h11.send(_END)  # no bytes: the length says where the end is
+            if cycle.keep_alive:
+                head.written = written
+        self._note_started(response)
+        await self._transport.send_whole(data)
         self.sent = len(body)
         self.complete = True
 
@@ -183,45 +178,37 @@ class ResponseWriter:
         try:
             chunks = body.chunks(PIECE)
             # The first read may fail, and another response is still possible then.
-            chunk = b"" if self._bodiless(response) else next(chunks, b"")
-            data = self._head(response, reason, body.length, close)
+            chunk = b"" if self._is_bodiless(response) else next(chunks, b"")
+            data = self._frame_head(response, reason, body.length, close)
             if chunk:
-                await self._wire.send(data + self._wire.h11.send(h11.Data(data=chunk)))
+                await self._transport.send(data + self._frame(chunk))
                 self.sent, data = len(chunk), b""
-                for part in body.rest(len(chunk)):
+                for part in body.parts_after(len(chunk)):
                     await self._send_part(body, part)
             await self._finish(data)
         finally:
             body.close()
 
     async def _send_part(self, body: FileBody, part: bytes | range) -> None:
-        wire = self._wire
+        transport = self._transport
         # The length of a file is known, so h11 only counts, and any sized thing will do for that.
-        wire.h11.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
+        machine = transport.cycle.h11
+        machine.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
         if isinstance(part, range):
-            part = part[await wire.send_file(body.file, part, self._note) :]
-        for chunk in body.read(part, PIECE):
-            await wire.send(chunk)
-            self._note(len(chunk))
+            part = part[await transport.send_file(body.file, part, self._note_sent) :]
+        for chunk in body.read_part(part, PIECE):
+            await transport.send(chunk)
+            self._note_sent(len(chunk))
 
-    def _note(self, count: int) -> None:
+    def _note_sent(self, count: int) -> None:
         self.sent += count
 
-    async def _switch(self, response: Response, upgrade: Upgrade) -> None:
-        self._upgrade = upgrade
-        if self._ended:
-            upgrade.stop()
-        data = self._wire.h11.send(self._heads.switching(response.headers))
-        self.status = response.status
-        self.started = True
-        await self._send_chunk(data)
-        await upgrade.run(UpgradedStream(self._wire))
-        self.complete = True
+    # Streams
 
     async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, nursery.cancel_scope)
+            nursery.start_soon(self._cancel_on_disconnect, nursery.cancel_scope)
             try:
                 await self._send_stream(response, reason, close)
             except Exception as exc:
@@ -232,44 +219,89 @@ class ResponseWriter:
         if not self.complete:
             raise ClientDisconnected
 
-    async def _watch(self, scope: trio.CancelScope) -> None:
-        await self._wire.wait_client_left()
+    async def _cancel_on_disconnect(self, scope: trio.CancelScope) -> None:
+        await self._transport.wait_client_left()
         scope.cancel()
 
     async def _send_stream(self, response: Response, reason: bytes, close: bool) -> None:
         assert not isinstance(response.body, (bytes, FileBody, Upgrade))
-        async with response.body.opened(response) as opened:
-            head: Response = opened.response
-            if isinstance(head.body, bytes):
+        async with response.body.start(response) as started:
+            head = started.response
+            if isinstance(head.body, bytes):  # it failed before it began: this is the page for that
                 await self._send_bytes(head, head.body, b"", close)
                 return
             length = head.body.length if isinstance(head.body, Stream) else None
-            data = self._head(head, reason, length, close)
-            if not self._bodiless(head):
-                await self._send_chunk(data)
-                data = b""
-                following = self._next_event if _has_events(head) else _next
-                while chunk := await following(opened.chunks):
-                    await self._send_chunk(self._wire.h11.send(h11.Data(data=chunk)))
+            await self._send_chunk(self._frame_head(head, reason, length, close))
+            if not self._is_bodiless(head):
+                wait_next = self._wait_next_event if _has_events(head) else _wait_next_chunk
+                while chunk := await wait_next(started.chunks):
+                    await self._send_chunk(self._frame(chunk))
                     self.sent += len(chunk)
-            elif data:
-                await self._send_chunk(data)
-                data = b""
-        await self._finish(data)
+        await self._finish(b"")
 
-    async def _next_event(self, chunks: AsyncIterator[bytes]) -> bytes:
+    async def _wait_next_event(self, chunks: AsyncIterator[bytes]) -> bytes:
         # Only the wait is cancelled: a chunk that is half on its way goes out whole.
-        with trio.CancelScope() as self._waiting:
-            if not self._ended:
-                return await _next(chunks)
+        with trio.CancelScope() as self._event_wait:
+            if not self._events_ended:
+                return await _wait_next_chunk(chunks)
         return b""
 
     async def _send_chunk(self, data: bytes) -> None:
-        await self._wire.send(data)
-        self._wire.enter(Phase.WORKING)
+        await self._transport.send(data)
+        self._transport.enter(Phase.WORKING)
+
+    # Another protocol
+
+    async def _switch(self, response: Response, upgrade: Upgrade) -> None:
+        self._upgrade = upgrade
+        if self._events_ended:
+            upgrade.stop()
+        data = self._transport.cycle.h11.send(self._heads.switching(response.headers))
+        self._note_started(response)
+        await self._send_chunk(data)
+        await upgrade.run(UpgradedStream(self._transport))
+        self.complete = True
 
 
-async def _next(chunks: AsyncIterator[bytes]) -> bytes:
+class UpgradedStream(trio.abc.Stream):
+    """The stream below *transport*, taken over by another protocol, which does not close it.
+
+    What the client sent before it knew of the change is read first. Sending has the time limit of
+    the connection; how long the client may be silent is the other protocol's business.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        buffer = transport.reader.buffer
+        self._early = buffer.take(len(buffer))
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive what there is; see `trio.abc.ReceiveStream`."""
+        if not self._early:
+            return await self._transport.stream.receive_some(max_bytes or PIECE)
+        await trio.lowlevel.checkpoint()
+        size = max_bytes or len(self._early)
+        data, self._early = self._early[:size], self._early[size:]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send *data*; see `trio.abc.SendStream`."""
+        try:
+            await self._transport.send(bytes(data))
+        except ClientDisconnected:
+            raise trio.BrokenResourceError("the client has gone") from None
+        self._transport.enter(Phase.WORKING)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `trio.abc.SendStream`."""
+        await self._transport.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._transport.stream.aclose()
+
+
+async def _wait_next_chunk(chunks: AsyncIterator[bytes]) -> bytes:
     """The next chunk, of which none is empty; nothing at the end."""
     return await anext(chunks, b"")
 

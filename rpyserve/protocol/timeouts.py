@@ -1,8 +1,9 @@
 """One task that ends what takes too long, for all connections of a trio run.
 
-A connection changes what it waits for three times a request, and moving a trio deadline as often costs a tenth of a
-small request; here it is an assignment. The price: what is overdue ends up to a tick late, never early. The task
-lives only while there is something to watch, and is a system task because it belongs to no one connection.
+A connection changes what it waits for several times a request. Moving a trio deadline as often
+would be slow; here it is an assignment. The price: what is overdue ends up to a tick late, never
+early. The task lives only while there is something to watch, and is a system task because it
+belongs to no one connection.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import trio
 __all__ = ["TICK", "HasDeadline", "unwatch", "watch"]
 
 TICK: Final = 1.0
-"""Seconds between two looks, at most; a connection with short limits has them shortened."""
+"""Seconds between two looks, at most; something with a short time limit asks for a shorter tick."""
 
 
 class HasDeadline(Protocol):
     """Something with a time limit that changes.
 
     Attributes:
-        due: the time, as `trio.current_time` has it, at which it ends.
+        deadline: the time, as `trio.current_time` has it, at which it ends.
         scope: what is cancelled then.
     """
 
@@ -30,28 +31,29 @@ class HasDeadline(Protocol):
 
 
 class TimeoutWatcher:
+    """The task, and what it watches."""
+
     def __init__(self) -> None:
         self._watched: dict[HasDeadline, float] = {}
-        self._ticks: dict[
-            float, int
-        ] = {}  # how many of them have which: few differ, so the least is found at once
-        self._nap = trio.CancelScope()
+        # How many of them have which tick: few differ, so the least is found at once.
+        self._ticks: dict[float, int] = {}
+        self._sleep = trio.CancelScope()
         self._running = False
 
     def add(self, timed: HasDeadline, tick: float) -> None:
-        hurried = self._running and tick < min(self._ticks, default=0)
+        """Watch *timed*."""
+        sleeps_too_long = self._running and tick < min(self._ticks, default=0)
         self._watched[timed] = tick
         self._ticks[tick] = self._ticks.get(tick, 0) + 1
         if not self._running:
             self._running = True
             trio.lowlevel.spawn_system_task(self._run)
-        elif hurried:
-            self._nap.cancel()
+        elif sleeps_too_long:
+            self._sleep.cancel()
 
     def remove(self, timed: HasDeadline) -> None:
-        tick = self._watched.pop(
-            timed
-        )  # the task notices at its next look, so that brief connections share one
+        """No longer watch *timed*. The task ends at its next look: brief connections share one."""
+        tick = self._watched.pop(timed)
         self._ticks[tick] -= 1
         if not self._ticks[tick]:
             del self._ticks[tick]
@@ -59,9 +61,9 @@ class TimeoutWatcher:
     async def _run(self) -> None:
         try:
             while self._watched:
-                with trio.CancelScope() as self._nap:
+                with trio.CancelScope() as self._sleep:
                     await trio.sleep(min(self._ticks))
-                # A script may have blocked everyone till now: what has come meanwhile is looked at first.
+                # A script may have blocked everyone till now: what has come meanwhile goes first.
                 await trio.lowlevel.checkpoint()
                 now = trio.current_time()
                 for timed in tuple(self._watched):
@@ -71,19 +73,19 @@ class TimeoutWatcher:
             self._running = False
 
 
-_patience: trio.lowlevel.RunVar[TimeoutWatcher] = trio.lowlevel.RunVar("rpyserve patience")
+_watcher: trio.lowlevel.RunVar[TimeoutWatcher] = trio.lowlevel.RunVar("rpyserve time limits")
 
 
 def watch(timed: HasDeadline, tick: float = TICK) -> None:
-    """From now on, *timed* is cancelled when it is due, or up to *tick* seconds later. Say `unwatch` at the end."""
+    """Cancel *timed* at its deadline, or up to *tick* seconds later. Call `unwatch` at the end."""
     try:
-        patience = _patience.get()
+        watcher = _watcher.get()
     except LookupError:
-        patience = TimeoutWatcher()
-        _patience.set(patience)
-    patience.add(timed, tick)
+        watcher = TimeoutWatcher()
+        _watcher.set(watcher)
+    watcher.add(timed, tick)
 
 
 def unwatch(timed: HasDeadline) -> None:
     """No longer watch *timed*, which is being watched."""
-    _patience.get().remove(timed)
+    _watcher.get().remove(timed)

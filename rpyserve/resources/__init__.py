@@ -1,4 +1,5 @@
-"""The resource tree, what render methods return, and the ready-made resources: authentication, proxy, WSGI, WebSockets.
+"""The resource tree, what render methods return, and ready-made resources.
 
-Must not know files, scripts or sessions.
+The ready-made ones are authentication, CORS, virtual hosts, WSGI, a proxy and WebSockets. Must not
+know files, scripts or sessions.
 """

@@ -1,7 +1,8 @@
-"""What a reverse proxy changes in heads on their way to the backend and back. Pure.
+"""What a reverse proxy changes in the header fields of requests and responses. Pure functions.
 
-Fields that belong to one connection are left out (RFC 9110, section 7.6.1), who asked is added (RFC 7239), and what the
-backend says of its own addresses, in ``Location`` and in cookies, becomes what leads there through the proxy.
+Fields that belong to one connection are left out (RFC 9110, section 7.6.1), the client is named
+(RFC 7239), and what the upstream server says of its own addresses, in ``Location`` and in cookies,
+becomes what leads there through the proxy.
 """
 
 from __future__ import annotations
@@ -12,35 +13,46 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Headers
 
 __all__ = ["Mount", "downstream_headers", "upstream_headers"]
 
-Fields = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
 
-_HOP: Final = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     {
-        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
-        b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings",
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     }
-)  # fmt: skip
-_OURS: Final = re.compile(rb"expect|forwarded|via|x-forwarded-.*")
-_PROTECTED: Final = _HOP | {b"host", b"content-length"}
-_SEPARATORS: Final = re.compile(r"[/\\;]")
-_ADDRESSES: Final = frozenset({b"location", b"content-location", b"refresh"})
+)
+_NEVER_HOP_BY_HOP: Final = frozenset({b"host", b"content-length"})
+"""Fields that are forwarded even if ``Connection`` names them."""
+
+_SET_BY_PROXY: Final = re.compile(rb"expect|forwarded|via|x-forwarded-.*")
+_PROTECTED: Final = _HOP_BY_HOP | _NEVER_HOP_BY_HOP
+_PATH_SEPARATORS: Final = re.compile(r"[/\\;]")
+_WITH_ADDRESS: Final = frozenset({b"location", b"content-location", b"refresh"})
 _COOKIE_PATH: Final = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.I)
 _COOKIE_DOMAIN: Final = re.compile(rb";[ \t]*domain[ \t]*=[^;]*", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """Where in our paths a backend is, and where its own begin.
+    """Where in our paths an upstream server is, and where its own begin.
 
     Args:
         prefix: our path that leads to the proxy, percent-encoded, without a slash at its end.
-        origin: the backend's, such as ``"http://127.0.0.1:5000"``.
-        base: the path below which the backend is asked, without a slash at its end.
+        origin: the server, such as ``"http://127.0.0.1:5000"``.
+        base: the path below which requests go to the server, without a slash at its end.
         rest: what follows the prefix in the request's path, as it was sent.
     """
 
@@ -53,128 +65,122 @@ class Mount:
     def of(cls, request: Request, origin: str, base: str) -> Mount:
         """Return the mount that *request* has been led to."""
         segments = request.raw_path.split("/")[1:]
-        count = len(request.prepath) - (
-            request.prepath[-1:] == [""]
-        )  # the slash of a directory is the backend's
-        prefix, rest = (
-            "".join("/" + segment for segment in part)
-            for part in (segments[:count], segments[count:])
-        )
+        count = len(request.prepath)
+        if request.prepath[-1:] == [""]:
+            count -= 1  # the slash of a directory is the upstream server's
+        prefix = "".join("/" + segment for segment in segments[:count])
+        rest = "".join("/" + segment for segment in segments[count:])
         return cls(prefix, origin, base, rest)
 
     def target(self, request: Request) -> bytes:
-        """Return the request target for the backend."""
-        query = request.uri.partition("?")
-        return f"{self.base}{self.rest or ('' if self.base else '/')}{query[1]}{query[2]}".encode(
-            "latin-1"
-        )
+        """Return the request target for the upstream server."""
+        path = self.base + self.rest or "/"
+        _, mark, query = request.uri.partition("?")
+        return f"{path}{mark}{query}".encode("latin-1")
 
     def climbs(self) -> bool:
-        """Whether the path has a ``..`` in it, however it is written: it could lead out of `base` at the backend."""
-        return any(".." in _SEPARATORS.split(unquote(segment)) for segment in self.rest.split("/"))
+        """Whether the path contains ``..``, however it is written: it could lead out of `base`."""
+        segments = (unquote(segment) for segment in self.rest.split("/"))
+        return any(".." in _PATH_SEPARATORS.split(segment) for segment in segments)
 
-    def ours(self, address: str) -> str:
-        """Return what *address*, in the backend's words, is here; other servers' are left as they are."""
+    def translate(self, address: str) -> str:
+        """Return what *address*, of the upstream server, is here; others' are left as they are."""
         path = address.removeprefix(self.origin)
         if path == address and (not address.startswith("/") or address.startswith("//")):
             return address  # of another server, or relative
-        if path and not path.startswith(("/", "?", "#")):
-            return address  # http://backend.example is no part of http://backend.example.com
+        if path and path[0] not in "/?#":
+            return address  # http://upstream.example is not part of http://upstream.example.com
         inside = path.removeprefix(self.base)
-        if path and (not path.startswith(self.base) or not (not inside or inside[0] in "/?#")):
+        is_below = path.startswith(self.base) and (not inside or inside[0] in "/?#")
+        if path and not is_below:
             return address  # on the same server, but not below the proxy
         return (self.prefix + inside) or "/"
 
 
-def upstream_headers(request: Request, mount: Mount, pseudonym: str, *, keep_host: bool) -> Fields:
-    """Return the header fields of *request* as the backend gets them.
+def upstream_headers(
+    request: Request, mount: Mount, pseudonym: str, *, keep_host: bool
+) -> HeaderList:
+    """Return the header fields of *request* as the upstream server gets them.
 
     Args:
         pseudonym: what the proxy calls itself in ``Via``.
         keep_host: whether ``Host`` stays as the client sent it.
     """
-    upgrade = (request.getHeader("upgrade") or "").strip().lower() == "websocket"
-    fields = [
-        (name, value)
-        for name, value in _end_to_end(request.raw_headers)
-        if not _OURS.fullmatch(name) and not _is_disguised(name)
-    ]
-    host = authority_of(request) or ""
+    fields = [pair for pair in _end_to_end(request.raw_headers) if _may_forward(pair[0])]
+    host = request.authority or ""
     if not keep_host:
-        own = mount.origin.partition("://")[2].rpartition("@")[2]
-        fields = [
-            (b"host", own.encode("latin-1")),
-            *(pair for pair in fields if pair[0] != b"host"),
-        ]
-    said = {
-        "x-forwarded-for": _appended(request, "x-forwarded-for", request.client[0]),
+        upstream_host = mount.origin.partition("://")[2].rpartition("@")[2]
+        others = [pair for pair in fields if pair[0] != b"host"]
+        fields = [(b"host", upstream_host.encode("latin-1")), *others]
+    added = {
+        "x-forwarded-for": _append(request, "x-forwarded-for", request.client[0]),
         "x-forwarded-host": request.getHeader("x-forwarded-host") or host,
         "x-forwarded-proto": request.getHeader("x-forwarded-proto") or request.scheme,
         "x-forwarded-prefix": mount.prefix,
-        "forwarded": _appended(request, "forwarded", _forwarded(request, host)),
-        "via": _appended(request, "via", f"{request.http_version} {pseudonym}"),
+        "forwarded": _append(request, "forwarded", _forwarded(request, host)),
+        "via": _append(request, "via", f"{request.http_version} {pseudonym}"),
     }
-    fields += [(name.encode(), value.encode("latin-1")) for name, value in said.items() if value]
-    return [*fields, (b"connection", b"Upgrade"), (b"upgrade", b"websocket")] if upgrade else fields
+    fields += [(name.encode(), value.encode("latin-1")) for name, value in added.items() if value]
+    if (request.getHeader("upgrade") or "").strip().lower() == "websocket":
+        fields += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
+    return fields
 
 
 def downstream_headers(fields: Iterable[tuple[bytes, bytes]], mount: Mount) -> Headers:
-    """Return the header fields of a backend's answer as the client gets them."""
+    """Return the header fields of an upstream server's response as the client gets them."""
     fields = list(fields)
     upgrade = [pair for pair in fields if pair[0].lower() == b"upgrade"]
-    kept = [(name, _rewritten(name.lower(), value, mount)) for name, value in _end_to_end(fields)]
+    kept = [(name, _translate(name.lower(), value, mount)) for name, value in _end_to_end(fields)]
     return (*kept, *upgrade)
 
 
-def _end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """*fields* without those of this connection only, the ones that ``Connection`` names among them."""
+def _end_to_end(fields: Iterable[tuple[bytes, bytes]]) -> HeaderList:
+    """Return *fields* without those of this connection, which ``Connection`` may name too."""
     fields = list(fields)
-    named = {
+    dropped = {
         option.strip().lower()
         for name, value in fields
         if name.lower() == b"connection"
         for option in value.split(b",")
     }
-    return [
-        pair
-        for pair in fields
-        if pair[0].lower() not in _HOP | (named - {b"host", b"content-length"})
-    ]
+    dropped = (dropped - _NEVER_HOP_BY_HOP) | _HOP_BY_HOP
+    return [pair for pair in fields if pair[0].lower() not in dropped]
 
 
-def _is_disguised(name: bytes) -> bool:
-    """Whether a backend that takes ``_`` for ``-``, as those of WSGI and CGI do, would take it for one of ours."""
+def _may_forward(name: bytes) -> bool:
+    if _SET_BY_PROXY.fullmatch(name):
+        return False
+    # Servers that take "_" for "-", as those of WSGI and CGI do, would take it for one of ours.
     plain = name.replace(b"_", b"-")
-    return plain != name and (_OURS.fullmatch(plain) is not None or plain in _PROTECTED)
+    return plain == name or not (_SET_BY_PROXY.fullmatch(plain) or plain in _PROTECTED)
 
 
-def _appended(request: Request, name: str, value: str) -> str:
+def _append(request: Request, name: str, value: str) -> str:
     before = request.getHeader(name)
     return f"{before}, {value}" if before else value
 
 
 def _forwarded(request: Request, host: str) -> str:
-    """RFC 7239, section 4."""
+    """Return this hop as RFC 7239, section 4, has it."""
     address = request.client[0]
     node = f'"[{address}]"' if ":" in address else address or "unknown"
     return f'for={node};host="{host}";proto={request.scheme}'
 
 
-def _rewritten(name: bytes, value: bytes, mount: Mount) -> bytes:
-    if name in _ADDRESSES:
-        before, url, address = (
-            value.rpartition(b"url=") if name == b"refresh" else (b"", b"", value)
-        )
-        return before + url + mount.ours(address.decode("latin-1")).encode("latin-1")
+def _translate(name: bytes, value: bytes, mount: Mount) -> bytes:
     if name == b"set-cookie":
-        return _COOKIE_PATH.sub(
-            lambda found: found[1] + _cookie_path(found[2], mount), _COOKIE_DOMAIN.sub(b"", value)
-        )
-    return value
+        value = _COOKIE_DOMAIN.sub(b"", value)
+        return _COOKIE_PATH.sub(lambda match: match[1] + _cookie_path(match[2], mount), value)
+    if name not in _WITH_ADDRESS:
+        return value
+    before = marker = b""
+    if name == b"refresh":
+        before, marker, value = value.rpartition(b"url=")
+    return before + marker + mount.translate(value.decode("latin-1")).encode("latin-1")
 
 
 def _cookie_path(path: bytes, mount: Mount) -> bytes:
     text = path.strip().decode("latin-1")
-    return (
-        path if text == "/" else mount.ours(text).encode("latin-1")
-    )  # "/" is wide enough as it is
+    if text == "/":
+        return path  # wide enough as it is
+    return mount.translate(text).encode("latin-1")

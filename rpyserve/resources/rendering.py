@@ -1,44 +1,41 @@
-"""From what a render method gives to a `Response`: every kind of result, sync and async.
+"""From what a render method returns to a `Response`: every kind of result, sync and async.
 
-The order matters twice. A coroutine is watched from before its first step, so that it is cancelled when the
-client leaves; a nursery opened later would corrupt trio's scope stack. And a head is settled last, because
-until then the script may set headers or open a session.
+The order matters twice. A coroutine is watched from before its first step, so that it is cancelled
+when the client leaves; a nursery that is opened later would corrupt trio's scope stack. And the
+head of the response is completed last, because until then the script may set headers or open a
+session.
 
-What to say to the author of a render method that returned something that cannot be sent.
-
-One sentence that names the method, and the line to write instead.
+A result that cannot be sent is recognised here too, and described to the author of the method: one
+sentence that names the method, and the line to write instead.
 """
 
 from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Coroutine
 from pathlib import PurePath
+from types import ModuleType
 from typing import Any, Final
 
 import trio
 
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
-from rpyserve.http.response import HTML, IterableStream, Response, WriteStream
+from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
-from rpyserve.scripts.validation import app_kind
-from rpyserve.serving import watchdog
+from rpyserve.util.slow_calls import slow_call_log
 
 __all__ = [
     "NOT_DONE_YET",
-    "Rescue",
+    "app_kind",
     "apply_request_headers",
-    "for_result",
-    "method_of",
+    "describe_wrong_result",
     "redirect_response",
     "render",
+    "render_method",
 ]
-
-
-Rescue = Callable[[BaseException, bool], Response | None]
 
 
 class _Pending(enum.Enum):
@@ -49,56 +46,50 @@ class _Pending(enum.Enum):
 
 
 NOT_DONE_YET: Final = _Pending.NOT_DONE_YET
-"""Return it from a render method that will answer later, by ``request.write()`` and ``request.finish()``."""
+"""Return it from a render method that answers later, by ``request.write()`` and ``finish()``."""
 
 
-async def render(resource: Resource, request: Request, rescue: Rescue) -> Response:
+async def render(resource: Resource, request: Request, error_handler: ErrorHandler) -> Response:
     """Have *resource* answer *request*.
 
     Args:
-        rescue: what makes a page of an exception that a stream raises; see `streaming.IterableStream`.
+        error_handler: makes a page of an exception that a stream raises; see `IterableStream`.
 
     Raises:
-        Disconnected: the client left while an async method was at work; the method was cancelled.
-        Exception: whatever the method raises; TypeError, with the line to write, for a result of no use.
+        ClientDisconnected: the client left while an async method was at work; the method was
+            cancelled.
+        Exception: whatever the method raises.
+        WrongResult: the method returned what cannot be sent.
     """
-    with watchdog.timed(request.path):
+    with slow_call_log.timed(request.path):
         result = resource.render(request)
     if inspect.iscoroutine(result):
         result = await _cancel_on_disconnect(result, request)
-    response = _answer(result, request, resource)
+    response = _response_of(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
-        body.settle = partial(apply_request_headers, request)
-        body.rescue = rescue
+        body.complete_headers = request._response.complete_headers
+        body.error_handler = error_handler
         return response
     return apply_request_headers(request, response)
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:
-    """Return *response* with the headers and the cookie that the script set on *request*. Once a request."""
-    request.settled = True
-    if request.response_headers:
-        response = response.with_headers(*request.response_headers)
-    if request.added_headers:
-        response = Response.trusted(
-            response.body, response.status, response.headers + tuple(request.added_headers)
-        )
-    if request.session_cookie is not None:
-        response = response.with_headers((b"Set-Cookie", request.session_cookie))
-    return response
+    """Return *response* with what the script set on *request*. Once a request."""
+    return request._response.complete_headers(response)
 
 
 def redirect_response(redirect: Redirect, request: Request) -> Response:
-    """The answer for *redirect*: 303 after a POST, else 302, unless it has a status of its own."""
+    """Return the response for *redirect*: 303 after a POST, else 302, unless it says otherwise."""
     status = redirect.status or (303 if request.method == "POST" else 302)
     return Response(b"", status, [("Location", quote_location(redirect.url))])
 
 
 def quote_location(url: str) -> str:
-    """Return *url* as a header may hold it: characters outside ASCII and controls percent-encoded (RFC 3986, 2.1)."""
+    """Return *url* with all but printable ASCII percent-encoded (RFC 3986, section 2.1)."""
     return "".join(
-        c if "!" <= c <= "~" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in url
+        char if "!" <= char <= "~" else "".join(f"%{byte:02X}" for byte in char.encode())
+        for char in url
     )
 
 
@@ -128,76 +119,118 @@ async def _cancel_on_disconnect(work: Coroutine[Any, Any, Any], request: Request
     return result
 
 
-def _answer(result: Any, request: Request, resource: Resource) -> Response:
+# From result to response
+
+
+def _response_of(result: Any, request: Request, resource: Resource) -> Response:
+    # What the result says by itself
     if isinstance(result, Redirect):
         return redirect_response(result, request)
     if isinstance(result, HTTPError):
         raise result
     if isinstance(result, Response):
-        return _own_response(result, request)
-    if request.redirection is not None:
-        return redirect_response(request.redirection, request)
-    if result is NOT_DONE_YET or (result is None and request.finished):
-        return _written(request)
-    response = _response(result, request, resource)
-    if request.written and isinstance(response.body, bytes):
-        return Response.trusted(
-            b"".join([*request.written, response.body]), request.code, response.headers
-        )
+        # Its own headers win over those that were set on the request.
+        request._response.remove_headers({name.lower() for name, _ in result.headers})
+        return result
+    # What was said on the request
+    pending = request._response
+    if pending.redirect is not None:
+        return redirect_response(pending.redirect, request)
+    if result is NOT_DONE_YET or (result is None and pending.finished):
+        return _written_response(pending)
+    # The result is a body
+    response = _body_response(result, request, resource)
+    if pending.chunks and isinstance(response.body, bytes):
+        body = b"".join([*pending.chunks, response.body])
+        return Response.trusted(body, pending.status, response.headers)
     return response
 
 
-def _own_response(response: Response, request: Request) -> Response:
-    """A `Response` made by the script: what it says itself goes before what was said on the request."""
-    said = {name.lower() for name, _ in response.headers}
-    request.response_headers = [
-        pair for pair in request.response_headers if pair[0].lower() not in said
-    ]
-    return response
-
-
-def _written(request: Request) -> Response:
+def _written_response(pending: PendingResponse) -> Response:
     """The answer of a method that uses `request.write`, now or later."""
-    if request.finished:
-        return Response.trusted(b"".join(request.written), request.code, (HTML,))
-    if request.failure is not None:
-        raise request.failure
-    request.pipe = pipe = WriteStream()
-    for chunk in request.written:
-        pipe.write(chunk)
-    return Response.trusted(pipe, request.code, (HTML,))
+    body = b"".join(pending.chunks) if pending.finished else pending.start_stream()
+    return Response.trusted(body, pending.status, (HTML,))
 
 
-def _response(result: Any, request: Request, resource: Resource) -> Response:
+def _body_response(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, str):
         return Response.trusted(result.encode(), request.code, (HTML,))
-    if (
-        isinstance(result, (bytes, bytearray, memoryview, dict, list))
-        or inspect.isgenerator(result)
-        or inspect.isasyncgen(result)
-    ):
+    if isinstance(result, (bytes, bytearray, memoryview, dict, list)):
         return Response(result, request.code)
-    from rpyserve.diagnostics import advice
-
-    raise WrongResult(
-        advice.for_result(result, request, resource), advice.method_of(request, resource)
-    )
-
-
-_CAN: Final = "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, or it yields text."
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        return Response(result, request.code)
+    message = describe_wrong_result(result, request, resource)
+    raise WrongResult(message, render_method(request, resource))
 
 
-def for_result(value: Any, request: Any, resource: Any) -> str:
+# Results that cannot be sent
+
+_ALLOWED_RESULTS: Final = (
+    "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, "
+    "or it yields text."
+)
+
+_FRAMEWORKS: Final = {
+    "flask": "a Flask app",
+    "quart": "a Quart app",
+    "fastapi": "a FastAPI app",
+    "starlette": "a Starlette app",
+    "django": "a Django application",
+    "bottle": "a Bottle app",
+    "falcon": "a Falcon app",
+    "aiohttp": "an aiohttp app",
+    "sanic": "a Sanic app",
+    "tornado": "a Tornado application",
+    "litestar": "a Litestar app",
+    "dash": "a Dash app",
+}
+_APP_SIGNATURES: Final = {
+    ("environ", "start_response"): "a WSGI application",
+    ("scope", "receive", "send"): "an ASGI app",
+}
+
+_Explanation = tuple[str, str]
+"""What was returned, and what to write instead."""
+
+
+def describe_wrong_result(value: Any, request: Request, resource: Resource) -> str:
     """Say what is wrong with *value*, which *resource* returned for *request*."""
-    name = _method(request, resource)
-    said = _said(value)
-    if said is None:
-        return f"{name} returned {_shown(value)}, which cannot be sent. {_CAN}"
-    what, mend = said
-    return f"{name} returned {what}. {mend}"
+    name = _method_name(request, resource)
+    explanation = _explain_plain(value) or _explain_callable(value) or _explain_object(value)
+    if explanation is None:
+        return f"{name} returned {_with_article(value)}, which cannot be sent. {_ALLOWED_RESULTS}"
+    returned, advice = explanation
+    return f"{name} returned {returned}. {advice}"
 
 
-def _method(request: Any, resource: Any) -> str:
+def render_method(request: Request, resource: Resource) -> object:
+    """Return the function by which *resource* answered *request*; None if that is not known."""
+    if isinstance(resource, FunctionResource):
+        return resource.function
+    kind = type(resource)
+    if kind.render is not Resource.render:
+        return kind.render
+    method = getattr(kind, f"render_{request.method}", None)
+    return getattr(kind, "render_GET", None) if method is None else method
+
+
+def app_kind(value: object) -> str | None:
+    """Return what application of another framework *value* is, in words; None if it is none."""
+    if isinstance(value, ModuleType) or not callable(value):
+        return None
+    for base in type(value).__mro__:
+        package = base.__module__.partition(".")[0]
+        if package in _FRAMEWORKS:
+            return _FRAMEWORKS[package]
+    if inspect.isclass(value):
+        return None
+    try:
+        return _APP_SIGNATURES.get(tuple(inspect.signature(value).parameters))
+    except (TypeError, ValueError):
+        return None
+
+
+def _method_name(request: Request, resource: Resource) -> str:
     if isinstance(resource, FunctionResource):
         return f"{getattr(resource.function, '__name__', 'resource')}()"
     kind, method = type(resource), request.method
@@ -208,108 +241,98 @@ def _method(request: Any, resource: Any) -> str:
     return f"{kind.__name__}.render_{method}"
 
 
-def method_of(request: Any, resource: Any) -> object:
-    """Return the function that *resource* answered *request* with; None if that cannot be told."""
-    if isinstance(resource, FunctionResource):
-        return resource.function
-    kind = type(resource)
-    if kind.render is not Resource.render:
-        return kind.render
-    method = getattr(kind, f"render_{request.method}", None)
-    return getattr(kind, "render_GET", None) if method is None else method
-
-
-def _said(value: Any) -> tuple[str, str] | None:
+def _explain_plain(value: Any) -> _Explanation | None:
+    """Explain None, numbers, and what Python's own syntax makes."""
     if value is None:
         return "nothing (None)", 'Probably a `return` is missing: end it with return "...".'
     if isinstance(value, tuple):
-        return _tuple(value)
+        return _explain_tuple(value)
     if isinstance(value, bool):
         return f"the truth value {value}", "Write return str(...), or return a dict for JSON."
     if isinstance(value, (int, float, complex)):
-        extra = (
-            " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`."
-            if value == 1
-            else ""
-        )
-        return f"the number {value}", f"Write return str({value!r}).{extra}"
-    if inspect.isclass(value):
-        return (
-            f"the class {value.__name__}, not an instance of it",
-            f"Write return {value.__name__}(...).",
-        )
-    if inspect.isroutine(value):
-        call = (
-            f"await {value.__name__}(...)"
-            if inspect.iscoroutinefunction(value)
-            else f"{value.__name__}(...)"
-        )
-        return f"the function {value.__name__} without calling it", f"Write return {call}."
-    if inspect.iscoroutine(value):
-        value.close()
-        return (
-            f"a coroutine of {value.__name__} that nobody awaited",
-            f"Write return await {value.__name__}(...).",
-        )
-    return _object(value)
+        advice = f"Write return str({value!r})."
+        if value == 1:
+            advice += " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`."
+        return f"the number {value}", advice
+    if isinstance(value, (set, frozenset)):
+        return "a set", "Write return sorted(...): a list is sent as JSON."
+    return None
 
 
-def _tuple(value: tuple[Any, ...]) -> tuple[str, str]:
+def _explain_tuple(value: tuple[Any, ...]) -> _Explanation:
     if len(value) > 1 and isinstance(value[1], int):
+        status = value[1]
         return (
             "a tuple, as Flask's views do",
-            f"Write request.setResponseCode({value[1]}) before the return, or return Response(..., {value[1]}), or "
-            f"raise HTTPError({value[1] if value[1] >= 400 else 404}) for an error page.",
+            f"Write request.setResponseCode({status}) before the return, "
+            f"or return Response(..., {status}), "
+            f"or raise HTTPError({status if status >= 400 else 404}) for an error page.",
         )
     if len(value) == 1:
         return "a tuple of one", "There is a comma too many after what it returns."
     return "a tuple", 'Write return "".join(...) for text, or return a list for JSON.'
 
 
-def _object(value: Any) -> tuple[str, str] | None:
+def _explain_callable(value: Any) -> _Explanation | None:
+    """Explain what should have been called, or awaited."""
+    if inspect.isclass(value):
+        name = value.__name__
+        return f"the class {name}, not an instance of it", f"Write return {name}(...)."
+    if inspect.isroutine(value):
+        name = value.__name__
+        call = "await " * inspect.iscoroutinefunction(value) + f"{name}(...)"
+        return f"the function {name} without calling it", f"Write return {call}."
+    if inspect.iscoroutine(value):
+        value.close()
+        name = value.__name__
+        return f"a coroutine of {name} that nobody awaited", f"Write return await {name}(...)."
+    return None
+
+
+def _explain_object(value: Any) -> _Explanation | None:
     kind = type(value)
     if isinstance(value, Resource):
         return (
             f"a resource ({kind.__name__})",
-            "A resource belongs into getChild, putChild or `resource`; or write "
-            f"return {kind.__name__}(...).render(request).",
+            "A resource belongs into getChild, putChild or `resource`; "
+            f"or write return {kind.__name__}(...).render(request).",
         )
     if isinstance(value, BaseException):
         return f"an exception ({kind.__name__})", f"Write raise {kind.__name__}(...)."
     if isinstance(value, PurePath):
-        return (
-            "a path",
-            'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().',
-        )
-    if isinstance(value, (set, frozenset)):
-        return "a set", "Write return sorted(...): a list is sent as JSON."
+        advice = 'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().'
+        return "a path", advice
     if kind.__name__ == "Deferred":
-        return (
-            "a Deferred",
-            "Write `async def`, and await in it; trio takes the place of Twisted's reactor.",
-        )
-    if kind.__module__.partition(".")[0] != "rpyserve" and (
-        kind.__name__.endswith("Response") or app_kind(value) is not None
-    ):
-        return (
-            f"a {kind.__name__} of {kind.__module__.partition('.')[0]}",
-            "Write return Response(body, status) with rpyserve's own Response.",
-        )
-    if callable(getattr(value, "getvalue", None)):
-        return f"a {kind.__name__}", "Write return it.getvalue()."
-    if callable(getattr(value, "read", None)):
-        return (
-            f"an open file ({kind.__name__})",
-            "Write return file.read(), and close the file (`with open(...) as file:`).",
-        )
-    if hasattr(value, "__next__") or isinstance(value, range):
-        return (
-            f"an iterator ({kind.__name__})",
-            'Write return "".join(...) for text, or return list(...) for JSON.',
-        )
+        advice = "Write `async def`, and await in it; trio takes the place of Twisted's reactor."
+        return "a Deferred", advice
+    return _explain_foreign_response(value) or _explain_file_like(value)
+
+
+def _explain_foreign_response(value: Any) -> _Explanation | None:
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    if package == "rpyserve":
+        return None
+    if kind.__name__.endswith("Response") or app_kind(value) is not None:
+        advice = "Write return Response(body, status) with rpyserve's own Response."
+        return f"a {kind.__name__} of {package}", advice
     return None
 
 
-def _shown(value: object) -> str:
+def _explain_file_like(value: Any) -> _Explanation | None:
+    """Explain what has to be read or iterated over."""
+    name = type(value).__name__
+    if callable(getattr(value, "getvalue", None)):
+        return f"a {name}", "Write return it.getvalue()."
+    if callable(getattr(value, "read", None)):
+        advice = "Write return file.read(), and close the file (`with open(...) as file:`)."
+        return f"an open file ({name})", advice
+    if hasattr(value, "__next__") or isinstance(value, range):
+        advice = 'Write return "".join(...) for text, or return list(...) for JSON.'
+        return f"an iterator ({name})", advice
+    return None
+
+
+def _with_article(value: object) -> str:
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

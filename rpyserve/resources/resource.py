@@ -1,27 +1,26 @@
-"""The resource tree: `Resource`, its children, and the walk from a site's root to the one that answers.
+"""The resource tree: `Resource`, its children, and the walk to the one that answers.
 
-Names and behaviour are Twisted Web's (``twisted.web.resource``). Nothing here knows of files, scripts or
-connections; what a render method returns is `rendering`'s business.
+Names and behaviour are Twisted Web's (``twisted.web.resource``). This module must not know files,
+scripts or connections; what a render method returns is the business of `rendering`.
 
-A resource around another one: asked first, for every request to it and to all that is below it.
-
-What guards, and what adds headers, is a `Wrapper`. It takes no segment of the path for itself, and leaves the body
-unread until it has let the request pass.
+A `Wrapper` stands around another resource and is asked before it, for every request to it and to
+all that is below it. It takes no segment of the path, and leaves the body unread until it has let
+the request pass.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 
-__all__ = ["Around", "FunctionResource", "Resource", "Wrapper", "as_resource", "texts", "traverse"]
+__all__ = ["FunctionResource", "Resource", "Wrapper", "as_list", "as_resource", "traverse"]
 
-
-_NO_CHILDREN: dict[str, Resource] = {}
+_NO_CHILDREN: Final[dict[str, Resource]] = {}
+"""The children of all resources that have none: a subclass need not call ``Resource.__init__``."""
 
 
 class Resource:
@@ -30,16 +29,17 @@ class Resource:
     A subclass need not call ``Resource.__init__``.
 
     Attributes:
-        isLeaf: True if this resource takes all path segments that are left (they are in ``request.postpath``)
-            instead of looking for a child.
+        isLeaf: True if this resource takes all path segments that are left (they are in
+            ``request.postpath``) instead of looking for a child.
         children: what `putChild` has put in, by name.
 
     "Twisted Web in 60 seconds": static URL dispatch, dynamic URL dispatch, generated pages.
     """
 
     isLeaf = False
-    wants_body = True
-    """Whether the walk reads the request's body before this resource's `getChild` or `render` is called."""
+
+    _wants_body = True
+    """Whether the request's body is read before `getChild` or `render` is called."""
 
     children: dict[str, Resource] = _NO_CHILDREN
 
@@ -65,7 +65,7 @@ class Resource:
         self.children[name] = as_resource(child)
 
     def getChild(self, name: str, request: Request) -> Any:
-        """Return the resource for the next URL segment. Override it for children that are made on demand.
+        """Return the resource for the next URL segment. Override it to make children on demand.
 
         Args:
             name: the decoded segment; empty if the URL ends in a slash.
@@ -74,9 +74,9 @@ class Resource:
         Raises:
             HTTPError: 404, there is no such child.
         """
-        if not name and request.prepath == [""] and _answers(self):
+        if not name and request.prepath == [""] and _can_answer(self):
             return self  # "/" is the only URL that a site's root has
-        raise HTTPError(404, private=_nothing_after(request))
+        raise HTTPError(404, private=_no_children_hint(request))
 
     def getChildWithDefault(self, name: str, request: Request) -> Any:
         """Return the child that was put at *name*, else what `getChild` gives."""
@@ -84,39 +84,36 @@ class Resource:
         return self.getChild(name, request) if child is None else child
 
     def error_page(self, status: int, request: Request) -> Resource | None:
-        """Return the resource that makes the page for *status*, asked of a site's root; None for rpyserve's own page.
+        """Return the resource that makes the page for *status*, or None for rpyserve's own page.
+
+        Only a site's root is asked, and only for 404: every other error has rpyserve's page.
 
         Args:
-            status: 404: the only one that is asked for.
+            status: 404.
             request: the request that has no other answer.
         """
         return None
 
     def render(self, request: Request) -> Any:
-        """Answer *request*: call ``render_GET`` or the like. HEAD falls back to GET; its body is not sent.
+        """Answer *request*: call ``render_GET`` or the like.
+
+        HEAD falls back to GET; its body is not sent.
 
         Returns:
-            str, bytes, dict, list, `Response`, `Redirect`, a generator, an async generator, a coroutine that
-            returns one of these, or `NOT_DONE_YET`.
+            str, bytes, dict, list, `Response`, `Redirect`, a generator, an async generator, a
+            coroutine that returns one of these, or `NOT_DONE_YET`.
 
         Raises:
-            HTTPError: 405 with ``Allow`` if there is no method of that name (RFC 9110, section 15.5.6).
+            HTTPError: 405 with ``Allow`` if there is no method of that name (RFC 9110, section
+                15.5.6).
         """
         method = request.method
         handler = getattr(self, "render_" + method, None)
         if handler is None and method == "HEAD":
             handler = getattr(self, "render_GET", None)
         if handler is None:
-            raise _not_allowed(self, method)
+            raise _method_not_allowed(self, method)
         return handler(request)
-
-
-class Around(Resource):
-    """A resource that takes no part in the walk, but says which one does: see `wrapping`."""
-
-    async def inside(self, request: Request) -> Resource:
-        """Return the resource that takes its place for *request*, or raise."""
-        raise NotImplementedError
 
 
 class FunctionResource(Resource):
@@ -131,6 +128,43 @@ class FunctionResource(Resource):
     render_POST = render_GET
 
 
+class Wrapper(Resource):
+    """A resource around another one. Override `enter`.
+
+    Args:
+        resource: what is inside: a `Resource`, such as a `Directory`, or a function of the request.
+
+    Raises:
+        TypeError: *resource* cannot be served.
+    """
+
+    _wants_body = False
+
+    def __init__(self, resource: Any) -> None:
+        self.wrapped = as_resource(resource)
+
+    def enter(self, request: Request) -> Any:
+        """Return None to let *request* pass, or a `Resource` to answer instead. May be async."""
+        raise NotImplementedError
+
+    async def unwrap(self, request: Request) -> Resource:
+        """Return the resource that takes the place of this one for *request*."""
+        instead = self.enter(request)
+        if inspect.isawaitable(instead):
+            instead = await instead
+        return self.wrapped if instead is None else instead
+
+    def error_page(self, status: int, request: Request) -> Resource | None:
+        return self.wrapped.error_page(status, request)
+
+    async def render(self, request: Request) -> Any:
+        """Answer with the inner resource, for callers that render this one without a walk."""
+        resource = await self.unwrap(request)
+        await _load_body_for(resource, request)
+        result = resource.render(request)
+        return await result if inspect.isawaitable(result) else result
+
+
 def as_resource(thing: Any) -> Resource:
     """Return *thing* as a resource: itself, or a function wrapped into one.
 
@@ -140,9 +174,8 @@ def as_resource(thing: Any) -> Resource:
     if isinstance(thing, Resource):
         return thing
     if inspect.isclass(thing):
-        raise TypeError(
-            f"this is the class {thing.__name__}, not an instance of it: write {thing.__name__}()"
-        )
+        name = thing.__name__
+        raise TypeError(f"this is the class {name}, not an instance of it: write {name}()")
     if inspect.isroutine(thing):
         return FunctionResource(thing)
     raise TypeError(
@@ -150,130 +183,97 @@ def as_resource(thing: Any) -> Resource:
     )
 
 
+def as_list(given: str | Iterable[str]) -> list[str]:
+    """Return one text, or several, as a list."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+# The walk
+
+
 async def traverse(root: Resource, request: Request) -> Resource:
     """Walk from *root* along the request's path to the resource that answers.
 
     Raises:
         HTTPError: 404 where the path leads nowhere, 413 for too large a body.
-        Disconnected: the client went away within its body.
+        ClientDisconnected: the client went away within its body.
     """
-    if "\x00" in request.path or not _is_text(request.path):
-        raise HTTPError(404, private="The path holds a NUL byte, or bytes that are no UTF-8.")
+    if "\x00" in request.path or not _is_unicode(request.path):
+        raise HTTPError(404, private="The path contains a NUL byte, or is not valid UTF-8.")
     resource = root
     while True:
-        if isinstance(resource, Around):
-            resource = await resource.inside(request)
-            continue
-        if resource.isLeaf or not request.postpath:
+        if isinstance(resource, Wrapper):
+            resource = await resource.unwrap(request)
+        elif resource.isLeaf or not request.postpath:
             break
-        if (
-            request.has_body
-            and resource.wants_body
-            and type(resource).getChild is not Resource.getChild
-        ):
-            await request.load_body(raw=True)  # what is below may want it as it is
-        name = request.postpath.pop(0)
-        request.prepath.append(name)
-        child = resource.getChildWithDefault(name, request)
-        if inspect.iscoroutine(child):
-            child = await child
-        if not isinstance(child, Resource):
-            child = _adopted(child, resource)
-        resource = child
-    if resource.wants_body and request.has_body:
-        await request.load_body()
+        else:
+            resource = await _child_of(resource, request)
+    await _load_body_for(resource, request)
     return resource
 
 
-def _adopted(child: Any, parent: Resource) -> Resource:
+async def _child_of(parent: Resource, request: Request) -> Resource:
+    """Move one segment from `postpath` to `prepath`, and return the child of that name."""
+    if type(parent).getChild is not Resource.getChild:
+        # An overridden getChild may look at the body. Below, it may be wanted as it came.
+        await _load_body_for(parent, request, raw=True)
+    name = request.postpath.pop(0)
+    request.prepath.append(name)
+    child = parent.getChildWithDefault(name, request)
+    if inspect.iscoroutine(child):
+        child = await child
+    if isinstance(child, Resource):
+        return child
     try:
         return as_resource(child)
     except TypeError as exc:
         raise TypeError(
-            f"{type(parent).__name__}.getChild() returned {child!r:.80}: return a Resource, or raise HTTPError(404)"
+            f"{type(parent).__name__}.getChild() returned {child!r:.80}: "
+            "return a Resource, or raise HTTPError(404)"
         ) from exc
 
 
-def _is_text(path: str) -> bool:
+async def _load_body_for(resource: Resource, request: Request, *, raw: bool = False) -> None:
+    if resource._wants_body and request.has_body:
+        await request.load_body(raw=raw)
+
+
+def _is_unicode(path: str) -> bool:
     return path.isascii() or not any("\ud800" <= char <= "\udfff" for char in path)
 
 
-def _nothing_after(request: Request) -> str:
+# What a resource cannot do, and why
+
+
+def _no_children_hint(request: Request) -> str:
     """Why a page without children is not the answer, and which URL it has itself."""
-    above = "/" + "/".join(filter(None, request.prepath[:-1]))
-    return f"Nothing comes after {above} in this URL: try {above}" if above != "/" else ""
+    parent = "/" + "/".join(filter(None, request.prepath[:-1]))
+    return f"There are no pages below {parent}: try {parent}" if parent != "/" else ""
 
 
-def _answers(resource: Resource) -> bool:
+def _can_answer(resource: Resource) -> bool:
     """Whether *resource* is a page, not a mere branch of the tree."""
-    return (
-        hasattr(resource, "render_GET")
-        or type(resource).render is not Resource.render
-        or bool(_methods(resource))
-    )
+    if hasattr(resource, "render_GET") or type(resource).render is not Resource.render:
+        return True
+    return bool(_allowed_methods(resource))
 
 
-def _methods(resource: Resource) -> list[str]:
-    names = {
-        name[7:] for name in dir(resource) if name.startswith("render_") and name[7:].isupper()
-    }
-    return sorted(names | {"HEAD"} if "GET" in names else names)
+def _allowed_methods(resource: Resource) -> list[str]:
+    attributes = (name for name in dir(resource) if name.startswith("render_"))
+    methods = {name.removeprefix("render_") for name in attributes}
+    methods = {method for method in methods if method.isupper()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
-def _not_allowed(resource: Resource, method: str) -> HTTPError:
-    allowed = _methods(resource)
+def _method_not_allowed(resource: Resource, method: str) -> HTTPError:
+    allowed = ", ".join(_allowed_methods(resource))
     if not allowed:
         return HTTPError(404)  # a mere branch of the tree
-    wanted = ("render" + method).lower()
-    near = [name for name in dir(resource) if name.replace("_", "").lower() == wanted]
-    private = f"It has a method {near[0]}: the name must be render_{method}." if near else ""
+    wanted = f"render{method}".lower()
+    misspelt = [name for name in dir(resource) if name.replace("_", "").lower() == wanted]
+    private = ""
+    if misspelt:
+        private = f"It has a method {misspelt[0]}: the name must be render_{method}."
     return HTTPError(
-        405,
-        f"This page answers {', '.join(allowed)}.",
-        {"Allow": ", ".join(allowed)},
-        private=private,
+        405, f"This page only supports {allowed}.", {"Allow": allowed}, private=private
     )
-
-
-class Wrapper(Around):
-    """Override `enter`.
-
-    Args:
-        resource: what is inside: a `Resource`, such as a `Directory`, or a function of the request.
-
-    Raises:
-        TypeError: it can be none.
-    """
-
-    wants_body = False
-
-    def __init__(self, resource: Any) -> None:
-        self.wrapped = as_resource(resource)
-
-    def enter(self, request: Request) -> Any:
-        """Return None to let *request* pass, a `Resource` to have that answer instead, or raise. May be async."""
-        raise NotImplementedError
-
-    def error_page(self, status: int, request: Request) -> Resource | None:
-        """The inner one's."""
-        return self.wrapped.error_page(status, request)
-
-    async def inside(self, request: Request) -> Resource:
-        """Ask `enter`."""
-        instead = self.enter(request)
-        if inspect.isawaitable(instead):
-            instead = await instead
-        return self.wrapped if instead is None else instead
-
-    async def render(self, request: Request) -> Any:
-        """Answer with the inner one, for a resource that calls this itself instead of being walked through."""
-        resource = await self.inside(request)
-        if resource.wants_body and request.has_body:
-            await request.load_body()
-        result = resource.render(request)
-        return await result if inspect.isawaitable(result) else result
-
-
-def texts(given: str | Iterable[str]) -> list[str]:
-    """Return one text, or several, as a list."""
-    return [given] if isinstance(given, str) else list(given)

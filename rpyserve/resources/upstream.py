@@ -1,7 +1,8 @@
-"""Asking other servers by httpx: one request, with the patience that one has for it, over connections that are kept.
+"""Requests to an upstream server, made by httpx, and their responses.
 
-Owns the connections of each site, which live as long as it runs at most, and when a request may be made a second time.
-Nothing here knows what is asked. Whoever imports this needs httpx.
+Owns the time limits, when a request may be repeated, the connections of each site, which live as
+long as it runs at most, and the translation of httpx's exceptions into `HTTPError`. This module
+must not know what is requested, or why. It imports httpx, which is an extra.
 """
 
 from __future__ import annotations
@@ -9,80 +10,134 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+import httpcore
 import httpx
 import trio
 
+from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
+from rpyserve.http.response import Upgrade
 
-__all__ = ["UpstreamRequest", "transport_of"]
+__all__ = ["UpstreamRequest", "UpstreamResponse", "transport_for"]
 
-CONNECT: Final = 5.0
-"""Seconds that it may take to reach the backend."""
-KEPT: Final = 4.0
-"""Seconds that an idle connection is kept: servers close theirs after 5 or more, and a request must not cross that."""
-CLOSING: Final = 1.0
-"""Seconds that it may take to close them all."""
-MOST: Final = 8
-"""How many contexts for https, each with its connections, a site keeps that nobody uses just now."""
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds that it may take to reach the server."""
+
+KEEP_ALIVE: Final = 4.0
+"""Seconds that an idle connection is kept. Most servers close theirs after 5 or more."""
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that it may take to close connections."""
+
+MAX_UNUSED_TRANSPORTS: Final = 8
+"""How many contexts for https, each with its connections, a site keeps that are not in use."""
+
+TUNNEL_SIZE: Final = 64 * 1024
+"""Bytes that a tunnel reads at once."""
 
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods that may be asked for twice (RFC 9110, section 9.2.2)."""
-_kept: WeakKeyDictionary[Any, dict[ssl.SSLContext | bool, _Kept]] = WeakKeyDictionary()
+"""Methods of requests that may be sent twice (RFC 9110, section 9.2.2)."""
 
 
 class UpstreamRequest:
-    """One request on its way to the backend.
+    """One request on its way to an upstream server.
 
     Args:
-        message: what it is made of.
-        body: the chunks that go with it; None for nothing.
-        scope: is cancelled when the backend has done nothing for
-        patience: seconds. The time that our client takes for its body does not count.
+        method: the method.
+        origin: the server, such as ``"http://127.0.0.1:5000"``.
+        target: the request target.
+        headers: all header fields but those that frame the body.
+        body: the chunks of the body; None if there is none.
+        timeout: seconds that the server may do nothing. The time that our client takes for its body
+            does not count.
     """
 
     def __init__(
         self,
-        message: dict[str, Any],
+        method: str,
+        origin: str,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
         body: AsyncIterator[bytes] | None,
-        scope: trio.CancelScope,
-        patience: float,
+        timeout: float,
     ) -> None:
-        self._message = message
+        self._method = method
+        self._origin = origin
+        self._target = target
+        self._headers = headers
         self._has_body = body is not None
-        self._body = _Passed(body, scope, patience)
+        self._timeout = timeout
+        self._scope = trio.CancelScope()
+        self._body = _TimedBody(body, self._scope, timeout)
         self._connected = False
 
-    async def made(self, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
-        """Ask, and return the head of the answer."""
-        message = httpx.Request(**self._message, stream=self._body)
-        message.extensions |= {"timeout": {"connect": CONNECT}, "trace": self._trace}
-        if self._has_body and "content-length" not in message.headers:
-            message.headers["transfer-encoding"] = "chunked"
-        return await transport.handle_async_request(message)
+    async def send(self, transport: httpx.AsyncHTTPTransport) -> UpstreamResponse:
+        """Send the request, and wait for the head of the response.
 
-    @property
-    def may_be_repeated(self) -> bool:
-        """Whether it is allowed to ask again, and that would be over a newer connection."""
-        return not self._connected and not self._has_body and self._message["method"] in _REPEATABLE
+        Raises:
+            HTTPError: 502 or 504, there is none.
+        """
+        self._scope.deadline = trio.current_time() + self._timeout
+        with self._scope:
+            while True:
+                try:
+                    return UpstreamResponse(await self._attempt(transport), self._origin)
+                except httpx.ConnectTimeout:
+                    raise self._too_slow("could not be reached in time") from None
+                except httpx.ConnectError as exc:
+                    why = f"{self._origin} cannot be reached ({exc}). Is the server running?"
+                    detail = "The upstream server cannot be reached."
+                    raise HTTPError(502, detail, private=why) from None
+                except httpx.TransportError as exc:
+                    if not self._may_repeat:
+                        raise _closed_by(self._origin, "before it responded", exc) from None
+        raise self._too_slow("did not respond in time")
+
+    async def _attempt(self, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
+        request = httpx.Request(
+            self._method, self._origin, headers=self._headers, stream=self._body
+        )
+        request.extensions = {
+            "target": self._target,
+            "timeout": {"connect": CONNECT_TIMEOUT},
+            "trace": self._trace,
+        }
+        if self._has_body and "content-length" not in request.headers:
+            request.headers["transfer-encoding"] = "chunked"
+        return await transport.handle_async_request(request)
 
     async def _trace(self, event: str, info: object) -> None:
-        self._connected = self._connected or event.startswith("connection.connect_")
+        if event.startswith("connection.connect_"):
+            self._connected = True
+
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether the server may have closed an old connection, and sending again is safe."""
+        return not self._connected and not self._has_body and self._method in _REPEATABLE
+
+    def _too_slow(self, what: str) -> HTTPError:
+        detail = "The upstream server took too long to respond."
+        return HTTPError(504, detail, private=f"{self._origin} {what}.")
 
 
-class _Passed(httpx.AsyncByteStream):
-    """The chunks of a body, each of which the backend has to take in time. No generator: it may be left half-way."""
+class _TimedBody(httpx.AsyncByteStream):
+    """The chunks of a body, each of which the server has to take in time.
+
+    Not a generator: it may be left half-way.
+    """
 
     def __init__(
-        self, chunks: AsyncIterator[bytes] | None, scope: trio.CancelScope, patience: float
+        self, chunks: AsyncIterator[bytes] | None, scope: trio.CancelScope, timeout: float
     ) -> None:
         self._chunks = chunks
         self._scope = scope
-        self._patience = patience
+        self._timeout = timeout
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -94,51 +149,143 @@ class _Passed(httpx.AsyncByteStream):
         try:
             return await anext(self._chunks)
         finally:
-            self._scope.deadline = trio.current_time() + self._patience
+            self._scope.deadline = trio.current_time() + self._timeout
+
+
+class UpstreamResponse:
+    """The head of a response; its body is still on the way.
+
+    Attributes:
+        status: the status code.
+        reason: the reason phrase; None if it is empty.
+        headers: the header fields.
+        length: how many bytes the body has; None if that is not known.
+    """
+
+    def __init__(self, response: httpx.Response, origin: str) -> None:
+        self._response = response
+        self._origin = origin
+        self.status = response.status_code
+        self.reason: bytes | None = response.extensions.get("reason_phrase") or None
+        self.headers = response.headers.raw
+        length = response.headers.get("content-length", "")
+        self.length = int(length) if length.isdecimal() else None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        chunks = self._response.aiter_raw()
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except httpx.TransportError as exc:
+            raise _closed_by(self._origin, "half-way", exc) from None
+        finally:
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                await self._response.aclose()
+                # httpx nests generators. This ends them all, so none is left to be collected.
+                with suppress(StopAsyncIteration, httpx.StreamError, httpx.TransportError):
+                    await anext(chunks)
+
+    def tunnel(self) -> Upgrade:
+        """Return what forwards the bytes of another protocol, after a 101."""
+        return _Tunnel(self._response)
+
+    def release(self, site: Any) -> None:
+        """Give the connection back, even if nobody has read the body to its end."""
+        if not self._response.is_closed:
+            site.start_task(partial(_close, self._response))
+
+
+class _Tunnel(Upgrade):
+    """Another protocol, whose bytes are forwarded in both directions."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._scope = trio.CancelScope()
+
+    def stop(self) -> None:
+        self._scope.cancel()
+
+    async def run(self, stream: Any) -> None:
+        """Forward bytes until either side closes."""
+        upstream = self._response.extensions["network_stream"]
+        receive_upstream = partial(upstream.read, TUNNEL_SIZE)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    scope = nursery.cancel_scope
+                    nursery.start_soon(self._pump, stream.receive_some, upstream.write, scope)
+                    nursery.start_soon(self._pump, receive_upstream, stream.send_all, scope)
+        finally:
+            await _close(self._response)
+
+    async def _pump(self, receive: Any, send: Any, scope: trio.CancelScope) -> None:
+        try:
+            while data := await receive():
+                await send(bytes(data))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, httpcore.NetworkError):
+            pass  # either side has gone
+        scope.cancel()
+
+
+def _closed_by(origin: str, when: str, exc: httpx.TransportError) -> HTTPError:
+    why = f"{origin} closed the connection {when}: {exc or type(exc).__name__}."
+    return HTTPError(502, "The upstream server closed the connection.", private=why)
+
+
+async def _close(response: httpx.Response) -> None:
+    with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        await response.aclose()
+
+
+# The connections of a site
 
 
 @dataclass(eq=False)
-class _Kept:
+class _PooledTransport:
     transport: httpx.AsyncHTTPTransport
     users: int = 0
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
-def transport_of(request: Request, verify: ssl.SSLContext | bool) -> httpx.AsyncHTTPTransport:
-    """What *request* may ask backends by until it is over; the connections are kept for others until the site stops.
+_Pool = dict[ssl.SSLContext | bool, _PooledTransport]
+_pools: WeakKeyDictionary[Any, _Pool] = WeakKeyDictionary()
+"""The transports of each site, by what they verify."""
 
-    Of different contexts, of which an uncached script makes one for each request, only a few are kept.
+
+def transport_for(request: Request, verify: ssl.SSLContext | bool) -> httpx.AsyncHTTPTransport:
+    """Return what *request* may use until it is over.
+
+    Its connections are kept for others until the site stops. Of different contexts, of which an
+    uncached script makes one for each request, only a few are kept.
     """
-    of_site = _kept.setdefault(request.site, {})
-    if verify not in of_site:
+    pool = _pools.setdefault(request.site, {})
+    if verify not in pool:
         limits = httpx.Limits(
-            max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEPT
+            max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEP_ALIVE
         )
-        of_site[verify] = kept = _Kept(
-            httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
-        )
-        request.site.start_task(partial(_keep, of_site, verify, kept))
-    kept = of_site[verify]
-    kept.users += 1
-    request.on_close(partial(_release, of_site, kept))
-    return kept.transport
+        transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
+        pool[verify] = pooled = _PooledTransport(transport)
+        request.site.start_task(partial(_keep_open, pool, verify, pooled))
+    pooled = pool[verify]
+    pooled.users += 1
+    request.on_close(partial(_release, pool, pooled))
+    return pooled.transport
 
 
-def _release(of_site: dict[ssl.SSLContext | bool, _Kept], kept: _Kept) -> None:
-    kept.users -= 1
-    unused = [verify for verify, each in of_site.items() if not each.users]
-    for verify in unused[: max(len(of_site) - MOST, 0)]:
-        of_site.pop(verify).scope.cancel()
+def _release(pool: _Pool, pooled: _PooledTransport) -> None:
+    pooled.users -= 1
+    unused = [verify for verify, each in pool.items() if not each.users]
+    for verify in unused[: max(len(pool) - MAX_UNUSED_TRANSPORTS, 0)]:
+        pool.pop(verify).scope.cancel()
 
 
-async def _keep(
-    of_site: dict[ssl.SSLContext | bool, _Kept], verify: ssl.SSLContext | bool, kept: _Kept
-) -> None:
+async def _keep_open(pool: _Pool, verify: ssl.SSLContext | bool, pooled: _PooledTransport) -> None:
     try:
-        with kept.scope:
+        with pooled.scope:
             await trio.sleep_forever()
     finally:
-        if of_site.get(verify) is kept:  # the site stops
-            del of_site[verify]
-        with trio.move_on_after(CLOSING, shield=True):
-            await kept.transport.aclose()
+        if pool.get(verify) is pooled:  # the site stops
+            del pool[verify]
+        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            await pooled.transport.aclose()

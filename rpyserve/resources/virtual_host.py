@@ -1,7 +1,7 @@
-"""Several sites behind one address: which of them is asked goes by the request's ``Host``.
+"""Several sites at one address: the request's ``Host`` decides which of them answers.
 
-They share one `Site`, so one registry and one store of sessions; but a browser keeps cookies apart by host name, so
-each visitor has a session for each name.
+They share one `Site`, so one registry and one session store; but a browser keeps the cookies of
+host names apart, so each visitor has a session for each name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import host_without_port
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, Wrapper, as_resource
 
 __all__ = ["NameVirtualHost"]
@@ -19,13 +19,14 @@ __all__ = ["NameVirtualHost"]
 class NameVirtualHost(Wrapper):
     """Answers with the resource that belongs to the host name of a request.
 
-    As the root of a `Site`, its names are known ones: requests for them are not refused (see ``--allowed-host``).
+    If it is the root of a `Site`, requests for its names are accepted (see ``--allowed-host``).
 
     Attributes:
-        hosts: the resources, by host name, in small letters.
+        hosts: the resources, by host name in lower case.
         default: what answers for all other names, and requests without one; None is a 404.
 
-    The names are Twisted Web's (``twisted.web.vhost``). "Twisted Web in 60 seconds" does not have it.
+    The names are Twisted Web's (``twisted.web.vhost``). "Twisted Web in 60 seconds" does not have
+    it.
     """
 
     def __init__(self, default: Any = None) -> None:
@@ -39,7 +40,7 @@ class NameVirtualHost(Wrapper):
             name: a host name without a port; letter case does not matter.
             resource: a `Resource` or a function of the request.
         """
-        self.hosts[_plain(name)] = as_resource(resource)
+        self.hosts[_normalize(name)] = as_resource(resource)
 
     def removeHost(self, name: str | bytes) -> None:
         """Have the default answer for *name* again.
@@ -47,23 +48,27 @@ class NameVirtualHost(Wrapper):
         Raises:
             KeyError: there is no such host.
         """
-        del self.hosts[_plain(name)]
+        del self.hosts[_normalize(name)]
 
     def enter(self, request: Request) -> Resource:
-        """Choose."""
-        resource = self.hosts.get(host_without_port(authority_of(request) or ""), self.default)
+        """Return the resource that answers for the host name of *request*.
+
+        Raises:
+            HTTPError: 404, there is none.
+        """
+        resource = self._resource_for(request)
         if resource is None:
             known = ", ".join(sorted(self.hosts)) or "none"
-            raise HTTPError(
-                404, private=f"No site answers for this host name; those that do: {known}."
-            )
+            raise HTTPError(404, private=f"No site has this host name. Known names: {known}.")
         return resource
 
     def error_page(self, status: int, request: Request) -> Resource | None:
-        """That of the chosen one."""
-        resource = self.hosts.get(host_without_port(authority_of(request) or ""), self.default)
+        resource = self._resource_for(request)
         return None if resource is None else resource.error_page(status, request)
 
+    def _resource_for(self, request: Request) -> Resource | None:
+        return self.hosts.get(host_without_port(request.authority or ""), self.default)
 
-def _plain(name: str | bytes) -> str:
+
+def _normalize(name: str | bytes) -> str:
     return host_without_port(name.decode("ascii") if isinstance(name, bytes) else name)

@@ -1,9 +1,12 @@
-"""One WebSocket: messages in, messages out, until either side has had enough (RFC 6455).
+"""One WebSocket: messages in, messages out, until either side closes it (RFC 6455).
 
-wsproto speaks the protocol; here is who waits for whom. A reader takes messages in and answers pings, a pinger sees
-to it that a client which has vanished is noticed, and the author's function runs beside them. When the client has
-left, ``async for message in socket`` ends, after what it sent before; a function that never asks for messages is
-cancelled. A message counts as an access to the session that the function uses.
+wsproto speaks the protocol; this module decides who waits for whom. A reader takes messages in and
+answers pings, a pinger notices a client that has vanished, and the author's function runs beside
+them. When the client has left, ``async for message in socket`` ends, after the messages that came
+before; a function that never asks for messages is cancelled. A message counts as an access to the
+session that the function uses.
+
+This module imports wsproto, which is an extra.
 """
 
 from __future__ import annotations
@@ -19,27 +22,35 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from rpyserve.diagnostics.describe import describe
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
-from rpyserve.util.exceptions import unwrap_group
+from rpyserve.util.exceptions import reporting_errors
 
 __all__ = ["WebSocket", "WebSocketClosed", "WebSocketConnection"]
 
-PIECE: Final = 64 * 1024
+RECEIVE_SIZE: Final = 64 * 1024
+"""Bytes that are read at once."""
+
 PING: Final = 20.0
-"""Seconds of silence after which the client is asked whether it is there, and then has to answer."""
+"""Seconds of silence after which the client is sent a ping, and then has as long to answer."""
+
 GRACE: Final = 5.0
-"""Seconds that the function has to end after the client has left, and the client to say goodbye after we have."""
+"""Seconds that the function has after the client has left, and the client after our close."""
+
 STOPPING: Final = 0.5
 """Seconds that both have when the server stops."""
 
+_ABNORMAL: Final = CloseReason.ABNORMAL_CLOSURE
+_NEVER_SENT: Final = frozenset({CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE})
+"""Codes that a close frame must not contain (RFC 6455, section 7.4.1)."""
+
 
 class WebSocketClosed(Exception):
-    """The WebSocket is closed: nothing more can be sent, or will come.
+    """The WebSocket is closed: nothing more can be sent or received.
 
     Args:
-        code: why, as a number (RFC 6455, section 7.4): 1000 is a normal end, 1006 a connection that broke.
+        code: why, as a number (RFC 6455, section 7.4): 1000 is a normal end, 1006 a connection that
+            broke.
         reason: why, in the other side's words; may be empty.
     """
 
@@ -50,20 +61,22 @@ class WebSocketClosed(Exception):
 
 
 class WebSocket:
-    """A conversation with one client. ``async for message in socket`` gives what it sends, until it leaves.
+    """A connection to one client.
+
+    ``async for message in socket`` gives what the client sends, until it leaves.
 
     Attributes:
-        request: the request that opened it, with ``path``, ``args`` and ``getSession()``. To give a visitor a session,
-            do so in the page that opens the socket.
+        request: the request that opened it, with ``path``, ``args`` and ``getSession()``. To give a
+            visitor a session, do so in the page that opens the socket.
         subprotocol: what both sides have agreed on; None if nothing.
     """
 
     def __init__(
-        self, conversation: WebSocketConnection, request: Request, subprotocol: str | None
+        self, connection: WebSocketConnection, request: Request, subprotocol: str | None
     ) -> None:
         self.request = request
         self.subprotocol = subprotocol
-        self._conversation = conversation
+        self._connection = connection
 
     def __aiter__(self) -> WebSocket:
         return self
@@ -78,33 +91,34 @@ class WebSocket:
         """Return the next message: `str` if it was sent as text, else `bytes`.
 
         Raises:
-            SocketClosed: the client has left.
+            WebSocketClosed: the client has left.
         """
-        return await self._conversation.receive()
+        return await self._connection.receive()
 
     async def send(self, message: str | bytes) -> None:
         """Send a message: `str` as text, bytes as bytes. Waits while the client is slow.
 
         Raises:
-            SocketClosed: the client has left.
-            TypeError: it is neither.
+            WebSocketClosed: the client has left.
+            TypeError: *message* is neither.
         """
         if isinstance(message, str):
-            await self._conversation.send(TextMessage(data=message))
+            await self._connection.send(TextMessage(data=message))
         elif isinstance(message, (bytes, bytearray, memoryview)):
-            await self._conversation.send(BytesMessage(data=bytes(message)))
+            await self._connection.send(BytesMessage(data=bytes(message)))
         else:
             raise TypeError(
-                f"socket.send() takes str or bytes, not {type(message).__name__}; for JSON, socket.send_json(value)"
+                f"socket.send() takes str or bytes, not {type(message).__name__}; "
+                "for JSON, use socket.send_json(value)"
             )
 
     async def send_json(self, value: Any) -> None:
-        """Send *value* as JSON, in a text."""
+        """Send *value* as JSON, in a text message."""
         await self.send(json.dumps(value, ensure_ascii=False))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye. Returning from the function does so too."""
-        await self._conversation.close(code, reason)
+        """Close the connection. Returning from the function does so too."""
+        await self._connection.close(code, reason)
 
 
 class WebSocketConnection(Upgrade):
@@ -128,72 +142,73 @@ class WebSocketConnection(Upgrade):
         self._connected = connected
         self._max_size = max_size
         self._socket = WebSocket(self, request, subprotocol)
+        # The protocol
         self._protocol = Connection(ConnectionType.SERVER)
         self._stream: Any = None
-        self._sending = trio.Lock()
-        self._put, self._get = trio.open_memory_channel[str | bytes](0)
-        self._message = bytearray()
-        self._heard = 0.0
-        self._closed: WebSocketClosed | None = None
-        self._listens = False  # whether the function asks for messages
-        self._handing_on = False  # whether the reader waits for it to do so again
-        self._scope = trio.CancelScope()
-        self._over = trio.Event()
+        self._send_lock = trio.Lock()
+        self._last_received = 0.0
         self._stopping = trio.Event()
+        self._closed: WebSocketClosed | None = None
+        self._closed_event = trio.Event()
+        # Messages, from the reader to the function
+        self._message = bytearray()
+        self._messages_in, self._messages_out = trio.open_memory_channel[str | bytes](0)
+        self._delivering = False  # whether the reader waits until the function asks for a message
+        # The function
+        self._function_scope = trio.CancelScope()
+        self._function_receives = False  # whether it has ever asked for a message
+        self._failure: BaseException | None = None
 
     def stop(self) -> None:
-        """Say goodbye soon."""
+        """Close the connection soon."""
         self._stopping.set()
 
     async def run(self, stream: Any) -> None:
-        """Converse until it is over.
+        """Run the author's function, and the protocol beside it, until the connection is closed.
 
         Raises:
-            Exception: what the function raised. It has been told.
+            RuntimeError: the function failed, which has been reported.
         """
         self._stream = stream
-        self._heard = trio.current_time()
-        failure: Exception | None = None
+        self._last_received = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read)
             nursery.start_soon(self._ping)
-            nursery.start_soon(self._stop_in_time)
-            failure = await self._call()
-            await self._end(failure)
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-    async def _call(self) -> Exception | None:
-        """Run the author's function; return what it raises."""
-        failure: Exception | None = None
-        try:
-            with self._scope:
+            nursery.start_soon(self._close_when_stopping)
+            with reporting_errors(self._fail), self._function_scope:
                 await self._connected(self._socket)
-        except* WebSocketClosed:
-            pass  # the client left while the function was sending
-        except* Exception as group:
-            failure = group
-            self._request.site.errors.report(
-                f"WebSocket {self._request.path}", describe(unwrap_group(group))
-            )
-        return failure
+            await self._close_and_wait()
+            nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise RuntimeError("the function of the WebSocket failed") from self._failure
 
-    async def _end(self, failure: Exception | None) -> None:
-        """Say goodbye, and wait a little for the client to do the same."""
-        code = CloseReason.INTERNAL_ERROR if failure is not None else CloseReason.NORMAL_CLOSURE
+    def _fail(self, exc: BaseException) -> None:
+        """Report what the function raised, but for the news that the client has left."""
+        failure: BaseException | None = exc
+        if isinstance(exc, BaseExceptionGroup):
+            failure = exc.split(WebSocketClosed)[1]
+        elif isinstance(exc, WebSocketClosed):
+            failure = None
+        if failure is not None:
+            self._failure = failure
+            self._request.site.errors.report_exception(f"WebSocket {self._request.path}", failure)
+
+    async def _close_and_wait(self) -> None:
+        """Close the connection, and wait a little for the client to do the same."""
+        failed = self._failure is not None
+        code = CloseReason.INTERNAL_ERROR if failed else CloseReason.NORMAL_CLOSURE
         with trio.move_on_after(GRACE):
             await self.close(code, "")
-            self._get.close()  # what still comes is of no interest, but the client's goodbye is
-            await self._over.wait()
+            self._messages_out.close()  # only the client's close frame is still of interest
+            await self._closed_event.wait()
 
-    # For the socket
+    # For the function
 
     async def receive(self) -> str | bytes:
-        """The next message."""
-        self._listens = True
+        """Return the next message."""
+        self._function_receives = True
         try:
-            message = await self._get.receive()
+            message = await self._messages_out.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE) from None
         session = self._request.session
@@ -203,30 +218,27 @@ class WebSocketConnection(Upgrade):
 
     async def send(self, event: Any) -> None:
         """Send one of wsproto's events."""
-        async with self._sending:
+        async with self._send_lock:
             if self._closed is not None or self._protocol.state is not ConnectionState.OPEN:
                 raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE)
             await self._transmit(self._protocol.send(event))
 
     async def close(self, code: int, reason: str) -> None:
-        """Send a goodbye, if none has been sent."""
-        async with self._sending:
-            if (
-                self._protocol.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
-                and self._closed is None
-            ):
+        """Send a close frame, if none has been sent."""
+        can_close = (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
+        async with self._send_lock:
+            if self._closed is None and self._protocol.state in can_close:
                 await self._transmit(self._protocol.send(CloseConnection(code=code, reason=reason)))
 
     async def _transmit(self, data: bytes) -> None:
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._gone(WebSocketClosed(CloseReason.ABNORMAL_CLOSURE))
-            raise self._closed or WebSocketClosed(CloseReason.ABNORMAL_CLOSURE) from None
+            self._mark_closed(WebSocketClosed(_ABNORMAL))
+            raise self._closed or WebSocketClosed(_ABNORMAL) from None
         except trio.Cancelled:
-            self._gone(
-                WebSocketClosed(CloseReason.ABNORMAL_CLOSURE)
-            )  # half a frame may be out, and what follows is none
+            # Half a frame may have been sent, and nothing can follow that.
+            self._mark_closed(WebSocketClosed(_ABNORMAL))
             raise
 
     # Beside the function
@@ -234,78 +246,82 @@ class WebSocketConnection(Upgrade):
     async def _read(self) -> None:
         while self._closed is None:
             try:
-                data = await self._stream.receive_some(PIECE)
+                data = await self._stream.receive_some(RECEIVE_SIZE)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
-            self._heard = trio.current_time()
+            self._last_received = trio.current_time()
             self._protocol.receive_data(bytes(data) or None)
             for event in self._protocol.events():
-                await self._take(event)
+                await self._handle(event)
 
-    async def _take(self, event: Any) -> None:
+    async def _handle(self, event: Any) -> None:
         if isinstance(event, (TextMessage, BytesMessage)):
-            await self._take_part(event)
+            await self._handle_message(event)
         elif isinstance(event, Ping):
             with suppress(WebSocketClosed):
                 await self.send(Pong(payload=bytes(event.payload)))
         elif isinstance(event, CloseConnection):
-            await self._goodbye(int(event.code), event.reason or "")
+            await self._reply_close(int(event.code), event.reason or "")
 
-    async def _take_part(self, event: TextMessage | BytesMessage) -> None:
-        text = isinstance(event, TextMessage)
+    async def _handle_message(self, event: TextMessage | BytesMessage) -> None:
+        """Add a part to the message, and deliver it when it is complete."""
+        is_text = isinstance(event, TextMessage)
         self._message += event.data.encode() if isinstance(event, TextMessage) else event.data
         if len(self._message) > self._max_size:
             self._message = bytearray()
-            await self._goodbye(
-                CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes"
-            )
+            reason = f"messages are limited to {self._max_size} bytes"
+            await self._reply_close(CloseReason.MESSAGE_TOO_BIG, reason)
         elif event.message_finished:
             data, self._message = bytes(self._message), bytearray()
-            await self._hand_on(data.decode() if text else data)
+            await self._deliver(data.decode() if is_text else data)
 
-    async def _hand_on(self, message: str | bytes) -> None:
-        """Wait until the function takes *message*. Nothing more is read meanwhile, so nothing piles up."""
-        self._handing_on = True
-        with suppress(
-            trio.BrokenResourceError, trio.ClosedResourceError
-        ):  # nobody wants it any more
-            await self._put.send(message)
-        self._handing_on = False
-        self._heard = trio.current_time()
+    async def _deliver(self, message: str | bytes) -> None:
+        """Wait until the function takes *message*. This is the backpressure: nothing is read."""
+        self._delivering = True
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # the function has ended
+            await self._messages_in.send(message)
+        self._delivering = False
+        self._last_received = trio.current_time()
 
-    async def _goodbye(self, code: int, reason: str) -> None:
+    async def _reply_close(self, code: int, reason: str) -> None:
         """The client closes, or has to be closed."""
-        said = (
-            code if code not in (CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE) else 1000
-        )
+        sent_code = 1000 if code in _NEVER_SENT else code
+        is_first = self._protocol.state is ConnectionState.OPEN
         with suppress(WebSocketClosed):
-            await self.close(said, reason if self._protocol.state is ConnectionState.OPEN else "")
-        self._gone(WebSocketClosed(code, reason))
+            await self.close(sent_code, reason if is_first else "")
+        self._mark_closed(WebSocketClosed(code, reason))
 
-    def _gone(self, closed: WebSocketClosed, grace: float = GRACE) -> None:
-        """Nothing more will come. The function may end in peace if it is going to notice."""
-        if self._closed is None:
-            self._closed = closed
-            self._over.set()
-            self._put.close()
-            if self._listens:
-                self._scope.deadline = trio.current_time() + grace
-            else:
-                self._scope.cancel()
+    def _mark_closed(self, closed: WebSocketClosed, grace: float = GRACE) -> None:
+        """Note that nothing more will come, and have the function end.
+
+        One that asks for messages will notice, and has *grace* seconds.
+        """
+        if self._closed is not None:
+            return
+        self._closed = closed
+        self._closed_event.set()
+        self._messages_in.close()
+        if self._function_receives:
+            self._function_scope.deadline = trio.current_time() + grace
+        else:
+            self._function_scope.cancel()
 
     async def _ping(self) -> None:
         while self._closed is None:
-            silence = trio.current_time() - self._heard
-            if silence >= 2 * PING and not self._handing_on:
-                self._gone(WebSocketClosed(CloseReason.ABNORMAL_CLOSURE))
+            silence = trio.current_time() - self._last_received
+            if silence < PING:
+                await trio.sleep(PING - silence)
+                continue
+            if silence >= 2 * PING and not self._delivering:
+                self._mark_closed(WebSocketClosed(_ABNORMAL))
                 return
-            if silence >= PING:
-                with suppress(WebSocketClosed), trio.move_on_after(PING):
-                    await self.send(Ping(payload=b""))
-            await trio.sleep(PING if silence >= PING else PING - silence)
+            with suppress(WebSocketClosed), trio.move_on_after(PING):
+                await self.send(Ping(payload=b""))
+            await trio.sleep(PING)
 
-    async def _stop_in_time(self) -> None:
+    async def _close_when_stopping(self) -> None:
         await self._stopping.wait()
+        reason = "the server is shutting down"
         with suppress(WebSocketClosed), trio.move_on_after(STOPPING):
-            await self.close(CloseReason.GOING_AWAY, "the server stops")
-        self._gone(WebSocketClosed(CloseReason.GOING_AWAY, "the server stops"), STOPPING)
+            await self.close(CloseReason.GOING_AWAY, reason)
+        self._mark_closed(WebSocketClosed(CloseReason.GOING_AWAY, reason), STOPPING)

@@ -1,14 +1,16 @@
 """A WSGI application, such as one of Flask or Django, as a resource (PEP 3333).
 
-The application runs in a worker thread, one for each request, and hands its chunks to the event loop one by one, so
-that a slow reader slows it down and memory stays flat. When the client leaves, the thread is let go: it notices at
-its next chunk. Whatever the application raises is the site's business, as if a render method had raised it.
+The application runs in a worker thread, one for each request, and hands its chunks to the event
+loop one by one, so that a slow client slows it down and memory stays flat. When the client leaves,
+the thread is abandoned: its next chunk is refused, which ends it. Whatever the application raises
+is handled by the site, as if a render method had raised it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import closing, nullcontext
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -23,9 +25,15 @@ from rpyserve.resources.resource import Resource
 __all__ = ["WSGIResource", "environment"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
 Head = tuple[int, str, list[tuple[str, str]]]
+"""Status, reason and headers, as the application gave them to ``start_response``."""
 
 THREADS: Final = 20
+"""How many requests one application works on at the same time, by default."""
+
+_NOT_HTTP_VARIABLES: Final = frozenset({"content-length", "content-type", "transfer-encoding"})
+"""Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked."""
 
 
 class WSGIResource(Resource):
@@ -42,12 +50,13 @@ class WSGIResource(Resource):
     """
 
     isLeaf = True
-    wants_body = False
+    _wants_body = False
 
     def __init__(self, app: Callable[..., Iterable[bytes]], threads: int = THREADS) -> None:
         if not callable(app):
             raise TypeError(
-                f"WSGIResource(app) takes the application itself, such as a Flask object, not {app!r:.60}"
+                "WSGIResource(app) takes the application itself, such as a Flask object, "
+                f"not {app!r:.60}"
             )
         self.app = app
         self._limiter = trio.CapacityLimiter(threads)
@@ -55,29 +64,29 @@ class WSGIResource(Resource):
     async def render(self, request: Request) -> Response:
         """Have the application answer."""
         await request.load_body(raw=True)
-        call = _AppRun(self.app, environment(request), self._limiter)
-        request.start_soon(call.run)
-        first = await call.first_chunk()
-        status, reason, headers = call.head
+        run = _AppRun(self.app, environment(request), self._limiter)
+        request.start_soon(run.run)
+        first_chunk = await run.first_chunk()
+        status, reason, headers = run.head
         request.setResponseCode(status, reason)
         length = next((value for name, value in headers if name.lower() == "content-length"), "")
-        if request.method != "HEAD" and length == str(len(first)):
-            return Response(first, status, headers)
-        stream = IterableStream(call.chunks(first))
+        if request.method != "HEAD" and length == str(len(first_chunk)):
+            return Response(first_chunk, status, headers)
+        stream = IterableStream(run.chunks(first_chunk))
         stream.length = int(length) if length.isdecimal() else None
         return Response(stream, status, headers)
 
 
 def environment(request: Request) -> dict[str, Any]:
-    """Return the ``environ`` for *request*, whose path has been walked as far as the application."""
-    mounted = len(request.prepath) - (
-        request.prepath[-1:] == [""]
-    )  # the slash of a directory is the application's
+    """Return the ``environ`` for *request*, whose walk has reached the application."""
     segments = request.raw_path.split("/")[1:]
+    mounted = len(request.prepath)
+    if request.prepath[-1:] == [""]:
+        mounted -= 1  # the slash of a directory is the application's
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": _path(segments[:mounted]),
-        "PATH_INFO": _path(segments[mounted:]),
+        "SCRIPT_NAME": _decode_path(segments[:mounted]),
+        "PATH_INFO": _decode_path(segments[mounted:]),
         "QUERY_STRING": request.query,
         "SERVER_NAME": request.server[0],
         "SERVER_PORT": str(request.server[1]),
@@ -96,38 +105,35 @@ def environment(request: Request) -> dict[str, Any]:
     if request.user is not None:
         environ["REMOTE_USER"] = request.user
         environ["AUTH_TYPE"] = "Basic"
+    _add_content_headers(environ, request)
     _add_headers(environ, request)
     return environ
 
 
-def _path(segments: list[str]) -> str:
-    """As PEP 3333 has it: decoded to bytes, and those shown as Latin-1."""
-    return "".join(
-        "/" + unquote_to_bytes(segment.encode("latin-1")).decode("latin-1") for segment in segments
-    )
+def _decode_path(segments: list[str]) -> str:
+    """Return *segments* as PEP 3333 has them: decoded to bytes, and those shown as Latin-1."""
+    decoded = (unquote_to_bytes(segment.encode("latin-1")) for segment in segments)
+    return "".join("/" + segment.decode("latin-1") for segment in decoded)
 
 
-def _add_headers(environ: dict[str, Any], request: Request) -> None:
+def _add_content_headers(environ: dict[str, Any], request: Request) -> None:
     size = request.content.seek(0, 2)
     request.content.seek(0)
     if size or request.getHeader("content-length") is not None:
-        environ["CONTENT_LENGTH"] = str(
-            size
-        )  # of a chunked body too, so that the application can read it
-    kind = request.getHeader("content-type")
-    if kind is not None:
-        environ["CONTENT_TYPE"] = kind
+        # Of a chunked body too, so that the application can read it.
+        environ["CONTENT_LENGTH"] = str(size)
+    media_type = request.getHeader("content-type")
+    if media_type is not None:
+        environ["CONTENT_TYPE"] = media_type
+
+
+def _add_headers(environ: dict[str, Any], request: Request) -> None:
     for raw_name, _ in request.raw_headers:
         name = raw_name.decode("latin-1")
-        key = f"HTTP_{name.upper().replace('-', '_')}"
-        # A name with "_" would be taken for the one with "-"; the client could pretend to be a proxy.
-        if (
-            "_" in name
-            or key in environ
-            or name in ("content-length", "content-type", "transfer-encoding")
-        ):
+        if name in _NOT_HTTP_VARIABLES or "_" in name:
+            # "_" would be taken for "-", and so the client could pretend to be a proxy.
             continue
-        environ[key] = request.getHeader(name) or ""
+        environ[f"HTTP_{name.upper().replace('-', '_')}"] = request.getHeader(name) or ""
 
 
 class _AppRun:
@@ -144,7 +150,7 @@ class _AppRun:
         self._limiter = limiter
         self._send, self._receive = trio.open_memory_channel[bytes](1)
         self._head: Head | None = None
-        self._sent = False
+        self._started = False
         self._failure: BaseException | None = None
 
     # In the loop
@@ -154,13 +160,16 @@ class _AppRun:
         async with self._send:
             try:
                 await trio.to_thread.run_sync(
-                    self._work, abandon_on_cancel=True, limiter=self._limiter
+                    self._run_in_thread, abandon_on_cancel=True, limiter=self._limiter
                 )
             except Exception as exc:
                 self._failure = exc
 
     async def first_chunk(self) -> bytes:
-        """Wait for the first chunk; empty if there is none. Raises what the application raises before it."""
+        """Wait for the first chunk; empty if there is none.
+
+        Raises what the application raises before it.
+        """
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
@@ -175,7 +184,7 @@ class _AppRun:
         return self._head
 
     async def chunks(self, first: bytes) -> AsyncIterator[bytes]:
-        """*first*, and the others. Raises what the application raises after them."""
+        """Yield *first*, and the others. Raises what the application raises after them."""
         yield first
         async for chunk in self._receive:
             yield chunk
@@ -184,24 +193,20 @@ class _AppRun:
 
     # In the thread
 
-    def _work(self) -> None:
-        result = self._app(self._environ, self._start_response)
-        try:
+    def _run_in_thread(self) -> None:
+        result: Any = self._app(self._environ, self._start_response)
+        with closing(result) if hasattr(result, "close") else nullcontext():
             for chunk in result:
                 self._write(chunk)
             if self._head is None:
                 raise RuntimeError(
                     "the WSGI application returned without having called start_response()"
                 )
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
 
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        if exc_info is not None and self._sent:
+        if exc_info is not None and self._started:
             raise exc_info[1].with_traceback(exc_info[2])
         if exc_info is None and self._head is not None:
             raise RuntimeError("the WSGI application called start_response() twice")
@@ -213,12 +218,11 @@ class _AppRun:
 
     def _write(self, chunk: bytes) -> None:
         if not isinstance(chunk, bytes):
-            raise TypeError(
-                f"a WSGI application gives bytes, not {type(chunk).__name__}: {chunk!r:.60}"
-            )
+            kind = type(chunk).__name__
+            raise TypeError(f"a WSGI application gives bytes, not {kind}: {chunk!r:.60}")
         if not chunk:
             return
         if self._head is None:
             raise RuntimeError("the WSGI application gave data before it called start_response()")
-        self._sent = True
+        self._started = True
         trio.from_thread.run(self._send.send, chunk)

@@ -1,8 +1,9 @@
 """Tasks that scripts start: for as long as a response takes, or for as long as the site runs.
 
-All of them live in one nursery, the site's, each with a cancel scope of its own; whatever one raises is told and
-stops nothing else. A request's tasks are cancelled when its response has ended. A background task belongs to the
-version of the script that started it: a newer version, once it has been executed, takes its place.
+All of them live in one nursery, the site's, each with a cancel scope of its own; whatever one
+raises is reported and stops nothing else. A request's tasks are cancelled when its response has
+ended. A background task belongs to the version of the script that started it: a newer version, once
+it has been executed, takes its place.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["BackgroundTasks", "RequestTasks", "SiteNursery", "TaskOrigin", "background"]
 
 AsyncFunction = Callable[..., Awaitable[object]]
-Name = tuple[str, str]
-"""Where a function is defined, and its qualified name."""
+TaskName = tuple[str, str]
+"""The home of a background task's function (see `ExecutionName.home`), and its qualified name."""
 
 
 class SiteNursery:
-    """Where the tasks of a site run. Those that are started before it opens wait for that.
+    """Where the tasks of a site run. What is started before it opens waits for that.
 
     Args:
         errors: hears of what they raise.
@@ -41,15 +42,15 @@ class SiteNursery:
     def __init__(self, errors: ErrorReporter) -> None:
         self._errors = errors
         self._nursery: trio.Nursery | None = None
-        self._waiting: list[Callable[[], Awaitable[None]]] = []
+        self._pending: list[Callable[[], Awaitable[None]]] = []
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """While inside, tasks run; on the way out they are cancelled."""
         async with trio.open_nursery() as self._nursery:
-            for work in self._waiting:
+            for work in self._pending:
                 self._nursery.start_soon(work)
-            self._waiting.clear()
+            self._pending.clear()
             try:
                 yield
             finally:
@@ -59,7 +60,7 @@ class SiteNursery:
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, which must not raise."""
         if self._nursery is None:
-            self._waiting.append(work)
+            self._pending.append(work)
         else:
             self._nursery.start_soon(work)
 
@@ -76,7 +77,7 @@ class RequestTasks:
 
     def start(self, request: Request, function: AsyncFunction, args: tuple[Any, ...]) -> None:
         """Run ``function(*args)`` until it returns or the response to *request* has ended."""
-        _check(function, "request.start_soon", "request.start_soon(f, x)")
+        _check_async_function(function, "request.start_soon", "request.start_soon(f, x)")
         scope = trio.CancelScope()
         request.on_close(scope.cancel)
         self._nursery.start(partial(self._run, request, scope, function, args))
@@ -88,11 +89,11 @@ class RequestTasks:
         function: AsyncFunction,
         args: tuple[Any, ...],
     ) -> None:
-        with scope, reporting_errors(partial(self._failed, request)):
+        with scope, reporting_errors(partial(self._handle_failure, request)):
             await function(*args)
 
-    def _failed(self, request: Request, exc: BaseException) -> None:
-        if not request.fail(unwrap_group(exc)):
+    def _handle_failure(self, request: Request, exc: BaseException) -> None:
+        if not request._response.fail(unwrap_group(exc)):
             self._nursery.report(f"{request.method} {request.path}", exc)
 
 
@@ -117,24 +118,29 @@ class TaskOrigin:
         """Return where *function* is defined."""
         execution = execution_of(function)
         if execution is not None:
-            return cls.made_by(execution)
+            return cls.of_execution(execution)
         module = str(getattr(function, "__module__", ""))
         # A function that is defined anew with each request is the same one each time.
         return cls(module, module, None, getattr(function, "__code__", function))
 
     @classmethod
-    def made_by(cls, execution: Execution) -> TaskOrigin:
-        """Return what *execution* is an execution of."""
+    def of_execution(cls, execution: Execution) -> TaskOrigin:
+        """Return the script or module that *execution* executes."""
         return cls(execution.name.home, str(execution.name), execution.path, execution.version)
 
 
 @dataclass(slots=True)
-class _Background:
-    source: TaskOrigin
-    before: _Background | None = None
-    wanted: bool = True
+class _Task:
+    """A background task, from when it is asked for until it has ended and is wanted no more.
+
+    It waits until *predecessor*, the task of an older version, has ended.
+    """
+
+    origin: TaskOrigin
+    predecessor: _Task | None = None
+    is_wanted: bool = True
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    over: trio.Event = field(default_factory=trio.Event)
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class BackgroundTasks:
@@ -142,103 +148,112 @@ class BackgroundTasks:
 
     def __init__(self, nursery: SiteNursery) -> None:
         self._nursery = nursery
-        self._tasks: dict[Name, _Background] = {}
+        self._tasks: dict[TaskName, _Task] = {}
 
     def start(self, function: AsyncFunction) -> None:
-        """Run *function* unless this version of it runs, or has run, already; an older version is cancelled."""
-        _check(function, "site.background", "site.background(f)")
-        source = TaskOrigin.of(function)
-        name = source.home, _named(function)
-        before = self._tasks.get(name)
-        if before is not None:
-            if before.wanted and before.source.version == source.version:
+        """Run *function* unless this version of it runs or has run; cancel an older version."""
+        _check_async_function(function, "site.background", "site.background(f)")
+        origin = TaskOrigin.of(function)
+        name = origin.home, _function_name(function)
+        older = self._tasks.get(name)
+        if older is not None:
+            if older.is_wanted and older.origin.version == origin.version:
                 return
-            before.scope.cancel()
-        task = self._tasks[name] = _Background(source, before)
+            older.scope.cancel()
+        task = self._tasks[name] = _Task(origin, older)
         self._nursery.start(partial(self._run, name, task, function))
 
     def start_declared(self, execution: Execution) -> None:
-        """*execution* went well: start what its top-level code has called for; what older versions run is cancelled."""
+        """Start the tasks that *execution* declared, and cancel those of older versions."""
         for function in execution.background:
             self.start(function)
-        present = TaskOrigin.made_by(execution)
-        self._end(lambda source: source.home == present.home and source.version != present.version)
+        present = TaskOrigin.of_execution(execution)
+        self._end(lambda origin: origin.home == present.home and origin.version != present.version)
 
     def end_deleted(self) -> None:
         """Cancel what scripts and modules have started whose files there are no more."""
-        self._end(lambda source: source.path is not None and not os.path.exists(source.path))
+        self._end(lambda origin: origin.path is not None and not os.path.exists(origin.path))
 
-    def sources(self) -> list[TaskOrigin]:
-        """The scripts and modules that have tasks, each once for each version of which there are some."""
-        return list(dict.fromkeys(task.source for task in self._tasks.values() if task.wanted))
+    def origins(self) -> list[TaskOrigin]:
+        """The scripts and modules that have tasks, once for each version that has some."""
+        return list(dict.fromkeys(task.origin for task in self._tasks.values() if task.is_wanted))
 
-    def _end(self, which: Callable[[TaskOrigin], bool]) -> None:
+    def _end(self, is_meant: Callable[[TaskOrigin], bool]) -> None:
         for name, task in list(self._tasks.items()):
-            if which(task.source):
-                task.wanted = False
+            if is_meant(task.origin):
+                task.is_wanted = False
                 task.scope.cancel()
-                self._forget(name, task)
+                self._forget_if_over(name, task)
 
-    def _forget(self, name: Name, task: _Background) -> None:
-        """Once *task* is neither wanted nor at work, it is as if it had never been."""
-        if not task.wanted and task.over.is_set() and self._tasks.get(name) is task:
+    def _forget_if_over(self, name: TaskName, task: _Task) -> None:
+        """Forget *task* unless it is still wanted: then it must not be started again."""
+        is_over = not task.is_wanted and task.ended.is_set()
+        if is_over and self._tasks.get(name) is task:
             del self._tasks[name]
 
-    async def _run(self, name: Name, task: _Background, function: AsyncFunction) -> None:
-        """Run *function* when the older version has ended, be it slow to clean up: never two of them at once."""
-        if task.before is not None:
+    async def _run(self, name: TaskName, task: _Task, function: AsyncFunction) -> None:
+        # Never two of them at once, however slow the older one is to clean up.
+        if task.predecessor is not None:
             with trio.CancelScope(shield=True):
-                await task.before.over.wait()
-            task.before = None
+                await task.predecessor.ended.wait()
+            task.predecessor = None
+        report = partial(self._nursery.report, f"The background task {name[1]}")
         try:
-            with (
-                task.scope,
-                reporting_errors(partial(self._nursery.report, f"The background task {name[1]}")),
-            ):
+            with task.scope, reporting_errors(report):
                 if not task.scope.cancel_called:
                     await function()
         finally:
-            task.over.set()
-            self._forget(name, task)
+            task.ended.set()
+            self._forget_if_over(name, task)
 
 
 def background(function: AsyncFunction) -> AsyncFunction:
-    """Run *function*, an async one without arguments, beside the site, once for each version of this script.
+    """Run *function*, an async one without arguments, beside the site.
 
-    Call it in a script's top-level code, or write it above the function as a decorator; in a method there is
-    ``request.site.background(f)``. It runs until it returns or the site stops. When the script has changed, which is
-    noticed at once where pages follow edits, and else by the next request, it is cancelled, and the new one is started
-    if there still is one.
+    Call it in a script's top-level code, or write it above the function as a decorator; in a method
+    there is ``request.site.background(f)``. It runs once for each version of the script, until it
+    returns or the site stops. When the script has changed, which is noticed at once where pages
+    follow edits, and else by the next request, it is cancelled, and the new one is started if there
+    still is one.
 
     Raises:
-        RuntimeError: no script's top-level code is running; in a method, use ``request.site.background(f)``.
+        RuntimeError: no script's top-level code is running; in a method, use
+            ``request.site.background(f)``.
     """
     execution = current()
     if execution is None:
         raise RuntimeError(
-            "background(f) belongs into a script's top-level code; in a method write request.site.background(f)"
+            "background(f) belongs into a script's top-level code; "
+            "in a method write request.site.background(f)"
         )
-    _check(function, "background", "background(f)")
+    _check_async_function(function, "background", "background(f)")
     execution.background.append(function)
     return function
 
 
-def _named(function: Any) -> str:
+def _function_name(function: Any) -> str:
     """What is the same for one function each time that its script is executed."""
     if isinstance(function, partial):
-        return f"{_named(function.func)}{function.args}{function.keywords or ''}"
+        return f"{_function_name(function.func)}{function.args}{function.keywords or ''}"
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def _check(function: object, name: str, usage: str) -> None:
+def _check_async_function(function: object, name: str, usage: str) -> None:
+    """Raise a TypeError that says what to write if *function* cannot be one.
+
+    Args:
+        name: what the author called.
+        usage: how it is called.
+    """
     if inspect.iscoroutine(function):
         function.close()
         raise TypeError(
-            f"{name}() takes an async function, not what it returns: write {usage}, without f's own ()"
+            f"{name}() takes an async function, not what it returns: "
+            f"write {usage}, without f's own ()"
         )
-    if not callable(function) or (
-        inspect.isroutine(function) and not inspect.iscoroutinefunction(function)
-    ):
+    is_sync = inspect.isroutine(function) and not inspect.iscoroutinefunction(function)
+    if is_sync or not callable(function):
         raise TypeError(
-            f"{name}() takes an async function: write `async def`, and in it `await trio.sleep(seconds)`"
+            f"{name}() takes an async function: "
+            "write `async def`, and in it `await trio.sleep(seconds)`"
         )

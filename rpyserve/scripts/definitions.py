@@ -1,11 +1,18 @@
-"""What became, in later executions, of a class, a function or an interface that an earlier one defined.
+"""What stands now for a class, a function or an interface that an earlier execution defined.
 
-Only good executions count: a script's when it is published, a module's when it is loaded. What they define is found
-where Python keeps it, in ``sys.modules`` under the execution's name; here are only names: which definition each
-name stood for, so that a class that moves to a module of the site, or back, is known to be the same one.
+An example. The cached script ``a.rpy`` defines ``class Counter``, and a session keeps a `Counter`.
+The script is edited and executed again: there is another class of that name, and
+`current_definition` of the old class returns the new one. Then the class moves to ``helper.py``,
+and the script has ``from helper import Counter`` instead: now it returns the class in ``helper``,
+because `publish` saw that one name of one script first stood for its own class, and then for a
+class of the same name in another module.
 
-The invariant: `generation` has grown since whatever became out of date, so that who compares it, and looks again when
-it differs, never hands out what is out of date. Nothing here holds an execution, a class or a session.
+Only executions that went well count: a script's when it is published, a module's when it is loaded.
+What they define is found where Python keeps it, in ``sys.modules`` under the execution's name. Here
+are only names: no execution, class or session is kept alive.
+
+The invariant: `generation` has grown since anything became out of date. Whoever keeps the number
+beside an object, and looks again when it differs, never uses an object of an old class.
 """
 
 from __future__ import annotations
@@ -13,45 +20,68 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
-from weakref import WeakValueDictionary
+
+from zope.interface.interface import InterfaceClass
 
 from rpyserve.scripts.execution import Execution, ExecutionName, Key, definition_key, is_interface
 
 __all__ = [
     "Place",
     "advance",
+    "advance_if_edited_since",
     "current_definition",
-    "current_execution",
-    "follows",
     "forget",
     "home_of",
     "interface_at",
     "is_current",
-    "note_code_finished",
-    "origin",
+    "is_same_definition",
+    "key_before_move",
+    "latest_execution",
     "place_of",
     "publish",
-]  # fmt: skip
+]
 
 Place = tuple[str, str]
-"""Where something is defined: the home of its module (see `ExecutionName`), and its qualified name."""
-
-HOPS: Final = 10
-"""How often something may move before it is looked up."""
+"""Where something is defined: the home of its module (see `ExecutionName`) and qualified name."""
 
 generation = 1
-"""Grows with whatever may make an object that is kept somewhere one of an old class."""
+"""Grows with whatever may leave an object of an old class somewhere."""
 edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
 
-_names: dict[str, tuple[str, dict[str, Place]]] = {}
-_modules: WeakValueDictionary[str, ModuleType] = WeakValueDictionary()
-_moved: dict[Place, Place] = {}
-_origins: dict[Place, Place] = {}
+_DEFINITIONS: Final = (type, FunctionType, InterfaceClass)
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What the last good execution of a file left.
+
+    Args:
+        path: the file.
+        module: what was executed; it may be gone.
+        places: where that is defined which the names in the module stand for.
+    """
+
+    path: str
+    module: weakref.ref[ModuleType]
+    places: Mapping[str, Place]
+
+
+_published: dict[str, _Published] = {}
+"""What was published, by the home of its execution."""
+_moved_to: dict[Place, Place] = {}
+"""For each place that a definition has left, the one where it went."""
+_moved_from: dict[Place, Place] = {}
+"""The same the other way round."""
+
+
+# What has happened
 
 
 def advance() -> None:
@@ -61,57 +91,72 @@ def advance() -> None:
     edits += 1
 
 
-def note_code_finished(edits_then: int) -> None:
-    """Say that code which began when `edits` was *edits_then* has ended: it may have kept objects of old classes."""
+def advance_if_edited_since(edits_then: int) -> None:
+    """Say that a request has ended which began when `edits` was *edits_then*.
+
+    If definitions have changed meanwhile, its code may have kept objects of old classes until now.
+    """
     global generation
     if edits_then != edits:
         generation += 1
 
 
 def publish(execution: Execution, module: ModuleType) -> None:
-    """Say that *execution* went well and stands from now on; *module* is what it left behind."""
-    name = execution.name.home
-    now = {
-        key: place
-        for key, value in list(vars(module).items())
-        if (place := place_of(value)) is not None
+    """Say that *execution* went well and lasts; *module* is what it left behind."""
+    home = execution.name.home
+    places = {
+        name: place
+        for name, value in list(vars(module).items())
+        if isinstance(value, _DEFINITIONS) and (place := place_of(value)) is not None
     }
-    _modules[name] = module
-    before = _names.get(name)
-    _names[name] = os.fspath(execution.path), now
+    before = _published.get(home)
+    _published[home] = _Published(os.fspath(execution.path), weakref.ref(module), places)
     if before is None:
         return
-    for key, place in now.items():
-        old = before[1].get(key, place)
-        if old[0] != place[0] and old[1] == place[1] == key:
-            _moved.pop(place, None)
-            _origins.pop(old, None)
-            _moved[old], _origins[place] = place, old
+    for name, place in places.items():
+        old = before.places.get(name, place)
+        if old[0] != place[0] and old[1] == place[1] == name:
+            _note_move(old, place)
     advance()
+
+
+def _note_move(old: Place, new: Place) -> None:
+    """Whatever moves is at the end of its chain of moves, so that no chain is a circle."""
+    _moved_to.pop(new, None)
+    _moved_from.pop(old, None)
+    _moved_to[old] = new
+    _moved_from[new] = old
 
 
 def forget(root: str) -> None:
     """Forget what the files below *root* have defined."""
-    gone = {name for name, (path, _) in _names.items() if path.startswith(root + os.sep)}
-    for name in gone:
-        del _names[name]
-        _modules.pop(name, None)
-    for moves in (_moved, _origins):
-        for pair in [pair for pair in moves.items() if pair[0][0] in gone or pair[1][0] in gone]:
-            del moves[pair[0]]
+    below = root + os.sep
+    gone = {home for home, published in _published.items() if published.path.startswith(below)}
+    for home in gone:
+        del _published[home]
+    for moves in (_moved_to, _moved_from):
+        for here, there in list(moves.items()):
+            if not gone.isdisjoint({here[0], there[0]}):
+                del moves[here]
+
+
+# Where something is defined
 
 
 def place_of(thing: object) -> Place | None:
-    """Where *thing*, a class, a function or an interface, is defined; None for what no execution has defined."""
-    if not (isinstance(thing, (type, FunctionType)) or is_interface(thing)):
+    """Where *thing*, a class, a function or an interface, is defined; None if no execution did."""
+    if not isinstance(thing, _DEFINITIONS):
         return None
-    module = getattr(thing, "__module__", None)
-    return (module.home, _qualified(thing)) if isinstance(module, ExecutionName) else None
+    name = getattr(thing, "__module__", None)
+    return (name.home, _qualified_name(thing)) if isinstance(name, ExecutionName) else None
 
 
 def home_of(defined: Any) -> str:
-    """What tells the script or module that defined a class from all others; empty for those of no execution."""
+    """The home of the script or module that defined a class; empty if no execution did."""
     return defined.__module__.home if isinstance(defined.__module__, ExecutionName) else ""
+
+
+# What stands now
 
 
 def is_current(defined: Any) -> bool:
@@ -119,108 +164,123 @@ def is_current(defined: Any) -> bool:
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
         return True
-    namespace = _namespace(name.home)
+    namespace = _latest_namespace(name.home)
     return namespace is None or namespace["__name__"] is name
 
 
 def current_definition(defined: Any) -> Any:
     """Return what stands now for *defined*, a class, a function or an interface.
 
-    That is *defined* itself where nothing else is known; None where its script or module is there and has no more
-    such a thing.
+    Returns:
+        *defined* itself if it is current, or nothing else is known. What has replaced it, if that
+        is of the same kind. None if it was removed: its script or module has no such definition any
+        more.
     """
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
         return defined
-    place: Place | None = (name.home, _qualified(defined))
-    gone = False
-    for _ in range(HOPS):
-        if place is None:
-            break
-        moved = _next(place)
-        if moved is not None and _is_used(place, moved[0]):
-            moved = None  # it was copied, not moved
-        namespace = _namespace(place[0])
-        if namespace is not None and moved is None:
-            if namespace["__name__"] is name:
-                return defined
-            found = _look_up(namespace, place[1])
-            if found is not None:
-                return found if _is_alike(defined, found) else None
-            gone = True
-        place = moved
-    return None if gone else defined
+    home, qualified_name = _after_moves((name.home, _qualified_name(defined)))
+    namespace = _latest_namespace(home)
+    if namespace is None or namespace["__name__"] is name:
+        return defined
+    found = _look_up(namespace, qualified_name)
+    return found if found is not None and _is_same_kind(defined, found) else None
 
 
-def current_execution(home: str) -> Execution | None:
-    """Return the execution that stands for *home* (see `ExecutionName`), if there is one that lasts."""
-    namespace = _namespace(home)
+def latest_execution(home: str) -> Execution | None:
+    """Return the latest execution of *home* (see `ExecutionName`) that lasts, if there is one."""
+    namespace = _latest_namespace(home)
     execution = None if namespace is None else namespace["__name__"].execution
     return execution if isinstance(execution, Execution) else None
 
 
 def interface_at(key: Key) -> Any:
     """Return the interface that *key* stands for at present, or None."""
-    for value in list((_namespace(key[0]) or {}).values()):
-        if is_interface(value) and (place := definition_key(value)) is not None and place[1] == key:
+    for value in list((_latest_namespace(key[0]) or {}).values()):
+        if not is_interface(value):
+            continue
+        defined = definition_key(value)
+        if defined is not None and defined[1] == key:
             return value
     return None
 
 
-def origin(key: Key) -> Key | None:
-    """Return the key under which the interface of *key* was known before it moved to where it is now."""
-    old = _origins.get((key[0], key[1]))
-    if old is None or _is_used(old, key[0]):
+def key_before_move(key: Key) -> Key | None:
+    """Return the key that the interface of *key* had before it moved; None if it did not."""
+    home, name, number, era = key
+    old = _moved_from.get((home, name))
+    if old is None or _is_shared(old, home):
         return None
-    return old[0], old[1], key[2], key[3]
+    return *old, number, era
 
 
-def follows(new: Place, old: Place) -> bool:
+def is_same_definition(new: Place, old: Place) -> bool:
     """Whether *new* is the place of *old*, or the one to which it has moved."""
-    return new == old or new == _next(old)
+    return new == old or new == _next_move(old)
 
 
-def _qualified(thing: Any) -> str:
+# Helpers
+
+
+def _qualified_name(thing: Any) -> str:
     return str(getattr(thing, "__qualname__", None) or thing.__name__)
 
 
-def _namespace(home: str) -> dict[str, Any] | None:
-    """The namespace of the execution that stands, or runs, for *home*, if it is one that lasts."""
+def _latest_namespace(home: str) -> dict[str, Any] | None:
+    """The namespace of the latest execution of *home* that lasts, be it running or published."""
     name = home.rpartition(":")[2]
-    # While a module of another site has that name in `sys.modules`, this one is not in there, but stands.
-    for module in (sys.modules.get(name), _modules.get(home) if name != home else None):
+    modules = [sys.modules.get(name)]
+    # While a module of another site has that name in `sys.modules`, this one is set aside.
+    if name != home and home in _published:
+        modules.append(_published[home].module())
+    for module in modules:
         namespace: dict[str, Any] = getattr(module, "__dict__", {})
-        own = namespace.get("__name__")
-        if isinstance(own, ExecutionName) and own.home == home:
-            return namespace if own.cached else None
+        own_name = namespace.get("__name__")
+        if isinstance(own_name, ExecutionName) and own_name.home == home:
+            return namespace if own_name.cached else None
     return None
 
 
-def _next(place: Place) -> Place | None:
-    first, dot, rest = place[1].partition(".")
-    moved = _moved.get((place[0], first))
+def _after_moves(place: Place) -> Place:
+    """Where the definition at *place* is now.
+
+    What another file still uses at its old place was copied, and has not moved.
+    """
+    for _ in range(len(_moved_to)):
+        moved = _next_move(place)
+        if moved is None or _is_shared(place, moved[0]):
+            break
+        place = moved
+    return place
+
+
+def _next_move(place: Place) -> Place | None:
+    """Where the definition at *place* moved to, perhaps inside of a class that moved."""
+    home, qualified_name = place
+    first, dot, rest = qualified_name.partition(".")
+    moved = _moved_to.get((home, first))
     return None if moved is None else (moved[0], moved[1] + dot + rest)
 
 
-def _is_used(place: Place, but: str) -> bool:
-    """Whether a script or module, other than where it is defined and *but*, has what is defined at *place*."""
-    top = place[0], place[1].partition(".")[0]
-    return any(
-        top in known.values() for name, (_, known) in _names.items() if name not in (place[0], but)
-    )
+def _is_shared(place: Place, user: str) -> bool:
+    """Whether any file but its own and the one of *user* has the definition at *place*."""
+    home, qualified_name = place
+    top = home, qualified_name.partition(".")[0]
+    others = _published.keys() - {home, user}
+    return any(top in _published[other].places.values() for other in others)
 
 
-def _look_up(namespace: Mapping[str, Any], qualname: str) -> Any:
-    """What *qualname* stands for in *namespace*, or None."""
-    first, *rest = qualname.split(".")
+def _look_up(namespace: Mapping[str, Any], qualified_name: str) -> Any:
+    """What *qualified_name* stands for in *namespace*, or None."""
+    first, *rest = qualified_name.split(".")
     found = namespace.get(first)
     for name in rest:
         found = inspect.getattr_static(found, name, None) if isinstance(found, type) else None
     return found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
 
 
-def _is_alike(old: Any, new: Any) -> bool:
-    """Whether *new* can stand for *old*: a class for a class, an enumeration for an enumeration, and so on."""
+def _is_same_kind(old: Any, new: Any) -> bool:
+    """Whether *new* can stand for *old*: a class for a class, an enumeration for an enumeration."""
     if isinstance(old, type):
         return isinstance(new, type) and issubclass(old, Enum) == issubclass(new, Enum)
     return is_interface(new) if is_interface(old) else callable(new)

@@ -1,16 +1,16 @@
-"""Which execution of a script defined a class or an interface, and whether the next request will know it.
+"""One execution of a script or of a site's module: what it defined, and what outlives it.
 
-A script's ``__name__`` is a text that knows its execution. Python and zope keep that very object as the
-``__module__`` of each class, function and interface defined under it, so whatever turns up later can be asked where
-it came from. The text refers to the execution weakly, because a text may be kept for ever (``logging.getLogger``
-does); the namespace of the execution should hold it strongly, so that it lives as long as any code of it.
+An execution's ``__name__`` is a text that knows its execution. Python and zope keep that very
+object as the ``__module__`` of each class, function and interface defined under it, so whatever
+turns up later can be asked where it came from. The text refers to its execution weakly, because a
+text may be kept for ever (`logging.getLogger` does); the namespace holds the execution strongly, so
+that it lives as long as any code of it.
 
-Knows nothing of sessions, nor of how scripts are compiled and run.
-
-Which execution runs just now, what `cache` tells it, and what the namespace of each one has.
-
-Scripts and modules of the site are executions alike. The running one is kept in a context variable, because a render
+What a script without ``cache()`` defines is *transient*: the next request executes the script
+again, and has other classes. The running execution is kept in a context variable, because a render
 method may import a module in a thread while the event loop executes a script.
+
+Knows nothing of sessions, nor of how scripts are compiled and when they are run.
 """
 
 from __future__ import annotations
@@ -39,19 +39,27 @@ __all__ = [
     "current",
     "definition_key",
     "executing",
+    "execution_name_of",
     "execution_of",
     "is_interface",
-    "name_over",
     "populate_namespace",
-    "refuse_passing",
+    "refuse_transient",
 ]
 
 
 Key = tuple[str, str, int, int]
-"""What an interface is found by across executions: module, name, which of that name (-1: a class), and the era."""
+"""What an interface is found by across executions: home, name, number, and era.
 
-_PLACE: Final = "rpyserve.place"
-_serial = count(1)
+The number says which one of that name it is; it is -1 for a class.
+"""
+
+_DEFINITION_TAG: Final = "rpyserve.place"
+"""The tagged value of an interface that says which execution defined it, and its key there."""
+
+_serials = count(1)
+
+
+# Executions and their names
 
 
 class Execution:
@@ -63,22 +71,36 @@ class Execution:
         cached: whether it will serve many requests; an uncached one serves a single request.
         may_cache: whether ``cache()`` may still be called while it runs.
         registry: the `Registry` of the site that it runs for.
-        home: what tells modules of one name apart whose sites share a process; empty where the name does.
-        era: how often its script has ceased to be cached; what was made in an earlier era is not found in a later one.
+        package: what stands for the site's root, where sites that share a process may have modules
+            of this name; empty where no other site can.
+        era: how often its script has ceased to be cached; what was made in an earlier era is not
+            found in a later one.
+        source: what it was compiled from, for error pages: the file may have been edited since.
+        code_version: the same for all executions of the same code; asked only of an uncached one.
 
     Attributes:
         running: True until its top-level code has finished; then set it to False, or call `finish`.
-        serial: a number that grows with each execution: the generation of what it defines.
-        source: what it was compiled from, for error pages: the file may have been edited since.
-        components: what was made for it and dies with it; the business of `components`.
-        edition: of an uncached one: what is the same for all executions of the same code.
-        background: functions that its top-level code wants to run beside the site; the business of `tasks`.
+        serial: a number that grows with each execution.
+        components: what was made for it and dies with it; kept here by ``sessions.components``.
+        background: functions that its top-level code wants to run beside the site; see
+            `background.background`.
     """
 
     __slots__ = (
-        "__weakref__", "_counts", "background", "components", "edition", "era", "may_cache", "name", "path",
-        "registry", "running", "serial", "source",
-    )  # fmt: skip
+        "__weakref__",
+        "_interface_counts",
+        "background",
+        "code_version",
+        "components",
+        "era",
+        "may_cache",
+        "name",
+        "path",
+        "registry",
+        "running",
+        "serial",
+        "source",
+    )
 
     def __init__(
         self,
@@ -88,22 +110,24 @@ class Execution:
         cached: bool = False,
         may_cache: bool = False,
         registry: Any = None,
-        home: str = "",
+        package: str = "",
         era: int = 0,
+        source: bytes = b"",
+        code_version: object = None,
     ) -> None:
-        self.name = ExecutionName(name, self, home)
-        self.path = path
-        self.running = True
-        self.may_cache = may_cache
-        self.serial = next(_serial)
-        self.registry = registry
-        self.edition: object = None
-        self.background: list[Callable[..., Any]] = []
-        self.era = era
-        self.source = b""
-        self.components: dict[Any, Any] = {}
-        self._counts: dict[str, int] = {}
+        self.name = ExecutionName(name, self, package)
         self.name.cached = cached
+        self.path = path
+        self.may_cache = may_cache
+        self.registry = registry
+        self.era = era
+        self.source = source
+        self.code_version = code_version
+        self.running = True
+        self.serial = next(_serials)
+        self.components: dict[Any, Any] = {}
+        self.background: list[Callable[..., Any]] = []
+        self._interface_counts: dict[str, int] = {}
 
     @property
     def cached(self) -> bool:
@@ -120,8 +144,8 @@ class Execution:
 
     @property
     def version(self) -> object:
-        """What tells what it defines from what another execution does: its serial, or, uncached, its edition."""
-        return self.serial if self.cached else self.edition
+        """Differs from that of another execution once the code, or what that uses, has changed."""
+        return self.serial if self.cached else self.code_version
 
     @property
     def undecided(self) -> bool:
@@ -129,12 +153,15 @@ class Execution:
         return self.running and self.may_cache and not self.cached
 
     @property
-    def passing(self) -> bool:
-        """Whether what it defines will be unknown to the next request, as far as can be said now."""
+    def is_transient(self) -> bool:
+        """Whether the next request will not know what it defines, as far as can be said now."""
         return not self.cached and not self.undecided
 
     def finish(self, namespace: Mapping[str, object] | None = None) -> None:
-        """Say that the top-level code is done. The interfaces in *namespace* get their numbers in its order."""
+        """Say that the top-level code is done.
+
+        The interfaces in *namespace* get their numbers in its order.
+        """
         self.running = False
         for value in list((namespace or {}).values()):
             if is_interface(value) and execution_of(value) is self:
@@ -146,24 +173,27 @@ class Execution:
 
     def next_number(self, name: str) -> int:
         """Return 0 for the first interface called *name*, then 1, and so on."""
-        number = self._counts.get(name, 0)
-        self._counts[name] = number + 1
+        number = self._interface_counts.get(name, 0)
+        self._interface_counts[name] = number + 1
         return number
 
 
 class ExecutionName(str):
-    """The ``__name__`` of an execution: equal to the plain text, so that what is kept by name does not grow."""
+    """The ``__name__`` of an execution.
+
+    It equals the plain text, so that what is kept by name does not grow.
+    """
 
     __slots__ = ("_execution", "cached", "home")
 
     _execution: weakref.ref[Execution]
     cached: bool
     home: str
-    """What no other execution has but those of the same file: a plain text, the name after the last colon."""
+    """A plain text that only the executions of one file have: the name, or ``package:name``."""
 
-    def __new__(cls, name: str, execution: Execution, home: str = "") -> ExecutionName:
+    def __new__(cls, name: str, execution: Execution, package: str = "") -> ExecutionName:
         self = super().__new__(cls, name)
-        self.home = f"{home}:{name}" if home else str(name)
+        self.home = f"{package}:{name}" if package else str(name)
         self._execution = weakref.ref(execution)
         return self
 
@@ -173,13 +203,19 @@ class ExecutionName(str):
         return self._execution()
 
     @property
-    def passing(self) -> bool:
-        """Whether the next request will not know what was defined under it; also known when the execution is gone."""
+    def is_transient(self) -> bool:
+        """Whether the next request will not know what was defined under it.
+
+        That is known when the execution is gone, too.
+        """
         execution = self._execution()
-        return not self.cached if execution is None else execution.passing
+        return not self.cached if execution is None else execution.is_transient
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)
+
+
+# Who defined something
 
 
 def is_interface(thing: object) -> bool:
@@ -187,8 +223,11 @@ def is_interface(thing: object) -> bool:
     return isinstance(thing, InterfaceClass)
 
 
-def name_over(defined: object) -> ExecutionName | None:
-    """Return the `__name__` under which *defined*, or what a partial calls, was defined; None for ordinary modules."""
+def execution_name_of(defined: object) -> ExecutionName | None:
+    """Return the ``__name__`` under which *defined*, or what a partial calls, was defined.
+
+    None for what an ordinary module defines.
+    """
     while isinstance(defined, partial):
         defined = defined.func
     module = getattr(defined, "__module__", None)
@@ -196,55 +235,69 @@ def name_over(defined: object) -> ExecutionName | None:
 
 
 def execution_of(defined: object) -> Execution | None:
-    """Return the execution that defined this class, function or interface; None for ordinary modules."""
-    name = name_over(defined)
+    """Return the execution that defined this class, function or interface.
+
+    None for what an ordinary module defines, and where the execution is gone.
+    """
+    name = execution_name_of(defined)
     return None if name is None else name.execution
 
 
 def definition_key(target: Any) -> tuple[Execution, Key] | None:
     """Return the execution that defined *target*, an interface or a class, and its key there.
 
-    None for what an ordinary module defines. Interfaces of one name are numbered as they are first seen: by
-    `registerAdapter`, at the end of the execution, or when used.
+    None for what an ordinary module defines. Interfaces of one name are numbered as they are first
+    seen: by `registerAdapter`, at the end of the execution, or when used.
     """
-    if name_over(target) is None:
+    execution_name = execution_name_of(target)
+    if execution_name is None:
         return None
     if not is_interface(target):
-        execution = execution_of(target)
+        execution = execution_name.execution
         return None if execution is None else (execution, execution.key(target.__qualname__, -1))
-    place: tuple[Execution, Key] | None = target.queryDirectTaggedValue(_PLACE)
-    if place is None and (execution := execution_of(target)) is not None:
-        name = target.__name__
-        place = execution, execution.key(name, execution.next_number(name))
-        # The interface now keeps its execution, and so its components, alive, whatever becomes of the namespace.
-        target.setTaggedValue(_PLACE, place)
-    return place
+    known: tuple[Execution, Key] | None = target.queryDirectTaggedValue(_DEFINITION_TAG)
+    if known is None and (execution := execution_name.execution) is not None:
+        known = execution, execution.key(target.__name__, execution.next_number(target.__name__))
+        # The interface now keeps its execution alive, and so its components.
+        target.setTaggedValue(_DEFINITION_TAG, known)
+    return known
 
 
-def refuse_passing(value: object, where: str) -> list[Any]:
-    """Check that the next request will know what *value* is; also what a builtin container holds, one level deep.
+# What the next request would not know
+
+
+def refuse_transient(value: object, where: str) -> list[Any]:
+    """Check that the next request will know what *value* is, and what it directly holds.
+
+    Args:
+        value: what is to be kept; it may be a builtin container.
+        where: what the author calls that place, for the message.
 
     Returns:
-        What of all that an execution has defined: classes mostly.
+        The classes and interfaces of all that, as far as an execution defined them.
 
     Raises:
         TypeError: an uncached execution defined its class; says what to write instead.
     """
-    ours = []
+    defined = []
     for kind in (value if _is_definition(value) else type(value), *_kinds_inside(value)):
-        execution_name = name_over(kind)
+        execution_name = execution_name_of(kind)
         if execution_name is None:
             continue
-        ours.append(kind)
-        if execution_name.passing:
-            name = kind.__name__
-            raise TypeError(
-                f"{where} cannot keep {'' if kind is value else 'an object of '}the class {name}: its script runs anew "
-                f"for every request, so the next request has another class {name} and would not know this one. "
-                f"Write cache() as the first line of the script, or move the class {name} into a .py file beside it "
-                "and import it, or keep plain values: text, numbers, lists, dicts."
-            )
-    return ours
+        if execution_name.is_transient:
+            what = "the class" if kind is value else "an object of the class"
+            raise TypeError(_refusal(where, what, kind.__name__))
+        defined.append(kind)
+    return defined
+
+
+def _refusal(where: str, what: str, name: str) -> str:
+    return (
+        f"{where} cannot keep {what} {name}: its script runs anew for every request, so the next "
+        f"request has another class {name} and would not know this one. Write cache() as the first "
+        f"line of the script, or move the class {name} into a .py file beside it and import it, or "
+        "keep plain values: text, numbers, lists, dicts."
+    )
 
 
 def _is_definition(value: object) -> bool:
@@ -252,32 +305,39 @@ def _is_definition(value: object) -> bool:
 
 
 def _kinds_inside(value: object) -> Iterable[Any]:
-    """The classes of what a container holds, each once: a list may be long, and its items are mostly alike."""
+    """The classes of what a container holds, each once, and what classes and interfaces it holds.
+
+    A list may be long, but its items are mostly alike.
+    """
     if isinstance(value, dict):
         items: tuple[Iterable[Any], ...] = (value.keys(), value.values())
     elif isinstance(value, (list, tuple, set, frozenset, deque)):
         items = (value,)
     else:
         return ()
-    kinds = {kind for each in items for kind in map(type, each)}
-    if any(issubclass(kind, (type, InterfaceClass)) for kind in kinds):
-        return [*kinds, *(each for part in items for each in part if _is_definition(each))]
-    return kinds
+    kinds = {kind for part in items for kind in map(type, part)}
+    if not any(issubclass(kind, (type, InterfaceClass)) for kind in kinds):
+        return kinds
+    return [*kinds, *(each for part in items for each in part if _is_definition(each))]
+
+
+# The execution that runs
 
 
 _running: ContextVar[Execution | None] = ContextVar("running", default=None)
 
 
 def current() -> Execution | None:
-    """Return the execution whose top-level code runs just now; None in a render method, or outside a server."""
+    """Return the execution whose top-level code runs just now; None in a render method."""
     return _running.get()
 
 
 def cache(*names: str | os.PathLike[str]) -> None:
-    """Have this script executed once, and again only after it, a module of the site, or one of *names* has changed.
+    """Have this script executed once, not for every request.
 
-    Without it a script is executed for every request. Call it in the script's own top-level code, best as its first
-    line, before the files that it names are read.
+    It is executed again only after it, a module of the site, or one of *names* has changed. Call it
+    in the script's own top-level code, best as its first line, before the files that it names are
+    read.
 
     Args:
         names: files, and directories with all that is below them, relative to the site's directory.
@@ -291,32 +351,38 @@ def cache(*names: str | os.PathLike[str]) -> None:
     execution = current()
     if not isinstance(execution, ScriptExecution):
         raise RuntimeError(
-            "cache() belongs into a script's top-level code: write it as the first line of the .rpy file"
+            "cache() belongs into a script's top-level code: "
+            "write it as the first line of the .rpy file"
         )
     for name in names:
         if not isinstance(name, (str, os.PathLike)):
             raise TypeError(
-                f'cache() takes names of files, as in cache("words.txt"), not {name!r:.60}; to remember what a '
-                "function returns, write `from functools import cache` and @cache"
+                f'cache() takes names of files, as in cache("words.txt"), not {name!r:.60}; to '
+                "remember what a function returns, write `from functools import cache` and @cache"
             )
     execution.cached = True
     execution.inputs += [file_state.snapshot(os.path.join(execution.root, name)) for name in names]
 
 
 class ScriptExecution(Execution):
-    """An execution of a script, with the files that its ``cache()`` named."""
+    """An execution of a script.
+
+    Attributes:
+        root: the site's directory.
+        inputs: the files that its ``cache()`` named, as they were then.
+    """
 
     __slots__ = ("inputs", "root")
 
-    def __init__(self, name: str, path: Path, root: str, registry: Any, era: int = 0) -> None:
-        super().__init__(name, path, may_cache=True, registry=registry, era=era)
+    def __init__(self, name: str, path: Path, root: str, **options: Any) -> None:
+        super().__init__(name, path, may_cache=True, **options)
         self.root = root
         self.inputs: list[file_state.State] = []
 
 
 @contextmanager
 def executing(execution: Execution) -> Iterator[None]:
-    """While inside, *execution* is the running one. On a good end, call its `finish`."""
+    """While inside, *execution* is the running one. When it went well, call its `finish`."""
     token = _running.set(execution)
     try:
         yield
@@ -335,5 +401,6 @@ def populate_namespace(namespace: dict[str, Any], execution: Execution) -> None:
 def _no_input(prompt: object = "", /) -> NoReturn:
     raise RuntimeError(
         "input() would wait at the server's console, where the visitor is not. Use a form: send "
-        '<form method="post"><input name="answer"></form>, and read it with request.field("answer")'
+        '<form method="post"><input name="answer"></form>, '
+        'and read it with request.field("answer")'
     )

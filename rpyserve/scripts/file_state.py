@@ -1,10 +1,14 @@
 """Whether files and directories are still what they were when they were read.
 
-Owns signatures, and nothing of what is made from the files. The invariant: whoever asks after a save is told so,
-whether or not a watcher runs. A signature (mtime, size, inode and ctime in nanoseconds) shows nearly every edit; file
-systems whose clocks step by up to 2 s can hide one, so for 2 s after a signature was first seen the contents are
-compared too, and once more when that time is over. That span is measured on our own clock: a later edit must have
-another time stamp then, even if the file system's clock is wrong. The signature is taken before the contents.
+A file is fresh if nothing in its signature has changed: mtime, size and inode, and ctime, all to
+the nanosecond. That shows nearly every edit, but file systems whose clocks step by up to 2 s can
+hide one. So for `SETTLE_TIME` (2 s) after a signature was first seen, the bytes are compared too,
+by their digest, and once more when that time is over. The time is measured by our own clock: an
+edit later than that has another time stamp even if the file system's clock is wrong.
+
+The order that matters: a signature is taken before the contents are read, so a write in between
+shows later. Whoever asks after a save is told of it, whether or not a watcher runs. Nothing that is
+made from the files is kept here.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
 __all__ = [
-    "EYES",
+    "FILE_SYSTEM",
     "DirectoryState",
     "FileState",
     "FileSystem",
@@ -29,27 +33,33 @@ __all__ = [
     "is_ignored_directory",
     "read",
     "snapshot",
-]  # fmt: skip
+]
 
-SETTLE: Final = 2.0
+SETTLE_TIME: Final = 2.0
 """Seconds after which a file that is written again has another time stamp on any file system."""
-ATTEMPTS: Final = 5
+MOST_READS: Final = 5
 """How often a file is read that changes while it is read."""
-
-FOREIGN: Final = frozenset({"node_modules", "site-packages", "__pycache__"})
+IGNORED_DIRECTORIES: Final = frozenset({"node_modules", "site-packages", "__pycache__"})
+"""Names of directories whose files are none of the site's author."""
 
 Signature = tuple[int, int, int, int]
+"""What `os.stat` says of a file: mtime, size, inode, ctime."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """How files are looked at, for tests to replace: *stat* as `os.stat`, *now* in seconds that never go back."""
+    """How files are looked at, for tests to replace.
+
+    Args:
+        stat: as `os.stat`.
+        now: a clock, in seconds that never go back.
+    """
 
     stat: Callable[[str], os.stat_result] = os.stat
     now: Callable[[], float] = time.monotonic
 
 
-EYES: Final = FileSystem()
+FILE_SYSTEM: Final = FileSystem()
 
 
 class State(Protocol):
@@ -60,70 +70,85 @@ class State(Protocol):
         ...
 
 
-class _Settling:
-    """The signature of one path, and how long it has been the same."""
+class _Signed:
+    """The signature of one path, and since when it has been the same."""
 
-    __slots__ = ("_eyes", "_settled", "_signature", "_since", "path")
+    __slots__ = ("_file_system", "_is_settled", "_signature", "_since", "path")
 
-    _kind = staticmethod(stat.S_ISREG)
+    _is_right_kind = staticmethod(stat.S_ISREG)
 
-    def __init__(self, path: str, eyes: FileSystem) -> None:
+    def __init__(self, path: str, file_system: FileSystem) -> None:
         self.path = path
-        self._eyes = eyes
-        self._begin(self._sign())
+        self._file_system = file_system
+        self._start_from(self._read_signature())
 
-    def _sign(self) -> Signature | None:
+    def _read_signature(self) -> Signature | None:
         """The present signature; None if there is no such file, or one of another kind."""
         try:
-            found = self._eyes.stat(self.path)
+            found = self._file_system.stat(self.path)
         except (OSError, ValueError):
             return None
-        if not self._kind(found.st_mode):
+        if not self._is_right_kind(found.st_mode):
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
 
-    def _begin(self, signature: Signature | None) -> None:
+    def _start_from(self, signature: Signature | None) -> None:
         self._signature = signature
-        self._since = self._eyes.now()
-        self._settled = signature is None
+        self._since = self._file_system.now()
+        self._is_settled = signature is None
 
-    def _must_compare(self) -> bool:
-        """Whether the contents must be compared although the signature is the same. Compare *after* asking."""
-        if self._settled:
+    def _must_compare_contents(self) -> bool:
+        """Whether the contents must be compared although the signature is the same.
+
+        Compare them *after* asking: the answer is no more from the time on when a change would show
+        in the signature.
+        """
+        if self._is_settled:
             return False
-        self._settled = self._eyes.now() - self._since >= SETTLE
+        self._is_settled = self._file_system.now() - self._since >= SETTLE_TIME
         return True
 
 
-class FileState(_Settling):
-    """A file as it was when its contents were read; also one that does not exist (yet)."""
+class FileState(_Signed):
+    """A file as it was when its contents were read; also one that does not exist (yet).
+
+    Args:
+        path: the file.
+        file_system: how it is looked at.
+        read_now: whether to read the file for its digest at once; else `read_contents` does so.
+    """
 
     __slots__ = ("_digest",)
 
-    def __init__(self, path: str, eyes: FileSystem = EYES) -> None:
-        super().__init__(path, eyes)
-        self._digest = None if self._signature is None else _digest_of(path)
+    def __init__(
+        self, path: str, file_system: FileSystem = FILE_SYSTEM, *, read_now: bool = True
+    ) -> None:
+        super().__init__(path, file_system)
+        exists = self._signature is not None
+        self._digest = _digest_of_file(path) if read_now and exists else None
 
-    @classmethod
-    def reading(cls, path: str, eyes: FileSystem = EYES) -> tuple[bytes, FileState]:
-        """Read the file at *path*; see `read`."""
-        self = cls.__new__(cls)
-        for _ in range(ATTEMPTS):
-            _Settling.__init__(self, path, eyes)
-            if self._signature is None:
-                _raise_why(path)
-            with open(path, "rb") as file:
-                data = file.read()
-            self._digest = _digest(data)
-            if self._sign() == self._signature:
-                break  # else it is being written; out of attempts, the next look will find it changed
-        return data, self
+    def read_contents(self) -> bytes:
+        """Return the contents, which count as those of this state from now on.
+
+        Raises:
+            OSError: the file is missing, unreadable, or no regular file (which might never end).
+        """
+        if self._signature is None:
+            _raise_unreadable(self.path)
+        with open(self.path, "rb") as file:
+            data = file.read()
+        self._digest = _digest_of(data)
+        return data
+
+    def has_same_signature(self) -> bool:
+        """Whether the file's signature is still the same, whatever its contents are."""
+        return self._read_signature() == self._signature
 
     def changed(self) -> bool:
         """Whether the file has been written, replaced, removed or made since."""
-        return self._sign() != self._signature or (
-            self._must_compare() and _digest_of(self.path) != self._digest
-        )
+        if not self.has_same_signature():
+            return True
+        return self._must_compare_contents() and _digest_of_file(self.path) != self._digest
 
 
 class MissingFile:
@@ -144,10 +169,10 @@ class TreeState:
 
     __slots__ = ("_directories", "_files", "path")
 
-    def __init__(self, path: str, eyes: FileSystem = EYES) -> None:
+    def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
         self.path = path
         self._directories, files = _below(path)
-        self._files = {file: FileState(file, eyes) for file in files}
+        self._files = {file: FileState(file, file_system) for file in files}
 
     def changed(self) -> bool:
         """Whether anything has come, gone or changed."""
@@ -157,30 +182,30 @@ class TreeState:
         return any(state.changed() for state in self._files.values())
 
 
-class ImportLookups(_Settling):
+class ImportLookups(_Signed):
     """Which of the names that imports asked for a directory has. Other names do not count."""
 
     __slots__ = ("_answers",)
 
-    _kind = staticmethod(stat.S_ISDIR)
+    _is_right_kind = staticmethod(stat.S_ISDIR)
 
-    def __init__(self, path: str, eyes: FileSystem = EYES) -> None:
+    def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
         self._answers: dict[str, tuple[bool, bool]] = {}
-        super().__init__(path, eyes)
+        super().__init__(path, file_system)
 
-    def ask(self, name: str) -> None:
+    def add(self, name: str) -> None:
         """Have *name* count from now on."""
         self._answers[name] = self._answer(name)
 
     def changed(self) -> bool:
         """Whether a name that was asked for is now found and was not, or the other way round."""
-        signature = self._sign()
-        if signature == self._signature and not self._must_compare():
+        signature = self._read_signature()
+        if signature == self._signature and not self._must_compare_contents():
             return False
         if any(self._answer(name) != answer for name, answer in self._answers.items()):
             return True
         if signature != self._signature:
-            self._begin(signature)
+            self._start_from(signature)
         return False
 
     def _answer(self, name: str) -> tuple[bool, bool]:
@@ -188,59 +213,73 @@ class ImportLookups(_Settling):
         return os.path.isfile(path + ".py"), os.path.isdir(path)
 
 
-class DirectoryState(_Settling):
-    """Which names a directory has, and of which files, by the time stamps of the directory itself."""
+class DirectoryState(_Signed):
+    """Which names a directory has, and for which files.
+
+    The signature of the directory itself shows when one comes, goes, or becomes another file's.
+    """
 
     __slots__ = ()
 
-    _kind = staticmethod(stat.S_ISDIR)
+    _is_right_kind = staticmethod(stat.S_ISDIR)
 
     def changed(self) -> bool:
         """Whether one may have come, gone or changed its file since this was asked last."""
-        signature = self._sign()
+        signature = self._read_signature()
         if signature != self._signature:
-            self._begin(signature)
+            self._start_from(signature)
             return True
-        return self._must_compare()
+        return self._must_compare_contents()
 
 
-def read(path: str, eyes: FileSystem = EYES) -> tuple[bytes, FileState]:
+def read(path: str, file_system: FileSystem = FILE_SYSTEM) -> tuple[bytes, FileState]:
     """Return the contents of a file, and its state with them.
+
+    A file that is being written is read again; after `MOST_READS` times, its state has changed at
+    the next look.
 
     Raises:
         OSError: it is missing, unreadable, or no regular file (which might never end).
     """
-    return FileState.reading(path, eyes)
+    for _ in range(MOST_READS):
+        state = FileState(path, file_system, read_now=False)
+        data = state.read_contents()
+        if state.has_same_signature():
+            break
+    return data, state
 
 
-def snapshot(path: str, eyes: FileSystem = EYES) -> State:
-    """Return the state of a file, of a directory with all that is below it, or of one that does not exist yet."""
+def snapshot(path: str, file_system: FileSystem = FILE_SYSTEM) -> State:
+    """Return the state of a file, of a directory with all that is below it, or of nothing yet."""
     if os.path.isdir(path):
-        return TreeState(path, eyes)
-    return FileState(path, eyes) if os.path.exists(path) else MissingFile(path)
+        return TreeState(path, file_system)
+    return FileState(path, file_system) if os.path.exists(path) else MissingFile(path)
 
 
 def is_ignored_directory(directory: str) -> bool:
-    """Whether *directory*, by its own name and contents, is none of the site's: hidden, or full of installed things."""
+    """Whether *directory* is none of the site's: it is hidden, or has what was installed."""
     name = os.path.basename(directory)
     return (
         name.startswith(".")
-        or name in FOREIGN
+        or name in IGNORED_DIRECTORIES
         or os.path.isfile(os.path.join(directory, "pyvenv.cfg"))
     )
 
 
 def _below(path: str) -> tuple[set[str], set[str]]:
-    """The directories at and below *path*, and the files in them. Links are followed, but into no directory twice."""
+    """The directories at and below *path*, and their files.
+
+    Links are followed, but into no directory twice.
+    """
     directories: set[str] = set()
     files: set[str] = set()
     seen: set[tuple[int, int]] = set()
     for directory, below, names in os.walk(path, followlinks=True):
-        place = _place(directory)
-        if place is None or place in seen:
+        identity = _identity(directory)
+        if identity is None or identity in seen:
             below.clear()
             continue
-        seen.add(place)
+        seen.add(identity)
         directories.add(directory)
         below[:] = [
             name for name in below if not is_ignored_directory(os.path.join(directory, name))
@@ -249,7 +288,7 @@ def _below(path: str) -> tuple[set[str], set[str]]:
     return directories, files
 
 
-def _place(directory: str) -> tuple[int, int] | None:
+def _identity(directory: str) -> tuple[int, int] | None:
     """Which directory it is, whatever leads there; None if it is no more."""
     try:
         found = os.stat(directory)
@@ -258,11 +297,11 @@ def _place(directory: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _digest(data: bytes) -> bytes:
+def _digest_of(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _digest_of(path: str) -> bytes | None:
+def _digest_of_file(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
@@ -270,7 +309,7 @@ def _digest_of(path: str) -> bytes | None:
         return None
 
 
-def _raise_why(path: str) -> NoReturn:
+def _raise_unreadable(path: str) -> NoReturn:
     """Raise the `OSError` that says why *path* cannot be read."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):

@@ -1,18 +1,14 @@
-"""Scripts: from a file's path to the resource that its code made.
+"""Scripts: from a file's path to the resource that its code makes.
 
-Owns which execution of a script serves the next request. Without ``cache()`` a script is executed for each request,
-and nothing of that outlives the request; with it, the resource is published, if all went well, and serves until
-the file, a module of the site, or a file that ``cache()`` named has changed. That is looked up by each request, so it
-holds without a watcher too. What a script does wrong becomes a `ScriptError`; what is wrong with it, `hints` says.
+Owns which execution of a script serves the next request. Without ``cache()`` a script is executed
+for each request, and nothing of that outlives the request. With it, the resource is published if
+all went well, and serves until the file, a module of the site, or a file that ``cache()`` named has
+changed. Each request looks at that itself, so it holds without a watcher too. What a script does
+wrong becomes a `ScriptError`.
 
-The compiled code of a site's scripts, kept while their files stay as they are.
-
-Owns the memory of it, which is bounded: the code that was not needed for longest goes first.
-
-What the path of a script says of it: its names as a module, and how people are told of it.
-
-Decided once per path, for as long as a site is open: to do it for each execution cost a quarter of an uncached script.
-Looks at no disk.
+An execution goes through four steps, and each is a method of `ScriptLoader`: the code is compiled
+(or remembered, by `CodeCache`), an execution is created for it, it is run, and then it is published
+or discarded.
 """
 
 from __future__ import annotations
@@ -21,156 +17,234 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import count
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, as_resource
-from rpyserve.scripts import definitions, file_state, twisted_names, validation
-from rpyserve.scripts.background import TaskOrigin
+from rpyserve.scripts import definitions, file_state, twisted_names
+from rpyserve.scripts.background import BackgroundTasks, TaskOrigin
 from rpyserve.scripts.execution import (
-    Execution,
     ScriptExecution,
     cache,
     current,
     executing,
     populate_namespace,
 )
-from rpyserve.scripts.importer import SiteModules, escaped
-from rpyserve.scripts.source import compile_source
-from rpyserve.util import slow_calls
+from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
+from rpyserve.scripts.validation import validate_namespace
+from rpyserve.util.slow_calls import slow_call_log
 
-__all__ = ["CodeCache", "Compiled", "Place", "ScriptLoader", "ScriptNames", "cache", "current"]
+__all__ = [
+    "CodeCache",
+    "CompiledScript",
+    "ScriptLoader",
+    "ScriptName",
+    "ScriptNames",
+    "SiteServices",
+    "cache",
+    "current",
+]
+
+MOST_COMPILED: Final = 500
+"""How many scripts' code is remembered for one site."""
 
 
-KEPT: Final = 500
+# Compiled code
 
 
 @dataclass(slots=True)
-class Compiled:
-    """A script's code, and the names that it *imports*, as `sources.TaskOrigin` has them.
+class CompiledScript:
+    """The code of one version of a script.
 
-    It is *sound* once an execution of it has been looked over and left a resource of use.
+    Args:
+        state: the file as it was then.
+        source: its contents.
+        code: what they were compiled to.
+        imports: the first names of the modules that it imports; see `Source`.
+        validated: whether an execution of it has left a resource that can be served.
+        serial: tells it from any other code.
     """
 
     state: file_state.State
     source: bytes
     code: CodeType
     imports: frozenset[str]
-    sound: bool = False
-    number: int = field(default_factory=count().__next__)
+    validated: bool = False
+    serial: int = field(default_factory=count().__next__)
 
 
 class CodeCache:
-    """The code of the scripts of one site."""
+    """The compiled code of a site's scripts, as long as their files stay as they are.
+
+    The number is bounded: what was not used for longest is forgotten first.
+    """
 
     def __init__(self, modules: SiteModules) -> None:
         self._modules = modules
-        self._kept: OrderedDict[str, Compiled] = OrderedDict()
+        self._compiled: OrderedDict[str, CompiledScript] = OrderedDict()
 
-    def compiled(self, path: str) -> Compiled:
+    def get(self, path: str) -> CompiledScript:
         """Return the code of the script at *path* as it is now.
 
         Raises:
             ScriptError: it cannot be read, or is no Python.
             HTTPError: 404, there is no such file.
         """
-        kept = self._kept.get(path)
-        if kept is not None and not kept.state.changed():
-            self._kept.move_to_end(path)
-            return kept
+        compiled = self._compiled.get(path)
+        if compiled is not None and not compiled.state.changed():
+            self._compiled.move_to_end(path)
+            return compiled
         self.drop(path)
-        kept = self._kept[path] = self._compile(path)
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return kept
+        compiled = self._compiled[path] = self._compile(path)
+        if len(self._compiled) > MOST_COMPILED:
+            self._compiled.popitem(last=False)
+        return compiled
 
     def drop(self, path: str) -> None:
         """Forget the code of *path*."""
-        self._kept.pop(path, None)
+        self._compiled.pop(path, None)
 
     def clear(self) -> None:
-        """Forget all."""
-        self._kept.clear()
+        """Forget all code."""
+        self._compiled.clear()
 
-    def _compile(self, path: str) -> Compiled:
+    def _compile(self, path: str) -> CompiledScript:
         try:
             data, state = file_state.read(path)
-            source = compile_source(data, path)
+            source = self._modules.compile(data, path)
         except FileNotFoundError:
             raise HTTPError(404, private=f"{path} has just been deleted.") from None
         except OSError as exc:
-            raise ScriptError(
-                Path(path), f"The script cannot be read: {exc.strerror or exc}."
-            ) from exc
+            why = f"The script cannot be read: {exc.strerror or exc}."
+            raise ScriptError(Path(path), why) from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
-            from rpyserve.diagnostics import advice
-            from rpyserve.diagnostics.describe import summary
+            raise ScriptError(Path(path)) from exc
+        return CompiledScript(state, data, source.code, source.imports)
 
-            raise ScriptError(Path(path), summary(exc), advice.advice_for(exc)) from exc
-        self._modules.warn_of_hidden(source.imports, path)
-        self._modules.announced.announce(path, data, source.tree)
-        return Compiled(state, data, source.code, source.imports)
+
+# Names
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a script is: its *path*, its *name* as a module, and the same as its module spec has it.
+class ScriptName:
+    """What a script is called.
 
-    The *spec* is not named like the script, whose stem may be that of a directory or of a module beside it. *shown* is
-    the path as people are told it.
+    Args:
+        path: its file.
+        module: its ``__name__``.
+        spec: the name of its module spec, below the package of the site's modules, so that ``from .
+            import x`` finds what is beside the script. It cannot be the script's own: a directory
+            or module may have that name.
+        display: its path as people are told it.
     """
 
     path: Path
-    name: str
+    module: str
     spec: str
-    shown: str
+    display: str
 
 
 class ScriptNames:
-    """The places of a site's scripts.
+    """The names of a site's scripts, each decided once.
 
     Args:
         modules: those of the site, whose package stands for its root.
-        prefix: what stands for it in the names of scripts.
+        prefix: what stands for the root in the names of scripts.
     """
 
     def __init__(self, modules: SiteModules, prefix: str) -> None:
         self._modules = modules
         self._prefix = prefix
-        self._known: dict[str, Place] = {}
+        self._names: dict[str, ScriptName] = {}
 
-    def of(self, path: str) -> Place:
-        """Return the place of the script at *path*."""
-        place = self._known.get(path)
-        if place is None:
-            place = self._known[path] = self._make(path)
-        return place
+    def of(self, path: str) -> ScriptName:
+        """Return the names of the script at *path*."""
+        name = self._names.get(path)
+        if name is None:
+            name = self._names[path] = self._decide(path)
+        return name
 
-    def _make(self, path: str) -> Place:
+    def _decide(self, path: str) -> ScriptName:
         *directories, file = self._modules.relative(path) or (os.path.basename(path),)
         parts = [*map(escaped, directories), escaped(file.removesuffix(".rpy"))]
-        name, spec = ".".join([self._prefix, *parts]), ".".join([self._modules.package, *parts])
-        return Place(Path(path), name, spec, os.path.relpath(path, self._modules.root))
+        return ScriptName(
+            Path(path),
+            module=".".join([self._prefix, *parts]),
+            spec=".".join([self._modules.package, *parts]),
+            display=os.path.relpath(path, self._modules.root),
+        )
 
 
-_taken: set[str] = set()
-"""The prefixes of names that are in use: several sites may live in one process."""
+_site_numbers: set[int] = set()
+"""The numbers of the sites in this process, which the prefixes of their names have."""
+
+
+def _claim_site_number() -> int:
+    number = next(number for number in count(1) if number not in _site_numbers)
+    _site_numbers.add(number)
+    return number
+
+
+def _numbered(word: str, number: int) -> str:
+    return word if number == 1 else f"{word}{number}"
+
+
+# Executing
+
+
+class SiteServices(Protocol):
+    """What scripts have of the site that they belong to."""
+
+    registry: Any
+    tasks: BackgroundTasks
+    on_source: SourceObserver | None
+
+    def on_close(self, closer: Callable[[], object]) -> None:
+        """Have *closer* called once, when the site stops."""
+        ...
+
+
+@dataclass(slots=True)
+class _Run:
+    """One execution, from before its code runs until it is published or discarded.
+
+    Args:
+        name: what the script is called.
+        compiled: the code.
+        generation: that of the site's modules when it began.
+        execution: what the code knows itself by.
+        module: what the code runs in.
+    """
+
+    name: ScriptName
+    compiled: CompiledScript
+    generation: int
+    execution: ScriptExecution
+    module: ModuleType
 
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """What a cached execution made, and what must not change for it to serve."""
+    """What a cached execution made, and what must not change for it to serve.
+
+    Args:
+        resource: what it made.
+        compiled: its code, as long as the file is the same.
+        inputs: the files that its ``cache()`` named, as they were then.
+        generation: that of the site's modules when it began.
+    """
 
     resource: Resource
-    compiled: Compiled
+    compiled: CompiledScript
     inputs: tuple[file_state.State, ...]
     generation: int
 
@@ -178,59 +252,64 @@ class _Published:
 class ScriptLoader:
     """The scripts of a site.
 
+    It opens with the first request, which brings the site, and closes when that stops.
+
     Args:
         root: the site's directory.
+        registry: what scripts get as ``registry`` where there is no site.
 
     Attributes:
-        registry: the site's `Registry`, as scripts get it; by default that of the first request's site.
+        registry: what scripts get as ``registry``: that of the site.
         modules: the modules of the site.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, registry: Any = None) -> None:
         self.root = os.path.abspath(root)
-        self.registry: Any = None
-        self._prefix = ""
+        self.registry = registry
         self.modules = SiteModules(self.root)
-        self._open = False
+        self._tasks: BackgroundTasks | None = None
+        self._is_open = False
+        self._site_number = 0
+        self._prefix = ""
+        self._names = ScriptNames(self.modules, "")
         self._codes = CodeCache(self.modules)
+        # By the script's path: what may serve the next request.
         self._published: dict[str, _Published] = {}
-        self._moment: object | None = None  # the round of the loop in which was looked at
-        self._fresh: set[str] = set()  # these scripts, and all modules
-        self._loaded: dict[str, ModuleType] = {}
+        # By the script's name: the modules of cached scripts, which stay in `sys.modules`, and how
+        # often the script has ceased to be cached.
+        self._cached_modules: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
-        self._places = ScriptNames(self.modules, "")
+        # In this round of the event loop, the modules and these scripts were found to be fresh.
+        self._checked_tick: object | None = None
+        self._fresh: set[str] = set()
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
-        """Return the resource of the script at *path*: a published one if it is fresh, else one of a new execution.
+        """Return the resource of the script at *path*.
+
+        That is the published one if it is fresh; else the script is executed.
 
         Args:
             path: the script, as an absolute path.
-            request: the request that it is for. When it ends, nothing of an uncached execution is kept.
+            request: the request that it is for. When it ends, nothing of an uncached execution is
+                kept.
 
         Raises:
             ScriptError: the script cannot be executed, or leaves nothing that could be served.
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
         """
-        if not self._open:
-            self._begin(request)
+        if not self._is_open:
+            self._open(getattr(request, "site", None))
         self.modules.activate()
-        self._look(None if request is None else request.loop_tick)
+        self._check_modules(None if request is None else request._loop_tick)
         if request is not None:
-            request.on_close(partial(definitions.note_code_finished, definitions.edits))
-        key = os.fspath(path)
-        published = self._published.get(key)
+            request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
+        path = os.fspath(path)
+        published = self._published.get(path)
         if published is not None:
-            if self._is_fresh(key, published):
+            if self._is_fresh(path, published):
                 return published.resource
-            del self._published[key]
-        return self._execute(key, request)
-
-    def _look(self, moment: object | None) -> None:
-        """See whether the modules are fresh, once in a round of the loop: see `rounds`."""
-        if moment is None or moment is not self._moment:
-            self._moment = moment
-            self._fresh.clear()
-            self.modules.refresh()
+            del self._published[path]
+        return self._execute(path, request)
 
     def invalidate(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         """Have the scripts and modules among *paths* executed again at their next use."""
@@ -239,60 +318,66 @@ class ScriptLoader:
             self._codes.drop(path)
             if self.modules.watches(path):
                 self.modules.drop()
-        if self._open and self.registry.site is not None:
-            self.registry.site.tasks.end_deleted()
+        if self._tasks is not None:
+            self._tasks.end_deleted()
 
-    def renew(self, source: TaskOrigin) -> None:
-        """Execute *source* again if it is one of these scripts or their modules, and has changed.
+    def renew(self, origin: TaskOrigin) -> None:
+        """Execute *origin* again if it is one of these scripts or their modules, and has changed.
 
         Raises:
             Exception: what `load`, or the import of a module, raises.
         """
-        path = os.fspath(source.path or "")
-        if not self._open or self.modules.relative(path) is None:
+        path = os.fspath(origin.path or "")
+        if not self._is_open or self.modules.relative(path) is None:
             return
-        if source.home == f"{self.modules.package}:{source.name}":
-            self.modules.reload(source.name)
-        elif source.home == self._places.of(path).name:
+        if origin.home == f"{self.modules.package}:{origin.name}":
+            self.modules.reload(origin.name)
+        elif origin.home == self._names.of(path).module:
             self.modules.refresh()
-            edition = self._codes.compiled(path).number, self.modules.generation
-            if source.version != edition:
+            if origin.version != self._code_version(self._codes.get(path)):
                 self.load(path)
 
     def close(self) -> None:
         """Let go of all scripts and modules, and leave the import system as it was."""
-        if not self._open:
+        if not self._is_open:
             return
-        self._open = False
-        for name, module in self._loaded.items():
-            _unload(name, module)
-        self._loaded.clear()
+        self._is_open = False
+        for name, module in self._cached_modules.items():
+            _remove_module(name, module)
+        self._cached_modules.clear()
         self._published.clear()
         self._codes.clear()
         self._eras.clear()
         self.modules.uninstall()
         definitions.forget(self.root)
         twisted_names.uninstall()
-        _taken.discard(self._prefix)
         sys.modules.pop(self._prefix, None)
+        _site_numbers.discard(self._site_number)
 
-    def _begin(self, request: Request | None) -> None:
-        self._open = True
-        number = next(n for n in count(1) if _prefix("rpysite", n) not in _taken)
-        self._prefix, self.modules.package = _prefix("rpysite", number), _prefix("rpydir", number)
-        _taken.add(self._prefix)
-        self._places = ScriptNames(self.modules, self._prefix)
-        sys.modules[self._prefix] = ModuleType(
-            self._prefix
-        )  # pickle imports what comes before the first dot
-        twisted_names.install()
-        self.modules.install()
-        site = getattr(request, "site", None)
+    def _open(self, site: SiteServices | None) -> None:
+        self._is_open = True
+        self._site_number = _claim_site_number()
+        self._prefix = _numbered("rpysite", self._site_number)
+        self.modules.package = _numbered("rpydir", self._site_number)
+        self._names = ScriptNames(self.modules, self._prefix)
+        # pickle imports what comes before the first dot of a name
+        sys.modules[self._prefix] = ModuleType(self._prefix)
         if site is not None:
             site.on_close(self.close)
-        if self.registry is None:
-            self.registry = _registry_of(site)
-        self.modules.registry = self.registry
+            self.registry = site.registry
+            self._tasks = site.tasks
+            self.modules.on_source = site.on_source
+        twisted_names.install()
+        self.modules.install(self.registry, self._tasks)
+
+    # Whether what is published may serve
+
+    def _check_modules(self, tick: object | None) -> None:
+        """See whether the modules are fresh, once in a round of the event loop."""
+        if tick is None or tick is not self._checked_tick:
+            self._checked_tick = tick
+            self._fresh.clear()
+            self.modules.refresh()
 
     def _is_fresh(self, path: str, published: _Published) -> bool:
         if published.generation != self.modules.generation:
@@ -311,118 +396,128 @@ class ScriptLoader:
     # One execution
 
     def _execute(self, path: str, request: Request | None) -> Resource:
-        compiled = self._codes.compiled(path)
-        generation = self.modules.generation
-        place = self._places.of(path)
-        name = place.name
-        execution = ScriptExecution(
-            name, place.path, self.root, self.registry, self._eras.get(name, 0)
-        )
-        execution.edition = compiled.number, generation
-        execution.source = compiled.source
-        module = self._module(execution, place.spec, path)
-        before = sys.modules.get(name)
-        sys.modules[name] = module
-        if name in self._loaded:
-            definitions.advance()  # what its top-level code takes from the registry is to be of its own classes
-        try:
-            resource = self._run(compiled, execution, module.__dict__, place.shown)
-        except BaseException:
-            _restore(name, before)
-            raise
-        if self.registry.site is not None:
-            self.registry.site.tasks.start_declared(execution)
-        if execution.cached:
-            self._loaded[name] = module
-            self._published[path] = _Published(
-                resource, compiled, tuple(execution.inputs), generation
-            )
-            definitions.publish(execution, module)
+        compiled = self._codes.get(path)
+        run = self._create_run(path, compiled)
+        with _in_sys_modules(run.name.module, run.module):
+            resource = self._run(run)
+        if self._tasks is not None:
+            self._tasks.start_declared(run.execution)
+        if run.execution.cached:
+            self._publish(path, run, resource)
         else:
-            if self._loaded.pop(name, None) is not None:
-                self._eras[name] = execution.era + 1
-            forget = partial(_unload, name, module)
-            if request is None:
-                forget()
-            else:
-                request.on_close(forget)
+            self._discard(run, request)
         return resource
 
-    def _run(
-        self, compiled: Compiled, execution: ScriptExecution, namespace: dict[str, Any], shown: str
-    ) -> Resource:
-        path = execution.path
-        began = time.perf_counter()
-        try:
-            with executing(execution):
-                exec(compiled.code, namespace)
-        except (HTTPError, Redirect):
-            raise
-        except SystemExit as exc:
-            raise ScriptError(path, "The script ended itself with sys.exit().", _hint(exc)) from exc
-        except Exception as exc:
-            from rpyserve.diagnostics.describe import summary
-
-            raise ScriptError(path, summary(exc), _hint(exc)) from exc
-        execution.finish(namespace)
-        if compiled.sound and not execution.cached:
-            slow_calls.report(shown, time.perf_counter() - began)
-        if not compiled.sound:
-            message, hint = _look_over(namespace, path)
-            if message:
-                raise ScriptError(path, message, hint)
-            compiled.sound = True
-        try:
-            return as_resource(namespace.get("resource"))
-        except TypeError as exc:
-            raise ScriptError(path, str(exc), _look_over(namespace, path)[1]) from exc
-
-    def _module(self, execution: Execution, spec_name: str, path: str) -> ModuleType:
+    def _create_run(self, path: str, compiled: CompiledScript) -> _Run:
+        name = self._names.of(path)
+        execution = ScriptExecution(
+            name.module,
+            name.path,
+            self.root,
+            registry=self.registry,
+            era=self._eras.get(name.module, 0),
+            source=compiled.source,
+            code_version=self._code_version(compiled),
+        )
         module = ModuleType(execution.name)
-        spec = ModuleSpec(spec_name, None, origin=path)
+        spec = ModuleSpec(name.spec, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
         populate_namespace(module.__dict__, execution)
         module.__dict__.update(cache=cache, registry=self.registry)
-        return module
+        return _Run(name, compiled, self.modules.generation, execution, module)
+
+    def _code_version(self, compiled: CompiledScript) -> object:
+        return compiled.serial, self.modules.generation
+
+    def _run(self, run: _Run) -> Resource:
+        """Run the code, and return the resource that it left.
+
+        Raises:
+            ScriptError: it failed, or left nothing that could be served.
+            HTTPError, Redirect: it raised that.
+        """
+        name, compiled, execution = run.name, run.compiled, run.execution
+        if name.module in self._cached_modules:
+            # What its top-level code takes from the registry is to be of its own classes.
+            definitions.advance()
+        began = time.perf_counter()
+        try:
+            with executing(execution):
+                exec(compiled.code, run.module.__dict__)
+        except (HTTPError, Redirect):
+            raise
+        except SystemExit as exc:
+            raise ScriptError(name.path, "The script ended itself with sys.exit().") from exc
+        except Exception as exc:
+            raise ScriptError(name.path) from exc
+        execution.finish(run.module.__dict__)
+        if compiled.validated and not execution.cached:
+            slow_call_log.report(
+                f"Executing {name.display}",
+                time.perf_counter() - began,
+                "cache() as its first line has it executed once, not for every request.",
+            )
+        return _resource_of(run)
+
+    def _publish(self, path: str, run: _Run, resource: Resource) -> None:
+        """Have *resource* serve until something has changed."""
+        self._cached_modules[run.name.module] = run.module
+        self._published[path] = _Published(
+            resource, run.compiled, tuple(run.execution.inputs), run.generation
+        )
+        definitions.publish(run.execution, run.module)
+
+    def _discard(self, run: _Run, request: Request | None) -> None:
+        """Have nothing left of the execution when *request* ends."""
+        name = run.name.module
+        if self._cached_modules.pop(name, None) is not None:
+            self._eras[name] = run.execution.era + 1
+        remove = partial(_remove_module, name, run.module)
+        if request is None:
+            remove()
+        else:
+            request.on_close(remove)
 
 
-def _prefix(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}{number}"
+def _resource_of(run: _Run) -> Resource:
+    """The resource that an execution left.
+
+    Code is validated once, by the first execution that went well.
+    """
+    path, namespace = run.name.path, run.module.__dict__
+    if not run.compiled.validated:
+        message, hint = _validate(run)
+        if message:
+            raise ScriptError(path, message, hint)
+        run.compiled.validated = True
+    try:
+        return as_resource(namespace.get("resource"))
+    except TypeError as exc:
+        raise ScriptError(path, str(exc), _validate(run)[1]) from exc
 
 
-def _registry_of(site: Any) -> Any:
-    if site is not None:
-        return site.registry
-    from rpyserve.sessions.session import Registry
-
-    return Registry()
+def _validate(run: _Run) -> tuple[str, str]:
+    """What is wrong with what an execution left, if anything is, and what to do about it."""
+    source = run.compiled.source.decode("utf-8", "replace")
+    return validate_namespace(run.module.__dict__, source)
 
 
-def _restore(name: str, before: ModuleType | None) -> None:
-    if before is None:
-        sys.modules.pop(name, None)
-    else:
-        sys.modules[name] = before
+@contextmanager
+def _in_sys_modules(name: str, module: ModuleType) -> Iterator[None]:
+    """Put *module* into `sys.modules`, and what was there before back if the body fails."""
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            sys.modules.pop(name, None)
+        else:
+            sys.modules[name] = before
+        raise
 
 
-def _unload(name: str, module: ModuleType) -> None:
+def _remove_module(name: str, module: ModuleType) -> None:
+    """Take *module* out of `sys.modules`, unless a later execution has its place."""
     if sys.modules.get(name) is module:
         del sys.modules[name]
-
-
-def _hint(exc: BaseException) -> str:
-    from rpyserve.diagnostics import advice
-
-    return advice.advice_for(exc)
-
-
-def _look_over(namespace: dict[str, Any], path: Path) -> tuple[str, str]:
-    """What is wrong with what a script left behind, if anything is, and what to do about it."""
-    return validation.validate_namespace(namespace, _source(path))
-
-
-def _source(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -1,75 +1,101 @@
 """Twisted's names: a script of the series imports from ``twisted`` and gets rpyserve's classes.
 
-Owns a finder that is first on ``sys.meta_path`` while scripts are served. In a program, ``import rpyserve`` is
-enough: where no Twisted is installed, the program's own import of it installs the finder. It gives exactly the names
-in `PROVIDED`; any other is an ImportError that says what there is. Nothing of Twisted is written again here, and a
-Twisted that has been imported already is left alone.
+Owns a finder that is first on ``sys.meta_path`` while scripts are served. In a program, ``import
+rpyserve`` is enough: where no Twisted is installed, the program's own import of it installs the
+finder. It gives exactly the names in `PROVIDED`; any other is an ImportError that says what there
+is. Nothing of Twisted is written again here, and a Twisted that has been imported already is left
+alone.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["PROVIDED", "install", "is_covered", "offered", "replacement_for", "uninstall"]
+__all__ = [
+    "PROVIDED",
+    "find_for_author",
+    "install",
+    "is_provided",
+    "replacement_for",
+    "uninstall",
+]
 
-_HERE: Final = str(Path(__file__).parent.parent)
+_PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent)
 
 PROVIDED: Final[dict[str, dict[str, str]]] = {
     "twisted.web.resource": {"Resource": "rpyserve.resources.resource"},
     "twisted.web.server": {
-        "Session": "rpyserve.sessions.session", "Site": "rpyserve.site", "NOT_DONE_YET": "rpyserve.resources.rendering",
+        "Session": "rpyserve.sessions.session",
+        "Site": "rpyserve.site",
+        "NOT_DONE_YET": "rpyserve.resources.rendering",
     },
     "twisted.python.components": {"registerAdapter": "rpyserve.sessions.components"},
-}  # fmt: skip
+}
 """Each module with its names, and where rpyserve has them."""
 
 _PACKAGES: Final = frozenset({"twisted", "twisted.web", "twisted.python"})
-_INSTEAD: Final = {
+_DIRECTORY_ADVICE: Final = (
+    "A directory is served by `rpyserve DIRECTORY`, or by `from rpyserve import Directory`."
+)
+_REDIRECT_ADVICE: Final = "Write `from rpyserve import Redirect` and return Redirect(url)."
+_NOT_FOUND_ADVICE: Final = "Write `from rpyserve import HTTPError` and raise HTTPError(404)."
+_PASSWORD_ADVICE: Final = (
+    'Write `from rpyserve import BasicAuth` and BasicAuth(resource, {"name": "password"}).'
+)
+_ADVICE: Final = {
     "internet": (
-        "There is no reactor: write `async def` and `await trio.sleep(seconds)`. To serve a Site from a program, write "
-        "`from rpyserve import run` and run(site, port=8080)."
+        "There is no reactor: write `async def` and `await trio.sleep(seconds)`. To serve a Site "
+        "from a program, write `from rpyserve import run` and run(site, port=8080)."
     ),
-    "util": "Write `from rpyserve import Redirect` and return Redirect(url).",
-    "static": "A directory is served by `rpyserve DIRECTORY`, or by `from rpyserve import Directory`.",
-    "File": "A directory is served by `rpyserve DIRECTORY`, or by `from rpyserve import Directory`.",
-    "NoResource": "Write `from rpyserve import HTTPError` and raise HTTPError(404).",
+    "util": _REDIRECT_ADVICE,
+    "redirectTo": _REDIRECT_ADVICE,
+    "static": _DIRECTORY_ADVICE,
+    "File": _DIRECTORY_ADVICE,
+    "NoResource": _NOT_FOUND_ADVICE,
+    "error": _NOT_FOUND_ADVICE,
     "ForbiddenResource": "Write `from rpyserve import HTTPError` and raise HTTPError(403).",
-    "redirectTo": "Write `from rpyserve import Redirect` and return Redirect(url).",
-    "error": "Write `from rpyserve import HTTPError` and raise HTTPError(404).",
-    "vhost": "Write `from rpyserve import NameVirtualHost`; its addHost(name, resource) is the same.",
+    "vhost": (
+        "Write `from rpyserve import NameVirtualHost`; its addHost(name, resource) is the same."
+    ),
     "wsgi": "Write `from rpyserve import WSGIResource` and WSGIResource(app).",
-    "proxy": 'Write `from rpyserve import ReverseProxyResource` and ReverseProxyResource("http://localhost:5000").',
-    "guard": 'Write `from rpyserve import BasicAuth` and BasicAuth(resource, {"name": "password"}).',
-    "cred": 'Write `from rpyserve import BasicAuth` and BasicAuth(resource, {"name": "password"}).',
-    "template": 'Write `from rpyserve import template` and return template("page.html.j2", name=name).',
+    "proxy": (
+        "Write `from rpyserve import ReverseProxyResource` "
+        'and ReverseProxyResource("http://localhost:5000").'
+    ),
+    "guard": _PASSWORD_ADVICE,
+    "cred": _PASSWORD_ADVICE,
+    "template": (
+        'Write `from rpyserve import template` and return template("page.html.j2", name=name).'
+    ),
 }
+"""What to write instead of a part of Twisted's dotted names."""
 
-_installed = 0
+_install_count = 0
 
 
 def install() -> None:
     """Serve Twisted's names from now on, until `uninstall` has been called as often."""
-    global _installed
-    _installed += 1
-    if _installed == 1 and "twisted" not in sys.modules:
+    global _install_count
+    _install_count += 1
+    if _install_count == 1 and "twisted" not in sys.modules:
         sys.meta_path.insert(0, _FINDER)
 
 
 def uninstall() -> None:
     """Take back one `install`; the last takes the names away again."""
-    global _installed
-    _installed = max(0, _installed - 1)
-    if _installed == 0 and _FINDER in sys.meta_path:
+    global _install_count
+    _install_count = max(0, _install_count - 1)
+    if _install_count == 0 and _FINDER in sys.meta_path:
         sys.meta_path.remove(_FINDER)
         for name in (*_PACKAGES, *PROVIDED):
             if isinstance(getattr(sys.modules.get(name), "__loader__", None), _TwistedLoader):
@@ -77,35 +103,49 @@ def uninstall() -> None:
 
 
 def replacement_for(name: str) -> tuple[str, str, str]:
-    """Say that there is no *name*, a dotted name of Twisted's, what there is, and what to write, if that is known."""
-    covered = "; ".join(
-        f"from {module} import {', '.join(names)}" for module, names in PROVIDED.items()
+    """What to say of *name*, a dotted name of Twisted's that is not provided.
+
+    Returns:
+        That there is none, which names there are, and what to write instead, or "" if that is not
+        known.
+    """
+    imports = (f"from {module} import {', '.join(names)}" for module, names in PROVIDED.items())
+    known = [_ADVICE[part] for part in reversed(name.split(".")) if part in _ADVICE]
+    return (
+        f"rpyserve has no {name}.",
+        f"Of Twisted's names it has: {'; '.join(imports)}.",
+        known[0] if known else "",
     )
-    mend = next((_INSTEAD[part] for part in reversed(name.split(".")) if part in _INSTEAD), "")
-    return f"rpyserve has no {name}.", f"Of Twisted's names it has: {covered}.", mend
 
 
-def is_covered(name: str) -> bool:
+def is_provided(name: str) -> bool:
     """Whether *name*, a dotted name of Twisted's, is one that a script can import."""
     module, _, last = name.rpartition(".")
     return name in _PACKAGES or name in PROVIDED or last in PROVIDED.get(module, {})
 
 
-def offered(name: str) -> ModuleSpec | None:
-    """Find *name*, for which there is no other module, if it is the author's own code that imports it."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(("<frozen importlib", _HERE)):
-        frame = frame.f_back
-    if frame is None or not (
-        frame.f_globals.get("__name__") == "__main__" or is_author_code(frame.f_code.co_filename)
-    ):
+def find_for_author(name: str) -> ModuleSpec | None:
+    """Find *name*, for which there is no other module, if the author's own code imports it."""
+    if not _is_imported_by_author():
         return None
     install()
     return _FINDER.find_spec(name)
 
 
+def _is_imported_by_author() -> bool:
+    """Whether the innermost code is the author's, the import system's and rpyserve's apart."""
+    passed = ("<frozen importlib", _PACKAGE_DIRECTORY)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(passed):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    is_program = frame.f_globals.get("__name__") == "__main__"
+    return is_program or is_author_code(frame.f_code.co_filename)
+
+
 class _TwistedFinder(MetaPathFinder):
-    """Finds the modules that are covered, and refuses the others of that package."""
+    """Finds the modules that are provided, and refuses all others of Twisted's."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -123,15 +163,14 @@ class _TwistedLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         for name, home in PROVIDED.get(module.__name__, {}).items():
             setattr(module, name, getattr(importlib.import_module(home), name))
-        missing: Callable[[str], Any] = partial(_missing, module.__name__)
-        module.__dict__["__getattr__"] = missing
+        module.__dict__["__getattr__"] = partial(_refuse_attribute, module.__name__)
 
 
 _FINDER: Final = _TwistedFinder()
 
 
-def _missing(module: str, name: str) -> NoReturn:
-    # Python itself asks for dunder names, and for a covered submodule before it imports it.
+def _refuse_attribute(module: str, name: str) -> NoReturn:
+    # Python itself asks for dunder names, and for a submodule before it imports that.
     if name.startswith("__") or f"{module}.{name}" in _PACKAGES | PROVIDED.keys():
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     _refuse(f"{module}.{name}", ImportError)

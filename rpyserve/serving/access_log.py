@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import Final
 
 import trio
@@ -106,7 +105,7 @@ class AccessLog:
 
 def _is_noise(record: RequestRecord) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
-    if record.request is not None and not record.request.logged:
+    if record.request is not None and not record.request._logged:
         return True
     return record.status == 404 and is_browser_probe(record.target)
 
@@ -176,6 +175,8 @@ class _CombinedFormat:
     def _now(self) -> str:
         now = int(time.time())
         if now != self._second:
+            from email.utils import formatdate  # slow to import, and only this format needs it
+
             # In English whatever the locale is.
             _, day, month, year, clock, zone = formatdate(now, localtime=True).split()
             self._second, self._clock = now, f"{day}/{month}/{year}:{clock} {zone}"

@@ -17,9 +17,10 @@ import trio
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import host_without_port, is_known, machine_names, normalize_host
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.http.types import Limits, Responder
+from rpyserve.http.types import Responder
+from rpyserve.protocol.server_state import Limits
 from rpyserve.serving import console
 from rpyserve.serving.listeners import open_listeners
 from rpyserve.site import Site
@@ -144,7 +145,7 @@ def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
         return is_known(host_without_port(authority), known)
 
     async def guarded(request: Request) -> Response:
-        authority = authority_of(request)
+        authority = request.authority
         if not authority or passes(authority):
             return await respond(request)
         return _refusal(request, host_without_port(authority))

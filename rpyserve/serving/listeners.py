@@ -22,9 +22,9 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.request import Address
-from rpyserve.http.types import Limits, RequestRecord, Responder, Shutdown
-from rpyserve.protocol.connection import serve_connection, tell_of_fault
-from rpyserve.protocol.server_state import LoopTick
+from rpyserve.http.types import RequestRecord, Responder
+from rpyserve.protocol.connection import report_connection_failure, serve_connection
+from rpyserve.protocol.server_state import Limits, LoopTick, Shutdown
 from rpyserve.util.exceptions import reporting_errors
 from rpyserve.util.file_limits import ADVICE
 from rpyserve.util.throttle import ThrottledLogger
@@ -95,7 +95,7 @@ async def serve_listeners(
     limits: Limits | None = None,
     grace: float = 5.0,
     most: int | None = None,
-    on_exchange: Callable[[RequestRecord], object] | None = None,
+    on_record: Callable[[RequestRecord], object] | None = None,
     stop: trio.Event,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -107,7 +107,7 @@ async def serve_listeners(
         limits: for each connection; see `Limits`.
         grace: seconds that requests in flight have once *stop* is set. Then they are cancelled.
         most: how many connections may be open at once; None for any number.
-        on_exchange: called with each `RequestRecord`, when it is over.
+        on_record: called with each `RequestRecord`, when it is over.
         stop: set it to stop.
         task_status: ``nursery.start`` gives the listeners back once they are being served.
     """
@@ -115,9 +115,9 @@ async def serve_listeners(
     room = ConnectionLimit(most, shutdown)
     loop_tick = LoopTick()
 
-    serve = _Serving(respond, limits or Limits(), on_exchange, shutdown, loop_tick, room).serve
+    serve = _Serving(respond, limits or Limits(), on_record, shutdown, loop_tick, room).serve
 
-    with loop_tick.counted():
+    with loop_tick.installed():
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -201,7 +201,7 @@ class _Serving:
 
     respond: Responder
     limits: Limits
-    on_exchange: Callable[[RequestRecord], object] | None
+    on_record: Callable[[RequestRecord], object] | None
     shutdown: Shutdown
     loop_tick: LoopTick
     room: ConnectionLimit
@@ -222,7 +222,7 @@ class _Serving:
 
         speaks_tls = False
         try:
-            with reporting_errors(tell_of_fault):
+            with reporting_errors(report_connection_failure):
                 speaks_tls = not await answer_plain_http(stream, server, self.limits.head_time)
         finally:
             if not speaks_tls:
@@ -242,10 +242,10 @@ class _Serving:
             client=client,
             server=server,
             scheme=scheme,
-            on_exchange=self.on_exchange,
-            stopping=self.shutdown,
-            rounds=self.loop_tick,
-            ended=self.room.leave,
+            on_record=self.on_record,
+            shutdown=self.shutdown,
+            loop_tick=self.loop_tick,
+            on_close=self.room.leave,
         )
 
 

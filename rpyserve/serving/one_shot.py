@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 import trio
 
+from rpyserve.check.announcer import StateLossAnnouncer
+from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
-from rpyserve.http.response import Response, opened
-from rpyserve.resources.pages import reason
+from rpyserve.http.response import Response, start_body
 from rpyserve.serving import unawaited
 from rpyserve.serving.console import write
 from rpyserve.serving.signals import Signals, is_interruption
@@ -32,6 +33,8 @@ def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
             need not be encoded.
         verbose: whether to show the status and the headers as well.
     """
+    if site.on_source is None:
+        site.on_source = StateLossAnnouncer()
     request = Request("GET", target_of(path), [(b"host", b"localhost"), (b"accept", b"*/*")])
     signals = Signals()
     status = 0
@@ -67,7 +70,7 @@ async def _stop(signals: Signals, scope: trio.CancelScope) -> None:
 async def _answer(site: Site, request: Request, verbose: bool) -> int:
     try:
         response = await site.respond(request)
-        async with opened(response) as body:
+        async with start_body(response) as body:
             if verbose:
                 write(_head(body.response))
             async for chunk in body.chunks:
@@ -83,7 +86,7 @@ async def _answer(site: Site, request: Request, verbose: bool) -> int:
 
 
 def _head(response: Response) -> str:
-    lines = [f"{response.status} {reason(response.status)}".rstrip()]
+    lines = [f"{response.status} {reason_phrase(response.status)}".rstrip()]
     lines += [
         f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in response.headers
     ]

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve._version import __version__
+from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
-from rpyserve.http.types import Limits
 from rpyserve.livereload.live_reload import LiveReload, directories_in
+from rpyserve.protocol.server_state import Limits
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
@@ -230,6 +231,8 @@ async def _serve_until(
     """Serve *site* at *endpoint* until *stop*, and end its sessions. *ready* is called when all is
     set up.
     """
+    if site.on_source is None:
+        site.on_source = StateLossAnnouncer()
     live_reload = _live_reload(site, settings)
     respond = site.respond if live_reload is None else live_reload.wrap(site.respond)
     respond = trusted_hosts(interruptible(respond), endpoint.names)
@@ -246,8 +249,8 @@ async def _serve_until(
             endpoint.served,
             limits=settings.limits,
             grace=GRACE,
-            most=file_limits.most_connections(),
-            on_exchange=access_log,
+            most=file_limits.max_connections(),
+            on_record=access_log,
             stop=stop,
         )
         nursery.cancel_scope.cancel()

@@ -1,10 +1,8 @@
-"""Scripts that hold the event loop: found on a stack, timed, and named while they block.
+"""Scripts that block the event loop: found on a stack, and named while they do.
 
-Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `timed`
-goes round each such piece; `Watchdog` looks from a thread of its own, because the loop cannot look
-while it is blocked. Both only report. `innermost_author_frame` decides what is the author's code:
-it must be right in a signal handler too, so it allocates next to nothing and calls nothing that
-could fail.
+Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for.
+`Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. It only
+reports. Calls that were slow and have ended are reported by `rpyserve.util.slow_calls`.
 """
 
 from __future__ import annotations
@@ -15,70 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Final
 
 import trio
 
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
 from rpyserve.util.durations import format_duration
+from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED
 
-__all__ = ["Watchdog", "timed"]
-
-SLOW: Final = 0.1
-"""Seconds after which a piece of sync code is named when it is over."""
-AGAIN: Final = 60.0
-"""Seconds for which the same piece is not named again."""
-BLOCKED: Final = 2.0
-"""Seconds after which a script that blocks is named while it does."""
+__all__ = ["Watchdog"]
 
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
 
-_MEND: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
-
 log = logging.getLogger("rpyserve")
-
-
-_named: dict[str, float] = {}
-
-
-class timed:
-    """A context manager round sync code of a script: over 100 ms, a line names it, once a minute at
-    most.
-
-    Args:
-        label: what to call it, such as the URL's path.
-    """
-
-    __slots__ = ("_label", "_start")
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._start = time.perf_counter()
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        took = time.perf_counter() - self._start
-        if took > SLOW and (exc is None or isinstance(exc, Exception)):
-            _report_slow(self._label, took)
-
-
-def _report_slow(label: str, took: float) -> None:
-    now = time.monotonic()
-    if now < _named.get(label, -AGAIN) + AGAIN:
-        return
-    if len(_named) >= 1000:
-        _named.clear()
-    _named[label] = now
-    mend = (
-        "" if took > 1.5 * BLOCKED else f" To let others go on meanwhile: {_MEND}"
-    )  # else the watchdog has said it
-    shown = f"{took * 1000:.0f} ms" if took < 1 else f"{took:.1f} s"
-    log.warning("%s took %s, and everyone else waited.%s", label, shown, mend)
 
 
 class Watchdog(trio.abc.Instrument):
@@ -152,7 +100,7 @@ class Watchdog(trio.abc.Instrument):
             "A connection to this server is waiting: if it is the script's own, the script waits "
             "for itself."
             if self._asked()
-            else f"If that is meant: {_MEND}"
+            else f"If that is meant: {ASYNC_ADVICE}"
         )
         log.warning(
             "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",

@@ -18,7 +18,7 @@ import trio
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import name_over
+from rpyserve.scripts.execution import execution_name_of
 from rpyserve.util.exceptions import reporting_errors, unwrap_group
 
 __all__ = ["Callback", "CallbackTasks", "call", "check", "discard", "name_of", "replaces"]
@@ -127,14 +127,14 @@ def replaces(new: object, old: object) -> bool:
 
     Only of cached scripts and modules of the site: an uncached one is executed for each request, edited or not.
     """
-    name, before = name_over(new), name_over(old)
+    name, before = execution_name_of(new), execution_name_of(old)
     return (
         name is not None
         and before is not None
         and before is not name
         and name.cached
         and before.cached
-        and definitions.follows((name.home, name_of(new)), (before.home, name_of(old)))
+        and definitions.is_same_definition((name.home, name_of(new)), (before.home, name_of(old)))
     )
 
 

@@ -24,7 +24,7 @@ from rpyserve.scripts.execution import (
     definition_key,
     execution_of,
     is_interface,
-    refuse_passing,
+    refuse_transient,
 )
 from rpyserve.sessions.adapters import factory_for, registerAdapter
 
@@ -89,7 +89,7 @@ class Components(MutableMapping[str, Any]):
             raise TypeError(
                 f'{self._called} keeps values under a text, as in {self._called}["n"] = 1, not {name!r:.60}'
             )
-        if ours := refuse_passing(value, f"{self._called}[{name!r:.60}]"):
+        if ours := refuse_transient(value, f"{self._called}[{name!r:.60}]"):
             self._mark_stale(*ours)
         if self._values is None:
             self._values = {}
@@ -147,7 +147,7 @@ class Components(MutableMapping[str, Any]):
             )
         place = definition_key(interface)
         if place is None or place[0].cached:
-            refuse_passing(component, f"{self._called}.setComponent({interface.__name__}, ...)")
+            refuse_transient(component, f"{self._called}.setComponent({interface.__name__}, ...)")
         self._keep(interface, component)
 
     def unsetComponent(self, interface: Any) -> None:
@@ -180,7 +180,7 @@ class Components(MutableMapping[str, Any]):
         """The component that was kept under *key* before its interface moved to another module of the site."""
         if (
             self._components is None
-            or (old := definitions.origin(key)) is None
+            or (old := definitions.key_before_move(key)) is None
             or old not in self._components
         ):
             return None

@@ -174,7 +174,7 @@ _LACKING: Final = (
 def _tell(level: int, module: str, text: str) -> None:
     """Say *text* of the script or module at the home *module* on the console, once for each of its versions."""
     text = " ".join(text.split())  # an exception's may have lines, of a visitor's making even
-    execution = definitions.current_execution(module)
+    execution = definitions.latest_execution(module)
     version = definitions.edits if execution is None else execution.serial
     if (text, version) in _told:
         return

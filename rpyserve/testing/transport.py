@@ -23,7 +23,7 @@ import trio
 
 from rpyserve.files.directory import Directory
 from rpyserve.http.request import Request
-from rpyserve.http.response import opened
+from rpyserve.http.response import start_body
 from rpyserve.site import Site
 from rpyserve.testing.portal import Portal
 
@@ -161,7 +161,7 @@ class _Exchange(httpx.AsyncByteStream):
         self._site = site
         self._client_left = trio.Event()
         self._request = _site_request(request, address, self._client_left.wait)
-        self._request.on_failure = self._note_failure
+        self._request._on_failure = self._note_failure
         self._raise_errors = raise_errors
         limit = request.extensions.get("timeout", {}).get("read")
         self._limit = self._seconds_left = math.inf if limit is None else limit
@@ -186,7 +186,7 @@ class _Exchange(httpx.AsyncByteStream):
             self._finished.set()
 
     async def _answer(self) -> None:
-        async with opened(await self._site.respond(self._request)) as body:
+        async with start_body(await self._site.respond(self._request)) as body:
             head = body.response
             self._response = response = httpx.Response(
                 head.status, headers=list(head.headers), stream=self, extensions={"complete": False}
@@ -305,7 +305,7 @@ class _PortalStream(httpx.SyncByteStream):
 
 
 def _site_request(
-    request: httpx.Request, address: str, client_left: Callable[[], Awaitable[None]]
+    request: httpx.Request, address: str, wait_client_left: Callable[[], Awaitable[None]]
 ) -> Request:
     """The request as a protocol would make it. Its content has been read."""
     url, content = request.url, request.content
@@ -317,7 +317,7 @@ def _site_request(
         server=(url.host, url.port or (443 if url.scheme == "https" else 80)),
         scheme=url.scheme,
         body=BodyChunks(content) if content else None,
-        client_left=client_left,
+        wait_client_left=wait_client_left,
     )
 
 

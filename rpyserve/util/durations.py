@@ -1,7 +1,7 @@
-"""Durations and sizes, as people write them on a command line and as people read them. Pure text and numbers.
+"""Durations and sizes, as people write them on a command line and as people read them.
 
-Seconds are floats, and `math.inf` is "never"; sizes are bytes. What cannot be read is a ValueError whose text is
-made to be shown. Imports nothing that costs time, because ``--help`` needs it.
+Seconds are floats, and `math.inf` is "never"; sizes are bytes. The text of a ValueError is made to
+be shown. Imports nothing that costs time, because ``--help`` needs it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Final
 
 __all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
 
-_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+_SECONDS_PER_UNIT: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)"
 _DURATION: Final = re.compile(_NUMBER + r"\s*([smhd]?)", re.ASCII)
 _SIZE: Final = re.compile(_NUMBER + r"\s*([kmgt]?)(?:i?b)?", re.ASCII)
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that *text* means: ``5``, ``0.5``, ``90s``, ``15m``, ``2h``, ``1d`` or ``never``.
+    """Return the seconds that *text* means: ``5``, ``0.5``, ``90s``, ``15m``, ``2h``, ``never``.
 
     Raises:
-        ValueError: it means none, or no time at all.
+        ValueError: it is not a duration, or not longer than 0.
     """
-    plain = text.strip().lower()
-    if plain == "never":
+    normalized = text.strip().lower()
+    if normalized == "never":
         return math.inf
-    match = _DURATION.fullmatch(plain)
+    match = _DURATION.fullmatch(normalized)
     if match is None:
         raise ValueError(
             f"{text!r} is not a duration: write seconds (5 or 0.5), 90s, 15m, 2h, or never"
         )
-    seconds = float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS_PER_UNIT[match[2]]
     if not 0 < seconds < math.inf:
         raise ValueError(
             f"{text!r} is not a valid duration: it must be longer than 0; for no end, use never"
@@ -41,22 +41,22 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that *text* means: ``1000``, ``64k``, ``500M`` or ``2 GiB`` (in steps of 1024).
+    """Return the bytes that *text* means: ``1000``, ``64k`` or ``2 GiB``, in steps of 1024.
 
     Raises:
-        ValueError: it means no size.
+        ValueError: it is not a size.
     """
     match = _SIZE.fullmatch(text.strip().lower())
     if match is None:
         raise ValueError(f"{text!r} is not a size: write bytes (1000), 64k, 500M or 2G")
     size = float(match[1]) * 1024.0 ** " kmgt".index(match[2] or " ")
     if size == math.inf:
-        raise ValueError(f"{text[:20]!r}... is more than any size")
+        raise ValueError(f"{text[:20]!r}... is too large")
     return int(size)
 
 
 def format_duration(seconds: float) -> str:
-    """Return *seconds* as a person says it: ``15 minutes``, ``1 hour``, ``0.5 seconds``."""
+    """Return *seconds* in words: ``15 minutes``, ``1 hour``, ``0.5 seconds``."""
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= unit and seconds % unit == 0:
             return _count(seconds / unit, name)
@@ -64,7 +64,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: int) -> str:
-    """Return *size* bytes in a few characters: ``19 B``, ``3.4 kB``, ``2 MB`` (in steps of 1000)."""
+    """Return *size* bytes in a few characters: ``19 B``, ``3.4 kB``, in steps of 1000."""
     if size < 1000:
         return f"{size} B"
     value = float(size)

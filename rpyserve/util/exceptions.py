@@ -1,6 +1,7 @@
 """Exceptions of code that is not ours: which count, which must go on, and who hears of them.
 
-A script can raise anything. Cancellation and interrupts always pass; every other exception ends the script only.
+A script can raise anything. Cancellation and interrupts always pass; every other exception ends the
+script only.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class ErrorReporter(Protocol):
 def unwrap_group(exc: BaseException) -> BaseException:
     """Return the one exception that counts inside *exc*.
 
-    A nursery wraps what its tasks raise in an `ExceptionGroup`. If, cancellations apart, there is only one
-    exception in the group, that one counts; otherwise the group itself does.
+    A nursery wraps what its tasks raise in an `ExceptionGroup`. If, cancellations apart, there is
+    only one exception in the group, that one counts; otherwise the group itself does.
     """
     while isinstance(exc, BaseExceptionGroup):
         _, real = exc.split(trio.Cancelled)
@@ -45,35 +46,39 @@ class Interrupted(BaseException):
     """Raised in the middle of a script's sync code because the server is to stop."""
 
 
-_PASSING: Final = (trio.Cancelled, KeyboardInterrupt, Interrupted)
+_CONTROL_FLOW: Final = (trio.Cancelled, KeyboardInterrupt, Interrupted)
 
 
 def split_control_flow(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Part *exc* into what is a failure of the code that raised it, and what must go on up: cancellation, interrupts.
+    """Split *exc* into a failure and what must be raised again: cancellation and interrupts.
 
-    A script can raise anything, `SystemExit` and `GeneratorExit` too, and none of it may end more than the script.
+    A script can raise anything, `SystemExit` and `GeneratorExit` too, and none of it may end more
+    than the script.
+
+    Returns:
+        The failure and the control flow; None for a part that is not there.
     """
     if isinstance(exc, BaseExceptionGroup):
-        passing, own = exc.split(_PASSING)
-        return own, passing
-    return (None, exc) if isinstance(exc, _PASSING) else (exc, None)
+        control_flow, failure = exc.split(_CONTROL_FLOW)
+        return failure, control_flow
+    return (None, exc) if isinstance(exc, _CONTROL_FLOW) else (exc, None)
 
 
 @contextmanager
-def reporting_errors(tell: Callable[[BaseException], object]) -> Iterator[None]:
-    """While inside, what fails is told by *tell* and goes no further; cancellation and interrupts pass."""
+def reporting_errors(report: Callable[[BaseException], object]) -> Iterator[None]:
+    """Give failures to *report* and raise them no further; cancellation and interrupts pass."""
     try:
         yield
     except BaseException as exc:
-        report_or_raise(exc, tell)
+        report_or_raise(exc, report)
 
 
-def report_or_raise(exc: BaseException, tell: Callable[[BaseException], object]) -> None:
-    """Where *exc* has been caught, do what `contained` does with it."""
-    own, passing = split_control_flow(exc)
-    if own is not None:
-        tell(own)
-    if passing is exc:
+def report_or_raise(exc: BaseException, report: Callable[[BaseException], object]) -> None:
+    """Do with *exc*, which has been caught, what `reporting_errors` does."""
+    failure, control_flow = split_control_flow(exc)
+    if failure is not None:
+        report(failure)
+    if control_flow is exc:
         raise exc
-    if passing is not None:
-        raise passing from None
+    if control_flow is not None:
+        raise control_flow from None

@@ -1,4 +1,4 @@
-"""`html`: text with values put in safely. A thin face of markupsafe, which does the work."""
+"""`html`: a template with values put in, escaped by markupsafe."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ __all__ = ["html"]
 def html(template: str, /, *args: Any, **values: Any) -> Markup:
     """Return *template* with the values put in, each escaped so that it cannot become markup.
 
-    ``html("<p>Hello {name}</p>", name=name)`` is safe whatever the visitor called themselves. What an earlier
-    `html` call returned goes in as it is. A literal brace is written twice, as in `str.format`.
+    ``html("<p>Hello {name}</p>", name=name)`` is safe whatever the visitor called themselves. What
+    an earlier `html` call returned goes in as it is. A literal brace is written twice, as in
+    `str.format`.
 
     Args:
         template: HTML with ``{name}`` or ``{}`` where values go.

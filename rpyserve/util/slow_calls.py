@@ -1,40 +1,89 @@
-"""Scripts whose top-level code is slow although it is executed for each request: named, once a minute at most.
+"""Sync calls that took long: a log line for each, but once a minute at most for one name.
 
-Only reports. Method calls that are slow are `watchdog`'s business; their mend is another.
+Code of a script that is not async runs in the event loop, so whatever it waits for, every visitor
+waits for. This module measures and reports calls that have ended. A call that has not ended yet is
+the business of the watchdog, which looks from another thread.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from types import TracebackType
 from typing import Final
 
-__all__ = ["report"]
+from rpyserve.util.throttle import ThrottledLogger, monotonic
+
+__all__ = ["ASYNC_ADVICE", "BLOCKED", "SLOW", "SlowCallLog", "slow_call_log"]
 
 SLOW: Final = 0.1
-"""Seconds."""
-AGAIN: Final = 60.0
+"""Seconds after which a call is reported when it is over."""
 
-log = logging.getLogger("rpyserve")
-_named: dict[str, float] = {}
+BLOCKED: Final = 2.0
+"""Seconds after which the watchdog reports a call that is not over."""
+
+ASYNC_ADVICE: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
+
+_log = logging.getLogger("rpyserve")
 
 
-def report(script: str, took: float) -> None:
-    """Name *script* if its execution took too long.
+class SlowCallLog:
+    """Reports slow calls by their names.
 
-    Args:
-        script: what to call it.
-        took: seconds.
+    Attributes:
+        threshold: seconds that a call may take without being reported.
     """
-    if took < SLOW:
-        return
-    now = time.monotonic()
-    if now < _named.get(script, -AGAIN) + AGAIN:
-        return
-    if len(_named) >= 1000:
-        _named.clear()
-    _named[script] = now
-    log.warning(
-        "Executing %s took %.0f ms, while everyone else waited. cache() as its first line has it executed once, not "
-        "for every request.", script, took * 1000,
-    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.threshold = SLOW
+        self._lines = ThrottledLogger(_log, clock=monotonic)
+
+    def report(self, name: str, seconds: float, advice: str = "") -> None:
+        """Report a call if it took too long.
+
+        Args:
+            name: what was called. It begins the line, and calls of the same name are reported once
+                a minute.
+            seconds: how long it took.
+            advice: a sentence that says what to do.
+        """
+        if seconds > self.threshold:
+            took = f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+            self._lines.warn(
+                "%s took %s, and everyone else waited.%s",
+                name, took, advice and f" {advice}", key=name,
+            )  # fmt: skip
+
+    def timed(self, name: str) -> _Timed:
+        """Return a context manager that reports slow code inside it, with advice for a script."""
+        return _Timed(self, name)
+
+
+class _Timed:
+    """What `SlowCallLog.timed` returns. A plain class, because every request enters one."""
+
+    __slots__ = ("_log", "_name", "_start")
+
+    def __init__(self, log: SlowCallLog, name: str) -> None:
+        self._log = log
+        self._name = name
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        seconds = time.perf_counter() - self._start
+        if seconds <= self._log.threshold:
+            return
+        if exc is not None and not isinstance(exc, Exception):
+            return  # cancelled or interrupted: that it was slow is known
+        # Of what took clearly longer than `BLOCKED` the watchdog has given the advice.
+        advice = "" if seconds > 1.5 * BLOCKED else f"To let others go on meanwhile: {ASYNC_ADVICE}"
+        self._log.report(self._name, seconds, advice)
+
+
+slow_call_log: Final = SlowCallLog()
+"""The one of this process."""

@@ -1,11 +1,15 @@
-"""The soak, for a few seconds: no wrong answer and nothing lost. Whether anything grows takes minutes to see."""
+"""The soak, for a few seconds: no wrong answer and nothing lost.
+
+Whether anything grows takes minutes to see.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from soak import soak
+
+from benchmarks.robustness.soak import soak
 
 
 @pytest.mark.process

@@ -50,7 +50,7 @@ WAYS = [
 @pytest.mark.parametrize("text", WAYS)
 def test_bound(text: str) -> None:
     assert at(text).last("resource") is not None
-    assert not at(text).open
+    assert not at(text).has_dynamic_names
 
 
 @pytest.mark.parametrize(
@@ -64,16 +64,21 @@ def test_not_bound(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["from a import *", "exec(a)", "globals()['resource'] = 1", "if a:\n    from a import *"]
+    "text",
+    ["from a import *", "exec(a)", "globals()['resource'] = 1", "if a:\n    from a import *"],
 )
 def test_what_may_bind_anything(text: str) -> None:
-    assert at(text).open
+    assert at(text).has_dynamic_names
 
 
 def test_the_last_binding_counts() -> None:
     top = at("resource = 1; resource = 'a'\nif a:\n    def resource(): pass\n")
-    assert [each.by for each in top.names["resource"]] == [BindingKind.VALUE, BindingKind.VALUE, BindingKind.FUNCTION]
-    assert [each.certain for each in top.names["resource"]] == [True, True, False]
+    assert [each.kind for each in top.names["resource"]] == [
+        BindingKind.VALUE,
+        BindingKind.VALUE,
+        BindingKind.FUNCTION,
+    ]
+    assert [each.is_unconditional for each in top.names["resource"]] == [True, True, False]
     last = top.names["resource"][1].node
     assert isinstance(last, ast.Constant) and last.value == "a"
 

@@ -1,4 +1,4 @@
-"""The check of a whole site: what is found, how it is printed, what is left alone, and what the page says of it."""
+"""The check of a whole site: what is found, how it is printed, and what the page says of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rpyserve import cli
-from rpyserve.check import checker as checking
+from rpyserve.check import checker
 from rpyserve.check.checker import check
 from rpyserve.check.findings import Rule
 from tests.support.doc_pages import BESIDE, blocks_of
@@ -22,25 +22,25 @@ PAGE = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
 
 GOOD = "def resource(request):\n    return ''\n"
 ALL = {
-    "syntax.rpy": "print 'hello'\n",
+    "syntax-error.rpy": "print 'hello'\n",
     "no-resource.rpy": "x = 1\n",
     "wrong-resource.rpy": "resource = 'x'\n",
-    "never-called.rpy": (
+    "misspelled-method.rpy": (
         "from rpyserve import Resource\nclass A(Resource):\n    def render_get(self, request): pass\nresource = A()\n"
     ),
-    "parameters.rpy": (
+    "wrong-parameters.rpy": (
         "from rpyserve import Resource\nclass A(Resource):\n    def render_GET(self): pass\nresource = A()\n"
     ),
-    "import.rpy": "import nothere\n" + GOOD,
-    "hidden-module.rpy": "import calendar\n" + GOOD,
+    "unresolved-import.rpy": "import nothere\n" + GOOD,
+    "shadowed-module.rpy": "import calendar\n" + GOOD,
     "calendar.py": "",
-    "hidden-page.rpy": GOOD,
-    "hidden-page/style.css": "",
-    "misnamed.rpy.txt": GOOD,
-    "lost-with-request.rpy": "n = []\ndef resource(request):\n    n.append(1)\n",
-    "lost-with-edit.rpy": "cache()\nn = []\ndef resource(request):\n    n.append(1)\n",
-    "forgotten.rpy": "import functools\n@functools.cache\ndef f(): pass\n" + GOOD,
-    "warning.rpy": "'\\d'\n" + GOOD,
+    "shadowed-page.rpy": GOOD,
+    "shadowed-page/style.css": "",
+    "wrong-extension.rpy.txt": GOOD,
+    "state-lost-on-request.rpy": "n = []\ndef resource(request):\n    n.append(1)\n",
+    "state-lost-on-edit.rpy": "cache()\nn = []\ndef resource(request):\n    n.append(1)\n",
+    "useless-cache.rpy": "import functools\n@functools.cache\ndef f(): pass\n" + GOOD,
+    "python-warning.rpy": "'\\d'\n" + GOOD,
     "backup.rpy": GOOD,
     "backup.rpy~": GOOD,
 }
@@ -53,9 +53,12 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def kinds(root: Path, **how: bool) -> dict[str, list[Rule]]:
+def rules(root: Path, **how: bool) -> dict[str, list[Rule]]:
     report = check(os.path.realpath(root), **how)
-    return {path.replace(os.sep, "/"): [finding.kind for finding in found] for path, found in report.findings.items()}
+    return {
+        path.replace(os.sep, "/"): [finding.rule for finding in found]
+        for path, found in report.findings.items()
+    }
 
 
 @pytest.fixture
@@ -71,44 +74,59 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> object:
 # What is found
 
 
-def test_every_kind_is_found_in_its_file(tmp_path: Path) -> None:
-    found = kinds(write(tmp_path, ALL))
+def test_every_rule_is_broken_in_its_file(tmp_path: Path) -> None:
+    found = rules(write(tmp_path, ALL))
     for name, there in found.items():
-        assert [kind.value for kind in there] == [re.split(r"\.", name)[0]], name
-    rest = {kind.value for kind in Rule} - {name.partition(".")[0] for name in found}
-    assert rest == {"unreadable", "same-name", "unreachable", "link"}  # those want a file system that has such things
+        assert [rule.value for rule in there] == [re.split(r"\.", name)[0]], name
+    rest = {rule.value for rule in Rule} - {name.partition(".")[0] for name in found}
+    assert rest == {
+        "unreadable",
+        "name-collision",
+        "unreachable",
+        "bad-link",
+    }  # those want a file system that has such things
 
 
-@pytest.mark.parametrize("text", ["x = '\xe9'".encode("latin-1"), b"\xff\xfex\0", b"a\0b", b"# coding: klingon\n"])
+@pytest.mark.parametrize(
+    "text", ["x = '\xe9'".encode("latin-1"), b"\xff\xfex\0", b"a\0b", b"# coding: klingon\n"]
+)
 def test_what_is_no_text(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a.rpy").write_bytes(text)
     (tmp_path / "b.py").write_bytes(text)
-    assert kinds(tmp_path) == {"a.rpy": [Rule.SYNTAX], "b.py": [Rule.SYNTAX]}
+    assert rules(tmp_path) == {"a.rpy": [Rule.SYNTAX_ERROR], "b.py": [Rule.SYNTAX_ERROR]}
 
 
-@pytest.mark.parametrize("text", ["(" * 500, "x = " + "-" * 100_000 + "1", "x = " + " + ".join(["1"] * 100_000)])
+@pytest.mark.parametrize(
+    "text", ["(" * 500, "x = " + "-" * 100_000 + "1", "x = " + " + ".join(["1"] * 100_000)]
+)
 def test_what_is_nested_too_deep(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"a.rpy": text})
-    assert kinds(tmp_path)["a.rpy"] in ([Rule.SYNTAX], [Rule.NO_RESOURCE])
+    assert rules(tmp_path)["a.rpy"] in ([Rule.SYNTAX_ERROR], [Rule.NO_RESOURCE])
 
 
 def test_all_of_a_file_is_told_at_once(tmp_path: Path) -> None:
-    write(tmp_path, {"a.rpy": "import nothere\nn = 0\ndef page(request):\n    global n\n    n += 1\n"})
-    assert sorted(kind.value for kind in kinds(tmp_path)["a.rpy"]) == ["import", "lost-with-request", "no-resource"]
+    write(
+        tmp_path, {"a.rpy": "import nothere\nn = 0\ndef page(request):\n    global n\n    n += 1\n"}
+    )
+    assert sorted(rule.value for rule in rules(tmp_path)["a.rpy"]) == [
+        "no-resource",
+        "state-lost-on-request",
+        "unresolved-import",
+    ]
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(path: str) -> object:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(checking.file_state, "read", read)
-    assert kinds(write(tmp_path, {"a.rpy": GOOD})) == {"a.rpy": [Rule.UNREADABLE]}
+    monkeypatch.setattr(checker.file_state, "read", read)
+    assert rules(write(tmp_path, {"a.rpy": GOOD})) == {"a.rpy": [Rule.UNREADABLE]}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.rpy")
-    assert kinds(tmp_path) == {"a.rpy": [Rule.UNREADABLE]}
+    assert rules(tmp_path) == {"a.rpy": [Rule.UNREADABLE]}
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
@@ -135,20 +153,30 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
 
 def test_a_python_file_that_no_script_imports_need_only_be_python(tmp_path: Path) -> None:
     text = "import nothere\nn = []\ndef f():\n    n.append(1)\n"
-    files = {"a.rpy": "import store\n" + GOOD, "store.py": "from deeper import x\n", "deeper.py": text + "x = 1\n"}
+    files = {
+        "a.rpy": "import store\n" + GOOD,
+        "store.py": "from deeper import x\n",
+        "deeper.py": text + "x = 1\n",
+    }
     write(tmp_path, files | {"tools/make.py": text, "tools/broken.py": "def (:"})
-    assert kinds(tmp_path) == {"deeper.py": [Rule.IMPORT, Rule.LOST_WITH_EDIT], "tools/broken.py": [Rule.SYNTAX]}
+    assert rules(tmp_path) == {
+        "deeper.py": [Rule.UNRESOLVED_IMPORT, Rule.STATE_LOST_ON_EDIT],
+        "tools/broken.py": [Rule.SYNTAX_ERROR],
+    }
 
 
 def test_where_the_path_of_modules_is_changed_no_import_is_judged(tmp_path: Path) -> None:
-    files = {"a.rpy": "import sys\nsys.path.append('lib')\nimport inlib\n" + GOOD, "b.rpy": "import nothere\nx = 1\n"}
-    assert kinds(write(tmp_path, files)) == {"b.rpy": [Rule.NO_RESOURCE]}
+    files = {
+        "a.rpy": "import sys\nsys.path.append('lib')\nimport inlib\n" + GOOD,
+        "b.rpy": "import nothere\nx = 1\n",
+    }
+    assert rules(write(tmp_path, files)) == {"b.rpy": [Rule.NO_RESOURCE]}
 
 
 def test_foreign_directories_are_left_alone(tmp_path: Path) -> None:
     names = ("node_modules/x/a.rpy", ".git/a.rpy", "env/lib/a.py", "lib/site-packages/a.py")
     write(tmp_path, dict.fromkeys(names, "def (:") | {"env/pyvenv.cfg": "", "a.rpy": GOOD})
-    assert kinds(tmp_path) == {}
+    assert rules(tmp_path) == {}
 
 
 # How it is printed
@@ -157,15 +185,18 @@ def test_foreign_directories_are_left_alone(tmp_path: Path) -> None:
 def test_findings_are_grouped_and_can_be_clicked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: object
 ) -> None:
-    write(tmp_path / "site", {"b.rpy": "\n\nresource = None\n", "a.rpy": ALL["lost-with-edit.rpy"], "c.RPY": ""})
+    write(
+        tmp_path / "site",
+        {"b.rpy": "\n\nresource = None\n", "a.rpy": ALL["state-lost-on-edit.rpy"], "c.RPY": ""},
+    )
     monkeypatch.chdir(tmp_path)
     result = invoke("site")  # type: ignore[operator]
     sep = os.sep
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"site{sep}a.rpy:4: `n` works, shared by all visitors, but is new with every edit of this file. "
-        "[lost-with-edit]",
-        '    session["n"], with session = request.getSession(), keeps it for each visitor, registry["n"] for all of '
+        f"site{sep}a.rpy:4: `n` is shared by all visitors, but lost when this file is edited. "
+        "[state-lost-on-edit]",
+        '    Keep it in session["n"] for each visitor (session = request.getSession()), or in registry["n"] for all of '
         "them.",
         "",
         f"site{sep}b.rpy:3: resource is None. [wrong-resource]",
@@ -173,11 +204,11 @@ def test_findings_are_grouped_and_can_be_clicked(
         "    def resource(request):",
         '        return "<h1>Hello</h1>"',
         "",
-        f"site{sep}c.RPY: The name of a script ends in .rpy and nothing else, in small letters. This file is never "
-        "served. [misnamed]",
+        f"site{sep}c.RPY: This file is never served: the name of a script ends in .rpy, in lower case. "
+        "[wrong-extension]",
         "    Rename it to c.rpy.",
     ]
-    assert result.stderr == "2 scripts: 3 faults.\n"
+    assert result.stderr == "2 scripts checked, 3 faults found.\n"
 
 
 def test_paths_are_those_of_where_it_was_called(
@@ -193,28 +224,28 @@ def test_paths_are_those_of_where_it_was_called(
 
 
 def test_notes_alone_are_no_failure(tmp_path: Path, invoke: object) -> None:
-    write(tmp_path, {"a.rpy": ALL["forgotten.rpy"], "b.rpy": ALL["warning.rpy"]})
+    write(tmp_path, {"a.rpy": ALL["useless-cache.rpy"], "b.rpy": ALL["python-warning.rpy"]})
     result = invoke(str(tmp_path))  # type: ignore[operator]
     assert result.exit_code == 0
     assert ": note: " in result.stdout
-    assert result.stderr == "2 scripts: 2 notes.\n"
+    assert result.stderr == "2 scripts checked, 2 notes found.\n"
     write(tmp_path, {"a.rpy~": ""})
     result = invoke(str(tmp_path))  # type: ignore[operator]
     assert result.exit_code == 1
-    assert result.stderr == "2 scripts: 1 fault and 2 notes.\n"
+    assert result.stderr == "2 scripts checked, 1 fault and 2 notes found.\n"
 
 
-def test_nothing_to_complain_about(tmp_path: Path, invoke: object) -> None:
+def test_a_site_without_problems(tmp_path: Path, invoke: object) -> None:
     write(tmp_path, {"a.rpy": GOOD, "words.py": ""})
     result = invoke(str(tmp_path))  # type: ignore[operator]
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "1 script and 1 module, nothing to complain about.\n"
+    assert result.stderr == "1 script and 1 module checked, no problems found.\n"
     assert invoke(str(tmp_path), "-q").output == ""  # type: ignore[operator]
 
 
 def test_an_empty_site(tmp_path: Path, invoke: object) -> None:
     result = invoke(str(tmp_path))  # type: ignore[operator]
-    assert (result.exit_code, result.stderr) == (0, "0 scripts, nothing to complain about.\n")
+    assert (result.exit_code, result.stderr) == (0, "0 scripts checked, no problems found.\n")
 
 
 def test_a_missing_site(tmp_path: Path, invoke: object) -> None:
@@ -227,7 +258,7 @@ def test_a_missing_site(tmp_path: Path, invoke: object) -> None:
 def test_a_name_cannot_forge_a_line(tmp_path: Path) -> None:
     write(tmp_path, {"a\nb.rpy:1: fine.rpy": "x"})
     report = check(os.path.realpath(tmp_path))
-    assert not any("\n" in line for line in report.lines("", str(tmp_path)))
+    assert not any("\n" in line for line in report.lines(""))
 
 
 def test_follow_symlinks_is_the_servers(tmp_path: Path) -> None:
@@ -236,8 +267,8 @@ def test_follow_symlinks_is_the_servers(tmp_path: Path) -> None:
         (tmp_path / "site" / "out").symlink_to(tmp_path / "out")
     except OSError:
         pytest.skip("no symbolic links here")
-    assert kinds(tmp_path / "site") == {"out": [Rule.LINK]}
-    assert kinds(tmp_path / "site", follow_symlinks=True) == {"out/b.rpy": [Rule.NO_RESOURCE]}
+    assert rules(tmp_path / "site") == {"out": [Rule.BAD_LINK]}
+    assert rules(tmp_path / "site", follow_symlinks=True) == {"out/b.rpy": [Rule.NO_RESOURCE]}
 
 
 # What we have written ourselves
@@ -258,23 +289,27 @@ def test_the_scripts_in_the_documents_are_clean(tmp_path: Path) -> None:
         site = tmp_path / document.stem
         for number, block in enumerate(blocks_of(document.read_text(encoding="utf-8"))):
             name = block.title or f"{number}.rpy"
-            if (block.language == "python" and "resource" in block.text) or name.endswith((".py", ".j2")):
+            if (block.language == "python" and "resource" in block.text) or name.endswith(
+                (".py", ".j2")
+            ):
                 write(site, {} if BESIDE.fullmatch(name) else {name: block.text})
         if site.exists():
-            found |= {f"{document.stem}/{name}" for name in kinds(site)}
+            found |= {f"{document.stem}/{name}" for name in rules(site)}
     assert len(list(tmp_path.glob("*/*.rpy"))) > 50
     assert found == MEANT
 
 
-def test_the_page_has_every_kind_and_no_other() -> None:
+def test_the_page_has_every_rule_and_no_other() -> None:
     faults, notes = PAGE.split("\n## Notes\n")
-    headings = {part: re.findall(r"^### `([\w-]+)`$", part, re.MULTILINE) for part in (faults, notes)}
-    assert headings[faults] == [kind.value for kind in Rule if not kind.is_note]
-    assert headings[notes] == [kind.value for kind in Rule if kind.is_note]
+    headings = {
+        part: re.findall(r"^### `([\w-]+)`$", part, re.MULTILINE) for part in (faults, notes)
+    }
+    assert headings[faults] == [rule.value for rule in Rule if not rule.is_note]
+    assert headings[notes] == [rule.value for rule in Rule if rule.is_note]
 
 
-def test_every_kind_can_be_found() -> None:
-    """No kind is left over from something that is no longer looked for."""
+def test_every_rule_can_be_broken() -> None:
+    """No rule is left over from something that is no longer looked for."""
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rpyserve").rglob("*.py"))
-    for kind in Rule:
-        assert f"Rule.{kind.name}" in re.sub(r"_NOTES.*", "", text), kind
+    for rule in Rule:
+        assert f"Rule.{rule.name}" in re.sub(r"_NOTES.*", "", text), rule

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.check import filenames as surveying
-from rpyserve.check.filenames import Survey, check_filenames
+from rpyserve.check import filenames as filenames
+from rpyserve.check.filenames import SiteFiles, check_filenames
 from rpyserve.check.findings import Rule
 
 
@@ -22,13 +22,16 @@ def make(root: Path, *names: str) -> None:
             path.write_text("")
 
 
-def look(root: Path, *names: str, follow: bool = False) -> Survey:
+def look(root: Path, *names: str, follow: bool = False) -> SiteFiles:
     make(root, *names)
     return check_filenames(os.path.realpath(root), follow_symlinks=follow)
 
 
-def told(found: Survey) -> list[tuple[str, Rule]]:
-    return sorted(((path.replace(os.sep, "/"), f.kind) for path, f in found.findings), key=lambda pair: pair[0])
+def told(found: SiteFiles) -> list[tuple[str, Rule]]:
+    return sorted(
+        ((path.replace(os.sep, "/"), f.rule) for path, f in found.findings),
+        key=lambda pair: pair[0],
+    )
 
 
 def link(path: Path, target: Path | str) -> None:
@@ -39,7 +42,9 @@ def link(path: Path, target: Path | str) -> None:
 
 
 def test_scripts_and_modules(tmp_path: Path) -> None:
-    found = look(tmp_path, "a.rpy", "sub/b.rpy", "words.py", "sub/more.py", "style.css", "sub/page.html")
+    found = look(
+        tmp_path, "a.rpy", "sub/b.rpy", "words.py", "sub/more.py", "style.css", "sub/page.html"
+    )
     assert sorted(found.scripts) == ["a.rpy", os.path.join("sub", "b.rpy")]
     assert sorted(found.modules) == [os.path.join("sub", "more.py"), "words.py"]
     assert told(found) == []
@@ -50,13 +55,15 @@ def test_what_is_no_part_of_the_site_is_left_alone(tmp_path: Path) -> None:
         tmp_path, "node_modules/a.rpy", ".git/b.rpy", "env/pyvenv.cfg", "env/c.rpy", "__pycache__/d.py", ".e.rpy",
         "lib/site-packages/f.py", ".well-known/g.txt", "h.rpyc", "i.pyc", "notes.db", "page.html.j2", "tls.pem",
     )  # fmt: skip
-    assert found == Survey()
+    assert found == SiteFiles()
 
 
-@pytest.mark.parametrize("name", ["hello.rpy.txt", "hello.RPY", "hello.rpy.html", "Hello.Rpy.py", "hello.rpy.TXT"])
+@pytest.mark.parametrize(
+    "name", ["hello.rpy.txt", "hello.RPY", "hello.rpy.html", "Hello.Rpy.py", "hello.rpy.TXT"]
+)
 def test_a_script_by_another_name(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, name)
-    assert told(found) == [(name, Rule.MISNAMED)]
+    assert told(found) == [(name, Rule.WRONG_EXTENSION)]
     assert found.findings[0][1].hint == f"Rename it to {name[:5]}.rpy."
     assert found.scripts == found.modules == []
 
@@ -80,33 +87,42 @@ def test_a_backup_of_a_whole_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["a", "a/", "a/x.css"])
 def test_a_file_or_directory_that_comes_before_a_script(tmp_path: Path, other: str) -> None:
     found = look(tmp_path, "sub/a.rpy", f"sub/{other}")
-    assert told(found) == [("sub/a.rpy", Rule.HIDDEN_PAGE)]
-    assert "/sub/a is not this script; only /sub/a.rpy is" in found.findings[0][1].message
+    assert told(found) == [("sub/a.rpy", Rule.SHADOWED_PAGE)]
+    assert (
+        "/sub/a does not lead to this script, only /sub/a.rpy does" in found.findings[0][1].message
+    )
 
 
 def test_an_index_that_comes_before_another(tmp_path: Path) -> None:
-    found = look(tmp_path, "index.rpy", "index.html", "sub/index.rpy", "sub/index.html", "other/index.html")
-    assert told(found) == [("index.html", Rule.HIDDEN_PAGE), ("sub/index.html", Rule.HIDDEN_PAGE)]
+    found = look(
+        tmp_path, "index.rpy", "index.html", "sub/index.rpy", "sub/index.html", "other/index.html"
+    )
+    assert told(found) == [
+        ("index.html", Rule.SHADOWED_PAGE),
+        ("sub/index.html", Rule.SHADOWED_PAGE),
+    ]
     assert {f.message for _, f in found.findings} == {
-        "index.rpy comes first, so / never shows this file.", "index.rpy comes first, so /sub/ never shows this file.",
+        "index.rpy takes precedence: / never shows this file.",
+        "index.rpy takes precedence: /sub/ never shows this file.",
     }  # fmt: skip
 
 
 def test_a_directory_called_like_a_script(tmp_path: Path) -> None:
     found = look(tmp_path, "a.rpy/b.rpy")
-    assert told(found) == [("a.rpy", Rule.MISNAMED)]
+    assert told(found) == [("a.rpy", Rule.WRONG_EXTENSION)]
     assert found.scripts == []
 
 
 @pytest.mark.parametrize(
-    "pair", [("Hello.rpy", "hello.rpy"), ("caf\u00e9.css", "cafe\u0301.css"), ("A/x.css", "a/y.css")]
+    "pair",
+    [("Hello.rpy", "hello.rpy"), ("caf\u00e9.css", "cafe\u0301.css"), ("A/x.css", "a/y.css")],
 )
 def test_names_that_collide_elsewhere(tmp_path: Path, pair: tuple[str, str]) -> None:
     make(tmp_path, pair[0])
     if (tmp_path / pair[1].partition("/")[0]).exists():
         pytest.skip("they collide here")
     found = look(tmp_path, *pair)
-    assert [kind for _, kind in told(found)] == [Rule.SAME_NAME]
+    assert [kind for _, kind in told(found)] == [Rule.NAME_COLLISION]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
@@ -126,10 +142,12 @@ def test_links(tmp_path: Path) -> None:
     link(site / "c.css", tmp_path / "out" / "c.css")
     link(site / "env.txt", site / ".env")
     found = look(site)
-    assert told(found) == [(name, Rule.LINK) for name in ("broken", "c.css", "env.txt", "loop", "out")]
+    assert told(found) == [
+        (name, Rule.BAD_LINK) for name in ("broken", "c.css", "env.txt", "loop", "out")
+    ]
     assert found.scripts == [os.path.join("pages", "a.rpy")]
     found = look(site, follow=True)
-    assert told(found) == [(name, Rule.LINK) for name in ("broken", "env.txt", "loop")]
+    assert told(found) == [(name, Rule.BAD_LINK) for name in ("broken", "env.txt", "loop")]
     assert sorted(found.scripts) == [os.path.join("out", "b.rpy"), os.path.join("pages", "a.rpy")]
 
 
@@ -150,7 +168,7 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mon
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(surveying.os, "scandir", scandir)
+    monkeypatch.setattr(filenames.os, "scandir", scandir)
     found = look(tmp_path)
     assert told(found) == [("locked", Rule.UNREADABLE)]
     assert "Permission denied" in found.findings[0][1].message

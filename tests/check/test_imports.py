@@ -10,7 +10,7 @@ import pytest
 
 from rpyserve.check.bindings import collect_bindings
 from rpyserve.check.findings import Finding, Rule
-from rpyserve.check.imports import ImportChecker, changes_path
+from rpyserve.check.imports import ImportChecker, changes_search_path
 from rpyserve.scripts.importer import SiteModules
 
 
@@ -38,7 +38,8 @@ def found(site: Path, text: str, name: str = "a.rpy") -> list[Finding]:
     tree = ast.parse(text)
     before = set(sys.modules)
     findings = sorted(
-        ImportChecker(SiteModules(site)).find(tree, collect_bindings(tree), str(site / name)), key=lambda f: f.line
+        ImportChecker(SiteModules(site)).check(tree, collect_bindings(tree), str(site / name)),
+        key=lambda f: f.line,
     )
     assert not {"words", "pack", "plain", "sub", "any"} & (set(sys.modules) - before)
     return findings
@@ -80,24 +81,48 @@ UNMET = {
     "if a:\n    import nothere": ("nothere", "install"),
     "import urllib2": ("urllib2", "import urllib.request"),
     "from words import SKYES": ("There is no SKYES in words.py", "Did you mean SKIES?"),
-    "import words.more": ("There is no module more in words", "take the import out"),
+    "import words.more": ("There is no module more in words", "remove the import"),
     "import pack.iner": ("There is no module iner in pack", "Did you mean inner?"),
-    "from pack import other": ("There is no other in pack", "take the import out"),
-    "from plain import twig": ("There is no twig in plain", "take the import out"),
+    "from pack import other": ("There is no other in pack", "remove the import"),
+    "from plain import twig": ("There is no twig in plain", "remove the import"),
     "from . import wrods": ("There is no wrods beside this file", "Did you mean words?"),
-    "from .wrods import x": ("There is no module wrods in the site's directory", "Did you mean words?"),
+    "from .wrods import x": (
+        "There is no module wrods in the site's directory",
+        "Did you mean words?",
+    ),
     "from .. import words": (".. leads out of the site", "topmost"),
     "from rpyserve import Resorce": ("rpyserve has no Resorce", "Did you mean Resource?"),
-    "from twisted.internet import reactor": ("rpyserve has no twisted.internet.reactor", "trio.sleep"),
-    "from twisted.web.server import Request": ("rpyserve has no twisted.web.server.Request", "from twisted.web"),
-    "from twisted.web.vhost import NameVirtualHost": ("rpyserve has no twisted.web.vhost", "addHost"),
-    "from twisted.web.wsgi import WSGIResource": ("rpyserve has no twisted.web.wsgi", "WSGIResource(app)"),
-    "from twisted.web.proxy import ReverseProxyResource": ("rpyserve has no twisted.web.proxy", "http://"),
-    "from twisted.web.guard import HTTPAuthSessionWrapper": ("rpyserve has no twisted.web.guard", "BasicAuth("),
+    "from twisted.internet import reactor": (
+        "rpyserve has no twisted.internet.reactor",
+        "trio.sleep",
+    ),
+    "from twisted.web.server import Request": (
+        "rpyserve has no twisted.web.server.Request",
+        "from twisted.web",
+    ),
+    "from twisted.web.vhost import NameVirtualHost": (
+        "rpyserve has no twisted.web.vhost",
+        "addHost",
+    ),
+    "from twisted.web.wsgi import WSGIResource": (
+        "rpyserve has no twisted.web.wsgi",
+        "WSGIResource(app)",
+    ),
+    "from twisted.web.proxy import ReverseProxyResource": (
+        "rpyserve has no twisted.web.proxy",
+        "http://",
+    ),
+    "from twisted.web.guard import HTTPAuthSessionWrapper": (
+        "rpyserve has no twisted.web.guard",
+        "BasicAuth(",
+    ),
     "from twisted.cred.portal import Portal": ("rpyserve has no twisted.cred", "BasicAuth("),
     "import twisted.web.static": ("rpyserve has no twisted.web.static", "DIRECTORY"),
     "class A(Resource): pass": ("Resource is not imported", "from rpyserve import Resource"),
-    "def resource(request):\n    return html('')": ("html is not imported", "from rpyserve import html"),
+    "def resource(request):\n    return html('')": (
+        "html is not imported",
+        "from rpyserve import html",
+    ),
 }
 
 
@@ -105,16 +130,25 @@ UNMET = {
 def test_unmet(site: Path, text: str) -> None:
     (finding,) = found(site, text)
     message, hint = UNMET[text]
-    assert finding.kind is Rule.IMPORT
+    assert finding.rule is Rule.UNRESOLVED_IMPORT
     assert message in finding.message
     assert hint in finding.hint
-    assert text.splitlines()[finding.line - 1].strip().startswith(("import", "from", "class", "return"))
+    assert (
+        text.splitlines()[finding.line - 1]
+        .strip()
+        .startswith(("import", "from", "class", "return"))
+    )
 
 
 def test_beside_a_script_in_a_directory(site: Path) -> None:
     (finding,) = found(site, "import beside", "sub/b.rpy")
     assert finding.hint.endswith("from . import beside")
-    assert found(site, "from . import beside\nfrom .beside import x\nfrom .. import words", "sub/b.rpy") == []
+    assert (
+        found(
+            site, "from . import beside\nfrom .beside import x\nfrom .. import words", "sub/b.rpy"
+        )
+        == []
+    )
     (finding,) = found(site, "import beside")
     assert finding.hint.endswith("from sub import beside")
 
@@ -123,10 +157,10 @@ def test_a_helper_that_another_module_hides(site: Path) -> None:
     (site / "calendar.py").write_text("mine = 1\n")
     (site / "trio.py").write_text("mine = 1\n")
     own, installed = found(site, "import calendar\nfrom trio import mine")
-    assert (own.kind, own.line) == (Rule.HIDDEN_MODULE, 1)
+    assert (own.rule, own.line) == (Rule.SHADOWED_MODULE, 1)
     assert "Python's own, not the site's calendar.py" in own.message
     assert "`from . import calendar`" in own.hint
-    assert (installed.kind, installed.line) == (Rule.HIDDEN_MODULE, 2)
+    assert (installed.rule, installed.line) == (Rule.SHADOWED_MODULE, 2)
     assert "an installed module of that name" in installed.message
     assert found(site, "from . import calendar\nfrom .calendar import mine") == []
 
@@ -148,12 +182,14 @@ def test_a_broken_module_is_not_judged_by_its_names(site: Path) -> None:
 
 def test_what_is_reached(site: Path) -> None:
     imports = ImportChecker(SiteModules(site))
-    tree = ast.parse("from pack import inner\nimport words\ntry:\n    import sub.beside\nexcept ImportError:\n    pass")
-    assert list(imports.find(tree, collect_bindings(tree), str(site / "a.rpy"))) == []
+    tree = ast.parse(
+        "from pack import inner\nimport words\ntry:\n    import sub.beside\nexcept ImportError:\n    pass"
+    )
+    assert list(imports.check(tree, collect_bindings(tree), str(site / "a.rpy"))) == []
     names = {Path(file).relative_to(site).as_posix() for file in imports.reached}
     assert names == {"pack/__init__.py", "pack/inner.py", "words.py", "sub/beside.py"}
 
 
 def test_the_path_of_modules_may_be_changed() -> None:
-    assert changes_path(b"import sys\nsys.path.insert(0, 'lib')")
-    assert not changes_path(b"import os.path\nos.path.join")
+    assert changes_search_path(b"import sys\nsys.path.insert(0, 'lib')")
+    assert not changes_search_path(b"import os.path\nos.path.join")

@@ -53,15 +53,17 @@ GOOD = [
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_nothing_to_complain_about(text: str) -> None:
+def test_nothing_is_wrong(text: str) -> None:
     assert found(text) == []
 
 
 NO_RESOURCE = {
     "": "This script is empty",
     "# only a comment": "This script is empty",
-    IMPORT + "class Hello(Resource):\n    def render_GET(self, request):\n        pass": "resource = Hello()",
-    IMPORT + "class Hello(Resource):\n    def __init__(self, a, b=1):\n        pass": "resource = Hello(a)",
+    IMPORT
+    + "class Hello(Resource):\n    def render_GET(self, request):\n        pass": "resource = Hello()",
+    IMPORT
+    + "class Hello(Resource):\n    def __init__(self, a, b=1):\n        pass": "resource = Hello(a)",
     IMPORT + "class Hello(Resource):\n    pass\npage = Hello()": "resource = page",
     "class Hello:\n    def render_GET(self, request):\n        pass": "class Hello(Resource):",
     "def resourse(request):\n    pass": "resource = resourse",
@@ -75,7 +77,7 @@ NO_RESOURCE = {
 @pytest.mark.parametrize(("text", "words"), NO_RESOURCE.items())
 def test_no_resource(text: str, words: str) -> None:
     (finding,) = found(text)
-    assert finding.kind is Rule.NO_RESOURCE
+    assert finding.rule is Rule.NO_RESOURCE
     assert words in f"{finding.message}\n{finding.hint}"
 
 
@@ -83,11 +85,11 @@ WRONG = {
     page("def render_GET(self, request):", more="resource = Page"): "not an instance of it",
     "class resource:\n    pass": "is a class, not an instance",
     IMPORT + "class resource(Resource):\n    pass": "class Hello(Resource):",
-    "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page": "which is no Resource",
+    "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page": "which is not a Resource",
     "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page()": "class Page(Resource):",
     "def resource():\n    pass": "takes no parameter",
     "async def resource(a, b):\n    pass": "async def resource(request):",
-    "def resource(self, request):\n    pass": "A method belongs into a class",
+    "def resource(self, request):\n    pass": "A method belongs in a class",
     "def resource(*, request):\n    pass": "takes 1 parameter",
     "def page():\n    pass\nresource = page": "def page(request):",
     "resource = lambda: ''": "lambda request",
@@ -101,14 +103,15 @@ WRONG = {
     "import tour.pages as resource": "the module tour.pages",
     "import tour\nresource = tour": "the module tour",
     "from twisted.web import resource": "the module twisted.web.resource",
-    IMPORT + "class Page(Resource):\n    '''Nothing.'''\nresource = Page()": "has no render_ method",
+    IMPORT
+    + "class Page(Resource):\n    '''Nothing.'''\nresource = Page()": "has no render_ method",
 }
 
 
 @pytest.mark.parametrize(("text", "words"), WRONG.items())
 def test_wrong_resource(text: str, words: str) -> None:
     (finding,) = found(text)
-    assert finding.kind is Rule.WRONG_RESOURCE
+    assert finding.rule is Rule.WRONG_RESOURCE
     assert words in f"{finding.message}\n{finding.hint}"
 
 
@@ -131,12 +134,16 @@ def test_the_last_resource_is_looked_at() -> None:
 )
 def test_a_misspelt_method(method: str, instead: str) -> None:
     findings = found(page(method))
-    assert [(finding.kind, finding.line) for finding in findings] == [(Rule.NEVER_CALLED, 3)]
+    assert [(finding.rule, finding.line) for finding in findings] == [(Rule.MISSPELLED_METHOD, 3)]
     assert instead in findings[0].hint
 
 
 def test_a_misspelt_method_beside_a_good_one() -> None:
-    (finding,) = found(page("def render_GET(self, request):\n        return ''\n    def render_post(self, request):"))
+    (finding,) = found(
+        page(
+            "def render_GET(self, request):\n        return ''\n    def render_post(self, request):"
+        )
+    )
     assert finding.message == "Page has a method render_post, which is never called."
 
 
@@ -154,7 +161,7 @@ def test_a_misspelt_method_beside_a_good_one() -> None:
 )
 def test_parameters(method: str, what: str) -> None:
     (finding,) = found(page(method))
-    assert finding.kind is Rule.PARAMETERS
+    assert finding.rule is Rule.WRONG_PARAMETERS
     assert what in finding.message
     assert "(self, " in finding.hint
 

@@ -7,7 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from rpyserve.check.state_loss import Lifetime, find
+from rpyserve.check.findings import Rule
+from rpyserve.check.state_loss import find_state_losses
 
 HEAD = """
 import functools
@@ -22,15 +23,17 @@ from rpyserve import Resource, registry
 
 def lost(text: str, *, cached: bool = False, module: bool = False) -> list[str]:
     source = HEAD + ("cache()\n" if cached else "") + dedent(text)
-    return [loss.thing for loss in find(ast.parse(source), module=module)]
+    return [loss.name for loss in find_state_losses(ast.parse(source), is_module=module)]
 
 
-def lives(text: str, **how: bool) -> set[Lifetime]:
+def rules(text: str, **how: bool) -> set[Rule]:
     source = HEAD + ("cache()\n" if how.pop("cached", False) else "") + dedent(text)
-    return {loss.life for loss in find(ast.parse(source), **how)}
+    return {loss.rule for loss in find_state_losses(ast.parse(source), **how)}
 
 
-def page(body: str, *, first: str = "pass", above: str = "", made: str = "resource = Page()") -> str:
+def page(
+    body: str, *, first: str = "pass", above: str = "", made: str = "resource = Page()"
+) -> str:
     """A script with a Resource whose render_GET has this body, and whose class this first line."""
     lines = "\n".join("        " + line for line in body.splitlines())
     return f"{above}\nclass Page(Resource):\n    {first}\n    def render_GET(self, request):\n{lines}\n{made}\n"
@@ -66,9 +69,9 @@ GLOBALS = {
 @pytest.mark.parametrize("text", GLOBALS.values(), ids=GLOBALS)
 def test_names_of_the_top_level(text: str) -> None:
     assert lost(text) == ["count"]
-    assert lives(text) == {Lifetime.REQUEST}
+    assert rules(text) == {Rule.STATE_LOST_ON_REQUEST}
     assert lost(text, cached=True) == ["count"]
-    assert lives(text, cached=True) == lives(text, module=True) == {Lifetime.EDIT}
+    assert rules(text, cached=True) == rules(text, is_module=True) == {Rule.STATE_LOST_ON_EDIT}
 
 
 PARTS = {
@@ -125,16 +128,18 @@ ATTRIBUTES = {
         "from tour import Framed\nclass Page(Framed):\n    n = 0\n    def render_GET(self, request):\n"
         "        self.n += 1\nresource = Page()"
     ),
-    "through a factory": page("self.n += 1", first="n = 0", made="def make():\n    return Page()\nresource = make()"),
+    "through a factory": page(
+        "self.n += 1", first="n = 0", made="def make():\n    return Page()\nresource = make()"
+    ),
 }
 
 
 @pytest.mark.parametrize("text", ATTRIBUTES.values(), ids=ATTRIBUTES)
 def test_attributes_of_the_resource(text: str) -> None:
     assert lost(text) == ["self.n"]
-    assert lives(text) == {Lifetime.REQUEST}
+    assert rules(text) == {Rule.STATE_LOST_ON_REQUEST}
     assert lost(text, cached=True) == ["self.n"]
-    assert lives(text, cached=True) == {Lifetime.EDIT}
+    assert rules(text, cached=True) == {Rule.STATE_LOST_ON_EDIT}
 
 
 NOTHING = {
@@ -191,7 +196,9 @@ def test_no_false_alarm(text: str) -> None:
     assert lost(text) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NOTHING if name not in {"passed on within a request"}])
+@pytest.mark.parametrize(
+    "name", [name for name in NOTHING if name not in {"passed on within a request"}]
+)
 def test_no_false_alarm_in_cached_scripts(name: str) -> None:
     assert [thing for thing in lost(NOTHING[name], cached=True) if thing != "self.error"] == []
 
@@ -209,15 +216,16 @@ FOR_SPEED = {
 
 @pytest.mark.parametrize("text", FOR_SPEED.values(), ids=FOR_SPEED)
 def test_what_only_serves_speed_is_missed_by_uncached_scripts_only(text: str) -> None:
-    assert lives(text) == {Lifetime.MEMORY}
+    assert rules(text) == {Rule.USELESS_CACHE}
     assert lost(text, cached=True) == lost(text, module=True) == []
 
 
 def test_cache_of_functools_does_not_cache_a_script() -> None:
     text = (
-        "from functools import cache\n@cache\ndef f(x):\n    return x\nn = []\ndef resource(request):\n    n.append(1)"
+        "from functools import cache\n@cache\ndef f(x):\n    return x\n"
+        "n = []\ndef resource(request):\n    n.append(1)"
     )
-    assert lives(text) == {Lifetime.MEMORY, Lifetime.REQUEST}
+    assert rules(text) == {Rule.USELESS_CACHE, Rule.STATE_LOST_ON_REQUEST}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +234,9 @@ def test_cache_of_functools_does_not_cache_a_script() -> None:
      "if True:\n    cache()"],
 )  # fmt: skip
 def test_a_script_is_cached_by_any_way_of_calling_it(call: str) -> None:
-    assert lives(f"{call}\nn = []\ndef resource(request):\n    n.append(1)") == {Lifetime.EDIT}
+    assert rules(f"{call}\nn = []\ndef resource(request):\n    n.append(1)") == {
+        Rule.STATE_LOST_ON_EDIT
+    }
 
 
 def test_the_series_logger_is_told_gently() -> None:
@@ -246,23 +256,30 @@ def test_the_series_logger_is_told_gently() -> None:
 
     resource = ExpirationLogger()
     """
-    (loss,) = find(ast.parse(HEAD + "cache()\n" + dedent(text)))
-    assert loss.message == "`self.sessions` works, shared by all visitors, but is new with every edit of this file."
+    (loss,) = find_state_losses(ast.parse(HEAD + "cache()\n" + dedent(text)))
+    assert (
+        loss.message
+        == "`self.sessions` is shared by all visitors, but lost when this file is edited."
+    )
     assert 'registry["sessions"]' in loss.hint and 'session["sessions"]' in loss.hint
 
 
 def test_each_thing_is_told_once_at_its_first_line() -> None:
     text = "n = 0\ndef resource(request):\n    global n\n    n += 1\n    n += 2\n"
-    (loss,) = find(ast.parse(text))
+    (loss,) = find_state_losses(ast.parse(text))
     assert loss.line == 4
-    assert loss.message == "`n` is new with every request: the script is executed for each of them."
+    assert loss.message == "`n` is lost after each request, as the script runs again for each."
 
 
 def test_two_classes_have_two_attributes_of_a_name() -> None:
-    text = page("self.n += 1", first="n = 0") + page("self.n += 1", first="n = 0").replace("Page", "Other")
+    text = page("self.n += 1", first="n = 0") + page("self.n += 1", first="n = 0").replace(
+        "Page", "Other"
+    )
     assert lost(text) == ["self.n", "self.n"]
 
 
-@pytest.mark.parametrize("text", ["n = " + " + ".join(["1"] * 900), "def f():\n    x" + ".a" * 900 + " = 1\n"])
+@pytest.mark.parametrize(
+    "text", ["n = " + " + ".join(["1"] * 900), "def f():\n    x" + ".a" * 900 + " = 1\n"]
+)
 def test_depth_is_no_obstacle(text: str) -> None:
-    assert find(ast.parse(text)) == []
+    assert find_state_losses(ast.parse(text)) == []

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
 import os
 import sys
@@ -19,10 +18,7 @@ import trio
 import trio.lowlevel
 
 from rpyserve.diagnostics import advice
-from rpyserve.resources import rendering
-from rpyserve.http.request import Request
-from rpyserve.resources.resource import FunctionResource, Resource
-from rpyserve.sessions.session import Session
+from rpyserve.resources.resource import Resource
 from tests.support.script_site import ScriptSite
 
 RESOURCE = "from rpyserve import *\n"
@@ -69,8 +65,8 @@ LEFT = {
     "the class": (RESOURCE + "class Hello(Resource):\n    def render_GET(self, request): return ''\nresource = Hello\n",
                   "resource is the class Hello, not an instance of it.", "Add parentheses:\nresource = Hello()"),
     "a class that is no Resource": ("class resource:\n    def render_GET(self, request): return ''\n",
-                                    "resource is the class resource, which is no Resource.", "class resource(Resource):"),
-    "some class": ("class resource: pass\n", "resource is the class resource, which is no Resource.", FUNCTION),
+                                    "resource is the class resource, which is not a Resource.", "class resource(Resource):"),
+    "some class": ("class resource: pass\n", "resource is the class resource, which is not a Resource.", FUNCTION),
     "None": ("resource = None\n", "resource is None.", FUNCTION),
     "None of a function": ("def make(): pass\nresource = make()\n", "resource is None.", "make() returned nothing. End it with a `return`"),
     "text": ("resource = 'Hello'\n", "resource is a text.", "def resource(request):\n    return 'Hello'"),
@@ -80,15 +76,15 @@ LEFT = {
     "a module": ("import json as resource\n", "resource is the module json.", FUNCTION),
     "a coroutine": ("async def main(): pass\nresource = main()\n", "resource is a coroutine.", "Leave out the parentheses:\nresource = main"),
     "an object": ("class Hello:\n    def render_GET(self, request): return ''\nresource = Hello()\n",
-                  "resource is an object of the class Hello, which is no Resource.", "class Hello(Resource):"),
+                  "resource is an object of the class Hello, which is not a Resource.", "class Hello(Resource):"),
     "a callable object": ("import functools\nresource = functools.partial(print)\n",
-                          "resource is an object of the class partial, which is no Resource.", "return handler(request)"),
-    "a number": ("resource = 42\n", "resource is an object of the class int, which is no Resource.", FUNCTION),
+                          "resource is an object of the class partial, which is not a Resource.", "return handler(request)"),
+    "a number": ("resource = 42\n", "resource is an object of the class int, which is not a Resource.", FUNCTION),
     "no parameter": ("def resource(): return ''\n", "The function resource takes no parameter, but it is called with the request.",
                      "\ndef resource(request):"),
     "no parameter, async": ("async def resource(): return ''\n", "takes no parameter", "\nasync def resource(request):"),
     "two parameters": ("def resource(a, b): return ''\n", "is called with the request only, but takes 2 parameters.", "\ndef resource(request):"),
-    "a function with self": ("def resource(self, request): return ''\n", "is called with the request only", "A method belongs into a class."),
+    "a function with self": ("def resource(self, request): return ''\n", "is called with the request only", "A method belongs in a class."),
     "WSGI": ("def resource(environ, start_response): pass\n", "resource is a WSGI application, which is not a resource",
              "Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource(resource)"),
     "ASGI": ("async def app(scope, receive, send): pass\n", "app is an ASGI app, which rpyserve cannot serve.", "ReverseProxyResource("),
@@ -423,6 +419,10 @@ ASYNCIO: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+async def later() -> str:
+    return ""
+
+
 @pytest.mark.parametrize("case", ASYNCIO)
 async def test_asyncio(case: str, no_loop: None) -> None:
     call, instead = ASYNCIO[case]
@@ -449,90 +449,6 @@ async def test_trio_run_inside_trio() -> None:
     with pytest.raises(RuntimeError) as caught:
         trio.run(trio.sleep, 0)
     assert "The server is already running trio." in advice.advice_for(caught.value)
-
-
-# What a method returned
-
-
-class Hello(Resource):
-    pass
-
-
-class Whole(Resource):
-    def render(self, request: Request) -> Any:
-        return None
-
-
-async def later() -> str:
-    return ""
-
-
-def hello(request: Request) -> None:
-    return None
-
-
-RETURNED: dict[str, tuple[Any, str, str]] = {
-    "None": (None, "returned nothing (None). Probably a `return` is missing", 'return "..."'),
-    "a Flask tuple": (("x", 404), "returned a tuple, as Flask's views do.", "request.setResponseCode(404)"),
-    "a tuple with headers": (("x", 201, {}), "returned a tuple, as Flask's views do.", "return Response(..., 201)"),
-    "a comma": (("x",), "returned a tuple of one.", "a comma too many"),
-    "a tuple": (("x", "y"), "returned a tuple.", '"".join(...)'),
-    "a number": (42, "returned the number 42.", "return str(42)"),
-    "one": (1, "returned the number 1.", "from rpyserve import NOT_DONE_YET"),
-    "a float": (0.5, "returned the number 0.5.", "return str(0.5)"),
-    "a truth value": (True, "returned the truth value True.", "return str(...)"),
-    "a class": (Hello, "returned the class Hello, not an instance of it.", "return Hello(...)"),
-    "a function": (hello, "returned the function hello without calling it.", "return hello(...)"),
-    "an async function": (later, "returned the function later without calling it.", "return await later(...)"),
-    "a resource": (Hello(), "returned a resource (Hello).", "getChild, putChild or `resource`"),
-    "an exception": (ValueError("x"), "returned an exception (ValueError).", "raise ValueError(...)"),
-    "a path": (Path("x"), "returned a path.", 'path.read_text(encoding="utf-8")'),
-    "a set": ({1}, "returned a set.", "return sorted(...)"),
-    "a buffer": (io.StringIO(), "returned a StringIO.", "it.getvalue()"),
-    "an iterator": (map(str, []), "returned an iterator (map).", '"".join(...)'),
-    "a range": (range(3), "returned an iterator (range).", "list(...) for JSON"),
-    "a session": (Session(None, None), "returned a Session, which cannot be sent.", "A method returns str, bytes, a dict"),
-    "an object": (object(), "returned an object, which cannot be sent.", "A method returns str, bytes, a dict"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", RETURNED)
-def test_what_a_method_returned(case: str) -> None:
-    value, said, mend = RETURNED[case]
-    text = rendering.for_result(value, Request("GET", "/"), Hello())
-    assert text.startswith(f"Hello.render_GET {said}")
-    assert mend in text
-
-
-def test_an_open_file_and_a_response_of_another(tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("")
-    with open(tmp_path / "x") as file:
-        assert "file.read()" in rendering.for_result(file, Request("GET", "/"), Hello())
-    foreign = type("JSONResponse", (), {"__module__": "starlette.responses"})()
-    assert "returned a JSONResponse of starlette." in rendering.for_result(
-        foreign, Request("GET", "/"), Hello()
-    )
-
-
-def test_a_coroutine_that_nobody_awaited() -> None:
-    text = rendering.for_result(later(), Request("GET", "/"), Hello())
-    assert (
-        text
-        == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
-    )
-
-
-@pytest.mark.parametrize(
-    ("method", "resource", "name"),
-    [
-        ("POST", Hello(), "Hello.render_POST "),
-        ("HEAD", Hello(), "Hello.render_GET "),
-        ("GET", Whole(), "Whole.render "),
-        ("GET", FunctionResource(hello), "hello() "),
-    ],
-)
-def test_the_method_is_named(method: str, resource: Resource, name: str) -> None:
-    assert rendering.for_result(None, Request(method, "/"), resource).startswith(name)
 
 
 def test_methods_called_as_they_are_not_written(site: ScriptSite) -> None:

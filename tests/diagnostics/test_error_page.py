@@ -119,7 +119,7 @@ async def broken(site: Site, headers: list[tuple[str, str]], client: str = "127.
     response = await site.respond(Request("GET", "/a", raw, client=(client, 1)))
     pieces: list[bytes] = []
     with pytest.raises((ZeroDivisionError, BaseExceptionGroup)):
-        async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+        async with response.body.start(response) as opened:  # type: ignore[union-attr]
             async for piece in opened.chunks:
                 pieces.append(piece)
     return b"".join(pieces).decode()

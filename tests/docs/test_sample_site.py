@@ -223,7 +223,7 @@ async def test_server_sent_events_go_on_until_the_visitor_leaves(
     response = await site.respond(request)
     assert dict(response.headers)[b"Content-Type"] == b"text/event-stream"
     assert isinstance(response.body, Stream)
-    async with response.body.opened(response) as opened:
+    async with response.body.start(response) as opened:
         for _ in range(3):
             assert re.fullmatch(rb"data: \d\d:\d\d:\d\d\n\n", await anext(opened.chunks))
     request.close()
@@ -237,12 +237,12 @@ async def test_background_task_goes_on_by_itself(
     for _ in range(5):
         await trio.sleep(3)
         levels.update(re.findall(r"(-?\d+) cm", (await visitor.get("/background_task")).text))
-    assert len(levels) == 5 and site.tasks.sources()
+    assert len(levels) == 5 and site.tasks.origins()
 
 
 async def test_basic_auth_lets_ada_in(visitor: Visitor) -> None:
     ada = ("Authorization", "Basic " + base64.b64encode(b"ada:lovelace").decode())
-    assert "needs a name and a password" in (await visitor.get("/basic_auth/")).text
+    assert "requires a user name and a password" in (await visitor.get("/basic_auth/")).text
     assert "You are logged in." in (await visitor.get("/basic_auth/", headers=[ada])).text
     assert (await visitor.get("/.members/")).status == 404
 

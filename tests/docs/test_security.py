@@ -10,7 +10,7 @@ import pytest
 
 from rpyserve import Directory, HTTPError, Request, Site
 from rpyserve.http.forms import SPOOL_SIZE
-from rpyserve.http.types import Limits
+from rpyserve.protocol.server_state import Limits
 from rpyserve.site import MOST_SESSIONS
 from tests.support.in_process import Visitor
 

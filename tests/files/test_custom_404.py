@@ -14,10 +14,12 @@ from tests.support.in_process import ask
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     (tmp_path / "404.rpy").write_text(
-        "def resource(request):\n    return f'<h1>{request.path} is not here</h1>'\n", encoding="utf-8"
+        "def resource(request):\n    return f'<h1>{request.path} is not here</h1>'\n",
+        encoding="utf-8",
     )
     (tmp_path / "raises.rpy").write_text(
-        "from rpyserve import HTTPError\n\ndef resource(request):\n    request.setHeader('X-Own', '1')\n"
+        "from rpyserve import HTTPError\n\n"
+        "def resource(request):\n    request.setHeader('X-Own', '1')\n"
         "    raise HTTPError(int(request.field('status')))\n",
         encoding="utf-8",
     )
@@ -27,7 +29,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
-@pytest.mark.parametrize("target", ["/nothing", "/dir/nothing", "/nothing/below?x=1", "/.env", "/raises?status=404"])
+@pytest.mark.parametrize(
+    "target", ["/nothing", "/dir/nothing", "/nothing/below?x=1", "/.env", "/raises?status=404"]
+)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT"])
 async def test_it_answers_what_is_not_there(site: Site, target: str, method: str) -> None:
     answer = await ask(site, target, method)
@@ -53,21 +57,26 @@ async def test_the_console_still_says_why(site: Site, caplog: pytest.LogCaptureF
 
 
 async def test_when_it_fails_its_author_sees_that(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "404.rpy").write_text("def resource(request):\n    return 1 / 0\n", encoding="utf-8")
+    (tmp_path / "404.rpy").write_text(
+        "def resource(request):\n    return 1 / 0\n", encoding="utf-8"
+    )
     answer = await ask(site, "/nothing")
     assert answer.status == 500 and "ZeroDivisionError" in answer.text
     (tmp_path / "404.rpy").write_text(
-        "from rpyserve import HTTPError\n\ndef resource(request):\n    raise HTTPError(404)\n", encoding="utf-8"
+        "from rpyserve import HTTPError\n\ndef resource(request):\n    raise HTTPError(404)\n",
+        encoding="utf-8",
     )
     assert "404 Not Found" in (await ask(site, "/nothing")).text
 
 
 async def test_it_may_say_what_the_script_said(site: Site, tmp_path: Path) -> None:
     (tmp_path / "404.rpy").write_text(
-        "def resource(request):\n    return str(request.error and request.error.detail)\n", encoding="utf-8"
+        "def resource(request):\n    return str(request.error and request.error.detail)\n",
+        encoding="utf-8",
     )
     (tmp_path / "a.rpy").write_text(
-        "from rpyserve import HTTPError\n\ndef resource(request):\n    raise HTTPError(404, 'No such cat.')\n",
+        "from rpyserve import HTTPError\n\n"
+        "def resource(request):\n    raise HTTPError(404, 'No such cat.')\n",
         encoding="utf-8",
     )
     assert (await ask(site, "/a")).text == "No such cat."

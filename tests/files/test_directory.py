@@ -1,4 +1,6 @@
-"""From URL to file: what is served under which name, and that nothing private ever is, however it is spelled."""
+"""From URL to file: what is served under which name, and that nothing private ever is."""
+
+# ruff: noqa: E501 (a case is a line)
 
 from __future__ import annotations
 
@@ -128,7 +130,15 @@ async def test_letters_must_be_the_files(root: Path) -> None:
     write(root / "Hello.rpy")
     write(root / "Style.css")
     write(root / "Dir" / "index.html")
-    for target in ("/hello", "/HELLO.rpy", "/hello.rpy", "/style.css", "/Style.CSS", "/dir/", "/DIR"):
+    for target in (
+        "/hello",
+        "/HELLO.rpy",
+        "/hello.rpy",
+        "/style.css",
+        "/Style.CSS",
+        "/dir/",
+        "/DIR",
+    ):
         assert await status_of(root, target) == 404, target
     assert await status_of(root, "/Hello") == 200
 
@@ -156,7 +166,15 @@ async def test_letters_must_be_the_files_where_the_file_system_does_not_mind(
     write(root / "Style.css")
     write(root / "Dir" / "index.html")
     assert os.path.samestat(os.lstat(root / "Style.css"), os.lstat(root / "sTYLE.css"))
-    for target in ("/hello", "/HELLO.rpy", "/hello.rpy", "/style.css", "/Style.CSS", "/dir/", "/DIR"):
+    for target in (
+        "/hello",
+        "/HELLO.rpy",
+        "/hello.rpy",
+        "/style.css",
+        "/Style.CSS",
+        "/dir/",
+        "/DIR",
+    ):
         assert await status_of(root, target) == 404, target
     for target in ("/Hello", "/Hello.rpy", "/Style.css", "/Dir/"):
         assert await status_of(root, target) == 200, target
@@ -170,7 +188,9 @@ def test_short_names_are_not_the_files(root: Path, monkeypatch: pytest.MonkeyPat
     assert not safe_open.has_exact_name(str(root / "none"), "x")
 
 
-async def test_a_real_script_is_run_and_its_source_never_shown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_real_script_is_run_and_its_source_never_shown(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Directory, "scripts", REAL_SCRIPTS)
     write(root / "d" / "hello.rpy", f"# {CANARY}\ndef resource(request):\n    return __file__\n")
     write(root / "broken.rpy", f"# {CANARY}\n1 / 0\n")
@@ -181,13 +201,21 @@ async def test_a_real_script_is_run_and_its_source_never_shown(root: Path, monke
             assert (await ask(site, target, headers=[("range", "bytes=0-3")])).status == 200
             assert CANARY not in (await ask(site, target, "HEAD")).text
         assert (await ask(site, "/broken")).status == 500
-        for target in ("/d/hello.rpy/x", "/d/hello.rpy/", "/d/hello.rpy%20", "/d/HELLO.RPY", "/d/hello.rpy~"):
+        for target in (
+            "/d/hello.rpy/x",
+            "/d/hello.rpy/",
+            "/d/hello.rpy%20",
+            "/d/HELLO.RPY",
+            "/d/hello.rpy~",
+        ):
             answer = await ask(site, target)
             assert answer.status == 404, target
             assert CANARY not in answer.text
 
 
-async def test_all_directories_of_a_site_share_its_scripts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_directories_of_a_site_share_its_scripts(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Directory, "scripts", REAL_SCRIPTS)
     (root / "d").mkdir()
     directory = Directory(root)
@@ -268,20 +296,48 @@ async def test_an_empty_site_says_how_to_begin(root: Path, tmp_path: Path) -> No
 
 
 async def test_a_listing(root: Path) -> None:
-    for name in ("b.txt", "A.txt", "hello.rpy", "javascript&x.txt", "100%.txt", "a#b.txt", "Z/x.txt", "c d/x.txt"):
+    for name in (
+        "b.txt",
+        "A.txt",
+        "hello.rpy",
+        "javascript&x.txt",
+        "100%.txt",
+        "a#b.txt",
+        "Z/x.txt",
+        "c d/x.txt",
+    ):
         write(root / name)
     answer = await ask(served(root), "/", headers=[("accept", "text/html")])
-    hrefs = ["c%20d/", "Z/", "100%25.txt", "a%23b.txt", "A.txt", "b.txt", "hello.rpy", "javascript%26x.txt"]
+    hrefs = [
+        "c%20d/",
+        "Z/",
+        "100%25.txt",
+        "a%23b.txt",
+        "A.txt",
+        "b.txt",
+        "hello.rpy",
+        "javascript%26x.txt",
+    ]
     positions = [answer.text.find(f'href="{href}"') for href in hrefs]
     assert -1 not in positions
     assert positions == sorted(positions)
 
 
 async def test_every_link_of_a_listing_works(root: Path) -> None:
-    names = ["b.txt", "hello.rpy", "a&b.txt", "100%.txt", "a#b.txt", "c d/x.txt", "ü;=.txt", " x.txt", "'.txt"]
+    names = [
+        "b.txt",
+        "hello.rpy",
+        "a&b.txt",
+        "100%.txt",
+        "a#b.txt",
+        "c d/x.txt",
+        "ü;=.txt",
+        " x.txt",
+        "'.txt",
+    ]
     for name in names if os.name == "nt" else [*names, '"?<x>*.txt']:
         write(root / name)
-    entries = list(Directory(root)._public())
+    entries = list(Directory(root)._public_entries())
     assert len(entries) >= len(names)
     for found in entries:
         assert await status_of(root, "/" + quote(found.name)) in (200, 302), found.name
@@ -304,7 +360,17 @@ async def test_private_things_are_neither_served_nor_listed_nor_announced(root: 
     with suppress(OSError):  # not every file system takes such a name
         (root / b"bad-\xff.txt".decode("utf-8", "surrogateescape")).write_text(CANARY)
     site = served(root)
-    for name in [*PRIVATE, "bad-%ff.txt", "d.rpy", "d", "d.rpy/", ".git/", "__pycache__", "__pycache__/", ".env/"]:
+    for name in [
+        *PRIVATE,
+        "bad-%ff.txt",
+        "d.rpy",
+        "d",
+        "d.rpy/",
+        ".git/",
+        "__pycache__",
+        "__pycache__/",
+        ".env/",
+    ]:
         for method in ("GET", "HEAD", "POST"):
             for headers in ([], [("range", "bytes=0-3")], [("accept", "text/html")]):
                 target = "/" + (name if "%" in name else quote(name))
@@ -334,7 +400,9 @@ async def test_environments_are_not_listed_but_served(root: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no FIFOs")
-async def test_fifos_sockets_and_devices_are_never_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fifos_sockets_and_devices_are_never_opened(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("pipe", "pipe.rpy", "index.rpy", "index.html"):
         os.mkfifo(root / name)
     (root / "null").symlink_to("/dev/null")
@@ -344,7 +412,15 @@ async def test_fifos_sockets_and_devices_are_never_opened(root: Path, monkeypatc
         with trio.fail_after(5):
             for follow in (True, False):
                 site = served(root, follow_symlinks=follow)
-                for target in ("/pipe", "/pipe.rpy", "/pipe/x", "/null", "/sock", "/index.rpy", "/index"):
+                for target in (
+                    "/pipe",
+                    "/pipe.rpy",
+                    "/pipe/x",
+                    "/null",
+                    "/sock",
+                    "/index.rpy",
+                    "/index",
+                ):
                     answer = await ask(site, target)
                     assert answer.status == 404, target
                 assert "neither a file nor a directory" in (await ask(site, "/pipe")).text
@@ -385,15 +461,21 @@ async def refused(site: Site, target: str) -> None:
     assert "not allowed" not in far.text
 
 
-async def test_an_unreadable_file_is_not_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_file_is_not_listed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(root / "a.txt")
     write(root / "b.txt")
     real_access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("a.txt") and real_access(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not str(path).endswith("a.txt") and real_access(path, mode)
+    )
     assert (await ask(served(root), "/")).text == "b.txt\n"
 
 
-@pytest.mark.parametrize("target", ["/" + "x" * 250, "/" + "x" * 300, "/" + "%C3%BC" * 130, "/" + "a/" * 3000])
+@pytest.mark.parametrize(
+    "target", ["/" + "x" * 250, "/" + "x" * 300, "/" + "%C3%BC" * 130, "/" + "a/" * 3000]
+)
 async def test_long_names(root: Path, target: str) -> None:
     assert await status_of(root, target) == 404
 
@@ -490,7 +572,7 @@ async def test_the_site_itself_may_be_a_link_in_a_hidden_place(tmp_path: Path) -
 
 
 class Swapper:
-    """Replaces something inside the site by a link to its like outside, and back, before chosen looks at the disk."""
+    """Replaces something in the site by a link out of it, and back, before looks at the disk."""
 
     LOOKS = ("lstat", "open", "stat", "readlink", "fstat")
 
@@ -531,7 +613,9 @@ class Swapper:
 
 @needs_links
 @pytest.mark.parametrize("swapped", ["d", "d/a.txt"])
-async def test_a_link_swapped_in_at_any_moment_shows_nothing(root: Path, tmp_path: Path, swapped: str) -> None:
+async def test_a_link_swapped_in_at_any_moment_shows_nothing(
+    root: Path, tmp_path: Path, swapped: str
+) -> None:
     write(tmp_path / "outside" / "a.txt", CANARY)
     write(root / "d" / "a.txt", "inside")
     site = served(root)
@@ -541,7 +625,7 @@ async def test_a_link_swapped_in_at_any_moment_shows_nothing(root: Path, tmp_pat
     assert looks > 3
     statuses = {(await swapper.ask(site, "/d/a.txt", (moment,))).status for moment in range(looks)}
     assert statuses == {200, 404}
-    # There and back, more than once: only a system that knows the name of an open file sees through that.
+    # There and back, more than once: only a system that names open files sees through that.
     times = 3 if await trio.Path("/proc/self/fd").exists() else 1
     for moments in combinations(range(looks), times):
         answer = await swapper.ask(site, "/d/a.txt", moments)
@@ -558,7 +642,7 @@ async def test_a_link_swapped_in_at_any_moment_shows_nothing(root: Path, tmp_pat
         ("/Hello", ["Did you mean /hello?"]),
         ("/helo", ["Did you mean /hello?"]),
         ("/hello.rpy.txt", ["copy of a script", "Did you mean /hello?"]),
-        ("/HELLO.RPY", ["small letters", "Did you mean /hello?"]),
+        ("/HELLO.RPY", ["lower case", "Did you mean /hello?"]),
         ("/stlye.css", ["Did you mean /style.css?"]),
         ("/sub%20dir/pgae", ["Did you mean /sub%20dir/page?"]),
         ("/Sub%20Dir/", ["Did you mean /sub%20dir?"]),
@@ -574,7 +658,9 @@ async def test_a_link_swapped_in_at_any_moment_shows_nothing(root: Path, tmp_pat
         ("/sub%20dir//page", ["between two slashes"]),
     ],
 )
-async def test_a_404_says_why_and_what_is_near_to_its_author_only(root: Path, target: str, says: list[str]) -> None:
+async def test_a_404_says_why_and_what_is_near_to_its_author_only(
+    root: Path, target: str, says: list[str]
+) -> None:
     for name in ("hello.rpy", "style.css", "sub dir/page.rpy", "notepad.rpy.txt", "python.py"):
         write(root / name)
     site = served(root)
@@ -639,7 +725,9 @@ async def test_children_put_by_hand_go_first(root: Path) -> None:
     assert (await ask(site, "/d/a.txt")).text == "content of a.txt"
 
 
-def test_the_path_is_absolute_wherever_it_was_started(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_is_absolute_wherever_it_was_started(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(root.parent)
     directory = Directory("site")
     monkeypatch.chdir("/")
@@ -655,7 +743,14 @@ def fortress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A site with a canary in all that is private, and around it."""
     base = tmp_path_factory.mktemp("fortress")
     site = base / "site"
-    for name in ["../secret.txt", "../site-secret/a.txt", "hello.rpy", "sub/page.rpy", "lib/util.rpy", *PRIVATE]:
+    for name in [
+        "../secret.txt",
+        "../site-secret/a.txt",
+        "hello.rpy",
+        "sub/page.rpy",
+        "lib/util.rpy",
+        *PRIVATE,
+    ]:
         write(site / name, CANARY)
     for name in ("public.txt", "sub/public.txt", "index.html"):
         write(site / name)
@@ -680,12 +775,16 @@ TAILS = [" ", "\x00.txt", *_TAILS.split()]
 
 @st.composite
 def urls(draw: st.DrawFn) -> str:
-    """A path that would lead to something, perhaps bent, with characters encoded once or twice, or letters changed."""
+    """A path that would lead to something, perhaps bent, encoded, or with letters changed."""
     path = draw(st.sampled_from([*"//////", "//", "/\\", "/./"])) + draw(st.sampled_from(TARGETS))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         at = draw(st.integers(1, len(path)))
         path = path[:at] + draw(st.sampled_from(TAILS)) + path[at:]
-    ways = draw(st.sampled_from([[plain], [plain, encoded], [plain] * 20 + [encoded, twice, swapped, slash]]))
+    ways = draw(
+        st.sampled_from(
+            [[plain], [plain, encoded], [plain] * 20 + [encoded, twice, swapped, slash]]
+        )
+    )
     how = draw(st.lists(st.sampled_from(ways), min_size=len(path), max_size=len(path)))
     return path[0] + "".join(way(char) for char, way in zip(path, how, strict=True))[1:]
 
@@ -695,7 +794,13 @@ def plain(char: str) -> str:
 
 
 def encoded(char: str) -> str:
-    return char if char == "/" else quote(char, safe="") if quote(char, safe="") != char else f"%{ord(char):02x}"
+    return (
+        char
+        if char == "/"
+        else quote(char, safe="")
+        if quote(char, safe="") != char
+        else f"%{ord(char):02x}"
+    )
 
 
 def twice(char: str) -> str:
@@ -710,12 +815,23 @@ def slash(char: str) -> str:
     return "%2F" if char == "/" else plain(char)
 
 
-@given(urls(), st.sampled_from(["GET", "HEAD", "POST"]), st.sampled_from([None, "bytes=0-", "bytes=0-3,5-9"]))
+@given(
+    urls(),
+    st.sampled_from(["GET", "HEAD", "POST"]),
+    st.sampled_from([None, "bytes=0-", "bytes=0-3,5-9"]),
+)
 @settings(max_examples=400)
-def test_no_url_ever_shows_a_byte_that_is_private(fortress: Path, target: str, method: str, ranges: str | None) -> None:
+def test_no_url_ever_shows_a_byte_that_is_private(
+    fortress: Path, target: str, method: str, ranges: str | None
+) -> None:
     site = Site(Directory(fortress))
     answer: Answer = trio.run(
-        lambda: ask(site, target, method, headers=[("range", ranges)] if ranges else [("accept", "text/html")])
+        lambda: ask(
+            site,
+            target,
+            method,
+            headers=[("range", ranges)] if ranges else [("accept", "text/html")],
+        )
     )
     assert CANARY not in answer.text
     assert CANARY[:4] not in answer.text
@@ -729,7 +845,9 @@ def test_no_url_ever_shows_a_byte_that_is_private(fortress: Path, target: str, m
 @given(st.text(max_size=60))
 @settings(max_examples=200)
 def test_no_text_as_a_path_breaks_anything(fortress: Path, text: str) -> None:
-    answer = trio.run(lambda: ask(Site(Directory(fortress)), "/" + quote(text, errors="surrogatepass")))
+    answer = trio.run(
+        lambda: ask(Site(Directory(fortress)), "/" + quote(text, errors="surrogatepass"))
+    )
     assert answer.status in (200, 302, 404)
     assert CANARY not in answer.text
 

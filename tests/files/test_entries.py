@@ -1,4 +1,4 @@
-"""What names lead to, remembered: never longer than it is true, and whoever asks in one round asks the disk once."""
+"""What names lead to is remembered while it is true, and looked up once a tick of the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rpyserve import Directory, HTTPError, Request
-from rpyserve.files.directory import MOST, EntryCache
+from rpyserve.files.directory import MAX_DIRECTORIES, EntryCache
 from rpyserve.files.safe_open import LENIENT
 from rpyserve.scripts.file_state import FileSystem
 
@@ -19,7 +19,9 @@ LATER = 10.0
 """Seconds after which what has not changed is trusted."""
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
-where_remembered = pytest.mark.skipif(LENIENT, reason="nothing is remembered where letters of names may differ")
+where_remembered = pytest.mark.skipif(
+    LENIENT, reason="nothing is remembered where letters of names may differ"
+)
 
 
 class Watched:
@@ -37,7 +39,11 @@ class Watched:
         if self.stamp is None:
             return found
         return SimpleNamespace(
-            st_mode=found.st_mode, st_size=0, st_ino=found.st_ino, st_mtime_ns=self.stamp, st_ctime_ns=self.stamp
+            st_mode=found.st_mode,
+            st_size=0,
+            st_ino=found.st_ino,
+            st_mtime_ns=self.stamp,
+            st_ctime_ns=self.stamp,
         )
 
 
@@ -80,7 +86,9 @@ def test_any_change_of_names_is_seen(
     assert entries.of(str(tmp_path)) == {}
 
 
-def test_another_directory_in_its_place_is_seen(tmp_path: Path, watched: Watched, entries: EntryCache[str]) -> None:
+def test_another_directory_in_its_place_is_seen(
+    tmp_path: Path, watched: Watched, entries: EntryCache[str]
+) -> None:
     (tmp_path / "d").mkdir()
     settled(entries, watched, tmp_path / "d")
     (tmp_path / "d").rename(tmp_path / "e")
@@ -89,14 +97,18 @@ def test_another_directory_in_its_place_is_seen(tmp_path: Path, watched: Watched
     assert entries.of(str(tmp_path / "d")) == {}
 
 
-def test_a_young_time_stamp_is_not_trusted(tmp_path: Path, watched: Watched, entries: EntryCache[str]) -> None:
+def test_a_young_time_stamp_is_not_trusted(
+    tmp_path: Path, watched: Watched, entries: EntryCache[str]
+) -> None:
     watched.stamp = 1  # a clock that steps: what changes now has the same one
     for moment in (0.0, 1.0, 1.9):
         watched.time = moment
         entries.of(str(tmp_path))["a"] = "found"
         assert entries.of(str(tmp_path)) == {}
     watched.time = 2.1
-    assert entries.of(str(tmp_path)) == {}, "what was found before the time was over may be out of date"
+    assert entries.of(str(tmp_path)) == {}, (
+        "what was found before the time was over may be out of date"
+    )
     entries.of(str(tmp_path))["a"] = "found"
     assert entries.of(str(tmp_path)) == {"a": "found"}
     watched.stamp = 2
@@ -116,16 +128,18 @@ def test_one_look_a_round(tmp_path: Path, watched: Watched, entries: EntryCache[
     assert entries.of(str(tmp_path)) == {}
 
 
-def test_nothing_is_remembered_where_other_letters_find_a_file(tmp_path: Path, watched: Watched) -> None:
+def test_nothing_is_remembered_where_other_letters_find_a_file(
+    tmp_path: Path, watched: Watched
+) -> None:
     entries: EntryCache[str] = EntryCache(watched.eyes, lenient=True)
     entries.of(str(tmp_path))["a"] = "found"
     assert entries.of(str(tmp_path)) == {}
 
 
 def test_few_directories_are_remembered(entries: EntryCache[str]) -> None:
-    for number in range(3 * MOST):
+    for number in range(3 * MAX_DIRECTORIES):
         entries.of(f"/none/{number}")
-    assert len(entries._known) <= MOST
+    assert len(entries._directories) <= MAX_DIRECTORIES
 
 
 # In a directory of the site
@@ -147,7 +161,7 @@ class Site:
         """What the name leads to; several times, so that it is remembered if ever."""
         kind = ""
         for _ in range(3):
-            request = Request("GET", f"/{name}", moment=moment)
+            request = Request("GET", f"/{name}", loop_tick=moment)
             request.prepath, request.postpath = [name], []
             self.watched.time += LATER
             try:
@@ -174,7 +188,7 @@ def test_what_comes_before_a_script_wins_at_once(site: Site) -> None:
     (site.root / "a").unlink()
     assert site.ask() == "FunctionResource"
     (site.root / "a").mkdir()
-    assert site.ask() == "Directory"
+    assert site.ask() == "_Subdirectory"
     (site.root / "a").rmdir()
     (site.root / "a.rpy").unlink()
     assert site.ask() == "404"
@@ -201,7 +215,9 @@ def test_where_a_link_leads_is_looked_up_each_time(site: Site, tmp_path: Path) -
     assert site.ask("b.txt") == "StaticFile"
     (site.root / "real").rename(tmp_path / "real")
     (site.root / "real").symlink_to(tmp_path / "real")
-    assert site.ask("b.txt") == "404", "the directory of the link is the same, but it leads out of the site now"
+    assert site.ask("b.txt") == "404", (
+        "the directory of the link is the same, but it leads out of the site now"
+    )
 
 
 @needs_links
@@ -216,5 +232,5 @@ def test_a_script_that_becomes_a_link_is_judged(site: Site, tmp_path: Path) -> N
 @where_remembered
 def test_a_known_name_takes_one_look(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ask()
-    monkeypatch.setattr(Directory, "_entry", None)
+    monkeypatch.setattr(Directory, "_look_up", None)
     assert site.ask() == "FunctionResource"

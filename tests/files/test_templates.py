@@ -15,7 +15,9 @@ from tests.support.script_site import set_back
 
 jinja2 = pytest.importorskip("jinja2")
 
-SCRIPT = "from rpyserve import html, template\n\ndef resource(request):\n    return template({!r}, {})\n"
+SCRIPT = (
+    "from rpyserve import html, template\n\ndef resource(request):\n    return template({!r}, {})\n"
+)
 
 
 @pytest.fixture
@@ -66,18 +68,24 @@ async def test_never_outside_of_the_site(site: Site, tmp_path: Path) -> None:
     write(tmp_path / "d.rpy", SCRIPT.format(str(outside), ""))
     for name in "abcd":
         answer = await ask(site, f"/{name}")
-        assert answer.status == 500 and "TemplateNotFound" in answer.text and answer.text != "secret", name
+        assert (
+            answer.status == 500 and "TemplateNotFound" in answer.text and answer.text != "secret"
+        ), name
 
 
 @pytest.mark.parametrize("first", ["", "cache()\n"])
 async def test_no_edit_is_missed(site: Site, tmp_path: Path, first: str) -> None:
-    page = write(tmp_path / "page.html.j2", "{% extends 'base.html.j2' %}{% block x %}1{% endblock %}")
+    page = write(
+        tmp_path / "page.html.j2", "{% extends 'base.html.j2' %}{% block x %}1{% endblock %}"
+    )
     base = write(tmp_path / "base.html.j2", "a{% block x %}{% endblock %}")
     write(tmp_path / "page.rpy", first + SCRIPT.format("page.html.j2", ""))
     assert (await ask(site, "/page")).text == "a1"
     stamp = os.stat(page).st_mtime_ns
     for number in range(2, 6):  # of the same size, with the same time
-        set_back(page, page.read_text(encoding="utf-8").replace(f"{number - 1}{{", f"{number}{{"), stamp)
+        set_back(
+            page, page.read_text(encoding="utf-8").replace(f"{number - 1}{{", f"{number}{{"), stamp
+        )
         assert (await ask(site, "/page")).text == f"a{number}"
     set_back(base, "b{% block x %}{% endblock %}", os.stat(base).st_mtime_ns)
     assert (await ask(site, "/page")).text == "b5"
@@ -85,7 +93,10 @@ async def test_no_edit_is_missed(site: Site, tmp_path: Path, first: str) -> None
 
 async def test_faults_name_the_template_and_its_line(site: Site, tmp_path: Path) -> None:
     write(tmp_path / "page.rpy", SCRIPT.format("page.html.j2", "items=[1, 0]"))
-    write(tmp_path / "page.html.j2", "<ul>\n{% for item in items %}\n<li>{{ 1 / item }}</li>\n{% endfor %}\n</ul>")
+    write(
+        tmp_path / "page.html.j2",
+        "<ul>\n{% for item in items %}\n<li>{{ 1 / item }}</li>\n{% endfor %}\n</ul>",
+    )
     answer = await ask(site, "/page")
     assert answer.status == 500 and "ZeroDivisionError" in answer.text
     assert "page.html.j2" in answer.text and "1 / item" in answer.text

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rpyserve.http.cookies import format_set_cookie, parse_cookies
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
+from rpyserve.sessions.session import Session
 from rpyserve.site import Site
 from tests.support.in_process import Visitor
 
@@ -63,3 +64,14 @@ async def test_a_script_sets_cookies() -> None:
 async def test_the_mend_for_a_value_that_cannot_be_sent() -> None:
     with pytest.raises(ValueError, match=r"urllib\.parse\.quote"):
         Request("GET", "/").addCookie("name", "Grace Hopper")
+
+
+async def test_a_session_class_cannot_add_attributes_to_its_cookie() -> None:
+    class Careless(Session):
+        cookiePath = "/; Domain=evil.example"
+
+    site = Site(lambda request: str(request.getSession().new))
+    site.sessionFactory = Careless
+    answer = await Visitor(site).get("/")
+    assert answer.status == 500
+    assert answer.header("set-cookie") is None

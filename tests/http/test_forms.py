@@ -60,7 +60,7 @@ async def test_fields_and_files() -> None:
     request = await received(*form({"name": "Ada", "b": ["3", "é"]}, [("photo", photo), ("photo", ("x", b""))]))
     assert request.args == {"a": ["1"], "b": ["3", "é"], "name": ["Ada"]}
     upload = request.file("photo")
-    assert (upload.name, upload.filename, upload.type, upload.size) == ("photo", "cat.png", "image/png", 4)
+    assert (upload.name, upload.filename, upload.content_type, upload.size) == ("photo", "cat.png", "image/png", 4)
     assert upload.read() == upload.read() == b"\x89PNG"
     assert [each.filename for each in request.files["photo"]] == ["cat.png", "x"]
     assert request.content.read() == b""

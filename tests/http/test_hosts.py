@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.http.browser import is_foreign
+from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.hosts import TrustedClients, host_without_port, is_loopback, machine_names
-from rpyserve.http.request import Request, authority_of
+from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.serving.listen import trusted_hosts
 
@@ -79,7 +79,7 @@ async def test_the_403_says_what_to_type_and_cannot_be_markup() -> None:
 async def test_the_authority_of_the_target_goes_before_the_field() -> None:
     assert (await answer(asked("localhost", "http://evil.example/x"))).status == 403
     assert (await answer(asked("evil.example", "http://user@localhost:8080/x"))).status == 200
-    assert authority_of(asked("x", "http://[::1]:80?q=/")) == "[::1]:80"
+    assert asked("x", "http://[::1]:80?q=/").authority == "[::1]:80"
     assert (await answer(asked("evil.example", "/?u=http://localhost/"))).status == 403
     for uri in (
         "http://evil.example#@localhost/",
@@ -171,7 +171,7 @@ def test_a_link_that_is_followed_in_a_tab_of_its_own_is_trusted() -> None:
 def test_only_our_own_origin_is_trusted(origin: str, trusted: bool) -> None:
     request = client("127.0.0.1", host="localhost:8080", origin=origin)
     assert TrustedClients()(request) is trusted
-    assert is_foreign(request) is not trusted
+    assert is_cross_origin(request, allow_links=True) is not trusted
 
 
 def test_trusted_networks() -> None:

@@ -26,7 +26,7 @@ HERE = "localhost:8080"
         "default-src 'self' 'nonce-abc' https://cdn.example",
         "sandbox allow-scripts allow-same-origin",
         "script-src 'self'; script-src 'none'",  # of two with one name the first counts
-        pages.POLICY,
+        pages.CONTENT_SECURITY_POLICY,
     ],
 )
 def test_nothing_in_the_way(policy: str) -> None:

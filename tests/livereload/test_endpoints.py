@@ -58,7 +58,7 @@ async def listening(site: Site, since: str | None = None, **headers: str) -> Asy
     request = Request("GET", "/-/events" + (f"?since={since}" if since else ""), raw)
     response = await site.respond(request)
     assert isinstance(response.body, Stream)
-    async with response.body.opened(response) as opened:
+    async with response.body.start(response) as opened:
         assert dict(opened.response.headers)[b"Content-Type"] == b"text/event-stream"
         assert dict(opened.response.headers)[b"Cache-Control"] == b"no-store"
         yield Events(opened.chunks)

@@ -287,13 +287,13 @@ async def test_all_else_is_the_sites(play: Play, path: str) -> None:
 
     request = Request("GET", path)
     assert (await play.live_reload.wrap(respond)(request)).body == b"the site's"
-    assert request.logged
+    assert request._logged
 
 
 async def test_what_is_ours_is_not_logged(play: Play) -> None:
     request = Request("HEAD", "/-/events?since=1")
     assert (await play.respond(request)).status == 200
-    assert not request.logged
+    assert not request._logged
 
 
 async def test_a_directory_of_our_name_is_told_of(
@@ -420,7 +420,7 @@ async def test_an_edit_restarts_background_tasks_without_a_visit(
     )
     play.save("tick.rpy", first + ticking(3, decorator=""))
     assert await logged() == ["end 2"], "the edit has removed it"
-    assert not play.live_reload._site.tasks.sources()
+    assert not play.live_reload._site.tasks.origins()
 
 
 async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers(

@@ -53,7 +53,7 @@ def tags(told: Told) -> ScriptTag:
 
 def answering(body: object, *, sources: Iterable[str] = (), **options: Any) -> Responder:
     async def respond(request: Request) -> Response:
-        request.sources += sources
+        request._sources += sources
         return Response(body, **options)
 
     return respond
@@ -375,7 +375,7 @@ async def test_an_endless_stream_has_it_at_once(tags: ScriptTag) -> None:
 
     request = Request("GET", "/", [(b"sec-fetch-dest", b"document")])
     response = await answer_with(answering(endless()), tags, request)
-    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+    async with response.body.start(response) as opened:  # type: ignore[union-attr]
         assert TAG.search(await anext(opened.chunks))
 
 

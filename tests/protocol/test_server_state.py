@@ -21,51 +21,51 @@ from tests.support.script_site import ScriptSite
 SCRIPT = "cache()\nimport words\nresource = lambda request: words.TEXT"
 
 
-async def test_each_round_has_its_own_moment() -> None:
-    rounds = LoopTick()
-    with rounds.counted():
+async def test_each_tick_is_another_object() -> None:
+    loop_tick = LoopTick()
+    with loop_tick.installed():
         seen = []
         for _ in range(4):
             await trio.lowlevel.checkpoint()
-            seen.append(rounds.now)
+            seen.append(loop_tick.current)
         assert len(set(map(id, seen))) == 4
-        assert rounds.now is rounds.now
-    last = rounds.now
+        assert loop_tick.current is loop_tick.current
+    last = loop_tick.current
     await trio.lowlevel.checkpoint()
-    assert rounds.now is last
+    assert loop_tick.current is last
 
 
-async def test_requests_of_one_round_carry_its_moment(nursery: trio.Nursery) -> None:
+async def test_requests_carry_the_tick_of_the_loop(nursery: trio.Nursery) -> None:
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append((request.loop_tick, rounds.now))
+        seen.append((request._loop_tick, loop_tick.current))
         return Response("x")
 
-    rounds = LoopTick()
-    with rounds.counted():
-        clients = [connect_to(respond, nursery, rounds=rounds) for _ in range(3)]
+    loop_tick = LoopTick()
+    with loop_tick.installed():
+        clients = [connect_to(respond, nursery, loop_tick=loop_tick) for _ in range(3)]
         await trio.testing.wait_all_tasks_blocked()
         for client in clients:
             await client.send(head("GET", "/"))
             await client.reply()
         for client in clients:
             await client.aclose()
-    assert len(seen) == 3 and len({id(moment) for moment, _ in seen}) == 3  # type: ignore[misc]
-    assert all(moment is now for moment, now in seen)  # type: ignore[misc]
+    assert len(seen) == 3 and len({id(tick) for tick, _ in seen}) == 3  # type: ignore[misc]
+    assert all(tick is current for tick, current in seen)  # type: ignore[misc]
 
 
 async def test_without_a_server_no_look_is_spared(nursery: trio.Nursery) -> None:
     seen: list[object] = []
 
     async def respond(request: Request) -> Response:
-        seen.append(request.loop_tick)
+        seen.append(request._loop_tick)
         return Response("x")
 
     client = connect_to(respond, nursery)
     await client.get()
     await client.aclose()
-    assert seen == [None] and Request("GET", "/").loop_tick is None
+    assert seen == [None] and Request("GET", "/")._loop_tick is None
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def site(tmp_path: Path) -> Iterator[ScriptSite]:
 
 
 def get(site: ScriptSite, moment: object | None) -> Any:
-    request = Request("GET", "/", moment=moment)
+    request = Request("GET", "/", loop_tick=moment)
     try:
         return site.load("a.rpy", request).render(request)
     finally:
@@ -86,7 +86,7 @@ def get(site: ScriptSite, moment: object | None) -> Any:
 
 
 @pytest.mark.parametrize("name", ["words.py", "a.rpy"])
-def test_an_edit_shows_from_the_next_round_on(site: ScriptSite, name: str) -> None:
+def test_an_edit_shows_from_the_next_tick_on(site: ScriptSite, name: str) -> None:
     one, two = object(), object()
     assert get(site, one) == get(site, one) == "one"
     site.write(name, SCRIPT.replace("words.TEXT", "'two!'") if name == "a.rpy" else "TEXT = 'two!'")
@@ -103,7 +103,7 @@ def test_what_the_watcher_says_counts_at_once(site: ScriptSite) -> None:
     assert get(site, one) == "two!"
 
 
-def test_files_are_looked_at_once_a_round(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_looked_at_once_a_tick(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
 
     def changed(self: FileState) -> bool:

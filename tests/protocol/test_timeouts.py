@@ -37,7 +37,9 @@ async def test_ends_within_a_tick(autojump_clock: Any, seconds: float, tick: flo
         assert seconds <= await Waiting(seconds).wait(tick) <= seconds + tick
 
 
-async def test_time_can_be_renewed_and_shortened(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_time_can_be_renewed_and_shortened(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     one = Waiting(10)
 
     async def change() -> None:
@@ -61,10 +63,16 @@ async def test_short_tick_wakes_the_long_one(autojump_clock: Any, nursery: trio.
 def is_looking() -> bool:
     root = trio.lowlevel.current_root_task()
     assert root is not None
-    return any("TimeoutWatcher" in task.name for nursery in root.child_nurseries for task in nursery.child_tasks)
+    return any(
+        "TimeoutWatcher" in task.name
+        for nursery in root.child_nurseries
+        for task in nursery.child_tasks
+    )
 
 
-async def test_rests_while_there_is_nothing_to_watch(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_rests_while_there_is_nothing_to_watch(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     for _ in range(2):
         assert not is_looking()
         nursery.start_soon(Waiting(5).wait, 1)
@@ -73,7 +81,9 @@ async def test_rests_while_there_is_nothing_to_watch(autojump_clock: Any, nurser
         await trio.sleep(10)
 
 
-async def test_what_came_while_everyone_was_blocked_counts(nursery: trio.Nursery, mock_clock: MockClock) -> None:
+async def test_what_came_while_everyone_was_blocked_counts(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
     """A script that blocks for minutes must not cost others their connections."""
     for _ in range(20):
         near, far = memory_stream_pair()

@@ -13,7 +13,9 @@ HELLO = bytes.fromhex("16030100f8010000f40303")
 SAID = "Someone asked for https://, which takes --tls. The page is at http://127.0.0.1:8080/"
 
 
-async def test_console_says_where_the_page_is(connect: Any, autojump_clock: Any, caplog: Any) -> None:
+async def test_console_says_where_the_page_is(
+    connect: Any, autojump_clock: Any, caplog: Any
+) -> None:
     async def speak() -> None:
         client = connect(answering("never"))
         await client.send(HELLO)
@@ -28,5 +30,5 @@ async def test_console_says_where_the_page_is(connect: Any, autojump_clock: Any,
 
 
 async def test_address_of_ipv6_is_in_brackets(caplog: Any) -> None:
-    connection.tell_of_tls(("::1", 80))
+    connection.warn_of_tls_client(("::1", 80))
     assert caplog.records[0].getMessage().endswith("http://[::1]:80/")

@@ -48,29 +48,31 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class Asked:
     """A client on a socket, and what the server noted of it."""
 
-    def __init__(self, stream: trio.SocketStream, exchanges: list[RequestRecord]) -> None:
+    def __init__(self, stream: trio.SocketStream, records: list[RequestRecord]) -> None:
         self.client = Client(stream)
-        self.exchanges = exchanges
+        self.records = records
 
 
 @asynccontextmanager
 async def serving(make: Callable[[], FileBody]) -> AsyncIterator[Asked]:
     """Answer each request on a socket with the body that *make* gives."""
-    exchanges: list[RequestRecord] = []
+    records: list[RequestRecord] = []
     stop = trio.Event()
 
     async def respond(request: Request) -> Response:
         return Response(make(), headers={"Content-Type": "application/octet-stream"})
 
     async def serve(task_status: Any) -> None:
-        await serve_listeners(respond, listeners, stop=stop, on_exchange=exchanges.append, task_status=task_status)
+        await serve_listeners(
+            respond, listeners, stop=stop, on_record=records.append, task_status=task_status
+        )
 
     listeners = await open_listeners("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
         await nursery.start(serve)
         port = listeners[0].socket.getsockname()[1]
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            yield Asked(stream, exchanges)
+            yield Asked(stream, records)
         stop.set()
 
 
@@ -85,7 +87,7 @@ async def test_a_file_comes_whole_and_the_connection_goes_on(path: Path, calls: 
             assert reply.body == CONTENT
             assert reply.headers["content-length"] == str(len(CONTENT))
     assert sum(calls) > len(CONTENT)
-    assert [(each.sent, each.complete) for each in asked.exchanges] == [(len(CONTENT), True)] * 2
+    assert [(each.sent, each.complete) for each in asked.records] == [(len(CONTENT), True)] * 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,9 @@ async def test_a_file_comes_whole_and_the_connection_goes_on(path: Path, calls: 
     ],
 )
 async def test_parts_come_in_their_order(path: Path, parts: tuple[bytes | range, ...]) -> None:
-    wanted = b"".join(part if isinstance(part, bytes) else CONTENT[part.start : part.stop] for part in parts)
+    wanted = b"".join(
+        part if isinstance(part, bytes) else CONTENT[part.start : part.stop] for part in parts
+    )
     async with serving(whole(path, *parts)) as asked:
         assert (await asked.client.get()).body == wanted
         assert (await asked.client.get()).body == wanted
@@ -121,7 +125,9 @@ async def test_a_file_in_memory_is_read(calls: list[int]) -> None:
 
 
 @pytest.mark.parametrize("good", [0, 1, 3])
-async def test_a_file_system_that_cannot_do_it_is_read(path: Path, good: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_system_that_cannot_do_it_is_read(
+    path: Path, good: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = good
 
     def failing(*args: Any) -> int:
@@ -145,10 +151,12 @@ async def test_a_file_that_becomes_shorter_never_looks_whole(path: Path) -> None
         with pytest.raises(CutOff) as cut:
             await asked.client.get()
         assert cut.value.reply.body == CONTENT
-    assert [each.complete for each in asked.exchanges] == [False]
+    assert [each.complete for each in asked.records] == [False]
 
 
-async def test_an_error_of_the_disk_ends_the_answer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_of_the_disk_ends_the_answer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(*args: Any) -> int:
         raise OSError(errno.EIO, "the disk is broken")
 
@@ -159,14 +167,16 @@ async def test_an_error_of_the_disk_ends_the_answer(path: Path, monkeypatch: pyt
 
 
 async def test_a_client_that_leaves_ends_it(path: Path) -> None:
-    async with serving(whole(path, range(len(CONTENT)), range(len(CONTENT)), range(len(CONTENT)))) as asked:
+    async with serving(
+        whole(path, range(len(CONTENT)), range(len(CONTENT)), range(len(CONTENT)))
+    ) as asked:
         await asked.client.send(head("GET", "/"))
         await asked.client.stream.receive_some(1000)
         await asked.client.aclose()
-        while not asked.exchanges:
+        while not asked.records:
             await trio.lowlevel.checkpoint()
-        assert not asked.exchanges[0].complete
-        assert asked.exchanges[0].sent < 3 * len(CONTENT)
+        assert not asked.records[0].complete
+        assert asked.records[0].sent < 3 * len(CONTENT)
 
 
 async def test_others_have_their_turn(path: Path, calls: list[int]) -> None:
@@ -190,25 +200,31 @@ async def test_others_have_their_turn(path: Path, calls: list[int]) -> None:
 
 @asynccontextmanager
 async def small() -> AsyncIterator[Asked]:
-    exchanges: list[RequestRecord] = []
+    records: list[RequestRecord] = []
     stop = trio.Event()
 
     async def respond(request: Request) -> Response:
         return Response(b"small " * 100)
 
     async def serve(task_status: Any) -> None:
-        await serve_listeners(respond, listeners, stop=stop, on_exchange=exchanges.append, task_status=task_status)
+        await serve_listeners(
+            respond, listeners, stop=stop, on_record=records.append, task_status=task_status
+        )
 
     listeners = await open_listeners("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
         await nursery.start(serve)
-        async with await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1]) as stream:
-            yield Asked(stream, exchanges)
+        async with await trio.open_tcp_stream(
+            "127.0.0.1", listeners[0].socket.getsockname()[1]
+        ) as stream:
+            yield Asked(stream, records)
         stop.set()
 
 
 @pytest.mark.parametrize("takes", [0, 1, 100])
-async def test_what_the_system_does_not_take_is_sent_later(monkeypatch: pytest.MonkeyPatch, takes: int) -> None:
+async def test_what_the_system_does_not_take_is_sent_later(
+    monkeypatch: pytest.MonkeyPatch, takes: int
+) -> None:
     def part(descriptor: int, data: bytes) -> int:
         if not data.startswith(b"HTTP/"):
             return real(descriptor, data)
@@ -221,7 +237,7 @@ async def test_what_the_system_does_not_take_is_sent_later(monkeypatch: pytest.M
     async with small() as asked:
         for _ in range(3):
             assert (await asked.client.get()).body == b"small " * 100
-    assert all(each.complete for each in asked.exchanges)
+    assert all(each.complete for each in asked.records)
 
 
 async def test_a_client_that_has_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import BasicAuth, Directory, Request, Resource, Site, cors
-from rpyserve.http.request import credentials
 from tests.support.in_process import Visitor, ask
 
 USERS = {"ada": "lovelace", "grace": "höpper:1"}
 
 
 def basic(name: str, password: str, encoding: str = "utf-8") -> tuple[str, str]:
-    return "Authorization", "Basic " + base64.b64encode(f"{name}:{password}".encode(encoding)).decode()
+    return "Authorization", "Basic " + base64.b64encode(
+        f"{name}:{password}".encode(encoding)
+    ).decode()
 
 
 def guarded(users: Any = USERS) -> Site:
@@ -33,8 +34,16 @@ async def test_who_passes_and_who_does_not() -> None:
     assert answer.header("www-authenticate") == 'Basic realm="the \\"vault\\"", charset="UTF-8"'
     for name, password in USERS.items():
         assert (await ask(site, "/", headers=[basic(name, password)])).text == f"hello {name}"
-        assert (await ask(site, "/", headers=[basic(name, password, "latin-1")])).text == f"hello {name}"
-    for name, password in [("ada", ""), ("ada", "Lovelace"), ("", ""), ("eve", ""), ("ada", "lovelace ")]:
+        assert (
+            await ask(site, "/", headers=[basic(name, password, "latin-1")])
+        ).text == f"hello {name}"
+    for name, password in [
+        ("ada", ""),
+        ("ada", "Lovelace"),
+        ("", ""),
+        ("eve", ""),
+        ("ada", "lovelace "),
+    ]:
         assert (await ask(site, "/", headers=[basic(name, password)])).status == 401
 
 
@@ -47,7 +56,7 @@ async def test_what_is_no_authorization(sent: str) -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_name_and_password_come_as_they_were_sent(name: str, password: str) -> None:
-    sent = credentials(Request("GET", "/", [(b"authorization", basic(name, password)[1].encode())]))
+    sent = Request("GET", "/", [(b"authorization", basic(name, password)[1].encode())]).credentials
     if ":" in name or any(char < " " or char == "\x7f" for char in name + password):
         assert sent is None or sent == tuple(f"{name}:{password}".split(":", 1))
     else:
@@ -75,7 +84,14 @@ async def test_all_that_is_below_is_guarded(tmp_path: Path) -> None:
     root.putChild("vault", BasicAuth(Directory(tmp_path), USERS))
     async with Site(root).running() as site:
         ada = [basic("ada", "lovelace")]
-        for target in ("/vault", "/vault/", "/vault/sub/", "/vault/sub/a.txt", "/vault/b", "/vault/nothing"):
+        for target in (
+            "/vault",
+            "/vault/",
+            "/vault/sub/",
+            "/vault/sub/a.txt",
+            "/vault/b",
+            "/vault/nothing",
+        ):
             assert (await ask(site, target)).status == 401
         assert (await ask(site, "/vault", headers=ada)).header("location") == "/vault/"
         assert "sub/" in (await ask(site, "/vault/", headers=ada)).text
@@ -97,8 +113,12 @@ async def test_a_script_guards_a_directory_that_is_hidden_otherwise(tmp_path: Pa
         assert (await ask(site, "/.members/index.html")).status == 404
         assert (await ask(site, "/members/")).status == 401
         visitor = Visitor(site)
-        assert (await visitor.get("/members", headers=[basic("ada", "lovelace")])).header("location") == "/members/"
-        assert (await visitor.get("/members/", headers=[basic("ada", "lovelace")])).text == "for members"
+        assert (await visitor.get("/members", headers=[basic("ada", "lovelace")])).header(
+            "location"
+        ) == "/members/"
+        assert (
+            await visitor.get("/members/", headers=[basic("ada", "lovelace")])
+        ).text == "for members"
 
 
 async def test_what_is_wrong_inside_is_said_of_what_is_inside() -> None:

@@ -27,16 +27,28 @@ def text(response: Response) -> str:
 
 def evil_failure() -> ErrorReport:
     frame = Frame(
-        f"/{EVIL}", 3, 1, EVIL, True, (Line(3, EVIL, True, (2, 5)), Line(4, EVIL)), (Variable(EVIL, EVIL),), 2
+        f"/{EVIL}",
+        3,
+        1,
+        EVIL,
+        True,
+        (Line(3, EVIL, True, (2, 5)), Line(4, EVIL)),
+        (Variable(EVIL, EVIL),),
+        2,
     )
     foreign = Frame(EVIL, 3, 1, EVIL, False, (Line(3, EVIL, True),))
     inner = ExceptionReport(EVIL, f"{EVIL}\n{EVIL}", (EVIL,), (foreign, frame))
-    return ErrorReport(EVIL, f"{EVIL}\n{EVIL}", (ExceptionReport(EVIL, branches=((inner,),), left_out=1), inner), EVIL)
+    return ErrorReport(
+        EVIL,
+        f"{EVIL}\n{EVIL}",
+        (ExceptionReport(EVIL, branches=((inner,),), left_out=1), inner),
+        EVIL,
+    )
 
 
 def every_page(request: Request) -> list[Response]:
     failure = evil_failure()
-    entry = pages.Entry(EVIL, "%3Cscript%3E", "file", 10, 0.0)
+    entry = pages.ListingEntry(EVIL, "%3Cscript%3E", "file", 10, 0.0)
     return [
         pages.error_page(request, HTTPError(404, EVIL, private=EVIL), trusted=True),
         script_error_page(request, failure, trusted=True, editor=EditorLink("x:{path}")),
@@ -76,7 +88,7 @@ def test_the_last_piece_of_a_page_lets_no_markup_in() -> None:
 
 
 def test_the_policy_lets_in_our_own_script_and_nothing_else() -> None:
-    sources = dict(part.split(" ", 1) for part in pages.POLICY.split("; "))
+    sources = dict(part.split(" ", 1) for part in pages.CONTENT_SECURITY_POLICY.split("; "))
     assert sources["default-src"] == "'none'"
     assert sources["script-src"] == sources["connect-src"] == "'self'"
 
@@ -84,7 +96,10 @@ def test_the_policy_lets_in_our_own_script_and_nothing_else() -> None:
 def test_details_are_for_trusted_clients_only() -> None:
     request = Request("GET", "/", BROWSER)
     failure = ErrorReport(
-        "ValueError: secret", "secret", (ExceptionReport("secret", frames=(Frame("/secret.rpy", 1),)),), "secret"
+        "ValueError: secret",
+        "secret",
+        (ExceptionReport("secret", frames=(Frame("/secret.rpy", 1),)),),
+        "secret",
     )
     bare = script_error_page(request, failure, trusted=False, editor=EditorLink())
     assert "secret" not in text(bare)
@@ -94,9 +109,12 @@ def test_details_are_for_trusted_clients_only() -> None:
 
 
 def test_a_listing_tells_sizes_and_links() -> None:
-    entries = [pages.Entry("sub/", "sub/", "directory", None, 0.0), pages.Entry("a b", "a%20b", "file", 12_345, 0.0)]
+    entries = [
+        pages.ListingEntry("sub/", "sub/", "directory", None, 0.0),
+        pages.ListingEntry("a b", "a%20b", "file", 12_345, 0.0),
+    ]
     page = text(pages.listing(Request("GET", "/x/", BROWSER), "/x/", entries))
-    assert '<a href="a%20b">a b</a></td><td>12.3 kB</td>' in page
+    assert '<a href="a%20b">a b</a></td><td>12 kB</td>' in page
     assert '<a href="../">' in page
     assert '<a href="../">' not in text(pages.listing(Request("GET", "/", BROWSER), "/", entries))
 

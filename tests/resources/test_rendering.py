@@ -1,15 +1,22 @@
-"""Every kind of result that a render method may give, sync and async."""
+"""Every kind of result that a render method may give, sync and async, and what is said of those that cannot be sent."""
+
+# ruff: noqa: E501 (a case is a line)
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from rpyserve import NOT_DONE_YET, HTTPError, Redirect, Request, Resource, Response, Site, html
+from rpyserve.resources.rendering import describe_wrong_result
+from rpyserve.resources.resource import FunctionResource
+from rpyserve.sessions.session import Session
 from tests.support.in_process import Visitor, ask, read
 
 
@@ -62,7 +69,9 @@ async def test_generators_are_streamed() -> None:
     assert (answer.body, answer.header("content-type")) == (b"0;1;2;", "text/html; charset=utf-8")
 
 
-async def test_an_async_generator_may_hold_a_nursery_and_a_timeout_around_its_yield(autojump_clock: Any) -> None:
+async def test_an_async_generator_may_hold_a_nursery_and_a_timeout_around_its_yield(
+    autojump_clock: Any,
+) -> None:
     ended: list[str] = []
 
     async def rows(request: Request) -> AsyncIterator[str]:
@@ -95,7 +104,7 @@ async def test_a_stream_that_is_left_is_closed_at_once(autojump_clock: Any) -> N
 
     request = Request("GET", "/")
     response = await page(rows).respond(request)
-    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+    async with response.body.start(response) as opened:  # type: ignore[union-attr]
         assert await anext(opened.chunks) == b"tick"
         assert ended == []
     assert ended == ["closed"]
@@ -117,7 +126,9 @@ async def test_a_generator_that_fails_before_its_first_chunk_is_an_error_page() 
     assert "ZeroDivisionError" in answer.text
 
 
-async def test_a_generator_that_fails_half_way_never_looks_whole(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_generator_that_fails_half_way_never_looks_whole(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def rows(request: Request) -> AsyncIterator[str]:
         yield "first"
         raise ValueError("half-way")
@@ -125,14 +136,16 @@ async def test_a_generator_that_fails_half_way_never_looks_whole(caplog: pytest.
     response = await page(rows).respond(Request("GET", "/"))
     seen = []
     with pytest.raises(ValueError, match="half-way"):
-        async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+        async with response.body.start(response) as opened:  # type: ignore[union-attr]
             async for chunk in opened.chunks:
                 seen.append(chunk)
     assert seen == [b"first"]
     assert caplog.text.count("GET /: ValueError: half-way") == 1
 
 
-async def test_what_a_generator_says_before_its_first_yield_is_in_the_head(autojump_clock: Any) -> None:
+async def test_what_a_generator_says_before_its_first_yield_is_in_the_head(
+    autojump_clock: Any,
+) -> None:
     async def rows(request: Request) -> AsyncIterator[str]:
         await trio.sleep(0.1)
         session = request.getSession()
@@ -154,7 +167,7 @@ async def test_a_slow_generator_does_not_hold_its_head_back_for_ever(autojump_cl
 
     response = await page(rows).respond(Request("GET", "/"))
     began = trio.current_time()
-    async with response.body.opened(response) as opened:  # type: ignore[union-attr]
+    async with response.body.start(response) as opened:  # type: ignore[union-attr]
         assert trio.current_time() - began < 1
         assert [chunk async for chunk in opened.chunks] == [b"late"]
 
@@ -316,7 +329,7 @@ async def test_an_async_method_is_cancelled_when_the_client_leaves(autojump_cloc
 
     began = trio.current_time()
     with pytest.raises(ClientDisconnected):
-        await page(slow).respond(Request("GET", "/", client_left=leave))
+        await page(slow).respond(Request("GET", "/", wait_client_left=leave))
     assert cleaned == [pytest.approx(began + 1)]
 
 
@@ -329,7 +342,11 @@ async def test_headers_and_codes_that_a_script_sets() -> None:
         return "short"
 
     answer = await ask(page(teapot), "/")
-    assert (answer.status, answer.header("content-type"), answer.header("x-once")) == (418, "text/plain", "2")
+    assert (answer.status, answer.header("content-type"), answer.header("x-once")) == (
+        418,
+        "text/plain",
+        "2",
+    )
 
 
 async def test_what_a_response_says_itself_goes_first() -> None:
@@ -357,7 +374,9 @@ async def test_a_header_cannot_be_split(value: str) -> None:
         Response("", headers={"X-Name": value})
 
 
-async def test_a_session_made_too_late_is_announced(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_session_made_too_late_is_announced(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def rows(request: Request) -> AsyncIterator[str]:
         yield "head sent"
         request.getSession()
@@ -374,3 +393,87 @@ async def test_json_of_an_api_is_what_was_returned() -> None:
 
 async def test_read_helper_reads_every_kind_of_body() -> None:
     assert (await read(Response("x"))).body == b"x"
+
+
+# Results that cannot be sent
+
+
+class Hello(Resource):
+    pass
+
+
+class Whole(Resource):
+    def render(self, request: Request) -> Any:
+        return None
+
+
+async def later() -> str:
+    return ""
+
+
+def hello(request: Request) -> None:
+    return None
+
+
+RETURNED: dict[str, tuple[Any, str, str]] = {
+    "None": (None, "returned nothing (None). Probably a `return` is missing", 'return "..."'),
+    "a Flask tuple": (("x", 404), "returned a tuple, as Flask's views do.", "request.setResponseCode(404)"),
+    "a tuple with headers": (("x", 201, {}), "returned a tuple, as Flask's views do.", "return Response(..., 201)"),
+    "a comma": (("x",), "returned a tuple of one.", "a comma too many"),
+    "a tuple": (("x", "y"), "returned a tuple.", '"".join(...)'),
+    "a number": (42, "returned the number 42.", "return str(42)"),
+    "one": (1, "returned the number 1.", "from rpyserve import NOT_DONE_YET"),
+    "a float": (0.5, "returned the number 0.5.", "return str(0.5)"),
+    "a truth value": (True, "returned the truth value True.", "return str(...)"),
+    "a class": (Hello, "returned the class Hello, not an instance of it.", "return Hello(...)"),
+    "a function": (hello, "returned the function hello without calling it.", "return hello(...)"),
+    "an async function": (later, "returned the function later without calling it.", "return await later(...)"),
+    "a resource": (Hello(), "returned a resource (Hello).", "getChild, putChild or `resource`"),
+    "an exception": (ValueError("x"), "returned an exception (ValueError).", "raise ValueError(...)"),
+    "a path": (Path("x"), "returned a path.", 'path.read_text(encoding="utf-8")'),
+    "a set": ({1}, "returned a set.", "return sorted(...)"),
+    "a buffer": (io.StringIO(), "returned a StringIO.", "it.getvalue()"),
+    "an iterator": (map(str, []), "returned an iterator (map).", '"".join(...)'),
+    "a range": (range(3), "returned an iterator (range).", "list(...) for JSON"),
+    "a session": (Session(None, None), "returned a Session, which cannot be sent.", "A method returns str, bytes, a dict"),
+    "an object": (object(), "returned an object, which cannot be sent.", "A method returns str, bytes, a dict"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RETURNED)
+def test_what_a_method_returned(case: str) -> None:
+    value, said, mend = RETURNED[case]
+    text = describe_wrong_result(value, Request("GET", "/"), Hello())
+    assert text.startswith(f"Hello.render_GET {said}")
+    assert mend in text
+
+
+def test_an_open_file_and_a_response_of_another(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    with open(tmp_path / "x") as file:
+        assert "file.read()" in describe_wrong_result(file, Request("GET", "/"), Hello())
+    foreign = type("JSONResponse", (), {"__module__": "starlette.responses"})()
+    assert "returned a JSONResponse of starlette." in describe_wrong_result(
+        foreign, Request("GET", "/"), Hello()
+    )
+
+
+def test_a_coroutine_that_nobody_awaited() -> None:
+    text = describe_wrong_result(later(), Request("GET", "/"), Hello())
+    assert (
+        text
+        == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "resource", "name"),
+    [
+        ("POST", Hello(), "Hello.render_POST "),
+        ("HEAD", Hello(), "Hello.render_GET "),
+        ("GET", Whole(), "Whole.render "),
+        ("GET", FunctionResource(hello), "hello() "),
+    ],
+)
+def test_the_method_is_named(method: str, resource: Resource, name: str) -> None:
+    assert describe_wrong_result(None, Request(method, "/"), resource).startswith(name)

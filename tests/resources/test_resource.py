@@ -97,7 +97,9 @@ async def test_get_child_makes_children_on_demand() -> None:
     site = Site(Almanac())
     assert (await ask(site, "/1999")).body == b"The year 1999"
     assert (await ask(site, "/1999/")).body == b"The year 1999"
-    assert (await ask(site, "/1999/11/a%20b/")).body == b'{"pre": ["1999", "11"], "post": ["a b", ""]}'
+    assert (
+        await ask(site, "/1999/11/a%20b/")
+    ).body == b'{"pre": ["1999", "11"], "post": ["a b", ""]}'
     answer = await ask(site, "/soon")
     assert (answer.status, "Years are numbers." in answer.text) == (404, True)
 
@@ -109,7 +111,10 @@ async def test_get_child_that_returns_no_resource_is_named() -> None:
 
     answer = await ask(Site(Forgetful()), "/x")
     assert answer.status == 500
-    assert "Forgetful.getChild() returned None: return a Resource, or raise HTTPError(404)" in answer.text
+    assert (
+        "Forgetful.getChild() returned None: return a Resource, or raise HTTPError(404)"
+        in answer.text
+    )
 
 
 async def test_segments_are_decoded_once() -> None:

@@ -31,7 +31,9 @@ async def test_the_host_decides(host: str, text: str) -> None:
 
 
 async def test_the_target_goes_before_the_header() -> None:
-    answer = await ask(Site(hosts()), "http://cats.localhost/", headers=[("Host", "dogs.localhost")])
+    answer = await ask(
+        Site(hosts()), "http://cats.localhost/", headers=[("Host", "dogs.localhost")]
+    )
     assert answer.text == "cats"
 
 
@@ -53,7 +55,9 @@ async def test_directories_with_helpers_of_the_same_name(tmp_path: Path) -> None
     for name in ("cats", "dogs"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "helper.py").write_text(f"WORD = {name!r}\n", encoding="utf-8")
-        (tmp_path / name / "404.rpy").write_text(f"def resource(request):\n    return 'no {name}'\n", encoding="utf-8")
+        (tmp_path / name / "404.rpy").write_text(
+            f"def resource(request):\n    return 'no {name}'\n", encoding="utf-8"
+        )
         (tmp_path / name / "a.rpy").write_text(
             "from . import helper\n\ndef resource(request):\n"
             "    session = request.getSession()\n    session['n'] = session.get('n', 0) + 1\n"

@@ -1,4 +1,4 @@
-"""WebSockets: the handshake, messages both ways, and every way in which a conversation ends."""
+"""WebSockets: the handshake, messages both ways, and every way in which a connection ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from rpyserve import Request, Site, WebSocketResource, websocket
-from rpyserve.http.types import Shutdown
+from rpyserve.protocol.server_state import Shutdown
 from tests.support.http_client import connect_to
 from tests.support.in_process import ask
 from tests.support.real_process import serving
@@ -23,12 +23,21 @@ wsproto = pytest.importorskip("wsproto")
 from wsproto import events  # noqa: E402
 from wsproto.connection import Connection, ConnectionState, ConnectionType  # noqa: E402
 
-from rpyserve.resources.websocket_connection import GRACE, PING, WebSocket, WebSocketClosed, WebSocketConnection  # noqa: E402
+from rpyserve.resources.websocket_connection import (  # noqa: E402
+    GRACE,
+    PING,
+    WebSocket,
+    WebSocketClosed,
+    WebSocketConnection,
+)
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 SHAKE = [
-    "Upgrade: websocket", "Connection: keep-alive, Upgrade", f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13",
-]  # fmt: skip
+    "Upgrade: websocket",
+    "Connection: keep-alive, Upgrade",
+    f"Sec-WebSocket-Key: {KEY}",
+    "Sec-WebSocket-Version: 13",
+]
 
 
 class Peer:
@@ -52,7 +61,11 @@ class Peer:
         await self.stream.send_all(b"".join(self.protocol.send(event) for event in sent))
 
     async def say(self, data: str | bytes) -> None:
-        await self.send(events.TextMessage(data=data) if isinstance(data, str) else events.BytesMessage(data=data))
+        await self.send(
+            events.TextMessage(data=data)
+            if isinstance(data, str)
+            else events.BytesMessage(data=data)
+        )
 
     async def next(self) -> Any:
         """The next event: a whole message, a ping, or the end."""
@@ -78,7 +91,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def talking(resource: Any, *fields: str, early: bytes = b"", **options: Any) -> AsyncIterator[Peer]:
+async def talking(
+    resource: Any, *fields: str, early: bytes = b"", **options: Any
+) -> AsyncIterator[Peer]:
     async with Site(resource).running() as site, trio.open_nursery() as nursery:
         client = connect_to(site.respond, nursery, **options)
         peer = Peer(client.stream)
@@ -96,7 +111,10 @@ async def echo(socket: WebSocket) -> None:
 async def test_messages_both_ways(autojump_clock: Any) -> None:
     async with talking(echo) as peer:
         head = peer.head.decode().lower()
-        assert head.startswith("http/1.1 101 switching protocols\r\n") and "connection: upgrade" in head
+        assert (
+            head.startswith("http/1.1 101 switching protocols\r\n")
+            and "connection: upgrade" in head
+        )
         assert "sec-websocket-accept: " in head and "content-length" not in head
         for message in ("hi", "", "é" * 70_000, b"\x00\xff", b"x" * 200_000):
             await peer.say(message)
@@ -111,7 +129,9 @@ async def test_what_comes_with_the_handshake_and_in_pieces(autojump_clock: Any) 
         assert await peer.next() == "early"
         pieces = [events.TextMessage(data="a", message_finished=False), events.Ping(payload=b"?")]
         await peer.send(*pieces, events.TextMessage(data="b"))
-        assert await peer.next() == events.Pong(payload=bytearray(b"?")) and await peer.next() == "ab"
+        assert (
+            await peer.next() == events.Pong(payload=bytearray(b"?")) and await peer.next() == "ab"
+        )
         for byte in peer.protocol.send(events.TextMessage(data="slowly")):
             await peer.stream.send_all(bytes([byte]))
         assert await peer.next() == "slowly"
@@ -135,7 +155,9 @@ class Both(WebSocketResource):
 
 async def test_a_class_and_its_page(autojump_clock: Any) -> None:
     assert (await ask(Site(Both()), "/")).text == "the page"
-    async with talking(Both(), "Sec-WebSocket-Protocol: v1, v2", "Origin: http://localhost:5173") as peer:
+    async with talking(
+        Both(), "Sec-WebSocket-Protocol: v1, v2", "Origin: http://localhost:5173"
+    ) as peer:
         assert b"Sec-WebSocket-Protocol: v2" in peer.head
         assert json.loads(await peer.next()) == ["v2", {"room": ["1"]}, "/"]
         await peer.say("go on")
@@ -154,6 +176,7 @@ async def test_a_class_and_its_page(autojump_clock: Any) -> None:
         ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:80801"}, 403),
         ({"Origin": "http://localhost"}, 403),
+        ({"Origin": "http://localhost:8080", "Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
 async def test_handshakes_that_fail(changes: dict[str, str], status: int) -> None:
@@ -164,14 +187,18 @@ async def test_handshakes_that_fail(changes: dict[str, str], status: int) -> Non
         assert answer.header("upgrade") == "websocket"
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:8080", "HTTP://LOCALHOST:8080", "https://localhost:8080"])
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:8080", "HTTP://LOCALHOST:8080", "https://localhost:8080"]
+)
 async def test_pages_of_this_server_may_connect(origin: str, autojump_clock: Any) -> None:
     async with talking(echo, f"Origin: {origin}") as peer:
         await peer.say("x")
         assert await peer.next() == "x"
 
 
-async def test_one_origin_may_be_written_without_a_list(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_origin_may_be_written_without_a_list(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "rpyserve")
     resource = websocket(echo.connected, origins="http://localhost:5173")
     async with talking(resource, "Origin: http://localhost:5173") as peer:
@@ -191,7 +218,10 @@ def test_a_function_that_is_not_async() -> None:
 async def test_too_large(autojump_clock: Any) -> None:
     async with talking(Both(), "Origin: http://localhost:5173") as peer:
         await peer.next()
-        await peer.send(events.TextMessage(data="12345678", message_finished=False), events.TextMessage(data="901"))
+        await peer.send(
+            events.TextMessage(data="12345678", message_finished=False),
+            events.TextMessage(data="901"),
+        )
         assert (await peer.end())[0] == 1009
 
 
@@ -204,17 +234,24 @@ async def test_what_is_no_websocket_frame(sent: bytes, autojump_clock: Any) -> N
         assert (await peer.end())[0] in (1002, 1007)
 
 
-async def test_a_function_that_fails(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "exc", [ValueError("oops"), SystemExit("oops"), ExceptionGroup("", [ValueError("oops")])]
+)
+async def test_a_function_that_fails(
+    exc: BaseException, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     @websocket
     async def fails(socket: WebSocket) -> None:
-        raise ValueError("oops")
+        raise exc
 
     async with talking(fails) as peer:
         assert (await peer.end())[0] == 1011
-    assert caplog.text.count("ValueError: oops") == 1
+    assert caplog.text.count("oops") == 1
 
 
-async def test_returning_says_goodbye_even_to_a_client_that_does_not_answer(autojump_clock: Any) -> None:
+async def test_returning_says_goodbye_even_to_a_client_that_does_not_answer(
+    autojump_clock: Any,
+) -> None:
     @websocket
     async def short(socket: WebSocket) -> None:
         await socket.send("hello")
@@ -268,7 +305,9 @@ async def both(socket: WebSocket, seen: list[str]) -> None:
         (both, ["ended by itself", "cancelled"]),
     ],
 )  # fmt: skip
-async def test_a_client_that_leaves(work: Ending, expected: list[str], leave: str, autojump_clock: Any) -> None:
+async def test_a_client_that_leaves(
+    work: Ending, expected: list[str], leave: str, autojump_clock: Any
+) -> None:
     seen: list[str] = []
 
     @websocket
@@ -299,12 +338,12 @@ async def test_who_answers_pings_stays(autojump_clock: Any) -> None:
 
 
 async def test_stopping_says_goodbye(autojump_clock: Any) -> None:
-    stopping = Shutdown()
-    async with talking(echo, stopping=stopping) as peer:
+    shutdown = Shutdown()
+    async with talking(echo, shutdown=shutdown) as peer:
         await peer.say("x")
         assert await peer.next() == "x"
-        stopping.request()
-        assert await peer.end() == (1001, "the server stops")
+        shutdown.request()
+        assert await peer.end() == (1001, "the server is shutting down")
 
 
 async def test_a_message_keeps_the_session_alive(autojump_clock: Any) -> None:
@@ -348,7 +387,9 @@ async def test_a_function_that_takes_its_time_keeps_its_client(autojump_clock: A
         assert heard == ["done with a", "done with b"]
 
 
-async def test_the_last_message_is_dealt_with_although_the_client_has_said_goodbye(autojump_clock: Any) -> None:
+async def test_the_last_message_is_dealt_with_although_the_client_has_said_goodbye(
+    autojump_clock: Any,
+) -> None:
     seen = []
 
     @websocket
@@ -399,17 +440,19 @@ async def test_a_send_that_is_cancelled_half_way_ends_the_connection(autojump_cl
 
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(WebSocketConnection(Request("GET", "/"), connected, None, 2**20).run, ours)
+        nursery.start_soon(
+            WebSocketConnection(Request("GET", "/"), connected, None, 2**20).run, ours
+        )
         await trio.sleep(2)
         await theirs.aclose()
     assert reached == []
 
 
 async def test_pieces_of_nothing_do_not_pile_up(autojump_clock: Any) -> None:
-    conversation = WebSocketConnection(Request("GET", "/"), echo.connected, None, 2**20)
+    connection = WebSocketConnection(Request("GET", "/"), echo.connected, None, 2**20)
     for _ in range(1000):
-        await conversation._take_part(events.TextMessage(data="", message_finished=False))
-    assert len(conversation._message) == 0
+        await connection._handle_message(events.TextMessage(data="", message_finished=False))
+    assert len(connection._message) == 0
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -427,13 +470,13 @@ async def test_stopping_does_not_wait_for_a_function_that_is_at_work(autojump_cl
         async for _ in socket:
             await trio.sleep(1000)
 
-    stopping = Shutdown()
-    async with talking(busy, stopping=stopping) as peer:
+    shutdown = Shutdown()
+    async with talking(busy, shutdown=shutdown) as peer:
         await peer.say("x")
         await trio.sleep(1)
         began = trio.current_time()
-        stopping.request()
-        assert await peer.end() == (1001, "the server stops")
+        shutdown.request()
+        assert await peer.end() == (1001, "the server is shutting down")
         assert trio.current_time() - began < 1
 
 
@@ -456,7 +499,12 @@ async def test_back_pressure(autojump_clock: Any) -> None:
 
 
 def test_without_wsproto_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("rpyserve.resources.websocket_connection", "wsproto", "wsproto.connection", "wsproto.events"):
+    for name in (
+        "rpyserve.resources.websocket_connection",
+        "wsproto",
+        "wsproto.connection",
+        "wsproto.events",
+    ):
         monkeypatch.setitem(sys.modules, name, None)
     headers = [tuple(line.split(": ", 1)) for line in SHAKE]
 
@@ -477,7 +525,10 @@ def test_a_real_client(tmp_path: Path) -> None:
         "    async for message in socket:\n        await socket.send(message * 2)\n",
         encoding="utf-8",
     )
-    with serving(site, tmp_path) as server, client.connect(f"ws://127.0.0.1:{server.port}/chat") as socket:
+    with (
+        serving(site, tmp_path) as server,
+        client.connect(f"ws://127.0.0.1:{server.port}/chat") as socket,
+    ):
         socket.send("ha")
         assert socket.recv() == "haha"
         socket.send(b"\x00" * 100_000)

@@ -1,5 +1,7 @@
 """WSGI applications as resources: PEP 3333's own validator, real Flask, and what goes wrong."""
 
+# ruff: noqa: E501 (a case is a line)
+
 from __future__ import annotations
 
 import threading
@@ -43,17 +45,23 @@ async def test_chunks_headers_and_words() -> None:
 
 def echo(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    text = repr([environ[key] for key in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")]).encode() + body
+    text = (
+        repr([environ[key] for key in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")]).encode() + body
+    )
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
     return [text]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
 async def test_the_validator_has_nothing_to_say(method: str) -> None:
-    answer = await ask(validator(echo), "/app/a?b=c", method, body=b"" if method == "GET" else b"x" * 100_000)
+    answer = await ask(
+        validator(echo), "/app/a?b=c", method, body=b"" if method == "GET" else b"x" * 100_000
+    )
     assert answer.status == 200
     if method == "POST":
-        assert answer.body.endswith(b"x" * 100_000) and answer.text.startswith("['/app', '/a', 'b=c']")
+        assert answer.body.endswith(b"x" * 100_000) and answer.text.startswith(
+            "['/app', '/a', 'b=c']"
+        )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,9 @@ async def test_the_environment() -> None:
     ]  # fmt: skip
     await ask(app, "/app", "POST", body=b"abc", headers=headers)
     assert (
-        seen["HTTP_HOST"] == "localhost:8080" and seen["HTTP_X_TOKEN"] == "a, b" and seen["HTTP_COOKIE"] == "a=1; b=2"
+        seen["HTTP_HOST"] == "localhost:8080"
+        and seen["HTTP_X_TOKEN"] == "a, b"
+        and seen["HTTP_COOKIE"] == "a=1; b=2"
     )
     assert seen["CONTENT_TYPE"] == "text/x" and seen["CONTENT_LENGTH"] == "3"
     assert not {"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"} & seen.keys()
@@ -106,7 +116,13 @@ async def test_the_environment() -> None:
 
 async def test_a_multipart_form_is_the_applications_to_take_apart() -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
-    answer = await ask(echo, "/app", "POST", body=body, headers=[("Content-Type", "multipart/form-data; boundary=x")])
+    answer = await ask(
+        echo,
+        "/app",
+        "POST",
+        body=body,
+        headers=[("Content-Type", "multipart/form-data; boundary=x")],
+    )
     assert answer.body.endswith(body)
 
 
@@ -221,7 +237,7 @@ async def test_back_pressure_and_a_client_that_leaves() -> None:
         request = Request("GET", "/app")
         response = await site.respond(request)
         assert isinstance(response.body, Stream)
-        async with response.body.opened(response) as opened:
+        async with response.body.start(response) as opened:
             await anext(opened.chunks)
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert made < 10
@@ -233,7 +249,9 @@ async def test_back_pressure_and_a_client_that_leaves() -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_length_that_the_application_says_is_sent(method: str, fetch: Any) -> None:
     def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-        start_response("206 Partial Content", [("Content-Length", "6"), ("Content-Range", "bytes 0-5/10")])
+        start_response(
+            "206 Partial Content", [("Content-Length", "6"), ("Content-Range", "bytes 0-5/10")]
+        )
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"abc", b"def"]
 
     async with mounted(app).running() as site:
@@ -302,14 +320,22 @@ async def test_flask(tmp_path: Path) -> None:
         visitor = Visitor(site)
         assert (await visitor.get("/shop/", headers=[("Host", "localhost")])).text == "visit 1"
         assert (await visitor.get("/shop/", headers=[("Host", "localhost")])).text == "visit 2"
-        assert (await visitor.get("/shop/away", headers=[("Host", "localhost")])).header("location") == "/shop/"
+        assert (await visitor.get("/shop/away", headers=[("Host", "localhost")])).header(
+            "location"
+        ) == "/shop/"
         assert (await visitor.get("/shop/nothing", headers=[("Host", "localhost")])).status == 404
         body = (
             b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\nfile\r\n'
             b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nfield\r\n--x--\r\n'
         )
         kind = ("Content-Type", "multipart/form-data; boundary=x")
-        answer = await visitor.ask("POST", "/shop/upload", body, headers=[("Host", "localhost"), kind])
+        answer = await visitor.ask(
+            "POST", "/shop/upload", body, headers=[("Host", "localhost"), kind]
+        )
         assert answer.text == "file field"
         answer = await visitor.get("/shop/broken", headers=[("Host", "localhost")])
-        assert answer.status == 500 and "ValueError: in flask" in answer.text and "shop.rpy" in answer.text
+        assert (
+            answer.status == 500
+            and "ValueError: in flask" in answer.text
+            and "shop.rpy" in answer.text
+        )

@@ -19,8 +19,9 @@ from trio.testing import MockClock
 
 from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
 from rpyserve.files.static_file import StaticFile
-from rpyserve.http.types import Limits, RequestRecord
+from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
+from rpyserve.protocol.server_state import Limits
 from tests.support.faulty_stream import CancelAt, Fault, Scripted, open_files, tasks
 from tests.support.http_client import CLIENT, SERVER, chunked, head
 
@@ -152,14 +153,14 @@ class Kinds(Resource):
 class Root(Resource):
     """Leaves bodies to its children."""
 
-    wants_body = False
+    _wants_body = False
 
 
 class Ignoring(Resource):
     """Wants no body, and streams."""
 
     isLeaf = True
-    wants_body = False
+    _wants_body = False
 
     def render(self, request: Request) -> Iterator[str]:
         yield "hello"
@@ -211,11 +212,11 @@ class World:
 
     site: Site
     kinds: Kinds
-    exchanges: list[RequestRecord] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
 
     async def serve(self, stream: Scripted) -> None:
         await serve_connection(
-            stream, self.site.respond, limits=Limits(), client=CLIENT, server=SERVER, on_exchange=self.exchanges.append
+            stream, self.site.respond, limits=Limits(), client=CLIENT, server=SERVER, on_record=self.records.append
         )
 
     async def fail(

@@ -15,8 +15,8 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from rpyserve import Request, Resource, ReverseProxyResource, Site, websocket
-from rpyserve.http.types import Limits
 from rpyserve.protocol.connection import serve_connection
+from rpyserve.protocol.server_state import Limits
 from tests.robustness.test_fault_injection import SHAKE, frame
 from tests.support.faulty_stream import CancelAt, Fault, Scripted, tasks
 from tests.support.http_client import CLIENT, SERVER, chunked, head
@@ -158,7 +158,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
         return world
 
     monkeypatch.setattr(
-        "rpyserve.resources.upstream.transport_of", lambda request, verify: worlds[request.site].transport
+        "rpyserve.resources.upstream.transport_for", lambda request, verify: worlds[request.site].transport
     )
     yield make
 

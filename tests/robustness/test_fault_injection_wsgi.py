@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from rpyserve import Resource, Site, WSGIResource
-from rpyserve.http.types import Limits
 from rpyserve.protocol.connection import serve_connection
+from rpyserve.protocol.server_state import Limits
 from tests.support.faulty_stream import CancelAt, Fault, Scripted, tasks
 from tests.support.http_client import CLIENT, SERVER, head
 

@@ -17,9 +17,10 @@ from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from rpyserve import Directory, Request, Site
 from rpyserve.http.response import Response
-from rpyserve.http.types import Limits, RequestRecord
+from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
 from rpyserve.protocol.response_headers import ResponseHeadCache
+from rpyserve.protocol.server_state import Limits
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import CLIENT, SERVER, Client, CutOff, head, hello, post
@@ -45,11 +46,11 @@ class Flood:
 
         far.receive_some = receive_some  # type: ignore[method-assign]
 
-        def count(exchange: RequestRecord) -> None:
-            self.answered += exchange.complete
+        def count(record: RequestRecord) -> None:
+            self.answered += record.complete
 
         async def serve() -> None:
-            await serve_connection(far, respond, client=CLIENT, server=SERVER, on_exchange=count)
+            await serve_connection(far, respond, client=CLIENT, server=SERVER, on_record=count)
             self.over.set()
 
         nursery.start_soon(serve)
@@ -336,7 +337,7 @@ def test_date_follows_the_wall_clock_both_ways() -> None:
     now = 0.0
     heads = ResponseHeadCache(lambda: now)
     for now in (1e9, 1e9 + DAY, 1e9 - 2 * DAY, 1e9):
-        dates = [value for name, value in heads.make(200, (), b"", 0, False).headers if name == b"date"]
+        dates = [value for name, value in heads.get(200, (), b"", 0, False).event.headers if name == b"date"]
         assert parsedate_to_datetime(dates[0].decode()).timestamp() == now
 
 
@@ -347,10 +348,10 @@ async def test_access_lines_go_on_when_the_wall_clock_jumps(jump: Any, connect: 
     for seconds in (0, -DAY, DAY):
         jump(seconds)
         await client.get()
-        access(client.exchanges[-1])
+        access(client.records[-1])
     access.flush()
     assert len("".join(lines).splitlines()) == 3
-    assert all(exchange.seconds >= 0 for exchange in client.exchanges)
+    assert all(record.seconds >= 0 for record in client.records)
 
 
 async def test_a_body_that_comes_too_late_is_no_body(connect: Any, autojump_clock: Any) -> None:

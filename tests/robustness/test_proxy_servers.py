@@ -161,7 +161,7 @@ def test_uvicorn(tmp_path: Path) -> None:
             assert len(times) == 3 and times[0] < times[2] - 0.3  # one by one, not all at the end
             with pytest.raises(httpx.RemoteProtocolError):
                 client.get("/api/dies")
-        server.wait_for(r"/api/dies is broken off\. http://127\.0\.0\.1:\d+ broke off half-way")
+        server.wait_for(r"/api/dies is broken off\. http://127\.0\.0\.1:\d+ closed the connection half-way")
 
 
 def test_a_backend_that_ends_idle_connections_and_is_started_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that scripts start: they end with their response, or with the version of the script that started them."""
+"""Tasks that scripts start: they end with their response, or with their script's version."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ async def test_a_task_ends_with_the_response(autojump_clock: Any) -> None:
         assert len(ended) == 1
 
 
-async def test_what_a_task_raises_is_the_answer_of_a_response_that_waits(autojump_clock: Any) -> None:
+async def test_what_a_task_raises_is_the_answer_of_a_response_that_waits(
+    autojump_clock: Any,
+) -> None:
     async def fail(exc: Exception, request: Request) -> None:
         await trio.sleep(1)
         raise exc
@@ -82,7 +84,9 @@ async def test_a_failure_before_the_answer_waits_is_not_lost(autojump_clock: Any
         assert "ValueError: early" in (await ask(site, "/")).text
 
 
-async def test_other_failures_are_told_and_stop_nothing(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_other_failures_are_told_and_stop_nothing(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def fail() -> None:
         raise ValueError("oops")
 
@@ -107,7 +111,9 @@ async def test_what_is_no_async_function(name: str) -> None:
         request = Request("GET", "/")
         request.site = site
         start = getattr(request if name == "start_soon" else site, name)
-        with pytest.raises(TypeError, match=rf"{name}\(\) takes an async function: write `async def`"):
+        with pytest.raises(
+            TypeError, match=rf"{name}\(\) takes an async function: write `async def`"
+        ):
             start(plain)
         with pytest.raises(TypeError, match=r"without f's own \(\)"):
             start(work())
@@ -150,7 +156,9 @@ async def visited(site: Site, target: str = "/a") -> list[str]:
 
 @pytest.mark.parametrize("first", ["", "cache()\n"])
 @pytest.mark.parametrize("call", ["request.site.background(tick)", "background"])
-async def test_background_runs_once_for_each_version(site: Site, tmp_path: Path, first: str, call: str) -> None:
+async def test_background_runs_once_for_each_version(
+    site: Site, tmp_path: Path, first: str, call: str
+) -> None:
     def save(version: int, call: str) -> None:
         text = first + SCRIPT.format(version=version, call=call if call != "background" else "pass")
         if call == "background":
@@ -173,7 +181,8 @@ async def test_a_new_version_waits_until_the_old_one_has_cleaned_up(
 ) -> None:
     text = SCRIPT.format(version="N", call="request.site.background(tick)")
     text = text.replace(
-        "finally:\n", "finally:\n        with trio.CancelScope(shield=True):\n            await trio.sleep(1)\n"
+        "finally:\n",
+        "finally:\n        with trio.CancelScope(shield=True):\n            await trio.sleep(1)\n",
     )
     for version in "123":
         (tmp_path / "a.rpy").write_text(text.replace("N", version), encoding="utf-8")
@@ -193,8 +202,14 @@ async def test_a_failing_version_leaves_the_old_one_at_work(site: Site, tmp_path
 
 
 async def test_a_helper_that_changes_restarts_its_task(site: Site, tmp_path: Path) -> None:
-    helper = "import trio\nfrom tests.scripts.test_background import LOG\nfrom rpyserve import background\n\n"
-    helper += "@background\nasync def tick():\n    LOG.append('start {}')\n    await trio.sleep_forever()\n"
+    helper = (
+        "import trio\nfrom tests.scripts.test_background import LOG\n"
+        "from rpyserve import background\n\n"
+    )
+    helper += (
+        "@background\nasync def tick():\n    LOG.append('start {}')\n"
+        "    await trio.sleep_forever()\n"
+    )
     (tmp_path / "helper.py").write_text(helper.format(1), encoding="utf-8")
     for name in ("a.rpy", "b.rpy"):
         text = "import helper\n\ndef resource(request):\n    return ''\n"
@@ -203,15 +218,17 @@ async def test_a_helper_that_changes_restarts_its_task(site: Site, tmp_path: Pat
     assert await visited(site, "/b") == ["start 1"]
     (tmp_path / "helper.py").write_text(helper.format(2), encoding="utf-8")
     assert await visited(site) == ["start 1", "start 2"]
-    assert [source.name for source in site.tasks.sources()] == ["helper"]
+    assert [source.name for source in site.tasks.origins()] == ["helper"]
     (tmp_path / "helper.py").unlink()
     await visited(site)
-    assert not site.tasks.sources()
+    assert not site.tasks.origins()
 
 
 async def test_a_script_that_is_deleted_takes_its_task_along(site: Site, tmp_path: Path) -> None:
     script = tmp_path / "a.rpy"
-    script.write_text(SCRIPT.format(version=1, call="request.site.background(tick)"), encoding="utf-8")
+    script.write_text(
+        SCRIPT.format(version=1, call="request.site.background(tick)"), encoding="utf-8"
+    )
     await visited(site)
     script.unlink()
     site.root.scripts.invalidate([script])  # type: ignore[attr-defined]
@@ -272,10 +289,14 @@ async def test_modules_of_one_name_of_two_sites_have_their_own_tasks(tmp_path: P
     hosts = NameVirtualHost()
     for name in ("a.localhost", "b.localhost"):
         (tmp_path / name).mkdir()
-        helper = SCRIPT.format(version=name, call="pass").replace("async def tick", "@background\nasync def tick")
+        helper = SCRIPT.format(version=name, call="pass").replace(
+            "async def tick", "@background\nasync def tick"
+        )
         text = "from rpyserve import background\n" + helper
         (tmp_path / name / "helper.py").write_text(text, encoding="utf-8")
-        (tmp_path / name / "index.rpy").write_text("import helper\nresource = helper.resource\n", encoding="utf-8")
+        (tmp_path / name / "index.rpy").write_text(
+            "import helper\nresource = helper.resource\n", encoding="utf-8"
+        )
         hosts.addHost(name, Directory(tmp_path / name))
     async with Site(hosts).running() as site:
         for name in ("a.localhost", "b.localhost"):

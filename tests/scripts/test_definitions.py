@@ -44,11 +44,17 @@ def run(site: ScriptSite, text: str = TEXT, name: str = "a.rpy") -> dict[str, An
 def test_what_stands_for_a_definition(site: ScriptSite) -> None:
     old = run(site)
     for name in ("Thing", "function", "Kind", "IThing"):
-        assert definitions.current_definition(old[name]) is old[name] and definitions.is_current(old[name])
+        assert definitions.current_definition(old[name]) is old[name] and definitions.is_current(
+            old[name]
+        )
     new = run(site, TEXT + "# edited")
     for name in ("Thing", "function", "Kind"):
-        assert definitions.current_definition(old[name]) is new[name] and not definitions.is_current(old[name])
-        assert definitions.current_definition(new[name]) is new[name] and definitions.is_current(new[name])
+        assert definitions.current_definition(old[name]) is new[
+            name
+        ] and not definitions.is_current(old[name])
+        assert definitions.current_definition(new[name]) is new[name] and definitions.is_current(
+            new[name]
+        )
     assert definitions.current_definition(old["Thing"].Inner) is new["Thing"].Inner
     assert definitions.current_definition(old["Thing"].method) is new["Thing"].method
     assert definitions.current_definition(old["Thing"].static) is new["Thing"].static
@@ -65,7 +71,9 @@ def test_what_is_gone_or_of_another_kind_has_no_successor(site: ScriptSite) -> N
     old = run(site)
     run(site, "class Kind: pass\nThing = 3")
     assert definitions.current_definition(old["Thing"]) is None
-    assert definitions.current_definition(old["Kind"]) is None, "an enumeration is no ordinary class"
+    assert definitions.current_definition(old["Kind"]) is None, (
+        "an enumeration is no ordinary class"
+    )
     assert definitions.current_definition(old["IFirst"]) is None
 
 
@@ -105,14 +113,16 @@ def test_it_does_not_grow_with_what_is_loaded_for_the_first_time(site: ScriptSit
     assert definitions.generation == before
 
 
-def test_a_request_that_began_before_an_edit_and_ends_after_it_makes_it_grow_once(site: ScriptSite) -> None:
+def test_a_request_that_began_before_an_edit_and_ends_after_it_makes_it_grow_once(
+    site: ScriptSite,
+) -> None:
     then = definitions.edits
-    definitions.note_code_finished(then)
+    definitions.advance_if_edited_since(then)
     before = definitions.generation
     definitions.advance()
-    definitions.note_code_finished(then)
+    definitions.advance_if_edited_since(then)
     assert definitions.generation == before + 2
-    definitions.note_code_finished(definitions.edits)
+    definitions.advance_if_edited_since(definitions.edits)
     assert definitions.generation == before + 2
 
 
@@ -131,8 +141,8 @@ def test_moves_there_and_back(site: ScriptSite) -> None:
     fourth = run(site, "from helper import Thing")
     assert definitions.current_definition(third["Thing"]) is fourth["Thing"] is second["Thing"]
     here, there = definitions.home_of(third["Thing"]), definitions.home_of(fourth["Thing"])
-    assert definitions.follows((there, "Thing.method"), (here, "Thing.method"))
-    assert not definitions.follows((here, "Thing"), (there, "Thing"))
+    assert definitions.is_same_definition((there, "Thing.method"), (here, "Thing.method"))
+    assert not definitions.is_same_definition((here, "Thing"), (there, "Thing"))
 
 
 def test_modules_of_one_name_of_two_sites(site: ScriptSite, tmp_path: Path) -> None:
@@ -141,11 +151,16 @@ def test_modules_of_one_name_of_two_sites(site: ScriptSite, tmp_path: Path) -> N
         each.write("helper.py", "class Thing: pass")
     old = run(site, "from helper import Thing")["Thing"]
     others = run(other, "from helper import Thing")["Thing"]
-    assert definitions.current_definition(old) is old and definitions.current_definition(others) is others
+    assert (
+        definitions.current_definition(old) is old
+        and definitions.current_definition(others) is others
+    )
     site.write("helper.py", "class Thing: edited = 1")
     new = run(site, "from helper import Thing")["Thing"]
     run(other, "from helper import Thing")
-    assert definitions.current_definition(old) is new is not old, "though the other's has the name just now"
+    assert definitions.current_definition(old) is new is not old, (
+        "though the other's has the name just now"
+    )
     assert definitions.current_definition(others) is others
     other.scripts.close()
 
@@ -156,8 +171,12 @@ def test_nothing_is_known_of_a_site_that_is_closed(site: ScriptSite) -> None:
     run(site, "from helper import Thing")
     site.scripts.close()
     homes = [
-        *definitions._names,
-        *(place[0] for moves in (definitions._moved, definitions._origins) for place in moves),
+        *definitions._published,
+        *(
+            place[0]
+            for moves in (definitions._moved_to, definitions._moved_from)
+            for place in moves
+        ),
     ]
     own = site.scripts._prefix + ".", site.scripts.modules.package + ":"
     assert not [home for home in homes if home.startswith(own)]

@@ -22,7 +22,7 @@ from rpyserve.scripts.execution import (
     definition_key,
     execution_of,
     is_interface,
-    refuse_passing,
+    refuse_transient,
 )
 from tests.support.executions import COUNTER, execute
 
@@ -54,7 +54,16 @@ def test_what_a_script_defines_knows_its_execution(name: str) -> None:
 
 
 def test_ordinary_things_have_no_execution() -> None:
-    for thing in (dict, Interface, len, 3, None, "text", self_made := type("C", (), {}), self_made()):
+    for thing in (
+        dict,
+        Interface,
+        len,
+        3,
+        None,
+        "text",
+        self_made := type("C", (), {}),
+        self_made(),
+    ):
         assert execution_of(thing) is None
 
 
@@ -95,7 +104,9 @@ class IB(Interface): pass
 
 
 def test_a_class_and_an_interface_of_one_name_are_two_keys() -> None:
-    script = execute("from zope.interface import Interface\nclass A: pass\nC = A\nclass A(Interface): pass")
+    script = execute(
+        "from zope.interface import Interface\nclass A: pass\nC = A\nclass A(Interface): pass"
+    )
     assert definition_key(script["C"])[1] != definition_key(script["A"])[1]  # type: ignore[index]
 
 
@@ -140,7 +151,7 @@ def values(script: dict[str, Any]) -> dict[str, Any]:
 def test_what_the_next_request_would_not_know_is_refused(what: str) -> None:
     value = values(execute(DEFINITIONS, may_cache=False))[what]
     with pytest.raises(TypeError) as refusal:
-        refuse_passing(value, "session['x']")
+        refuse_transient(value, "session['x']")
     text = str(refusal.value)
     assert "session['x'] cannot keep" in text and "its script runs anew for every request" in text
     assert "Write cache() as the first line of the script" in text and "plain values" in text
@@ -148,41 +159,58 @@ def test_what_the_next_request_would_not_know_is_refused(what: str) -> None:
 
 @pytest.mark.parametrize("what", values(execute(DEFINITIONS)))
 def test_the_same_is_welcome_from_a_cached_script(what: str) -> None:
-    refuse_passing(values(execute("cache()\n" + DEFINITIONS))[what], "session['x']")
+    refuse_transient(values(execute("cache()\n" + DEFINITIONS))[what], "session['x']")
 
 
 def test_a_refusal_names_the_class() -> None:
     script = execute(DEFINITIONS)
-    with pytest.raises(TypeError, match=r"an object of the class Colour.*move the class Colour into a \.py file"):
-        refuse_passing([script["Colour"].RED], "session['x']")
+    with pytest.raises(
+        TypeError, match=r"an object of the class Colour.*move the class Colour into a \.py file"
+    ):
+        refuse_transient([script["Colour"].RED], "session['x']")
     with pytest.raises(TypeError, match="cannot keep the class Plain"):
-        refuse_passing(script["Plain"], "session['x']")
+        refuse_transient(script["Plain"], "session['x']")
 
 
 def test_ordinary_values_are_welcome() -> None:
     class Local(enum.Enum):
         A = 1
 
-    for value in (None, 1, "text", b"", [], {}, {"a": [1]}, (1,), {2}, Local.A, Local, object(), [Local], range(9)):
-        refuse_passing(value, "session['x']")
+    for value in (
+        None,
+        1,
+        "text",
+        b"",
+        [],
+        {},
+        {"a": [1]},
+        (1,),
+        {2},
+        Local.A,
+        Local,
+        object(),
+        [Local],
+        range(9),
+    ):
+        refuse_transient(value, "session['x']")
 
 
 def test_a_running_execution_that_may_still_call_cache_is_given_the_benefit() -> None:
-    execute("class A: pass\nrefuse(A(), 'x')\ncache()", refuse=refuse_passing)
+    execute("class A: pass\nrefuse(A(), 'x')\ncache()", refuse=refuse_transient)
     with pytest.raises(TypeError, match="cannot keep"):
-        execute("class A: pass\nrefuse(A(), 'x')", may_cache=False, refuse=refuse_passing)
+        execute("class A: pass\nrefuse(A(), 'x')", may_cache=False, refuse=refuse_transient)
     script = execute("class A: pass")
     with pytest.raises(TypeError, match="cannot keep"):
-        refuse_passing(script["A"](), "x")
+        refuse_transient(script["A"](), "x")
 
 
 def test_it_is_known_of_executions_that_are_gone_too() -> None:
-    refuse_passing(execute("cache()\nclass A: pass")["A"](), "x")
+    refuse_transient(execute("cache()\nclass A: pass")["A"](), "x")
     orphan = execute("class A: pass")["A"]()
     gc.collect()
     assert execution_of(type(orphan)) is None
     with pytest.raises(TypeError, match="cannot keep"):
-        refuse_passing(orphan, "x")
+        refuse_transient(orphan, "x")
 
 
 def test_a_later_execution_has_a_later_serial() -> None:

@@ -1,4 +1,4 @@
-"""Signatures of files and directories: with a file system whose clock stands still, and real ones."""
+"""Signatures of files and directories, on real file systems and where the clock stands still."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve.scripts import file_state
-from rpyserve.scripts.file_state import FileState, FileSystem, ImportLookups, TreeState, read, snapshot
+from rpyserve.scripts.file_state import (
+    FileState,
+    FileSystem,
+    ImportLookups,
+    TreeState,
+    read,
+    snapshot,
+)
 
 
-class Blunt:
-    """Eyes that see one and the same time stamp while *stamp* stays, as on a file system whose clock steps."""
+class SteppingClock:
+    """A file system that gives one and the same time stamp while *stamp* stays."""
 
     def __init__(self) -> None:
         self.time = 1000.0
         self.stamp = 1
         self.looks = 0
-        self.eyes = FileSystem(self.stat, lambda: self.time)
+        self.file_system = FileSystem(self.stat, lambda: self.time)
 
     def stat(self, path: str) -> Any:
         self.looks += 1
         found = os.stat(path)
         return SimpleNamespace(
-            st_mode=found.st_mode, st_size=found.st_size, st_ino=1, st_mtime_ns=self.stamp, st_ctime_ns=self.stamp
+            st_mode=found.st_mode,
+            st_size=found.st_size,
+            st_ino=1,
+            st_mtime_ns=self.stamp,
+            st_ctime_ns=self.stamp,
         )
 
 
 @pytest.fixture
-def blunt() -> Blunt:
-    return Blunt()
+def stepping() -> SteppingClock:
+    return SteppingClock()
 
 
 @pytest.fixture
@@ -46,13 +57,13 @@ def file(tmp_path: Path) -> Path:
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     reads: list[str] = []
-    real = file_state._digest_of
+    real = file_state._digest_of_file
 
     def counted(path: str) -> bytes | None:
         reads.append(path)
         return real(path)
 
-    monkeypatch.setattr(file_state, "_digest_of", counted)
+    monkeypatch.setattr(file_state, "_digest_of_file", counted)
     return reads
 
 
@@ -64,7 +75,13 @@ def test_reading(file: Path) -> None:
 
 @pytest.mark.parametrize("field", ["st_mtime_ns", "st_size", "st_ino", "st_ctime_ns"])
 def test_each_part_of_the_signature_counts(file: Path, field: str) -> None:
-    values = {"st_mode": os.stat(file).st_mode, "st_mtime_ns": 1, "st_size": 3, "st_ino": 1, "st_ctime_ns": 1}
+    values = {
+        "st_mode": os.stat(file).st_mode,
+        "st_mtime_ns": 1,
+        "st_size": 3,
+        "st_ino": 1,
+        "st_ctime_ns": 1,
+    }
     time = 0.0
     state = FileState(str(file), FileSystem(lambda path: SimpleNamespace(**values), lambda: time))  # type: ignore[arg-type, return-value]
     time = 100.0
@@ -73,83 +90,89 @@ def test_each_part_of_the_signature_counts(file: Path, field: str) -> None:
     assert state.changed()
 
 
-def test_a_young_file_is_compared_by_its_bytes(file: Path, blunt: Blunt) -> None:
-    _, state = read(str(file), blunt.eyes)
+def test_a_young_file_is_compared_by_its_bytes(file: Path, stepping: SteppingClock) -> None:
+    _, state = read(str(file), stepping.file_system)
     for _ in range(3):
-        blunt.time += 0.5
+        stepping.time += 0.5
         assert not state.changed()
     file.write_text("two")
     assert state.changed()
 
 
-def test_and_once_more_when_it_has_settled(file: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, state = read(str(file), blunt.eyes)
-    blunt.time += 1.9
+def test_and_once_more_when_it_has_settled(
+    file: Path, stepping: SteppingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, state = read(str(file), stepping.file_system)
+    stepping.time += 1.9
     file.write_text("two")  # still under the same stamp, and nobody looks for a long time
-    blunt.time += 1000
+    stepping.time += 1000
     assert state.changed()
 
 
-def test_then_its_signature_is_enough(file: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_then_its_signature_is_enough(
+    file: Path, stepping: SteppingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads = count_reads(monkeypatch)
-    _, state = read(str(file), blunt.eyes)
+    _, state = read(str(file), stepping.file_system)
     for _ in range(5):
         assert not state.changed()
     assert len(reads) == 5
-    blunt.time += file_state.SETTLE
+    stepping.time += file_state.SETTLE_TIME
     assert not state.changed()
     assert len(reads) == 6
     for _ in range(5):
         assert not state.changed()
     assert len(reads) == 6
     file.write_text("two")
-    blunt.stamp += 1
+    stepping.stamp += 1
     assert state.changed()
 
 
-def test_an_old_time_stamp_proves_nothing(file: Path, blunt: Blunt) -> None:
-    blunt.stamp = -(10**18)  # the file system's clock may be wrong, or the time set back
-    _, state = read(str(file), blunt.eyes)
+def test_an_old_time_stamp_proves_nothing(file: Path, stepping: SteppingClock) -> None:
+    stepping.stamp = -(10**18)  # the file system's clock may be wrong, or the time set back
+    _, state = read(str(file), stepping.file_system)
     file.write_text("two")
     assert state.changed()
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 3), st.booleans()), max_size=20))
-def test_no_edit_is_missed_where_stamps_step_by_two_seconds(tmp_path_factory: Any, steps: list[Any]) -> None:
+def test_no_edit_is_missed_where_stamps_step_by_two_seconds(
+    tmp_path_factory: Any, steps: list[Any]
+) -> None:
     path = tmp_path_factory.mktemp("x") / "a.py"
     path.write_text("0000")
-    blunt = Blunt()
-    written = blunt.time
-    data, state = read(str(path), blunt.eyes)
+    stepping = SteppingClock()
+    written = stepping.time
+    data, state = read(str(path), stepping.file_system)
     for number, (pause, edit) in enumerate(steps, 1):
-        blunt.time += pause
+        stepping.time += pause
         if edit:
             path.write_text(f"{number:04}")
-            written = blunt.time
-            blunt.stamp = int(written // 2)
+            written = stepping.time
+            stepping.stamp = int(written // 2)
         if state.changed():
-            data, state = read(str(path), blunt.eyes)
+            data, state = read(str(path), stepping.file_system)
         assert data == path.read_bytes()
 
 
-def test_edits_while_it_is_read(file: Path, blunt: Blunt) -> None:
+def test_edits_while_it_is_read(file: Path, stepping: SteppingClock) -> None:
     def stat(path: str) -> Any:
-        if blunt.looks == 1:
+        if stepping.looks == 1:
             file.write_text("two, after it was read")
-            blunt.stamp += 1
-        return blunt.stat(path)
+            stepping.stamp += 1
+        return stepping.stat(path)
 
-    data, state = read(str(file), FileSystem(stat, lambda: blunt.time))
+    data, state = read(str(file), FileSystem(stat, lambda: stepping.time))
     assert data == b"two, after it was read"
     assert not state.changed()
 
 
-def test_a_file_that_never_rests_is_found_changed(file: Path, blunt: Blunt) -> None:
+def test_a_file_that_never_rests_is_found_changed(file: Path, stepping: SteppingClock) -> None:
     def stat(path: str) -> Any:
-        blunt.stamp += 1
-        return blunt.stat(path)
+        stepping.stamp += 1
+        return stepping.stat(path)
 
-    _, state = read(str(file), FileSystem(stat, lambda: blunt.time))
+    _, state = read(str(file), FileSystem(stat, lambda: stepping.time))
     assert state.changed()
 
 
@@ -266,33 +289,33 @@ def test_trees_go_through_links(tmp_path: Path) -> None:
 
 def test_a_listing_knows_what_it_was_asked_for(tmp_path: Path) -> None:
     listing = ImportLookups(str(tmp_path))
-    listing.ask("words")
+    listing.add("words")
     (tmp_path / "other.py").write_text("")
     assert not listing.changed()
     (tmp_path / "words.py").write_text("")
     assert listing.changed()
-    listing.ask("words")
+    listing.add("words")
     assert not listing.changed()
     (tmp_path / "words").mkdir()
     assert listing.changed()
 
 
-def test_a_listing_of_a_young_directory(tmp_path: Path, blunt: Blunt) -> None:
-    listing = ImportLookups(str(tmp_path), blunt.eyes)
-    listing.ask("words")
-    blunt.time += 1.9
+def test_a_listing_of_a_young_directory(tmp_path: Path, stepping: SteppingClock) -> None:
+    listing = ImportLookups(str(tmp_path), stepping.file_system)
+    listing.add("words")
+    stepping.time += 1.9
     assert not listing.changed()
     (tmp_path / "words.py").write_text("")  # under the same stamp, and looked at much later
-    blunt.time += 1000
+    stepping.time += 1000
     assert listing.changed()
 
 
 def test_a_listing_looks_closely_only_while_it_must(
-    tmp_path: Path, blunt: Blunt, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stepping: SteppingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing = ImportLookups(str(tmp_path), blunt.eyes)
-    listing.ask("words")
-    blunt.time += file_state.SETTLE
+    listing = ImportLookups(str(tmp_path), stepping.file_system)
+    listing.add("words")
+    stepping.time += file_state.SETTLE_TIME
     assert not listing.changed()
     monkeypatch.setattr(ImportLookups, "_answer", lambda self, name: pytest.fail("looked"))
     assert not listing.changed()
@@ -302,7 +325,7 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "words.py").write_text("")
     listing = ImportLookups(str(tmp_path / "sub"))
-    listing.ask("words")
+    listing.add("words")
     (tmp_path / "sub" / "words.py").unlink()
     (tmp_path / "sub").rmdir()
     assert listing.changed()

@@ -1,5 +1,7 @@
-"""Any edits in any order, as if on a file system whose stamps step by two seconds: what is served is what a Python that
-has just been started sees. For scripts, their modules and data, and for a browser that asks for a static file again.
+"""Any edits in any order, as if on a file system whose stamps step by two seconds.
+
+What is served is what a Python that has just been started sees: of scripts, their modules and data,
+and of a static file that a browser asks for again.
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ FILES = (
     "s.css",
 )
 TEXTS = (
-    "V = 1", "V = 2", "V = 3", "V = (", "from kk import V", "from pp.mm import V", "from pp import V",
-    "from .mm import V", "from . import mm; V = mm.V", "import importlib; V = importlib.import_module('kk').V",
+    "V = 1", "V = 2", "V = 3", "V = (", "from kk import V", "from pp.mm import "
+                                                            "V", "from pp import V",
+    "from .mm import V", "from . import mm; V = mm.V", "import importlib; V = "
+                                                       "importlib.import_module('kk').V",
     "from qq.mm import V",
     "from pathlib import Path; V = Path('words.txt').read_text()",
 )  # fmt: skip
@@ -55,7 +59,9 @@ try:
 except Exception as exc:
     H = type(exc).__name__
 WORDS = os.path.exists("words.txt") and Path("words.txt").read_text()
-TREE = [(name, Path(where, name).read_text()) for where, _, names in os.walk("dd") for name in names]
+TREE = [
+    (name, Path(where, name).read_text()) for where, _, names in os.walk("dd") for name in names
+]
 
 
 def resource(request):
@@ -104,8 +110,18 @@ class Edits(RuleBasedStateMachine):
         self.site.write("passing.rpy", PASSING)
         for name in FILES:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        self.real = file_state.EYES.stat, file_state.EYES.now, static_file.open_checked, static_file.time
-        self.see(self.stat, lambda: self.now / 10**9, self.open_judged, SimpleNamespace(time_ns=lambda: self.now))
+        self.real = (
+            file_state.FILE_SYSTEM.stat,
+            file_state.FILE_SYSTEM.now,
+            static_file.open_checked,
+            static_file.time,
+        )
+        self.see(
+            self.stat,
+            lambda: self.now / 10**9,
+            self.open_judged,
+            SimpleNamespace(time_ns=lambda: self.now),
+        )
 
     def teardown(self) -> None:
         self.see(*self.real)
@@ -116,8 +132,8 @@ class Edits(RuleBasedStateMachine):
     # The file system whose stamps step
 
     def see(self, stat: Any, now: Any, open_judged: Any, time: Any) -> None:
-        object.__setattr__(file_state.EYES, "stat", stat)
-        object.__setattr__(file_state.EYES, "now", now)
+        object.__setattr__(file_state.FILE_SYSTEM, "stat", stat)
+        object.__setattr__(file_state.FILE_SYSTEM, "now", now)
         static_file.open_checked, static_file.time = open_judged, time
 
     def stat(self, path: str) -> Any:
@@ -130,7 +146,11 @@ class Edits(RuleBasedStateMachine):
     def blunt(self, found: os.stat_result) -> Any:
         mtime, ctime = self.stamps.get(found.st_ino, (0, 0))
         return SimpleNamespace(
-            st_mode=found.st_mode, st_size=found.st_size, st_ino=found.st_ino, st_mtime_ns=mtime, st_ctime_ns=ctime
+            st_mode=found.st_mode,
+            st_size=found.st_size,
+            st_ino=found.st_ino,
+            st_mtime_ns=mtime,
+            st_ctime_ns=ctime,
         )
 
     def stamp(self, path: Path, *, kept: int | None = None) -> None:
@@ -148,7 +168,11 @@ class Edits(RuleBasedStateMachine):
 
     # The edits
 
-    @rule(name=st.sampled_from(FILES), text=st.sampled_from(TEXTS), way=st.sampled_from(["", "restore", "rename"]))
+    @rule(
+        name=st.sampled_from(FILES),
+        text=st.sampled_from(TEXTS),
+        way=st.sampled_from(["", "restore", "rename"]),
+    )
     def write(self, name: str, text: str, way: str) -> None:
         path = self.root / name
         if not path.parent.is_dir():
@@ -235,10 +259,15 @@ class Edits(RuleBasedStateMachine):
         whole = trio.run(ask, self.files, "/s.css")
         assert (whole.body if whole.status == 200 else None) == now
         if self.held is not None:
-            for header, validator in (("If-None-Match", "etag"), ("If-Modified-Since", "last-modified")):
+            for header, validator in (
+                ("If-None-Match", "etag"),
+                ("If-Modified-Since", "last-modified"),
+            ):
                 value = self.held.header(validator)
                 if value is not None:
-                    again = trio.run(lambda h=header, v=value: ask(self.files, "/s.css", headers=[(h, v)]))
+                    again = trio.run(
+                        lambda h=header, v=value: ask(self.files, "/s.css", headers=[(h, v)])
+                    )
                     assert again.status in (200, 304, 404)
                     assert again.status != 304 or self.held.body == now
         if whole.status == 200:

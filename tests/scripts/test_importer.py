@@ -27,7 +27,10 @@ def site(tmp_path: Path) -> Iterator[ScriptSite]:
 
 
 def page(expression: str, imports: str = "", *, cached: bool = True) -> str:
-    return f"{'cache()' if cached else ''}\n{imports}\ndef resource(request):\n    return {expression}\n"
+    return (
+        f"{'cache()' if cached else ''}\n{imports}\ndef resource(request):\n"
+        f"    return {expression}\n"
+    )
 
 
 # What is found
@@ -37,7 +40,10 @@ def test_import_finds_the_root_and_from_dot_the_neighbour(site: ScriptSite) -> N
     site.write("words.py", "text = 'root'")
     site.write("sub/words.py", "text = 'sub'")
     site.write("sub/only.py", "text = 'only'")
-    site.write("sub/a.rpy", page("words.text, near.text, only.text", "import words\nfrom . import words as near, only"))
+    site.write(
+        "sub/a.rpy",
+        page("words.text, near.text, only.text", "import words\nfrom . import words as near, only"),
+    )
     assert site.get("sub/a.rpy") == ("root", "sub", "only")
 
 
@@ -48,14 +54,16 @@ def test_one_file_is_one_module(site: ScriptSite) -> None:
         "a.rpy",
         page(
             "words is near and helper is h2",
-            "import words\nfrom . import words as near\nfrom sub import helper\nfrom .sub import helper as h2",
+            "import words\nfrom . import words as near\nfrom sub import helper\n"
+            "from .sub import helper as h2",
         ),
     )
     site.write(
         "sub/b.rpy",
         page(
             "(helper is h2, helper.__name__, up is words)",
-            "from . import helper\nimport sub.helper as h2\nfrom .. import words as up\nimport words",
+            "from . import helper\nimport sub.helper as h2\nfrom .. import words as up\n"
+            "import words",
         ),
     )
     assert site.get() is True
@@ -67,7 +75,10 @@ def test_one_file_is_one_module(site: ScriptSite) -> None:
 )
 def test_the_name_does_not_depend_on_who_came_first(site: ScriptSite, imports: str) -> None:
     site.write("words.py", "class Word: pass")
-    site.write("a.rpy", page("(words is w, words.__name__, words.Word.__module__, words.__spec__.name)", imports))
+    site.write(
+        "a.rpy",
+        page("(words is w, words.__name__, words.Word.__module__, words.__spec__.name)", imports),
+    )
     assert site.get() == (True, "words", "words", "words")
 
 
@@ -129,7 +140,9 @@ def test_python_and_installed_modules_win(site: ScriptSite) -> None:
     assert site.get() == [False, False, False, True]
 
 
-def test_the_current_directory_does_not_win(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_directory_does_not_win(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(site.root)
     monkeypatch.setattr(sys, "path", ["", str(site.root), *sys.path])
     sys.modules.pop("colorsys", None)
@@ -143,7 +156,10 @@ def test_the_current_directory_does_not_win(site: ScriptSite, monkeypatch: pytes
 
 def test_a_module_is_an_execution_that_lasts(site: ScriptSite) -> None:
     site.write("words.py", "from rpyserve import registry\nmine = registry\nclass Word: pass\n")
-    site.write("a.rpy", page("words.Word, words.__name__, words.mine is registry", "import words", cached=False))
+    site.write(
+        "a.rpy",
+        page("words.Word, words.__name__, words.mine is registry", "import words", cached=False),
+    )
     kind, name, same = site.get()
     assert isinstance(name, ExecutionName)
     assert same
@@ -224,7 +240,12 @@ def test_a_helper_that_is_half_written(site: ScriptSite) -> None:
 def test_a_failure_that_the_script_caught(site: ScriptSite) -> None:
     site.write("words.py", "1 / 0")
     site.write(
-        "a.rpy", page("words", "try:\n    from words import text as words\nexcept ZeroDivisionError:\n    words = None")
+        "a.rpy",
+        page(
+            "words",
+            "try:\n    from words import text as words\nexcept ZeroDivisionError:\n"
+            "    words = None",
+        ),
     )
     assert site.get() is None
     site.write("words.py", "text = 'mended'")
@@ -286,13 +307,19 @@ def test_invalidate_drops_modules(site: ScriptSite) -> None:
     assert sys.modules["words"] is not module
 
 
-def test_what_was_loaded_before_is_not_touched(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_loaded_before_is_not_touched(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.write("before_all.py", "text = 'one'")
     monkeypatch.syspath_prepend(str(site.root))
     import before_all  # type: ignore[import-not-found]
 
     site.write(
-        "a.rpy", page("before_all.text, near is before_all", "import before_all\nfrom . import before_all as near")
+        "a.rpy",
+        page(
+            "before_all.text, near is before_all",
+            "import before_all\nfrom . import before_all as near",
+        ),
     )
     assert site.get() == ("one", True)
     site.write("before_all.py", "text = 'two'")
@@ -301,7 +328,9 @@ def test_what_was_loaded_before_is_not_touched(site: ScriptSite, monkeypatch: py
     assert sys.modules.pop("before_all") is before_all
 
 
-def test_the_rest_of_a_package_that_was_loaded_before(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_of_a_package_that_was_loaded_before(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.write("early/__init__.py", "")
     site.write("early/late.py", "text = 'one'")
     monkeypatch.syspath_prepend(str(site.root))
@@ -321,7 +350,9 @@ def test_the_rest_of_a_package_that_was_loaded_before(site: ScriptSite, monkeypa
 
 
 @pytest.mark.parametrize("directory", ["env", "node_modules", "lib/site-packages", ".hidden"])
-def test_foreign_directories_are_not_watched(site: ScriptSite, directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_directories_are_not_watched(
+    site: ScriptSite, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.write("env/pyvenv.cfg", "")
     path = site.write(f"{directory}/installed.py", "text = 'one'")
     monkeypatch.setattr(sys, "path", [*sys.path, str(site.root / directory)])
@@ -351,7 +382,10 @@ def test_a_site_behind_a_link(tmp_path: Path) -> None:
     site = ScriptSite(tmp_path / "link")
     try:
         site.write("sub/words.py", "text = 1")
-        site.write("sub/a.rpy", page("words.text, words is w", "from . import words\nimport sub.words as w"))
+        site.write(
+            "sub/a.rpy",
+            page("words.text, words is w", "from . import words\nimport sub.words as w"),
+        )
         assert site.get("sub/a.rpy") == (1, True)
     finally:
         site.scripts.close()
@@ -375,13 +409,16 @@ def test_a_hidden_file_is_named_once(site: ScriptSite, caplog: pytest.LogCapture
         for said in (
             "a.rpy imports calendar and gets Python's own, not the site's calendar.py. "
             "Rename that file (my_calendar.py), or write `from . import calendar`.",
-            "words.py imports trio and gets an installed module of that name, not the site's trio.py. "
+            "words.py imports trio and gets an installed module of that name, not the site's "
+            "trio.py. "
             "Rename that file (my_trio.py), or write `from . import trio`.",
         )
     ]
 
 
-def test_the_mend_for_a_script_further_down_works(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_mend_for_a_script_further_down_works(
+    site: ScriptSite, caplog: pytest.LogCaptureFixture
+) -> None:
     site.write("calendar.py", "mine = True")
     site.write("one/two/b.rpy", page("1", "import calendar"))
     site.get("one/two/b.rpy")
@@ -390,17 +427,27 @@ def test_the_mend_for_a_script_further_down_works(site: ScriptSite, caplog: pyte
     assert site.get("one/two/b.rpy") is True
 
 
-def test_a_file_that_is_not_hidden_is_not_named(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_not_hidden_is_not_named(
+    site: ScriptSite, caplog: pytest.LogCaptureFixture
+) -> None:
     site.write("words.py", "")
     site.write("calendar.py", "mine = 1")
-    site.write("a.rpy", page("calendar.mine", "import words\nfrom . import calendar\nfrom .words import __name__ as n"))
+    site.write(
+        "a.rpy",
+        page(
+            "calendar.mine",
+            "import words\nfrom . import calendar\nfrom .words import __name__ as n",
+        ),
+    )
     site.get()
     site.write("a.rpy", page("calendar.mine + 0", "import words\nfrom . import calendar"))
     site.get()
     assert not caplog.records
 
 
-def test_two_sites_with_modules_of_one_name(site: ScriptSite, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_two_sites_with_modules_of_one_name(
+    site: ScriptSite, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     other = ScriptSite(tmp_path_factory.mktemp("other"))
     path = sys.path[:]
     script = "cache()\nimport words\nfrom . import words as same\n\n\ndef resource(request):\n"
@@ -419,14 +466,19 @@ def test_two_sites_with_modules_of_one_name(site: ScriptSite, tmp_path_factory: 
 
 
 @pytest.mark.parametrize("edited", ["other.py", "pack/slow.py"])
-def test_an_edit_while_a_thread_imports(site: ScriptSite, edited: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_while_a_thread_imports(
+    site: ScriptSite, edited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = SimpleNamespace(begun=threading.Event(), opened=threading.Event())
     monkeypatch.setitem(sys.modules, "gate", cast(Any, gate))
     slow = "import gate\ngate.begun.set()\nassert gate.opened.wait(20)\n"
     site.write("pack/__init__.py", "")
     site.write("pack/slow.py", slow + "text = 'old'\n")
     site.write("other.py", "text = 'old'\n")
-    site.write("a.rpy", "cache()\ndef resource(request):\n    from pack.slow import text\n    return text\n")
+    site.write(
+        "a.rpy",
+        "cache()\ndef resource(request):\n    from pack.slow import text\n    return text\n",
+    )
     site.write("b.rpy", page("other.text", "import other"))
     assert site.get("b.rpy") == "old"
     page_a = site.load("a.rpy")

@@ -26,7 +26,10 @@ from rpyserve.sessions.session import Registry, Session
 from rpyserve.site import Site
 from tests.support.script_site import ScriptSite, set_back
 
-COUNTING = "runs = registry['runs'] = registry.get('runs', 0) + 1\ndef resource(request):\n    return runs, {text!r}\n"
+COUNTING = (
+    "runs = registry['runs'] = registry.get('runs', 0) + 1\ndef resource(request):\n"
+    "    return runs, {text!r}\n"
+)
 
 
 @pytest.fixture
@@ -46,7 +49,8 @@ def counting(text: str = "", *, first: str = "") -> str:
 def test_what_a_script_finds(site: ScriptSite) -> None:
     path = site.write(
         "sub/counter.rpy",
-        "found = dict(file=__file__, name=__name__, package=__package__, main=__name__ == '__main__', cache=cache,\n"
+        "found = dict(file=__file__, name=__name__, package=__package__, main=__name__ == "
+        "'__main__', cache=cache,\n"
         "             registry=registry)\ndef resource(request): return found\n",
     )
     found = site.get("sub/counter.rpy")
@@ -61,7 +65,8 @@ def test_what_a_script_finds(site: ScriptSite) -> None:
 def test_the_imported_cache_and_registry_are_the_running_scripts(site: ScriptSite) -> None:
     site.write(
         "a.rpy",
-        "mine = registry\nfrom rpyserve import cache, registry\ncache()\nassert mine is registry\n" + counting(),
+        "mine = registry\nfrom rpyserve import cache, registry\ncache()\nassert mine is registry\n"
+        + counting(),
     )
     assert [site.get()[0] for _ in range(3)] == [1, 1, 1]
 
@@ -101,9 +106,12 @@ def test_nothing_runs_outside_an_execution(site: ScriptSite) -> None:
 
 def test_two_scripts_may_both_define_icounter(site: ScriptSite) -> None:
     text = (
-        "cache()\nfrom rpyserve import *\nclass ICounter(Interface): pass\n@implementer(ICounter)\nclass Counter:\n"
-        "    def __init__(self, session): self.value = 0\nregisterAdapter(Counter, Session, ICounter)\n"
-        "def resource(request):\n    c = ICounter(request.thing)\n    c.value += 1\n    return c.value, type(c)\n"
+        "cache()\nfrom rpyserve import *\nclass ICounter(Interface): pass\n"
+        "@implementer(ICounter)\nclass Counter:\n"
+        "    def __init__(self, session): self.value = 0\n"
+        "registerAdapter(Counter, Session, ICounter)\n"
+        "def resource(request):\n    c = ICounter(request.thing)\n    c.value += 1\n"
+        "    return c.value, type(c)\n"
     )
     site.write("a.rpy", text)
     site.write("b.rpy", text)
@@ -123,18 +131,23 @@ def test_two_scripts_may_both_define_icounter(site: ScriptSite) -> None:
 def test_libraries_that_look_their_module_up(site: ScriptSite) -> None:
     site.write(
         "a.rpy",
-        "from __future__ import annotations\nimport enum, pickle, typing\nfrom dataclasses import dataclass, field\n"
+        "from __future__ import annotations\nimport enum, pickle, typing\n"
+        "from dataclasses import dataclass, field\n"
         "from typing import ClassVar, NamedTuple, get_type_hints\n"
         "@dataclass\nclass Point:\n    x: int\n    names: list[str] = field(default_factory=list)\n"
         "    n: ClassVar[int] = 7\n"
-        "class Turn(enum.Enum):\n    X = 1\nclass Pair(NamedTuple):\n    left: Point\n    right: Turn\n"
+        "class Turn(enum.Enum):\n    X = 1\nclass Pair(NamedTuple):\n    left: Point\n"
+        "    right: Turn\n"
         "def resource(request):\n"
         "    assert get_type_hints(Pair) == {'left': Point, 'right': Turn}\n"
-        "    pair = Pair(Point(1), Turn.X)\n    return pickle.loads(pickle.dumps(pair)) == pair, Point(3).names\n",
+        "    pair = Pair(Point(1), Turn.X)\n    return pickle.loads(pickle.dumps(pair)) == pair, "
+        "Point(3).names\n",
     )
     assert site.get() == (True, [])
     site.write(
-        "b.rpy", "cache()\n" + (site.root / "a.rpy").read_text().replace("from __future__ import annotations\n", "")
+        "b.rpy",
+        "cache()\n"
+        + (site.root / "a.rpy").read_text().replace("from __future__ import annotations\n", ""),
     )
     assert site.get("b.rpy") == (True, [])
     assert isinstance(sys.modules["rpysite.b"], ModuleType)  # a cached script's module stays
@@ -168,7 +181,9 @@ def test_names_of_odd_files(site: ScriptSite) -> None:
     assert names == ["rpysite.v1%2E2.my page", "rpysite.v1%252E2.my page", "rpysite.a%2Eb"]
 
 
-def test_two_sites_in_one_process(site: ScriptSite, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_two_sites_in_one_process(
+    site: ScriptSite, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     other = ScriptSite(tmp_path_factory.mktemp("other"))
     for each in (site, other):
         each.write("a.rpy", "cache()\nclass Thing: pass\ndef resource(request): return Thing\n")
@@ -214,7 +229,9 @@ def test_what_is_no_text(site: ScriptSite, data: bytes, message: str, line: int)
 
 
 def test_the_future_of_rpyserve_is_not_inherited(site: ScriptSite) -> None:
-    site.write("a.rpy", "def f(x: int): pass\ndef resource(request): return f.__annotations__['x']\n")
+    site.write(
+        "a.rpy", "def f(x: int): pass\ndef resource(request): return f.__annotations__['x']\n"
+    )
     assert site.get() is int
 
 
@@ -251,11 +268,13 @@ def test_with_cache_it_is_executed_once(site: ScriptSite, place: str) -> None:
 
 
 def test_code_is_compiled_once(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rpyserve.scripts import loader
+    from rpyserve.scripts import importer
 
     compiled: list[str] = []
-    real = loader.compile_source
-    monkeypatch.setattr(loader, "compile_source", lambda data, path: compiled.append(path) or real(data, path))
+    real = importer.compile_source
+    monkeypatch.setattr(
+        importer, "compile_source", lambda data, path: compiled.append(path) or real(data, path)
+    )
     site.write("a.rpy", counting())
     for _ in range(5):
         site.get()
@@ -265,11 +284,15 @@ def test_code_is_compiled_once(site: ScriptSite, monkeypatch: pytest.MonkeyPatch
 def test_memory_of_code_is_bounded(site: ScriptSite, monkeypatch: pytest.MonkeyPatch) -> None:
     from rpyserve.scripts import loader
 
-    monkeypatch.setattr(loader, "KEPT", 3)
+    monkeypatch.setattr(loader, "MOST_COMPILED", 3)
     for number in range(6):
         site.write(f"{number}.rpy", "def resource(request): return 1\n")
         site.get(f"{number}.rpy")
-    assert [os.path.basename(path) for path in site.scripts._codes._kept] == ["3.rpy", "4.rpy", "5.rpy"]
+    assert [os.path.basename(path) for path in site.scripts._codes._compiled] == [
+        "3.rpy",
+        "4.rpy",
+        "5.rpy",
+    ]
 
 
 @pytest.mark.parametrize("cached", ["", "cache()\n"])
@@ -306,7 +329,10 @@ def test_cache_taken_out_and_put_in(site: ScriptSite) -> None:
 
 
 def test_a_failure_is_never_cached(site: ScriptSite) -> None:
-    text = "cache()\nruns = registry['runs'] = registry.get('runs', 0) + 1\nif runs < 3: raise ValueError(runs)\n"
+    text = (
+        "cache()\nruns = registry['runs'] = registry.get('runs', 0) + 1\n"
+        "if runs < 3: raise ValueError(runs)\n"
+    )
     site.write("a.rpy", text + "def resource(request): return runs\n")
     assert site.error().message == "ValueError: 1"
     assert site.error().message == "ValueError: 2"
@@ -316,7 +342,8 @@ def test_a_failure_is_never_cached(site: ScriptSite) -> None:
 def test_a_save_that_is_seen_half_way_makes_nothing_forget(site: ScriptSite) -> None:
     text = (
         "cache()\nfrom rpyserve import *\nclass ICounter(Interface): pass\nclass Counter:\n"
-        "    def __init__(self, session): self.value = 0\nregisterAdapter(Counter, Session, ICounter)\n"
+        "    def __init__(self, session): self.value = 0\n"
+        "registerAdapter(Counter, Session, ICounter)\n"
         "def resource(request):\n    c = ICounter(session)\n    c.value += 1\n    return c.value\n"
         "session = registry['session']\n"
     )
@@ -372,8 +399,14 @@ def test_a_data_file_named_in_cache(site: ScriptSite, monkeypatch: pytest.Monkey
 def test_a_module_reads_the_file_that_the_script_names(site: ScriptSite) -> None:
     words = site.write("words.txt", "one")
     site.write("words.py", f"from pathlib import Path\ntext = Path({str(words)!r}).read_text()\n")
-    site.write("a.rpy", 'cache("words.txt")\nimport words\n\n\ndef resource(request):\n    return words.text\n')
-    site.write("sub/b.rpy", 'cache("words.txt")\ndef resource(request):\n    from words import text\n    return text\n')
+    site.write(
+        "a.rpy",
+        'cache("words.txt")\nimport words\n\n\ndef resource(request):\n    return words.text\n',
+    )
+    site.write(
+        "sub/b.rpy",
+        'cache("words.txt")\ndef resource(request):\n    from words import text\n    return text\n',
+    )
     for text in ("one", "two", "six"):
         words.write_text(text)
         assert site.get("a.rpy") == text
@@ -384,8 +417,15 @@ def test_a_file_that_one_script_names_is_not_anothers_business(site: ScriptSite)
     site.write("words.txt", "one")
     site.write("words.py", "")
     site.write("a.rpy", 'cache("words.txt")\nimport os\ndef resource(request): return ""\n')
-    runs = "cache()\nimport words\nfrom rpyserve import registry\nregistry['n'] = registry.get('n', 0) + 1\n"
-    site.write("b.rpy", runs + "def resource(request): return str(registry['n'])\n".replace("registry", "request.n"))
+    runs = (
+        "cache()\nimport words\nfrom rpyserve import registry\n"
+        "registry['n'] = registry.get('n', 0) + 1\n"
+    )
+    site.write(
+        "b.rpy",
+        runs
+        + "def resource(request): return str(registry['n'])\n".replace("registry", "request.n"),
+    )
     site.write("b.rpy", runs + "N = registry['n']\ndef resource(request): return str(N)\n")
     assert (site.get("a.rpy"), site.get("b.rpy")) == ("", "1")
     site.write("words.txt", "two")
@@ -439,13 +479,21 @@ def test_an_exception_is_the_cause(site: ScriptSite) -> None:
     assert traceback.extract_tb(error.__cause__.__traceback__)[-1].lineno == 2
 
 
+def test_the_error_itself_says_what_its_cause_says(site: ScriptSite) -> None:
+    site.write("a.rpy", "1 / 0")
+    with pytest.raises(ScriptError, match=r"^ZeroDivisionError: division by zero$"):
+        site.load()
+
+
 def test_others_go_on(site: ScriptSite) -> None:
     site.error("1 / 0", "bad.rpy")
     site.write("a.rpy", counting())
     assert site.get()[0] == 1
 
 
-@pytest.mark.parametrize(("text", "kind"), [("raise HTTPError(404)", HTTPError), ("raise Redirect('/x')", Redirect)])
+@pytest.mark.parametrize(
+    ("text", "kind"), [("raise HTTPError(404)", HTTPError), ("raise Redirect('/x')", Redirect)]
+)
 def test_answers_that_are_raised_pass(site: ScriptSite, text: str, kind: type[Exception]) -> None:
     site.write("a.rpy", f"from rpyserve import HTTPError, Redirect\n{text}\n")
     with pytest.raises(kind):
@@ -511,10 +559,9 @@ def test_a_resource_that_is_wrong_only_now_and_then(site: ScriptSite) -> None:
 def test_a_slow_uncached_script_is_named(
     site: ScriptSite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rpyserve.util import slow_calls
+    from rpyserve.util.slow_calls import slow_call_log
 
-    monkeypatch.setattr(slow_calls, "SLOW", 0.0)
-    monkeypatch.setattr(slow_calls, "_named", {})
+    monkeypatch.setattr(slow_call_log, "threshold", 0.0)
     site.write("sub/a.rpy", counting())
     for _ in range(4):  # the first may be slow for its imports
         site.get("sub/a.rpy")
@@ -537,11 +584,14 @@ def test_uncached_executions_leave_nothing(site: ScriptSite) -> None:
     site.write(
         "a.rpy",
         "import logging\nfrom dataclasses import dataclass\nimport helper\nfrom rpyserve import *\n"
-        "log = logging.getLogger(__name__)\nclass ICounter(Interface):\n    value = Attribute('n')\n"
-        "@implementer(ICounter, helper.IShared)\nclass Counter:\n    def __init__(self, session): self.value = 0\n"
+        "log = logging.getLogger(__name__)\nclass ICounter(Interface):\n"
+        "    value = Attribute('n')\n"
+        "@implementer(ICounter, helper.IShared)\nclass Counter:\n"
+        "    def __init__(self, session): self.value = 0\n"
         "@dataclass\nclass Point:\n    x: int = 1\n"
         "registerAdapter(Counter, Session, ICounter)\n"
-        "class Page(Resource):\n    def render_GET(self, request):\n        counter = ICounter(registry['session'])\n"
+        "class Page(Resource):\n    def render_GET(self, request):\n"
+        "        counter = ICounter(registry['session'])\n"
         "        counter.value += 1\n        return str(counter.value)\nresource = Page()\n",
     )
     site.scripts.registry = Registry()
@@ -584,7 +634,8 @@ def test_close_undoes_all(tmp_path: Path) -> None:
     site.write("words.py", "")
     site.write(
         "sub/a.rpy",
-        "cache()\nfrom . import helper\nimport words\nfrom twisted.web.resource import Resource\n" + counting(),
+        "cache()\nfrom . import helper\nimport words\nfrom twisted.web.resource import Resource\n"
+        + counting(),
     )
     site.get("sub/a.rpy")
     site.scripts.close()
@@ -604,6 +655,8 @@ def test_making_scripts_touches_nothing(tmp_path: Path) -> None:
 def test_adapters_of_ordinary_modules_still_work(site: ScriptSite) -> None:
     assert callable(registerAdapter)
     site.write(
-        "a.rpy", "from rpyserve.sessions.components import registerAdapter as r\ndef resource(request): return r\n"
+        "a.rpy",
+        "from rpyserve.sessions.components import registerAdapter as r\n"
+        "def resource(request): return r\n",
     )
     assert site.get() is registerAdapter

@@ -32,9 +32,12 @@ def test_the_names_are_ours() -> None:
     from twisted.web.server import NOT_DONE_YET, Session, Site  # type: ignore[import-not-found]
 
     for thing, name in (
-        (registerAdapter, "registerAdapter"), (Resource, "Resource"), (NOT_DONE_YET, "NOT_DONE_YET"),
-        (Session, "Session"), (Site, "Site"),
-    ):  # fmt: skip
+        (registerAdapter, "registerAdapter"),
+        (Resource, "Resource"),
+        (NOT_DONE_YET, "NOT_DONE_YET"),
+        (Session, "Session"),
+        (Site, "Site"),
+    ):
         assert thing is getattr(rpyserve, name)
 
 
@@ -55,9 +58,17 @@ def test_other_ways_to_write_it() -> None:
         ("from twisted.internet import reactor", "twisted.internet", "run(site, port=8080)"),
         ("import twisted.internet.defer", "twisted.internet", "await trio.sleep(seconds)"),
         ("from twisted.web import static", "twisted.web.static", "from rpyserve import Directory"),
-        ("from twisted.web.static import File", "twisted.web.static", "from rpyserve import Directory"),
+        (
+            "from twisted.web.static import File",
+            "twisted.web.static",
+            "from rpyserve import Directory",
+        ),
         ("from twisted.web.server import Request", "twisted.web.server.Request", ""),
-        ("from twisted.web.resource import NoResource", "twisted.web.resource.NoResource", "raise HTTPError(404)"),
+        (
+            "from twisted.web.resource import NoResource",
+            "twisted.web.resource.NoResource",
+            "raise HTTPError(404)",
+        ),
         ("from twisted.web.util import redirectTo", "twisted.web.util", "return Redirect(url)"),
         ("from twisted import version", "twisted.version", ""),
     ],
@@ -109,9 +120,11 @@ def test_the_counter_of_the_series(tmp_path: Path) -> None:
     site.write(
         "counter.rpy",
         "cache()\n\nfrom zope.interface import Interface, Attribute, implementer\n"
-        "from twisted.python.components import registerAdapter\nfrom twisted.web.server import Session\n"
+        "from twisted.python.components import registerAdapter\n"
+        "from twisted.web.server import Session\n"
         "from twisted.web.resource import Resource\n\nclass ICounter(Interface):\n"
-        '    value = Attribute("An int value which counts up once per page view.")\n\n@implementer(ICounter)\n'
+        '    value = Attribute("An int value which counts up once per page view.")\n\n'
+        "@implementer(ICounter)\n"
         "class Counter(object):\n    def __init__(self, session):\n        self.value = 0\n\n"
         "registerAdapter(Counter, Session, ICounter)\n\nclass CounterResource(Resource):\n"
         "    session = Session(None, None)\n    def render_GET(self, request):\n"
@@ -119,7 +132,10 @@ def test_the_counter_of_the_series(tmp_path: Path) -> None:
         '        return "Visit #%d for you!" % (counter.value,)\n\nresource = CounterResource()\n',
     )
     try:
-        assert [site.get("counter.rpy") for _ in range(2)] == ["Visit #1 for you!", "Visit #2 for you!"]
+        assert [site.get("counter.rpy") for _ in range(2)] == [
+            "Visit #1 for you!",
+            "Visit #2 for you!",
+        ]
         error = site.error("from twisted.internet import reactor\n")
         assert "rpyserve has no twisted.internet" in error.message
     finally:
@@ -130,7 +146,9 @@ def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
     """And a library that asks for Twisted by itself still gets its "no"."""
     library = tmp_path / "site-packages"
     library.mkdir()
-    (library / "asks.py").write_text("try:\n    import twisted\nexcept ImportError:\n    twisted = None\n")
+    (library / "asks.py").write_text(
+        "try:\n    import twisted\nexcept ImportError:\n    twisted = None\n"
+    )
     program = tmp_path / "program.py"
     program.write_text(
         "import sys, sysconfig\n"
@@ -142,7 +160,8 @@ def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
         "print(asks.twisted)\n"
         "from twisted.web.server import Session, Site\n"
         "print(Site is rpyserve.Site, Session is rpyserve.Session)\n"
-        "try:\n    from twisted.internet import reactor\nexcept ImportError as exc:\n    print(exc)\n"
+        "try:\n    from twisted.internet import reactor\nexcept ImportError as exc:\n"
+        "    print(exc)\n"
     )
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
     nothing, same, refused = done.stdout.splitlines()

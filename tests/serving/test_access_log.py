@@ -20,7 +20,7 @@ from rpyserve.serving.access_log import AccessLog
 from rpyserve.util.text import escape_for_log
 
 
-def exchange(target: str = "/", status: int = 200, **changes: Any) -> RequestRecord:
+def record(target: str = "/", status: int = 200, **changes: Any) -> RequestRecord:
     values: dict[str, Any] = {
         "request": None, "method": "GET", "target": target, "client": ("127.0.0.1", 1), "status": status, "sent": 19,
         "seconds": 0.0012, "complete": True,
@@ -37,42 +37,42 @@ def line_of(given: RequestRecord, **options: Any) -> str:
 
 
 def test_a_line() -> None:
-    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /counter\?a=1 200 19 B 1\.2 ms\n", line_of(exchange("/counter?a=1")))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /counter\?a=1 200 19 B 1\.2 ms\n", line_of(record("/counter?a=1")))
 
 
 def test_a_session_is_named_shortly() -> None:
     uid = "abcdefghijklmnop"
-    request = SimpleNamespace(logged=True, session=SimpleNamespace(uid=uid, label=uid[:6]))
-    line = line_of(exchange(request=request))
+    request = SimpleNamespace(_logged=True, session=SimpleNamespace(uid=uid, label=uid[:6]))
+    line = line_of(record(request=request))
     assert line.endswith(" abcdef\n")
     assert uid not in line
 
 
 def test_no_session_is_looked_for() -> None:
-    assert line_of(exchange(request=SimpleNamespace(logged=True, session=None))).endswith(" ms\n")
+    assert line_of(record(request=SimpleNamespace(_logged=True, session=None))).endswith(" ms\n")
 
 
 def test_what_pages_ask_of_the_server_to_follow_is_shown_on_request_only() -> None:
-    request = SimpleNamespace(logged=False, session=None)
-    assert line_of(exchange("/-/events", request=request)) == ""
-    assert "/-/events" in line_of(exchange("/-/events", request=request), probes=True)
+    request = SimpleNamespace(_logged=False, session=None)
+    assert line_of(record("/-/events", request=request)) == ""
+    assert "/-/events" in line_of(record("/-/events", request=request), probes=True)
 
 
 def test_a_response_that_was_broken_off() -> None:
-    assert line_of(exchange(complete=False)).endswith("ms (cut off)\n")
+    assert line_of(record(complete=False)).endswith("ms (cut off)\n")
 
 
 def test_a_request_that_could_not_be_read() -> None:
-    assert " - - 400 " in line_of(exchange("", 400, method=""))
+    assert " - - 400 " in line_of(record("", 400, method=""))
 
 
 @pytest.mark.parametrize(
     "target", ["/favicon.ico", "/apple-touch-icon-120x120.png", "/.well-known/appspecific/com.chrome.devtools.json"]
 )
 def test_probes_of_browsers(target: str) -> None:
-    assert line_of(exchange(target, 404)) == ""
-    assert target in line_of(exchange(target, 200))
-    assert target in line_of(exchange(target, 404), probes=True)
+    assert line_of(record(target, 404)) == ""
+    assert target in line_of(record(target, 200))
+    assert target in line_of(record(target, 404), probes=True)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_whatever_was_sent_is_one_harmless_word(target: str) -> None:
 
 
 def test_colours_only_when_wanted() -> None:
-    assert "\x1b" not in line_of(exchange(status=500))
-    assert "\x1b[31m500\x1b[0m" in line_of(exchange(status=500), colour=True)
+    assert "\x1b" not in line_of(record(status=500))
+    assert "\x1b[31m500\x1b[0m" in line_of(record(status=500), colour=True)
 
 
 async def test_lines_are_written_in_batches(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
@@ -116,12 +116,12 @@ async def test_lines_are_written_in_batches(autojump_clock: trio.testing.MockClo
     nursery.start_soon(log.run)
     await trio.sleep(10)
     for _ in range(3):
-        log(exchange())
+        log(record())
         await trio.sleep(0.01)
     assert written == []
     await trio.sleep(0.05)
     assert [text.count("\n") for text in written] == [3]
-    log(exchange("/later"))
+    log(record("/later"))
     await trio.sleep(0.06)
     assert [text.count("\n") for text in written] == [3, 1]
     nursery.cancel_scope.cancel()
@@ -130,7 +130,7 @@ async def test_lines_are_written_in_batches(autojump_clock: trio.testing.MockClo
 async def test_what_waits_at_the_end_is_flushed() -> None:
     written: list[str] = []
     log = AccessLog(written.append)
-    log(exchange("/last"))
+    log(record("/last"))
     log.flush()
     log.flush()
     assert len(written) == 1
@@ -153,7 +153,7 @@ def configured() -> Iterator[list[logging.LogRecord]]:
 
 
 def test_a_configured_logger_gets_the_lines(configured: list[logging.LogRecord]) -> None:
-    assert line_of(exchange("/100%25/%s"), colour=True) == ""
+    assert line_of(record("/100%25/%s"), colour=True) == ""
     assert len(configured) == 1
     assert "GET /100%25/%25s 200" in configured[0].getMessage()
     assert "\x1b" not in configured[0].getMessage()
@@ -172,22 +172,22 @@ COMBINED = re.compile(
 
 def test_combined() -> None:
     request = asked(referer="http://localhost/", user_agent="curl/8")
-    found = COMBINED.fullmatch(line_of(exchange("/a?b=1", request=request), combined=True))
+    found = COMBINED.fullmatch(line_of(record("/a?b=1", request=request), combined=True))
     assert found
     assert found.group(1, 2) == ("127.0.0.1", "-")
     assert found.groups()[3:] == ("GET /a?b=1 HTTP/1.1", "200", "19", "http://localhost/", "curl/8")
 
 
 def test_combined_without_a_request_or_a_body() -> None:
-    found = COMBINED.fullmatch(line_of(exchange("", 400, method="", sent=0, client=("", 0)), combined=True))
+    found = COMBINED.fullmatch(line_of(record("", 400, method="", sent=0, client=("", 0)), combined=True))
     assert found and found.group(1, 4, 5, 6, 7, 8) == ("-", "-", "400", "-", "-", "-")
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=60), st.text(max_size=20))
 def test_no_client_forges_a_combined_line(sent: str, target: str) -> None:
-    line = line_of(exchange(target, request=asked(referer=sent, user_agent=sent)), combined=True)
+    line = line_of(record(target, request=asked(referer=sent, user_agent=sent)), combined=True)
     assert COMBINED.fullmatch(line) and line.isascii()
 
 
 def test_combined_has_what_the_short_lines_leave_out() -> None:
-    assert "favicon" in line_of(exchange("/favicon.ico", 404), combined=True, colour=True)
+    assert "favicon" in line_of(record("/favicon.ico", 404), combined=True, colour=True)

@@ -18,7 +18,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.http.types import Limits, RequestRecord
+from rpyserve.http.types import RequestRecord
+from rpyserve.protocol.server_state import Limits
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import Client, CutOff, echo, head, hello
 
@@ -32,7 +33,7 @@ class Server:
         self.nursery = nursery
         self.stop = trio.Event()
         self.over = trio.Event()
-        self.exchanges: list[RequestRecord] = []
+        self.records: list[RequestRecord] = []
         self.port = 0
         self.clients: list[Client] = []
 
@@ -45,7 +46,7 @@ class Server:
                 respond,
                 listeners,
                 stop=self.stop,
-                on_exchange=self.exchanges.append,
+                on_record=self.records.append,
                 task_status=task_status,
                 **options,
             )
@@ -104,7 +105,7 @@ async def test_two_hundred_clients_at_once(server: Server) -> None:
         for n in range(200):
             nursery.start_soon(visit, n)
     assert right == [5] * 200
-    assert len(server.exchanges) == 1000
+    assert len(server.records) == 1000
 
 
 async def test_httpx_gets_along_with_it(server: Server) -> None:
@@ -115,7 +116,7 @@ async def test_httpx_gets_along_with_it(server: Server) -> None:
         assert (await client.post("/", content=pieces(body))).content == body
         assert (await client.get("/")).status_code == 200
         assert (await client.head("/")).status_code == 200
-    assert len({exchange.client for exchange in server.exchanges}) == 1  # one connection for all
+    assert len({record.client for record in server.records}) == 1  # one connection for all
 
 
 async def pieces(body: bytes) -> AsyncIterator[bytes]:
@@ -183,7 +184,7 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
     bystander = await server.client()
     await bystander.get()
     with monkeypatch.context() as patch:
-        patch.setattr("rpyserve.protocol.connection._Connection._handle_message", lambda self: 1 / 0)
+        patch.setattr("rpyserve.protocol.connection._Connection._handle_message", lambda self, message: 1 / 0)
         with pytest.raises(CutOff):
             await (await server.client()).get()
     assert (await bystander.get()).status == 200
@@ -325,7 +326,7 @@ async def test_stop_cancels_what_outlives_its_grace(server: Server) -> None:
         with pytest.raises(CutOff):
             await client.reply()
     assert ended.is_set()
-    assert [(exchange.status, exchange.complete) for exchange in server.exchanges] == [(499, False)]
+    assert [(record.status, record.complete) for record in server.records] == [(499, False)]
 
 
 async def test_cancelling_it_closes_everything(server: Server) -> None:

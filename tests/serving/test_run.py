@@ -21,7 +21,7 @@ import trio.testing
 from rpyserve import Directory, HTTPError, Request, Resource, Session, Site, serve
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.response import Response
-from rpyserve.http.types import Limits
+from rpyserve.protocol.server_state import Limits
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.access_log import log as access_log
 from rpyserve.serving.listen import CannotListen, Settings, open_endpoint

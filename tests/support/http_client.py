@@ -47,7 +47,7 @@ class Client:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.left = b""
-        self.exchanges: list[RequestRecord] = []
+        self.records: list[RequestRecord] = []
         self.over = trio.Event()
         """Set when the server is through with this connection."""
 
@@ -125,7 +125,7 @@ def connect_to(respond: Respond, nursery: trio.Nursery, *, stream: Any = None, *
                 respond,
                 client=CLIENT,
                 server=SERVER,
-                on_exchange=client.exchanges.append,
+                on_record=client.records.append,
                 **options,
             )
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from rpyserve.http.request import Request
-from rpyserve.http.response import Response, opened
+from rpyserve.http.response import Response, start_body
 from rpyserve.testing.transport import BodyChunks
 
 
@@ -49,7 +49,7 @@ class Visitor:
         target: str,
         body: bytes | str | None = None,
         headers: Iterable[tuple[str, str]] = (),
-        client_left: Callable[[], Awaitable[None]] = trio.sleep_forever,
+        wait_client_left: Callable[[], Awaitable[None]] = trio.sleep_forever,
     ) -> Answer:
         raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
         if self.cookies:
@@ -58,7 +58,9 @@ class Visitor:
             body = body.encode()
             raw.append((b"content-type", b"application/x-www-form-urlencoded"))
         chunks = None if body is None else BodyChunks(body, 7)
-        request = Request(method, target, raw, client=(self.client, 4321), body=chunks, client_left=client_left)
+        request = Request(
+            method, target, raw, client=(self.client, 4321), body=chunks, wait_client_left=wait_client_left
+        )
         try:
             answer = await read(await self.site.respond(request))
         finally:
@@ -76,7 +78,7 @@ async def ask(site: Any, target: str, method: str = "GET", **more: Any) -> Answe
 
 
 async def read(response: Response) -> Answer:
-    async with opened(response) as body:
+    async with start_body(response) as body:
         content = b"".join([chunk async for chunk in body.chunks])
         headers = [(name.decode(), value.decode("latin-1")) for name, value in body.response.headers]
         return Answer(body.response.status, headers, content)

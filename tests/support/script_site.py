@@ -1,4 +1,4 @@
-"""A site of scripts in a temporary directory, without a server: what tests of scripts and modules share."""
+"""A site of scripts in a temporary directory, without a server, for tests of scripts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 
+from rpyserve.diagnostics.describe import describe
 from rpyserve.http.errors import ScriptError
 from rpyserve.http.request import Request
 from rpyserve.scripts.loader import ScriptLoader
+from rpyserve.sessions.session import Registry
 
 
 class ScriptSite:
-    """Writes files below *root*, and executes scripts there. A request ends when it has been answered."""
+    """Writes files below *root*, and executes scripts there.
+
+    A request ends when it has been answered.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.scripts = ScriptLoader(root)
+        self.scripts = ScriptLoader(root, Registry())
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.root / name
@@ -38,12 +43,16 @@ class ScriptSite:
             request.close()
 
     def error(self, text: str | bytes | None = None, name: str = "a.rpy") -> ScriptError:
+        """What the script raises; its message and hint are those that its page shows."""
         if text is not None:
             self.write(name, text)
         with pytest.raises(ScriptError) as caught:
             self.load(name)
-        assert caught.value.path == self.root / name
-        return caught.value
+        error = caught.value
+        assert error.path == self.root / name
+        said = describe(error)
+        error.message, error.hint = said.title, said.hint
+        return error
 
 
 def set_back(path: Path, text: str, stamp: int) -> None:

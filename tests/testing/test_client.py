@@ -124,7 +124,7 @@ def test_forms_json_and_files() -> None:
         def render_POST(self, request):
             photo = request.file("photo", None)
             if photo is not None:
-                return [request.args, photo.filename, photo.type, photo.read().decode()]
+                return [request.args, photo.filename, photo.content_type, photo.read().decode()]
             return (
                 request.json()
                 if "json" in (request.getHeader("content-type") or "")

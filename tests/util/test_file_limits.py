@@ -15,7 +15,7 @@ import trio
 
 from rpyserve import Directory, Site
 from rpyserve.util import file_limits
-from rpyserve.util.file_limits import is_too_many_files, limit, most_connections, raise_limit
+from rpyserve.util.file_limits import is_too_many_files, limit, max_connections, raise_limit
 from tests.support.in_process import ask
 from tests.support.real_process import RawClient, program
 
@@ -31,7 +31,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             raise ValueError("current limit exceeds maximum limit")
         system.limits = pair
 
-    system = SimpleNamespace(RLIMIT_NOFILE=7, RLIM_INFINITY=INFINITY, limits=(256, 4096), highest=10**9)
+    system = SimpleNamespace(
+        RLIMIT_NOFILE=7, RLIM_INFINITY=INFINITY, limits=(256, 4096), highest=10**9
+    )
     system.getrlimit = lambda which: system.limits
     system.setrlimit = set_limit
     monkeypatch.setattr(file_limits, "_resource", lambda: system)
@@ -49,7 +51,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (100_000, 1_048_576, 10**9, 100_000),
     ],
 )
-def test_the_limit_is_raised_as_far_as_it_can_be(fake: Any, soft: int, hard: int, highest: int, raised: int) -> None:
+def test_the_limit_is_raised_as_far_as_it_can_be(
+    fake: Any, soft: int, hard: int, highest: int, raised: int
+) -> None:
     fake.limits, fake.highest = (soft, hard), highest
     assert raise_limit() == raised == limit()
     assert fake.limits == (raised, hard)
@@ -57,24 +61,28 @@ def test_the_limit_is_raised_as_far_as_it_can_be(fake: Any, soft: int, hard: int
 
 def test_no_limit_stays_none(fake: Any) -> None:
     fake.limits = (INFINITY, INFINITY)
-    assert raise_limit() is limit() is most_connections() is None
+    assert raise_limit() is limit() is max_connections() is None
 
 
 def test_where_there_are_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert raise_limit() is limit() is most_connections() is None
+    assert raise_limit() is limit() is max_connections() is None
 
 
 @pytest.mark.parametrize(("soft", "most"), [(64, 48), (256, 192), (1024, 768), (65_536, 65_280)])
 def test_some_are_kept_from_connections(fake: Any, soft: int, most: int) -> None:
     fake.limits = (soft, soft)
-    assert most_connections() == most
+    assert max_connections() == most
 
 
 def test_what_it_means_to_have_none_left() -> None:
-    assert is_too_many_files(OSError(errno.EMFILE, "")) and is_too_many_files(OSError(errno.ENFILE, ""))
+    assert is_too_many_files(OSError(errno.EMFILE, "")) and is_too_many_files(
+        OSError(errno.ENFILE, "")
+    )
     assert not (
-        is_too_many_files(OSError(errno.ENOENT, "")) or is_too_many_files(ValueError()) or is_too_many_files(None)
+        is_too_many_files(OSError(errno.ENOENT, ""))
+        or is_too_many_files(ValueError())
+        or is_too_many_files(None)
     )
 
 

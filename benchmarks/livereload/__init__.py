@@ -1,0 +1,1 @@
+"""The time from a save to the repaint in a browser."""

@@ -1,0 +1,1 @@
+"""Requests per second and CPU time per request, beside other servers."""

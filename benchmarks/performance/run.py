@@ -1,0 +1,161 @@
+"""How fast, beside other servers and beside the least that trio and h11 cost: docs/performance.md.
+
+``python -m benchmarks.performance.run [--quick]`` installs the others into an environment of its
+own (php, nginx and wrk are used where they are there), starts all of them, and asks each for the
+same pages, round by round, so that a machine that becomes slower does so for all alike. Every
+response is checked. What counts are ratios within a round. It takes some 12 minutes, with
+``--quick`` two, and that only prints. It ends with 1 if a figure is not what is targetd.
+"""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.common.docs import DOCS, ROOT
+from benchmarks.common.options import add_environment, option_parser
+from benchmarks.common.server_process import ServerProcess
+from benchmarks.common.servers import install, start
+from benchmarks.performance.load_generator import FORM_TYPE, WRK, Request, generate_load
+from benchmarks.performance.report import Results, Sample, chart, document, targets_table, unmet
+from benchmarks.performance.workload import CONTESTANTS, FILES, ROWS, Contestant, Row
+
+DOCUMENT = DOCS / "performance.md"
+CHART = DOCS / "pictures" / "performance.svg"
+SETTLE = 2.5
+"""Seconds before the first round: files that were read just now are compared by their contents."""
+
+
+@dataclass
+class RunningContestant:
+    """A contestant that listens."""
+
+    contestant: Contestant
+    process: ServerProcess
+    closes: bool = False
+    """Whether it closes the connection after each response, which wrk counts as a failure."""
+
+    def request_for(self, row: Row) -> tuple[Request, int]:
+        """The request of *row*, and the size of the response in bytes. The response is checked.
+
+        Raises:
+            AssertionError: it is not what it should be.
+        """
+        path = row.path + (self.contestant.suffix if row.is_page else "")
+        request = Request(path, dict(row.headers), row.form)
+        if row.cookie:
+            _, cookie = self.exchange(request, row)
+            request.headers["Cookie"] = cookie.partition(";")[0]
+        size, _ = self.exchange(request, row)
+        return request, size
+
+    def exchange(self, request: Request, row: Row) -> tuple[int, str]:
+        """Send *request* once. Returns the size of the body, and the cookie that was set."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.process.port, timeout=20)
+        headers = request.headers | ({"Content-Type": FORM_TYPE} if request.form else {})
+        connection.request(request.method, request.path, request.form or None, headers)
+        response = connection.getresponse()
+        self.closes = response.will_close
+        body = response.read()
+        connection.close()
+        expected = body if row.body is None or self.contestant.is_baseline else row.body
+        assert (response.status, body) == (row.status, expected), (
+            f"{self.contestant.name} {request.path}: {response.status}"
+        )
+        return len(body), response.getheader("Set-Cookie", "")
+
+    def measure(self, row: Row, seconds: int) -> Sample:
+        """Measure *row* once.
+
+        Raises:
+            AssertionError: one of the responses was not what it should be.
+        """
+        request, size = self.request_for(row)
+        before = self.process.cpu_time()
+        done = generate_load(self.process.port, request, row.connections, seconds)
+        cpu_time = self.process.cpu_time() - before
+        name = f"{self.contestant.name}, {row.title}"
+        bad = done.requests if row.status >= 400 else 0
+        assert done.bad == bad, f"{name}: {done.bad} responses were bad"
+        assert done.requests and (self.closes or not done.failed), (
+            f"{name}: {done.failed} of {done.requests} failed"
+        )
+        # The head of each response is counted, too, and those that came in part at the end.
+        mean = done.bytes / done.requests
+        most = (size + 1500) * (1.02 + row.connections / done.requests)
+        assert size <= mean * 1.02 and mean < most, f"{name}: responses have {mean:.0f} bytes each"
+        self.exchange(request, row)
+        return Sample(done.rate, cpu_time / done.requests)
+
+
+def rows_of(contestant: Contestant) -> list[Row]:
+    return [row for row in ROWS if row.key in contestant.rows]
+
+
+def measure_all(running: list[RunningContestant], rounds: int, seconds: int) -> Results:
+    """Measure all rows of all contestants, so many times."""
+    results: Results = {}
+    for number in range(1, rounds + 1):
+        for row in ROWS:
+            for each in running:
+                if row.key not in each.contestant.rows:
+                    continue
+                name = each.contestant.name
+                try:
+                    sample = each.measure(row, seconds)
+                except (AssertionError, OSError, http.client.HTTPException) as exc:
+                    raise SystemExit(f"round {number}: {name}, {row.title}: {exc!r}") from exc
+                results.setdefault((row.key, name), []).append(sample)
+        print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+    return results
+
+
+def compare(environment: Path, scratch: Path, rounds: int) -> tuple[Results, list[str]]:
+    """What was measured, and who was not there."""
+    commands = install(environment, [contestant.server for contestant in CONTESTANTS])
+    running: list[RunningContestant] = []
+    absent = [] if WRK else ["wrk (a generator of our own took its place)"]
+    with ExitStack() as stack:
+        for number, contestant in enumerate(CONTESTANTS):
+            directory = scratch / f"contestant{number}"
+            try:
+                process = start(
+                    contestant.server, {**FILES, **contestant.files}, directory, commands
+                )
+            except OSError:
+                absent.append(contestant.name)
+            else:
+                stack.callback(process.stop)
+                running.append(RunningContestant(contestant, process))
+        for each in running:
+            for row in rows_of(each.contestant):
+                each.request_for(row)
+        time.sleep(SETTLE)
+        return measure_all(running, rounds, 1), absent
+
+
+def main() -> None:
+    parser = option_parser(__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round, and nothing is written")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is measured (7)")
+    add_environment(parser)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        environment = (options.environment or scratch / "environment").absolute()
+        results, absent = compare(environment, scratch, 1 if options.quick else options.rounds)
+    print(targets_table(results))
+    if not options.quick:
+        DOCUMENT.write_text(document(results, absent), encoding="utf-8")
+        CHART.write_text(chart(results), encoding="utf-8")
+        print(f"{DOCUMENT.relative_to(ROOT)} and {CHART.relative_to(ROOT)} are written")
+    raise SystemExit(bool(unmet(results)))
+
+
+if __name__ == "__main__":
+    main()

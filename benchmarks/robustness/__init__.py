@@ -1,0 +1,1 @@
+"""Whether anything is wrong, lost or grows, under load and under attack."""

@@ -1,0 +1,1 @@
+"""How a request and a save go through the modules of the package."""
