@@ -47,22 +47,18 @@ class Advice:
     text: str | Callable[[Any], str]
     pattern: str = ""
     line: str = ""
-    when: Callable[[Any], bool] | None = None
+    when: Callable[[Any], bool] = lambda exc: True
 
     def apply(self, exc: BaseException) -> str:
         """Return the advice about *exc*; empty if this row does not apply."""
-        if not isinstance(exc, self.kind):
+        if not isinstance(exc, self.kind) or not self.when(exc):
             return ""
-        found = re.search(self.pattern, str(exc)) if self.pattern else None
-        if self.pattern and found is None:
+        found = re.search(self.pattern, str(exc))
+        if found is None or not re.search(self.line, innermost_author_line(exc)[1]):
             return ""
-        if self.line and not re.search(self.line, innermost_author_line(exc)[1]):
-            return ""
-        if self.when is not None and not self.when(exc):
-            return ""
-        if not isinstance(self.text, str):
-            return self.text(exc)
-        return self.text if found is None else found.expand(self.text.replace("\n", r"\n"))
+        if isinstance(self.text, str):
+            return found.expand(self.text.replace("\n", r"\n"))
+        return self.text(exc)
 
 
 def advice_for(exc: BaseException) -> str:
@@ -203,6 +199,24 @@ ROWS: Final = (
     ),
     Advice(SyntaxError, for_syntax_error),
     Advice(RecursionError, _endless_recursion),
+    # Imports
+    Advice(
+        ImportError,
+        "One dot is the script's own directory, two dots are the one above it. The site's "
+        "directory is the topmost.",
+        pattern=r"no known parent package|beyond top-level package",
+    ),
+    Advice(
+        ImportError,
+        "This is Python 2. In Python 3 write:\n@implementer(ICounter)\nclass Counter:",
+        pattern=r"cannot import name 'implements' from 'zope\.interface'",
+    ),
+    Advice(
+        ImportError,
+        r"\1 is still being imported: two modules import each other. Import within a function, or "
+        "move what both need into a third module.",
+        pattern=r"partially initialized module '([\w.]+)'",
+    ),
     Advice(ImportError, for_import_error),
     # Names
     Advice(UnboundLocalError, _local_without_value),

@@ -16,29 +16,27 @@ from rpyserve.diagnostics.excerpts import innermost_author_line
 
 __all__ = ["for_asyncio", "for_await", "for_coroutine", "for_runtime_error"]
 
-_NURSERY: Final = "async with trio.open_nursery() as nursery:\n    nursery.start_soon(f)"
-_TIMEOUT: Final = "with trio.fail_after(5):\n    await f()"
-_TRIO: Final = {
-    "sleep": "await trio.sleep(1)",
-    "gather": _NURSERY,
-    "create_task": _NURSERY,
-    "ensure_future": _NURSERY,
-    "TaskGroup": _NURSERY,
-    "wait": _NURSERY,
-    "wait_for": _TIMEOUT,
-    "timeout": _TIMEOUT,
-    "to_thread": "await trio.to_thread.run_sync(f)",
-    "run_in_executor": "await trio.to_thread.run_sync(f)",
-    "Queue": "send, receive = trio.open_memory_channel(10)",
-    "Event": "trio.Event()",
-    "Future": "trio.Event()",
-    "Lock": "trio.Lock()",
-    "Semaphore": "trio.Semaphore(1)",
-    "open_connection": "stream = await trio.open_tcp_stream(host, port)",
-    "create_subprocess_exec": "await trio.run_process([...], capture_stdout=True)",
-    "create_subprocess_shell": "await trio.run_process(command, shell=True, capture_stdout=True)",
-    "shield": "with trio.CancelScope(shield=True):",
-}
+_TRIO_LINES: Final = (
+    ("sleep", "await trio.sleep(1)"),
+    (
+        "gather create_task ensure_future TaskGroup wait",
+        "async with trio.open_nursery() as nursery:\n    nursery.start_soon(f)",
+    ),
+    ("wait_for timeout", "with trio.fail_after(5):\n    await f()"),
+    ("to_thread run_in_executor", "await trio.to_thread.run_sync(f)"),
+    ("Queue", "send, receive = trio.open_memory_channel(10)"),
+    ("Event Future", "trio.Event()"),
+    ("Lock", "trio.Lock()"),
+    ("Semaphore", "trio.Semaphore(1)"),
+    ("open_connection", "stream = await trio.open_tcp_stream(host, port)"),
+    ("create_subprocess_exec", "await trio.run_process([...], capture_stdout=True)"),
+    (
+        "create_subprocess_shell",
+        "await trio.run_process(command, shell=True, capture_stdout=True)",
+    ),
+    ("shield", "with trio.CancelScope(shield=True):"),
+)
+_TRIO: Final = {name: line for names, line in _TRIO_LINES for name in names.split()}
 """What trio has in place of a name of asyncio's."""
 
 _RUNTIME_ERRORS: Final = (

@@ -263,18 +263,17 @@ class _Step:
 def _frames(exc: BaseException, budget: Budget) -> tuple[Frame, ...]:
     """The frames that *exc* passed, the innermost last; the place of a syntax error is one too."""
     steps = _shortened(exc.__traceback__)
-    is_syntax_error = isinstance(exc, SyntaxError) and exc.filename and exc.lineno
-    if is_syntax_error:
+    place: list[Frame] = []
+    if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
+        place = [_frame_of_syntax_error(exc, exc.filename, exc.lineno)]
         # How Python came to compile the file tells nothing.
         while steps and not is_author_code(steps[-1].tb.tb_frame.f_code.co_filename):
             steps.pop()
-    # From the innermost on, because the budget of details is better spent there.
-    frames = [_frame(step, budget) for step in reversed(steps)][::-1]
-    if isinstance(exc, SyntaxError) and is_syntax_error:
-        frames.append(_frame_of_syntax_error(exc))
     elif isinstance(exc, WrongResult):
-        frames += _frames_of_function(exc.method)
-    return tuple(frames)
+        place = _frames_of_function(exc.method)
+    # From the innermost on, because the budget of details is better spent there.
+    frames = [_frame(step, budget) for step in reversed(steps)]
+    return (*reversed(frames), *place)
 
 
 def _shortened(tb: TracebackType | None) -> list[_Step]:
@@ -375,8 +374,7 @@ def _frames_of_function(function: object) -> list[Frame]:
 # The place of a syntax error
 
 
-def _frame_of_syntax_error(exc: SyntaxError) -> Frame:
-    path, number = exc.filename or "", exc.lineno or 0
+def _frame_of_syntax_error(exc: SyntaxError, path: str, number: int) -> Frame:
     text = (exc.text or "").rstrip()
     source = _read_lines(path)
     is_current = number <= len(source) and text in ("", source[number - 1].rstrip())
@@ -408,12 +406,10 @@ def _read_lines(path: str) -> Sequence[str]:
 
 
 def _lines_around(exc: SyntaxError, source: Sequence[str], number: int) -> tuple[Line, ...]:
-    start = (exc.offset or 0) - 1
-    if start < 0:
+    if not exc.offset:
         return context_lines(source, number, None)
-    end_line = exc.end_lineno or number
-    end = (exc.end_offset or 0) - 1
-    is_empty = end_line == number and end <= start
-    if is_empty or not number <= end_line <= len(source):
+    start = exc.offset - 1
+    end_line, end = exc.end_lineno or number, (exc.end_offset or 0) - 1
+    if not number <= end_line <= len(source) or (end_line, end) <= (number, start):
         end_line, end = number, start + 1
     return context_lines(source, number, Range(number, start, end_line, end))

@@ -120,9 +120,7 @@ def detected() -> EditorLink:
 def detect(environ: Mapping[str, str], is_installed: Callable[[str], bool]) -> EditorLink:
     """Return the editor that *environ* names, else one that *is_installed*, else VS Code."""
     name = _editor_of_terminal(environ) or _editor_of_variables(environ)
-    if not name:
-        installed = (_COMMANDS[command] for command in _INSTALLED if is_installed(command))
-        name = next(installed, "vscode")
+    name = name or _COMMANDS[next(filter(is_installed, _INSTALLED), "code")]
     template = NAMES[name]
     distribution = environ.get("WSL_DISTRO_NAME")
     if distribution and template.endswith(_LIKE_CODE) and name != "zed":

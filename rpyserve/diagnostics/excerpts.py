@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import islice
 from types import CodeType, FrameType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from rpyserve.diagnostics.model import Line
 from rpyserve.scripts.execution import Execution
@@ -121,9 +121,9 @@ def position_of(code: CodeType, instruction: int, lines: Sequence[str]) -> Range
         return None  # the columns of a template are those of the code generated from it
     unknown = (None, None, None, None)
     found = next(islice(code.co_positions(), instruction // 2, None), unknown)
-    line, end_line, start, end = found
-    if line is None or end_line is None or start is None or end is None:
+    if None in found:
         return None
+    line, end_line, start, end = cast("tuple[int, int, int, int]", found)
     if end_line > len(lines):
         return None
     column = _count_characters(lines[line - 1], start)

@@ -11,6 +11,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -66,13 +67,6 @@ def for_import_error(exc: Any) -> str:
     name = getattr(exc, "name_from", None) or _name_in(text)
     if module.partition(".")[0] == "twisted" and "rpyserve has no" in text:
         return ""  # it explains itself
-    if module == "zope.interface" and name == "implements":
-        return "This is Python 2. In Python 3 write:\n@implementer(ICounter)\nclass Counter:"
-    if "no known parent package" in text or "beyond top-level package" in text:
-        return (
-            "One dot is the script's own directory, two dots are the one above it. The site's "
-            "directory is the topmost."
-        )
     importer = _importer_of(exc)
     if isinstance(exc, ModuleNotFoundError):
         return missing(module, importer.directory, importer.site)
@@ -80,11 +74,6 @@ def for_import_error(exc: Any) -> str:
         return _missing_in("beside this script", name, importer.site)
     if name and "(unknown location)" in text:
         return _missing_in(_name_of_directory(module, importer), name, importer.site)
-    if "partially initialized module" in text:
-        return (
-            f"{module} is still being imported: two modules import each other. Import within a "
-            "function, or move what both need into a third module."
-        )
     hidden = _hidden_file(module, importer, getattr(exc, "path", None))
     return hidden or name_advice.for_import(module, name)
 
@@ -116,7 +105,7 @@ def missing(name: str, directory: str, site: str) -> str:
         return f"{top} is a single file, so there is no {name} in it."
     if found := _find_below(site, top):
         return f"{top}.py is in {os.path.relpath(found, site)}. {_write_import(found, site, top)}"
-    if meant := _misspelt_module(top, site):
+    if meant := _misspelled_module(top, site):
         return f"There is no {top}. Did you mean this?\nimport {meant}"
     return _not_installed(top)
 
@@ -153,11 +142,8 @@ def _name_of_directory(module: str, importer: _Importer) -> str:
     return "beside this script" if is_own else f"in {module.replace('.', '/')}"
 
 
-def _misspelt_module(name: str, site: str) -> str | None:
-    try:
-        own = [entry[:-3] for entry in os.listdir(site) if entry.endswith(".py")]
-    except OSError:
-        own = []
+def _misspelled_module(name: str, site: str) -> str | None:
+    own = [path.stem for path in Path(site).glob("*.py")]
     if found := name_advice.closest(name, own):
         return found
     found = name_advice.closest(name, sys.stdlib_module_names)
@@ -206,9 +192,8 @@ def _find_below(site: str, name: str) -> str | None:
     for directory, below, _ in islice(os.walk(site), MAX_DIRECTORIES):
         if directory != site and _has_module(directory, name):
             return directory
-        level = 0 if directory == site else os.path.relpath(directory, site).count(os.sep) + 1
         below[:] = [each for each in sorted(below) if _is_importable(directory, each)]
-        if level == MAX_LEVELS:
+        if len(Path(directory).relative_to(site).parts) == MAX_LEVELS:
             below.clear()
     return None
 

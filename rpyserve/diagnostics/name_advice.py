@@ -18,73 +18,49 @@ from rpyserve.util.text import closest_match
 
 __all__ = ["closest", "for_attribute", "for_import", "for_member", "for_name"]
 
-_FIELD: Final = 'request.field("name")'
-_HEADER: Final = 'request.getHeader("user-agent")'
-_BODY: Final = "request.content.read()"
-
-_REQUEST: Final = {
+_REQUEST: Final = (
     # Twisted's
-    "getClientIP": "request.client[0]",
-    "getClientAddress": "request.client",
-    "transport": "request.client",
-    "getHost": "request.server",
-    "getRequestHostname": 'request.getHeader("host")',
-    "getAllHeaders": _HEADER,
-    "requestHeaders": _HEADER,
-    "responseHeaders": 'request.setHeader("Content-Type", "text/plain")',
-    "setLastModified": 'request.setHeader("Last-Modified", ...)',
-    "setETag": 'request.setHeader("ETag", ...)',
-    "received_cookies": "request.cookies",
-    "isSecure": 'request.scheme == "https"',
-    "clientproto": "request.http_version",
-    "prePathURL": '"/".join(request.prepath)',
-    "URLPath": "request.path",
-    "notifyFinish": "async def render_GET(self, request):\n    try:\n        ...\n    finally:",
-    "registerProducer": "yield chunk  # a generator sends a page in pieces",
+    ("getHost host", "request.server"),
+    ("getClientAddress transport", "request.client"),
+    ("getAllHeaders requestHeaders", 'request.getHeader("user-agent")'),
+    ("responseHeaders", 'request.setHeader("Content-Type", "text/plain")'),
+    ("setLastModified", 'request.setHeader("Last-Modified", ...)'),
+    ("setETag", 'request.setHeader("ETag", ...)'),
+    ("received_cookies", "request.cookies"),
+    ("isSecure", 'request.scheme == "https"'),
+    ("clientproto", "request.http_version"),
+    ("prePathURL", '"/".join(request.prepath)'),
+    ("URLPath", "request.path"),
+    ("notifyFinish", "async def render_GET(self, request):\n    try:\n        ...\n    finally:"),
+    ("registerProducer", "yield chunk  # a generator sends a page in pieces"),
     # Flask's and others'
-    "form": _FIELD,
-    "values": _FIELD,
-    "params": _FIELD,
-    "query_params": _FIELD,
-    "GET": _FIELD,
-    "POST": _FIELD,
-    "get": 'request.field("name", "")',
-    "headers": _HEADER,
-    "user_agent": _HEADER,
-    "data": _BODY,
-    "body": _BODY,
-    "get_data": _BODY,
-    "get_json": "request.json()",
-    "remote_addr": "request.client[0]",
-    "query_string": "request.query",
-    "url": "request.uri",
-    "full_path": "request.uri",
-    "host": "request.server",
-    "host_url": 'request.getHeader("host")',
+    ("form values params query_params GET POST", 'request.field("name")'),
+    ("get", 'request.field("name", "")'),
+    ("data body get_data", "request.content.read()"),
+    ("get_json", "request.json()"),
+    ("headers user_agent", 'request.getHeader("user-agent")'),
+    ("host_url getRequestHostname", 'request.getHeader("host")'),
+    ("remote_addr getClientIP", "request.client[0]"),
+    ("query_string", "request.query"),
+    ("url full_path", "request.uri"),
+)
+_SESSION: Final = (
+    ("permanent", "session.sessionTimeout = None"),
+    ("modified", 'session["name"] = value'),
+    ("invalidate", "session.expire()"),
+    ("sid", "session.uid"),
+)
+_MEMBERS: Final = {
+    kind: {name: line for names, line in rows for name in names.split()}
+    for kind, rows in {Request: _REQUEST, Session: _SESSION}.items()
 }
-_SESSION: Final = {
-    "permanent": "session.sessionTimeout = None",
-    "modified": 'session["name"] = value',
-    "invalidate": "session.expire()",
-    "sid": "session.uid",
-}
-_MEMBERS: Final = {Request: _REQUEST, Session: _SESSION}
 """What rpyserve has in place of a member of another server's class."""
 
 _HOMES: Final = {
-    "Path": "pathlib",
-    "date": "datetime",
-    "timedelta": "datetime",
-    "dataclass": "dataclasses",
-    "defaultdict": "collections",
-    "randint": "random",
-    "choice": "random",
-    "sqrt": "math",
-    "escape": "html",
-    "quote": "urllib.parse",
-    "sleep": "trio",
-    "open_nursery": "trio",
-}
+    "Path": "pathlib", "date": "datetime", "timedelta": "datetime", "dataclass": "dataclasses",
+    "defaultdict": "collections", "randint": "random", "choice": "random", "sqrt": "math",
+    "escape": "html", "quote": "urllib.parse", "sleep": "trio", "open_nursery": "trio",
+}  # fmt: skip
 """The modules of names that are often used without an import."""
 
 
@@ -121,8 +97,7 @@ def for_import(module: str, name: str) -> str:
     loaded = sys.modules.get(module)
     if loaded is None:
         return ""
-    names = getattr(loaded, "__all__", None) or [each for each in vars(loaded) if each[:1] != "_"]
-    found = closest(name, names)
+    found = closest(name, getattr(loaded, "__all__", None) or list(vars(loaded)))
     is_relative = module.startswith("rpydir")  # rpyserve's own name for the script's directory
     if found is None or is_relative:
         return _did_you_mean(found)

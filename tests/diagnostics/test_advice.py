@@ -312,10 +312,13 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> set[advice.Advice]:
     site = ScriptSite(tmp_path_factory.mktemp("site"))
     site.write("x.txt", b"\xe9")
     site.write("calendar.py", "")
-    hidden = ("import calendar\ncalendar.mine()", "")
+    site.write("one.py", "from two import b\na = 1\n")
+    site.write("two.py", "from one import a\nb = 1\n")
+    programs = [text for text, _ in [*RAISED.values(), *SYNTAX.values()]]
+    programs += ["import calendar\ncalendar.mine()", "import one", "from ... import x"]
     found: set[advice.Advice] = set()
     with contextlib.chdir(site.root):
-        for text, _ in [*RAISED.values(), *SYNTAX.values(), hidden]:
+        for text in programs:
             exc = site.error(text).__cause__
             assert exc is not None
             found.update([row for row in advice.ROWS if row.apply(exc)][:1])
