@@ -72,31 +72,21 @@ def advice_for(exc: BaseException) -> str:
 
 # Names
 
-_PYTHON2_NAMES: Final = {
-    "unicode": "str",
-    "raw_input": 'request.field("name")',
-    "xrange": "range",
-    "implements": "@implementer(ICounter)\nclass Counter:",
+_PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
+
+_NAMES: Final = {
+    "self": "A method must take it as a parameter:\ndef render_GET(self, request):",
+    "request": "A function must take it as a parameter:\ndef resource(request):",
+    "null": "Did you mean this?\nNone",
+    "unicode": f"{_PYTHON2}str",
+    "raw_input": f'{_PYTHON2}request.field("name")',
+    "xrange": f"{_PYTHON2}range",
+    "implements": f"{_PYTHON2}@implementer(ICounter)\nclass Counter:",
 }
-"""What Python 3 has in place of a name of Python 2, in which the series of Twisted is written."""
+"""What to do about a name that is not defined."""
 
-_PYTHON2_METHODS: Final = {"has_key": "key in d", "iteritems": "d.items()"}
-"""The same for methods of a dict."""
-
-_CONSTANTS: Final = {"true": "True", "false": "False", "null": "None"}
-"""How Python writes constants of other languages."""
-
-
-def _python2_name(exc: Any) -> str:
-    return f"{exc.name} is Python 2. In Python 3 write:\n{_PYTHON2_NAMES[exc.name]}"
-
-
-def _python2_method(exc: Any) -> str:
-    return f"{exc.name} is Python 2. In Python 3 write:\n{_PYTHON2_METHODS[exc.name]}"
-
-
-def _name_is(*names: str) -> Callable[[Any], bool]:
-    return lambda exc: exc.name in names
+_METHODS: Final = {"has_key": f"{_PYTHON2}key in d", "iteritems": f"{_PYTHON2}d.items()"}
+"""What to do about a method that a dict does not have."""
 
 
 def _local_without_value(exc: UnboundLocalError) -> str:
@@ -110,19 +100,6 @@ def _local_without_value(exc: UnboundLocalError) -> str:
         f"keep a value from one visit to the next, write:\nsession = request.getSession()\n"
         f'session["{name}"] = session.get("{name}", 0) + 1'
     )
-
-
-# Attributes
-
-
-def _member_of_another_server(exc: Any) -> str:
-    return name_advice.for_member(exc.obj, exc.name or "")
-
-
-def _misspelled_attribute(exc: Any) -> str:
-    if not exc.name or exc.obj is None:
-        return ""
-    return name_advice.for_attribute(exc.obj, exc.name)
 
 
 # Keys
@@ -182,7 +159,6 @@ def _relative_path(exc: Any) -> str:
 
 
 _NEEDS_SESSION: Final = "is called with the session. Write{}:\ndef __init__(self, session):"
-_RENDER_METHOD: Final = "Write:\ndef \\1(self, request):"
 _TO_BYTES: Final = (
     "Text and bytes cannot be mixed. Remove the b before the quotes, or write:\n"
     'text.encode("utf-8")'
@@ -208,7 +184,7 @@ ROWS: Final = (
     ),
     Advice(
         ImportError,
-        "This is Python 2. In Python 3 write:\n@implementer(ICounter)\nclass Counter:",
+        _NAMES["implements"],
         pattern=r"cannot import name 'implements' from 'zope\.interface'",
     ),
     Advice(
@@ -220,30 +196,15 @@ ROWS: Final = (
     Advice(ImportError, for_import_error),
     # Names
     Advice(UnboundLocalError, _local_without_value),
-    Advice(NameError, _python2_name, when=_name_is(*_PYTHON2_NAMES)),
-    Advice(
-        NameError,
-        lambda exc: f"In Python write:\n{_CONSTANTS[exc.name]}",
-        when=_name_is(*_CONSTANTS),
-    ),
-    Advice(
-        NameError,
-        "A method must take it as a parameter:\ndef render_GET(self, request):",
-        when=_name_is("self"),
-    ),
-    Advice(
-        NameError,
-        "A function must take it as a parameter:\ndef resource(request):",
-        when=_name_is("request"),
-    ),
+    Advice(NameError, lambda exc: _NAMES.get(exc.name, "")),
     Advice(
         NameError, name_advice.for_name, when=lambda exc: not isinstance(exc, UnboundLocalError)
     ),
     # Attributes
     Advice(AttributeError, for_attribute_of_module),
     Advice(AttributeError, async_advice.for_coroutine),
-    Advice(AttributeError, _member_of_another_server),
-    Advice(AttributeError, _python2_method, when=_name_is(*_PYTHON2_METHODS)),
+    Advice(AttributeError, name_advice.for_member),
+    Advice(AttributeError, lambda exc: _METHODS.get(exc.name, "")),
     Advice(
         AttributeError,
         "This is text (str) already. Remove .decode().",
@@ -271,7 +232,7 @@ ROWS: Final = (
         "nothing.",
         when=lambda exc: exc.name is not None and exc.obj is None,
     ),
-    Advice(AttributeError, _misspelled_attribute),
+    Advice(AttributeError, name_advice.for_attribute),
     # Keys
     Advice(
         KeyError,
@@ -336,24 +297,14 @@ ROWS: Final = (
     ),
     Advice(
         TypeError,
-        _RENDER_METHOD,
-        pattern=r"(render_\w+|render|resource)\(\) missing 1 required positional argument: '\w+'",
-    ),
-    Advice(
-        TypeError,
-        _RENDER_METHOD,
-        pattern=r"(render_\w+)\(\) takes \d positional arguments? but \d (was|were) given",
+        "Write:\ndef \\1(self, request):",
+        pattern=r"(render\w*)\(\) (missing 1 required|takes \d) positional",
     ),
     # Text, bytes and other values
     Advice(
         TypeError,
         'Text can only be joined with text. Write:\nf"Visit {number}"',
         pattern=r"""can only concatenate str(?!.*"bytes")|not "int"\) to str""",
-    ),
-    Advice(
-        TypeError,
-        _TO_BYTES,
-        pattern=r"can't concat str to bytes|a bytes-like object is required, not 'str'",
     ),
     Advice(
         TypeError,

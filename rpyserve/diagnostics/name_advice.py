@@ -64,11 +64,11 @@ _HOMES: Final = {
 """The modules of names that are often used without an import."""
 
 
-def for_member(thing: object, name: str) -> str:
-    """Return the advice if *name* is a member of another server's request or session."""
+def for_member(exc: AttributeError) -> str:
+    """Return the advice about a member of another server's requests or sessions."""
     for kind, names in _MEMBERS.items():
-        if issubclass(type(thing), kind) and name in names:
-            return f"rpyserve's {kind.__name__} has no {name}. Write:\n{names[name]}"
+        if issubclass(type(exc.obj), kind) and exc.name in names:
+            return f"rpyserve's {kind.__name__} has no {exc.name}. Write:\n{names[exc.name]}"
     return ""
 
 
@@ -85,9 +85,10 @@ def for_name(exc: NameError) -> str:
     return _did_you_mean(closest(name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]))
 
 
-def for_attribute(thing: object, name: str) -> str:
-    """Return the advice about an attribute *name* that *thing* does not have."""
-    names = [each for each in _members(thing) if each[:1] != "_" or name[:1] == "_"]
+def for_attribute(exc: AttributeError) -> str:
+    """Return the advice about an attribute that is misspelled."""
+    name = exc.name or ""
+    names = [each for each in _members(exc.obj) if each[:1] != "_" or name[:1] == "_"]
     found = closest(name, names)
     return _did_you_mean(f".{found}" if found else None)
 

@@ -59,6 +59,15 @@ _GIVEN_NAMES: Final = frozenset({"cache", "registry", "input"})
 
 _DEFINITIONS: Final = (type, FunctionType, BuiltinFunctionType, ModuleType, InterfaceClass)
 
+_CODE: Final[tuple[tuple[Any, str], ...]] = (
+    (type, "<class {0.__name__}>"),
+    ((FunctionType, BuiltinFunctionType, MethodType), "<function {0.__qualname__}>"),
+    (CoroutineType, "<coroutine of {0.__qualname__}>"),
+    ((GeneratorType, AsyncGeneratorType), "<generator {0.__qualname__}>"),
+    (ModuleType, "<module {0.__name__}>"),
+)
+"""How functions and the like are written."""
+
 _SAFE_REPR: Final = frozenset(
     {
         "builtins.bool", "builtins.complex", "builtins.ellipsis", "builtins.float",
@@ -67,11 +76,11 @@ _SAFE_REPR: Final = frozenset(
         "datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta",
         "datetime.timezone", "zoneinfo.ZoneInfo",
         "pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.WindowsPath",
-        "pathlib.PureWindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath",
+        "pathlib.PureWindowsPath",
         "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "re.Pattern",
     }
 )  # fmt: skip
-"""Classes whose own ``repr`` is short and always ends. Names, so that none is imported for this."""
+"""Classes whose own ``repr`` is short and always ends: package and name, so none is imported."""
 
 
 def variables(
@@ -138,7 +147,7 @@ class _Writer:
 
     def write(self, value: Any, depth: int) -> None:
         kind = type(value)
-        if _full_name(kind) in _SAFE_REPR:
+        if f"{_package(kind)}.{kind.__qualname__}" in _SAFE_REPR:
             self._put(repr(value))
         elif issubclass(kind, enum.Enum):
             self._enum(value, kind)
@@ -168,7 +177,7 @@ class _Writer:
         for base, write in writers:
             if issubclass(kind, base):
                 return write
-        if kind.__module__.partition(".")[0] == "rpyserve":
+        if _package(kind) == "rpyserve":
             return self._object_of_rpyserve
         return self._object if _is_author_class(kind) else None
 
@@ -239,12 +248,10 @@ class _Writer:
         is_set = issubclass(type(value), set)
         base: Any = set if is_set else frozenset
         count = base.__len__(value)
-        if not count:
-            self._put(f"{base.__name__}()")
-            return
-        self._put("{" if is_set else "frozenset({")
+        before, after = ("{", "}") if is_set else ("frozenset({", "})")
+        self._put(before if count else f"{base.__name__}(")
         self._items(base.__iter__(value), count, depth)
-        self._put("}" if is_set else "})")
+        self._put(after if count else ")")
 
     def _dict(self, value: Any, depth: int) -> None:
         self._put("{")
@@ -312,22 +319,15 @@ class _Writer:
 # What an object is and what it holds, found without calling any code of its class
 
 
-def _full_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
 
 
 def _describe_code(value: Any, kind: type) -> str | None:
     """The words for a class, function, module, coroutine or generator; None for all else."""
-    if issubclass(kind, type):
-        return f"<class {value.__name__}>"
-    if issubclass(kind, (FunctionType, BuiltinFunctionType, MethodType)):
-        return f"<function {value.__qualname__}>"
-    if issubclass(kind, CoroutineType):
-        return f"<coroutine of {value.__qualname__}>"
-    if issubclass(kind, (GeneratorType, AsyncGeneratorType)):
-        return f"<generator {value.__qualname__}>"
-    if issubclass(kind, ModuleType):
-        return f"<module {value.__name__}>"
+    for kinds, template in _CODE:
+        if issubclass(kind, kinds):
+            return template.format(value)
     return None
 
 

@@ -219,16 +219,16 @@ def test_a_slip_in_a_helper(site: ScriptSite) -> None:
 # Exceptions
 
 RAISED = {
-    "unicode": ("x = unicode('a')", "unicode is Python 2. In Python 3 write:\nstr"),
+    "unicode": ("x = unicode('a')", "This is Python 2. In Python 3 write:\nstr"),
     "raw_input": ("x = raw_input()", '\nrequest.field("name")'),
     "xrange": ("x = xrange(3)", "\nrange"),
     "a name of ours": ("raise HTTPError(404)", "Import it first:\nfrom rpyserve import HTTPError"),
     "a module": ("json.dumps(1)", "Import it first:\nimport json"),
     "trio": ("trio.sleep(1)", "Import it first:\nimport trio"),
-    "true": ("x = true", "In Python write:\nTrue"),
+    "true": ("x = true", "Did you mean this?\nTrue"),
     "self": ("def f(): return self\nf()", "\ndef render_GET(self, request):"),
     "request": ("def f(): return request\nf()", "\ndef resource(request):"),
-    "has_key": ("{}.has_key(1)", "has_key is Python 2. In Python 3 write:\nkey in d"),
+    "has_key": ("{}.has_key(1)", "This is Python 2. In Python 3 write:\nkey in d"),
     "iteritems": ("{}.iteritems()", "\nd.items()"),
     "decode": ("'a'.decode()", "This is text (str) already."),
     "encode": ("b'a'.encode()", 'data.decode("utf-8")'),

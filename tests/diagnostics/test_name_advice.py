@@ -61,7 +61,7 @@ def test_what_there_is_is_not_in_the_tables() -> None:
     things = {Request: Request("GET", "/"), Session: Session(None, None)}
     for kind, names in name_advice._MEMBERS.items():
         assert not [name for name in names if hasattr(things[kind], name)]
-    assert for_member(object(), "form") == ""
+    assert for_member(AttributeError(name="form", obj=object())) == ""
 
 
 # Names that must be imported
