@@ -1,4 +1,4 @@
-"""The sentences that a beginner needs, one test for each near miss."""
+"""The sentences that a beginner needs, one test for each mistake."""
 
 # ruff: noqa: E501 (a case is a line)
 
@@ -128,7 +128,7 @@ def test_another_misspelt_method(site: ScriptSite) -> None:
 @pytest.mark.parametrize("framework", ["flask", "fastapi", "starlette", "quart", "bottle"])
 @pytest.mark.parametrize("name", ["resource", "app"])
 def test_an_app_of_another_framework(site: ScriptSite, framework: str, name: str) -> None:
-    # A stand-in: the class's module is what tells.
+    # A stand-in: it is recognized by the module of its class.
     site.write(f"{framework}x.py", "")
     error = site.error(
         f"class App:\n    def __call__(self, *args): pass\nApp.__module__ = '{framework}.app'\n{name} = App()\n"

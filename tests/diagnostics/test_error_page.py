@@ -50,8 +50,10 @@ def plain(html: str) -> str:
 
 async def test_a_render_method(site: Site) -> None:
     path = write("a.rpy", (
-        "from rpyserve import Resource\n\n\nclass Page(Resource):\n    def render_GET(self, request):\n"
-        "        name, password = 'Ada', 'hunter2'\n        return 'Hello ' + len(name)\n\n\nresource = Page()\n"
+        "from rpyserve import Resource\n\n\nclass Page(Resource):\n    def render_GET(self, "
+        "request):\n"
+        "        name, password = 'Ada', 'hunter2'\n        return 'Hello ' + "
+        "len(name)\n\n\nresource = Page()\n"
     ))  # fmt: skip
     answer = await page(site)
     assert "<h1>TypeError: can only concatenate str" in answer.text
@@ -225,7 +227,10 @@ async def test_a_script_without_resource_has_a_link_to_it(site: Site) -> None:
     assert f'In <a href="edit:{path.as_posix()}?1,1"' in (await page(site)).text
 
 
-SECRET = "name, uid, err = request.getCookie('login'), request.getSession().uid, ValueError(request.getCookie('login'))"
+SECRET = (
+    "name, uid, err = request.getCookie('login'), request.getSession().uid, "
+    "ValueError(request.getCookie('login'))"
+)
 
 
 @pytest.mark.parametrize("headers", [HTML, JSON, []])
@@ -260,7 +265,7 @@ async def test_others_get_a_bare_500(site: Site, headers: list[tuple[str, str]])
         assert answer.header("access-control-allow-origin") is None
 
 
-async def test_an_error_of_http_is_no_failure(site: Site) -> None:
+async def test_an_http_error_is_not_an_error_of_the_script(site: Site) -> None:
     write("a.rpy", "from rpyserve import HTTPError\nraise HTTPError(500, 'as told')\n")
     assert "as told" in (await page(site)).text
 

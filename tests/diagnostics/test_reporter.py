@@ -1,4 +1,4 @@
-"""Failures on the console: each once, until something has changed. A failure as a short block of text."""
+"""Errors on the console: each one once, until something has changed, as a short block of text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clock:
         return self.now
 
 
-def failure(
+def error(
     line: int = 1, title: str = "ValueError: x", source_hash: int = 1, kind: str = "ValueError"
 ) -> ErrorReport:
     return ErrorReport(
@@ -39,68 +39,72 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def complaints(clock: Clock) -> ConsoleReporter:
+def reporter(clock: Clock) -> ConsoleReporter:
     return ConsoleReporter(clock)
 
 
-def test_the_same_failure_is_told_once(
-    complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture
+def test_the_same_error_is_reported_once(
+    reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert complaints.report("GET /a", failure())
-    assert not any(
-        complaints.report("GET /b", failure(title=f"ValueError: {n}")) for n in range(100)
-    )
+    assert reporter.report("GET /a", error())
+    assert not any(reporter.report("GET /b", error(title=f"ValueError: {n}")) for n in range(100))
     assert caplog.messages == ["GET /a: ValueError: x\n  /a.rpy:1"]
 
 
-@pytest.mark.parametrize(
-    "other", [failure(line=2), failure(source_hash=2), failure(kind="KeyError")]
-)
-def test_another_one_is_told(
-    complaints: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("other", [error(line=2), error(source_hash=2), error(kind="KeyError")])
+def test_another_one_is_reported(
+    reporter: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert complaints.report("GET /", failure())
-    assert complaints.report("GET /", other)
+    assert reporter.report("GET /", error())
+    assert reporter.report("GET /", other)
 
 
-def test_how_often_is_told_once_a_minute(
-    complaints: ConsoleReporter, clock: Clock, caplog: pytest.LogCaptureFixture
+def test_how_often_is_reported_once_a_minute(
+    reporter: ConsoleReporter, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    complaints.report("GET /", failure())
+    reporter.report("GET /", error())
     for _ in range(180):
         clock.now += 1
-        complaints.report("GET /", failure())
+        reporter.report("GET /", error())
     assert caplog.messages[1:] == [f"GET /: again, {COUNT_INTERVAL:.0f} times: ValueError: x"] * 3
 
 
-def test_what_was_good_in_between_is_told_again(
-    complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture
+def test_what_was_resolved_in_between_is_reported_again(
+    reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
-        complaints.report("GET /", failure(), page="/")
-    complaints.resolve("/other")
-    complaints.resolve("/")
+        reporter.report("GET /", error(), page="/")
+    reporter.resolve("/other")
+    reporter.resolve("/")
     assert caplog.messages[1:] == ["GET /: again, 2 times: ValueError: x"]
-    assert complaints.report("GET /", failure(), page="/")
+    assert reporter.report("GET /", error(), page="/")
 
 
-def test_a_change_of_the_site_makes_all_of_them_new(complaints: ConsoleReporter) -> None:
-    complaints.report("GET /", failure())
-    complaints.reset()
-    assert complaints.report("GET /", failure())
+def test_a_change_of_the_site_makes_all_of_them_new(reporter: ConsoleReporter) -> None:
+    reporter.report("GET /", error())
+    reporter.reset()
+    assert reporter.report("GET /", error())
 
 
-def test_memory_is_bounded(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_described(
+    reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        reporter.report_exception("A task", ExceptionGroup("", [ValueError("x")]))
+    assert caplog.messages == ["A task: ValueError: x"]
+
+
+def test_memory_is_bounded(reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     for number in range(10_000):
-        complaints.report("GET /", failure(number), page=f"/{number}")
-        complaints.once_for(str(number))
-    assert len(complaints._reported) <= 200
-    assert len(complaints._key_by_page) <= 2000
-    assert len(complaints._clients) <= 200
+        reporter.report("GET /", error(number), page=f"/{number}")
+        reporter.once_for(str(number))
+    assert len(reporter._reported) <= 200
+    assert len(reporter._key_by_page) <= 2000
+    assert len(reporter._clients) <= 200
 
 
-async def test_a_site_tells_each_version_of_a_failure_once(
+async def test_a_site_reports_each_version_of_an_error_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = tmp_path / "a.rpy"
@@ -136,7 +140,9 @@ async def test_a_client_that_sees_only_a_bare_500_is_named_once(
     assert len([message for message in caplog.messages if "--trust 192.0.2.7" in message]) == 1
 
 
-async def test_a_page_of_another_origin_is_told_as_such(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_page_of_another_origin_is_reported_as_such(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def page(request: Request) -> float:
         return 1 / 0
 
@@ -157,7 +163,7 @@ def frame(
     )
 
 
-def test_a_failure_is_a_short_block() -> None:
+def test_an_error_is_a_short_block() -> None:
     first = ExceptionReport(
         "ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3))
     )
@@ -193,11 +199,12 @@ def test_groups_are_set_in() -> None:
             (ExceptionReport("ExceptionGroup: out", branches=((inner,),)),),
         )
     ) == (
-        "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of 3: ValueError: b"
+        "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of "
+        "3: ValueError: b"
     )
 
 
-def test_only_the_innermost_places_are_told() -> None:
+def test_only_the_innermost_places_are_shown() -> None:
     text = as_text(
         ErrorReport("x", "", (ExceptionReport("x", frames=tuple(frame(n) for n in range(1, 30))),))
     )
@@ -207,8 +214,8 @@ def test_only_the_innermost_places_are_told() -> None:
 
 def test_nothing_in_it_reaches_the_terminal_as_a_command() -> None:
     evil = "a\x1b[31m\u202e\r\x07\udc80"
-    fault = ExceptionReport(evil, f"{evil}\n{evil}", (evil,), (frame(1, evil, (1, 3)),))
-    text = as_text(ErrorReport(evil, evil, (fault,), evil))
+    exception = ExceptionReport(evil, f"{evil}\n{evil}", (evil,), (frame(1, evil, (1, 3)),))
+    text = as_text(ErrorReport(evil, evil, (exception,), evil))
     assert all(line.isprintable() for line in text.split("\n"))
 
 

@@ -90,9 +90,10 @@ async def later() -> None: ...
 
 
 AS_PYTHON_WRITES = [
-    None, True, 1, -2, 1.5, 2j, "text", "it's", b"bytes", bytearray(b"x").hex(), [1, "a"], (1,), (), (1, 2), {"a": [1]},
-    {}, [], set(), {1}, frozenset(), frozenset({1}), deque([1]), Point(1, 2), datetime.date(2026, 1, 2),
-    datetime.timedelta(1), decimal.Decimal("1.5"), range(3), slice(1), ...,
+    None, True, 1, -2, 1.5, 2j, "text", "it's", b"bytes", bytearray(b"x").hex(), [1, "a"], (1,),
+    (), (1, 2), {"a": [1]}, {}, [], set(), {1}, frozenset(), frozenset({1}), deque([1]),
+    Point(1, 2), datetime.date(2026, 1, 2), datetime.timedelta(1), decimal.Decimal("1.5"),
+    range(3), slice(1), ...,
 ]  # fmt: skip
 
 
@@ -196,7 +197,7 @@ def test_secrets_are_masked_at_every_level() -> None:
     assert "hunter2" not in safe_repr("POST /?password=hunter2&x=1")
 
 
-def test_a_veiled_text_is_hidden_even_where_it_is_cut() -> None:
+def test_a_secret_is_hidden_even_where_it_is_cut() -> None:
     secret = "0123456789" * 4
     text = safe_repr("x" * 140 + secret + "y" * 100, redactor=Redactor([secret]))
     assert "0123" not in text
@@ -214,6 +215,13 @@ def test_a_session_is_shown_without_its_id() -> None:
     session = Session(None, "0123456789abcdef")
     session["user"], session["password"] = "Ada", "hunter2"
     assert safe_repr(session) == f"<Session user='Ada' password={MASK}>"
+
+
+def test_public_classes_may_hide_their_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (Request, Session):
+        monkeypatch.setattr(kind, "__module__", "rpyserve")
+    test_a_request_is_shown_without_its_cookie()
+    test_a_session_is_shown_without_its_id()
 
 
 def test_surrogates_and_controls() -> None:
