@@ -1,9 +1,10 @@
-"""Makes the pictures of the README: what a newcomer sees, in a real Chromium, with the real console's output.
+"""Makes the pictures of the README: what a newcomer sees, in a real Chromium, with the real
+console's output.
 
     .venv/bin/python -m pip install pillow && .venv/bin/python docs/make_pictures.py
 
-Runs the tour, visits it, edits a script, breaks it, and mends it. Writes docs/pictures/*.png. On Linux and macOS only:
-the console is a real terminal, so that its colours are in the picture.
+Runs the tour, visits it, edits a script, breaks it, and mends it. Writes docs/pictures/*.png. On
+Linux and macOS only: the console is a real terminal, so that its colours are in the picture.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Terminal:
 
     def __init__(self, command: list[str]) -> None:
         ours, its = pty.openpty()
-        environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "CI")}
+        environment = {
+            key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "CI")
+        }
         environment |= {"TERM": "xterm-256color", "COLUMNS": "120"}
         self.process = subprocess.Popen(command, stdout=its, stderr=its, cwd=HOME, env=environment)
         os.close(its)
@@ -87,7 +90,9 @@ def site() -> Iterator[Path]:
     except FileExistsError:
         sys.exit(f"{HOME} is there already, and would be in the way")
     try:
-        subprocess.run([sys.executable, "-m", "rpyserve", "--example", str(HOME / "site")], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "rpyserve", "--example", str(HOME / "site")], check=True
+        )
         yield HOME / "site"
     finally:
         shutil.rmtree(HOME)
@@ -114,7 +119,9 @@ def visit(page: Page, terminal: Terminal, counter: Path) -> None:
     counter.write_text(good.replace("Visit #{} for you!", "Welcome, visit #{}!"), encoding="utf-8")
     expect(page.locator("body")).to_contain_text("Welcome, visit #3!")
     page.wait_for_timeout(1100)
-    counter.write_text(good.replace("!</p>', counter.value", "!</p>', countr.value"), encoding="utf-8")
+    counter.write_text(
+        good.replace("!</p>', counter.value", "!</p>', countr.value"), encoding="utf-8"
+    )
     expect(page.locator("body")).to_contain_text("NameError")
     save(page, "error")
     page.wait_for_timeout(1100)
@@ -125,7 +132,9 @@ def visit(page: Page, terminal: Terminal, counter: Path) -> None:
 
 def main() -> None:
     with site() as root, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"))
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome")
+        )
         page = browser.new_page(viewport={"width": 900, "height": 620}, color_scheme="light")
         terminal = Terminal([sys.executable, "-m", "rpyserve", "./site", "--session-timeout", "5"])
         try:

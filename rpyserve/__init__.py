@@ -1,7 +1,7 @@
 """rpyserve: save a Python file and it is a web page; edit it and the page follows.
 
-A script imports all it needs from here. Each name is loaded when it is first used, so that ``import rpyserve``
-and ``rpyserve --help`` cost next to nothing.
+A script imports all it needs from here. Each name is loaded when it is first used, so that ``import
+rpyserve`` and ``rpyserve --help`` cost next to nothing.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
 class _TwistedForPrograms:
     """The last resort for ``from twisted.web.server import Site`` in the author's own code.
 
-    For what no installed Twisted answers, and for nobody but the author: a library that asks whether there is a
-    Twisted gets its "no". See `scripts.twisted_names`.
+    For what no installed Twisted answers, and for nobody but the author: a library that asks
+    whether there is a Twisted gets its "no". See `scripts.twisted_names`.
     """
 
     @staticmethod

@@ -1,6 +1,7 @@
 """``python -m rpyserve`` is the same as the command ``rpyserve``.
 
-Python puts the current directory first for ``-m``. Often that is the site, and its ``calendar.py`` is not for us.
+Python puts the current directory first for ``-m``. Often that is the site, and its ``calendar.py``
+is not for us.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""The command line: parse options, build a site, serve it. The only module that knows all the others.
+"""The command line: parse options, build a site, serve it. The only module that knows all the
+others.
 
 What costs time to import (trio, h11, zope.interface) is imported inside the functions that need
 it, so that ``--help`` appears at once. Options come from the command line, else from

@@ -25,10 +25,11 @@ from rpyserve.http.response import HTML, ErrorHandler, Response, Stream
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import as_resource, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
-from rpyserve.sessions.session import EndReason, Registry, Session
+from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from rpyserve.util.exceptions import split_control_flow, unwrap_group
 from rpyserve.util.file_limits import ADVICE, is_too_many_files
+from rpyserve.util.server_object import ServerObject
 from rpyserve.util.text import escape_for_log
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -47,7 +48,7 @@ little.
 """
 
 
-class Site:
+class Site(ServerObject):
     """What a server serves.
 
     Args:
@@ -55,7 +56,7 @@ class Site:
         sessionTimeout: seconds a session lives after its last access; None leaves it to the
             session's class (900, unless it says otherwise).
         maxSessions: how many sessions may live at once: for one more, the one idle longest ends,
-            `EndReason.EVICTED`. None is any number.
+            `SessionEnd.EVICTED`. None is any number.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
@@ -66,7 +67,7 @@ class Site:
             on this machine.
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
             to have.
-        complaints: what the console has been told of failures.
+        errors: what the console has been told of failures.
         on_source: called with each source of a script or module; see `SiteModules.on_source`.
 
     "Twisted Web in 60 seconds": session basics, session endings.
@@ -83,12 +84,12 @@ class Site:
     ) -> None:
         self.root = as_resource(root)
         self.registry = Registry(self)
-        self.sessions = SessionStore(self, sessionTimeout, maxSessions)
-        self.sessions.renewed = self._renewed
+        self.errors = ConsoleReporter()
+        self.sessions = SessionStore(self, sessionTimeout, maxSessions, self.errors)
+        self.sessions.on_new_id = self._on_new_id
         self.trusts: Callable[[Request], bool] = TrustedClients()
         self.editor: EditorLink | None = None
         self.on_source: SourceObserver | None = None
-        self.errors: ConsoleReporter = self.sessions.errors
         self._nursery = SiteNursery(self.errors)
         self.tasks = BackgroundTasks(self._nursery)
         self._request_tasks = RequestTasks(self._nursery)
@@ -171,7 +172,9 @@ class Site:
         self.tasks.start(function)
 
     def _give(self, request: Request, session: Session, what: str) -> None:
-        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it is too late."""
+        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it
+        is too late.
+        """
         cookie = _session_cookie(
             self._cookie_name(request), session, https=request.scheme == "https"
         )
@@ -183,7 +186,7 @@ class Site:
                 "the first yield or write.", request.path, what,
             )  # fmt: skip
 
-    def _renewed(self, session: Session) -> None:
+    def _on_new_id(self, session: Session) -> None:
         request = current_request()
         if request is not None and request.session is session:
             self._give(request, session, "regenerate() changed the session's id")
@@ -191,7 +194,7 @@ class Site:
             log.warning(
                 "session %s: regenerate() was called outside of a request of its visitor, who "
                 "has no cookie for the "
-                "new id. Write request.getSession().regenerate() in a render method.", session.label,
+                "new id. Write request.getSession().regenerate() in a render method.", session.short_id,
             )  # fmt: skip
 
     def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -230,7 +233,7 @@ class Site:
                     yield self
             finally:
                 with trio.CancelScope(shield=True):
-                    await self.sessions.end_all(EndReason.STOPPED, grace)
+                    await self.sessions.end_all(SessionEnd.STOPPED, grace)
                 self.close()
                 nursery.cancel_scope.cancel()
 
@@ -241,7 +244,9 @@ class Site:
     def _stream_error_response(
         self, request: Request, exc: BaseException, begun: bool
     ) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of what was."""
+        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
+        what was.
+        """
         try:
             if begun:
                 return self._last_piece(request, exc)

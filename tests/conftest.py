@@ -16,13 +16,17 @@ from rpyserve.scripts import loader
 from tests.support.http_client import Client, Reply, Respond, connect_to, head
 
 # How long an example takes says nothing: the machine may be busy.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
 def loggers_as_they_were() -> Iterator[None]:
-    """What a command that runs in the tests' own process sets up for its console goes away with the test."""
+    """What a command that runs in the tests' own process sets up for its console goes away with the
+    test.
+    """
     last = logging.lastResort
     assert last is not None
     kept = [
@@ -40,7 +44,9 @@ def loggers_as_they_were() -> Iterator[None]:
 
 @pytest.fixture
 def connect(nursery: trio.Nursery) -> Callable[..., Client]:
-    """``connect(respond, **options of serve_connection)`` is the client's end of a new connection."""
+    """``connect(respond, **options of serve_connection)`` is the client's end of a
+    new connection.
+    """
 
     def connect(respond: Respond, **options: Any) -> Client:
         return connect_to(respond, nursery, **options)
@@ -50,10 +56,17 @@ def connect(nursery: trio.Nursery) -> Callable[..., Client]:
 
 @pytest.fixture
 def fetch(connect: Callable[..., Client]) -> Callable[..., Awaitable[Reply]]:
-    """``await fetch(respond, target, *header_lines)`` is one response, on a connection of its own."""
+    """``await fetch(respond, target, *header_lines)`` is one response, on a
+    connection of its own.
+    """
 
     async def fetch(
-        respond: Respond, target: str = "/", *fields: str, method: str = "GET", body: bytes = b"", **options: Any
+        respond: Respond,
+        target: str = "/",
+        *fields: str,
+        method: str = "GET",
+        body: bytes = b"",
+        **options: Any,
     ) -> Reply:
         client = connect(respond, **options)
         length = [f"Content-Length: {len(body)}"] if body else []
@@ -67,11 +80,15 @@ def fetch(connect: Callable[..., Client]) -> Callable[..., Awaitable[Reply]]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for the tests of a module: what drives it is an event loop of asyncio, which others would notice."""
+    """One Chromium for the tests of a module: what drives it is an event loop of asyncio, which
+    others would notice.
+    """
     from tests.support import chromium
 
     if chromium.installed() is None:
-        assert not (os.environ.get("CI") and sys.platform == "linux"), "CI on Linux must have a browser"
+        assert not (os.environ.get("CI") and sys.platform == "linux"), (
+            "CI on Linux must have a browser"
+        )
         pytest.skip("there is no Chromium or Chrome here")
     with chromium.chromium() as browser:
         yield browser
@@ -90,4 +107,6 @@ def sites_are_closed() -> Iterator[None]:
     """A site that a test leaves open would change the names that the next test's scripts get."""
     before = set(loader._site_numbers)
     yield
-    assert set(loader._site_numbers) == before, "a site with scripts was left open: use `async with site.running()`"
+    assert set(loader._site_numbers) == before, (
+        "a site with scripts was left open: use `async with site.running()`"
+    )

@@ -1,7 +1,8 @@
-"""The package keeps its shape: imports go one way between packages, and what is public is meant to be.
+"""The package keeps its shape: imports go one way between packages, and what is public is meant to
+be.
 
-Every import counts: at the top of a module, inside a function, and for types only. `python tests/test_architecture.py`
-prints the packages in their order and the arrows between them.
+Every import counts: at the top of a module, inside a function, and for types only. `python
+tests/test_architecture.py` prints the packages in their order and the arrows between them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,27 @@ import rpyserve
 PACKAGE = Path(rpyserve.__file__).parent
 
 MUST_NOT_KNOW = {
-    "util": {"http", "protocol", "resources", "scripts", "sessions", "files", "diagnostics", "check", "livereload"},
-    "http": {"protocol", "resources", "scripts", "sessions", "files", "diagnostics", "check", "livereload"},
+    "util": {
+        "http",
+        "protocol",
+        "resources",
+        "scripts",
+        "sessions",
+        "files",
+        "diagnostics",
+        "check",
+        "livereload",
+    },
+    "http": {
+        "protocol",
+        "resources",
+        "scripts",
+        "sessions",
+        "files",
+        "diagnostics",
+        "check",
+        "livereload",
+    },
     "protocol": {"resources", "scripts", "sessions", "files", "diagnostics", "check", "livereload"},
     "resources": {"protocol", "scripts", "sessions", "files", "diagnostics", "check", "livereload"},
     "scripts": {"protocol", "sessions", "files", "diagnostics", "check", "livereload"},
@@ -33,7 +53,9 @@ MUST_NOT_KNOW = {
     "testing": {"protocol", "check", "livereload"},
     "serving": set(),
 }
-"""What each package must not import; besides, none of them may import `serving`, `testing`, `site` or `cli` unasked."""
+"""What each package must not import; besides, none of them may import `serving`, `testing`, `site`
+or `cli` unasked.
+"""
 
 MAY_KNOW = {
     "serving": {"cli"},
@@ -71,20 +93,26 @@ def room_of(module: str) -> str:
 
 def arrows() -> dict[str, dict[str, list[str]]]:
     """For each package or top module, what it imports, with the modules that do so."""
-    found: dict[str, dict[str, list[str]]] = {room_of(name): {} for name in MODULES if name != "__init__"}
+    found: dict[str, dict[str, list[str]]] = {
+        room_of(name): {} for name in MODULES if name != "__init__"
+    }
     for name, path in MODULES.items():
         if name == "__init__":
             continue
         for target in imports_of(path):
             room = room_of(target or "__init__")
             if room != room_of(name):
-                found[room_of(name)].setdefault(room, []).append(f"{name} -> {target or 'rpyserve'}")
+                found[room_of(name)].setdefault(room, []).append(
+                    f"{name} -> {target or 'rpyserve'}"
+                )
     return found
 
 
 def order() -> list[str]:
     """The packages, the lowest first; a circle raises `CycleError`."""
-    return list(TopologicalSorter({room: set(needs) for room, needs in arrows().items()}).static_order())
+    return list(
+        TopologicalSorter({room: set(needs) for room, needs in arrows().items()}).static_order()
+    )
 
 
 @pytest.mark.xfail(reason="circles that are being opened")
@@ -95,12 +123,17 @@ def test_imports_between_packages_have_no_circle() -> None:
         circle = exc.args[1]
         found = arrows()
         ties = [tie for a in circle for b in circle for tie in found.get(a, {}).get(b, [])]
-        raise AssertionError(f"a circle {' <- '.join(circle)}:\n" + "\n".join(sorted(set(ties)))) from None
+        raise AssertionError(
+            f"a circle {' <- '.join(circle)}:\n" + "\n".join(sorted(set(ties)))
+        ) from None
 
 
 @pytest.mark.xfail(reason="circles that are being opened")
 def test_imports_between_modules_have_no_circle() -> None:
-    graph = {name: {t for t in imports_of(path) if t in MODULES and t != name} for name, path in MODULES.items()}
+    graph = {
+        name: {t for t in imports_of(path) if t in MODULES and t != name}
+        for name, path in MODULES.items()
+    }
     try:
         list(TopologicalSorter(graph).static_order())
     except CycleError as exc:
@@ -143,7 +176,10 @@ def test_public_names() -> None:
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
-    code = "import sys; before = set(sys.modules); import rpyserve; print(*sorted(set(sys.modules) - before))"
+    code = (
+        "import sys; before = set(sys.modules); import rpyserve; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"trio", "h11", "click", "watchfiles", "zope.interface", "asyncio"}
     assert not heavy & set(done.stdout.split())
@@ -152,5 +188,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
 if __name__ == "__main__":
     for room, needs in arrows().items():
         for need, ties in sorted(needs.items()):
-            print(f"{room} -> {need}: {len(ties)}", *(ties if "-v" in sys.argv else ()), sep="\n    ")
+            print(
+                f"{room} -> {need}: {len(ties)}", *(ties if "-v" in sys.argv else ()), sep="\n    "
+            )
     print("From the bottom to the top:", *order())

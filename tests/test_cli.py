@@ -63,7 +63,12 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed["max_sessions"] == 7
     assert parsed["max_body"] == 500 * 2**20
     assert parsed["editor"].link("/a.rpy", 3) == "pycharm://open?file=/a.rpy&line=3&column=1"
-    assert parsed["open_browser"] and parsed["follow_symlinks"] and parsed["quiet"] and parsed["verbose"]
+    assert (
+        parsed["open_browser"]
+        and parsed["follow_symlinks"]
+        and parsed["quiet"]
+        and parsed["verbose"]
+    )
     assert parsed["poll"] and not parsed["reload"]
 
 
@@ -73,7 +78,11 @@ def test_the_environment_comes_after_the_options(parsed: dict[str, Any]) -> None
         "RPYSERVE_QUIET": "1",
     }  # fmt: skip
     assert invoke("--session-timeout", "5", **variables).exit_code == 0
-    assert (parsed["port"], parsed["session_timeout"], parsed["allowed_host"]) == (9000, 5, ("a", "b"))
+    assert (parsed["port"], parsed["session_timeout"], parsed["allowed_host"]) == (
+        9000,
+        5,
+        ("a", "b"),
+    )
     assert parsed["quiet"]
 
 
@@ -121,7 +130,9 @@ def test_a_missing_site(parsed: dict[str, Any]) -> None:
     result = invoke("nowhere")
     assert result.exit_code == 1
     assert (
-        result.stderr == "Error: There is no directory 'nowhere'. SITE is the directory that holds your .rpy files.\n"
+        result.stderr
+        == "Error: There is no directory 'nowhere'. SITE is the directory that holds your .rpy "
+        "files.\n"
     )
 
 
@@ -133,7 +144,9 @@ def test_a_site_that_is_a_file(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert "'.'" in result.stderr
 
 
-def test_an_unreadable_site(parsed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_site(
+    parsed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "locked").mkdir()
 
     def listdir(path: object) -> list[str]:
@@ -181,9 +194,13 @@ def test_help_costs_next_to_nothing(flag: str) -> None:
         "import sys\nfrom rpyserve.cli import main\ntry:\n    main([sys.argv[1]])\nfinally:\n"
         "    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, flag], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, flag], capture_output=True, text=True, check=True
+    )
     assert done.stdout
-    assert not {"trio", "h11", "watchfiles", "zope", "markupsafe", "asyncio"} & set(done.stderr.split())
+    assert not {"trio", "h11", "watchfiles", "zope", "markupsafe", "asyncio"} & set(
+        done.stderr.split()
+    )
 
 
 def test_the_example_is_copied(tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ cli.main(["--port", "0", "--no-reload"], prog_name="rpyserve")  # the watch gets
 
 
 def imported_by(code: str, directory: Path) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=directory)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=directory
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -60,9 +62,15 @@ def test_help_imports_no_more_than_that(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_the_first_answer_imports_what_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "index.rpy").write_text("cache()\ndef resource(request):\n    return 'Hello, world!'\n")
+    (tmp_path / "index.rpy").write_text(
+        "cache()\ndef resource(request):\n    return 'Hello, world!'\n"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", SERVE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path
+        [sys.executable, "-c", SERVE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
     ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline().strip().rstrip("/").rpartition(":")[2])

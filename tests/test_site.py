@@ -84,7 +84,9 @@ async def test_a_factory_in_a_subclass_of_site() -> None:
     class Mine(Site):
         sessionFactory = ShortSession
 
-    assert (await ask(Mine(lambda request: type(request.getSession()).__name__), "/")).text == "ShortSession"
+    assert (
+        await ask(Mine(lambda request: type(request.getSession()).__name__), "/")
+    ).text == "ShortSession"
 
 
 async def test_stopping_ends_every_session_callbacks_included(autojump_clock: Any) -> None:
@@ -174,7 +176,12 @@ async def test_one_resource_that_fails_leaves_the_others_alone() -> None:
     root.putChild("bad", lambda request: 1 / 0)
     root.putChild("good", lambda request: "good")
     site = Site(root)
-    assert [(await ask(site, path)).status for path in ("/bad", "/good", "/bad", "/good")] == [500, 200, 500, 200]
+    assert [(await ask(site, path)).status for path in ("/bad", "/good", "/bad", "/good")] == [
+        500,
+        200,
+        500,
+        200,
+    ]
 
 
 async def test_options_for_the_server_as_a_whole_is_no_page() -> None:

@@ -74,8 +74,10 @@ class ScriptError(Exception):
 
     Args:
         path: the script's file.
-        message: what is wrong, in one line; empty where the exception that caused it, its ``__cause__``, says so.
-        hint: what to do about it: sentences, and perhaps lines of code to write, separated by newlines.
+        message: what is wrong, in one line; empty where the exception that caused it, its
+            ``__cause__``, says so.
+        hint: what to do about it: sentences, and perhaps lines of code to write, separated by
+            newlines.
     """
 
     def __init__(self, path: Path, message: str = "", hint: str = "") -> None:

@@ -35,6 +35,7 @@ from rpyserve.http.forms import (
 )
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.pending_response import PendingResponse
+from rpyserve.util.server_object import ServerObject
 
 if TYPE_CHECKING:
     from rpyserve.http.forms import Upload
@@ -98,7 +99,7 @@ def current_request() -> Request | None:
     return _current.get()
 
 
-class Request:
+class Request(ServerObject):
     """What the client asked, and what the script wants to say besides the body that it returns.
 
     Attributes:

@@ -140,7 +140,7 @@ class Execution:
         if cached:
             kept, self.components = self.components, {}
             for entry in kept.values():
-                entry.settle()
+                entry.move_to_holder()
 
     @property
     def version(self) -> object:

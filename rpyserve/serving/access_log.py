@@ -130,7 +130,7 @@ class _ShortFormat:
             _milliseconds(record.seconds),
         ]
         if session is not None:
-            parts.append(session.label)
+            parts.append(session.short_id)
         if not record.complete:
             parts.append("(cut off)")
         return " ".join(parts)

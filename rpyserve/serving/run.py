@@ -39,7 +39,7 @@ from rpyserve.serving.listen import (
 from rpyserve.serving.listeners import serve_listeners
 from rpyserve.serving.signals import Signals, interruptible, is_interruption
 from rpyserve.serving.watchdog import Watchdog
-from rpyserve.sessions.session import EndReason
+from rpyserve.sessions.session import SessionEnd
 from rpyserve.site import Site
 from rpyserve.util import file_limits
 
@@ -174,7 +174,7 @@ def run_with(site: Site, settings: Settings) -> None:
         _run_trio(site, settings, access_log, signals)
         access_log.flush()
     if not settings.quiet:
-        ended = site.sessions.statistics().ended[EndReason.STOPPED]
+        ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
         console.print_over_ctrl_c(farewell(ended))
 
 
@@ -288,7 +288,7 @@ async def _end_sessions(site: Site, stop: trio.Event) -> None:
     """
     await stop.wait()
     await trio.sleep(STUCK)
-    await site.sessions.end_all(EndReason.STOPPED, GRACE)
+    await site.sessions.end_all(SessionEnd.STOPPED, GRACE)
 
 
 async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:

@@ -1,8 +1,8 @@
 """Scripts that block the event loop: found on a stack, and named while they do.
 
-Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for.
-`Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. It only
-reports. Calls that were slow and have ended are reported by `rpyserve.util.slow_calls`.
+Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `Watchdog`
+looks from a thread of its own, because the loop cannot look while it is blocked. It only reports.
+Calls that were slow and have ended are reported by `rpyserve.util.slow_calls`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Watchdog(trio.abc.Instrument):
         self._patience = patience
         self._thread = threading.get_ident()
         self._since: float | None = None
-        self._told: float | None = None
+        self._reported: float | None = None
 
     def after_io_wait(self, timeout: float) -> None:
         """The loop begins a round of work."""
@@ -60,16 +60,16 @@ class Watchdog(trio.abc.Instrument):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch the loop while inside."""
-        over = threading.Event()
+        stopped = threading.Event()
         thread = threading.Thread(
-            target=self._watch, args=(over,), name="rpyserve watchdog", daemon=True
+            target=self._watch, args=(stopped,), name="rpyserve watchdog", daemon=True
         )
         trio.lowlevel.add_instrument(self)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            stopped.set()
             trio.lowlevel.remove_instrument(self)
 
     def blocked_for(self) -> float:
@@ -80,7 +80,7 @@ class Watchdog(trio.abc.Instrument):
     def look(self) -> None:
         """Name the script that blocks, if one does and has not been named."""
         since = self._since
-        if since is None or since == self._told or time.monotonic() - since < self._patience:
+        if since is None or since == self._reported or self.blocked_for() < self._patience:
             return
         frame = sys._current_frames().get(self._thread)
         if _in_debugger(frame):
@@ -88,24 +88,28 @@ class Watchdog(trio.abc.Instrument):
         author = innermost_author_frame(frame)
         if author is None or self._since != since:
             return
-        self._told = since
+        self._reported = since
         self._report(author, time.monotonic() - since)
 
-    def _watch(self, over: threading.Event) -> None:
-        while not over.wait(self._patience / 8):
+    def _watch(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self._patience / 8):
             self.look()
 
     def _report(self, frame: FrameType, seconds: float) -> None:
-        mend = (
-            "A connection to this server is waiting: if it is the script's own, the script waits "
-            "for itself."
-            if self._asked()
-            else f"If that is meant: {ASYNC_ADVICE}"
-        )
+        if self._asked():
+            advice = (
+                "A connection to this server is waiting: if it is the script's own, the script "
+                "waits for itself."
+            )
+        else:
+            advice = f"If that is meant: {ASYNC_ADVICE}"
         log.warning(
             "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",
-            display_position(frame), format_duration(round(seconds)), source_line(frame), mend,
-        )  # fmt: skip
+            display_position(frame),
+            format_duration(round(seconds)),
+            source_line(frame),
+            advice,
+        )
 
 
 def _in_debugger(frame: FrameType | None) -> bool:

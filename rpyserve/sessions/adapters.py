@@ -1,8 +1,9 @@
 """Which factory makes the component for an interface: `registerAdapter`, and the look-up.
 
-zope's adapter registry cannot serve here: it compares interfaces by name, so it would answer an old interface
-with a new class, and it never lets go of the first. The factories are kept on the interfaces themselves, by the
-name of the class to adapt: that class may come again with the next execution.
+zope's adapter registry cannot serve here: it compares interfaces by name, so it would answer an old
+interface with a new class, and it never lets go of the first. The factories are kept on the
+interfaces themselves, by the name of the class to adapt: that class may come again with the next
+execution.
 
 Knows nothing of where components are kept.
 """
@@ -25,15 +26,17 @@ _USAGE: Final = (
 
 
 def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: Any) -> None:
-    """Say that ``interface(thing)`` makes ``factory(thing)`` for instances of *original* and of its subclasses.
+    """Have ``interface(thing)`` return ``factory(thing)`` for instances of *original*.
 
-    A `Session` and a `Registry` keep what was made, so that ``ICounter(session) is ICounter(session)``; other things
-    get a new one each time. Registering again replaces; it never fails.
+    Instances of its subclasses count, too. A `Session` and a `Registry` keep what was made, so that
+    ``ICounter(session) is ICounter(session)``; other things get a new one each time. Registering
+    again replaces; it never fails.
 
     Args:
-        factory: called with the thing to adapt; usually the class of the component. If it returns None, there is no
-            adapter for this thing.
-        original: the class to adapt from, such as `Session`; or an interface, for all that provide it.
+        factory: called with the thing to adapt; usually the class of the component. If it returns
+            None, there is no adapter for this thing.
+        original: the class to adapt from, such as `Session`; or an interface, for all that provide
+            it.
         interfaces: one or more interfaces to adapt to.
 
     Raises:
@@ -59,7 +62,10 @@ def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: A
 
 
 def factory_for(thing: object, wanted: Any) -> Callable[[Any], Any] | None:
-    """The factory for the nearest class of *thing*, then for an interface that it provides."""
+    """Return the factory that adapts *thing* to the interface *wanted*; None if there is none.
+
+    That of the nearest class of *thing* goes first, then that of an interface that it provides.
+    """
     factories: dict[object, Callable[[Any], Any]] | None = wanted.queryDirectTaggedValue(_FACTORIES)
     if factories is None:
         return None
@@ -72,7 +78,7 @@ def factory_for(thing: object, wanted: Any) -> Callable[[Any], Any] | None:
 
 
 def _name_of(original: Any) -> tuple[str, ...]:
-    """By name, not identity: the class may come again with the next execution."""
+    # By name, not identity: the class may come again with the next execution.
     if isinstance(original, type):
         return str(original.__module__), original.__qualname__
     return "interface", str(original.__module__), original.__name__

@@ -1,12 +1,16 @@
 """What sessions and the registry hold: values under names, and components under interfaces.
 
-A component is found again by as much as can be trusted. What an ordinary module or a prompt defines stays the same
-object for ever: its identity is the key. What a cached script or a module of the site defines comes again with the
-next execution: its key is module, name, and which of that name it was. What an uncached execution defines is new
-each time: its components live on the execution and go with it. Nothing is stored before its factory has returned.
+A component is found again by as much as can be trusted. What an ordinary module or a prompt defines
+stays the same object for ever: its identity is the key. What a cached script or a module of the
+site defines comes again with the next execution: its key is module, name, and which of that name it
+was. What an uncached execution defines is new each time: its components live on the execution and
+go with it. Nothing is stored before its factory has returned.
 
-After an edit a session or registry brings what it holds up to date when it is first used: `carryover`. Until then
-it costs one comparison.
+After an edit a session or registry brings what it holds up to date when it is first used: see
+`migration`. Until then that costs one comparison of generations.
+
+What the rest of the package does with a holder are functions at the end of this module, not
+methods: scripts have subclasses of `Session`, whose methods may have any name.
 """
 
 from __future__ import annotations
@@ -14,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
-from zope.interface import interface
+from zope.interface.interface import adapter_hooks
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import (
     Execution,
-    ExecutionName,
     Key,
     definition_key,
     execution_of,
@@ -27,17 +30,25 @@ from rpyserve.scripts.execution import (
     refuse_transient,
 )
 from rpyserve.sessions.adapters import factory_for, registerAdapter
+from rpyserve.util.server_object import ServerObject
 
-__all__ = ["Components", "Execution", "ExecutionName", "execution_of", "registerAdapter"]
+__all__ = [
+    "Components",
+    "Entry",
+    "bring_up_to_date",
+    "holds_data",
+    "is_outdated",
+    "registerAdapter",
+]
 
 
-class Entry:
+class Entry(ServerObject):
     """A component and where it belongs.
 
     Args:
         component: what the factory made.
-        holder: the session or registry, and
-        target: the interface or class it is kept for; both only where they must be kept alive for the key's sake.
+        holder: the session or registry it belongs to; None where that keeps the entry itself.
+        target: the interface or class it is kept for; None where that must not be kept alive.
     """
 
     __slots__ = ("component", "holder", "target")
@@ -47,28 +58,29 @@ class Entry:
         self.holder = holder
         self.target = target
 
-    def settle(self) -> None:
-        """Its execution turned out to be a cached one: move the component to its holder."""
+    def move_to_holder(self) -> None:
+        """Move the component to its holder: its execution turned out to be a cached one."""
         if self.holder is not None:
             self.holder._keep(self.target, self.component)
 
 
-class Components(MutableMapping[str, Any]):
-    """A mapping of names to values that can be adapted to interfaces. Base of `Session` and `Registry`.
+class Components(ServerObject, MutableMapping[str, Any]):
+    """A mapping of names to values that can be adapted to interfaces.
 
+    Base of `Session` and `Registry`.
     Unlike a dict it is true when it is empty, and equal only to itself.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_components", "_generation", "_values")
 
-    _called = "session"
+    _display_name = "session"
     _generation: int
     _values: dict[str, Any] | None
     _components: dict[Any, Entry] | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        # Here and not in __init__, which a script's subclass may forget to call. The dicts are made when first used:
-        # a site may have a million sessions that need neither.
+        # Here and not in __init__, which a script's subclass may forget to call. The dicts are made
+        # when first used: a site may have a million sessions that need neither.
         self = super().__new__(cls)
         self._values = None
         self._components = None
@@ -79,7 +91,7 @@ class Components(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if self._generation != definitions.generation:
-            renew(self)
+            bring_up_to_date(self)
         if self._values is None:
             raise KeyError(name)
         return self._values[name]
@@ -87,10 +99,12 @@ class Components(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(name, str):
             raise TypeError(
-                f'{self._called} keeps values under a text, as in {self._called}["n"] = 1, not {name!r:.60}'
+                f"{self._display_name} keeps values under a text, as in "
+                f'{self._display_name}["n"] = 1, not {name!r:.60}'
             )
-        if ours := refuse_transient(value, f"{self._called}[{name!r:.60}]"):
-            self._mark_stale(*ours)
+        definitions_held = refuse_transient(value, f"{self._display_name}[{name!r:.60}]")
+        if definitions_held:
+            self._mark_stale(*definitions_held)
         if self._values is None:
             self._values = {}
         self._values[name] = value
@@ -118,12 +132,12 @@ class Components(MutableMapping[str, Any]):
     # The components
 
     def __conform__(self, wanted: Any) -> Any:
-        """Return the component for the interface *wanted*, made on first use: what ``ICounter(session)`` calls."""
+        """Return the component for the interface *wanted*: what ``ICounter(session)`` calls."""
         entry = self._find(wanted)
         return self._make(wanted) if entry is None else entry.component
 
     def getComponent(self, interface: Any, default: Any = None) -> Any:
-        """Return the component for *interface*, made on first use; *default* if there is none and no adapter.
+        """Return the component for *interface*, made on first use; *default* if there is none.
 
         Args:
             interface: an interface, or a plain class under which `setComponent` has put something.
@@ -135,56 +149,60 @@ class Components(MutableMapping[str, Any]):
         return default if entry is None else entry.component
 
     def setComponent(self, interface: Any, component: Any) -> None:
-        """Make *component* the one for *interface* (or for a plain class), in place of what is there.
+        """Make *component* the one for *interface*, or for a plain class, in place of another.
 
         Raises:
-            TypeError: *interface* is neither an interface nor a class; or an uncached script defines the component's
-                class but not the interface, so that the next request would find an object it does not know.
+            TypeError: *interface* is neither an interface nor a class; or an uncached script
+                defines the component's class but not the interface, so that the next request would
+                find an object it does not know.
         """
         if not (is_interface(interface) or isinstance(interface, type)):
             raise TypeError(
-                f"{interface!r:.60} is neither an interface nor a class; use {self._called}[name] = value"
+                f"{interface!r:.60} is neither an interface nor a class; use "
+                f"{self._display_name}[name] = value"
             )
-        place = definition_key(interface)
-        if place is None or place[0].cached:
-            refuse_transient(component, f"{self._called}.setComponent({interface.__name__}, ...)")
+        if _home_of(interface)[0] is None:
+            where = f"{self._display_name}.setComponent({interface.__name__}, ...)"
+            refuse_transient(component, where)
         self._keep(interface, component)
 
     def unsetComponent(self, interface: Any) -> None:
-        """Forget the component for *interface*; the next use makes a new one. If there is none, does nothing."""
-        place = definition_key(interface)
-        if place is not None:
-            place[0].components.pop((id(self), id(interface)), None)
+        """Forget the component for *interface*, if there is one. The next use makes a new one."""
+        execution, key = _home_of(interface)
         factory = factory_for(self, interface) if is_interface(interface) else None
-        if factory is not None and (maker := execution_of(factory)) is not None:
-            maker.components.pop((id(self), id(interface)), None)
+        maker = None if factory is None else execution_of(factory)
+        for each in (execution, maker):
+            if each is not None:
+                each.components.pop((id(self), id(interface)), None)
         if self._components is not None:
-            self._components.pop(id(interface) if place is None else place[1], None)
+            self._components.pop(key, None)
 
     def _find(self, target: Any) -> Entry | None:
+        """The entry of the component for *target*, wherever it is kept."""
         if self._generation != definitions.generation:
-            renew(self)
-        place = definition_key(target)
-        if place is None:
-            return None if self._components is None else self._components.get(id(target))
-        execution, key = place
-        if not execution.cached:
-            entry: Entry | None = execution.components.get((id(self), id(target)))
+            bring_up_to_date(self)
+        execution, key = _home_of(target)
+        if execution is not None:
+            entry = self._find_on(execution, target)
             if entry is not None or not execution.undecided:
                 return entry
         if self._components is None:
             return None
         return self._components.get(key) or self._moved_to(key)
 
-    def _moved_to(self, key: Key) -> Entry | None:
-        """The component that was kept under *key* before its interface moved to another module of the site."""
-        if (
-            self._components is None
-            or (old := definitions.key_before_move(key)) is None
-            or old not in self._components
-        ):
+    def _find_on(self, execution: Execution | None, target: Any) -> Entry | None:
+        """The entry that lives on an uncached *execution* and goes with it."""
+        if execution is None:
             return None
-        entry = self._components[key] = self._components.pop(old)
+        entry: Entry | None = execution.components.get((id(self), id(target)))
+        return entry
+
+    def _moved_to(self, key: Key | int) -> Entry | None:
+        """The entry that was kept elsewhere before its interface moved to another module."""
+        old_key = None if isinstance(key, int) else definitions.key_before_move(key)
+        if self._components is None or old_key not in self._components:
+            return None
+        entry = self._components[key] = self._components.pop(old_key)
         return entry
 
     def _make(self, wanted: Any) -> Any:
@@ -193,62 +211,116 @@ class Components(MutableMapping[str, Any]):
         factory = factory_for(self, wanted)
         if factory is None:
             return None
-        place, maker = definition_key(wanted), execution_of(factory)
-        if maker is not None and (maker.cached or (place is not None and not place[0].cached)):
-            maker = None  # the interface decides, unless it is lasting and its factory is not
-        found = self._made_by(maker, wanted)
-        if found is None:
-            component = factory(self)
-            if component is None:
-                return None
-            # The factory may have adapted again and stored the very same: whoever has that one shall not see another.
-            found = self._find(wanted) or self._made_by(maker, wanted)
-            if found is None:
-                self._keep(wanted, component, maker)
-                return component
-        return found.component
 
-    def _made_by(self, maker: Execution | None, target: Any) -> Entry | None:
-        return None if maker is None else maker.components.get((id(self), id(target)))
+        # How long does the component last? As long as the interface, or as an uncached execution
+        # that makes components for an interface that lasts.
+        maker = execution_of(factory)
+        interface_lasts = _home_of(wanted)[0] is None
+        if maker is not None and (maker.cached or not interface_lasts):
+            maker = None
+
+        entry = self._find_on(maker, wanted)
+        if entry is not None:
+            return entry.component
+        component = factory(self)
+        if component is None:
+            return None
+
+        # The factory may have adapted again and so have stored one: whoever has that one shall not
+        # see another.
+        entry = self._find(wanted) or self._find_on(maker, wanted)
+        if entry is not None:
+            return entry.component
+        self._keep(wanted, component, maker)
+        return component
 
     def _keep(self, target: Any, component: Any, maker: Execution | None = None) -> None:
-        """Store *component* where that of *target* belongs, or on *maker*, an execution that is to take it along."""
-        place = definition_key(target)
-        home = maker or (place[0] if place is not None and not place[0].cached else None)
-        if home is not None:
-            home.components[id(self), id(target)] = Entry(component, self, target)
+        """Store *component* where that of *target* belongs; on *maker*, if it is given."""
+        execution, key = _home_of(target)
+        execution = maker or execution
+        if execution is not None:
+            execution.components[id(self), id(target)] = Entry(component, self, target)
             return
         self._mark_stale(type(component))
         if self._components is None:
             self._components = {}
-        if place is None:
-            self._components[id(target)] = Entry(component, None, target)
-        else:
-            # Without the interface: it would keep its whole old script alive.
-            self._components[place[1]] = Entry(component, None, None)
+        # An id is a key as long as its object lives. What an execution has defined is not kept: it
+        # would keep its whole old script alive.
+        kept_target = target if isinstance(key, int) else None
+        self._components[key] = Entry(component, None, kept_target)
 
     # Across edits
 
-    def _mark_stale(self, *kinds: Any) -> None:
-        """Code from before an edit, a stream for one, may still keep objects of its classes here: note it."""
-        if not all(map(definitions.is_current, kinds)):
+    def _mark_stale(self, *definitions_held: Any) -> None:
+        """Have the next use bring all up to date, if one of these definitions is an old one.
+
+        Code from before an edit, such as a stream, may still keep objects of its classes here.
+        """
+        if not all(map(definitions.is_current, definitions_held)):
             self._generation = 0
 
+    def _mark_current(self) -> None:
+        self._generation = definitions.generation
+
     def _without_side_effects(self, make: Callable[[], Any]) -> Any:
-        """Return what *make* makes, an object that nobody will keep, and leave here all as it was."""
+        """Return what *make* returns, and undo what it does to this session or registry."""
         values = None if self._values is None else dict(self._values)
         components = None if self._components is None else dict(self._components)
-        own = dict(self.__dict__)
+        attributes = dict(self.__dict__)
         try:
             return make()
         finally:
             self._values, self._components = values, components
             self.__dict__.clear()
-            self.__dict__.update(own)
+            self.__dict__.update(attributes)
 
-    def _another(self) -> Any:
-        """Return a new one of this kind."""
+    def _fresh_instance(self) -> Any:
+        """Return a new one, made as this one was."""
         return type(self)()
+
+
+def _home_of(target: Any) -> tuple[Execution | None, Key | int]:
+    """Where the component for *target* is kept.
+
+    Returns:
+        The uncached execution on which it is; None where it is with its session or registry. And
+        the key under which it is there.
+    """
+    place = definition_key(target)
+    if place is None:
+        return None, id(target)
+    execution, key = place
+    return (None if execution.cached else execution), key
+
+
+# For the package
+
+
+def is_outdated(holder: Components) -> bool:
+    """Whether definitions may have changed since *holder* was brought up to date."""
+    return holder._generation != definitions.generation
+
+
+def holds_data(holder: Components) -> bool:
+    """Whether *holder* has ever held a value or a component."""
+    return holder._components is not None or holder._values is not None
+
+
+def bring_up_to_date(holder: Components) -> None:
+    """Bring *holder* and all that it holds up to the present definitions."""
+    from rpyserve.sessions import migration  # nobody needs it before the first edit
+
+    migration.migrate(
+        migration.Holder(
+            instance=holder,
+            name=holder._display_name,
+            values={} if holder._values is None else holder._values,
+            components={} if holder._components is None else holder._components,
+            mark_current=holder._mark_current,
+            fresh_instance=holder._fresh_instance,
+            without_side_effects=holder._without_side_effects,
+        )
+    )
 
 
 def _adapt_other(wanted: Any, thing: object) -> Any:
@@ -259,11 +331,4 @@ def _adapt_other(wanted: Any, thing: object) -> Any:
     return None if factory is None else factory(thing)
 
 
-def renew(holder: Components) -> None:
-    """Bring *holder* up to date after an edit."""
-    from rpyserve.sessions import migration  # nobody needs it before the first edit
-
-    migration.migrate(holder)
-
-
-interface.adapter_hooks.append(_adapt_other)
+adapter_hooks.append(_adapt_other)

@@ -1,9 +1,12 @@
-"""What a value holds, and how what it holds is exchanged for something else.
+"""What an object holds, and how that is replaced by something else.
 
-One `ContainerType` for each class of values: builtin containers and their subclasses, `functools.partial`, exceptions, bound
-methods, and whatever has attributes. What can be changed keeps its identity; what cannot (a tuple, a frozenset) is
-rebuilt. A user's ``__getattr__``, ``__setattr__``, ``__iter__`` or ``__setitem__`` is never called; ``__hash__`` and
-``__eq__`` of keys are, and may raise. Weak references, modules, generators and what belongs to a server are left alone.
+There is one `ContainerType` for each class of objects: builtin containers and their subclasses,
+`functools.partial`, exceptions, bound methods, and whatever has attributes. An object that can be
+changed keeps its identity. One that cannot (a tuple, a frozenset) must be rebuilt.
+
+Of an author's code only ``__hash__`` and ``__eq__`` of keys are called, and they may raise;
+``__getattr__``, ``__setattr__``, ``__iter__`` and ``__setitem__`` never are. Weak references,
+modules, generators and what belongs to the server are left alone.
 
 Knows nothing of executions and of edits.
 """
@@ -19,11 +22,15 @@ from types import MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
 from rpyserve.sessions.object_state import attributes, set_attribute
+from rpyserve.util.server_object import ServerObject
 
-__all__ = ["ATOMS", "ContainerType", "rebuilt", "shape_of"]
+__all__ = ["ATOMS", "ContainerType", "Replace", "container_type_of", "rebuild"]
 
-Swap = Callable[[Any], Any]
-"""Returns what a thing is exchanged for; the thing itself where it stays."""
+Replace = Callable[[Any], Any]
+"""Returns the replacement of an object; the object itself where there is none."""
+
+ReadContents = Callable[[Any], Iterable[Any]]
+ReplaceContents = Callable[[Any, Replace], None]
 
 ATOMS: Final = frozenset(
     {
@@ -41,203 +48,227 @@ ATOMS: Final = frozenset(
         type(NotImplemented),
     }
 )
-"""Classes of values that hold nothing."""
+"""Classes of objects that hold nothing."""
 
-_SERVERS: Final = frozenset(
-    {
-        "rpyserve.sessions.components",
-        "rpyserve.site",
-        "rpyserve.http.request",
-        "rpyserve.sessions.expiry",
-    }
-)
 _FOREIGN: Final = frozenset(
     {"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"}
 )
+"""Packages whose objects are left alone, apart from the builtin containers."""
+
 _HEAP_TYPE: Final = 1 << 9
 """Of ``type.__flags__``: made by a ``class`` statement, not written in C."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerType:
-    """How values of one class are entered.
+    """How the objects of one class are read and changed.
 
     Args:
-        contents: what the value holds, its attributes apart.
-        exchange: puts in what the contents are exchanged for. None: the value must be `rebuilt` instead.
-        attributed: whether it has attributes that are entered too.
+        read_contents: returns what an object holds, its attributes apart.
+        replace_contents: puts replacements in, in place. None: the object must be rebuilt instead.
+        has_attributes: whether it has attributes, which may hold something, too.
     """
 
-    contents: Callable[[Any], Iterable[Any]]
-    exchange: Callable[[Any, Swap], None] | None
-    attributed: bool
+    read_contents: ReadContents
+    replace_contents: ReplaceContents | None
+    has_attributes: bool
 
-    def held(self, thing: Any) -> Iterator[Any]:
-        """All that *thing* holds and that may hold something in its turn."""
-        for each in self.contents(thing):
-            if type(each) not in ATOMS:
-                yield each
-        if self.attributed:
-            for each in attributes(thing).values():
-                if type(each) not in ATOMS:
-                    yield each
+    @property
+    def is_immutable(self) -> bool:
+        """Whether objects must be rebuilt to hold something else."""
+        return self.replace_contents is None
 
-    def refit(self, thing: Any, swap: Swap) -> None:
-        """Exchange in *thing*, in place, what it holds."""
-        if self.attributed:
+    def children(self, thing: Any) -> list[Any]:
+        """Return all that *thing* holds and that may hold something in its turn."""
+        held = [*self.read_contents(thing)]
+        if self.has_attributes:
+            held += attributes(thing).values()
+        return [child for child in held if type(child) not in ATOMS]
+
+    def replace_children(self, thing: Any, replace: Replace) -> None:
+        """Replace in *thing*, in place, what it holds."""
+        if self.has_attributes:
             for name, value in attributes(thing).items():
-                if (new := swap(value)) is not value:
-                    set_attribute(thing, name, new)
-        if self.exchange is not None:
-            self.exchange(thing, swap)
+                replacement = replace(value)
+                if replacement is not value:
+                    set_attribute(thing, name, replacement)
+        if self.replace_contents is not None:
+            self.replace_contents(thing, replace)
 
 
-def shape_of(kind: type) -> ContainerType | None:
-    """Return how values of the class *kind* are entered; None if they are not."""
-    if kind in ATOMS or issubclass(kind, ModuleType) or _is_foreign(kind):
+def container_type_of(cls: type) -> ContainerType | None:
+    """Return how objects of *cls* are read and changed; None if they are not looked into."""
+    if cls in ATOMS or _is_left_alone(cls):
         return None
-    attributed = bool(kind.__flags__ & _HEAP_TYPE) or kind.__dictoffset__ != 0
-    for base, (contents, exchange) in _CONTENTS.items():
-        if issubclass(kind, base):
-            return ContainerType(contents, exchange, attributed and kind is not MethodType)
-    return ContainerType(_nothing, _keep, True) if attributed else None
+    has_attributes = bool(cls.__flags__ & _HEAP_TYPE) or cls.__dictoffset__ != 0
+    for base, (read, replace) in _CONTENTS.items():
+        if issubclass(cls, base):
+            return ContainerType(read, replace, has_attributes and cls is not MethodType)
+    return ContainerType(_read_nothing, _replace_nothing, True) if has_attributes else None
 
 
-def rebuilt(thing: Any, kind: type, swap: Swap) -> Any:
-    """Return a thing like *thing*, of the class *kind*, that holds what its contents are exchanged for.
+def _is_left_alone(cls: type) -> bool:
+    if issubclass(cls, (ServerObject, ModuleType)):
+        return True
+    package = str(cls.__module__).partition(".")[0]
+    if package == "builtins":
+        return not issubclass(cls, tuple(_CONTENTS))
+    return package in _FOREIGN
+
+
+# What must be rebuilt
+
+
+def rebuild(thing: Any, cls: type, replace: Replace) -> Any:
+    """Return an object of *cls* that holds what *thing* holds, or the replacements of that.
 
     Raises:
         TypeError: there can be none; the message says why.
     """
     if isinstance(thing, MethodType):
-        return MethodType(swap(thing.__func__), swap(thing.__self__))
-    base: Any = next((base for base in _READERS if isinstance(thing, base)), None)
-    if base is None or not issubclass(kind, base):
+        return MethodType(replace(thing.__func__), replace(thing.__self__))
+    base: Any = next((base for base in _IMMUTABLE if isinstance(thing, base)), None)
+    if base is None or not issubclass(cls, base):
         raise TypeError("its __slots__ or its base classes differ")
-    items = _READERS[base](thing)
+    plain_value = _IMMUTABLE[base](thing)
     if base in (tuple, frozenset):
-        items = [swap(each) for each in items]
-    if base is tuple and hasattr(type(thing), "_fields") and hasattr(kind, "_fields"):
-        items = _by_name(dict(zip(type(thing)._fields, items, strict=False)), kind)
-    new = base.__new__(kind, items)
-    if type(thing).__dictoffset__ and kind.__dictoffset__:
-        new.__dict__.update(thing.__dict__)
-    return new
+        plain_value = [replace(item) for item in plain_value]
+    if base is tuple and hasattr(type(thing), "_fields") and hasattr(cls, "_fields"):
+        by_name = dict(zip(type(thing)._fields, plain_value, strict=False))
+        plain_value = _in_field_order(by_name, cls)
+    rebuilt = base.__new__(cls, plain_value)
+    if type(thing).__dictoffset__ and cls.__dictoffset__:
+        rebuilt.__dict__.update(thing.__dict__)
+    return rebuilt
 
 
-_READERS: Final[dict[type, Callable[[Any], Any]]] = {
+_IMMUTABLE: Final[dict[type, Callable[[Any], Any]]] = {
     tuple: tuple.__iter__,
     frozenset: frozenset.__iter__,
     int: int.__int__,
     bytes: lambda thing: bytes.__getitem__(thing, slice(None)),
 }
+"""How the plain value of an instance of a subclass is read."""
 
 
-def _by_name(values: dict[str, Any], kind: Any) -> list[Any]:
-    """The values in the order of the fields of *kind*, a named tuple."""
-    defaults = kind._field_defaults
-    if missing := [name for name in kind._fields if name not in values and name not in defaults]:
+def _in_field_order(values: dict[str, Any], named_tuple: Any) -> list[Any]:
+    """The values in the order of the fields of *named_tuple*; its defaults where there is none."""
+    values = named_tuple._field_defaults | values
+    missing = [name for name in named_tuple._fields if name not in values]
+    if missing:
         raise TypeError(f"there is no value for its field {missing[0]}; give that a default")
-    return [values[name] if name in values else defaults[name] for name in kind._fields]
+    return [values[name] for name in named_tuple._fields]
 
 
-def _is_foreign(kind: type) -> bool:
-    if str(kind.__module__).partition(".")[0] in _FOREIGN:
-        return kind.__module__ != "builtins" or not issubclass(kind, tuple(_CONTENTS))
-    return any(str(base.__module__) in _SERVERS for base in kind.__mro__)
+# The contents of each class of objects
 
 
-# Contents
-
-
-def _nothing(thing: Any) -> tuple[()]:
+def _read_nothing(thing: Any) -> tuple[()]:
     return ()
 
 
-def _keep(thing: Any, swap: Swap) -> None:
+def _replace_nothing(thing: Any, replace: Replace) -> None:
     pass
 
 
-def _in_dict(thing: dict[Any, Any]) -> Iterator[Any]:
+def _read_dict(thing: dict[Any, Any]) -> Iterator[Any]:
     if isinstance(thing, defaultdict):
         yield thing.default_factory
     for pair in tuple(dict.items(thing)):
         yield from pair
 
 
-def _exchange_in_dict(thing: dict[Any, Any], swap: Swap) -> None:
-    kind: Any = OrderedDict if isinstance(thing, OrderedDict) else dict
+def _replace_in_dict(thing: dict[Any, Any], replace: Replace) -> None:
+    base: Any = OrderedDict if isinstance(thing, OrderedDict) else dict
     if isinstance(thing, defaultdict):
-        thing.default_factory = swap(thing.default_factory)
+        thing.default_factory = replace(thing.default_factory)
     pairs = tuple(dict.items(thing))
     if all(type(key) in ATOMS for key, _ in pairs):
         for key, value in pairs:
-            if (new := swap(value)) is not value:
-                kind.__setitem__(thing, key, new)
+            replacement = replace(value)
+            if replacement is not value:
+                base.__setitem__(thing, key, replacement)
         return
     # A key may have become another one, or have another hash now.
-    fresh = {swap(key): swap(value) for key, value in pairs}
-    kind.clear(thing)
-    for key, value in fresh.items():
-        kind.__setitem__(thing, key, value)
+    replaced = {replace(key): replace(value) for key, value in pairs}
+    base.clear(thing)
+    for key, value in replaced.items():
+        base.__setitem__(thing, key, value)
 
 
-def _exchange_in_list(thing: list[Any], swap: Swap) -> None:
+def _read_list(thing: list[Any]) -> tuple[Any, ...]:
+    return tuple(list.__iter__(thing))
+
+
+def _replace_in_list(thing: list[Any], replace: Replace) -> None:
     for index, value in enumerate(list.__iter__(thing)):
-        if (new := swap(value)) is not value:
-            list.__setitem__(thing, index, new)
+        replacement = replace(value)
+        if replacement is not value:
+            list.__setitem__(thing, index, replacement)
 
 
-def _exchange_in_deque(thing: deque[Any], swap: Swap) -> None:
-    before = tuple(deque.__iter__(thing))
-    after = [swap(value) for value in before]
+def _read_deque(thing: deque[Any]) -> tuple[Any, ...]:
+    return tuple(deque.__iter__(thing))
+
+
+def _replace_in_deque(thing: deque[Any], replace: Replace) -> None:
+    before = _read_deque(thing)
+    after = [replace(value) for value in before]
     if any(new is not old for new, old in zip(after, before, strict=True)):
         deque.clear(thing)
         deque.extend(thing, after)
 
 
-def _exchange_in_set(thing: set[Any], swap: Swap) -> None:
-    before = tuple(set.__iter__(thing))
-    if not all(type(value) in ATOMS for value in before):
-        fresh = {swap(value) for value in before}
-        set.clear(thing)
-        set.update(thing, fresh)
+def _read_set(thing: set[Any]) -> tuple[Any, ...]:
+    return tuple(set.__iter__(thing))
 
 
-def _in_partial(thing: partial[Any]) -> tuple[Any, ...]:
+def _replace_in_set(thing: set[Any], replace: Replace) -> None:
+    before = _read_set(thing)
+    if all(type(value) in ATOMS for value in before):
+        return
+    replaced = {replace(value) for value in before}
+    set.clear(thing)
+    set.update(thing, replaced)
+
+
+def _read_partial(thing: partial[Any]) -> tuple[Any, ...]:
     return thing.func, thing.args, thing.keywords
 
 
-def _exchange_in_partial(thing: partial[Any], swap: Swap) -> None:
-    func, args = swap(thing.func), swap(thing.args)
+def _replace_in_partial(thing: partial[Any], replace: Replace) -> None:
+    func, args = replace(thing.func), replace(thing.args)
     if func is not thing.func or args is not thing.args:
         state = func, args, thing.keywords, thing.__dict__
         thing.__setstate__(state)  # type: ignore[attr-defined]
 
 
-def _in_exception(thing: BaseException) -> tuple[Any, ...]:
+def _read_exception(thing: BaseException) -> tuple[Any, ...]:
     return (thing.args,)
 
 
-def _exchange_in_exception(thing: BaseException, swap: Swap) -> None:
-    if (args := swap(thing.args)) is not thing.args:
+def _replace_in_exception(thing: BaseException, replace: Replace) -> None:
+    args = replace(thing.args)
+    if args is not thing.args:
         thing.args = args
 
 
-_CONTENTS: Final[
-    dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[[Any, Swap], None] | None]]
-] = {
-    dict: (_in_dict, _exchange_in_dict),
-    list: (lambda thing: tuple(list.__iter__(thing)), _exchange_in_list),
-    tuple: (lambda thing: tuple.__iter__(thing), None),
-    set: (lambda thing: tuple(set.__iter__(thing)), _exchange_in_set),
-    frozenset: (lambda thing: frozenset.__iter__(thing), None),
-    deque: (lambda thing: tuple(deque.__iter__(thing)), _exchange_in_deque),
-    int: (_nothing, None),
-    bytes: (_nothing, None),
-    MethodType: (lambda thing: (thing.__func__, thing.__self__), None),
-    MappingProxyType: (gc.get_referents, _keep),
-    partial: (_in_partial, _exchange_in_partial),
-    BaseException: (_in_exception, _exchange_in_exception),
+def _read_method(thing: MethodType) -> tuple[Any, ...]:
+    return thing.__func__, thing.__self__
+
+
+_CONTENTS: Final[dict[type, tuple[ReadContents, ReplaceContents | None]]] = {
+    dict: (_read_dict, _replace_in_dict),
+    list: (_read_list, _replace_in_list),
+    tuple: (tuple.__iter__, None),
+    set: (_read_set, _replace_in_set),
+    frozenset: (frozenset.__iter__, None),
+    deque: (_read_deque, _replace_in_deque),
+    int: (_read_nothing, None),
+    bytes: (_read_nothing, None),
+    MethodType: (_read_method, None),
+    MappingProxyType: (gc.get_referents, _replace_nothing),
+    partial: (_read_partial, _replace_in_partial),
+    BaseException: (_read_exception, _replace_in_exception),
 }
-"""How the contents are read, and how they are exchanged in place; what has no second part is rebuilt."""
+"""How contents are read, and how they are replaced in place; None where the object is rebuilt."""

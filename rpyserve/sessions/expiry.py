@@ -1,11 +1,14 @@
-"""One clock for any number of things that fall due: one task, not a timer each.
+"""One timer for any number of deadlines: one task, not one for each.
 
-Time is cut into ticks of 1/64 s, which floats hold exactly. The id of a living thing lies in the list of the tick
-at which it was due when it was put there. A later deadline costs nothing: it is looked at when the old tick comes,
-and the thing moves on then; so an access is an assignment. An earlier one puts the id into a second list, and the
-first is out of date. Never early, and at most one tick late while other tasks leave it the processor.
+Time is cut into ticks of 1/64 s, which floats hold exactly. An id lies in the bucket of the tick at
+which it was due when it was put there. A later deadline changes nothing at first: the id is looked
+at when its bucket's time has come, and moves on then. So an access to a session is an assignment.
+An earlier deadline puts the id into a second bucket, and the entry in the first one is out of date.
+A deadline is never met early, and at most one tick late while other tasks leave the timer the
+processor.
 
-It holds ids only, so that what has ended is free at once. It does not know what ending means.
+It holds ids only, so that what has ended is free at once. It does not know what has the deadlines,
+nor what happens when they have come.
 """
 
 from __future__ import annotations
@@ -13,114 +16,94 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final
 
 import trio
 
-__all__ = ["TICK", "Bucket", "ExpiryTimer", "Timed"]
+__all__ = ["BATCH", "TICK", "Bucket", "ExpiryTimer"]
 
 TICK: Final = 1 / 64
 """Seconds between two looks."""
 
 BATCH: Final = 250
-"""How many things are looked at before other tasks have their turn."""
+"""How many ids are looked at before other tasks have their turn."""
 
 
 class Bucket:
-    """One moment to look, and the ids of what is to be looked at then."""
+    """The ids to look at in one tick."""
 
-    __slots__ = ("ids", "number")
+    __slots__ = ("ids", "tick")
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, tick: int) -> None:
+        self.tick = tick
         self.ids: list[str] = []
 
 
-class Timed(Protocol):
-    """What a clock watches."""
-
-    uid: Any
-    """Its id, a text."""
-    _tick: Bucket | None
-    """The clock's own; None at first."""
-
-    @property
-    def _deadline(self) -> float:
-        """When it is due, in `trio.current_time`; `math.inf` for never."""
-
-
-class Living(Protocol):
-    """The things that are watched, by their ids."""
-
-    def get(self, uid: str, /) -> Any:
-        """The one of that id; None if there is none."""
-
-
 class ExpiryTimer:
-    """Watches the things of a mapping, by id, and ends those that are due. What left the mapping is no more watched.
+    """Calls a function with each id whose deadline may have come.
 
     Args:
-        living: the things by their ids.
-        end: called with each that is due; takes it out of the mapping.
+        look: called with an id and the bucket that it lay in. It must ignore an id that has gone,
+            or that has been scheduled in another bucket since. If the deadline has moved, it
+            schedules the id again.
     """
 
-    def __init__(self, living: Living, end: Callable[[Any], object]) -> None:
-        self._living = living
-        self._end = end
-        self._ticks: dict[int, Bucket] = {}
-        self._heap: list[int] = []
+    def __init__(self, look: Callable[[str, Bucket], object]) -> None:
+        self._look = look
+        self._buckets: dict[int, Bucket] = {}
+        self._ticks: list[int] = []  # a heap of the keys of `_buckets`
         self._sleep: trio.CancelScope | None = None
 
-    def watch(self, thing: Timed) -> None:
-        """Take note of a deadline of *thing* that is new."""
-        deadline = thing._deadline
+    def schedule(self, uid: str, deadline: float, bucket: Bucket | None) -> Bucket | None:
+        """Have an id looked at once its deadline has come.
+
+        Args:
+            uid: the id.
+            deadline: by the clock of `trio.current_time`; `math.inf` for never.
+            bucket: where it lies already; None if it lies nowhere.
+
+        Returns:
+            The bucket where it lies now, for the caller to keep.
+        """
         if deadline == math.inf:
-            return
-        number = math.ceil(deadline / TICK)
-        if thing._tick is not None and thing._tick.number <= number:
-            return  # it will be looked at before that, and move on
-        tick = self._ticks.get(number)
-        if tick is None:
-            tick = self._ticks[number] = Bucket(number)
-            heapq.heappush(self._heap, number)
-            if self._sleep is not None and number * TICK < self._sleep.deadline:
-                self._sleep.deadline = number * TICK
-        tick.ids.append(thing.uid)
-        thing._tick = tick
+            return bucket
+        tick = math.ceil(deadline / TICK)
+        if bucket is not None and bucket.tick <= tick:
+            return bucket  # it will be looked at before that, and move on
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._new_bucket(tick)
+        bucket.ids.append(uid)
+        return bucket
+
+    def _new_bucket(self, tick: int) -> Bucket:
+        bucket = self._buckets[tick] = Bucket(tick)
+        heapq.heappush(self._ticks, tick)
+        if self._sleep is not None and tick * TICK < self._sleep.deadline:
+            self._sleep.deadline = tick * TICK
+        return bucket
 
     async def run(self) -> None:
-        """End what is due, until cancelled."""
+        """Look at what is due, until cancelled."""
         while True:
             try:
-                with trio.CancelScope(deadline=self._next()) as self._sleep:
+                with trio.CancelScope(deadline=self._next_time()) as self._sleep:
                     await trio.sleep_forever()
             finally:
                 self._sleep = None
-            await self._sweep()
+            await self._look_at_due()
 
-    def _next(self) -> float:
-        return self._heap[0] * TICK if self._heap else math.inf
+    def _next_time(self) -> float:
+        return self._ticks[0] * TICK if self._ticks else math.inf
 
-    async def _sweep(self) -> None:
-        looked = 0
-        while self._next() <= (now := trio.current_time()):
-            tick = self._ticks[self._heap[0]]
+    async def _look_at_due(self) -> None:
+        looks = 0
+        while self._next_time() <= trio.current_time():
+            bucket = self._buckets[self._ticks[0]]
             # Each id is taken off as it is looked at: cancelled between two, nothing is lost.
-            ids = tick.ids
-            while ids:
-                self._look(ids.pop(), tick, now)
-                looked += 1
-                if looked % BATCH == 0:
+            while bucket.ids:
+                self._look(bucket.ids.pop(), bucket)
+                looks += 1
+                if looks % BATCH == 0:
                     await trio.lowlevel.checkpoint()
-                    now = trio.current_time()
-            del self._ticks[heapq.heappop(self._heap)]
-
-    def _look(self, uid: str, tick: Bucket, now: float) -> None:
-        thing: Timed | None = self._living.get(uid)
-        if thing is None or thing._tick is not tick:
-            return  # it has ended, or its deadline was brought forward and it lies in an earlier list
-        thing._tick = None
-        if thing._deadline <= now:
-            self._end(thing)
-        else:
-            self.watch(thing)
+            del self._buckets[heapq.heappop(self._ticks)]

@@ -1,15 +1,16 @@
-"""What an edited constructor would set and an object from before the edit lacks.
+"""The attributes that an object has itself, and those that it lacks after an edit of its class.
 
-Whether anything is lacking is read from the code of the classes, so that a constructor, which may do more than set
-attributes, is called only when an edit has added one. What is lacking comes from the defaults of a dataclass, else
-from one freshly made object. What the object has is kept, and so is what its class provides.
+An object has attributes in its ``__dict__`` and its slots. They are read and set without any
+``__getattr__``, ``__setattr__`` or property of its class, so that looking has no effect, and what
+is frozen can be changed. What the class provides counts as present, but never as the object's own.
+
+Whether an object lacks anything is read from the code of its old class and its new one: only what a
+constructor sets now, and did not set before, can be missing. So a constructor, which may do more
+than set attributes, is called only when an edit has added one. Missing attributes come from the
+defaults of a dataclass, else from a freshly constructed object. What an object has is never
+replaced.
 
 Knows nothing of sessions.
-
-The attributes that an object has itself, in its ``__dict__`` and its slots, whatever its class makes of them.
-
-No ``__getattr__``, ``__setattr__`` or property of a user is ever called, so that looking has no effect, and what is
-frozen can be changed. What the class provides is seen too, but never as the object's own.
 """
 
 from __future__ import annotations
@@ -25,57 +26,60 @@ from weakref import WeakKeyDictionary
 from rpyserve.scripts.execution import ExecutionName
 
 __all__ = [
+    "add_default_fields",
     "add_missing_attributes",
-    "added",
-    "assigned",
-    "assigned_by",
+    "added_attributes",
+    "assigned_by_class",
+    "assigned_by_function",
     "attributes",
     "construct_like",
-    "from_defaults",
-    "has",
-    "lacking",
+    "has_attribute",
+    "missing_of",
     "record_missing",
     "set_attribute",
 ]
 
+# Attributes that there are
+
 
 def attributes(thing: Any) -> dict[str, Any]:
-    """The attributes that *thing* has itself, in its ``__dict__`` and its slots, by name."""
+    """Return the attributes that *thing* has itself, by name."""
     found = dict(_dict_of(thing))
     for name, slot in _slots_of(type(thing)):
         try:
             found[name] = slot.__get__(thing)
-        except AttributeError:
+        except AttributeError:  # it is empty
             continue
     return found
 
 
-def has(thing: Any, name: str) -> bool:
-    """Whether *thing* or its class has an attribute *name*, without asking for it."""
+def has_attribute(thing: Any, name: str) -> bool:
+    """Whether *thing* or its class has an attribute *name*."""
     if name in _dict_of(thing):
         return True
-    for slot_name, slot in _slots_of(type(thing)):
-        if slot_name == name:
-            try:
-                slot.__get__(thing)
-            except AttributeError:
-                return False
-    return any(name in vars(base) for base in type(thing).__mro__)
+    slot = _slot_of(type(thing), name)
+    if slot is None:
+        return any(name in vars(base) for base in type(thing).__mro__)
+    try:
+        slot.__get__(thing)
+    except AttributeError:  # it is empty
+        return False
+    return True
 
 
 def set_attribute(thing: Any, name: str, value: Any) -> None:
-    """Set an attribute, also of what is frozen.
+    """Set an attribute, also of an object that is frozen.
 
     Raises:
         AttributeError: it has no room for it.
     """
-    for slot_name, slot in _slots_of(type(thing)):
-        if slot_name == name:
-            slot.__set__(thing, value)
-            return
-    if not type(thing).__dictoffset__:
+    slot = _slot_of(type(thing), name)
+    if slot is not None:
+        slot.__set__(thing, value)
+    elif type(thing).__dictoffset__:
+        _dict_of(thing)[name] = value
+    else:
         raise AttributeError(name)
-    _dict_of(thing)[name] = value
 
 
 def _dict_of(thing: Any) -> dict[str, Any]:
@@ -86,98 +90,74 @@ def _dict_of(thing: Any) -> dict[str, Any]:
     return found if type(found) is dict else {}
 
 
-def _slots_of(kind: type) -> Iterator[tuple[str, Any]]:
-    for base in kind.__mro__:
+def _slots_of(cls: type) -> Iterator[tuple[str, Any]]:
+    for base in cls.__mro__:
         if "__slots__" in vars(base):
             for name, value in vars(base).items():
                 if type(value) is MemberDescriptorType:
                     yield name, value
 
 
+def _slot_of(cls: type, name: str) -> Any:
+    return next((slot for slot_name, slot in _slots_of(cls) if slot_name == name), None)
+
+
+# Attributes that are missing
+
 _CONSTRUCTORS: Final = ("__new__", "__init__", "__post_init__")
+
 _UNREADABLE: Final = frozenset({"setattr", "vars", "__dict__", "__setattr__"})
+"""Names in code that sets attributes whose names cannot be read off."""
 
 _assigned: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
-"""What was read from the code of a class, for the next of its objects."""
-_owed: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
-"""What objects of a class lack because it could not be made, for the next edit, which may mend that."""
+"""What was read from the code of each class, for the next of its objects."""
+
+_still_missing: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+"""What objects of each class go on lacking. The next edit may mend what stood in the way."""
 
 
-def added(kind: type, old: type) -> frozenset[str]:
-    """The attributes that objects of *kind* may lack which were made as an *old*."""
-    return (assigned(kind) - assigned(old)) | _owed.get(old, frozenset())
+def added_attributes(new_class: type, old_class: type) -> frozenset[str]:
+    """The attributes that an object of *new_class* may lack if it was made as an *old_class*."""
+    added = assigned_by_class(new_class) - assigned_by_class(old_class)
+    return added | _still_missing.get(old_class, frozenset())
 
 
-def record_missing(kind: type, names: frozenset[str]) -> None:
-    """Note that objects of *kind* go on lacking *names*."""
-    _owed[kind] = _owed.get(kind, frozenset()) | names
+def record_missing(cls: type, names: frozenset[str]) -> None:
+    """Note that objects of *cls* go on lacking *names*."""
+    _still_missing[cls] = _still_missing.get(cls, frozenset()) | names
 
 
-def assigned(kind: type) -> frozenset[str]:
-    """The attributes that constructing a *kind* sets, by what the site's own code of it says.
-
-    Code that sets attributes whose names cannot be read off counts as one of its own, with a name that is none: if it
-    was edited, it may set others now.
-    """
-    known = _assigned.get(kind)
-    if known is None:
-        known = _assigned[kind] = _find_assigned(kind)
-    return known
-
-
-def _find_assigned(kind: type) -> frozenset[str]:
-    codes = _codes_of(kind)
-    names: set[str] = set()
-    todo, seen = list(_CONSTRUCTORS), set(_CONSTRUCTORS)
-    while todo:
-        for code in codes.get(todo.pop(), ()):
-            names.update(assigned_in(code))
-            called = {name for name in code.co_names if name in codes} - seen
-            seen |= called
-            todo += called
-    return frozenset(names)
-
-
-def assigned_by(factory: Any) -> frozenset[str]:
-    """The attributes that *factory* sets, if it is a function of the site."""
-    if not isinstance(factory, FunctionType) or not isinstance(factory.__module__, ExecutionName):
-        return frozenset()
-    return frozenset(assigned_in(factory.__code__))
-
-
-def assigned_in(code: CodeType) -> Iterator[str]:
-    """The attributes that *code* sets, on whatever object."""
-    for each in dis.get_instructions(code):
-        if each.opname == "STORE_ATTR":
-            yield str(each.argval)
-    if _UNREADABLE.intersection(code.co_names):
-        yield f"*{[const for const in code.co_consts if not isinstance(const, CodeType)]}"
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from assigned_in(const)
-
-
-def lacking(thing: Any, names: frozenset[str]) -> frozenset[str]:
+def missing_of(thing: Any, names: frozenset[str]) -> frozenset[str]:
     """Those of *names* that neither *thing* nor its class has."""
-    return frozenset(name for name in names if not has(thing, name))
+    return frozenset(name for name in names if not has_attribute(thing, name))
 
 
-def from_defaults(thing: Any) -> list[str]:
-    """Give *thing*, if it is of a dataclass, the fields that it lacks and that have a default. Returns their names.
+def add_default_fields(thing: Any) -> list[str]:
+    """Give *thing* the fields of a dataclass that it lacks and that have a ``default_factory``.
+
+    Returns:
+        Their names. A plain default needs no adding: the class has it.
 
     Raises:
         Exception: whatever a ``default_factory`` raises.
     """
-    filled = []
+    added = []
     for field in dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ():
-        if not has(thing, field.name) and field.default_factory is not dataclasses.MISSING:
-            set_attribute(thing, field.name, field.default_factory())
-            filled.append(field.name)
-    return filled
+        make = field.default_factory
+        if make is not dataclasses.MISSING and not has_attribute(thing, field.name):
+            set_attribute(thing, field.name, make())
+            added.append(field.name)
+    return added
 
 
 def add_missing_attributes(thing: Any, make: Callable[[], Any]) -> list[str]:
-    """Give *thing* the attributes that it lacks and that a new one has, which *make* makes. Returns their names.
+    """Give *thing* the attributes that it lacks and that a new object has.
+
+    Args:
+        make: makes the new object.
+
+    Returns:
+        Their names.
 
     Raises:
         Exception: whatever *make* raises; TypeError if it makes something else.
@@ -185,58 +165,113 @@ def add_missing_attributes(thing: Any, make: Callable[[], Any]) -> list[str]:
     fresh = make()
     if type(fresh) is not type(thing):
         raise TypeError(f"a new one is of the class {type(fresh).__name__}")
-    filled = []
+    added = []
     for name, value in attributes(fresh).items():
-        if not has(thing, name):
+        if not has_attribute(thing, name):
             set_attribute(thing, name, value)
-            filled.append(name)
-    return filled
+            added.append(name)
+    return added
 
 
 def construct_like(thing: Any) -> Any:
-    """Return a new object of the class of *thing*; what its constructor must be given is what *thing* has of that name.
+    """Return a new object of the class of *thing*.
+
+    What its constructor must be given is what *thing* has under the names of the parameters.
 
     Raises:
         TypeError: *thing* has nothing under the name of a parameter that must be given.
         Exception: whatever the constructor raises.
     """
-    kind: Any = type(thing)
-    arguments: list[Any] = []
-    named: dict[str, Any] = {}
+    cls: Any = type(thing)
     known = attributes(thing)
-    for each in inspect.signature(kind).parameters.values():
-        if each.default is not each.empty or each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+    positional: list[Any] = []
+    by_keyword: dict[str, Any] = {}
+    for parameter in inspect.signature(cls).parameters.values():
+        if not _is_required(parameter):
             continue
-        if each.name not in known:
-            raise TypeError(
-                f"its constructor wants {each.name}, and it has no attribute of that name"
-            )
-        if each.kind is each.KEYWORD_ONLY:
-            named[each.name] = known[each.name]
+        name = parameter.name
+        if name not in known:
+            raise TypeError(f"its constructor wants {name}, and it has no attribute of that name")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            by_keyword[name] = known[name]
         else:
-            arguments.append(known[each.name])
-    return kind(*arguments, **named)
+            positional.append(known[name])
+    return cls(*positional, **by_keyword)
 
 
-def _codes_of(kind: type) -> dict[str, list[CodeType]]:
-    """The code of the functions and properties, by name, in those classes of *kind* that the site defines."""
+def _is_required(parameter: inspect.Parameter) -> bool:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return False
+    return parameter.default is parameter.empty
+
+
+# What code assigns
+
+
+def assigned_by_class(cls: type) -> frozenset[str]:
+    """The attributes that constructing a *cls* sets, by what the site's own code of it says.
+
+    Code that sets attributes whose names cannot be read off counts as one of its own, with a name
+    that is none: if it was edited, it may set others now.
+    """
+    names = _assigned.get(cls)
+    if names is None:
+        names = _assigned[cls] = _find_assigned(cls)
+    return names
+
+
+def assigned_by_function(function: Any) -> frozenset[str]:
+    """The attributes that *function* sets, if it is a function of the site."""
+    if isinstance(function, FunctionType) and isinstance(function.__module__, ExecutionName):
+        return frozenset(_assigned_in(function.__code__))
+    return frozenset()
+
+
+def _find_assigned(cls: type) -> frozenset[str]:
+    codes = _codes_of(cls)
+    names: set[str] = set()
+    # The constructors, and the methods and properties that are named in code looked at before.
+    queue, seen = list(_CONSTRUCTORS), set(_CONSTRUCTORS)
+    while queue:
+        for code in codes.get(queue.pop(), ()):
+            names.update(_assigned_in(code))
+            called = codes.keys() & (set(code.co_names) - seen)
+            seen |= called
+            queue += called
+    return frozenset(names)
+
+
+def _assigned_in(code: CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "STORE_ATTR":
+            yield str(instruction.argval)
+    if _UNREADABLE.intersection(code.co_names):
+        plain = [const for const in code.co_consts if not isinstance(const, CodeType)]
+        yield f"*{plain}"
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _assigned_in(const)
+
+
+def _codes_of(cls: type) -> dict[str, list[CodeType]]:
+    """The code of functions and properties, by name, as far as the site defines the classes."""
     found: dict[str, list[CodeType]] = {}
-    for base in kind.__mro__:
+    for base in cls.__mro__:
         if isinstance(base.__module__, ExecutionName):
             for name, value in vars(base).items():
-                found.setdefault(name, []).extend(_codes_in(value))
-    return {name: codes for name, codes in found.items() if codes}
+                codes = list(_codes_in(value))
+                if codes:
+                    found.setdefault(name, []).extend(codes)
+    return found
 
 
 def _codes_in(value: Any) -> Iterator[CodeType]:
-    parts = (value.fget, value.fset) if isinstance(value, property) else (value,)
-    part: Any
-    for part in parts:
-        function = (
-            inspect.unwrap(getattr(part, "__func__", part))
-            if callable(part) or hasattr(part, "__func__")
-            else None
-        )
+    functions = (value.fget, value.fset) if isinstance(value, property) else (value,)
+    function: Any
+    for function in functions:
+        function = getattr(function, "__func__", function)  # of a classmethod
+        if callable(function):
+            function = inspect.unwrap(function)
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):
             yield code

@@ -1,8 +1,11 @@
 """Visitors' sessions, and the registry that all visitors share.
 
-A session ends once, for one reason, and never comes back to life: first it is forgotten, then its callbacks are
-called. When it is due is the business of the store it belongs to; see `sessions`. Constructors never ask the clock, so
-that ``Session(None, None)`` works in a plain prompt. Knows nothing of requests and cookies.
+A session ends once, for one reason, and never comes back to life: first its store forgets it, then
+its callbacks are called. When it is due is the business of its store. Constructors never ask the
+clock, so that ``Session(None, None)`` works in a plain prompt.
+
+What a store does with its sessions are functions at the end of this module, not methods: scripts
+have subclasses of `Session`, whose methods may have any name.
 """
 
 from __future__ import annotations
@@ -10,35 +13,65 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from rpyserve.scripts import definitions
 from rpyserve.sessions import callbacks
-from rpyserve.sessions.callbacks import Callback
+from rpyserve.sessions.callbacks import Callback, CallbackTasks
 from rpyserve.sessions.components import Components
-from rpyserve.sessions.expiry import Bucket
+from rpyserve.sessions.expiry import Bucket, ExpiryTimer
 
-if TYPE_CHECKING:
-    from rpyserve.sessions.store import SessionStore
+__all__ = [
+    "Registry",
+    "Session",
+    "SessionEnd",
+    "Store",
+    "attach",
+    "deadline_of",
+    "finish",
+    "is_attached",
+    "is_scheduled_in",
+    "last_access_of",
+    "record_access",
+    "schedule",
+    "unschedule",
+]
 
-__all__ = ["EndReason", "Registry", "Session"]
-
-DEFAULT: Final = 900
+DEFAULT_TIMEOUT: Final = 900
 """Seconds that a session lives if nobody says otherwise."""
 
 
+class Store(Protocol):
+    """What a session needs of the `SessionStore` that it belongs to."""
+
+    timeout: float | None
+    """Seconds that sessions live whose class does not say so; None for the default."""
+
+    callbacks: CallbackTasks
+    """Calls the callbacks of sessions that end."""
+
+    now: Callable[[], float]
+    """Returns the time."""
+
+    def touch(self, session: Session, /) -> bool: ...
+
+    def end(self, session: Session, reason: SessionEnd, /) -> None: ...
+
+    def regenerate(self, session: Session, /) -> None: ...
+
+
 class _SiteTimeout:
-    """The ``sessionTimeout`` of sessions of whose time-out neither class nor instance says anything: the site's."""
+    """The ``sessionTimeout`` of sessions where neither class nor instance has one: the site's."""
 
     def __get__(self, session: Session | None, owner: type) -> float:
-        sessions = None if session is None else session._store
-        if sessions is None:
-            sessions = getattr(getattr(session, "site", None), "sessions", None)
-        said = None if sessions is None else sessions.timeout
-        return DEFAULT if said is None else said
+        store = None if session is None else session._store
+        if store is None:  # as it is while the session is constructed
+            store = getattr(getattr(session, "site", None), "sessions", None)
+        timeout = None if store is None else store.timeout
+        return DEFAULT_TIMEOUT if timeout is None else timeout
 
 
-class EndReason(enum.Enum):
+class SessionEnd(enum.Enum):
     """Why a session ended."""
 
     IDLE = "idle"
@@ -46,33 +79,50 @@ class EndReason(enum.Enum):
     EVICTED = "evicted"
     STOPPED = "stopped"
 
-    __hash__ = (
-        object.__hash__
-    )  # enum's own, a Python function, is a tenth of what it takes to end a session
+    # Each end of a session is counted in a dict, and the hash of `enum.Enum` is a Python function.
+    __hash__ = object.__hash__
 
 
 class Session(Components):
-    """What the site keeps for one visitor, from the first `Request.getSession` until the visitor stays away.
+    """What the site keeps for one visitor, until the visitor stays away.
 
-    A mapping: ``session["user"] = name`` keeps a value for the session's life. Adaptable: ``ICounter(session)`` is
-    the component that `registerAdapter` says how to make, the same object ever after.
+    A mapping: ``session["user"] = name`` keeps a value for the session's life. Adaptable:
+    ``ICounter(session)`` is the component that `registerAdapter` says how to make, the same object
+    ever after.
 
     Args:
         site: the `Site` it belongs to, or None.
-        uid: its id: a text, safe in URLs, that cannot be guessed. The whole of it is for its visitor only.
+        uid: its id: a text, safe in URLs, that cannot be guessed. The whole of it is for its
+            visitor only.
 
     Attributes:
-        sessionTimeout: seconds it lives after its last access; None or `math.inf` for ever. What a subclass says
-            goes before ``--session-timeout``; set on one session, it counts from that session's next access.
+        sessionTimeout: seconds it lives after its last access; None or `math.inf` for ever. What a
+            subclass says goes before ``--session-timeout``; set on one session, it counts from that
+            session's next access.
         new: True during the request that made it.
-        ended: why it ended, an `EndReason`; None while it lives.
-        cookieName, cookieSecure, cookieHttpOnly, cookieSameSite, cookiePath: of its cookie, for subclasses. The name
-            None stands for one that carries the server's port, and Secure None for: over https.
+        ended: why it ended, a `SessionEnd`; None while it lives.
+        cookieName: the name of its cookie, for subclasses. None stands for one that carries the
+            server's port.
+        cookieSecure: whether browsers send its cookie over https only. None stands for: if it was
+            made over https.
+        cookieHttpOnly: whether scripts in the page cannot read its cookie.
+        cookieSameSite: the SameSite attribute of its cookie; None for no such attribute.
+        cookiePath: the Path attribute of its cookie.
 
     "Twisted Web in 60 seconds": session basics, session objects, session endings.
     """
 
-    __slots__ = ("_callbacks", "_lives", "_store", "_tick", "_used", "ended", "new", "site", "uid")
+    __slots__ = (
+        "_bucket",
+        "_callbacks",
+        "_last_access",
+        "_store",
+        "_timeout",
+        "ended",
+        "new",
+        "site",
+        "uid",
+    )
 
     sessionTimeout: float | None = cast(Any, _SiteTimeout())
 
@@ -82,24 +132,24 @@ class Session(Components):
     cookieSameSite: str | None = "Lax"
     cookiePath: str = "/"
 
+    _bucket: Bucket | None
     _callbacks: list[Callback] | None
-    _lives: float
-    _store: SessionStore | None
-    _tick: Bucket | None
-    _used: float
-    ended: EndReason | None
+    _last_access: float
+    _store: Store | None
+    _timeout: float
+    ended: SessionEnd | None
     new: bool
     site: Any
     uid: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = object.__new__(cls)
-        # As `Components` has it: to ask it would be a tenth of what it takes to make a session.
+        # The same as in `Components`, without another call: sessions are made often.
         self._values = self._components = None
         self._generation = definitions.generation
-        self._callbacks = self._store = self._tick = self.ended = self.site = self.uid = None
-        self._lives = math.inf
-        self._used = -math.inf
+        self._callbacks = self._store = self._bucket = self.ended = self.site = self.uid = None
+        self._timeout = math.inf
+        self._last_access = -math.inf
         self.new = True
         return self
 
@@ -109,17 +159,12 @@ class Session(Components):
 
     def __repr__(self) -> str:
         state = f"ended: {self.ended.value}" if self.ended else "live"
-        return f"<{type(self).__name__} {self.label or 'without id'}, {state}>"
+        return f"<{type(self).__name__} {self.short_id or 'without id'}, {state}>"
 
     @property
-    def label(self) -> str:
-        """The first characters of its id: enough to tell sessions apart, too few to take one over."""
+    def short_id(self) -> str:
+        """The first characters of its id: enough to tell sessions apart, not to take one over."""
         return (self.uid or "")[:6]
-
-    @property
-    def _deadline(self) -> float:
-        # Not kept, as most sessions share one time-out: a float less in each saves a tenth of its memory.
-        return self._used + self._lives
 
     def touch(self) -> bool:
         """Count as an access: it lives on for its full time.
@@ -130,44 +175,44 @@ class Session(Components):
         store = self._store
         if store is None:
             return self.ended is None
-        # The usual case, in which one assignment is all there is to do. Seen here, it takes half as long as over there.
+        # In the usual case one assignment is all there is to do. The store does the others.
         now = store.now()
-        if (
-            now < self._used + self._lives
-            and self.sessionTimeout is self._lives
-            and self.ended is None
-            and self._generation == definitions.generation
-        ):
-            self._used = now
+        is_current = self.ended is None and self._generation == definitions.generation
+        is_due = now >= self._last_access + self._timeout
+        if is_current and not is_due and self.sessionTimeout is self._timeout:
+            self._last_access = now
             return True
         return store.touch(self)
 
     def expire(self) -> None:
         """End the session now, callbacks included. Doing so twice does nothing."""
         if self._store is not None:
-            self._store.end(self, EndReason.EXPIRED)
+            self._store.end(self, SessionEnd.EXPIRED)
         else:
-            self._end(EndReason.EXPIRED)
+            finish(self, SessionEnd.EXPIRED)
 
     def regenerate(self) -> None:
-        """Give the session a new id, which the response to this request brings to its visitor. The old one is dead.
+        """Give the session a new id, which the response to this request brings to its visitor.
 
-        The session stays the same object and keeps all it holds. Call it when a visitor logs in or out: whoever
-        learned the id before, or made the visitor use it, has nothing then. A request that comes with the old id gets
-        a new session. Counts as an access; does nothing to a session that has ended.
+        The old id is dead. The session stays the same object and keeps all it holds. Call it when a
+        visitor logs in or out: whoever learned the id before, or made the visitor use it, has
+        nothing then. A request that comes with the old id gets a new session. Counts as an access;
+        does nothing to a session that has ended.
 
-        Call it before the first ``yield`` or ``write``: the cookie goes out with the head of the response.
+        Call it before the first ``yield`` or ``write``: the cookie goes out with the head of the
+        response.
         """
         if self._store is not None:
-            self._store.renew(self)
+            self._store.regenerate(self)
 
     def notifyOnExpire(self, callback: Callback) -> None:
-        """Have *callback* called once, when the session ends, whatever the reason; at once if it has ended.
+        """Have *callback* called once, when the session ends; at once if it has ended.
 
         Args:
-            callback: a plain or async function without arguments. One that raises is reported and does not stop
-                the others. What it refers to is kept alive until the session ends. After an edit of a cached script
-                or a module of the site, it takes the place of those of its name from before the edit.
+            callback: a plain or async function without arguments. One that raises is reported and
+                does not stop the others. What it refers to is kept alive until the session ends.
+                After an edit of a cached script or a module of the site, it takes the place of
+                those of its name from before the edit.
 
         Raises:
             TypeError: *callback* is no function.
@@ -176,46 +221,29 @@ class Session(Components):
         """
         callbacks.check(callback)
         if self.ended is not None:
-            self._call(callback)
+            _call(self, callback)
         elif self._callbacks is None:
             self._callbacks = [callback]
         else:
             self._callbacks[:] = [
-                each for each in self._callbacks if not callbacks.replaces(callback, each)
+                old for old in self._callbacks if not callbacks.replaces(callback, old)
             ]
             self._callbacks.append(callback)
 
     def _without_side_effects(self, make: Callable[[], Any]) -> Any:
-        waiting = None if self._callbacks is None else list(self._callbacks)
+        before = None if self._callbacks is None else list(self._callbacks)
         try:
             return super()._without_side_effects(make)
         finally:
             if self.ended is None:
-                self._callbacks = waiting
+                self._callbacks = before
 
-    def _another(self) -> Session:
+    def _fresh_instance(self) -> Session:
         return type(self)(self.site, self.uid)
-
-    def _end(self, why: EndReason) -> None:
-        if self.ended is not None:
-            return
-        self.ended = why
-        if self._callbacks is not None:
-            waiting, self._callbacks = self._callbacks, None
-            for callback in waiting:
-                self._call(callback)
-
-    def _call(self, callback: Callback) -> None:
-        work = callbacks.call(
-            callback, self.label, None if self._store is None else self._store.errors
-        )
-        if work is not None:
-            go_on = callbacks.discard if self._store is None else self._store._tasks.start
-            go_on(work, callback, self.label)
 
 
 class Registry(Components):
-    """What a site keeps for all its visitors: the counterpart of a `Session`, mapping and adaptable like it.
+    """What a site keeps for all its visitors: a mapping and adaptable, like a `Session`.
 
     Args:
         site: the `Site` it belongs to, or None.
@@ -223,7 +251,7 @@ class Registry(Components):
 
     __slots__ = ("site",)
 
-    _called = "registry"
+    _display_name = "registry"
 
     site: Any
 
@@ -237,3 +265,64 @@ class Registry(Components):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {len(self)} values>"
+
+
+# For the store
+
+
+def attach(session: Session, store: Store) -> None:
+    """Make *session* one of *store*."""
+    session._store = store
+
+
+def is_attached(session: Session) -> bool:
+    """Whether *session* belongs to a store."""
+    return session._store is not None
+
+
+def record_access(session: Session, now: float, timeout: float) -> None:
+    """Note an access to *session*, which lives *timeout* seconds from *now*."""
+    session._last_access = now
+    session._timeout = timeout
+
+
+def last_access_of(session: Session) -> float:
+    """When *session* was used last; never becomes less."""
+    return session._last_access
+
+
+def deadline_of(session: Session) -> float:
+    """When *session* is due; `math.inf` for never."""
+    # Not kept: most sessions share one time-out, so a second float in each would only cost memory.
+    return session._last_access + session._timeout
+
+
+def schedule(session: Session, timer: ExpiryTimer) -> None:
+    """Have *timer* look at *session* when it is due."""
+    session._bucket = timer.schedule(session.uid, deadline_of(session), session._bucket)
+
+
+def unschedule(session: Session) -> None:
+    """Have the timer ignore *session* until it is scheduled again."""
+    session._bucket = None
+
+
+def is_scheduled_in(session: Session, bucket: Bucket) -> bool:
+    """Whether *bucket* is the one in which *session* was scheduled last."""
+    return session._bucket is bucket
+
+
+def finish(session: Session, reason: SessionEnd) -> None:
+    """Mark *session* as ended, and call its callbacks. Doing so twice does nothing."""
+    if session.ended is not None:
+        return
+    session.ended = reason
+    if session._callbacks is not None:
+        waiting, session._callbacks = session._callbacks, None
+        for callback in waiting:
+            _call(session, callback)
+
+
+def _call(session: Session, callback: Callback) -> None:
+    tasks = CallbackTasks() if session._store is None else session._store.callbacks
+    tasks.call(callback, session.short_id)

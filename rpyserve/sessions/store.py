@@ -1,21 +1,11 @@
-"""The store of a site's sessions: which live, until when, and who has to go when there are too many.
+"""The sessions of one site: which live, until when, and which one is evicted for a new one.
 
-When one is due is what `clock` looks after; a look that finds a session due before the clock does ends it then and
-there. Who ends for one more is what `idlest` finds. A session is forgotten before its callbacks are called, and none is
-ended twice. Knows nothing of requests and cookies.
+A session is forgotten first and its callbacks are called then, and none is ended twice. Whoever
+finds that a session is due, be it the timer or an access, ends it there and then.
 
-Which of many living things was used the longest time ago, for those who must let one go.
-
-Nothing is kept for it while nobody asks, so making and using a thing costs no more than noting the time. Who asks
-pays: all are looked at once, and about a sixteenth of them, those idle longest, are remembered. As using a thing
-only ever makes its time later, the first of those that has not been used since is the one, until none is left. So
-an answer costs some sixteen looks on average, however many there are.
-
-A mapping of any number of things by text, in which putting one more in never takes long.
-
-A dict that is full is made anew: with 700,000 entries that takes 30 ms, in which nobody is answered. Here the things
-lie in many dicts, each of which is small, and they fill up at different times. The price is a tenth of a microsecond
-for each access. Knows nothing of what it holds.
+Two structures serve sites with very many sessions: `ShardedDict` grows without a pause, and
+`LeastRecentlyUsed` costs nothing until somebody asks for the session to evict. Knows nothing of
+requests and cookies.
 """
 
 from __future__ import annotations
@@ -23,143 +13,51 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import trio
 
-from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.scripts import definitions
 from rpyserve.sessions.callbacks import CallbackTasks
-from rpyserve.sessions.components import renew
-from rpyserve.sessions.expiry import BATCH, ExpiryTimer
-from rpyserve.sessions.session import EndReason, Session
+from rpyserve.sessions.components import bring_up_to_date, holds_data, is_outdated
+from rpyserve.sessions.expiry import BATCH, Bucket, ExpiryTimer
+from rpyserve.sessions.session import (
+    Session,
+    SessionEnd,
+    attach,
+    deadline_of,
+    finish,
+    is_attached,
+    is_scheduled_in,
+    last_access_of,
+    record_access,
+    schedule,
+    unschedule,
+)
+from rpyserve.util.exceptions import ErrorReporter
+from rpyserve.util.server_object import ServerObject
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["LeastRecentlyUsed", "SessionStatistics", "SessionStore", "ShardedDict", "Used"]
-
-
-SHARE: Final = 16
-"""Which part of all is remembered, about."""
-SAMPLE: Final = 1000
-"""From how many that part is estimated: sorting all of them would hold up everyone else."""
-
-
-class Used(Protocol):
-    """What can be idle."""
-
-    uid: Any
-    """Its id, a text."""
-    _used: float
-    """When it was used last; never becomes less."""
-
-
-class Living(Protocol):
-    """Those things, by their ids."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def get(self, uid: str, /) -> Any:
-        """The one of that id; None if there is none."""
-
-    def values(self) -> Iterable[Any]:
-        """All of them."""
-
-
-class LeastRecentlyUsed:
-    """Finds the thing of a mapping that has been idle longest.
-
-    Args:
-        living: the things by their ids. One that is put in must have been used no earlier than those that are there.
-    """
-
-    def __init__(self, living: Living) -> None:
-        self._living = living
-        self._known: list[tuple[float, str]] = []  # the idlest last
-
-    def find(self) -> Any:
-        """Return that thing; None if there is none. It is not returned again unless it is used again."""
-        while len(self._living):
-            while self._known:
-                used, uid = self._known.pop()
-                thing = self._living.get(uid)
-                if thing is not None and thing._used == used:
-                    return thing
-            self._look_at_all()
-        return None
-
-    def _look_at_all(self) -> None:
-        things: list[Used] = list(self._living.values())
-        times = sorted([thing._used for thing in things[:: -(-len(things) // SAMPLE)]])
-        limit = times[len(times) // SHARE]
-        known = [(thing._used, thing.uid) for thing in things if thing._used <= limit]
-        known.sort(key=itemgetter(0))
-        known.reverse()
-        self._known = known
-
-
-MANY: Final = 64
-"""How many dicts; a power of 2."""
-
-Thing = TypeVar("Thing")
-
-
-class ShardedDict(Generic[Thing]):
-    """Things by their names, in no order: what is needed of a dict. Only None it cannot hold."""
-
-    __slots__ = ("_many", "_shelves")
-
-    def __init__(self) -> None:
-        self._shelves: list[dict[str, Thing]] = [{} for _ in range(MANY)]
-        self._many = 0
-
-    def __getitem__(self, name: str) -> Thing:
-        return self._shelves[hash(name) % MANY][name]
-
-    def __len__(self) -> int:
-        return self._many
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._shelves[hash(name) % MANY]
-
-    def put(self, name: str, thing: Thing) -> None:
-        """Put *thing* in, under a name that none has."""
-        self._shelves[hash(name) % MANY][name] = thing
-        self._many += 1
-
-    def get(self, name: str) -> Thing | None:
-        """Return the thing of that name, or None."""
-        return self._shelves[hash(name) % MANY].get(name)
-
-    def pop(self, name: str) -> Thing | None:
-        """Take out the thing of that name, and return it; None if there is none."""
-        thing = self._shelves[hash(name) % MANY].pop(name, None)
-        if thing is not None:
-            self._many -= 1
-        return thing
-
-    def values(self) -> Iterator[Thing]:
-        """Iterate over all things: nothing may come or go meanwhile."""
-        return chain.from_iterable(shelf.values() for shelf in self._shelves)
-
-    def parts(self) -> Iterator[list[Thing]]:
-        """Yield all things in lists, each as it is when it is come to: between two of them, things may come and go."""
-        for shelf in self._shelves:
-            yield list(shelf.values())
-
+__all__ = ["LeastRecentlyUsed", "SessionStatistics", "SessionStore", "ShardedDict"]
 
 log = logging.getLogger("rpyserve")
 
 ID_BYTES: Final = 24
-"""How much of chance is in an id; 16 is what OWASP asks for at least. A multiple of 3, so that ids can be cut apart."""
+"""How many random bytes are in an id; OWASP asks for 16 at least.
+
+A multiple of 3, so that several ids can be drawn as one text.
+"""
+
 ID_LENGTH: Final = ID_BYTES * 4 // 3
-DRAWN: Final = 64
-"""How many ids are drawn at once: one call of the system for each took a quarter of the time to make a session."""
+"""How many characters an id has."""
+
+IDS_AT_ONCE: Final = 64
+"""How many ids are drawn at once, as each call of the system's random source takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,165 +66,185 @@ class SessionStatistics:
 
     live: int
     made: int
-    ended: Mapping[EndReason, int]
+    ended: Mapping[SessionEnd, int]
 
 
-class SessionStore:
-    """The living sessions of one site, by id. Iterates over the sessions; ``len`` says how many live.
+class SessionStore(ServerObject):
+    """The live sessions of one site, by id. Iterates over the sessions; ``len`` says how many live.
 
     Args:
         site: its ``sessionFactory`` makes the sessions.
-        timeout: seconds, for sessions whose class leaves ``sessionTimeout`` as it is; None: so does the site.
-        most: how many may live at once; the one idle longest ends for one more. None: any number.
+        timeout: seconds, for sessions whose class leaves ``sessionTimeout`` as it is; None: so does
+            the site.
+        max_sessions: how many may live at once; the one idle longest ends for one more. None: any
+            number.
+        errors: hears of failures of callbacks.
 
     Attributes:
-        renewed: called with a session that has a new id.
-        complaints: where failures of callbacks are told.
-        let_go: how many of those that ended held something.
-        now: the time, as `trio.current_time` has it.
+        callbacks: calls the callbacks of sessions that end.
+        ended_with_data: how many of those that ended held something.
+        now: returns the time, as `trio.current_time` has it.
+        on_new_id: called with each session that has a new id.
 
     Raises:
-        ValueError: *most* is less than 1.
+        ValueError: *max_sessions* is less than 1.
     """
 
-    def __init__(self, site: Any, timeout: float | None = None, most: int | None = None) -> None:
-        if most is not None and most < 1:
-            raise ValueError(f"at least 1 session must be able to live, so not {most}")
+    def __init__(
+        self,
+        site: Any,
+        timeout: float | None = None,
+        max_sessions: int | None = None,
+        errors: ErrorReporter | None = None,
+    ) -> None:
+        if max_sessions is not None and max_sessions < 1:
+            raise ValueError(f"at least 1 session must be able to live, so not {max_sessions}")
         self.site = site
         self.timeout = timeout
-        self.most = most
-        self.renewed: Callable[[Session], object] = lambda session: None
-        self._living: ShardedDict[Session] = ShardedDict()
-        self._clock = ExpiryTimer(self._living, self.end)
-        self._idlest = LeastRecentlyUsed(self._living)
-        self._making_room = False
-        self._crowded = ThrottledLogger(log)
-        self.errors = ConsoleReporter()
-        self._tasks = CallbackTasks(self.errors)
+        self.max_sessions = max_sessions
+        self.callbacks = CallbackTasks(errors)
+        self.on_new_id: Callable[[Session], object] = lambda session: None
         self.now: Callable[[], float] = trio.current_time
+
+        self._live: ShardedDict[Session] = ShardedDict()
+        self._timer = ExpiryTimer(self._look)
+        self._least_recently_used = LeastRecentlyUsed(self._live, last_access_of)
+        self._is_evicting = False
+        self._evictions = ThrottledLogger(log)
+        self._unused_ids: list[str] = []
+
         self.ended_with_data = 0
-        self._ids: list[str] = []
         self._made = 0
-        self._ended = dict.fromkeys(EndReason, 0)
+        self._ended = dict.fromkeys(SessionEnd, 0)
 
     def __len__(self) -> int:
-        return len(self._living)
+        return len(self._live)
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._living.values()))
+        return iter(list(self._live.values()))
 
     def __contains__(self, uid: object) -> bool:
-        return uid in self._living
+        return uid in self._live
 
     def __getitem__(self, uid: str) -> Session:
-        return self._living[uid]
+        return self._live[uid]
 
     def statistics(self) -> SessionStatistics:
         """Return the counts at this moment."""
-        return SessionStatistics(len(self._living), self._made, MappingProxyType(dict(self._ended)))
+        return SessionStatistics(len(self._live), self._made, MappingProxyType(dict(self._ended)))
+
+    # New sessions
 
     def make(self) -> Session:
         """Make a session by the site's factory, under a new id.
 
         Raises:
-            TypeError: the factory returned no new `Session`, or its ``sessionTimeout`` is no number of seconds.
+            TypeError: the factory returned no new `Session`, or its ``sessionTimeout`` is no number
+                of seconds.
             RuntimeError: the callback of one that ends for want of room wants another.
         """
         uid, factory = self._new_id(), self.site.sessionFactory
         session = Session(self.site, uid) if factory is Session else self._by_factory(factory, uid)
-        lives = max(0.0, self.timeout_of(session))
-        if self.most is not None and (self._making_room or len(self._living) >= self.most):
-            self._make_room(self.most)
-        session._used = self.now()
-        session._lives = lives
-        session._store = self
-        self._living.put(uid, session)
+        timeout = self.timeout_of(session)
+        limit = self.max_sessions
+        if limit is not None and (len(self._live) >= limit or self._is_evicting):
+            self._evict_for_one_more(limit)
+        attach(session, self)
+        record_access(session, self.now(), timeout)
+        self._live.put(uid, session)
         self._made += 1
-        self._clock.watch(session)
+        schedule(session, self._timer)
         return session
 
     def _by_factory(self, factory: Callable[[Any, str], Any], uid: str) -> Session:
         if not definitions.is_current(factory):
-            self.site.sessionFactory = factory = definitions.current_definition(factory) or factory
+            factory = definitions.current_definition(factory) or factory
+            self.site.sessionFactory = factory
         session = factory(self.site, uid)
-        if (
-            not isinstance(session, Session)
-            or session._store is not None
-            or session.ended is not None
-        ):
+        if not _is_new_session(session):
             raise TypeError(
-                f"sessionFactory(site, uid) must return a new Session each time, not {session!r:.80}"
+                "sessionFactory(site, uid) must return a new Session each time, "
+                f"not {session!r:.80}"
             )
         session.site, session.uid = self.site, uid
         if not definitions.is_current(type(session)):
-            renew(session)
-        return session
+            bring_up_to_date(session)
+        return session  # type: ignore[no-any-return]
 
     def _new_id(self) -> str:
-        if not self._ids:
-            drawn = secrets.token_urlsafe(ID_BYTES * DRAWN)
-            self._ids = [
-                drawn[start : start + ID_LENGTH] for start in range(0, len(drawn), ID_LENGTH)
-            ]
-        return self._ids.pop()
+        if not self._unused_ids:
+            text = secrets.token_urlsafe(ID_BYTES * IDS_AT_ONCE)
+            starts = range(0, len(text), ID_LENGTH)
+            self._unused_ids = [text[start : start + ID_LENGTH] for start in starts]
+        return self._unused_ids.pop()
 
-    def _make_room(self, most: int) -> None:
-        """End as many sessions as it takes for one more, the idlest first."""
-        if self._making_room:
+    def _evict_for_one_more(self, max_sessions: int) -> None:
+        """End as many sessions as it takes for one more, the one idle longest first."""
+        if self._is_evicting:
             raise RuntimeError(
-                "a session that ends to make room cannot make another: its callback must only clean up"
+                "a session that ends to make room cannot make another: its callback must only "
+                "clean up"
             )
-        self._making_room = True
+        self._is_evicting = True
         try:
-            for _ in range(len(self._living) - most + 1):
-                session = self._idlest.find()
+            for _ in range(len(self._live) - max_sessions + 1):
+                session = self._least_recently_used.find()
                 if session is None:
                     break  # callbacks have ended them all
-                self.end(session, EndReason.EVICTED)
-                self._crowded.warn(
-                    "session %s, idle longest, ended to make room: no more than %s live at once (--max-sessions). A "
-                    "client that keeps no cookies gets a new session with each request.", session.label, f"{most:,}",
-                )  # fmt: skip
+                self.end(session, SessionEnd.EVICTED)
+                self._evictions.warn(
+                    "session %s, idle longest, ended to make room: no more than %s live at once "
+                    "(--max-sessions). A client that keeps no cookies gets a new session with each "
+                    "request.",
+                    session.short_id,
+                    f"{max_sessions:,}",
+                )
         finally:
-            self._making_room = False
+            self._is_evicting = False
 
-    def renew(self, session: Session) -> None:
-        """Give *session* a new id. Counts as an access; does nothing to one that has ended."""
-        if not self.touch(session):
-            return
-        self._living.pop(session.uid)
-        session.uid = self._new_id()
-        self._living.put(session.uid, session)
-        session._tick = None  # the clock knows it by its old id
-        self._clock.watch(session)
-        self.renewed(session)
+    # Accesses
 
     def find(self, uid: str) -> Session | None:
-        """Return the living session *uid*, and count that as an access; None if there is none."""
-        session = self._living.get(uid)
-        if session is None or not Session.touch(session):  # whatever a subclass makes of that name
+        """Return the live session *uid*, and count that as an access; None if there is none."""
+        session = self._live.get(uid)
+        # A subclass may have a method of that name that does something else.
+        if session is None or not Session.touch(session):
             return None
         session.new = False
         return session
 
     def touch(self, session: Session) -> bool:
-        """Let *session* live on for its full time from now; if its time is over, end it. Returns whether it lives."""
+        """Let *session* live on for its full time from now; if its time is over, end it.
+
+        Returns:
+            Whether it lives.
+        """
         now = self.now()
-        if session.ended is None and session._deadline <= now:
-            self.end(session)  # the clock has not come round to it yet
+        if session.ended is None and deadline_of(session) <= now:
+            self.end(session)  # the timer has not come round to it yet
         if session.ended is not None:
             return False
-        if session._generation != definitions.generation:
-            renew(session)  # before its class is asked for the time-out
+        if is_outdated(session):
+            bring_up_to_date(session)  # before its class is asked for the time-out
             if session.ended is not None:  # a constructor may do anything
                 return False
-        lives = max(0.0, self.timeout_of(session))
-        session._used, session._lives = now, lives
-        self._clock.watch(session)
+        record_access(session, now, self.timeout_of(session))
+        schedule(session, self._timer)
         return True
 
+    def regenerate(self, session: Session) -> None:
+        """Give *session* a new id. Counts as an access; does nothing to one that has ended."""
+        if not self.touch(session):
+            return
+        self._live.pop(session.uid)
+        session.uid = self._new_id()
+        self._live.put(session.uid, session)
+        unschedule(session)  # the timer knows it by its old id
+        schedule(session, self._timer)
+        self.on_new_id(session)
+
     def timeout_of(self, session: Session) -> float:
-        """Seconds that *session* lives after an access: its own word or its class's, else the site's.
+        """Return the seconds that *session* lives after an access.
 
         Raises:
             TypeError: its ``sessionTimeout`` is no number of seconds.
@@ -336,31 +254,48 @@ class SessionStore:
             return math.inf
         if not isinstance(timeout, (int, float)) or math.isnan(timeout):
             raise TypeError(
-                f"{type(session).__name__}.sessionTimeout is a number of seconds or None, not {timeout!r:.60}"
+                f"{type(session).__name__}.sessionTimeout is a number of seconds or None, "
+                f"not {timeout!r:.60}"
             )
-        return timeout
+        return max(0.0, timeout)
 
-    def end(self, session: Session, why: EndReason = EndReason.IDLE) -> None:
-        """End *session*: it is forgotten, then its callbacks are called. Ending it twice does nothing."""
-        if session.ended is None and self._living.pop(session.uid) is not None:
-            self._ended[why] += 1
-            self.ended_with_data += session._components is not None or session._values is not None
-            session._end(why)
+    # Ends
+
+    def end(self, session: Session, reason: SessionEnd = SessionEnd.IDLE) -> None:
+        """End *session*, unless it has ended: forget it, then call its callbacks."""
+        if session.ended is None and self._live.pop(session.uid) is not None:
+            self._ended[reason] += 1
+            self.ended_with_data += holds_data(session)
+            finish(session, reason)
+
+    def _look(self, uid: str, bucket: Bucket) -> None:
+        """End the session if it is due; called by the timer."""
+        session = self._live.get(uid)
+        if session is None or not is_scheduled_in(session, bucket):
+            return
+        unschedule(session)
+        if deadline_of(session) <= self.now():
+            self.end(session)
+        else:
+            schedule(session, self._timer)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Let sessions end when their time has come, until cancelled. Async callbacks run in here."""
-        async with self._tasks.open():
+        """End sessions when they are due, until cancelled. Async callbacks run in here."""
+        async with self.callbacks.open():
             task_status.started()
-            self.now = (
-                trio.lowlevel.current_clock().current_time
-            )  # what `trio.current_time` looks up each time
+            # What `trio.current_time` looks up at each call.
+            self.now = trio.lowlevel.current_clock().current_time
             try:
-                await self._clock.run()
+                await self._timer.run()
             finally:
                 self.now = trio.current_time
 
-    async def end_all(self, why: EndReason, grace: float) -> int:
-        """End every session, and wait for async callbacks, earlier ones too; those left after *grace* s are cut off.
+    async def end_all(self, reason: SessionEnd, grace: float) -> int:
+        """End every session, and wait for async callbacks, earlier ones too.
+
+        Args:
+            reason: why they end.
+            grace: seconds after which callbacks that have not finished are cut off.
 
         Returns:
             How many sessions ended.
@@ -368,11 +303,123 @@ class SessionStore:
         count = 0
         # Shielded: what a session's end must do is done on the way out of a cancelled program, too.
         with trio.move_on_after(grace, shield=True):
-            async with self._tasks.open():
-                for session in chain.from_iterable(self._living.parts()):
-                    self.end(session, why)
+            async with self.callbacks.open():
+                for session in chain.from_iterable(self._live.shards()):
+                    self.end(session, reason)
                     count += 1
                     if count % BATCH == 0:
                         await trio.lowlevel.cancel_shielded_checkpoint()
-            await self._tasks.wait()
+            await self.callbacks.wait_all_finished()
         return count
+
+
+def _is_new_session(session: object) -> bool:
+    return isinstance(session, Session) and session.ended is None and not is_attached(session)
+
+
+SHARDS: Final = 64
+"""How many dicts a `ShardedDict` has."""
+
+T = TypeVar("T")
+
+
+class ShardedDict(Generic[T]):
+    """A mapping of any number of texts, in which adding one never takes long. No value is None.
+
+    A dict that is full is made anew, and one of a million entries takes long for that, in which
+    nobody is answered. Here the entries lie in many dicts, each of which is small, and they fill up
+    at different times.
+    """
+
+    __slots__ = ("_count", "_shards")
+
+    def __init__(self) -> None:
+        self._shards: list[dict[str, T]] = [{} for _ in range(SHARDS)]
+        self._count = 0
+
+    def __getitem__(self, key: str) -> T:
+        return self._shards[hash(key) % SHARDS][key]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._shards[hash(key) % SHARDS]
+
+    def put(self, key: str, value: T) -> None:
+        """Put *value* in, under a key that there is not yet."""
+        self._shards[hash(key) % SHARDS][key] = value
+        self._count += 1
+
+    def get(self, key: str) -> T | None:
+        """Return the value of *key*, or None."""
+        return self._shards[hash(key) % SHARDS].get(key)
+
+    def pop(self, key: str) -> T | None:
+        """Take out the value of *key*, and return it; None if there is none."""
+        value = self._shards[hash(key) % SHARDS].pop(key, None)
+        if value is not None:
+            self._count -= 1
+        return value
+
+    def values(self) -> Iterator[T]:
+        """Iterate over all values: nothing may come or go meanwhile."""
+        return chain.from_iterable(shard.values() for shard in self._shards)
+
+    def shards(self) -> Iterator[list[T]]:
+        """Yield all values in lists. Between two of them, values may come and go."""
+        for shard in self._shards:
+            yield list(shard.values())
+
+
+CANDIDATE_SHARE: Final = 16
+"""One item in about so many is remembered as a candidate."""
+
+SAMPLE: Final = 1000
+"""From how many items it is estimated which are candidates, as sorting all would take long."""
+
+
+class LeastRecentlyUsed:
+    """Finds the item of a mapping that has not been used for the longest time.
+
+    Nothing is kept while nobody asks, so that using an item costs no more than noting the time. The
+    first `find` looks at all items, and remembers those idle longest. Using an item only ever makes
+    its time later, so the first of them that has not been used since is the one to return, until
+    none of them is left. So a `find` takes about `CANDIDATE_SHARE` looks on average, however many
+    items there are.
+
+    Args:
+        items: the items by their ids. One that is put in must have been used no earlier than those
+            that are there.
+        last_access: returns when an item was used last; never becomes less.
+    """
+
+    def __init__(
+        self, items: Mapping[str, Any] | ShardedDict[Any], last_access: Callable[[Any], float]
+    ) -> None:
+        self._items = items
+        self._last_access = last_access
+        self._candidates: list[tuple[float, str]] = []  # the one idle longest comes last
+
+    def find(self) -> Any:
+        """Return that item, or None. It is not returned again unless it is used again."""
+        while len(self._items):
+            while self._candidates:
+                used, uid = self._candidates.pop()
+                item = self._items.get(uid)
+                if item is not None and self._last_access(item) == used:
+                    return item
+            self._find_candidates()
+        return None
+
+    def _find_candidates(self) -> None:
+        items = list(self._items.values())
+        sample = items[:: math.ceil(len(items) / SAMPLE)]
+        times = sorted(map(self._last_access, sample))
+        limit = times[len(times) // CANDIDATE_SHARE]
+        timed = zip(map(self._last_access, items), items, strict=True)
+        candidates = [(time, item.uid) for time, item in timed if time <= limit]
+        # Sorted and turned round, as of those used at the same time the first shall go first.
+        candidates.sort(key=itemgetter(0))
+        candidates.reverse()
+        self._candidates = candidates

@@ -12,7 +12,7 @@ import time
 from types import TracebackType
 from typing import Final
 
-from rpyserve.util.throttle import ThrottledLogger, monotonic
+from rpyserve.util.throttle import ThrottledLogger
 
 __all__ = ["ASYNC_ADVICE", "BLOCKED", "SLOW", "SlowCallLog", "slow_call_log"]
 
@@ -36,7 +36,7 @@ class SlowCallLog:
 
     def __init__(self) -> None:
         self.threshold = SLOW
-        self._lines = ThrottledLogger(_log, clock=monotonic)
+        self._lines = ThrottledLogger(_log, clock=time.monotonic)
 
     def report(self, name: str, seconds: float, advice: str = "") -> None:
         """Report a call if it took too long.

@@ -7,14 +7,13 @@ This module decides only whether a line may be written now; what it says is the 
 from __future__ import annotations
 
 import logging
-import time
+import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-__all__ = ["INTERVAL", "MAX_KEYS", "ThrottledLogger", "monotonic"]
+__all__ = ["INTERVAL", "MAX_KEYS", "ThrottledLogger"]
 
 INTERVAL: Final = 60.0
 """Seconds between two lines of one kind."""
@@ -23,25 +22,13 @@ MAX_KEYS: Final = 1000
 """How many kinds of lines one `ThrottledLogger` remembers; beyond that it forgets the oldest."""
 
 
-def monotonic() -> float:
-    """Seconds for a `ThrottledLogger` that is used outside of trio, too."""
-    return time.monotonic()
-
-
-@dataclass(slots=True)
-class _Line:
-    next_time: float
-    suppressed: int = 0
-
-
 class ThrottledLogger:
     """Writes each kind of line once per interval, and counts those in between.
 
     Args:
         log: the logger that writes them.
         interval: seconds for which a line is suppressed after it was written; `math.inf` for ever.
-        clock: returns the time in seconds. The default works only inside `trio.run`; see
-            `monotonic`.
+        clock: returns the time in seconds. The default works inside `trio.run` only.
     """
 
     def __init__(
@@ -53,7 +40,8 @@ class ThrottledLogger:
         self._log = log
         self._interval = interval
         self._clock = clock
-        self._lines: dict[Hashable, _Line] = {}
+        self._next_times: dict[Hashable, float] = {}
+        self._suppressed: dict[Hashable, int] = {}
 
     def warn(self, message: str, *args: object, key: Hashable = None) -> bool:
         """Log a warning unless one with the same key was logged within the interval.
@@ -65,23 +53,28 @@ class ThrottledLogger:
         Returns:
             Whether it was logged.
         """
-        return self.log(logging.WARNING, message, *args, key=key)
+        return self._log_line(logging.WARNING, message, args, key)
 
     def log(self, level: int, message: str, *args: object, key: Hashable = None) -> bool:
         """Like `warn`, with the logging *level* of the caller's choice."""
+        return self._log_line(level, message, args, key)
+
+    def _log_line(self, level: int, message: str, args: tuple[object, ...], key: Hashable) -> bool:
         now = self._clock()
-        line = self._lines.get(key)
-        if line is not None and now < line.next_time:
-            line.suppressed += 1
+        if now < self._next_times.get(key, -math.inf):
+            self._suppressed[key] = self._suppressed.get(key, 0) + 1
             return False
-        self._remember(key, now)
-        if line is not None and line.suppressed:
-            message += f" ({line.suppressed:,} more since the last such line)"
-        self._log.log(level, message, *args)
+        suppressed = self._suppressed.pop(key, 0)
+        self._remember(key, now + self._interval)
+        if suppressed:
+            message += f" ({suppressed:,} more since the last such line)"
+        self._log.log(level, message, *args, stacklevel=3)  # names the caller of `warn` or `log`
         return True
 
-    def _remember(self, key: Hashable, now: float) -> None:
-        self._lines.pop(key, None)  # so that the first of the dict is the oldest
-        if len(self._lines) >= MAX_KEYS:
-            del self._lines[next(iter(self._lines))]
-        self._lines[key] = _Line(now + self._interval)
+    def _remember(self, key: Hashable, next_time: float) -> None:
+        self._next_times.pop(key, None)  # so that the first of the dict is the oldest
+        if len(self._next_times) >= MAX_KEYS:
+            oldest = next(iter(self._next_times))
+            del self._next_times[oldest]
+            self._suppressed.pop(oldest, None)
+        self._next_times[key] = next_time

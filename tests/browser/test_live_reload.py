@@ -1,4 +1,6 @@
-"""Pages that follow what is saved, in a real Chromium: what changes, and what stays as the visitor left it."""
+"""Pages that follow what is saved, in a real Chromium: what changes, and what stays as the visitor
+left it.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def page_of(text: str) -> str:
     return f"def resource(request):\n    return {text!r}\n"
 
 
-def test_an_edit_shows_and_what_the_visitor_did_stays(root: Path, server: Server, context: BrowserContext) -> None:
+def test_an_edit_shows_and_what_the_visitor_did_stays(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     save(root, "form.rpy", FORM)
     page = open_tab(context, f"{server.url}/form")
     page.fill("textarea", "typed text")
@@ -75,7 +79,11 @@ def test_an_edit_shows_and_what_the_visitor_did_stays(root: Path, server: Server
     )
     scrolled = page.evaluate("scrollY")
 
-    save(root, "form.rpy", FORM.replace("first", "second").replace('class="one"', 'class="two" lang="en"'))
+    save(
+        root,
+        "form.rpy",
+        FORM.replace("first", "second").replace('class="one"', 'class="two" lang="en"'),
+    )
     expect(page.locator("h1.two[lang=en]")).to_have_text("second")
     expect(page).to_have_title("second")
     expect(page.locator("details")).to_contain_text("second details")
@@ -90,7 +98,9 @@ def test_an_edit_shows_and_what_the_visitor_did_stays(root: Path, server: Server
     assert page.evaluate("scrollY") == scrolled > 0
     assert page.evaluate("document.querySelector('x-badge').shadowRoot.textContent") == "badge"
     assert page.evaluate("document.activeElement.id") == "name"
-    assert page.evaluate("[document.activeElement.selectionStart, document.activeElement.selectionEnd]") == [2, 5]
+    assert page.evaluate(
+        "[document.activeElement.selectionStart, document.activeElement.selectionEnd]"
+    ) == [2, 5]
     assert page.errors == []
 
 
@@ -100,8 +110,14 @@ def test_what_the_server_changed_wins_where_the_visitor_did_nothing(
     save(root, "form.rpy", FORM)
     page = open_tab(context, f"{server.url}/form")
     page.fill("#name", "typed")
-    new = FORM.replace("nobody", "somebody").replace(">none<", ">some<").replace('name="yes"', 'name="yes" checked')
-    new = new.replace("<option>middle", "<option selected>middle").replace("<details>", "<details open>")
+    new = (
+        FORM.replace("nobody", "somebody")
+        .replace(">none<", ">some<")
+        .replace('name="yes"', 'name="yes" checked')
+    )
+    new = new.replace("<option>middle", "<option selected>middle").replace(
+        "<details>", "<details open>"
+    )
     save(root, "form.rpy", new.replace("first", "second"))
     expect(page.locator("h1")).to_have_text("second")
     assert page.input_value("#name") == "typed"
@@ -122,7 +138,11 @@ def test_typed_text_moves_along_when_its_field_is_put_elsewhere(
     page = open_tab(context, f"{server.url}/form")
     page.fill("#w", "words")
     page.fill("[name=q]", "question")
-    save(root, "form.rpy", page_of('<h1>second</h1><div><ul><li><input id="w"></ul><b><input name="q"></b></div>'))
+    save(
+        root,
+        "form.rpy",
+        page_of('<h1>second</h1><div><ul><li><input id="w"></ul><b><input name="q"></b></div>'),
+    )
     expect(page.locator("h1")).to_have_text("second")
     assert page.input_value("#w") == "words"
     assert page.input_value("[name=q]") == "question"
@@ -148,7 +168,9 @@ class CounterPage(Resource):
 resource = CounterPage()
 """
     save(root, "counter.rpy", counter)
-    server.wait_for(r"counter\.rpy added")  # or the page would look once more, because of this very save
+    server.wait_for(
+        r"counter\.rpy added"
+    )  # or the page would look once more, because of this very save
     page = open_tab(context, f"{server.url}/counter")
     expect(page.locator("body")).to_have_text("Visit #1 for you!")
     page.reload()
@@ -161,21 +183,26 @@ resource = CounterPage()
 
 STYLED = """<!DOCTYPE html><link rel="stylesheet" href="a.css"><link rel="stylesheet" href="b.css">
 <h1>heading</h1><p>text</p>"""
-COLOURS = "['h1', 'p'].map((name) => getComputedStyle(document.querySelector(name)).color).join(' and ')"
+COLOURS = (
+    "['h1', 'p'].map((name) => getComputedStyle(document.querySelector(name)).color).join(' and ')"
+)
 
 
 def expect_colours(page: Page, colours: str) -> None:
     page.wait_for_function(f"({COLOURS}) === {colours!r}")
 
 
-def test_a_stylesheet_is_swapped_and_never_missing(root: Path, server: Server, context: BrowserContext) -> None:
+def test_a_stylesheet_is_swapped_and_never_missing(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     save(root, "index.html", STYLED)
     save(root, "a.css", "h1 { color: rgb(255, 0, 0) }")
     save(root, "b.css", "@import 'deep/c.css';")
     save(root, "deep/c.css", "p { color: rgb(255, 0, 0) }")
     page = open_tab(context, server.url)
     page.evaluate(
-        f"window.seen = new Set(); (function look() {{ seen.add({COLOURS}); requestAnimationFrame(look) }})()"
+        f"window.seen = new Set(); (function look() {{ seen.add({COLOURS}); "
+        f"requestAnimationFrame(look) }})()"
     )
     save(root, "a.css", "h1 { color: rgb(0, 0, 255) }")
     expect_colours(page, "rgb(0, 0, 255) and rgb(255, 0, 0)")
@@ -186,7 +213,9 @@ def test_a_stylesheet_is_swapped_and_never_missing(root: Path, server: Server, c
     assert "rgb(0, 0, 0)" not in " ".join(page.evaluate("[...seen]"))
     assert page.evaluate("document.querySelectorAll('link').length") == 2
     assert not was_loaded_again(page)
-    save(root, "index.html", STYLED.replace("text", "new text"))  # after a swap the page itself follows as before
+    save(
+        root, "index.html", STYLED.replace("text", "new text")
+    )  # after a swap the page itself follows as before
     expect(page.locator("p")).to_have_text("new text")
     assert not was_loaded_again(page)
     assert page.errors == []
@@ -223,7 +252,9 @@ def svg(width: int, colour: str) -> str:
 
 
 def test_images_are_swapped(root: Path, server: Server, context: BrowserContext) -> None:
-    save(root, "sub/index.html", '<link rel="stylesheet" href="../a.css"><body><img src="a%20b.svg">')
+    save(
+        root, "sub/index.html", '<link rel="stylesheet" href="../a.css"><body><img src="a%20b.svg">'
+    )
     save(root, "a.css", "body { background: url(sub/back.svg) }")
     save(root, "sub/a b.svg", svg(20, "red"))
     save(root, "sub/back.svg", svg(20, "red"))
@@ -240,7 +271,9 @@ def test_images_are_swapped(root: Path, server: Server, context: BrowserContext)
     assert not was_loaded_again(page)
 
 
-def test_a_page_with_scripts_is_loaded_again(root: Path, server: Server, context: BrowserContext) -> None:
+def test_a_page_with_scripts_is_loaded_again(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     counter = """\
 def resource(request):
     session = request.getSession()
@@ -262,8 +295,16 @@ def test_a_page_with_scripts_stays_where_nothing_has_changed_for_it(
     root: Path, server: Server, context: BrowserContext
 ) -> None:
     save(root, "helper.py", "text = 'one'")
-    save(root, "page.rpy", "import helper\ndef resource(request):\n    return f'<script></script>{helper.text}'")
-    save(root, "other.rpy", "import helper\ndef resource(request):\n    return f'{helper.text} {helper.more}'")
+    save(
+        root,
+        "page.rpy",
+        "import helper\ndef resource(request):\n    return f'<script></script>{helper.text}'",
+    )
+    save(
+        root,
+        "other.rpy",
+        "import helper\ndef resource(request):\n    return f'{helper.text} {helper.more}'",
+    )
     save(root, "helper.py", "text, more = 'one', 'a'")
     page, other = open_tab(context, f"{server.url}/page"), open_tab(context, f"{server.url}/other")
     save(root, "helper.py", "text, more = 'one', 'b'")
@@ -291,7 +332,9 @@ def resource(request):
         page.click("button")
     expect(page.locator("h1")).to_have_text("thanks 1")
     save(root, "form.rpy", script.replace("thanks", "many thanks").replace("sent {", "so far {"))
-    expect(page.get_by_role("status")).to_contain_text("This page answered a form, and may have changed since.")
+    expect(page.get_by_role("status")).to_contain_text(
+        "This page answered a form, and may have changed since."
+    )
     picture(page, "offer")
     expect(page.locator("h1")).to_have_text("thanks 1")
     page.get_by_role("status").get_by_text("Reload").click()
@@ -310,12 +353,20 @@ def test_all_tabs_of_all_browsers_follow(root: Path, server: Server, browser: Br
         context.close()
 
 
-def test_frames_and_pages_with_a_policy_are_left_alone(root: Path, server: Server, context: BrowserContext) -> None:
+def test_frames_and_pages_with_a_policy_are_left_alone(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     save(root, "inner.rpy", page_of("<p>inner</p>"))
     save(root, "outer.rpy", page_of("<h1>outer</h1><iframe src='inner'></iframe>"))
-    strict = "from rpyserve import Response\ndef resource(request):\n    return Response('<p>strict', 200, "
+    strict = (
+        "from rpyserve import Response\ndef resource(request):\n    return "
+        "Response('<p>strict', 200, "
+    )
     save(
-        root, "strict.rpy", strict + "{'Content-Type': 'text/html', 'Content-Security-Policy': \"default-src 'none'\"})"
+        root,
+        "strict.rpy",
+        strict
+        + "{'Content-Type': 'text/html', 'Content-Security-Policy': \"default-src 'none'\"})",
     )
     outer = open_tab(context, f"{server.url}/outer")
     inner = outer.frame_locator("iframe")
@@ -323,7 +374,9 @@ def test_frames_and_pages_with_a_policy_are_left_alone(root: Path, server: Serve
     outer.frames[1].evaluate("window.mark = 1")
     save(root, "outer.rpy", page_of("<h1>changed</h1><iframe src='inner'></iframe>"))
     expect(outer.locator("h1")).to_have_text("changed")
-    assert outer.frames[1].evaluate("[document.querySelectorAll('script').length, window.mark]") == [0, 1]
+    assert outer.frames[1].evaluate(
+        "[document.querySelectorAll('script').length, window.mark]"
+    ) == [0, 1]
     save(root, "inner.rpy", page_of("<p>changed</p>"))
     expect(inner.locator("p")).to_have_text("changed")
     assert not was_loaded_again(outer)
@@ -337,14 +390,17 @@ def test_frames_and_pages_with_a_policy_are_left_alone(root: Path, server: Serve
     server.wait_for("/strict.*Content-Security-Policy|Content-Security-Policy.*/strict")
 
 
-@pytest.mark.parametrize("more", ["", "; require-trusted-types-for 'script'"], ids=["plain", "trusted types"])
+@pytest.mark.parametrize(
+    "more", ["", "; require-trusted-types-for 'script'"], ids=["plain", "trusted types"]
+)
 def test_pages_follow_as_far_as_their_policy_lets_them(
     more: str, root: Path, server: Server, context: BrowserContext
 ) -> None:
     script = (
         "from rpyserve import Response\n"
         "def resource(request):\n"
-        "    policy = \"script-src 'self'; connect-src 'self'; style-src 'none'; object-src 'none'%s\"\n"
+        "    policy = \"script-src 'self'; connect-src 'self'; style-src 'none'; object-src "
+        "'none'%s\"\n"
         "    fields = {'Content-Type': 'text/html', 'Content-Security-Policy': policy}\n"
         "    return Response('<p>first</p>', 200, fields)\n"
     )
@@ -382,7 +438,9 @@ def resource(request):
     assert server.output().count("visits.txt changes whenever") <= 1
 
 
-def test_an_error_and_its_mend_lose_nothing(root: Path, server: Server, context: BrowserContext) -> None:
+def test_an_error_and_its_mend_lose_nothing(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     save(root, "a.css", ".box { height: 40px; overflow: auto; color: rgb(0, 0, 255) }")
     good = page_of(
         '<!DOCTYPE html><link rel="stylesheet" href="a.css"><h1>good</h1><input name="a">'
@@ -393,21 +451,30 @@ def test_an_error_and_its_mend_lose_nothing(root: Path, server: Server, context:
     page.evaluate("scrollTo(0, 150); document.querySelector('.box').scrollTop = 30")
     page.fill("input", "typed")
     scrolled = page.evaluate("scrollY")
-    for broken in ("def resource(request):\n    return (\n", "def resource(request):\n    return 1 / 0\n"):
+    for broken in (
+        "def resource(request):\n    return (\n",
+        "def resource(request):\n    return 1 / 0\n",
+    ):
         save(root, "page.rpy", broken)
-        expect(page.locator("body")).to_contain_text("ZeroDivisionError" if "0" in broken else "SyntaxError")
+        expect(page.locator("body")).to_contain_text(
+            "ZeroDivisionError" if "0" in broken else "SyntaxError"
+        )
     picture(page, "error")
     save(root, "page.rpy", good.replace("good", "better"))
     expect(page.locator("h1")).to_have_text("better")
     assert not was_loaded_again(page)
     assert page.input_value("input") == "typed"
-    page.wait_for_function("getComputedStyle(document.querySelector('.box')).color === 'rgb(0, 0, 255)'")
+    page.wait_for_function(
+        "getComputedStyle(document.querySelector('.box')).color === 'rgb(0, 0, 255)'"
+    )
     page.wait_for_function("getComputedStyle(document.documentElement).opacity === '1'")
     assert page.evaluate("[scrollY, document.querySelector('.box').scrollTop]") == [scrolled, 30]
     assert page.evaluate("document.activeElement.name") == "a"
 
 
-def test_a_page_that_began_with_an_error_becomes_the_page(root: Path, server: Server, context: BrowserContext) -> None:
+def test_a_page_that_began_with_an_error_becomes_the_page(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     save(root, "page.rpy", "def resource(request)\n")
     page = open_tab(context, f"{server.url}/page")
     expect(page.locator("body")).to_contain_text("SyntaxError")
@@ -418,7 +485,9 @@ def test_a_page_that_began_with_an_error_becomes_the_page(root: Path, server: Se
     assert page.evaluate("getComputedStyle(document.querySelector('p')).color") == "rgb(0, 0, 255)"
 
 
-def test_an_empty_site_a_listing_and_a_missing_page_follow(root: Path, server: Server, context: BrowserContext) -> None:
+def test_an_empty_site_a_listing_and_a_missing_page_follow(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     page = open_tab(context, server.url)
     missing = open_tab(context, f"{server.url}/missing")
     expect(page.locator("body")).to_contain_text("first page")
@@ -430,7 +499,9 @@ def test_an_empty_site_a_listing_and_a_missing_page_follow(root: Path, server: S
     expect(missing.locator("h1")).to_have_text("found")
 
 
-def test_the_server_goes_and_comes_back(root: Path, tmp_path: Path, context: BrowserContext) -> None:
+def test_the_server_goes_and_comes_back(
+    root: Path, tmp_path: Path, context: BrowserContext
+) -> None:
     save(root, "page.rpy", page_of("<p>first</p><input>"))
     with serving(root, tmp_path) as server:
         port = str(server.port)
@@ -447,14 +518,18 @@ def test_the_server_goes_and_comes_back(root: Path, tmp_path: Path, context: Bro
     expect(status).to_contain_text("Connection lost, reconnecting…")
     status.get_by_role("button", name="Close").click()
     with serving(root, tmp_path, "--port", port, "--no-reload") as server:
-        with page.expect_response(lambda response: "/-/events" in response.url and response.status == 404):
+        with page.expect_response(
+            lambda response: "/-/events" in response.url and response.status == 404
+        ):
             pass
         page.wait_for_timeout(1000)  # it would have said so again by now
         expect(status).to_have_count(0)
         assert not was_loaded_again(page)
 
 
-def test_going_back_shows_the_page_as_it_is_now(root: Path, server: Server, context: BrowserContext) -> None:
+def test_going_back_shows_the_page_as_it_is_now(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
     save(root, "page.rpy", page_of("<p>first</p><input>"))
     save(root, "other.rpy", page_of("<p>other</p>"))
     page = open_tab(context, f"{server.url}/page")
@@ -472,7 +547,8 @@ def test_hidden_tabs_make_room_and_catch_up(root: Path, server: Server, browser:
     context = browser.new_context()
     context.add_init_script(
         "Object.defineProperty(document, 'hidden', { get: () => window.away === true });"
-        "window.turn = (away) => { window.away = away; document.dispatchEvent(new Event('visibilitychange')) };"
+        "window.turn = (away) => { window.away = away; document.dispatchEvent(new "
+        "Event('visibilitychange')) };"
     )
     save(root, "page.rpy", page_of("<p>first</p>"))
     pages = []
@@ -494,18 +570,22 @@ def test_hidden_tabs_make_room_and_catch_up(root: Path, server: Server, browser:
     [
         "no markup: first",
         "<title>no head</title><p>first",
-        "<head><title>a</title></head><head><title>b</title></head><body><p>first</body><body id=b>",
+        "<head><title>a</title></head><head><title>b</title></head><body><p>first</body><body "
+        "id=b>",
         '<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "x">'
         "<html><body><p/>first</body></html>",
         "<table><p>first</table><b><i>crossed</b></i></p></div>",
-        "<form id=a><input name=id><input name=attributes><button name=remove>x</button>first</form><p>first",
+        "<form id=a><input name=id><input name=attributes><button "
+        "name=remove>x</button>first</form><p>first",
         "<!DOCTYPE html><base href='/elsewhere/'><p>first",
         "<!DOCTYPE html><noscript><p>none</noscript><svg><title>t</title></svg>"
         "<script type='application/ld+json'>{}</script>first",
         "<!DOCTYPE html><div><template shadowrootmode=open>x</template></div>first",
     ],
 )
-def test_odd_pages_follow_too(text: str, root: Path, server: Server, context: BrowserContext) -> None:
+def test_odd_pages_follow_too(
+    text: str, root: Path, server: Server, context: BrowserContext
+) -> None:
     save(root, "page.rpy", page_of(text))
     page = open_tab(context, f"{server.url}/page")
     mode = page.evaluate("document.compatMode")
@@ -522,7 +602,9 @@ def test_odd_pages_follow_too(text: str, root: Path, server: Server, context: Br
     assert page.errors == []
 
 
-def test_a_tab_left_open_through_a_day_of_work(root: Path, tmp_path: Path, context: BrowserContext) -> None:
+def test_a_tab_left_open_through_a_day_of_work(
+    root: Path, tmp_path: Path, context: BrowserContext
+) -> None:
     page_text = (
         "import helper\ndef resource(request):\n"
         "    return f'<!DOCTYPE html><link rel=stylesheet href=a.css><h1>Morning</h1>'"
@@ -561,7 +643,9 @@ def test_a_tab_left_open_through_a_day_of_work(root: Path, tmp_path: Path, conte
         expect(page.locator(paragraph)).to_have_text("Good evening")
         picture(page, "day-7-helper-edited")
         save(root, "a.css", "h1 { color: rgb(255, 0, 0) }")
-        page.wait_for_function("getComputedStyle(document.querySelector('h1')).color === 'rgb(255, 0, 0)'")
+        page.wait_for_function(
+            "getComputedStyle(document.querySelector('h1')).color === 'rgb(255, 0, 0)'"
+        )
         picture(page, "day-8-stylesheet-edited")
         assert page.input_value("input") == "typed"
         assert not was_loaded_again(page)
@@ -572,6 +656,8 @@ def test_the_benchmark_runs(browser: Browser) -> None:
     command = [sys.executable, "-m", "benchmarks.livereload.edit_to_repaint"]
     command += ["--edits", "2", "--no-vite", "--chromium", installed() or "chromium"]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120, cwd=root)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", timeout=120, cwd=root
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^rpyserve, stylesheet +\d+\.\d +\d+\.\d$", done.stdout, re.MULTILINE)

@@ -1,4 +1,6 @@
-"""Morphing by itself, in a real Chromium: whatever the two documents are, the one becomes the other."""
+"""Morphing by itself, in a real Chromium: whatever the two documents are, the one becomes the
+other.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ import rpyserve
 pytestmark = pytest.mark.browser
 
 CODE = "".join(
-    (Path(rpyserve.__file__).parent / "livereload" / "client" / f"{name}.js").read_text(encoding="utf-8")
+    (Path(rpyserve.__file__).parent / "livereload" / "client" / f"{name}.js").read_text(
+        encoding="utf-8"
+    )
     for name in ("form_state", "morph")
 )
 HARNESS = """
@@ -32,10 +36,13 @@ STRANGE = [
     "text only",
     "<!-- comment --><p>one<!-- two -->",
     "<title>t</title><p title='a' class=b>c",
-    "<head><title>a</title></head><head><title>b</title></head><body class=x><body id=y>two of each",
+    "<head><title>a</title></head><head><title>b</title></head><body class=x><body id=y>two of "
+    "each",
     "<frameset cols='1,2'><frame src='about:blank'></frameset>",
-    "<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml' xml:lang='en'><body><br /><p/>x</body></html>",
-    "<svg viewBox='0 0 1 1'><use xlink:href='#a'/><path d='M0 0'/><foreignObject><p>x</foreignObject></svg>",
+    "<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml' xml:lang='en'><body><br "
+    "/><p/>x</body></html>",
+    "<svg viewBox='0 0 1 1'><use xlink:href='#a'/><path d='M0 "
+    "0'/><foreignObject><p>x</foreignObject></svg>",
     "<math><mi>x</mi></math><p \"odd='1' 1a=2 a:b=c>odd names",
     "<table><tr><td>1<td>2<tr><td>3</table><p>after",
     "<table><tbody><tr><td>2<td>1</table>before",
@@ -68,7 +75,9 @@ def test_every_document_becomes_every_other(page: Page) -> None:
 
 
 def test_random_trees(page: Page) -> None:
-    """200 documents in a row, of few tags and ids, so that much of each is in the next, elsewhere."""
+    """200 documents in a row, of few tags and ids, so that much of each is in the
+    next, elsewhere.
+    """
     wrong = page.evaluate(
         """() => {
             const next = random(20);
@@ -93,7 +102,8 @@ def test_the_same_elements_go_on(page: Page) -> None:
     page.evaluate("show('<ul><li id=a>a<li id=b>b<li>c<li>d</ul>')")
     page.evaluate("[...document.querySelectorAll('li')].forEach((li) => (li.was = li.textContent))")
     page.evaluate("show('<h1>new</h1><ul><li>new<li id=b>b!<li>d<li id=a>a<li>c?</ul>')")
-    assert page.evaluate("[...document.querySelectorAll('li')].map((li) => [li.textContent, li.was])") == [
+    assert page.evaluate("[...document.querySelectorAll('li')].map((li) => [li.textContent, "
+                         "li.was])") == [
         ["new", None], ["b!", "b"], ["d", "d"], ["a", "a"], ["c?", "c"],
     ]  # fmt: skip
 
@@ -136,12 +146,19 @@ def test_focus_and_caret_stay_when_the_field_moves(page: Page) -> None:
         "<section><input id=b><input id=a type=search></section>",
     ):
         page.evaluate("(text) => show(text)", text)
-        assert page.evaluate("[document.activeElement.id, document.activeElement.value]") == ["a", "some text"]
-        assert page.evaluate("[document.activeElement.selectionStart, document.activeElement.selectionEnd]") == [1, 3]
+        assert page.evaluate("[document.activeElement.id, document.activeElement.value]") == [
+            "a",
+            "some text",
+        ]
+        assert page.evaluate(
+            "[document.activeElement.selectionStart, document.activeElement.selectionEnd]"
+        ) == [1, 3]
 
 
 def test_ten_thousand_rows(page: Page) -> None:
-    """All of them changed and one more in front: still at once. (Not measured: it would not end otherwise.)"""
+    """All of them changed and one more in front: still at once. (Not measured: it would not end
+    otherwise.)
+    """
     rows = "Array.from({ length: 10000 }, (_, n) => `<tr><td>row ${n}<td>%s</tr>`).join('')"
     page.evaluate(f"show('<table>' + {rows % 'old'} + '</table>')")
     assert page.evaluate(f"show('<table><tr><td>first</tr>' + {rows % 'new'} + '</table>')[0]")

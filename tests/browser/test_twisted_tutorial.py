@@ -1,4 +1,6 @@
-"""Parts of the series as a real Chromium meets them: https, a guard, hosts, other origins, templates, sockets."""
+"""Parts of the series as a real Chromium meets them: https, a guard, hosts, other origins,
+templates, sockets.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def visiting(browser: Browser, **options: Any) -> Iterator[Any]:
     context.close()
 
 
-def test_over_https_pages_follow_sockets_open_and_sessions_last(browser: Browser, root: Path, tmp_path: Path) -> None:
+def test_over_https_pages_follow_sockets_open_and_sessions_last(
+    browser: Browser, root: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("trustme")
     pytest.importorskip("wsproto")
     save(root, "counter.rpy", COUNTER)
@@ -84,7 +88,8 @@ def test_over_https_pages_follow_sockets_open_and_sessions_last(browser: Browser
 def test_behind_a_password_pages_follow(browser: Browser, root: Path, tmp_path: Path) -> None:
     save(root, "page.rpy", "def resource(request):\n    return f'<p>one for {request.user}</p>'\n")
     source = (
-        'from rpyserve import BasicAuth, Directory, run\nrun(BasicAuth(Directory("site"), {"ada": "pw"}), port=0)\n'
+        'from rpyserve import BasicAuth, Directory, run\nrun(BasicAuth(Directory("site"), '
+        '{"ada": "pw"}), port=0)\n'
     )
     with (
         running(source, tmp_path) as server,
@@ -92,17 +97,31 @@ def test_behind_a_password_pages_follow(browser: Browser, root: Path, tmp_path: 
     ):
         page = open_tab(context, f"{server.url}/page")
         expect(page.locator("p")).to_have_text("one for ada")
-        save(root, "page.rpy", "def resource(request):\n    return f'<p>two for {request.user}</p>'\n")
+        save(
+            root,
+            "page.rpy",
+            "def resource(request):\n    return f'<p>two for {request.user}</p>'\n",
+        )
         expect(page.locator("p")).to_have_text("two for ada")
         with visiting(browser) as stranger:
             answer = stranger.request.get(f"{server.url}/page")
             assert answer.status == 401 and "for ada" not in answer.text()
 
 
-def test_a_page_follows_its_template_and_what_that_extends(browser: Browser, root: Path, tmp_path: Path) -> None:
+def test_a_page_follows_its_template_and_what_that_extends(
+    browser: Browser, root: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("jinja2")
-    save(root, "base.html.j2", "<!DOCTYPE html><title>x</title><h1>Base</h1>{% block main %}{% endblock %}")
-    save(root, "page.html.j2", '{% extends "base.html.j2" %}{% block main %}<p>{{ name }}</p>{% endblock %}')
+    save(
+        root,
+        "base.html.j2",
+        "<!DOCTYPE html><title>x</title><h1>Base</h1>{% block main %}{% endblock %}",
+    )
+    save(
+        root,
+        "page.html.j2",
+        '{% extends "base.html.j2" %}{% block main %}<p>{{ name }}</p>{% endblock %}',
+    )
     for first in ("", "cache()\n"):
         save(
             root, f"page{len(first)}.rpy",
@@ -113,15 +132,25 @@ def test_a_page_follows_its_template_and_what_that_extends(browser: Browser, roo
         pages = [open_tab(context, f"{server.url}/{name}") for name in ("page0", "page8")]
         for page in pages:
             expect(page.locator("p")).to_have_text("<Ada>")
-        save(root, "base.html.j2", "<!DOCTYPE html><title>x</title><h1>New</h1>{% block main %}{% endblock %}")
+        save(
+            root,
+            "base.html.j2",
+            "<!DOCTYPE html><title>x</title><h1>New</h1>{% block main %}{% endblock %}",
+        )
         for page in pages:
             expect(page.locator("h1")).to_have_text("New")
-        save(root, "page.html.j2", '{% extends "base.html.j2" %}{% block main %}<p>Dear {{ name }}</p>{% endblock %}')
+        save(
+            root,
+            "page.html.j2",
+            '{% extends "base.html.j2" %}{% block main %}<p>Dear {{ name }}</p>{% endblock %}',
+        )
         for page in pages:
             expect(page.locator("p")).to_have_text("Dear <Ada>")
 
 
-def test_hosts_have_their_own_sites_and_sessions(browser: Browser, root: Path, tmp_path: Path) -> None:
+def test_hosts_have_their_own_sites_and_sessions(
+    browser: Browser, root: Path, tmp_path: Path
+) -> None:
     save(root, "index.rpy", COUNTER)
     source = (
         "from rpyserve import Directory, NameVirtualHost, run\n"
@@ -138,7 +167,13 @@ def test_hosts_have_their_own_sites_and_sessions(browser: Browser, root: Path, t
             return str(page.inner_text("body"))
 
         hosts = ("one.localhost", "two.localhost", "one.localhost", "localhost", "two.localhost")
-        assert [seen(host) for host in hosts] == ["visit 1", "visit 1", "visit 2", "other", "visit 2"]
+        assert [seen(host) for host in hosts] == [
+            "visit 1",
+            "visit 1",
+            "visit 2",
+            "other",
+            "visit 2",
+        ]
 
 
 FETCH = """(url) => fetch(url, {method: "POST", credentials: "include", headers: {"X-Own": "1"}}).then(
@@ -146,7 +181,9 @@ FETCH = """(url) => fetch(url, {method: "POST", credentials: "include", headers:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_a_page_of_another_origin(allowed: bool, browser: Browser, root: Path, tmp_path: Path) -> None:
+def test_a_page_of_another_origin(
+    allowed: bool, browser: Browser, root: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("wsproto")
     save(root, "index.html", "<!DOCTYPE html><title>other</title>")
     with serving(root, tmp_path) as other, visiting(browser) as context:
@@ -170,7 +207,9 @@ def test_a_page_of_another_origin(allowed: bool, browser: Browser, root: Path, t
         with running(source, directory) as server:
             page: Page = context.new_page()
             page.goto(f"http://localhost:{other.port}/")
-            fetched = [page.evaluate(FETCH, f"http://localhost:{server.port}/count") for _ in range(2)]
+            fetched = [
+                page.evaluate(FETCH, f"http://localhost:{server.port}/count") for _ in range(2)
+            ]
             assert fetched == (["visit 1", "visit 2"] if allowed else ["refused", "refused"])
             said = page.evaluate(SAY, f"ws://localhost:{server.port}/echo")
             assert said == ("echo hi" if allowed else "refused")

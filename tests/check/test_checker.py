@@ -26,10 +26,12 @@ ALL = {
     "no-resource.rpy": "x = 1\n",
     "wrong-resource.rpy": "resource = 'x'\n",
     "misspelled-method.rpy": (
-        "from rpyserve import Resource\nclass A(Resource):\n    def render_get(self, request): pass\nresource = A()\n"
+        "from rpyserve import Resource\nclass A(Resource):\n    def render_get(self, request): "
+        "pass\nresource = A()\n"
     ),
     "wrong-parameters.rpy": (
-        "from rpyserve import Resource\nclass A(Resource):\n    def render_GET(self): pass\nresource = A()\n"
+        "from rpyserve import Resource\nclass A(Resource):\n    def render_GET(self): "
+        "pass\nresource = A()\n"
     ),
     "unresolved-import.rpy": "import nothere\n" + GOOD,
     "shadowed-module.rpy": "import calendar\n" + GOOD,
@@ -135,7 +137,8 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
     write(
         tmp_path / "site",
         {
-            "a.rpy": write_file + "import helper, pack.part, pack.sub.leaf\nfrom pack import part\nfrom . import pack\n"
+            "a.rpy": write_file + "import helper, pack.part, pack.sub.leaf\nfrom pack import "
+                                  "part\nfrom . import pack\n"
             "import pack.nothere\n" + GOOD,
             "helper.py": write_file, "pack/__init__.py": write_file, "pack/part.py": write_file,
             "pack/sub/__init__.py": write_file, "pack/sub/leaf.py": write_file, "alone.py": write_file,
@@ -196,7 +199,8 @@ def test_findings_are_grouped_and_can_be_clicked(
     assert result.stdout.splitlines() == [
         f"site{sep}a.rpy:4: `n` is shared by all visitors, but lost when this file is edited. "
         "[state-lost-on-edit]",
-        '    Keep it in session["n"] for each visitor (session = request.getSession()), or in registry["n"] for all of '
+        '    Keep it in session["n"] for each visitor (session = request.getSession()), or in '
+        'registry["n"] for all of '
         "them.",
         "",
         f"site{sep}b.rpy:3: resource is None. [wrong-resource]",
@@ -204,7 +208,8 @@ def test_findings_are_grouped_and_can_be_clicked(
         "    def resource(request):",
         '        return "<h1>Hello</h1>"',
         "",
-        f"site{sep}c.RPY: This file is never served: the name of a script ends in .rpy, in lower case. "
+        f"site{sep}c.RPY: This file is never served: the name of a script ends in .rpy, in lower "
+        "case. "
         "[wrong-extension]",
         "    Rename it to c.rpy.",
     ]

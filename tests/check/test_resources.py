@@ -36,19 +36,23 @@ GOOD = [
     page("def render_GET(self, request, extra=None):"),
     page("@wrapped\n    def render_GET(self):"),
     page("def render_GET(self, request):", more="resource = decorate(Page)"),
-    page("def render_GET(self, request):\n        return self.render_head()\n    def render_head(self):"),
+    page("def render_GET(self, request):\n        return self.render_head()\n    def "
+         "render_head(self):"),
     page("def render_GET(self, request):\n        return ''\n    def get(self, key):"),
     "from tour import resource",
     "from tour import Page\nclass Other(Page):\n    pass\nresource = Other()",
-    "from tour import Page\nclass Other(Page):\n    def show(self):\n        pass\nresource = Other()",
-    IMPORT + "class Root(Resource):\n    pass\nresource = Root()\nresource.putChild('a', Resource())",
+    "from tour import Page\nclass Other(Page):\n    def show(self):\n        pass\nresource = "
+    "Other()",
+    IMPORT + "class Root(Resource):\n    pass\nresource = Root()\nresource.putChild('a', "
+             "Resource())",
     "import tour\nresource = tour.page",
     "from tour import *",
     "try:\n    import resource\nexcept ImportError:\n    resource = None",
     "if a:\n    resource = f\nelse:\n    resource = g",
     "resource = None\nfor each in pages:\n    resource = each",
     "resource = None\ndef make():\n    global resource\n    resource = f\nmake()",
-    "class Counter:\n    def render(self):\n        return ''\n    def get(self):\n        pass\nresource = f",
+    "class Counter:\n    def render(self):\n        return ''\n    def get(self):\n        "
+    "pass\nresource = f",
 ]  # fmt: skip
 
 

@@ -36,14 +36,19 @@ def page(
 ) -> str:
     """A script with a Resource whose render_GET has this body, and whose class this first line."""
     lines = "\n".join("        " + line for line in body.splitlines())
-    return f"{above}\nclass Page(Resource):\n    {first}\n    def render_GET(self, request):\n{lines}\n{made}\n"
+    return (
+        f"{above}\nclass Page(Resource):\n    {first}\n    def render_GET(self, "
+        f"request):\n{lines}\n{made}\n"
+    )
 
 
 GLOBALS = {
     "counted": "count = 0\ndef resource(request):\n    global count\n    count += 1",
-    "assigned": "count = 0\ndef resource(request):\n    global count\n    count = len(request.path)",
+    "assigned": "count = 0\ndef resource(request):\n    global count\n    count = "
+    "len(request.path)",
     "one of two": "count = 0\ndef resource(request):\n    global count\n    a, count = 1, 2",
-    "by a walrus": "count = 0\ndef resource(request):\n    global count\n    if (count := 3):\n        return ''",
+    "by a walrus": "count = 0\ndef resource(request):\n    global count\n    if (count := 3):\n  "
+    "      return ''",
     "appended to": "count = []\ndef resource(request):\n    count.append(1)",
     "an item": "count = {}\ndef resource(request):\n    count[request.path] = 1",
     "an item counted": "count = Counter()\ndef resource(request):\n    count[request.path] += 1",
@@ -51,16 +56,20 @@ GLOBALS = {
     "an item deleted": "count = dict()\ndef resource(request):\n    del count['a']",
     "a deque": "count = deque(maxlen=5)\ndef resource(request):\n    count.appendleft(1)",
     "a list of noughts": "count = [0] * 10\ndef resource(request):\n    count[0] += 1",
-    "in a helper": "count = []\ndef note(x):\n    count.append(x)\ndef resource(request):\n    note(1)",
+    "in a helper": "count = []\ndef note(x):\n    count.append(x)\ndef resource(request):\n    "
+    "note(1)",
     "in a lambda": "count = []\nresource = lambda request: count.append(1)",
-    "in a nested function": "count = []\ndef resource(request):\n    def f():\n        count.append(1)\n    f()",
+    "in a nested function": "count = []\ndef resource(request):\n    def f():\n        "
+    "count.append(1)\n    f()",
     "a heap": "import heapq\ncount = []\ndef resource(request):\n    heapq.heappush(count, 1)",
     "in an async method": (
-        "count = []\nclass P(Resource):\n    async def render_GET(self, request):\n        count.append(1)"
+        "count = []\nclass P(Resource):\n    async def render_GET(self, request):\n        "
+        "count.append(1)"
     ),
     "drawn": "count = itertools.count(1)\ndef resource(request):\n    return str(next(count))",
     "a closure": (
-        "def make():\n    count = 0\n    def page(request):\n        nonlocal count\n        count += 1\n"
+        "def make():\n    count = 0\n    def page(request):\n        nonlocal count\n        "
+        "count += 1\n"
         "    return page\nresource = make()"
     ),
 }
@@ -79,7 +88,8 @@ PARTS = {
     "space.n": "space = SimpleNamespace(n=0)\ndef resource(request):\n    space.n = 1",
     "resource.n": "def resource(request):\n    resource.n += 1\nresource.n = 0",
     "Store.items": (
-        "class Store:\n    items = []\n    @classmethod\n    def add(cls, x):\n        Store.items.append(x)\n"
+        "class Store:\n    items = []\n    @classmethod\n    def add(cls, x):\n        "
+        "Store.items.append(x)\n"
         "def resource(request):\n    Store.add(1)"
     ),
     "state.items": (
@@ -110,22 +120,28 @@ ATTRIBUTES = {
     "of a child that is made once": page(
         "self.n += 1",
         first="n = 0",
-        made="class Root(Resource):\n    def __init__(self):\n        self.putChild('p', Page())\nresource = Root()",
+        made="class Root(Resource):\n    def __init__(self):\n        self.putChild('p', "
+        "Page())\nresource = Root()",
     ),
     "of a base": (
-        "class Base(Resource):\n    n = 0\n    def render_GET(self, request):\n        self.n += 1\n"
+        "class Base(Resource):\n    n = 0\n    def render_GET(self, request):\n        self.n += "
+        "1\n"
         "class Page(Base):\n    pass\nresource = Page()"
     ),
     "begun in a base": (
         "class Base(Resource):\n    def __init__(self):\n        self.n = []\n"
-        "class Page(Base):\n    def render_GET(self, request):\n        self.n.append(1)\nresource = Page()"
+        "class Page(Base):\n    def render_GET(self, request):\n        "
+        "self.n.append(1)\nresource = Page()"
     ),
     "asked for by another method": (
-        "class Page(Resource):\n    n = ''\n    def render_GET(self, request):\n        return self.n\n"
-        "    def render_POST(self, request):\n        self.n = request.field('n')\n        return ''\nresource = Page()"
+        "class Page(Resource):\n    n = ''\n    def render_GET(self, request):\n        return "
+        "self.n\n"
+        "    def render_POST(self, request):\n        self.n = request.field('n')\n        "
+        "return ''\nresource = Page()"
     ),
     "of a Resource from elsewhere": (
-        "from tour import Framed\nclass Page(Framed):\n    n = 0\n    def render_GET(self, request):\n"
+        "from tour import Framed\nclass Page(Framed):\n    n = 0\n    def render_GET(self, "
+        "request):\n"
         "        self.n += 1\nresource = Page()"
     ),
     "through a factory": page(
@@ -145,48 +161,65 @@ def test_attributes_of_the_resource(text: str) -> None:
 NOTHING = {
     "a local name": "count = []\ndef resource(request):\n    count = []\n    count.append(1)",
     "a parameter": "count = []\ndef resource(request, count=None):\n    count.append(1)",
-    "a loop's name": "row = []\ndef resource(request):\n    for row in request.args:\n        row.append(1)",
-    "a comprehension's name": "row = []\ndef resource(request):\n    return [row.pop() for row in request.args]",
+    "a loop's name": "row = []\ndef resource(request):\n    for row in request.args:\n        "
+                     "row.append(1)",
+    "a comprehension's name": "row = []\ndef resource(request):\n    return [row.pop() for row "
+                              "in request.args]",
     "a constant": "WORDS = ['a']\ndef resource(request):\n    return WORDS[0] + str(sorted(WORDS))",
     "filled at the start": "WORDS = []\ndef load():\n    WORDS.append(1)\nload()",
     "filled at the start, deeply": (
         "WORDS = []\ndef add():\n    WORDS.append(1)\ndef load():\n    add()\nload()"
     ),
     "a global given at the start": (
-        "def load():\n    global WORDS\n    WORDS = ['a']\nload()\ndef resource(request):\n    return WORDS[0]"
+        "def load():\n    global WORDS\n    WORDS = ['a']\nload()\ndef resource(request):\n    "
+        "return WORDS[0]"
     ),
     "a table of routes": (
-        "ROUTES = {}\ndef route(path):\n    def deco(f):\n        ROUTES[path] = f\n        return f\n    return deco\n"
-        "@route('/a')\ndef a(request):\n    return ''\ndef resource(request):\n    return ROUTES['/a'](request)"
+        "ROUTES = {}\ndef route(path):\n    def deco(f):\n        ROUTES[path] = f\n        "
+        "return f\n    return deco\n"
+        "@route('/a')\ndef a(request):\n    return ''\ndef resource(request):\n    return "
+        "ROUTES['/a'](request)"
     ),
     "the session": "def resource(request):\n    request.getSession()['n'] = 1",
     "the registry": "def resource(request):\n    registry['n'] = registry.get('n', 0) + 1",
-    "a value of the registry": "book = registry.setdefault('book', [])\ndef resource(request):\n    book.append(1)",
-    "a database": "db = open_it()\ndef resource(request):\n    db['a'] = 1\n    db.update(b=2)\n    db.timeout = 3",
-    "a module's": "import os\ndef resource(request):\n    os.environ['A'] = '1'\n    os.umask.x = 1",
-    "an attribute made in __init__": page("return self.n", first="def __init__(self):\n        self.n = 0"),
+    "a value of the registry": "book = registry.setdefault('book', [])\ndef resource(request):\n "
+                               "   book.append(1)",
+    "a database": "db = open_it()\ndef resource(request):\n    db['a'] = 1\n    db.update(b=2)\n "
+                  "   db.timeout = 3",
+    "a module's": "import os\ndef resource(request):\n    os.environ['A'] = '1'\n    os.umask.x "
+                  "= 1",
+    "an attribute made in __init__": page("return self.n", first="def __init__(self):\n        "
+                                                                 "self.n = 0"),
     "a leaf": page("self.isLeaf = True\nreturn ''"),
     "passed on within a request": page(
         "self.user = request.path\nreturn self.show()", first="def show(self): return self.user"
     ),
     "an error passed on to another method": (
-        "class Page(Resource):\n    error = ''\n    def render_GET(self, request):\n        return self.error\n"
-        "    def render_POST(self, request):\n        self.error = 'no'\n        return self.render_GET(request)\n"
+        "class Page(Resource):\n    error = ''\n    def render_GET(self, request):\n        "
+        "return self.error\n"
+        "    def render_POST(self, request):\n        self.error = 'no'\n        return "
+        "self.render_GET(request)\n"
         "resource = Page()"
     ),
     "of a child made for a request": (
-        "class Child(Resource):\n    n = 0\n    def render_GET(self, request):\n        self.n += 1\n"
-        "class Root(Resource):\n    def getChild(self, name, request):\n        return Child()\nresource = Root()"
+        "class Child(Resource):\n    n = 0\n    def render_GET(self, request):\n        self.n "
+        "+= 1\n"
+        "class Root(Resource):\n    def getChild(self, name, request):\n        return "
+        "Child()\nresource = Root()"
     ),
     "of a class that is no Resource": (
-        "class Counter:\n    def __init__(self, session):\n        self.n = 0\n        self.all = []\n"
-        "    def up(self):\n        self.n += 1\n        self.all.append(1)\ndef resource(request):\n    return ''"
+        "class Counter:\n    def __init__(self, session):\n        self.n = 0\n        self.all "
+        "= []\n"
+        "    def up(self):\n        self.n += 1\n        self.all.append(1)\ndef "
+        "resource(request):\n    return ''"
     ),
     "a static method's first parameter": (
-        "class Page(Resource):\n    n = 0\n    @staticmethod\n    def up(box):\n        box.n += 1\nresource = Page()"
+        "class Page(Resource):\n    n = 0\n    @staticmethod\n    def up(box):\n        box.n += "
+        "1\nresource = Page()"
     ),
     "nonlocal within a request": (
-        "def resource(request):\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n    up()"
+        "def resource(request):\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n  "
+        "  up()"
     ),
 }  # fmt: skip
 
@@ -206,9 +239,11 @@ def test_no_false_alarm_in_cached_scripts(name: str) -> None:
 FOR_SPEED = {
     "functools": "@functools.lru_cache(maxsize=5)\ndef look(x):\n    return x",
     "functools by name": "from functools import cache as kept\n@kept\ndef look(x):\n    return x",
-    "a dict called a cache": "look_cache = {}\ndef resource(request):\n    look_cache[request.path] = 1",
+    "a dict called a cache": "look_cache = {}\ndef resource(request):\n    "
+                             "look_cache[request.path] = 1",
     "made when first needed": (
-        "look = None\ndef resource(request):\n    global look\n    if look is None:\n        look = open('x')"
+        "look = None\ndef resource(request):\n    global look\n    if look is None:\n        "
+        "look = open('x')"
     ),
     "an attribute made when first needed": page("if not self.look:\n    self.look = 3", first="look = 0"),
 }  # fmt: skip
@@ -230,7 +265,8 @@ def test_cache_of_functools_does_not_cache_a_script() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["cache('words.txt')", "import rpyserve\nrpyserve.cache()", "from rpyserve import cache as keep\nkeep()",
+    ["cache('words.txt')", "import rpyserve\nrpyserve.cache()", "from rpyserve import cache as "
+                                                                "keep\nkeep()",
      "if True:\n    cache()"],
 )  # fmt: skip
 def test_a_script_is_cached_by_any_way_of_calling_it(call: str) -> None:

@@ -1,4 +1,6 @@
-"""The page about hot reload is true: its advice, its figures. Its example is played by `test_docs`."""
+"""The page about hot reload is true: its advice, its figures. Its example is played
+by `test_docs`.
+"""
 
 from __future__ import annotations
 

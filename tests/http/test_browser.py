@@ -1,4 +1,6 @@
-"""Which requests a page of another origin makes: one rule for error details, live reload and WebSockets."""
+"""Which requests a page of another origin makes: one rule for error details, live reload and
+WebSockets.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.request import Request
 
 
-def request_with(scheme: str = "http", uri: str = "/", host: str | None = "localhost:8080", **headers: str) -> Request:
+def request_with(
+    scheme: str = "http", uri: str = "/", host: str | None = "localhost:8080", **headers: str
+) -> Request:
     fields = [] if host is None else [(b"host", host.encode())]
     fields += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return Request("GET", uri, fields, scheme=scheme)
@@ -34,7 +38,9 @@ def test_other_origins(origin: str) -> None:
 
 def test_a_proxy_in_front_may_speak_tls_but_none_takes_it_away() -> None:
     assert not is_cross_origin(request_with(origin="https://localhost:8080"), allow_tls_proxy=True)
-    assert is_cross_origin(request_with("https", origin="http://localhost:8080"), allow_tls_proxy=True)
+    assert is_cross_origin(
+        request_with("https", origin="http://localhost:8080"), allow_tls_proxy=True
+    )
     assert is_cross_origin(request_with(origin="https://localhost:8081"), allow_tls_proxy=True)
     assert is_cross_origin(request_with(origin="ws://localhost:8080"), allow_tls_proxy=True)
 
@@ -46,7 +52,9 @@ def test_a_request_without_a_host_is_of_no_origin() -> None:
 
 
 def test_the_authority_of_the_target_counts() -> None:
-    request = request_with(uri="http://localhost:8080/", host="evil.example", origin="http://evil.example")
+    request = request_with(
+        uri="http://localhost:8080/", host="evil.example", origin="http://evil.example"
+    )
     assert is_cross_origin(request)
 
 
@@ -61,16 +69,35 @@ def test_fetch_metadata(site: str) -> None:
     assert is_cross_origin(frame, allow_links=True)
 
 
-ORIGINS = [None, "http://localhost:8080", "https://localhost:8080", "http://localhost:9", "http://x.example", "null"]
+ORIGINS = [
+    None,
+    "http://localhost:8080",
+    "https://localhost:8080",
+    "http://localhost:9",
+    "http://x.example",
+    "null",
+]
 SITES = [None, "none", "same-origin", "same-site", "cross-site"]
-DESTINATIONS = [(None, None), ("navigate", "document"), ("navigate", "iframe"), ("websocket", "empty")]
+DESTINATIONS = [
+    (None, None),
+    ("navigate", "document"),
+    ("navigate", "iframe"),
+    ("websocket", "empty"),
+]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_nobody_is_let_in_whom_a_narrower_rule_would_refuse(scheme: str) -> None:
     for origin, site, (mode, destination) in product(ORIGINS, SITES, DESTINATIONS):
-        given = {"origin": origin, "sec_fetch_site": site, "sec_fetch_mode": mode, "sec_fetch_dest": destination}
-        request = request_with(scheme, **{name: value for name, value in given.items() if value is not None})
+        given = {
+            "origin": origin,
+            "sec_fetch_site": site,
+            "sec_fetch_mode": mode,
+            "sec_fetch_dest": destination,
+        }
+        request = request_with(
+            scheme, **{name: value for name, value in given.items() if value is not None}
+        )
         other_host = origin is not None and origin.partition("://")[2] != "localhost:8080"
         other_origin = origin is not None and origin != f"{scheme}://localhost:8080"
         other_site = site in ("same-site", "cross-site")

@@ -15,7 +15,12 @@ from tests.support.in_process import Visitor
 
 
 def test_reading() -> None:
-    assert parse_cookies('a=1; b="x y"; a=2; =3; c; d=e=f') == {"a": "1", "b": "x y", "": "3", "d": "e=f"}
+    assert parse_cookies('a=1; b="x y"; a=2; =3; c; d=e=f') == {
+        "a": "1",
+        "b": "x y",
+        "": "3",
+        "d": "e=f",
+    }
 
 
 def test_no_value_that_a_page_keeps_becomes_another_cookie() -> None:
@@ -51,13 +56,19 @@ def test_no_value_adds_attributes(name: str, value: str, more: dict[str, str]) -
 async def test_a_script_sets_cookies() -> None:
     def resource(request: Request) -> Response:
         request.getSession()
-        request.addCookie("theme", b"dark", path="/", max_age=60, secure=True, httpOnly=True, sameSite="lax")
+        request.addCookie(
+            "theme", b"dark", path="/", max_age=60, secure=True, httpOnly=True, sameSite="lax"
+        )
         request.addCookie("lang", "en")
         return Response("ok", headers=[("Set-Cookie", "own=1")])
 
     answer = await Visitor(Site(resource)).get("/")
     cookies = [value for name, value in answer.headers if name == "Set-Cookie"]
-    assert cookies[:3] == ["own=1", "theme=dark; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=lax", "lang=en"]
+    assert cookies[:3] == [
+        "own=1",
+        "theme=dark; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=lax",
+        "lang=en",
+    ]
     assert cookies[3].startswith("rpyserve_")
 
 

@@ -23,15 +23,26 @@ from tests.support.faulty_stream import open_files
 from tests.support.in_process import Visitor
 
 
-def form(fields: dict[str, Any] | None = None, files: Iterable[tuple[str, Any]] = ()) -> tuple[str, bytes]:
-    """A form as browsers send it (RFC 7578, and the HTML standard on names): its Content-Type and its body."""
+def form(
+    fields: dict[str, Any] | None = None, files: Iterable[tuple[str, Any]] = ()
+) -> tuple[str, bytes]:
+    """A form as browsers send it (RFC 7578, and the HTML standard on names): its Content-Type and
+    its body.
+    """
     parts = []
     for name, value in (fields or {}).items():
         for text in value if isinstance(value, list) else [value]:
-            parts.append(f'Content-Disposition: form-data; name="{quoted(name)}"\r\n\r\n{text}'.encode())
+            parts.append(
+                f'Content-Disposition: form-data; name="{quoted(name)}"\r\n\r\n{text}'.encode()
+            )
     for name, (filename, content, *kind) in files:
-        about = f'Content-Disposition: form-data; name="{quoted(name)}"; filename="{quoted(filename)}"\r\n'
-        parts.append(f"{about}Content-Type: {(kind or ['text/plain'])[0]}\r\n\r\n".encode() + content)
+        about = (
+            f'Content-Disposition: form-data; name="{quoted(name)}"; '
+            f'filename="{quoted(filename)}"\r\n'
+        )
+        parts.append(
+            f"{about}Content-Type: {(kind or ['text/plain'])[0]}\r\n\r\n".encode() + content
+        )
     body = b"".join(b"--b0undary\r\n" + part + b"\r\n" for part in parts) + b"--b0undary--\r\n"
     return "multipart/form-data; boundary=b0undary", body
 
@@ -46,7 +57,9 @@ async def received(content_type: str, body: bytes, piece: int = 1000) -> Request
             yield body[start : start + piece]
 
     async with aclosing(chunks()) as parts:
-        request = Request("POST", "/?a=1&b=2", [(b"content-type", content_type.encode())], body=parts)
+        request = Request(
+            "POST", "/?a=1&b=2", [(b"content-type", content_type.encode())], body=parts
+        )
         try:
             await request.load_body()
         except HTTPError:
@@ -57,10 +70,17 @@ async def received(content_type: str, body: bytes, piece: int = 1000) -> Request
 
 async def test_fields_and_files() -> None:
     photo = ("cat.png", b"\x89PNG", "image/png")
-    request = await received(*form({"name": "Ada", "b": ["3", "é"]}, [("photo", photo), ("photo", ("x", b""))]))
+    request = await received(
+        *form({"name": "Ada", "b": ["3", "é"]}, [("photo", photo), ("photo", ("x", b""))])
+    )
     assert request.args == {"a": ["1"], "b": ["3", "é"], "name": ["Ada"]}
     upload = request.file("photo")
-    assert (upload.name, upload.filename, upload.content_type, upload.size) == ("photo", "cat.png", "image/png", 4)
+    assert (upload.name, upload.filename, upload.content_type, upload.size) == (
+        "photo",
+        "cat.png",
+        "image/png",
+        4,
+    )
     assert upload.read() == upload.read() == b"\x89PNG"
     assert [each.filename for each in request.files["photo"]] == ["cat.png", "x"]
     assert request.content.read() == b""
@@ -97,7 +117,12 @@ async def test_many_large_files_share_one_file_on_disk_and_small_ones_need_none(
     assert first.read(5) + first.read() == body
     assert last.read() == body[39:] == last.read()
     assert (first.seek(-3, os.SEEK_END), first.read()) == (len(body) - 3, body[-3:])
-    assert (first.seek(10), first.read(2), first.tell(), first.seek(5, os.SEEK_CUR)) == (10, body[10:12], 12, 17)
+    assert (first.seek(10), first.read(2), first.tell(), first.seek(5, os.SEEK_CUR)) == (
+        10,
+        body[10:12],
+        12,
+        17,
+    )
     assert zipfile.is_zipfile(first) is False and first.seekable() and first.readable()
     for request in (small, large):
         request.close()
@@ -127,14 +152,22 @@ async def test_a_parent_that_makes_children_leaves_the_form_to_them() -> None:
 
 
 @given(
-    st.dictionaries(st.text("abcé\"'%\\", min_size=1, max_size=8), st.text(max_size=50), max_size=4),
+    st.dictionaries(
+        st.text("abcé\"'%\\", min_size=1, max_size=8), st.text(max_size=50), max_size=4
+    ),
     st.lists(st.tuples(st.text("ab", min_size=1, max_size=3), st.binary(max_size=200)), max_size=3),
     st.integers(1, 300),
 )
-def test_any_form_in_any_pieces(fields: dict[str, str], files: list[tuple[str, bytes]], piece: int) -> None:
+def test_any_form_in_any_pieces(
+    fields: dict[str, str], files: list[tuple[str, bytes]], piece: int
+) -> None:
     content_type, body = form(fields, [(name, ("file", content)) for name, content in files])
     request = trio.run(received, content_type, body, piece)
-    assert request.args == {"a": ["1"], "b": ["2"], **{name: [text] for name, text in fields.items()}}
+    assert request.args == {
+        "a": ["1"],
+        "b": ["2"],
+        **{name: [text] for name, text in fields.items()},
+    }
     kept: dict[str, list[bytes]] = {}
     for name, content in files:
         kept.setdefault(name, []).append(content)
@@ -149,9 +182,17 @@ def test_any_form_in_any_pieces(fields: dict[str, str], files: list[tuple[str, b
         ("multipart/form-data; boundary=", b"", 400),
         ("multipart/form-data; boundary=x", b"", 400),
         ("multipart/form-data; boundary=x", b"nothing of the kind", 400),
-        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1', 400),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1',
+            400,
+        ),
         ("multipart/form-data; boundary=x", b"--x\r\nno header\r\n\r\n1\r\n--x--", 400),
-        ("multipart/form-data; boundary=x", b"--x\r\n" + b"A: " + b"a" * 9000 + b"\r\n\r\n1\r\n--x--", 413),
+        (
+            "multipart/form-data; boundary=x",
+            b"--x\r\n" + b"A: " + b"a" * 9000 + b"\r\n\r\n1\r\n--x--",
+            413,
+        ),
     ],
 )
 async def test_broken_forms(content_type: str, body: bytes, status: int) -> None:
@@ -162,10 +203,14 @@ async def test_broken_forms(content_type: str, body: bytes, status: int) -> None
 
 async def test_too_many_fields_and_too_much_text() -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
-    request = await received("multipart/form-data; boundary=x", part * FIELD_LIMIT + b"--x--", 65536)
+    request = await received(
+        "multipart/form-data; boundary=x", part * FIELD_LIMIT + b"--x--", 65536
+    )
     assert len(request.args["a"]) == FIELD_LIMIT
     with pytest.raises(HTTPError) as caught:
-        await received("multipart/form-data; boundary=x", part * (FIELD_LIMIT + 1) + b"--x--", 65536)
+        await received(
+            "multipart/form-data; boundary=x", part * (FIELD_LIMIT + 1) + b"--x--", 65536
+        )
     assert caught.value.status == 413
     with pytest.raises(HTTPError) as caught:
         await received(*form({"a": "x" * (FORM_LIMIT + 1)}), 65536)
@@ -197,7 +242,9 @@ async def test_a_name_is_only_a_name(sent: str, kept: str) -> None:
 
 
 async def test_save(tmp_path: Path) -> None:
-    request = await received(*form({}, [("f", ("cat.png", b"meow")), ("evil", ("page.rpy", b"resource = 1"))]))
+    request = await received(
+        *form({}, [("f", ("cat.png", b"meow")), ("evil", ("page.rpy", b"resource = 1"))])
+    )
     upload = request.file("f")
     assert upload.save(tmp_path) == tmp_path / "cat.png"
     assert upload.save(tmp_path / "other.png").read_bytes() == b"meow"
@@ -215,7 +262,9 @@ async def test_a_script_that_takes_files() -> None:
         return {"size": request.file("f").size, "note": request.field("note")}
 
     content_type, body = form({"note": "hi"}, [("f", ("a.txt", b"12345"))])
-    answer = await Visitor(Site(resource)).ask("POST", "/", body, headers=[("Content-Type", content_type)])
+    answer = await Visitor(Site(resource)).ask(
+        "POST", "/", body, headers=[("Content-Type", content_type)]
+    )
     assert answer.body == b'{"size": 5, "note": "hi"}'
 
 

@@ -101,7 +101,12 @@ def test_any_host_is_read(authority: str) -> None:
 
 def test_hosts_and_ports() -> None:
     assert host_without_port("A.Example.:8080") == "a.example"
-    assert host_without_port("[::1]:80") == host_without_port("[::1]:") == host_without_port("[::1]") == "[::1]"
+    assert (
+        host_without_port("[::1]:80")
+        == host_without_port("[::1]:")
+        == host_without_port("[::1]")
+        == "[::1]"
+    )
 
 
 def test_machine_names() -> None:
@@ -124,12 +129,16 @@ def client(address: str, server: str = "192.168.1.5", **headers: str) -> Request
     return Request("GET", "/", fields, client=(address, 5000), server=(server, 8080))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "192.168.1.5"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "192.168.1.5"]
+)
 def test_this_machine_is_trusted(address: str) -> None:
     assert TrustedClients()(client(address))
 
 
-@pytest.mark.parametrize("address", ["192.168.1.6", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "", "pipe"])
+@pytest.mark.parametrize(
+    "address", ["192.168.1.6", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "", "pipe"]
+)
 def test_others_are_not(address: str) -> None:
     assert not TrustedClients()(client(address))
 
@@ -146,7 +155,9 @@ def test_what_a_proxy_passed_on_is_not_from_this_machine(header: str) -> None:
 
 
 def framed(site: str, mode: str = "cors", dest: str = "empty", **more: str) -> Request:
-    return client("127.0.0.1", sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=dest, **more)
+    return client(
+        "127.0.0.1", sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=dest, **more
+    )
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

@@ -42,7 +42,11 @@ def test_a_body_may_be_finished_before_its_headers() -> None:
     pending = PendingResponse()
     pending.write("all of it")
     pending.finish()
-    assert (pending.state, pending.finished, pending.headers_sent) == (BodyState.FINISHED, True, False)
+    assert (pending.state, pending.finished, pending.headers_sent) == (
+        BodyState.FINISHED,
+        True,
+        False,
+    )
     pending.complete_headers(Response(b""))
     assert (pending.state, pending.headers_sent) == (BodyState.FINISHED, True)
 

@@ -51,7 +51,10 @@ async def test_a_form_joins_the_query_and_wins_over_it() -> None:
         return {"args": request.args, "body": request.content.read().decode()}
 
     answer = await ask(Site(show), "/?a=query&b=query", "POST", body="a=form&c=%C3%B6+o")
-    assert answer.text == '{"args": {"a": ["form"], "b": ["query"], "c": ["ö o"]}, "body": "a=form&c=%C3%B6+o"}'
+    assert (
+        answer.text
+        == '{"args": {"a": ["form"], "b": ["query"], "c": ["ö o"]}, "body": "a=form&c=%C3%B6+o"}'
+    )
 
 
 async def test_a_body_that_is_no_form_is_left_alone() -> None:
@@ -150,7 +153,10 @@ async def test_the_session_cookie() -> None:
 
     site = Site(touch)
     answer = await ask(site, "/")
-    assert answer.header("set-cookie") == f"rpyserve_8080={answer.text}; Path=/; HttpOnly; SameSite=Lax"
+    assert (
+        answer.header("set-cookie")
+        == f"rpyserve_8080={answer.text}; Path=/; HttpOnly; SameSite=Lax"
+    )
     visitor = Visitor(site)
     await visitor.get("/")
     assert (await visitor.get("/")).header("set-cookie") is None
@@ -185,7 +191,12 @@ async def test_an_ended_session_is_followed_by_a_new_one_in_the_same_request() -
 
 @pytest.mark.parametrize(
     ("body", "value"),
-    [(b'{"a": [1, null]}', {"a": [1, None]}), (b" 1 ", 1), ('"é"'.encode(), "é"), ('"é"'.encode("utf-16"), "é")],
+    [
+        (b'{"a": [1, null]}', {"a": [1, None]}),
+        (b" 1 ", 1),
+        ('"é"'.encode(), "é"),
+        ('"é"'.encode("utf-16"), "é"),
+    ],
 )
 async def test_json(body: bytes, value: object) -> None:
     request = Request("POST", "/", body=BodyChunks(body, 7))

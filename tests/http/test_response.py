@@ -26,7 +26,9 @@ def test_what_is_no_status_is_refused(status: Any) -> None:
 def test_the_type_follows_from_the_body_unless_it_is_given() -> None:
     assert Response("x").headers == ((b"Content-Type", b"text/html; charset=utf-8"),)
     assert Response({}).headers == ((b"Content-Type", b"application/json"),)
-    assert Response("x", headers={"content-type": "text/plain"}).headers == ((b"content-type", b"text/plain"),)
+    assert Response("x", headers={"content-type": "text/plain"}).headers == (
+        (b"content-type", b"text/plain"),
+    )
     assert Response().headers == ()
 
 

@@ -65,7 +65,9 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return fill
 
 
-async def spooled(body: AsyncIterator[bytes], on_close: Callable[[Callable[[], object]], object]) -> BinaryIO:
+async def spooled(
+    body: AsyncIterator[bytes], on_close: Callable[[Callable[[], object]], object]
+) -> BinaryIO:
     file = spooled_file(on_close)
     with disk_full_as_507():
         async for chunk in body:
@@ -86,7 +88,9 @@ async def test_a_body_arrives_whole(size: int) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 @pytest.mark.parametrize("when", ["write", "seek"])
-async def test_a_full_disk_is_a_507_and_nothing_is_left(number: int, when: str, full: Callable[..., None]) -> None:
+async def test_a_full_disk_is_a_507_and_nothing_is_left(
+    number: int, when: str, full: Callable[..., None]
+) -> None:
     full(number=number, when=when)
     closers: list[Callable[[], object]] = []
     with pytest.raises(HTTPError) as caught:
@@ -112,7 +116,9 @@ async def upload(request: Request) -> str:
     return str(len(request.content.read()))
 
 
-async def test_a_site_answers_507_and_goes_on(full: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_site_answers_507_and_goes_on(
+    full: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
     full()
     caplog.set_level("INFO", "rpyserve")
     site = Site(upload)
@@ -120,7 +126,10 @@ async def test_a_site_answers_507_and_goes_on(full: Callable[..., None], caplog:
     assert answer.status == 507
     assert "No space left" in answer.text, "this machine may know"
     assert "TMPDIR" in caplog.text
-    assert "No space left" not in (await Visitor(site, client="203.0.113.7").post("/", b"x" * 1_000_000)).text
+    assert (
+        "No space left"
+        not in (await Visitor(site, client="203.0.113.7").post("/", b"x" * 1_000_000)).text
+    )
     assert (await Visitor(site).post("/", b"x" * 1000)).text == "1000"
     assert [file.was_closed for file in Full.files] == [True, True]
 
@@ -128,17 +137,25 @@ async def test_a_site_answers_507_and_goes_on(full: Callable[..., None], caplog:
 async def test_a_form_whose_file_does_not_fit_is_a_507_too(full: Callable[..., None]) -> None:
     full()
     body = (
-        b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"x" * 1_000_000 + b"\r\n--b--\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+        + b"x" * 1_000_000
+        + b"\r\n--b--\r\n"
     )
     visitor = Visitor(Site(upload))
-    answer = await visitor.post("/", body, headers=[("Content-Type", "multipart/form-data; boundary=b")])
+    answer = await visitor.post(
+        "/", body, headers=[("Content-Type", "multipart/form-data; boundary=b")]
+    )
     assert answer.status == 507
     assert [file.was_closed for file in Full.files] == [True]
 
 
 async def test_many_files_of_a_form_do_not_stay_in_memory(full: Callable[..., None]) -> None:
     full(room=10**9)
-    part = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"x" * 1000 + b"\r\n"
+    part = (
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+        + b"x" * 1000
+        + b"\r\n"
+    )
 
     async def count(request: Request) -> str:
         return str(sum(upload.size for upload in request.files["f"]))

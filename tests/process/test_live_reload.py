@@ -27,7 +27,13 @@ LIMIT = 20
 def fetch(port: int, path: str, *fields: str, method: str = "GET") -> str:
     """One response, head and body."""
     with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as connection:
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", "Content-Length: 0", *fields]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            "Host: localhost",
+            "Connection: close",
+            "Content-Length: 0",
+            *fields,
+        ]
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         data = b""
         while chunk := connection.recv(65536):
@@ -53,7 +59,8 @@ class Tab:
         self.changes: list[dict[str, Any]] = []
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
         self._connection.sendall(
-            f"GET /-/events?since={tag[1]} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {browser}\r\n\r\n".encode()
+            f"GET /-/events?since={tag[1]} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: "
+            f"{browser}\r\n\r\n".encode()
         )
         self._data = b""
         assert self.event() == ("hello", {"n": 0, "urls": [], "all": False, "data": False})
@@ -103,7 +110,9 @@ def tab(port: int, path: str, browser: str = "one") -> Iterator[Tab]:
 def site(tmp_path: Path) -> Path:
     root = tmp_path / "site"
     (root / "sub").mkdir(parents=True)
-    (root / "a.rpy").write_text("cache()\nfrom words import WORD\ndef resource(request):\n    return 'a ' + WORD\n")
+    (root / "a.rpy").write_text(
+        "cache()\nfrom words import WORD\ndef resource(request):\n    return 'a ' + WORD\n"
+    )
     (root / "words.py").write_text("WORD = 'before'\n")
     (root / "style.css").write_text("before")
     (root / "words.txt").write_text("before")
@@ -130,7 +139,9 @@ NEW_SCRIPT = "cache()\nfrom words import WORD\ndef resource(request):\n    retur
 
 
 @pytest.mark.parametrize("save", [in_place, renamed, created])
-def test_who_is_told_of_a_save_gets_the_new(site: Path, tmp_path: Path, save: Callable[[Path, str], None]) -> None:
+def test_who_is_told_of_a_save_gets_the_new(
+    site: Path, tmp_path: Path, save: Callable[[Path, str], None]
+) -> None:
     saves: list[tuple[str, str, dict[str, object], str, str]] = [
         ("a.rpy", NEW_SCRIPT, {"urls": ["/a.rpy"]}, "/a", "b before"),
         ("words.py", "WORD = 'after'", {"all": True}, "/a", "b after"),
@@ -194,7 +205,11 @@ def test_a_script_that_writes_into_the_site_does_not_loop(site: Path, tmp_path: 
         "    count.write_text(str(number))\n"
         "    return f'<p>{number}</p>'\n"
     )
-    with serving(site, tmp_path) as server, tab(server.port, "/count") as one, tab(server.port, "/count") as two:
+    with (
+        serving(site, tmp_path) as server,
+        tab(server.port, "/count") as one,
+        tab(server.port, "/count") as two,
+    ):
         deadline = time.monotonic() + LIMIT
         while "changes whenever a page is loaded" not in server.output():
             one.follow_for(0.2)
@@ -225,7 +240,11 @@ def test_what_one_visitor_posts_the_others_see_once(site: Path, tmp_path: Path) 
         "resource = Book()\n"
     )
     (site / "book.txt").write_text("")
-    with serving(site, tmp_path) as server, tab(server.port, "/book") as one, tab(server.port, "/book") as two:
+    with (
+        serving(site, tmp_path) as server,
+        tab(server.port, "/book") as one,
+        tab(server.port, "/book") as two,
+    ):
         for number in range(1, 4):
             assert "303" in fetch(server.port, "/book", method="POST")
             for page in (one, two):
@@ -264,4 +283,6 @@ def test_ctrl_c_with_fifty_streams_open(site: Path, tmp_path: Path) -> None:
             names = []
             while "stop" not in names:
                 names.append(each.event()[0])
-        assert took < 3, f"it took {took:.2f} s"  # 0.2 on a machine at rest; requests in flight would have 5
+        assert took < 3, (
+            f"it took {took:.2f} s"
+        )  # 0.2 on a machine at rest; requests in flight would have 5

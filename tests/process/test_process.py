@@ -1,4 +1,6 @@
-"""The real command as a process: what it prints where, how it ends, and that no script keeps it from ending."""
+"""The real command as a process: what it prints where, how it ends, and that no script keeps it
+from ending.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ import pytest
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parent.parent.parent
-posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a Ctrl-C to one process")
+posix_only = pytest.mark.skipif(
+    os.name == "nt", reason="Windows cannot send a Ctrl-C to one process"
+)
 SOON = 10
 """Seconds: far more than anything here takes, and far less than a script that sleeps."""
 
@@ -58,7 +62,9 @@ class Command:
             return sock.recv(65536)
 
     def told(self, words: bytes) -> None:
-        """Wait until a line on stderr has *words*, which a script prints when it is where it should be."""
+        """Wait until a line on stderr has *words*, which a script prints when it is where it should
+        be.
+        """
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if words in line:
@@ -69,7 +75,9 @@ class Command:
         self.process.send_signal(number)
 
     def ended(self) -> tuple[int, str, str]:
-        """The exit status, and what was printed since the URL (since the last `told`, for stderr)."""
+        """The exit status, and what was printed since the URL (since the last `told`,
+        for stderr).
+        """
         out, err = self.process.communicate(timeout=SOON)
         assert b"Traceback" not in err, err.decode()
         return self.process.returncode, out.decode(), err.decode()
@@ -80,7 +88,9 @@ Start = Callable[..., Command]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """``start(*options, script=..., **environment)``: the command on a site with that ``script.rpy``."""
+    """``start(*options, script=..., **environment)``: the command on a site with that
+    ``script.rpy``.
+    """
     commands: list[Command] = []
 
     def start(*options: str, script: str = "", site: str = "site", **environment: str) -> Command:
@@ -160,10 +170,14 @@ def test_a_request_in_flight_is_finished(start: Start) -> None:
         NOTE + "time.sleep(3600)",
         in_render("while True: request.setHeader('X-A', 'b')"),
         in_render("import json\nwhile True: json.dumps([1] * 1000)"),
-        in_render("import signal\nfor n in (signal.SIGINT, signal.SIGTERM): signal.signal(n, signal.SIG_IGN)\n")
-        .replace("return 'done'", "time.sleep(0.8)\n    print('now', file=sys.stderr)\n    while True: pass"),
-        f"import sys, time\nasync def resource(request):\n    {NOTE.splitlines()[1]}\n    while True: pass\n",
-        f"import sys, time\ndef resource(request):\n    yield 'x'\n    {NOTE.splitlines()[1]}\n    while True: pass\n",
+        in_render("import signal\nfor n in (signal.SIGINT, signal.SIGTERM): signal.signal(n, "
+                  "signal.SIG_IGN)\n")
+        .replace("return 'done'", "time.sleep(0.8)\n    print('now', file=sys.stderr)\n    while "
+                                  "True: pass"),
+        f"import sys, time\nasync def resource(request):\n    {NOTE.splitlines()[1]}\n    while "
+        "True: pass\n",
+        f"import sys, time\ndef resource(request):\n    yield 'x'\n    {NOTE.splitlines()[1]}\n  "
+        "  while True: pass\n",
     ],
     ids=["loop", "sleep", "loop at import", "sleep at import", "our code", "Python's", "ignored", "async", "stream"],
 )  # fmt: skip
@@ -183,8 +197,10 @@ def test_a_script_that_holds_the_loop_is_interrupted_and_named(start: Start, scr
 def test_an_expiry_callback_that_holds_the_loop(start: Start) -> None:
     command = serving(
         start,
-        f"{NOTE.splitlines()[0]}\ndef loop():\n    print('begun', file=sys.stderr)\n    while True: pass\n"
-        "def resource(request):\n    request.getSession().notifyOnExpire(loop)\n    return 'hello'\n",
+        f"{NOTE.splitlines()[0]}\ndef loop():\n    print('begun', file=sys.stderr)\n    while "
+        "True: pass\n"
+        "def resource(request):\n    request.getSession().notifyOnExpire(loop)\n    return "
+        "'hello'\n",
         "--session-timeout",
         "0.1",
     )
@@ -248,8 +264,10 @@ def test_a_thread_that_was_left_running_does_not_hold_the_exit(start: Start) -> 
 def test_callbacks_run_when_it_stops(start: Start) -> None:
     script = (
         "import trio\nasync def late():\n    await trio.sleep(0.05)\n    print('late')\n"
-        "def resource(request):\n    session = request.getSession()\n    session.notifyOnExpire(late)\n"
-        "    session.notifyOnExpire(lambda: print('ended', session.ended.value))\n    return 'hello'\n"
+        "def resource(request):\n    session = request.getSession()\n    "
+        "session.notifyOnExpire(late)\n"
+        "    session.notifyOnExpire(lambda: print('ended', session.ended.value))\n    return "
+        "'hello'\n"
     )
     command = serving(start, script)
     command.get("/script")
@@ -294,8 +312,14 @@ def test_the_banner_and_the_lines(start: Start, tmp_path: Path) -> None:
     command.interrupt()
     _, _, err = command.ended()
     title, life, line, last = err.splitlines()
-    assert re.fullmatch(r"rpyserve \S+ serves " + re.escape(str((tmp_path / "site").resolve())), title)
-    assert life == "Sessions expire after 90 seconds without a visit. Ctrl-C stops the server and ends all sessions."
+    assert re.fullmatch(
+        r"rpyserve \S+ serves " + re.escape(str((tmp_path / "site").resolve())), title
+    )
+    assert (
+        life
+        == "Sessions expire after 90 seconds without a visit. Ctrl-C stops the server and ends "
+        "all sessions."
+    )
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /script\?a=%20b 200 5 B [\d.]+ ms \S{6}", line)
     assert last.startswith("Stopped. 1 session ended")
 
@@ -353,13 +377,17 @@ def test_a_port_that_is_taken(start: Start) -> None:
         status, out, err = start("--port", str(port)).ended()
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        f"Error: Port {port} of 127.0.0.1 is in use. Stop what uses it, or choose another port; 0 is any free one."
+        f"Error: Port {port} of 127.0.0.1 is in use. Stop what uses it, or choose another port; "
+        "0 is any free one."
     ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--host", "203.0.113.5"), "203.0.113.5 is not an address of this machine."), (("--host", "a b"), "no host 'a b'")],
+    [
+        (("--host", "203.0.113.5"), "203.0.113.5 is not an address of this machine."),
+        (("--host", "a b"), "no host 'a b'"),
+    ],
 )
 def test_where_it_cannot_listen(start: Start, arguments: tuple[str, ...], words: str) -> None:
     status, out, err = start("--port", "0", *arguments).ended()
@@ -389,7 +417,10 @@ def test_who_may_ask(start: Start) -> None:
 
 
 def test_get_prints_one_response(start: Start) -> None:
-    script = "def resource(request):\n    print('said')\n    return b'\\xff' + request.field('x', '').encode()\n"
+    script = (
+        "def resource(request):\n    print('said')\n    return b'\\xff' + "
+        "request.field('x', '').encode()\n"
+    )
     command = start("--get", "script?x=ü y", script=script)
     out, err = command.process.communicate(timeout=SOON)
     assert command.process.returncode == 0
@@ -407,7 +438,10 @@ def test_get_shows_the_head_when_asked_to(start: Start) -> None:
 
 @pytest.mark.parametrize(
     ("path", "script", "words"),
-    [("/nowhere", "", "404 Not Found"), ("/script", "def resource(request):\n    1 / 0\n", "ZeroDivisionError")],
+    [
+        ("/nowhere", "", "404 Not Found"),
+        ("/script", "def resource(request):\n    1 / 0\n", "ZeroDivisionError"),
+    ],
 )
 def test_get_fails_where_the_page_does(start: Start, path: str, script: str, words: str) -> None:
     status, out, _ = start("--get", path, script=script).ended()

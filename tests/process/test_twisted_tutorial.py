@@ -1,4 +1,5 @@
-"""The three programs of "Twisted Web in 60 seconds" about sessions, against real processes and real time.
+"""The three programs of "Twisted Web in 60 seconds" about sessions, against real processes and real
+time.
 
 They are written as the series writes them, by Twisted's import lines, in the syntax of Python 3.
 """
@@ -131,23 +132,40 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_the_counter_counts_for_each_visitor(site: Path, tmp_path: Path) -> None:
-    with serving(site, tmp_path) as server, httpx.Client(base_url=server.url) as ada, httpx.Client() as ben:
-        assert [ada.get("/counter").text for _ in range(3)] == [f"Visit #{n} for you!" for n in (1, 2, 3)]
-        assert [ben.get(f"{server.url}/counter").text for _ in range(2)] == [f"Visit #{n} for you!" for n in (1, 2)]
+    with (
+        serving(site, tmp_path) as server,
+        httpx.Client(base_url=server.url) as ada,
+        httpx.Client() as ben,
+    ):
+        assert [ada.get("/counter").text for _ in range(3)] == [
+            f"Visit #{n} for you!" for n in (1, 2, 3)
+        ]
+        assert [ben.get(f"{server.url}/counter").text for _ in range(2)] == [
+            f"Visit #{n} for you!" for n in (1, 2)
+        ]
         assert ada.get("/counter.rpy").text == "Visit #4 for you!"
         assert {ada.get("/uncached").text for _ in range(3)} == {"Visit #1 for you!"}
         assert ada.get("/counter").text == "Visit #5 for you!"
 
 
 def test_the_counter_goes_on_after_an_edit(site: Path, tmp_path: Path) -> None:
-    edited = COUNTER.replace("self.value = 0", "self.value = 0\n        self.colour = 'red'").replace(
-        '"Visit #%d for you!" % (counter.value,)', '"%d, and still %s" % (counter.value, counter.colour)'
+    edited = COUNTER.replace(
+        "self.value = 0", "self.value = 0\n        self.colour = 'red'"
+    ).replace(
+        '"Visit #%d for you!" % (counter.value,)',
+        '"%d, and still %s" % (counter.value, counter.colour)',
     )
     with serving(site, tmp_path) as server, httpx.Client(base_url=server.url) as ada:
-        assert [ada.get("/counter").text for _ in range(2)] == ["Visit #1 for you!", "Visit #2 for you!"]
+        assert [ada.get("/counter").text for _ in range(2)] == [
+            "Visit #1 for you!",
+            "Visit #2 for you!",
+        ]
         (site / "counter.rpy").write_text(edited)
         assert ada.get("/counter").text == "3, and still red"
-        server.wait_for("counter.rpy: objects of the class Counter from before the edit got colour from a new one")
+        server.wait_for(
+            "counter.rpy: objects of the class Counter from before the edit got colour from a "
+            "new one"
+        )
         (site / "counter.rpy").write_text("cache(")
         assert ada.get("/counter").status_code == 500
         (site / "counter.rpy").write_text("")
@@ -158,7 +176,10 @@ def test_the_counter_goes_on_after_an_edit(site: Path, tmp_path: Path) -> None:
 
 def test_the_logger_prints_one_line_after_an_edit(site: Path, tmp_path: Path) -> None:
     logger = (site / "logme.rpy").read_text()
-    with serving(site, tmp_path, "--session-timeout", "1") as server, httpx.Client(base_url=server.url) as ada:
+    with (
+        serving(site, tmp_path, "--session-timeout", "1") as server,
+        httpx.Client(base_url=server.url) as ada,
+    ):
         ada.get("/logme")
         (site / "logme.rpy").write_text(logger.replace("has expired", "is over"))
         ada.get("/logme")
@@ -172,7 +193,18 @@ def test_the_counter_with_curl(site: Path, tmp_path: Path) -> None:
         pytest.skip("no curl here")
     with serving(site, tmp_path) as server:
         jar = str(tmp_path / "jar")
-        visit = ["curl", "--silent", "--fail", "--max-time", "10", "-b", jar, "-c", jar, f"{server.url}/counter"]
+        visit = [
+            "curl",
+            "--silent",
+            "--fail",
+            "--max-time",
+            "10",
+            "-b",
+            jar,
+            "-c",
+            jar,
+            f"{server.url}/counter",
+        ]
         seen = [subprocess.run(visit, capture_output=True, check=True).stdout for _ in range(3)]
         assert seen == [b"Visit #1 for you!", b"Visit #2 for you!", b"Visit #3 for you!"]
 
@@ -213,14 +245,18 @@ async def test_uncached_requests_leave_memory_where_it_was(site: Path, tmp_path:
             assert {await client.get("/uncached") for _ in range(2_000)} == {"Visit #1 for you!"}
             before = resident(server)
             assert {await client.get("/uncached") for _ in range(20_000)} == {"Visit #1 for you!"}
-            assert resident(server) - before < 2_000  # kB: 0.1 a request would be as much as one object kept
+            assert (
+                resident(server) - before < 2_000
+            )  # kB: 0.1 a request would be as much as one object kept
 
 
 # The end of sessions, in real time
 
 
 async def keep_visiting(port: int, *, visits: int, console: Server) -> str:
-    """Visit every 2 seconds, then see the line appear after 5 seconds and before 6. Returns the line."""
+    """Visit every 2 seconds, then see the line appear after 5 seconds and before 6. Returns the
+    line.
+    """
     async with RawClient.connect(port) as client:
         for visit in range(visits):
             if visit:
@@ -233,7 +269,9 @@ async def keep_visiting(port: int, *, visits: int, console: Server) -> str:
     while line not in console.output():
         await trio.sleep(0.02)
         assert trio.current_time() - last < 6
-    assert trio.current_time() - last > 4.9  # from when the answer was here, which is a little later
+    assert (
+        trio.current_time() - last > 4.9
+    )  # from when the answer was here, which is a little later
     return line
 
 
@@ -245,7 +283,9 @@ async def test_sessions_end_five_seconds_after_the_last_visit(site: Path, tmp_pa
     (short / "logme.rpy").write_text(FROM_A_SCRIPT)
     (built / "customised.py").write_text(CUSTOMISED)
     port = free_port()
-    run_program = program([sys.executable, str(built / "customised.py"), str(port)], built / "console")
+    run_program = program(
+        [sys.executable, str(built / "customised.py"), str(port)], built / "console"
+    )
     with (
         serving(site, tmp_path, "--session-timeout", "5") as by_option,
         serving(short, short) as by_script,
@@ -305,5 +345,9 @@ def test_other_names_of_twisted_say_what_is_covered(site: Path, tmp_path: Path) 
     (site / "other.rpy").write_text("from twisted.internet import reactor\n")
     with serving(site, tmp_path) as server:
         answer = httpx.get(f"{server.url}/other")
-        assert answer.status_code == 500 and "twisted.internet" in answer.text and "Resource" in answer.text
+        assert (
+            answer.status_code == 500
+            and "twisted.internet" in answer.text
+            and "Resource" in answer.text
+        )
         assert httpx.get(f"{server.url}/counter").text == "Visit #1 for you!"

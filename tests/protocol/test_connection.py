@@ -1,4 +1,6 @@
-"""HTTP/1.1 over memory streams: what a client sends, and what comes back, byte for byte where it matters."""
+"""HTTP/1.1 over memory streams: what a client sends, and what comes back, byte for byte where it
+matters.
+"""
 
 from __future__ import annotations
 
@@ -758,9 +760,7 @@ async def test_access_log_names_what_was_refused(connect: Any) -> None:
     client = connect(answering("never"))
     await client.send(head("GET", "/page", "X : a"))
     await client.rest()
-    assert [(record.method, record.target) for record in client.records] == [
-        ("GET", "/page")
-    ]
+    assert [(record.method, record.target) for record in client.records] == [("GET", "/page")]
 
 
 async def test_after_a_refusal_the_server_listens_a_little(

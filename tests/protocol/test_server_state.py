@@ -1,4 +1,6 @@
-"""Requests that come together share a look at the disk; one that comes after a save never gets what was before it."""
+"""Requests that come together share a look at the disk; one that comes after a save never gets what
+was before it.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ def test_files_are_looked_at_once_a_tick(site: ScriptSite, monkeypatch: pytest.M
 
 
 async def test_each_save_shows_over_sockets(tmp_path: Path, nursery: trio.Nursery) -> None:
-    """Whoever saves and then asks gets the new text, whatever other clients keep the loop busy with."""
+    """Whoever saves and then asks gets the new text, whatever other clients keep the loop busy
+    with.
+    """
     site = Site(Directory(tmp_path))
     (tmp_path / "a.rpy").write_text(SCRIPT)
     (tmp_path / "words.py").write_text("TEXT = 'none'")

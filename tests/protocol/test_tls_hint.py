@@ -1,4 +1,6 @@
-"""Who speaks TLS to a plain port is answered as well as can be, and the console says so, now and then."""
+"""Who speaks TLS to a plain port is answered as well as can be, and the console says so, now and
+then.
+"""
 
 from __future__ import annotations
 

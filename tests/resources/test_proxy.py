@@ -130,7 +130,8 @@ async def test_other_statuses(status: int) -> None:
 
 async def test_interim_answers_are_skipped() -> None:
     answer = await ask_fixed(
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+        b"2\r\n\r\nok"
     )
     assert (answer.status, answer.body) == (200, b"ok")
 

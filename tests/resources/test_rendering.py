@@ -1,4 +1,6 @@
-"""Every kind of result that a render method may give, sync and async, and what is said of those that cannot be sent."""
+"""Every kind of result that a render method may give, sync and async, and what is said of those
+that cannot be sent.
+"""
 
 # ruff: noqa: E501 (a case is a line)
 
@@ -461,8 +463,8 @@ def test_an_open_file_and_a_response_of_another(tmp_path: Path) -> None:
 def test_a_coroutine_that_nobody_awaited() -> None:
     text = describe_wrong_result(later(), Request("GET", "/"), Hello())
     assert (
-        text
-        == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return await later(...)."
+        text == "Hello.render_GET returned a coroutine of later that nobody awaited. Write return "
+        "await later(...)."
     )
 
 

@@ -164,7 +164,8 @@ def no_status(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]
     ("app", "why"),
     [
         (broken_start, "ValueError: at once"), (broken_iteration, "ValueError: in the iterator"),
-        (never_started, "before it called start_response"), (nothing, "without having called start_response"),
+        (never_started, "before it called start_response"), (nothing, "without having called "
+                                                                      "start_response"),
         (twice, "start_response() twice"), (text, "gives bytes, not str"), (no_status, "is like '200 OK'"),
     ],
 )  # fmt: skip

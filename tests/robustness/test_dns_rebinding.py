@@ -1,4 +1,6 @@
-"""A page of the internet that has its own name point here: it gets nothing, whatever it asks for and however."""
+"""A page of the internet that has its own name point here: it gets nothing, whatever it asks for
+and however.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     for name, text in {
         "page.rpy": f"def resource(request):\n    request.getSession()\n    return {SECRET!r}\n",
         "fails.rpy": f"raise ValueError({SECRET!r})\n",
-        "moved.rpy": f"from rpyserve import Redirect\ndef resource(request): return Redirect('/{SECRET}')\n",
+        "moved.rpy": "from rpyserve import Redirect\ndef resource(request): return "
+        f"Redirect('/{SECRET}')\n",
         "a.txt": SECRET,
         f"d/{SECRET}": "",
     }.items():
@@ -60,7 +63,9 @@ SECOND_LOOK = [
 ]
 
 
-async def ask(connect: Callable[..., Client], site: Site, line: str, *fields: str) -> tuple[Reply, str]:
+async def ask(
+    connect: Callable[..., Client], site: Site, line: str, *fields: str
+) -> tuple[Reply, str]:
     client = connect(trusted_hosts(site.respond, {"mine.example"}).__call__)
     await client.send("\r\n".join([line, *fields, "", ""]).encode())
     reply = await client.reply(line.partition(" ")[0])
@@ -69,12 +74,18 @@ async def ask(connect: Callable[..., Client], site: Site, line: str, *fields: st
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_foreign_name_gets_nothing(target: str, site: Site, connect: Any, autojump_clock: Any) -> None:
+async def test_a_foreign_name_gets_nothing(
+    target: str, site: Site, connect: Any, autojump_clock: Any
+) -> None:
     for host in HOSTS:
         for method in ("GET", "POST", "HEAD", "OPTIONS"):
             if target == "*" and method != "OPTIONS":
                 continue
-            fields = [f"Host: {host}", *SECOND_LOOK, *(["Content-Length: 0"] if method == "POST" else [])]
+            fields = [
+                f"Host: {host}",
+                *SECOND_LOOK,
+                *(["Content-Length: 0"] if method == "POST" else []),
+            ]
             reply, told = await ask(connect, site, f"{method} {target} HTTP/1.1", *fields)
             assert reply.status in (400, 403), (host, method)
             assert SECRET not in told and "set-cookie" not in reply.headers
@@ -89,14 +100,19 @@ async def test_a_foreign_name_gets_nothing(target: str, site: Site, connect: Any
     ["localhost", "LOCALHOST:8080", "localhost.", "app.localhost:1", "127.0.0.1:8080", "10.1.2.3", "[::1]:8080",
      "[::1]", "[::ffff:127.0.0.1]:80", "mine.example", "Mine.Example.:8080"],
 )  # fmt: skip
-async def test_ours_get_everything(host: str, site: Site, connect: Any, autojump_clock: Any) -> None:
+async def test_ours_get_everything(
+    host: str, site: Site, connect: Any, autojump_clock: Any
+) -> None:
     statuses = [
-        (await ask(connect, site, f"GET {target} HTTP/1.1", f"Host: {host}"))[0].status for target in TARGETS[:8]
+        (await ask(connect, site, f"GET {target} HTTP/1.1", f"Host: {host}"))[0].status
+        for target in TARGETS[:8]
     ]
     assert statuses == [200, 200, 200, 500, 302, 200, 302, 200]
 
 
-async def test_the_name_in_an_absolute_target_counts(site: Site, connect: Any, autojump_clock: Any) -> None:
+async def test_the_name_in_an_absolute_target_counts(
+    site: Site, connect: Any, autojump_clock: Any
+) -> None:
     for target, status in {
         "http://evil.example/page": 403, "http://localhost@evil.example/page": 403, "http://localhost/page": 200,
         "HTTP://LOCALHOST:8080/page": 200, "http://evil.example#@localhost/page": 403,
@@ -105,13 +121,17 @@ async def test_the_name_in_an_absolute_target_counts(site: Site, connect: Any, a
         reply, told = await ask(connect, site, f"GET {target} HTTP/1.1", "Host: localhost")
         assert reply.status in (status, 400), target
         assert (SECRET in told) is (status == 200), target
-    assert (await ask(connect, site, "GET http://localhost/page HTTP/1.1", "Host: evil.example"))[0].status in (
+    assert (await ask(connect, site, "GET http://localhost/page HTTP/1.1", "Host: evil.example"))[
+        0
+    ].status in (
         200,
         400,
     )
 
 
-async def test_without_a_name_only_http10_may_ask(site: Site, connect: Any, autojump_clock: Any) -> None:
+async def test_without_a_name_only_http10_may_ask(
+    site: Site, connect: Any, autojump_clock: Any
+) -> None:
     """No browser speaks HTTP/1.0, so there is nobody whose name could be rebound."""
     assert (await ask(connect, site, "GET /a.txt HTTP/1.0"))[0].status == 200
     assert (await ask(connect, site, "GET /a.txt HTTP/1.1"))[0].status == 400
@@ -120,7 +140,9 @@ async def test_without_a_name_only_http10_may_ask(site: Site, connect: Any, auto
 
 async def test_two_names_are_no_way_round(site: Site, connect: Any, autojump_clock: Any) -> None:
     for pair in (("localhost", "evil.example"), ("evil.example", "localhost")):
-        reply, told = await ask(connect, site, "GET /a.txt HTTP/1.1", *(f"Host: {host}" for host in pair))
+        reply, told = await ask(
+            connect, site, "GET /a.txt HTTP/1.1", *(f"Host: {host}" for host in pair)
+        )
         assert reply.status in (400, 403) and SECRET not in told
 
 
@@ -146,7 +168,10 @@ async def test_details_go_to_this_machine_only_whatever_a_request_says(
 ) -> None:
     from rpyserve.http.request import Request
 
-    raw = [(name.lower().encode(), value.encode()) for name, _, value in (field.partition(": ") for field in fields)]
+    raw = [
+        (name.lower().encode(), value.encode())
+        for name, _, value in (field.partition(": ") for field in fields)
+    ]
     for accept in (b"text/html", b"*/*"):
         request = Request("GET", "/fails", [*raw, (b"accept", accept)], client=(client, 1))
         response = await site.respond(request)

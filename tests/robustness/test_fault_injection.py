@@ -1,8 +1,10 @@
-"""A client, or the server's end, fails at every moment of every kind of answer; the next client notices nothing.
+"""A client, or the server's end, fails at every moment of every kind of answer; the next client
+notices nothing.
 
-Three ways of failing: each use of the stream resets, stalls, ends or is cancelled; the bytes of the request come in two
-pieces, cut at each place, or one by one; and the whole connection is cancelled before each step of each task. After
-every one of them the next client gets the right answer, and no task, no file and no session too many is left.
+Three ways of failing: each use of the stream resets, stalls, ends or is cancelled; the bytes of the
+request come in two pieces, cut at each place, or one by one; and the whole connection is cancelled
+before each step of each task. After every one of them the next client gets the right answer, and no
+task, no file and no session too many is left.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from rpyserve import NOT_DONE_YET, Directory, HTTPError, Redirect, Request, Resource, Response, Site, websocket
+from rpyserve import (
+    NOT_DONE_YET,
+    Directory,
+    HTTPError,
+    Redirect,
+    Request,
+    Resource,
+    Response,
+    Site,
+    websocket,
+)
 from rpyserve.files.static_file import StaticFile
 from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
@@ -116,7 +128,10 @@ class Kinds(Resource):
         raise ValueError("on purpose")
 
     def form(self, request: Request) -> str:
-        return f"{request.field('name')} {request.file('file').size} {len(request.file('file').read())}"
+        return (
+            f"{request.field('name')} {request.file('file').size} "
+            f"{len(request.file('file').read())}"
+        )
 
     def beside(self, request: Request) -> Any:
         async def work() -> None:
@@ -168,14 +183,25 @@ class Ignoring(Resource):
 
 FORM = (
     b'--B\r\nContent-Disposition: form-data; name="name"\r\n\r\nada\r\n--B\r\n'
-    b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n' + b"x" * 600_000 + b"\r\n--B--\r\n"
+    b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+    + b"x" * 600_000
+    + b"\r\n--B--\r\n"
 )
-SHAKE = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {'A' * 22}==", "Sec-WebSocket-Version: 13"]
+SHAKE = [
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    f"Sec-WebSocket-Key: {'A' * 22}==",
+    "Sec-WebSocket-Version: 13",
+]
 
 
 def frame(code: int, data: bytes) -> bytes:
     """A frame of a client (RFC 6455, section 5.2), whose mask is of zeros."""
-    size = bytes([0x80 | len(data)]) if len(data) < 126 else bytes([0xFE]) + len(data).to_bytes(2, "big")
+    size = (
+        bytes([0x80 | len(data)])
+        if len(data) < 126
+        else bytes([0xFE]) + len(data).to_bytes(2, "big")
+    )
     return bytes([0x80 | code]) + size + bytes(4) + data
 
 
@@ -216,7 +242,12 @@ class World:
 
     async def serve(self, stream: Scripted) -> None:
         await serve_connection(
-            stream, self.site.respond, limits=Limits(), client=CLIENT, server=SERVER, on_record=self.records.append
+            stream,
+            self.site.respond,
+            limits=Limits(),
+            client=CLIENT,
+            server=SERVER,
+            on_record=self.records.append,
         )
 
     async def fail(
@@ -239,7 +270,9 @@ class World:
 
     async def check(self, files: int, living: int) -> None:
         """The next client is served, and nothing is left of the last one."""
-        after = Scripted([head("GET", "/"), head("GET", "/files/file.txt")], None, Fault.EOF, trio.CancelScope())
+        after = Scripted(
+            [head("GET", "/"), head("GET", "/files/file.txt")], None, Fault.EOF, trio.CancelScope()
+        )
         await self.serve(after)
         assert [int(status) for status in STATUS.findall(after.sent)] == [200, 200]
         assert b"\r\n\r\nhello" in after.sent and after.sent.endswith(BIG.encode())
@@ -275,8 +308,14 @@ def run(world: World, what: Callable[[int, int], Awaitable[Any]]) -> Any:
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing but what the scripts do on purpose may be told."""
     yield
-    told = {record.getMessage().partition("\n")[0] for record in caplog.records if record.levelname != "INFO"}
-    assert not [line for line in told if "on purpose" not in line and "sees only a bare" not in line]
+    told = {
+        record.getMessage().partition("\n")[0]
+        for record in caplog.records
+        if record.levelname != "INFO"
+    }
+    assert not [
+        line for line in told if "on purpose" not in line and "sees only a bare" not in line
+    ]
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
@@ -337,10 +376,15 @@ def test_a_request_that_comes_byte_by_byte_is_the_same_request(kind: str, world:
 
 
 _PASSING = re.compile(
-    rb"HTTP/1\.1 100 Continue\r\n\r\n|(?:Date|Set-Cookie|ETag|Last-Modified): [^\r]*\r\n|\b[0-9a-f]{32}\b"
+    rb"HTTP/1\.1 100 Continue\r\n\r\n|(?:Date|Set-Cookie|ETag|Last-Modified): "
+    rb"[^\r]*\r\n|\b[0-9a-f]{32}\b"
 )
 
 
 def answers(sent: bytes) -> tuple[list[int], int]:
-    """The final statuses, and how much came, but for interim answers and what goes by the time or is random."""
-    return [int(status) for status in STATUS.findall(sent) if status != b"100"], len(_PASSING.sub(b"", sent))
+    """The final statuses, and how much came, but for interim answers and what goes by the time or
+    is random.
+    """
+    return [int(status) for status in STATUS.findall(sent) if status != b"100"], len(
+        _PASSING.sub(b"", sent)
+    )

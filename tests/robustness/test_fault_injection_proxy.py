@@ -1,6 +1,8 @@
-"""A proxy whose client fails at every moment, or whose backend does: no connection to the backend stays in use.
+"""A proxy whose client fails at every moment, or whose backend does: no connection to the backend
+stays in use.
 
-The same three ways of failing as in `test_faults`; the backend is a site of ours, at the other end of a pipe.
+The same three ways of failing as in `test_faults`; the backend is a site of ours, at the other end
+of a pipe.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ REQUESTS: dict[str, list[bytes]] = {
     "GET": [head("GET", "/api/"), head("GET", "/api/")],
     "HEAD": [head("HEAD", "/api/"), head("GET", "/api/")],
     "POST": [head("POST", "/api/", "Content-Length: 6"), b"abc", b"def", head("GET", "/api/")],
-    "chunks": [head("POST", "/api/", "Transfer-Encoding: chunked", "Expect: 100-continue"), chunked(b"z" * 70_000)],
+    "chunks": [
+        head("POST", "/api/", "Transfer-Encoding: chunked", "Expect: 100-continue"),
+        chunked(b"z" * 70_000),
+    ],
     "stream": [head("GET", "/api/stream"), head("GET", "/api/")],
     "WebSocket": [head("GET", "/api/socket", *SHAKE), frame(1, b"hello"), frame(8, b"\x03\xe8")],
 }
@@ -126,16 +131,21 @@ class World(httpcore.AsyncNetworkBackend):  # type: ignore[misc]
             yield
             await trio.sleep(3)
             connections = self.transport._pool.connections
-            # httpcore itself forgets one whose request was cancelled in the very moment after it was opened.
+            # httpcore itself forgets one whose request was cancelled in the very moment after it
+            # was opened.
             unused = [each for each in connections if "NEW" in repr(each)]
-            assert all(each.is_idle() or each.is_closed() or each in unused for each in connections), connections
+            assert all(
+                each.is_idle() or each.is_closed() or each in unused for each in connections
+            ), connections
             assert self.open == len([each for each in connections if not each.is_closed()])
             await self.transport.aclose()
             assert self.open == 0
             await trio.sleep(Limits().idle)
             self.nursery.cancel_scope.cancel()
 
-    async def ask(self, lines: list[bytes], at: int | None, fault: Fault, step: int | None = None) -> tuple[Any, int]:
+    async def ask(
+        self, lines: list[bytes], at: int | None, fault: Fault, step: int | None = None
+    ) -> tuple[Any, int]:
         with trio.CancelScope() as outer:
             stream = Scripted(lines, at, fault, outer)
             counter = CancelAt(step, outer)
@@ -158,12 +168,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
         return world
 
     monkeypatch.setattr(
-        "rpyserve.resources.upstream.transport_for", lambda request, verify: worlds[request.site].transport
+        "rpyserve.resources.upstream.transport_for",
+        lambda request, verify: worlds[request.site].transport,
     )
     yield make
 
 
-def play(world: World, lines: list[bytes], at: int | None, fault: Fault, step: int | None = None) -> tuple[Any, int]:
+def play(
+    world: World, lines: list[bytes], at: int | None, fault: Fault, step: int | None = None
+) -> tuple[Any, int]:
     async def main() -> tuple[Any, int]:
         before = tasks()
         async with world.running():
@@ -179,7 +192,9 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d+) ")
 
 @pytest.mark.parametrize("kind", REQUESTS)
 @pytest.mark.parametrize("fault", Fault)
-def test_every_use_of_the_clients_stream_fails_once(kind: str, fault: Fault, world: Callable[..., World]) -> None:
+def test_every_use_of_the_clients_stream_fails_once(
+    kind: str, fault: Fault, world: Callable[..., World]
+) -> None:
     whole, _ = play(world(), REQUESTS[kind], None, fault)
     assert STATUS.findall(whole.sent)
     for at in range(whole.uses):
@@ -194,7 +209,9 @@ def test_cancelled_before_every_step_of_every_task(kind: str, world: Callable[..
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
-def test_every_use_of_the_backends_stream_fails_once(kind: str, world: Callable[..., World]) -> None:
+def test_every_use_of_the_backends_stream_fails_once(
+    kind: str, world: Callable[..., World]
+) -> None:
     first = world()
     whole, _ = play(first, REQUESTS[kind], None, Fault.EOF)
     for at in range(first.uses):

@@ -1,4 +1,5 @@
-"""A WSGI application whose client fails at every moment: its iterable is closed, its thread ends, and none is lost.
+"""A WSGI application whose client fails at every moment: its iterable is closed, its thread ends,
+and none is lost.
 
 As `test_faults`, but in real time, because no clock can be moved while a thread works.
 """
@@ -45,7 +46,9 @@ class Application:
             self.closed += 1
 
 
-def play(lines: list[bytes], at: int | None, fault: Fault, step: int | None = None) -> tuple[int, int]:
+def play(
+    lines: list[bytes], at: int | None, fault: Fault, step: int | None = None
+) -> tuple[int, int]:
     app = Application()
     resource = WSGIResource(app)
 
@@ -60,7 +63,9 @@ def play(lines: list[bytes], at: int | None, fault: Fault, step: int | None = No
                 trio.lowlevel.add_instrument(counter)
                 try:
                     with trio.fail_after(60):
-                        await serve_connection(stream, site.respond, limits=QUICK, client=CLIENT, server=SERVER)
+                        await serve_connection(
+                            stream, site.respond, limits=QUICK, client=CLIENT, server=SERVER
+                        )
                 finally:
                     trio.lowlevel.remove_instrument(counter)
             with trio.fail_after(10):

@@ -30,7 +30,9 @@ from tests.support.in_process import Visitor, ask
 
 
 class Flood:
-    """A client that sends without end, on a connection that holds nothing back; counts what the server took."""
+    """A client that sends without end, on a connection that holds nothing back; counts what the
+    server took.
+    """
 
     def __init__(self, nursery: trio.Nursery, respond: Any) -> None:
         self.near, far = lockstep_stream_pair()
@@ -89,7 +91,9 @@ async def test_who_pipelines_and_reads_nothing_is_held_back_then_let_go(
     assert trio.current_time() - began <= limits.write_stall + 2
 
 
-async def test_a_flood_that_is_read_is_answered_in_order_and_keeps_nobody_waiting(nursery: trio.Nursery) -> None:
+async def test_a_flood_that_is_read_is_answered_in_order_and_keeps_nobody_waiting(
+    nursery: trio.Nursery,
+) -> None:
     many = 3000
     flood = Flood(nursery, hello)
     other = Flood(nursery, hello)
@@ -131,7 +135,9 @@ def _numbers(answers: bytes) -> Iterator[bytes]:
         (b"X" * 60_000 + b": y\r\n") * 20,
     ],
 )
-async def test_a_bomb_of_headers_is_refused_before_it_is_whole(bomb: bytes, connect: Any, autojump_clock: Any) -> None:
+async def test_a_bomb_of_headers_is_refused_before_it_is_whole(
+    bomb: bytes, connect: Any, autojump_clock: Any
+) -> None:
     reached: list[Request] = []
 
     async def respond(request: Request) -> Response:
@@ -211,8 +217,10 @@ BAD = {
     "allocates while it is executed": "DATA = bytearray(1 << 62)\nresource = lambda request: ''",
     "recurses": "def resource(request): return resource(request)",
     "recurses while it is executed": "def f(): return f()\nf()",
-    "recurses in its repr": "class A:\n    def __repr__(self): return repr(self)\ndef resource(request): return A()",
-    "recurses in an exception's text": "class E(Exception):\n    def __str__(self): return str(self)\n"
+    "recurses in its repr": "class A:\n    def __repr__(self): return repr(self)\ndef "
+    "resource(request): return A()",
+    "recurses in an exception's text": "class E(Exception):\n    def __str__(self): return "
+    "str(self)\n"
     "def resource(request): raise E",
     "exits": "def resource(request): sys.exit(3)",
     "exits while it is executed": "sys.exit('no')",
@@ -221,20 +229,28 @@ BAD = {
     "exits in a nursery": "async def resource(request):\n    async with trio.open_nursery() as n:\n"
     "        n.start_soon(trio.sleep, 0)\n        sys.exit(3)",
     "is nested too deep": "x = " + "(" * 5000 + ")" * 5000,
-    "raises what is no Exception": "class E(BaseException): pass\ndef resource(request): raise GeneratorExit",
+    "raises what is no Exception": "class E(BaseException): pass\ndef resource(request): raise "
+    "GeneratorExit",
     "raises what is no Exception in a stream": "class E(BaseException): pass\n"
     "def resource(request):\n    raise E\n    yield ''",
-    "raises what is no Exception in a nursery": "async def resource(request):\n    async with trio.open_nursery():\n"
+    "raises what is no Exception in a nursery": "async def resource(request):\n    async with "
+    "trio.open_nursery():\n"
     "        raise GeneratorExit",
-    "closes what it should not": "def resource(request):\n    request.content.close()\n    request.content.read()",
+    "closes what it should not": "def resource(request):\n    request.content.close()\n    "
+    "request.content.read()",
     "returns what cannot be sent": "def resource(request): return ['\\ud800']",
-    "sets a header that cannot be sent": "def resource(request): request.setHeader('a', 'b\\r\\nc: d'); return ''",
+    "sets a header that cannot be sent": "def resource(request): request.setHeader('a', "
+    "'b\\r\\nc: d'); return ''",
 }
 
 
 @pytest.mark.parametrize("fault", BAD)
 async def test_a_script_that_breaks_costs_its_own_answer_only(
-    fault: str, site: Site, tmp_path: Path, connect: Callable[..., Client], caplog: pytest.LogCaptureFixture
+    fault: str,
+    site: Site,
+    tmp_path: Path,
+    connect: Callable[..., Client],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "bad.rpy").write_text(HEAD + BAD[fault] + "\n")
     client = connect(site.respond)
@@ -250,7 +266,9 @@ async def test_a_script_that_breaks_costs_its_own_answer_only(
 async def test_nothing_that_a_script_raises_fells_the_server(
     tmp_path: Path, nursery: trio.Nursery, caplog: Any
 ) -> None:
-    """Beside a response, beside the site, when a session ends, half-way through a stream: the server serves on."""
+    """Beside a response, beside the site, when a session ends, half-way through a stream: the
+    server serves on.
+    """
     (tmp_path / "fells.rpy").write_text(HEAD + FELLING)
     (tmp_path / "fine.rpy").write_text("def resource(request): return 'fine'\n")
     site = Site(Directory(tmp_path))
@@ -295,7 +313,9 @@ DAY = 86_400
 
 
 @pytest.mark.parametrize("seconds", [-400 * DAY, -DAY, -1, 1, DAY, 400 * DAY])
-async def test_sessions_do_not_go_by_the_wall_clock(seconds: float, jump: Any, autojump_clock: Any) -> None:
+async def test_sessions_do_not_go_by_the_wall_clock(
+    seconds: float, jump: Any, autojump_clock: Any
+) -> None:
     async def count(request: Request) -> str:
         session = request.getSession()
         session["n"] = session.get("n", 0) + 1
@@ -337,11 +357,17 @@ def test_date_follows_the_wall_clock_both_ways() -> None:
     now = 0.0
     heads = ResponseHeadCache(lambda: now)
     for now in (1e9, 1e9 + DAY, 1e9 - 2 * DAY, 1e9):
-        dates = [value for name, value in heads.get(200, (), b"", 0, False).event.headers if name == b"date"]
+        dates = [
+            value
+            for name, value in heads.get(200, (), b"", 0, False).event.headers
+            if name == b"date"
+        ]
         assert parsedate_to_datetime(dates[0].decode()).timestamp() == now
 
 
-async def test_access_lines_go_on_when_the_wall_clock_jumps(jump: Any, connect: Any, caplog: Any) -> None:
+async def test_access_lines_go_on_when_the_wall_clock_jumps(
+    jump: Any, connect: Any, caplog: Any
+) -> None:
     lines: list[str] = []
     access = AccessLog(lines.append)
     client = connect(hello)

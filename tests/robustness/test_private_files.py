@@ -1,8 +1,10 @@
-"""No URL whatever, on no file system whatever, yields a byte of what is private: a canary lies in all of that.
+"""No URL whatever, on no file system whatever, yields a byte of what is private: a canary lies in
+all of that.
 
-The site has real scripts, whose sources hold the canary in a comment, and is asked by a stranger, because on
-this machine an error page may show lines of a script. Other platforms' file systems are imitated: they find a file by
-other letters than its own, by a short name, in spite of trailing dots, or with characters that they ignore.
+The site has real scripts, whose sources hold the canary in a comment, and is asked by a stranger,
+because on this machine an error page may show lines of a script. Other platforms' file systems are
+imitated: they find a file by other letters than its own, by a short name, in spite of trailing
+dots, or with characters that they ignore.
 """
 
 from __future__ import annotations
@@ -39,7 +41,14 @@ STRANGER = "203.0.113.7"
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
 
 SCRIPT = f"# {CANARY}\nimport helper\ndef resource(request): return 'ran'\n"
-PUBLIC = ["public.txt", "sub/public.txt", "index.html", "long name.txt", "caf\u00e9.txt", "1234567890.123"]
+PUBLIC = [
+    "public.txt",
+    "sub/public.txt",
+    "index.html",
+    "long name.txt",
+    "caf\u00e9.txt",
+    "1234567890.123",
+]
 PRIVATE = [
     "../secret.txt", "../site-secret/a.txt", "hello.rpy", "sub/page.rpy", "helper.py", "sub/beside.py", ".env",
     ".git/config",
@@ -56,7 +65,9 @@ def build(base: Path) -> Path:
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         script = path.suffix == ".rpy"
-        path.write_text(SCRIPT if script else "public" if name in PUBLIC else f"# {CANARY}\n", encoding="utf-8")
+        path.write_text(
+            SCRIPT if script else "public" if name in PUBLIC else f"# {CANARY}\n", encoding="utf-8"
+        )
     if os.name != "nt":
         for name, target in {
             "out": "..", "out.txt": "../secret.txt", "source.txt": "hello.rpy", "dots": ".git", "sub/up": "../..",
@@ -82,7 +93,9 @@ def short(name: str) -> str:
 
 
 def fullwidth(name: str) -> str:
-    return "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" and char != "/" else char for char in name)
+    return "".join(
+        chr(ord(char) + 0xFEE0) if "!" <= char <= "~" and char != "/" else char for char in name
+    )
 
 
 WAYS: list[Callable[[str], str]] = [
@@ -116,7 +129,10 @@ def twice(text: str) -> str:
 
 def overlong(text: str) -> str:
     """UTF-8 as no encoder makes it: two bytes for what needs one."""
-    return "".join(f"%{0xC0 | ord(c) >> 6:02x}%{0x80 | ord(c) & 63:02x}" if c in "./\\" else once(c) for c in text)
+    return "".join(
+        f"%{0xC0 | ord(c) >> 6:02x}%{0x80 | ord(c) & 63:02x}" if c in "./\\" else once(c)
+        for c in text
+    )
 
 
 def utf16(text: str) -> str:
@@ -127,12 +143,36 @@ def utf16(text: str) -> str:
 def targets(draw: st.DrawFn) -> str:
     """A request target that would lead to something, bent and encoded."""
     name = draw(
-        st.sampled_from([*PRIVATE, *PRIVATE, *PUBLIC, "out/secret.txt", "out.txt", "dots/config", "sub/up/secret.txt"])
+        st.sampled_from(
+            [
+                *PRIVATE,
+                *PRIVATE,
+                *PUBLIC,
+                "out/secret.txt",
+                "out.txt",
+                "dots/config",
+                "sub/up/secret.txt",
+            ]
+        )
     )
     for way in draw(st.lists(st.sampled_from(WAYS), max_size=2)):
         name = way(name)
     start = draw(
-        st.sampled_from(["/", "/", "/", "//", "/./", "/sub/../", "/inside/", "/index/", "/hello/", "http://x/", "/\\"])
+        st.sampled_from(
+            [
+                "/",
+                "/",
+                "/",
+                "//",
+                "/./",
+                "/sub/../",
+                "/inside/",
+                "/index/",
+                "/hello/",
+                "http://x/",
+                "/\\",
+            ]
+        )
     )
     encode = draw(st.sampled_from([once, once, everything, twice, overlong, utf16]))
     return start + encode(name)
@@ -220,9 +260,11 @@ def test_no_bytes_on_the_wire_yield_a_byte_of_it(fortress: Path, requests: list[
 
 
 class Lenient:
-    """A file system that takes many spellings for one name, as Windows, macOS, FAT and folding directories do.
+    """A file system that takes many spellings for one name, as Windows, macOS, FAT and folding
+    directories do.
 
-    Like theirs, its real paths keep the letters that were asked for, and it does not know the name of an open file.
+    Like theirs, its real paths keep the letters that were asked for, and it does not know the name
+    of an open file.
     """
 
     def __init__(self, root: Path) -> None:
@@ -241,7 +283,9 @@ class Lenient:
         def found(path: Any = ".", *args: Any, **more: Any) -> Any:
             if name == "readlink" and str(path).startswith("/proc"):
                 raise FileNotFoundError(path)
-            return real(self.find(path) if isinstance(path, (str, os.PathLike)) else path, *args, **more)
+            return real(
+                self.find(path) if isinstance(path, (str, os.PathLike)) else path, *args, **more
+            )
 
         return found
 
@@ -262,12 +306,16 @@ class Lenient:
         if asked in names:
             return asked
         wanted = _folded(asked)
-        return next((name for name in names if wanted in (_folded(name), short(name).casefold())), asked)
+        return next(
+            (name for name in names if wanted in (_folded(name), short(name).casefold())), asked
+        )
 
 
 def _folded(name: str) -> str:
     name = name.partition(":")[0].rstrip(". ") or name
-    kept = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    kept = "".join(
+        char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf"
+    )
     return unicodedata.normalize("NFKC", kept.casefold())
 
 
@@ -282,7 +330,9 @@ def _folded(name: str) -> str:
 @example(target="/" + once(fullwidth(".env")))
 @example(target="/sub/" + once(".\u200dhidden"))
 @settings(max_examples=150)
-def test_no_other_spelling_finds_it_where_the_system_is_lenient(fortress: Path, known: bool, target: str) -> None:
+def test_no_other_spelling_finds_it_where_the_system_is_lenient(
+    fortress: Path, known: bool, target: str
+) -> None:
     with Lenient(fortress), pytest.MonkeyPatch.context() as patch:
         patch.setattr(safe_open, "LENIENT", known)
         assert_nothing_private(trio.run(answered, fortress, target))
@@ -316,18 +366,30 @@ def test_the_imitation_is_lenient_and_the_site_is_not(fortress: Path) -> None:
         ("\\site\\a.txt", False),
     ],
 )  # fmt: skip
-def test_what_is_inside_by_the_rules_of_windows(path: str, inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_inside_by_the_rules_of_windows(
+    path: str, inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(path_rules, "os", SimpleNamespace(path=ntpath, sep="\\"))
     assert path_rules.is_inside("C:\\site", path) is inside
     assert (path_rules.forbidden_target("C:\\site", path, follow=False) == "") is inside
 
 
-def test_private_names_below_the_site_by_the_rules_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_names_below_the_site_by_the_rules_of_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(path_rules, "os", SimpleNamespace(path=ntpath, sep="\\"))
     for root in ("C:\\site", "C:\\", "\\\\server\\share\\"):
         start = root.rstrip("\\") + "\\"
         assert path_rules.forbidden_target(root, start + "public.txt", follow=False) == ""
-        for name in (".env", ".git\\config", "hello.rpy", "sub\\X.RPY", "sub\\helper.py", "SITE.DB", "a.pem"):
+        for name in (
+            ".env",
+            ".git\\config",
+            "hello.rpy",
+            "sub\\X.RPY",
+            "sub\\helper.py",
+            "SITE.DB",
+            "a.pem",
+        ):
             assert path_rules.forbidden_target(root, start + name, follow=False), name
 
 
@@ -336,8 +398,12 @@ def test_private_names_below_the_site_by_the_rules_of_windows(monkeypatch: pytes
 
 @needs_links
 @pytest.mark.parametrize("swapped", ["d", "d/a.txt"])
-def test_a_thread_that_swaps_a_link_all_the_time_shows_nothing(tmp_path: Path, swapped: str) -> None:
-    """For a quarter of a second, at whatever moments that may be; `test_directory` does it at each moment in turn."""
+def test_a_thread_that_swaps_a_link_all_the_time_shows_nothing(
+    tmp_path: Path, swapped: str
+) -> None:
+    """For a quarter of a second, at whatever moments that may be; `test_directory` does it at each
+    moment in turn.
+    """
     for place, text in (("site", "inside"), ("outside", CANARY)):
         (tmp_path / place / "d").mkdir(parents=True)
         (tmp_path / place / "d" / "a.txt").write_text(text)

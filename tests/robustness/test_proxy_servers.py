@@ -1,4 +1,6 @@
-"""The proxy in front of real servers: nginx, uvicorn, and a WebSocket server, each a process of its own."""
+"""The proxy in front of real servers: nginx, uvicorn, and a WebSocket server, each a process of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,10 @@ def nginx(tmp_path: Path) -> Iterator[Server]:
     (root / "www").mkdir(parents=True)
     (root / "www" / "file.txt").write_bytes(b"0123456789" * 1000)
     (root / "nginx.conf").write_text(NGINX.format(root=root, port=port), encoding="utf-8")
-    with running([program, "-c", str(root / "nginx.conf"), "-p", str(root)], port), proxied(port, tmp_path) as server:
+    with (
+        running([program, "-c", str(root / "nginx.conf"), "-p", str(root)], port),
+        proxied(port, tmp_path) as server,
+    ):
         yield server
 
 
@@ -137,7 +142,9 @@ def test_nginx(nginx: Server) -> None:
         assert (part.status_code, part.text) == (206, "5678901234")
         whole = client.get("/api/file.txt", headers=plain)
         assert whole.headers["content-length"] == "10000"
-        again = client.get("/api/file.txt", headers={"If-None-Match": whole.headers["etag"], **plain})
+        again = client.get(
+            "/api/file.txt", headers={"If-None-Match": whole.headers["etag"], **plain}
+        )
         assert again.status_code == 304
         assert client.head("/api/file.txt", headers=plain).headers["content-length"] == "10000"
         assert client.get("/api/nothing").status_code == 404
@@ -147,12 +154,24 @@ def test_uvicorn(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn")
     port = free_port()
     (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
-    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--http", "h11", "--app-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--port",
+        str(port),
+        "--http",
+        "h11",
+        "--app-dir",
+        str(tmp_path),
+    ]
     with running([*command, "asgiapp:app"], port), proxied(port, tmp_path) as server:
         with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
             assert client.get("/api/a%2Fb?x=%20").text == "GET /a%2Fb?x=%20 0"
             assert client.post("/api/up", content=b"x" * 3_000_000).text == "POST /up? 3000000"
-            assert client.post("/api/up", content=iter([b"x" * 1000] * 500)).text == "POST /up? 500000"
+            assert (
+                client.post("/api/up", content=iter([b"x" * 1000] * 500)).text == "POST /up? 500000"
+            )
             with client.stream("GET", "/api/events") as events:
                 began, times = time.monotonic(), []
                 for line in events.iter_lines():
@@ -161,14 +180,26 @@ def test_uvicorn(tmp_path: Path) -> None:
             assert len(times) == 3 and times[0] < times[2] - 0.3  # one by one, not all at the end
             with pytest.raises(httpx.RemoteProtocolError):
                 client.get("/api/dies")
-        server.wait_for(r"/api/dies is broken off\. http://127\.0\.0\.1:\d+ closed the connection half-way")
+        server.wait_for(
+            r"/api/dies is broken off\. http://127\.0\.0\.1:\d+ closed the connection half-way"
+        )
 
 
 def test_a_backend_that_ends_idle_connections_and_is_started_again(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn")
     port = free_port()
     (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
-    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--http", "h11", "--app-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--port",
+        str(port),
+        "--http",
+        "h11",
+        "--app-dir",
+        str(tmp_path),
+    ]
     command += ["--timeout-keep-alive", "1", "asgiapp:app"]
     with httpx.Client(trust_env=False, timeout=30) as client, ExitStack() as stack:
         first = stack.enter_context(ExitStack())
@@ -189,7 +220,17 @@ def test_many_streams_at_once_and_clients_that_leave(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn")
     port = free_port()
     (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
-    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--http", "h11", "--app-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--port",
+        str(port),
+        "--http",
+        "h11",
+        "--app-dir",
+        str(tmp_path),
+    ]
     ask = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with running([*command, "asgiapp:app"], port), proxied(port, tmp_path) as server:
         asking = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
@@ -222,7 +263,10 @@ def test_a_websocket_server(tmp_path: Path) -> None:
 
 def test_the_proxy_of_the_tour(tmp_path: Path) -> None:
     with serving(Path(__file__).parent.parent.parent / "sample_site", tmp_path) as server:
-        assert httpx.get(f"{server.url}/proxy?name=Grace", trust_env=False).text == "<h1>Hello Grace!</h1>"
+        assert (
+            httpx.get(f"{server.url}/proxy?name=Grace", trust_env=False).text
+            == "<h1>Hello Grace!</h1>"
+        )
 
 
 def test_a_backend_that_is_killed_half_way(tmp_path: Path) -> None:

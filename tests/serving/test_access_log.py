@@ -37,12 +37,14 @@ def line_of(given: RequestRecord, **options: Any) -> str:
 
 
 def test_a_line() -> None:
-    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /counter\?a=1 200 19 B 1\.2 ms\n", line_of(record("/counter?a=1")))
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d GET /counter\?a=1 200 19 B 1\.2 ms\n", line_of(record("/counter?a=1"))
+    )
 
 
 def test_a_session_is_named_shortly() -> None:
     uid = "abcdefghijklmnop"
-    request = SimpleNamespace(_logged=True, session=SimpleNamespace(uid=uid, label=uid[:6]))
+    request = SimpleNamespace(_logged=True, session=SimpleNamespace(uid=uid, short_id=uid[:6]))
     line = line_of(record(request=request))
     assert line.endswith(" abcdef\n")
     assert uid not in line
@@ -67,7 +69,12 @@ def test_a_request_that_could_not_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["/favicon.ico", "/apple-touch-icon-120x120.png", "/.well-known/appspecific/com.chrome.devtools.json"]
+    "target",
+    [
+        "/favicon.ico",
+        "/apple-touch-icon-120x120.png",
+        "/.well-known/appspecific/com.chrome.devtools.json",
+    ],
 )
 def test_probes_of_browsers(target: str) -> None:
     assert line_of(record(target, 404)) == ""
@@ -110,7 +117,9 @@ def test_colours_only_when_wanted() -> None:
     assert "\x1b[31m500\x1b[0m" in line_of(record(status=500), colour=True)
 
 
-async def test_lines_are_written_in_batches(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
+async def test_lines_are_written_in_batches(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
     written: list[str] = []
     log = AccessLog(written.append)
     nursery.start_soon(log.run)
@@ -160,7 +169,10 @@ def test_a_configured_logger_gets_the_lines(configured: list[logging.LogRecord])
 
 
 def asked(**headers: str) -> Request:
-    fields = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    fields = [
+        (name.replace("_", "-").encode(), value.encode("latin-1"))
+        for name, value in headers.items()
+    ]
     return Request("GET", "/a?b=1", fields)
 
 
@@ -179,7 +191,9 @@ def test_combined() -> None:
 
 
 def test_combined_without_a_request_or_a_body() -> None:
-    found = COMBINED.fullmatch(line_of(record("", 400, method="", sent=0, client=("", 0)), combined=True))
+    found = COMBINED.fullmatch(
+        line_of(record("", 400, method="", sent=0, client=("", 0)), combined=True)
+    )
     assert found and found.group(1, 4, 5, 6, 7, 8) == ("-", "-", "400", "-", "-", "-")
 
 

@@ -25,7 +25,9 @@ def loggers() -> logging.Logger:
 
 
 def ascii_console(monkeypatch: pytest.MonkeyPatch) -> tuple[io.BytesIO, io.BytesIO]:
-    """Make stdout and stderr a console that shows ASCII only; and take pytest's own handlers away."""
+    """Make stdout and stderr a console that shows ASCII only; and take pytest's own
+    handlers away.
+    """
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     out, err = io.BytesIO(), io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "ascii"))
@@ -44,21 +46,27 @@ def test_no_character_is_too_much(loggers: logging.Logger, monkeypatch: pytest.M
     assert rb"\u2603" in streams[1].getvalue()
 
 
-def test_output_is_seen_line_by_line(loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_seen_line_by_line(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     streams = ascii_console(monkeypatch)
     console.set_up()
     print("at once")
     assert streams[0].getvalue() == b"at once\n"
 
 
-def test_messages_of_scripts_are_seen(loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_of_scripts_are_seen(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     streams = ascii_console(monkeypatch)
     console.set_up()
     logging.getLogger("my.script").info("hello")
     assert streams[1].getvalue() == b"INFO:my.script:hello\n"
 
 
-def test_a_configured_root_logger_is_left_alone(loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_root_logger_is_left_alone(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     streams = ascii_console(monkeypatch)
     logging.getLogger().addHandler(logging.NullHandler())
     console.set_up()
@@ -67,7 +75,9 @@ def test_a_configured_root_logger_is_left_alone(loggers: logging.Logger, monkeyp
     assert logging.getLogger().level == logging.WARNING
 
 
-def test_a_script_may_still_call_basic_config(loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_may_still_call_basic_config(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     streams = ascii_console(monkeypatch)
     console.set_up()
     logging.basicConfig(format="mine: %(message)s", level=logging.DEBUG)
@@ -76,10 +86,15 @@ def test_a_script_may_still_call_basic_config(loggers: logging.Logger, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("quiet", "verbose", "seen"), [(False, False, b"iw"), (True, False, b"w"), (False, True, b"diw")]
+    ("quiet", "verbose", "seen"),
+    [(False, False, b"iw"), (True, False, b"w"), (False, True, b"diw")],
 )
 def test_how_much_is_said(
-    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch, quiet: bool, verbose: bool, seen: bytes
+    loggers: logging.Logger,
+    monkeypatch: pytest.MonkeyPatch,
+    quiet: bool,
+    verbose: bool,
+    seen: bytes,
 ) -> None:
     streams = ascii_console(monkeypatch)
     console.set_up(quiet=quiet, verbose=verbose)
@@ -148,7 +163,9 @@ def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not use_colour(Terminal())
 
 
-def test_errors_are_coloured_on_a_terminal(loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_coloured_on_a_terminal(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
@@ -161,14 +178,20 @@ def test_errors_are_coloured_on_a_terminal(loggers: logging.Logger, monkeypatch:
 
 
 def test_the_banner(capsys: pytest.CaptureFixture[str]) -> None:
-    url = banner("rpyserve 1 serves /home/me/site", ("127.0.0.1", 8081), timeout=900, notes=["Port 8080 is taken."])
+    url = banner(
+        "rpyserve 1 serves /home/me/site",
+        ("127.0.0.1", 8081),
+        timeout=900,
+        notes=["Port 8080 is taken."],
+    )
     out, err = capsys.readouterr()
     assert out == "http://127.0.0.1:8081/\n"
     assert url == "http://127.0.0.1:8081/"
     assert err.splitlines() == [
         "rpyserve 1 serves /home/me/site",
         "Port 8080 is taken.",
-        "Sessions expire after 15 minutes without a visit. Ctrl-C stops the server and ends all sessions.",
+        "Sessions expire after 15 minutes without a visit. Ctrl-C stops the server and ends all "
+        "sessions.",
     ]
 
 
@@ -183,7 +206,8 @@ def test_sessions_that_never_end(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "url"), [("0.0.0.0", "http://127.0.0.1:8080/"), ("::", "http://[::1]:8080/"), ("192.0.2.7",) * 2]
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:8080/"), ("::", "http://[::1]:8080/"), ("192.0.2.7",) * 2],
 )
 def test_a_loud_line_when_the_network_can_reach_it(
     host: str, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -198,7 +222,12 @@ def test_a_loud_line_when_the_network_can_reach_it(
 
 
 def test_addresses_of_the_network() -> None:
-    assert network_addresses("127.0.0.1") == network_addresses("localhost") == network_addresses("::1") == []
+    assert (
+        network_addresses("127.0.0.1")
+        == network_addresses("localhost")
+        == network_addresses("::1")
+        == []
+    )
     assert network_addresses("192.0.2.7") == ["192.0.2.7"]
     assert network_addresses("0.0.0.0") != []
 

@@ -12,7 +12,9 @@ from rpyserve.serving.deferred_imports import PAUSE, QUIET, import_deferred
 LATE = "rpyserve.check.state_loss"
 
 
-async def test_it_waits_for_the_first_answer(autojump_clock: Any, nursery: trio.Nursery, monkeypatch: Any) -> None:
+async def test_it_waits_for_the_first_answer(
+    autojump_clock: Any, nursery: trio.Nursery, monkeypatch: Any
+) -> None:
     monkeypatch.delitem(sys.modules, LATE, raising=False)
     answered = trio.Event()
     nursery.start_soon(import_deferred, answered)

@@ -114,10 +114,15 @@ def test_python_itself_never_looks_at_all_there_is() -> None:
     assert gc.get_threshold() == usual and len(kept) == 500_000
 
 
-async def test_a_session_that_refers_to_itself_is_found(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_a_session_that_refers_to_itself_is_found(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     site = Site(Resource())
     seldom = FullCollections(
-        lambda: 0, lambda: site.sessions.ended_with_data, lambda: len(site.sessions), due=lambda: DUE
+        lambda: 0,
+        lambda: site.sessions.ended_with_data,
+        lambda: len(site.sessions),
+        due=lambda: DUE,
     )
     with gc_tuning.tuned_gc():
         nursery.start_soon(seldom.run)

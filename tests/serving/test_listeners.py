@@ -1,4 +1,6 @@
-"""Listeners and connections on real loopback sockets: no client ends the server, and it ends as it is told."""
+"""Listeners and connections on real loopback sockets: no client ends the server, and it ends as it
+is told.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,9 @@ async def test_two_hundred_clients_at_once(server: Server) -> None:
 
 async def test_httpx_gets_along_with_it(server: Server) -> None:
     await server.start(echo)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{server.port}", trust_env=False
+    ) as client:
         body = b"x" * 300_000
         assert (await client.post("/", content=body)).content == body
         assert (await client.post("/", content=pieces(body))).content == body
@@ -126,7 +130,10 @@ async def pieces(body: bytes) -> AsyncIterator[bytes]:
 
 async def test_refusal_of_a_large_request_arrives(server: Server) -> None:
     await server.start(echo, limits=Limits(body=1000))
-    for request in (b"GET /" + b"x" * 10_000_000, head("POST", "/", "Content-Length: 5000000") + b"x" * 5_000_000):
+    for request in (
+        b"GET /" + b"x" * 10_000_000,
+        head("POST", "/", "Content-Length: 5000000") + b"x" * 5_000_000,
+    ):
         client = await server.client()
         await client.send(request)
         assert (await client.reply()).status in {413, 414}
@@ -184,7 +191,9 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
     bystander = await server.client()
     await bystander.get()
     with monkeypatch.context() as patch:
-        patch.setattr("rpyserve.protocol.connection._Connection._handle_message", lambda self, message: 1 / 0)
+        patch.setattr(
+            "rpyserve.protocol.connection._Connection._handle_message", lambda self, message: 1 / 0
+        )
         with pytest.raises(CutOff):
             await (await server.client()).get()
     assert (await bystander.get()).status == 200
@@ -216,7 +225,9 @@ class Failing(trio.abc.Listener[Any]):
         self.closed = True
 
 
-async def test_accepting_pauses_resumes_and_says_so(nursery: trio.Nursery, autojump_clock: Any, caplog: Any) -> None:
+async def test_accepting_pauses_resumes_and_says_so(
+    nursery: trio.Nursery, autojump_clock: Any, caplog: Any
+) -> None:
     listener, stop = Failing(50), trio.Event()
     async with trio.open_nursery() as inner:
         inner.start_soon(lambda: serve_listeners(hello, [listener], stop=stop))
@@ -225,7 +236,9 @@ async def test_accepting_pauses_resumes_and_says_so(nursery: trio.Nursery, autoj
         await trio.sleep(10)
         assert (await Client(listener.accepted[0]).get()).text == "hello /"
         pause, again = [record.getMessage() for record in caplog.records]
-        assert pause.startswith("Cannot accept connections right now: Too many open files. `ulimit -n 65536`")
+        assert pause.startswith(
+            "Cannot accept connections right now: Too many open files. `ulimit -n 65536`"
+        )
         assert again == "Accepting connections again."
         stop.set()
     assert listener.closed
@@ -242,7 +255,11 @@ async def test_who_rests_makes_room_for_who_comes(server: Server, caplog: Any) -
             assert (await (await server.client()).get(f"/{n}")).text == f"hello /{n}"
     for client in crowd[:2]:
         assert await client.rest() == b"", "closed without a word"
-    assert len(caplog.records) == 1 and "4 connections are open" in caplog.text and "ulimit" in caplog.text
+    assert (
+        len(caplog.records) == 1
+        and "4 connections are open" in caplog.text
+        and "ulimit" in caplog.text
+    )
 
 
 async def test_who_is_at_work_makes_no_room(server: Server, caplog: Any) -> None:
@@ -265,7 +282,11 @@ async def test_who_is_at_work_makes_no_room(server: Server, caplog: Any) -> None
     assert scope.cancelled_caught
     release.set()
     with trio.fail_after(5):
-        assert [(await client.reply()).text for client in [*busy, waiting]] == ["/wait", "/wait", "/next"]
+        assert [(await client.reply()).text for client in [*busy, waiting]] == [
+            "/wait",
+            "/wait",
+            "/next",
+        ]
 
 
 # Stopping
@@ -334,7 +355,9 @@ async def test_cancelling_it_closes_everything(server: Server) -> None:
     port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            lambda task_status: serve_listeners(hello, listeners, stop=trio.Event(), task_status=task_status)
+            lambda task_status: serve_listeners(
+                hello, listeners, stop=trio.Event(), task_status=task_status
+            )
         )
         client = Client(await trio.open_tcp_stream("127.0.0.1", port))
         await client.get()

@@ -42,8 +42,15 @@ class Hello(Resource):
         return str(len(request.content.read()))
 
 
-async def ask(port: int, *fields: str, method: str = "GET", body: bytes = b"", target: str = "/") -> bytes:
-    head = [f"{method} {target} HTTP/1.1", f"Content-Length: {len(body)}", "Connection: close", *fields]
+async def ask(
+    port: int, *fields: str, method: str = "GET", body: bytes = b"", target: str = "/"
+) -> bytes:
+    head = [
+        f"{method} {target} HTTP/1.1",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *fields,
+    ]
     if not any(field.startswith("Host:") for field in fields):
         head.append("Host: localhost")
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
@@ -137,7 +144,9 @@ async def test_access_lines_go_to_a_logger_that_is_configured(
     assert capsys.readouterr() == ("", "")
 
 
-async def test_sessions_end_though_a_request_is_stuck_in_a_thread(nursery: trio.Nursery, mock_clock: Any) -> None:
+async def test_sessions_end_though_a_request_is_stuck_in_a_thread(
+    nursery: trio.Nursery, mock_clock: Any
+) -> None:
     ended: list[str] = []
     begun, stop, ready, over = trio.Event(), trio.Event(), trio.Event(), threading.Event()
 
@@ -152,7 +161,9 @@ async def test_sessions_end_though_a_request_is_stuck_in_a_thread(nursery: trio.
 
     site = Site(stuck)
     door = await open_endpoint(site, Settings(port=0))
-    nursery.start_soon(_serve_until, site, door, Settings(), AccessLog(lambda lines: None), stop, ready.set)
+    nursery.start_soon(
+        _serve_until, site, door, Settings(), AccessLog(lambda lines: None), stop, ready.set
+    )
     await ready.wait()
     nursery.start_soon(ask, door.listeners[0].socket.getsockname()[1])
     await begun.wait()
@@ -262,7 +273,9 @@ def test_what_is_an_interruption() -> None:
 BROWSER = "Sec-Fetch-Dest: document"
 
 
-async def test_pages_follow_where_the_tree_holds_a_directory(nursery: trio.Nursery, tmp_path: Path) -> None:
+async def test_pages_follow_where_the_tree_holds_a_directory(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
     (tmp_path / "index.html").write_text("<p>static</p>")
     root = Resource()
     root.putChild("", Hello())

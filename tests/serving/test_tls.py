@@ -1,4 +1,6 @@
-"""Serving over https: certificates from files and made for the run, and clients that speak something else."""
+"""Serving over https: certificates from files and made for the run, and clients that speak
+something else.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def page(request: Request) -> str:
 
 
 @asynccontextmanager
-async def served(context: ssl.SSLContext, resource: Callable[[Request], Any] = page) -> AsyncIterator[int]:
+async def served(
+    context: ssl.SSLContext, resource: Callable[[Request], Any] = page
+) -> AsyncIterator[int]:
     async with trio.open_nursery() as nursery:
         start: Callable[..., Any] = lambda task_status: serve(  # noqa: E731
             Site(resource), port=0, ssl_context=context, task_status=task_status
@@ -84,25 +88,40 @@ def streamed(request: Request) -> Iterator[str]:
     yield " and half"
 
 
-@pytest.mark.parametrize("request_line", [b"GET / HTTP/1.0", b"GET / HTTP/1.1", b"nonsense", b"GET /?cut HTTP/1.0"])
-async def test_only_what_is_whole_has_an_end(request_line: bytes, authority: Any, files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(
+    "request_line", [b"GET / HTTP/1.0", b"GET / HTTP/1.1", b"nonsense", b"GET /?cut HTTP/1.0"]
+)
+async def test_only_what_is_whole_has_an_end(
+    request_line: bytes, authority: Any, files: tuple[Path, Path]
+) -> None:
     async with served(tls.from_files(*files), streamed) as port:
         plain = await trio.open_tcp_stream("127.0.0.1", port)
-        async with trio.SSLStream(plain, trusting(authority), server_hostname="localhost") as stream:
-            await stream.send_all(request_line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        async with trio.SSLStream(
+            plain, trusting(authority), server_hostname="localhost"
+        ) as stream:
+            await stream.send_all(
+                request_line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
             received = b""
-            with pytest.raises(trio.BrokenResourceError) if b"cut" in request_line else nullcontext():
+            with (
+                pytest.raises(trio.BrokenResourceError) if b"cut" in request_line else nullcontext()
+            ):
                 while part := await stream.receive_some():
                     received += part
         assert received
 
 
-async def test_who_speaks_something_else_is_told_and_harms_nobody(authority: Any, files: tuple[Path, Path]) -> None:
+async def test_who_speaks_something_else_is_told_and_harms_nobody(
+    authority: Any, files: tuple[Path, Path]
+) -> None:
     async with served(tls.from_files(*files)) as port:
         for host in (b"localhost:%d" % port, b"[::1]"):
             answer = await talk(port, b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
             name = host.rpartition(b":")[0] if host.startswith(b"l") else host
-            assert answer.startswith(b"HTTP/1.1 400 ") and b"Use https://%s:%d/\n" % (name, port) in answer
+            assert (
+                answer.startswith(b"HTTP/1.1 400 ")
+                and b"Use https://%s:%d/\n" % (name, port) in answer
+            )
         assert b"Use https://127.0.0.1:" in await talk(port, b"\x00\xff\n<script>")
         assert await talk(port, b"") == b""
         assert not (await talk(port, b"\x16\x03garbage" * 100)).startswith(b"HTTP/")
@@ -112,7 +131,9 @@ async def test_who_speaks_something_else_is_told_and_harms_nobody(authority: Any
 
 
 def test_a_certificate_for_the_run_is_for_all_its_names() -> None:
-    context = tls.self_signed(["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "My-Machine.", ".example.test"])
+    context = tls.self_signed(
+        ["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "My-Machine.", ".example.test"]
+    )
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
@@ -124,9 +145,16 @@ def test_files_that_will_not_do(files: tuple[Path, Path], tmp_path: Path) -> Non
     text.write_text("no certificate", encoding="utf-8")
     encrypted = tmp_path / "encrypted.key"
     encrypted.write_text(
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", encoding="utf-8"
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        encoding="utf-8",
     )
-    for pair in [(certificate, other), (text, key), (certificate, text), (key, certificate), (certificate, encrypted)]:
+    for pair in [
+        (certificate, other),
+        (text, key),
+        (certificate, text),
+        (key, certificate),
+        (certificate, encrypted),
+    ]:
         with pytest.raises(tls.NoCertificate, match="are not a certificate and its key"):
             tls.from_files(*pair)
     with pytest.raises(tls.NoCertificate, match="cannot be read"):
@@ -150,7 +178,9 @@ def test_the_option(
 ) -> None:  # fmt: skip
     made: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rpyserve.serving.run.run_with", lambda site, settings: made.append(settings.tls))
+    monkeypatch.setattr(
+        "rpyserve.serving.run.run_with", lambda site, settings: made.append(settings.tls)
+    )
     monkeypatch.setattr("rpyserve.serving.signals.end_process", lambda status=0: None)
     names = {"CERT": str(files[0]), "KEY": str(files[1])}
     for name, path in names.items():
@@ -166,7 +196,9 @@ def test_the_option(
     assert ("self-signed for this run" in result.output) == (wanted == "made")
 
 
-def test_without_trustme_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_trustme_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "trustme", None)
     result = CliRunner().invoke(cli.main, ["--tls"])
@@ -177,10 +209,18 @@ def test_without_trustme_it_says_what_to_install(tmp_path: Path, monkeypatch: py
 def test_the_real_command(tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
-    (site / "index.rpy").write_text("def resource(request):\n    return request.scheme\n", encoding="utf-8")
+    (site / "index.rpy").write_text(
+        "def resource(request):\n    return request.scheme\n", encoding="utf-8"
+    )
     with serving(site, tmp_path, "--tls", scheme="https") as server:
         command = ["curl", "--silent", "--insecure", "--max-time", "20", server.url + "/"]
         assert subprocess.run(command, capture_output=True, check=True).stdout == b"https"
         plain = [*command[:-1], server.url.replace("https", "http") + "/"]
-        assert b"Use https://127.0.0.1:" in subprocess.run(plain, capture_output=True, check=True).stdout
-        assert "https://127.0.0.1:" in server.output() and "self-signed for this run" in server.output()
+        assert (
+            b"Use https://127.0.0.1:"
+            in subprocess.run(plain, capture_output=True, check=True).stdout
+        )
+        assert (
+            "https://127.0.0.1:" in server.output()
+            and "self-signed for this run" in server.output()
+        )

@@ -20,7 +20,9 @@ from tests.support.in_process import Visitor
 SAVE = "async def save(n):\n    pass\n\n\n"
 
 
-async def told(tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture, times: int = 1) -> list[str]:
+async def told(
+    tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture, times: int = 1
+) -> list[str]:
     caplog.set_level(logging.ERROR)
     (tmp_path / "a.rpy").write_text(SAVE + source)
     site = Site(Directory(tmp_path))
@@ -38,7 +40,8 @@ async def told(tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture, ti
         "def resource(request):\n    save(1)\n    return ''\n",
         "async def resource(request):\n    save(1)\n    return ''\n",
         "def resource(request):\n    kept = save(1)\n    return ''\n",
-        "async def resource(request):\n    kept = [save(1)]\n    kept.append(kept)\n    return ''\n",
+        "async def resource(request):\n    kept = [save(1)]\n    kept.append(kept)\n    return "
+        "''\n",
     ],
 )
 async def test_the_call_is_named(
@@ -56,7 +59,12 @@ async def test_the_call_is_named(
 
 
 async def test_once_for_many_requests(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert len(await told(tmp_path, "def resource(request):\n    save(1)\n    return ''\n", caplog, 10)) == 1
+    assert (
+        len(
+            await told(tmp_path, "def resource(request):\n    save(1)\n    return ''\n", caplog, 10)
+        )
+        == 1
+    )
 
 
 def test_other_warnings_go_where_they_went(caplog: pytest.LogCaptureFixture) -> None:
@@ -73,12 +81,18 @@ def test_everything_is_as_it_was_afterwards() -> None:
     before = sys.get_coroutine_origin_tracking_depth(), warnings.showwarning, warnings.filters[:]
     with reporting_unawaited(ConsoleReporter()):
         assert sys.get_coroutine_origin_tracking_depth() >= 1
-    assert (sys.get_coroutine_origin_tracking_depth(), warnings.showwarning, warnings.filters[:]) == before
+    assert (
+        sys.get_coroutine_origin_tracking_depth(),
+        warnings.showwarning,
+        warnings.filters[:],
+    ) == before
 
 
 def test_the_command_tells_it_too(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    (tmp_path / "a.rpy").write_text(SAVE + "def resource(request):\n    save(1)\n    return 'page'\n")
+    (tmp_path / "a.rpy").write_text(
+        SAVE + "def resource(request):\n    save(1)\n    return 'page'\n"
+    )
     assert print_response(Site(Directory(tmp_path)), "/a") == 0
     assert "save() was called without `await`" in caplog.text

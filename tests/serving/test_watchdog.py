@@ -28,7 +28,9 @@ def rendered(function: Callable[[Request], Any]) -> None:
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+def lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], list[str]]:
     monkeypatch.setattr(logging.getLogger("rpyserve"), "propagate", True)
     caplog.set_level(logging.INFO, "rpyserve")
     return lambda: [record.getMessage() for record in caplog.records]
@@ -68,7 +70,9 @@ def block(clock: FakeClock, dog: Watchdog, seconds: float) -> None:
     rendered(page)
 
 
-def test_a_blocking_script_is_named_once_while_it_blocks(lines: Callable[[], list[str]], clock: FakeClock) -> None:
+def test_a_blocking_script_is_named_once_while_it_blocks(
+    lines: Callable[[], list[str]], clock: FakeClock
+) -> None:
     dog = Watchdog()
     block(clock, dog, 1.9)
     assert lines() == []

@@ -23,8 +23,10 @@ async def hum() -> None:
     raise ValueError("hm")
 
 
-def test_a_failure_is_a_block_that_names_callback_place_and_reason(caplog: pytest.LogCaptureFixture) -> None:
-    callbacks.call(sing, "abc123")
+def test_a_failure_is_a_block_that_names_callback_place_and_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    CallbackTasks(ConsoleReporter()).call(sing, "abc123")
     first, place, source = caplog.messages[0].splitlines()
     assert first == r"session abc123: the expiry callback sing failed: KeyError: 'la\x1b[31m\nla'"
     assert place.startswith("  ") and "test_callbacks.py:" in place and place.endswith(" in sing")
@@ -36,22 +38,23 @@ def test_a_text_that_the_console_must_not_see_is_escaped(caplog: pytest.LogCaptu
     def shout() -> None:
         raise ValueError("a\x1b[31m\nb\u202e")
 
-    callbacks.call(shout, "")
+    CallbackTasks(ConsoleReporter()).call(shout, "")
     assert r"ValueError: a\x1b[31m" in caplog.messages[0]
     assert "\x1b" not in caplog.messages[0] and "\u202e" not in caplog.messages[0]
 
 
 def test_the_same_failure_of_many_sessions_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    complaints = ConsoleReporter()
+    errors = ConsoleReporter()
+    tasks = CallbackTasks(errors)
     for number in range(50):
-        callbacks.call(sing, f"session{number}", complaints)
+        tasks.call(sing, f"session{number}")
     assert len(caplog.messages) == 1
-    complaints.reset()
+    errors.reset()
     assert caplog.messages[1].endswith("again, 49 times: KeyError: 'la\\x1b[31m\\nla'")
 
 
 def test_sys_exit_in_a_callback_is_a_failure_like_others(caplog: pytest.LogCaptureFixture) -> None:
-    callbacks.call(partial(exit, 3), "abc123")
+    CallbackTasks(ConsoleReporter()).call(partial(exit, 3), "abc123")
     assert "failed: SystemExit: 3" in caplog.text
 
 
@@ -60,7 +63,7 @@ def test_an_interrupt_passes() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        callbacks.call(interrupted, "")
+        CallbackTasks().call(interrupted, "")
 
 
 def test_names() -> None:
@@ -86,17 +89,15 @@ def test_a_called_async_function_is_told_at_once_and_closed() -> None:
         callbacks.check(hum())
 
 
-async def begin(tasks: CallbackTasks, callback: Any) -> None:
-    work = callbacks.call(callback, "abc123")
-    assert work is not None
-    tasks.start(work, callback, "abc123")
-
-
-async def test_an_async_failure_is_told_alike(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    tasks = CallbackTasks()
+async def test_an_async_failure_is_told_alike(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = CallbackTasks(ConsoleReporter())
     async with tasks.open():
-        await begin(tasks, hum)
-    assert caplog.messages[0].startswith("session abc123: the expiry callback hum failed: ValueError: hm\n")
+        tasks.call(hum, "abc123")
+    assert caplog.messages[0].startswith(
+        "session abc123: the expiry callback hum failed: ValueError: hm\n"
+    )
 
 
 async def test_a_failure_in_a_nursery_is_told_as_itself(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,48 +109,71 @@ async def test_a_failure_in_a_nursery_is_told_as_itself(caplog: pytest.LogCaptur
             nursery.start_soon(fail)
             nursery.start_soon(trio.sleep_forever)
 
-    tasks = CallbackTasks()
+    tasks = CallbackTasks(ConsoleReporter())
     async with tasks.open():
-        await begin(tasks, many)
+        tasks.call(many, "abc123")
     [line] = caplog.messages
     assert "failed: ValueError: deep\n" in line
 
 
-async def test_a_plain_function_that_returns_a_coroutine_counts_as_async(autojump_clock: Any) -> None:
+async def test_a_plain_function_that_returns_a_coroutine_counts_as_async(
+    autojump_clock: Any,
+) -> None:
     done = []
 
     async def bye(uid: str) -> None:
         await trio.sleep(1)
         done.append(uid)
 
-    tasks = CallbackTasks()
+    tasks = CallbackTasks(ConsoleReporter())
     async with tasks.open():
-        await begin(tasks, lambda: bye("x"))
+        tasks.call(lambda: bye("x"), "abc123")
         assert done == []
     assert done == ["x"]
 
 
-async def test_one_that_is_cut_off_is_told(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    tasks = CallbackTasks()
+async def test_one_that_is_cut_off_is_told(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = CallbackTasks(ConsoleReporter())
     with trio.move_on_after(0.5) as scope:
         async with tasks.open():
-            await begin(tasks, hum)
+            tasks.call(hum, "abc123")
     assert scope.cancelled_caught
     assert caplog.messages == ["session abc123: the expiry callback hum was cut off"]
 
 
-async def test_where_nothing_is_open_it_is_told_and_not_left_unawaited(caplog: pytest.LogCaptureFixture) -> None:
-    tasks = CallbackTasks()
+async def test_where_nothing_is_open_it_is_told_and_not_left_unawaited(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = CallbackTasks(ConsoleReporter())
     async with tasks.open():
         pass
-    await begin(tasks, hum)
+    tasks.call(hum, "abc123")
     [line] = caplog.messages
     assert "callback hum is async, and did not run" in line
 
 
-async def test_waiting_for_what_was_started_elsewhere(autojump_clock: Any, nursery: trio.Nursery) -> None:
+def test_of_many_that_cannot_run_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
     tasks = CallbackTasks()
-    await tasks.wait()
+    for number in range(50):
+        tasks.call(hum, f"session{number}")
+    [line] = caplog.messages
+    assert line.startswith("session session0: the expiry callback hum is async")
+
+
+def test_without_a_site_the_log_has_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    CallbackTasks().call(sing, "abc123")
+    [record] = caplog.records
+    assert record.getMessage() == "session abc123: the expiry callback sing failed"
+    assert record.exc_info is not None and record.exc_info[0] is KeyError
+
+
+async def test_waiting_for_what_was_started_elsewhere(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    tasks = CallbackTasks(ConsoleReporter())
+    await tasks.wait_all_finished()
     opened = trio.Event()
 
     async def hold() -> None:
@@ -160,7 +184,7 @@ async def test_waiting_for_what_was_started_elsewhere(autojump_clock: Any, nurse
     nursery.start_soon(hold)
     await opened.wait()
     for seconds in (3, 5):
-        await begin(tasks, partial(trio.sleep, seconds))
-    await tasks.wait()
+        tasks.call(partial(trio.sleep, seconds), "abc123")
+    await tasks.wait_all_finished()
     assert trio.current_time() == 5
     nursery.cancel_scope.cancel()

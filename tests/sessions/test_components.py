@@ -99,7 +99,9 @@ class ICounter(Interface): pass
 registerAdapter(Counter, Session, ICounter)
 data is ICounter(ses)
 """
-    prompt = subprocess.run([sys.executable, "-i", "-q"], input=program, capture_output=True, text=True, timeout=60)
+    prompt = subprocess.run(
+        [sys.executable, "-i", "-q"], input=program, capture_output=True, text=True, timeout=60
+    )
     assert "Error" not in prompt.stderr
     assert prompt.stdout.split() == ["True", "True", "False"]
 
@@ -249,8 +251,12 @@ def test_an_interface_can_be_adapted_from() -> None:
         ((Thing, Session, IThing, None), "is not an interface"),
     ],
 )
-def test_wrong_arguments_are_told_with_the_right_ones(arguments: tuple[Any, ...], complaint: str) -> None:
-    with pytest.raises(TypeError, match=rf"registerAdapter\(Counter, Session, ICounter\) takes .*{complaint}"):
+def test_wrong_arguments_are_told_with_the_right_ones(
+    arguments: tuple[Any, ...], complaint: str
+) -> None:
+    with pytest.raises(
+        TypeError, match=rf"registerAdapter\(Counter, Session, ICounter\) takes .*{complaint}"
+    ):
         registerAdapter(*arguments)
 
 
@@ -354,7 +360,10 @@ def test_a_named_component_does_not_keep_an_old_script_alive() -> None:
         assert gone() is None
 
 
-USES_REGISTRY = COUNTER + "registerAdapter(Counter, Registry, ICounter)\nnotes = ICounter(registry)\nnotes.value += 1\n"
+USES_REGISTRY = (
+    COUNTER
+    + "registerAdapter(Counter, Registry, ICounter)\nnotes = ICounter(registry)\nnotes.value += 1\n"
+)
 
 
 def test_a_component_made_before_cache_is_called_is_kept_from_then_on() -> None:
@@ -392,7 +401,10 @@ def test_a_lasting_interface_with_a_passing_factory_keeps_nothing() -> None:
 
 def test_a_lasting_interface_with_a_factory_from_before_cache_is_kept() -> None:
     interface = new_interface()
-    source = COUNTER.replace("class ICounter(Interface):", "class IUnused(Interface):") + "n = visit(session)\ncache()"
+    source = (
+        COUNTER.replace("class ICounter(Interface):", "class IUnused(Interface):")
+        + "n = visit(session)\ncache()"
+    )
     session = Session(None, None)
     assert [execute(source, ICounter=interface, session=session)["n"] for _ in range(2)] == [1, 2]
 
@@ -400,7 +412,9 @@ def test_a_lasting_interface_with_a_factory_from_before_cache_is_kept() -> None:
 def test_a_passing_object_is_refused_under_a_lasting_key() -> None:
     registry, script = Registry(), execute(COUNTER)
     for key in (IThing, Thing):
-        with pytest.raises(TypeError, match=r"registry\.setComponent\(I?Thing, \.\.\.\) cannot keep"):
+        with pytest.raises(
+            TypeError, match=r"registry\.setComponent\(I?Thing, \.\.\.\) cannot keep"
+        ):
             registry.setComponent(key, script["Counter"](None))
     registry.setComponent(script["Counter"], script["Counter"](None))
     assert isinstance(registry.getComponent(script["Counter"]), script["Counter"])

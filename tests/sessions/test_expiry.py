@@ -1,4 +1,4 @@
-"""The clock by itself, and against a model that looks at every session at every moment."""
+"""The timer by itself, and against a model that looks at every session at every moment."""
 
 from __future__ import annotations
 
@@ -15,54 +15,64 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpyserve.sessions import expiry as clock_module
+from rpyserve.sessions import expiry
 from rpyserve.sessions.expiry import TICK, Bucket, ExpiryTimer
-from rpyserve.sessions.session import EndReason, Session
+from rpyserve.sessions.session import Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 
 
 @dataclass(eq=False)
 class Thing:
-    uid: str
-    _deadline: float
-    _tick: Bucket | None = None
+    deadline: float
+    bucket: Bucket | None = None
 
 
 class Watched:
-    """A clock and what it watches; notes what ended, and when."""
+    """A timer and what it watches; notes what ended, and when."""
 
     def __init__(self) -> None:
-        self.living: dict[str, Thing] = {}
+        self.things: dict[str, Thing] = {}
         self.ended: list[tuple[str, float]] = []
-        self.clock = ExpiryTimer(self.living, self.end)
+        self.timer = ExpiryTimer(self.look)
 
-    def end(self, thing: Thing) -> None:
-        del self.living[thing.uid]
-        self.ended.append((thing.uid, trio.current_time()))
+    def look(self, uid: str, bucket: Bucket) -> None:
+        thing = self.things.get(uid)
+        if thing is None or thing.bucket is not bucket:
+            return
+        thing.bucket = None
+        if thing.deadline <= trio.current_time():
+            del self.things[uid]
+            self.ended.append((uid, trio.current_time()))
+        else:
+            self.move(uid, thing.deadline)
 
-    def add(self, uid: str, deadline: float) -> Thing:
-        thing = self.living[uid] = Thing(uid, deadline)
-        self.clock.watch(thing)
-        return thing
+    def add(self, uid: str, deadline: float) -> None:
+        self.things[uid] = Thing(deadline)
+        self.move(uid, deadline)
 
     def move(self, uid: str, deadline: float) -> None:
-        self.living[uid]._deadline = deadline
-        self.clock.watch(self.living[uid])
+        thing = self.things[uid]
+        thing.deadline = deadline
+        thing.bucket = self.timer.schedule(uid, deadline, thing.bucket)
 
 
 @pytest.mark.parametrize("deadline", [0.0, TICK / 2, TICK, 1.0, 5.003, 1e6 + 0.001])
-async def test_never_early_and_at_most_a_tick_late(deadline: float, autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_never_early_and_at_most_a_tick_late(
+    deadline: float, autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     watched = Watched()
-    nursery.start_soon(watched.clock.run)
+    nursery.start_soon(watched.timer.run)
     watched.add("a", deadline)
     await trio.sleep_until(deadline + 1)
     [(_, when)] = watched.ended
     assert deadline <= when < deadline + TICK
 
 
-async def test_an_earlier_deadline_wakes_the_sleeping_clock(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_an_earlier_deadline_wakes_the_sleeping_timer(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     watched = Watched()
-    nursery.start_soon(watched.clock.run)
+    nursery.start_soon(watched.timer.run)
     await trio.testing.wait_all_tasks_blocked()
     watched.add("late", 900)
     await trio.testing.wait_all_tasks_blocked()
@@ -73,7 +83,7 @@ async def test_an_earlier_deadline_wakes_the_sleeping_clock(autojump_clock: Any,
 
 async def test_deadlines_move_both_ways(autojump_clock: Any, nursery: trio.Nursery) -> None:
     watched = Watched()
-    nursery.start_soon(watched.clock.run)
+    nursery.start_soon(watched.timer.run)
     for uid in "abcd":
         watched.add(uid, 10)
     watched.move("a", 20)
@@ -83,48 +93,52 @@ async def test_deadlines_move_both_ways(autojump_clock: Any, nursery: trio.Nurse
     watched.move("d", math.inf)
     await trio.sleep(1000)
     assert sorted(watched.ended) == [("a", 20), ("b", 5), ("c", 10)]
-    assert set(watched.living) == {"d"}
+    assert set(watched.things) == {"d"}
 
 
-async def test_what_is_gone_is_neither_held_nor_ended(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_what_is_gone_is_neither_held_nor_ended(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     watched = Watched()
-    nursery.start_soon(watched.clock.run)
+    nursery.start_soon(watched.timer.run)
     watched.add("a", 10)
-    del watched.living["a"]
+    del watched.things["a"]
     await trio.sleep(20)
     assert watched.ended == []
-    assert not watched.clock._ticks and not watched.clock._heap
+    assert not watched.timer._buckets and not watched.timer._ticks
 
 
-async def test_a_long_sweep_lets_others_have_their_turn(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_a_long_sweep_lets_others_have_their_turn(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     watched = Watched()
-    many = clock_module.BATCH * 8
+    many = expiry.BATCH * 8
     for number in range(many):
         watched.add(str(number), 10)
-    nursery.start_soon(watched.clock.run)
+    nursery.start_soon(watched.timer.run)
     seen = [0]
     await trio.sleep_until(10)
     while seen[-1] < many:
         seen.append(len(watched.ended))
         await trio.lowlevel.checkpoint()
-    assert max(after - before for before, after in pairwise(seen)) <= 2 * clock_module.BATCH
+    assert max(after - before for before, after in pairwise(seen)) <= 2 * expiry.BATCH
     assert len({uid for uid, _ in watched.ended}) == many
 
 
 async def test_cancelled_in_a_sweep_it_loses_nothing(autojump_clock: Any) -> None:
     watched = Watched()
-    many = clock_module.BATCH * 3
+    many = expiry.BATCH * 3
     for number in range(many):
         watched.add(str(number), 10)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.clock.run)
+        nursery.start_soon(watched.timer.run)
         await trio.sleep_until(10)
         while not watched.ended:
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     assert 0 < len(watched.ended) < many
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watched.clock.run)
+        nursery.start_soon(watched.timer.run)
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert len(watched.ended) == len({uid for uid, _ in watched.ended}) == many
@@ -132,35 +146,42 @@ async def test_cancelled_in_a_sweep_it_loses_nothing(autojump_clock: Any) -> Non
 
 async def test_accesses_leave_nothing_behind(autojump_clock: Any, nursery: trio.Nursery) -> None:
     watched = Watched()
-    nursery.start_soon(watched.clock.run)
+    nursery.start_soon(watched.timer.run)
     watched.add("a", 10)
     for step in range(500):
         watched.move("a", trio.current_time() + 10)
-        assert sum(len(tick.ids) for tick in watched.clock._ticks.values()) == 1, step
+        assert sum(len(bucket.ids) for bucket in watched.timer._buckets.values()) == 1, step
         await trio.sleep(0.1)
 
 
-async def test_a_list_that_is_out_of_date_adds_nothing(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_a_list_that_is_out_of_date_adds_nothing(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     watched = Watched()
-    nursery.start_soon(watched.clock.run)
+    nursery.start_soon(watched.timer.run)
     watched.add("a", 10)
     watched.move("a", 5)
     watched.move("a", 20)
     await trio.sleep(11)
-    assert [tick.ids for tick in watched.clock._ticks.values()] == [["a"]]
+    assert [bucket.ids for bucket in watched.timer._buckets.values()] == [["a"]]
     await trio.sleep(10)
     assert watched.ended == [("a", 20)]
 
 
 # Against a model
 
-TIMEOUTS = st.one_of(st.sampled_from([0, TICK, 1, 2, 5, 5.0, math.inf, None]), st.floats(0, 20, width=32))
+TIMEOUTS = st.one_of(
+    st.sampled_from([0, TICK, 1, 2, 5, 5.0, math.inf, None]), st.floats(0, 20, width=32)
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("make"), TIMEOUTS),
         st.tuples(st.just("retime"), st.integers(0, 5), TIMEOUTS),
         st.tuples(st.sampled_from(["touch", "find", "expire"]), st.integers(0, 5)),
-        st.tuples(st.sampled_from(["sleep", "jump"]), st.one_of(st.sampled_from([TICK, 1, 5]), st.floats(0, 12))),
+        st.tuples(
+            st.sampled_from(["sleep", "jump"]),
+            st.one_of(st.sampled_from([TICK, 1, 5]), st.floats(0, 12)),
+        ),
     ),
     max_size=40,
 )
@@ -172,7 +193,7 @@ class Model:
 
     session: Session
     deadline: float
-    ends: list[tuple[EndReason | None, float]] = field(default_factory=list)
+    ends: list[tuple[SessionEnd | None, float]] = field(default_factory=list)
 
 
 class Trial:
@@ -237,9 +258,13 @@ class Trial:
         now = trio.current_time()
         for model in self.models:
             assert len(model.ends) <= 1
-            assert (model.session.uid in self.sessions) == (not model.ends) == (model.session.ended is None)
+            assert (
+                (model.session.uid in self.sessions)
+                == (not model.ends)
+                == (model.session.ended is None)
+            )
             for why, when in model.ends:
-                if why is EndReason.IDLE:
+                if why is SessionEnd.IDLE:
                     assert model.deadline <= when
             if not model.ends and not behind:
                 assert now <= model.deadline + TICK
@@ -254,15 +279,17 @@ class Trial:
             await trio.sleep(100)
             self.compare(behind=False)
             for model in self.models:
-                assert len(model.ends) == (model.deadline < math.inf or model.session.ended is EndReason.EXPIRED)
-                if not jumped and model.ends and model.ends[0][0] is EndReason.IDLE:
+                assert len(model.ends) == (
+                    model.deadline < math.inf or model.session.ended is SessionEnd.EXPIRED
+                )
+                if not jumped and model.ends and model.ends[0][0] is SessionEnd.IDLE:
                     assert model.ends[0][1] <= model.deadline + TICK
             nursery.cancel_scope.cancel()
 
 
 @settings(max_examples=150)
 @given(STEPS)
-def test_the_clock_against_a_naive_model(steps: list[tuple[Any, ...]]) -> None:
+def test_the_timer_against_a_naive_model(steps: list[tuple[Any, ...]]) -> None:
     clock = trio.testing.MockClock(autojump_threshold=0)
     trial = Trial(clock)
     trio.run(trial.run, steps, clock=clock)

@@ -81,18 +81,26 @@ async def test_the_counter_goes_on_with_the_new_text(site: Editing) -> None:
 
 async def test_a_method_is_added(site: Editing) -> None:
     assert await counted(site) == "1"
-    more = COUNTER.replace("self.value = 0", "self.value = 0\n\n    def twice(self):\n        return 2 * self.value")
+    more = COUNTER.replace(
+        "self.value = 0", "self.value = 0\n\n    def twice(self):\n        return 2 * self.value"
+    )
     assert await counted(site, more, "ICounter(s).twice()") == "2"
 
 
-async def test_attributes_are_added_in_the_constructor(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+async def test_attributes_are_added_in_the_constructor(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
     assert await counted(site) == "1"
-    more = COUNTER.replace("self.value = 0", "self.value, self.seen = 0, []\n        self.colour = 'red'")
+    more = COUNTER.replace(
+        "self.value = 0", "self.value, self.seen = 0, []\n        self.colour = 'red'"
+    )
     site.script(more, "count(s), ICounter(s).seen.append(1), ICounter(s).seen, ICounter(s).colour")
     caplog.clear()
     assert await site.get() == "(2, None, [1], 'red')"
     assert await site.get() == "(3, None, [1, 1], 'red')", "they are kept, not made each time"
-    assert told(caplog) == ["a.rpy: objects of the class Counter from before the edit got colour, seen from a new one"]
+    assert told(caplog) == [
+        "a.rpy: objects of the class Counter from before the edit got colour, seen from a new one"
+    ]
 
 
 async def test_the_console_says_it_once_however_many_visitors_there_are(
@@ -102,7 +110,10 @@ async def test_the_console_says_it_once_however_many_visitors_there_are(
     site.script(COUNTER, "count(s)")
     for visitor in visitors:
         await site.get(visitor=visitor)
-    site.script(COUNTER.replace("self.value = 0", "self.value = self.more = 0"), "count(s), ICounter(s).more")
+    site.script(
+        COUNTER.replace("self.value = 0", "self.value = self.more = 0"),
+        "count(s), ICounter(s).more",
+    )
     caplog.clear()
     assert [await site.get(visitor=visitor) for visitor in visitors] == ["(2, 0)"] * 5
     assert len(told(caplog)) == 1
@@ -112,7 +123,9 @@ async def test_a_constructor_is_not_called_when_it_sets_nothing_new(site: Editin
     more = COUNTER.replace("self.value = 0", "self.value = 0\n        made.append(1)")
     site.script("made = registry.setdefault('made', [])\n" + more, "count(s), len(made)")
     assert await site.get() == "(1, 1)"
-    site.script("made = registry.setdefault('made', [])\n" + more + "\n# an edit", "count(s), len(made)")
+    site.script(
+        "made = registry.setdefault('made', [])\n" + more + "\n# an edit", "count(s), len(made)"
+    )
     assert await site.get() == "(2, 1)"
 
 
@@ -126,17 +139,26 @@ async def test_what_a_constructor_does_to_the_session_is_undone(
     )
     site.script(wide, "count(s), s['list'].append(1), s['list']")
     assert await site.get() == "(1, None, [1])"
-    site.script(wide.replace("= 0", "= 0; self.more = 1", 1), "count(s), ICounter(s).more, s['list'], s.expire()")
+    site.script(
+        wide.replace("= 0", "= 0; self.more = 1", 1),
+        "count(s), ICounter(s).more, s['list'], s.expire()",
+    )
     assert await site.get() == "(2, 1, [1], None)"
     assert capsys.readouterr().out == "bye 2\n"
 
 
 async def test_an_attribute_that_a_method_called_by_the_constructor_sets(site: Editing) -> None:
     helped = COUNTER.replace(
-        "self.value = 0", "self.value = 0\n        self.reset()\n\n    def reset(self):\n        pass"
+        "self.value = 0",
+        "self.value = 0\n        self.reset()\n\n    def reset(self):\n        pass",
     )
     assert await counted(site, helped) == "1"
-    assert await counted(site, helped.replace("pass", "self.board = [0]"), "ICounter(s).board, count(s)") == "([0], 2)"
+    assert (
+        await counted(
+            site, helped.replace("pass", "self.board = [0]"), "ICounter(s).board, count(s)"
+        )
+        == "([0], 2)"
+    )
 
 
 async def test_an_attribute_behind_a_property(site: Editing) -> None:
@@ -150,7 +172,9 @@ async def test_an_attribute_behind_a_property(site: Editing) -> None:
         self._total = total
 """
     assert await counted(site) == "1"
-    more = COUNTER.replace("        self.value = 0\n", "        self.value = 0\n        self.total = 9\n" + behind)
+    more = COUNTER.replace(
+        "        self.value = 0\n", "        self.value = 0\n        self.total = 9\n" + behind
+    )
     assert await counted(site, more, "ICounter(s).total, count(s)") == "(9, 2)"
 
 
@@ -159,28 +183,42 @@ async def test_an_attribute_that_a_constructor_sets_by_name(site: Editing) -> No
         return COUNTER.replace("self.value = 0", f"for name in {names}: setattr(self, name, 0)")
 
     assert await counted(site, by_name("value", "other")) == "1"
-    assert await counted(site, by_name("value", "other", "third"), "count(s), ICounter(s).third") == "(2, 0)"
+    assert (
+        await counted(site, by_name("value", "other", "third"), "count(s), ICounter(s).third")
+        == "(2, 0)"
+    )
 
 
 async def test_an_attribute_that_the_factory_sets(site: Editing) -> None:
     def by_factory(more: str) -> str:
-        made = f"def make(session):\n    counter = Counter(session)\n    {more}\n    return counter\n\n\n"
+        made = (
+            f"def make(session):\n    counter = Counter(session)\n    {more}\n"
+            "    return counter\n\n\n"
+        )
         return COUNTER.replace("registerAdapter(Counter,", made + "registerAdapter(make,")
 
     assert await counted(site, by_factory("pass")) == "1"
-    assert await counted(site, by_factory("counter.more = 7"), "count(s), ICounter(s).more") == "(2, 7)"
+    assert (
+        await counted(site, by_factory("counter.more = 7"), "count(s), ICounter(s).more")
+        == "(2, 7)"
+    )
 
 
-async def test_a_constructor_that_fails_loses_nothing(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_constructor_that_fails_loses_nothing(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
     assert await counted(site) == "1"
     failing = COUNTER.replace("self.value = 0", "self.value = 0\n        self.more = 1 / 0")
     assert await counted(site, failing) == "2"
     assert (
-        "a.rpy: objects of the class Counter from before the edit lack more, and none can be made to take that from "
+        "a.rpy: objects of the class Counter from before the edit lack more, and none can be "
+        "made to take that from "
         "(division by zero). Give the class itself a value, as in `more = None`." in told(caplog)
     )
     mended = failing.replace("1 / 0", "[1]")
-    assert await counted(site, mended, "count(s), ICounter(s).more") == "(3, [1])", "the next edit mends it"
+    assert await counted(site, mended, "count(s), ICounter(s).more") == "(3, [1])", (
+        "the next edit mends it"
+    )
 
 
 async def test_a_nested_constructor_that_fails_is_mended(site: Editing) -> None:
@@ -203,11 +241,16 @@ async def test_the_console_is_told_in_one_line_whatever_an_exception_says(
     caplog.clear()
     assert await site.get("/sub/a") == "Ada"
     [line] = told(caplog)
-    assert "(one two)" in line and line.startswith(str(Path("sub", "a.rpy")) + ": objects of the class Player")
+    assert "(one two)" in line and line.startswith(
+        str(Path("sub", "a.rpy")) + ": objects of the class Player"
+    )
 
 
 async def test_a_field_is_removed(site: Editing) -> None:
-    assert await counted(site, COUNTER.replace("self.value = 0", "self.value = 0; self.more = 5")) == "1"
+    assert (
+        await counted(site, COUNTER.replace("self.value = 0", "self.value = 0; self.more = 5"))
+        == "1"
+    )
     assert await counted(site) == "2"
     assert await counted(site, answer="ICounter(s).more") == "5", "what an object has is kept"
 
@@ -218,10 +261,13 @@ async def test_slots_are_added(site: Editing, caplog: pytest.LogCaptureFixture) 
     caplog.clear()
     assert [await counted(site, slotted), await site.get()] == ["1", "2"]
     assert told(caplog) == [
-        "a.rpy: the Counter that ICounter(session) gave is made afresh: Python cannot change it into one of the new "
+        "a.rpy: the Counter that ICounter(session) gave is made afresh: Python cannot change it "
+        "into one of the new "
         "class: its __slots__ or its base classes differ. What it held is gone."
     ]
-    assert [await counted(site, slotted + "\n"), await site.get()] == ["3", "4"], "the same slots can be carried"
+    assert [await counted(site, slotted + "\n"), await site.get()] == ["3", "4"], (
+        "the same slots can be carried"
+    )
 
 
 async def test_a_class_becomes_a_dataclass(site: Editing) -> None:
@@ -231,14 +277,16 @@ async def test_a_class_becomes_a_dataclass(site: Editing) -> None:
     data += "    seen: list = field(default_factory=list)\n"
     answer = "count(s), ICounter(s).seen, Counter(s, 2) == ICounter(s), Counter(s) == ICounter(s)"
     assert await counted(site, COUNTER.replace(plain, data), answer) == "(2, [], True, False)"
-    assert await counted(site, COUNTER.replace(plain, data), "ICounter(s).session is s, repr(ICounter(s))[:8]") == (
-        "(True, 'Counter(')"
-    )
+    assert await counted(
+        site, COUNTER.replace(plain, data), "ICounter(s).session is s, repr(ICounter(s))[:8]"
+    ) == ("(True, 'Counter(')")
 
 
 async def test_a_class_is_renamed_and_renamed_back(site: Editing) -> None:
     assert await counted(site, COUNTER, "count(s), type(ICounter(s)).__name__") == "(1, 'Counter')"
-    renamed = COUNTER.replace("Counter:", "Visits:").replace("registerAdapter(Counter", "registerAdapter(Visits")
+    renamed = COUNTER.replace("Counter:", "Visits:").replace(
+        "registerAdapter(Counter", "registerAdapter(Visits"
+    )
     assert await counted(site, renamed, "count(s), isinstance(ICounter(s), Visits)") == "(2, True)"
     assert await counted(site, COUNTER, "count(s), isinstance(ICounter(s), Counter)") == "(3, True)"
 
@@ -246,7 +294,10 @@ async def test_a_class_is_renamed_and_renamed_back(site: Editing) -> None:
 async def test_the_factory_is_swapped(site: Editing) -> None:
     assert await counted(site) == "1"
     other = "\n\nclass Other(Counter):\n    pass\n\n\nregisterAdapter(Other, Session, ICounter)\n"
-    assert await counted(site, COUNTER + other, "count(s), type(ICounter(s)).__name__") == "(2, 'Counter')"
+    assert (
+        await counted(site, COUNTER + other, "count(s), type(ICounter(s)).__name__")
+        == "(2, 'Counter')"
+    )
     answer = await site.get(visitor=Visitor(site.site))
     assert answer == "(1, 'Other')", "what was made stays, what is made now is the other"
 
@@ -254,23 +305,41 @@ async def test_the_factory_is_swapped(site: Editing) -> None:
 async def test_an_interface_is_removed_and_returns(site: Editing) -> None:
     assert [await counted(site), await site.get()] == ["1", "2"]
     assert await counted(site, "", "'nothing here'") == "nothing here"
-    assert await counted(site, COUNTER.replace("= 0", "= 0; self.more = 1"), "count(s), ICounter(s).more") == "(3, 1)"
+    assert (
+        await counted(
+            site, COUNTER.replace("= 0", "= 0; self.more = 1"), "count(s), ICounter(s).more"
+        )
+        == "(3, 1)"
+    )
 
 
 async def test_an_interface_goes_while_its_class_is_edited(site: Editing) -> None:
     assert await counted(site) == "1"
-    edited = "class Counter:\n    def __init__(self, session):\n        self.value = 0\n        self.more = 1\n"
+    edited = (
+        "class Counter:\n    def __init__(self, session):\n        self.value = 0\n"
+        "        self.more = 1\n"
+    )
     assert await counted(site, edited, "'nothing here'") == "nothing here"
-    assert await counted(site, COUNTER.replace("= 0", "= 0; self.more = 1"), "count(s), ICounter(s).more") == "(2, 1)"
+    assert (
+        await counted(
+            site, COUNTER.replace("= 0", "= 0; self.more = 1"), "count(s), ICounter(s).more"
+        )
+        == "(2, 1)"
+    )
 
 
 async def test_an_interface_with_methods(site: Editing) -> None:
     def told(word: str) -> str:
         return COUNTER.replace(
             '    value = Attribute("How many visits.")', "    def tell():\n        'Say how many.'"
-        ).replace("self.value = 0", f"self.value = 0\n\n    def tell(self):\n        return f'{word} {{self.value}}'")
+        ).replace(
+            "self.value = 0",
+            f"self.value = 0\n\n    def tell(self):\n        return f'{word} {{self.value}}'",
+        )
 
-    assert await counted(site, told("visits:"), "count(s), ICounter(s).tell()") == "(1, 'visits: 1')"
+    assert (
+        await counted(site, told("visits:"), "count(s), ICounter(s).tell()") == "(1, 'visits: 1')"
+    )
     answer = "count(s), ICounter(s).tell(), ICounter.providedBy(ICounter(s)), list(ICounter)"
     assert await counted(site, told("so often:"), answer) == "(2, 'so often: 2', True, ['tell'])"
 
@@ -296,7 +365,10 @@ async def test_a_component_of_the_registry(site: Editing) -> None:
     shared = COUNTER.replace("(Counter, Session", "(Counter, Registry")
     assert await counted(site, shared, "count(registry)") == "1"
     more = shared.replace("= 0", "= 0; self.more = 1")
-    assert await counted(site, more, "count(request.site.registry), ICounter(registry).more") == "(2, 1)"
+    assert (
+        await counted(site, more, "count(request.site.registry), ICounter(registry).more")
+        == "(2, 1)"
+    )
 
 
 # Values under names
@@ -305,19 +377,27 @@ async def test_a_component_of_the_registry(site: Editing) -> None:
 async def test_an_enumeration_grows(site: Editing) -> None:
     assert await counted(site, GAME, "keep(s)") == "None"
     grown = GAME.replace('    X = "x"', '    NOBODY = "-"\n    X = "x"')
-    answer = "s['turn'] is Turn.X, s['game'].turn is Turn.X, s['turn'] == Turn.X, s['wins'][Turn.O], Turn.X in Turn"
+    answer = (
+        "s['turn'] is Turn.X, s['game'].turn is Turn.X, s['turn'] == Turn.X, "
+        "s['wins'][Turn.O], Turn.X in Turn"
+    )
     assert await counted(site, grown, answer) == "(True, True, True, 2, True)"
 
 
-async def test_a_dataclass_is_given_a_default_and_fields(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_dataclass_is_given_a_default_and_fields(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
     assert await counted(site, GAME, "keep(s)") == "None"
     more = GAME.replace(
-        "    turn: Turn\n", "    turn: Turn = Turn.X\n    size: int = 3\n    seen: set = field(default_factory=set)\n"
+        "    turn: Turn\n",
+        "    turn: Turn = Turn.X\n    size: int = 3\n    seen: set = field(default_factory=set)\n",
     )
     caplog.clear()
     answer = "s['game'] == Game(), isinstance(s['game'], Game), s['game'].size, s['game'].seen"
     assert await counted(site, more, answer) == "(True, True, 3, set())"
-    assert told(caplog) == ["a.rpy: objects of the class Game from before the edit got seen from a new one"]
+    assert told(caplog) == [
+        "a.rpy: objects of the class Game from before the edit got seen from a new one"
+    ]
 
 
 async def test_a_frozen_dataclass_with_a_new_field_made_by_a_function(site: Editing) -> None:
@@ -340,17 +420,26 @@ async def test_a_nested_object_that_cannot_be_made_anew_is_named(
 ) -> None:
     assert await counted(site, GAME, "keep(s)") == "None"
     more = GAME.replace(
-        "(self, name):\n        self.name = name", "(self, called):\n        self.name = called; self.wins = 0"
+        "(self, name):\n        self.name = name",
+        "(self, called):\n        self.name = called; self.wins = 0",
     )
     caplog.clear()
-    assert await counted(site, more, "s['player'].name, hasattr(s['player'], 'wins')") == "('Ada', False)"
+    assert (
+        await counted(site, more, "s['player'].name, hasattr(s['player'], 'wins')")
+        == "('Ada', False)"
+    )
     assert told(caplog) == [
-        "a.rpy: objects of the class Player from before the edit lack wins, and none can be made to take that from "
-        "(its constructor wants called, and it has no attribute of that name). Give the class itself a value, as in "
+        "a.rpy: objects of the class Player from before the edit lack wins, and none can be made "
+        "to take that from "
+        "(its constructor wants called, and it has no attribute of that name). Give the class "
+        "itself a value, as in "
         "`wins = None`."
     ]
     assert (
-        await counted(site, more.replace("class Player:", "class Player:\n    wins = 0\n"), "s['player'].wins") == "0"
+        await counted(
+            site, more.replace("class Player:", "class Player:\n    wins = 0\n"), "s['player'].wins"
+        )
+        == "0"
     )
 
 
@@ -362,18 +451,23 @@ async def test_a_nested_object_that_cannot_be_changed_is_kept_and_named(
     slotted = GAME.replace("class Player:", "class Player:\n    __slots__ = ('name',)\n")
     assert await counted(site, slotted, "s['player'].name") == "Ada"
     assert told(caplog) == [
-        "a.rpy: session['player'] holds an object of the class Player that Python cannot change into one of the new "
-        "class: its __slots__ or its base classes differ. It is kept as it was, with its old methods."
+        "a.rpy: session['player'] holds an object of the class Player that Python cannot change "
+        "into one of the new "
+        "class: its __slots__ or its base classes differ. It is kept as it was, with its old "
+        "methods."
     ]
     assert await counted(site, GAME, "isinstance(s['player'], Player)") == "True"
 
 
-async def test_a_nested_class_is_renamed_and_renamed_back(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_nested_class_is_renamed_and_renamed_back(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
     assert await counted(site, GAME, "keep(s)") == "None"
     caplog.clear()
     assert await counted(site, GAME.replace("Player", "Person"), "s['player'].name") == "Ada"
     assert told(caplog) == [
-        "a.rpy: session['player'] holds an object of the class Player, which is no longer there. It is kept as it was "
+        "a.rpy: session['player'] holds an object of the class Player, which is no longer there. "
+        "It is kept as it was "
         "until there is one of that name again."
     ]
     assert await counted(site, GAME, "isinstance(s['player'], Player)") == "True"
@@ -396,11 +490,16 @@ class Cart(Base):
 
 async def test_only_the_module_is_edited(site: Editing) -> None:
     site.save(SHARED, "helper.py")
-    site.script("from helper import Cart", "s.setdefault('cart', Cart()).greet(), type(s['cart']) is Cart")
+    site.script(
+        "from helper import Cart", "s.setdefault('cart', Cart()).greet(), type(s['cart']) is Cart"
+    )
     assert await site.get() == "('hello', True)"
     site.save(SHARED.replace('"hello"', '"hi"'), "helper.py")
     assert await site.get() == "('hi', True)"
-    site.save(SHARED.replace("self.things = []", "self.things = []\n        self.paid = False"), "helper.py")
+    site.save(
+        SHARED.replace("self.things = []", "self.things = []\n        self.paid = False"),
+        "helper.py",
+    )
     assert await site.get() == "('hello', True)"
     site.script("from helper import Cart", "s['cart'].paid")
     assert await site.get() == "False"
@@ -409,7 +508,11 @@ async def test_only_the_module_is_edited(site: Editing) -> None:
 async def test_two_scripts_share_a_module_s_class(site: Editing) -> None:
     site.save(SHARED, "helper.py")
     for name in ("a.rpy", "b.rpy"):
-        site.script("from helper import Cart", "s.setdefault('cart', Cart()).greet(), type(s['cart']) is Cart", name)
+        site.script(
+            "from helper import Cart",
+            "s.setdefault('cart', Cart()).greet(), type(s['cart']) is Cart",
+            name,
+        )
     assert [await site.get("/a"), await site.get("/b")] == ["('hello', True)"] * 2
     site.script("from helper import Cart", "s['cart'].greet() + '!', type(s['cart']) is Cart")
     assert [await site.get("/a"), await site.get("/b")] == ["('hello!', True)", "('hello', True)"]
@@ -434,7 +537,10 @@ class Cart:
     def __init__(self):
         self.things = []
 """
-FILLED = "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), isinstance(s['cart'], Cart)"
+FILLED = (
+    "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), "
+    "isinstance(s['cart'], Cart)"
+)
 
 
 async def test_a_class_moves_to_a_module_and_back(site: Editing) -> None:
@@ -449,7 +555,9 @@ async def test_a_class_moves_to_a_module_and_back(site: Editing) -> None:
     assert await counted(site, HERE, FILLED) == "(None, 5, True)"
     site.save(SHARED, "helper.py")
     assert await counted(site, "from helper import Cart", FILLED) == "(None, 6, True)"
-    assert await counted(site, HERE, FILLED) == "(None, 7, True)", "the module's own is there, but unused"
+    assert await counted(site, HERE, FILLED) == "(None, 7, True)", (
+        "the module's own is there, but unused"
+    )
 
 
 async def test_a_class_is_copied_from_a_module_that_another_script_uses(site: Editing) -> None:
@@ -465,17 +573,27 @@ async def test_a_class_is_copied_from_a_module_that_another_script_uses(site: Ed
 
 async def test_a_name_that_stands_for_another_class_moves_nothing(site: Editing) -> None:
     two = "class One:\n    pass\n\n\nclass Two:\n    pass\n\n\nCurrent = {}\n"
-    assert await counted(site, two.format("One"), "s.setdefault('one', One()), s['one'].__class__ is One") != ""
+    assert (
+        await counted(
+            site, two.format("One"), "s.setdefault('one', One()), s['one'].__class__ is One"
+        )
+        != ""
+    )
     assert await counted(site, two.format("Two"), "type(s['one']) is One") == "True"
 
 
 async def test_a_base_class_moves_to_a_module(site: Editing) -> None:
     here = "class Base:\n    def greet(self):\n        return 'hello'\n\n\n"
     cart = "class Cart(Base):\n    def __init__(self):\n        self.things = []\n"
-    answer = "s.setdefault('cart', Cart()).greet(), isinstance(s['cart'], Base), isinstance(s['cart'], Cart)"
+    answer = (
+        "s.setdefault('cart', Cart()).greet(), isinstance(s['cart'], Base), "
+        "isinstance(s['cart'], Cart)"
+    )
     assert await counted(site, here + cart, answer) == "('hello', True, True)"
     site.save(SHARED.replace('"hello"', '"hi"'), "helper.py")
-    assert await counted(site, "from helper import Base\n\n\n" + cart, answer) == "('hi', True, True)"
+    assert (
+        await counted(site, "from helper import Base\n\n\n" + cart, answer) == "('hi', True, True)"
+    )
     assert await counted(site, here + cart, answer) == "('hello', True, True)"
 
 
@@ -493,8 +611,24 @@ async def test_the_whole_counter_moves_to_a_module_and_back(site: Editing) -> No
 
 @pytest.mark.parametrize(
     "bad",
-    ["def (", "", "class Counter: pass", "1 / 0", "raise SystemExit", "resource = 7", "import nothing_like_it"],
-    ids=["does not compile", "empty", "no resource", "fails", "exits", "wrong resource", "wrong import"],
+    [
+        "def (",
+        "",
+        "class Counter: pass",
+        "1 / 0",
+        "raise SystemExit",
+        "resource = 7",
+        "import nothing_like_it",
+    ],
+    ids=[
+        "does not compile",
+        "empty",
+        "no resource",
+        "fails",
+        "exits",
+        "wrong resource",
+        "wrong import",
+    ],
 )
 async def test_nothing_is_lost_by_a_save_that_is_no_good(site: Editing, bad: str) -> None:
     answer = "count(s), s.setdefault('turn', Turn.X) is Turn.X, type(ICounter(s)) is Counter"
@@ -509,18 +643,30 @@ async def test_nothing_is_lost_by_a_save_that_is_no_good(site: Editing, bad: str
 
 
 async def test_a_script_that_fails_after_it_has_used_the_registry(site: Editing) -> None:
-    uses = GAME + "notes = registry.setdefault('turns', {Turn.X: Game(Turn.X)})\nassert notes[Turn.X].turn is Turn.X\n"
+    uses = (
+        GAME + "notes = registry.setdefault('turns', {Turn.X: Game(Turn.X)})\n"
+        "assert notes[Turn.X].turn is Turn.X\n"
+    )
     other = "type(registry['turns']['o'][0]).__name__, registry['turns']['o'][0].name"
-    site.script("class Owner:\n    name = 1\nregistry.setdefault('turns', {})['o'] = [Owner()]", other, "b.rpy")
+    site.script(
+        "class Owner:\n    name = 1\nregistry.setdefault('turns', {})['o'] = [Owner()]",
+        other,
+        "b.rpy",
+    )
     assert await counted(site, uses, "'fine'") == "fine"
     assert await site.get("/b") == "('Owner', 1)"
     site.script(uses + "1 / 0", "''")
     await site.get(status=500)
     assert await site.get("/b") == "('Owner', 1)"
-    assert await counted(site, uses, "notes is registry['turns'], notes[Turn.X] == Game(Turn.X)") == "(True, True)"
+    assert (
+        await counted(site, uses, "notes is registry['turns'], notes[Turn.X] == Game(Turn.X)")
+        == "(True, True)"
+    )
 
 
-async def test_a_component_that_cannot_be_changed_outlives_an_execution_that_fails(site: Editing) -> None:
+async def test_a_component_that_cannot_be_changed_outlives_an_execution_that_fails(
+    site: Editing,
+) -> None:
     shared = COUNTER.replace("(Counter, Session", "(Counter, Registry")
     assert await counted(site, shared, "count(registry)") == "1"
     slotted = shared.replace("class Counter:", "class Counter:\n    __slots__ = ('value',)\n")
@@ -533,14 +679,22 @@ async def test_top_level_code_uses_a_new_method_of_what_the_registry_holds(site:
     notes = "class Notes:\n    def __init__(self):\n        self.all = []\n\n\n"
     make = "notes = registry.setdefault('notes', Notes())\n"
     assert await counted(site, notes + make, "notes.all.append(1), notes.all") == "(None, [1])"
-    more = notes.replace("self.all = []", "self.all = []\n\n    def load(self):\n        self.all.append('loaded')")
-    assert await counted(site, notes.replace(notes, more) + make + "notes.load()\n", "notes.all") == "[1, 'loaded']"
+    more = notes.replace(
+        "self.all = []", "self.all = []\n\n    def load(self):\n        self.all.append('loaded')"
+    )
+    assert (
+        await counted(site, notes.replace(notes, more) + make + "notes.load()\n", "notes.all")
+        == "[1, 'loaded']"
+    )
 
 
 @pytest.mark.parametrize("half", ["", "class", "class Base: pass", "x = 1"])
 async def test_a_module_is_saved_half_way(site: Editing, half: str) -> None:
     site.save(SHARED, "helper.py")
-    answer = "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), type(s['cart']) is Cart"
+    answer = (
+        "s.setdefault('cart', Cart()).things.append(1), len(s['cart'].things), type(s['cart']) "
+        "is Cart"
+    )
     assert await counted(site, "from helper import Cart", answer) == "(None, 1, True)"
     site.save(half, "helper.py")
     await site.get(status=500)
@@ -566,9 +720,14 @@ async def test_cache_is_removed_and_added(site: Editing) -> None:
     assert [await site.get(), await site.get()] == ["1", "2"]
 
 
-async def test_values_under_names_are_the_session_s_own_whatever_becomes_of_cache(site: Editing) -> None:
+async def test_values_under_names_are_the_session_s_own_whatever_becomes_of_cache(
+    site: Editing,
+) -> None:
     assert await counted(site, GAME, "s.update(n=1), s.update(game=Game(Turn.X))") == "(None, None)"
-    plain = "def resource(request):\n    s = request.getSession()\n    return f\"{s['n']} {s['game'].turn.value}\"\n"
+    plain = (
+        "def resource(request):\n    s = request.getSession()\n    return f\"{s['n']} "
+        "{s['game'].turn.value}\"\n"
+    )
     (site.root / "a.rpy").write_text(plain)
     assert await site.get() == "1 x"
     assert await counted(site, GAME, "s['n'], s['game'] == Game(Turn.X)") == "(1, True)"
@@ -590,7 +749,9 @@ async def resource(request):
 """
 
 
-async def test_a_stream_finishes_with_the_functions_it_began_with(site: Editing, nursery: trio.Nursery) -> None:
+async def test_a_stream_finishes_with_the_functions_it_began_with(
+    site: Editing, nursery: trio.Nursery
+) -> None:
     site.site.registry["go"] = go = trio.Event()
     site.save(GAME + "def describe(player): return f'old {player.name}'\n" + STREAM)
     visitor, told = Visitor(site.site), []
@@ -608,13 +769,17 @@ async def test_a_stream_finishes_with_the_functions_it_began_with(site: Editing,
     go.set()
     await trio.testing.wait_all_tasks_blocked()
     assert told == ["old still old, x, old late"]
-    answer = "type(s['late']) is Player, type(s['kept'][1]) is Player, s['all']['deep'][0] is Turn.X"
+    answer = (
+        "type(s['late']) is Player, type(s['kept'][1]) is Player, s['all']['deep'][0] is Turn.X"
+    )
     site.script(GAME, answer, "b.rpy")
     site.script(GAME, answer)
     assert await site.get("/a", visitor) == "(True, True, True)"
 
 
-async def test_what_old_code_keeps_deep_down_is_renewed_when_it_has_ended(site: Editing, nursery: trio.Nursery) -> None:
+async def test_what_old_code_keeps_deep_down_is_renewed_when_it_has_ended(
+    site: Editing, nursery: trio.Nursery
+) -> None:
     site.site.registry["go"] = go = trio.Event()
     site.save(GAME + "describe = repr\n" + STREAM)
     visitor = Visitor(site.site)
@@ -622,16 +787,24 @@ async def test_what_old_code_keeps_deep_down_is_renewed_when_it_has_ended(site: 
     await site.get("/first", visitor)
     nursery.start_soon(site.get, "/a", visitor)
     await trio.testing.wait_all_tasks_blocked()
-    site.script(GAME, "[k in s and s[k] for k in ('late', 'kept')], 'all' in s and s['all']['deep'][0] is Turn.X")
+    site.script(
+        GAME,
+        "[k in s and s[k] for k in ('late', 'kept')], 'all' in s and s['all']['deep'][0] is Turn.X",
+    )
     await site.get("/a", visitor)
     go.set()
     await trio.testing.wait_all_tasks_blocked()
     assert (await site.get("/a", visitor)).endswith("True)")
-    site.script(GAME, "type(s['late']) is Player, type(s['kept'][1]) is Player, s['all']['deep'][0] is Turn.X")
+    site.script(
+        GAME,
+        "type(s['late']) is Player, type(s['kept'][1]) is Player, s['all']['deep'][0] is Turn.X",
+    )
     assert await site.get("/a", visitor) == "(True, True, True)"
 
 
-async def test_a_component_that_old_code_makes_is_renewed(site: Editing, nursery: trio.Nursery) -> None:
+async def test_a_component_that_old_code_makes_is_renewed(
+    site: Editing, nursery: trio.Nursery
+) -> None:
     site.site.registry["go"] = go = trio.Event()
     stream = "async def resource(request):\n    s = request.getSession()\n    yield 'x'\n"
     stream += "    await registry['go'].wait()\n    yield str(count(s))\n"

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rpyserve import Request, Site
 from rpyserve.scripts import definitions
 from rpyserve.sessions import object_graph
-from rpyserve.sessions.containers import shape_of
+from rpyserve.sessions.containers import container_type_of
 from rpyserve.sessions.session import Registry, Session
+from rpyserve.sessions.store import SessionStore
 from tests.support.edited_site import HEAD, told
 from tests.support.script_site import ScriptSite
 
@@ -82,8 +84,12 @@ class Edits:
     def __init__(self, root: Path) -> None:
         self.site = ScriptSite(root)
 
-    def save(self, text: str = DEFINITIONS, word: str = "hello", name: str = "a.rpy") -> dict[str, Any]:
-        self.site.write(name, f"{HEAD}\nWORD = {word!r}\n{text}\ndef resource(request): return globals()\n")
+    def save(
+        self, text: str = DEFINITIONS, word: str = "hello", name: str = "a.rpy"
+    ) -> dict[str, Any]:
+        self.site.write(
+            name, f"{HEAD}\nWORD = {word!r}\n{text}\ndef resource(request): return globals()\n"
+        )
         namespace: dict[str, Any] = self.site.get(name)
         return namespace
 
@@ -96,7 +102,7 @@ def edits(tmp_path: Path) -> Iterator[Edits]:
 
 
 def carried(edits: Edits, value: Any, **words: Any) -> tuple[Any, Any]:
-    """What *value*, a function of a namespace, has become after an edit, and the new namespace as attributes."""
+    """What *value*, a function of a namespace, has become after an edit, and the new namespace."""
     session = Session(None, None)
     session["value"] = value(SimpleNamespace(**edits.save()))
     new = SimpleNamespace(**edits.save(word="goodbye"))
@@ -174,7 +180,9 @@ def test_in_a_class_of_the_scripts_own(edits: Edits, hold: Any, take: Any) -> No
     assert take(value) is new.Turn.X
 
 
-@pytest.mark.parametrize("kind", ["Names", "Table", "Group", "Fixed", "Row", "Money", "Text", "Wrong"])
+@pytest.mark.parametrize(
+    "kind", ["Names", "Table", "Group", "Fixed", "Row", "Money", "Text", "Wrong"]
+)
 def test_a_subclass_of_a_builtin_keeps_its_attributes(edits: Edits, kind: str) -> None:
     def make(m: Any) -> Any:
         thing = getattr(m, kind)()
@@ -199,7 +207,10 @@ def test_what_a_property_gives_is_renewed_where_it_is_stored(edits: Edits) -> No
 
 
 def test_members(edits: Edits) -> None:
-    value, new = carried(edits, lambda m: [m.Turn.X, m.Level.HIGH, m.Perm.READ, m.Perm.READ | m.Perm.WRITE, m.Perm(0)])
+    value, new = carried(
+        edits,
+        lambda m: [m.Turn.X, m.Level.HIGH, m.Perm.READ, m.Perm.READ | m.Perm.WRITE, m.Perm(0)],
+    )
     assert value[0] is new.Turn.X and value[1] is new.Level.HIGH and value[1] > new.Level.LOW
     assert value[2:] == [new.Perm.READ, new.Perm.READ | new.Perm.WRITE, new.Perm(0)]
 
@@ -226,10 +237,13 @@ def test_a_member_that_is_gone_is_kept_and_named_until_it_returns(
     assert session["turn"] is old["Turn"].X
     gone = "which is no longer there. It is kept as it was until there is one of that name again."
     assert told(caplog) == [
-        f"a.rpy: session['turn'] holds Turn.X, {gone}", f"a.rpy: session['perm'] holds Perm.READ|WRITE, {gone}"
-    ]  # fmt: skip
+        f"a.rpy: session['turn'] holds Turn.X, {gone}",
+        f"a.rpy: session['perm'] holds Perm.READ|WRITE, {gone}",
+    ]
     new = edits.save()
-    assert session["turn"] is new["Turn"].X and session["perm"] == new["Perm"].READ | new["Perm"].WRITE
+    assert (
+        session["turn"] is new["Turn"].X and session["perm"] == new["Perm"].READ | new["Perm"].WRITE
+    )
 
 
 # Definitions kept as values
@@ -237,14 +251,30 @@ def test_a_member_that_is_gone_is_kept_and_named_until_it_returns(
 
 def test_classes_functions_and_methods(edits: Edits) -> None:
     value, new = carried(
-        edits, lambda m: [m.Plain, m.function, m.Plain(3).greet, m.Plain.make, m.Plain.say, m.IThing, m.remembered,
-                          m.Outer.Inner, partial(m.function), {m.Plain: 1}, m.Outer.Inner()]
-    )  # fmt: skip
+        edits,
+        lambda m: [
+            m.Plain,
+            m.function,
+            m.Plain(3).greet,
+            m.Plain.make,
+            m.Plain.say,
+            m.IThing,
+            m.remembered,
+            m.Outer.Inner,
+            partial(m.function),
+            {m.Plain: 1},
+            m.Outer.Inner(),
+        ],
+    )
     assert value[0] is new.Plain and value[1] is new.function and value[5] is new.IThing
     assert value[2]() == "goodbye 3" and value[2].__func__ is new.Plain.greet
     assert type(value[3]()) is new.Plain and value[4]() == "goodbye"
     assert value[6] is new.remembered and value[7] is new.Outer.Inner
-    assert value[8]() == "goodbye" and value[9] == {new.Plain: 1} and type(value[10]) is new.Outer.Inner
+    assert (
+        value[8]() == "goodbye"
+        and value[9] == {new.Plain: 1}
+        and type(value[10]) is new.Outer.Inner
+    )
 
 
 def test_a_method_kept_as_a_value_has_the_object_that_is_kept_elsewhere(edits: Edits) -> None:
@@ -256,15 +286,20 @@ def test_a_method_kept_as_a_value_has_the_object_that_is_kept_elsewhere(edits: E
     assert value[0].__self__ is value[1].a is value[2]
 
 
-def test_what_is_defined_inside_a_function_is_kept_and_named(edits: Edits, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_defined_inside_a_function_is_kept_and_named(
+    edits: Edits, caplog: pytest.LogCaptureFixture
+) -> None:
     session = Session(None, None)
-    old = edits.save(DEFINITIONS + "def local():\n    class A: pass\n    return [A(), lambda: WORD]\n")
+    old = edits.save(
+        DEFINITIONS + "def local():\n    class A: pass\n    return [A(), lambda: WORD]\n"
+    )
     session["value"] = old["local"]()
     kept = list(session["value"])
     edits.save(DEFINITIONS + "def local(): pass\n")
     assert session["value"] == kept and kept[1]() == "hello"
     assert told(caplog) == [
-        f"a.rpy: session['value'] holds {what}, which is defined inside a function, where the new one cannot be found. "
+        f"a.rpy: session['value'] holds {what}, which is defined inside a function, where the "
+        "new one cannot be found. "
         "It is kept as it was."
         for what in ("an object of the class local.<locals>.A", "local.<locals>.<lambda>")
     ]
@@ -340,7 +375,8 @@ def test_beyond_the_limit_things_are_kept_and_the_console_says_so(
     kinds = [type(each) for each in session["many"]]
     assert kinds[0] is new["Plain"] and kinds[-1] is old["Plain"]
     assert told(caplog) == [
-        "session['many'] and what comes after it hold more than 50 objects. Those beyond are kept as they were."
+        "session['many'] and what comes after it hold more than 50 objects. Those beyond are "
+        "kept as they were."
     ]
 
 
@@ -356,7 +392,12 @@ def test_numbers_and_texts_do_not_count(edits: Edits, monkeypatch: pytest.Monkey
 def test_weak_references_are_left_alone(edits: Edits) -> None:
     def make(m: Any) -> Any:
         thing = m.Plain()
-        return [thing, weakref.ref(thing), weakref.WeakSet([thing]), weakref.WeakValueDictionary(a=thing)]
+        return [
+            thing,
+            weakref.ref(thing),
+            weakref.WeakSet([thing]),
+            weakref.WeakValueDictionary(a=thing),
+        ]
 
     (thing, ref, group, table), new = carried(edits, make)
     assert ref() is thing is table["a"] and list(group) == [thing] and type(thing) is new.Plain
@@ -370,6 +411,12 @@ def test_other_sessions_and_the_site_are_not_entered(edits: Edits) -> None:
     new = edits.save()
     assert session["other"] is other and type(thing) is old["Plain"]
     assert type(other["thing"]) is new["Plain"]
+
+
+@pytest.mark.parametrize("cls", [Site, Request, Session, Registry, SessionStore])
+def test_what_belongs_to_the_server_is_left_alone(cls: type) -> None:
+    assert container_type_of(cls) is None
+    assert container_type_of(type("Sub", (cls,), {"__module__": "site"})) is None
 
 
 def test_nothing_of_the_authors_is_called(edits: Edits) -> None:
@@ -394,7 +441,9 @@ class Touchy(dict):
     assert dict.__getitem__(value, "a") is value.__dict__["turn"] is new["Turn"].X
 
 
-def test_keys_that_cannot_be_hashed_any_more(edits: Edits, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_that_cannot_be_hashed_any_more(
+    edits: Edits, caplog: pytest.LogCaptureFixture
+) -> None:
     session = Session(None, None)
     session["value"] = {edits.save()["Plain"](): 1}
     edits.save(DEFINITIONS.replace("class Plain:", "class Plain:\n    __hash__ = None"))
@@ -418,27 +467,44 @@ def test_a_set_of_objects_whose_hash_has_changed_finds_them(edits: Edits) -> Non
 # Tuples with names
 
 
-def test_a_named_tuple_gets_and_loses_fields(edits: Edits, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_named_tuple_gets_and_loses_fields(
+    edits: Edits, caplog: pytest.LogCaptureFixture
+) -> None:
     session = Session(None, None)
     session["pair"] = edits.save()["Pair"](1, 2)
-    more = edits.save(DEFINITIONS.replace("    b: object = None\n", "    b: object = None\n    c: int = 3\n"))
+    more = edits.save(
+        DEFINITIONS.replace("    b: object = None\n", "    b: object = None\n    c: int = 3\n")
+    )
     assert session["pair"] == more["Pair"](1, 2, 3) and session["pair"].c == 3
-    other = edits.save(DEFINITIONS.replace("    a: object\n    b: object = None\n", "    b: object\n    a: object\n"))
+    other = edits.save(
+        DEFINITIONS.replace(
+            "    a: object\n    b: object = None\n", "    b: object\n    a: object\n"
+        )
+    )
     assert session["pair"] == other["Pair"](a=1, b=2)
-    edits.save(DEFINITIONS.replace("    a: object\n    b: object = None\n", "    a: object\n    d: int\n"))
+    edits.save(
+        DEFINITIONS.replace("    a: object\n    b: object = None\n", "    a: object\n    d: int\n")
+    )
     assert session["pair"] == (2, 1) and type(session["pair"]) is other["Pair"]
     assert told(caplog) == [
-        "a.rpy: session['pair'] holds an object of the class Pair that Python cannot change into one of the new class: "
-        "there is no value for its field d; give that a default. It is kept as it was, with its old methods."
+        "a.rpy: session['pair'] holds an object of the class Pair that Python cannot change into "
+        "one of the new class: "
+        "there is no value for its field d; give that a default. It is kept as it was, with its "
+        "old methods."
     ]
 
 
-def test_a_named_tuple_that_becomes_something_else_is_kept(edits: Edits, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_named_tuple_that_becomes_something_else_is_kept(
+    edits: Edits, caplog: pytest.LogCaptureFixture
+) -> None:
     session = Session(None, None)
     session["pair"] = old = edits.save()["Pair"](1, 2)
     edits.save(DEFINITIONS.replace("class Pair(NamedTuple)", "@dataclass\nclass Pair"))
     assert session["pair"] is old
-    assert "cannot change into one of the new class: its __slots__ or its base classes differ" in "".join(told(caplog))
+    assert (
+        "cannot change into one of the new class: its __slots__ or its base classes differ"
+        in "".join(told(caplog))
+    )
 
 
 # The registry, attributes of the session
@@ -475,8 +541,12 @@ def test_every_way_to_a_value(edits: Edits, ask: Any) -> None:
 def test_an_old_class_is_free_when_what_was_of_it_has_been_renewed(edits: Edits) -> None:
     session = Session(None, None)
     old = edits.save()
-    session["value"] = {old["Turn"].X: [old["Plain"](), old["Pair"](old["function"], old["Plain"]().greet)]}
-    gone = [weakref.ref(old[name]) for name in ("Plain", "Turn", "Pair", "function", "__execution__")]
+    session["value"] = {
+        old["Turn"].X: [old["Plain"](), old["Pair"](old["function"], old["Plain"]().greet)]
+    }
+    gone = [
+        weakref.ref(old[name]) for name in ("Plain", "Turn", "Pair", "function", "__execution__")
+    ]
     del old
     edits.save(word="goodbye")
     gc.collect()
@@ -489,9 +559,21 @@ def test_an_old_class_is_free_when_what_was_of_it_has_been_renewed(edits: Edits)
 # Anything at all
 
 LEAVES = st.sampled_from(
-    ["Turn.X", "Turn.O", "Perm.READ | Perm.WRITE", "Money(3)", "1", "'a'", "None", "Plain", "function"]
+    [
+        "Turn.X",
+        "Turn.O",
+        "Perm.READ | Perm.WRITE",
+        "Money(3)",
+        "1",
+        "'a'",
+        "None",
+        "Plain",
+        "function",
+    ]
 )
-KEYS = st.sampled_from(["Turn.X", "Frozen(Turn.O)", "Pair(Turn.X, 1)", "(1, Turn.O)", "'k'", "Money(2)", "Level.LOW"])
+KEYS = st.sampled_from(
+    ["Turn.X", "Frozen(Turn.O)", "Pair(Turn.X, 1)", "(1, Turn.O)", "'k'", "Money(2)", "Level.LOW"]
+)
 VALUES = st.recursive(
     LEAVES | KEYS,
     lambda below: st.one_of(
@@ -499,7 +581,9 @@ VALUES = st.recursive(
         st.lists(below, max_size=3).map(lambda parts: f"Names([{', '.join(parts)}])"),
         st.lists(below, min_size=1, max_size=3).map(lambda parts: f"({', '.join(parts)},)"),
         st.lists(below, max_size=3).map(lambda parts: f"Row([{', '.join(parts)}])"),
-        st.dictionaries(KEYS, below, max_size=3).map(lambda d: f"{{{', '.join(f'{k}: {v}' for k, v in d.items())}}}"),
+        st.dictionaries(KEYS, below, max_size=3).map(
+            lambda d: f"{{{', '.join(f'{k}: {v}' for k, v in d.items())}}}"
+        ),
         st.sets(KEYS, max_size=3).map(lambda parts: f"Group([{', '.join(sorted(parts))}])"),
         st.sets(KEYS, max_size=3).map(lambda parts: f"frozenset([{', '.join(sorted(parts))}])"),
         st.tuples(below, below).map(lambda pair: f"Data({pair[0]}, {pair[1]})"),
@@ -513,8 +597,8 @@ VALUES = st.recursive(
 def kinds_in(value: Any) -> Iterator[type]:
     """The class of *value*, and of all that hangs below it."""
     yield value if isinstance(value, type) else type(value)
-    shape = None if isinstance(value, (type, Enum)) else shape_of(type(value))
-    for each in shape.held(value) if shape is not None else ():
+    container_type = None if isinstance(value, (type, Enum)) else container_type_of(type(value))
+    for each in container_type.children(value) if container_type is not None else ():
         yield from kinds_in(each)
 
 
@@ -531,5 +615,7 @@ def test_anything_is_as_if_it_had_been_made_after_the_edit(edits: Edits) -> None
         assert value == eval(text, dict(new))
         assert not outdated & set(kinds_in(value))
 
-    outdated = {each for each in old.values() if isinstance(each, type) and not definitions.is_current(each)}
+    outdated = {
+        each for each in old.values() if isinstance(each, type) and not definitions.is_current(each)
+    }
     check()

@@ -1,4 +1,4 @@
-"""Sessions under attack: ids that are planted, guessed or stolen, and visitors who make more than there is room for."""
+"""Sessions under attack: ids that are planted, guessed or stolen, and far too many sessions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from rpyserve import NOT_DONE_YET, HTTPError, Request, Resource, Session, Site
-from rpyserve.sessions.session import EndReason
+from rpyserve.sessions.session import SessionEnd
 from tests.support.in_process import Visitor
 
 NAME = "rpyserve_8080"
@@ -161,10 +161,15 @@ async def test_a_new_id_keeps_the_object_and_what_it_holds() -> None:
     answer = await visitor.get("/login")
     assert answer.text == "1"
     assert re.fullmatch(
-        rf"{NAME}={re.escape(session.uid)}; Path=/; HttpOnly; SameSite=Lax", answer.header("set-cookie") or ""
+        rf"{NAME}={re.escape(session.uid)}; Path=/; HttpOnly; SameSite=Lax",
+        answer.header("set-cookie") or "",
     )
     assert id_of(visitor) == session.uid != old
-    assert site.sessions[session.uid] is session and old not in site.sessions and len(site.sessions) == 1
+    assert (
+        site.sessions[session.uid] is session
+        and old not in site.sessions
+        and len(site.sessions) == 1
+    )
     assert (await visitor.get("/count")).text == "2"
     assert (await visitor.get("/user")).text == "ada"
 
@@ -181,7 +186,9 @@ async def test_who_planted_the_old_id_has_nothing() -> None:
     assert id_of(thief) != id_of(victim)
 
 
-async def test_who_is_at_work_under_the_old_id_never_learns_the_new_one(nursery: trio.Nursery) -> None:
+async def test_who_is_at_work_under_the_old_id_never_learns_the_new_one(
+    nursery: trio.Nursery,
+) -> None:
     site, pages = a_site()
     thief, victim = Visitor(site), Visitor(site)
     await thief.get("/count")
@@ -230,7 +237,8 @@ async def test_too_late_for_a_cookie_is_told(caplog: pytest.LogCaptureFixture) -
     site, _ = a_site()
     assert (await Visitor(site).get("/late")).text == "onetwo"
     assert [record.getMessage() for record in caplog.records] == [
-        "/late: regenerate() changed the session's id after the head of the response was sent, so the visitor has no "
+        "/late: regenerate() changed the session's id after the head of the response was sent, "
+        "so the visitor has no "
         "cookie for it. Call it before the first yield or write."
     ]
 
@@ -267,7 +275,9 @@ async def test_an_ended_session_gets_no_new_id() -> None:
     assert by_hand.uid == "mine"
 
 
-async def test_under_its_new_id_it_ends_in_its_time(autojump_clock: Any, nursery: trio.Nursery) -> None:
+async def test_under_its_new_id_it_ends_in_its_time(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
     site, pages = a_site(sessionTimeout=5)
     await nursery.start(site.sessions.run)
     visitor = Visitor(site)
@@ -285,7 +295,9 @@ async def test_under_its_new_id_it_ends_in_its_time(autojump_clock: Any, nursery
 # More than there is room for
 
 
-async def test_the_one_idle_longest_ends_for_one_more(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_one_idle_longest_ends_for_one_more(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     site, pages = a_site(maxSessions=3)
     visitors = [Visitor(site) for _ in range(5)]
     for name, visitor in zip("abc", visitors, strict=False):
@@ -298,13 +310,15 @@ async def test_the_one_idle_longest_ends_for_one_more(autojump_clock: Any, caplo
     await visitors[4].get("/count")
     assert pages.ended == ["b", "c"]
     assert len(site.sessions) == 3
-    assert site.sessions.statistics().ended[EndReason.EVICTED] == 2
+    assert site.sessions.statistics().ended[SessionEnd.EVICTED] == 2
     assert (await visitors[0].get("/count")).text == "2"
     (line,) = [record.getMessage() for record in caplog.records]
     assert "--max-sessions" in line and "3 live at once" in line and id_of(visitors[1]) not in line
 
 
-async def test_a_client_without_cookies_fills_nothing(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_without_cookies_fills_nothing(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     site, _ = a_site(maxSessions=100)
     faithful = Visitor(site)
     for visit in range(1, 2001):
@@ -318,7 +332,9 @@ async def test_a_client_without_cookies_fills_nothing(autojump_clock: Any, caplo
     assert "more since the last such line" in lines[1]
 
 
-async def test_callbacks_that_make_or_end_sessions_do_not_run_away(caplog: pytest.LogCaptureFixture) -> None:
+async def test_callbacks_that_make_or_end_sessions_do_not_run_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     site, _ = a_site(maxSessions=3)
 
     def once_more() -> None:
@@ -349,8 +365,8 @@ async def test_a_factory_that_fails_costs_nobody_their_session() -> None:
 
 async def test_none_is_any_number_and_none_at_all_is_refused() -> None:
     site, _ = a_site(maxSessions=None)
-    assert site.sessions.most is None
-    assert a_site()[0].sessions.most == 100_000
+    assert site.sessions.max_sessions is None
+    assert a_site()[0].sessions.max_sessions == 100_000
     with pytest.raises(ValueError, match="at least 1"):
         a_site(maxSessions=0)
 
@@ -368,7 +384,7 @@ async def test_no_line_has_a_whole_id(caplog: pytest.LogCaptureFixture) -> None:
             await visitor.get("/" + page)
             seen |= {session.uid for session in site.sessions}
             for session in site.sessions:
-                logging.getLogger("rpyserve").info("%s %r %s", session, session, session.label)
+                logging.getLogger("rpyserve").info("%s %r %s", session, session, session.short_id)
                 session.notifyOnExpire(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
     for session in site.sessions:
         session.regenerate()

@@ -1,4 +1,4 @@
-"""Sessions: what they keep, how long they live, how they end. Time is trio's, and none of it is waited for."""
+"""Sessions: what they keep, how long they live, how they end. No test really waits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import trio
 
+from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.http.request import Request
 from rpyserve.sessions.expiry import TICK
-from rpyserve.sessions.session import EndReason, Registry, Session
+from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from tests.support.executions import COUNTER, execute
 
@@ -28,13 +29,13 @@ class Short(Session):
 
 def store(factory: Any = Session, timeout: float | None = None) -> SessionStore:
     site = SimpleNamespace(sessionFactory=factory)
-    site.sessions = SessionStore(site, timeout)
+    site.sessions = SessionStore(site, timeout, errors=ConsoleReporter())
     return site.sessions  # type: ignore[no-any-return]
 
 
 @pytest.fixture
 async def running(nursery: trio.Nursery) -> SessionStore:
-    """A store of `Short` sessions with its clock going; a test that uses it asks for a mock clock, too."""
+    """A store of `Short` sessions whose timer runs; its tests ask for a mock clock, too."""
     sessions = store(Short)
     await nursery.start(sessions.run)
     return sessions
@@ -45,8 +46,15 @@ async def running(nursery: trio.Nursery) -> SessionStore:
 
 @pytest.mark.parametrize("keeper", [Session(None, None), Registry()])
 def test_it_is_a_mapping(keeper: Session | Registry) -> None:
-    assert list(keeper) == list(keeper.keys()) == list(keeper.values()) == list(keeper.items()) == []
-    assert len(keeper) == 0 and "user" not in keeper and keeper.get("user") is None and keeper.get("user", 7) == 7
+    assert (
+        list(keeper) == list(keeper.keys()) == list(keeper.values()) == list(keeper.items()) == []
+    )
+    assert (
+        len(keeper) == 0
+        and "user" not in keeper
+        and keeper.get("user") is None
+        and keeper.get("user", 7) == 7
+    )
     with pytest.raises(KeyError):
         keeper["user"]
     with pytest.raises(KeyError):
@@ -84,7 +92,9 @@ def test_what_the_next_request_would_not_know_is_refused_and_nothing_changes() -
     session, script = Session(None, None), execute(COUNTER)
     session["c"] = 1
     for value in (script["Counter"](None), [script["Counter"](None)]):
-        with pytest.raises(TypeError, match=r"session\['c'\] cannot keep an object of the class Counter"):
+        with pytest.raises(
+            TypeError, match=r"session\['c'\] cannot keep an object of the class Counter"
+        ):
             session["c"] = value
         with pytest.raises(TypeError, match=r"registry\['c'\] cannot keep"):
             Registry().setdefault("c", value)
@@ -97,11 +107,17 @@ def test_what_the_next_request_would_not_know_is_refused_and_nothing_changes() -
 
 def test_made_by_hand_it_needs_no_clock_and_no_site() -> None:
     session = Session(None, None)
-    assert (session.site, session.uid, session.new, session.ended, session.label) == (None, None, True, None, "")
+    assert (session.site, session.uid, session.new, session.ended, session.short_id) == (
+        None,
+        None,
+        True,
+        None,
+        "",
+    )
     assert session.sessionTimeout == 900
     assert session.touch()
     session.expire()
-    assert session.ended is EndReason.EXPIRED
+    assert session.ended is SessionEnd.EXPIRED
     assert not session.touch()
 
 
@@ -122,7 +138,11 @@ def test_its_repr_says_its_state_and_not_its_id() -> None:
 
 
 def test_cookies_are_safe_by_default_and_a_subclass_can_say_otherwise() -> None:
-    assert (Session.cookieHttpOnly, Session.cookieSameSite, Session.cookiePath) == (True, "Lax", "/")
+    assert (Session.cookieHttpOnly, Session.cookieSameSite, Session.cookiePath) == (
+        True,
+        "Lax",
+        "/",
+    )
     assert Session.cookieSecure is None and Session.cookieName is None
 
     class Strict(Session):
@@ -140,7 +160,7 @@ async def test_ids_are_long_safe_in_urls_and_all_different(mock_clock: Any) -> N
     assert len({session.uid for session in made}) == 100
     for session in made:
         assert re.fullmatch(r"[\w-]{32,}", session.uid)
-        assert session.label == session.uid[:6]
+        assert session.short_id == session.uid[:6]
 
 
 async def test_made_and_found(mock_clock: Any) -> None:
@@ -168,7 +188,11 @@ async def test_a_factory_is_any_callable(mock_clock: Any) -> None:
     for factory in (Forgetful, lambda site, uid: Forgetful(site, uid), partial(Forgetful)):
         sessions = store(factory)
         session = sessions.make()
-        assert session["greeting"] == "hello" and session.uid in sessions and session.site is sessions.site
+        assert (
+            session["greeting"] == "hello"
+            and session.uid in sessions
+            and session.site is sessions.site
+        )
         session.expire()
         assert len(sessions) == 0
 
@@ -203,13 +227,20 @@ async def test_statistics(mock_clock: Any) -> None:
     sessions = store()
     a, b, c = (sessions.make() for _ in range(3))
     a.expire()
-    sessions.end(b, EndReason.EVICTED)
-    sessions.end(b, EndReason.STOPPED)
+    sessions.end(b, SessionEnd.EVICTED)
+    sessions.end(b, SessionEnd.STOPPED)
     numbers = sessions.statistics()
     assert (numbers.live, numbers.made) == (1, 3)
-    assert numbers.ended == {EndReason.IDLE: 0, EndReason.EXPIRED: 1, EndReason.EVICTED: 1, EndReason.STOPPED: 0}
+    assert numbers.ended == {
+        SessionEnd.IDLE: 0,
+        SessionEnd.EXPIRED: 1,
+        SessionEnd.EVICTED: 1,
+        SessionEnd.STOPPED: 0,
+    }
     c.expire()
-    assert numbers.live == 1 and numbers.ended[EndReason.EXPIRED] == 1, "it is a value of its moment"
+    assert numbers.live == 1 and numbers.ended[SessionEnd.EXPIRED] == 1, (
+        "it is a value of its moment"
+    )
 
 
 async def test_memory_of_a_session(mock_clock: Any) -> None:
@@ -230,17 +261,21 @@ async def test_memory_of_a_session(mock_clock: Any) -> None:
 # How long it lives
 
 
-async def test_it_ends_when_its_visitor_stays_away(autojump_clock: Any, running: SessionStore) -> None:
+async def test_it_ends_when_its_visitor_stays_away(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     session = running.make()
     await trio.sleep(5 - TICK)
     assert session.ended is None
     await trio.sleep(2 * TICK)
-    assert session.ended is EndReason.IDLE
+    assert session.ended is SessionEnd.IDLE
     assert running.find(session.uid) is None and len(running) == 0
 
 
 @pytest.mark.parametrize("visit", ["find", "touch"])
-async def test_visiting_keeps_it_alive_for_ever(visit: str, autojump_clock: Any, running: SessionStore) -> None:
+async def test_visiting_keeps_it_alive_for_ever(
+    visit: str, autojump_clock: Any, running: SessionStore
+) -> None:
     session = running.make()
     for _ in range(1000):
         await trio.sleep(4)
@@ -248,7 +283,7 @@ async def test_visiting_keeps_it_alive_for_ever(visit: str, autojump_clock: Any,
     await trio.sleep(4.9)
     assert session.ended is None
     await trio.sleep(0.2)
-    assert session.ended is EndReason.IDLE
+    assert session.ended is SessionEnd.IDLE
 
 
 async def test_fifteen_minutes_are_the_default(autojump_clock: Any, nursery: trio.Nursery) -> None:
@@ -258,18 +293,20 @@ async def test_fifteen_minutes_are_the_default(autojump_clock: Any, nursery: tri
     await trio.sleep(899.9)
     assert session.ended is None
     await trio.sleep(0.2)
-    assert session.ended is EndReason.IDLE
+    assert session.ended is SessionEnd.IDLE
 
 
 async def test_found_when_the_clock_is_behind_it_is_over_all_the_same(mock_clock: Any) -> None:
     sessions = store(Short)
     for look in (lambda session: sessions.find(session.uid), Session.touch):
         session = sessions.make()
-        said: list[EndReason | None] = []
-        session.notifyOnExpire(lambda session=session, said=said: said.append(session.ended))  # type: ignore[misc]
+        said: list[SessionEnd | None] = []
+        session.notifyOnExpire(
+            lambda session=session, said=said: said.append(session.ended)  # type: ignore[misc]
+        )
         mock_clock.jump(5)
         assert not look(session)
-        assert session.ended is EndReason.IDLE and said == [EndReason.IDLE]
+        assert session.ended is SessionEnd.IDLE and said == [SessionEnd.IDLE]
 
 
 async def test_who_says_how_long(mock_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +354,7 @@ async def test_never(never: float | None, autojump_clock: Any, nursery: trio.Nur
     await trio.sleep(86_400)
     assert session.touch()
     await trio.sleep(6)
-    assert session.ended is EndReason.IDLE
+    assert session.ended is SessionEnd.IDLE
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
@@ -326,7 +363,7 @@ async def test_no_time_at_all(seconds: float, autojump_clock: Any, nursery: trio
     await nursery.start(sessions.run)
     session = sessions.make()
     await trio.sleep(TICK)
-    assert session.ended is EndReason.IDLE
+    assert session.ended is SessionEnd.IDLE
 
 
 @pytest.mark.parametrize("seconds", [2, 20])
@@ -341,18 +378,20 @@ async def test_a_changed_time_out_counts_from_the_next_access(
     await trio.sleep(seconds - 0.1)
     assert session.ended is None
     await trio.sleep(0.2)
-    assert session.ended is EndReason.IDLE
+    assert session.ended is SessionEnd.IDLE
     await trio.sleep(20)
-    assert other.ended is EndReason.IDLE
+    assert other.ended is SessionEnd.IDLE
 
 
-async def test_a_changed_time_out_alone_changes_nothing(autojump_clock: Any, running: SessionStore) -> None:
+async def test_a_changed_time_out_alone_changes_nothing(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     shorter, longer = running.make(), running.make()
     shorter.sessionTimeout, longer.sessionTimeout = 1, 50
     await trio.sleep(4.9)
     assert shorter.ended is longer.ended is None
     await trio.sleep(0.2)
-    assert shorter.ended is longer.ended is EndReason.IDLE
+    assert shorter.ended is longer.ended is SessionEnd.IDLE
 
 
 async def test_ten_thousand_end_each_once(autojump_clock: Any, running: SessionStore) -> None:
@@ -362,7 +401,7 @@ async def test_ten_thousand_end_each_once(autojump_clock: Any, running: SessionS
         session.notifyOnExpire(partial(ends.append, session.uid))
     await trio.sleep(6)
     assert len(ends) == len(set(ends)) == 10_000
-    assert running.statistics().ended[EndReason.IDLE] == 10_000
+    assert running.statistics().ended[SessionEnd.IDLE] == 10_000
 
 
 async def test_an_ended_session_is_free_at_once(autojump_clock: Any, running: SessionStore) -> None:
@@ -375,7 +414,9 @@ async def test_an_ended_session_is_free_at_once(autojump_clock: Any, running: Se
     assert gone() is None
 
 
-async def test_an_ended_session_lets_go_of_its_callbacks(autojump_clock: Any, running: SessionStore) -> None:
+async def test_an_ended_session_lets_go_of_its_callbacks(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     session, held = running.make(), Short(None, None)
     session.notifyOnExpire(held.touch)
     gone = weakref.ref(held)
@@ -390,7 +431,9 @@ async def test_an_ended_session_lets_go_of_its_callbacks(autojump_clock: Any, ru
 # How it ends
 
 
-async def test_callbacks_are_called_in_order_and_once(autojump_clock: Any, running: SessionStore) -> None:
+async def test_callbacks_are_called_in_order_and_once(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     said = []
     session = running.make()
     for number in range(5):
@@ -404,9 +447,11 @@ async def test_expire_calls_them_there_and_then(mock_clock: Any) -> None:
     sessions, said = store(), []
     session = sessions.make()
     session["user"] = "ada"
-    session.notifyOnExpire(lambda: said.append((session.ended, session["user"], session.uid in sessions)))
+    session.notifyOnExpire(
+        lambda: said.append((session.ended, session["user"], session.uid in sessions))
+    )
     session.expire()
-    assert said == [(EndReason.EXPIRED, "ada", False)]
+    assert said == [(SessionEnd.EXPIRED, "ada", False)]
 
 
 def test_made_by_hand_it_ends_alike(caplog: pytest.LogCaptureFixture) -> None:
@@ -443,11 +488,13 @@ async def test_one_that_raises_is_told_and_stops_nothing(
     assert sorted(said) == [1, 2]
     titles = [line.splitlines()[0].rpartition(": ")[2] for line in caplog.messages]
     assert titles == ["no", "later"], "the second failure is the same"
-    assert all(session.label in line and session.uid not in line for line in caplog.messages)
+    assert all(session.short_id in line and session.uid not in line for line in caplog.messages)
     assert running.make().touch(), "the clock goes on"
 
 
-async def test_async_callbacks_run_beside_the_clock(autojump_clock: Any, running: SessionStore) -> None:
+async def test_async_callbacks_run_beside_the_clock(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     ends: list[tuple[str, float]] = []
 
     async def bye(name: str) -> None:
@@ -465,7 +512,9 @@ async def test_async_callbacks_run_beside_the_clock(autojump_clock: Any, running
     assert sorted(ends[1:]) == [("a", 8), ("b", 8)]
 
 
-async def test_a_callback_may_expire_and_touch_and_make_sessions(autojump_clock: Any, running: SessionStore) -> None:
+async def test_a_callback_may_expire_and_touch_and_make_sessions(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     said: list[Any] = []
     session, other = running.make(), running.make()
     session.notifyOnExpire(session.expire)
@@ -474,11 +523,13 @@ async def test_a_callback_may_expire_and_touch_and_make_sessions(autojump_clock:
     session.notifyOnExpire(lambda: said.append(running.make()))
     session.expire()
     assert said[0] is False and said[1].ended is None
-    assert session.ended is other.ended is EndReason.EXPIRED
+    assert session.ended is other.ended is SessionEnd.EXPIRED
     assert list(running) == [said[1]]
 
 
-async def test_registered_on_an_ended_session_it_is_called_at_once(autojump_clock: Any, running: SessionStore) -> None:
+async def test_registered_on_an_ended_session_it_is_called_at_once(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     said: list[str] = []
 
     async def bye() -> None:
@@ -501,7 +552,9 @@ async def test_what_is_no_function_is_told_at_once(mock_clock: Any) -> None:
     session.expire()
 
 
-async def test_without_a_clock_async_callbacks_are_told_of(mock_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_clock_async_callbacks_are_told_of(
+    mock_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def bye() -> None:
         raise AssertionError
 
@@ -530,10 +583,10 @@ async def test_a_graceful_stop_ends_every_session_callbacks_included(
     for number, session in enumerate(made):
         session.notifyOnExpire(partial(said.append, "plain"))
         session.notifyOnExpire(partial(bye, number))
-    assert await running.end_all(EndReason.STOPPED, 5) == 1000
+    assert await running.end_all(SessionEnd.STOPPED, 5) == 1000
     assert trio.current_time() == 3
     assert said.count("plain") == 1000 and set(said) - {"plain"} == {-1, *range(1000)}
-    assert {session.ended for session in made} == {EndReason.STOPPED} and len(running) == 0
+    assert {session.ended for session in made} == {SessionEnd.STOPPED} and len(running) == 0
 
 
 async def test_the_grace_has_an_end_and_who_is_cut_off_is_named(
@@ -546,7 +599,7 @@ async def test_the_grace_has_an_end_and_who_is_cut_off_is_named(
     for number in range(1000):
         running.make().notifyOnExpire(partial(said.append, number))
     running.make().notifyOnExpire(endless)
-    await running.end_all(EndReason.STOPPED, 5)
+    await running.end_all(SessionEnd.STOPPED, 5)
     assert trio.current_time() == 5
     assert len(said) == 1000
     [line] = caplog.messages
@@ -568,23 +621,25 @@ async def test_on_the_way_out_of_a_cancelled_program_all_of_it_is_done(
     running.make().notifyOnExpire(bye)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await running.end_all(EndReason.STOPPED, grace)
+        await running.end_all(SessionEnd.STOPPED, grace)
     assert len(running) == 0 and set(range(1000)) <= set(said)
     assert ("async" in said) == (grace == 5)
 
 
-async def test_the_store_goes_on_after_the_end_of_all(autojump_clock: Any, running: SessionStore) -> None:
+async def test_the_store_goes_on_after_the_end_of_all(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     said: list[str] = []
 
     async def bye() -> None:
         await trio.sleep(1)
         said.append("bye")
 
-    await running.end_all(EndReason.STOPPED, 1)
+    await running.end_all(SessionEnd.STOPPED, 1)
     session = running.make()
     session.notifyOnExpire(bye)
     await trio.sleep(10)
-    assert session.ended is EndReason.IDLE and said == ["bye"]
+    assert session.ended is SessionEnd.IDLE and said == ["bye"]
 
 
 # What users complained of elsewhere
@@ -595,7 +650,9 @@ class Asking(Request):
 
     def __init__(self, sessions: SessionStore, uid: str = "") -> None:
         super().__init__("GET", "/")
-        self.site = SimpleNamespace(session_for=lambda request: sessions.find(uid) or sessions.make())  # type: ignore
+        self.site = SimpleNamespace(
+            session_for=lambda request: sessions.find(uid) or sessions.make()
+        )  # type: ignore
 
 
 async def test_session_lifetime_can_be_set(autojump_clock: Any, nursery: trio.Nursery) -> None:
@@ -606,24 +663,28 @@ async def test_session_lifetime_can_be_set(autojump_clock: Any, nursery: trio.Nu
         await trio.sleep(seconds - 0.1)
         assert session.ended is None
         await trio.sleep(0.2)
-        assert session.ended is EndReason.IDLE
+        assert session.ended is SessionEnd.IDLE
 
 
-async def test_one_visit_a_request_is_enough_to_keep_a_session(autojump_clock: Any, running: SessionStore) -> None:
+async def test_one_visit_a_request_is_enough_to_keep_a_session(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     first = Asking(running).getSession()
     for _ in range(10):
         await trio.sleep(4)
         assert Asking(running, first.uid).getSession() is first
 
 
-async def test_sessions_do_not_come_back_to_life(autojump_clock: Any, running: SessionStore) -> None:
+async def test_sessions_do_not_come_back_to_life(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     session = running.make()
     session.expire()
     for _ in range(3):
         assert not session.touch()
         assert running.find(session.uid) is None
         await trio.sleep(3)
-    assert session.ended is EndReason.EXPIRED and len(running) == 0
+    assert session.ended is SessionEnd.EXPIRED and len(running) == 0
 
 
 async def test_sessions_do_not_expire_twice(autojump_clock: Any, running: SessionStore) -> None:
@@ -633,13 +694,15 @@ async def test_sessions_do_not_expire_twice(autojump_clock: Any, running: Sessio
     session.expire()
     session.expire()
     await trio.sleep(100)
-    await running.end_all(EndReason.STOPPED, 1)
+    await running.end_all(SessionEnd.STOPPED, 1)
     session.expire()
-    assert said == [1] and session.ended is EndReason.EXPIRED
+    assert said == [1] and session.ended is SessionEnd.EXPIRED
     assert sum(running.statistics().ended.values()) == 1
 
 
-async def test_sessions_do_not_go_stale_inside_a_request(autojump_clock: Any, running: SessionStore) -> None:
+async def test_sessions_do_not_go_stale_inside_a_request(
+    autojump_clock: Any, running: SessionStore
+) -> None:
     request = Asking(running)
     first = request.getSession()
     assert request.getSession() is first and first.new
@@ -653,7 +716,7 @@ async def test_nor_when_their_time_is_over_and_the_clock_is_behind(mock_clock: A
     first = request.getSession()
     mock_clock.jump(5)
     second = request.getSession()
-    assert first.ended is EndReason.IDLE
+    assert first.ended is SessionEnd.IDLE
     assert second is not first and second.ended is None
 
 
@@ -661,7 +724,7 @@ async def test_a_callback_that_raises_does_not_break_the_request(mock_clock: Any
     session = Asking(store()).getSession()
     session.notifyOnExpire(partial(int, "x"))
     session.expire()
-    assert session.ended is EndReason.EXPIRED
+    assert session.ended is SessionEnd.EXPIRED
 
 
 def test_the_module_needs_no_running_trio() -> None:

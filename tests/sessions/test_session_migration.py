@@ -66,7 +66,9 @@ def session_of(site: Editing) -> Session:
 # Subclasses
 
 
-async def test_a_living_session_follows_its_class_time_out_included(site: Editing, autojump_clock: object) -> None:
+async def test_a_living_session_follows_its_class_time_out_included(
+    site: Editing, autojump_clock: object
+) -> None:
     site.save(SHORT.format(seconds=100, word="hello"))
     uid, word, same = (await site.get()).split()
     assert (word, same) == ("hello", "True")
@@ -79,7 +81,9 @@ async def test_a_living_session_follows_its_class_time_out_included(site: Editin
     assert not (await site.get()).startswith(uid)
 
 
-async def test_until_its_next_access_a_session_has_the_time_that_it_had(site: Editing, autojump_clock: object) -> None:
+async def test_until_its_next_access_a_session_has_the_time_that_it_had(
+    site: Editing, autojump_clock: object
+) -> None:
     site.save(SHORT.format(seconds=100, word="hello"))
     await site.get()
     site.save(SHORT.format(seconds=10, word="hi"))
@@ -101,7 +105,9 @@ async def test_a_session_of_another_script_s_visitor_follows_as_well(site: Editi
 
 
 async def test_the_factory_that_a_script_has_set_is_its_present_one(site: Editing) -> None:
-    once = SHORT.replace("resource = use", "resource = use if not registry.setdefault('set', []) else lambda r: 'no'")
+    once = SHORT.replace(
+        "resource = use", "resource = use if not registry.setdefault('set', []) else lambda r: 'no'"
+    )
     once = once.replace("    request.site", "    registry['set'].append(1)\n    request.site")
     site.save(once.format(seconds=100, word="hello"))
     site.script("", "s.greet(), type(s).sessionTimeout", "b.rpy")
@@ -114,7 +120,9 @@ async def test_the_factory_that_a_script_has_set_is_its_present_one(site: Editin
     assert await site.get("/b", Visitor(site.site)) == "('hi', 7)", "there is no other, so it stays"
 
 
-async def test_a_factory_function_of_old_code_makes_sessions_of_the_present_class(site: Editing) -> None:
+async def test_a_factory_function_of_old_code_makes_sessions_of_the_present_class(
+    site: Editing,
+) -> None:
     by_function = SHORT.replace("= ShortSession\n", "= lambda site, uid: ShortSession(site, uid)\n")
     once = by_function.replace(
         "resource = use", "resource = use if not registry.setdefault('set', []) else lambda r: 'no'"
@@ -142,25 +150,36 @@ def resource(request):
     s = request.getSession()
     return str(({answer}))
 """
-    site.save(class_with.format(sets="self.cart = []", answer="s.cart.append(1), s.uid == s.site.sessions[s.uid].uid"))
+    site.save(
+        class_with.format(
+            sets="self.cart = []", answer="s.cart.append(1), s.uid == s.site.sessions[s.uid].uid"
+        )
+    )
     assert await site.get() == "(None, True)"
     caplog.clear()
     site.save(class_with.format(sets="self.cart, self.wishes = [], {}", answer="s.cart, s.wishes"))
     assert await site.get() == "([1], {})"
-    assert told(caplog) == ["a.rpy: objects of the class Mine from before the edit got wishes from a new one"]
+    assert told(caplog) == [
+        "a.rpy: objects of the class Mine from before the edit got wishes from a new one"
+    ]
     assert len(site.site.sessions) == 1
 
 
-async def test_a_session_class_that_gets_slots(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_session_class_that_gets_slots(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
     site.save(SHORT.format(seconds=100, word="hello"))
     uid = (await site.get()).split()[0]
     caplog.clear()
     site.save(
-        SHORT.format(seconds=100, word="hi").replace("    sessionTimeout", "    __slots__ = ('a',)\n    sessionTimeout")
+        SHORT.format(seconds=100, word="hi").replace(
+            "    sessionTimeout", "    __slots__ = ('a',)\n    sessionTimeout"
+        )
     )
     assert await site.get() == f"{uid} hello False"
     assert told(caplog) == [
-        "a.rpy: sessions of the class ShortSession that live already cannot be changed: its __slots__ or its base "
+        "a.rpy: sessions of the class ShortSession that live already cannot be changed: its "
+        "__slots__ or its base "
         "classes differ. They go on as they were."
     ]
     assert (await site.get(visitor=Visitor(site.site))).endswith("hi True")
@@ -248,8 +267,12 @@ async def test_others_still_run(site: Editing, capsys: pytest.CaptureFixture[str
     assert await end(site, capsys) == ["a", "b", "new function"]
 
 
-async def test_within_one_execution_each_registration_counts(site: Editing, capsys: pytest.CaptureFixture[str]) -> None:
-    site.save(REGISTERS.replace("{registers}", "s.notifyOnExpire(self.bye)").replace("{word}", "bye"))
+async def test_within_one_execution_each_registration_counts(
+    site: Editing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.save(
+        REGISTERS.replace("{registers}", "s.notifyOnExpire(self.bye)").replace("{word}", "bye")
+    )
     await site.get()
     await site.get()
     assert await end(site, capsys) == ["bye", "bye"]
@@ -265,7 +288,9 @@ async def test_uncached_executions_do_not_replace_each_other_s(
     assert await end(site, capsys) == ["bye", "bye"]
 
 
-async def test_a_callback_of_a_class_that_moved_to_a_module(site: Editing, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_callback_of_a_class_that_moved_to_a_module(
+    site: Editing, capsys: pytest.CaptureFixture[str]
+) -> None:
     site.save(LOGGER.replace("{word}", "old"))
     await site.get()
     site.save("from rpyserve import Resource\n" + LOGGER.replace("{word}", "new"), "helper.py")

@@ -18,9 +18,18 @@ from tests.support.real_process import Server
 
 PICTURES = Path(__file__).parent.parent.parent / "build" / "screenshots"
 SECONDS = 15
-"""How long a page has to show an edit before the test gives up: far more than it needs on a busy machine."""
+"""How long a page has to show an edit before the test gives up: far more than it needs on a busy
+machine.
+"""
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+_NAMES = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "msedge",
+)
 _PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -51,7 +60,9 @@ def chromium() -> Iterator[Browser]:
 
 
 def open_tab(context: BrowserContext, url: str) -> Page:
-    """A new tab with the page at *url*, once it listens for changes. It may log what it likes, but no errors."""
+    """A new tab with the page at *url*, once it listens for changes. It may log what it likes, but
+    no errors.
+    """
     wait_for_quiet(url)
     page = context.new_page()
     page.set_default_timeout(SECONDS * 1000)
@@ -64,7 +75,9 @@ def open_tab(context: BrowserContext, url: str) -> Page:
 
 
 def wait_for_quiet(url: str) -> None:
-    """Wait until all that was saved has been told: a page that is loaded before that looks once more for it."""
+    """Wait until all that was saved has been told: a page that is loaded before that looks once
+    more for it.
+    """
     before = None
     while (now := _number_of_changes(url)) != before:
         before = now

@@ -1,14 +1,17 @@
-"""A page of the documents, played: its files are written, its commands typed, and what they print is compared.
+"""A page of the documents, played: its files are written, its commands typed, and what they print
+is compared.
 
 The blocks of a page are taken in order:
 
-- one with a title that is a file's name is that file: of the site, or beside it if it is a program or a test. Where a
-  title comes a second time, the file is edited: the server, if it runs by then, has to notice;
-- ``console`` has commands, each after a ``$``, and what they print. ``curl``, or ``python client.py``, asks the server
-  on port 8080, which is started when it is first needed, or by ``rpyserve ./site --some-option``, or by
-  ``python program.py``;
+- one with a title that is a file's name is that file: of the site, or beside it if it is a program
+  or a test. Where a title comes a second time, the file is edited: the server, if it runs by then,
+  has to notice;
+- ``console`` has commands, each after a ``$``, and what they print. ``curl``, or ``python
+  client.py``, asks the server on port 8080, which is started when it is first needed, or by
+  ``rpyserve ./site --some-option``, or by ``python program.py``;
 - one with the title ``console`` is what the server's own console shows by then;
-- any other must be JSON, TOML or Python that can be read, or have a comment above it that says why it is not run.
+- any other must be JSON, TOML or Python that can be read, or have a comment above it that says why
+  it is not run.
 
 In what is printed, ``...`` stands for anything.
 """
@@ -47,11 +50,15 @@ class Block:
 
 def blocks_of(page: str) -> Iterator[Block]:
     """The fenced blocks of *page*, those in lists and notes too."""
-    fence = re.compile(r"^(?P<indent>[ ]*)```(?P<info>.*)\n(?P<body>(?:.*\n)*?)(?P=indent)```$", re.MULTILINE)
+    fence = re.compile(
+        r"^(?P<indent>[ ]*)```(?P<info>.*)\n(?P<body>(?:.*\n)*?)(?P=indent)```$", re.MULTILINE
+    )
     for found in fence.finditer(page):
         language, _, more = found["info"].partition(" ")
         title = re.search(r'title="([^"]*)"', more)
-        body = "".join(line.removeprefix(found["indent"]) for line in found["body"].splitlines(keepends=True))
+        body = "".join(
+            line.removeprefix(found["indent"]) for line in found["body"].splitlines(keepends=True)
+        )
         line = page.count("\n", 0, found.start()) + 1
         excused = NOT_RUN.search(page, 0, found.start()) is not None
         yield Block(language, title[1] if title else "", body, line, excused)
@@ -120,7 +127,9 @@ class Player:
         elif block.title:
             self._write(block)
         else:
-            assert block.language in READERS, f"say how to run this block of {block.language or 'no language'}"
+            assert block.language in READERS, (
+                f"say how to run this block of {block.language or 'no language'}"
+            )
             READERS[block.language](block.text)
 
     def _write(self, block: Block) -> None:
@@ -132,7 +141,10 @@ class Player:
 
     def _type(self, command: str, expected: str) -> None:
         words = shlex.split(command)
-        if (words[0] == "rpyserve" and not ONCE & set(words)) or words[:2] == ["python", "program.py"]:
+        if (words[0] == "rpyserve" and not ONCE & set(words)) or words[:2] == [
+            "python",
+            "program.py",
+        ]:
             self._start(words)
             self._expect_on_console(expected)
             return
@@ -146,15 +158,29 @@ class Player:
             printed = self._run([sys.executable, "-m", *words, "-p", "no:cacheprovider"])
         else:
             raise AssertionError(f"nobody has said how to run {words[0]!r}")
-        assert re.fullmatch(pattern_of(expected), _whole(printed), re.DOTALL), f"$ {command}\n{printed}"
+        assert re.fullmatch(pattern_of(expected), _whole(printed), re.DOTALL), (
+            f"$ {command}\n{printed}"
+        )
 
     def _run(self, words: list[str], statuses: tuple[int, ...] = (0, 1)) -> str:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("RPYSERVE_", "PYTEST_"))}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("RPYSERVE_", "PYTEST_"))
+        }
         environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
         done = subprocess.run(
-            words, cwd=self.where, capture_output=True, encoding="utf-8", timeout=60, env=environment, check=False
+            words,
+            cwd=self.where,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            env=environment,
+            check=False,
         )
-        assert done.returncode in statuses, f"exit status {done.returncode}:\n{done.stdout}{done.stderr}"
+        assert done.returncode in statuses, (
+            f"exit status {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
         return done.stdout.replace("\r\n", "\n")
 
     def _curl(self, words: list[str]) -> str:

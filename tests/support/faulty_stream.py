@@ -1,4 +1,6 @@
-"""The server's end of a connection that fails when a test wants it to, and what is left open afterwards."""
+"""The server's end of a connection that fails when a test wants it to, and what is left open
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,13 @@ class Fault(enum.Enum):
 
 
 class Scripted(trio.abc.HalfCloseableStream):
-    """A client that says *lines*, one a receive, then nothing; the *at*-th use of the stream meets *fault*."""
+    """A client that says *lines*, one a receive, then nothing; the *at*-th use of the stream meets
+    *fault*.
+    """
 
-    def __init__(self, lines: list[bytes], at: int | None, fault: Fault, outer: trio.CancelScope) -> None:
+    def __init__(
+        self, lines: list[bytes], at: int | None, fault: Fault, outer: trio.CancelScope
+    ) -> None:
         self.lines = list(lines)
         self.at = at
         self.fault = fault

@@ -1,4 +1,6 @@
-"""The client's end of a connection: raw bytes out, and what comes back read by a real h11 client."""
+"""The client's end of a connection: raw bytes out, and what comes back read by a real
+h11 client.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ class Client:
 
 
 def head(method: str, target: str, *fields: str, version: str = "1.1") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: site", *fields, "", ""]).encode("latin-1")
+    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: site", *fields, "", ""]).encode(
+        "latin-1"
+    )
 
 
 def post(body: bytes, *fields: str) -> bytes:
@@ -110,7 +114,9 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
 
 
-def connect_to(respond: Respond, nursery: trio.Nursery, *, stream: Any = None, **options: Any) -> Client:
+def connect_to(
+    respond: Respond, nursery: trio.Nursery, *, stream: Any = None, **options: Any
+) -> Client:
     """Serve a new connection in *nursery*, and return the client's end of it.
 
     *stream* wraps the server's end, to make it misbehave.

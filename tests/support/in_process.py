@@ -1,4 +1,6 @@
-"""Ask a site without a socket: the response with its body read to the end, as a client would see it."""
+"""Ask a site without a socket: the response with its body read to the end, as a client would see
+it.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,12 @@ class Visitor:
             raw.append((b"content-type", b"application/x-www-form-urlencoded"))
         chunks = None if body is None else BodyChunks(body, 7)
         request = Request(
-            method, target, raw, client=(self.client, 4321), body=chunks, wait_client_left=wait_client_left
+            method,
+            target,
+            raw,
+            client=(self.client, 4321),
+            body=chunks,
+            wait_client_left=wait_client_left,
         )
         try:
             answer = await read(await self.site.respond(request))
@@ -80,5 +87,7 @@ async def ask(site: Any, target: str, method: str = "GET", **more: Any) -> Answe
 async def read(response: Response) -> Answer:
     async with start_body(response) as body:
         content = b"".join([chunk async for chunk in body.chunks])
-        headers = [(name.decode(), value.decode("latin-1")) for name, value in body.response.headers]
+        headers = [
+            (name.decode(), value.decode("latin-1")) for name, value in body.response.headers
+        ]
         return Answer(body.response.status, headers, content)

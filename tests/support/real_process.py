@@ -1,4 +1,6 @@
-"""The real command, or a program, as a process of its own, and a client that speaks plain HTTP/1.1 to it."""
+"""The real command, or a program, as a process of its own, and a client that speaks plain HTTP/1.1
+to it.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,14 @@ def serving(site: Path, tmp_path: Path, *options: str, scheme: str = "http") -> 
 @contextmanager
 def program(command: list[str], console: Path, cwd: Path | None = None) -> Iterator[Server]:
     """*command*, which must end well when it is told to, and must not have shown a traceback."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RPYSERVE_")}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("RPYSERVE_")
+    }
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
     with console.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd
+        )
     server = Server(process, console)
     try:
         yield server
@@ -82,7 +88,9 @@ def free_port() -> int:
 
 @dataclass
 class RawClient:
-    """One keep-alive connection that shows its cookies like a browser: no library between the test and the bytes."""
+    """One keep-alive connection that shows its cookies like a browser: no library between the test
+    and the bytes.
+    """
 
     stream: trio.SocketStream
     cookies: dict[str, str] = field(default_factory=dict)
@@ -90,13 +98,19 @@ class RawClient:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, port: int, cookies: dict[str, str] | None = None) -> AsyncIterator[RawClient]:
+    async def connect(
+        cls, port: int, cookies: dict[str, str] | None = None
+    ) -> AsyncIterator[RawClient]:
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             yield cls(stream, {} if cookies is None else cookies)
 
     async def get(self, path: str) -> str:
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n" + (f"Cookie: {cookie}\r\n" if cookie else "") + "\r\n"
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\n"
+            + (f"Cookie: {cookie}\r\n" if cookie else "")
+            + "\r\n"
+        )
         await self.stream.send_all(head.encode())
         while b"\r\n\r\n" not in self.buffer:
             await self._more()

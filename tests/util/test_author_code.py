@@ -15,7 +15,6 @@ import pytest
 import trio
 
 from rpyserve.diagnostics.model import ExceptionReport, Frame
-from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.util import author_code
@@ -25,7 +24,6 @@ from rpyserve.util.author_code import (
     innermost_author_frame,
     is_author_code,
 )
-from rpyserve.util.exceptions import unwrap_group
 
 
 def test_code_of_python_and_of_packages_is_not_the_authors() -> None:
@@ -53,14 +51,6 @@ def test_own_frames_go_first_and_ours_are_never_the_place() -> None:
     assert ExceptionReport("", frames=(own, foreign, ours)).own_frames == (own,)
     assert ExceptionReport("", frames=(ours, foreign)).own_frames == (foreign,)
     assert ExceptionReport("", frames=(foreign, ours)).own_frames == ()
-
-
-def test_unwrap() -> None:
-    inner = HTTPError(404)
-    assert unwrap_group(ExceptionGroup("", [ExceptionGroup("", [inner])])) is inner
-    two = ExceptionGroup("", [inner, ValueError()])
-    assert unwrap_group(two) is two
-    assert unwrap_group(inner) is inner
 
 
 # Frames
@@ -132,7 +122,7 @@ def test_our_own_work_is_not_the_authors() -> None:
 
 
 def test_a_program_below_the_loop_is_not_meant() -> None:
-    """The author's own program calls `run`, and the loop waits: nothing of the author's is at work."""
+    """The author's own program calls `run`, and the loop waits: no code of the author runs."""
     seen: list[FrameType | None] = []
 
     async def main() -> None:

@@ -13,9 +13,21 @@ from rpyserve.util.durations import format_duration, format_size, parse_duration
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5", 5), ("0.5", 0.5), (".5", 0.5), ("90s", 90), ("15m", 900), ("2h", 7200), ("1.5h", 5400), ("1d", 86400),
-     ("2 H", 7200), (" 5 ", 5), ("never", math.inf), ("Never", math.inf)],
-)  # fmt: skip
+    [
+        ("5", 5),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("90s", 90),
+        ("15m", 900),
+        ("2h", 7200),
+        ("1.5h", 5400),
+        ("1d", 86400),
+        ("2 H", 7200),
+        (" 5 ", 5),
+        ("never", math.inf),
+        ("Never", math.inf),
+    ],
+)
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 

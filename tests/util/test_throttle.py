@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from typing import Any
 
 import trio
 
-from rpyserve.util.throttle import MAX_KEYS, ThrottledLogger, monotonic
+from rpyserve.util.throttle import MAX_KEYS, ThrottledLogger
 
 
 async def test_once_a_minute_with_counts(autojump_clock: Any, caplog: Any) -> None:
@@ -39,7 +40,7 @@ def test_each_key_by_itself(caplog: Any) -> None:
 
 def test_once_and_never_again(caplog: Any) -> None:
     caplog.set_level(logging.INFO, "rpyserve")
-    lines = ThrottledLogger(logging.getLogger("rpyserve"), math.inf, monotonic)
+    lines = ThrottledLogger(logging.getLogger("rpyserve"), math.inf, time.monotonic)
     assert [lines.log(logging.INFO, "said") for _ in range(3)] == [True, False, False]
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.INFO, "said")
@@ -47,7 +48,7 @@ def test_once_and_never_again(caplog: Any) -> None:
 
 
 def test_of_many_keys_the_oldest_is_forgotten() -> None:
-    lines = ThrottledLogger(logging.getLogger("rpyserve"), math.inf, monotonic)
+    lines = ThrottledLogger(logging.getLogger("rpyserve"), math.inf, time.monotonic)
     for number in range(MAX_KEYS + 1):
         assert lines.warn("", key=number)
     assert lines.warn("", key=0)
