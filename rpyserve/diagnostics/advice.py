@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rpyserve.diagnostics import async_advice, name_advice
-from rpyserve.diagnostics.excerpts import innermost_author_line
 from rpyserve.diagnostics.import_advice import for_attribute_of_module, for_import_error
 from rpyserve.diagnostics.syntax_advice import for_syntax_error
 from rpyserve.scripts import validation
+from rpyserve.scripts.source import innermost_author_line
 
 __all__ = ["ROWS", "Advice", "advice_for"]
 

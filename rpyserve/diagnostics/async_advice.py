@@ -12,7 +12,7 @@ import traceback
 from types import CoroutineType, FrameType
 from typing import Final
 
-from rpyserve.diagnostics.excerpts import innermost_author_line
+from rpyserve.scripts.source import innermost_author_line
 
 __all__ = ["for_asyncio", "for_await", "for_coroutine", "for_runtime_error"]
 

@@ -24,21 +24,15 @@ import trio
 
 from rpyserve.diagnostics import values as variable_values
 from rpyserve.diagnostics.advice import advice_for
-from rpyserve.diagnostics.excerpts import (
-    Range,
-    context_lines,
-    decode_lines,
-    execution_in,
-    position_of,
-    source_lines,
-)
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation, Variable
 from rpyserve.diagnostics.redaction import Redactor
 from rpyserve.diagnostics.values import safe_repr
 from rpyserve.http.errors import ScriptError, WrongResult
+from rpyserve.scripts.execution import execution_in
+from rpyserve.scripts.source import Range, decode_lines, position_of, source_lines
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["Budget", "describe", "summary"]
+__all__ = ["Budget", "context_lines", "describe", "summary"]
 
 log = logging.getLogger("rpyserve")
 
@@ -65,6 +59,15 @@ INNER: Final = 20
 
 MAX_TRACEBACK: Final = 100_000
 """How many frames of a traceback are looked at."""
+
+BEFORE: Final = 5
+"""How many lines are shown before a failing one."""
+
+AFTER: Final = 4
+"""How many lines are shown after it."""
+
+WIDEST: Final = 240
+"""How many characters of a line are shown."""
 
 MAX_SOURCE: Final = 4 * 1024 * 1024
 """Size in bytes up to which a file with a syntax error is read."""
@@ -413,3 +416,45 @@ def _lines_around(exc: SyntaxError, source: Sequence[str], number: int) -> tuple
     if not number <= end_line <= len(source) or (end_line, end) <= (number, start):
         end_line, end = number, start + 1
     return context_lines(source, number, Range(number, start, end_line, end))
+
+
+# Lines of source
+
+
+def context_lines(lines: Sequence[str], number: int, marked: Range | None) -> tuple[Line, ...]:
+    """Return the lines around line *number*, with *marked* marked if it is not whole lines."""
+    count = len(lines)
+    if number < count and not lines[-1]:
+        count -= 1  # only nothing follows the last line end
+    last = number if marked is None else min(marked.end_line, number + AFTER)
+    shown = range(max(1, number - BEFORE), min(count, last + AFTER) + 1)
+    return tuple(_line(lines[n - 1], n, number, marked) for n in shown)
+
+
+def _line(text: str, number: int, failing: int, marked: Range | None) -> Line:
+    columns = _marked_columns(text, number, marked)
+    # Of a long line, show the part around the mark.
+    start = 0
+    if columns is not None and columns[0] > WIDEST * 3 // 4:
+        start = columns[0] - WIDEST // 2
+    shown = text[start : start + WIDEST]
+    if len(text) > start + WIDEST:
+        shown += "…"
+    shift = -start
+    if start:
+        shown = "…" + shown
+        shift += 1
+    if columns is not None:
+        columns = min(columns[0] + shift, len(shown)), min(columns[1] + shift, len(shown))
+    return Line(number, shown, number == failing, columns)
+
+
+def _marked_columns(text: str, number: int, marked: Range | None) -> tuple[int, int] | None:
+    """The columns of *text* that are marked; None if none are, or all that is not blank."""
+    if marked is None or not marked.line <= number <= marked.end_line:
+        return None
+    indent = len(text) - len(text.lstrip())
+    start = max(indent, marked.column) if number == marked.line else indent
+    end = marked.end_column if number == marked.end_line else len(text)
+    is_whole_line = start <= indent and end >= len(text.rstrip())
+    return None if end <= start or is_whole_line else (start, end)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from rpyserve._names import PUBLIC
-from rpyserve.diagnostics.excerpts import innermost_author_line
 from rpyserve.http.request import Request
+from rpyserve.scripts.source import innermost_author_line
 from rpyserve.sessions.session import Session
 from rpyserve.util.text import closest_match
 

@@ -147,7 +147,7 @@ class _Writer:
 
     def write(self, value: Any, depth: int) -> None:
         kind = type(value)
-        if f"{_package(kind)}.{kind.__qualname__}" in _SAFE_REPR:
+        if _has_safe_repr(kind):
             self._put(repr(value))
         elif issubclass(kind, enum.Enum):
             self._enum(value, kind)
@@ -166,7 +166,7 @@ class _Writer:
     def _writer_for(self, kind: type) -> Callable[[Any, int], None] | None:
         """The method that writes objects of *kind* with what they contain."""
         writers: tuple[tuple[type, Callable[[Any, int], None]], ...] = (
-            (tuple, self._named_tuple if hasattr(kind, "_fields") else self._tuple),
+            (tuple, self._tuple),
             (list, self._list),
             (deque, self._list),
             (dict, self._dict),
@@ -235,6 +235,9 @@ class _Writer:
         self._put("]" if is_list else "])")
 
     def _tuple(self, value: Any, depth: int) -> None:
+        if hasattr(type(value), "_fields"):
+            self._named_tuple(value, depth)
+            return
         count = tuple.__len__(value)
         self._put("(")
         if count == 2 and is_secret(tuple.__getitem__(value, 0)):  # a header or a field
@@ -321,6 +324,10 @@ class _Writer:
 
 def _package(kind: type) -> str:
     return kind.__module__.partition(".")[0]
+
+
+def _has_safe_repr(kind: type) -> bool:
+    return f"{_package(kind)}.{kind.__qualname__}" in _SAFE_REPR and not _is_author_class(kind)
 
 
 def _describe_code(value: Any, kind: type) -> str | None:

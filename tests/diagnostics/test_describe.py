@@ -11,11 +11,12 @@ import pytest
 import trio
 
 from rpyserve import Request, Site
-from rpyserve.diagnostics.describe import describe, summary
+from rpyserve.diagnostics.describe import WIDEST, context_lines, describe, summary
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Relation
 from rpyserve.diagnostics.redaction import MASK, Redactor
 from rpyserve.diagnostics.reporter import as_text
 from rpyserve.http.errors import ScriptError, WrongResult
+from rpyserve.scripts.source import Range
 from tests.support.in_process import ask
 from tests.support.script_site import ScriptSite
 
@@ -398,3 +399,29 @@ async def test_a_result_that_cannot_be_sent_is_shown_at_its_function() -> None:
     assert answer.text.startswith("forgetful() returned nothing (None).")
     assert "def forgetful(request: Request) -> None:" in answer.text
     assert WrongResult("x", print).method is print
+
+
+# Lines of source
+
+
+def test_the_lines_around_one() -> None:
+    lines = [f"line {n}" for n in range(1, 21)] + [""]
+    assert [line.number for line in context_lines(lines, 10, None)] == list(range(5, 15))
+    assert [line.number for line in context_lines(lines, 10, None) if line.failing] == [10]
+    assert [line.number for line in context_lines(lines, 1, None)] == [1, 2, 3, 4, 5]
+    assert context_lines(lines, 20, None)[-1].number == 20
+    assert context_lines(["", ""], 2, None)[-1].number == 2
+
+
+def test_a_mark_over_several_lines() -> None:
+    lines = ["f(a,", "  b,", "  c) + 1"]
+    spans = [line.marked for line in context_lines(lines, 1, Range(1, 0, 3, 4))]
+    assert spans == [None, None, (2, 4)], "a line that is at fault as a whole needs no mark"
+
+
+def test_long_lines_are_cut_around_the_mark() -> None:
+    text = "x" * 1_000_000 + "HERE" + "y" * 1_000_000
+    [line] = context_lines([text], 1, Range(1, 1_000_000, 1, 1_000_004))
+    assert line.marked is not None
+    assert line.text[slice(*line.marked)] == "HERE"
+    assert len(line.text) <= WIDEST + 2

@@ -1,4 +1,4 @@
-"""Lines of source, and the piece of one that is at fault."""
+"""The source that code was compiled from, and the piece of it that an instruction comes from."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from types import TracebackType
 
 import pytest
 
-from rpyserve.diagnostics import excerpts
-from rpyserve.diagnostics.excerpts import (
-    Range,
-    context_lines,
-    decode_lines,
-    position_of,
-    source_lines,
-)
 from rpyserve.http.request import Request
+from rpyserve.scripts.source import decode_lines, position_of, source_lines
 from tests.support.script_site import ScriptSite
 
 
@@ -112,29 +105,6 @@ def test_the_lines_of_a_source_are_those_of_the_compiler() -> None:
     tb = failing(source)
     assert lines[tb.tb_lineno - 1] == "c = 1 / 0"
     assert decode_lines(b"# coding: nonsense\n\xff") == ["# coding: nonsense", "�"]
-
-
-def test_lines_round_one() -> None:
-    lines = [f"line {n}" for n in range(1, 21)] + [""]
-    assert [line.number for line in context_lines(lines, 10, None)] == list(range(5, 15))
-    assert [line.number for line in context_lines(lines, 10, None) if line.failing] == [10]
-    assert [line.number for line in context_lines(lines, 1, None)] == [1, 2, 3, 4, 5]
-    assert context_lines(lines, 20, None)[-1].number == 20
-    assert context_lines(["", ""], 2, None)[-1].number == 2
-
-
-def test_a_mark_over_several_lines() -> None:
-    lines = ["f(a,", "  b,", "  c) + 1"]
-    spans = [line.marked for line in context_lines(lines, 1, Range(1, 0, 3, 4))]
-    assert spans == [None, None, (2, 4)], "a line that is at fault as a whole needs no mark"
-
-
-def test_long_lines_are_cut_round_the_mark() -> None:
-    text = "x" * 1_000_000 + "HERE" + "y" * 1_000_000
-    [line] = context_lines([text], 1, Range(1, 1_000_000, 1, 1_000_004))
-    assert line.marked is not None
-    assert line.text[slice(*line.marked)] == "HERE"
-    assert len(line.text) <= excerpts.WIDEST + 2
 
 
 def test_code_without_positions() -> None:
