@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.http.browser import is_browser_probe, is_cross_origin
 from rpyserve.http.cookies import format_set_cookie
@@ -48,6 +49,7 @@ little.
 """
 
 
+@public
 class Site(ServerObject):
     """What a server serves.
 

@@ -28,6 +28,7 @@ from typing import Any, Final, NoReturn
 
 from zope.interface.interface import InterfaceClass
 
+from rpyserve._names import public
 from rpyserve.scripts import file_state
 
 __all__ = [
@@ -339,6 +340,7 @@ def current() -> Execution | None:
     return _running.get()
 
 
+@public
 def cache(*names: str | os.PathLike[str]) -> None:
     """Have this script executed once, not for every request.
 
