@@ -74,6 +74,7 @@ def advice_for(exc: BaseException) -> str:
 
 _PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
 
+# What to do about a name that is not defined.
 _NAMES: Final = {
     "self": "A method must take it as a parameter:\ndef render_GET(self, request):",
     "request": "A function must take it as a parameter:\ndef resource(request):",
@@ -83,10 +84,9 @@ _NAMES: Final = {
     "xrange": f"{_PYTHON2}range",
     "implements": f"{_PYTHON2}@implementer(ICounter)\nclass Counter:",
 }
-"""What to do about a name that is not defined."""
 
+# What to do about a method that a dict does not have.
 _METHODS: Final = {"has_key": f"{_PYTHON2}key in d", "iteritems": f"{_PYTHON2}d.items()"}
-"""What to do about a method that a dict does not have."""
 
 
 def _local_without_value(exc: UnboundLocalError) -> str:
@@ -167,6 +167,7 @@ _TO_TEXT: Final = (
     'Text and bytes cannot be mixed. Make text of the bytes:\ntext = data.decode("utf-8")'
 )
 
+# The rows in their order; the first that applies wins.
 ROWS: Final = (
     Advice(
         SystemExit,
@@ -333,4 +334,3 @@ ROWS: Final = (
         when=lambda exc: ".decode(" not in innermost_author_line(exc)[1],
     ),
 )
-"""The rows in their order; the first that applies wins."""

@@ -36,8 +36,8 @@ _TRIO_LINES: Final = (
     ),
     ("shield", "with trio.CancelScope(shield=True):"),
 )
+# What trio has in place of a name of asyncio's.
 _TRIO: Final = {name: line for names, line in _TRIO_LINES for name in names.split()}
-"""What trio has in place of a name of asyncio's."""
 
 _RUNTIME_ERRORS: Final = (
     (

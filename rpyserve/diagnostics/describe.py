@@ -36,41 +36,41 @@ __all__ = ["Budget", "context_lines", "describe", "summary"]
 
 log = logging.getLogger("rpyserve")
 
+# How many characters of a message are kept.
 MAX_MESSAGE: Final = 4000
-"""How many characters of a message are kept."""
 
+# How many characters of its first line are kept as the title.
 MAX_TITLE: Final = 300
-"""How many characters of its first line are kept as the title."""
 
+# How many notes of an exception are kept.
 MAX_NOTES: Final = 20
-"""How many notes of an exception are kept."""
 
+# How many exceptions of one chain are described.
 MAX_CHAIN: Final = 10
-"""How many exceptions of one chain are described."""
 
+# How deep groups within groups are described.
 MAX_DEPTH: Final = 6
-"""How deep groups within groups are described."""
 
+# How many frames are kept at the outer end of a traceback.
 OUTER: Final = 10
-"""How many frames are kept at the outer end of a traceback."""
 
+# How many frames are kept at its inner end.
 INNER: Final = 20
-"""How many frames are kept at its inner end."""
 
+# How many frames of a traceback are looked at.
 MAX_TRACEBACK: Final = 100_000
-"""How many frames of a traceback are looked at."""
 
+# How many lines are shown before a failing one.
 BEFORE: Final = 5
-"""How many lines are shown before a failing one."""
 
+# How many lines are shown after it.
 AFTER: Final = 4
-"""How many lines are shown after it."""
 
+# How many characters of a line are shown.
 WIDEST: Final = 240
-"""How many characters of a line are shown."""
 
+# Size in bytes up to which a file with a syntax error is read.
 MAX_SOURCE: Final = 4 * 1024 * 1024
-"""Size in bytes up to which a file with a syntax error is read."""
 
 
 @dataclass(slots=True)

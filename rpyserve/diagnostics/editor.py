@@ -23,6 +23,7 @@ _LIKE_CODE: Final = "://file/{path}:{line}:{column}"
 _JETBRAINS: Final = "://open?file={path}&line={line}&column={column}"
 _TEXTMATE: Final = "://open?url=file://{path}&line={line}&column={column}"
 
+# The names that ``--editor`` knows, and their URL templates.
 NAMES: Final = {
     "vscode": "vscode" + _LIKE_CODE,
     "vscode-insiders": "vscode-insiders" + _LIKE_CODE,
@@ -38,20 +39,19 @@ NAMES: Final = {
     "emacs": "emacs" + _TEXTMATE,
     "none": "",
 }
-"""The names that ``--editor`` knows, and their URL templates."""
 
+# The commands that start an editor, and its name.
 _COMMANDS: Final = {
     "code": "vscode", "cursor": "cursor", "windsurf": "windsurf", "codium": "codium", "zed": "zed",
     "zeditor": "zed", "pycharm": "pycharm", "charm": "pycharm", "subl": "sublime",
     "code-insiders": "vscode-insiders", "vscodium": "codium", "idea": "idea",
     "sublime_text": "sublime", "mate": "textmate", "mvim": "macvim",
 }  # fmt: skip
-"""The commands that start an editor, and its name."""
 
+# The commands to look for on this machine, in order of preference.
 _INSTALLED: Final = (
     "code", "cursor", "windsurf", "codium", "zed", "zeditor", "pycharm", "charm", "subl",
 )  # fmt: skip
-"""The commands to look for on this machine, in order of preference."""
 
 _DANGEROUS_SCHEMES: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"})
 

@@ -21,14 +21,15 @@ from rpyserve.util.author_code import is_author_code
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 
+# Modules of Python 2, and their successors.
 _PYTHON2: Final = {
     "StringIO": "from io import StringIO",
     "cPickle": "import pickle",
     "urllib2": "import urllib.request",
     "urlparse": "import urllib.parse",
 }
-"""Modules of Python 2, and their successors."""
 
+# Modules whose package has another name.
 _PACKAGES: Final = {
     "PIL": "pillow",
     "bs4": "beautifulsoup4",
@@ -36,16 +37,15 @@ _PACKAGES: Final = {
     "dotenv": "python-dotenv",
     "yaml": "pyyaml",
 }
-"""Modules whose package has another name."""
 
+# rpyserve's own name for a script's directory, which relative imports use.
 _SCRIPT_PACKAGE: Final = re.compile(r"rpydir\d*(\.|$)")
-"""rpyserve's own name for a script's directory, which relative imports use."""
 
+# How many levels below the site's directory are searched for a module.
 MAX_LEVELS: Final = 3
-"""How many levels below the site's directory are searched for a module."""
 
+# How many directories are searched.
 MAX_DIRECTORIES: Final = 1000
-"""How many directories are searched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,18 +50,18 @@ _SESSION: Final = (
     ("invalidate", "session.expire()"),
     ("sid", "session.uid"),
 )
+# What rpyserve has in place of a member of another server's class.
 _MEMBERS: Final = {
     kind: {name: line for names, line in rows for name in names.split()}
     for kind, rows in {Request: _REQUEST, Session: _SESSION}.items()
 }
-"""What rpyserve has in place of a member of another server's class."""
 
+# The modules of names that are often used without an import.
 _HOMES: Final = {
     "Path": "pathlib", "date": "datetime", "timedelta": "datetime", "dataclass": "dataclasses",
     "defaultdict": "collections", "randint": "random", "choice": "random", "sqrt": "math",
     "escape": "html", "quote": "urllib.parse", "sleep": "trio", "open_nursery": "trio",
 }  # fmt: skip
-"""The modules of names that are often used without an import."""
 
 
 def for_member(exc: AttributeError) -> str:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MASK", "Redactor", "is_secret", "secrets_of"]
 
+# What is shown in place of a secret.
 MASK: Final = "•••"
-"""What is shown in place of a secret."""
 
+# Characters from which a text counts as secret: ``dark`` of ``theme=dark`` may be any word.
 SHORTEST: Final = 8
-"""Characters from which a text counts as secret: ``dark`` of ``theme=dark`` may be any word."""
 
+# How many characters of a name are looked at.
 _LONGEST_NAME: Final = 100
-"""How many characters of a name are looked at."""
 
 _ANYWHERE: Final = (
     r"pass_?w(?:or)?d|pass_?phrase|secret|token(?!iz)|api_?key|authori[sz]ation|cookie|credential|"

@@ -25,23 +25,23 @@ __all__ = ["ConsoleReporter", "as_text"]
 
 log = logging.getLogger("rpyserve")
 
+# How many errors, and how many clients, are remembered.
 MAX_ERRORS: Final = 200
-"""How many errors, and how many clients, are remembered."""
 
+# How many failing pages are remembered.
 MAX_PAGES: Final = 2000
-"""How many failing pages are remembered."""
 
+# Seconds between two lines that say how often an error has occurred.
 COUNT_INTERVAL: Final = 60.0
-"""Seconds between two lines that say how often an error has occurred."""
 
+# How many of the author's frames are shown of one exception: the innermost ones.
 MAX_FRAMES: Final = 5
-"""How many of the author's frames are shown of one exception: the innermost ones."""
 
+# How many further lines of a message are shown.
 MAX_LINES: Final = 5
-"""How many further lines of a message are shown."""
 
+# How many lines of a note are shown.
 MAX_NOTE_LINES: Final = 6
-"""How many lines of a note are shown."""
 
 
 # When errors are written

@@ -21,6 +21,7 @@ _RAISE: Final = re.compile(r"\braise\s+([\w.]+)\s*,\s*(.+)")
 _RETURN_HTML: Final = 'def resource(request):\n    return """<h1>Hello</h1>"""'
 _ASYNC_METHOD: Final = "async def render_GET(self, request):"
 
+# Patterns in the parser's messages, and what to do.
 _MESSAGES: Final = (
     (
         "expected an indented block",
@@ -57,7 +58,6 @@ _MESSAGES: Final = (
         "These are curly quotation marks, perhaps copied from a page. Type straight ones: \" or '.",
     ),
 )
-"""Patterns in the parser's messages, and what to do."""
 
 
 def for_syntax_error(exc: SyntaxError) -> str:

@@ -39,26 +39,27 @@ from rpyserve.util.author_code import is_author_code
 
 __all__ = ["safe_repr", "variables"]
 
+# How many characters of a value are written.
 LONGEST: Final = 400
-"""How many characters of a value are written."""
 
+# How many characters of a text in it.
 MAX_TEXT: Final = 160
-"""How many characters of a text in it."""
 
+# How deep containers and objects within each other are written.
 MAX_DEPTH: Final = 4
-"""How deep containers and objects within each other are written."""
 
+# How many items of a container, or attributes of an object.
 MAX_ITEMS: Final = 12
-"""How many items of a container, or attributes of an object."""
 
+# How many variables of a frame.
 MAX_VARIABLES: Final = 30
-"""How many variables of a frame."""
 
+# Names that rpyserve puts into every script.
 _GIVEN_NAMES: Final = frozenset({"cache", "registry", "input"})
-"""Names that rpyserve puts into every script."""
 
 _DEFINITIONS: Final = (type, FunctionType, BuiltinFunctionType, ModuleType, InterfaceClass)
 
+# How functions and the like are written.
 _CODE: Final[tuple[tuple[Any, str], ...]] = (
     (type, "<class {0.__name__}>"),
     ((FunctionType, BuiltinFunctionType, MethodType), "<function {0.__qualname__}>"),
@@ -66,8 +67,8 @@ _CODE: Final[tuple[tuple[Any, str], ...]] = (
     ((GeneratorType, AsyncGeneratorType), "<generator {0.__qualname__}>"),
     (ModuleType, "<module {0.__name__}>"),
 )
-"""How functions and the like are written."""
 
+# Classes whose own ``repr`` is short and always ends: package and name, so none is imported.
 _SAFE_REPR: Final = frozenset(
     {
         "builtins.bool", "builtins.complex", "builtins.ellipsis", "builtins.float",
@@ -80,7 +81,6 @@ _SAFE_REPR: Final = frozenset(
         "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "re.Pattern",
     }
 )  # fmt: skip
-"""Classes whose own ``repr`` is short and always ends: package and name, so none is imported."""
 
 
 def variables(

@@ -20,18 +20,14 @@ from rpyserve.livereload.changes import ANYTHING, NOTHING, PageChange
 
 __all__ = ["ChangeFeed", "FeedStatistics", "Subscriber"]
 
+# How many changes are kept.
 MAX_CHANGES: Final = 256
-"""How many changes are kept."""
+# How many streams one browser has before it is asked to close some. It has six connections to a
+# host in all.
 MAX_STREAMS: Final = 4
-"""How many streams one browser has before it is asked to close some.
-
-It has six connections to a host in all.
-"""
+# How many more streams it may have for the moment. Then its oldest stream ends: a page that is
+# asked for must find a connection.
 EXTRA_STREAMS: Final = 1
-"""How many more streams it may have for the moment.
-
-Then its oldest stream ends: a page that is asked for must find a connection.
-"""
 
 
 @dataclass(slots=True, eq=False)

@@ -19,8 +19,8 @@ from rpyserve.livereload.snapshot import FileChanges
 
 __all__ = ["ANYTHING", "NOTHING", "FileKind", "Mounts", "PageChange"]
 
+# How many URLs a change has; one of more says only that anything may have changed.
 MAX_URLS: Final = 500
-"""How many URLs a change has; one of more says only that anything may have changed."""
 
 
 class FileKind(enum.Enum):

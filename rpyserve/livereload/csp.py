@@ -13,11 +13,11 @@ from typing import Final
 
 __all__ = ["blocking_directive", "policies_in"]
 
+# The directives that decide on a script, and on a stream; the first one present counts.
 _NEEDED: Final = (
     ("script-src-elem", "script-src", "default-src"),
     ("connect-src", "default-src"),
 )
-"""The directives that decide on a script, and on a stream; the first one present counts."""
 _NEEDED_IN_SANDBOX: Final = frozenset({"allow-scripts", "allow-same-origin"})
 
 

@@ -54,15 +54,13 @@ ADDED: Final = "added"
 CHANGED: Final = "changed"
 DELETED: Final = "deleted"
 
+# How many files a line on the console names.
 MAX_NAMES: Final = 3
-"""How many files a line on the console names."""
+# Seconds that a save may lie back by the file's time stamp. An older stamp is of another clock,
+# or was set by hand.
 MAX_SAVE_AGE: Final = 5.0
-"""Seconds that a save may lie back by the file's time stamp.
-
-An older stamp is of another clock, or was set by hand.
-"""
+# How many pages whose policy blocks the script are named: there may be any number of them.
 MAX_BLOCKED_PAGES: Final = 100
-"""How many pages whose policy blocks the script are named: there may be any number of them."""
 
 _CODE: Final = (FileKind.SCRIPT, FileKind.MODULE)
 _DATA: Final = (FileKind.FILE, FileKind.PRIVATE_DATA)

@@ -32,8 +32,8 @@ __all__ = ["PageLoad", "ScriptTag"]
 
 log = logging.getLogger("rpyserve")
 
+# How many bytes of a page are searched for what its head says.
 SAMPLE: Final = 64 * 1024
-"""How many bytes of a page are searched for what its head says."""
 
 _CONDITIONAL: Final = frozenset({b"if-none-match", b"if-modified-since"})
 _OUTDATED: Final = frozenset(

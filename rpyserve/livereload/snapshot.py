@@ -20,13 +20,13 @@ from rpyserve.scripts.file_state import is_ignored_directory
 
 __all__ = ["FileChanges", "Snapshot"]
 
+# What a file is known by: time of its content, size, inode, time of its entry.
 Signature = tuple[int, int, int, int]
-"""What a file is known by: time of its content, size, inode, time of its entry."""
 
+# The file that makes a directory an environment, which is ignored.
 _MARKER: Final = "pyvenv.cfg"
-"""The file that makes a directory an environment, which is ignored."""
+# A link to a directory that Windows does not call a link (IO_REPARSE_TAG_MOUNT_POINT).
 _JUNCTION: Final = 0xA0000003
-"""A link to a directory that Windows does not call a link (IO_REPARSE_TAG_MOUNT_POINT)."""
 
 
 @dataclass(frozen=True, slots=True)

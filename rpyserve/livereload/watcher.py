@@ -30,27 +30,25 @@ __all__ = ["watch"]
 
 log = logging.getLogger("rpyserve")
 
+# Milliseconds without a further event after which a batch of events is complete.
 STEP: Final = 5
-"""Milliseconds without a further event after which a batch of events is complete."""
+# Milliseconds that a batch of events may last.
 DEBOUNCE: Final = 20
-"""Milliseconds that a batch of events may last."""
+# Seconds from one question for events to the next while nobody waits for changes.
 IDLE_PAUSE: Final = 0.045
-"""Seconds from one question for events to the next while nobody waits for changes."""
+# Seconds after which it is checked again whether the roots themselves have been replaced.
 ROOT_CHECK: Final = 1.0
-"""Seconds after which it is checked again whether the roots themselves have been replaced."""
+# Seconds without a change after which a large or incomplete batch is passed on.
 QUIET: Final = 0.05
-"""Seconds without a change after which a large or incomplete batch is passed on."""
+# Seconds that such a batch may last.
 LONGEST: Final = 1.0
-"""Seconds that such a batch may last."""
+# How many files make a batch large.
 MANY: Final = 3
-"""How many files make a batch large."""
+# Seconds between two scans where there are no events; more where a scan takes long.
 POLL: Final = 0.25
-"""Seconds between two scans where there are no events; more where a scan takes long."""
+# How often directories that change meanwhile are watched anew. What is missed then shows with the
+# next event.
 ATTEMPTS: Final = 3
-"""How often directories that change meanwhile are watched anew.
-
-What is missed then shows with the next event.
-"""
 
 _ONE_HANDLE_A_TREE: Final = sys.platform in ("darwin", "win32")
 

@@ -23,33 +23,31 @@ from rpyserve.livereload.snapshot import FileChanges
 
 __all__ = ["WriteLoopDetector"]
 
+# Seconds by which a file's time stamp may lag behind: systems take it from a clock that ticks.
 FILE_CLOCK_LAG: Final = 0.012
-"""Seconds by which a file's time stamp may lag behind: systems take it from a clock that ticks."""
+# Seconds by which this process's clock may lag behind.
 OWN_CLOCK_LAG: Final = 0.016 if os.name == "nt" else 0.002
-"""Seconds by which this process's clock may lag behind."""
+# Seconds after a request in which its script may still be writing.
 AFTERMATH: Final = 0.3
-"""Seconds after a request in which its script may still be writing."""
+# Seconds of a request that count, since streams last for ever.
 LONGEST_REQUEST: Final = 2.0
-"""Seconds of a request that count, since streams last for ever."""
+# The same for a request by which an open page asks for itself again.
 LONGEST_REFETCH: Final = 30.0
-"""The same for a request by which an open page asks for itself again."""
+# Seconds by which a file's time stamp may be off before it is not believed.
 MAX_CLOCK_ERROR: Final = 5.0
-"""Seconds by which a file's time stamp may be off before it is not believed."""
+# Points for a change while an open page asked for itself.
 POINTS_DURING: Final = 2
-"""Points for a change while an open page asked for itself."""
+# Points for a change shortly after that.
 POINTS_AFTERWARDS: Final = 1
-"""Points for a change shortly after that."""
+# Points in a row at which a file is taken to be written by a script. One change of that kind may
+# be an author who saves several files at once.
 THRESHOLD: Final = 3
-"""Points in a row at which a file is taken to be written by a script.
-
-One change of that kind may be an author who saves several files at once.
-"""
+# The same for scripts and modules: what their authors save in haste must not be overlooked.
 CODE_THRESHOLD: Final = 40
-"""The same for scripts and modules: what their authors save in haste must not be overlooked."""
+# Seconds without a change after which points lapse: a loop is faster.
 POINTS_LAPSE: Final = 10.0
-"""Seconds without a change after which points lapse: a loop is faster."""
+# How many files a page may write by itself; a batch of more has another cause.
 MAX_FILES: Final = 100
-"""How many files a page may write by itself; a batch of more has another cause."""
 
 
 class _RequestSpan:
