@@ -8,9 +8,10 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from rpyserve._names import PUBLIC
+from rpyserve.diagnostics.values import attributes
 from rpyserve.http.request import Request
 from rpyserve.scripts.source import innermost_author_line
 from rpyserve.sessions.session import Session
@@ -82,38 +83,30 @@ def for_name(exc: NameError) -> str:
         return ""
     if "self" in frame.f_locals and name in _members(frame.f_locals["self"]):
         return f"{name} belongs to the object. Write:\nself.{name}"
-    return _did_you_mean(closest(name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]))
+    return _did_you_mean(name, [*frame.f_locals, *frame.f_globals, *dir(builtins)])
 
 
 def for_attribute(exc: AttributeError) -> str:
     """Return the advice about an attribute that is misspelled."""
-    name = exc.name or ""
-    names = [each for each in _members(exc.obj) if each[:1] != "_" or name[:1] == "_"]
-    found = closest(name, names)
-    return _did_you_mean(f".{found}" if found else None)
+    return _did_you_mean(exc.name or "", _members(exc.obj))
 
 
 def for_import(module: str, name: str) -> str:
     """Return the advice about a *name* that *module*, which has been imported, does not have."""
     loaded = sys.modules.get(module)
-    if loaded is None:
-        return ""
-    found = closest(name, getattr(loaded, "__all__", None) or list(vars(loaded)))
-    is_relative = module.startswith("rpydir")  # rpyserve's own name for the script's directory
-    if found is None or is_relative:
-        return _did_you_mean(found)
-    return _did_you_mean(f"from {module} import {found}")
+    return _did_you_mean(name, getattr(loaded, "__all__", None) or vars(loaded or builtins))
 
 
-def closest(name: str, names: Iterable[Any]) -> str | None:
+def closest(name: str, names: Iterable[str]) -> str | None:
     """Return the one of *names* that *name* is a misspelling of; None if there is none."""
     if not 3 <= len(name) <= 80:
         return None
-    return closest_match(name, [each for each in names if isinstance(each, str) and each != name])
+    return closest_match(name, {*names} - {name})
 
 
-def _did_you_mean(line: str | None) -> str:
-    return f"Did you mean this?\n{line}" if line else ""
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    found = closest(name, names)
+    return f"Did you mean this?\n{found}" if found else ""
 
 
 def _import_line(name: str) -> str:
@@ -127,11 +120,6 @@ def _import_line(name: str) -> str:
 
 
 def _members(thing: object) -> list[str]:
-    """The names in the classes of *thing* and in its ``__dict__``; `dir` would call its code."""
-    classes = type.__dict__["__mro__"].__get__(type(thing))
-    names = [name for each in classes for name in vars(each)]
-    try:
-        own = object.__getattribute__(thing, "__dict__")
-    except AttributeError:
-        return names
-    return [*names, *own] if isinstance(own, dict) else names
+    """The names in the classes of *thing* and what it holds; `dir` would call its code."""
+    own = [name for name, _ in attributes(thing)]
+    return [*own, *(name for kind in type(thing).__mro__ for name in vars(kind))]

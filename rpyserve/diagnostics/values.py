@@ -37,7 +37,7 @@ from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.components import Components
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["safe_repr", "variables"]
+__all__ = ["attributes", "safe_repr", "variables"]
 
 # How many characters of a value are written.
 LONGEST: Final = 400
@@ -297,7 +297,7 @@ class _Writer:
 
     def _object(self, value: Any, depth: int) -> None:
         kind = type(value)
-        self._tagged(kind.__name__, _attributes(value, kind), depth)
+        self._tagged(kind.__name__, attributes(value), depth)
 
     def _object_of_rpyserve(self, value: Any, depth: int) -> None:
         """What a script's author cares for, and never a cookie or the id of a session."""
@@ -345,8 +345,9 @@ def _is_author_class(kind: type) -> bool:
     return is_author_code(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")
 
 
-def _attributes(value: object, kind: type) -> Iterator[tuple[str, Any]]:
-    """The names and values that *value* holds, in slots and in its ``__dict__``."""
+def attributes(value: object) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values that *value* holds, in slots and in its ``__dict__``."""
+    kind = type(value)
     for base in reversed(kind.__mro__):
         for name, member in list(vars(base).items()):
             if isinstance(member, MemberDescriptorType):
