@@ -119,14 +119,12 @@ class ErrorReport:
         hint: what to do about it, in lines; may be empty.
         chain: the exceptions: first the one that came out, then what led to it. May be empty.
         script: the path of a script that is at fault as a whole; empty if the frames say more.
-        fingerprint: equal for errors that count as the same, whatever their messages say.
     """
 
     title: str
     hint: str = ""
     chain: tuple[ExceptionReport, ...] = ()
     script: str = ""
-    fingerprint: tuple[str, ...] = ()
 
     @property
     def place(self) -> Frame | None:

@@ -1,9 +1,9 @@
 """Writes error reports on the console: each error once, as a short block of text.
 
-Two errors are the same if they have the same fingerprint at the same places of the same source. An
+Two errors are the same if they are of the same kinds at the same places of the same source. An
 error is written again after its page has been answered well (`ConsoleReporter.resolve`) and after a
 file of the site has changed (`ConsoleReporter.reset`). Until then it is only counted, and the count
-is written at most once a minute. Memory is bounded: the least recent error is forgotten first.
+is written at most once a minute. Memory is bounded: what is too much is forgotten.
 
 `as_text` also makes the page for clients that do not accept HTML.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,11 +24,8 @@ __all__ = ["ConsoleReporter", "as_text"]
 
 log = logging.getLogger("rpyserve")
 
-# How many errors, and how many clients, are remembered.
-MAX_ERRORS: Final = 200
-
-# How many failing pages are remembered.
-MAX_PAGES: Final = 2000
+# How many errors, failing pages and clients are remembered.
+MAX_REMEMBERED: Final = 2000
 
 # Seconds between two lines that say how often an error has occurred.
 COUNT_INTERVAL: Final = 60.0
@@ -54,14 +50,10 @@ class _Reported:
     """An error that has been written.
 
     Attributes:
-        what: what failed, such as ``GET /hello``.
-        title: the first line of what was written.
         since: when it was last written or counted.
         repeats: how often it has occurred since then.
     """
 
-    what: str
-    title: str
     since: float
     repeats: int = 0
 
@@ -75,9 +67,9 @@ class ConsoleReporter:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._reported: OrderedDict[_Key, _Reported] = OrderedDict()
+        self._reported: dict[_Key, _Reported] = {}
         self._key_by_page: dict[str, _Key] = {}
-        self._clients: OrderedDict[str, None] = OrderedDict()
+        self._clients: set[str] = set()
 
     def report(self, what: str, report: ErrorReport, *, page: str = "") -> bool:
         """Write *report* on the console, unless it is already there.
@@ -89,20 +81,21 @@ class ConsoleReporter:
         Returns:
             Whether it was written.
         """
+        if max(len(self._reported), len(self._key_by_page)) >= MAX_REMEMBERED:
+            self.reset()
         key = _key(report)
         if page:
             self._key_by_page[page] = key
         known = self._reported.get(key)
-        if known is not None:
-            self._reported.move_to_end(key)
-            known.repeats += 1
-            if self._now() - known.since >= COUNT_INTERVAL:
-                self._write_count(known)
-            return False
-        self._reported[key] = _Reported(what, report.title, self._now())
-        self._forget_oldest()
-        log.error("%s: %s", what, as_text(report))
-        return True
+        if known is None:
+            self._reported[key] = _Reported(self._now())
+            log.error("%s: %s", what, as_text(report))
+            return True
+        known.repeats += 1
+        if self._now() - known.since >= COUNT_INTERVAL:
+            log.error("%s: again, %d times: %s", what, known.repeats, report.title)
+            self._reported[key] = _Reported(self._now())
+        return False
 
     def report_exception(self, what: str, exc: BaseException) -> None:
         """Report that *what* raised *exc*; this makes it an `ErrorReporter`."""
@@ -112,47 +105,28 @@ class ConsoleReporter:
 
     def once_for(self, client: str) -> bool:
         """Return True when first called for *client*, and False from then on."""
-        if client in self._clients:
+        if client in self._clients or len(self._clients) >= MAX_REMEMBERED:
             return False
-        self._clients[client] = None
-        if len(self._clients) > MAX_ERRORS:
-            self._clients.popitem(last=False)
+        self._clients.add(client)
         return True
 
     def resolve(self, page: str) -> None:
         """Note that *page* has been answered well, so its error is over."""
-        if not self._key_by_page:
-            return
-        key = self._key_by_page.pop(page, None)
-        if key is not None and (known := self._reported.pop(key, None)) is not None:
-            self._write_count(known)
+        if page in self._key_by_page:
+            self._reported.pop(self._key_by_page.pop(page), None)
 
     def reset(self) -> None:
         """Forget all errors, because a file of the site has changed: they are written again."""
-        for known in self._reported.values():
-            self._write_count(known)
         self._reported.clear()
         self._key_by_page.clear()
-
-    def _forget_oldest(self) -> None:
-        if len(self._reported) > MAX_ERRORS:
-            _, oldest = self._reported.popitem(last=False)
-            self._write_count(oldest)
-        if len(self._key_by_page) > MAX_PAGES:
-            self._key_by_page.clear()
-
-    def _write_count(self, known: _Reported) -> None:
-        if known.repeats > 1:
-            log.error("%s: again, %d times: %s", known.what, known.repeats, known.title)
-        known.repeats = 0
-        known.since = self._now()
 
 
 def _key(report: ErrorReport) -> _Key:
     place = report.place
     location = () if place is None else (place.file, place.line)
+    kinds = [exc.title.partition(":")[0] for exc in report.chain] or [report.title]
     sources = [frame.source_hash for exc in report.chain for frame in exc.own_frames]
-    return (*report.fingerprint, report.script, *location, *sources)
+    return (*kinds, report.script, *location, *sources)
 
 
 # What is written
