@@ -40,7 +40,8 @@ NAMES: Final = {
     "none": "",
 }
 
-# The commands that start an editor, and its name.
+# The commands that start an editor, and its name; those to look for on this machine come first, in
+# order of preference.
 _COMMANDS: Final = {
     "code": "vscode", "cursor": "cursor", "windsurf": "windsurf", "codium": "codium", "zed": "zed",
     "zeditor": "zed", "pycharm": "pycharm", "charm": "pycharm", "subl": "sublime",
@@ -48,10 +49,16 @@ _COMMANDS: Final = {
     "sublime_text": "sublime", "mate": "textmate", "mvim": "macvim",
 }  # fmt: skip
 
-# The commands to look for on this machine, in order of preference.
-_INSTALLED: Final = (
-    "code", "cursor", "windsurf", "codium", "zed", "zeditor", "pycharm", "charm", "subl",
+# Variables that an editor's own terminal sets, and the words in their names and values that tell
+# which editor it is. Those that are made from VS Code set its variables too, so they come first.
+_TERMINAL_VARIABLES: Final = (
+    "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TERMINAL_EMULATOR", "CURSOR_TRACE_ID", "ZED_TERM",
+    "VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier",
 )  # fmt: skip
+_TERMINAL_WORDS: Final = {
+    "cursor": "cursor", "windsurf": "windsurf", "codium": "codium", "insider": "vscode-insiders",
+    "vscode": "vscode", "zed": "zed", "jetbrains": "pycharm",
+}  # fmt: skip
 
 _DANGEROUS_SCHEMES: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"})
 
@@ -120,7 +127,7 @@ def detected() -> EditorLink:
 def detect(environ: Mapping[str, str], is_installed: Callable[[str], bool]) -> EditorLink:
     """Return the editor that *environ* names, else one that *is_installed*, else VS Code."""
     name = _editor_of_terminal(environ) or _editor_of_variables(environ)
-    name = name or _COMMANDS[next(filter(is_installed, _INSTALLED), "code")]
+    name = name or _COMMANDS[next(filter(is_installed, _COMMANDS), "code")]
     template = NAMES[name]
     distribution = environ.get("WSL_DISTRO_NAME")
     if distribution and template.endswith(_LIKE_CODE) and name != "zed":
@@ -130,29 +137,14 @@ def detect(environ: Mapping[str, str], is_installed: Callable[[str], bool]) -> E
 
 
 def _editor_of_terminal(environ: Mapping[str, str]) -> str:
-    program = environ.get("TERM_PROGRAM")
-    if program == "vscode":
-        return _variant_of_vscode(environ)
-    if program == "zed" or "ZED_TERM" in environ:
-        return "zed"
-    return "pycharm" if "JetBrains" in environ.get("TERMINAL_EMULATOR", "") else ""
-
-
-def _variant_of_vscode(environ: Mapping[str, str]) -> str:
-    if "CURSOR_TRACE_ID" in environ:
-        return "cursor"
-    names = ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")
-    traces = " ".join(environ.get(name, "") for name in names).lower()
-    for name in ("cursor", "windsurf", "codium"):
-        if name in traces:
-            return name
-    is_insiders = "insider" in environ.get("TERM_PROGRAM_VERSION", "")
-    return "vscode-insiders" if is_insiders else "vscode"
+    found = [f"{name}={environ[name]}" for name in _TERMINAL_VARIABLES if name in environ]
+    traces = " ".join(found).lower()
+    return next((name for word, name in _TERMINAL_WORDS.items() if word in traces), "")
 
 
 def _editor_of_variables(environ: Mapping[str, str]) -> str:
-    for name in ("VISUAL", "EDITOR"):
-        path = environ.get(name, "").replace("\\", "/").partition(" ")[0]
+    for variable in ("VISUAL", "EDITOR"):
+        path = environ.get(variable, "").replace("\\", "/").partition(" ")[0]
         command = Path(path).name.lower().removesuffix(".exe").removesuffix(".cmd")
         if command in _COMMANDS:
             return _COMMANDS[command]

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rpyserve.diagnostics import name_advice
 from rpyserve.scripts.file_state import is_ignored_directory
+from rpyserve.scripts.importer import module_file
 from rpyserve.util.author_code import is_author_code
 
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
@@ -109,11 +110,11 @@ def missing(name: str, directory: str, site: str) -> str:
 
 def _place(name: str, directory: str, site: str) -> str:
     """The advice about a module *name* of the site's; empty if it has none."""
-    if directory != site and _has_module(directory, name):
+    if directory not in ("", site) and module_file(directory, name):
         place = f"{name}.py is beside the script, not in the site's directory."
         return f"{place} Write:\nfrom . import {name}"
     for found, below, _ in islice(os.walk(site), MAX_DIRECTORIES):
-        if _has_module(found, name):
+        if module_file(found, name):
             where = os.path.relpath(found, site)
             if where == ".":
                 return f"{name}.py is in the site's directory. Write:\nimport {name}"
@@ -123,26 +124,17 @@ def _place(name: str, directory: str, site: str) -> str:
     return ""
 
 
-def _has_module(directory: str, name: str) -> bool:
-    if not directory:
-        return False
-    files = (name + ".py", os.path.join(name, "__init__.py"))
-    return any(os.path.isfile(os.path.join(directory, file)) for file in files)
-
-
 def _is_importable(directory: str, name: str) -> bool:
     return name.isidentifier() and not is_ignored_directory(os.path.join(directory, name))
 
 
 def _hidden_file(name: str, directory: str, site: str, loaded: str | None) -> str:
     """The advice about a file of the site that the *loaded* module of the same name hides."""
-    for each in (directory, site):
-        file = os.path.join(each, name + ".py")
-        if each and os.path.isfile(file) and loaded != file:
-            owner = "Python's own" if name in sys.stdlib_module_names else "an installed"
-            sentence = f"This is {owner} {name}, not the site's {name}.py."
-            rename = f"Rename that file, for example to my_{name}.py"
-            if each == directory:
-                return f"{sentence} {rename}, or write:\nfrom . import {name}"
-            return f"{sentence} {rename}."
-    return ""
+    own = next((each for each in (directory, site) if each and module_file(each, name)), None)
+    if own is None or loaded == module_file(own, name):
+        return ""
+    owner = "Python's own" if name in sys.stdlib_module_names else "an installed"
+    sentence = f"This is {owner} {name}, not the site's {name}.py."
+    rename = f"Rename that file, for example to my_{name}.py"
+    line = f", or write:\nfrom . import {name}" if own == directory else "."
+    return f"{sentence} {rename}{line}"
