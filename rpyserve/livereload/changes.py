@@ -33,7 +33,6 @@ class FileKind(enum.Enum):
     IGNORED = enum.auto()
 
 
-_SERVED: Final = frozenset({FileKind.SCRIPT, FileKind.FILE})
 _DATA: Final = frozenset({FileKind.FILE, FileKind.PRIVATE_DATA})
 
 
@@ -113,27 +112,17 @@ class Mounts:
             kinds: the files among it that count, with what each is.
         """
         present = set(kinds.values())
-        urls = {self.url_of(path) for path, kind in kinds.items() if kind in _SERVED}
-        for directory in self._changed_directories(changes, kinds):
+        urls = {self.url_of(path) for path, kind in kinds.items() if kind is not FileKind.MODULE}
+        # The directories that came or went, and those in which names that count did.
+        ignored = changes.files.keys() - kinds.keys()
+        directories = {os.path.dirname(path) for path in changes.added_or_removed - ignored}
+        for directory in changes.directories | directories:
             urls.add(self.url_of(f"{directory}{os.sep}"))
-        urls.discard("*")
-        if FileKind.PRIVATE_DATA in present:
-            urls.add("*")
         return NOTHING | PageChange(
             frozenset(urls),
             all=FileKind.MODULE in present,
             data=not present.isdisjoint(_DATA),
         )
-
-    def _changed_directories(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> set[str]:
-        """The directories that came or went, and those in which names that count did."""
-        found = set(changes.directories)
-        for path in changes.directories:
-            if self.kind_of(path) is not FileKind.IGNORED:
-                found.add(os.path.dirname(path))
-        for path in changes.added_or_removed & kinds.keys():
-            found.add(os.path.dirname(path))
-        return found
 
     def display_name(self, path: str) -> str:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""

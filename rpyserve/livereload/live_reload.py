@@ -35,7 +35,6 @@ from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import CODE_THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.resources.virtual_host import NameVirtualHost
-from rpyserve.scripts.background import TaskOrigin
 from rpyserve.site import Site
 
 __all__ = [
@@ -86,7 +85,6 @@ class LiveReload:
         self._poll = poll
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
-        self._task_failures: dict[str, str] = {}  # the last one of each script and module
         self._working_directory = ""
         self.feed = ChangeFeed()
 
@@ -146,16 +144,15 @@ class LiveReload:
         kinds = {path: self._mounts.kind_of(path) for path in changes.files}
         self._drop_own_writes(changes, kinds)
         self._announce(changes, kinds, noticed, all_scripts=all_scripts)
-        self._restart_tasks(changes)
+        self._restart_tasks(changes, all_scripts=all_scripts)
 
     def _enter_new_directory(self) -> None:
         """A site that was removed and made again is another directory.
 
         ``open("words.txt")`` in a script is to mean the file in the new one.
         """
-        if self._working_directory and not _is_current(self._working_directory):
-            with suppress(OSError):
-                os.chdir(self._working_directory)
+        with suppress(OSError):
+            os.chdir(self._working_directory)
 
     def _invalidate_scripts(self, changes: FileChanges) -> bool:
         """Returns whether all scripts will run again, because of a module of the site."""
@@ -210,33 +207,20 @@ class LiveReload:
                 events[name_of(path)] = _event(changes, path)
         return events
 
-    def _restart_tasks(self, changes: FileChanges) -> None:
+    def _restart_tasks(self, changes: FileChanges, *, all_scripts: bool) -> None:
         """Background tasks are to be of the present code, without waiting for a visit."""
         for origin in self._site.tasks.origins():
-            self._restart_tasks_of(origin, was_saved=str(origin.path) in changes.files)
-
-    def _restart_tasks_of(self, origin: TaskOrigin, *, was_saved: bool) -> None:
-        try:
-            for directory in self._directories:
-                directory.scripts.renew(origin)
-        except (HTTPError, Redirect):
-            pass  # raised by the script: whoever asks for it gets it
-        except (Exception, SystemExit) as exc:
-            self._report_task_failure(origin, exc, was_saved=was_saved)
-            return
-        self._task_failures.pop(origin.home, None)
-
-    def _report_task_failure(
-        self, origin: TaskOrigin, exc: BaseException, *, was_saved: bool
-    ) -> None:
-        """Report it when the script was saved, and where a change elsewhere makes a difference."""
-        from rpyserve.diagnostics.describe import describe
-
-        report = describe(exc)
-        if was_saved or self._task_failures.get(origin.home) != report.title:
-            name = self._mounts.display_name(str(origin.path))
-            self._site.errors.report(f"{name} (its background task goes on unchanged)", report)
-        self._task_failures[origin.home] = report.title
+            try:
+                for directory in self._directories:
+                    directory.scripts.renew(origin)
+            except (HTTPError, Redirect):
+                pass  # raised by the script: whoever asks for it gets it
+            except (Exception, SystemExit) as exc:
+                # A change of other files does not make it new.
+                if all_scripts or str(origin.path) in changes.files:
+                    name = self._mounts.display_name(str(origin.path))
+                    what = f"{name} (its background task goes on unchanged)"
+                    self._site.errors.report_exception(what, exc)
 
     # Warnings
 

@@ -27,6 +27,7 @@ from rpyserve.http.response import (
     Stream,
     Upgrade,
 )
+from rpyserve.livereload.csp import blocking_directive, policies_in
 
 __all__ = ["PageLoad", "ScriptTag"]
 
@@ -42,6 +43,7 @@ _OUTDATED: Final = frozenset(
 _BODY_IS_FINAL: Final = frozenset(
     {b"content-encoding", b"content-range", b"content-digest", b"repr-digest"}
 )
+_POLICY: Final = b"content-security-policy"
 _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
 
@@ -84,13 +86,6 @@ class PageLoad:
 
     def with_tag(self, response: Response) -> Response:
         """Return *response* with a tag at its end; as it is where it cannot have one."""
-        try:
-            return self._with_tag(response)
-        except Exception as exc:
-            log.debug("%s is sent without live reload: %s", self.request.path, exc)
-            return response
-
-    def _with_tag(self, response: Response) -> Response:
         body = response.body
         if isinstance(body, Stream):
             tagged = _TaggedStream(body, self)
@@ -108,20 +103,23 @@ class PageLoad:
         return Response.trusted(longer, response.status, _headers_with_tag(response.headers))
 
     def make_tag(self, response: Response, sample: bytes, digest: str = "") -> bytes:
-        """Return the tag; empty if the page's policy would block the script.
+        """Return the tag; empty if the page cannot have one.
 
         Args:
             response: the page's status and headers.
             sample: the beginning of its content.
             digest: that of all of its content, where it is known.
         """
-        policy = [
-            value.decode("latin-1")
-            for name, value in response.headers
-            if name.lower() == b"content-security-policy"
-        ]
-        blocking = self._blocking_directive(policy, sample)
-        if blocking:
+        try:
+            return self._make_tag(response, sample, digest)
+        except Exception as exc:
+            log.debug("%s is sent without live reload: %s", self.request.path, exc)
+            return b""
+
+    def _make_tag(self, response: Response, sample: bytes, digest: str) -> bytes:
+        policy = [value.decode("latin-1") for value in _values(response.headers, _POLICY)]
+        in_page = policies_in(sample.decode("utf-8", "replace"))
+        if blocking := blocking_directive([*policy, *in_page]):
             self.tags.on_blocked(self.request.path, blocking)
             return b""
         sources = self.request._sources
@@ -133,20 +131,11 @@ class PageLoad:
             "method": self.request.method,
             "status": str(response.status),
             "digest": digest,
-            "policy": _digest(" ".join(policy).encode()) if policy else "",
+            "policy": _digest(" ".join(policy).encode()),
         }
         attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
         src = f"{self._way_up(sample)}-/follow.js"
         return f'<script async src="{src}" {attributes}></script>'.encode()
-
-    def _blocking_directive(self, policies: list[str], sample: bytes) -> str:
-        from rpyserve.livereload import csp
-
-        policies = policies + csp.policies_in(sample.decode("utf-8", "replace"))
-        if not policies:
-            return ""
-        request = self.request
-        return csp.blocking_directive(policies, request.scheme, request.authority or "")
 
     def _way_up(self, sample: bytes) -> str:
         """The relative URL of the server's root, since a proxy may have it below a prefix."""
@@ -174,13 +163,9 @@ def _is_whole_page(response: Response) -> bool:
 def _headers_with_tag(headers: Headers) -> Headers:
     """Return the headers of a page with a tag: it is no longer what its validators stand for."""
     kept = tuple(pair for pair in headers if pair[0].lower() not in _OUTDATED)
-    cache_control = _values(headers, b"cache-control")
-    storing = (
-        b"no-store" if any(b"no-store" in each.lower() for each in cache_control) else b"no-cache"
-    )
-    vary = _values(headers, b"vary")
-    if vary != [b"*"]:
-        vary.append(b"Sec-Fetch-Dest")
+    cache_control = b",".join(_values(headers, b"cache-control")).lower()
+    storing = b"no-store" if b"no-store" in cache_control else b"no-cache"
+    vary = [*_values(headers, b"vary"), b"Sec-Fetch-Dest"]
     return (*kept, (b"Cache-Control", storing), (b"Vary", b", ".join(vary)))
 
 
@@ -236,31 +221,20 @@ class _TaggedChunks:
 
     def __init__(self, chunks: AsyncIterator[bytes], make_tag: Callable[[bytes], bytes]) -> None:
         self._chunks = chunks
-        self._make_tag: Callable[[bytes], bytes] | None = make_tag
+        self._make_tag = make_tag
+        self._has_begun = False
         self._last = b""
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk; empty at the end."""
         chunk = await anext(self._chunks, b"")
+        if not self._has_begun:
+            self._has_begun = True
+            self._last = self._make_tag(chunk[:SAMPLE])
+            place = _PLACE.search(chunk)
+            if place is not None:
+                chunk = chunk[: place.end()] + self._last + chunk[place.end() :]
+                self._last = b""
         if not chunk:
-            last, self._last = self._last or self._tag(b""), b""
-            return last
-        if self._make_tag is None:
-            return chunk
-        tag = self._tag(chunk)
-        place = _PLACE.search(chunk)
-        if place is None:
-            self._last = tag
-            return chunk
-        return chunk[: place.end()] + tag + chunk[place.end() :]
-
-    def _tag(self, sample: bytes) -> bytes:
-        """The tag, once; empty if there is none."""
-        make_tag, self._make_tag = self._make_tag, None
-        if make_tag is None:
-            return b""
-        try:
-            return make_tag(sample[:SAMPLE])
-        except Exception as exc:
-            log.debug("A page is sent without live reload: %s", exc)
-            return b""
+            chunk, self._last = self._last, b""
+        return chunk

@@ -11,7 +11,6 @@ what is served never depends on any of this.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import platform
@@ -194,7 +193,12 @@ class _Watcher:
 
     def _poll_from_now_on(self, exc: Exception) -> None:
         self._polling = True
-        log.warning("%s", _why_polling(exc, len(self._snapshot.directories)))
+        log.warning(
+            "The system gives no file events (%s): polling every %s seconds instead. If it has no "
+            "file watches left, `sysctl fs.inotify` shows the limits.",
+            exc,
+            POLL,
+        )
 
     def _identify_roots(self) -> list[tuple[int, int] | None]:
         return [_identity(root) for root in self._snapshot.roots]
@@ -212,10 +216,8 @@ def _file_events(directories: list[str], stop: threading.Event) -> _Events:
     import watchfiles
 
     logger = logging.getLogger("watchfiles")
-    if not logger.level:
-        logger.setLevel(
-            logging.WARNING
-        )  # else it writes how many changes there were into a program's log
+    if not logger.level:  # else it writes how many changes there were into a program's log
+        logger.setLevel(logging.WARNING)
     return watchfiles.watch(
         *directories,
         watch_filter=None,
@@ -243,18 +245,3 @@ def _sends_no_events(roots: Iterable[str]) -> bool:
     """Whether the system is known to send no events of *roots*: drives of Windows under WSL."""
     under_wsl = sys.platform == "linux" and "microsoft" in platform.release().lower()
     return under_wsl and any(root.startswith("/mnt/") for root in roots)
-
-
-def _why_polling(exc: Exception, directories: int) -> str:
-    if _is_out_of_watches(exc):
-        return (
-            f"The system has no file watches left (the site has {directories} directories): "
-            f"polling every {POLL} seconds instead. `sysctl fs.inotify` shows the limits."
-        )
-    return f"The system gives no file events ({exc}): polling every {POLL} seconds instead."
-
-
-def _is_out_of_watches(exc: Exception) -> bool:
-    if getattr(exc, "errno", None) in (errno.ENOSPC, errno.EMFILE):
-        return True
-    return any(phrase in str(exc) for phrase in ("limit", "Too many open files"))

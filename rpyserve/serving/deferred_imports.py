@@ -51,9 +51,6 @@ def _imports() -> Iterator[None]:
     import rpyserve.files.static_file
 
     yield
-    import rpyserve.livereload.csp
-
-    yield
     import rpyserve.check.state_loss
 
     yield

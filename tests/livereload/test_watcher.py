@@ -348,7 +348,8 @@ async def test_files_are_polled_once_the_watch_fails(
     (record,) = caplog.records
     assert record.message == (
         "The system gives no file events (error in underlying watcher: lost): "
-        "polling every 0.02 seconds instead."
+        "polling every 0.02 seconds instead. If it has no file watches left, `sysctl fs.inotify` "
+        "shows the limits."
     )
 
 
