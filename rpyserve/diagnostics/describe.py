@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType, TracebackType
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -125,9 +125,7 @@ def summary(exc: BaseException) -> str:
     """Return one line that says what *exc* is, without the file and line of a syntax error."""
     if isinstance(exc, WrongResult):
         return str(exc)
-    text = _message(exc).partition("\n")[0].strip()
-    if len(text) > MAX_TITLE:
-        text = text[:MAX_TITLE] + "…"
+    text = _message(exc).partition("\n")[0].strip()[:MAX_TITLE]
     name = type(exc).__name__
     return f"{name}: {text}" if text else name
 
@@ -184,15 +182,14 @@ def _predecessor(exc: BaseException) -> tuple[BaseException | None, Relation]:
 
 def _report(exc: BaseException, relation: Relation, options: _Options) -> ExceptionReport:
     redact = options.redactor.redact
-    message = redact(_message(exc))
-    is_longer = "\n" in message.strip() or len(message) > MAX_TITLE
+    title, message = redact(summary(exc)), redact(_message(exc)).strip()
     notes = getattr(exc, "__notes__", None)
     kept = notes[:MAX_NOTES] if isinstance(notes, list) else ()
     frames = _frames(exc, options)
     branches, left_out = _branches(exc, options)
     return ExceptionReport(
-        title=redact(summary(exc)),
-        text=_shorten(message) if is_longer else "",
+        title=title,
+        text="" if message in title else _shorten(message),
         notes=tuple(redact(_shorten(str(note))) for note in kept),
         frames=frames,
         relation=relation,
@@ -218,16 +215,12 @@ def _branches(
 
 def _frames(exc: BaseException, options: _Options) -> tuple[Frame, ...]:
     """The frames that *exc* passed, the innermost last; the place of a syntax error is one too."""
-    steps = _shortened(exc.__traceback__)
-    place: list[Frame] = []
+    frames = [_frame(tb, skipped, options) for tb, skipped in _shortened(exc.__traceback__)]
     if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
-        place = [_frame_of_syntax_error(exc, exc.filename, exc.lineno)]
-        # How Python came to compile the file tells nothing.
-        while steps and not is_author_code(steps[-1][0].tb_frame.f_code.co_filename):
-            steps.pop()
+        frames.append(_frame_of_syntax_error(exc, exc.filename, exc.lineno))
     elif isinstance(exc, WrongResult):
-        place = _frames_of_function(exc.method)
-    return (*(_frame(tb, skipped, options) for tb, skipped in steps), *place)
+        frames += _frames_of_function(exc.method)
+    return tuple(frames)
 
 
 def _shortened(tb: TracebackType | None) -> list[tuple[TracebackType, int]]:
@@ -248,58 +241,41 @@ def _shortened(tb: TracebackType | None) -> list[tuple[TracebackType, int]]:
 
 
 def _frame(tb: TracebackType, skipped: int, options: _Options) -> Frame:
-    code = tb.tb_frame.f_code
+    code, namespace = tb.tb_frame.f_code, tb.tb_frame.f_globals
     own = is_author_code(code.co_filename)
-    lines, column = _excerpt(tb)
     variables: tuple[Variable, ...] = ()
-    if not own:
-        lines = tuple(line for line in lines if line.failing)
-    elif options.show_values:
-        variables = variable_values.variables(
-            tb.tb_frame.f_locals, options.redactor, top_level=code.co_name == "<module>"
-        )
-    execution = execution_in(tb.tb_frame.f_globals) if own else None
+    if own and options.show_values:
+        variables = variable_values.variables(tb.tb_frame.f_locals, options.redactor)
+    source = source_lines(code, namespace) or ()
+    marked = position_of(code, tb.tb_lasti, source)
+    number = tb.tb_lineno or 0
+    execution = execution_in(namespace)
     return Frame(
         file=code.co_filename,
-        line=tb.tb_lineno or 0,
-        column=column,
-        function="" if code.co_name == "<module>" else _function_name(code),
+        line=number,
+        column=0 if marked is None else marked.column + 1,
+        function=_function_name(code),
         own=own,
-        lines=lines,
+        lines=context_lines(source, number, marked),
         variables=variables,
         skipped=skipped,
         source_hash=0 if execution is None else hash(execution.source),
     )
 
 
-def _excerpt(tb: TracebackType) -> tuple[tuple[Line, ...], int]:
-    """The lines around that of *tb*, and the column at fault; 0 if it is not known."""
-    code, number = tb.tb_frame.f_code, tb.tb_lineno or 0
-    source = source_lines(code, tb.tb_frame.f_globals)
-    if source is None or not 0 < number <= len(source):
-        return (), 0
-    marked = position_of(code, tb.tb_lasti, source)
-    if marked is not None and not marked.line <= number <= marked.end_line:
-        marked = None
-    column = marked.column + 1 if marked is not None and marked.line == number else 0
-    return context_lines(source, number, marked), column
-
-
 def _function_name(code: CodeType) -> str:
-    return code.co_qualname.replace(".<locals>", "")[:200]
+    return code.co_qualname.replace(".<locals>", "").removeprefix("<module>")[:200]
 
 
-def _frames_of_function(function: object) -> list[Frame]:
+def _frames_of_function(function: Any) -> list[Frame]:
     """The place where *function* is defined, for an error it made that was found after its end."""
-    function = inspect.unwrap(function) if callable(function) else None
+    function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
-    if not isinstance(code, CodeType) or not is_author_code(code.co_filename):
+    if code is None or not is_author_code(code.co_filename):
         return []
     number = code.co_firstlineno
-    lines: tuple[Line, ...] = ()
-    source = source_lines(code, getattr(function, "__globals__", {}))
-    if source is not None and number <= len(source):
-        lines = context_lines(source, number, None)
+    source = source_lines(code, function.__globals__) or ()
+    lines = context_lines(source, number, None)
     return [Frame(code.co_filename, number, 1, _function_name(code), lines=lines)]
 
 
@@ -347,9 +323,10 @@ def _range_of(exc: SyntaxError, number: int) -> Range | None:
 
 def context_lines(lines: Sequence[str], number: int, marked: Range | None) -> tuple[Line, ...]:
     """Return the lines around line *number*, with *marked* marked if it is not whole lines."""
-    count = len(lines)
-    if number < count and not lines[-1]:
-        count -= 1  # only nothing follows the last line end
+    if not 0 < number <= len(lines):
+        return ()
+    # After the last line end there is no line, but for the parser, which may fail there.
+    count = max(number, len(lines) - (not lines[-1]))
     last = number if marked is None else min(marked.end_line, number + AFTER)
     shown = range(max(1, number - BEFORE), min(count, last + AFTER) + 1)
     return tuple(_line(lines[n - 1], n, number, marked) for n in shown)

@@ -104,10 +104,8 @@ class ExceptionReport:
     def own_frames(self) -> tuple[Frame, ...]:
         """The author's frames. If there are none, the innermost one, unless it is rpyserve's."""
         own = tuple(frame for frame in self.frames if frame.own)
-        innermost = self.frames[-1:]
-        if own or not innermost or innermost[0].file.startswith(PACKAGE_DIRECTORY):
-            return own
-        return innermost
+        last = self.frames[-1:]
+        return own or tuple(each for each in last if not each.file.startswith(PACKAGE_DIRECTORY))
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,8 +150,6 @@ def as_text(report: ErrorReport) -> str:
 
 def _printable(line: str) -> str:
     """*line* with all but letters and tabs escaped: a visitor may have written some of it."""
-    if line.isprintable():
-        return line
     return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
 
 

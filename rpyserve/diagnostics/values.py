@@ -35,6 +35,7 @@ from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret
 from rpyserve.http.request import Request
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.components import Components
+from rpyserve.sessions.session import Registry
 from rpyserve.util.author_code import is_author_code
 
 __all__ = ["attributes", "safe_repr", "variables"]
@@ -54,10 +55,10 @@ MAX_ITEMS: Final = 12
 # How many variables of a frame.
 MAX_VARIABLES: Final = 30
 
-# Names that rpyserve puts into every script.
-_GIVEN_NAMES: Final = frozenset({"cache", "registry", "input"})
-
-_DEFINITIONS: Final = (type, FunctionType, BuiltinFunctionType, ModuleType, InterfaceClass)
+# What is defined or imported, or put into every script, is no variable.
+_DEFINITIONS: Final = (
+    type, FunctionType, BuiltinFunctionType, ModuleType, InterfaceClass, Registry
+)  # fmt: skip
 
 # How functions and the like are written.
 _CODE: Final[dict[Any, str]] = {
@@ -73,7 +74,7 @@ _BRACKETS: Final[dict[Any, tuple[str, str]]] = {
     tuple: ("(", ")"),
     list: ("[", "]"),
     deque: ("deque([", "])"),
-    set: ("{", "}"),
+    set: ("set({", "})"),
     frozenset: ("frozenset({", "})"),
 }
 
@@ -92,29 +93,21 @@ _SAFE_REPR: Final = frozenset(
 )  # fmt: skip
 
 
-def variables(
-    namespace: Mapping[str, Any], redactor: Redactor, *, top_level: bool
-) -> tuple[Variable, ...]:
+def variables(namespace: Mapping[str, Any], redactor: Redactor) -> tuple[Variable, ...]:
     """Return the variables of a frame with their values, in their order.
 
-    Args:
-        top_level: whether it is top-level code: then functions, classes and imports are left out.
+    Functions, classes and imports are left out.
     """
     found: list[Variable] = []
     # A metaclass may give the body of its class a dict of its own making.
-    items = dict.items(namespace) if isinstance(namespace, dict) else namespace.items()
-    for name, value in list(items):
-        if name.startswith("__") or (top_level and _is_definition(name, value)):
+    for name, value in dict(namespace).items():
+        if name.startswith("__") or issubclass(type(value), _DEFINITIONS):
             continue
         if len(found) == MAX_VARIABLES:
             found.append(Variable("…", "and more"))
             break
         found.append(Variable(name[:80], safe_repr(value, name, redactor)))
     return tuple(found)
-
-
-def _is_definition(name: str, value: object) -> bool:
-    return name in _GIVEN_NAMES or issubclass(type(value), _DEFINITIONS)
 
 
 def safe_repr(value: object, name: str = "", redactor: Redactor | None = None) -> str:
@@ -124,12 +117,10 @@ def safe_repr(value: object, name: str = "", redactor: Redactor | None = None) -
         name: the name of the variable; if it is secret, the value is masked.
         redactor: hides texts that are secret under any name.
     """
-    if is_secret(name) and value is not None:
-        return MASK
     parts: list[str] = []
     room = LONGEST
     try:
-        for part in _Writer(redactor or Redactor()).write(value, 0):
+        for part in _Writer(redactor or Redactor()).write_named(name, value, 0):
             parts.append(part[:room])
             room -= len(part)
             if room < 0:
@@ -146,6 +137,12 @@ class _Writer:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._enclosing: list[int] = []
+
+    def write_named(self, name: object, value: Any, depth: int) -> Iterator[str]:
+        if is_secret(name) and value is not None:
+            yield MASK
+        else:
+            yield from self.write(value, depth)
 
     def write(self, value: Any, depth: int) -> Iterator[str]:
         plain = self._plain(value, type(value))
@@ -164,8 +161,7 @@ class _Writer:
         if _has_safe_repr(kind):
             return repr(value)
         if issubclass(kind, enum.Enum):
-            member = getattr(value, "_name_", None) or getattr(value, "_value_", "")
-            return f"{kind.__name__}.{member}"
+            return f"{kind.__name__}.{value._name_}"
         for base in (str, bytes, bytearray):
             if issubclass(kind, base):
                 return self._text(value, base)
@@ -206,8 +202,6 @@ class _Writer:
         base = next(each for each in _BRACKETS if issubclass(type(value), each))
         opening, closing = _BRACKETS[base]
         count = base.__len__(value)
-        if not count and opening.endswith("{"):  # "{}" is a dict
-            opening, closing = f"{base.__name__}(", ")"
         yield opening
         items = list(islice(base.__iter__(value), MAX_ITEMS))
         if base is tuple and count == 2 and is_secret(items[0]):  # a header or a field
@@ -226,15 +220,9 @@ class _Writer:
             yield ", " if number else ""
             yield from self.write(key, depth)
             yield ": "
-            yield from self._named(key, item, depth)
+            yield from self.write_named(key, item, depth)
         yield _more(dict.__len__(value))
         yield "}"
-
-    def _named(self, name: object, value: Any, depth: int) -> Iterator[str]:
-        if is_secret(name) and value is not None:
-            yield MASK
-        else:
-            yield from self.write(value, depth)
 
     def _object(self, value: Any, kind: type, depth: int) -> Iterator[str]:
         name = kind.__name__
@@ -253,7 +241,7 @@ class _Writer:
                 yield " …"
                 break
             yield f" {key}="
-            yield from self._named(key, item, depth)
+            yield from self.write_named(key, item, depth)
         yield ">"
 
     def _object_of_rpyserve(self, value: Any, kind: type) -> tuple[str, Iterable[tuple[str, Any]]]:

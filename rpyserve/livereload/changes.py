@@ -85,24 +85,23 @@ class Mounts:
             It is percent-encoded; ``"*"`` if the name is private, or in none of the directories.
         """
         prefix, names = self._split(path)
-        if names is None or _is_private(names):
+        if _is_private(names):
             return "*"
         return prefix + "/".join(quote(os.fsencode(name), safe="") for name in names)
 
     def kind_of(self, path: str) -> FileKind:
         """Return what the file at *path* is."""
         _, names = self._split(path)
-        if names is None or _is_private(names[:-1]):
-            return FileKind.IGNORED
         name = names[-1]
+        if _is_private(names[:-1]) or name.endswith(".log"):
+            return FileKind.IGNORED
         if path_rules.is_script(name):
             return FileKind.SCRIPT
-        if name.endswith(".py") and not name.startswith("."):
+        if name.endswith(".py"):
             return FileKind.MODULE
-        if path_rules.private_reason(name, top=len(names) == 1):
-            is_data = path_rules.is_material(name)
-            return FileKind.PRIVATE_DATA if is_data else FileKind.IGNORED
-        return FileKind.IGNORED if name.endswith(".log") else FileKind.FILE
+        if not _is_private(names):
+            return FileKind.FILE
+        return FileKind.PRIVATE_DATA if path_rules.is_material(name) else FileKind.IGNORED
 
     def page_change(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> PageChange:
         """Return what pages are told.
@@ -126,22 +125,21 @@ class Mounts:
 
     def display_name(self, path: str) -> str:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""
-        for root, prefix in self._mounts:
-            if path_rules.is_inside(root, path):
-                name = os.path.relpath(path, root).replace(os.sep, "/")
-                return f"{prefix[1:]}{name}"
-        return path
+        prefix, names = self._split(path)
+        return prefix[1:] + "/".join(names) if prefix else path
 
-    def _split(self, path: str) -> tuple[str, list[str] | None]:
-        """The URL prefix of the directory that *path* is in, and the names below it; or None."""
+    def _split(self, path: str) -> tuple[str, list[str]]:
+        """The URL prefix of the directory that *path* is in, and the names below it.
+
+        What is in none of the directories has no prefix, and a private name.
+        """
         for root, prefix in self._mounts:
             if path_rules.is_inside(root, path):
                 return prefix, path[len(root) :].lstrip(os.sep).split(os.sep)
-        return "", None
+        return "", [os.pardir]
 
 
 def _is_private(names: Sequence[str]) -> bool:
     """Whether one of *names*, from the top of a directory down, is private."""
-    return any(
-        path_rules.private_reason(name, top=depth == 0) for depth, name in enumerate(names) if name
-    )
+    reasons = (path_rules.private_reason(name, top=not depth) for depth, name in enumerate(names))
+    return any(reasons)
