@@ -242,7 +242,11 @@ ROWS: Final = (
         "move what both need into a third module.",
         pattern=r"partially initialized module '([\w.]+)'",
     ),
-    Advice(ImportError, for_import_error),
+    Advice(
+        ImportError,
+        for_import_error,
+        when=lambda exc: "rpyserve has no" not in str(exc),  # of Twisted's: it explains itself
+    ),
     # Names
     Advice(
         UnboundLocalError,

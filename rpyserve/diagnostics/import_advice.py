@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import traceback
 from itertools import islice
@@ -47,18 +48,17 @@ MAX_DIRECTORIES: Final = 1000
 
 def for_import_error(exc: Any) -> str:
     """Return the advice about an ImportError; empty if there is none."""
-    text, module = str(exc), exc.name or ""
-    if module.partition(".")[0] == "twisted" and "rpyserve has no" in text:
-        return ""  # it explains itself
+    module = exc.name or ""
     directory, site = _importer_of(exc)
     if isinstance(exc, ModuleNotFoundError):
         return missing(module, directory, site)
-    found = re.search(r"cannot import name '(\w+)'", text)
-    name = found[1] if found else ""
-    if name and (_SCRIPT_PACKAGE.match(module) or "(unknown location)" in text):
-        return _place(name, directory, site) or f"There is no {name}.py in the site."
+    found = re.search(r"cannot import name '(\w+)'", str(exc))
+    if found is None:
+        return ""
+    if _SCRIPT_PACKAGE.match(module) or "(unknown location)" in str(exc):
+        return _place(found[1], directory, site) or _nowhere(found[1])
     hidden = _hidden_file(module, directory, site, exc.path)
-    return hidden or name_advice.for_import(module, name)
+    return hidden or name_advice.for_import(module, found[1])
 
 
 def for_attribute_of_module(exc: Any) -> str:
@@ -87,24 +87,34 @@ def missing(name: str, directory: str, site: str) -> str:
         site: the site's directory.
     """
     top, _, rest = name.partition(".")
-    if top in _PYTHON2:
-        return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"
     if _SCRIPT_PACKAGE.match(name):
         last = rest.rpartition(".")[2]
-        return _place(last, directory, site) or f"There is no {last}.py in the site."
-    if rest and top in sys.modules and not hasattr(sys.modules[top], "__path__"):
-        return f"{top} is a single file, so there is no {name} in it."
-    if place := _place(top, directory, site):
-        return place
+        return _place(last, directory, site) or _nowhere(last)
+    if top in _PYTHON2:
+        return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"
+    if top in sys.modules:
+        return ""  # Python says that it is no package
+    return _place(top, directory, site) or _misspelled(top, site) or _not_installed(top)
+
+
+def _nowhere(name: str) -> str:
+    return f"There is no {name}.py in the site."
+
+
+def _misspelled(name: str, site: str) -> str:
     own = [path.stem for path in Path(site).glob("*.py")]
-    meant = name_advice.closest(top, [*own, *sys.stdlib_module_names])
+    meant = name_advice.closest(name, [*own, *sys.stdlib_module_names])
     # With a letter more than the other it may be the name of a package.
-    if meant and len(meant) >= len(top):
-        return f"There is no {top}. Did you mean this?\nimport {meant}"
-    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    if meant is None or len(meant) < len(name):
+        return ""
+    return f"There is no {name}. Did you mean this?\nimport {meant}"
+
+
+def _not_installed(name: str) -> str:
+    command = [sys.executable, "-m", "pip", "install", _PACKAGES.get(name, name)]
     return (
-        f"There is no {top}.py in the site, and no such module is installed. To install it:\n"
-        f"{python} -m pip install {_PACKAGES.get(top, top)}"
+        f"{_nowhere(name)[:-1]}, and no such module is installed. To install it:\n"
+        f"{subprocess.list2cmdline(command)}"
     )
 
 

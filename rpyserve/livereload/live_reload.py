@@ -32,7 +32,7 @@ from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import FileKind, Mounts
 from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
-from rpyserve.livereload.write_loops import CODE_THRESHOLD, WriteLoopDetector
+from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.resources.virtual_host import NameVirtualHost
 from rpyserve.site import Site
@@ -110,7 +110,7 @@ class LiveReload:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadowed_name()
-        self._working_directory = next((root for root in self._roots if _is_current(root)), "")
+        self._working_directory = next(filter(_is_current, self._roots), "")
         try:
             await watcher.watch(
                 self._roots,
@@ -142,6 +142,7 @@ class LiveReload:
         self._enter_new_directory()
         all_scripts = self._invalidate_scripts(changes)
         kinds = {path: self._mounts.kind_of(path) for path in changes.files}
+        kinds = {path: kind for path, kind in kinds.items() if kind is not FileKind.IGNORED}
         self._drop_own_writes(changes, kinds)
         self._announce(changes, kinds, noticed, all_scripts=all_scripts)
         self._restart_tasks(changes, all_scripts=all_scripts)
@@ -167,13 +168,10 @@ class LiveReload:
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
         """Leave in *kinds* what pages are to be told of."""
-        data = [path for path, kind in kinds.items() if kind in _DATA]
-        code = [path for path, kind in kinds.items() if kind in _CODE]
-        dropped = self._write_loops.self_inflicted(changes, data)
-        dropped |= self._write_loops.self_inflicted(changes, code, CODE_THRESHOLD)
-        dropped |= {path for path, kind in kinds.items() if kind is FileKind.IGNORED}
-        for path in dropped:
-            del kinds[path]
+        for group, threshold in ((_DATA, THRESHOLD), (_CODE, CODE_THRESHOLD)):
+            files = [path for path, kind in kinds.items() if kind in group]
+            for path in self._write_loops.self_inflicted(changes, files, threshold):
+                del kinds[path]
 
     def _announce(
         self,
@@ -243,12 +241,11 @@ class LiveReload:
         )
 
     def _warn_of_shadowed_name(self) -> None:
-        for root in self._roots[:1]:
-            if os.path.lexists(os.path.join(root, "-")):
-                log.warning(
-                    "The file or directory '-' is not served, because live reload uses /-/. "
-                    "Start with --no-reload to serve it."
-                )
+        if os.path.lexists(os.path.join(self._roots[0], "-")):
+            log.warning(
+                "The file or directory '-' is not served, because live reload uses /-/. "
+                "Start with --no-reload to serve it."
+            )
 
 
 def _is_current(path: str) -> bool:
@@ -264,28 +261,22 @@ def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Director
 
     The tree is what `putChild`, and resources around others, have made of it by now.
     """
-    todo, seen = [(root, prefix)], set[int]()
+    todo: list[tuple[Resource | None, str]] = [(root, prefix)]
+    seen: set[int] = set()
     while todo:
         resource, prefix = todo.pop()
-        if id(resource) in seen:
+        if resource is None or id(resource) in seen:
             continue
         seen.add(id(resource))
         if isinstance(resource, Directory):
             yield resource, prefix
-        todo += [(inner, prefix) for inner in _inside(resource)]
-        todo += [
-            (child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()
-        ]
-
-
-def _inside(resource: Resource) -> list[Resource]:
-    """The resources that *resource* stands for, under its own URL path."""
-    if isinstance(resource, NameVirtualHost):
-        hosts = [resource.default, *resource.hosts.values()]
-        return [each for each in hosts if each is not None]
-    if isinstance(resource, Wrapper) and resource.wrapped is not None:
-        return [resource.wrapped]
-    return []
+        elif isinstance(resource, NameVirtualHost):
+            todo.append((resource.default, prefix))
+            todo += [(host, prefix) for host in resource.hosts.values()]
+        elif isinstance(resource, Wrapper):
+            todo.append((resource.wrapped, prefix))
+        for name, child in resource.children.items():
+            todo.append((child, f"{prefix}{quote(name, safe='')}/"))
 
 
 # The line on the console

@@ -82,15 +82,16 @@ class Snapshot:
         """Read all directories, and return what is different."""
         before, self.directories = self.directories, dict(self._walk())
         changes = _Changes()
-        for directory in before.keys() | self.directories.keys():
-            if directory not in self.directories and os.path.isdir(directory):
-                continue  # it has become an ignored one
-            old, new = before.get(directory, {}), self.directories.get(directory, {})
-            changes.compare(directory, old, new)
-            if directory not in before:
-                changes.forget_times(directory, new)
-            if (directory in before) != (directory in self.directories):
-                changes.added_or_removed.add(directory)
+        new = self.directories.keys() - before.keys()
+        # Those that are still there have become ignored ones.
+        gone = {path for path in before.keys() - self.directories.keys() if not os.path.isdir(path)}
+        for directory in self.directories.keys() | gone:
+            changes.compare(
+                directory, before.get(directory, {}), self.directories.get(directory, {})
+            )
+        for directory in new:
+            changes.forget_times(directory, self.directories[directory])
+        changes.added_or_removed.update(new, gone)
         return changes.result()
 
     def check(self, paths: Iterable[str]) -> FileChanges | None:
@@ -135,19 +136,20 @@ class Snapshot:
         return True
 
     def _walk(self) -> Iterator[tuple[str, dict[str, Signature]]]:
-        todo = [root for root in self.roots if os.path.isdir(root)]
+        todo = [*filter(os.path.isdir, self.roots)]
         while todo:
             directory = todo.pop()
-            entries = _entries(directory)
-            if directory not in self.roots and any(name == _MARKER for _, name, _ in entries):
-                continue  # it has become a virtual environment since it was looked at
             files: dict[str, Signature] = {}
-            for path, name, is_directory in entries:
+            below: list[str] = []
+            for path, name, is_directory in _entries(directory):
                 if not is_directory:
                     _add_file(files, path, name)
                 elif not is_ignored_directory(path):
-                    todo.append(path)
-            yield directory, files
+                    below.append(path)
+            # Else it has become a virtual environment since it was looked at.
+            if _MARKER not in files or directory in self.roots:
+                todo += below
+                yield directory, files
 
 
 class _Changes:

@@ -142,27 +142,17 @@ class WriteLoopDetector:
 
     def _points_after(self, before: int, moment: float, pause: float, threshold: int) -> int:
         """The points of a file that had *before*, and has changed at *moment*."""
+        running = {span.is_refetch for span in self._spans if span.includes(moment)}
+        recent = {span.is_refetch for span in self._spans if span.includes(moment, AFTERMATH)}
         if before >= threshold:
-            return before if self._ran_any(moment, AFTERMATH) else 0
+            return before if recent else 0
         if pause > POINTS_LAPSE:
             before = 0
-        if self._ran(moment, is_refetch=False):
+        if False in running:
             return before  # of two requests that may have done it, this one is not to be held up
-        if self._ran(moment, is_refetch=True):
+        if True in running:
             return before + POINTS_DURING
-        if self._ran(moment, is_refetch=True, aftermath=AFTERMATH):
-            return before + POINTS_AFTERWARDS
-        return 0
-
-    def _ran(self, moment: float, *, is_refetch: bool, aftermath: float = 0.0) -> bool:
-        """Whether such a request ran at *moment*, or up to *aftermath* seconds before."""
-        return any(
-            span.is_refetch == is_refetch and span.includes(moment, aftermath)
-            for span in self._spans
-        )
-
-    def _ran_any(self, moment: float, aftermath: float) -> bool:
-        return any(span.includes(moment, aftermath) for span in self._spans)
+        return before + POINTS_AFTERWARDS if True in recent else 0
 
     def _plausible(self, saved: float) -> float:
         """*saved*, or the present time where that is not to be believed."""
