@@ -54,7 +54,7 @@ class Advice:
         if not isinstance(exc, self.kind) or not self.when(exc):
             return ""
         found = re.search(self.pattern, str(exc))
-        at = re.search(self.line, _line(exc)) if found is not None else None
+        at = re.search(self.line, _line(exc))
         if found is None or at is None:
             return ""
         if not isinstance(self.text, str):
@@ -257,9 +257,7 @@ ROWS: Final = (
         when=_is_global_too,
     ),
     Advice(NameError, lambda exc: _NAMES.get(exc.name, "")),
-    Advice(
-        NameError, name_advice.for_name, when=lambda exc: not isinstance(exc, UnboundLocalError)
-    ),
+    Advice(NameError, name_advice.for_name, when=lambda exc: exc.name),
     # Attributes
     Advice(AttributeError, for_attribute_of_module),
     Advice(AttributeError, async_advice.for_coroutine),
@@ -292,7 +290,7 @@ ROWS: Final = (
         "nothing.",
         when=lambda exc: exc.name is not None and exc.obj is None,
     ),
-    Advice(AttributeError, name_advice.for_attribute),
+    Advice(AttributeError, name_advice.for_attribute, when=lambda exc: exc.name),
     # Keys
     Advice(
         KeyError,

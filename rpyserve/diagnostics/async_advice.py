@@ -55,15 +55,12 @@ def for_coroutine(exc: BaseException) -> str:
 
 def for_asyncio(exc: BaseException) -> str:
     """Return what to write with trio in place of the asyncio function that failed."""
-    # Of Queue.get, the class says more: so the parts of the qualified names, in their order.
-    names = [
-        part
-        for frame, _ in traceback.walk_tb(exc.__traceback__)
-        if re.search(r"\basyncio\b", frame.f_code.co_filename)
-        for part in frame.f_code.co_qualname.split(".")
-    ]
-    used = next((name for name in names if name in _TRIO), None)
     sentence = "This needs asyncio, but rpyserve runs on trio: `import trio`."
-    if used is None:
-        return f"{sentence} Look for trio's counterpart."
-    return f"{sentence} In place of {used}() write:\n{_TRIO[used]}"
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        if re.search(r"\basyncio\b", frame.f_code.co_filename) is None:
+            continue
+        # Of Queue.get, the class says more.
+        for name in frame.f_code.co_qualname.split("."):
+            if name in _TRIO:
+                return f"{sentence} In place of {name}() write:\n{_TRIO[name]}"
+    return f"{sentence} Look for trio's counterpart."

@@ -83,8 +83,7 @@ class EditorLink:
         """
         if not self.template or not PurePath(path).is_absolute():
             return ""
-        slashed = path.replace("\\", "/") if os.name == "nt" else path
-        quoted = quote(slashed, safe="/:", errors="surrogateescape")
+        quoted = quote(PurePath(path).as_posix(), safe="/:", errors="surrogateescape")
         # A path begins with one slash: after "x://" it must stay, after "host/" it must go.
         before = self.template.partition("{path}")[0]
         if before.endswith("://"):
@@ -103,8 +102,9 @@ def parse_editor(text: str) -> EditorLink:
     """
     text = text.strip()
     name = text.lower()
-    if name in NAMES or name in _COMMANDS:
-        return EditorLink(NAMES[_COMMANDS.get(name, name)])
+    template = NAMES.get(_COMMANDS.get(name, name))
+    if template is not None:
+        return EditorLink(template)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
     if scheme is None or "{path}" not in text:
         raise ValueError(

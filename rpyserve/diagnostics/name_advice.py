@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from rpyserve._names import PUBLIC
 from rpyserve.diagnostics.values import attributes
@@ -62,7 +62,9 @@ _HOMES: Final = {
     "Path": "pathlib", "date": "datetime", "timedelta": "datetime", "dataclass": "dataclasses",
     "defaultdict": "collections", "randint": "random", "choice": "random", "sqrt": "math",
     "escape": "html", "quote": "urllib.parse", "sleep": "trio", "open_nursery": "trio",
+    **dict.fromkeys(PUBLIC, "rpyserve"),
 }  # fmt: skip
+_MODULES: Final = {*sys.stdlib_module_names, "trio"}
 
 
 def for_member(exc: AttributeError) -> str:
@@ -73,28 +75,30 @@ def for_member(exc: AttributeError) -> str:
     return ""
 
 
-def for_name(exc: NameError) -> str:
+def for_name(exc: Any) -> str:
     """Return the advice about a name that is not defined: import it, or what it may stand for."""
-    name = exc.name or ""
-    if line := _import_line(name):
-        return f"Import it first:\n{line}"
+    if exc.name in _HOMES:
+        return f"Import it first:\nfrom {_HOMES[exc.name]} import {exc.name}"
+    if exc.name in _MODULES:
+        return f"Import it first:\nimport {exc.name}"
     frame, _ = innermost_author_line(exc)
     if frame is None:
         return ""
-    if "self" in frame.f_locals and name in _members(frame.f_locals["self"]):
-        return f"{name} belongs to the object. Write:\nself.{name}"
-    return _did_you_mean(name, [*frame.f_locals, *frame.f_globals, *dir(builtins)])
+    if "self" in frame.f_locals and exc.name in _members(frame.f_locals["self"]):
+        return f"{exc.name} belongs to the object. Write:\nself.{exc.name}"
+    return _did_you_mean(exc.name, [*frame.f_locals, *frame.f_globals, *dir(builtins)])
 
 
-def for_attribute(exc: AttributeError) -> str:
+def for_attribute(exc: Any) -> str:
     """Return the advice about an attribute that is misspelled."""
-    return _did_you_mean(exc.name or "", _members(exc.obj))
+    return _did_you_mean(exc.name, _members(exc.obj))
 
 
 def for_import(module: str, name: str) -> str:
     """Return the advice about a *name* that *module*, which has been imported, does not have."""
     loaded = sys.modules.get(module)
-    return _did_you_mean(name, getattr(loaded, "__all__", None) or vars(loaded or builtins))
+    names: Any = getattr(loaded, "__all__", None) or getattr(loaded, "__dict__", ())
+    return _did_you_mean(name, names)
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
@@ -107,16 +111,6 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
     found = closest(name, names)
     return f"Did you mean this?\n{found}" if found else ""
-
-
-def _import_line(name: str) -> str:
-    if name in PUBLIC:
-        return f"from rpyserve import {name}"
-    if name in _HOMES:
-        return f"from {_HOMES[name]} import {name}"
-    if name == "trio" or name in sys.stdlib_module_names:
-        return f"import {name}"
-    return ""
 
 
 def _members(thing: object) -> list[str]:

@@ -187,8 +187,7 @@ class _Writer:
     # Values with items. All of these get the depth of the items.
 
     def _nested(self, value: Any, kind: type, depth: int) -> Iterator[str]:
-        is_named_tuple = issubclass(kind, tuple) and hasattr(kind, "_fields")
-        if is_named_tuple or not issubclass(kind, (*_BRACKETS, dict, BaseException)):
+        if hasattr(kind, "_fields") or not issubclass(kind, (*_BRACKETS, dict, BaseException)):
             yield from self._object(value, kind, depth)
         elif issubclass(kind, dict):
             yield from self._dict(value, depth)

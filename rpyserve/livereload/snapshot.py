@@ -23,6 +23,8 @@ __all__ = ["FileChanges", "Snapshot"]
 # What a file is known by: time of its content, size, inode, time of its entry.
 Signature = tuple[int, int, int, int]
 
+# That of a file that is not there, or not a regular one.
+_MISSING: Final = (0, 0, 0, 0)
 # The file that makes a directory an environment, which is ignored.
 _MARKER: Final = "pyvenv.cfg"
 # A link to a directory that Windows does not call a link (IO_REPARSE_TAG_MOUNT_POINT).
@@ -109,9 +111,9 @@ class Snapshot:
             files = self.directories.get(directory)
             if files is None or path in self.directories:
                 continue  # in an ignored directory; or a directory in which something has changed
-            old = files.pop(name, None)
+            old = files.pop(name, _MISSING)
             new = _add_file(files, path, name)
-            if old is not None or new is not None:
+            if (old, new) != (_MISSING, _MISSING):
                 changes.note(path, old, new)
         return changes.result()
 
@@ -164,17 +166,18 @@ class _Changes:
         self, directory: str, before: Mapping[str, Signature], after: Mapping[str, Signature]
     ) -> None:
         for name in before.keys() | after.keys():
-            old, new = before.get(name), after.get(name)
+            old, new = before.get(name, _MISSING), after.get(name, _MISSING)
             if old != new:
                 self.note(os.path.join(directory, name), old, new)
 
-    def note(self, path: str, old: Signature | None, new: Signature | None) -> None:
-        if old is None or new is None:
+    def note(self, path: str, old: Signature, new: Signature) -> None:
+        modified, size, _, entry_changed = new
+        if _MISSING in (old, new):
             self.added_or_removed.add(path)
-        if new is None or not new[1]:
+        if not size:
             self.incomplete.add(path)
         # A rename changes the second time only; on Windows that one is when the file was made.
-        self.files[path] = max(new[0], new[3]) / 1e9 if new is not None else 0
+        self.files[path] = max(modified, entry_changed) / 1e9
 
     def forget_times(self, directory: str, names: Iterable[str]) -> None:
         """A new *directory* may have been moved here, long after its files were written."""
@@ -204,20 +207,19 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _add_file(files: dict[str, Signature], path: str, name: str) -> Signature | None:
+def _add_file(files: dict[str, Signature], path: str, name: str) -> Signature:
     """Add the file at *path* to those of its directory, unless it is hidden or not there."""
-    signature = None if name.startswith(".") else _signature(path)
-    if signature is not None:
+    signature = _MISSING if name.startswith(".") else _signature(path)
+    if signature != _MISSING:
         files[name] = signature
     return signature
 
 
-def _signature(path: str) -> Signature | None:
-    """The signature of a regular file; None for anything else."""
+def _signature(path: str) -> Signature:
     try:
         found = os.stat(path)
     except (OSError, ValueError):
-        return None
+        return _MISSING
     if not stat.S_ISREG(found.st_mode):
-        return None
+        return _MISSING
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
