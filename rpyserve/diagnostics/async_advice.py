@@ -44,8 +44,7 @@ def for_coroutine(exc: BaseException) -> str:
     if not re.search(r"\bcoroutine\b", str(exc)):
         return ""
     frame, line = innermost_author_line(exc)
-    variables = {} if frame is None else frame.f_locals
-    for name, value in variables.items():
+    for name, value in getattr(frame, "f_locals", {}).items():
         if type(value) is CoroutineType and re.search(rf"\b{re.escape(name)}\b", line):
             call = value.__qualname__.rpartition(".")[2]
             sentence = f"{name} is a coroutine, because its call lacks `await`."

@@ -25,10 +25,9 @@ import trio
 from rpyserve.diagnostics import values as variable_values
 from rpyserve.diagnostics.advice import advice_for
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation, Variable
-from rpyserve.diagnostics.redaction import Redactor
+from rpyserve.diagnostics.redaction import NO_SECRETS, Redactor
 from rpyserve.diagnostics.values import safe_repr
 from rpyserve.http.errors import ScriptError, WrongResult
-from rpyserve.scripts.execution import execution_in
 from rpyserve.scripts.source import Range, decode_lines, position_of, source_lines
 from rpyserve.util.author_code import is_author_code
 
@@ -83,7 +82,7 @@ class _Options:
 
 
 def describe(
-    exc: BaseException, *, values: bool = False, redactor: Redactor | None = None
+    exc: BaseException, *, values: bool = False, redactor: Redactor = NO_SECRETS
 ) -> ErrorReport:
     """Describe *exc* for the author of the script that it came out of.
 
@@ -91,7 +90,7 @@ def describe(
         values: whether to include the values of variables.
         redactor: hides texts that are secret, such as this visitor's cookies.
     """
-    options = _Options(values, redactor or Redactor())
+    options = _Options(values, redactor)
     try:
         if isinstance(exc, ScriptError):
             return _describe_script_error(exc, options)
@@ -241,15 +240,14 @@ def _shortened(tb: TracebackType | None) -> list[tuple[TracebackType, int]]:
 
 
 def _frame(tb: TracebackType, skipped: int, options: _Options) -> Frame:
-    code, namespace = tb.tb_frame.f_code, tb.tb_frame.f_globals
+    code = tb.tb_frame.f_code
     own = is_author_code(code.co_filename)
     variables: tuple[Variable, ...] = ()
     if own and options.show_values:
         variables = variable_values.variables(tb.tb_frame.f_locals, options.redactor)
-    source = source_lines(code, namespace) or ()
+    source = source_lines(code, tb.tb_frame.f_globals) or ()
     marked = position_of(code, tb.tb_lasti, source)
     number = tb.tb_lineno or 0
-    execution = execution_in(namespace)
     return Frame(
         file=code.co_filename,
         line=number,
@@ -259,7 +257,7 @@ def _frame(tb: TracebackType, skipped: int, options: _Options) -> Frame:
         lines=context_lines(source, number, marked),
         variables=variables,
         skipped=skipped,
-        source_hash=0 if execution is None else hash(execution.source),
+        source_hash=hash(tuple(source)),
     )
 
 

@@ -70,13 +70,13 @@ def for_attribute_of_module(exc: Any) -> str:
 
 
 def _importer_of(exc: BaseException) -> tuple[str, str]:
-    """The directory of the file that imports, empty if it is not known; and the site's."""
-    file, site = "", os.getcwd()
+    """The directory of the file that imports, and the site's."""
+    directory = site = os.getcwd()
     for frame, _ in traceback.walk_tb(exc.__traceback__):
         if is_author_code(frame.f_code.co_filename):
-            file = frame.f_code.co_filename
+            directory = os.path.dirname(frame.f_code.co_filename)
         site = getattr(frame.f_globals.get("__execution__"), "root", site)
-    return os.path.dirname(file), site
+    return directory, site
 
 
 def missing(name: str, directory: str, site: str) -> str:
@@ -120,7 +120,7 @@ def _not_installed(name: str) -> str:
 
 def _place(name: str, directory: str, site: str) -> str:
     """The advice about a module *name* of the site's; empty if it has none."""
-    if directory not in ("", site) and module_file(directory, name):
+    if directory != site and module_file(directory, name):
         place = f"{name}.py is beside the script, not in the site's directory."
         return f"{place} Write:\nfrom . import {name}"
     for found, below, _ in islice(os.walk(site), MAX_DIRECTORIES):
@@ -140,11 +140,11 @@ def _is_importable(directory: str, name: str) -> bool:
 
 def _hidden_file(name: str, directory: str, site: str, loaded: str | None) -> str:
     """The advice about a file of the site that the *loaded* module of the same name hides."""
-    own = next((each for each in (directory, site) if each and module_file(each, name)), None)
-    if own is None or loaded == module_file(own, name):
+    own = module_file(directory, name) or module_file(site, name)
+    if own is None or own == loaded:
         return ""
     owner = "Python's own" if name in sys.stdlib_module_names else "an installed"
     sentence = f"This is {owner} {name}, not the site's {name}.py."
     rename = f"Rename that file, for example to my_{name}.py"
-    line = f", or write:\nfrom . import {name}" if own == directory else "."
+    line = f", or write:\nfrom . import {name}" if os.path.dirname(own) == directory else "."
     return f"{sentence} {rename}{line}"

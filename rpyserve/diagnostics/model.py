@@ -52,7 +52,7 @@ class Frame:
         lines: the source around the line; empty if it is not known.
         variables: their values, if they may be shown.
         skipped: how many similar calls were left out between the frame before and this one.
-        source_hash: differs if the source differs; 0 if there is no source.
+        source_hash: differs if the source differs.
     """
 
     file: str

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from rpyserve.http.request import Request
+from rpyserve.http.request import Request
 
-__all__ = ["MASK", "Redactor", "is_secret", "secrets_of"]
+__all__ = ["MASK", "NO_SECRETS", "Redactor", "is_secret", "secrets_of"]
 
 # What is shown in place of a secret.
 MASK: Final = "•••"
@@ -64,7 +63,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         found = {text for text in secrets if len(text) >= SHORTEST}
         self._secrets = sorted(found, key=len, reverse=True)
-        self.longest = len(self._secrets[0]) if self._secrets else 0
+        self.longest = max(map(len, found), default=0)
 
     def redact(self, text: str) -> str:
         """Return *text* without the secrets."""
@@ -75,6 +74,10 @@ class Redactor:
     def redact_value(self, text: str) -> str:
         """Return *text* without the secrets, and without what follows ``password=`` and alike."""
         return _ASSIGNMENT.sub(rf"\1{MASK}", self.redact(text))
+
+
+# Hides what is secret by its name only.
+NO_SECRETS: Final = Redactor()
 
 
 def secrets_of(request: Request) -> Redactor:

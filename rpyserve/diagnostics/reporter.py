@@ -171,7 +171,7 @@ def _branch_lines(group: ExceptionReport) -> Iterator[str]:
         first, *rest = _chain_lines(branch)
         yield f"{number} of {count}: {first}"
         yield from (f"  {line}" for line in rest)
-    if group.left_out and not group.branches:
+    if group.left_out:
         yield f"… {group.left_out} more"
 
 

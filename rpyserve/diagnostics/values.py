@@ -31,7 +31,7 @@ from typing import Any, Final
 from zope.interface.interface import InterfaceClass
 
 from rpyserve.diagnostics.model import Variable
-from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret
+from rpyserve.diagnostics.redaction import MASK, NO_SECRETS, Redactor, is_secret
 from rpyserve.http.request import Request
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.components import Components
@@ -110,7 +110,7 @@ def variables(namespace: Mapping[str, Any], redactor: Redactor) -> tuple[Variabl
     return tuple(found)
 
 
-def safe_repr(value: object, name: str = "", redactor: Redactor | None = None) -> str:
+def safe_repr(value: object, name: str = "", redactor: Redactor = NO_SECRETS) -> str:
     """Return *value* as a text of at most `LONGEST` characters, much like Python would write it.
 
     Args:
@@ -120,7 +120,7 @@ def safe_repr(value: object, name: str = "", redactor: Redactor | None = None) -
     parts: list[str] = []
     room = LONGEST
     try:
-        for part in _Writer(redactor or Redactor()).write_named(name, value, 0):
+        for part in _Writer(redactor).write_named(name, value, 0):
             parts.append(part[:room])
             room -= len(part)
             if room < 0:
@@ -207,19 +207,23 @@ class _Writer:
             yield from self.write(items[0], depth)
             yield f", {MASK}"
         else:
-            for number, item in enumerate(items):
-                yield ", " if number else ""
+            separator = ""
+            for item in items:
+                yield separator
                 yield from self.write(item, depth)
+                separator = ", "
         yield _more(count)
         yield f",{closing}" if base is tuple and count == 1 else closing
 
     def _dict(self, value: Any, depth: int) -> Iterator[str]:
         yield "{"
-        for number, (key, item) in enumerate(list(islice(dict.items(value), MAX_ITEMS))):
-            yield ", " if number else ""
+        separator = ""
+        for key, item in list(islice(dict.items(value), MAX_ITEMS)):
+            yield separator
             yield from self.write(key, depth)
             yield ": "
             yield from self.write_named(key, item, depth)
+            separator = ", "
         yield _more(dict.__len__(value))
         yield "}"
 

@@ -7,6 +7,7 @@ have changed. Must not know files or HTTP.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import deque
 from collections.abc import Hashable, Iterator
@@ -101,11 +102,10 @@ class ChangeFeed:
         Returns:
             `ANYTHING` if that is too long ago, or of another feed.
         """
-        token, _, text = cursor.rpartition("-")
-        is_number = text.isascii() and text.isdecimal() and len(text) <= 15
-        if token != self.token or not is_number:
+        token, _, number = cursor.rpartition("-")
+        if token != self.token or not re.fullmatch("[0-9]{1,15}", number):
             return ANYTHING
-        missed = self.number - int(text)
+        missed = self.number - int(number)
         if not 0 <= missed <= len(self._changes):
             return ANYTHING
         merged = NOTHING

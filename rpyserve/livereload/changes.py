@@ -54,13 +54,13 @@ class PageChange:
     lost: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.urls or self.all or self.data)
+        return self != PageChange()
 
     def __or__(self, other: PageChange) -> PageChange:
         urls = self.urls | other.urls
         if self.lost or other.lost or len(urls) > MAX_URLS:
             return ANYTHING
-        return PageChange(urls, self.all or other.all, self.data or other.data)
+        return PageChange(urls, self.all | other.all, self.data | other.data)
 
 
 NOTHING: Final = PageChange()

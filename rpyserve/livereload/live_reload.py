@@ -141,8 +141,10 @@ class LiveReload:
         noticed = time.time()
         self._enter_new_directory()
         all_scripts = self._invalidate_scripts(changes)
-        kinds = {path: self._mounts.kind_of(path) for path in changes.files}
-        kinds = {path: kind for path, kind in kinds.items() if kind is not FileKind.IGNORED}
+        kind_of = self._mounts.kind_of
+        kinds: dict[str, FileKind] = {
+            path: kind for path in changes.files if (kind := kind_of(path)) is not FileKind.IGNORED
+        }
         self._drop_own_writes(changes, kinds)
         self._announce(changes, kinds, noticed, all_scripts=all_scripts)
         self._restart_tasks(changes, all_scripts=all_scripts)

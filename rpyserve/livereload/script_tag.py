@@ -153,7 +153,7 @@ def _is_whole_page(response: Response) -> bool:
     content_type, _, parameters = headers.get(b"content-type", b"").partition(b";")
     if content_type.strip() != b"text/html" or response.status in (204, 206, 304):
         return False
-    if b"utf-16" in parameters or b"utf-32" in parameters:
+    if re.search(rb"utf-(16|32)", parameters):
         return False
     if headers.get(b"content-disposition", b"").startswith(b"attachment"):
         return False

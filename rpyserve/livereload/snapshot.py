@@ -103,7 +103,7 @@ class Snapshot:
             What is different; None if directories were added or removed, which takes a `scan`.
         """
         paths = [*paths]
-        if any(self._concerns_directories(path) for path in paths):
+        if any(map(self._concerns_directories, paths)):
             return None
         changes = _Changes()
         for path in paths:

@@ -165,7 +165,7 @@ class _Watcher:
         if self.stop.is_set():
             return  # nobody waits for this thread any more
         directories = self._snapshot.roots if _ONE_HANDLE_A_TREE else self._snapshot.directories
-        wanted = [path for path in directories if os.path.isdir(path)]
+        wanted = [*filter(os.path.isdir, directories)]
         if not wanted:
             return
         events = _file_events(wanted, self.stop)
@@ -201,7 +201,7 @@ class _Watcher:
         )
 
     def _identify_roots(self) -> list[tuple[int, int] | None]:
-        return [_identity(root) for root in self._snapshot.roots]
+        return [*map(_identity, self._snapshot.roots)]
 
 
 def _may_go_on(batch: FileChanges) -> bool:

@@ -142,8 +142,7 @@ class WriteLoopDetector:
 
     def _points_after(self, before: int, moment: float, pause: float, threshold: int) -> int:
         """The points of a file that had *before*, and has changed at *moment*."""
-        running = {span.is_refetch for span in self._spans if span.includes(moment)}
-        recent = {span.is_refetch for span in self._spans if span.includes(moment, AFTERMATH)}
+        running, recent = self._ran(moment), self._ran(moment, AFTERMATH)
         if before >= threshold:
             return before if recent else 0
         if pause > POINTS_LAPSE:
@@ -153,6 +152,10 @@ class WriteLoopDetector:
         if True in running:
             return before + POINTS_DURING
         return before + POINTS_AFTERWARDS if True in recent else 0
+
+    def _ran(self, moment: float, aftermath: float = 0.0) -> set[bool]:
+        """Which kinds of requests ran then: those by which pages ask for themselves, and others."""
+        return {span.is_refetch for span in self._spans if span.includes(moment, aftermath)}
 
     def _plausible(self, saved: float) -> float:
         """*saved*, or the present time where that is not to be believed."""

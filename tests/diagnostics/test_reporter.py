@@ -192,7 +192,7 @@ def test_groups_are_set_in() -> None:
         )
     ) == (
         "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of "
-        "3: ValueError: b"
+        "3: ValueError: b\n    … 1 more"
     )
 
 
