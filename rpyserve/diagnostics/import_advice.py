@@ -56,7 +56,7 @@ def for_import_error(exc: Any) -> str:
     if found is None:
         return ""
     if _SCRIPT_PACKAGE.match(module) or "(unknown location)" in str(exc):
-        return _place(found[1], directory, site) or _nowhere(found[1])
+        return _place_or_none(found[1], directory, site)
     hidden = _hidden_file(module, directory, site, exc.path)
     return hidden or name_advice.for_import(module, found[1])
 
@@ -88,17 +88,12 @@ def missing(name: str, directory: str, site: str) -> str:
     """
     top, _, rest = name.partition(".")
     if _SCRIPT_PACKAGE.match(name):
-        last = rest.rpartition(".")[2]
-        return _place(last, directory, site) or _nowhere(last)
+        return _place_or_none(rest.rpartition(".")[2], directory, site)
     if top in _PYTHON2:
         return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"
     if top in sys.modules:
         return ""  # Python says that it is no package
     return _place(top, directory, site) or _misspelled(top, site) or _not_installed(top)
-
-
-def _nowhere(name: str) -> str:
-    return f"There is no {name}.py in the site."
 
 
 def _misspelled(name: str, site: str) -> str:
@@ -113,9 +108,13 @@ def _misspelled(name: str, site: str) -> str:
 def _not_installed(name: str) -> str:
     command = [sys.executable, "-m", "pip", "install", _PACKAGES.get(name, name)]
     return (
-        f"{_nowhere(name)[:-1]}, and no such module is installed. To install it:\n"
+        f"There is no {name}.py in the site, and no such module is installed. To install it:\n"
         f"{subprocess.list2cmdline(command)}"
     )
+
+
+def _place_or_none(name: str, directory: str, site: str) -> str:
+    return _place(name, directory, site) or f"There is no {name}.py in the site."
 
 
 def _place(name: str, directory: str, site: str) -> str:

@@ -140,6 +140,5 @@ class Mounts:
 
 
 def _is_private(names: Sequence[str]) -> bool:
-    """Whether one of *names*, from the top of a directory down, is private."""
     reasons = (path_rules.private_reason(name, top=not depth) for depth, name in enumerate(names))
     return any(reasons)

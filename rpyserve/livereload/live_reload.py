@@ -251,7 +251,6 @@ class LiveReload:
 
 
 def _is_current(path: str) -> bool:
-    """Whether the directory at *path* is the working directory."""
     try:
         return os.path.samefile(path, ".")
     except OSError:

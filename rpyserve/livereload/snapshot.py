@@ -48,7 +48,7 @@ class FileChanges:
     incomplete: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.files or self.added_or_removed)
+        return self != FileChanges()
 
     @property
     def directories(self) -> frozenset[str]:
