@@ -187,6 +187,14 @@ async def test_handshakes_that_fail(changes: dict[str, str], status: int) -> Non
         assert answer.header("upgrade") == "websocket"
 
 
+async def test_an_upgrade_in_http_1_0_is_ignored() -> None:
+    for resource, status in ((echo, 426), (Both(), 200)):
+        raw = [tuple(part.encode() for part in line.split(": ", 1)) for line in SHAKE]
+        request = Request("GET", "/", raw, http_version="1.0")
+        assert (await Site(resource).respond(request)).status == status
+        request.close()
+
+
 @pytest.mark.parametrize(
     "origin", ["http://localhost:8080", "HTTP://LOCALHOST:8080", "https://localhost:8080"]
 )
