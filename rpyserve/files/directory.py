@@ -280,10 +280,10 @@ class Directory(Resource):
             return None
         return _Entry(name, real, _kind(name, status), status)
 
-    def _names(self) -> list[str]:
+    def _names(self, limit: int | None = None) -> list[str]:
         try:
             with os.scandir(self._real) as entries:
-                return [entry.name for entry in entries]
+                return [entry.name for entry in islice(entries, limit)]
         except FileNotFoundError:
             status, why = 404, f"There is no directory {self._path!r}."
         except NotADirectoryError:
@@ -305,16 +305,18 @@ class Directory(Resource):
                 yield entry
 
     def _with_hints(self, name: str, why: str, request: Request) -> str:
-        """Say why *name* leads nowhere, and which name near it leads somewhere."""
+        """Say why *name* leads nowhere, and to a trusted client which similar name does not."""
+        why = why or f"There is no {name!r} or {name + SCRIPT!r} in {self._path}."
+        if not request.site.trusts(request):
+            return why
         try:
-            names = list(islice(self._names(), _MAX_NAMES))
+            names = self._names(_MAX_NAMES)
         except (OSError, HTTPError):
             return why
-        why = why or f"There is no {name!r} or {name + SCRIPT!r} in {self._path}."
-        public = [entry.name for entry in self._public_entries(names)]
-        short_names = [each.removesuffix(SCRIPT) for each in public if is_script(each)]
-        others = [each for each in public if each != name]
-        if nearest := path_rules.nearest(name, [*short_names, *others]):
+        listed = [each for each in names if each != name and self._classify(each).is_listed]
+        scripts = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
+        nearest = path_rules.nearest(name, [*scripts, *listed])
+        if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
             url = path_rules.readable([*request.prepath[:-1], nearest])
             return f"{why} Did you mean {url}?"
         if hint := path_rules.rename_hint(name, names):

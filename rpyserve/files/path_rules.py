@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import nsmallest
 from typing import Final
 from urllib.parse import quote
 
@@ -40,6 +41,12 @@ SCRIPT: Final = ".rpy"
 
 MAX_NAME: Final = 255
 """How many bytes of UTF-8 a file name may have on the file systems that matter."""
+
+_MAX_KEY: Final = 40
+"""How many characters of names are compared, which takes time that grows with the square of it."""
+
+_MAX_COMPARED: Final = 40
+"""How many names are compared with another one: the likeliest by their length and beginning."""
 
 _WINDOWS_DEVICE: Final = re.compile(
     r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
@@ -221,10 +228,16 @@ def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return which of the *candidates* may have been meant by *name*; empty if none."""
+    wanted = _key(name)[:_MAX_KEY]
     by_key: dict[str, str] = {}
     for candidate in candidates:
-        by_key.setdefault(_key(candidate), candidate)
-    key = closest_match(_key(name)[:MAX_NAME], by_key)
+        by_key.setdefault(_key(candidate)[:_MAX_KEY], candidate)
+
+    def unlikeness(key: str) -> int:
+        beginning = os.path.commonprefix([key, wanted])  # noqa: RUF071 (of characters)
+        return abs(len(key) - len(wanted)) - len(beginning)
+
+    key = closest_match(wanted, nsmallest(_MAX_COMPARED, by_key, unlikeness))
     return "" if key is None else by_key[key]
 
 

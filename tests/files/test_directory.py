@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpyserve import Directory, HTTPError, Request, Resource, Site
-from rpyserve.files import safe_open
+from rpyserve.files import path_rules, safe_open
 from tests.support.in_process import Answer, Visitor, ask
 
 CANARY = "canary-7c1e"
@@ -688,6 +688,35 @@ async def test_a_404_in_a_large_directory_looks_at_some_names_only(root: Path) -
     for number in range(600):
         (root / f"name{number:04}.txt").touch()
     assert "Did you mean /name0" in (await ask(served(root), "/name0000.tx")).text
+
+
+async def test_who_sees_no_hint_costs_no_look_at_the_directory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root / "hello.rpy")
+    looks: list[Any] = []
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or real(path))
+    site = served(root)
+    for target in ("/helo", "/hello.py", "/hello.rpy.txt", "/%ff"):
+        answer = await Visitor(site, client="203.0.113.7").get(target)
+        assert (answer.status, looks) == (404, [])
+    await ask(site, "/helo")
+    assert looks
+
+
+async def test_a_hint_takes_a_bounded_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[Any] = []
+
+    def closest(word: str, names: Iterable[str]) -> None:
+        compared.append([word, *names])
+
+    monkeypatch.setattr(path_rules, "closest_match", closest)
+    for number in range(100):
+        (root / f"{'ab' * 100}{number}.txt").touch()
+    await ask(served(root), "/" + "ba" * 100)
+    ((*words,),) = compared
+    assert len(words) <= 41 and max(map(len, words)) <= 40
 
 
 async def test_a_script_may_refuse_in_its_own_words(root: Path, scripts: FakeScripts) -> None:
