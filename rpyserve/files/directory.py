@@ -379,6 +379,8 @@ def _is_listed(entry: _Entry) -> bool:
 
 def _kind(name: str, status: os.stat_result) -> str:
     if stat.S_ISREG(status.st_mode):
+        if why := path_rules.private_file_reason(name):
+            raise HTTPError(404, private=why)
         return "script" if is_script(name) else "file"
     if not stat.S_ISDIR(status.st_mode):
         why = f"{name!r} is neither a file nor a directory, so it is never opened."

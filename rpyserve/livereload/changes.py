@@ -103,7 +103,7 @@ class Mounts:
         if path_rules.private_reason(name, top=len(names) == 1):
             is_data = path_rules.is_material(name)
             return FileKind.PRIVATE_DATA if is_data else FileKind.IGNORED
-        return FileKind.IGNORED if name.endswith(".log") else FileKind.FILE
+        return FileKind.IGNORED if path_rules.private_file_reason(name) else FileKind.FILE
 
     def page_change(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> PageChange:
         """Return what pages are told.

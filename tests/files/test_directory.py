@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shelve
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -630,6 +631,34 @@ async def test_a_link_swapped_in_at_any_moment_shows_nothing(
     for moments in combinations(range(looks), times):
         answer = await swapper.ask(site, "/d/a.txt", moments)
         assert CANARY not in answer.text, f"swapped before looks {moments}"
+
+
+# What is private by its content
+
+
+async def test_a_shelf_is_private_whatever_files_it_has(root: Path) -> None:
+    with shelve.open(os.fspath(root / "visits")) as shelf:
+        shelf["a"] = "b"
+    names = os.listdir(root)
+    assert names
+    for name in names:
+        for method in ("GET", "HEAD"):
+            assert (await ask(served(root), f"/{name}", method)).status == 404, name
+
+
+async def test_a_name_that_tells_nothing_is_judged_by_how_the_file_begins(root: Path) -> None:
+    large = b"SQLite format 3\x00" + bytes(2**18)
+    for name, content in (("visits", large), ("visits.data", large[:100]), ("visits.txt", large)):
+        (root / name).write_bytes(content)
+    site = served(root)
+    for name in ("visits", "visits.data"):
+        for fields in ([], [("Range", "bytes=16-")]):
+            answer = await ask(site, f"/{name}", headers=fields)
+            assert answer.status == 404 and "Databases are never served." in answer.text
+            stranger = await Visitor(site, client="203.0.113.7").get(f"/{name}")
+            assert stranger.status == 404 and "Databases" not in stranger.text
+    answer = await ask(site, "/visits.txt")
+    assert answer.body == large, "a known extension is the author's word"
 
 
 # Reasons and near names
