@@ -139,7 +139,7 @@ async function fetchPage() {
 }
 
 function parsePage(text) {
-  const parsed = new DOMParser().parseFromString(text, "text/html");
+  const parsed = plain(new DOMParser().parseFromString(text, "text/html"));
   const found = parsed.querySelector("script[data-rpyserve]");
   found?.remove();
   // Where scripts run, as in this page but not in that parser, the content of noscript is text.
@@ -182,6 +182,7 @@ async function showPage(next) {
 function setPageAside() {
   hideNotice();
   const scrolls = [...document.querySelectorAll("*")]
+    .map(plain)
     .filter((element) => element.scrollTop || element.scrollLeft)
     .map((element) => [element, element.scrollLeft, element.scrollTop]);
   aside = { mirror, root: document.documentElement, scrolls, formState: new FormState() };
