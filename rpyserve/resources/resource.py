@@ -17,7 +17,16 @@ from typing import Any, Final
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 
-__all__ = ["FunctionResource", "Resource", "Wrapper", "as_list", "as_resource", "traverse"]
+__all__ = [
+    "FunctionResource",
+    "Resource",
+    "Wrapper",
+    "as_list",
+    "as_resource",
+    "check_path",
+    "child_of",
+    "traverse",
+]
 
 _NO_CHILDREN: Final[dict[str, Resource]] = {}
 """The children of all resources that have none: a subclass need not call ``Resource.__init__``."""
@@ -147,6 +156,10 @@ class Wrapper(Resource):
         """Return None to let *request* pass, or a `Resource` to answer instead. May be async."""
         raise NotImplementedError
 
+    def inner(self) -> list[Resource]:
+        """Return the resources that this one may let a request pass to."""
+        return [self.wrapped]
+
     async def unwrap(self, request: Request) -> Resource:
         """Return the resource that takes the place of this one for *request*."""
         instead = self.enter(request)
@@ -198,8 +211,7 @@ async def traverse(root: Resource, request: Request) -> Resource:
         HTTPError: 404 where the path leads nowhere, 413 for too large a body.
         ClientDisconnected: the client went away within its body.
     """
-    if "\x00" in request.path or not _is_unicode(request.path):
-        raise HTTPError(404, private="The path contains a NUL byte, or is not valid UTF-8.")
+    check_path(request)
     resource = root
     while True:
         if isinstance(resource, Wrapper):
@@ -207,12 +219,22 @@ async def traverse(root: Resource, request: Request) -> Resource:
         elif resource.isLeaf or not request.postpath:
             break
         else:
-            resource = await _child_of(resource, request)
+            resource = await child_of(resource, request)
     await _load_body_for(resource, request)
     return resource
 
 
-async def _child_of(parent: Resource, request: Request) -> Resource:
+def check_path(request: Request) -> None:
+    """Refuse paths that no resource need expect.
+
+    Raises:
+        HTTPError: 404.
+    """
+    if "\x00" in request.path or not _is_unicode(request.path):
+        raise HTTPError(404, private="The path contains a NUL byte, or is not valid UTF-8.")
+
+
+async def child_of(parent: Resource, request: Request) -> Resource:
     """Move one segment from `postpath` to `prepath`, and return the child of that name."""
     if type(parent).getChild is not Resource.getChild:
         # An overridden getChild may look at the body. Below, it may be wanted as it came.

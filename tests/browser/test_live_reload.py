@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.chromium import installed, open_tab, picture, wait_for_quiet, was_loaded_again
-from tests.support.real_process import Server, serving
+from tests.support.real_process import Server, program, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
@@ -151,6 +151,36 @@ def test_names_in_a_page_hide_nothing_from_the_script(
     page.wait_for_function("window.seen() === 'second'")
     assert page.evaluate("window.loadedOnce === true"), "it was morphed"
     assert not [url for url in asked if "evil" in url and not url.endswith("/x/y.js")]
+
+
+GUARDED = """\
+from rpyserve import BasicAuth, Directory, Resource, run
+
+root = Resource()
+root.putChild("public", Directory("public"))
+root.putChild("members", BasicAuth(Directory("members"), {"ada": "lovelace"}, realm="Members"))
+run(root, port=0)
+"""
+
+
+def test_pages_behind_a_password_follow_too(
+    root: Path, tmp_path: Path, context: BrowserContext
+) -> None:
+    for place in ("public", "members"):
+        save(root, f"{place}/a.rpy", page_of("<h1>first</h1>"))
+    (tmp_path / "program.py").write_text(GUARDED, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "program.py")]
+    with program(command, tmp_path / "console", cwd=root) as server:
+        server.port = int(server.wait_for(r"http://[^/\s]+:(\d+)")[1])
+        outside = open_tab(context, f"{server.url}/public/a")
+        inside = context.new_page()
+        listening = lambda response: "/-/events" in response.url and response.ok  # noqa: E731
+        with inside.expect_response(listening):
+            inside.goto(server.url.replace("//", "//ada:lovelace@") + "/members/a")
+        for place, page in (("public", outside), ("members", inside)):
+            save(root, f"{place}/a.rpy", page_of("<h1>second</h1>"))
+            expect(page.locator("h1")).to_have_text("second")
+        assert outside.errors == []
 
 
 def test_what_the_server_changed_wins_where_the_visitor_did_nothing(

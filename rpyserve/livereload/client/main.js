@@ -227,7 +227,9 @@ let noticeTimer = 0; // 0 while there is a connection
 
 function connect() {
   disconnect();
-  const address = new URL("events?since=" + encodeURIComponent(cursor), tag.src);
+  const path = location.pathname.slice(SITE.pathname.length - 1);
+  const fields = new URLSearchParams({ since: cursor, page: path });
+  const address = new URL(`events?${fields}`, tag.src);
   stream = new EventSource(address);
   for (const name of ["hello", "change"]) stream.addEventListener(name, onChange);
   // Browsers have few connections to one server.
@@ -253,8 +255,8 @@ async function onConnectionLost() {
   disconnect();
   noticeTimer ||= setTimeout(showNotice, NOTICE_DELAY, "Connection lost, reconnecting…");
   const response = refused && (await fetch(url, { method: "HEAD" }).catch(() => null));
-  // The server is there, but without live reload.
-  if ([403, 404].includes(response?.status)) return endNotice();
+  // The server is there, but without live reload, or not for this visitor.
+  if ([401, 403, 404].includes(response?.status)) return endNotice();
   if (!document.hidden && !stream) retryTimer = setTimeout(connect, RETRY_DELAY);
 }
 
