@@ -169,6 +169,8 @@ class Request(ServerObject):
         self._response = PendingResponse()
         # The turn of the event loop in which the request was taken up; None: unknown.
         self._loop_tick = loop_tick
+        # How many sessions of the site had got a new id when the request was taken up.
+        self._id_changes = 0
         # Files and directories, as absolute paths, that the response is known to depend on.
         self._sources: list[str] = []
         # Whether the response gets a line in the access log.

@@ -196,8 +196,9 @@ class Session(Components):
 
         The old id is dead. The session stays the same object and keeps all it holds. Call it when a
         visitor logs in or out: whoever learned the id before, or made the visitor use it, has
-        nothing then. A request that comes with the old id gets a new session. Counts as an access;
-        does nothing to a session that has ended.
+        nothing then. A request that comes with the old id gets a new session; one that came before,
+        and has not called `getSession` yet, gets one that ends with the request and sets no cookie.
+        Counts as an access; does nothing to a session that has ended.
 
         Call it before the first ``yield`` or ``write``: the cookie goes out with the head of the
         response.

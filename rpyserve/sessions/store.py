@@ -56,6 +56,9 @@ A multiple of 3, so that several ids can be drawn as one text.
 ID_LENGTH: Final = ID_BYTES * 4 // 3
 """How many characters an id has."""
 
+MOST_CHANGED_IDS: Final = 1000
+"""How many ids that `Session.regenerate` took away are remembered, for requests under way."""
+
 IDS_AT_ONCE: Final = 64
 """How many ids are drawn at once, as each call of the system's random source takes long."""
 
@@ -85,6 +88,7 @@ class SessionStore(ServerObject):
         ended_with_data: how many of those that ended held something.
         now: returns the time, as `trio.current_time` has it.
         on_new_id: called with each session that has a new id.
+        id_changes: how often a session got a new id.
 
     Raises:
         ValueError: *max_sessions* is less than 1.
@@ -112,6 +116,10 @@ class SessionStore(ServerObject):
         self._is_evicting = False
         self._evictions = ThrottledLogger(log)
         self._unused_ids: list[str] = []
+
+        self.id_changes = 0
+        # The last ids that were taken away, each with the number of that change.
+        self._changed_ids: dict[str, int] = {}
 
         self.ended_with_data = 0
         self._made = 0
@@ -237,11 +245,19 @@ class SessionStore(ServerObject):
         if not self.touch(session):
             return
         self._live.pop(session.uid)
+        self.id_changes += 1
+        self._changed_ids[session.uid] = self.id_changes
+        if len(self._changed_ids) > MOST_CHANGED_IDS:
+            del self._changed_ids[next(iter(self._changed_ids))]
         session.uid = self._new_id()
         self._live.put(session.uid, session)
         unschedule(session)  # the timer knows it by its old id
         schedule(session, self._timer)
         self.on_new_id(session)
+
+    def has_changed(self, uid: str, id_changes: int) -> bool:
+        """Whether *uid* was taken away from a session after the first *id_changes* such changes."""
+        return self._changed_ids.get(uid, 0) > id_changes
 
     def timeout_of(self, session: Session) -> float:
         """Return the seconds that *session* lives after an access.

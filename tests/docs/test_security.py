@@ -12,6 +12,7 @@ import pytest
 from rpyserve import Directory, HTTPError, Request, Site
 from rpyserve.http.forms import CHARSETS, FIELD_LIMIT, NAME_LENGTH, SPOOL_SIZE, STRAY_PERCENT_LIMIT
 from rpyserve.protocol.server_state import Limits
+from rpyserve.sessions.store import MOST_CHANGED_IDS
 from rpyserve.site import MOST_SESSIONS
 from tests.support.in_process import Visitor
 
@@ -74,6 +75,7 @@ def as_numbers(version: str) -> list[int]:
 
 def test_the_limits_are_those_of_the_code() -> None:
     assert f"| {FIELD_LIMIT} |" in DOCUMENT and f"| {STRAY_PERCENT_LIMIT:,} |" in DOCUMENT
+    assert f"under way | {MOST_CHANGED_IDS:,} |" in DOCUMENT
     assert f"UTF-8 and {len(CHARSETS)} that" in DOCUMENT and f"{NAME_LENGTH} bytes" in DOCUMENT
     limits = Limits()
     assert f"`--max-sessions`, {MOST_SESSIONS:,}" in DOCUMENT
