@@ -300,12 +300,20 @@ def deadline_of(session: Session) -> float:
 
 def schedule(session: Session, timer: ExpiryTimer) -> None:
     """Have *timer* look at *session* when it is due."""
-    session._bucket = timer.schedule(session.uid, deadline_of(session), session._bucket)
+    before = session._bucket
+    session._bucket = timer.schedule(session.uid, deadline_of(session), before)
+    if session._bucket is not before:
+        timer.discard(before)
 
 
-def unschedule(session: Session) -> None:
-    """Have the timer ignore *session* until it is scheduled again."""
-    session._bucket = None
+def unschedule(session: Session) -> Bucket | None:
+    """Have the timer ignore *session* until it is scheduled again.
+
+    Returns:
+        The bucket from which the timer is to discard it.
+    """
+    bucket, session._bucket = session._bucket, None
+    return bucket
 
 
 def is_scheduled_in(session: Session, bucket: Bucket) -> bool:

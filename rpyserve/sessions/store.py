@@ -111,7 +111,7 @@ class SessionStore(ServerObject):
         self.now: Callable[[], float] = trio.current_time
 
         self._live: ShardedDict[Session] = ShardedDict()
-        self._timer = ExpiryTimer(self._look)
+        self._timer = ExpiryTimer(self._look, self._is_scheduled)
         self._least_recently_used = LeastRecentlyUsed(self._live, last_access_of)
         self._is_evicting = False
         self._evictions = ThrottledLogger(log)
@@ -245,13 +245,13 @@ class SessionStore(ServerObject):
         if not self.touch(session):
             return
         self._live.pop(session.uid)
+        self._timer.discard(unschedule(session))  # the timer knows it by its old id
         self.id_changes += 1
         self._changed_ids[session.uid] = self.id_changes
         if len(self._changed_ids) > MOST_CHANGED_IDS:
             del self._changed_ids[next(iter(self._changed_ids))]
         session.uid = self._new_id()
         self._live.put(session.uid, session)
-        unschedule(session)  # the timer knows it by its old id
         schedule(session, self._timer)
         self.on_new_id(session)
 
@@ -280,15 +280,18 @@ class SessionStore(ServerObject):
     def end(self, session: Session, reason: SessionEnd = SessionEnd.IDLE) -> None:
         """End *session*, unless it has ended: forget it, then call its callbacks."""
         if session.ended is None and self._live.pop(session.uid) is not None:
+            self._timer.discard(unschedule(session))
             self._ended[reason] += 1
             self.ended_with_data += holds_data(session)
             finish(session, reason)
 
-    def _look(self, uid: str, bucket: Bucket) -> None:
-        """End the session if it is due; called by the timer."""
+    def _is_scheduled(self, uid: str, bucket: Bucket) -> bool:
         session = self._live.get(uid)
-        if session is None or not is_scheduled_in(session, bucket):
-            return
+        return session is not None and is_scheduled_in(session, bucket)
+
+    def _look(self, uid: str) -> None:
+        """End the session if it is due; called by the timer."""
+        session = self._live[uid]
         unschedule(session)
         if deadline_of(session) <= self.now():
             self.end(session)
