@@ -23,7 +23,7 @@ from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
 from rpyserve.http.response import HTML, ErrorHandler, Response, Stream
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
-from rpyserve.resources.resource import as_resource, traverse
+from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
@@ -107,9 +107,7 @@ class Site(ServerObject):
         request.site = self
         request._id_changes = self.sessions.id_changes
         if request.uri == "*":
-            return Response(
-                b"", 204
-            )  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
+            return options_response(HTTP_METHODS)  # of the server as a whole (RFC 9110, 9.3.7)
         error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
