@@ -165,6 +165,50 @@ async def test_a_parent_that_makes_children_leaves_the_form_to_them() -> None:
             assert answer.text == text
 
 
+async def test_below_such_a_parent_a_large_form_lets_others_have_their_turn() -> None:
+    class Parent(Resource):
+        def getChild(self, name: str, request: Request) -> Any:
+            return child
+
+    def child(request: Request) -> str:
+        nonlocal turns
+        seen, turns = turns, 0
+        return f"{request.file('f').size} {request.content.read(3)!r} {seen > 20}"
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal turns
+        yield body[: len(body) // 2]
+        yield body[len(body) // 2 :]
+        turns = 0
+
+    turns = 0
+    kind, body = form({}, [("f", ("f", b"x" * 2_000_000))])
+    async with trio.open_nursery() as nursery, aclosing(pieces()) as parts:
+        nursery.start_soon(others)
+        request = Request("POST", "/a", [(b"content-type", kind.encode())], body=parts)
+        response = await Site(Parent()).respond(request)
+        assert response.body == b"2000000 b'--b' True"
+        request.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_broken_form_below_such_a_parent_is_a_400_and_an_empty_one_none() -> None:
+    class Parent(Resource):
+        def getChild(self, name: str, request: Request) -> Any:
+            return lambda request: str(request.files)
+
+    kind = form()[0]
+    for body, status in ((b"nonsense", 400), (b"", 200)):
+        answer = await Visitor(Site(Parent())).post("/a", body, headers=[("Content-Type", kind)])
+        assert answer.status == status
+
+
 @given(
     st.dictionaries(
         st.text("abcé\"'%\\", min_size=1, max_size=8), st.text(max_size=50), max_size=4
