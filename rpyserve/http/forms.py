@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import parse_qs
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 
 __all__ = [
@@ -184,6 +185,7 @@ def disk_full_as_507() -> Iterator[None]:
 # Uploads and multipart forms
 
 
+@public
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
     """A file that came with a form.

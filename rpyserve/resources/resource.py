@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 
@@ -23,6 +24,7 @@ _NO_CHILDREN: Final[dict[str, Resource]] = {}
 """The children of all resources that have none: a subclass need not call ``Resource.__init__``."""
 
 
+@public
 class Resource:
     """Something at a URL. Subclass it and write ``render_GET(self, request)``, ``render_POST``, ...
 

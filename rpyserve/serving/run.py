@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from rpyserve._names import public
 from rpyserve._version import __version__
 from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
@@ -57,6 +58,7 @@ STUCK: Final = GRACE + 0.5
 """Seconds after which what is still at work cannot be cancelled, such as a call in a thread."""
 
 
+@public
 def run(
     site: Site | Resource,
     host: str = "127.0.0.1",
@@ -106,6 +108,7 @@ def run(
         raise SystemExit(str(exc)) from None
 
 
+@public
 async def serve(
     site: Site | Resource,
     host: str = "127.0.0.1",
