@@ -1,4 +1,4 @@
-"""What waits for the console: in order, bounded, counted where it is dropped, and in nobody's way."""
+"""What waits for the console: in order, bounded, counted where it is dropped, in nobody's way."""
 
 from __future__ import annotations
 
