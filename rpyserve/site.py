@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.http.browser import is_browser_probe, is_cross_origin
 from rpyserve.http.cookies import cookie_pairs, format_set_cookie
@@ -48,6 +49,7 @@ little.
 """
 
 
+@public
 class Site(ServerObject):
     """What a server serves.
 
@@ -318,7 +320,7 @@ class Site(ServerObject):
             raise raised
         if request._on_failure is not None:
             request._on_failure(exc)
-        failure = describe(exc, values=values, veil=secrets_of(request))
+        failure = describe(exc, values=values, redactor=secrets_of(request))
         self.errors.report(
             f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
         )

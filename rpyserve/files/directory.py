@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
+from rpyserve._names import public
 from rpyserve.files import path_rules
 from rpyserve.files.path_rules import SCRIPT, Segment, SegmentKind, is_script
 from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
@@ -126,6 +127,7 @@ class _Tree:
         return path_rules.forbidden_target(self.root, real, follow=follow, script=script)
 
 
+@public
 class Directory(Resource):
     """The files and scripts below a directory.
 

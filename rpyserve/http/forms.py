@@ -31,6 +31,7 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.util.text import WINDOWS_DEVICE
 
@@ -236,6 +237,7 @@ def disk_full_as_507() -> Iterator[None]:
 # Uploads and multipart forms
 
 
+@public
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
     """A file that came with a form.

@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.http.cookies import format_set_cookie, parse_cookies
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.forms import (
@@ -103,6 +104,7 @@ def current_request() -> Request | None:
     return _current.get()
 
 
+@public
 class Request(ServerObject):
     """What the client asked, and what the script wants to say besides the body that it returns.
 

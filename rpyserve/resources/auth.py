@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from hmac import compare_digest
 from typing import Any
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.headers import encode_header
 from rpyserve.http.request import Request
@@ -22,6 +23,7 @@ __all__ = ["BasicAuth"]
 PasswordCheck = Callable[[str, str], object | Awaitable[object]]
 
 
+@public
 class BasicAuth(Wrapper):
     """A resource that asks for a name and a password, for itself and all that is below it.
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
@@ -40,6 +41,7 @@ _NO_CHILDREN: Final[dict[str, Resource]] = {}
 """The children of all resources that have none: a subclass need not call ``Resource.__init__``."""
 
 
+@public
 class Resource:
     """Something at a URL. Subclass it and write ``render_GET(self, request)``, ``render_POST``, ...
 

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from rpyserve._names import public
 from rpyserve.scripts import definitions
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import Callback, CallbackTasks
@@ -71,6 +72,7 @@ class _SiteTimeout:
         return DEFAULT_TIMEOUT if timeout is None else timeout
 
 
+@public
 class SessionEnd(enum.Enum):
     """Why a session ended."""
 
@@ -83,6 +85,7 @@ class SessionEnd(enum.Enum):
     __hash__ = object.__hash__
 
 
+@public
 class Session(Components):
     """What the site keeps for one visitor, until the visitor stays away.
 
@@ -243,6 +246,7 @@ class Session(Components):
         return type(self)(self.site, self.uid)
 
 
+@public
 class Registry(Components):
     """What a site keeps for all its visitors: a mapping and adaptable, like a `Session`.
 

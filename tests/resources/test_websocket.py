@@ -23,13 +23,8 @@ wsproto = pytest.importorskip("wsproto")
 from wsproto import events  # noqa: E402
 from wsproto.connection import Connection, ConnectionState, ConnectionType  # noqa: E402
 
-from rpyserve.resources.websocket_connection import (  # noqa: E402
-    GRACE,
-    PING,
-    WebSocket,
-    WebSocketClosed,
-    WebSocketConnection,
-)
+from rpyserve.http.websocket import WebSocket, WebSocketClosed
+from rpyserve.resources.websocket_connection import GRACE, PING, WebSocketConnection
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 SHAKE = [
