@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
+from rpyserve._names import public
 from rpyserve.files import path_rules
 from rpyserve.files.path_rules import SCRIPT, Segment, SegmentKind, is_script
 from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.resources.resource import Resource
+from rpyserve.resources.resource import Resource, options_response
 from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class _Tree:
         return path_rules.forbidden_target(self.root, real, follow=follow, script=script)
 
 
+@public
 class Directory(Resource):
     """The files and scripts below a directory.
 
@@ -163,10 +165,12 @@ class Directory(Resource):
             self._tree.scripts = ScriptLoader(Path(self._tree.root))
         return self._tree.scripts
 
-    def render(self, request: Request) -> Redirect:
+    def render(self, request: Request) -> Redirect | Response:
         """Send the visitor to the same URL with a slash, where relative links work."""
         if not any(request.prepath):
             raise HTTPError(404)
+        if request.method == "OPTIONS":
+            return options_response(("GET", "HEAD", "OPTIONS"))
         path = "/".join(quote(name, safe="") for name in request.prepath)
         query = f"?{request.query}" if request.query else ""
         status = None if request.method in ("GET", "HEAD") else 307

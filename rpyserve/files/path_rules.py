@@ -23,7 +23,7 @@ from heapq import nsmallest
 from typing import Final
 from urllib.parse import quote
 
-from rpyserve.util.text import closest_match
+from rpyserve.util.text import WINDOWS_DEVICE, closest_match
 
 __all__ = [
     "SCRIPT",
@@ -54,9 +54,6 @@ _MAX_KEY: Final = 40
 _MAX_COMPARED: Final = 40
 """How many names are compared with another one: the likeliest by their length and beginning."""
 
-_WINDOWS_DEVICE: Final = re.compile(
-    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
-)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
@@ -70,7 +67,7 @@ def _rules(*rows: tuple[str, str]) -> _Rules:
 
 _BACKUP: Final = "Backups are never served."
 _DATABASE: Final = "Databases are never served."
-_SHELF: Final = "The files of shelves, and others with their extensions, are never served."
+_SHELF: Final = "Files of the module shelve, and others with their extensions, are never served."
 _KEY: Final = "Keys and certificates are never served."
 _LOG: Final = "Log files and memory dumps are never served."
 
@@ -183,7 +180,7 @@ def invalid_segment(segment: str) -> str:
             return f"A file name cannot contain {char!r}."
     if segment[-1] in ". ":
         return "A file name cannot end in a dot or a space."
-    if _WINDOWS_DEVICE.fullmatch(segment):
+    if WINDOWS_DEVICE.fullmatch(segment):
         return "This is the name of a device on Windows, so no file has it anywhere."
     if len(segment.encode()) > MAX_NAME:
         return f"A file name has at most {MAX_NAME} bytes."

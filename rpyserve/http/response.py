@@ -32,6 +32,7 @@ from typing import Any, BinaryIO, Final
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.http.headers import encode_header
 from rpyserve.util.exceptions import unwrap_group
 
@@ -197,6 +198,7 @@ class ChunkIterator:
 # Responses
 
 
+@public
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Response:
     """A complete answer. Immutable: make another one to change it.

@@ -154,7 +154,7 @@ class Mounts:
 
 
 def _page_change(urls: set[str], kinds: set[FileKind]) -> PageChange:
-    """What pages are told of files of these *kinds*, and of *urls*, some of them perhaps private."""
+    """What pages are told of files of these *kinds*, and of *urls*, some perhaps private."""
     named = urls - {"*"}
     if FileKind.PRIVATE_DATA in kinds:
         named.add("*")

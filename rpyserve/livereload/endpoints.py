@@ -1,8 +1,9 @@
 """What lies below ``/-/``: the script of a page, and the stream of changes that it listens to.
 
-Plain resources, in a site of their own, behind a `Gate`: they are for pages of this very server, and
-tell a visitor only of what the site would show to that visitor. Whatever comes to ``/-/`` later
-belongs behind the same gate. What is sent holds URL paths, never a path of this machine or a source.
+Plain resources, in a site of their own, behind a `Gate`: they are for pages of this very server,
+and tell a visitor only of what the site would show to that visitor. Whatever comes to ``/-/`` later
+belongs behind the same gate. What is sent holds URL paths, never a path of this machine or a
+source.
 """
 
 from __future__ import annotations

@@ -158,7 +158,8 @@ class PageLoad:
 def _is_whole_page(response: Response) -> bool:
     """Whether a tag may be put into *response*.
 
-    Not one that asks for a password: the script would have the browser ask once more. See RFC 9110, sections 8.3, 8.4, 15.3.5, 15.3.7 and 15.4.5.
+    Not into one that asks for a password: the script would have the browser ask once more. See RFC
+    9110, sections 8.3, 8.4, 15.3.5, 15.3.7 and 15.4.5.
     """
     headers = {name.lower(): value.lower() for name, value in response.headers}
     content_type, _, parameters = headers.get(b"content-type", b"").partition(b";")

@@ -12,9 +12,12 @@ from typing import Protocol
 
 import trio
 
+from rpyserve._names import public
+
 __all__ = ["Limits", "LoopTick", "Shutdown", "Stoppable"]
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much a client may send, in bytes, and how long it may take, in seconds.

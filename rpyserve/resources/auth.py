@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hmac import compare_digest
 from typing import Any, Protocol
 
+from rpyserve._names import public
 from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.headers import encode_header
@@ -31,6 +32,7 @@ __all__ = ["BasicAuth", "Gate", "View"]
 PasswordCheck = Callable[[str, str], object | Awaitable[object]]
 
 
+@public
 class BasicAuth(Wrapper):
     """A resource that asks for a name and a password, for itself and all that is below it.
 

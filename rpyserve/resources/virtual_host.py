@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import host_without_port
 from rpyserve.http.request import Request
@@ -16,6 +17,7 @@ from rpyserve.resources.resource import Resource, Wrapper, as_resource
 __all__ = ["NameVirtualHost"]
 
 
+@public
 class NameVirtualHost(Wrapper):
     """Answers with the resource that belongs to the host name of a request.
 

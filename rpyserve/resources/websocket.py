@@ -13,16 +13,15 @@ import binascii
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from rpyserve._names import public
 from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Headers, Response
+from rpyserve.http.websocket import WebSocket
 from rpyserve.resources.resource import Resource, as_list
-
-if TYPE_CHECKING:
-    from rpyserve.resources.websocket_connection import WebSocket
 
 __all__ = ["WebSocketResource", "asks_for_websocket", "websocket"]
 
@@ -35,6 +34,7 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = "13"
 
 
+@public
 class WebSocketResource(Resource):
     """A resource for WebSockets. Write ``async def connected(self, socket)``.
 
@@ -115,6 +115,7 @@ class _FunctionWebSocket(WebSocketResource):
         await self._function(socket)
 
 
+@public
 def websocket(
     function: Callable[[WebSocket], Awaitable[None]] | None = None,
     *,
