@@ -24,8 +24,8 @@ wsproto = pytest.importorskip("wsproto")
 from wsproto import events  # noqa: E402
 from wsproto.connection import Connection, ConnectionState, ConnectionType  # noqa: E402
 
-from rpyserve.http.websocket import WebSocket, WebSocketClosed
-from rpyserve.resources.websocket_connection import (
+from rpyserve.http.websocket import WebSocket, WebSocketClosed  # noqa: E402
+from rpyserve.resources.websocket_connection import (  # noqa: E402
     EVENTS_AT_ONCE,
     GRACE,
     PING,
