@@ -308,6 +308,8 @@ class _Connection:
         cause = unwrap_group(exc)
         what = f"{type(cause).__name__}: {cause}"
         if isinstance(cause, ClientDisconnected):
+            if cause.args:
+                log.warning("%s %s: %s", request.method, request.path, cause)
             return ClientDisconnected()
         if writer.started:
             # The failure of a stream, or of another protocol, has been reported by whoever made it.
