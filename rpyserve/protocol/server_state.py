@@ -18,7 +18,7 @@ from rpyserve._names import public
 
 __all__ = ["Limits", "LoopTick", "Shutdown", "Stoppable", "Wait"]
 
-PATIENCE: Final = 1.0
+STALL_TIMEOUT: Final = 1.0
 """Seconds that a client may make the server wait before its connection can make room for others.
 
 One that sends or reads steadily does not take so long.
@@ -88,13 +88,13 @@ class Wait(enum.IntEnum):
     STREAM = enum.auto()
     UPGRADE = enum.auto()
 
-    def patience(self, waited: float) -> float:
+    def stall_timeout(self, waited: float) -> float:
         """Return how long a client may have this without making room for another that *waited*.
 
         The longer the other has waited, the sooner. A stream has to be silent, however, as a script
         may be at work on its next piece.
         """
-        return PATIENCE if self is Wait.STREAM else PATIENCE - waited
+        return STALL_TIMEOUT if self is Wait.STREAM else STALL_TIMEOUT - waited
 
 
 class Stoppable(Protocol):
@@ -149,7 +149,7 @@ class Shutdown:
         found: list[tuple[Wait, float, Stoppable]] = []
         for connection in self._connections:
             wait = connection.current_wait()
-            if wait is not None and now - wait[1] >= wait[0].patience(waited):
+            if wait is not None and now - wait[1] >= wait[0].stall_timeout(waited):
                 found.append((*wait, connection))
         found = heapq.nsmallest(count, found, key=lambda each: each[:2])
         for *_, connection in found:

@@ -267,7 +267,7 @@ async def test_accepting_pauses_resumes_and_says_so(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes the server wait is late at once."""
-    monkeypatch.setattr(server_state, "PATIENCE", 0.0)
+    monkeypatch.setattr(server_state, "STALL_TIMEOUT", 0.0)
 
 
 @pytest.mark.parametrize("message", [b"", b"GET / HT"])

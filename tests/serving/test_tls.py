@@ -139,7 +139,7 @@ async def test_what_comes_while_the_last_answer_is_sent_does_not_cut_it(
 async def test_who_says_nothing_at_all_makes_room(
     files: tuple[Path, Path], authority: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_state, "PATIENCE", 0.0)
+    monkeypatch.setattr(server_state, "STALL_TIMEOUT", 0.0)
     monkeypatch.setattr(file_limits, "max_connections", lambda: 2)
     async with served(tls.from_files(*files)) as port:
         crowd = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
