@@ -91,6 +91,9 @@ class RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._received and self._buffer:
+            # There are more chunks than are taken at once, and others must have their turn.
+            await trio.lowlevel.checkpoint()
         self._check()
         while (chunk := self._take_checked()) is None:
             await self._send_continue()

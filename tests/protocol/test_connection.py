@@ -485,6 +485,24 @@ async def test_body_after_its_request_is_over_is_gone(connect: Any) -> None:
         await anext(bodies[0])
 
 
+async def test_who_sends_many_small_chunks_keeps_nobody_waiting(
+    connect: Any, nursery: trio.Nursery
+) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    client = connect(echo)
+    await client.send(head("POST", "/", "Transfer-Encoding: chunked") + chunked(*[b"x"] * 10_000))
+    nursery.start_soon(count)
+    assert (await client.reply()).body == b"x" * 10_000
+    assert turns >= 10
+
+
 # One after another
 
 
