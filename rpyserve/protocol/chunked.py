@@ -78,7 +78,7 @@ class ChunkedDecoder:
 
         Of very many small chunks not all are taken at once.
         """
-        pieces = []
+        pieces: list[bytes] = []
         try:
             while len(pieces) < MOST_STEPS and self.refusal is None:
                 piece = _STEPS[self._state](self)
