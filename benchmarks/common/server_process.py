@@ -86,13 +86,17 @@ def _cpu_time(pid: int) -> float:
 
 
 @contextmanager
-def serving(site: Path, console: Path, *options: str) -> Iterator[ServerProcess]:
-    """``rpyserve SITE`` on a free port.
+def serving(
+    site: Path, console: Path, *options: str, descriptors: int | None = None
+) -> Iterator[ServerProcess]:
+    """``rpyserve SITE`` on a free port, perhaps with a limit of so many *descriptors*.
 
     Raises:
         SystemExit: it did not end well when it was told to.
     """
     command = [sys.executable, "-m", "rpyserve", str(site), "--port", "0", *options]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
     with (
         console.open("w") as errors,
         subprocess.Popen(

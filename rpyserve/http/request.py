@@ -442,7 +442,9 @@ class Request(ServerObject):
     def write(self, data: str | bytes) -> None:
         """Send *data* as the next part of the body. For methods that return `NOT_DONE_YET`.
 
-        Never blocks. After `finish`, or when the client has gone, it does nothing.
+        Never waits: what the client has not read is kept in memory. A client that falls behind by
+        more than 16 MiB is given up, as if it had left; a generator waits for its client instead.
+        After `finish`, or when the client has gone, this does nothing.
         """
         self._response.write(data)
 
