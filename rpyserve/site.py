@@ -309,7 +309,7 @@ class Site(ServerObject):
             raise raised
         if request._on_failure is not None:
             request._on_failure(exc)
-        failure = describe(exc, values=values, veil=secrets_of(request))
+        failure = describe(exc, values=values, redactor=secrets_of(request))
         self.errors.report(
             f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
         )

@@ -39,13 +39,13 @@ def _imports() -> Iterator[None]:
     import rpyserve.resources.pages
 
     yield
+    import rpyserve.diagnostics.advice
+
+    yield
     import rpyserve.diagnostics.describe
 
     yield
     import rpyserve.diagnostics.error_page
-
-    yield
-    import rpyserve.diagnostics.advice
 
     yield
     import rpyserve.files.static_file

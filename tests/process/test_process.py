@@ -240,7 +240,7 @@ def test_a_second_signal_does_not_wait_for_a_stream(start: Start) -> None:
     with command.ask("/script") as sock:
         assert sock.recv(65536)
         command.interrupt()
-        command.told(b"Stopping.")
+        command.told(b"Stopping: waiting up to 5 seconds")
         command.interrupt()
         assert command.ended()[0] == 130
 
@@ -377,8 +377,8 @@ def test_a_port_that_is_taken(start: Start) -> None:
         status, out, err = start("--port", str(port)).ended()
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        f"Error: Port {port} of 127.0.0.1 is in use. Stop what uses it, or choose another port; "
-        "0 is any free one."
+        f"Error: Port {port} of 127.0.0.1 is in use. Stop the program that uses it, "
+        "or choose another port; 0 takes any free one."
     ]
 
 
