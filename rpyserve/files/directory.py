@@ -32,7 +32,7 @@ from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.resources.resource import Resource
+from rpyserve.resources.resource import Resource, options_response
 from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
@@ -165,10 +165,12 @@ class Directory(Resource):
             self._tree.scripts = ScriptLoader(Path(self._tree.root))
         return self._tree.scripts
 
-    def render(self, request: Request) -> Redirect:
+    def render(self, request: Request) -> Redirect | Response:
         """Send the visitor to the same URL with a slash, where relative links work."""
         if not any(request.prepath):
             raise HTTPError(404)
+        if request.method == "OPTIONS":
+            return options_response(("GET", "HEAD", "OPTIONS"))
         path = "/".join(quote(name, safe="") for name in request.prepath)
         query = f"?{request.query}" if request.query else ""
         status = None if request.method in ("GET", "HEAD") else 307

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
-from rpyserve.util.text import closest_match
+from rpyserve.util.text import WINDOWS_DEVICE, closest_match
 
 __all__ = [
     "SCRIPT",
@@ -41,9 +41,6 @@ SCRIPT: Final = ".rpy"
 MAX_NAME: Final = 255
 """How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
-_WINDOWS_DEVICE: Final = re.compile(
-    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
-)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
@@ -146,7 +143,7 @@ def invalid_segment(segment: str) -> str:
             return f"A file name cannot contain {char!r}."
     if segment[-1] in ". ":
         return "A file name cannot end in a dot or a space."
-    if _WINDOWS_DEVICE.fullmatch(segment):
+    if WINDOWS_DEVICE.fullmatch(segment):
         return "This is the name of a device on Windows, so no file has it anywhere."
     if len(segment.encode()) > MAX_NAME:
         return f"A file name has at most {MAX_NAME} bytes."

@@ -229,6 +229,20 @@ async def test_all_directories_of_a_site_share_its_scripts(
 # Directories
 
 
+async def test_options_of_directories_and_scripts(root: Path) -> None:
+    site = Site(Directory(root))
+    (root / "d").mkdir(exist_ok=True)
+    (root / "page.rpy").write_text("def resource(request):\n    return 'page'")
+    for target, allow in [
+        ("/d", "GET, HEAD, OPTIONS"),
+        ("/d/", "GET, HEAD, OPTIONS"),
+        ("/page", "GET, HEAD, OPTIONS, POST"),
+    ]:
+        answer = await ask(site, target, "OPTIONS")
+        assert (answer.status, answer.header("allow"), answer.body) == (204, allow, b"")
+    assert (await ask(site, "/none", "OPTIONS")).status == 404
+
+
 async def test_a_directory_redirects_to_its_slash(root: Path) -> None:
     (root / "d" / "e f").mkdir(parents=True)
     for target, location in {
