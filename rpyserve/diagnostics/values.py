@@ -161,7 +161,7 @@ class _Writer:
         elif (write := self._writer_for(kind)) is not None:
             self._nested(value, depth, write)
         else:
-            self._put(f"<{kind.__module__}.{kind.__qualname__}>")
+            self._put(f"<{_public_module(kind)}.{kind.__qualname__}>")
 
     def _writer_for(self, kind: type) -> Callable[[Any, int], None] | None:
         """The method that writes objects of *kind* with what they contain."""
@@ -324,6 +324,15 @@ class _Writer:
 
 def _package(kind: type) -> str:
     return kind.__module__.partition(".")[0]
+
+
+def _public_module(kind: type) -> str:
+    """Where *kind* is imported from: ``io``, if Python defines it in ``_io`` or ``io._local``."""
+    public = kind.__module__.partition("._")[0].removeprefix("_")
+    if public not in sys.stdlib_module_names or public not in sys.modules:
+        return kind.__module__
+    is_there = vars(sys.modules[public]).get(kind.__name__) is kind
+    return public if is_there else kind.__module__
 
 
 def _has_safe_repr(kind: type) -> bool:

@@ -178,6 +178,8 @@ class SiteModules:
         if self.tasks is not None:
             self.tasks.end_deleted()
         self._remove_all()
+        # Not before the first answer: from Python 3.13 on, this imports importlib.metadata.
+        importlib.invalidate_caches()
         definitions.advance()
 
     def reload(self, name: str) -> None:
@@ -221,7 +223,6 @@ class SiteModules:
         # It is empty, so that `RelativeFinder` is asked for what is in there, not the path hook.
         package.__path__ = []
         sys.modules[self.package] = package
-        importlib.invalidate_caches()
 
     def _names_in_use(self) -> set[str]:
         """What is being imported, and its packages: Python raises a KeyError if they go."""
