@@ -205,8 +205,9 @@ class Site(ServerObject):
             self._give(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
-                "session %s: regenerate() was called outside of a request of its visitor, who has no "
-                "cookie for the new id. Write request.getSession().regenerate() in a render method.",
+                "session %s: regenerate() was called outside of a request of its visitor, who has "
+                "no cookie for the new id. Write request.getSession().regenerate() in a render "
+                "method.",
                 session.short_id,
             )
 
