@@ -237,7 +237,7 @@ class _Writer:
         elif _is_author_class(kind):
             pairs = attributes(value)
         else:
-            name = f"{kind.__module__}.{kind.__qualname__}"
+            name = f"{_public_module(kind)}.{kind.__qualname__}"
         yield f"<{name}"
         for number, (key, item) in enumerate(pairs):
             if number == MAX_ITEMS:
@@ -268,6 +268,15 @@ def _more(count: int) -> str:
 
 def _package(kind: type) -> str:
     return kind.__module__.partition(".")[0]
+
+
+def _public_module(kind: type) -> str:
+    """Where *kind* is imported from: ``io``, if Python defines it in ``_io`` or ``io._local``."""
+    public = kind.__module__.partition("._")[0].removeprefix("_")
+    if public not in sys.stdlib_module_names or public not in sys.modules:
+        return kind.__module__
+    is_there = vars(sys.modules[public]).get(kind.__name__) is kind
+    return public if is_there else kind.__module__
 
 
 def _has_safe_repr(kind: type) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from rpyserve.files import path_rules
 from rpyserve.livereload.snapshot import FileChanges
 
-__all__ = ["ANYTHING", "NOTHING", "FileKind", "Mounts", "PageChange"]
+__all__ = ["ANYTHING", "NOTHING", "Changes", "FileKind", "Mounts", "PageChange"]
 
 # How many URLs a change has; one of more says only that anything may have changed.
 MAX_URLS: Final = 500
@@ -33,6 +34,7 @@ class FileKind(enum.Enum):
     IGNORED = enum.auto()
 
 
+_SERVED: Final = frozenset({FileKind.SCRIPT, FileKind.FILE})
 _DATA: Final = frozenset({FileKind.FILE, FileKind.PRIVATE_DATA})
 
 
@@ -66,6 +68,9 @@ class PageChange:
 NOTHING: Final = PageChange()
 ANYTHING: Final = PageChange(all=True, data=True, lost=True)
 
+Changes = Mapping[str, PageChange]
+"""What has changed in each directory of a site, by its path: not every visitor sees them all."""
+
 
 class Mounts:
     """Where directories are in a site.
@@ -84,59 +89,69 @@ class Mounts:
         Returns:
             It is percent-encoded; ``"*"`` if the name is private, or in none of the directories.
         """
-        prefix, names = self._split(path)
+        _, prefix, names = self._split(path)
         if _is_private(names):
             return "*"
         return prefix + "/".join(quote(os.fsencode(name), safe="") for name in names)
 
     def kind_of(self, path: str) -> FileKind:
         """Return what the file at *path* is."""
-        _, names = self._split(path)
+        _, _, names = self._split(path)
         name = names[-1]
-        if _is_private(names[:-1]) or name.endswith(".log"):
+        if _is_private(names[:-1]):
             return FileKind.IGNORED
         if path_rules.is_script(name):
             return FileKind.SCRIPT
         if name.endswith(".py"):
             return FileKind.MODULE
-        if not _is_private(names):
-            return FileKind.FILE
-        return FileKind.PRIVATE_DATA if path_rules.is_material(name) else FileKind.IGNORED
+        if _is_private(names):
+            return FileKind.PRIVATE_DATA if path_rules.is_material(name) else FileKind.IGNORED
+        return FileKind.IGNORED if path_rules.private_file_reason(name) else FileKind.FILE
 
-    def page_change(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> PageChange:
-        """Return what pages are told.
+    def page_changes(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> Changes:
+        """Return what pages are told, for each directory in which something has changed.
 
         Args:
             changes: what has changed on disk.
             kinds: the files among it that count, with what each is.
         """
-        present = set(kinds.values())
-        urls = {self.url_of(path) for path, kind in kinds.items() if kind is not FileKind.MODULE}
         # The directories that came or went, and those in which names that count did.
         ignored = changes.files.keys() - kinds.keys()
-        directories = {os.path.dirname(path) for path in changes.added_or_removed - ignored}
-        for directory in changes.directories | directories:
-            urls.add(self.url_of(f"{directory}{os.sep}"))
-        return NOTHING | PageChange(
-            frozenset(urls),
-            all=FileKind.MODULE in present,
-            data=not present.isdisjoint(_DATA),
-        )
+        parents = {os.path.dirname(path) for path in changes.added_or_removed - ignored}
+        paths = [path for path, kind in kinds.items() if kind in _SERVED]
+        paths += [f"{path}{os.sep}" for path in changes.directories | parents]
+        urls: defaultdict[str, set[str]] = defaultdict(set)
+        for path in paths:
+            urls[self._split(path)[0]].add(self.url_of(path))
+        present: defaultdict[str, set[FileKind]] = defaultdict(set)
+        for path, kind in kinds.items():
+            present[self._split(path)[0]].add(kind)
+        found = {root: _page_change(urls[root], present[root]) for root in {*urls, *present}}
+        return {root: change for root, change in found.items() if change}
 
     def display_name(self, path: str) -> str:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""
-        prefix, names = self._split(path)
+        _, prefix, names = self._split(path)
         return prefix[1:] + "/".join(names) if prefix else path
 
-    def _split(self, path: str) -> tuple[str, list[str]]:
-        """The URL prefix of the directory that *path* is in, and the names below it.
+    def _split(self, path: str) -> tuple[str, str, list[str]]:
+        """The directory that *path* is in, its URL prefix, and the names below it.
 
-        What is in none of the directories has no prefix, and a private name.
+        What is in none of the directories has a private name.
         """
         for root, prefix in self._mounts:
             if path_rules.is_inside(root, path):
-                return prefix, path[len(root) :].lstrip(os.sep).split(os.sep)
-        return "", [os.pardir]
+                return root, prefix, path[len(root) :].lstrip(os.sep).split(os.sep)
+        return "", "", [os.pardir]
+
+
+def _page_change(urls: set[str], kinds: set[FileKind]) -> PageChange:
+    """What pages are told of files of these *kinds*, and of *urls*, some perhaps private."""
+    named = urls - {"*"}
+    if FileKind.PRIVATE_DATA in kinds:
+        named.add("*")
+    is_data = not kinds.isdisjoint(_DATA)
+    return NOTHING | PageChange(frozenset(named), FileKind.MODULE in kinds, is_data)
 
 
 def _is_private(names: Sequence[str]) -> bool:

@@ -34,7 +34,6 @@ from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
-from rpyserve.resources.virtual_host import NameVirtualHost
 from rpyserve.site import Site
 
 __all__ = [
@@ -78,10 +77,11 @@ class LiveReload:
 
     def __init__(self, site: Site, *, poll: bool = False) -> None:
         mounts = list(directories_in(site.root))
-        self._roots = [str(directory.path) for directory, _ in mounts]
-        self._directories = [directory for directory, _ in mounts]
+        self._directories = list(dict.fromkeys(directory for directory, _ in mounts))
+        self._roots = list(dict.fromkeys(str(directory.path) for directory in self._directories))
         self._mounts = Mounts([(str(directory.path), prefix) for directory, prefix in mounts])
         self._site = site
+        self._audience = endpoints.Audience(site, mounts)
         self._poll = poll
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
@@ -90,7 +90,7 @@ class LiveReload:
 
     def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
-        own_site = Site(endpoints.tree(self.feed))
+        own_site = Site(endpoints.tree(self.feed, self._audience))
         own_site.trusts = lambda request: self._site.trusts(request)
         tags = ScriptTag(lambda: self.feed.cursor, self._mounts.url_of, self._warn_of_policy)
 
@@ -183,11 +183,11 @@ class LiveReload:
         *,
         all_scripts: bool,
     ) -> None:
-        page_change = self._mounts.page_change(changes, kinds)
-        if not page_change:
+        page_changes = self._mounts.page_changes(changes, kinds)
+        if not page_changes:
             return
         self._site.errors.reset()
-        self.feed.publish(page_change)
+        self.feed.publish(page_changes)
         pages = self.feed.statistics().subscribers
         text = reload_line(
             self._events(changes, kinds),
@@ -258,24 +258,20 @@ def _is_current(path: str) -> bool:
 
 
 def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Directory, str]]:
-    """Yield each `Directory` in the tree below *root* with its URL path.
+    """Yield each `Directory` in the tree below *root* with the URL path of each of its places.
 
     The tree is what `putChild`, and resources around others, have made of it by now.
     """
-    todo: list[tuple[Resource | None, str]] = [(root, prefix)]
-    seen: set[int] = set()
+    todo, seen = [(root, prefix)], set[int]()
     while todo:
         resource, prefix = todo.pop()
-        if resource is None or id(resource) in seen:
-            continue
-        seen.add(id(resource))
         if isinstance(resource, Directory):
             yield resource, prefix
-        elif isinstance(resource, NameVirtualHost):
-            todo.append((resource.default, prefix))
-            todo += [(host, prefix) for host in resource.hosts.values()]
-        elif isinstance(resource, Wrapper):
-            todo.append((resource.wrapped, prefix))
+        if id(resource) in seen:
+            continue
+        seen.add(id(resource))
+        if isinstance(resource, Wrapper):
+            todo += [(inner, prefix) for inner in resource.inner()]
         for name, child in resource.children.items():
             todo.append((child, f"{prefix}{quote(name, safe='')}/"))
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from html import escape
+from html import escape, unescape
 from typing import Final
 
 from rpyserve.http.headers import HeaderFields
@@ -27,7 +27,6 @@ from rpyserve.http.response import (
     Stream,
     Upgrade,
 )
-from rpyserve.livereload.csp import blocking_directive, policies_in
 
 __all__ = ["PageLoad", "ScriptTag"]
 
@@ -46,6 +45,16 @@ _BODY_IS_FINAL: Final = frozenset(
 _POLICY: Final = b"content-security-policy"
 _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
+
+# The directives that decide; of each group the first one present counts.
+_DECIDING: Final = (
+    ("sandbox",),
+    ("script-src-elem", "script-src", "default-src"),
+    ("connect-src", "default-src"),
+)
+_ALLOWING: Final = frozenset({"'self'", "*"})
+_META: Final = re.compile(r"<meta\s[^>]*content-security-policy[\"'\s/>][^>]*", re.IGNORECASE)
+_CONTENT: Final = re.compile(r"""\bcontent\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +156,12 @@ class PageLoad:
 def _is_whole_page(response: Response) -> bool:
     """Whether a tag may be put into *response*.
 
-    See RFC 9110, sections 8.3, 8.4, 15.3.5, 15.3.7 and 15.4.5.
+    Not into one that asks for a password: the script would have the browser ask once more. See RFC
+    9110, sections 8.3, 8.4, 15.3.5, 15.3.7 and 15.4.5.
     """
     headers = {name.lower(): value.lower() for name, value in response.headers}
     content_type, _, parameters = headers.get(b"content-type", b"").partition(b";")
-    if content_type.strip() != b"text/html" or response.status in (204, 206, 304):
+    if content_type.strip() != b"text/html" or response.status in (204, 206, 304, 401):
         return False
     if re.search(rb"utf-(16|32)", parameters):
         return False
@@ -184,6 +194,39 @@ def _beginning(body: FileBody) -> bytes:
         return first[:SAMPLE]
     body.file.seek(first.start)
     return body.file.read(min(SAMPLE, len(first)))
+
+
+# Content Security Policies: only ``'self'`` and ``*`` count as allowing, all else as blocking
+
+
+def blocking_directive(policies: Iterable[str]) -> str:
+    """Return the directive that blocks a script of this server, or its stream; empty if none does.
+
+    Args:
+        policies: values of ``Content-Security-Policy``, each perhaps several policies joined by
+            commas.
+    """
+    for policy in ",".join(policies).split(","):
+        directives = [part.split() for part in policy.lower().split(";") if part.strip()]
+        by_name = {directive[0]: directive for directive in reversed(directives)}
+        for names in _DECIDING:
+            directive = next(filter(None, map(by_name.get, names)), None)
+            if directive is not None and _blocks(directive):
+                return " ".join(directive)
+    return ""
+
+
+def _blocks(directive: list[str]) -> bool:
+    return _ALLOWING.isdisjoint(directive) or "'strict-dynamic'" in directive
+
+
+def policies_in(text: str) -> list[str]:
+    """Return the policies in an HTML document's own ``<meta http-equiv>`` elements."""
+    contents = _CONTENT.findall(" ".join(_META.findall(text)))
+    return [unescape(content[1:-1]) for content in contents]
+
+
+# Streams
 
 
 class _TaggedStream(Stream):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import io
 import pathlib
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,6 +102,11 @@ AS_PYTHON_WRITES = [
 @pytest.mark.parametrize("value", AS_PYTHON_WRITES, ids=repr)
 def test_plain_values_are_written_as_python_does(value: object) -> None:
     assert safe_repr(value) == repr(value)
+
+
+def test_classes_of_pythons_private_modules_have_their_public_names() -> None:
+    assert safe_repr(io.BytesIO()) == "<io.BytesIO>"
+    assert safe_repr(threading.Lock()) == "<_thread.lock>"  # there is no thread.lock
 
 
 def test_paths_and_enums() -> None:
