@@ -370,7 +370,7 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
         print(line)
     if report.findings or not options["quiet"]:
         console.print_line(report.summary())
-    return 1 if report.fault_count else 0
+    return int(report.fault_count > 0)
 
 
 def _copy_example(target: Path) -> None:

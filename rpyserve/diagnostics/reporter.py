@@ -136,6 +136,7 @@ _PREFIX: Final = {
     Relation.CAUSE: "caused by ",
     Relation.CONTEXT: "while handling ",
 }
+_INDENTED: Final = "  {}".format
 
 
 def as_text(report: ErrorReport) -> str:
@@ -143,8 +144,8 @@ def as_text(report: ErrorReport) -> str:
     lines = [report.title]
     if report.script:
         lines.append(f"  {display_path(report.script)}")
-    lines += [f"  {line}" for line in _chain_lines(report.chain, report.title)]
-    lines += [f"  {line}" for line in report.hint.splitlines()]
+    lines += map(_INDENTED, _chain_lines(report.chain, report.title))
+    lines += map(_INDENTED, report.hint.splitlines())
     return "\n".join(map(_printable, lines))
 
 
@@ -170,7 +171,7 @@ def _branch_lines(group: ExceptionReport) -> Iterator[str]:
     for number, branch in enumerate(group.branches, 1):
         first, *rest = _chain_lines(branch)
         yield f"{number} of {count}: {first}"
-        yield from (f"  {line}" for line in rest)
+        yield from map(_INDENTED, rest)
     if group.left_out:
         yield f"… {group.left_out} more"
 

@@ -179,7 +179,7 @@ class _Writer:
         part = base.__getitem__(value, slice(0, MAX_TEXT + self._redactor.longest))
         text = str.__str__(part) if base is str else part.decode("latin-1")
         text = self._redactor.redact_value(text)
-        more = "…" if len(text) > MAX_TEXT or size > len(part) else ""
+        more = "…" if size > MAX_TEXT else ""
         if base is str:
             return repr(text[:MAX_TEXT]) + more
         return repr(text.replace(MASK, "***")[:MAX_TEXT].encode("latin-1")) + more
@@ -273,9 +273,8 @@ def _package(kind: type) -> str:
 def _public_module(kind: type) -> str:
     """Where *kind* is imported from: ``io``, if Python defines it in ``_io`` or ``io._local``."""
     public = kind.__module__.partition("._")[0].removeprefix("_")
-    if public not in sys.stdlib_module_names or public not in sys.modules:
-        return kind.__module__
-    is_there = vars(sys.modules[public]).get(kind.__name__) is kind
+    known = public in sys.stdlib_module_names
+    is_there = known and getattr(sys.modules.get(public), kind.__name__, None) is kind
     return public if is_there else kind.__module__
 
 

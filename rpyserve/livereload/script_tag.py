@@ -207,11 +207,11 @@ def blocking_directive(policies: Iterable[str]) -> str:
             commas.
     """
     for policy in ",".join(policies).split(","):
-        directives = [part.split() for part in policy.lower().split(";") if part.strip()]
+        directives = [*filter(None, map(str.split, policy.lower().split(";")))]
         by_name = {directive[0]: directive for directive in reversed(directives)}
         for names in _DECIDING:
-            directive = next(filter(None, map(by_name.get, names)), None)
-            if directive is not None and _blocks(directive):
+            directive = next(filter(None, map(by_name.get, names)), ["*"])
+            if _blocks(directive):
                 return " ".join(directive)
     return ""
 

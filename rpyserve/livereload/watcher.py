@@ -243,5 +243,5 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _sends_no_events(roots: Iterable[str]) -> bool:
     """Whether the system is known to send no events of *roots*: drives of Windows under WSL."""
-    under_wsl = sys.platform == "linux" and "microsoft" in platform.release().lower()
+    under_wsl = "microsoft" in platform.release().lower()
     return under_wsl and any(root.startswith("/mnt/") for root in roots)

@@ -371,7 +371,6 @@ async def test_polling_asks_for_no_events(site: Path, monkeypatch: pytest.Monkey
 
 
 def test_drives_of_windows_under_wsl_are_polled_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher.sys, "platform", "linux")
     monkeypatch.setattr(watcher.platform, "release", lambda: "5.15.0-microsoft-standard-WSL2")
     assert watcher._sends_no_events(["/mnt/c/site"]) and not watcher._sends_no_events(
         ["/home/ada/site"]
