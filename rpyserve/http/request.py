@@ -139,7 +139,6 @@ class Request(ServerObject):
         scheme: str = "http",
         body: AsyncIterable[bytes] | None = None,
         wait_client_left: Callable[[], Awaitable[None]] = trio.sleep_forever,
-        loop_tick: object | None = None,
     ) -> None:
         self.method = method
         self.uri = uri
@@ -156,7 +155,9 @@ class Request(ServerObject):
         self.raw_path = raw_path or "/"
         self.path = _percent_decode(self.raw_path)
         self.prepath: list[str] = []
-        self.postpath = [_percent_decode(segment) for segment in self.raw_path.split("/")[1:]]
+        self.postpath = self.raw_path.split("/")[1:]
+        if self.path is not self.raw_path:
+            self.postpath = [_percent_decode(segment) for segment in self.postpath]
 
         self.content: BinaryIO = io.BytesIO()
         self.closed = False
@@ -167,8 +168,6 @@ class Request(ServerObject):
 
         # What the script has said about the response.
         self._response = PendingResponse()
-        # The turn of the event loop in which the request was taken up; None: unknown.
-        self._loop_tick = loop_tick
         # Files and directories, as absolute paths, that the response is known to depend on.
         self._sources: list[str] = []
         # Whether the response gets a line in the access log.

@@ -163,11 +163,9 @@ class SiteModules:
 
     def refresh(self) -> None:
         """Drop the modules if one has changed, or if an import would now find another file."""
-        if (
-            (self._is_partly_dropped and not self._loading)
-            or any(state.changed() for state in self._files.values())
-            or any(lookups.changed() for lookups in self._lookups.values())
-        ):
+        was_interrupted = self._is_partly_dropped and not self._loading
+        states = *self._files.values(), *self._lookups.values()
+        if was_interrupted or file_state.any_changed(states):
             self.drop()
 
     def drop(self) -> None:

@@ -239,7 +239,7 @@ class _Published:
     Args:
         resource: what it made.
         compiled: its code, as long as the file is the same.
-        inputs: the files that its ``cache()`` named, as they were then.
+        inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
     """
 
@@ -279,9 +279,6 @@ class ScriptLoader:
         # often the script has ceased to be cached.
         self._cached_modules: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
-        # In this round of the event loop, the modules and these scripts were found to be fresh.
-        self._checked_tick: object | None = None
-        self._fresh: set[str] = set()
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
@@ -300,13 +297,13 @@ class ScriptLoader:
         if not self._is_open:
             self._open(getattr(request, "site", None))
         self.modules.activate()
-        self._check_modules(None if request is None else request._loop_tick)
+        self.modules.refresh()
         if request is not None:
             request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
         path = os.fspath(path)
         published = self._published.get(path)
         if published is not None:
-            if self._is_fresh(path, published):
+            if self._is_fresh(published):
                 return published.resource
             del self._published[path]
         return self._execute(path, request)
@@ -372,25 +369,15 @@ class ScriptLoader:
 
     # Whether what is published may serve
 
-    def _check_modules(self, tick: object | None) -> None:
-        """See whether the modules are fresh, once in a round of the event loop."""
-        if tick is None or tick is not self._checked_tick:
-            self._checked_tick = tick
-            self._fresh.clear()
-            self.modules.refresh()
-
-    def _is_fresh(self, path: str, published: _Published) -> bool:
+    def _is_fresh(self, published: _Published) -> bool:
         if published.generation != self.modules.generation:
             return False
-        if path in self._fresh:
-            return True
-        if any(state.changed() for state in published.inputs):
-            if self.modules.may_serve(published.compiled.imports):
-                self.modules.drop()  # a module may have read the file as well
-            return False
-        if published.compiled.state.changed():
-            return False
-        self._fresh.add(path)
+        compiled = published.compiled
+        for state in published.inputs:
+            if state.changed():
+                if state is not compiled.state and self.modules.may_serve(compiled.imports):
+                    self.modules.drop()  # a module may have read the file as well
+                return False
         return True
 
     # One execution
@@ -462,9 +449,8 @@ class ScriptLoader:
     def _publish(self, path: str, run: _Run, resource: Resource) -> None:
         """Have *resource* serve until something has changed."""
         self._cached_modules[run.name.module] = run.module
-        self._published[path] = _Published(
-            resource, run.compiled, tuple(run.execution.inputs), run.generation
-        )
+        inputs = *run.execution.inputs, run.compiled.state
+        self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
         definitions.publish(run.execution, run.module)
 
     def _discard(self, run: _Run, request: Request | None) -> None:

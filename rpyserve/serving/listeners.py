@@ -24,7 +24,7 @@ import trio
 from rpyserve.http.request import Address
 from rpyserve.http.types import RequestRecord, Responder
 from rpyserve.protocol.connection import report_connection_failure, serve_connection
-from rpyserve.protocol.server_state import Limits, LoopTick, Shutdown
+from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.util.exceptions import reporting_errors
 from rpyserve.util.file_limits import ADVICE
 from rpyserve.util.throttle import ThrottledLogger
@@ -113,24 +113,21 @@ async def serve_listeners(
     """
     shutdown = Shutdown()
     room = ConnectionLimit(most, shutdown)
-    loop_tick = LoopTick()
+    serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
 
-    serve = _Serving(respond, limits or Limits(), on_record, shutdown, loop_tick, room).serve
-
-    with loop_tick.installed():
-        async with trio.open_nursery() as connections:
-            try:
-                async with trio.open_nursery() as accepting:
-                    for listener in listeners:
-                        accepting.start_soon(_accept, listener, connections, serve, room)
-                    task_status.started(listeners)
-                    await stop.wait()
-                    accepting.cancel_scope.cancel()
-            finally:
+    async with trio.open_nursery() as connections:
+        try:
+            async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    await trio.aclose_forcefully(listener)
-            connections.cancel_scope.deadline = trio.current_time() + grace
-            shutdown.request()
+                    accepting.start_soon(_accept, listener, connections, serve, room)
+                task_status.started(listeners)
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+        finally:
+            for listener in listeners:
+                await trio.aclose_forcefully(listener)
+        connections.cancel_scope.deadline = trio.current_time() + grace
+        shutdown.request()
 
 
 class ConnectionLimit:
@@ -203,7 +200,6 @@ class _Serving:
     limits: Limits
     on_record: Callable[[RequestRecord], object] | None
     shutdown: Shutdown
-    loop_tick: LoopTick
     room: ConnectionLimit
 
     def serve(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
@@ -244,7 +240,6 @@ class _Serving:
             scheme=scheme,
             on_record=self.on_record,
             shutdown=self.shutdown,
-            loop_tick=self.loop_tick,
             on_close=self.room.leave,
         )
 
