@@ -48,12 +48,15 @@ class ConsoleReporter:
 
     Args:
         now: a clock, in seconds.
+
+    Attributes:
+        failed_pages: the paths of pages that failed of late, each with what its failure is known by.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._told: OrderedDict[tuple[object, ...], _Told] = OrderedDict()
-        self._by_page: dict[str, tuple[object, ...]] = {}
+        self.failed_pages: dict[str, tuple[object, ...]] = {}
         self._clients: OrderedDict[str, None] = OrderedDict()
 
     def report(self, what: str, failure: ErrorReport, *, page: str = "") -> bool:
@@ -69,7 +72,7 @@ class ConsoleReporter:
 
         key = _key(failure)
         if page:
-            self._by_page[page] = key
+            self.failed_pages[page] = key
         told = self._told.get(key)
         if told is not None:
             self._told.move_to_end(key)
@@ -99,23 +102,22 @@ class ConsoleReporter:
 
     def resolve(self, page: str) -> None:
         """Note that *page* has been answered well."""
-        if self._by_page and (key := self._by_page.pop(page, None)) is not None:
-            told = self._told.pop(key, None)
-            if told is not None:
-                self._count(told)
+        told = self._told.pop(self.failed_pages.pop(page, ()), None)
+        if told is not None:
+            self._count(told)
 
     def reset(self) -> None:
         """A file of the site has changed: what fails from now on is told."""
         for told in self._told.values():
             self._count(told)
         self._told.clear()
-        self._by_page.clear()
+        self.failed_pages.clear()
 
     def _bound(self) -> None:
         if len(self._told) > MOST:
             self._count(self._told.popitem(last=False)[1])
-        if len(self._by_page) > 10 * MOST:
-            self._by_page.clear()
+        if len(self.failed_pages) > 10 * MOST:
+            self.failed_pages.clear()
 
     def _count(self, told: _Told) -> None:
         if told.again > 1:

@@ -80,7 +80,7 @@ def test_memory_is_bounded(complaints: ConsoleReporter, caplog: pytest.LogCaptur
         complaints.report("GET /", failure(number), page=f"/{number}")
         complaints.once_for(str(number))
     assert len(complaints._told) <= 200
-    assert len(complaints._by_page) <= 2000
+    assert len(complaints.failed_pages) <= 2000
     assert len(complaints._clients) <= 200
 
 
