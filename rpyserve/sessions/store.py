@@ -24,7 +24,7 @@ import trio
 
 from rpyserve.scripts import definitions
 from rpyserve.sessions.callbacks import CallbackTasks
-from rpyserve.sessions.components import bring_up_to_date, holds_data, is_outdated
+from rpyserve.sessions.components import bring_up_to_date, is_outdated
 from rpyserve.sessions.expiry import BATCH, Bucket, ExpiryTimer
 from rpyserve.sessions.session import (
     Session,
@@ -82,7 +82,6 @@ class SessionStore(ServerObject):
 
     Attributes:
         callbacks: calls the callbacks of sessions that end.
-        ended_with_data: how many of those that ended held something.
         now: returns the time, as `trio.current_time` has it.
         on_new_id: called with each session that has a new id.
 
@@ -113,7 +112,6 @@ class SessionStore(ServerObject):
         self._evictions = ThrottledLogger(log)
         self._unused_ids: list[str] = []
 
-        self.ended_with_data = 0
         self._made = 0
         self._ended = dict.fromkeys(SessionEnd, 0)
 
@@ -265,7 +263,6 @@ class SessionStore(ServerObject):
         """End *session*, unless it has ended: forget it, then call its callbacks."""
         if session.ended is None and self._live.pop(session.uid) is not None:
             self._ended[reason] += 1
-            self.ended_with_data += holds_data(session)
             finish(session, reason)
 
     def _look(self, uid: str, bucket: Bucket) -> None:
