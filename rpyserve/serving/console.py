@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
-from rpyserve.util.durations import format_duration
+from rpyserve.util.text import format_duration
 
 __all__ = [
     "banner",
