@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final, Protocol
@@ -184,20 +184,6 @@ class ScriptNames:
         )
 
 
-_site_numbers: set[int] = set()
-"""The numbers of the sites in this process, which the prefixes of their names have."""
-
-
-def _claim_site_number() -> int:
-    number = next(number for number in count(1) if number not in _site_numbers)
-    _site_numbers.add(number)
-    return number
-
-
-def _numbered(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}{number}"
-
-
 # Executing
 
 
@@ -269,7 +255,6 @@ class ScriptLoader:
         self.modules = SiteModules(self.root)
         self._tasks: BackgroundTasks | None = None
         self._is_open = False
-        self._site_number = 0
         self._prefix = ""
         self._names = ScriptNames(self.modules, "")
         self._codes = CodeCache(self.modules)
@@ -349,13 +334,13 @@ class ScriptLoader:
         definitions.forget(self.root)
         twisted_names.uninstall()
         sys.modules.pop(self._prefix, None)
-        _site_numbers.discard(self._site_number)
 
     def _open(self, site: SiteServices | None) -> None:
         self._is_open = True
-        self._site_number = _claim_site_number()
-        self._prefix = _numbered("rpysite", self._site_number)
-        self.modules.package = _numbered("rpydir", self._site_number)
+        # Other sites in this process have other numbers.
+        numbers = chain([""], count(2))
+        number = next(number for number in numbers if f"rpysite{number}" not in sys.modules)
+        self._prefix, self.modules.package = f"rpysite{number}", f"rpydir{number}"
         self._names = ScriptNames(self.modules, self._prefix)
         # pickle imports what comes before the first dot of a name
         sys.modules[self._prefix] = ModuleType(self._prefix)
