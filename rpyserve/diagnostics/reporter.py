@@ -71,12 +71,15 @@ class ConsoleReporter:
 
     Args:
         now: a clock, in seconds.
+
+    Attributes:
+        failed_pages: the paths of pages that failed of late, each with the key of its failure.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._reported: OrderedDict[_Key, _Reported] = OrderedDict()
-        self._key_by_page: dict[str, _Key] = {}
+        self.failed_pages: dict[str, _Key] = {}
         self._clients: OrderedDict[str, None] = OrderedDict()
 
     def report(self, what: str, report: ErrorReport, *, page: str = "") -> bool:
@@ -91,7 +94,7 @@ class ConsoleReporter:
         """
         key = _key(report)
         if page:
-            self._key_by_page[page] = key
+            self.failed_pages[page] = key
         known = self._reported.get(key)
         if known is not None:
             self._reported.move_to_end(key)
@@ -121,9 +124,9 @@ class ConsoleReporter:
 
     def resolve(self, page: str) -> None:
         """Note that *page* has been answered well, so its error is over."""
-        if not self._key_by_page:
+        if not self.failed_pages:
             return
-        key = self._key_by_page.pop(page, None)
+        key = self.failed_pages.pop(page, None)
         if key is not None and (known := self._reported.pop(key, None)) is not None:
             self._write_count(known)
 
@@ -132,14 +135,14 @@ class ConsoleReporter:
         for known in self._reported.values():
             self._write_count(known)
         self._reported.clear()
-        self._key_by_page.clear()
+        self.failed_pages.clear()
 
     def _forget_oldest(self) -> None:
         if len(self._reported) > MAX_ERRORS:
             _, oldest = self._reported.popitem(last=False)
             self._write_count(oldest)
-        if len(self._key_by_page) > MAX_PAGES:
-            self._key_by_page.clear()
+        if len(self.failed_pages) > MAX_PAGES:
+            self.failed_pages.clear()
 
     def _write_count(self, known: _Reported) -> None:
         if known.repeats > 1:

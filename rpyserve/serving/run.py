@@ -27,7 +27,7 @@ from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.deferred_imports import import_deferred
-from rpyserve.serving.gc_tuning import FullCollections
+from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
     CannotListen,
     Endpoint,
@@ -218,7 +218,7 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
         nursery.start_soon(signals.run)
         nursery.start_soon(_explain_delay, signals.stop)
         if settings.for_good:
-            nursery.start_soon(_full_collections(site, access_log).run)
+            nursery.start_soon(collect_when_idle, lambda: access_log.responses)
         with _watch_loop(endpoint.listeners) as watchdog:
             signals.blocked_for = watchdog.blocked_for
             await _serve_until(site, endpoint, settings, access_log, signals.stop, ready)
@@ -308,15 +308,6 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
     if not settings.reload or not any(directories_in(site.root)):
         return None
     return LiveReload(site, poll=settings.poll)
-
-
-def _full_collections(site: Site, access_log: AccessLog) -> FullCollections:
-    sessions = site.sessions
-    return FullCollections(
-        lambda: access_log.responses,
-        lambda: sessions.ended_with_data,
-        lambda: len(sessions),
-    )
 
 
 @contextmanager

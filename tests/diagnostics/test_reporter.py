@@ -100,7 +100,7 @@ def test_memory_is_bounded(reporter: ConsoleReporter, caplog: pytest.LogCaptureF
         reporter.report("GET /", error(number), page=f"/{number}")
         reporter.once_for(str(number))
     assert len(reporter._reported) <= 200
-    assert len(reporter._key_by_page) <= 2000
+    assert len(reporter.failed_pages) <= 2000
     assert len(reporter._clients) <= 200
 
 
