@@ -47,8 +47,9 @@ class StateLossAnnouncer:
         if self._versions.get(path) == version:
             return
         self._versions[path] = version
+        from rpyserve.check.bindings import ModuleBindings
         from rpyserve.check.state_loss import find_state_losses
 
         file = path.removeprefix(os.path.join(self._root, ""))
-        for loss in find_state_losses(tree, is_module=kind == "module"):
-            log.info("%s:%d: %s", file, loss.line, loss.brief)
+        for loss in find_state_losses(ModuleBindings(tree), is_module=kind == "module"):
+            log.info("%s:%d: %s %s", file, loss.line, loss.message, loss.hint)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rpyserve.check.bindings import collect_bindings
+from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.filenames import check_filenames
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker, changes_search_path
@@ -146,15 +146,12 @@ class _Checker:
         tree = self._parse(path)
         if tree is None:
             return
-        bindings = collect_bindings(tree)
+        bindings = ModuleBindings(tree)
         if not is_module:
             self.report.add(path, check_resource(tree, bindings))
         file = os.path.join(self._root, path)
         self.report.add(path, self._imports.check(tree, bindings, file))
-        losses = find_state_losses(tree, is_module=is_module, bindings=bindings)
-        self.report.add(
-            path, (Finding(loss.line, loss.rule, loss.message, loss.hint) for loss in losses)
-        )
+        self.report.add(path, find_state_losses(bindings, is_module=is_module))
 
     def _parse(self, path: str, *, is_used: bool = True) -> ast.Module | None:
         """Return the syntax tree of the file; None if it has none, which is a finding."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from rpyserve._names import PUBLIC
-from rpyserve.check.bindings import ModuleBindings, collect_bindings, names_bound_by
+from rpyserve.check.bindings import ModuleBindings, name_bound_by
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.diagnostics import import_advice
 from rpyserve.scripts import twisted_names
@@ -186,7 +186,7 @@ def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Fin
         return
     first_use: dict[str, int] = {}
     for node in ast.walk(tree):
-        missing -= {node.arg} if isinstance(node, ast.arg) else set(names_bound_by(node))
+        missing -= {name_bound_by(node)}
         if isinstance(node, ast.Name):
             first_use.setdefault(node.id, node.lineno)
     for name in sorted(missing):
@@ -277,7 +277,7 @@ def _names_in(file: str) -> frozenset[str] | None:
     """The names that the module at *file* binds; None if that cannot be known."""
     try:
         with open(file, "rb") as opened:
-            bindings = collect_bindings(compile_source(opened.read(), file).tree)
+            bindings = ModuleBindings(compile_source(opened.read(), file).tree)
     except Exception:  # the file has findings of its own
         return None
     if bindings.has_dynamic_names or "__getattr__" in bindings.names:

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from rpyserve.check.bindings import collect_bindings
+from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.resources import check_resource
 
@@ -15,7 +15,7 @@ IMPORT = "from rpyserve import Resource\n"
 
 def found(text: str) -> list[Finding]:
     tree = ast.parse(text)
-    return list(check_resource(tree, collect_bindings(tree)))
+    return list(check_resource(tree, ModuleBindings(tree)))
 
 
 def page(method: str, *, more: str = "resource = Page()") -> str:
@@ -87,8 +87,8 @@ def test_no_resource(text: str, words: str) -> None:
 
 WRONG = {
     page("def render_GET(self, request):", more="resource = Page"): "not an instance of it",
-    "class resource:\n    pass": "is a class, not an instance",
-    IMPORT + "class resource(Resource):\n    pass": "class Hello(Resource):",
+    "class resource:\n    pass": "which is not a Resource",
+    IMPORT + "class resource(Resource):\n    pass": "\nresource = resource()",
     "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page": "which is not a Resource",
     "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page()": "class Page(Resource):",
     "def resource():\n    pass": "takes no parameter",
@@ -96,13 +96,13 @@ WRONG = {
     "def resource(self, request):\n    pass": "A method belongs in a class",
     "def resource(*, request):\n    pass": "takes 1 parameter",
     "def page():\n    pass\nresource = page": "def page(request):",
-    "resource = lambda: ''": "lambda request",
+    "resource = lambda: ''": "The function resource takes no parameter",
     "async def page(request):\n    pass\nresource = page(1)": "resource = page",
     "resource = None": "resource is None",
     "resource = '<h1>Hello</h1>'": "resource is a text",
     "resource = f'{x}'": "resource is a text",
     "resource = {'a': 1}": "sent as JSON",
-    "resource = 42": "neither",
+    "resource = 42": "which is not a Resource",
     "import resource": "the module resource",
     "import tour.pages as resource": "the module tour.pages",
     "import tour\nresource = tour": "the module tour",
