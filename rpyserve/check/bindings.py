@@ -48,7 +48,6 @@ _NAME_FIELDS: Final[dict[type[ast.AST], str]] = {
     ast.arg: "arg",
 }
 _BIND_ANY_NAME: Final = frozenset({"exec", "globals", "vars", "locals"})
-_CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 
 
 class Block:
@@ -145,11 +144,6 @@ class ModuleBindings:
         """Return the statement that binds *name*, if there is exactly one."""
         found = self.names.get(name, [])
         return found[0] if len(found) == 1 else None
-
-    def calls_cache(self) -> bool:
-        """Whether the top-level code calls rpyserve's ``cache()``."""
-        calls = [node for node in self.blocks[0].nodes if isinstance(node, ast.Call)]
-        return any(self.dotted_name(call.func) in _CACHE_NAMES for call in calls)
 
     def dotted_name(self, expression: ast.expr) -> str:
         """Return the name that *expression* has where it is imported from.

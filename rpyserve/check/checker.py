@@ -12,9 +12,10 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from rpyserve.check.bindings import ModuleBindings
-from rpyserve.check.filenames import check_filenames
+from rpyserve.check.filenames import SiteFiles
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker, changes_search_path
 from rpyserve.check.resources import check_resource
@@ -47,16 +48,11 @@ class Report:
     @property
     def fault_count(self) -> int:
         """The number of findings that are faults."""
-        return sum(not finding.rule.is_note for finding in self._all())
+        return self._count_findings(are_notes=False)
 
-    @property
-    def note_count(self) -> int:
-        """The number of findings that are notes."""
-        return sum(finding.rule.is_note for finding in self._all())
-
-    def _all(self) -> Iterator[Finding]:
-        for findings in self.findings.values():
-            yield from findings
+    def _count_findings(self, *, are_notes: bool) -> int:
+        found = chain.from_iterable(self.findings.values())
+        return [finding.rule.is_note for finding in found].count(are_notes)
 
     def add(self, path: str, findings: Iterable[Finding]) -> None:
         """Add *findings* about the file or directory at *path*."""
@@ -66,21 +62,17 @@ class Report:
     def drop(self, rule: Rule) -> None:
         """Remove all findings of one rule."""
         for path, findings in list(self.findings.items()):
-            findings[:] = [finding for finding in findings if finding.rule is not rule]
-            if not findings:
-                del self.findings[path]
+            del self.findings[path]
+            self.add(path, [finding for finding in findings if finding.rule is not rule])
 
     def summary(self) -> str:
         """Return a line that sums up what was found."""
-        checked = _count(self.script_count, "script")
-        if self.module_count:
-            checked += f" and {_count(self.module_count, 'module')}"
-        found = [
-            _count(number, kind)
-            for number, kind in ((self.fault_count, "fault"), (self.note_count, "note"))
-            if number
-        ]
-        return f"{checked} checked, {' and '.join(found) or 'no problems'} found."
+        modules = _count(self.module_count, "module")
+        faults = _count(self.fault_count, "fault")
+        notes = _count(self._count_findings(are_notes=True), "note")
+        checked = [_count(self.script_count, "script") or "0 scripts", modules]
+        found = " and ".join(filter(None, [faults, notes]))
+        return f"{' and '.join(filter(None, checked))} checked, {found or 'no problems'} found."
 
     def lines(self, directory: str) -> Iterator[str]:
         """Yield the lines that show the findings, file by file.
@@ -88,14 +80,18 @@ class Report:
         Args:
             directory: paths below it are shown relative to it; empty for whole paths.
         """
-        for number, path in enumerate(sorted(self.findings)):
-            if number:
+        for path in sorted(self.findings):
+            if path != min(self.findings):
                 yield ""
             file = os.path.normpath(os.path.join(self.root, path))
             if directory and file.startswith(os.path.join(directory, "")):
                 file = os.path.relpath(file, directory)
             for finding in sorted(self.findings[path], key=lambda finding: finding.line):
-                yield from _lines_of(finding, file)
+                place = f"{file}:{finding.line}" if finding.line else file
+                note = "note: " if finding.rule.is_note else ""
+                yield _one_line(f"{place}: {note}{finding.message} [{finding.rule.value}]")
+                for line in finding.hint.split("\n"):
+                    yield f"    {_one_line(line)}"
 
 
 def check(root: str, *, follow_symlinks: bool = False) -> Report:
@@ -105,42 +101,34 @@ def check(root: str, *, follow_symlinks: bool = False) -> Report:
         root: its directory, resolved.
         follow_symlinks: links may lead out of it.
     """
+    files = SiteFiles(root, follow_symlinks=follow_symlinks)
+    checker = _Checker(Report(root, len(files.scripts), len(files.modules), files.findings))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        checker = _Checker(root)
-        checker.run(follow_symlinks)
+        checker.run(files)
     return checker.report
 
 
 class _Checker:
-    def __init__(self, root: str) -> None:
-        self.report = Report(root)
-        self._root = root
-        self._imports = ImportChecker(SiteModules(root))
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self._imports = ImportChecker(SiteModules(report.root))
         self._search_path_changes = False
 
-    def run(self, follow_symlinks: bool) -> None:
-        files = check_filenames(self._root, follow_symlinks=follow_symlinks)
-        for path, finding in files.findings:
-            self.report.add(path, [finding])
-        self.report.script_count = len(files.scripts)
-        self.report.module_count = len(files.modules)
+    def run(self, files: SiteFiles) -> None:
         for path in files.scripts:
             self._check_code(path, is_module=False)
-        self._check_modules(files.modules)
+        # Only modules that scripts, or these modules, import are checked further.
+        modules = {os.path.join(self.report.root, path): path for path in files.modules}
+        checked: set[str] = set()
+        while todo := (self._imports.reached & modules.keys()) - checked:
+            for file in sorted(todo):
+                self._check_code(modules[file], is_module=True)
+            checked |= todo
+        for file in modules.keys() - checked:
+            self._parse(modules[file], is_used=False)
         if self._search_path_changes:  # nobody can say what an import finds
             self.report.drop(Rule.UNRESOLVED_IMPORT)
-
-    def _check_modules(self, modules: list[str]) -> None:
-        """Check the modules that scripts, or these modules, import; others need only be Python."""
-        paths = {os.path.join(self._root, path): path for path in modules}
-        checked: set[str] = set()
-        while todo := (self._imports.reached & paths.keys()) - checked:
-            for file in sorted(todo):
-                self._check_code(paths[file], is_module=True)
-            checked |= todo
-        for file in paths.keys() - checked:
-            self._parse(paths[file], is_used=False)
 
     def _check_code(self, path: str, *, is_module: bool) -> None:
         tree = self._parse(path)
@@ -149,13 +137,13 @@ class _Checker:
         bindings = ModuleBindings(tree)
         if not is_module:
             self.report.add(path, check_resource(tree, bindings))
-        file = os.path.join(self._root, path)
+        file = os.path.join(self.report.root, path)
         self.report.add(path, self._imports.check(tree, bindings, file))
         self.report.add(path, find_state_losses(bindings, is_module=is_module))
 
     def _parse(self, path: str, *, is_used: bool = True) -> ast.Module | None:
         """Return the syntax tree of the file; None if it has none, which is a finding."""
-        file = os.path.join(self._root, path)
+        file = os.path.join(self.report.root, path)
         try:
             data, _ = file_state.read(file)
         except OSError as exc:
@@ -168,37 +156,23 @@ class _Checker:
             try:
                 tree = compile_source(data, file).tree
             except Exception as exc:  # code that is nested too deep is no SyntaxError
-                self.report.add(path, [_syntax_finding(exc)])
+                line = getattr(exc, "lineno", None) or 1
+                hint = advice.advice_for(exc) or "Correct this line, or the one above it."
+                self.report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
                 return None
         self._search_path_changes |= is_used and changes_search_path(data)
-        found = dict.fromkeys((each.lineno, str(each.message)) for each in caught)
-        self.report.add(path, (_warning_finding(line, text) for line, text in found))
+        for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in caught):
+            message = f"Python warns about this line: {text}."
+            finding = Finding(line, Rule.PYTHON_WARNING, message, "Write what you mean.")
+            self.report.add(path, [finding])
         return tree
 
 
-def _syntax_finding(exc: Exception) -> Finding:
-    line = exc.lineno if isinstance(exc, SyntaxError) else None
-    hint = advice.advice_for(exc) or "Correct this line, or the one above it."
-    return Finding(line or 1, Rule.SYNTAX_ERROR, summary(exc), hint)
-
-
-def _warning_finding(line: int, text: str) -> Finding:
-    message = f"Python warns about this line: {text}."
-    return Finding(line, Rule.PYTHON_WARNING, message, "Write what you mean.")
-
-
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _lines_of(finding: Finding, file: str) -> Iterator[str]:
-    place = f"{file}:{finding.line}" if finding.line else file
-    note = "note: " if finding.rule.is_note else ""
-    yield _one_line(f"{place}: {note}{finding.message} [{finding.rule.value}]")
-    for line in finding.hint.split("\n"):
-        yield f"    {_one_line(line)}"
+    """Say how many there are; empty for none."""
+    return f"{number} {noun}{'s' * (number != 1)}" if number else ""
 
 
 def _one_line(text: str) -> str:
-    """Escape what is not printable, so that no name can forge a line."""
+    # What is not printable is escaped, so that no name can forge a line.
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -51,8 +51,9 @@ def check_resource(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Findi
     elif "resource" not in bindings.names and not bindings.has_dynamic_names:
         things = {name: _describe(found[-1], bindings) for name, found in bindings.names.items()}
         prints = "print" in bindings.used_names
-        yield Finding(1, Rule.NO_RESOURCE, *validation.missing_resource(things, prints=prints))
-    if message:
+        hint = validation.hint_for_missing(things, prints=prints)
+        yield Finding(1, Rule.NO_RESOURCE, validation.NO_RESOURCE, hint)
+    if bound and message:
         yield Finding(bound.lineno, Rule.WRONG_RESOURCE, message, hint)
     for cls in bindings.classes:
         if bindings.may_be_resource(cls):
@@ -100,9 +101,13 @@ def _result(called: ast.stmt | None, bindings: ModuleBindings) -> Any:
             return validation.Coroutine(name)
         case ast.ClassDef(name, decorator_list=[], keywords=[]):
             described = _class(name, bindings)
-            is_empty = described.methods.keys() <= {"__init__"} and not _has_children(bindings)
-            may_answer = not is_empty or not _is_self_contained(name, bindings)
-            return Instance(described, may_answer)
+            if described.is_resource is False:
+                return Instance(described)
+            # Its methods are checked by themselves.
+            has_methods = not described.methods.keys() <= {"__init__"}
+            has_children = not bindings.used_attributes.isdisjoint({"putChild", "children"})
+            may_answer = has_methods or has_children or not _is_self_contained(name, bindings)
+            return Instance(Class(name, {}, described.is_resource), may_answer)
     return _UNKNOWN
 
 
@@ -139,8 +144,3 @@ def _signature(arguments: ast.arguments) -> Signature:
 def _is_self_contained(cls: str, bindings: ModuleBindings) -> bool:
     """Whether Resource is the only base of *cls*, so that all its own methods are in its body."""
     return set(map(bindings.dotted_name, bindings.classes[cls].bases)) <= RESOURCE_NAMES
-
-
-def _has_children(bindings: ModuleBindings) -> bool:
-    """Whether some resource may have children, so that it needs no methods of its own."""
-    return not bindings.used_attributes.isdisjoint({"putChild", "children"})

@@ -17,12 +17,12 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from rpyserve.check.bindings import DEFINITIONS, Block, Definition, ModuleBindings
+from rpyserve.check.bindings import DEFINITIONS, Block, ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.scripts.validation import is_called_by_requests
 
@@ -50,6 +50,7 @@ _CONSTRUCTORS: Final = frozenset({"__init__", "__new__", "__init_subclass__", "_
 # What every Resource has, and that is no state.
 _RESOURCE_ATTRIBUTES: Final = frozenset({"isLeaf", "children"})
 _CACHE_NAME: Final = re.compile(r"cache|memo", re.IGNORECASE)
+_CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 _CACHING_DECORATORS: Final = frozenset({"functools.cache", "functools.lru_cache"})
 _MESSAGES: Final = {
     Rule.STATE_LOST_ON_REQUEST: (
@@ -105,7 +106,9 @@ class _Judge:
 
     def __init__(self, bindings: ModuleBindings, is_module: bool) -> None:
         self._bindings = bindings
-        self._lasts_until_edit = is_module or bindings.calls_cache()
+        calls = [node.func for node in bindings.blocks[0].nodes if isinstance(node, ast.Call)]
+        is_cached = not _CACHE_NAMES.isdisjoint(map(bindings.dotted_name, calls))
+        self._lasts_until_edit = is_module or is_cached
         self._writes: list[_Write] = []
         self._reads: dict[str, list[tuple[Block, int]]] = defaultdict(list)
         # The first values of attributes, by the class and the target.
@@ -115,6 +118,7 @@ class _Judge:
         # Where each name is read, and whether it is called there. Attributes begin with a dot.
         self._uses: dict[str, list[tuple[Block, bool]]] = defaultdict(list)
         self._called: set[ast.AST | None] = set()
+        self._cached_functions: list[ast.FunctionDef] = []
         for block in bindings.blocks:
             line = block.line
             for node in block.nodes:
@@ -131,16 +135,8 @@ class _Judge:
             if rule:
                 class_name = write.block.class_name if write.target.startswith("self.") else ""
                 yield write.line, class_name, write.target, rule
-        for function in self._cached_functions() if useless else ():
+        for function in self._cached_functions if useless else ():
             yield function.lineno, "", function.name, Rule.USELESS_CACHE
-
-    def _cached_functions(self) -> Iterator[Definition]:
-        blocks = [block for block in self._bindings.blocks if not block.name]
-        for node in chain.from_iterable(block.nodes for block in blocks):
-            for decorator in node.decorator_list if isinstance(node, DEFINITIONS) else ():
-                function = getattr(decorator, "func", decorator)
-                if self._bindings.dotted_name(function) in _CACHING_DECORATORS:
-                    yield node
 
     # What the text does
 
@@ -161,6 +157,10 @@ class _Judge:
             case ast.Call(ast.Name(name) | ast.Attribute(_, name), [changed, *_]):
                 if name in _MUTATING_FUNCTIONS:
                     self._write(changed, block, line)
+            case ast.FunctionDef(decorator_list=decorators) if not block.name:
+                functions = [getattr(each, "func", each) for each in decorators]
+                if not _CACHING_DECORATORS.isdisjoint(map(self._bindings.dotted_name, functions)):
+                    self._cached_functions.append(node)
             case ast.Nonlocal(names):
                 self._writes += [_Write(block, name, line, True) for name in names]
             case ast.Assign([target], value) | ast.AnnAssign(target, _, ast.expr() as value):
@@ -216,8 +216,8 @@ class _Judge:
         if write.is_assignment:
             return self._outlives_requests(cls) and self._is_read_later(write, value)
         # What the class has is shared by its objects, even by those that live for one request.
-        is_shared = self._is_mutable(self._first_value(cls, attribute, prefixes=("",)))
-        return is_shared or (self._outlives_requests(cls) and self._is_mutable(value))
+        is_kept = (cls, attribute) in self._values or self._outlives_requests(cls)
+        return is_kept and self._is_mutable(value)
 
     def _is_read_later(self, write: _Write, value: ast.expr | None) -> bool:
         """Whether another request may read what this one assigns, and not only this one itself."""
@@ -248,12 +248,10 @@ class _Judge:
         value = value.left if isinstance(value, ast.BinOp) else value
         return isinstance(value, _MUTABLE_DISPLAYS)
 
-    def _first_value(
-        self, cls: str, attribute: str, *, prefixes: Sequence[str] = ("self.", "")
-    ) -> ast.expr | None:
+    def _first_value(self, cls: str, attribute: str) -> ast.expr | None:
         """What an attribute of an object of *cls* is at first."""
         family = self._bindings.family(cls)
-        keys = [(name, prefix + attribute) for name in family for prefix in prefixes]
+        keys = [(name, target) for name in family for target in (f"self.{attribute}", attribute)]
         return next((self._values[key] for key in keys if key in self._values), None)
 
     def _outlives_requests(self, cls: str) -> bool:
@@ -289,13 +287,14 @@ def _target(expression: ast.expr, block: Block) -> tuple[str, bool]:
         expression = expression.value
     attribute = steps.pop() if steps and steps[-1] else ""
     match expression:
-        case ast.Name(block.self_name) | ast.Call(ast.Name("type"), [ast.Name(block.self_name)]):
-            owner = "self" if attribute else ""
-        case ast.Name(name) if name not in block.local_names:
-            owner = name
-        case _:
-            owner, attribute = "", ""
-    return f"{owner}.{attribute}" if attribute else owner, bool(steps)
+        case ast.Call(ast.Name("type"), [argument]):
+            expression = argument
+    name = getattr(expression, "id", "")
+    if name and name == block.self_name:
+        name = "self" if attribute else ""
+    elif name in block.local_names:
+        name = ""
+    return f"{name}.{attribute}" if name and attribute else name, bool(steps)
 
 
 def _found_empty(test: ast.expr) -> Iterator[ast.expr]:

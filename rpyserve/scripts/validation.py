@@ -27,6 +27,7 @@ from rpyserve.util.text import closest_match
 __all__ = [
     "EMPTY_SCRIPT",
     "NO_PROBLEM",
+    "NO_RESOURCE",
     "Class",
     "Coroutine",
     "Description",
@@ -34,8 +35,8 @@ __all__ = [
     "Instance",
     "Problem",
     "describe_function",
+    "hint_for_missing",
     "is_called_by_requests",
-    "missing_resource",
     "misspelled_methods",
     "problem_with",
     "validate_namespace",
@@ -60,7 +61,7 @@ EMPTY_SCRIPT: Final[Problem] = (
     "This script is empty.",
     f"Write into it what to serve, such as:\n{_EXAMPLE}",
 )
-_NO_RESOURCE: Final = "There is no `resource` in this script, so there is nothing to serve."
+NO_RESOURCE: Final = "There is no `resource` in this script, so there is nothing to serve."
 _APPS: Final = {
     True: (
         "{0} is {1}, which is not a resource by itself.",
@@ -218,48 +219,31 @@ def validate_namespace(namespace: Mapping[str, Any], source: str) -> Problem:
             message, hint = _APPS[kind in _WSGI]
             return message.format(name, kind), hint.format(name)
     if "resource" not in namespace:
-        own = {name: value for name, value in namespace.items() if _is_own(value, namespace)}
-        things = {name: _describe(value) for name, value in own.items()}
-        return missing_resource(things, prints=re.search(r"\bprint\s*\(", source) is not None)
-    value = namespace["resource"]
-    if isinstance(value, Resource):
-        return _problem_with_resource(value)
+        module = namespace.get("__name__")
+        things = {
+            name: _describe(value)
+            for name, value in namespace.items()
+            if isinstance(value, Resource) or getattr(value, "__module__", "") == module
+        }
+        prints = re.search(r"\bprint\s*\(", source) is not None
+        return NO_RESOURCE, hint_for_missing(things, prints=prints)
+    message, hint = problem_with(namespace["resource"])
     call = re.search(r"^resource\s*=\s*([\w.]+)\(", source, re.MULTILINE)
-    message, hint = problem_with(value)
-    if value is None and call:
+    if namespace["resource"] is None and call:
         hint = f"{call[1]}() returned nothing. End it with a `return`, such as:\nreturn Hello()"
     return message, hint
-
-
-def _is_own(value: object, namespace: Mapping[str, Any]) -> bool:
-    if isinstance(value, Resource):
-        return True
-    return bool(getattr(value, "__module__", "") == namespace.get("__name__"))
-
-
-def _problem_with_resource(value: Resource) -> Problem:
-    thing = _describe(value)
-    assert isinstance(thing, Instance)
-    problems = [problem for _, problem in wrong_parameters(thing.cls)]
-    if not thing.may_answer and not thing.cls.can_render:
-        problems += [problem for _, problem in misspelled_methods(thing.cls)]
-    return problems[0] if problems else problem_with(thing)
 
 
 # Judgements
 
 
-def missing_resource(things: Mapping[str, Description], *, prints: bool) -> Problem:
-    """Return what to say of a script without ``resource``.
+def hint_for_missing(things: Mapping[str, object], *, prints: bool) -> str:
+    """Return what to do about a script without ``resource``.
 
     Args:
         things: what its own names are.
         prints: it calls ``print``.
     """
-    return _NO_RESOURCE, _hint_for_missing(things, prints)
-
-
-def _hint_for_missing(things: Mapping[str, Description], prints: bool) -> str:
     # 1. Objects and classes that can be served
     for name, thing in things.items():
         if isinstance(thing, Instance) and thing.cls.is_resource:
@@ -295,12 +279,50 @@ def _is_of_request(function: Function) -> bool:
     return function.takes(1) and any("req" in name for name in function.parameters[:1])
 
 
+# Types of values, what is wrong with them, and what to write instead. The first place in a text is
+# for a name, the second for the value.
+_WRONG_VALUES: Final[tuple[tuple[type | tuple[type, ...], str, str], ...]] = (
+    (
+        type(None),
+        "resource is None.",
+        f"Give that name to a function, or to an instance of a Resource class:\n{_EXAMPLE}",
+    ),
+    (
+        (str, bytes),
+        "resource is a text.",
+        "Return the text from a function:\ndef resource(request):\n    return {1}",
+    ),
+    (
+        (dict, list),
+        "resource is a {0}.",
+        "Return it from a function; it is sent as JSON:\ndef resource(request):\n    return ...",
+    ),
+    (
+        Response,
+        "resource is a Response.",
+        "Return it from a function:\ndef resource(request):\n    return Response(...)",
+    ),
+    (
+        ModuleType,
+        "resource is the module {0}.",
+        f"Give the name to what is to be served:\n{_EXAMPLE}",
+    ),
+    (Coroutine, "resource is a coroutine.", "Leave out the parentheses:\nresource = {0}"),
+)
+
+
 def problem_with(thing: object) -> Problem:
     """Return what is wrong with *thing* as the ``resource`` of a script.
 
     Args:
         thing: the description of a value, or the value itself.
     """
+    for kinds, message, hint in _WRONG_VALUES:
+        if isinstance(thing, kinds):
+            is_short = isinstance(thing, str | bytes) and len(thing) < 40
+            shown = repr(thing) if is_short else '"..."'
+            name = getattr(thing, "name", getattr(thing, "__name__", type(thing).__name__))
+            return message.format(name), hint.format(name, shown)
     match thing:
         case Function():
             return NO_PROBLEM if thing.takes(1) else _wrong_function(thing)
@@ -312,27 +334,10 @@ def problem_with(thing: object) -> Problem:
         case Instance(cls) if cls.is_resource is False:
             return _not_a_resource(f"an object of the class {cls.name}", cls)
         case Instance(cls):
-            return NO_PROBLEM if thing.may_answer or cls.can_render else _cannot_render(cls.name)
-        case None:
-            return "resource is None.", (
-                f"Give that name to a function, or to an instance of a Resource class:\n{_EXAMPLE}"
-            )
-        case str() | bytes():
-            shown = repr(thing) if len(thing) < 40 else '"..."'
-            lines = f"def resource(request):\n    return {shown}"
-            return "resource is a text.", f"Return the text from a function:\n{lines}"
-        case dict() | list():
-            lines = "def resource(request):\n    return ..."
-            hint = f"Return it from a function; it is sent as JSON:\n{lines}"
-            return f"resource is a {type(thing).__name__}.", hint
-        case Response():
-            lines = "def resource(request):\n    return Response(...)"
-            return "resource is a Response.", f"Return it from a function:\n{lines}"
-        case ModuleType():
-            hint = f"Give the name to what is to be served:\n{_EXAMPLE}"
-            return f"resource is the module {thing.__name__}.", hint
-        case Coroutine(name):
-            return "resource is a coroutine.", f"Leave out the parentheses:\nresource = {name}"
+            problems = list(wrong_parameters(cls))
+            if not thing.may_answer and not cls.can_render:
+                problems += [*misspelled_methods(cls), ("", _cannot_render(cls.name))]
+            return problems[0][1] if problems else NO_PROBLEM
     return problem_with(_describe(thing))
 
 

@@ -31,7 +31,9 @@ def source(text: str, cached: bool) -> str:
 
 
 def lost(text: str, *, cached: bool = False, module: bool = False) -> list[str]:
-    return [finding.message.split("`")[1] for finding in find(source(text, cached), is_module=module)]
+    return [
+        finding.message.split("`")[1] for finding in find(source(text, cached), is_module=module)
+    ]
 
 
 def rules(text: str, *, cached: bool = False, is_module: bool = False) -> set[Rule]:
