@@ -97,8 +97,8 @@ def _describe(statement: ast.stmt | None, bindings: ModuleBindings) -> Any:
 def _result(called: ast.stmt | None, bindings: ModuleBindings) -> Any:
     """What calling *called* gives."""
     match called:
-        case ast.AsyncFunctionDef(name, decorator_list=[]):
-            return validation.Coroutine(name)
+        case ast.AsyncFunctionDef(decorator_list=[]):
+            return Instance(Class("coroutine", {}, False))
         case ast.ClassDef(name, decorator_list=[], keywords=[]):
             described = _class(name, bindings)
             if described.is_resource is False:

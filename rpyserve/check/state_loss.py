@@ -18,7 +18,6 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -115,8 +114,9 @@ class _Judge:
         self._values: dict[tuple[str, str], ast.expr] = {}
         # Lines that are reached only where a target has just been found to be None or empty.
         self._first_times: list[tuple[str, range]] = []
-        # Where each name is read, and whether it is called there. Attributes begin with a dot.
-        self._uses: dict[str, list[tuple[Block, bool]]] = defaultdict(list)
+        # The code that calls what has a name, or None where it is used otherwise. Attributes begin
+        # with a dot.
+        self._callers: dict[str, set[Block | None]] = defaultdict(set)
         self._called: set[ast.AST | None] = set()
         self._cached_functions: list[ast.FunctionDef] = []
         for block in bindings.blocks:
@@ -144,9 +144,9 @@ class _Judge:
         self._called |= {getattr(node, "func", None), *getattr(node, "decorator_list", ())}
         match node:
             case ast.Name(name, ast.Load()):
-                self._uses[name].append((block, node in self._called))
+                self._callers[name].add(block if node in self._called else None)
             case ast.Attribute(_, name, ast.Load()):
-                self._uses[f".{name}"].append((block, node in self._called))
+                self._callers[f".{name}"].add(block if node in self._called else None)
                 self._reads[_target(node, block)[0]].append((block, line))
             case ast.Name() | ast.Attribute() | ast.Subscript(ctx=ast.Store() | ast.Del()):
                 self._write(node, block, line, is_assignment=True)
@@ -167,10 +167,11 @@ class _Judge:
                 if block.name in ("", "__init__"):
                     key = block.class_name, _target(target, block)[0]
                     self._values.setdefault(key, value)
-            case ast.If(test, body):
+            case ast.If(ast.UnaryOp(ast.Not(), tested), body) | ast.If(
+                ast.Compare(tested, [ast.Is()], [ast.Constant(None)]), body
+            ):
                 lines = range(body[0].lineno, (body[-1].end_lineno or 0) + 1)
-                found = [_target(expression, block)[0] for expression in _found_empty(test)]
-                self._first_times += [(target, lines) for target in found]
+                self._first_times.append((_target(tested, block)[0], lines))
 
     def _write(
         self, changed: ast.expr, block: Block, line: int, *, is_assignment: bool = False
@@ -257,22 +258,22 @@ class _Judge:
     def _outlives_requests(self, cls: str) -> bool:
         """Whether the top-level code makes an object of the class or of a subclass."""
         names = [name for name in self._bindings.classes if cls in self._bindings.family(name)]
-        uses = chain.from_iterable(self._uses[name] for name in names)
-        return any(is_call and block in self._start for block, is_call in uses)
+        callers = set().union(*(self._callers[name] for name in names))
+        return not self._start.isdisjoint(callers)
 
-    def _blocks_at_start(self) -> set[Block]:
-        found: set[Block] = set()
-        more = {block for block in self._bindings.blocks if not block.name}
-        while more:
+    def _blocks_at_start(self) -> set[Block | None]:
+        callers: dict[Block, set[Block | None]] = {}
+        for block in self._bindings.blocks:
+            name = f".{block.name}" if block.class_name else block.name
+            callers[block] = self._callers[
+                block.class_name if block.name in _CONSTRUCTORS else name
+            ]
+        found: set[Block | None] = {block for block in callers if not block.name}
+        while (
+            more := {each for each in callers if callers[each] and callers[each] <= found} - found
+        ):
             found |= more
-            others = set(self._bindings.blocks) - found
-            more = {block for block in others if self._is_only_called_by(found, block)}
         return found
-
-    def _is_only_called_by(self, callers: set[Block], block: Block) -> bool:
-        name = f".{block.name}" if block.class_name else block.name
-        uses = self._uses[block.class_name if block.name in _CONSTRUCTORS else name]
-        return bool(uses) and all(is_call and user in callers for user, is_call in uses)
 
 
 def _target(expression: ast.expr, block: Block) -> tuple[str, bool]:
@@ -295,16 +296,6 @@ def _target(expression: ast.expr, block: Block) -> tuple[str, bool]:
     elif name in block.local_names:
         name = ""
     return f"{name}.{attribute}" if name and attribute else name, bool(steps)
-
-
-def _found_empty(test: ast.expr) -> Iterator[ast.expr]:
-    """Yield what *test* finds to be None or empty."""
-    for each in test.values if isinstance(test, ast.BoolOp) else [test]:
-        match each:
-            case ast.UnaryOp(ast.Not(), tested):
-                yield tested
-            case ast.Compare(tested, [ast.Is() | ast.Eq()], [ast.Constant(None)]):
-                yield tested
 
 
 def _reached(method: str, methods: Mapping[str, Block]) -> set[str]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any, Final
 
 from rpyserve.http.response import Response
@@ -29,7 +29,6 @@ __all__ = [
     "NO_PROBLEM",
     "NO_RESOURCE",
     "Class",
-    "Coroutine",
     "Description",
     "Function",
     "Instance",
@@ -160,20 +159,10 @@ class Instance:
     may_answer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Coroutine:
-    """What calling the ``async def`` of this *name* gives."""
-
-    name: str
-
-
-Description = Function | Class | Instance | Coroutine
+Description = Function | Class | Instance
 
 
 def _describe(value: object) -> Description:
-    if inspect.iscoroutine(value):
-        value.close()  # nothing will await it
-        return Coroutine(value.__name__)
     if inspect.isclass(value):
         return _describe_class(value)
     if inspect.isroutine(value):
@@ -307,7 +296,7 @@ _WRONG_VALUES: Final[tuple[tuple[type | tuple[type, ...], str, str], ...]] = (
         "resource is the module {0}.",
         f"Give the name to what is to be served:\n{_EXAMPLE}",
     ),
-    (Coroutine, "resource is a coroutine.", "Leave out the parentheses:\nresource = {0}"),
+    (CoroutineType, "resource is a coroutine.", "Leave out the parentheses:\nresource = {0}"),
 )
 
 
@@ -321,7 +310,9 @@ def problem_with(thing: object) -> Problem:
         if isinstance(thing, kinds):
             is_short = isinstance(thing, str | bytes) and len(thing) < 40
             shown = repr(thing) if is_short else '"..."'
-            name = getattr(thing, "name", getattr(thing, "__name__", type(thing).__name__))
+            name = getattr(thing, "__name__", type(thing).__name__)
+            if isinstance(thing, CoroutineType):
+                thing.close()  # nothing will await it
             return message.format(name), hint.format(name, shown)
     match thing:
         case Function():

@@ -97,7 +97,7 @@ WRONG = {
     "def resource(*, request):\n    pass": "takes 1 parameter",
     "def page():\n    pass\nresource = page": "def page(request):",
     "resource = lambda: ''": "The function resource takes no parameter",
-    "async def page(request):\n    pass\nresource = page(1)": "resource = page",
+    "async def page(request):\n    pass\nresource = page(1)": "the class coroutine",
     "resource = None": "resource is None",
     "resource = '<h1>Hello</h1>'": "resource is a text",
     "resource = f'{x}'": "resource is a text",
