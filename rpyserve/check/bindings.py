@@ -61,21 +61,20 @@ class Block:
 
     Attributes:
         name: the name of the function; empty if it is none.
-        line: where it begins.
         nodes: what it consists of: in the order of the text, and parents before their children.
     """
 
     def __init__(self, class_name: str = "", function: Function | None = None) -> None:
         self.class_name = class_name
+        self.function = function
         self.name: str = getattr(function, "name", "lambda") if function else ""
-        self.line: int = getattr(function, "lineno", 0)
         self.nodes: list[ast.AST] = []
-        self._decorators: list[ast.expr] = getattr(function, "decorator_list", [])
 
     @cached_property
     def self_name(self) -> str:
         """What a method calls its object; empty for all else."""
-        is_static = "staticmethod" in [getattr(each, "id", "") for each in self._decorators]
+        decorators = getattr(self.function, "decorator_list", ())
+        is_static = "staticmethod" in [getattr(each, "id", "") for each in decorators]
         parameters = [node.arg for node in self.nodes if isinstance(node, ast.arg)]
         return parameters[0] if parameters and self.class_name and not is_static else ""
 
@@ -184,7 +183,6 @@ class ModuleBindings:
         return any(map(is_called_by_requests, self.methods(cls))) if known is None else known
 
     def methods(self, cls: str) -> dict[str, Definition]:
-        """Return the methods in the body of the class."""
         body = self.classes[cls].body
         return {node.name: node for node in body if isinstance(node, DEFINITIONS)}
 

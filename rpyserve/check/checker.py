@@ -17,7 +17,7 @@ from itertools import chain
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.filenames import SiteFiles
 from rpyserve.check.findings import Finding, Rule
-from rpyserve.check.imports import ImportChecker, changes_search_path
+from rpyserve.check.imports import ImportChecker
 from rpyserve.check.resources import check_resource
 from rpyserve.check.state_loss import find_state_losses
 from rpyserve.diagnostics import advice
@@ -60,7 +60,6 @@ class Report:
             self.findings.setdefault(path, []).append(finding)
 
     def drop(self, rule: Rule) -> None:
-        """Remove all findings of one rule."""
         for path, findings in list(self.findings.items()):
             del self.findings[path]
             self.add(path, [finding for finding in findings if finding.rule is not rule])
@@ -113,7 +112,6 @@ class _Checker:
     def __init__(self, report: Report) -> None:
         self.report = report
         self._imports = ImportChecker(SiteModules(report.root))
-        self._search_path_changes = False
 
     def run(self, files: SiteFiles) -> None:
         for path in files.scripts:
@@ -126,8 +124,8 @@ class _Checker:
                 self._check_code(modules[file], is_module=True)
             checked |= todo
         for file in modules.keys() - checked:
-            self._parse(modules[file], is_used=False)
-        if self._search_path_changes:  # nobody can say what an import finds
+            self._parse(modules[file])
+        if self._imports.search_path_changes:  # nobody can say what an import finds
             self.report.drop(Rule.UNRESOLVED_IMPORT)
 
     def _check_code(self, path: str, *, is_module: bool) -> None:
@@ -141,7 +139,7 @@ class _Checker:
         self.report.add(path, self._imports.check(tree, bindings, file))
         self.report.add(path, find_state_losses(bindings, is_module=is_module))
 
-    def _parse(self, path: str, *, is_used: bool = True) -> ast.Module | None:
+    def _parse(self, path: str) -> ast.Module | None:
         """Return the syntax tree of the file; None if it has none, which is a finding."""
         file = os.path.join(self.report.root, path)
         try:
@@ -160,7 +158,6 @@ class _Checker:
                 hint = advice.advice_for(exc) or "Correct this line, or the one above it."
                 self.report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
                 return None
-        self._search_path_changes |= is_used and changes_search_path(data)
         for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in caught):
             message = f"Python warns about this line: {text}."
             finding = Finding(line, Rule.PYTHON_WARNING, message, "Write what you mean.")
@@ -169,7 +166,6 @@ class _Checker:
 
 
 def _count(number: int, noun: str) -> str:
-    """Say how many there are; empty for none."""
     return f"{number} {noun}{'s' * (number != 1)}" if number else ""
 
 

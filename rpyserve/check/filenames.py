@@ -23,6 +23,8 @@ __all__ = ["SiteFiles"]
 
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
 _MISNAMED_SCRIPT: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
+_MISNAMED: Final = "This file is never served: the name of a script ends in .rpy, in lower case."
+_MOVE: Final = "Move it out of the site."
 
 
 class SiteFiles:
@@ -110,7 +112,11 @@ class SiteFiles:
         name = entry.name
         renamed = _MISNAMED_SCRIPT.fullmatch(name)
         if renamed and not path_rules.is_script(name) and entry.is_file():
-            self._add_misnamed_script(path, renamed[1] + path_rules.SCRIPT, names)
+            proper = renamed[1] + path_rules.SCRIPT
+            if proper in names:
+                self._add(path, Rule.BACKUP, f"This copy of {proper} is never served.", _MOVE)
+            else:
+                self._add(path, Rule.WRONG_EXTENSION, _MISNAMED, f"Rename it to {proper}.")
             return True
         reason = path_rules.private_reason(name, top=os.path.dirname(path) == "")
         if not reason:
@@ -120,16 +126,8 @@ class SiteFiles:
                 self._add(path, Rule.UNREACHABLE, message, "Rename it.")
             return bool(invalid)
         if reason.startswith("Backups") or _COPY_OF_CODE.fullmatch(name):
-            self._add(path, Rule.BACKUP, reason, "Move it out of the site.")
+            self._add(path, Rule.BACKUP, reason, _MOVE)
         return not name.endswith(".py")
-
-    def _add_misnamed_script(self, path: str, proper: str, names: set[str]) -> None:
-        if proper in names:
-            message = f"This copy of {proper} is never served."
-            self._add(path, Rule.BACKUP, message, "Move it out of the site.")
-        else:
-            message = "This file is never served: the name of a script ends in .rpy, in lower case."
-            self._add(path, Rule.WRONG_EXTENSION, message, f"Rename it to {proper}.")
 
     def _check_shadowing(self, path: str, names: set[str]) -> None:
         """Find another file beside the script at *path* that has the same URL."""

@@ -12,7 +12,6 @@ import ast
 import functools
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Set
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -29,7 +28,7 @@ from rpyserve.scripts.source import compile_source
 from rpyserve.scripts.validation import Problem
 from rpyserve.util.text import closest_match
 
-__all__ = ["ImportChecker", "changes_search_path"]
+__all__ = ["ImportChecker"]
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 # Public names that scripts have without an import.
@@ -40,12 +39,12 @@ _GUARDS: Final = frozenset({
     "ImportError", "ModuleNotFoundError", "Exception", "BaseException",
     "TYPE_CHECKING", "platform", "version_info", "find_spec", "name",
 })  # fmt: skip
-_SEARCH_PATH: Final = re.compile(r"\bsys\.path\b|\baddsitedir\b|\bmeta_path\b|\b__path__\b")
-
-
-def changes_search_path(source: bytes) -> bool:
-    """Whether *source* may change where modules are looked for."""
-    return _SEARCH_PATH.search(source.decode("utf-8", "replace")) is not None
+# What is mentioned where code may change where modules are looked for.
+_SEARCH_PATH: Final = frozenset({"sys.path", "sys.meta_path", "site.addsitedir"})
+_ABOVE: Final = (
+    "One dot is the file's own directory, two dots are the one above it; "
+    "the site's directory is the topmost."
+)
 
 
 class ImportChecker:
@@ -56,15 +55,20 @@ class ImportChecker:
 
     Attributes:
         reached: the files of the site that the checked imports lead to.
+        search_path_changes: a checked file may change where modules are looked for.
     """
 
     def __init__(self, modules: SiteModules) -> None:
         self.reached: set[str] = set()
+        self.search_path_changes = False
         self._modules = modules
         self._names_in = functools.cache(_names_in)
 
     def check(self, tree: ast.Module, bindings: ModuleBindings, path: str) -> Iterator[Finding]:
         """Yield what is wrong with the imports of the file at *path*, which *tree* is."""
+        attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        mentioned = {*map(bindings.dotted_name, attributes), *bindings.origins.values()}
+        self.search_path_changes |= bool(mentioned & _SEARCH_PATH)
         if not bindings.has_dynamic_names:
             yield from _missing_imports(tree, bindings)
         for node, is_guarded in _imports(tree):
@@ -83,7 +87,13 @@ class ImportChecker:
         names = [alias.name for alias in node.names]
         root = self._modules.root
         if node.level:
-            yield from self._check_relative(node, os.path.dirname(path))
+            parts = self._modules.relative(os.path.dirname(path)) or ()
+            depth = len(parts) + 1 - node.level
+            if depth < 0:
+                yield f"{'.' * node.level} leads out of the site.", _ABOVE
+            else:
+                directory = os.path.join(root, *parts[:depth])
+                yield from self._check_in_site(module, names, directory)
         elif top == "twisted":
             yield from _check_twisted(module, names)
         elif module == "rpyserve":
@@ -97,20 +107,6 @@ class ImportChecker:
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             hint = import_advice.missing(module, os.path.dirname(path), root)
             yield f"There is no module named {module}.", hint
-
-    def _check_relative(self, node: ast.ImportFrom, directory: str) -> Iterator[Problem]:
-        parts = self._modules.relative(directory) or ()
-        depth = len(parts) + 1 - node.level
-        if depth < 0:
-            yield (
-                f"{'.' * node.level} leads out of the site.",
-                "One dot is the file's own directory, two dots are the one above it; "
-                "the site's directory is the topmost.",
-            )
-        else:
-            names = [alias.name for alias in node.names]
-            directory = os.path.join(self._modules.root, *parts[:depth])
-            yield from self._check_in_site(node.module or "", names, directory)
 
     def _check_in_site(self, module: str, names: list[str], directory: str) -> Iterator[Problem]:
         """Yield what *module*, looked for from *directory* of the site, lacks of *names*."""

@@ -17,8 +17,8 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from rpyserve.check.bindings import DEFINITIONS, Block, ModuleBindings
@@ -75,12 +75,16 @@ def find_state_losses(bindings: ModuleBindings, *, is_module: bool = False) -> l
     Args:
         is_module: it is a module of the site, not a script.
     """
+    judge = _Judge(bindings, is_module)
     first: dict[tuple[str, str], Finding] = {}
-    losses = _Judge(bindings, is_module).losses()
-    for line, class_name, target, rule in sorted(losses, key=itemgetter(0)):
-        key = target.rpartition(".")[2].strip("_")
-        finding = Finding(line, rule, _MESSAGES[rule].format(target), _HINTS[rule].format(key))
-        first.setdefault((class_name, target), finding)
+    for write in sorted(filter(judge.is_loss, judge.writes), key=attrgetter("line")):
+        rule = judge.rule(write)
+        if rule:
+            target = write.target
+            class_name = write.block.class_name if target.startswith("self.") else ""
+            hint = _HINTS[rule].format(target.rpartition(".")[2].strip("_"))
+            finding = Finding(write.line, rule, _MESSAGES[rule].format(target), hint)
+            first.setdefault((class_name, target), finding)
     return list(first.values())
 
 
@@ -108,7 +112,7 @@ class _Judge:
         calls = [node.func for node in bindings.blocks[0].nodes if isinstance(node, ast.Call)]
         is_cached = not _CACHE_NAMES.isdisjoint(map(bindings.dotted_name, calls))
         self._lasts_until_edit = is_module or is_cached
-        self._writes: list[_Write] = []
+        self.writes: list[_Write] = []
         self._reads: dict[str, list[tuple[Block, int]]] = defaultdict(list)
         # The first values of attributes, by the class and the target.
         self._values: dict[tuple[str, str], ast.expr] = {}
@@ -118,25 +122,12 @@ class _Judge:
         # with a dot.
         self._callers: dict[str, set[Block | None]] = defaultdict(set)
         self._called: set[ast.AST | None] = set()
-        self._cached_functions: list[ast.FunctionDef] = []
         for block in bindings.blocks:
-            line = block.line
+            line = getattr(block.function, "lineno", 0)
             for node in block.nodes:
                 line = node.lineno if isinstance(node, ast.stmt) else line
                 self._visit(node, block, line)
         self._start = self._blocks_at_start()
-
-    def losses(self) -> Iterator[tuple[int, str, str, Rule]]:
-        """Yield the line, the class (empty: none), the target and the rule of each loss."""
-        useless = None if self._lasts_until_edit else Rule.USELESS_CACHE
-        lost = Rule.STATE_LOST_ON_EDIT if self._lasts_until_edit else Rule.STATE_LOST_ON_REQUEST
-        for write in filter(self._is_loss, self._writes):
-            rule = useless if self._only_saves_work(write) else lost
-            if rule:
-                class_name = write.block.class_name if write.target.startswith("self.") else ""
-                yield write.line, class_name, write.target, rule
-        for function in self._cached_functions if useless else ():
-            yield function.lineno, "", function.name, Rule.USELESS_CACHE
 
     # What the text does
 
@@ -160,9 +151,9 @@ class _Judge:
             case ast.FunctionDef(decorator_list=decorators) if not block.name:
                 functions = [getattr(each, "func", each) for each in decorators]
                 if not _CACHING_DECORATORS.isdisjoint(map(self._bindings.dotted_name, functions)):
-                    self._cached_functions.append(node)
+                    self.writes.append(_Write(block, node.name, node.lineno, False))
             case ast.Nonlocal(names):
-                self._writes += [_Write(block, name, line, True) for name in names]
+                self.writes += [_Write(block, name, line, True) for name in names]
             case ast.Assign([target], value) | ast.AnnAssign(target, _, ast.expr() as value):
                 if block.name in ("", "__init__"):
                     key = block.class_name, _target(target, block)[0]
@@ -178,16 +169,24 @@ class _Judge:
     ) -> None:
         target, is_part = _target(changed, block)
         if target and block.name:  # what the top level writes is there at first
-            self._writes.append(_Write(block, target, line, is_assignment and not is_part))
+            self.writes.append(_Write(block, target, line, is_assignment and not is_part))
 
     # What is lost
 
-    def _only_saves_work(self, write: _Write) -> bool:
-        lines = [lines for target, lines in self._first_times if target == write.target]
-        is_first_time = any(write.line in each for each in lines)
-        return is_first_time or _CACHE_NAME.search(write.target) is not None
+    def rule(self, write: _Write) -> Rule | None:
+        """The rule that a loss breaks; None for work that is saved long enough."""
+        is_first_time = any(
+            target == write.target and write.line in lines for target, lines in self._first_times
+        )
+        is_named_cache = _CACHE_NAME.search(write.target) is not None
+        if is_first_time or is_named_cache or not write.block.name:
+            return None if self._lasts_until_edit else Rule.USELESS_CACHE
+        return Rule.STATE_LOST_ON_EDIT if self._lasts_until_edit else Rule.STATE_LOST_ON_REQUEST
 
-    def _is_loss(self, write: _Write) -> bool:
+    def is_loss(self, write: _Write) -> bool:
+        """Whether a value is lost that another request may want."""
+        if not write.block.name:
+            return True  # the values of a cached function
         runs_at_start = write.block in self._start
         owner, _, attribute = write.target.partition(".")
         if write.target in write.block.local_names:

@@ -10,7 +10,7 @@ import pytest
 
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.findings import Finding, Rule
-from rpyserve.check.imports import ImportChecker, changes_search_path
+from rpyserve.check.imports import ImportChecker
 from rpyserve.scripts.importer import SiteModules
 
 
@@ -195,6 +195,17 @@ def test_what_is_reached(site: Path) -> None:
     assert names == {"pack/__init__.py", "pack/inner.py", "words.py", "sub/beside.py"}
 
 
-def test_the_path_of_modules_may_be_changed() -> None:
-    assert changes_search_path(b"import sys\nsys.path.insert(0, 'lib')")
-    assert not changes_search_path(b"import os.path\nos.path.join")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import sys\nsys.path.insert(0, 'lib')", True),
+        ("from sys import path\npath.append('lib')", True),
+        ("def f():\n    import site\n    site.addsitedir('lib')", True),
+        ("import os.path\nos.path.join", False),
+    ],
+)
+def test_the_path_of_modules_may_be_changed(site: Path, text: str, expected: bool) -> None:
+    imports = ImportChecker(SiteModules(site))
+    tree = ast.parse(text)
+    list(imports.check(tree, ModuleBindings(tree), str(site / "a.rpy")))
+    assert imports.search_path_changes is expected
