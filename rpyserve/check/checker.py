@@ -101,68 +101,64 @@ def check(root: str, *, follow_symlinks: bool = False) -> Report:
         follow_symlinks: links may lead out of it.
     """
     files = SiteFiles(root, follow_symlinks=follow_symlinks)
-    checker = _Checker(Report(root, len(files.scripts), len(files.modules), files.findings))
+    report = Report(root, len(files.scripts), len(files.modules), files.findings)
+    imports = ImportChecker(SiteModules(root))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        checker.run(files)
-    return checker.report
-
-
-class _Checker:
-    def __init__(self, report: Report) -> None:
-        self.report = report
-        self._imports = ImportChecker(SiteModules(report.root))
-
-    def run(self, files: SiteFiles) -> None:
         for path in files.scripts:
-            self._check_code(path, is_module=False)
-        # Only modules that scripts, or these modules, import are checked further.
-        modules = {os.path.join(self.report.root, path): path for path in files.modules}
-        checked: set[str] = set()
-        while todo := (self._imports.reached & modules.keys()) - checked:
-            for file in sorted(todo):
-                self._check_code(modules[file], is_module=True)
-            checked |= todo
-        for file in modules.keys() - checked:
-            self._parse(modules[file])
-        if self._imports.search_path_changes:  # nobody can say what an import finds
-            self.report.drop(Rule.UNRESOLVED_IMPORT)
+            _check_code(path, report, imports, is_module=False)
+        _check_modules(files.modules, report, imports)
+    if imports.search_path_changes:  # nobody can say what an import finds
+        report.drop(Rule.UNRESOLVED_IMPORT)
+    return report
 
-    def _check_code(self, path: str, *, is_module: bool) -> None:
-        tree = self._parse(path)
-        if tree is None:
-            return
-        bindings = ModuleBindings(tree)
-        if not is_module:
-            self.report.add(path, check_resource(tree, bindings))
-        file = os.path.join(self.report.root, path)
-        self.report.add(path, self._imports.check(tree, bindings, file))
-        self.report.add(path, find_state_losses(bindings, is_module=is_module))
 
-    def _parse(self, path: str) -> ast.Module | None:
-        """Return the syntax tree of the file; None if it has none, which is a finding."""
-        file = os.path.join(self.report.root, path)
+def _check_modules(paths: list[str], report: Report, imports: ImportChecker) -> None:
+    """Check the modules that scripts, or these modules, import; others need only be Python."""
+    modules = {os.path.join(report.root, path): path for path in paths}
+    checked: set[str] = set()
+    while todo := (imports.reached & modules.keys()) - checked:
+        for file in sorted(todo):
+            _check_code(modules[file], report, imports, is_module=True)
+        checked |= todo
+    for file in modules.keys() - checked:
+        _parse(modules[file], report)
+
+
+def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module: bool) -> None:
+    tree = _parse(path, report)
+    if tree is None:
+        return
+    bindings = ModuleBindings(tree)
+    if not is_module:
+        report.add(path, check_resource(tree, bindings))
+    report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
+    report.add(path, find_state_losses(bindings, is_module=is_module))
+
+
+def _parse(path: str, report: Report) -> ast.Module | None:
+    """Return the syntax tree of the file; None if it has none, which is a finding."""
+    file = os.path.join(report.root, path)
+    try:
+        data, _ = file_state.read(file)
+    except OSError as exc:
+        message = f"This file cannot be read: {exc.strerror or exc}."
+        hint = "Make it a regular file that you may read."
+        report.add(path, [Finding(0, Rule.UNREADABLE, message, hint)])
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         try:
-            data, _ = file_state.read(file)
-        except OSError as exc:
-            message = f"This file cannot be read: {exc.strerror or exc}."
-            hint = "Make it a regular file that you may read."
-            self.report.add(path, [Finding(0, Rule.UNREADABLE, message, hint)])
+            tree = compile_source(data, file).tree
+        except Exception as exc:  # code that is nested too deep is no SyntaxError
+            line = getattr(exc, "lineno", None) or 1
+            hint = advice.advice_for(exc) or "Correct this line, or the one above it."
+            report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
             return None
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                tree = compile_source(data, file).tree
-            except Exception as exc:  # code that is nested too deep is no SyntaxError
-                line = getattr(exc, "lineno", None) or 1
-                hint = advice.advice_for(exc) or "Correct this line, or the one above it."
-                self.report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
-                return None
-        for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in caught):
-            message = f"Python warns about this line: {text}."
-            finding = Finding(line, Rule.PYTHON_WARNING, message, "Write what you mean.")
-            self.report.add(path, [finding])
-        return tree
+    for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in caught):
+        message = f"Python warns about this line: {text}."
+        report.add(path, [Finding(line, Rule.PYTHON_WARNING, message, "Write what you mean.")])
+    return tree
 
 
 def _count(number: int, noun: str) -> str:

@@ -40,7 +40,7 @@ _GUARDS: Final = frozenset({
     "TYPE_CHECKING", "platform", "version_info", "find_spec", "name",
 })  # fmt: skip
 # What is mentioned where code may change where modules are looked for.
-_SEARCH_PATH: Final = frozenset({"sys.path", "sys.meta_path", "site.addsitedir"})
+_SEARCH_PATH: Final = frozenset({"sys.path", "sys.meta_path", "site.addsitedir", "__path__"})
 _ABOVE: Final = (
     "One dot is the file's own directory, two dots are the one above it; "
     "the site's directory is the topmost."
@@ -68,6 +68,7 @@ class ImportChecker:
         """Yield what is wrong with the imports of the file at *path*, which *tree* is."""
         attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
         mentioned = {*map(bindings.dotted_name, attributes), *bindings.origins.values()}
+        mentioned |= bindings.used_names
         self.search_path_changes |= bool(mentioned & _SEARCH_PATH)
         if not bindings.has_dynamic_names:
             yield from _missing_imports(tree, bindings)
@@ -222,6 +223,4 @@ def _names_in(path: str) -> Set[str]:
 
 def _hint_for(name: str, possibilities: Iterable[str]) -> str:
     closest = closest_match(name, possibilities)
-    if closest is None:
-        return "Define it there, or remove the import."
-    return f"Did you mean {closest}?"
+    return f"Did you mean {closest}?" if closest else "Define it there, or remove the import."

@@ -42,19 +42,18 @@ _EXAMPLES: Final[dict[type, Any]] = {
 
 def check_resource(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
     """Yield what is wrong with the resource and the methods of the script that *tree* is."""
-    message = ""
     bound = bindings.names.get("resource", [None])[-1]
     if not tree.body:
         yield Finding(0, Rule.NO_RESOURCE, *validation.EMPTY_SCRIPT)
     elif bound:
-        message, hint = validation.problem_with(_describe(bound, bindings))
+        problem = validation.problem_with(_describe(bound, bindings))
+        if problem != validation.NO_PROBLEM:
+            yield Finding(bound.lineno, Rule.WRONG_RESOURCE, *problem)
     elif "resource" not in bindings.names and not bindings.has_dynamic_names:
         things = {name: _describe(found[-1], bindings) for name, found in bindings.names.items()}
         prints = "print" in bindings.used_names
         hint = validation.hint_for_missing(things, prints=prints)
         yield Finding(1, Rule.NO_RESOURCE, validation.NO_RESOURCE, hint)
-    if bound and message:
-        yield Finding(bound.lineno, Rule.WRONG_RESOURCE, message, hint)
     for cls in bindings.classes:
         if bindings.may_be_resource(cls):
             yield from _check_methods(cls, bindings)

@@ -333,16 +333,18 @@ def problem_with(thing: object) -> Problem:
 
 
 def _wrong_function(function: Function) -> Problem:
-    name = function.name
-    count = len(function.parameters)
-    line = function.rewritten(name, "request")
-    if not count:
-        message = f"The function {name} takes no parameter, but it is called with the request."
+    line = function.rewritten(function.name, "request")
+    has = function.parameters
+    if not has:
+        message = (
+            f"The function {function.name} takes no parameter, but it is called with the request."
+        )
         return message, f"Add it:\n{line}"
-    message = f"The function {name} is called with the request only, but takes {count} parameters."
-    if function.parameters[0] == "self":
-        return message, f"A method belongs in a class. For a plain function write:\n{line}"
-    return message, f"Write:\n{line}"
+    what = "Write:"
+    if has[0] == "self":
+        what = "A method belongs in a class. For a plain function write:"
+    message = f"is called with the request only, but takes {len(has)} parameters."
+    return f"The function {function.name} {message}", f"{what}\n{line}"
 
 
 def _not_a_resource(what: str, cls: Class) -> Problem:
