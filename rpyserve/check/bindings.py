@@ -23,10 +23,10 @@ __all__ = ["DEFINITIONS", "Block", "Definition", "Function", "ModuleBindings", "
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 Function = Definition | ast.Lambda
 DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+# The dotted names of `Resource`; the first is its name after ``from rpyserve import *``.
 RESOURCE_NAMES: Final = frozenset({
     "Resource", "rpyserve.Resource", "twisted.web.resource.Resource",
 })  # fmt: skip
-"""The dotted names of `Resource`; the first is its name after ``from rpyserve import *``."""
 
 # Statements that bind names to something that the text shows.
 _PLAIN: Final = (
@@ -115,21 +115,20 @@ class ModuleBindings:
         self.has_dynamic_names = "*" in self.names or bool(top_level & _BIND_ANY_NAME)
 
     def _bind_names(self, tree: ast.Module) -> None:
-        plain: dict[ast.AST, ast.stmt] = {}  # what each node that binds a name is a part of
-        for statement in tree.body:
-            if isinstance(statement, _PLAIN):
-                targets = [getattr(statement, "target", statement)]
-                targets += getattr(statement, "targets", getattr(statement, "names", ()))
-                plain |= dict.fromkeys(targets, statement)
+        plain: dict[ast.AST, ast.stmt] = {}  # the statement of each node that binds a name plainly
+        for statement in [each for each in tree.body if isinstance(each, _PLAIN)]:
+            parts = [getattr(statement, "target", statement)]
+            parts += getattr(statement, "targets", getattr(statement, "names", ()))
+            plain |= dict.fromkeys(parts, statement)
         passed: set[ast.AST] = set()  # what looks like a name that is bound
         for node in self.blocks[0].nodes:
             match node:
                 case ast.comprehension(target) | ast.AnnAssign(target, value=None):
                     passed.update(ast.walk(target))
                 case ast.Import(aliases):
-                    first_parts = [each.name.partition(".")[0] for each in aliases]
-                    self.origins |= dict(zip(first_parts, first_parts, strict=True))
-                    self.origins |= {each.asname: each.name for each in aliases if each.asname}
+                    for alias in aliases:
+                        first = alias.name.partition(".")[0]
+                        self.origins[alias.asname or first] = alias.name if alias.asname else first
                 case ast.ImportFrom(module, aliases, level):
                     package = "." * level + (module or "")
                     self.origins |= {
@@ -183,8 +182,7 @@ class ModuleBindings:
         return any(map(is_called_by_requests, self.methods(cls))) if known is None else known
 
     def methods(self, cls: str) -> dict[str, Definition]:
-        body = self.classes[cls].body
-        return {node.name: node for node in body if isinstance(node, DEFINITIONS)}
+        return {node.name: node for node in self.classes[cls].body if isinstance(node, DEFINITIONS)}
 
 
 def name_bound_by(node: ast.AST) -> str | None:

@@ -66,12 +66,10 @@ class Report:
 
     def summary(self) -> str:
         """Return a line that sums up what was found."""
-        modules = _count(self.module_count, "module")
-        faults = _count(self.fault_count, "fault")
-        notes = _count(self._count_findings(are_notes=True), "note")
-        checked = [_count(self.script_count, "script") or "0 scripts", modules]
-        found = " and ".join(filter(None, [faults, notes]))
-        return f"{' and '.join(filter(None, checked))} checked, {found or 'no problems'} found."
+        note_count = self._count_findings(are_notes=True)
+        found = _list(self.fault_count, "fault", note_count, "note") or "no problems"
+        checked = _list(self.script_count, "script", self.module_count, "module") or "0 scripts"
+        return f"{checked} checked, {found} found."
 
     def lines(self, directory: str) -> Iterator[str]:
         """Yield the lines that show the findings, file by file.
@@ -161,8 +159,9 @@ def _parse(path: str, report: Report) -> ast.Module | None:
     return tree
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}" if number else ""
+def _list(number: int, noun: str, other_number: int, other_noun: str) -> str:
+    counts = [(number, noun), (other_number, other_noun)]
+    return " and ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts if count)
 
 
 def _one_line(text: str) -> str:

@@ -24,6 +24,7 @@ __all__ = ["SiteFiles"]
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
 _MISNAMED_SCRIPT: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
 _MISNAMED: Final = "This file is never served: the name of a script ends in .rpy, in lower case."
+_RENAME: Final = "Rename one of the two."
 _MOVE: Final = "Move it out of the site."
 
 
@@ -77,9 +78,12 @@ class SiteFiles:
         is_script = path_rules.is_script(entry.name)
         if os.path.isdir(real):
             if is_script:
-                message = "A directory is not a script, and nothing in this one is served."
-                hint = "Give it a name that does not end in .rpy."
-                self._add(path, Rule.WRONG_EXTENSION, message, hint)
+                self._add(
+                    path,
+                    Rule.WRONG_EXTENSION,
+                    "A directory is not a script, and nothing in this one is served.",
+                    "Give it a name that does not end in .rpy.",
+                )
             elif real not in self._seen:
                 self._seen.add(real)
                 self._todo.append(path)
@@ -122,8 +126,7 @@ class SiteFiles:
         if not reason:
             invalid = path_rules.invalid_segment(name)
             if invalid:
-                message = f"No URL leads here. {invalid}"
-                self._add(path, Rule.UNREACHABLE, message, "Rename it.")
+                self._add(path, Rule.UNREACHABLE, f"No URL leads here. {invalid}", "Rename it.")
             return bool(invalid)
         if reason.startswith("Backups") or _COPY_OF_CODE.fullmatch(name):
             self._add(path, Rule.BACKUP, reason, _MOVE)
@@ -133,19 +136,17 @@ class SiteFiles:
         """Find another file beside the script at *path* that has the same URL."""
         directory, name = os.path.split(path)
         stem = name.removesuffix(path_rules.SCRIPT)
-        segments = [*filter(None, directory.split(os.sep)), stem]
-        url = path_rules.readable(segments)
+        url = path_rules.readable([*filter(None, directory.split(os.sep)), stem])
         if stem in names and not path_rules.private_reason(stem):
             message = (
                 f"{stem} takes precedence: "
                 f"{url} does not lead to this script, only {url}{path_rules.SCRIPT} does."
             )
-            self._add(path, Rule.SHADOWED_PAGE, message, "Rename one of the two.")
+            self._add(path, Rule.SHADOWED_PAGE, message, _RENAME)
         if name == "index.rpy" and "index.html" in names:
-            shadowed = os.path.join(directory, "index.html")
             url = url.removesuffix("index")
             message = f"index.rpy takes precedence: {url} never shows this file."
-            self._add(shadowed, Rule.SHADOWED_PAGE, message, "Remove or rename one of the two.")
+            self._add(os.path.join(directory, "index.html"), Rule.SHADOWED_PAGE, message, _RENAME)
 
     def _check_collisions(self, directory: str, names: set[str]) -> None:
         first: dict[str, str] = {}
@@ -154,5 +155,4 @@ class SiteFiles:
             other = first.setdefault(key, name)
             if other != name:
                 message = f"On Windows and macOS this is the same name as {other}."
-                path = os.path.join(directory, name)
-                self._add(path, Rule.NAME_COLLISION, message, "Rename one of the two.")
+                self._add(os.path.join(directory, name), Rule.NAME_COLLISION, message, _RENAME)

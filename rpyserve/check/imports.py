@@ -73,7 +73,7 @@ class ImportChecker:
         if not bindings.has_dynamic_names:
             yield from _missing_imports(tree, bindings)
         for node, is_guarded in _imports(tree):
-            top = "." if node.level else _first_part(node.module)
+            top = "." if node.level else (node.module or "").partition(".")[0]
             for name, file in self._modules.shadowed([top], path):
                 what, hint = self._modules.explain_shadowing(name, file, path)
                 message = f"This import of {name} gets {what}"
@@ -84,7 +84,7 @@ class ImportChecker:
 
     def _unresolved(self, node: ast.ImportFrom, path: str) -> Iterator[Problem]:
         module = node.module or ""
-        top = _first_part(module)
+        top = module.partition(".")[0]
         names = [alias.name for alias in node.names]
         root = self._modules.root
         if node.level:
@@ -99,23 +99,24 @@ class ImportChecker:
             yield from _check_twisted(module, names)
         elif module == "rpyserve":
             yield from _check_rpyserve(names)
-        elif top in sys.stdlib_module_names or top in sys.builtin_module_names:
+        elif top in sys.stdlib_module_names:
             return
         elif _is_module(root, top):
             file = module_file(root, top) or os.path.join(root, top)
             if not self._modules.is_shadowed(top, file):
                 yield from self._check_in_site(module, names, root)
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
-            hint = import_advice.missing(module, os.path.dirname(path), root)
-            yield f"There is no module named {module}.", hint
+            yield (
+                f"There is no module named {module}.",
+                import_advice.missing(module, os.path.dirname(path), root),
+            )
 
     def _check_in_site(self, module: str, names: list[str], directory: str) -> Iterator[Problem]:
         """Yield what *module*, looked for from *directory* of the site, lacks of *names*."""
         # 1. The module, part by part.
         found = directory
         for part in filter(None, module.split(".")):
-            self._reach(found, part)
-            if not _is_module(found, part):
+            if not self._reaches(found, part):
                 where = os.path.relpath(found, self._modules.root)
                 place = "in the site's directory" if where == "." else f"in {where}"
                 hint = _hint_for(part, _modules_in(found))
@@ -126,17 +127,16 @@ class ImportChecker:
         file = module_file(*os.path.split(found)) if module else module_file(found, "__init__")
         known = self._names_in(file or found)
         for name in names:
-            self._reach(found, name)
-            if name == "*" or name in known or "*" in known or _is_module(found, name):
+            if self._reaches(found, name) or not known.isdisjoint({name, "*"}) or name == "*":
                 continue
             where = os.path.relpath(file or found, self._modules.root)
             place = f"in {where}" if module else "beside this file"
             yield f"There is no {name} {place}.", _hint_for(name, [*known, *_modules_in(found)])
 
-    def _reach(self, directory: str, name: str) -> None:
-        file = module_file(directory, name)
-        if file is not None:
-            self.reached.add(file)
+    def _reaches(self, directory: str, name: str) -> bool:
+        """Whether there is such a module, which is reached then."""
+        self.reached.update(filter(None, [module_file(directory, name)]))
+        return _is_module(directory, name)
 
 
 def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
@@ -144,9 +144,8 @@ def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Fin
     missing = PUBLIC - _PROVIDED - {name_bound_by(node) for node in ast.walk(tree)}
     for name in sorted(missing & bindings.used_names):
         uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
-        message = f"{name} is not imported."
         hint = f"Import it first:\nfrom rpyserve import {name}"
-        yield Finding(uses[0].lineno, Rule.UNRESOLVED_IMPORT, message, hint)
+        yield Finding(uses[0].lineno, Rule.UNRESOLVED_IMPORT, f"{name} is not imported.", hint)
 
 
 def _check_twisted(module: str, names: list[str]) -> Iterator[Problem]:
@@ -193,10 +192,6 @@ def _guards(node: ast.AST) -> bool:
             return False
     mentioned = [node for header in headers for node in ast.walk(header)]
     return any(getattr(each, "id", getattr(each, "attr", "")) in _GUARDS for each in mentioned)
-
-
-def _first_part(module: str | None) -> str:
-    return (module or "").partition(".")[0]
 
 
 def _is_module(directory: str, name: str) -> bool:

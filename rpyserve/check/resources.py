@@ -51,8 +51,7 @@ def check_resource(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Findi
             yield Finding(bound.lineno, Rule.WRONG_RESOURCE, *problem)
     elif "resource" not in bindings.names and not bindings.has_dynamic_names:
         things = {name: _describe(found[-1], bindings) for name, found in bindings.names.items()}
-        prints = "print" in bindings.used_names
-        hint = validation.hint_for_missing(things, prints=prints)
+        hint = validation.hint_for_missing(things, prints="print" in bindings.used_names)
         yield Finding(1, Rule.NO_RESOURCE, validation.NO_RESOURCE, hint)
     for cls in bindings.classes:
         if bindings.may_be_resource(cls):

@@ -18,6 +18,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import product
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -207,7 +208,6 @@ class _Judge:
         return write.is_assignment or self._is_mutable(self._first_value(cls, attribute))
 
     def _is_loss_of_own_attribute(self, write: _Write, attribute: str) -> bool:
-        """For ``self.n`` in a method of a Resource."""
         cls = write.block.class_name
         is_state = write.block.name not in _CONSTRUCTORS and attribute not in _RESOURCE_ATTRIBUTES
         if not is_state or not self._bindings.may_be_resource(cls):
@@ -229,8 +229,11 @@ class _Judge:
             return True
         # 2. It is read by a method that is not called by the request that assigns it.
         readers = {block.name for block, _ in reads}
-        blocks = self._bindings.blocks
-        methods = {each.name: each for each in blocks if each.class_name == write.block.class_name}
+        methods = {
+            block.name: block
+            for block in self._bindings.blocks
+            if block.class_name == write.block.class_name and block.name
+        }
         calls = {name: _reached(name, methods) for name in methods if is_called_by_requests(name)}
         same_request = set().union(
             *(names for names in calls.values() if write.block.name in names)
@@ -250,8 +253,8 @@ class _Judge:
 
     def _first_value(self, cls: str, attribute: str) -> ast.expr | None:
         """What an attribute of an object of *cls* is at first."""
-        family = self._bindings.family(cls)
-        keys = [(name, target) for name in family for target in (f"self.{attribute}", attribute)]
+        targets = (f"self.{attribute}", attribute)
+        keys = product(self._bindings.family(cls), targets)
         return next((self._values[key] for key in keys if key in self._values), None)
 
     def _outlives_requests(self, cls: str) -> bool:

@@ -29,7 +29,6 @@ __all__ = [
     "NO_PROBLEM",
     "NO_RESOURCE",
     "Class",
-    "Description",
     "Function",
     "Instance",
     "Problem",
@@ -42,8 +41,8 @@ __all__ = [
     "wrong_parameters",
 ]
 
+# A message and a hint, which may have several lines.
 Problem = tuple[str, str]
-"""A message and a hint, which may have several lines."""
 
 NO_PROBLEM: Final[Problem] = ("", "")
 
@@ -159,17 +158,16 @@ class Instance:
     may_answer: bool = False
 
 
-Description = Function | Class | Instance
-
-
-def _describe(value: object) -> Description:
+def _describe(value: object) -> Function | Class | Instance:
     if inspect.isclass(value):
         return _describe_class(value)
     if inspect.isroutine(value):
-        name = value.__name__
+        name = getattr(value, "__name__", "<lambda>")
         return describe_function(value, "resource" if name == "<lambda>" else name)
-    may_answer = bool(getattr(value, "children", ())) or hasattr(type(value), "__getattr__")
-    return Instance(_describe_class(type(value)), may_answer)
+    cls = _describe_class(type(value))
+    if isinstance(value, Resource):
+        return Instance(cls, bool(value.children) or hasattr(type(value), "__getattr__"))
+    return Instance(cls)
 
 
 def _describe_class(cls: type) -> Class:
@@ -183,7 +181,6 @@ def _describe_class(cls: type) -> Class:
 
 
 def describe_function(function: object, name: str) -> Function:
-    """Return what is known of the *function* called *name*."""
     signature = None
     if inspect.isroutine(function) and not isinstance(function, staticmethod):
         with suppress(TypeError, ValueError):
@@ -208,11 +205,11 @@ def validate_namespace(namespace: Mapping[str, Any], source: str) -> Problem:
             message, hint = _APPS[kind in _WSGI]
             return message.format(name, kind), hint.format(name)
     if "resource" not in namespace:
-        module = namespace.get("__name__")
         things = {
             name: _describe(value)
             for name, value in namespace.items()
-            if isinstance(value, Resource) or getattr(value, "__module__", "") == module
+            if isinstance(value, Resource)
+            or getattr(value, "__module__", "") == namespace.get("__name__")
         }
         prints = re.search(r"\bprint\s*\(", source) is not None
         return NO_RESOURCE, hint_for_missing(things, prints=prints)
@@ -336,10 +333,8 @@ def _wrong_function(function: Function) -> Problem:
     line = function.rewritten(function.name, "request")
     has = function.parameters
     if not has:
-        message = (
-            f"The function {function.name} takes no parameter, but it is called with the request."
-        )
-        return message, f"Add it:\n{line}"
+        message = "takes no parameter, but it is called with the request."
+        return f"The function {function.name} {message}", f"Add it:\n{line}"
     what = "Write:"
     if has[0] == "self":
         what = "A method belongs in a class. For a plain function write:"
@@ -352,8 +347,10 @@ def _not_a_resource(what: str, cls: Class) -> Problem:
     if cls.can_render:
         hint = _inheritance_hint(cls.name)
     elif "__call__" in cls.methods:
-        lines = "handler = ...\ndef resource(request):\n    return handler(request)"
-        hint = f"Call it from a function:\n{lines}"
+        hint = (
+            "Call it from a function:\n"
+            "handler = ...\ndef resource(request):\n    return handler(request)"
+        )
     return f"resource is {what}, which is not a Resource.", hint
 
 
@@ -370,8 +367,10 @@ def _class_example(name: str) -> str:
 
 
 def _inheritance_hint(name: str) -> str:
-    lines = f"from rpyserve import Resource\nclass {name}(Resource):\n    ...\nresource = {name}()"
-    return f"Say that it is one, and make an instance:\n{lines}"
+    return (
+        "Say that it is one, and make an instance:\n"
+        f"from rpyserve import Resource\nclass {name}(Resource):\n    ...\nresource = {name}()"
+    )
 
 
 # Methods
