@@ -28,7 +28,7 @@ class StateLossAnnouncer:
     """
 
     def __init__(self, root: str | None = None) -> None:
-        self._root = os.getcwd() if root is None else root
+        self._prefix = os.path.join(os.getcwd() if root is None else root, "")
         self._versions: dict[str, int] = {}
 
     def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:
@@ -47,6 +47,6 @@ class StateLossAnnouncer:
         from rpyserve.check.bindings import ModuleBindings
         from rpyserve.check.state_loss import find_state_losses
 
-        file = path.removeprefix(os.path.join(self._root, ""))
         for loss in find_state_losses(ModuleBindings(tree), is_module=kind == "module"):
-            log.info("%s:%d: %s %s", file, loss.line, loss.message, loss.hint)
+            shown = path.removeprefix(self._prefix)
+            log.info("%s:%d: %s %s", shown, loss.line, loss.message, loss.hint)

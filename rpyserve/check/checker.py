@@ -154,8 +154,8 @@ def _parse(path: str, report: Report) -> ast.Module | None:
             report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
             return None
     for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in caught):
-        message = f"Python warns about this line: {text}."
-        report.add(path, [Finding(line, Rule.PYTHON_WARNING, message, "Write what you mean.")])
+        what = f"Python warns about this line: {text}."
+        report.add(path, [Finding(line, Rule.PYTHON_WARNING, what, "Write what you mean.")])
     return tree
 
 

@@ -22,9 +22,12 @@ from rpyserve.scripts import file_state
 __all__ = ["SiteFiles"]
 
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
+# How the reasons begin for which nobody expects a file to be served.
+_OBVIOUS: Final = ("Python", "Compiled", "Databases", "Keys", "Template")
 _MISNAMED_SCRIPT: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
 _MISNAMED: Final = "This file is never served: the name of a script ends in .rpy, in lower case."
 _RENAME: Final = "Rename one of the two."
+_PUBLISH: Final = "To publish it, rename it, or write a script that sends it."
 _MOVE: Final = "Move it out of the site."
 
 
@@ -123,6 +126,8 @@ class SiteFiles:
                 self._add(path, Rule.WRONG_EXTENSION, _MISNAMED, f"Rename it to {proper}.")
             return True
         reason = path_rules.private_reason(name, top=os.path.dirname(path) == "")
+        if entry.is_file():
+            reason = reason or path_rules.private_file_reason(name)
         if not reason:
             invalid = path_rules.invalid_segment(name)
             if invalid:
@@ -130,6 +135,8 @@ class SiteFiles:
             return bool(invalid)
         if reason.startswith("Backups") or _COPY_OF_CODE.fullmatch(name):
             self._add(path, Rule.BACKUP, reason, _MOVE)
+        elif not reason.startswith(_OBVIOUS):
+            self._add(path, Rule.NEVER_SERVED, reason, _PUBLISH)
         return not name.endswith(".py")
 
     def _check_shadowing(self, path: str, names: set[str]) -> None:
@@ -154,5 +161,9 @@ class SiteFiles:
             key = unicodedata.normalize("NFC", name).casefold()
             other = first.setdefault(key, name)
             if other != name:
-                message = f"On Windows and macOS this is the same name as {other}."
-                self._add(os.path.join(directory, name), Rule.NAME_COLLISION, message, _RENAME)
+                self._add(
+                    os.path.join(directory, name),
+                    Rule.NAME_COLLISION,
+                    f"On Windows and macOS this is the same name as {other}.",
+                    _RENAME,
+                )

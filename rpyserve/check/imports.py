@@ -67,8 +67,8 @@ class ImportChecker:
     def check(self, tree: ast.Module, bindings: ModuleBindings, path: str) -> Iterator[Finding]:
         """Yield what is wrong with the imports of the file at *path*, which *tree* is."""
         attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-        mentioned = {*map(bindings.dotted_name, attributes), *bindings.origins.values()}
-        mentioned |= bindings.used_names
+        mentioned = {*bindings.origins.values(), *bindings.used_names}
+        mentioned.update(map(bindings.dotted_name, attributes))
         self.search_path_changes |= bool(mentioned & _SEARCH_PATH)
         if not bindings.has_dynamic_names:
             yield from _missing_imports(tree, bindings)

@@ -93,7 +93,6 @@ def _describe(statement: ast.stmt | None, bindings: ModuleBindings) -> Any:
 
 
 def _result(called: ast.stmt | None, bindings: ModuleBindings) -> Any:
-    """What calling *called* gives."""
     match called:
         case ast.AsyncFunctionDef(decorator_list=[]):
             return Instance(Class("coroutine", {}, False))

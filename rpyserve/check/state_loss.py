@@ -111,8 +111,8 @@ class _Judge:
     def __init__(self, bindings: ModuleBindings, is_module: bool) -> None:
         self._bindings = bindings
         calls = [node.func for node in bindings.blocks[0].nodes if isinstance(node, ast.Call)]
-        is_cached = not _CACHE_NAMES.isdisjoint(map(bindings.dotted_name, calls))
-        self._lasts_until_edit = is_module or is_cached
+        called_names = set(map(bindings.dotted_name, calls))
+        self._lasts_until_edit = is_module or bool(called_names & _CACHE_NAMES)
         self.writes: list[_Write] = []
         self._reads: dict[str, list[tuple[Block, int]]] = defaultdict(list)
         # The first values of attributes, by the class and the target.
@@ -157,8 +157,8 @@ class _Judge:
                 self.writes += [_Write(block, name, line, True) for name in names]
             case ast.Assign([target], value) | ast.AnnAssign(target, _, ast.expr() as value):
                 if block.name in ("", "__init__"):
-                    key = block.class_name, _target(target, block)[0]
-                    self._values.setdefault(key, value)
+                    name = _target(target, block)[0]
+                    self._values.setdefault((block.class_name, name), value)
             case ast.If(ast.UnaryOp(ast.Not(), tested), body) | ast.If(
                 ast.Compare(tested, [ast.Is()], [ast.Constant(None)]), body
             ):
@@ -189,12 +189,12 @@ class _Judge:
         if not write.block.name:
             return True  # the values of a cached function
         runs_at_start = write.block in self._start
-        owner, _, attribute = write.target.partition(".")
         if write.target in write.block.local_names:
             # By nonlocal: it lives as long as the function that has it.
             return runs_at_start
         if runs_at_start:
             return False
+        owner, _, attribute = write.target.partition(".")
         if owner == "self":
             return self._is_loss_of_own_attribute(write, attribute)
         bound = self._bindings.names.get(owner, [None])[0]
@@ -252,9 +252,7 @@ class _Judge:
         return isinstance(value, _MUTABLE_DISPLAYS)
 
     def _first_value(self, cls: str, attribute: str) -> ast.expr | None:
-        """What an attribute of an object of *cls* is at first."""
-        targets = (f"self.{attribute}", attribute)
-        keys = product(self._bindings.family(cls), targets)
+        keys = product(self._bindings.family(cls), (f"self.{attribute}", attribute))
         return next((self._values[key] for key in keys if key in self._values), None)
 
     def _outlives_requests(self, cls: str) -> bool:

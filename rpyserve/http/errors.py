@@ -140,4 +140,7 @@ class BadRequest(Exception):
 
 
 class ClientDisconnected(Exception):
-    """The client left before its whole request had come, or before there was a response."""
+    """The client left before its whole request had come, or before there was a whole response.
+
+    If the server gave it up, the text says why.
+    """

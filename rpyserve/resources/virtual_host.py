@@ -64,6 +64,10 @@ class NameVirtualHost(Wrapper):
             raise HTTPError(404, private=f"No site has this host name. Known names: {known}.")
         return resource
 
+    def inner(self) -> list[Resource]:
+        found = [self.default, *self.hosts.values()]
+        return [each for each in found if each is not None]
+
     def error_page(self, status: int, request: Request) -> Resource | None:
         resource = self._resource_for(request)
         return None if resource is None else resource.error_page(status, request)

@@ -31,6 +31,9 @@ __all__ = ["WebSocketConnection"]
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes that are read at once."""
 
+EVENTS_AT_ONCE: Final = 100
+"""How many frames of one client are dealt with before others have their turn: they may be tiny."""
+
 PING: Final = 20.0
 """Seconds of silence after which the client is sent a ping, and then has as long to answer."""
 
@@ -182,8 +185,10 @@ class WebSocketConnection(Upgrade):
                 data = b""
             self._last_received = trio.current_time()
             self._protocol.receive_data(bytes(data) or None)
-            for event in self._protocol.events():
+            for count, event in enumerate(self._protocol.events(), start=1):
                 await self._handle(event)
+                if count % EVENTS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
 
     async def _handle(self, event: Any) -> None:
         if isinstance(event, (TextMessage, BytesMessage)):

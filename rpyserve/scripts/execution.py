@@ -40,6 +40,7 @@ __all__ = [
     "current",
     "definition_key",
     "executing",
+    "execution_in",
     "execution_name_of",
     "execution_of",
     "is_interface",
@@ -233,6 +234,12 @@ def execution_name_of(defined: object) -> ExecutionName | None:
         defined = defined.func
     module = getattr(defined, "__module__", None)
     return module if isinstance(module, ExecutionName) else None
+
+
+def execution_in(namespace: Mapping[str, object]) -> Execution | None:
+    """Return the execution of a script or site module whose globals are *namespace*."""
+    found = namespace.get("__execution__")
+    return found if isinstance(found, Execution) else None
 
 
 def execution_of(defined: object) -> Execution | None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from rpyserve.http.response import Response
 from rpyserve.resources.rendering import app_kind
-from rpyserve.resources.resource import Resource
+from rpyserve.resources.resource import HTTP_METHODS, Resource
 from rpyserve.util.text import closest_match
 
 __all__ = [
@@ -46,7 +46,6 @@ Problem = tuple[str, str]
 
 NO_PROBLEM: Final[Problem] = ("", "")
 
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _RENDER_PARAMETERS: Final = ("self", "request")
 # The parameters of the other methods that requests call.
 _PARAMETERS: Final = {"render": _RENDER_PARAMETERS, "getChild": ("self", "name", "request")}
@@ -162,8 +161,7 @@ def _describe(value: object) -> Function | Class | Instance:
     if inspect.isclass(value):
         return _describe_class(value)
     if inspect.isroutine(value):
-        name = getattr(value, "__name__", "<lambda>")
-        return describe_function(value, "resource" if name == "<lambda>" else name)
+        return describe_function(value, value.__name__.replace("<lambda>", "resource"))
     cls = _describe_class(type(value))
     if isinstance(value, Resource):
         return Instance(cls, bool(value.children) or hasattr(type(value), "__getattr__"))
@@ -419,7 +417,7 @@ def _intended_method(name: str) -> str | None:
     if name.startswith("__") or name in {"render", "children"}:
         return None
     plain = name.replace("_", "").lower()
-    by_plain_name = {f"render{method.lower()}": f"render_{method}" for method in _METHODS}
+    by_plain_name = {f"render{method.lower()}": f"render_{method}" for method in HTTP_METHODS}
     if f"render{plain.removeprefix('do')}" in by_plain_name:
         plain = f"render{plain.removeprefix('do')}"  # `get`, `do_GET`
     return by_plain_name.get(closest_match(plain, by_plain_name, _SAME_METHOD) or "")

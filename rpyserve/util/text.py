@@ -1,15 +1,21 @@
-"""Text for people: request targets on the console, and the closest of several names."""
+"""Texts: request targets on the console, the closest of several names, names of devices."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["LONGEST", "closest_match", "escape_for_log", "one_line"]
+__all__ = ["LONGEST", "WINDOWS_DEVICE", "closest_match", "escape_for_log", "one_line"]
 
 LONGEST: Final = 300
 """How many characters of a request target are shown."""
+
+WINDOWS_DEVICE: Final = re.compile(
+    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
+)
+"""Matches the whole name of a file that Windows takes for a device."""
 
 
 def escape_for_log(text: str) -> str:
