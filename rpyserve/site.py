@@ -205,10 +205,11 @@ class Site(ServerObject):
             self._give(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
-                "session %s: regenerate() was called outside of a request of its visitor, who "
-                "has no cookie for the "
-                "new id. Write request.getSession().regenerate() in a render method.", session.short_id,
-            )  # fmt: skip
+                "session %s: regenerate() was called outside of a request of its visitor, who has "
+                "no cookie for the new id. Write request.getSession().regenerate() in a render "
+                "method.",
+                session.short_id,
+            )
 
     def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, of rpyserve's own, until it returns or the site stops."""

@@ -1,7 +1,5 @@
 """The sentences that a beginner needs, one test for each mistake."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import asyncio

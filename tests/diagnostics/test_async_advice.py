@@ -1,7 +1,5 @@
 """Forgotten `await`, and one too many."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import gc

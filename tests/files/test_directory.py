@@ -1,7 +1,5 @@
 """From URL to file: what is served under which name, and that nothing private ever is."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """Names: which are valid, private or near, and what a resolved path may be."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import os

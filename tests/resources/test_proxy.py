@@ -1,7 +1,5 @@
 """A reverse proxy: what passes, both ways, and what a client sees of a backend that fails."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import json

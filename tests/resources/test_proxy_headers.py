@@ -1,7 +1,5 @@
 """What a proxy changes in heads, both ways."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 from urllib.parse import urljoin
