@@ -9,6 +9,7 @@ import pytest
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.resources import check_resource
+from rpyserve.scripts.validation import validate_namespace
 
 IMPORT = "from rpyserve import Resource\n"
 
@@ -174,3 +175,18 @@ def test_methods_of_every_resource_are_looked_at() -> None:
     child = "class Child(Page):\n    def render_POST(self):\n        pass\n"
     (finding,) = found(page("def render_GET(self, request):", more=child + "resource = Page()"))
     assert finding.message.startswith("Child.render_POST")
+
+
+# Only an execution tells a comment from a script with code, and the names of what was called.
+NOT_ALIKE = ("# only a comment", "resource = page(1)", "resource = f'{x}'", "tour", "twisted")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text for text in [*NO_RESOURCE, *WRONG] if not any(part in text for part in NOT_ALIKE)],
+)
+def test_an_execution_says_the_same(text: str) -> None:
+    namespace: dict[str, object] = {"__name__": "script"}
+    exec(text, namespace)
+    problem = validate_namespace(namespace, text)
+    assert [(finding.message, finding.hint) for finding in found(text)] == [problem]
