@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rpyserve._names import HOMES
-from rpyserve._version import __version__ as __version__
+from rpyserve._names import __version__ as __version__
 
 __all__ = [
     "NOT_DONE_YET",

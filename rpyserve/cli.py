@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from rpyserve._version import __version__
+from rpyserve._names import __version__
 from rpyserve.util import durations
 
 if TYPE_CHECKING:

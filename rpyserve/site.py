@@ -118,7 +118,7 @@ class Site(ServerObject):
             return await self._own_page(request, exc, error_handler) or apply_request_headers(
                 request, self._page(request, exc)
             )
-        if not isinstance(response.body, Stream):
+        if request.path in self.errors.failed_pages and not isinstance(response.body, Stream):
             self.errors.resolve(request.path)
         return response
 

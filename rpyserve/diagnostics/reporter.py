@@ -63,12 +63,15 @@ class ConsoleReporter:
 
     Args:
         now: a clock, in seconds.
+
+    Attributes:
+        failed_pages: the paths of pages that failed of late, each with the key of its failure.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._reported: dict[_Key, _Reported] = {}
-        self._key_by_page: dict[str, _Key] = {}
+        self.failed_pages: dict[str, _Key] = {}
         self._clients: set[str] = set()
 
     def report(self, what: str, report: ErrorReport, *, page: str = "") -> bool:
@@ -81,11 +84,11 @@ class ConsoleReporter:
         Returns:
             Whether it was written.
         """
-        if max(len(self._reported), len(self._key_by_page)) >= MAX_REMEMBERED:
+        if max(len(self._reported), len(self.failed_pages)) >= MAX_REMEMBERED:
             self.reset()
         key = _key(report)
         if page:
-            self._key_by_page[page] = key
+            self.failed_pages[page] = key
         known = self._reported.get(key)
         if known is None:
             self._reported[key] = _Reported(self._now())
@@ -112,13 +115,13 @@ class ConsoleReporter:
 
     def resolve(self, page: str) -> None:
         """Note that *page* has been answered well, so its error is over."""
-        if page in self._key_by_page:
-            self._reported.pop(self._key_by_page.pop(page), None)
+        if page in self.failed_pages:
+            self._reported.pop(self.failed_pages.pop(page), None)
 
     def reset(self) -> None:
         """Forget all errors, because a file of the site has changed: they are written again."""
         self._reported.clear()
-        self._key_by_page.clear()
+        self.failed_pages.clear()
 
 
 def _key(report: ErrorReport) -> _Key:

@@ -52,48 +52,36 @@ _MAX_NAMES: Final = 500
 T = TypeVar("T")
 
 
-class _DirectoryEntries(Generic[T]):
-    __slots__ = ("entries", "loop_tick", "state")
-
-    def __init__(self, state: DirectoryState, loop_tick: object | None) -> None:
-        self.state = state
-        self.loop_tick = loop_tick
-        self.entries: dict[str, T] = {}
-
-
 class EntryCache(Generic[T]):
     """The entries of any number of directories."""
 
     def __init__(self, file_system: FileSystem = FILE_SYSTEM, *, lenient: bool = LENIENT) -> None:
         self._file_system = file_system
         self._lenient = lenient
-        self._directories: dict[str, _DirectoryEntries[T]] = {}
+        self._directories: dict[str, tuple[DirectoryState, dict[str, T]]] = {}
 
-    def of(self, directory: str, loop_tick: object | None = None) -> dict[str, T]:
+    def of(self, directory: str) -> dict[str, T]:
         """Return what is known of *directory*; what is found by a later look may be added.
 
         Args:
             directory: a path. Not a link, or what it leads to must be looked at by others.
-            loop_tick: the tick of the event loop, during which one look is enough; None for a look
-                in any case.
         """
         if self._lenient:
             return {}
         known = self._directories.get(directory)
         if known is None:
-            known = self._add(directory, loop_tick)
-        elif loop_tick is None or known.loop_tick is not loop_tick:
-            if known.state.changed():
-                known.entries = {}
-            known.loop_tick = loop_tick
-        return known.entries
+            return self._add(directory)
+        state, entries = known
+        if state.changed():
+            entries.clear()
+        return entries
 
-    def _add(self, directory: str, loop_tick: object | None) -> _DirectoryEntries[T]:
+    def _add(self, directory: str) -> dict[str, T]:
         if len(self._directories) >= MAX_DIRECTORIES:
             self._directories.clear()
-        state = DirectoryState(directory, self._file_system)
-        added = self._directories[directory] = _DirectoryEntries[T](state, loop_tick)
-        return added
+        entries: dict[str, T] = {}
+        self._directories[directory] = DirectoryState(directory, self._file_system), entries
+        return entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +167,7 @@ class Directory(Resource):
     def getChild(self, name: str, request: Request) -> Any:
         if not name:
             return self._index(request)
-        known = self._tree.entries.of(self._real, request._loop_tick)
+        known = self._tree.entries.of(self._real)
         entry = known.get(name)
         if entry is None:
             entry = self._entry_for(name, request)
@@ -222,7 +210,7 @@ class Directory(Resource):
     def _index(self, request: Request) -> Any:
         if request.postpath:
             raise HTTPError(404, private=path_rules.invalid_segment(""))
-        known = self._tree.entries.of(self._real, request._loop_tick)
+        known = self._tree.entries.of(self._real)
         for name in _INDEXES:
             try:
                 entry = known.get(name) or self._find(name)

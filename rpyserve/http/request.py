@@ -145,7 +145,6 @@ class Request(ServerObject):
         scheme: str = "http",
         body: AsyncIterable[bytes] | None = None,
         wait_client_left: Callable[[], Awaitable[None]] = trio.sleep_forever,
-        loop_tick: object | None = None,
     ) -> None:
         self.method = method
         self.uri = uri
@@ -162,7 +161,9 @@ class Request(ServerObject):
         self.raw_path = raw_path or "/"
         self.path = _percent_decode(self.raw_path)
         self.prepath: list[str] = []
-        self.postpath = [_percent_decode(segment) for segment in self.raw_path.split("/")[1:]]
+        self.postpath = self.raw_path.split("/")[1:]
+        if self.path is not self.raw_path:
+            self.postpath = [_percent_decode(segment) for segment in self.postpath]
 
         self.content: BinaryIO = io.BytesIO()
         self.closed = False
@@ -175,8 +176,6 @@ class Request(ServerObject):
 
         # What the script has said about the response.
         self._response = PendingResponse()
-        # The turn of the event loop in which the request was taken up; None: unknown.
-        self._loop_tick = loop_tick
         # How many sessions of the site had got a new id when the request was taken up.
         self._id_changes = 0
         # Files and directories, as absolute paths, that the response is known to depend on.

@@ -6,7 +6,7 @@ Values and types only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response
@@ -17,8 +17,7 @@ Responder = Callable[[Request], Awaitable[Response]]
 """What makes a response of a request: a site, or a wrapper of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(NamedTuple):
     """One request and its response, when it is over.
 
     Args:

@@ -26,7 +26,7 @@ from rpyserve.protocol.grammar import RequestHead
 from rpyserve.protocol.request_body import RequestBody
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.response_writer import ResponseWriter
-from rpyserve.protocol.server_state import Limits, LoopTick, Shutdown, Wait
+from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.protocol.transport import Phase, Transport
 from rpyserve.util.exceptions import report_or_raise, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
@@ -61,7 +61,6 @@ def serve_connection(
     scheme: str = "http",
     on_record: Callable[[RequestRecord], object] | None = None,
     shutdown: Shutdown | None = None,
-    loop_tick: LoopTick | None = None,
     on_close: Callable[[], object] = lambda: None,
 ) -> Coroutine[Any, Any, None]:
     """Serve one client until it, or we, have had enough; then close *stream*.
@@ -76,22 +75,19 @@ def serve_connection(
         scheme: ``"http"`` or ``"https"``, for each request.
         on_record: called with each `RequestRecord` when it is over, refusals included.
         shutdown: says when the server wants to stop.
-        loop_tick: tells the ticks of the loop apart, so that requests of one tick share what they
-            see on the disk.
         on_close: called when all is over.
     """
     shutdown = shutdown or Shutdown()
     transport = Transport(stream, limits or Limits(), scheme, shutdown)
     connection = _Connection(transport, respond, on_record, shutdown)
     connection.client, connection.server, connection.scheme = client, server, scheme
-    connection.loop_tick, connection.on_close = loop_tick, on_close
+    connection.on_close = on_close
     return connection.run()
 
 
 class _Connection:
     __slots__ = (
         "client",
-        "loop_tick",
         "made_room",
         "on_close",
         "on_record",
@@ -106,7 +102,6 @@ class _Connection:
     client: Address
     server: Address
     scheme: str
-    loop_tick: LoopTick | None
     on_close: Callable[[], object]
 
     def __init__(
@@ -272,7 +267,6 @@ class _Connection:
             scheme=self.scheme,
             body=body,
             wait_client_left=self.transport.wait_client_left,
-            loop_tick=self.loop_tick.current if self.loop_tick is not None else None,
         )
 
     async def _answer(

@@ -1,4 +1,4 @@
-"""What a server and its connections share: limits, the wish to end, the tick of the loop.
+"""What a server and its connections share: limits, and the wish to end or to make room.
 
 Nothing here reads or writes.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -16,7 +15,7 @@ import trio
 
 from rpyserve._names import public
 
-__all__ = ["Limits", "LoopTick", "Shutdown", "Stoppable", "Wait"]
+__all__ = ["Limits", "Shutdown", "Stoppable", "Wait"]
 
 STALL_TIMEOUT: Final = 1.0
 """Seconds that a client may make the server wait before its connection can make room for others.
@@ -172,34 +171,3 @@ class Shutdown:
     def unsubscribe(self, connection: Stoppable) -> None:
         """No longer ask *connection*."""
         self._connections.pop(connection, None)
-
-
-class LoopTick(trio.abc.Instrument):
-    """Tells the ticks of trio's loop apart: requests of one tick share what was seen on the disk.
-
-    In each tick the loop asks the system what has come, and then runs every task that something
-    came for. So what is seen on the disk within a tick is as new as any request that is taken up in
-    it: a request that somebody sends after a save is taken up in a later one. That holds for every
-    stream of trio's, as a task that receives without having to wait is put off to the next tick.
-
-    Attributes:
-        current: stands for the present tick. It is another object in each tick, also of another
-            loop.
-    """
-
-    def __init__(self) -> None:
-        self.current = object()
-
-    def after_io_wait(self, timeout: float) -> None:
-        """A tick begins: what has come is known."""
-        self.current = object()
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """While inside, `current` is kept right."""
-        trio.lowlevel.add_instrument(self)
-        try:
-            yield
-        finally:
-            trio.lowlevel.remove_instrument(self)
-            self.current = object()

@@ -21,7 +21,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeGuard
 
 import trio
 
@@ -191,8 +191,14 @@ class Transport:
             raise ClientDisconnected
         self._reading = True
         try:
-            data = await self.stream.receive_some(PIECE)
-        except _GONE:
+            data: bytes | bytearray | None = None
+            if self.phase is Phase.IDLE and _is_posix_socket(self.stream):
+                # There is nothing yet, mostly, and `receive_some` would ask for it before it waits.
+                await trio.lowlevel.wait_readable(self.stream.socket)
+                data = _receive_nowait(self.stream)
+            if data is None:
+                data = await self.stream.receive_some(PIECE)
+        except (*_GONE, OSError):
             self._broken = True
             self.reader.buffer.feed(b"")
             raise ClientDisconnected from None
@@ -339,6 +345,23 @@ class Transport:
 # What a socket takes from the system itself
 
 
+def _is_posix_socket(stream: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
+    """Whether *stream* is a socket that can be read and written like a file."""
+    return os.name == "posix" and isinstance(stream, trio.SocketStream)
+
+
+def _receive_nowait(stream: trio.SocketStream) -> bytes | None:
+    """Return what has come; None if that is nothing.
+
+    Raises:
+        OSError: the connection is broken.
+    """
+    try:
+        return os.read(stream.socket.fileno(), PIECE)
+    except BlockingIOError:
+        return None
+
+
 def _send_nowait(stream: trio.abc.Stream, data: bytes) -> int:
     """Send of *data* what the system takes at once, to a *stream* to which nobody else sends.
 
@@ -346,7 +369,7 @@ def _send_nowait(stream: trio.abc.Stream, data: bytes) -> int:
         How many bytes that was; 0 as well where it cannot be done, or fails: then `send_all` says
         why.
     """
-    if os.name != "posix" or not isinstance(stream, trio.SocketStream):
+    if not _is_posix_socket(stream):
         return 0
     try:
         return os.write(stream.socket.fileno(), data)

@@ -25,8 +25,8 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.util.durations import format_size
 from rpyserve.util.html import html
+from rpyserve.util.text import format_size
 
 __all__ = [
     "CONTENT_SECURITY_POLICY",

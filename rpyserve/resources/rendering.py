@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import time
 from collections.abc import Coroutine
 from pathlib import PurePath
 from types import ModuleType
@@ -61,8 +62,13 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
         Exception: whatever the method raises.
         WrongResult: the method returned what cannot be sent.
     """
-    with slow_call_log.timed(request.path):
+    began = time.perf_counter()
+    try:
         result = resource.render(request)
+    except Exception:
+        _report_slow_call(request, began)
+        raise
+    _report_slow_call(request, began)
     if inspect.iscoroutine(result):
         result = await _cancel_on_disconnect(result, request)
     response = _response_of(result, request, resource)
@@ -72,6 +78,12 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
         body.error_handler = error_handler
         return response
     return apply_request_headers(request, response)
+
+
+def _report_slow_call(request: Request, began: float) -> None:
+    seconds = time.perf_counter() - began
+    if seconds > slow_call_log.threshold:
+        slow_call_log.report_script(request.path, seconds)
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:

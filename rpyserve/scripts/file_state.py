@@ -17,8 +17,9 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Final, NoReturn, Protocol
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "MissingFile",
     "State",
     "TreeState",
+    "any_changed",
     "is_ignored_directory",
     "read",
     "snapshot",
@@ -92,6 +94,10 @@ class _Signed:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
 
+    def has_same_signature(self) -> bool:
+        """Whether the signature is still the same, whatever the contents are."""
+        return self._read_signature() == self._signature
+
     def _start_from(self, signature: Signature | None) -> None:
         self._signature = signature
         self._since = self._file_system.now()
@@ -140,10 +146,6 @@ class FileState(_Signed):
         self._digest = _digest_of(data)
         return data
 
-    def has_same_signature(self) -> bool:
-        """Whether the file's signature is still the same, whatever its contents are."""
-        return self._read_signature() == self._signature
-
     def changed(self) -> bool:
         """Whether the file has been written, replaced, removed or made since."""
         if not self.has_same_signature():
@@ -179,7 +181,7 @@ class TreeState:
         directories, files = _below(self.path)
         if directories != self._directories or files != self._files.keys():
             return True
-        return any(state.changed() for state in self._files.values())
+        return any_changed(self._files.values())
 
 
 class ImportLookups(_Signed):
@@ -254,6 +256,14 @@ def snapshot(path: str, file_system: FileSystem = FILE_SYSTEM) -> State:
     if os.path.isdir(path):
         return TreeState(path, file_system)
     return FileState(path, file_system) if os.path.exists(path) else MissingFile(path)
+
+
+_changed = methodcaller("changed")
+
+
+def any_changed(states: Iterable[State]) -> bool:
+    """Whether one of *states* has changed."""
+    return any(map(_changed, states))  # which is quicker than a generator, and each request asks
 
 
 def is_ignored_directory(directory: str) -> bool:

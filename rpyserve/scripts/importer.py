@@ -92,7 +92,6 @@ class SiteModules:
         self._loading: set[str] = set()
         self._is_partly_dropped = False
         # What is changed in Python's import system, and what it takes to change it back.
-        self._is_installed = False
         self._relative_finder = RelativeFinder(self)
         self._removed_path_entries: list[tuple[int, str]] = []
         # The modules with plain names, while another site has those.
@@ -104,9 +103,6 @@ class SiteModules:
 
     def install(self, registry: Any = None, tasks: BackgroundTasks | None = None) -> None:
         """Make the site's modules importable."""
-        if self._is_installed:
-            return
-        self._is_installed = True
         self.registry = registry
         self.tasks = tasks
         sys.path_hooks.insert(0, self._path_hook)
@@ -121,9 +117,7 @@ class SiteModules:
 
     def uninstall(self) -> None:
         """Drop the modules, and leave the import system as it was."""
-        if not self._is_installed:
-            return
-        self._is_installed = False
+        self._loading.clear()
         self._remove_all()
         self._deactivate()
         sys.modules.pop(self.package, None)
@@ -165,11 +159,9 @@ class SiteModules:
 
     def refresh(self) -> None:
         """Drop the modules if one has changed, or if an import would now find another file."""
-        if (
-            (self._is_partly_dropped and not self._loading)
-            or any(state.changed() for state in self._files.values())
-            or any(lookups.changed() for lookups in self._lookups.values())
-        ):
+        was_interrupted = self._is_partly_dropped and not self._loading
+        states = *self._files.values(), *self._lookups.values()
+        if was_interrupted or file_state.any_changed(states):
             self.drop()
 
     def drop(self) -> None:
@@ -226,8 +218,6 @@ class SiteModules:
 
     def _names_in_use(self) -> set[str]:
         """What is being imported, and its packages: Python raises a KeyError if they go."""
-        if not self._is_installed:
-            return set()
         busy = [f"{name}." for name in tuple(self._loading)]
         return {name for name in self._names if any(each.startswith(f"{name}.") for each in busy)}
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final, Protocol
@@ -184,20 +184,6 @@ class ScriptNames:
         )
 
 
-_site_numbers: set[int] = set()
-"""The numbers of the sites in this process, which the prefixes of their names have."""
-
-
-def _claim_site_number() -> int:
-    number = next(number for number in count(1) if number not in _site_numbers)
-    _site_numbers.add(number)
-    return number
-
-
-def _numbered(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}{number}"
-
-
 # Executing
 
 
@@ -239,7 +225,7 @@ class _Published:
     Args:
         resource: what it made.
         compiled: its code, as long as the file is the same.
-        inputs: the files that its ``cache()`` named, as they were then.
+        inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
     """
 
@@ -269,7 +255,6 @@ class ScriptLoader:
         self.modules = SiteModules(self.root)
         self._tasks: BackgroundTasks | None = None
         self._is_open = False
-        self._site_number = 0
         self._prefix = ""
         self._names = ScriptNames(self.modules, "")
         self._codes = CodeCache(self.modules)
@@ -279,9 +264,6 @@ class ScriptLoader:
         # often the script has ceased to be cached.
         self._cached_modules: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
-        # In this round of the event loop, the modules and these scripts were found to be fresh.
-        self._checked_tick: object | None = None
-        self._fresh: set[str] = set()
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
@@ -300,13 +282,13 @@ class ScriptLoader:
         if not self._is_open:
             self._open(getattr(request, "site", None))
         self.modules.activate()
-        self._check_modules(None if request is None else request._loop_tick)
+        self.modules.refresh()
         if request is not None:
             request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
         path = os.fspath(path)
         published = self._published.get(path)
         if published is not None:
-            if self._is_fresh(path, published):
+            if self._is_fresh(published):
                 return published.resource
             del self._published[path]
         return self._execute(path, request)
@@ -352,13 +334,13 @@ class ScriptLoader:
         definitions.forget(self.root)
         twisted_names.uninstall()
         sys.modules.pop(self._prefix, None)
-        _site_numbers.discard(self._site_number)
 
     def _open(self, site: SiteServices | None) -> None:
         self._is_open = True
-        self._site_number = _claim_site_number()
-        self._prefix = _numbered("rpysite", self._site_number)
-        self.modules.package = _numbered("rpydir", self._site_number)
+        # Other sites in this process have other numbers.
+        numbers = chain([""], count(2))
+        number = next(number for number in numbers if f"rpysite{number}" not in sys.modules)
+        self._prefix, self.modules.package = f"rpysite{number}", f"rpydir{number}"
         self._names = ScriptNames(self.modules, self._prefix)
         # pickle imports what comes before the first dot of a name
         sys.modules[self._prefix] = ModuleType(self._prefix)
@@ -372,25 +354,15 @@ class ScriptLoader:
 
     # Whether what is published may serve
 
-    def _check_modules(self, tick: object | None) -> None:
-        """See whether the modules are fresh, once in a round of the event loop."""
-        if tick is None or tick is not self._checked_tick:
-            self._checked_tick = tick
-            self._fresh.clear()
-            self.modules.refresh()
-
-    def _is_fresh(self, path: str, published: _Published) -> bool:
+    def _is_fresh(self, published: _Published) -> bool:
         if published.generation != self.modules.generation:
             return False
-        if path in self._fresh:
-            return True
-        if any(state.changed() for state in published.inputs):
-            if self.modules.may_serve(published.compiled.imports):
-                self.modules.drop()  # a module may have read the file as well
-            return False
-        if published.compiled.state.changed():
-            return False
-        self._fresh.add(path)
+        compiled = published.compiled
+        for state in published.inputs:
+            if state.changed():
+                if state is not compiled.state and self.modules.may_serve(compiled.imports):
+                    self.modules.drop()  # a module may have read the file as well
+                return False
         return True
 
     # One execution
@@ -462,9 +434,8 @@ class ScriptLoader:
     def _publish(self, path: str, run: _Run, resource: Resource) -> None:
         """Have *resource* serve until something has changed."""
         self._cached_modules[run.name.module] = run.module
-        self._published[path] = _Published(
-            resource, run.compiled, tuple(run.execution.inputs), run.generation
-        )
+        inputs = *run.execution.inputs, run.compiled.state
+        self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
         definitions.publish(run.execution, run.module)
 
     def _discard(self, run: _Run, request: Request | None) -> None:

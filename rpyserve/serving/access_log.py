@@ -17,8 +17,7 @@ import trio
 
 from rpyserve.http.browser import is_browser_probe
 from rpyserve.http.types import RequestRecord
-from rpyserve.util.durations import format_size
-from rpyserve.util.text import escape_for_log
+from rpyserve.util.text import escape_for_log, format_size
 
 __all__ = ["ABANDONED", "AccessLog"]
 

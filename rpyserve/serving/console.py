@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any, Final, TextIO
 
 from rpyserve.serving.console_writer import write
-from rpyserve.util.durations import format_duration
+from rpyserve.util.text import format_duration
 
 __all__ = [
     "banner",

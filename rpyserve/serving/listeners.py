@@ -25,7 +25,7 @@ import trio
 from rpyserve.http.request import Address
 from rpyserve.http.types import RequestRecord, Responder
 from rpyserve.protocol.connection import report_connection_failure, serve_connection
-from rpyserve.protocol.server_state import Limits, LoopTick, Shutdown, Wait
+from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.util.exceptions import reporting_errors
 from rpyserve.util.file_limits import ADVICE, SpareDescriptor, is_too_many_files
 from rpyserve.util.throttle import ThrottledLogger
@@ -114,11 +114,9 @@ async def serve_listeners(
     """
     shutdown = Shutdown()
     room = ConnectionLimit(most, shutdown)
-    loop_tick = LoopTick()
+    serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
 
-    serve = _Serving(respond, limits or Limits(), on_record, shutdown, loop_tick, room).serve
-
-    with loop_tick.installed(), room.spare:
+    with room.spare:
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -248,7 +246,6 @@ class _Serving:
     limits: Limits
     on_record: Callable[[RequestRecord], object] | None
     shutdown: Shutdown
-    loop_tick: LoopTick
     room: ConnectionLimit
 
     def serve(self, stream: trio.abc.Stream) -> Coroutine[Any, Any, None]:
@@ -293,7 +290,6 @@ class _Serving:
             scheme=scheme,
             on_record=self.on_record,
             shutdown=self.shutdown,
-            loop_tick=self.loop_tick,
             on_close=self.room.leave,
         )
 

@@ -20,8 +20,8 @@ from typing import Final
 import trio
 
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
-from rpyserve.util.durations import format_duration
 from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED
+from rpyserve.util.text import format_duration
 
 __all__ = ["Watchdog"]
 

@@ -36,7 +36,6 @@ __all__ = [
     "Components",
     "Entry",
     "bring_up_to_date",
-    "holds_data",
     "is_outdated",
     "registerAdapter",
 ]
@@ -299,11 +298,6 @@ def _home_of(target: Any) -> tuple[Execution | None, Key | int]:
 def is_outdated(holder: Components) -> bool:
     """Whether definitions may have changed since *holder* was brought up to date."""
     return holder._generation != definitions.generation
-
-
-def holds_data(holder: Components) -> bool:
-    """Whether *holder* has ever held a value or a component."""
-    return holder._components is not None or holder._values is not None
 
 
 def bring_up_to_date(holder: Components) -> None:

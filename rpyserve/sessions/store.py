@@ -24,7 +24,7 @@ import trio
 
 from rpyserve.scripts import definitions
 from rpyserve.sessions.callbacks import CallbackTasks
-from rpyserve.sessions.components import bring_up_to_date, holds_data, is_outdated
+from rpyserve.sessions.components import bring_up_to_date, is_outdated
 from rpyserve.sessions.expiry import BATCH, Bucket, ExpiryTimer
 from rpyserve.sessions.session import (
     Session,
@@ -85,7 +85,6 @@ class SessionStore(ServerObject):
 
     Attributes:
         callbacks: calls the callbacks of sessions that end.
-        ended_with_data: how many of those that ended held something.
         now: returns the time, as `trio.current_time` has it.
         on_new_id: called with each session that has a new id.
         id_changes: how often a session got a new id.
@@ -120,8 +119,6 @@ class SessionStore(ServerObject):
         self.id_changes = 0
         # The last ids that were taken away, each with the number of that change.
         self._changed_ids: dict[str, int] = {}
-
-        self.ended_with_data = 0
         self._made = 0
         self._ended = dict.fromkeys(SessionEnd, 0)
 
@@ -282,7 +279,6 @@ class SessionStore(ServerObject):
         if session.ended is None and self._live.pop(session.uid) is not None:
             self._timer.discard(unschedule(session))
             self._ended[reason] += 1
-            self.ended_with_data += holds_data(session)
             finish(session, reason)
 
     def _is_scheduled(self, uid: str, bucket: Bucket) -> bool:

@@ -1,4 +1,4 @@
-"""Durations and sizes, as people write them on a command line and as people read them.
+"""Durations and sizes, as people write them on a command line.
 
 Seconds are floats, and `math.inf` is "never"; sizes are bytes. The text of a ValueError is made to
 be shown. Imports nothing that costs time, because ``--help`` needs it.
@@ -10,7 +10,7 @@ import math
 import re
 from typing import Final
 
-__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = ["parse_duration", "parse_size"]
 
 _SECONDS_PER_UNIT: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)"
@@ -53,27 +53,3 @@ def parse_size(text: str) -> int:
     if size == math.inf:
         raise ValueError(f"{text[:20]!r}... is too large")
     return int(size)
-
-
-def format_duration(seconds: float) -> str:
-    """Return *seconds* in words: ``15 minutes``, ``1 hour``, ``0.5 seconds``."""
-    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= unit and seconds % unit == 0:
-            return _count(seconds / unit, name)
-    return _count(seconds, "second")
-
-
-def format_size(size: int) -> str:
-    """Return *size* bytes in a few characters: ``19 B``, ``3.4 kB``, in steps of 1000."""
-    if size < 1000:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 999.5 or unit == "TB":
-            break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-
-
-def _count(number: float, name: str) -> str:
-    return f"{number:g} {name}" + ("" if number == 1 else "s")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from types import TracebackType
 from typing import Final
 
 from rpyserve.util.throttle import ThrottledLogger
@@ -54,35 +53,11 @@ class SlowCallLog:
                 name, took, advice and f" {advice}", key=name,
             )  # fmt: skip
 
-    def timed(self, name: str) -> _Timed:
-        """Return a context manager that reports slow code inside it, with advice for a script."""
-        return _Timed(self, name)
-
-
-class _Timed:
-    """What `SlowCallLog.timed` returns. A plain class, because every request enters one."""
-
-    __slots__ = ("_log", "_name", "_start")
-
-    def __init__(self, log: SlowCallLog, name: str) -> None:
-        self._log = log
-        self._name = name
-        self._start = 0.0
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        seconds = time.perf_counter() - self._start
-        if seconds <= self._log.threshold:
-            return
-        if exc is not None and not isinstance(exc, Exception):
-            return  # cancelled or interrupted: that it was slow is known
+    def report_script(self, name: str, seconds: float) -> None:
+        """Report a call of a script's code if it took too long, with advice for its author."""
         # Of what took clearly longer than `BLOCKED` the watchdog has given the advice.
         advice = "" if seconds > 1.5 * BLOCKED else f"To let others go on meanwhile: {ASYNC_ADVICE}"
-        self._log.report(self._name, seconds, advice)
+        self.report(name, seconds, advice)
 
 
 slow_call_log: Final = SlowCallLog()

@@ -1,4 +1,4 @@
-"""Texts: request targets on the console, the closest of several names, names of devices."""
+"""Text for people: request targets, durations and sizes, close names, names of devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["LONGEST", "WINDOWS_DEVICE", "closest_match", "escape_for_log", "one_line"]
+__all__ = [
+    "LONGEST",
+    "WINDOWS_DEVICE",
+    "closest_match",
+    "escape_for_log",
+    "format_duration",
+    "format_size",
+    "one_line",
+]
 
 LONGEST: Final = 300
 """How many characters of a request target are shown."""
@@ -53,7 +61,31 @@ def closest_match(word: str, possibilities: Iterable[str], cutoff: float = 0.75)
     return next(iter(difflib.get_close_matches(word, list(possibilities), 1, cutoff)), None)
 
 
+def format_duration(seconds: float) -> str:
+    """Return *seconds* in words: ``15 minutes``, ``1 hour``, ``0.5 seconds``."""
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= unit and seconds % unit == 0:
+            return _count(seconds / unit, name)
+    return _count(seconds, "second")
+
+
+def format_size(size: int) -> str:
+    """Return *size* bytes in a few characters: ``19 B``, ``3.4 kB``, in steps of 1000."""
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
 def _escape(char: str) -> str:
     if char.isprintable() and char not in " %":
         return char
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def _count(number: float, name: str) -> str:
+    return f"{number:g} {name}" + ("" if number == 1 else "s")

@@ -92,7 +92,7 @@ def test_memory_is_bounded(reporter: ConsoleReporter, caplog: pytest.LogCaptureF
         reporter.report("GET /", error(number), page=f"/{number}")
         reporter.once_for(str(number))
     assert len(reporter._reported) <= MAX_REMEMBERED
-    assert len(reporter._key_by_page) <= MAX_REMEMBERED
+    assert len(reporter.failed_pages) <= MAX_REMEMBERED
     assert len(reporter._clients) <= MAX_REMEMBERED
 
 

@@ -1,4 +1,4 @@
-"""What names lead to is remembered while it is true, and looked up once a tick of the loop."""
+"""What names lead to is remembered while it is true."""
 
 from __future__ import annotations
 
@@ -116,17 +116,12 @@ def test_a_young_time_stamp_is_not_trusted(
     assert entries.of(str(tmp_path)) == {}
 
 
-def test_one_look_a_round(tmp_path: Path, watched: Watched, entries: EntryCache[str]) -> None:
+def test_one_look_a_request(tmp_path: Path, watched: Watched, entries: EntryCache[str]) -> None:
     settled(entries, watched, tmp_path)
-    round_one, round_two = object(), object()
     before = watched.looks
     for _ in range(5):
-        entries.of(str(tmp_path), round_one)
-    assert watched.looks == before + 1
-    (tmp_path / "new").write_text("")
-    assert entries.of(str(tmp_path), round_one) == {"a": "found"}
-    assert entries.of(str(tmp_path), round_two) == {}
-    assert entries.of(str(tmp_path)) == {}
+        entries.of(str(tmp_path))
+    assert watched.looks == before + 5
 
 
 def test_nothing_is_remembered_where_other_letters_find_a_file(
@@ -158,11 +153,11 @@ class Site:
     def write(self, name: str, text: str) -> None:
         (self.root / name).write_text(text)
 
-    def ask(self, name: str = "a", moment: object | None = None) -> str:
+    def ask(self, name: str = "a") -> str:
         """What the name leads to; several times, so that it is remembered if ever."""
         kind = ""
         for _ in range(3):
-            request = Request("GET", f"/{name}", loop_tick=moment)
+            request = Request("GET", f"/{name}")
             request.site = rpyserve.Site(self.directory)
             request.prepath, request.postpath = [name], []
             self.watched.time += LATER

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 import trio
 
 from rpyserve import NOT_DONE_YET, HTTPError, Redirect, Request, Resource, Response, Site, html
-from rpyserve.resources.rendering import describe_wrong_result
+from rpyserve.resources.rendering import describe_wrong_result, render
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.sessions.session import Session
+from rpyserve.util.slow_calls import slow_call_log
 from tests.support.in_process import Visitor, ask, read
 
 
@@ -477,3 +479,20 @@ def test_a_coroutine_that_nobody_awaited() -> None:
 )
 def test_the_method_is_named(method: str, resource: Resource, name: str) -> None:
     assert describe_wrong_result(None, Request(method, "/"), resource).startswith(name)
+
+
+async def test_slow_code_that_fails_is_named_but_not_what_was_interrupted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("rpyserve"), "propagate", True)
+    monkeypatch.setattr(slow_call_log, "threshold", -1.0)
+    for exc in (ValueError(), KeyboardInterrupt()):
+
+        def fail(request: Request, exc: BaseException = exc) -> None:
+            raise exc
+
+        request = Request("GET", f"/{type(exc).__name__}")
+        with pytest.raises(type(exc)):
+            await render(FunctionResource(fail), request, lambda exc, begun: None)
+    slow = [record.getMessage() for record in caplog.records if "waited" in record.getMessage()]
+    assert [line.split()[0] for line in slow] == ["/ValueError"]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.util.durations import format_duration, format_size, parse_duration, parse_size
+from rpyserve.util.durations import parse_duration, parse_size
+from rpyserve.util.text import format_duration, format_size
 
 
 @pytest.mark.parametrize(
