@@ -32,9 +32,11 @@ HOME = Path(tempfile.gettempdir()) / "try"
 """Where the site is. It is in the pictures, so it is no temporary name."""
 
 CONSOLE = """<!DOCTYPE html><meta charset="utf-8"><style>
-body { margin: 0; padding: 18px 22px; background: #15191d; color: #e4e8ec; width: max-content; min-width: 800px }
+body { margin: 0; padding: 18px 22px; background: #15191d; color: #e4e8ec;
+  width: max-content; min-width: 800px }
 pre { margin: 0; font: 14px/1.5 "DejaVu Sans Mono", ui-monospace, monospace }
-.c1 { font-weight: bold } .c2 { opacity: .7 } .c31 { color: #ff8a80 } .c32 { color: #9be29b } .c33 { color: #ffd479 }
+.c1 { font-weight: bold } .c2 { opacity: .7 } .c31 { color: #ff8a80 } .c32 { color: #9be29b }
+.c33 { color: #ffd479 }
 .c34 { color: #7ab8ff } .c35 { color: #e2a6ff } .c36 { color: #7fdfe0 }
 </style><pre>"""
 

@@ -20,6 +20,7 @@ __all__ = [
     "Directory",
     "HTTPError",
     "Interface",
+    "Limits",
     "NameVirtualHost",
     "Redirect",
     "Registry",
@@ -28,9 +29,12 @@ __all__ = [
     "Response",
     "ReverseProxyResource",
     "Session",
+    "SessionEnd",
     "Site",
     "Upload",
     "WSGIResource",
+    "WebSocket",
+    "WebSocketClosed",
     "WebSocketResource",
     "background",
     "cache",
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     from rpyserve.http.forms import Upload
     from rpyserve.http.request import Request
     from rpyserve.http.response import Response
+    from rpyserve.http.websocket import WebSocket, WebSocketClosed
+    from rpyserve.protocol.server_state import Limits
     from rpyserve.resources.auth import BasicAuth
     from rpyserve.resources.cors import cors
     from rpyserve.resources.proxy import ReverseProxyResource
@@ -63,10 +69,10 @@ if TYPE_CHECKING:
     from rpyserve.resources.websocket import WebSocketResource, websocket
     from rpyserve.resources.wsgi import WSGIResource
     from rpyserve.scripts.background import background
-    from rpyserve.scripts.loader import cache
+    from rpyserve.scripts.execution import cache
     from rpyserve.serving.run import run, serve
-    from rpyserve.sessions.components import registerAdapter
-    from rpyserve.sessions.session import Registry, Session
+    from rpyserve.sessions.adapters import registerAdapter
+    from rpyserve.sessions.session import Registry, Session, SessionEnd
     from rpyserve.site import Site
     from rpyserve.util.html import html
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
-__all__ = ["HOMES", "PUBLIC"]
+__all__ = ["HOMES", "PUBLIC", "public"]
 
 HOMES: Final = {
     "NOT_DONE_YET": "rpyserve.resources.rendering",
@@ -25,12 +25,16 @@ HOMES: Final = {
     "Upload": "rpyserve.http.forms",
     "WSGIResource": "rpyserve.resources.wsgi",
     "WebSocketResource": "rpyserve.resources.websocket",
+    "Limits": "rpyserve.protocol.server_state",
+    "SessionEnd": "rpyserve.sessions.session",
+    "WebSocket": "rpyserve.http.websocket",
+    "WebSocketClosed": "rpyserve.http.websocket",
     "background": "rpyserve.scripts.background",
-    "cache": "rpyserve.scripts.loader",
+    "cache": "rpyserve.scripts.execution",
     "cors": "rpyserve.resources.cors",
     "html": "rpyserve.util.html",
     "implementer": "zope.interface",
-    "registerAdapter": "rpyserve.sessions.components",
+    "registerAdapter": "rpyserve.sessions.adapters",
     "run": "rpyserve.serving.run",
     "serve": "rpyserve.serving.run",
     "template": "rpyserve.files.templates",
@@ -40,3 +44,14 @@ HOMES: Final = {
 
 PUBLIC: Final = frozenset({*HOMES, "registry"})
 """What a script may import from ``rpyserve``; `registry` is that of the running script."""
+
+T = TypeVar("T")
+
+
+def public(thing: T) -> T:
+    """Give a class or function that scripts import from ``rpyserve`` that module as its home.
+
+    Then `help`, error messages and pickles name a place that stays, not an inner module.
+    """
+    thing.__module__ = "rpyserve"
+    return thing

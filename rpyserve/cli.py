@@ -123,7 +123,6 @@ TLS = Text("tls", _tls)
 @click.command(
     cls=Command,
     context_settings={
-        "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "RPYSERVE",
         "max_content_width": 100,
     },
@@ -257,6 +256,7 @@ TLS = Text("tls", _tls)
 @click.version_option(
     __version__, "-V", "--version", message="%(prog)s %(version)s", allow_from_autoenv=False
 )
+@click.help_option("-h", "--help", allow_from_autoenv=False)
 def main(
     site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any
 ) -> None:

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.http.browser import is_browser_probe, is_cross_origin
-from rpyserve.http.cookies import format_set_cookie
+from rpyserve.http.cookies import cookie_pairs, format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
 from rpyserve.http.response import HTML, ErrorHandler, Response, Stream
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
-from rpyserve.resources.resource import as_resource, traverse
+from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
@@ -48,6 +49,7 @@ little.
 """
 
 
+@public
 class Site(ServerObject):
     """What a server serves.
 
@@ -105,10 +107,9 @@ class Site(ServerObject):
             `SystemExit` apart.
         """
         request.site = self
+        request._id_changes = self.sessions.id_changes
         if request.uri == "*":
-            return Response(
-                b"", 204
-            )  # of the server as a whole: it is there (RFC 9110, section 9.3.7)
+            return options_response(HTTP_METHODS)  # of the server as a whole (RFC 9110, 9.3.7)
         error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
@@ -147,13 +148,25 @@ class Site(ServerObject):
         """Return the session that the request's cookie names, or a new one, whose cookie the
         response will set.
 
-        An id that this site did not issue is never adopted.
+        An id that this site did not issue is never adopted. If several cookies have the name, the
+        first that names a living session counts: a page may have set one with a longer path.
+
+        If `regenerate` has taken the id away since the request began, its session is not for this
+        request: whoever planted the old id may have sent it. But the visitor may as well, and has
+        the cookie of the new id by now. So the new session is for this request only, and brings no
+        cookie that would take the place of that one.
         """
-        name = self._cookie_name(request)
-        uid = request.cookies.get(name)
-        session = self.sessions.find(uid) if uid else None
-        if session is None:
-            session = self.sessions.make()
+        wanted = self._cookie_name(request)
+        pairs = cookie_pairs(request.getHeader("cookie") or "")
+        ids = [uid for name, uid in pairs if name == wanted]
+        for uid in ids:
+            session = self.sessions.find(uid)
+            if session is not None:
+                return session
+        session = self.sessions.make()
+        if any(self.sessions.has_changed(uid, request._id_changes) for uid in ids):
+            request.on_close(partial(_expire_without_cookie, session, request))
+        else:
             self._give(request, session, "getSession() made a session")
         return session
 
@@ -192,10 +205,11 @@ class Site(ServerObject):
             self._give(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
-                "session %s: regenerate() was called outside of a request of its visitor, who "
-                "has no cookie for the "
-                "new id. Write request.getSession().regenerate() in a render method.", session.short_id,
-            )  # fmt: skip
+                "session %s: regenerate() was called outside of a request of its visitor, who has "
+                "no cookie for the new id. Write request.getSession().regenerate() in a render "
+                "method.",
+                session.short_id,
+            )
 
     def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, of rpyserve's own, until it returns or the site stops."""
@@ -307,7 +321,7 @@ class Site(ServerObject):
             raise raised
         if request._on_failure is not None:
             request._on_failure(exc)
-        failure = describe(exc, values=values, veil=secrets_of(request))
+        failure = describe(exc, values=values, redactor=secrets_of(request))
         self.errors.report(
             f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
         )
@@ -340,6 +354,11 @@ class Site(ServerObject):
             private=why,
         )
         return pages.error_page(request, busy, trusted=self.trusts(request))
+
+
+def _expire_without_cookie(session: Session, request: Request) -> None:
+    if request._response.session_cookie is None:
+        session.expire()
 
 
 def _session_cookie(name: str, session: Session, *, https: bool) -> str:

@@ -106,7 +106,7 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--trust", "10.0.0.1/8"], "has host bits set"),
         (["--trust", "docker"], "172.17.0.0/16"),
         (["--editor", "notepad"], "vscode, "),
-        (["--editor", "javascript:{path}"], "opens no editor"),
+        (["--editor", "javascript:{path}"], "does not open an editor"),
         (["--prot", "1"], "--port"),
         (["one", "two"], "unexpected extra argument"),
     ],

@@ -187,6 +187,7 @@ async def test_one_resource_that_fails_leaves_the_others_alone() -> None:
 async def test_options_for_the_server_as_a_whole_is_no_page() -> None:
     answer = await ask(Site(Resource()), "*", "OPTIONS")
     assert (answer.status, answer.body) == (204, b"")
+    assert answer.header("allow") == "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 
 async def test_closers_run_once_in_reverse() -> None:

@@ -86,17 +86,32 @@ def _cpu_time(pid: int) -> float:
 
 
 @contextmanager
-def serving(site: Path, console: Path, *options: str) -> Iterator[ServerProcess]:
-    """``rpyserve SITE`` on a free port.
+def serving(
+    site: Path,
+    console: Path,
+    *options: str,
+    module: str = "rpyserve",
+    descriptors: int | None = None,
+) -> Iterator[ServerProcess]:
+    """``rpyserve SITE`` on a free port, perhaps with a limit of so many *descriptors*.
+
+    *module* may be another that does the same.
 
     Raises:
         SystemExit: it did not end well when it was told to.
     """
-    command = [sys.executable, "-m", "rpyserve", str(site), "--port", "0", *options]
+    command = [sys.executable, "-m", module, str(site), "--port", "0", *options]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
     with (
         console.open("w") as errors,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=ROOT,
         ) as process,
     ):
         assert process.stdout is not None

@@ -30,9 +30,9 @@ CLOSING = """\
 ## How it works
 
 - One regular expression validates and parses a request head, and heads that repeat are cached. A
-  response head that was generated within the last second is reused. h11 frames responses and is told
-  about a request only if its response needs that: for streams, files, `HEAD`, and the end of a
-  connection.
+  response head that was generated within the last second is reused. h11 frames responses and is
+  told about a request only if its response needs that: for streams, files, `HEAD`, and the end of
+  a connection.
 - A name in a directory is looked up again when the directory's time stamps have changed or are less
   than 2 seconds old. Each request checks the script and the modules of the site for changes, so a
   request that is sent after a save never gets an older page.

@@ -22,6 +22,8 @@ from rpyserve.scripts import file_state
 __all__ = ["SiteFiles", "check_filenames"]
 
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
+_OBVIOUS: Final = ("Python", "Compiled", "Databases", "Keys", "Template")
+"""How the reasons begin for which nobody expects a file to be served."""
 _MISNAMED_SCRIPT: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
 
 
@@ -132,6 +134,8 @@ class _Walk:
             self._add_misnamed_script(path, renamed[1] + path_rules.SCRIPT, names)
             return True
         reason = path_rules.private_reason(name, top=os.path.dirname(path) == "")
+        if entry.is_file():
+            reason = reason or path_rules.private_file_reason(name)
         if not reason:
             invalid = path_rules.invalid_segment(name)
             if invalid:
@@ -140,6 +144,9 @@ class _Walk:
             return bool(invalid)
         if reason.startswith("Backups") or _COPY_OF_CODE.fullmatch(name):
             self.files.add(path, Rule.BACKUP, reason, "Move it out of the site.")
+        elif not reason.startswith(_OBVIOUS):
+            hint = "To publish it, rename it, or write a script that sends it."
+            self.files.add(path, Rule.NEVER_SERVED, reason, hint)
         return not name.endswith(".py")
 
     def _add_misnamed_script(self, path: str, proper: str, names: set[str]) -> None:

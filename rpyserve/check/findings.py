@@ -33,6 +33,7 @@ class Rule(Enum):
     STATE_LOST_ON_REQUEST = "state-lost-on-request"
     STATE_LOST_ON_EDIT = "state-lost-on-edit"
     BACKUP = "backup"
+    NEVER_SERVED = "never-served"
     USELESS_CACHE = "useless-cache"
     PYTHON_WARNING = "python-warning"
 
@@ -42,7 +43,7 @@ class Rule(Enum):
         return self in _NOTES
 
 
-_NOTES: Final = frozenset({Rule.USELESS_CACHE, Rule.PYTHON_WARNING})
+_NOTES: Final = frozenset({Rule.NEVER_SERVED, Rule.USELESS_CACHE, Rule.PYTHON_WARNING})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""Links that open a file in the author's editor: URLs that the browser follows, never a request to this server.
+"""Links that open a file in the author's editor: URLs for the browser, never for this server.
 
-An editor is a URL with ``{path}``, ``{line}`` and ``{column}`` in it. Which one it is says ``--editor``; else what this
-process was started from (an editor's terminal, ``$VISUAL``, ``$EDITOR``), else what is installed, else VS Code.
+An editor is a URL template with ``{path}``, ``{line}`` and ``{column}``. It is chosen by
+``--editor``; else it is the editor that this process was started from (its terminal, ``$VISUAL``,
+``$EDITOR``), else one that is installed, else VS Code.
 """
 
 from __future__ import annotations
@@ -37,32 +38,31 @@ NAMES: Final = {
     "emacs": "emacs" + _TEXTMATE,
     "none": "",
 }
-"""The names that ``--editor`` knows, and their URLs."""
+"""The names that ``--editor`` knows, and their URL templates."""
 
 _COMMANDS: Final = {
-    "code": "vscode", "code-insiders": "vscode-insiders", "codium": "codium", "vscodium": "codium",
-    "cursor": "cursor", "windsurf": "windsurf", "zed": "zed", "zeditor": "zed",
-    "pycharm": "pycharm", "charm": "pycharm", "idea": "idea", "subl": "sublime", "sublime_text": "sublime",
-    "mate": "textmate", "mvim": "macvim",
+    "code": "vscode", "cursor": "cursor", "windsurf": "windsurf", "codium": "codium", "zed": "zed",
+    "zeditor": "zed", "pycharm": "pycharm", "charm": "pycharm", "subl": "sublime",
+    "code-insiders": "vscode-insiders", "vscodium": "codium", "idea": "idea",
+    "sublime_text": "sublime", "mate": "textmate", "mvim": "macvim",
 }  # fmt: skip
-"""What the editors' commands are called."""
+"""The commands that start an editor, and its name."""
+
 _INSTALLED: Final = (
-    "code",
-    "cursor",
-    "windsurf",
-    "codium",
-    "zed",
-    "zeditor",
-    "pycharm",
-    "charm",
-    "subl",
-)
-_DANGEROUS: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"})
+    "code", "cursor", "windsurf", "codium", "zed", "zeditor", "pycharm", "charm", "subl",
+)  # fmt: skip
+"""The commands to look for on this machine, in order of preference."""
+
+_DANGEROUS_SCHEMES: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"})
 
 
 @dataclass(frozen=True, slots=True)
 class EditorLink:
-    """How to open a file. *template* is a URL, or empty for no links."""
+    """How to open a file.
+
+    Args:
+        template: a URL with placeholders; empty for no links.
+    """
 
     template: str = ""
 
@@ -71,29 +71,28 @@ class EditorLink:
 
         Args:
             path: absolute.
-            line, column: counted from 1.
+            line: counted from 1.
+            column: counted from 1.
         """
         if not self.template or not PurePath(path).is_absolute():
             return ""
-        slashed = quote(
-            path.replace("\\", "/") if os.name == "nt" else path,
-            safe="/:",
-            errors="surrogateescape",
-        )
+        slashed = path.replace("\\", "/") if os.name == "nt" else path
+        quoted = quote(slashed, safe="/:", errors="surrogateescape")
+        # A path begins with one slash: after "x://" it must stay, after "host/" it must go.
         before = self.template.partition("{path}")[0]
         if before.endswith("://"):
-            slashed = "/" + slashed.lstrip("/")
+            quoted = "/" + quoted.lstrip("/")
         elif before.endswith("/"):
-            slashed = slashed.lstrip("/")
-        places = {"path": slashed, "line": str(max(line, 1)), "column": str(max(column, 1))}
-        return re.sub(r"\{(path|line|column)\}", lambda found: places[found[1]], self.template)
+            quoted = quoted.lstrip("/")
+        values = {"path": quoted, "line": str(max(line, 1)), "column": str(max(column, 1))}
+        return re.sub(r"\{(path|line|column)\}", lambda found: values[found[1]], self.template)
 
 
 def parse_editor(text: str) -> EditorLink:
-    """Return the editor that *text* means: one of `NAMES`, or a URL with ``{path}`` in it.
+    """Return the editor that *text* names: one of `NAMES`, a command, or a URL with ``{path}``.
 
     Raises:
-        ValueError: it is neither, with what to write instead.
+        ValueError: it is none of these; the text says what to write instead.
     """
     text = text.strip()
     name = text.lower()
@@ -102,11 +101,11 @@ def parse_editor(text: str) -> EditorLink:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
     if scheme is None or "{path}" not in text:
         raise ValueError(
-            f"{text!r} is not a known editor: use one of {', '.join(NAMES)}, or a URL such as 'myeditor://open?file={{path}}"
-            "&line={line}'"
+            f"unknown editor {text!r}: use one of {', '.join(NAMES)}, or a URL such as "
+            "'myeditor://open?file={path}&line={line}'"
         )
-    if scheme[1].lower() in _DANGEROUS:
-        raise ValueError(f"a link with {scheme[1]}: opens no editor")
+    if scheme[1].lower() in _DANGEROUS_SCHEMES:
+        raise ValueError(f"a link with {scheme[1]}: does not open an editor")
     if wrong := re.search(r"\{(?!path\}|line\}|column\})[^}]*\}?", text):
         raise ValueError(f"{wrong[0]} is not a placeholder: use {{path}}, {{line}} and {{column}}")
     return EditorLink(text)
@@ -114,44 +113,47 @@ def parse_editor(text: str) -> EditorLink:
 
 @functools.cache
 def detected() -> EditorLink:
-    """Return the editor of this machine's user, as far as can be told."""
+    """Return the editor of this machine's user, as far as it can be detected."""
     return detect(os.environ, lambda command: shutil.which(command) is not None)
 
 
-def detect(environ: Mapping[str, str], has: Callable[[str], bool]) -> EditorLink:
-    """Return the editor that *environ* tells of, else the first whose command the machine *has*, else VS Code."""
-    name = _of_terminal(environ) or _of_variables(environ)
-    name = name or next((_COMMANDS[command] for command in _INSTALLED if has(command)), "vscode")
+def detect(environ: Mapping[str, str], is_installed: Callable[[str], bool]) -> EditorLink:
+    """Return the editor that *environ* names, else one that *is_installed*, else VS Code."""
+    name = _editor_of_terminal(environ) or _editor_of_variables(environ)
+    name = name or _COMMANDS[next(filter(is_installed, _INSTALLED), "code")]
     template = NAMES[name]
     distribution = environ.get("WSL_DISTRO_NAME")
     if distribution and template.endswith(_LIKE_CODE) and name != "zed":
-        # The browser and the editor are Windows', and know the files of this Linux by another name.
+        # The browser and the editor run in Windows, which knows the files of Linux by other names.
         template = template.replace("://file/", f"://vscode-remote/wsl+{quote(distribution)}/")
     return EditorLink(template)
 
 
-def _of_terminal(environ: Mapping[str, str]) -> str:
-    if environ.get("TERM_PROGRAM") == "vscode":
-        hints = " ".join(
-            environ.get(name, "") for name in ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")
-        ).lower()
-        if "CURSOR_TRACE_ID" in environ or "cursor" in hints:
-            return "cursor"
-        if "windsurf" in hints:
-            return "windsurf"
-        if "codium" in hints:
-            return "codium"
-        return (
-            "vscode-insiders" if "insider" in environ.get("TERM_PROGRAM_VERSION", "") else "vscode"
-        )
-    if "ZED_TERM" in environ or environ.get("TERM_PROGRAM") == "zed":
+def _editor_of_terminal(environ: Mapping[str, str]) -> str:
+    program = environ.get("TERM_PROGRAM")
+    if program == "vscode":
+        return _variant_of_vscode(environ)
+    if program == "zed" or "ZED_TERM" in environ:
         return "zed"
     return "pycharm" if "JetBrains" in environ.get("TERMINAL_EMULATOR", "") else ""
 
 
-def _of_variables(environ: Mapping[str, str]) -> str:
+def _variant_of_vscode(environ: Mapping[str, str]) -> str:
+    if "CURSOR_TRACE_ID" in environ:
+        return "cursor"
+    names = ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")
+    traces = " ".join(environ.get(name, "") for name in names).lower()
+    for name in ("cursor", "windsurf", "codium"):
+        if name in traces:
+            return name
+    is_insiders = "insider" in environ.get("TERM_PROGRAM_VERSION", "")
+    return "vscode-insiders" if is_insiders else "vscode"
+
+
+def _editor_of_variables(environ: Mapping[str, str]) -> str:
     for name in ("VISUAL", "EDITOR"):
-        command = Path((environ.get(name) or " ").replace("\\", "/").split(" ")[0]).name.lower()
-        if found := _COMMANDS.get(command.removesuffix(".exe").removesuffix(".cmd")):
-            return found
+        path = environ.get(name, "").replace("\\", "/").partition(" ")[0]
+        command = Path(path).name.lower().removesuffix(".exe").removesuffix(".cmd")
+        if command in _COMMANDS:
+            return _COMMANDS[command]
     return ""

@@ -1,8 +1,8 @@
-"""The page of a script that fails, for those who may see it: what, where, with which values, and what to do.
+"""The page of a script that fails, for those who may see it: what, where, values, and advice.
 
-Whole without JavaScript and network: what is folded is `<details>`. Every piece of it comes shortened and masked from
-`diagnosis`; here it only becomes HTML, through `html`, so nothing of it can be markup. A stream that has begun gets
-`truncation_notice` as its last piece.
+Complete without JavaScript and network: what is folded is `<details>`. All of it comes shortened
+and redacted in an `ErrorReport`; here it only becomes HTML, through `html`, so that nothing of it
+can be markup. A response that has begun gets `truncation_notice` as its last piece.
 """
 
 from __future__ import annotations
@@ -27,47 +27,69 @@ __all__ = ["script_error_page", "truncation_notice"]
 _EMPTY: Final = Markup()
 _NEW_LINE: Final = Markup("\n")
 
+_SOURCE_UNKNOWN: Final = (
+    "The source of this line is not available: the file has changed since it was loaded, "
+    "or there is no file."
+)
+
 
 def script_error_page(
-    request: Request, failure: ErrorReport, *, trusted: bool, editor: EditorLink
+    request: Request, report: ErrorReport, *, trusted: bool, editor: EditorLink
 ) -> Response:
-    """The page for a script that fails: all of it for a trusted client, a bare 500 for others."""
+    """Return the page for a script that fails.
+
+    Args:
+        trusted: whether the client may see the details; others get a bare 500.
+        editor: what the links to files open.
+    """
     if not trusted:
-        bare = HTTPError(500, "This page has an error. Its author sees more on the console.")
+        bare = HTTPError(500, "This page has an error. Its author sees the details on the console.")
         return error_page(request, bare, trusted=False)
-    text = as_text(failure)
+    title, text = report.title, as_text(report)
     parts = [
-        html("<h1>{}<small>{} {}</small></h1>", failure.title, request.method, path_shown(request)),
-        _hint(failure.hint),
-        html("<p>In {}</p>", _file(failure.script, 0, 1, editor)) if failure.script else _EMPTY,
-        _chain(failure.chain, editor, 2, failure.title),
-        html(
-            "<details><summary>As text, to copy</summary>\n{}</details>",
-            _block(text, "The failure as text"),
-        ),
+        html("<h1>{}<small>{} {}</small></h1>", title, request.method, path_shown(request)),
+        _hint(report.hint),
+        _script(report.script, editor),
+        _chain(report.chain, editor, level=2, heading=title),
+        _copyable_text(text),
     ]
-    return page_response(request, 500, failure.title, _NEW_LINE.join(filter(None, parts)), text, {})
+    return page_response(request, 500, title, _lines(parts), text, {})
 
 
-def truncation_notice(failure: ErrorReport) -> str:
-    """The last piece of a page that fails when part of it has been sent: what the browser is to show below that."""
+def truncation_notice(report: ErrorReport) -> str:
+    """Return the last piece of a page that fails after part of it has been sent."""
     return html(
-        '\n<section role="alert" style="all: initial; display: block; margin: 1em 0; padding: 1em; '
-        'border: 2px solid #c22; background: #fff; color: #1d2329; font: 16px/1.5 system-ui, sans-serif">'
-        '<b>The page breaks off here.</b>\n<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>'
-        "</section>\n",
-        as_text(failure),
+        '\n<section role="alert" style="all: initial; display: block; margin: 1em 0; '
+        "padding: 1em; border: 2px solid #c22; background: #fff; color: #1d2329; "
+        'font: 16px/1.5 system-ui, sans-serif"><b>An error interrupted this page.</b>\n'
+        '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre></section>\n',
+        as_text(report),
     )
 
 
+def _lines(parts: Sequence[Markup]) -> Markup:
+    return _NEW_LINE.join(filter(None, parts))
+
+
 def _hint(hint: str) -> Markup:
-    first, _, rest = hint.partition("\n")
-    lines = html("<pre>{}</pre>", rest) if rest else _EMPTY
-    return html('<div class="mend"><p>{}</p>{}</div>', first, lines) if hint else _EMPTY
+    if not hint:
+        return _EMPTY
+    sentence, _, code = hint.partition("\n")
+    block = html("<pre>{}</pre>", code) if code else _EMPTY
+    return html('<div class="mend"><p>{}</p>{}</div>', sentence, block)
 
 
-def _block(text: str, label: str) -> Markup:
-    """Text that may be wider than the screen: it scrolls by itself, with the keyboard too."""
+def _script(path: str, editor: EditorLink) -> Markup:
+    return html("<p>In {}</p>", _file_link(path, 0, 1, editor)) if path else _EMPTY
+
+
+def _copyable_text(text: str) -> Markup:
+    block = _scrollable(text, "The error as text")
+    return html("<details><summary>As text, to copy</summary>\n{}</details>", block)
+
+
+def _scrollable(text: str, label: str) -> Markup:
+    """Text that may be wider than the screen: it can be scrolled with the keyboard, too."""
     return html('<pre tabindex="0" role="region" aria-label="{}">{}</pre>', label, text)
 
 
@@ -75,127 +97,128 @@ def _block(text: str, label: str) -> Markup:
 
 
 def _chain(
-    faults: Sequence[ExceptionReport], editor: EditorLink, level: int, told: str = ""
+    chain: Sequence[ExceptionReport], editor: EditorLink, *, level: int, heading: str = ""
 ) -> Markup:
-    return _NEW_LINE.join(
-        _fault(fault, editor, level, told if n == 0 else "") for n, fault in enumerate(faults)
-    )
+    """The exceptions of *chain*.
+
+    Args:
+        level: of their headings, from 1 to 6.
+        heading: the heading above; an exception with the same title needs no other.
+    """
+    return _lines([_exception(exc, editor, level, heading) for exc in chain])
 
 
-def _fault(fault: ExceptionReport, editor: EditorLink, level: int, told: str) -> Markup:
+def _exception(exc: ExceptionReport, editor: EditorLink, level: int, heading: str) -> Markup:
     parts: list[Markup] = []
-    if fault.relation is not Relation.ITSELF:
-        parts.append(html('<p class="relation">{}</p>', fault.relation.value))
-    if fault.title != told:
-        parts.append(html("<h{}>{}</h{}>", min(level, 6), fault.title, min(level, 6)))
-    if fault.text:
-        parts.append(_block(fault.text, "The whole message"))
-    parts += [html('<p class="note">{}</p>', note) for note in fault.notes]
-    parts.append(_frames(fault, editor))
-    if fault.branches or fault.left_out:
-        parts.append(_branches(fault, editor, level + 1))
-    return html("<section>\n{}\n</section>", _NEW_LINE.join(filter(None, parts)))
+    if exc.relation is not Relation.ITSELF:
+        parts.append(html('<p class="relation">{}</p>', exc.relation.value))
+    if exc.title != heading:
+        parts.append(html("<h{0}>{1}</h{0}>", min(level, 6), exc.title))
+    if exc.text:
+        parts.append(_scrollable(exc.text, "The whole message"))
+    parts += [html('<p class="note">{}</p>', note) for note in exc.notes]
+    parts.append(_frames(exc, editor))
+    if exc.branches or exc.left_out:
+        parts.append(_branches(exc, editor, level + 1))
+    return html("<section>\n{}\n</section>", _lines(parts))
 
 
-def _branches(fault: ExceptionReport, editor: EditorLink, level: int) -> Markup:
-    items = [html("<li>{}</li>", _chain(branch, editor, level)) for branch in fault.branches]
-    if fault.left_out:
-        items.append(html("<li>{} more</li>", fault.left_out))
-    return html('<ol class="branches">\n{}\n</ol>', _NEW_LINE.join(items))
+def _branches(group: ExceptionReport, editor: EditorLink, level: int) -> Markup:
+    items = [html("<li>{}</li>", _chain(each, editor, level=level)) for each in group.branches]
+    if group.left_out:
+        items.append(html("<li>{} more</li>", group.left_out))
+    return html('<ol class="branches">\n{}\n</ol>', _lines(items))
 
 
 # Frames
 
 
-def _frames(fault: ExceptionReport, editor: EditorLink) -> Markup:
-    own = fault.own_frames
-    parts = [_frame(frame, editor, opened=n == 0) for n, frame in enumerate(reversed(own))]
-    if len(fault.frames) > len(own):
-        rows = [_row(frame, editor) for frame in fault.frames]
-        parts.append(
-            html(
-                "<details><summary>All {} calls, the innermost last</summary>\n<ol>\n{}\n</ol></details>",
-                sum(1 + frame.skipped for frame in fault.frames), _NEW_LINE.join(rows),
-            )
-        )  # fmt: skip
-    return _NEW_LINE.join(parts)
+def _frames(exc: ExceptionReport, editor: EditorLink) -> Markup:
+    innermost_first = exc.own_frames[::-1]
+    parts = [_frame(frame, editor) for frame in innermost_first[:1]]
+    parts += [_frame(frame, editor, folded=True) for frame in innermost_first[1:]]
+    if len(exc.frames) > len(innermost_first):
+        parts.append(_all_frames(exc.frames, editor))
+    return _lines(parts)
 
 
-def _frame(frame: Frame, editor: EditorLink, *, opened: bool) -> Markup:
-    skipped = (
-        html('<p class="place">… {} more calls like these</p>', frame.skipped)
-        if frame.skipped
-        else _EMPTY
+def _all_frames(frames: Sequence[Frame], editor: EditorLink) -> Markup:
+    count = sum(1 + frame.skipped for frame in frames)
+    return html(
+        "<details><summary>All {} calls, the innermost last</summary>\n<ol>\n{}\n</ol></details>",
+        count,
+        _lines([_frame_item(frame, editor) for frame in frames]),
     )
+
+
+def _frame(frame: Frame, editor: EditorLink, *, folded: bool = False) -> Markup:
+    """A frame of the author's, with its source and values.
+
+    Args:
+        folded: whether the values are folded.
+    """
+    function = html(", in <code>{}</code>", frame.function) if frame.function else _EMPTY
+    place = _file_link(frame.file, frame.line, frame.column, editor)
     return html(
         '<p class="place">{}{}</p>\n{}{}{}',
-        _file(frame.file, frame.line, frame.column, editor),
-        html(", in <code>{}</code>", frame.function) if frame.function else _EMPTY,
-        _source(frame),
-        _values(frame.variables, opened=opened),
-        skipped,
-    )
-
-
-def _row(frame: Frame, editor: EditorLink) -> Markup:
-    skipped = (
-        html("<li>… {} more calls like these</li>\n", frame.skipped) if frame.skipped else _EMPTY
-    )
-    line = frame.source
-    source = html("<br><code>{}</code>", line.text.strip()) if line is not None else _EMPTY
-    place = _file(frame.file, frame.line, frame.column, editor)
-    return html(
-        "{}<li>{}{}{}</li>",
-        skipped,
         place,
-        f", in {frame.function}" if frame.function else "",
-        source,
+        function,
+        _source(frame),
+        _values(frame.variables, folded=folded),
+        _skipped("p", frame),
     )
 
 
-def _file(path: str, line: int, column: int, editor: EditorLink) -> Markup:
-    shown = display_path(path) + (f", line {line}" if line else "")
-    link = editor.link(path, line, column) if not path.startswith("<") else ""
-    return (
-        html('<a href="{}" title="Open in the editor">{}</a>', link, shown)
-        if link
-        else html("{}", shown)
-    )
+def _frame_item(frame: Frame, editor: EditorLink) -> Markup:
+    place = _file_link(frame.file, frame.line, frame.column, editor)
+    function = f", in {frame.function}" if frame.function else ""
+    line = frame.failing_line
+    source = html("<br><code>{}</code>", line.text.strip()) if line is not None else _EMPTY
+    return html("{}<li>{}{}{}</li>", _skipped("li", frame), place, function, source)
+
+
+def _skipped(tag: str, frame: Frame) -> Markup:
+    if not frame.skipped:
+        return _EMPTY
+    return html('<{0} class="place">… {1} more calls like these</{0}>\n', tag, frame.skipped)
+
+
+def _file_link(path: str, line: int, column: int, editor: EditorLink) -> Markup:
+    text = display_path(path) + (f", line {line}" if line else "")
+    url = "" if path.startswith("<") else editor.link(path, line, column)
+    if not url:
+        return html("{}", text)
+    return html('<a href="{}" title="Open in the editor">{}</a>', url, text)
 
 
 def _source(frame: Frame) -> Markup:
     if not frame.lines:
-        reason = "The source of this line is not known: the file has changed since it was loaded, or there is none."
-        return html("<p>{}</p>\n", reason)
+        return html("<p>{}</p>\n", _SOURCE_UNKNOWN)
     width = len(str(frame.lines[-1].number))
-    lines = _NEW_LINE.join(_line(line, width) for line in frame.lines)
-    label = f"{display_path(frame.file)} round line {frame.line}"
+    label = f"{display_path(frame.file)} around line {frame.line}"
+    code = _lines([_source_line(line, width) for line in frame.lines])
     return html(
-        '<pre class="code" tabindex="0" role="region" aria-label="{}">{}</pre>\n', label, lines
+        '<pre class="code" tabindex="0" role="region" aria-label="{}">{}</pre>\n', label, code
     )
 
 
-def _line(line: Line, width: int) -> Markup:
+def _source_line(line: Line, width: int) -> Markup:
     sign = "▸" if line.failing else " "
     number = html("<i>{}{}</i> ", sign, str(line.number).rjust(width))
-    if line.marked is None:
-        text = html("{}", line.text)
-    else:
+    text = html("{}", line.text)
+    if line.marked is not None:
         start, end = line.marked
         marked = line.text[start:end] or " "
         text = html("{}<mark>{}</mark>{}", line.text[:start], marked, line.text[end:])
-    return html("<b>{}{}</b>", number, text) if line.failing else html("{}{}", number, text)
+    return html("<b>{}{}</b>" if line.failing else "{}{}", number, text)
 
 
-def _values(variables: Sequence[Variable], *, opened: bool) -> Markup:
+def _values(variables: Sequence[Variable], *, folded: bool) -> Markup:
     if not variables:
         return _EMPTY
-    rows = _NEW_LINE.join(
-        html("<dt>{}</dt><dd>{}</dd>", each.name, each.value) for each in variables
-    )
-    state = Markup(" open") if opened else _EMPTY
+    rows = [html("<dt>{}</dt><dd>{}</dd>", each.name, each.value) for each in variables]
     return html(
         '<details{}><summary>Values</summary>\n<dl class="values">\n{}\n</dl></details>\n',
-        state,
-        rows,
+        _EMPTY if folded else Markup(" open"),
+        _lines(rows),
     )

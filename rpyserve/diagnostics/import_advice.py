@@ -1,6 +1,6 @@
-"""What to say of an import that failed: a helper elsewhere in the site, a hidden one, one that is not installed.
+"""Advice about an import that failed: a helper elsewhere in the site, a hidden one, not installed.
 
-Looks for files beside the script that imported and in the site's directory, which is the working directory.
+Looks for files beside the script that imports, and below the site's directory.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import os
 import re
 import sys
 import traceback
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -20,169 +22,181 @@ from rpyserve.util.author_code import is_author_code
 __all__ = ["for_attribute_of_module", "for_import_error", "missing"]
 
 _PYTHON2: Final = {
-    "StringIO": "from io import StringIO", "cStringIO": "from io import BytesIO", "urllib2": "import urllib.request",
-    "urlparse": "import urllib.parse", "Queue": "import queue", "ConfigParser": "import configparser",
-    "cPickle": "import pickle", "httplib": "import http.client", "Cookie": "import http.cookies",
-    "HTMLParser": "import html.parser", "__builtin__": "import builtins", "md5": "import hashlib",
-    "sets": "set() needs no import", "thread": "import threading", "commands": "import subprocess",
-}  # fmt: skip
-_MOVED: Final = {
-    ("urllib", "urlencode"): "from urllib.parse import urlencode",
-    ("urllib", "quote"): "from urllib.parse import quote",
-    ("urllib", "unquote"): "from urllib.parse import unquote",
-    ("urllib", "urlopen"): "from urllib.request import urlopen",
-    ("itertools", "izip"): "zip needs no import", ("itertools", "imap"): "map needs no import",
-    ("string", "letters"): "from string import ascii_letters", ("string", "maketrans"): "str.maketrans",
-    ("os", "getcwdu"): "os.getcwd()", ("types", "StringType"): "str", ("cgi", "escape"): "from html import escape",
-    ("string", "join"): '" ".join(words)', ("sys", "maxint"): "sys.maxsize", ("time", "clock"): "time.perf_counter()",
-    ("collections", "Mapping"): "from collections.abc import Mapping",
-}  # fmt: skip
+    "StringIO": "from io import StringIO",
+    "cPickle": "import pickle",
+    "urllib2": "import urllib.request",
+    "urlparse": "import urllib.parse",
+}
+"""Modules of Python 2, and their successors."""
+
 _PACKAGES: Final = {
-    "PIL": "pillow", "yaml": "pyyaml", "cv2": "opencv-python", "bs4": "beautifulsoup4", "sklearn": "scikit-learn",
-    "dateutil": "python-dateutil", "dotenv": "python-dotenv", "serial": "pyserial", "docx": "python-docx",
-}  # fmt: skip
+    "PIL": "pillow",
+    "bs4": "beautifulsoup4",
+    "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
+    "yaml": "pyyaml",
+}
+"""Modules whose package has another name."""
+
+_SCRIPT_PACKAGE: Final = re.compile(r"rpydir\d*(\.|$)")
+"""rpyserve's own name for a script's directory, which relative imports use."""
+
+MAX_LEVELS: Final = 3
+"""How many levels below the site's directory are searched for a module."""
+
+MAX_DIRECTORIES: Final = 1000
+"""How many directories are searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Importer:
+    """Where the import that failed was written.
+
+    Attributes:
+        directory: the directory of its file; empty if it is not known.
+        site: the site's directory.
+    """
+
+    directory: str
+    site: str
 
 
 def for_import_error(exc: Any) -> str:
-    """Return the hint for an ImportError; empty if none is known."""
-    name, wanted = exc.name or "", getattr(exc, "name_from", None) or _wanted(exc)
-    if name.partition(".")[0] == "twisted" and "rpyserve has no" in str(exc):
-        return ""  # it says all itself
-    if name == "zope.interface" and wanted in {"implements", "classProvides", "moduleProvides"}:
-        return "This is Python 2. In Python 3 write above the class:\n@implementer(ICounter)\nclass Counter:"
-    if "no known parent package" in str(exc) or "beyond top-level package" in str(exc):
-        return "One dot is the script's own directory, two the one above it; the site's directory is the topmost."
-    beside, home = _directories(exc)
+    """Return the advice about an ImportError; empty if there is none."""
+    text, module = str(exc), exc.name or ""
+    name = getattr(exc, "name_from", None) or _name_in(text)
+    if module.partition(".")[0] == "twisted" and "rpyserve has no" in text:
+        return ""  # it explains itself
+    importer = _importer_of(exc)
     if isinstance(exc, ModuleNotFoundError):
-        return missing(name, beside, home)
-    if wanted and re.match(r"rpydir\d*(\.|$)", name):
-        return _not_beside(wanted, home)
-    if wanted and "(unknown location)" in str(exc):  # a directory
-        same = os.path.join(home, *name.split(".")) == beside
-        return _not_beside(
-            wanted, home, "beside this script" if same else f"in {name.replace('.', '/')}"
-        )
-    if hint := _MOVED.get((name, wanted)):
-        return f"This is Python 2. In Python 3 write:\n{hint}"
-    if "partially initialized module" in str(exc):
-        return (
-            f"{name} is being imported already: two modules import each other. Import within a function, or move what "
-            "both need into a third."
-        )
-    return _hidden(name, beside, home, getattr(exc, "path", None)) or name_advice.for_import(
-        name, wanted
-    )
+        return missing(module, importer.directory, importer.site)
+    if name and _SCRIPT_PACKAGE.match(module):
+        return _missing_in("beside this script", name, importer.site)
+    if name and "(unknown location)" in text:
+        return _missing_in(_name_of_directory(module, importer), name, importer.site)
+    hidden = _hidden_file(module, importer, getattr(exc, "path", None))
+    return hidden or name_advice.for_import(module, name)
 
 
 def for_attribute_of_module(exc: Any) -> str:
-    """Return the hint for an AttributeError if the thing before the dot is a module."""
-    module = getattr(exc, "obj", None)
+    """Return the advice about an AttributeError of a module that hides one of the site's."""
+    module = exc.obj
     if not isinstance(module, ModuleType):
         return ""
-    name, wanted = module.__name__, exc.name or ""
-    if hint := _MOVED.get((name, wanted)):
-        return f"This is Python 2. In Python 3 write:\n{hint}"
-    return _hidden(name, *_directories(exc), getattr(module, "__file__", None))
+    return _hidden_file(module.__name__, _importer_of(exc), getattr(module, "__file__", None))
 
 
-def missing(name: str, beside: str, home: str) -> str:
+def missing(name: str, directory: str, site: str) -> str:
     """Return what to do about a module *name* that is not found.
 
     Args:
-        beside: the directory of the file that imports it.
-        home: the site's directory.
+        directory: the directory of the file that imports it.
+        site: the site's directory.
     """
     top, _, rest = name.partition(".")
     if top in _PYTHON2:
         return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"
-    if re.fullmatch(r"rpydir\d*", top):
-        return _not_beside(rest.rpartition(".")[2], home)
-    if _has(beside, top):
-        return f"{top}.py is beside the script, not in the site's directory. Write:\nfrom . import {top}"
+    if _SCRIPT_PACKAGE.match(name):
+        return _missing_in("beside this script", rest.rpartition(".")[2], site)
+    if _has_module(directory, top):
+        place = f"{top}.py is beside the script, not in the site's directory."
+        return f"{place} Write:\nfrom . import {top}"
     if rest and top in sys.modules and not hasattr(sys.modules[top], "__path__"):
-        return f"{top} is a single file, so there is nothing in it to import as {name}."
-    if where := _somewhere(home, top):
-        return f"{top}.py is in {os.path.relpath(where, home)}. Write:\n{_import(where, home, top)}"
-    if found := _slip(top, home):
-        return f"There is no {top}. Did you mean this?\nimport {found}"
-    if not re.fullmatch(r"[A-Za-z_]\w*", top):
+        return f"{top} is a single file, so there is no {name} in it."
+    if found := _find_below(site, top):
+        return f"{top}.py is in {os.path.relpath(found, site)}. {_write_import(found, site, top)}"
+    if meant := _misspelled_module(top, site):
+        return f"There is no {top}. Did you mean this?\nimport {meant}"
+    return _not_installed(top)
+
+
+def _not_installed(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
         return ""
-    package = _PACKAGES.get(top, top)
-    install = f"{_pip()} install {package}"
-    return f"There is no {top}.py in the site, and no such module is installed. To install one:\n{install}"
-
-
-def _not_beside(name: str, home: str, where: str = "beside this script") -> str:
-    missing = f"There is no {name}.py {where}."
-    if _has(home, name):
-        return f"{missing} It is in the site's directory. Write:\nimport {name}"
-    if (found := _somewhere(home, name)) is None:
-        return missing
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    install = f"{python} -m pip install {_PACKAGES.get(name, name)}"
     return (
-        f"{missing} It is in {os.path.relpath(found, home)}. Write:\n{_import(found, home, name)}"
+        f"There is no {name}.py in the site, and no such module is installed. To install it:\n"
+        f"{install}"
     )
 
 
-def _import(where: str, home: str, name: str) -> str:
-    return f"from {'.'.join(os.path.relpath(where, home).split(os.sep))} import {name}"
+def _missing_in(place: str, name: str, site: str) -> str:
+    """The advice about a module *name* that is not at *place*, but perhaps elsewhere."""
+    sentence = f"There is no {name}.py {place}."
+    if _has_module(site, name):
+        return f"{sentence} It is in the site's directory. Write:\nimport {name}"
+    if found := _find_below(site, name):
+        where = f"It is in {os.path.relpath(found, site)}."
+        return f"{sentence} {where} {_write_import(found, site, name)}"
+    return sentence
 
 
-def _slip(name: str, home: str) -> str:
-    """The module that a misspelt *name* stands for. A letter too many may be the name of another package."""
-    try:
-        own = [entry[:-3] for entry in os.listdir(home) if entry.endswith(".py")]
-    except OSError:
-        own = []
-    found = name_advice.near(name, own) or name_advice.near(name, sys.stdlib_module_names, 0.75)
-    return found if found in own or len(found) >= len(name) else ""
+def _write_import(directory: str, site: str, name: str) -> str:
+    package = os.path.relpath(directory, site).replace(os.sep, ".")
+    return f"Write:\nfrom {package} import {name}"
 
 
-def _hidden(name: str, beside: str, home: str, found: str | None) -> str:
-    """A file of the site that another module of that name hides."""
-    for directory in (beside, home):
+def _name_of_directory(module: str, importer: _Importer) -> str:
+    is_own = os.path.join(importer.site, *module.split(".")) == importer.directory
+    return "beside this script" if is_own else f"in {module.replace('.', '/')}"
+
+
+def _misspelled_module(name: str, site: str) -> str | None:
+    own = [path.stem for path in Path(site).glob("*.py")]
+    if found := name_advice.closest(name, own):
+        return found
+    found = name_advice.closest(name, sys.stdlib_module_names)
+    # With a letter more than one of Python's it may be the name of a package.
+    return found if found and len(found) >= len(name) else None
+
+
+def _hidden_file(name: str, importer: _Importer, loaded: str | None) -> str:
+    """The advice about a file of the site that the *loaded* module of the same name hides."""
+    for directory in (importer.directory, importer.site):
         file = os.path.join(directory, name + ".py")
-        if directory and os.path.isfile(file) and found != file:
-            whose = "Python's own" if name in sys.stdlib_module_names else "an installed"
-            relative = f", or write:\nfrom . import {name}" if directory == beside else "."
-            return f"This is {whose} {name}, not the site's {name}.py. Rename that file, such as my_{name}.py{relative}"
+        if directory and os.path.isfile(file) and loaded != file:
+            owner = "Python's own" if name in sys.stdlib_module_names else "an installed"
+            sentence = f"This is {owner} {name}, not the site's {name}.py."
+            rename = f"Rename that file, for example to my_{name}.py"
+            if directory == importer.directory:
+                return f"{sentence} {rename}, or write:\nfrom . import {name}"
+            return f"{sentence} {rename}."
     return ""
 
 
-def _wanted(exc: ImportError) -> str:
-    found = re.search(r"cannot import name '(\w+)'", str(exc))
+def _name_in(message: str) -> str:
+    found = re.search(r"cannot import name '(\w+)'", message)
     return found[1] if found else ""
 
 
-def _directories(exc: BaseException) -> tuple[str, str]:
-    """The directory of the code that imported, and the site's."""
-    home = os.getcwd()
-    frames = [frame.filename for frame in traceback.extract_tb(exc.__traceback__)]
-    own = [name for name in frames if is_author_code(name)]
+def _importer_of(exc: BaseException) -> _Importer:
+    site = os.getcwd()
+    file = ""
     for frame, _ in traceback.walk_tb(exc.__traceback__):
-        execution = frame.f_globals.get("__execution__")
-        home = getattr(execution, "root", home)
-    return (os.path.dirname(own[-1]) if own else "", home)
+        if is_author_code(frame.f_code.co_filename):
+            file = frame.f_code.co_filename
+        site = getattr(frame.f_globals.get("__execution__"), "root", site)
+    return _Importer(os.path.dirname(file), site)
 
 
-def _has(directory: str, name: str) -> bool:
-    return bool(directory) and (
-        os.path.isfile(os.path.join(directory, name + ".py"))
-        or os.path.isfile(os.path.join(directory, name, "__init__.py"))
-    )
+def _has_module(directory: str, name: str) -> bool:
+    if not directory:
+        return False
+    files = (name + ".py", os.path.join(name, "__init__.py"))
+    return any(os.path.isfile(os.path.join(directory, file)) for file in files)
 
 
-def _somewhere(home: str, name: str) -> str | None:
-    """A directory below the site's, at most three levels, that has the module."""
-    for directory, below, _ in islice(os.walk(home), 1000):
-        depth = os.path.relpath(directory, home).count(os.sep)
-        if directory != home and _has(directory, name):
+def _find_below(site: str, name: str) -> str | None:
+    """The directory below the site's that holds the module *name*."""
+    for directory, below, _ in islice(os.walk(site), MAX_DIRECTORIES):
+        if directory != site and _has_module(directory, name):
             return directory
-        importable = [each for each in sorted(below) if each.isidentifier() and depth < 2]
-        below[:] = [
-            each for each in importable if not is_ignored_directory(os.path.join(directory, each))
-        ]
+        below[:] = [each for each in sorted(below) if _is_importable(directory, each)]
+        if len(Path(directory).relative_to(site).parts) == MAX_LEVELS:
+            below.clear()
     return None
 
 
-def _pip() -> str:
-    return f'"{sys.executable}" -m pip' if " " in sys.executable else f"{sys.executable} -m pip"
+def _is_importable(directory: str, name: str) -> bool:
+    return name.isidentifier() and not is_ignored_directory(os.path.join(directory, name))

@@ -1,7 +1,7 @@
-"""A failure of a script, as values: exceptions, their frames, lines of source, variables. And whose code a file is.
+"""An error of a script as plain values: exceptions, frames, lines of source, variables.
 
-`diagnosis` makes them; `errorpage`, `errortext` and `complaints` show them. Everything in here is text that has been
-shortened and masked already. Nothing here decides who may see it.
+`describe` makes them; `error_page` and `reporter` show them. All text in here is shortened and
+redacted already. Nothing here decides who may see it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from rpyserve.util.author_code import PACKAGE_DIRECTORY
 __all__ = ["ErrorReport", "ExceptionReport", "Frame", "Line", "Relation", "Variable"]
 
 
-
-
-
-
-
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of source. *marked* is the piece at fault, in characters, where that is less than all of it."""
+    """A line of source.
+
+    Args:
+        number: counted from 1.
+        text: without its line end.
+        failing: whether it is the line that raised the exception.
+        marked: the columns at fault, if they are less than the whole line. The end is exclusive.
+    """
 
     number: int
     text: str
@@ -44,15 +44,15 @@ class Frame:
     """A place that an exception passed.
 
     Args:
-        file: the whole path.
+        file: the absolute path.
         line: the number of the line; 0 if it is not known.
-        column: from 1; 0 if it is not known.
-        function: its name; empty for the place of a syntax error.
+        column: counted from 1; 0 if it is not known.
+        function: its qualified name; empty for top-level code and syntax errors.
         own: whether it is the author's code.
-        lines: source round the line; empty if it cannot be had.
+        lines: the source around the line; empty if it is not known.
         variables: their values, if they may be shown.
-        skipped: how many calls were left out between the one before and this one, because they were like them.
-        edition: of the source, a number that another source does not have; 0 if there is none.
+        skipped: how many similar calls were left out between the frame before and this one.
+        source_hash: differs if the source differs; 0 if there is no source.
     """
 
     file: str
@@ -63,16 +63,15 @@ class Frame:
     lines: tuple[Line, ...] = ()
     variables: tuple[Variable, ...] = ()
     skipped: int = 0
-    edition: int = field(default=0, repr=False)
+    source_hash: int = field(default=0, repr=False)
 
     @property
-    def source(self) -> Line | None:
-        """The failing line."""
+    def failing_line(self) -> Line | None:
         return next((line for line in self.lines if line.failing), None)
 
 
 class Relation(enum.Enum):
-    """How an exception is related to the one that came out of it; the words that stand between them."""
+    """How an exception in a chain relates to the one shown above it, as a sentence."""
 
     ITSELF = ""
     CAUSE = "The exception above was directly caused by this one:"
@@ -85,12 +84,12 @@ class ExceptionReport:
 
     Args:
         title: its class and the first line of its message.
-        text: the message, if it has more than that line.
+        text: the whole message, if it has more than that line.
         notes: what ``add_note`` added.
         frames: the places it passed, the innermost last.
-        relation: to the fault before it in its chain.
+        relation: how it relates to the exception before it in its chain.
         branches: of an exception group: the chain of each exception in it.
-        left_out: exceptions of the group, or of the chain, that are one too many to be shown.
+        left_out: how many exceptions of the group are not shown.
     """
 
     title: str
@@ -103,30 +102,33 @@ class ExceptionReport:
 
     @property
     def own_frames(self) -> tuple[Frame, ...]:
-        """The author's places; where there is none, the innermost one, unless it is rpyserve's."""
-        innermost = tuple(frame for frame in self.frames[-1:] if not frame.file.startswith(PACKAGE_DIRECTORY))
-        return tuple(frame for frame in self.frames if frame.own) or innermost
+        """The author's frames. If there are none, the innermost one, unless it is rpyserve's."""
+        own = tuple(frame for frame in self.frames if frame.own)
+        innermost = self.frames[-1:]
+        if own or not innermost or innermost[0].file.startswith(PACKAGE_DIRECTORY):
+            return own
+        return innermost
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """What went wrong, told to the author of a script.
+    """What went wrong, for the author of a script.
 
     Args:
-        title: one line: what went wrong.
+        title: what went wrong, in one line.
         hint: what to do about it, in lines; may be empty.
-        chain: the exceptions, what came out first, then what led to it. Empty if none was raised.
+        chain: the exceptions: first the one that came out, then what led to it. May be empty.
         script: the path of a script that is at fault as a whole; empty if the frames say more.
-        kind: what such failures have in common, whatever their texts say.
+        fingerprint: equal for errors that count as the same, whatever their messages say.
     """
 
     title: str
     hint: str = ""
     chain: tuple[ExceptionReport, ...] = ()
     script: str = ""
-    kind: tuple[str, ...] = ()
+    fingerprint: tuple[str, ...] = ()
 
     @property
     def place(self) -> Frame | None:
-        """The innermost of the author's places."""
-        return next((fault.own_frames[-1] for fault in self.chain if fault.own_frames), None)
+        """The innermost of the author's frames."""
+        return next((each.own_frames[-1] for each in self.chain if each.own_frames), None)

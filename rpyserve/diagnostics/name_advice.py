@@ -1,149 +1,137 @@
-"""Names that people bring along from elsewhere: Twisted's and Flask's on requests, and what modules hold by that name.
+"""Advice about names: those of Twisted's and Flask's requests, forgotten imports, misspellings.
 
-Each with what to write here. Names that rpyserve has itself are not in here: a test keeps it so.
-
-Names that are nearly right: what Python itself suggests on a terminal, and the names of a script's own things.
-
-Looks names up without calling anything of the author's. A name of two letters is never taken for a slip.
+Names are looked up without calling any code of the author's.
 """
 
 from __future__ import annotations
 
 import builtins
-import difflib
 import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
-from rpyserve.diagnostics.async_advice import innermost
+from rpyserve._names import PUBLIC
 from rpyserve.http.request import Request
-from rpyserve.resources.resource import Resource
+from rpyserve.scripts.source import innermost_author_line
 from rpyserve.sessions.session import Session
+from rpyserve.util.text import closest_match
 
-__all__ = ["for_attribute", "for_import", "for_member", "for_name", "for_unimported", "near"]
+__all__ = ["closest", "for_attribute", "for_import", "for_member", "for_name"]
 
-
-_REQUEST: Final = {
-    # Twisted's IRequest
-    "getClientIP": "request.client[0]", "getClientAddress": "request.client", "getClient": "request.client[0]",
-    "getHost": "request.server", "getRequestHostname": 'request.getHeader("host")', "host": "request.server",
-    "getAllHeaders": 'request.getHeader("user-agent")', "requestHeaders": 'request.getHeader("user-agent")',
-    "received_headers": 'request.getHeader("user-agent")', "received_cookies": "request.cookies",
-    "responseHeaders": 'request.setHeader("Content-Type", "text/plain")',
-    "isSecure": 'request.scheme == "https"', "clientproto": "request.http_version",
-    "notifyFinish": "async def render_GET(self, request):\n    try:\n        ...\n    finally:",
-    "registerProducer": "yield chunk  # a generator sends a page in pieces", "prePathURL": '"/".join(request.prepath)',
-    "URLPath": "request.path", "transport": "request.client",
-    "setLastModified": 'request.setHeader("Last-Modified", ...)', "setETag": 'request.setHeader("ETag", ...)',
+_REQUEST: Final = (
+    # Twisted's
+    ("getHost host", "request.server"),
+    ("getClientAddress transport", "request.client"),
+    ("getAllHeaders requestHeaders", 'request.getHeader("user-agent")'),
+    ("responseHeaders", 'request.setHeader("Content-Type", "text/plain")'),
+    ("setLastModified", 'request.setHeader("Last-Modified", ...)'),
+    ("setETag", 'request.setHeader("ETag", ...)'),
+    ("received_cookies", "request.cookies"),
+    ("isSecure", 'request.scheme == "https"'),
+    ("clientproto", "request.http_version"),
+    ("prePathURL", '"/".join(request.prepath)'),
+    ("URLPath", "request.path"),
+    ("notifyFinish", "async def render_GET(self, request):\n    try:\n        ...\n    finally:"),
+    ("registerProducer", "yield chunk  # a generator sends a page in pieces"),
     # Flask's and others'
-    "form": 'request.field("name")', "values": 'request.field("name")', "GET": 'request.field("name")',
-    "POST": 'request.field("name")', "params": 'request.field("name")', "query_params": 'request.field("name")',
-    "get": 'request.field("name", "")', "headers": 'request.getHeader("user-agent")',
-    "data": "request.content.read()", "body": "request.content.read()", "get_data": "request.content.read()",
-    "get_json": "request.json()",
-    "remote_addr": "request.client[0]", "query_string": "request.query", "url": "request.uri",
-    "full_path": "request.uri", "user_agent": 'request.getHeader("user-agent")',
-    "host_url": 'request.getHeader("host")',
-}  # fmt: skip
-_SESSION: Final = {
-    "setAdapter": "registerAdapter(Counter, Session, ICounter)", "permanent": "session.sessionTimeout = None",
-    "modified": 'session["name"] = value', "invalidate": "session.expire()",
-    "id": "session.uid", "sid": "session.uid",
-}  # fmt: skip
-_RESOURCE: Final = {
-    "listNames": "list(self.children)", "listStaticNames": "list(self.children)",
-    "delEntity": "del self.children[name]", "getStaticEntity": "self.children.get(name)",
-    "getDynamicEntity": "self.getChild(name, request)",
-    "getChildForRequest": "self.getChildWithDefault(name, request)",
-}  # fmt: skip
-_MEMBERS: Final = {Request: _REQUEST, Session: _SESSION, Resource: _RESOURCE}
+    ("form values params query_params GET POST", 'request.field("name")'),
+    ("get", 'request.field("name", "")'),
+    ("data body get_data", "request.content.read()"),
+    ("get_json", "request.json()"),
+    ("headers user_agent", 'request.getHeader("user-agent")'),
+    ("host_url getRequestHostname", 'request.getHeader("host")'),
+    ("remote_addr getClientIP", "request.client[0]"),
+    ("query_string", "request.query"),
+    ("url full_path", "request.uri"),
+)
+_SESSION: Final = (
+    ("permanent", "session.sessionTimeout = None"),
+    ("modified", 'session["name"] = value'),
+    ("invalidate", "session.expire()"),
+    ("sid", "session.uid"),
+)
+_MEMBERS: Final = {
+    kind: {name: line for names, line in rows for name in names.split()}
+    for kind, rows in {Request: _REQUEST, Session: _SESSION}.items()
+}
+"""What rpyserve has in place of a member of another server's class."""
 
 _HOMES: Final = {
-    "Path": "pathlib", "datetime": "datetime", "date": "datetime", "timedelta": "datetime", "partial": "functools",
-    "wraps": "functools", "lru_cache": "functools", "dataclass": "dataclasses", "field": "dataclasses",
-    "defaultdict": "collections", "namedtuple": "collections", "deque": "collections", "OrderedDict": "collections",
-    "Enum": "enum", "randint": "random", "choice": "random", "shuffle": "random", "sqrt": "math", "ceil": "math",
-    "floor": "math", "pi": "math", "sleep": "trio", "open_nursery": "trio", "quote": "urllib.parse",
-    "urlencode": "urllib.parse", "escape": "html", "Any": "typing", "Optional": "typing", "Decimal": "decimal",
-    "chain": "itertools", "count": "itertools", "StringIO": "io", "BytesIO": "io", "dedent": "textwrap",
-    "contextmanager": "contextlib", "suppress": "contextlib", "uuid4": "uuid", "getLogger": "logging",
+    "Path": "pathlib", "date": "datetime", "timedelta": "datetime", "dataclass": "dataclasses",
+    "defaultdict": "collections", "randint": "random", "choice": "random", "sqrt": "math",
+    "escape": "html", "quote": "urllib.parse", "sleep": "trio", "open_nursery": "trio",
 }  # fmt: skip
+"""The modules of names that are often used without an import."""
 
 
-def for_member(thing: object, name: str) -> str:
-    """Return the hint for an attribute *name* of a request, session or resource that another server's have."""
+def for_member(exc: AttributeError) -> str:
+    """Return the advice about a member of another server's requests or sessions."""
     for kind, names in _MEMBERS.items():
-        if issubclass(type(thing), kind) and name in names:
-            return f"rpyserve's {kind.__name__} has no {name}. Write:\n{names[name]}"
+        if issubclass(type(exc.obj), kind) and exc.name in names:
+            return f"rpyserve's {kind.__name__} has no {exc.name}. Write:\n{names[exc.name]}"
     return ""
 
 
-def for_unimported(name: str) -> str:
-    """Return the hint for a *name* that must be imported first; empty if it is none that is known."""
-    from rpyserve._names import PUBLIC
-
-    if name in PUBLIC:
-        return f"Import it first:\nfrom rpyserve import {name}"
-    if name in _HOMES:
-        return f"Import it first:\nfrom {_HOMES[name]} import {name}"
-    if name == "trio" or name in sys.stdlib_module_names:
-        return f"Import it first:\nimport {name}"
-    return ""
-
-
-def near(name: str, names: Iterable[str], cutoff: float = 0.7) -> str:
-    """Return the one of *names* that *name* may stand for; empty if there is none."""
-    known = [each for each in names if isinstance(each, str) and each != name]
-    if len(name) < 3 or len(name) > 80:
-        return ""
-    same = [
-        each for each in known if each.replace("_", "").lower() == name.replace("_", "").lower()
-    ]
-    return next(iter(same or difflib.get_close_matches(name, known, 1, cutoff)), "")
-
-
-def for_name(exc: NameError, name: str) -> str:
-    """Return the hint for an unknown *name*: one of the method's own object, or one that is nearly the same."""
-    frame, _ = innermost(exc)
+def for_name(exc: NameError) -> str:
+    """Return the advice about a name that is not defined: import it, or what it may stand for."""
+    name = exc.name or ""
+    if line := _import_line(name):
+        return f"Import it first:\n{line}"
+    frame, _ = innermost_author_line(exc)
     if frame is None:
         return ""
-    this = frame.f_locals.get("self")
-    members = set(_members(this)) if this is not None else set()
-    if name in members:
+    if "self" in frame.f_locals and name in _members(frame.f_locals["self"]):
         return f"{name} belongs to the object. Write:\nself.{name}"
-    if found := near(name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]):
-        return f"Did you mean this?\n{found}"
-    found = near(name, members)
-    return f"Did you mean this?\nself.{found}" if found else ""
+    return _did_you_mean(closest(name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]))
 
 
-def for_attribute(thing: object, name: str) -> str:
-    """Return the hint for an attribute *name* that *thing* lacks."""
-    found = near(
-        name, [each for each in _members(thing) if not each.startswith("_") or name.startswith("_")]
-    )
-    return f"Did you mean this?\n.{found}" if found else ""
+def for_attribute(exc: AttributeError) -> str:
+    """Return the advice about an attribute that is misspelled."""
+    name = exc.name or ""
+    names = [each for each in _members(exc.obj) if each[:1] != "_" or name[:1] == "_"]
+    found = closest(name, names)
+    return _did_you_mean(f".{found}" if found else None)
 
 
 def for_import(module: str, name: str) -> str:
-    """Return the hint for a *name* that *module*, which has been imported, lacks."""
+    """Return the advice about a *name* that *module*, which has been imported, does not have."""
     loaded = sys.modules.get(module)
     if loaded is None:
         return ""
-    names = getattr(loaded, "__all__", None) or [
-        each for each in vars(loaded) if not each.startswith("_")
-    ]
-    found = near(name, names)
-    if not found:
-        return ""
-    relative = module.startswith("rpydir")  # a name of ours, that nobody can write
-    return f"Did you mean this?\n{found if relative else f'from {module} import {found}'}"
+    found = closest(name, getattr(loaded, "__all__", None) or list(vars(loaded)))
+    is_relative = module.startswith("rpydir")  # rpyserve's own name for the script's directory
+    if found is None or is_relative:
+        return _did_you_mean(found)
+    return _did_you_mean(f"from {module} import {found}")
 
 
-def _members(thing: Any) -> list[str]:
-    found = [name for kind in type.__dict__["__mro__"].__get__(type(thing)) for name in vars(kind)]
+def closest(name: str, names: Iterable[Any]) -> str | None:
+    """Return the one of *names* that *name* is a misspelling of; None if there is none."""
+    if not 3 <= len(name) <= 80:
+        return None
+    return closest_match(name, [each for each in names if isinstance(each, str) and each != name])
+
+
+def _did_you_mean(line: str | None) -> str:
+    return f"Did you mean this?\n{line}" if line else ""
+
+
+def _import_line(name: str) -> str:
+    if name in PUBLIC:
+        return f"from rpyserve import {name}"
+    if name in _HOMES:
+        return f"from {_HOMES[name]} import {name}"
+    if name == "trio" or name in sys.stdlib_module_names:
+        return f"import {name}"
+    return ""
+
+
+def _members(thing: object) -> list[str]:
+    """The names in the classes of *thing* and in its ``__dict__``; `dir` would call its code."""
+    classes = type.__dict__["__mro__"].__get__(type(thing))
+    names = [name for each in classes for name in vars(each)]
     try:
         own = object.__getattribute__(thing, "__dict__")
     except AttributeError:
-        own = {}
-    return [*found, *(own if isinstance(own, dict) else ())]
+        return names
+    return [*names, *own] if isinstance(own, dict) else names

@@ -1,8 +1,9 @@
-"""What must not be read on a screen: values under names such as ``password``, and what this very visitor sent as proof.
+"""Hides what must not be on a screen: passwords and the like, and the credentials of this request.
 
-Two ways to know a secret: by the name that it stands under (of a variable, an attribute, a key, a field of a query),
-and by being a cookie, a session's id or an ``Authorization`` of the request that failed, wherever it turns up.
-Better one too many: a masked value costs its author a look, a shown one may be in a screenshot.
+A secret is known in two ways: by the name of what holds it (a variable, an attribute, a key, a
+query field), and by its text, if it is a cookie, the session id or an ``Authorization`` of the
+request that failed. It is better to hide too much: a hidden value costs its author a look, a
+visible one may be in a screenshot.
 """
 
 from __future__ import annotations
@@ -17,43 +18,52 @@ if TYPE_CHECKING:
 __all__ = ["MASK", "Redactor", "is_secret", "secrets_of"]
 
 MASK: Final = "•••"
+"""What is shown in place of a secret."""
+
 SHORTEST: Final = 8
-"""Characters. A cookie ``theme=dark`` is no secret, and its value may be any word of the page."""
+"""Characters from which a text counts as secret: ``dark`` of ``theme=dark`` may be any word."""
+
+_LONGEST_NAME: Final = 100
+"""How many characters of a name are looked at."""
 
 _ANYWHERE: Final = (
     r"pass_?w(?:or)?d|pass_?phrase|secret|token(?!iz)|api_?key|authori[sz]ation|cookie|credential|"
     r"(?:private|access|signing|encryption|session)_?key|session_?u?id"
 )
 _WHOLE_WORDS: Final = r"pwd|pass|pw|pin|otp|auth|sid|uid|jwt|csrf|xsrf|bearer"
-_SECRET: Final = re.compile(rf"{_ANYWHERE}|(?:^|_)(?:{_WHOLE_WORDS})(?:_|$)")
-_WITHIN: Final = re.compile(
+_SECRET_NAME: Final = re.compile(rf"{_ANYWHERE}|(?:^|_)(?:{_WHOLE_WORDS})(?:_|$)")
+_ASSIGNMENT: Final = re.compile(
     rf"(?i)((?<![A-Za-z0-9])[\w.-]*(?:{_ANYWHERE}|\b(?:{_WHOLE_WORDS}))\w*"
     r"['\"]?\s?[=:]\s?['\"]?(?:bearer |basic )?)[^\s&;,'\"<>]+"
 )
-_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL_CASE: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+_CREDENTIAL_HEADERS: Final = ("authorization", "cookie", "proxy-authorization")
 
 
 def is_secret(name: object) -> bool:
-    """Whether what stands under *name*, a text or bytes, is nobody's business."""
+    """Whether the value that a variable, attribute, key or field of this *name* holds is secret."""
     if isinstance(name, bytes):
-        name = name[:100].decode("latin-1")
+        name = name[:_LONGEST_NAME].decode("latin-1")
     if not isinstance(name, str):
         return False
-    plain = _HUMP.sub("_", str(name[:100])).lower().replace("-", "_").replace(" ", "_")
-    return _SECRET.search(plain) is not None
+    snake_case = _CAMEL_CASE.sub("_", str(name[:_LONGEST_NAME])).lower()
+    return _SECRET_NAME.search(snake_case.replace("-", "_").replace(" ", "_")) is not None
 
 
 class Redactor:
-    """Hides given texts wherever they turn up.
+    """Hides given texts wherever they occur.
 
     Args:
-        secrets: the texts; those under 8 characters are left alone.
+        secrets: the texts; those shorter than `SHORTEST` are ignored.
+
+    Attributes:
+        longest: the length of the longest of them.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted(
-            {text for text in secrets if len(text) >= SHORTEST}, key=len, reverse=True
-        )
+        found = {text for text in secrets if len(text) >= SHORTEST}
+        self._secrets = sorted(found, key=len, reverse=True)
         self.longest = len(self._secrets[0]) if self._secrets else 0
 
     def redact(self, text: str) -> str:
@@ -63,14 +73,14 @@ class Redactor:
         return text
 
     def redact_value(self, text: str) -> str:
-        """Return the text of a variable's value without the secrets, and without what ``password=`` precedes."""
-        return _WITHIN.sub(rf"\1{MASK}", self.redact(text))
+        """Return *text* without the secrets, and without what follows ``password=`` and alike."""
+        return _ASSIGNMENT.sub(rf"\1{MASK}", self.redact(text))
 
 
 def secrets_of(request: Request) -> Redactor:
-    """Return what hides the proofs that *request* came with, and its session's id."""
+    """Return what hides the credentials that *request* came with, and the id of its session."""
     found = list(request.cookies.values())
-    for name in ("authorization", "cookie", "proxy-authorization"):
+    for name in _CREDENTIAL_HEADERS:
         value = request.getHeader(name) or ""
         found += [value, value.partition(" ")[2]]
     if request.session is not None:

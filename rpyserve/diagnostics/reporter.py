@@ -1,12 +1,11 @@
-"""Failures on the console: each told once as a short block, however many requests it costs.
+"""Writes error reports on the console: each error once, as a short block of text.
 
-The same failure is one of the same kinds of exception at the same place of the same source. It is told again when a
-file of the site has changed (whoever watches them calls `forget`), or when its page was good in between; until then it
-is only counted, and the count comes once a minute at most. Memory is bounded: of many, the oldest is forgotten.
+Two errors are the same if they have the same fingerprint at the same places of the same source. An
+error is written again after its page has been answered well (`ConsoleReporter.resolve`) and after a
+file of the site has changed (`ConsoleReporter.reset`). Until then it is only counted, and the count
+is written at most once a minute. Memory is bounded: the least recent error is forgotten first.
 
-A failure as plain text: for the console, and for clients that do not ask for HTML.
-
-A short block: what went wrong, the author's own places with their lines, what led to it, what to do.
+`as_text` also makes the page for clients that do not accept HTML.
 """
 
 from __future__ import annotations
@@ -16,188 +15,210 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
 from rpyserve.util.author_code import display_path
 from rpyserve.util.exceptions import unwrap_group
 
-if TYPE_CHECKING:
-    from rpyserve.diagnostics.model import ErrorReport
-
 __all__ = ["ConsoleReporter", "as_text"]
-
-
-MOST: Final = 200
-AGAIN: Final = 60.0
-"""Seconds."""
 
 log = logging.getLogger("rpyserve")
 
+MAX_ERRORS: Final = 200
+"""How many errors, and how many clients, are remembered."""
+
+MAX_PAGES: Final = 2000
+"""How many failing pages are remembered."""
+
+COUNT_INTERVAL: Final = 60.0
+"""Seconds between two lines that say how often an error has occurred."""
+
+MAX_FRAMES: Final = 5
+"""How many of the author's frames are shown of one exception: the innermost ones."""
+
+MAX_LINES: Final = 5
+"""How many further lines of a message are shown."""
+
+MAX_NOTE_LINES: Final = 6
+"""How many lines of a note are shown."""
+
+
+# When errors are written
+
+_Key = tuple[object, ...]
+
 
 @dataclass(slots=True)
-class _Told:
+class _Reported:
+    """An error that has been written.
+
+    Attributes:
+        what: what failed, such as ``GET /hello``.
+        title: the first line of what was written.
+        since: when it was last written or counted.
+        repeats: how often it has occurred since then.
+    """
+
     what: str
     title: str
     since: float
-    again: int = 0
+    repeats: int = 0
 
 
 class ConsoleReporter:
-    """What has been told of late.
+    """Writes errors on the console and remembers which ones it has written.
 
     Args:
         now: a clock, in seconds.
 
     Attributes:
-        failed_pages: the paths of pages that failed of late, each with what its failure is known by.
+        failed_pages: the paths of pages that failed of late, each with what tells its error from
+            others.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._told: OrderedDict[tuple[object, ...], _Told] = OrderedDict()
-        self.failed_pages: dict[str, tuple[object, ...]] = {}
+        self._reported: OrderedDict[_Key, _Reported] = OrderedDict()
+        self.failed_pages: dict[str, _Key] = {}
         self._clients: OrderedDict[str, None] = OrderedDict()
 
-    def report(self, what: str, failure: ErrorReport, *, page: str = "") -> bool:
-        """Tell *failure* on the console, unless it has been told.
+    def report(self, what: str, report: ErrorReport, *, page: str = "") -> bool:
+        """Write *report* on the console, unless it is already there.
 
         Args:
             what: what failed, such as ``GET /hello``.
-            page: the path of the page; when that is `good`, the failure is over.
+            page: the path of the page. The error is over when it is passed to `resolve`.
 
         Returns:
-            Whether it was told.
+            Whether it was written.
         """
-
-        key = _key(failure)
+        key = _key(report)
         if page:
             self.failed_pages[page] = key
-        told = self._told.get(key)
-        if told is not None:
-            self._told.move_to_end(key)
-            told.again += 1
-            if self._now() - told.since >= AGAIN:
-                self._count(told)
+        known = self._reported.get(key)
+        if known is not None:
+            self._reported.move_to_end(key)
+            known.repeats += 1
+            if self._now() - known.since >= COUNT_INTERVAL:
+                self._write_count(known)
             return False
-        self._told[key] = _Told(what, failure.title, self._now())
-        self._bound()
-        log.error("%s: %s", what, as_text(failure))
+        self._reported[key] = _Reported(what, report.title, self._now())
+        self._forget_oldest()
+        log.error("%s: %s", what, as_text(report))
         return True
 
     def report_exception(self, what: str, exc: BaseException) -> None:
-        """Tell that *what* raised *exc*; this is the `ErrorReporter` of a site."""
+        """Report that *what* raised *exc*; this makes it an `ErrorReporter`."""
         from rpyserve.diagnostics.describe import describe
 
         self.report(what, describe(unwrap_group(exc)))
 
     def once_for(self, client: str) -> bool:
-        """Whether *client* has not been told of yet. From now on it has."""
+        """Return True when first called for *client*, and False from then on."""
         if client in self._clients:
             return False
         self._clients[client] = None
-        if len(self._clients) > MOST:
+        if len(self._clients) > MAX_ERRORS:
             self._clients.popitem(last=False)
         return True
 
     def resolve(self, page: str) -> None:
-        """Note that *page* has been answered well."""
-        told = self._told.pop(self.failed_pages.pop(page, ()), None)
-        if told is not None:
-            self._count(told)
+        """Note that *page* has been answered well, so its error is over."""
+        known = self._reported.pop(self.failed_pages.pop(page, ()), None)
+        if known is not None:
+            self._write_count(known)
 
     def reset(self) -> None:
-        """A file of the site has changed: what fails from now on is told."""
-        for told in self._told.values():
-            self._count(told)
-        self._told.clear()
+        """Forget all errors, because a file of the site has changed: they are written again."""
+        for known in self._reported.values():
+            self._write_count(known)
+        self._reported.clear()
         self.failed_pages.clear()
 
-    def _bound(self) -> None:
-        if len(self._told) > MOST:
-            self._count(self._told.popitem(last=False)[1])
-        if len(self.failed_pages) > 10 * MOST:
+    def _forget_oldest(self) -> None:
+        if len(self._reported) > MAX_ERRORS:
+            _, oldest = self._reported.popitem(last=False)
+            self._write_count(oldest)
+        if len(self.failed_pages) > MAX_PAGES:
             self.failed_pages.clear()
 
-    def _count(self, told: _Told) -> None:
-        if told.again > 1:
-            log.error("%s: again, %d times: %s", told.what, told.again, told.title)
-        told.again = 0
-        told.since = self._now()
+    def _write_count(self, known: _Reported) -> None:
+        if known.repeats > 1:
+            log.error("%s: again, %d times: %s", known.what, known.repeats, known.title)
+        known.repeats = 0
+        known.since = self._now()
 
 
-def _key(failure: ErrorReport) -> tuple[object, ...]:
-    place = failure.place
-    where = () if place is None else (place.file, place.line)
-    return (
-        *failure.kind,
-        failure.script,
-        *where,
-        *(f.edition for fault in failure.chain for f in fault.own_frames),
-    )
+def _key(report: ErrorReport) -> _Key:
+    place = report.place
+    location = () if place is None else (place.file, place.line)
+    sources = [frame.source_hash for exc in report.chain for frame in exc.own_frames]
+    return (*report.fingerprint, report.script, *location, *sources)
 
 
-PLACES: Final = 5
-"""The author's places that are told of one exception, the innermost ones."""
-_WORDS: Final = {
+# What is written
+
+_PREFIX: Final = {
+    Relation.ITSELF: "",
     Relation.CAUSE: "caused by ",
     Relation.CONTEXT: "while handling ",
-    Relation.ITSELF: "",
 }
 
 
-def as_text(failure: ErrorReport) -> str:
-    """Return *failure* as lines."""
-    lines = [failure.title]
-    if failure.script:
-        lines.append(f"  {display_path(failure.script)}")
-    lines += [f"  {line}" for line in _chain(failure.chain, failure.title)]
-    lines += [f"  {line}" for line in failure.hint.splitlines()]
-    return "\n".join(map(_readable, lines))
+def as_text(report: ErrorReport) -> str:
+    """Return *report* as lines of plain text, in which nothing can control a terminal."""
+    lines = [report.title]
+    if report.script:
+        lines.append(f"  {display_path(report.script)}")
+    lines += [f"  {line}" for line in _chain_lines(report.chain, report.title)]
+    lines += [f"  {line}" for line in report.hint.splitlines()]
+    return "\n".join(map(_printable, lines))
 
 
-def _readable(line: str) -> str:
-    """*line* without what a terminal could take for more than a letter: some of it may be of a visitor's making."""
-    return (
-        line
-        if line.isprintable()
-        else "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
-    )
+def _printable(line: str) -> str:
+    """*line* with all but letters and tabs escaped: a visitor may have written some of it."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
 
 
-def _chain(faults: Sequence[ExceptionReport], told: str = "") -> Iterator[str]:
-    for fault in faults:
-        if fault.title != told:
-            yield _WORDS[fault.relation] + fault.title
-        yield from (
-            line for text in ([fault.text] if fault.text else []) for line in text.splitlines()[1:6]
-        )
-        yield from (line for note in fault.notes for line in note.splitlines()[:6])
-        for frame in fault.own_frames[-PLACES:]:
-            yield from _frame(frame)
-        for number, branch in enumerate(fault.branches, 1):
-            first, *rest = _chain(branch)
-            yield f"{number} of {len(fault.branches) + fault.left_out}: {first}"
-            yield from (f"  {line}" for line in rest)
-        if fault.left_out and not fault.branches:
-            yield f"… {fault.left_out} more"
+def _chain_lines(chain: Sequence[ExceptionReport], heading: str = "") -> Iterator[str]:
+    for exc in chain:
+        if exc.title != heading:
+            yield _PREFIX[exc.relation] + exc.title
+        yield from exc.text.splitlines()[1 : MAX_LINES + 1]
+        for note in exc.notes:
+            yield from note.splitlines()[:MAX_NOTE_LINES]
+        for frame in exc.own_frames[-MAX_FRAMES:]:
+            yield from _frame_lines(frame)
+        yield from _branch_lines(exc)
 
 
-def _frame(frame: Frame) -> Iterator[str]:
+def _branch_lines(group: ExceptionReport) -> Iterator[str]:
+    count = len(group.branches) + group.left_out
+    for number, branch in enumerate(group.branches, 1):
+        first, *rest = _chain_lines(branch)
+        yield f"{number} of {count}: {first}"
+        yield from (f"  {line}" for line in rest)
+    if group.left_out and not group.branches:
+        yield f"… {group.left_out} more"
+
+
+def _frame_lines(frame: Frame) -> Iterator[str]:
     if frame.skipped:
         yield f"… {frame.skipped} more calls like these"
-    yield f"{display_path(frame.file)}:{frame.line}" + (
-        f" in {frame.function}" if frame.function else ""
-    )
-    line = frame.source
+    place = f"{display_path(frame.file)}:{frame.line}"
+    yield f"{place} in {frame.function}" if frame.function else place
+    line = frame.failing_line
     if line is not None and line.text.strip():
-        yield from (f"  {text}" for text in _with_carets(line))
+        yield f"  {line.text.strip()}"
+        if line.marked is not None:
+            yield f"  {_carets(line, line.marked)}"
 
 
-def _with_carets(line: Line) -> Iterator[str]:
-    text = line.text.lstrip().rstrip()
-    yield text
-    if line.marked is not None:
-        gone = len(line.text) - len(line.text.lstrip())
-        start, end = line.marked
-        yield " " * (start - gone) + "^" * max(1, min(end, len(line.text.rstrip()) + 1) - start)
+def _carets(line: Line, marked: tuple[int, int]) -> str:
+    indent = len(line.text) - len(line.text.lstrip())
+    start = marked[0]
+    end = min(marked[1], len(line.text.rstrip()) + 1)
+    return " " * (start - indent) + "^" * max(1, end - start)

@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
+from rpyserve._names import public
 from rpyserve.files import path_rules
 from rpyserve.files.path_rules import SCRIPT, Segment, SegmentKind, is_script
 from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.resources.resource import Resource
+from rpyserve.resources.resource import Resource, options_response
 from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class _Tree:
         return path_rules.forbidden_target(self.root, real, follow=follow, script=script)
 
 
+@public
 class Directory(Resource):
     """The files and scripts below a directory.
 
@@ -151,10 +153,12 @@ class Directory(Resource):
             self._tree.scripts = ScriptLoader(Path(self._tree.root))
         return self._tree.scripts
 
-    def render(self, request: Request) -> Redirect:
+    def render(self, request: Request) -> Redirect | Response:
         """Send the visitor to the same URL with a slash, where relative links work."""
         if not any(request.prepath):
             raise HTTPError(404)
+        if request.method == "OPTIONS":
+            return options_response(("GET", "HEAD", "OPTIONS"))
         path = "/".join(quote(name, safe="") for name in request.prepath)
         query = f"?{request.query}" if request.query else ""
         status = None if request.method in ("GET", "HEAD") else 307
@@ -268,10 +272,10 @@ class Directory(Resource):
             return None
         return _Entry(name, real, _kind(name, status), status)
 
-    def _names(self) -> list[str]:
+    def _names(self, limit: int | None = None) -> list[str]:
         try:
             with os.scandir(self._real) as entries:
-                return [entry.name for entry in entries]
+                return [entry.name for entry in islice(entries, limit)]
         except FileNotFoundError:
             status, why = 404, f"There is no directory {self._path!r}."
         except NotADirectoryError:
@@ -293,16 +297,18 @@ class Directory(Resource):
                 yield entry
 
     def _with_hints(self, name: str, why: str, request: Request) -> str:
-        """Say why *name* leads nowhere, and which name near it leads somewhere."""
+        """Say why *name* leads nowhere, and to a trusted client which similar name does not."""
+        why = why or f"There is no {name!r} or {name + SCRIPT!r} in {self._path}."
+        if not request.site.trusts(request):
+            return why
         try:
-            names = list(islice(self._names(), _MAX_NAMES))
+            names = self._names(_MAX_NAMES)
         except (OSError, HTTPError):
             return why
-        why = why or f"There is no {name!r} or {name + SCRIPT!r} in {self._path}."
-        public = [entry.name for entry in self._public_entries(names)]
-        short_names = [each.removesuffix(SCRIPT) for each in public if is_script(each)]
-        others = [each for each in public if each != name]
-        if nearest := path_rules.nearest(name, [*short_names, *others]):
+        listed = [each for each in names if each != name and self._classify(each).is_listed]
+        scripts = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
+        nearest = path_rules.nearest(name, [*scripts, *listed])
+        if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
             url = path_rules.readable([*request.prepath[:-1], nearest])
             return f"{why} Did you mean {url}?"
         if hint := path_rules.rename_hint(name, names):
@@ -365,6 +371,8 @@ def _is_listed(entry: _Entry) -> bool:
 
 def _kind(name: str, status: os.stat_result) -> str:
     if stat.S_ISREG(status.st_mode):
+        if why := path_rules.private_file_reason(name):
+            raise HTTPError(404, private=why)
         return "script" if is_script(name) else "file"
     if not stat.S_ISDIR(status.st_mode):
         why = f"{name!r} is neither a file nor a directory, so it is never opened."

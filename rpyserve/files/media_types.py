@@ -9,12 +9,13 @@ from __future__ import annotations
 import codecs
 from typing import Final
 
-__all__ = ["SAMPLE", "media_type"]
+__all__ = ["SAMPLE", "UNKNOWN", "media_type"]
 
 SAMPLE: Final = 512
 """How many bytes of a file without an extension are enough to recognise text."""
 
 UNKNOWN: Final = "application/octet-stream"
+"""The media type of a file about which nothing is known."""
 
 _BY_TYPE: Final = {
     "text/calendar": "ics",
@@ -23,8 +24,8 @@ _BY_TYPE: Final = {
     "text/html": "html htm",
     "text/javascript": "js mjs cjs",
     "text/markdown": "md markdown",
-    "text/plain": "txt text log ini cfg conf diff patch rst toml c h cpp hpp rs go java rb sh bat "
-    "ps1 sql jsx ts tsx vue scss sass less tex srt",
+    "text/plain": "txt text ini cfg conf diff patch rst toml c h cpp hpp rs go java rb sh bat ps1 "
+    "jsx ts tsx vue scss sass less tex srt",
     "text/tab-separated-values": "tsv",
     "text/vtt": "vtt",
     "text/xml": "xml xsl xsd",

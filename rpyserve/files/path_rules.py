@@ -3,8 +3,12 @@
 Pure decisions over texts, the same on every platform: nothing here looks at a disk. `classify` says
 all about one URL segment, and `forbidden_target` judges a whole resolved path, so that no link
 leads around the rules. Every refusal comes with its reason as a sentence for the site's author; an
-empty text means that nothing is wrong. Rules err towards hiding: a new kind of backup or database
-is a line in `_PRIVATE` or `_DATA`.
+empty text means that nothing is wrong.
+
+What is private is decided by a list of kinds, not by a list of what may be served: downloads have
+any extension, or none, and a server of static files is expected to send them. The list errs towards
+hiding: a new kind of backup or database is a line in `_PRIVATE` or `_DATA`. Where the name tells
+nothing, `private_content` looks at how the file begins.
 """
 
 from __future__ import annotations
@@ -15,10 +19,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import nsmallest
 from typing import Final
 from urllib.parse import quote
 
-from rpyserve.util.text import closest_match
+from rpyserve.util.text import WINDOWS_DEVICE, closest_match
 
 __all__ = [
     "SCRIPT",
@@ -31,6 +36,8 @@ __all__ = [
     "is_material",
     "is_script",
     "nearest",
+    "private_content",
+    "private_file_reason",
     "private_reason",
     "readable",
     "rename_hint",
@@ -41,9 +48,12 @@ SCRIPT: Final = ".rpy"
 MAX_NAME: Final = 255
 """How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
-_WINDOWS_DEVICE: Final = re.compile(
-    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
-)
+_MAX_KEY: Final = 40
+"""How many characters of names are compared, which takes time that grows with the square of it."""
+
+_MAX_COMPARED: Final = 40
+"""How many names are compared with another one: the likeliest by their length and beginning."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
@@ -55,13 +65,16 @@ def _rules(*rows: tuple[str, str]) -> _Rules:
     return tuple((re.compile(pattern, re.I | re.S), reason) for pattern, reason in rows)
 
 
-_BACKUP: Final = "Backups that editors make are never served."
+_BACKUP: Final = "Backups are never served."
 _DATABASE: Final = "Databases are never served."
+_SHELF: Final = "Files of the module shelve, and others with their extensions, are never served."
+_KEY: Final = "Keys and certificates are never served."
+_LOG: Final = "Log files and memory dumps are never served."
 
 _PRIVATE: Final = _rules(
     (r"__pycache__", "Python's compiled files are never served."),
     (r".*~|~\$.*|#.*#", _BACKUP),
-    (r".*\.(?:bak|old|orig|rej|save|sw[a-z]|tmp)", _BACKUP),
+    (r".*\.(?:bak|bkp|backup|copy|dist|old|orig|rej|save|sw[a-z]|tmp)", _BACKUP),
     (r".*___jb_(?:old|tmp)___", _BACKUP),
     (r".*\.rpy", "The extension of a script is .rpy, in lower case."),
     (r".*\.rpyc.*", "Compiled scripts are never served."),
@@ -71,14 +84,35 @@ _PRIVATE: Final = _rules(
     ),
     (r".*\.py", "Python files are never served: scripts end in .rpy."),
     (r".*\.py[a-z0-9]?(?![a-z0-9]).*", "Python files and copies of them are never served."),
+    (r".*\.so", "Native modules are never served."),
+    (r".*\.log[.-]?[0-9_-]*|nohup\.out", _LOG),
 )
 _DATA: Final = _rules(
-    (r".*\.db3?(?:-wal|-shm|-journal)?", _DATABASE),
+    (
+        r".*\.(?:accdb|db[0-9]?|dump|duckdb|laccdb|ldb|mdb|s3db|sl3|sql)"
+        r"(?:[.-](?:wal|shm|journal|lock))?",
+        _DATABASE,
+    ),
     (r".*\.sqlite.*", _DATABASE),
-    (r".*\.(?:j2|jinja2?)", "Template sources are never served."),
-    (r".*\.(?:pem|key|p12|pfx)", "Keys and certificates are never served."),
+    (r".*\.(?:dat|dir|pag)", _SHELF),
+    (r".*\.(?:pickle|pkl)", "Pickled objects are never served."),
+    (r".*\.(?:j2|jinja2?|mako|tpl)", "Template sources are never served."),
+    (r".*\.ipynb", "Notebooks are never served: they hold code, and what it has printed."),
+    (r".*\.(?:bks|der|jceks|jks|kdbx?|key|keystore|p12|p8|pem|pfx|ppk)", _KEY),
+    (r"id_(?:dsa|ecdsa|ed25519|rsa)(?:_sk)?", _KEY),
 )
 """Private as well, but scripts may make their pages of it."""
+
+_COPY_SUFFIX: Final = re.compile(r"(?:\.(?:[0-9]+|7z|bz2|gz|lz4|rar|tar|xz|zip|zst))+\Z", re.I)
+"""What programs append to the name of a file that they copy, rotate or compress."""
+
+_MEMORY_DUMP: Final = re.compile(r"core(?:\.[0-9]+)?", re.I)
+_PRIVATE_CONTENT: Final = (
+    (re.compile(rb"SQLite format 3\x00"), _DATABASE),
+    (re.compile(rb"[\xcd-\xd1]\x9aW\x13|\x13W\x9a[\xcd-\xd1]"), _DATABASE),  # of GNU dbm
+    (re.compile(rb"\s*-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-"), _KEY),
+    (re.compile(rb"\x7fELF.{12}(?:\x04\x00|\x00\x04)", re.S), _LOG),  # of the type ET_CORE
+)
 
 _DATABASE_SIDE_FILE: Final = re.compile(r".*-(?:shm|journal)", re.I | re.S)
 _UNLISTED: Final = frozenset({"node_modules", "site-packages"})
@@ -146,7 +180,7 @@ def invalid_segment(segment: str) -> str:
             return f"A file name cannot contain {char!r}."
     if segment[-1] in ". ":
         return "A file name cannot end in a dot or a space."
-    if _WINDOWS_DEVICE.fullmatch(segment):
+    if WINDOWS_DEVICE.fullmatch(segment):
         return "This is the name of a device on Windows, so no file has it anywhere."
     if len(segment.encode()) > MAX_NAME:
         return f"A file name has at most {MAX_NAME} bytes."
@@ -170,7 +204,26 @@ def private_reason(name: str, *, top: bool = False) -> str:
     if is_script(name):
         return ""
     plain = name.rstrip(". ")
-    return _matching_reason(_PRIVATE, plain) or _matching_reason(_DATA, plain)
+    original = _COPY_SUFFIX.sub("", plain)
+    return next(filter(None, map(_listed_reason, (plain, original))), "")
+
+
+def _listed_reason(name: str) -> str:
+    return _matching_reason(_PRIVATE, name) or _matching_reason(_DATA, name)
+
+
+def private_file_reason(name: str) -> str:
+    """Say why a file called *name* is never served, though a directory may be called so."""
+    return _LOG if _MEMORY_DUMP.fullmatch(name) else ""
+
+
+def private_content(start: bytes) -> str:
+    """Say why a file that begins with *start* is never served; empty if it may be.
+
+    It is for files whose names tell nothing: ``shelve`` calls its database what the author called
+    it, and keys may be called anything.
+    """
+    return next((reason for kind, reason in _PRIVATE_CONTENT if kind.match(start)), "")
 
 
 def is_material(name: str) -> bool:
@@ -221,10 +274,16 @@ def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return which of the *candidates* may have been meant by *name*; empty if none."""
+    wanted = _key(name)[:_MAX_KEY]
     by_key: dict[str, str] = {}
     for candidate in candidates:
-        by_key.setdefault(_key(candidate), candidate)
-    key = closest_match(_key(name)[:MAX_NAME], by_key)
+        by_key.setdefault(_key(candidate)[:_MAX_KEY], candidate)
+
+    def unlikeness(key: str) -> int:
+        beginning = os.path.commonprefix([key, wanted])  # noqa: RUF071 (of characters)
+        return abs(len(key) - len(wanted)) - len(beginning)
+
+    key = closest_match(wanted, nsmallest(_MAX_COMPARED, by_key, unlikeness))
     return "" if key is None else by_key[key]
 
 

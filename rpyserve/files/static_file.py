@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from rpyserve.files.conditional import CONDITIONS, Plan, evaluate
-from rpyserve.files.media_types import SAMPLE, media_type
-from rpyserve.files.path_rules import readable
+from rpyserve.files.media_types import SAMPLE, UNKNOWN, media_type
+from rpyserve.files.path_rules import private_content, readable
 from rpyserve.files.safe_open import open_checked
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
@@ -61,12 +61,13 @@ class StaticFile(Resource):
     def render_GET(self, request: Request) -> Response:
         file, status = open_checked(self.path, self.judge)
         request.on_close(file.close)
+        content_type = self._media_type(file)
         content = _read_small(file) if status.st_size <= SMALL else None
         plan = evaluate(
             request.method,
             _conditions(request),
             status,
-            self._media_type(file),
+            content_type,
             now=time.time_ns(),
             boundary=secrets.token_hex(16),
             content=content,
@@ -80,11 +81,19 @@ class StaticFile(Resource):
         return Response(_body(plan, content or b""), plan.status, headers)
 
     def _media_type(self, file: BinaryIO) -> str:
-        name = self.path.name
-        if "." in name:
-            return media_type(name)
+        """Return the media type; of a name that tells nothing by how the file begins.
+
+        Raises:
+            HTTPError: 404, that looks private.
+        """
+        known = media_type(self.path.name)
+        if known != UNKNOWN:
+            return known
+        start = file.read(SAMPLE)
         file.seek(0)
-        return media_type(name, file.read(SAMPLE))
+        if why := private_content(start):
+            raise HTTPError(404, private=f"Its content is private. {why}")
+        return media_type(self.path.name, start)
 
 
 def _conditions(request: Request) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
+from rpyserve._names import public
 from rpyserve.files.path_rules import is_inside
 from rpyserve.scripts import file_state
 
@@ -29,6 +30,7 @@ _MISSING_EXTRA: Final = (
 )
 
 
+@public
 def template(name: str, /, **values: Any) -> Markup:
     """Return the template *name* with *values* put in, escaped so that none becomes markup.
 

@@ -7,10 +7,10 @@ lenient in what comes in.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-__all__ = ["format_set_cookie", "parse_cookies"]
+__all__ = ["cookie_pairs", "format_set_cookie", "parse_cookies"]
 
 AttributeValue = str | bytes | int | bool | None
 
@@ -25,12 +25,22 @@ def parse_cookies(header: str) -> dict[str, str]:
     Of two with one name the first counts.
     """
     found: dict[str, str] = {}
+    for name, value in cookie_pairs(header):
+        found.setdefault(name, value)
+    return found
+
+
+def cookie_pairs(header: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and value of each cookie in a ``Cookie`` field.
+
+    Two may have one name: a browser keeps one for each path and domain.
+    """
     for pair in header.split(";"):
-        name, equals, value = pair.strip().partition("=")
+        # Other blanks belong to names and values: they are bytes of UTF-8, read as Latin-1.
+        name, equals, value = pair.strip(" \t").partition("=")
         if equals:
             is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
-            found.setdefault(name, value[1:-1] if is_quoted else value)
-    return found
+            yield name, value[1:-1] if is_quoted else value
 
 
 def format_set_cookie(

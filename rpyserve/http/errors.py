@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from rpyserve._names import public
+
 __all__ = [
     "BadRequest",
     "ClientDisconnected",
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 
+@public
 class HTTPError(Exception):
     """Raise it anywhere in a script to answer with an error page of that status.
 
@@ -54,6 +57,7 @@ class HTTPError(Exception):
         self.private = private
 
 
+@public
 class Redirect(Exception):
     """Raise or return it to send the visitor to another page.
 
@@ -136,4 +140,7 @@ class BadRequest(Exception):
 
 
 class ClientDisconnected(Exception):
-    """The client left before its whole request had come, or before there was a response."""
+    """The client left before its whole request had come, or before there was a whole response.
+
+    If the server gave it up, the text says why.
+    """

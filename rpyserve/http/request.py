@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.http.cookies import format_set_cookie, parse_cookies
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.forms import (
@@ -35,6 +36,7 @@ from rpyserve.http.forms import (
 )
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.pending_response import PendingResponse
+from rpyserve.http.response import ChunkIterator
 from rpyserve.util.server_object import ServerObject
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ Address = tuple[str, int]
 
 READ_SIZE: Final = 2**20
 """Bytes that are read at once of a body on disk."""
+
+CHUNK_SIZE: Final = 64 * 1024
+"""Bytes of a form on disk that are parsed before other tasks have their turn."""
 
 _ABSOLUTE_FORM: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 _AUTHORITY_END: Final = re.compile(r"[/?#\\]")
@@ -99,6 +104,7 @@ def current_request() -> Request | None:
     return _current.get()
 
 
+@public
 class Request(ServerObject):
     """What the client asked, and what the script wants to say besides the body that it returns.
 
@@ -163,11 +169,15 @@ class Request(ServerObject):
         self.closed = False
         self._body = body
         self._loaded_form: MultipartForm | None = None
+        # Whether `content` holds a multipart form that has not been parsed.
+        self._has_raw_form = False
         self._session: Any = None
         self._closers: list[Callable[[], object]] = []
 
         # What the script has said about the response.
         self._response = PendingResponse()
+        # How many sessions of the site had got a new id when the request was taken up.
+        self._id_changes = 0
         # Files and directories, as absolute paths, that the response is known to depend on.
         self._sources: list[str] = []
         # Whether the response gets a line in the access log.
@@ -315,7 +325,7 @@ class Request(ServerObject):
                 form.write(chunk)
             form.finish()
         self.content.seek(0)
-        self._loaded_form = form
+        self._loaded_form, self._has_raw_form = form, False
         return form
 
     # The session
@@ -431,7 +441,9 @@ class Request(ServerObject):
     def write(self, data: str | bytes) -> None:
         """Send *data* as the next part of the body. For methods that return `NOT_DONE_YET`.
 
-        Never blocks. After `finish`, or when the client has gone, it does nothing.
+        Never waits: what the client has not read is kept in memory. A client that falls behind by
+        more than 16 MiB is given up, as if it had left; a generator waits for its client instead.
+        After `finish`, or when the client has gone, this does nothing.
         """
         self._response.write(data)
 
@@ -466,8 +478,8 @@ class Request(ServerObject):
 
     @property
     def has_body(self) -> bool:
-        """Whether there is a body that has not been read yet."""
-        return self._body is not None
+        """Whether there is a body, or a form in `content`, that has not been read yet."""
+        return self._body is not None or self._has_raw_form
 
     def body_chunks(self) -> AsyncIterable[bytes] | None:
         """Take over the body, as chunks that come in; None if there is none left.
@@ -480,8 +492,8 @@ class Request(ServerObject):
     async def load_body(self, limit: int | None = None, *, raw: bool = False) -> None:
         """Read the whole body: a multipart form into `args` and `files`, others into `content`.
 
-        What is large goes to disk. A second call does nothing. If *raw*, a form goes into `content`
-        too.
+        What is large goes to disk. If *raw*, a form goes into `content` too; a later call that is
+        not *raw* parses it. Other than that, a second call does nothing.
 
         Raises:
             HTTPError: 413, the body is longer than the server (or *limit*, in bytes) allows; 400, a
@@ -489,18 +501,28 @@ class Request(ServerObject):
             ClientDisconnected: the body was cut off.
         """
         body = self.body_chunks()
+        if body is None and self._has_raw_form and not raw:
+            body = ChunkIterator(self._read_content)
         if body is None:
             return
-        if is_multipart(self._content_type) and not raw:
+        is_form = is_multipart(self._content_type)
+        if is_form and not raw:
+            self._has_raw_form = False
             form = self._loaded_form = MultipartForm(self._content_type, self.on_close)
             with disk_full_as_507():
                 await _copy(body, form, limit)
                 form.finish()
+            self.content.seek(0)
             return
         self.content = spooled_file(self.on_close)
         with disk_full_as_507():
             await _copy(body, self.content, limit)
+            self._has_raw_form = is_form and self.content.tell() > 0
             self.content.seek(0)  # writes what is still buffered
+
+    async def _read_content(self) -> bytes:
+        await trio.lowlevel.checkpoint()  # others have their turn while a large form is parsed
+        return self.content.read(CHUNK_SIZE)
 
     def close(self) -> None:
         """Release what this request held: its body's file, and what others left with `on_close`."""

@@ -32,6 +32,8 @@ from typing import Any, BinaryIO, Final
 
 import trio
 
+from rpyserve._names import public
+from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.headers import encode_header
 from rpyserve.util.exceptions import unwrap_group
 
@@ -60,6 +62,15 @@ JSON: Final = (b"Content-Type", b"application/json")
 
 FIRST_CHUNK_TIMEOUT: Final = 0.5
 """Seconds that the headers wait for the first chunk of an async generator."""
+
+MOST_WAITING: Final = 16 * 2**20
+"""How many bytes that were written may wait for a client that reads more slowly than they come.
+
+As much as a message of a WebSocket may have, so hundreds of such clients fit into memory.
+"""
+
+FALLING_BEHIND: Final = 1.0
+"""Seconds for which more than that may wait, and become more, before the client is given up."""
 
 FILE_CHUNK: Final = 256 * 1024
 """Bytes that are read at once of a file."""
@@ -197,6 +208,7 @@ class ChunkIterator:
 # Responses
 
 
+@public
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Response:
     """A complete answer. Immutable: make another one to change it.
@@ -307,6 +319,7 @@ class IterableStream(Stream):
         self._first_chunk_timeout = first_chunk_timeout
         self._failure: BaseException | None = None
         self._started: Response | None = None
+        self._taken = 0  # bytes of an async source
 
     @asynccontextmanager
     async def start(self, response: Response) -> AsyncIterator[StartedStream]:
@@ -350,6 +363,7 @@ class IterableStream(Stream):
             if isinstance(source, AsyncIterable):
                 async for item in source:
                     if chunk := _encode(item):
+                        self._taken += len(chunk)
                         yield chunk
             else:
                 for item in source:
@@ -376,16 +390,60 @@ class IterableStream(Stream):
 
 
 class WriteStream(IterableStream):
-    """What `request.write` was given, until `close`."""
+    """What `request.write` was given, until `close`.
+
+    A client that falls behind is given up: unlike a generator, whoever writes does not wait for it.
+    What is written in one go has no limit, as the client had no chance to read it.
+    """
 
     def __init__(self) -> None:
         self._send, receive = trio.open_memory_channel[bytes | _Failure](math.inf)
         super().__init__(receive, first_chunk_timeout=math.inf)
+        self._written = 0
+        self._sending: trio.CancelScope | None = None
+        self._watched = False
+
+    @asynccontextmanager
+    async def start(self, response: Response) -> AsyncIterator[StartedStream]:
+        """See `IterableStream`.
+
+        Raises:
+            ClientDisconnected: too much waited for the client.
+        """
+        with trio.CancelScope() as scope:
+            self._sending = scope
+            try:
+                async with super().start(response) as started:
+                    yield started
+            finally:
+                self._sending = None
+        if scope.cancelled_caught:
+            raise ClientDisconnected(
+                "the client reads more slowly than the script writes, and more than "
+                f"{MOST_WAITING // 2**20} MiB wait for it: it is given up"
+            )
 
     def write(self, chunk: bytes) -> None:
         """Queue *chunk*. When the client has gone, or after `close`, nothing happens."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._send.send_nowait(chunk)
+            self._written += len(chunk)
+        if self._waiting > MOST_WAITING and self._sending is not None and not self._watched:
+            self._watched = True
+            trio.lowlevel.spawn_system_task(self._give_up_slow_client)
+
+    @property
+    def _waiting(self) -> int:
+        return self._written - self._taken
+
+    async def _give_up_slow_client(self) -> None:
+        waiting = self._written
+        while self._sending is not None and self._waiting > MOST_WAITING:
+            if self._waiting > waiting:
+                self._sending.cancel()
+            waiting = self._waiting
+            await trio.sleep(FALLING_BEHIND)
+        self._watched = False
 
     def close(self) -> None:
         """Say that the body is complete."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from rpyserve.livereload.changes import ANYTHING, NOTHING, PageChange
+from rpyserve.livereload.changes import NOTHING, Changes, PageChange
 
 __all__ = ["ChangeFeed", "FeedStatistics", "Subscriber"]
 
@@ -79,7 +79,7 @@ class ChangeFeed:
         self.token = secrets.token_hex(6)
         self.number = 0
         self.closed = False
-        self._changes: deque[PageChange] = deque(maxlen=MAX_CHANGES)
+        self._changes: deque[Changes] = deque(maxlen=MAX_CHANGES)
         self._subscribers: dict[Subscriber, None] = {}  # in the order in which they came
         self._wake_up = trio.Event()
 
@@ -92,29 +92,30 @@ class ChangeFeed:
         """Return the cursor of whoever knows the changes up to *number*."""
         return f"{self.token}-{number}"
 
-    def publish(self, change: PageChange) -> int:
-        """Give *change* to all subscribers. Returns its number."""
+    def publish(self, changes: Changes) -> int:
+        """Give *changes* to all subscribers. Returns their number."""
         self.number += 1
-        self._changes.append(change)
+        self._changes.append(changes)
         self._wake_all()
         return self.number
 
-    def since(self, cursor: str) -> PageChange:
+    def since(self, cursor: str) -> Changes | None:
         """Return what has changed since *cursor*.
 
         Returns:
-            `ANYTHING` if that is too long ago, or of another feed.
+            None if that is too long ago, or of another feed: anything may have changed.
         """
         token, _, text = cursor.rpartition("-")
         is_number = text.isascii() and text.isdecimal() and len(text) <= 15
         if token != self.token or not is_number:
-            return ANYTHING
+            return None
         missed = self.number - int(text)
         if not 0 <= missed <= len(self._changes):
-            return ANYTHING
-        merged = NOTHING
+            return None
+        merged: dict[str, PageChange] = {}
         for index in range(len(self._changes) - missed, len(self._changes)):
-            merged |= self._changes[index]
+            for directory, change in self._changes[index].items():
+                merged[directory] = merged.get(directory, NOTHING) | change
         return merged
 
     async def wait_change(self, number: int, subscriber: Subscriber) -> None:

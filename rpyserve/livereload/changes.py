@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from rpyserve.files import path_rules
 from rpyserve.livereload.snapshot import FileChanges
 
-__all__ = ["ANYTHING", "NOTHING", "FileKind", "Mounts", "PageChange"]
+__all__ = ["ANYTHING", "NOTHING", "Changes", "FileKind", "Mounts", "PageChange"]
 
 MAX_URLS: Final = 500
 """How many URLs a change has; one of more says only that anything may have changed."""
@@ -67,6 +68,9 @@ class PageChange:
 NOTHING: Final = PageChange()
 ANYTHING: Final = PageChange(all=True, data=True, lost=True)
 
+Changes = Mapping[str, PageChange]
+"""What has changed in each directory of a site, by its path: not every visitor sees them all."""
+
 
 class Mounts:
     """Where directories are in a site.
@@ -85,14 +89,14 @@ class Mounts:
         Returns:
             It is percent-encoded; ``"*"`` if the name is private, or in none of the directories.
         """
-        prefix, names = self._split(path)
+        _, prefix, names = self._split(path)
         if names is None or _is_private(names):
             return "*"
         return prefix + "/".join(quote(os.fsencode(name), safe="") for name in names)
 
     def kind_of(self, path: str) -> FileKind:
         """Return what the file at *path* is."""
-        _, names = self._split(path)
+        _, _, names = self._split(path)
         if names is None or _is_private(names[:-1]):
             return FileKind.IGNORED
         name = names[-1]
@@ -103,27 +107,25 @@ class Mounts:
         if path_rules.private_reason(name, top=len(names) == 1):
             is_data = path_rules.is_material(name)
             return FileKind.PRIVATE_DATA if is_data else FileKind.IGNORED
-        return FileKind.IGNORED if name.endswith(".log") else FileKind.FILE
+        return FileKind.IGNORED if path_rules.private_file_reason(name) else FileKind.FILE
 
-    def page_change(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> PageChange:
-        """Return what pages are told.
+    def page_changes(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> Changes:
+        """Return what pages are told, for each directory in which something has changed.
 
         Args:
             changes: what has changed on disk.
             kinds: the files among it that count, with what each is.
         """
-        present = set(kinds.values())
-        urls = {self.url_of(path) for path, kind in kinds.items() if kind in _SERVED}
-        for directory in self._changed_directories(changes, kinds):
-            urls.add(self.url_of(f"{directory}{os.sep}"))
-        urls.discard("*")
-        if FileKind.PRIVATE_DATA in present:
-            urls.add("*")
-        return NOTHING | PageChange(
-            frozenset(urls),
-            all=FileKind.MODULE in present,
-            data=not present.isdisjoint(_DATA),
-        )
+        paths = [path for path, kind in kinds.items() if kind in _SERVED]
+        paths += [f"{path}{os.sep}" for path in self._changed_directories(changes, kinds)]
+        urls: defaultdict[str, set[str]] = defaultdict(set)
+        for path in paths:
+            urls[self._split(path)[0]].add(self.url_of(path))
+        present: defaultdict[str, set[FileKind]] = defaultdict(set)
+        for path, kind in kinds.items():
+            present[self._split(path)[0]].add(kind)
+        found = {root: _page_change(urls[root], present[root]) for root in {*urls, *present}}
+        return {root: change for root, change in found.items() if change}
 
     def _changed_directories(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> set[str]:
         """The directories that came or went, and those in which names that count did."""
@@ -143,12 +145,21 @@ class Mounts:
                 return f"{prefix[1:]}{name}"
         return path
 
-    def _split(self, path: str) -> tuple[str, list[str] | None]:
-        """The URL prefix of the directory that *path* is in, and the names below it; or None."""
+    def _split(self, path: str) -> tuple[str, str, list[str] | None]:
+        """The directory that *path* is in, its URL prefix, and the names below it; or None."""
         for root, prefix in self._mounts:
             if path_rules.is_inside(root, path):
-                return prefix, path[len(root) :].lstrip(os.sep).split(os.sep)
-        return "", None
+                return root, prefix, path[len(root) :].lstrip(os.sep).split(os.sep)
+        return "", "", None
+
+
+def _page_change(urls: set[str], kinds: set[FileKind]) -> PageChange:
+    """What pages are told of files of these *kinds*, and of *urls*, some perhaps private."""
+    named = urls - {"*"}
+    if FileKind.PRIVATE_DATA in kinds:
+        named.add("*")
+    is_data = not kinds.isdisjoint(_DATA)
+    return NOTHING | PageChange(frozenset(named), FileKind.MODULE in kinds, is_data)
 
 
 def _is_private(names: Sequence[str]) -> bool:

@@ -1,27 +1,32 @@
 """What lies below ``/-/``: the script of a page, and the stream of changes that it listens to.
 
-Plain resources, in a site of their own. They are for pages of this very server: a request that
-another origin makes is refused before anything else. What is sent holds URL paths, never a path of
-this machine or a source.
+Plain resources, in a site of their own, behind a `Gate`: they are for pages of this very server,
+and tell a visitor only of what the site would show to that visitor. Whatever comes to ``/-/`` later
+belongs behind the same gate. What is sent holds URL paths, never a path of this machine or a
+source.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.livereload.change_feed import ChangeFeed
-from rpyserve.livereload.changes import PageChange
+from rpyserve.livereload.changes import ANYTHING, NOTHING, Changes, PageChange
+from rpyserve.resources.auth import Gate, View
 from rpyserve.resources.resource import Resource
 
-__all__ = ["PREFIX", "EventStream", "tree"]
+if TYPE_CHECKING:
+    from rpyserve.files.directory import Directory
+    from rpyserve.site import Site
+
+__all__ = ["PREFIX", "Audience", "EventStream", "tree"]
 
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
@@ -31,22 +36,23 @@ So both sides notice when the other has gone.
 """
 RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
-CLIENT_PARTS: Final = ("form_state", "morph", "assets", "notice", "main")
+CLIENT_PARTS: Final = ("dom", "form_state", "morph", "assets", "notice", "main")
 """The files of the client, in the order in which they are joined.
 
 Each uses only functions and constants of those before it, and `main` begins to work when it is
-reached: ``form_state`` (what a visitor typed), ``morph`` (uses `FormState`), ``assets`` (uses
-`SITE` of ``main``, at the time of a change), ``notice``, and last ``main``.
+reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed), ``morph``
+(uses `FormState`), ``assets`` (uses `SITE` of ``main``, at the time of a change), ``notice``, and
+last ``main``.
 """
 
 
-def tree(feed: ChangeFeed) -> Resource:
+def tree(feed: ChangeFeed, audience: Audience) -> Resource:
     """Return the root of a site that has the resources below ``/-/``."""
     branch = _Branch()
-    branch.putChild("events", EventStream(feed))
+    branch.putChild("events", EventStream(feed, audience))
     branch.putChild("follow.js", _ClientScript())
     root = Resource()
-    root.putChild("-", branch)
+    root.putChild("-", Gate(branch, audience.site))
     return root
 
 
@@ -55,21 +61,17 @@ class _Branch(Resource):
         raise HTTPError(404)
 
 
-class _SameOriginResource(Resource):
-    """A resource that only pages of this server may ask for."""
-
+class _Leaf(Resource):
     isLeaf = True
     _wants_body = False
 
     def render(self, request: Request) -> Any:
-        if is_cross_origin(request, allow_tls_proxy=True):
-            raise HTTPError(403, "This is for pages of this server only.")
         if request.postpath:
             raise HTTPError(404)
         return super().render(request)
 
 
-class _ClientScript(_SameOriginResource):
+class _ClientScript(_Leaf):
     """``follow.js``: several files in one function, so that none of their names is the page's."""
 
     def render_GET(self, request: Request) -> Response:
@@ -100,16 +102,19 @@ def _client_script() -> bytes:
     return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
 
 
-class EventStream(_SameOriginResource):
-    """The changes of *feed*, as they come.
+class EventStream(_Leaf):
+    """The changes of *feed*, as they come, as far as *audience* lets the visitor know of them.
 
     Server-sent events: HTML Living Standard, section 9.2.
     """
 
-    def __init__(self, feed: ChangeFeed) -> None:
+    def __init__(self, feed: ChangeFeed, audience: Audience) -> None:
         self._feed = feed
+        self._audience = audience
 
-    def render_GET(self, request: Request) -> Response:
+    async def render_GET(self, request: Request) -> Response:
+        view = View(self._audience.site, request)
+        await self._audience.challenge(view, request.field("page", "/"))
         since = request.getHeader("last-event-id") or request.field("since", self._feed.cursor)
         headers = {
             "Content-Type": "text/event-stream",
@@ -118,14 +123,15 @@ class EventStream(_SameOriginResource):
         }
         if request.method == "HEAD":
             return Response(b"", 200, headers)
-        client = (request.client[0], request.getHeader("user-agent"))
-        return Response(self._events(since, client), 200, headers)
+        return Response(self._events(since, request, view), 200, headers)
 
-    async def _events(self, since: str, client: tuple[str, str | None]) -> AsyncIterator[str]:
+    async def _events(self, since: str, request: Request, view: View) -> AsyncIterator[str]:
         feed = self._feed
+        client = (request.client[0], request.getHeader("user-agent"))
         with feed.subscribed(client) as subscriber:
             number = feed.number
-            yield f"retry: {RETRY}\n{self._event('hello', feed.since(since))}"
+            change = await self._audience.visible(feed.since(since), view)
+            yield f"retry: {RETRY}\n{self._event('hello', change, number)}"
             while True:
                 with trio.move_on_after(HEARTBEAT) as waiting:
                     await feed.wait_change(number, subscriber)
@@ -133,8 +139,11 @@ class EventStream(_SameOriginResource):
                     subscriber.crowded = False
                     yield "event: crowded\ndata: {}\n\n"
                 if feed.number != number:
-                    change, number = feed.since(feed.cursor_at(number)), feed.number
-                    yield self._event("change", change)
+                    changes, number = feed.since(feed.cursor_at(number)), feed.number
+                    view = View(self._audience.site, request)
+                    change = await self._audience.visible(changes, view)
+                    if change:
+                        yield self._event("change", change, number)
                 if subscriber.displaced:
                     return  # it asks again, and is told then what it has missed
                 if feed.closed:
@@ -143,15 +152,77 @@ class EventStream(_SameOriginResource):
                 if waiting.cancelled_caught:
                     yield ": still here\n\n"
 
-    def _event(self, name: str, change: PageChange) -> str:
+    def _event(self, name: str, change: PageChange, number: int) -> str:
         import json
 
         data = {
-            "n": self._feed.number,
+            "n": number,
             "urls": sorted(change.urls),
             "all": change.all,
             "data": change.data,
         }
         if change.lost:
             data["lost"] = True
-        return f"id: {self._feed.cursor}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+        return f"id: {self._feed.cursor_at(number)}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+# Who is told what
+
+
+class Audience:
+    """The subscribers of a site's changes.
+
+    Args:
+        site: the site, whose guards and virtual hosts count.
+        mounts: its directories, each with the URL path that leads to it.
+    """
+
+    def __init__(self, site: Site, mounts: Sequence[tuple[Directory, str]]) -> None:
+        self.site = site
+        self._mounts = [(directory, str(directory.path), prefix) for directory, prefix in mounts]
+        self._announced: dict[str, str] = {}  # of each path, the prefix of its URLs in changes
+        for _, path, prefix in self._mounts:
+            self._announced.setdefault(path, prefix)
+
+    async def challenge(self, view: View, page: str) -> None:
+        """Have the browser send the password with which it got *page*, the path of an open page.
+
+        Raises:
+            HTTPError: 401, it has not.
+        """
+        if any(page.startswith(prefix) for _, _, prefix in self._mounts):
+            await view.challenge(page, [directory for directory, _, _ in self._mounts])
+
+    async def visible(self, changes: Changes | None, view: View) -> PageChange:
+        """Return what is told of *changes* to the visitor whose *view* it is."""
+        if changes is None:
+            return ANYTHING
+        seen = NOTHING
+        for directory, path, prefix in self._mounts:
+            if path in changes:
+                old = self._announced[path]
+                seen |= await _visible_part(changes[path], directory, (old, prefix), view)
+        return seen
+
+
+async def _visible_part(
+    change: PageChange, directory: Directory, prefixes: tuple[str, str], view: View
+) -> PageChange:
+    """What *view* shows of *change* in *directory*.
+
+    Args:
+        prefixes: how the URLs in the change begin, and those of the directory.
+    """
+    announced, prefix = prefixes
+    is_visible = await view.shows(prefix, [directory])
+    urls = set()
+    for url in change.urls:
+        if url == "*":
+            shown = is_visible
+        else:
+            shown = await view.shows(prefix + url.removeprefix(announced), [directory])
+        if shown:
+            urls.add(url)
+    if not urls and not is_visible:
+        return NOTHING
+    return PageChange(frozenset(urls), change.all, change.data, change.lost)

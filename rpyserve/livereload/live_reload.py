@@ -34,7 +34,6 @@ from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import CODE_THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
-from rpyserve.resources.virtual_host import NameVirtualHost
 from rpyserve.scripts.background import TaskOrigin
 from rpyserve.site import Site
 
@@ -81,10 +80,11 @@ class LiveReload:
 
     def __init__(self, site: Site, *, poll: bool = False) -> None:
         mounts = list(directories_in(site.root))
-        self._roots = [str(directory.path) for directory, _ in mounts]
-        self._directories = [directory for directory, _ in mounts]
+        self._directories = list(dict.fromkeys(directory for directory, _ in mounts))
+        self._roots = list(dict.fromkeys(str(directory.path) for directory in self._directories))
         self._mounts = Mounts([(str(directory.path), prefix) for directory, prefix in mounts])
         self._site = site
+        self._audience = endpoints.Audience(site, mounts)
         self._poll = poll
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
@@ -94,7 +94,7 @@ class LiveReload:
 
     def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
-        own_site = Site(endpoints.tree(self.feed))
+        own_site = Site(endpoints.tree(self.feed, self._audience))
         own_site.trusts = lambda request: self._site.trusts(request)
         tags = ScriptTag(lambda: self.feed.cursor, self._mounts.url_of, self._warn_of_policy)
 
@@ -188,11 +188,11 @@ class LiveReload:
         *,
         all_scripts: bool,
     ) -> None:
-        page_change = self._mounts.page_change(changes, kinds)
-        if not page_change:
+        page_changes = self._mounts.page_changes(changes, kinds)
+        if not page_changes:
             return
         self._site.errors.reset()
-        self.feed.publish(page_change)
+        self.feed.publish(page_changes)
         pages = self.feed.statistics().subscribers
         text = reload_line(
             self._events(changes, kinds),
@@ -278,32 +278,23 @@ def _is_current(path: str) -> bool:
 
 
 def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Directory, str]]:
-    """Yield each `Directory` in the tree below *root* with its URL path.
+    """Yield each `Directory` in the tree below *root* with the URL path of each of its places.
 
     The tree is what `putChild`, and resources around others, have made of it by now.
     """
     todo, seen = [(root, prefix)], set[int]()
     while todo:
         resource, prefix = todo.pop()
+        if isinstance(resource, Directory):
+            yield resource, prefix
         if id(resource) in seen:
             continue
         seen.add(id(resource))
-        if isinstance(resource, Directory):
-            yield resource, prefix
-        todo += [(inner, prefix) for inner in _inside(resource)]
+        if isinstance(resource, Wrapper):
+            todo += [(inner, prefix) for inner in resource.inner()]
         todo += [
             (child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()
         ]
-
-
-def _inside(resource: Resource) -> list[Resource]:
-    """The resources that *resource* stands for, under its own URL path."""
-    if isinstance(resource, NameVirtualHost):
-        hosts = [resource.default, *resource.hosts.values()]
-        return [each for each in hosts if each is not None]
-    if isinstance(resource, Wrapper) and resource.wrapped is not None:
-        return [resource.wrapped]
-    return []
 
 
 # The line on the console

@@ -158,11 +158,12 @@ class PageLoad:
 def _is_whole_page(response: Response) -> bool:
     """Whether a tag may be put into *response*.
 
-    See RFC 9110, sections 8.3, 8.4, 15.3.5, 15.3.7 and 15.4.5.
+    Not into one that asks for a password: the script would have the browser ask once more. See RFC
+    9110, sections 8.3, 8.4, 15.3.5, 15.3.7 and 15.4.5.
     """
     headers = {name.lower(): value.lower() for name, value in response.headers}
     content_type, _, parameters = headers.get(b"content-type", b"").partition(b";")
-    if content_type.strip() != b"text/html" or response.status in (204, 206, 304):
+    if content_type.strip() != b"text/html" or response.status in (204, 206, 304, 401):
         return False
     if b"utf-16" in parameters or b"utf-32" in parameters:
         return False

@@ -138,8 +138,11 @@ class Snapshot:
         todo = [root for root in self.roots if os.path.isdir(root)]
         while todo:
             directory = todo.pop()
+            entries = _entries(directory)
+            if directory not in self.roots and any(name == _MARKER for _, name, _ in entries):
+                continue  # it has become a virtual environment since it was looked at
             files: dict[str, Signature] = {}
-            for path, name, is_directory in _entries(directory):
+            for path, name, is_directory in entries:
                 if not is_directory:
                     _add_file(files, path, name)
                 elif not is_ignored_directory(path):

@@ -126,27 +126,27 @@ class _Watcher:
         # It takes a moment to get ready, in which something may have happened.
         return self.scan() if self._polling else self._watch_anew()
 
-    def _wait_more(self, patience: float, pause: float) -> FileChanges | None:
+    def _wait_more(self, timeout: float, pause: float) -> FileChanges | None:
         """Return what happens next, be it nothing of the site; None if nothing has happened at all.
 
         Args:
-            patience: seconds to wait for an event.
+            timeout: seconds to wait for an event.
             pause: seconds to wait before a scan, where there are no events.
         """
         if self._polling:
             self.stop.wait(pause)
             return self.scan() or None
         if self._events is None or self._identify_roots() != self._root_ids:
-            return self._begin_again(patience) or None
-        paths = self._wait_events(self._events, patience)
+            return self._begin_again(timeout) or None
+        paths = self._wait_events(self._events, timeout)
         if not paths:
             return None
         changes = self._snapshot.check(paths)
         return self._watch_anew() if changes is None else changes
 
-    def _begin_again(self, patience: float) -> FileChanges:
+    def _begin_again(self, timeout: float) -> FileChanges:
         """A root is not there, or is another directory than it was."""
-        self.stop.wait(min(POLL, patience))
+        self.stop.wait(min(POLL, timeout))
         self._root_ids = self._identify_roots()
         return self._watch_anew()
 
@@ -181,9 +181,9 @@ class _Watcher:
         else:
             self._events = events
 
-    def _wait_events(self, events: _Events, patience: float) -> set[str]:
-        """Return the paths of which something is heard; none after *patience* seconds."""
-        deadline = time.monotonic() + patience
+    def _wait_events(self, events: _Events, timeout: float) -> set[str]:
+        """Return the paths of which something is heard; none after *timeout* seconds."""
+        deadline = time.monotonic() + timeout
         try:
             for heard in events:
                 if heard or time.monotonic() >= deadline:

@@ -24,6 +24,9 @@ __all__ = ["ChunkedDecoder"]
 MOST_EXTENSIONS: Final = 4096
 """How many bytes the extensions of all chunks of one body may have (RFC 9112, section 7.1.1)."""
 
+MOST_STEPS: Final = 3000
+"""Steps that are done at once, three for each chunk: others must have their turn."""
+
 LONGEST_LINE: Final = 1024
 """How many bytes the line before a chunk may have."""
 
@@ -71,10 +74,16 @@ class ChunkedDecoder:
         return self._state is _State.END
 
     def take(self) -> bytes:
-        """Take the data that has come, up to what is refused; empty if there is none yet."""
-        pieces = []
+        """Take the data that has come, up to what is refused; empty if there is none yet.
+
+        Of very many small chunks not all are taken at once.
+        """
+        pieces: list[bytes] = []
         try:
-            while self.refusal is None and (piece := _STEPS[self._state](self)) is not None:
+            while len(pieces) < MOST_STEPS and self.refusal is None:
+                piece = _STEPS[self._state](self)
+                if piece is None:
+                    break
                 pieces.append(piece)
         except BadRequest as refusal:
             self.refusal = refusal

@@ -26,7 +26,7 @@ from rpyserve.protocol.grammar import RequestHead
 from rpyserve.protocol.request_body import RequestBody
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.response_writer import ResponseWriter
-from rpyserve.protocol.server_state import Limits, Shutdown
+from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.protocol.transport import Phase, Transport
 from rpyserve.util.exceptions import report_or_raise, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
@@ -38,7 +38,6 @@ log = logging.getLogger("rpyserve")
 _HEADS: Final = ResponseHeadCache()
 _PLAIN_TEXT: Final = (b"Content-Type", b"text/plain; charset=utf-8")
 _AT_REST: Final = frozenset({Phase.IDLE, Phase.DRAINING, Phase.LINGERING})
-_WAITING_FOR_CLIENT: Final = _AT_REST | {Phase.HEAD}
 _STAND_IN: Final = RequestHead("HEAD", "/", HeaderFields(), "1.1")
 """What h11 is told of a HEAD that could not be read: the answer to it has no body."""
 
@@ -67,7 +66,7 @@ def serve_connection(
     """Serve one client until it, or we, have had enough; then close *stream*.
 
     Args:
-        stream: any trio stream; one that can be half-closed is, after a refusal.
+        stream: any trio stream; one that can be half-closed is, after the last response.
         respond: makes a response of each request. What it raises is answered with a plain page, and
             ends the connection; `ClientDisconnected` ends it without one.
         limits: how much, and how long; see `Limits`.
@@ -78,9 +77,9 @@ def serve_connection(
         shutdown: says when the server wants to stop.
         on_close: called when all is over.
     """
-    connection = _Connection(
-        Transport(stream, limits or Limits(), scheme), respond, on_record, shutdown or Shutdown()
-    )
+    shutdown = shutdown or Shutdown()
+    transport = Transport(stream, limits or Limits(), scheme, shutdown)
+    connection = _Connection(transport, respond, on_record, shutdown)
     connection.client, connection.server, connection.scheme = client, server, scheme
     connection.on_close = on_close
     return connection.run()
@@ -157,13 +156,12 @@ class _Connection:
         if self.transport.phase in _AT_REST:
             self.transport.scope.cancel()
 
-    def close_if_idle(self) -> bool:
-        scope = self.transport.scope
-        if self.transport.phase not in _WAITING_FOR_CLIENT or scope.cancel_called:
-            return False
+    def current_wait(self) -> tuple[Wait, float] | None:
+        return self.transport.current_wait()
+
+    def shed(self) -> None:
         self.made_room = True
-        scope.cancel()
-        return True
+        self.transport.scope.cancel()
 
     # What comes in
 
@@ -255,7 +253,7 @@ class _Connection:
         if step is _NextStep.NEXT_REQUEST and (
             self.shutdown.requested or not transport.cycle.keep_alive
         ):
-            return _NextStep.CLOSE
+            return _NextStep.LINGER
         return step
 
     def _make_request(self, head: RequestHead, body: RequestBody | None) -> Request:
@@ -291,9 +289,9 @@ class _Connection:
         finally:
             if not writer.complete:
                 writer.abandon()
-        if body is None or body.done:
-            return _NextStep.CLOSE if close else _NextStep.NEXT_REQUEST
-        return _NextStep.LINGER if close else _NextStep.DRAIN
+        if close:
+            return _NextStep.LINGER
+        return _NextStep.NEXT_REQUEST if body is None or body.done else _NextStep.DRAIN
 
     def _translate(
         self, exc: Exception, request: Request, response: Response | None, writer: ResponseWriter
@@ -302,6 +300,8 @@ class _Connection:
         cause = unwrap_group(exc)
         what = f"{type(cause).__name__}: {cause}"
         if isinstance(cause, ClientDisconnected):
+            if cause.args:
+                log.warning("%s %s: %s", request.method, request.path, cause)
             return ClientDisconnected()
         if writer.started:
             # The failure of a stream, or of another protocol, has been reported by whoever made it.

@@ -153,7 +153,9 @@ def _check_host(hosts: list[bytes], is_old: bool) -> None:
     if len(hosts) > 1:
         raise BadRequest(400, "There is more than one Host header.")
     if hosts:
-        _check_authority(hosts[0], "The Host header is malformed.")
+        # An http URL has a host (RFC 9110, section 4.2.1), so the field is never empty.
+        if not _check_authority(hosts[0], "The Host header is malformed."):
+            raise BadRequest(400, "The Host header names no host.")
     elif not is_old:
         raise BadRequest(400, "The Host header is missing.")
 

@@ -14,11 +14,12 @@ import h11
 import trio
 
 from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
+from rpyserve.http.forms import SPOOL_SIZE
 from rpyserve.protocol.chunked import ChunkedDecoder
 from rpyserve.protocol.grammar import CHUNKED, RequestHead, too_large
 from rpyserve.protocol.request_reader import ReceiveBuffer
 from rpyserve.protocol.server_state import Limits
-from rpyserve.protocol.transport import Phase, Transport
+from rpyserve.protocol.transport import Transport
 
 __all__ = ["ContentLengthDecoder", "RequestBody", "body_decoder"]
 
@@ -80,6 +81,8 @@ class RequestBody:
         self._decoder = body_decoder(head, self._buffer, transport.limits)
         self._client_waits = head.expects_continue
         self._received = 0
+        self._waited = 0.0  # seconds that went by while more was needed
+        self._in_file = False  # as whoever reads so much of it has it, most likely
         self._done = False
         self._failure: tuple[int, str] | None = None
         self._cut = False
@@ -88,6 +91,9 @@ class RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._received and self._buffer:
+            # There are more chunks than are taken at once, and others must have their turn.
+            await trio.lowlevel.checkpoint()
         self._check()
         while (chunk := self._take_checked()) is None:
             await self._send_continue()
@@ -133,6 +139,9 @@ class RequestBody:
     def close(self) -> None:
         """The request is over: whoever goes on reading must not get the next one's bytes."""
         self._cut = True
+        if self._in_file:
+            self._in_file = False
+            self._transport.shutdown.release_file()
 
     def _check(self) -> None:
         """Raise what has ended this body before its end."""
@@ -149,6 +158,9 @@ class RequestBody:
         if chunk:
             self._received += len(chunk)
             self._check()
+            if self._received > SPOOL_SIZE and not self._in_file:
+                self._in_file = True
+                self._transport.shutdown.hold_file()
         return chunk
 
     def _take(self) -> bytes | None:
@@ -176,18 +188,30 @@ class RequestBody:
         if not self._client_waits or transport.cycle.h11.our_state is not h11.SEND_RESPONSE:
             return
         self._client_waits = False
+        phase = transport.phase
         try:
             await transport.send(transport.cycle.h11.send(_CONTINUE))
         finally:
-            transport.enter(Phase.WORKING)
+            transport.enter(phase)
 
     async def _wait_more(self) -> None:
-        stall = self._transport.limits.body_stall
+        transport, limits = self._transport, self._transport.limits
+        began = transport.body_since = trio.current_time()
+        earned = limits.body_grace + self._received / limits.body_rate
+        seconds_left = min(limits.body_stall, max(0, earned - self._waited))
         try:
-            with trio.move_on_after(stall) as scope:
-                await self._transport.receive_more()
+            with trio.move_on_after(seconds_left) as scope:
+                await transport.receive_more()
         except ClientDisconnected:
             self._cut = True
             raise
-        if scope.cancelled_caught:
-            self._failure = 408, f"No byte of the request's body came for {stall:g} seconds."
+        finally:
+            transport.body_since = None
+            self._waited += trio.current_time() - began
+        if not scope.cancelled_caught:
+            return
+        if seconds_left < limits.body_stall:
+            text = f"fewer than {limits.body_rate:,} bytes a second"
+        else:
+            text = f"no byte for {limits.body_stall:g} seconds"
+        self._failure = 408, f"The request's body came too slowly: {text}."

@@ -175,6 +175,7 @@ class ResponseWriter:
     async def _send_file(
         self, response: Response, body: FileBody, reason: bytes, close: bool
     ) -> None:
+        self._transport.shutdown.hold_file()
         try:
             chunks = body.chunks(PIECE)
             # The first read may fail, and another response is still possible then.
@@ -188,6 +189,7 @@ class ResponseWriter:
             await self._finish(data)
         finally:
             body.close()
+            self._transport.shutdown.release_file()
 
     async def _send_part(self, body: FileBody, part: bytes | range) -> None:
         transport = self._transport
@@ -207,6 +209,7 @@ class ResponseWriter:
 
     async def _send_watched(self, response: Response, reason: bytes, close: bool) -> None:
         failure: Exception | None = None
+        self._transport.enter(Phase.STREAMING)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_on_disconnect, nursery.cancel_scope)
             try:
@@ -248,7 +251,7 @@ class ResponseWriter:
 
     async def _send_chunk(self, data: bytes) -> None:
         await self._transport.send(data)
-        self._transport.enter(Phase.WORKING)
+        self._transport.enter(Phase.STREAMING)
 
     # Another protocol
 
@@ -258,7 +261,8 @@ class ResponseWriter:
             upgrade.stop()
         data = self._transport.cycle.h11.send(self._heads.switching(response.headers))
         self._note_started(response)
-        await self._send_chunk(data)
+        await self._transport.send(data)
+        self._transport.enter(Phase.UPGRADED)
         await upgrade.run(UpgradedStream(self._transport))
         self.complete = True
 
@@ -277,8 +281,12 @@ class UpgradedStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive what there is; see `trio.abc.ReceiveStream`."""
+        transport = self._transport
         if not self._early:
-            return await self._transport.stream.receive_some(max_bytes or PIECE)
+            data = await transport.stream.receive_some(max_bytes or PIECE)
+            if transport.phase is Phase.UPGRADED:
+                transport.enter(Phase.UPGRADED)  # the silence begins anew
+            return data
         await trio.lowlevel.checkpoint()
         size = max_bytes or len(self._early)
         data, self._early = self._early[:size], self._early[size:]
@@ -290,7 +298,7 @@ class UpgradedStream(trio.abc.Stream):
             await self._transport.send(bytes(data))
         except ClientDisconnected:
             raise trio.BrokenResourceError("the client has gone") from None
-        self._transport.enter(Phase.WORKING)
+        self._transport.enter(Phase.UPGRADED)
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `trio.abc.SendStream`."""

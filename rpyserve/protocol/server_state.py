@@ -1,16 +1,30 @@
-"""What a server and its connections share: limits, and the wish to shut down.
+"""What a server and its connections share: limits, and the wish to end.
 
 Nothing here reads or writes.
 """
 
 from __future__ import annotations
 
+import enum
+import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["Limits", "Shutdown", "Stoppable"]
+import trio
+
+from rpyserve._names import public
+
+__all__ = ["Limits", "Shutdown", "Stoppable", "Wait"]
+
+STALL_TIMEOUT: Final = 1.0
+"""Seconds that a client may make the server wait before its connection can make room for others.
+
+One that sends or reads steadily does not take so long.
+"""
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much a client may send, in bytes, and how long it may take, in seconds.
@@ -25,12 +39,16 @@ class Limits:
         idle: seconds that a connection may wait for a request.
         head_time: seconds from the first byte of a head to its end; more is a 408.
         body_stall: seconds without a byte of the body that is being waited for; more is a 408.
+        body_rate: bytes of the body that have to come for each second that it is waited for; fewer
+            is a 408. The slowest mobile networks carry several times as much, and a body of the
+            full size cannot take years.
+        body_grace: seconds of that time that are not counted, for connections that begin slowly.
         write_stall: seconds that a client may take to read up to 64 KiB.
         half_close: seconds after which a client that closed its sending side counts as gone,
             although it may still be reading. What works for it is cancelled then; an answer that
             needs no waiting is always sent.
-        linger: seconds for which bytes are read and thrown away after a refusal, lest a reset
-            destroys the answer on its way.
+        linger: seconds for which bytes are read and thrown away after the last response, lest a
+            reset destroys it on its way.
         linger_size: bytes that are read and thrown away so.
     """
 
@@ -42,10 +60,40 @@ class Limits:
     idle: float = 75
     head_time: float = 15
     body_stall: float = 60
+    body_rate: int = 1000
+    body_grace: float = 20
     write_stall: float = 60
     half_close: float = 0.25
     linger: float = 3
     linger_size: int = 64 * 1024**2
+
+
+class Wait(enum.IntEnum):
+    """What of its client a connection waits for, in the order in which connections make room.
+
+    Attributes:
+        REQUEST: the next one, or the end of what nobody wants.
+        HEAD: the rest of a request's head, or of a TLS handshake.
+        BODY: the rest of a request's body, which a script needs.
+        READING: that it reads what was sent, before more can be sent.
+        STREAM: nothing: a stream has nothing to send.
+        UPGRADE: nothing: another protocol is spoken, such as a WebSocket's.
+    """
+
+    REQUEST = enum.auto()
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    READING = enum.auto()
+    STREAM = enum.auto()
+    UPGRADE = enum.auto()
+
+    def stall_timeout(self, waited: float) -> float:
+        """Return how long a client may have this without making room for another that *waited*.
+
+        The longer the other has waited, the sooner. A stream has to be silent, however, as a script
+        may be at work on its next piece.
+        """
+        return STALL_TIMEOUT if self is Wait.STREAM else STALL_TIMEOUT - waited
 
 
 class Stoppable(Protocol):
@@ -54,19 +102,26 @@ class Stoppable(Protocol):
     def request_shutdown(self) -> None:
         """End at once if there is no request, else after the present response."""
 
-    def close_if_idle(self) -> bool:
-        """End now if the client has sent no whole request. Returns whether that is so."""
+    def current_wait(self) -> tuple[Wait, float] | None:
+        """Return what it waits for, and since when; None if a script works for it, or it ends."""
+
+    def shed(self) -> None:
+        """End now, without a word."""
 
 
 @dataclass(slots=True)
 class Shutdown:
-    """The wish that the connections of a server end, all of them or, to make room, idle ones.
+    """The wish that the connections of a server end: all of them, or some to make room for others.
 
     Attributes:
         requested: whether all shall end.
+        files: how many files connections hold open, besides their sockets.
+        on_file: called when that has become one more.
     """
 
     requested: bool = False
+    files: int = 0
+    on_file: Callable[[], object] = lambda: None
     _connections: dict[Stoppable, None] = field(default_factory=dict)
 
     def request(self) -> None:
@@ -77,14 +132,37 @@ class Shutdown:
         for connection in tuple(self._connections):
             connection.request_shutdown()
 
-    def close_idle(self, count: int) -> int:
-        """End up to *count* connections without a request, the oldest first. Returns how many."""
-        closed = 0
-        for connection in tuple(self._connections):
-            if closed >= count:
-                break
-            closed += connection.close_if_idle()
-        return closed
+    def make_room(self, count: int, waited: float = 0) -> int:
+        """End up to *count* connections that wait for their clients, those first that wait longest.
+
+        `Wait` says which kind comes first. A connection that a script works for is kept.
+
+        Args:
+            count: how many.
+            waited: for how many seconds there has been no room.
+
+        Returns:
+            How many there were.
+        """
+        now = trio.current_time()
+        found: list[tuple[Wait, float, Stoppable]] = []
+        for connection in self._connections:
+            wait = connection.current_wait()
+            if wait is not None and now - wait[1] >= wait[0].stall_timeout(waited):
+                found.append((*wait, connection))
+        found = heapq.nsmallest(count, found, key=lambda each: each[:2])
+        for *_, connection in found:
+            connection.shed()
+        return len(found)
+
+    def hold_file(self) -> None:
+        """Count one more open file."""
+        self.files += 1
+        self.on_file()
+
+    def release_file(self) -> None:
+        """Count one less."""
+        self.files -= 1
 
     def subscribe(self, connection: Stoppable) -> None:
         """From now on, *connection* is asked too. Call `unsubscribe` at its end."""

@@ -28,7 +28,7 @@ import trio
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.protocol.cycle import MessageCycle
 from rpyserve.protocol.request_reader import RequestReader
-from rpyserve.protocol.server_state import Limits
+from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.protocol.timeouts import TICK
 
 __all__ = ["PIECE", "Phase", "Transport"]
@@ -51,19 +51,35 @@ _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Phase(enum.Enum):
-    """What a connection is doing; each phase has a time limit of its own."""
+    """What a connection is doing; each phase has a time limit of its own, or none.
+
+    A stream, or another protocol, is in its own phase whenever it is not `SENDING`.
+    """
 
     IDLE = enum.auto()
     HEAD = enum.auto()
     WORKING = enum.auto()
     SENDING = enum.auto()
+    STREAMING = enum.auto()
+    UPGRADED = enum.auto()
     DRAINING = enum.auto()
     LINGERING = enum.auto()
 
 
+_WAITS: Final = {
+    Phase.IDLE: Wait.REQUEST,
+    Phase.DRAINING: Wait.REQUEST,
+    Phase.LINGERING: Wait.REQUEST,
+    Phase.HEAD: Wait.HEAD,
+    Phase.SENDING: Wait.READING,
+    Phase.STREAMING: Wait.STREAM,
+    Phase.UPGRADED: Wait.UPGRADE,
+}
+
+
 @functools.lru_cache(maxsize=16)
 def _time_limits(limits: Limits) -> dict[Phase, float]:
-    """How many seconds each phase but WORKING may take; the same object for equal limits."""
+    """How many seconds each phase may take that has a limit; the same object for equal limits."""
     return {
         Phase.IDLE: limits.idle,
         Phase.HEAD: limits.head_time,
@@ -80,13 +96,17 @@ class Transport:
         stream: any trio stream; it is closed by `close`.
         limits: see `Limits`.
         scheme: ``"http"`` or ``"https"``.
+        shutdown: counts the files that connections hold open.
 
     Attributes:
         stream: the stream.
         limits: the limits.
+        shutdown: see above.
         reader: what has come, and the heads in it.
         cycle: h11, and whether the connection may go on.
         phase: what the connection is doing.
+        since: when that began, or the client last did its part. Unknown while `Phase.WORKING`.
+        body_since: since when bytes of a request's body are waited for; None if they are not.
         scope: what is cancelled when a phase takes too long.
         deadline: when that is, in trio's time; see `timeouts`.
         tick: how many seconds late that may be noticed.
@@ -97,24 +117,36 @@ class Transport:
         "_parked",
         "_reading",
         "_time_limits",
+        "body_since",
         "cycle",
         "deadline",
         "limits",
         "phase",
         "reader",
         "scope",
+        "shutdown",
+        "since",
         "stream",
         "tick",
     )
 
-    def __init__(self, stream: trio.abc.Stream, limits: Limits, scheme: str = "http") -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        limits: Limits,
+        scheme: str = "http",
+        shutdown: Shutdown | None = None,
+    ) -> None:
         self.stream = stream
         self.limits = limits
+        self.shutdown = shutdown or Shutdown()
         self.reader = RequestReader(limits, scheme)
         self.cycle = MessageCycle()
         self.scope = trio.CancelScope()
         self.deadline = math.inf
         self.phase = Phase.IDLE
+        self.since = -math.inf
+        self.body_since: float | None = None
         self._time_limits = _time_limits(limits)
         self.tick = min(TICK, min(self._time_limits.values()) / 8)
         self._broken = False
@@ -127,7 +159,17 @@ class Transport:
         if phase is Phase.WORKING:
             self.deadline = math.inf
         else:
-            self.deadline = trio.current_time() + self._time_limits[phase]
+            self.since = trio.current_time()
+            self.deadline = self.since + self._time_limits.get(phase, math.inf)
+
+    def current_wait(self) -> tuple[Wait, float] | None:
+        """Return what its client makes the connection wait for, and since when."""
+        if self.scope.cancel_called:
+            return None
+        if self.body_since is not None and self.phase is not Phase.SENDING:
+            return Wait.BODY, self.body_since
+        wait = _WAITS.get(self.phase)
+        return None if wait is None else (wait, self.since)
 
     # What comes in
 
@@ -256,14 +298,28 @@ class Transport:
     # The end
 
     async def linger(self) -> None:
-        """End our side, and read on a little, lest a reset destroys what was sent last."""
+        """End our side, and read on a little, lest a reset destroys what was sent last.
+
+        A system resets a connection that is closed with bytes in it that nobody has read (RFC 9112,
+        section 9.6).
+        """
+        if self.ended:
+            return
         self.enter(Phase.LINGERING)
         left = self.limits.linger_size
         with suppress(*_GONE):
-            if isinstance(self.stream, trio.abc.HalfCloseableStream):
-                await self.stream.send_eof()
+            await self._send_eof()
             while left > 0 and (data := await self.stream.receive_some(PIECE)):
                 left -= len(data)
+
+    async def _send_eof(self) -> None:
+        if isinstance(self.stream, trio.SSLStream):
+            # What still comes is thrown away, so it need not be decrypted.
+            encrypted, self.stream = self.stream, self.stream.transport_stream
+            with suppress(*_GONE):  # which it is once it finds data where the end should be
+                await encrypted.unwrap()
+        if isinstance(self.stream, trio.abc.HalfCloseableStream):
+            await self.stream.send_eof()
 
     def reset(self) -> None:
         """Have the end look like a fault: nothing else says that a body is not whole."""

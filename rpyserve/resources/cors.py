@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rpyserve._names import public
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, Wrapper, as_list
@@ -20,6 +21,7 @@ __all__ = ["cors"]
 _ANY: Final = "*"
 
 
+@public
 def cors(
     resource: Any,
     origins: str | Iterable[str] = _ANY,

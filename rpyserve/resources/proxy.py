@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import ChunkIterator, IterableStream, Response
@@ -41,6 +42,7 @@ _PROCESS_ID: Final = secrets.token_hex(4)
 """Tells this process from others that proxy to the same address."""
 
 
+@public
 class ReverseProxyResource(Resource):
     """The server at *url*, with all that is below that, mounted here. WebSockets pass too.
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Headers
+from rpyserve.resources.websocket import asks_for_websocket
 
 __all__ = ["Mount", "downstream_headers", "upstream_headers"]
 
@@ -41,6 +42,10 @@ _SET_BY_PROXY: Final = re.compile(rb"expect|forwarded|via|x-forwarded-.*")
 _PROTECTED: Final = _HOP_BY_HOP | _NEVER_HOP_BY_HOP
 _PATH_SEPARATORS: Final = re.compile(r"[/\\;]")
 _WITH_ADDRESS: Final = frozenset({b"location", b"content-location", b"refresh"})
+_HOST_MARK: Final = re.compile(r"\A[/\\\t]+")
+"""More than one of these at the start of an address: browsers take them for ``//host``."""
+_REFRESH: Final = re.compile(rb"([\d.]*\s*[;,]?\s*(?:url\s*=\s*)?['\"]?)(.*)", re.I | re.S)
+"""A ``Refresh``: the seconds and all else before the address, and the address."""
 _COOKIE_PATH: Final = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.I)
 _COOKIE_DOMAIN: Final = re.compile(rb";[ \t]*domain[ \t]*=[^;]*", re.I)
 
@@ -68,7 +73,7 @@ class Mount:
         count = len(request.prepath)
         if request.prepath[-1:] == [""]:
             count -= 1  # the slash of a directory is the upstream server's
-        prefix = "".join("/" + segment for segment in segments[:count])
+        prefix = _on_this_host("".join("/" + segment for segment in segments[:count]))
         rest = "".join("/" + segment for segment in segments[count:])
         return cls(prefix, origin, base, rest)
 
@@ -94,7 +99,7 @@ class Mount:
         is_below = path.startswith(self.base) and (not inside or inside[0] in "/?#")
         if path and not is_below:
             return address  # on the same server, but not below the proxy
-        return (self.prefix + inside) or "/"
+        return _on_this_host(self.prefix + inside or "/")
 
 
 def upstream_headers(
@@ -121,7 +126,7 @@ def upstream_headers(
         "via": _append(request, "via", f"{request.http_version} {pseudonym}"),
     }
     fields += [(name.encode(), value.encode("latin-1")) for name, value in added.items() if value]
-    if (request.getHeader("upgrade") or "").strip().lower() == "websocket":
+    if asks_for_websocket(request):
         fields += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
     return fields
 
@@ -173,10 +178,15 @@ def _translate(name: bytes, value: bytes, mount: Mount) -> bytes:
         return _COOKIE_PATH.sub(lambda match: match[1] + _cookie_path(match[2], mount), value)
     if name not in _WITH_ADDRESS:
         return value
-    before = marker = b""
-    if name == b"refresh":
-        before, marker, value = value.rpartition(b"url=")
-    return before + marker + mount.translate(value.decode("latin-1")).encode("latin-1")
+    before = b""
+    if name == b"refresh" and (match := _REFRESH.fullmatch(value)):
+        before, value = match.groups()
+    return before + mount.translate(value.decode("latin-1")).encode("latin-1")
+
+
+def _on_this_host(path: str) -> str:
+    """Return *path* so that it begins with one slash, and names no other host."""
+    return _HOST_MARK.sub("/", path)
 
 
 def _cookie_path(path: bytes, mount: Mount) -> bytes:

@@ -11,18 +11,39 @@ the request pass.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
+from rpyserve.http.response import Response
 
-__all__ = ["FunctionResource", "Resource", "Wrapper", "as_list", "as_resource", "traverse"]
+__all__ = [
+    "HTTP_METHODS",
+    "FunctionResource",
+    "Resource",
+    "Wrapper",
+    "as_list",
+    "as_resource",
+    "check_path",
+    "child_of",
+    "options_response",
+    "traverse",
+]
+
+HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+"""The methods that pages usually have."""
+
+_METHOD: Final = re.compile("[A-Z]+")
+"""Matches the methods that have a render method; other names of methods may be those of helpers."""
 
 _NO_CHILDREN: Final[dict[str, Resource]] = {}
 """The children of all resources that have none: a subclass need not call ``Resource.__init__``."""
 
 
+@public
 class Resource:
     """Something at a URL. Subclass it and write ``render_GET(self, request)``, ``render_POST``, ...
 
@@ -97,7 +118,8 @@ class Resource:
     def render(self, request: Request) -> Any:
         """Answer *request*: call ``render_GET`` or the like.
 
-        HEAD falls back to GET; its body is not sent.
+        HEAD falls back to GET; its body is not sent. Without a ``render_OPTIONS``, the answer to
+        OPTIONS is a 204 with ``Allow`` (RFC 9110, section 9.3.7). Methods are letters A to Z only.
 
         Returns:
             str, bytes, dict, list, `Response`, `Redirect`, a generator, an async generator, a
@@ -108,16 +130,22 @@ class Resource:
                 15.5.6).
         """
         method = request.method
-        handler = getattr(self, "render_" + method, None)
+        handler = _render_method(self, method)
         if handler is None and method == "HEAD":
-            handler = getattr(self, "render_GET", None)
-        if handler is None:
-            raise _method_not_allowed(self, method)
-        return handler(request)
+            handler = _render_method(self, "GET")
+        if handler is not None:
+            return handler(request)
+        allowed = _allowed_methods(self)
+        if method == "OPTIONS" and allowed:
+            return options_response(allowed)
+        raise _method_not_allowed(self, method, allowed)
 
 
 class FunctionResource(Resource):
-    """A plain or async function of the request, as a resource: it answers GET, HEAD and POST."""
+    """A plain or async function of the request, as a resource.
+
+    It answers GET, HEAD and POST.
+    """
 
     def __init__(self, function: Callable[[Request], Any]) -> None:
         self.function = function
@@ -146,6 +174,10 @@ class Wrapper(Resource):
     def enter(self, request: Request) -> Any:
         """Return None to let *request* pass, or a `Resource` to answer instead. May be async."""
         raise NotImplementedError
+
+    def inner(self) -> list[Resource]:
+        """Return the resources that this one may let a request pass to."""
+        return [self.wrapped]
 
     async def unwrap(self, request: Request) -> Resource:
         """Return the resource that takes the place of this one for *request*."""
@@ -198,8 +230,7 @@ async def traverse(root: Resource, request: Request) -> Resource:
         HTTPError: 404 where the path leads nowhere, 413 for too large a body.
         ClientDisconnected: the client went away within its body.
     """
-    if "\x00" in request.path or not _is_unicode(request.path):
-        raise HTTPError(404, private="The path contains a NUL byte, or is not valid UTF-8.")
+    check_path(request)
     resource = root
     while True:
         if isinstance(resource, Wrapper):
@@ -207,12 +238,22 @@ async def traverse(root: Resource, request: Request) -> Resource:
         elif resource.isLeaf or not request.postpath:
             break
         else:
-            resource = await _child_of(resource, request)
+            resource = await child_of(resource, request)
     await _load_body_for(resource, request)
     return resource
 
 
-async def _child_of(parent: Resource, request: Request) -> Resource:
+def check_path(request: Request) -> None:
+    """Refuse paths that no resource need expect.
+
+    Raises:
+        HTTPError: 404.
+    """
+    if "\x00" in request.path or not _is_unicode(request.path):
+        raise HTTPError(404, private="The path contains a NUL byte, or is not valid UTF-8.")
+
+
+async def child_of(parent: Resource, request: Request) -> Resource:
     """Move one segment from `postpath` to `prepath`, and return the child of that name."""
     if type(parent).getChild is not Resource.getChild:
         # An overridden getChild may look at the body. Below, it may be wanted as it came.
@@ -253,27 +294,40 @@ def _no_children_hint(request: Request) -> str:
 
 def _can_answer(resource: Resource) -> bool:
     """Whether *resource* is a page, not a mere branch of the tree."""
-    if hasattr(resource, "render_GET") or type(resource).render is not Resource.render:
-        return True
-    return bool(_allowed_methods(resource))
+    overrides_render = type(resource).render is not Resource.render
+    return overrides_render or bool(_allowed_methods(resource))
+
+
+def options_response(methods: Iterable[str]) -> Response:
+    """Return the answer to OPTIONS for what supports *methods*."""
+    return Response(b"", 204, {"Allow": ", ".join(methods)})
+
+
+def _render_method(resource: Resource, method: str) -> Callable[[Request], Any] | None:
+    if not _METHOD.fullmatch(method):
+        return None
+    found = getattr(resource, "render_" + method, None)
+    return found if callable(found) else None
 
 
 def _allowed_methods(resource: Resource) -> list[str]:
-    attributes = (name for name in dir(resource) if name.startswith("render_"))
-    methods = {name.removeprefix("render_") for name in attributes}
-    methods = {method for method in methods if method.isupper()}
-    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+    """Return the methods that *resource* supports; none if it is a mere branch of the tree."""
+    names = [name.removeprefix("render_") for name in dir(resource) if name.startswith("render_")]
+    methods = {name for name in names if _render_method(resource, name) is not None}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods | {"OPTIONS"}) if methods else []
 
 
-def _method_not_allowed(resource: Resource, method: str) -> HTTPError:
-    allowed = ", ".join(_allowed_methods(resource))
+def _method_not_allowed(resource: Resource, method: str, allowed: list[str]) -> HTTPError:
     if not allowed:
-        return HTTPError(404)  # a mere branch of the tree
+        return HTTPError(404)
     wanted = f"render{method}".lower()
     misspelt = [name for name in dir(resource) if name.replace("_", "").lower() == wanted]
     private = ""
-    if misspelt:
+    if misspelt and _METHOD.fullmatch(method):
         private = f"It has a method {misspelt[0]}: the name must be render_{method}."
-    return HTTPError(
-        405, f"This page only supports {allowed}.", {"Allow": allowed}, private=private
-    )
+        if misspelt[0] == f"render_{method}":
+            private = f"Its {misspelt[0]} is no method."
+    listed = ", ".join(allowed)
+    return HTTPError(405, f"This page only supports {listed}.", {"Allow": listed}, private=private)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import host_without_port
 from rpyserve.http.request import Request
@@ -16,6 +17,7 @@ from rpyserve.resources.resource import Resource, Wrapper, as_resource
 __all__ = ["NameVirtualHost"]
 
 
+@public
 class NameVirtualHost(Wrapper):
     """Answers with the resource that belongs to the host name of a request.
 
@@ -61,6 +63,10 @@ class NameVirtualHost(Wrapper):
             known = ", ".join(sorted(self.hosts)) or "none"
             raise HTTPError(404, private=f"No site has this host name. Known names: {known}.")
         return resource
+
+    def inner(self) -> list[Resource]:
+        found = [self.default, *self.hosts.values()]
+        return [each for each in found if each is not None]
 
     def error_page(self, status: int, request: Request) -> Resource | None:
         resource = self._resource_for(request)

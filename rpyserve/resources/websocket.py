@@ -13,18 +13,17 @@ import binascii
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from rpyserve._names import public
 from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Headers, Response
+from rpyserve.http.websocket import WebSocket
 from rpyserve.resources.resource import Resource, as_list
 
-if TYPE_CHECKING:
-    from rpyserve.resources.websocket_connection import WebSocket
-
-__all__ = ["WebSocketResource", "websocket"]
+__all__ = ["WebSocketResource", "asks_for_websocket", "websocket"]
 
 _MISSING_EXTRA: Final = (
     "WebSockets need wsproto, which is not installed. Write: pip install 'rpyserve[websocket]'"
@@ -35,6 +34,7 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = "13"
 
 
+@public
 class WebSocketResource(Resource):
     """A resource for WebSockets. Write ``async def connected(self, socket)``.
 
@@ -66,7 +66,7 @@ class WebSocketResource(Resource):
             HTTPError: 426 for a request without a WebSocket, 400 for a malformed one, 403 for a
                 page of another origin.
         """
-        if "websocket" not in _tokens(request, "upgrade"):
+        if request.http_version == "1.0" or "websocket" not in _tokens(request, "upgrade"):
             if hasattr(self, "render_GET"):
                 return super().render(request)
             raise HTTPError(426, "This address is for WebSockets.", {"Upgrade": "websocket"})
@@ -115,6 +115,7 @@ class _FunctionWebSocket(WebSocketResource):
         await self._function(socket)
 
 
+@public
 def websocket(
     function: Callable[[WebSocket], Awaitable[None]] | None = None,
     *,
@@ -136,6 +137,16 @@ def websocket(
     return _FunctionWebSocket(function, origins)
 
 
+def asks_for_websocket(request: Request) -> bool:
+    """Whether *request* may be answered with a 101 (RFC 6455, 4.1; RFC 9110, 7.8)."""
+    return (
+        request.method == "GET"
+        and request.http_version != "1.0"
+        and "upgrade" in _tokens(request, "connection")
+        and "websocket" in _tokens(request, "upgrade")
+    )
+
+
 def _tokens(request: Request, name: str, *, keep_case: bool = False) -> list[str]:
     value = request.getHeader(name) or ""
     if not keep_case:
@@ -145,8 +156,7 @@ def _tokens(request: Request, name: str, *, keep_case: bool = False) -> list[str
 
 def _accept_value(request: Request) -> bytes:
     """Check the handshake; return the value of ``Sec-WebSocket-Accept`` (RFC 6455, 4.2)."""
-    can_upgrade = request.method == "GET" and request.http_version != "1.0"
-    if not can_upgrade or "upgrade" not in _tokens(request, "connection"):
+    if not asks_for_websocket(request):
         raise HTTPError(400, "This is not a valid WebSocket handshake.")
     if request.getHeader("sec-websocket-version") != _VERSION:
         headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": _VERSION}

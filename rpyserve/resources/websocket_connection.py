@@ -11,7 +11,6 @@ This module imports wsproto, which is an extra.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -24,12 +23,16 @@ from wsproto.frame_protocol import CloseReason
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
+from rpyserve.http.websocket import WebSocket, WebSocketClosed
 from rpyserve.util.exceptions import reporting_errors
 
-__all__ = ["WebSocket", "WebSocketClosed", "WebSocketConnection"]
+__all__ = ["WebSocketConnection"]
 
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes that are read at once."""
+
+EVENTS_AT_ONCE: Final = 100
+"""How many frames of one client are dealt with before others have their turn: they may be tiny."""
 
 PING: Final = 20.0
 """Seconds of silence after which the client is sent a ping, and then has as long to answer."""
@@ -43,82 +46,6 @@ STOPPING: Final = 0.5
 _ABNORMAL: Final = CloseReason.ABNORMAL_CLOSURE
 _NEVER_SENT: Final = frozenset({CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE})
 """Codes that a close frame must not contain (RFC 6455, section 7.4.1)."""
-
-
-class WebSocketClosed(Exception):
-    """The WebSocket is closed: nothing more can be sent or received.
-
-    Args:
-        code: why, as a number (RFC 6455, section 7.4): 1000 is a normal end, 1006 a connection that
-            broke.
-        reason: why, in the other side's words; may be empty.
-    """
-
-    def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-
-
-class WebSocket:
-    """A connection to one client.
-
-    ``async for message in socket`` gives what the client sends, until it leaves.
-
-    Attributes:
-        request: the request that opened it, with ``path``, ``args`` and ``getSession()``. To give a
-            visitor a session, do so in the page that opens the socket.
-        subprotocol: what both sides have agreed on; None if nothing.
-    """
-
-    def __init__(
-        self, connection: WebSocketConnection, request: Request, subprotocol: str | None
-    ) -> None:
-        self.request = request
-        self.subprotocol = subprotocol
-        self._connection = connection
-
-    def __aiter__(self) -> WebSocket:
-        return self
-
-    async def __anext__(self) -> str | bytes:
-        try:
-            return await self.receive()
-        except WebSocketClosed:
-            raise StopAsyncIteration from None
-
-    async def receive(self) -> str | bytes:
-        """Return the next message: `str` if it was sent as text, else `bytes`.
-
-        Raises:
-            WebSocketClosed: the client has left.
-        """
-        return await self._connection.receive()
-
-    async def send(self, message: str | bytes) -> None:
-        """Send a message: `str` as text, bytes as bytes. Waits while the client is slow.
-
-        Raises:
-            WebSocketClosed: the client has left.
-            TypeError: *message* is neither.
-        """
-        if isinstance(message, str):
-            await self._connection.send(TextMessage(data=message))
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            await self._connection.send(BytesMessage(data=bytes(message)))
-        else:
-            raise TypeError(
-                f"socket.send() takes str or bytes, not {type(message).__name__}; "
-                "for JSON, use socket.send_json(value)"
-            )
-
-    async def send_json(self, value: Any) -> None:
-        """Send *value* as JSON, in a text message."""
-        await self.send(json.dumps(value, ensure_ascii=False))
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection. Returning from the function does so too."""
-        await self._connection.close(code, reason)
 
 
 class WebSocketConnection(Upgrade):
@@ -216,7 +143,14 @@ class WebSocketConnection(Upgrade):
             session.touch()
         return message
 
-    async def send(self, event: Any) -> None:
+    async def send(self, message: str | bytes) -> None:
+        """Send *message*: `str` as text, bytes as bytes."""
+        if isinstance(message, str):
+            await self._send_event(TextMessage(data=message))
+        else:
+            await self._send_event(BytesMessage(data=message))
+
+    async def _send_event(self, event: Any) -> None:
         """Send one of wsproto's events."""
         async with self._send_lock:
             if self._closed is not None or self._protocol.state is not ConnectionState.OPEN:
@@ -251,15 +185,17 @@ class WebSocketConnection(Upgrade):
                 data = b""
             self._last_received = trio.current_time()
             self._protocol.receive_data(bytes(data) or None)
-            for event in self._protocol.events():
+            for count, event in enumerate(self._protocol.events(), start=1):
                 await self._handle(event)
+                if count % EVENTS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
 
     async def _handle(self, event: Any) -> None:
         if isinstance(event, (TextMessage, BytesMessage)):
             await self._handle_message(event)
         elif isinstance(event, Ping):
             with suppress(WebSocketClosed):
-                await self.send(Pong(payload=bytes(event.payload)))
+                await self._send_event(Pong(payload=bytes(event.payload)))
         elif isinstance(event, CloseConnection):
             await self._reply_close(int(event.code), event.reason or "")
 
@@ -316,7 +252,7 @@ class WebSocketConnection(Upgrade):
                 self._mark_closed(WebSocketClosed(_ABNORMAL))
                 return
             with suppress(WebSocketClosed), trio.move_on_after(PING):
-                await self.send(Ping(payload=b""))
+                await self._send_event(Ping(payload=b""))
             await trio.sleep(PING)
 
     async def _close_when_stopping(self) -> None:

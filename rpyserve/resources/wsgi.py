@@ -18,6 +18,7 @@ from wsgiref.util import FileWrapper
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.http.request import Request
 from rpyserve.http.response import IterableStream, Response
 from rpyserve.resources.resource import Resource
@@ -36,6 +37,7 @@ _NOT_HTTP_VARIABLES: Final = frozenset({"content-length", "content-type", "trans
 """Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked."""
 
 
+@public
 class WSGIResource(Resource):
     """The resource that *app* is, with all that is below it.
 

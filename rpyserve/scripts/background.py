@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from rpyserve._names import public
 from rpyserve.scripts.execution import Execution, current, execution_of
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 
@@ -207,6 +208,7 @@ class BackgroundTasks:
             self._forget_if_over(name, task)
 
 
+@public
 def background(function: AsyncFunction) -> AsyncFunction:
     """Run *function*, an async one without arguments, beside the site.
 

@@ -28,6 +28,7 @@ from typing import Any, Final, NoReturn
 
 from zope.interface.interface import InterfaceClass
 
+from rpyserve._names import public
 from rpyserve.scripts import file_state
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "current",
     "definition_key",
     "executing",
+    "execution_in",
     "execution_name_of",
     "execution_of",
     "is_interface",
@@ -234,6 +236,12 @@ def execution_name_of(defined: object) -> ExecutionName | None:
     return module if isinstance(module, ExecutionName) else None
 
 
+def execution_in(namespace: Mapping[str, object]) -> Execution | None:
+    """Return the execution of a script or site module whose globals are *namespace*."""
+    found = namespace.get("__execution__")
+    return found if isinstance(found, Execution) else None
+
+
 def execution_of(defined: object) -> Execution | None:
     """Return the execution that defined this class, function or interface.
 
@@ -332,6 +340,7 @@ def current() -> Execution | None:
     return _running.get()
 
 
+@public
 def cache(*names: str | os.PathLike[str]) -> None:
     """Have this script executed once, not for every request.
 

@@ -149,7 +149,9 @@ class SiteModules:
                 self._set_aside[name] = sys.modules.pop(name)
 
     def _path_hook(self, path: str) -> SiteFinder:
-        if not self.is_site_directory(path):
+        # Decided by name: a directory that could not be looked at for once would be left to Python,
+        # which shows no edits, for good. A file may be an archive of modules.
+        if os.path.isfile(path) or not self._is_ours(path):
             raise ImportError("not a directory of the site", path=path)
         return SiteFinder(path, self)
 
@@ -168,6 +170,8 @@ class SiteModules:
         if self.tasks is not None:
             self.tasks.end_deleted()
         self._remove_all()
+        # Not before the first answer: from Python 3.13 on, this imports importlib.metadata.
+        importlib.invalidate_caches()
         definitions.advance()
 
     def reload(self, name: str) -> None:
@@ -211,7 +215,6 @@ class SiteModules:
         # It is empty, so that `RelativeFinder` is asked for what is in there, not the path hook.
         package.__path__ = []
         sys.modules[self.package] = package
-        importlib.invalidate_caches()
 
     def _names_in_use(self) -> set[str]:
         """What is being imported, and its packages: Python raises a KeyError if they go."""
@@ -231,8 +234,12 @@ class SiteModules:
 
     def is_site_directory(self, path: str) -> bool:
         """Whether ``.py`` files directly in *path* are modules of the site."""
+        return os.path.isdir(path) and self._is_ours(path)
+
+    def _is_ours(self, path: str) -> bool:
+        """Whether *path* is below the root, and below nothing that is none of the site's."""
         parts = self.relative(path)
-        if parts is None or not os.path.isdir(path):
+        if parts is None:
             return False
         above = [os.path.join(self.root, *parts[: depth + 1]) for depth in range(len(parts))]
         return not any(map(file_state.is_ignored_directory, above))

@@ -1,23 +1,52 @@
-"""From the bytes of a Python file to code: for scripts and the site's modules alike.
+"""From the bytes of a Python file to code, and from code back to its source.
 
 Owns how a source is decoded (PEP 263: coding lines, a byte order mark; any line ends). Where that
 fails, there is a `SyntaxError` with file and line, as for any other mistake in it. Executes
 nothing.
+
+The source of code is what it was compiled from: the execution of a script or a site module carries
+it, so a later edit shows no wrong lines. For other files there is only the file itself: if a module
+was saved after this process began, the file may be newer than the code, and its source is unknown.
+Templates are compiled again when they change.
+
+Python counts columns in bytes of UTF-8; everything that leaves this module counts characters.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import linecache
+import os
+import re
+import sys
+import time
 import tokenize
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from types import CodeType
-from typing import Final, NoReturn
+from itertools import islice
+from types import CodeType, FrameType
+from typing import Final, NamedTuple, NoReturn, cast
 
-__all__ = ["Source", "compile_source"]
+from rpyserve.scripts.execution import execution_in
+from rpyserve.util.author_code import is_author_code
+
+__all__ = [
+    "Range",
+    "Source",
+    "compile_source",
+    "decode_lines",
+    "innermost_author_line",
+    "position_of",
+    "source_lines",
+]
 
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_HAVE_POSITIONS: Final = (".py", ".rpy", ".pyw")
+_STARTED: Final = time.time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +117,79 @@ def _line_of(data: bytes, position: int) -> int:
 
 def _fail(message: str, path: str, line: int) -> NoReturn:
     raise SyntaxError(message, (path, line, None, None))
+
+
+# From code back to its source
+
+
+class Range(NamedTuple):
+    """A piece of source: lines counted from 1, columns in characters from 0, the end exclusive."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+def source_lines(code: CodeType, namespace: Mapping[str, object]) -> Sequence[str] | None:
+    """Return the lines of the file that *code* was compiled from; None if they are not known.
+
+    Args:
+        namespace: the globals that it runs in.
+    """
+    execution = execution_in(namespace)
+    if execution is not None and os.fspath(execution.path) == code.co_filename:
+        return decode_lines(execution.source)
+    return _lines_of_file(code.co_filename, loaded=namespace.get("__name__") in sys.modules)
+
+
+def _lines_of_file(path: str, *, loaded: bool) -> Sequence[str] | None:
+    try:
+        if loaded and os.stat(path).st_mtime > _STARTED:
+            return None
+    except (OSError, ValueError):
+        return None
+    linecache.checkcache(path)
+    return [line.rstrip("\n") for line in linecache.getlines(path)] or None
+
+
+@functools.lru_cache(maxsize=32)
+def decode_lines(data: bytes) -> Sequence[str]:
+    """Return the lines of a Python source, as the compiler counts them."""
+    try:
+        encoding, _ = tokenize.detect_encoding(BytesIO(data).readline)
+    except SyntaxError:
+        encoding = "utf-8"
+    return _LINE_END.split(data.decode(encoding, "replace"))
+
+
+def innermost_author_line(exc: BaseException) -> tuple[FrameType | None, str]:
+    """Return the innermost frame of the author's code that *exc* passed, and its line of source."""
+    entries = traceback.walk_tb(exc.__traceback__)
+    own = [entry for entry in entries if is_author_code(entry[0].f_code.co_filename)]
+    if not own:
+        return None, ""
+    frame, number = own[-1]
+    lines = source_lines(frame.f_code, frame.f_globals) or ()
+    return frame, lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+def position_of(code: CodeType, instruction: int, lines: Sequence[str]) -> Range | None:
+    """Return the piece of *lines* that the instruction at that byte offset of *code* comes from."""
+    if instruction < 0 or not code.co_filename.endswith(_HAVE_POSITIONS):
+        return None  # the columns of a template are those of the code generated from it
+    unknown = (None, None, None, None)
+    found = next(islice(code.co_positions(), instruction // 2, None), unknown)
+    if None in found:
+        return None
+    line, end_line, start, end = cast("tuple[int, int, int, int]", found)
+    if end_line > len(lines):
+        return None
+    column = _count_characters(lines[line - 1], start)
+    return Range(line, column, end_line, _count_characters(lines[end_line - 1], end))
+
+
+def _count_characters(line: str, size: int) -> int:
+    if line.isascii():
+        return size
+    return len(line.encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore"))

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from rpyserve.http.response import Response
 from rpyserve.resources.rendering import app_kind
-from rpyserve.resources.resource import Resource
+from rpyserve.resources.resource import HTTP_METHODS, Resource
 from rpyserve.util.text import closest_match
 
 __all__ = [
@@ -60,7 +60,6 @@ Problem = tuple[str, str]
 """A message and a hint, which may have several lines."""
 
 NO_PROBLEM: Final[Problem] = ("", "")
-HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 RENDER_METHOD: Final = re.compile(r"render_[A-Z]+")
 """The names of methods that answer requests of one HTTP method."""
 METHOD_PARAMETERS: Final = {"render": ("self", "request"), "getChild": ("self", "name", "request")}

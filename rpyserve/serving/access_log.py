@@ -1,9 +1,9 @@
-"""The access log: one line a response, made of a `RequestRecord` and written in batches.
+"""The access log: one line a response, made of a `RequestRecord`.
 
-Lines are buffered for a moment, because a call of the `logging` module for each costs more than the
-rest of a small request. They go to the console, or, where someone has given the logger
-``rpyserve.access`` a handler, to that logger. Whatever a client sent is escaped, so that no client
-can forge a line, and a session's id is never written whole.
+Lines go to the console, or, where someone has given the logger ``rpyserve.access`` a handler, to
+that logger; a call of the `logging` module for each costs more than the rest of a small request.
+Whatever a client sent is escaped, so that no client can forge a line, and a session's id is never
+written whole.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from rpyserve.util.text import escape_for_log, format_size
 __all__ = ["ABANDONED", "AccessLog"]
 
 
-BATCH: Final = 0.05
-"""Seconds that a line may wait for others."""
-
 ABANDONED: Final = 499
 """The status of a request that never got a response, as nginx has it."""
 
@@ -40,11 +37,10 @@ log = logging.getLogger("rpyserve.access")
 
 
 class AccessLog:
-    """Takes records of requests, writes lines. Start `run` beside the server; call `flush` at the
-    end.
+    """Takes records of requests, writes lines.
 
     Args:
-        write: takes the text of whole lines.
+        write: takes a line with its end.
         colour: whether the status is coloured.
         probes: whether to log the files that browsers request by themselves and that the site
             lacks, and the requests of live reload.
@@ -68,38 +64,19 @@ class AccessLog:
         self._write = write
         self._probes = probes or combined
         self._format = _CombinedFormat() if combined else _ShortFormat(colour)
-        self._lines: list[str] = []
-        self._has_lines = trio.Event()
 
     def __call__(self, record: RequestRecord) -> None:
-        """Add the line for one response to the buffer."""
+        """Write the line for one response."""
         if not self.responses:
             self.answered.set()
         self.responses += 1
         if not self._probes and _is_noise(record):
             return
-        if not self._lines:
-            self._has_lines.set()
-        self._lines.append(self._format(record))
-
-    async def run(self) -> None:
-        """Write the lines as they come, at most `BATCH` late, until cancelled."""
-        while True:
-            await self._has_lines.wait()
-            self._has_lines = trio.Event()
-            await trio.sleep(BATCH)
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the lines in the buffer."""
-        lines, self._lines = self._lines, []
-        if not lines:
-            return
+        line = self._format(record)
         if log.handlers:
-            for line in lines:
-                log.info("%s", line)
+            log.info("%s", line)
         else:
-            self._write("\n".join(lines) + "\n")
+            self._write(line + "\n")
 
 
 def _is_noise(record: RequestRecord) -> bool:

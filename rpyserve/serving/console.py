@@ -2,10 +2,10 @@
 words.
 
 The URL goes to stdout, alone; all other output of ours goes to stderr, through the logger
-``rpyserve`` or `print_line`. No output fails on a character that the console cannot show, on a
-console that has been closed, or on control characters that came from a client. A script's own
-output appears line by line, terminal or not. `set_up` changes the root logger only if nobody else
-has.
+``rpyserve`` or `print_line`, and in the end through `console_writer`. No output fails on a
+character that the console cannot show, on a console that has been closed, or on control characters
+that came from a client. A script's own output appears line by line, terminal or not. `set_up`
+changes the root logger only if nobody else has.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
+from rpyserve.serving.console_writer import write
 from rpyserve.util.text import format_duration
 
 __all__ = [
@@ -34,24 +35,23 @@ __all__ = [
     "set_up",
     "url_of",
     "use_colour",
-    "write",
 ]
 
-_CONTROL_CHARACTERS: Final = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)
-}
+# What moves the cursor, ends a line, or turns the direction of writing.
+_HARMFUL: Final = (
+    *(code for code in (*range(32), *range(127, 160)) if code not in (9, 10)),
+    *(0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),
+)
+_ESCAPES: Final = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _HARMFUL}
+_basic_config: Final = logging.basicConfig
 _UNSPECIFIED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _LEVEL_COLOURS: Final = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
-def set_up(
-    *, quiet: bool = False, verbose: bool = False, before: Callable[[], object] = lambda: None
-) -> None:
+def set_up(*, quiet: bool = False, verbose: bool = False) -> None:
     """Make the console ready: streams that never fail, and a handler for messages.
 
     Args:
-        before: called before each message is written, to write what came earlier and is still
-            buffered.
         quiet: show only our warnings and errors.
         verbose: show all our messages.
     """
@@ -61,18 +61,17 @@ def set_up(
     logger = logging.getLogger("rpyserve")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    for handler in logger.handlers[:]:
-        if isinstance(handler, _Console):
-            logger.removeHandler(handler)
     if not logger.handlers:
-        logger.addHandler(_Console(before))
+        logger.addHandler(_Console(_message))
         logger.propagate = False
     _show_messages_of_scripts()
 
 
 def _show_messages_of_scripts() -> None:
-    """Show a script's ``logging.info``. Its own ``logging.basicConfig``, now or
-    later, still wins.
+    """Show a script's ``logging.info``. Its own ``logging.basicConfig``, now or later, still wins.
+
+    Without options, which is how ``logging.info`` itself calls it, it changes nothing: its handler
+    would write to stderr past `console_writer`.
     """
     root = logging.getLogger()
     if root.handlers:
@@ -80,8 +79,13 @@ def _show_messages_of_scripts() -> None:
     if root.level == logging.WARNING:
         root.setLevel(logging.INFO)
     if logging.lastResort is not None:
-        logging.lastResort.setLevel(logging.NOTSET)
-        logging.lastResort.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+        logging.lastResort = _Console(_message_of_script)
+        logging.basicConfig = _configure_logging
+
+
+def _configure_logging(**options: Any) -> None:
+    if options:
+        _basic_config(**options)
 
 
 def print_line(text: str) -> None:
@@ -92,16 +96,6 @@ def print_line(text: str) -> None:
 def print_over_ctrl_c(text: str) -> None:
     """Write a line of ours over the ``^C`` that a terminal shows when it is typed."""
     print_line("\r" + text if _is_terminal(sys.stderr) else text)
-
-
-def write(text: str) -> None:
-    """Write *text* to stderr. A console that has been closed is no reason to fail."""
-    stream = sys.stderr
-    if stream is None:
-        return
-    with suppress(OSError, ValueError):
-        stream.write(text)
-        stream.flush()
 
 
 def use_colour(stream: TextIO | Any) -> bool:
@@ -231,35 +225,41 @@ def _emphasize(text: str) -> str:
 
 
 class _Console(logging.Handler):
-    """Writes messages to whatever stderr is at the moment."""
+    """Writes records to the console, as lines that *layout* makes of one."""
 
-    def __init__(self, before: Callable[[], object]) -> None:
+    def __init__(self, layout: Callable[[logging.LogRecord], str]) -> None:
         super().__init__()
-        self._before = before
+        self._layout = layout
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if record.name != "rpyserve.access":
-                self._before()
-            write(_formatted(record) + "\n")
+            write(self._layout(record) + "\n")
         except Exception:
             self.handleError(record)
 
 
-def _formatted(record: logging.LogRecord) -> str:
-    """A message as text: the time in front, further lines set in, so that no client can forge a
-    line.
-    """
+def _message(record: logging.LogRecord) -> str:
+    """A message of ours: the time in front, and a colour if it is an error."""
     text = record.getMessage()
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
-    first, *rest = text.translate(_CONTROL_CHARACTERS).split("\n")
     if record.name == "rpyserve.access":
-        return first
+        return _harmless(text).partition("\n")[0]
+    first, line_end, rest = _harmless(text).partition("\n")
     colour = _LEVEL_COLOURS.get(record.levelname, "")
     if colour and use_colour(sys.stderr):
         first = f"\x1b[{colour}m{first}\x1b[0m"
     clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+    return f"{clock} {first}{line_end}{rest}"
+
+
+def _message_of_script(record: logging.LogRecord) -> str:
+    return _harmless(logging.Formatter(logging.BASIC_FORMAT).format(record))
+
+
+def _harmless(text: str) -> str:
+    """*text* for a terminal, with further lines set in, so that no client can forge a line."""
+    first, *rest = text.translate(_ESCAPES).split("\n")
     if not all(line.startswith("  ") for line in rest):
         rest = ["  " + line for line in rest]
-    return "\n".join([f"{clock} {first}", *rest])
+    return "\n".join([first, *rest])

@@ -2,9 +2,10 @@
 
 Every connection has a guard, so that no client, and no error of ours, ends the server or touches
 another connection. The nursery tree is ``connections[ accepting[ listeners ] ]``: to stop,
-accepting is cancelled, idle connections are closed at once, and the others have a grace period. At
-the connection limit the oldest idle connections are closed to make room for new ones. It sees a
-`Responder`, and must not know sites.
+accepting is cancelled, idle connections are closed at once, and the others have a grace period.
+When there are as many connections, and files that they send or receive, as there may be, those that
+wait for their clients are closed to make room for new ones. It sees a `Responder`, and must not
+know sites.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-import math
 import os
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ import trio
 from rpyserve.http.request import Address
 from rpyserve.http.types import RequestRecord, Responder
 from rpyserve.protocol.connection import report_connection_failure, serve_connection
-from rpyserve.protocol.server_state import Limits, Shutdown
+from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.util.exceptions import reporting_errors
-from rpyserve.util.file_limits import ADVICE
+from rpyserve.util.file_limits import ADVICE, SpareDescriptor, is_too_many_files
 from rpyserve.util.throttle import ThrottledLogger
 
 __all__ = ["open_listeners", "serve_listeners"]
@@ -56,7 +57,7 @@ async def open_listeners(
     """Listen on *port* of *host*.
 
     Args:
-        host: an address or a name; ``"localhost"`` is 127.0.0.1 and, where there is IPv6, ::1 as well.
+        host: an address or a name; ``"localhost"`` is 127.0.0.1 and, where there is IPv6, ::1 too.
         port: 0 for any.
         next_free: if the port is taken or forbidden, try those after it.
 
@@ -115,53 +116,80 @@ async def serve_listeners(
     room = ConnectionLimit(most, shutdown)
     serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
 
-    async with trio.open_nursery() as connections:
-        try:
-            async with trio.open_nursery() as accepting:
+    with room.spare:
+        async with trio.open_nursery() as connections:
+            try:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(_accept, listener, connections, serve, room)
+                    task_status.started(listeners)
+                    await stop.wait()
+                    accepting.cancel_scope.cancel()
+            finally:
                 for listener in listeners:
-                    accepting.start_soon(_accept, listener, connections, serve, room)
-                task_status.started(listeners)
-                await stop.wait()
-                accepting.cancel_scope.cancel()
-        finally:
-            for listener in listeners:
-                await trio.aclose_forcefully(listener)
-        connections.cancel_scope.deadline = trio.current_time() + grace
-        shutdown.request()
+                    await trio.aclose_forcefully(listener)
+            connections.cancel_scope.deadline = trio.current_time() + grace
+            shutdown.request()
 
 
 class ConnectionLimit:
-    """Counts the open connections, and makes room where there are too many."""
+    """Counts the open connections with their files, and makes room where there are too many.
+
+    Args:
+        most: how many there may be at once; None for any number.
+        shutdown: knows the connections.
+
+    Attributes:
+        spare: what a new connection takes when there is no other descriptor.
+    """
 
     def __init__(self, most: int | None, shutdown: Shutdown) -> None:
-        self._most = math.inf if most is None else most
+        self.spare = SpareDescriptor()
+        self._most = sys.maxsize if most is None else most
         self._shutdown = shutdown
         self._open = 0
+        self._next_look = 0.0
         self._room_made = trio.Event()
         self._warnings = ThrottledLogger(log)
+        shutdown.on_file = self._note_file
+
+    @property
+    def _missing(self) -> int:
+        """How many must be closed before one more can be opened."""
+        return self._open + self._shutdown.files + 1 - self._most
 
     async def enter(self) -> None:
         """Count one more connection, as soon as there is room for it."""
-        while self._open >= self._most:
-            self._warnings.warn(
-                "%s connections are open, and more would leave scripts no files to open: idle "
-                "connections are being "
-                "closed to make room. " + ADVICE, f"{self._open:,}",
-            )  # fmt: skip
-            self.make_room()
-            self._room_made = trio.Event()
+        began = trio.current_time()
+        while self._missing > 0:
+            self.make_room(trio.current_time() - began)
             with trio.move_on_after(ACCEPT_PAUSE):  # then one that was busy may be idle
-                await self._room_made.wait()
+                while self._missing > 0:
+                    self._room_made = trio.Event()
+                    await self._room_made.wait()
         self._open += 1
 
     def leave(self) -> None:
         """Count one less."""
         self._open -= 1
+        self.spare.hold()
         self._room_made.set()
 
-    def make_room(self) -> None:
-        """Close some of the idle connections."""
-        self._shutdown.close_idle(1 + self._open // SHED)
+    def make_room(self, waited: float = 0, why: str = "") -> None:
+        """Close some of the connections that wait for their clients; see `Shutdown.make_room`."""
+        closed = self._shutdown.make_room(max(self._missing, 1 + self._open // SHED), waited)
+        if closed or self._missing > 0:
+            crowd = f"{self._open:,} connections are open, and more would leave scripts no files"
+            self._warnings.warn(
+                "%s: those that wait for their clients are being closed to make room. " + ADVICE,
+                why or crowd,
+            )
+
+    def _note_file(self) -> None:
+        now = trio.current_time()
+        if self._missing > 0 and now >= self._next_look:  # those that are told to end need a moment
+            self._next_look = now + ACCEPT_PAUSE
+            self.make_room()
 
 
 async def _accept(
@@ -174,11 +202,12 @@ async def _accept(
         except trio.ClosedResourceError:
             return
         except OSError as exc:
-            # Out of descriptors, most likely: idle connections give some back at once, busy ones
-            # soon.
             why = exc.strerror or os.strerror(exc.errno or 0)
+            if is_too_many_files(exc):
+                room.make_room(why=why)  # which gives some back soon
+                if room.spare.release():
+                    continue
             paused |= failing.warn("Cannot accept connections right now: %s. %s", why, ADVICE)
-            room.make_room()
             await trio.sleep(ACCEPT_PAUSE)
         else:
             if paused:
@@ -190,6 +219,23 @@ async def _accept(
                 await trio.aclose_forcefully(stream)
                 raise
             connections.start_soon(serve, stream)
+
+
+class _Greeting:
+    """A connection whose client has not said yet whether it speaks TLS."""
+
+    def __init__(self, seconds: float) -> None:
+        self.scope = trio.move_on_after(seconds)
+        self._since = trio.current_time()
+
+    def request_shutdown(self) -> None:
+        self.scope.cancel()
+
+    def current_wait(self) -> tuple[Wait, float] | None:
+        return None if self.scope.cancel_called else (Wait.HEAD, self._since)
+
+    def shed(self) -> None:
+        self.scope.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,19 +258,23 @@ class _Serving:
     async def _serve_tls(
         self, stream: trio.SSLStream[Any], client: Address, server: Address
     ) -> None:
-        from rpyserve.serving.tls import (
-            answer_plain_http,
-        )  # and with it ssl, which costs time to import
+        # Imports ssl, which takes time.
+        from rpyserve.serving.tls import answer_plain_http
 
         speaks_tls = False
+        greeting = _Greeting(self.limits.head_time)
+        self.shutdown.subscribe(greeting)
         try:
-            with reporting_errors(report_connection_failure):
-                speaks_tls = not await answer_plain_http(stream, server, self.limits.head_time)
+            with reporting_errors(report_connection_failure), greeting.scope:
+                speaks_tls = not await answer_plain_http(stream, server)
         finally:
+            self.shutdown.unsubscribe(greeting)
             if not speaks_tls:
-                self.room.leave()
-                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await trio.aclose_forcefully(stream)
+                try:
+                    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                        await trio.aclose_forcefully(stream)
+                finally:
+                    self.room.leave()
         if speaks_tls:
             await self._serve(stream, client, server, "https")
 

@@ -17,7 +17,7 @@ from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, start_body
 from rpyserve.serving import unawaited
-from rpyserve.serving.console import write
+from rpyserve.serving.console_writer import write
 from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
 from rpyserve.util.exceptions import unwrap_group

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from rpyserve._names import public
 from rpyserve._version import __version__
 from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits
 from rpyserve.resources.resource import Resource
-from rpyserve.serving import console, self_requests, unawaited
+from rpyserve.serving import console, console_writer, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.deferred_imports import import_deferred
 from rpyserve.serving.gc_tuning import collect_when_idle
@@ -57,6 +58,7 @@ STUCK: Final = GRACE + 0.5
 """Seconds after which what is still at work cannot be cancelled, such as a call in a thread."""
 
 
+@public
 def run(
     site: Site | Resource,
     host: str = "127.0.0.1",
@@ -106,6 +108,7 @@ def run(
         raise SystemExit(str(exc)) from None
 
 
+@public
 async def serve(
     site: Site | Resource,
     host: str = "127.0.0.1",
@@ -145,7 +148,7 @@ async def serve(
         tls=_fixed_context(ssl_context),
     )
     endpoint = await open_endpoint(site, settings)
-    access_log = AccessLog(lambda lines: None)
+    access_log = AccessLog(lambda line: None)
 
     def ready() -> None:
         task_status.started(endpoint.listeners)
@@ -161,21 +164,23 @@ def run_with(site: Site, settings: Settings) -> None:
         CannotListen: the port cannot be had.
     """
     access_log = AccessLog(
-        (lambda lines: None) if settings.quiet else console.write,
+        (lambda line: None) if settings.quiet else console_writer.write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
         combined=settings.combined,
     )
-    console.set_up(quiet=settings.quiet, verbose=settings.verbose, before=access_log.flush)
-    signals = Signals(access_log.flush)
+    console.set_up(quiet=settings.quiet, verbose=settings.verbose)
+    signals = Signals()
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
-    with handlers, unawaited.reporting_unawaited(site.errors):
-        _run_trio(site, settings, access_log, signals)
-        access_log.flush()
-    if not settings.quiet:
-        ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
-        console.print_over_ctrl_c(farewell(ended))
+    try:
+        with handlers, unawaited.reporting_unawaited(site.errors):
+            _run_trio(site, settings, access_log, signals)
+        if not settings.quiet:
+            ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
+            console.print_over_ctrl_c(farewell(ended))
+    finally:
+        console_writer.stop()
 
 
 def farewell(ended: int) -> str:
@@ -237,7 +242,6 @@ async def _serve_until(
     respond = site.respond if live_reload is None else live_reload.wrap(site.respond)
     respond = trusted_hosts(interruptible(respond), endpoint.names)
     async with site.running(), trio.open_nursery() as nursery:
-        nursery.start_soon(access_log.run)
         nursery.start_soon(_end_sessions, site, stop)
         nursery.start_soon(import_deferred, access_log.answered)
         if live_reload is not None:
@@ -257,7 +261,7 @@ async def _serve_until(
 
 
 def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
-    """Print the banner, and give the URL to whoever waits for it."""
+    """Print the banner, and give the URL to whoever waits for it. From then on a thread writes."""
     host, port = bound_address(endpoint.listeners[0])
     notes = []
     if settings.port not in (0, port):
@@ -270,6 +274,7 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         quiet=settings.quiet,
         notes=notes,
     )
+    console_writer.start()
     settings.on_ready(url)
 
 

@@ -7,8 +7,8 @@ watches over them: it puts back handlers that a script replaced, interrupts agai
 noticed the stop, and ends a process that cannot stop. It makes the main thread run a handler by
 sending it the signal `NUDGE`.
 
-Invariant: a handler may run between any two instructions, so it takes no lock and writes to the
-file descriptor.
+Invariant: a handler may run between any two instructions, so it takes no lock, and writes only by
+`console_writer.write`, which is made for that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.http.types import Responder
+from rpyserve.serving import console_writer
+from rpyserve.serving.console import print_over_ctrl_c
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
 from rpyserve.util.exceptions import Interrupted
 
@@ -80,18 +82,14 @@ def is_interruption(exc: BaseException) -> bool:
 class Signals:
     """What the signals have asked for in one run of a server.
 
-    Args:
-        flush: called before the process is ended at once, to write buffered output.
-
     Attributes:
         stop: set in the loop after the first signal.
         blocked_for: returns for how many seconds the loop has been busy without a pause.
     """
 
-    def __init__(self, flush: Callable[[], object] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.stop = trio.Event()
         self.blocked_for: Callable[[], float] = lambda: math.inf
-        self._flush = flush
         self._requested_at: float | None = None
         self._noticed = False
         self._reported = False
@@ -146,7 +144,7 @@ class Signals:
                 self._interrupt(frame)
             return
         else:
-            force_exit(KILLED, self._flush)
+            force_exit(KILLED)
         if self._requested_at is not None and time.monotonic() - self._requested_at > INSIST:
             self._interrupt(frame, again=True)
 
@@ -157,7 +155,8 @@ class Signals:
         if not self._reported:
             self._reported = True
             with suppress(Exception):
-                _tell(f"Interrupted {display_position(author)}: {source_line(author)}")
+                where = f"{display_position(author)}: {source_line(author)}"
+                print_over_ctrl_c(f"Interrupted {where}")
         raise Interrupted
 
     def _watch(self, main: int, over: threading.Event) -> None:
@@ -169,12 +168,12 @@ class Signals:
                 _nudge(main)
                 if not told and waited > 4 * INSIST:
                     told = True
-                    _tell("A script is still running. Press Ctrl-C again to quit now.")
+                    print_over_ctrl_c("A script is still running. Press Ctrl-C again to quit now.")
             elif any(signal.getsignal(number) != self._handle for number in self._before):
                 _nudge(main)
             if waited > (STOP_TIMEOUT if self._noticed else BLOCKED_TIMEOUT):
-                _tell("Stopping took too long, quitting now.")
-                force_exit(0, self._flush)
+                print_over_ctrl_c("Stopping took too long, quitting now.")
+                force_exit(0)
 
 
 def interruptible(respond: Responder) -> Responder:
@@ -198,16 +197,14 @@ def interruptible(respond: Responder) -> Responder:
     return guarded
 
 
-def force_exit(status: int, flush: Callable[[], object]) -> None:
+def force_exit(status: int) -> None:
     """End the process now, after writing what waits to be written. Never returns, never hangs."""
     with suppress(Exception):
         _thread.start_new_thread(_end_soon, (status,))  # writing may block
-    for writing in (
-        flush,
-        *(stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None),
-    ):
+    console_writer.flush()
+    for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
-            writing()
+            stream.flush()
     os._exit(status)
 
 
@@ -218,7 +215,7 @@ def end_process(status: int = 0) -> None:
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
     if any(not thread.daemon for thread in others):
         atexit._run_exitfuncs()
-        force_exit(status, lambda: None)
+        force_exit(status)
 
 
 def _end_soon(status: int) -> None:
@@ -244,15 +241,3 @@ def _stopping() -> list[int]:
     if hang_up in numbers and signal.getsignal(hang_up) != signal.SIG_DFL:
         numbers.remove(hang_up)
     return sorted(numbers)
-
-
-def _tell(text: str) -> None:
-    """Write a line where a buffered stream may be in the middle of another; on a terminal, over its
-    ``^C``.
-    """
-    with suppress(AttributeError, OSError, ValueError):
-        start = "\r" if sys.stderr.isatty() else ""
-        os.write(
-            sys.stderr.fileno(),
-            f"{start}{text}{os.linesep}".encode(sys.stderr.encoding, "backslashreplace"),
-        )

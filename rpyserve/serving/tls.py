@@ -103,25 +103,19 @@ def require_trustme() -> Any:
     return trustme
 
 
-async def answer_plain_http(
-    stream: trio.SSLStream[trio.SocketStream], server: Address, timeout: float
-) -> bool:
+async def answer_plain_http(stream: trio.SSLStream[trio.SocketStream], server: Address) -> bool:
     """Wait for the client's first byte; if that is not TLS, answer in plain HTTP with the right
     address.
 
     Args:
         stream: before its first use.
         server: our own address and port.
-        timeout: seconds that the client has.
 
     Returns:
-        Whether the connection is done: the client was answered, has gone, or sent nothing in time.
+        Whether the connection is done: the client was answered, or has gone.
     """
     plain = stream.transport_stream
-    with (
-        trio.move_on_after(timeout),
-        suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
-    ):
+    with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
         first = await plain.socket.recv(1, socket.MSG_PEEK)
         if first == _CLIENT_HELLO:
             return False

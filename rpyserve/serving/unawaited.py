@@ -73,7 +73,7 @@ def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
     name = found[1].rpartition(".")[2]
     linecache.checkcache(filename)
     source = linecache.getline(filename, number).rstrip("\n")
-    frame = Frame(filename, number, lines=(Line(number, source, True),), edition=hash(source))
+    frame = Frame(filename, number, lines=(Line(number, source, True),), source_hash=hash(source))
     title = f"{name}() was called without `await`, so it never ran."
     return ErrorReport(
         title,

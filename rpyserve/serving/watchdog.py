@@ -1,7 +1,8 @@
 """Scripts that block the event loop: found on a stack, and named while they do.
 
-Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for. `Watchdog`
-looks from a thread of its own, because the loop cannot look while it is blocked. It only reports.
+Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for.
+`Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. It only
+reports.
 Calls that were slow and have ended are reported by `rpyserve.util.slow_calls`.
 """
 
@@ -35,16 +36,16 @@ class Watchdog(trio.abc.Instrument):
     Args:
         asked: whether a connection to this very server waits to be accepted: the script may be
             asking itself.
-        patience: seconds that a script may block.
+        threshold: seconds that a script may block.
 
     Made in the thread of the loop that it watches.
     """
 
     def __init__(
-        self, asked: Callable[[], bool] = lambda: False, *, patience: float = BLOCKED
+        self, asked: Callable[[], bool] = lambda: False, *, threshold: float = BLOCKED
     ) -> None:
         self._asked = asked
-        self._patience = patience
+        self._threshold = threshold
         self._thread = threading.get_ident()
         self._since: float | None = None
         self._reported: float | None = None
@@ -80,7 +81,7 @@ class Watchdog(trio.abc.Instrument):
     def look(self) -> None:
         """Name the script that blocks, if one does and has not been named."""
         since = self._since
-        if since is None or since == self._reported or self.blocked_for() < self._patience:
+        if since is None or since == self._reported or self.blocked_for() < self._threshold:
             return
         frame = sys._current_frames().get(self._thread)
         if _in_debugger(frame):
@@ -92,7 +93,7 @@ class Watchdog(trio.abc.Instrument):
         self._report(author, time.monotonic() - since)
 
     def _watch(self, stopped: threading.Event) -> None:
-        while not stopped.wait(self._patience / 8):
+        while not stopped.wait(self._threshold / 8):
             self.look()
 
     def _report(self, frame: FrameType, seconds: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from zope.interface import providedBy
 
+from rpyserve._names import public
 from rpyserve.scripts.execution import definition_key, is_interface
 
 __all__ = ["factory_for", "registerAdapter"]
@@ -25,6 +26,7 @@ _USAGE: Final = (
 )
 
 
+@public
 def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: Any) -> None:
     """Have ``interface(thing)`` return ``factory(thing)`` for instances of *original*.
 

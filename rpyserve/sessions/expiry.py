@@ -7,8 +7,10 @@ An earlier deadline puts the id into a second bucket, and the entry in the first
 A deadline is never met early, and at most one tick late while other tasks leave the timer the
 processor.
 
-It holds ids only, so that what has ended is free at once. It does not know what has the deadlines,
-nor what happens when they have come.
+It holds ids only, so that what has ended is free at once. Ids that are out of date stay until they
+are the greater part of a bucket, and empty buckets until they are the greater part of all: so there
+are never more than twice as many as are needed, and dropping one costs little. It does not know
+what has the deadlines, nor what happens when they have come.
 """
 
 from __future__ import annotations
@@ -30,28 +32,34 @@ BATCH: Final = 250
 
 
 class Bucket:
-    """The ids to look at in one tick."""
+    """The ids to look at in one tick, and how many of them are known to be out of date."""
 
-    __slots__ = ("ids", "tick")
+    __slots__ = ("ids", "outdated", "tick")
 
     def __init__(self, tick: int) -> None:
         self.tick = tick
         self.ids: list[str] = []
+        self.outdated = 0
 
 
 class ExpiryTimer:
     """Calls a function with each id whose deadline may have come.
 
     Args:
-        look: called with an id and the bucket that it lay in. It must ignore an id that has gone,
-            or that has been scheduled in another bucket since. If the deadline has moved, it
-            schedules the id again.
+        look: called with an id that has just been taken from its bucket. If the deadline has moved,
+            it schedules the id again.
+        is_scheduled: whether an id has not gone, and a bucket is the one in which it was scheduled
+            last.
     """
 
-    def __init__(self, look: Callable[[str, Bucket], object]) -> None:
+    def __init__(
+        self, look: Callable[[str], object], is_scheduled: Callable[[str, Bucket], bool]
+    ) -> None:
         self._look = look
+        self._is_scheduled = is_scheduled
         self._buckets: dict[int, Bucket] = {}
         self._ticks: list[int] = []  # a heap of the keys of `_buckets`
+        self._empty = 0  # at most so many of `_buckets`
         self._sleep: trio.CancelScope | None = None
 
     def schedule(self, uid: str, deadline: float, bucket: Bucket | None) -> Bucket | None:
@@ -63,7 +71,8 @@ class ExpiryTimer:
             bucket: where it lies already; None if it lies nowhere.
 
         Returns:
-            The bucket where it lies now, for the caller to keep.
+            The bucket where it lies now, for the caller to keep. If that is another one, the caller
+            discards the id from the former.
         """
         if deadline == math.inf:
             return bucket
@@ -75,6 +84,23 @@ class ExpiryTimer:
             bucket = self._new_bucket(tick)
         bucket.ids.append(uid)
         return bucket
+
+    def discard(self, bucket: Bucket | None) -> None:
+        """Note that an id which lies in *bucket* is not scheduled there any more."""
+        if bucket is None:
+            return
+        bucket.outdated += 1
+        if 2 * bucket.outdated <= len(bucket.ids):
+            return
+        bucket.ids = [uid for uid in bucket.ids if self._is_scheduled(uid, bucket)]
+        bucket.outdated = 0
+        if bucket.ids:
+            return
+        self._empty += 1
+        if 2 * self._empty > len(self._buckets):
+            self._buckets = {tick: each for tick, each in self._buckets.items() if each.ids}
+            self._ticks = sorted(self._buckets)
+            self._empty = 0
 
     def _new_bucket(self, tick: int) -> Bucket:
         bucket = self._buckets[tick] = Bucket(tick)
@@ -100,10 +126,13 @@ class ExpiryTimer:
         looks = 0
         while self._next_time() <= trio.current_time():
             bucket = self._buckets[self._ticks[0]]
+            if not bucket.ids:
+                del self._buckets[heapq.heappop(self._ticks)]
             # Each id is taken off as it is looked at: cancelled between two, nothing is lost.
             while bucket.ids:
-                self._look(bucket.ids.pop(), bucket)
+                uid = bucket.ids.pop()
+                if self._is_scheduled(uid, bucket):
+                    self._look(uid)
                 looks += 1
                 if looks % BATCH == 0:
                     await trio.lowlevel.checkpoint()
-            del self._buckets[heapq.heappop(self._ticks)]

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from rpyserve._names import public
 from rpyserve.scripts import definitions
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import Callback, CallbackTasks
@@ -71,6 +72,7 @@ class _SiteTimeout:
         return DEFAULT_TIMEOUT if timeout is None else timeout
 
 
+@public
 class SessionEnd(enum.Enum):
     """Why a session ended."""
 
@@ -83,6 +85,7 @@ class SessionEnd(enum.Enum):
     __hash__ = object.__hash__
 
 
+@public
 class Session(Components):
     """What the site keeps for one visitor, until the visitor stays away.
 
@@ -196,8 +199,9 @@ class Session(Components):
 
         The old id is dead. The session stays the same object and keeps all it holds. Call it when a
         visitor logs in or out: whoever learned the id before, or made the visitor use it, has
-        nothing then. A request that comes with the old id gets a new session. Counts as an access;
-        does nothing to a session that has ended.
+        nothing then. A request that comes with the old id gets a new session; one that came before,
+        and has not called `getSession` yet, gets one that ends with the request and sets no cookie.
+        Counts as an access; does nothing to a session that has ended.
 
         Call it before the first ``yield`` or ``write``: the cookie goes out with the head of the
         response.
@@ -242,6 +246,7 @@ class Session(Components):
         return type(self)(self.site, self.uid)
 
 
+@public
 class Registry(Components):
     """What a site keeps for all its visitors: a mapping and adaptable, like a `Session`.
 
@@ -299,12 +304,20 @@ def deadline_of(session: Session) -> float:
 
 def schedule(session: Session, timer: ExpiryTimer) -> None:
     """Have *timer* look at *session* when it is due."""
-    session._bucket = timer.schedule(session.uid, deadline_of(session), session._bucket)
+    before = session._bucket
+    session._bucket = timer.schedule(session.uid, deadline_of(session), before)
+    if session._bucket is not before:
+        timer.discard(before)
 
 
-def unschedule(session: Session) -> None:
-    """Have the timer ignore *session* until it is scheduled again."""
-    session._bucket = None
+def unschedule(session: Session) -> Bucket | None:
+    """Have the timer ignore *session* until it is scheduled again.
+
+    Returns:
+        The bucket from which the timer is to discard it.
+    """
+    bucket, session._bucket = session._bucket, None
+    return bucket
 
 
 def is_scheduled_in(session: Session, bucket: Bucket) -> bool:

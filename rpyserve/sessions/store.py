@@ -56,6 +56,9 @@ A multiple of 3, so that several ids can be drawn as one text.
 ID_LENGTH: Final = ID_BYTES * 4 // 3
 """How many characters an id has."""
 
+MOST_CHANGED_IDS: Final = 1000
+"""How many ids that `Session.regenerate` took away are remembered, for requests under way."""
+
 IDS_AT_ONCE: Final = 64
 """How many ids are drawn at once, as each call of the system's random source takes long."""
 
@@ -84,6 +87,7 @@ class SessionStore(ServerObject):
         callbacks: calls the callbacks of sessions that end.
         now: returns the time, as `trio.current_time` has it.
         on_new_id: called with each session that has a new id.
+        id_changes: how often a session got a new id.
 
     Raises:
         ValueError: *max_sessions* is less than 1.
@@ -106,11 +110,15 @@ class SessionStore(ServerObject):
         self.now: Callable[[], float] = trio.current_time
 
         self._live: ShardedDict[Session] = ShardedDict()
-        self._timer = ExpiryTimer(self._look)
+        self._timer = ExpiryTimer(self._look, self._is_scheduled)
         self._least_recently_used = LeastRecentlyUsed(self._live, last_access_of)
         self._is_evicting = False
         self._evictions = ThrottledLogger(log)
         self._unused_ids: list[str] = []
+
+        self.id_changes = 0
+        # The last ids that were taken away, each with the number of that change.
+        self._changed_ids: dict[str, int] = {}
 
         self._made = 0
         self._ended = dict.fromkeys(SessionEnd, 0)
@@ -235,11 +243,19 @@ class SessionStore(ServerObject):
         if not self.touch(session):
             return
         self._live.pop(session.uid)
+        self._timer.discard(unschedule(session))  # the timer knows it by its old id
+        self.id_changes += 1
+        self._changed_ids[session.uid] = self.id_changes
+        if len(self._changed_ids) > MOST_CHANGED_IDS:
+            del self._changed_ids[next(iter(self._changed_ids))]
         session.uid = self._new_id()
         self._live.put(session.uid, session)
-        unschedule(session)  # the timer knows it by its old id
         schedule(session, self._timer)
         self.on_new_id(session)
+
+    def has_changed(self, uid: str, id_changes: int) -> bool:
+        """Whether *uid* was taken away from a session after the first *id_changes* such changes."""
+        return self._changed_ids.get(uid, 0) > id_changes
 
     def timeout_of(self, session: Session) -> float:
         """Return the seconds that *session* lives after an access.
@@ -262,14 +278,17 @@ class SessionStore(ServerObject):
     def end(self, session: Session, reason: SessionEnd = SessionEnd.IDLE) -> None:
         """End *session*, unless it has ended: forget it, then call its callbacks."""
         if session.ended is None and self._live.pop(session.uid) is not None:
+            self._timer.discard(unschedule(session))
             self._ended[reason] += 1
             finish(session, reason)
 
-    def _look(self, uid: str, bucket: Bucket) -> None:
-        """End the session if it is due; called by the timer."""
+    def _is_scheduled(self, uid: str, bucket: Bucket) -> bool:
         session = self._live.get(uid)
-        if session is None or not is_scheduled_in(session, bucket):
-            return
+        return session is not None and is_scheduled_in(session, bucket)
+
+    def _look(self, uid: str) -> None:
+        """End the session if it is due; called by the timer."""
+        session = self._live[uid]
         unschedule(session)
         if deadline_of(session) <= self.now():
             self.end(session)

@@ -1,16 +1,24 @@
 """How many files, connections among them, this process may have open at once.
 
-The limit is Unix's; where there is none, all of this does nothing. A part of what the limit allows
-is kept from connections, so that a crowd of them leaves scripts and static files something to open.
+The limit is Unix's; where there is none, nothing is limited. A part of what the limit allows is
+kept from connections, so that a crowd of them leaves scripts and static files something to open.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from typing import Any, Final
 
-__all__ = ["ADVICE", "is_too_many_files", "limit", "max_connections", "raise_limit"]
+__all__ = [
+    "ADVICE",
+    "SpareDescriptor",
+    "is_too_many_files",
+    "limit",
+    "max_connections",
+    "raise_limit",
+]
 
 _WANTED: Final = (65_536, 10_240, 4_096)
 """What the soft limit is raised to: the first of these that the system allows.
@@ -63,6 +71,32 @@ def max_connections() -> int | None:
     if descriptors is None:
         return None
     return descriptors - min(_RESERVED, descriptors // 4)
+
+
+class SpareDescriptor:
+    """A descriptor that is held while inside, for a new connection when all others are in use."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> None:
+        self.hold()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def hold(self) -> None:
+        """Hold one, if there is one and none is held."""
+        if self._descriptor is None:
+            with suppress(OSError):
+                self._descriptor = os.open(os.devnull, os.O_RDONLY)
+
+    def release(self) -> bool:
+        """Give it back to the system. Returns whether there was one."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
 
 
 def _resource() -> Any:

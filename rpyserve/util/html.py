@@ -6,9 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from rpyserve._names import public
+
 __all__ = ["html"]
 
 
+@public
 def html(template: str, /, *args: Any, **values: Any) -> Markup:
     """Return *template* with the values put in, each escaped so that it cannot become markup.
 

@@ -1,13 +1,15 @@
-"""Text for people: request targets, durations and sizes, and the closest of several names."""
+"""Texts for people: request targets, durations and sizes, the closest name, names of devices."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 __all__ = [
     "LONGEST",
+    "WINDOWS_DEVICE",
     "closest_match",
     "escape_for_log",
     "format_duration",
@@ -17,6 +19,11 @@ __all__ = [
 
 LONGEST: Final = 300
 """How many characters of a request target are shown."""
+
+WINDOWS_DEVICE: Final = re.compile(
+    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
+)
+"""Matches the whole name of a file that Windows takes for a device."""
 
 
 def escape_for_log(text: str) -> str:

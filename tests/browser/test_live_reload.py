@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.support.chromium import installed, open_tab, picture, was_loaded_again
-from tests.support.real_process import Server, serving
+from tests.support.chromium import installed, open_tab, picture, wait_for_quiet, was_loaded_again
+from tests.support.real_process import Server, program, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
@@ -102,6 +102,85 @@ def test_an_edit_shows_and_what_the_visitor_did_stays(
         "[document.activeElement.selectionStart, document.activeElement.selectionEnd]"
     ) == [2, 5]
     assert page.errors == []
+
+
+HIDING = [
+    "activeElement",
+    "addEventListener",
+    "adoptedStyleSheets",
+    "baseURI",
+    "body",
+    "compatMode",
+    "createElement",
+    "createTreeWalker",
+    "currentScript",
+    "documentElement",
+    "head",
+    "hidden",
+    "implementation",
+    "importNode",
+    "querySelector",
+    "querySelectorAll",
+    "readyState",
+    "replaceChild",
+    "styleSheets",
+]
+
+
+def test_names_in_a_page_hide_nothing_from_the_script(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    port = server.url.rpartition(":")[2].strip("/")
+    forged = (
+        f'src="http://evil.localhost:{port}/x/y.js" data-rpyserve="a-1" data-sources="*"'
+        ' data-made="script"'
+    )
+    images = "".join(f"<img name={name} {forged}>" for name in HIDING)
+    asked: list[str] = []
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.add_init_script(
+        "window.seen = () => Document.prototype.querySelector.call(document, 'h1')?.textContent"
+    )
+    save(root, "a.rpy", page_of(f"<h1>first</h1>{images}"))
+    wait_for_quiet(f"{server.url}/a")
+    with page.expect_request(lambda request: "/-/events" in request.url):
+        page.goto(f"{server.url}/a")
+    page.evaluate("window.loadedOnce = true")
+    save(root, "a.rpy", page_of(f"<h1>second</h1>{images}"))
+    page.wait_for_function("window.seen() === 'second'")
+    assert page.evaluate("window.loadedOnce === true"), "it was morphed"
+    assert not [url for url in asked if "evil" in url and not url.endswith("/x/y.js")]
+
+
+GUARDED = """\
+from rpyserve import BasicAuth, Directory, Resource, run
+
+root = Resource()
+root.putChild("public", Directory("public"))
+root.putChild("members", BasicAuth(Directory("members"), {"ada": "lovelace"}, realm="Members"))
+run(root, port=0)
+"""
+
+
+def test_pages_behind_a_password_follow_too(
+    root: Path, tmp_path: Path, context: BrowserContext
+) -> None:
+    for place in ("public", "members"):
+        save(root, f"{place}/a.rpy", page_of("<h1>first</h1>"))
+    (tmp_path / "program.py").write_text(GUARDED, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "program.py")]
+    with program(command, tmp_path / "console", cwd=root) as server:
+        server.port = int(server.wait_for(r"http://[^/\s]+:(\d+)")[1])
+        outside = open_tab(context, f"{server.url}/public/a")
+        inside = context.new_page()
+        listening = lambda response: "/-/events" in response.url and response.ok  # noqa: E731
+        with inside.expect_response(listening):
+            inside.goto(server.url.replace("//", "//ada:lovelace@") + "/members/a")
+        for place, page in (("public", outside), ("members", inside)):
+            save(root, f"{place}/a.rpy", page_of("<h1>second</h1>"))
+            expect(page.locator("h1")).to_have_text("second")
+        assert outside.errors == []
 
 
 def test_what_the_server_changed_wins_where_the_visitor_did_nothing(

@@ -18,7 +18,7 @@ CODE = "".join(
     (Path(rpyserve.__file__).parent / "livereload" / "client" / f"{name}.js").read_text(
         encoding="utf-8"
     )
-    for name in ("form_state", "morph")
+    for name in ("dom", "form_state", "morph")
 )
 HARNESS = """
 window.begin = () => (window.mirror = new Mirror());
@@ -31,6 +31,32 @@ window.show = (text) => {
 };
 window.random = (seed) => () => (seed = (seed * 48271) % 2147483647) / 2147483647;
 """
+HIDING = [
+    "attributes",
+    "childNodes",
+    "contains",
+    "getAttribute",
+    "getAttributeNS",
+    "hasAttributeNS",
+    "id",
+    "insertBefore",
+    "isConnected",
+    "isEqualNode",
+    "isSameNode",
+    "localName",
+    "moveBefore",
+    "namespaceURI",
+    "nodeName",
+    "nodeType",
+    "outerHTML",
+    "parentNode",
+    "querySelectorAll",
+    "remove",
+    "removeAttributeNS",
+    "setAttributeNode",
+    "type",
+]
+"""Names of fields that hide what is asked of their form."""
 STRANGE = [
     "",
     "text only",
@@ -53,6 +79,8 @@ STRANGE = [
     "<p id=c>c<p id=a>a<div id=b>b</div>",
     "<p id=a>twice<p id=a>the same<p id=b>id",
     "<template><p>inside</p></template><x-element>own</x-element>",
+    f"<form title=a>{''.join(f'<input name={name}>' for name in HIDING)}</form><p>x",
+    f"<p>x<form>{''.join(f'<select name={name}></select>' for name in HIDING)}<b>y</b></form>",
     "<select><option>a<option selected>b</select><textarea>t</textarea><input value=1 type=range>",
 ]
 

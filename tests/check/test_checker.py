@@ -45,6 +45,7 @@ ALL = {
     "python-warning.rpy": "'\\d'\n" + GOOD,
     "backup.rpy": GOOD,
     "backup.rpy~": GOOD,
+    "never-served.ipynb": "",
 }
 
 

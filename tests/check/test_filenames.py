@@ -10,6 +10,7 @@ import pytest
 from rpyserve.check import filenames as filenames
 from rpyserve.check.filenames import SiteFiles, check_filenames
 from rpyserve.check.findings import Rule
+from rpyserve.files import path_rules
 
 
 def make(root: Path, *names: str) -> None:
@@ -76,6 +77,25 @@ def test_backups_and_copies(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, "hello.rpy", "words.py", name)
     assert told(found) == [(name, Rule.BACKUP)]
     assert found.scripts == ["hello.rpy"] and found.modules == ["words.py"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["server.log", "nohup.out", "core", "visits.dat", "a.ipynb", "a.pickle", "a.so", "core.12"],
+)
+def test_what_one_might_expect_to_be_served(tmp_path: Path, name: str) -> None:
+    found = look(tmp_path, name)
+    assert told(found) == [(name, Rule.NEVER_SERVED)]
+    ((_, finding),) = found.findings
+    assert finding.message in (
+        path_rules.private_reason(name),
+        path_rules.private_file_reason(name),
+    )
+
+
+def test_a_directory_may_be_called_core(tmp_path: Path) -> None:
+    found = look(tmp_path, "core/a.rpy")
+    assert told(found) == [] and found.scripts == [os.path.join("core", "a.rpy")]
 
 
 def test_a_backup_of_a_whole_directory(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Forgotten `await`, and one too many."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import gc
@@ -31,15 +29,15 @@ CASES = {
     "len": (ASYNC + "    found = user()\n    return str(len(found))\n", HELD),
     "JSON": (ASYNC + "    import json\n    found = user()\n    return json.dumps(found)\n", HELD),
     "top level": (USER + "found = user()\nfound['name']\n", HELD + "\nin an async function, such as:\nasync def resource(request):"),
-    "another's": (ASYNC + "    return 'x' + trio.sleep(0)\n", "The call of an async function lacks its `await`. Write:\nvalue = await f(...)"),
+    "another's": (ASYNC + "    return 'x' + trio.sleep(0)\n", "The call of an async function lacks `await`. Write:\nvalue = await f(...)"),
     "await of a value": (
         ASYNC + "    return await str(1)\n",
-        "What follows `await` is a plain call, and gives a value (str) at once. Leave out `await`.",
+        "This function is not async: it returns a value (str) at once. Remove the `await`.",
     ),
-    "await of None": (ASYNC + "    await print()\n", "What follows `await` is a plain call, and gives nothing (None) at once. Leave out `await`."),
+    "await of None": (ASYNC + "    await print()\n", "This function is not async: it returns nothing (None) at once. Remove the `await`."),
     "await twice": (
         ASYNC + "    found = user()\n    await found\n    await found\n",
-        "A coroutine can be awaited once. Call the function anew for each time:\nawait f(...)",
+        "A coroutine can be awaited only once. Call the function again each time:\nawait f(...)",
     ),
 }  # fmt: skip
 

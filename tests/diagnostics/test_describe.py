@@ -1,4 +1,4 @@
-"""What is told of an exception: all of its chain, the author's lines and values, and never too much."""
+"""What a report of an exception holds: its whole chain, the author's lines and values, bounded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 import trio
 
 from rpyserve import Request, Site
-from rpyserve.diagnostics.describe import describe, summary
+from rpyserve.diagnostics.describe import WIDEST, context_lines, describe, summary
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Relation
 from rpyserve.diagnostics.redaction import MASK, Redactor
 from rpyserve.diagnostics.reporter import as_text
 from rpyserve.http.errors import ScriptError, WrongResult
+from rpyserve.scripts.source import Range
 from tests.support.in_process import ask
 from tests.support.script_site import ScriptSite
 
@@ -28,43 +29,46 @@ def caught(function: Callable[[], object]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def one(failure: ErrorReport) -> ExceptionReport:
-    [fault] = failure.chain
-    return fault
+def one(report: ErrorReport) -> ExceptionReport:
+    [exception] = report.chain
+    return exception
 
 
 # Frames
 
 
-def test_the_authors_own_lines_are_told_from_others() -> None:
+def test_the_authors_frames_are_marked() -> None:
     def page() -> None:
         json.loads("{")
 
-    failure = describe(caught(page))
-    assert failure.title.startswith("JSONDecodeError: ")
-    fault = one(failure)
-    assert [Path(frame.file).name for frame in fault.own_frames] == ["test_describe.py", "test_describe.py"]
-    assert [frame.own for frame in fault.frames] == [True, True, False, False, False]
-    inner = fault.own_frames[-1]
-    assert inner.source is not None and inner.source.text.strip() == 'json.loads("{")'
+    report = describe(caught(page))
+    assert report.title.startswith("JSONDecodeError: ")
+    exception = one(report)
+    assert [Path(frame.file).name for frame in exception.own_frames] == [
+        "test_describe.py",
+        "test_describe.py",
+    ]
+    assert [frame.own for frame in exception.frames] == [True, True, False, False, False]
+    inner = exception.own_frames[-1]
+    assert inner.failing_line is not None and inner.failing_line.text.strip() == 'json.loads("{")'
     assert inner.function.endswith("page")
-    assert failure.place == inner
+    assert report.place == inner
 
 
-def test_several_lines_round_and_the_piece_at_fault() -> None:
+def test_several_lines_around_and_the_piece_at_fault() -> None:
     def page() -> int:
         a = 1
         return a + len(3)  # type: ignore[arg-type]
 
     frame = one(describe(caught(page))).frames[-1]
-    line = frame.source
+    line = frame.failing_line
     assert line is not None and line.marked is not None
     assert line.text[slice(*line.marked)] == "len(3)"
     assert frame.column == line.marked[0] + 1
     assert len(frame.lines) == 10
 
 
-def test_values_are_told_if_they_are_asked_for() -> None:
+def test_values_are_included_on_request() -> None:
     def page() -> None:
         password = "hunter2"
         name = "Ada"
@@ -72,7 +76,9 @@ def test_values_are_told_if_they_are_asked_for() -> None:
 
     exc = caught(page)
     assert one(describe(exc)).frames[-1].variables == ()
-    values = {each.name: each.value for each in one(describe(exc, values=True)).frames[-1].variables}
+    values = {
+        each.name: each.value for each in one(describe(exc, values=True)).frames[-1].variables
+    }
     assert values == {"password": MASK, "name": "'Ada'"}
 
 
@@ -90,19 +96,19 @@ def test_what_is_secret_is_nowhere() -> None:
         exc.add_note(f"note of {secret}")
         raise exc from KeyError(other_name)
 
-    failure = describe(caught(page), values=True, veil=Redactor([secret]))
-    told = repr(failure).replace(f'secret = "{secret}"', "")
-    assert secret not in told
-    assert told.count(MASK) >= 4
+    report = describe(caught(page), values=True, redactor=Redactor([secret]))
+    text = repr(report).replace(f'secret = "{secret}"', "")
+    assert secret not in text
+    assert text.count(MASK) >= 4
 
 
-def test_deep_recursion_is_told_in_few_lines() -> None:
+def test_deep_recursion_has_few_frames() -> None:
     def down(n: int) -> int:
         return down(n + 1)
 
-    failure = describe(caught(lambda: down(0)), values=True)
-    assert failure.title.startswith("RecursionError")
-    frames = one(failure).own_frames
+    report = describe(caught(lambda: down(0)), values=True)
+    assert report.title.startswith("RecursionError")
+    frames = one(report).own_frames
     assert len(frames) == 4
     assert frames[-1].skipped > 500
 
@@ -128,16 +134,18 @@ def test_a_traceback_of_ten_thousand_frames() -> None:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
     try:
-        failure = describe(caught(lambda: down(10_000)), values=True)
+        report = describe(caught(lambda: down(10_000)), values=True)
     finally:
         sys.setrecursionlimit(limit)
-    assert len(one(failure).frames) <= 6
-    assert sum(frame.skipped for frame in one(failure).frames) > 9_900
+    assert len(one(report).frames) <= 6
+    assert sum(frame.skipped for frame in one(report).frames) > 9_900
 
 
 def test_many_different_frames_keep_the_two_ends() -> None:
     names: dict[str, Any] = {}
-    source = "def f0(): return 1 / 0\n" + "".join(f"def f{n}(): return f{n - 1}()\n" for n in range(1, 300))
+    source = "def f0(): return 1 / 0\n" + "".join(
+        f"def f{n}(): return f{n - 1}()\n" for n in range(1, 300)
+    )
     exec(source, names)
     frames = one(describe(caught(names["f299"]))).frames
     assert len(frames) == 30
@@ -159,12 +167,12 @@ def test_causes_and_contexts_come_with_their_own_frames() -> None:
             {}["key"]
 
     chain = describe(caught(page)).chain
-    assert [(fault.title, fault.relation) for fault in chain] == [
+    assert [(exception.title, exception.relation) for exception in chain] == [
         ("KeyError: 'key'", Relation.ITSELF),
         ("LookupError: no", Relation.CONTEXT),
         ("ValueError: invalid literal for int() with base 10: 'x'", Relation.CAUSE),
     ]
-    assert all(fault.own_frames for fault in chain)
+    assert all(exception.own_frames for exception in chain)
     assert "directly caused" in Relation.CAUSE.value and "being handled" in Relation.CONTEXT.value
 
 
@@ -228,17 +236,20 @@ async def test_what_was_cancelled_is_left_out() -> None:
         group = BaseExceptionGroup(
             "", [ValueError("a"), cancelled, BaseExceptionGroup("", [cancelled]), ValueError("b")]
         )
-        fault = one(describe(group))
-        assert [branch[0].title for branch in fault.branches] == ["ValueError: a", "ValueError: b"]
-        assert fault.left_out == 0
+        exception = one(describe(group))
+        assert [branch[0].title for branch in exception.branches] == [
+            "ValueError: a",
+            "ValueError: b",
+        ]
+        assert exception.left_out == 0
         raise cancelled
 
 
 def test_large_and_deep_groups_are_bounded() -> None:
     wide = ExceptionGroup("wide", [ValueError(n) for n in range(10_000)])
-    fault = one(describe(wide))
-    assert len(fault.branches) + fault.left_out == 10_000
-    assert len(fault.branches) < 60
+    exception = one(describe(wide))
+    assert len(exception.branches) + exception.left_out == 10_000
+    assert len(exception.branches) < 60
     deep: Exception = ValueError("core")
     for _ in range(500):
         deep = ExceptionGroup("deep", [deep])
@@ -249,10 +260,10 @@ def test_large_and_deep_groups_are_bounded() -> None:
 
 
 def test_a_long_message_is_bounded_and_has_a_title() -> None:
-    failure = describe(ValueError("first line\n" + "x" * 1_000_000))
-    assert failure.title == "ValueError: first line"
-    assert len(one(failure).text) < 5000
-    assert one(failure).text.endswith("… (1000011 characters)")
+    report = describe(ValueError("first line\n" + "x" * 1_000_000))
+    assert report.title == "ValueError: first line"
+    assert len(one(report).text) < 5000
+    assert one(report).text.endswith("… (1000011 characters)")
     assert len(describe(ValueError("y" * 1_000_000)).title) < 400
 
 
@@ -270,7 +281,9 @@ def test_messages_that_cannot_be_had() -> None:
     assert summary(KeyError(Endless())) == "KeyError: <Endless>"
     assert summary(ValueError("a", [1])) == "ValueError: ('a', [1])"
     assert summary(KeyError("a")) == "KeyError: 'a'"
-    assert summary(OSError(2, "No such file", "x")) == "FileNotFoundError: [Errno 2] No such file: 'x'"
+    assert (
+        summary(OSError(2, "No such file", "x")) == "FileNotFoundError: [Errno 2] No such file: 'x'"
+    )
     assert summary(ValueError()) == "ValueError"
     assert summary(ValueError("\udc80")) == "ValueError: \udc80"
 
@@ -281,8 +294,8 @@ def test_an_odd_exception_has_a_page_all_the_same() -> None:
         def __notes__(self) -> list[str]:
             raise LookupError
 
-    failure = describe(Odd("x"))
-    assert (failure.title, failure.chain) == ("Odd", ())
+    report = describe(Odd("x"))
+    assert (report.title, report.chain) == ("Odd", ())
 
 
 def test_odd_names_of_a_class_body() -> None:
@@ -308,11 +321,11 @@ def test_odd_names_of_a_class_body() -> None:
 
 
 def test_a_syntax_error_has_its_place() -> None:
-    failure = describe(caught(lambda: compile("x = (1,\ny = 2\n", "/site/page.rpy", "exec")))
-    frame = one(failure).frames[-1]
+    report = describe(caught(lambda: compile("x = (1,\ny = 2\n", "/site/page.rpy", "exec")))
+    frame = one(report).frames[-1]
     assert (frame.file, frame.line, frame.column) == ("/site/page.rpy", 1, 5)
-    assert frame.source is not None and frame.source.text == "x = (1,"
-    assert frame.source.marked == (4, 5)
+    assert frame.failing_line is not None and frame.failing_line.text == "x = (1,"
+    assert frame.failing_line.marked == (4, 5)
 
 
 @pytest.mark.parametrize(
@@ -328,11 +341,11 @@ def test_a_syntax_error_has_its_place() -> None:
 )
 def test_the_place_is_marked(tmp_path: Path, text: str, line: int, piece: str | None) -> None:
     site = ScriptSite(tmp_path)
-    failure = describe(site.error(text))
+    report = describe(site.error(text))
     site.scripts.close()
-    frame = failure.place
+    frame = report.place
     assert frame is not None and frame.line == line
-    source = frame.source
+    source = frame.failing_line
     assert source is not None and len(frame.lines) == text.count("\n")
     if piece is None:
         assert source.marked is None
@@ -361,21 +374,21 @@ def test_a_syntax_error_in_a_helper_is_shown_with_the_import(tmp_path: Path) -> 
 # Script errors
 
 
-def test_a_script_error_tells_its_own_message_and_its_cause() -> None:
+def test_a_script_error_has_its_own_message_and_its_cause() -> None:
     def load() -> None:
         try:
             raise NameError("x")
         except NameError as exc:
             raise ScriptError(Path("a.rpy"), "a.rpy failed", "do this") from exc
 
-    failure = describe(caught(load))
-    assert (failure.title, failure.hint) == ("a.rpy failed", "do this")
-    assert one(failure).title == "NameError: x"
+    report = describe(caught(load))
+    assert (report.title, report.hint) == ("a.rpy failed", "do this")
+    assert one(report).title == "NameError: x"
 
 
 def test_a_script_error_without_a_place_names_the_script() -> None:
-    failure = describe(ScriptError(Path("/site/a.rpy"), "There is no resource.", "do this"))
-    assert (failure.chain, failure.script) == ((), str(Path("/site/a.rpy")))
+    report = describe(ScriptError(Path("/site/a.rpy"), "There is no resource.", "do this"))
+    assert (report.chain, report.script) == ((), str(Path("/site/a.rpy")))
 
 
 async def test_a_result_that_cannot_be_sent_is_shown_at_its_function() -> None:
@@ -386,3 +399,29 @@ async def test_a_result_that_cannot_be_sent_is_shown_at_its_function() -> None:
     assert answer.text.startswith("forgetful() returned nothing (None).")
     assert "def forgetful(request: Request) -> None:" in answer.text
     assert WrongResult("x", print).method is print
+
+
+# Lines of source
+
+
+def test_the_lines_around_one() -> None:
+    lines = [f"line {n}" for n in range(1, 21)] + [""]
+    assert [line.number for line in context_lines(lines, 10, None)] == list(range(5, 15))
+    assert [line.number for line in context_lines(lines, 10, None) if line.failing] == [10]
+    assert [line.number for line in context_lines(lines, 1, None)] == [1, 2, 3, 4, 5]
+    assert context_lines(lines, 20, None)[-1].number == 20
+    assert context_lines(["", ""], 2, None)[-1].number == 2
+
+
+def test_a_mark_over_several_lines() -> None:
+    lines = ["f(a,", "  b,", "  c) + 1"]
+    spans = [line.marked for line in context_lines(lines, 1, Range(1, 0, 3, 4))]
+    assert spans == [None, None, (2, 4)], "a line that is at fault as a whole needs no mark"
+
+
+def test_long_lines_are_cut_around_the_mark() -> None:
+    text = "x" * 1_000_000 + "HERE" + "y" * 1_000_000
+    [line] = context_lines([text], 1, Range(1, 1_000_000, 1, 1_000_004))
+    assert line.marked is not None
+    assert line.text[slice(*line.marked)] == "HERE"
+    assert len(line.text) <= WIDEST + 2

@@ -33,7 +33,10 @@ def link(text: str, path: str = "/home/me/a b.rpy") -> str:
         ("emacs", "emacs://open?url=file:///home/me/a%20b.rpy&line=3&column=5"),
         ("none", ""),
         ("x-mine://{path}#{line}", "x-mine:///home/me/a%20b.rpy#3"),
-        ("http://localhost:63342/api/file/{path}:{line}", "http://localhost:63342/api/file/home/me/a%20b.rpy:3"),
+        (
+            "http://localhost:63342/api/file/{path}:{line}",
+            "http://localhost:63342/api/file/home/me/a%20b.rpy:3",
+        ),
         ("vscode://file/host{path}:{line}", "vscode://file/host/home/me/a%20b.rpy:3"),
     ],
 )
@@ -62,7 +65,8 @@ def test_nothing_in_a_path_can_change_the_link(tmp_path: Any) -> None:
 
 def test_lines_begin_with_one() -> None:
     assert (
-        EditorLink("x:{path}:{line}:{column}").link(str(PurePosixPath("/a")), 0, 0).endswith(":1:1") or os.name == "nt"
+        EditorLink("x:{path}:{line}:{column}").link(str(PurePosixPath("/a")), 0, 0).endswith(":1:1")
+        or os.name == "nt"
     )
     assert parse_editor("vscode").link("relative.py", 1) == ""
 
@@ -74,8 +78,8 @@ def test_lines_begin_with_one() -> None:
         ("", "use one of vscode, "),
         ("vscode://file/a", "use one of"),
         ("{path}", "use one of"),
-        ("javascript:alert('{path}')", "opens no editor"),
-        ("DATA:text/html,{path}", "opens no editor"),
+        ("javascript:alert('{path}')", "does not open an editor"),
+        ("DATA:text/html,{path}", "does not open an editor"),
         ("x://{path}:{row}", "{row} is not a placeholder"),
         ("x://{path}:{", "is not a placeholder"),
     ],
@@ -94,7 +98,10 @@ def test_what_this_process_was_started_from() -> None:
     assert found(TERM_PROGRAM="vscode") == "vscode"
     assert found(TERM_PROGRAM="vscode", CURSOR_TRACE_ID="1") == "cursor"
     assert found(TERM_PROGRAM="vscode", TERM_PROGRAM_VERSION="1.9.0-insider") == "vscode-insiders"
-    assert found(TERM_PROGRAM="vscode", VSCODE_GIT_ASKPASS_MAIN="/opt/VSCodium/resources/x.js") == "codium"
+    assert (
+        found(TERM_PROGRAM="vscode", VSCODE_GIT_ASKPASS_MAIN="/opt/VSCodium/resources/x.js")
+        == "codium"
+    )
     assert found(ZED_TERM="true", EDITOR="code") == "zed"
     assert found(TERMINAL_EMULATOR="JetBrains-JediTerm") == "pycharm"
 

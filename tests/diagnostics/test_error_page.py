@@ -50,12 +50,17 @@ def plain(html: str) -> str:
 
 async def test_a_render_method(site: Site) -> None:
     path = write("a.rpy", (
-        "from rpyserve import Resource\n\n\nclass Page(Resource):\n    def render_GET(self, request):\n"
-        "        name, password = 'Ada', 'hunter2'\n        return 'Hello ' + len(name)\n\n\nresource = Page()\n"
+        "from rpyserve import Resource\n\n\nclass Page(Resource):\n    def render_GET(self, "
+        "request):\n"
+        "        name, password = 'Ada', 'hunter2'\n        return 'Hello ' + "
+        "len(name)\n\n\nresource = Page()\n"
     ))  # fmt: skip
     answer = await page(site)
     assert "<h1>TypeError: can only concatenate str" in answer.text
-    assert f'<a href="edit:{path.as_posix()}?7,16" title="Open in the editor">a.rpy, line 7</a>' in answer.text
+    assert (
+        f'<a href="edit:{path.as_posix()}?7,16" title="Open in the editor">a.rpy, line 7</a>'
+        in answer.text
+    )
     assert "<mark>&#39;Hello &#39; + len(name)</mark>" in answer.text
     text = plain(answer.text)
     assert "class Page(Resource):" in text and "resource = Page()" in text
@@ -78,9 +83,13 @@ async def test_an_async_method(site: Site) -> None:
 
 async def test_a_helper(site: Site) -> None:
     write("lib/helper.py", "def total(n):\n    return 1 / n\n")
-    write("a.rpy", "from lib.helper import total\n\n\ndef resource(request):\n    return total(0)\n")
+    write(
+        "a.rpy", "from lib.helper import total\n\n\ndef resource(request):\n    return total(0)\n"
+    )
     text = plain((await page(site)).text)
-    assert text.index(str(Path("lib/helper.py, line 2"))) < text.index("a.rpy, line 5"), "the innermost first"
+    assert text.index(str(Path("lib/helper.py, line 2"))) < text.index("a.rpy, line 5"), (
+        "the innermost first"
+    )
 
 
 async def test_the_import_of_a_helper(site: Site) -> None:
@@ -122,11 +131,15 @@ HALF = "def resource(request):\n    yield '<ul><li>1</li>'\n    yield 1 / 0\n"
 
 
 @pytest.mark.parametrize("source", [HALF, "async " + HALF])
-async def test_a_generator_that_fails_half_way(site: Site, source: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_generator_that_fails_half_way(
+    site: Site, source: str, caplog: pytest.LogCaptureFixture
+) -> None:
     write("a.rpy", source)
     got = await broken(site, HTML)
     assert got.startswith("<ul><li>1</li>")
-    assert "The page breaks off here." in got and "ZeroDivisionError" in got and "a.rpy:3" in got
+    assert (
+        "An error interrupted this page." in got and "ZeroDivisionError" in got and "a.rpy:3" in got
+    )
     [message] = caplog.messages
     assert message.startswith("GET /a: ZeroDivisionError")
 
@@ -139,7 +152,12 @@ async def test_other_clients_see_what_the_script_sent_and_no_more(site: Site, so
 
 
 async def test_what_is_no_html_is_broken_off_as_it_is(site: Site) -> None:
-    write("a.rpy", HALF.replace("request):\n", "request):\n    request.setHeader('Content-Type', 'text/csv')\n"))
+    write(
+        "a.rpy",
+        HALF.replace(
+            "request):\n", "request):\n    request.setHeader('Content-Type', 'text/csv')\n"
+        ),
+    )
     assert await broken(site, HTML) == "<ul><li>1</li>"
 
 
@@ -164,7 +182,11 @@ async def test_a_chain_has_the_words_between(site: Site) -> None:
         "        exc.add_note('look here')\n        raise RuntimeError('no') from exc\n"
     ))  # fmt: skip
     text = plain((await page(site)).text)
-    assert text.index("RuntimeError: no") < text.index("directly caused by this one:") < text.index("KeyError: 'k'")
+    assert (
+        text.index("RuntimeError: no")
+        < text.index("directly caused by this one:")
+        < text.index("KeyError: 'k'")
+    )
     assert "look here" in text and "a.rpy, line 3" in text
 
 
@@ -187,7 +209,10 @@ async def test_it_can_be_read_aloud_and_used_by_keyboard(site: Site) -> None:
     write("a.rpy", "import json\njson.loads('{')\n")
     text = (await page(site)).text
     assert '<html lang="en">' in text and text.count("<h1>") == 1
-    assert all('tabindex="0"' in tag and "aria-label" in tag for tag in re.findall(r"<pre class[^>]*>", text))
+    assert all(
+        'tabindex="0"' in tag and "aria-label" in tag
+        for tag in re.findall(r"<pre class[^>]*>", text)
+    )
     assert text.count("<details") == text.count("<summary>") == 2
 
 
@@ -202,14 +227,19 @@ async def test_a_script_without_resource_has_a_link_to_it(site: Site) -> None:
     assert f'In <a href="edit:{path.as_posix()}?1,1"' in (await page(site)).text
 
 
-SECRET = "name, uid, err = request.getCookie('login'), request.getSession().uid, ValueError(request.getCookie('login'))"
+SECRET = (
+    "name, uid, err = request.getCookie('login'), request.getSession().uid, "
+    "ValueError(request.getCookie('login'))"
+)
 
 
 @pytest.mark.parametrize("headers", [HTML, JSON, []])
 async def test_the_visitors_cookie_is_on_no_page(
     site: Site, headers: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    write("a.rpy", f"def resource(request):\n    {SECRET}\n    raise KeyError(name + uid) from err\n")
+    write(
+        "a.rpy", f"def resource(request):\n    {SECRET}\n    raise KeyError(name + uid) from err\n"
+    )
     site.sessions.make()
     [session] = list(site.sessions)
     cookie = [("Cookie", f"login=the-cookie-of-ada; rpyserve_8080={session.uid}")]
@@ -227,13 +257,15 @@ async def test_others_get_a_bare_500(site: Site, headers: list[tuple[str, str]])
         await page(site, headers=headers, client="192.0.2.7"),
         await page(site, headers=[*headers, ("Origin", "http://evil.example")]),
         await page(site, headers=[*headers, ("Sec-Fetch-Site", "same-site")]),
-        await page(site, headers=[*headers, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "cors")]),
+        await page(
+            site, headers=[*headers, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "cors")]
+        ),
     ):
         assert "of the author" not in answer.text and "a.rpy" not in answer.text
         assert answer.header("access-control-allow-origin") is None
 
 
-async def test_an_error_of_http_is_no_failure(site: Site) -> None:
+async def test_an_http_error_is_not_an_error_of_the_script(site: Site) -> None:
     write("a.rpy", "from rpyserve import HTTPError\nraise HTTPError(500, 'as told')\n")
     assert "as told" in (await page(site)).text
 
@@ -253,7 +285,9 @@ async def test_a_page_stays_small_whatever_fails(site: Site) -> None:
     assert "<Slow>" in plain(answer.text)
 
 
-async def test_a_failing_stream_is_not_good_in_between(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_stream_is_not_good_in_between(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     write("a.rpy", HALF)
     for _ in range(5):
         await broken(site, HTML)

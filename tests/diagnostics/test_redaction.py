@@ -9,14 +9,15 @@ from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret, secrets_of
 from tests.support.in_process import ask
 
 SECRET = [
-    "password", "passwd", "PASSWORD", "db_password", "dbPassword", "myPasswd", "pwd", "secret", "client_secret",
-    "SECRET_KEY", "token", "access_token", "accessToken", "csrf_token", "api_key", "apikey", "API-KEY", "authorization",
-    "Authorization", "auth", "cookie", "Cookie", "set-cookie", "cookies", "session_id", "sessionid", "sid", "uid",
-    "private_key", "credentials", "jwt", b"authorization", b"cookie",
+    "password", "passwd", "PASSWORD", "db_password", "dbPassword", "myPasswd", "pwd", "secret",
+    "client_secret", "SECRET_KEY", "token", "access_token", "accessToken", "csrf_token", "api_key",
+    "apikey", "API-KEY", "authorization", "Authorization", "auth", "cookie", "Cookie",
+    "set-cookie", "cookies", "session_id", "sessionid", "sid", "uid", "private_key", "credentials",
+    "jwt", b"authorization", b"cookie",
 ]  # fmt: skip
 PLAIN = [
-    "", "name", "user", "value", "passage", "compass", "author", "side", "fluid", "key", "keys", "tokenize",
-    "tokenizer", "session", "pinned", "spin", None, 3, ("password",),
+    "", "name", "user", "value", "passage", "compass", "author", "side", "fluid", "key", "keys",
+    "tokenize", "tokenizer", "session", "pinned", "spin", None, 3, ("password",),
 ]  # fmt: skip
 
 
@@ -34,9 +35,9 @@ def test_a_long_name_costs_nothing() -> None:
     assert not is_secret("x" * 10_000_000)
 
 
-def test_texts_under_a_veil() -> None:
-    veil = Redactor(["0123456789", "0123456789abc", "dark", ""])
-    assert veil.redact("a 0123456789abc b 0123456789 dark") == f"a {MASK} b {MASK} dark"
+def test_secret_texts_are_redacted() -> None:
+    redactor = Redactor(["0123456789", "0123456789abc", "dark", ""])
+    assert redactor.redact("a 0123456789abc b 0123456789 dark") == f"a {MASK} b {MASK} dark"
 
 
 @pytest.mark.parametrize(
@@ -55,22 +56,25 @@ def test_values_within_texts(text: str, shown: str) -> None:
 
 
 def test_the_proofs_of_a_request() -> None:
-    fields = [(b"cookie", b"login=abcdefgh1; theme=dark"), (b"authorization", b"Basic dXNlcjpwYXNz")]
+    fields = [
+        (b"cookie", b"login=abcdefgh1; theme=dark"),
+        (b"authorization", b"Basic dXNlcjpwYXNz"),
+    ]
     request = Request("GET", "/", fields)
-    veil = secrets_of(request)
+    redactor = secrets_of(request)
     for text in ("abcdefgh1", "Basic dXNlcjpwYXNz", "dXNlcjpwYXNz", "login=abcdefgh1; theme=dark"):
-        assert veil.redact(text) == MASK
-    assert veil.redact("dark") == "dark"
+        assert redactor.redact(text) == MASK
+    assert redactor.redact("dark") == "dark"
 
 
 async def test_the_id_of_the_session() -> None:
-    veils = []
+    redactors = []
 
     def page(request: Request) -> str:
         uid = request.getSession().uid
-        veils.append((secrets_of(request), uid))
+        redactors.append((secrets_of(request), uid))
         return ""
 
     await ask(Site(page), "/")
-    [(veil, uid)] = veils
-    assert veil.redact(f"it is {uid}.") == f"it is {MASK}."
+    [(redactor, uid)] = redactors
+    assert redactor.redact(f"it is {uid}.") == f"it is {MASK}."

@@ -1,4 +1,4 @@
-"""Failures on the console: each once, until something has changed. A failure as a short block of text."""
+"""Errors on the console: each one once, until something has changed, as a short block of text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from rpyserve import Request, Site
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
-from rpyserve.diagnostics.reporter import AGAIN, ConsoleReporter, as_text
+from rpyserve.diagnostics.reporter import COUNT_INTERVAL, ConsoleReporter, as_text
 from rpyserve.files.directory import Directory
 from tests.support.in_process import Visitor
 
@@ -21,9 +21,15 @@ class Clock:
         return self.now
 
 
-def failure(line: int = 1, title: str = "ValueError: x", edition: int = 1, kind: str = "ValueError") -> ErrorReport:
+def error(
+    line: int = 1, title: str = "ValueError: x", source_hash: int = 1, kind: str = "ValueError"
+) -> ErrorReport:
     return ErrorReport(
-        title, "", (ExceptionReport(title, frames=(Frame("/a.rpy", line, edition=edition),)),), "", (kind,)
+        title,
+        "",
+        (ExceptionReport(title, frames=(Frame("/a.rpy", line, source_hash=source_hash),)),),
+        "",
+        (kind,),
     )
 
 
@@ -33,58 +39,74 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def complaints(clock: Clock) -> ConsoleReporter:
+def reporter(clock: Clock) -> ConsoleReporter:
     return ConsoleReporter(clock)
 
 
-def test_the_same_failure_is_told_once(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
-    assert complaints.report("GET /a", failure())
-    assert not any(complaints.report("GET /b", failure(title=f"ValueError: {n}")) for n in range(100))
+def test_the_same_error_is_reported_once(
+    reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert reporter.report("GET /a", error())
+    assert not any(reporter.report("GET /b", error(title=f"ValueError: {n}")) for n in range(100))
     assert caplog.messages == ["GET /a: ValueError: x\n  /a.rpy:1"]
 
 
-@pytest.mark.parametrize("other", [failure(line=2), failure(edition=2), failure(kind="KeyError")])
-def test_another_one_is_told(complaints: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture) -> None:
-    assert complaints.report("GET /", failure())
-    assert complaints.report("GET /", other)
-
-
-def test_how_often_is_told_once_a_minute(
-    complaints: ConsoleReporter, clock: Clock, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("other", [error(line=2), error(source_hash=2), error(kind="KeyError")])
+def test_another_one_is_reported(
+    reporter: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    complaints.report("GET /", failure())
+    assert reporter.report("GET /", error())
+    assert reporter.report("GET /", other)
+
+
+def test_how_often_is_reported_once_a_minute(
+    reporter: ConsoleReporter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter.report("GET /", error())
     for _ in range(180):
         clock.now += 1
-        complaints.report("GET /", failure())
-    assert caplog.messages[1:] == [f"GET /: again, {AGAIN:.0f} times: ValueError: x"] * 3
+        reporter.report("GET /", error())
+    assert caplog.messages[1:] == [f"GET /: again, {COUNT_INTERVAL:.0f} times: ValueError: x"] * 3
 
 
-def test_what_was_good_in_between_is_told_again(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_resolved_in_between_is_reported_again(
+    reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(3):
-        complaints.report("GET /", failure(), page="/")
-    complaints.resolve("/other")
-    complaints.resolve("/")
+        reporter.report("GET /", error(), page="/")
+    reporter.resolve("/other")
+    reporter.resolve("/")
     assert caplog.messages[1:] == ["GET /: again, 2 times: ValueError: x"]
-    assert complaints.report("GET /", failure(), page="/")
+    assert reporter.report("GET /", error(), page="/")
 
 
-def test_a_change_of_the_site_makes_all_of_them_new(complaints: ConsoleReporter) -> None:
-    complaints.report("GET /", failure())
-    complaints.reset()
-    assert complaints.report("GET /", failure())
+def test_a_change_of_the_site_makes_all_of_them_new(reporter: ConsoleReporter) -> None:
+    reporter.report("GET /", error())
+    reporter.reset()
+    assert reporter.report("GET /", error())
 
 
-def test_memory_is_bounded(complaints: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_described(
+    reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        reporter.report_exception("A task", ExceptionGroup("", [ValueError("x")]))
+    assert caplog.messages == ["A task: ValueError: x"]
+
+
+def test_memory_is_bounded(reporter: ConsoleReporter, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     for number in range(10_000):
-        complaints.report("GET /", failure(number), page=f"/{number}")
-        complaints.once_for(str(number))
-    assert len(complaints._told) <= 200
-    assert len(complaints.failed_pages) <= 2000
-    assert len(complaints._clients) <= 200
+        reporter.report("GET /", error(number), page=f"/{number}")
+        reporter.once_for(str(number))
+    assert len(reporter._reported) <= 200
+    assert len(reporter.failed_pages) <= 2000
+    assert len(reporter._clients) <= 200
 
 
-async def test_a_site_tells_each_version_of_a_failure_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_site_reports_each_version_of_an_error_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     script = tmp_path / "a.rpy"
     script.write_text("def resource(request):\n    return 1 / 0\n")
     site = Site(Directory(tmp_path))
@@ -108,7 +130,9 @@ async def test_a_site_tells_each_version_of_a_failure_once(tmp_path: Path, caplo
     site.close()
 
 
-async def test_a_client_that_sees_only_a_bare_500_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_sees_only_a_bare_500_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     site = Site(lambda request: 1 / 0)
     visitor = Visitor(site, "192.0.2.7")
     for _ in range(5):
@@ -116,7 +140,9 @@ async def test_a_client_that_sees_only_a_bare_500_is_named_once(caplog: pytest.L
     assert len([message for message in caplog.messages if "--trust 192.0.2.7" in message]) == 1
 
 
-async def test_a_page_of_another_origin_is_told_as_such(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_page_of_another_origin_is_reported_as_such(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def page(request: Request) -> float:
         return 1 / 0
 
@@ -127,13 +153,20 @@ async def test_a_page_of_another_origin_is_told_as_such(caplog: pytest.LogCaptur
 
 
 def frame(
-    line: int, text: str = "    x = f(1) + 2", marked: tuple[int, int] | None = (8, 12), skipped: int = 0
+    line: int,
+    text: str = "    x = f(1) + 2",
+    marked: tuple[int, int] | None = (8, 12),
+    skipped: int = 0,
 ) -> Frame:
-    return Frame("/elsewhere/a.rpy", line, 1, "f", True, (Line(line, text, True, marked),), skipped=skipped)
+    return Frame(
+        "/elsewhere/a.rpy", line, 1, "f", True, (Line(line, text, True, marked),), skipped=skipped
+    )
 
 
-def test_a_failure_is_a_short_block() -> None:
-    first = ExceptionReport("ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3)))
+def test_an_error_is_a_short_block() -> None:
+    first = ExceptionReport(
+        "ValueError: x", notes=("a note",), frames=(frame(1), frame(2, "\traise", None, skipped=3))
+    )
     cause = ExceptionReport("KeyError: 'k'", frames=(frame(3),), relation=Relation.CAUSE)
     assert as_text(ErrorReport("ValueError: x", "Write:\nreturn x", (first, cause))) == (
         "ValueError: x\n"
@@ -160,22 +193,33 @@ def test_groups_are_set_in() -> None:
         left_out=1,
     )
     assert as_text(
-        ErrorReport("ExceptionGroup: out", "", (ExceptionReport("ExceptionGroup: out", branches=((inner,),)),))
-    ) == ("ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of 3: ValueError: b")
+        ErrorReport(
+            "ExceptionGroup: out",
+            "",
+            (ExceptionReport("ExceptionGroup: out", branches=((inner,),)),),
+        )
+    ) == (
+        "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of "
+        "3: ValueError: b"
+    )
 
 
-def test_only_the_innermost_places_are_told() -> None:
-    text = as_text(ErrorReport("x", "", (ExceptionReport("x", frames=tuple(frame(n) for n in range(1, 30))),)))
+def test_only_the_innermost_places_are_shown() -> None:
+    text = as_text(
+        ErrorReport("x", "", (ExceptionReport("x", frames=tuple(frame(n) for n in range(1, 30))),))
+    )
     assert text.count("/elsewhere/a.rpy:") == 5
     assert "a.rpy:29" in text
 
 
 def test_nothing_in_it_reaches_the_terminal_as_a_command() -> None:
     evil = "a\x1b[31m\u202e\r\x07\udc80"
-    fault = ExceptionReport(evil, f"{evil}\n{evil}", (evil,), (frame(1, evil, (1, 3)),))
-    text = as_text(ErrorReport(evil, evil, (fault,), evil))
+    exception = ExceptionReport(evil, f"{evil}\n{evil}", (evil,), (frame(1, evil, (1, 3)),))
+    text = as_text(ErrorReport(evil, evil, (exception,), evil))
     assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_a_script_that_is_at_fault_as_a_whole() -> None:
-    assert as_text(ErrorReport("No resource.", "", (), "/site/a.rpy")) == "No resource.\n  /site/a.rpy"
+    assert (
+        as_text(ErrorReport("No resource.", "", (), "/site/a.rpy")) == "No resource.\n  /site/a.rpy"
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import io
 import pathlib
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,15 +92,21 @@ async def later() -> None: ...
 
 
 AS_PYTHON_WRITES = [
-    None, True, 1, -2, 1.5, 2j, "text", "it's", b"bytes", bytearray(b"x").hex(), [1, "a"], (1,), (), (1, 2), {"a": [1]},
-    {}, [], set(), {1}, frozenset(), frozenset({1}), deque([1]), Point(1, 2), datetime.date(2026, 1, 2),
-    datetime.timedelta(1), decimal.Decimal("1.5"), range(3), slice(1), ...,
+    None, True, 1, -2, 1.5, 2j, "text", "it's", b"bytes", bytearray(b"x").hex(), [1, "a"], (1,),
+    (), (1, 2), {"a": [1]}, {}, [], set(), {1}, frozenset(), frozenset({1}), deque([1]),
+    Point(1, 2), datetime.date(2026, 1, 2), datetime.timedelta(1), decimal.Decimal("1.5"),
+    range(3), slice(1), ...,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", AS_PYTHON_WRITES, ids=repr)
 def test_plain_values_are_written_as_python_does(value: object) -> None:
     assert safe_repr(value) == repr(value)
+
+
+def test_classes_of_pythons_private_modules_have_their_public_names() -> None:
+    assert safe_repr(io.BytesIO()) == "<io.BytesIO>"
+    assert safe_repr(threading.Lock()) == "<_thread.lock>"  # there is no thread.lock
 
 
 def test_paths_and_enums() -> None:
@@ -115,7 +123,10 @@ def test_dicts_and_lists_of_other_classes() -> None:
 
 
 def test_objects_of_the_authors_are_shown_by_their_attributes() -> None:
-    assert safe_repr(Account("Ada", "hunter2", [])) == f"<Account name='Ada' password={MASK} friends=[]>"
+    assert (
+        safe_repr(Account("Ada", "hunter2", []))
+        == f"<Account name='Ada' password={MASK} friends=[]>"
+    )
     assert safe_repr(Slots()) == f"<Slots a=1 token={MASK}>"
 
 
@@ -150,7 +161,14 @@ def test_nothing_of_the_authors_is_called() -> None:
 
 def test_size_does_not_matter() -> None:
     huge = [list(range(1000))] * 100_000
-    for value in (huge, {n: huge for n in range(1000)}, "x" * 10**7, b"x" * 10**7, 10**100_000, [[[[[[huge]]]]]]):
+    for value in (
+        huge,
+        {n: huge for n in range(1000)},
+        "x" * 10**7,
+        b"x" * 10**7,
+        10**100_000,
+        [[[[[[huge]]]]]],
+    ):
         assert len(safe_repr(value)) <= LONGEST + 1
     assert safe_repr("x" * 1000) == repr("x" * 160) + "…"
     assert safe_repr(list(range(20))).endswith("11, … 8 more]")
@@ -167,22 +185,30 @@ def test_what_is_nested_in_itself() -> None:
 
 
 def test_secrets_are_masked_at_every_level() -> None:
-    value = {"user": "Ada", "password": "p1", "nested": [{"api_key": "p2", b"Authorization": b"p3"}], "none": None}
+    value = {
+        "user": "Ada",
+        "password": "p1",
+        "nested": [{"api_key": "p2", b"Authorization": b"p3"}],
+        "none": None,
+    }
     text = safe_repr(value)
     assert "p1" not in text and "p2" not in text and "p3" not in text
     nested = f"[{{'api_key': {MASK}, b'Authorization': {MASK}}}]"
     assert text == f"{{'user': 'Ada', 'password': {MASK}, 'nested': {nested}, 'none': None}}"
-    assert safe_repr([(b"cookie", b"x=1"), (b"accept", b"*/*")]) == f"[(b'cookie', {MASK}), (b'accept', b'*/*')]"
+    assert (
+        safe_repr([(b"cookie", b"x=1"), (b"accept", b"*/*")])
+        == f"[(b'cookie', {MASK}), (b'accept', b'*/*')]"
+    )
     assert safe_repr("hunter2", "password") == MASK
     assert safe_repr(None, "password") == "None"
     assert "hunter2" not in safe_repr("POST /?password=hunter2&x=1")
 
 
-def test_a_veiled_text_is_hidden_even_where_it_is_cut() -> None:
+def test_a_secret_is_hidden_even_where_it_is_cut() -> None:
     secret = "0123456789" * 4
-    text = safe_repr("x" * 140 + secret + "y" * 100, veil=Redactor([secret]))
+    text = safe_repr("x" * 140 + secret + "y" * 100, redactor=Redactor([secret]))
     assert "0123" not in text
-    assert "0123" not in safe_repr(secret.encode(), veil=Redactor([secret]))
+    assert "0123" not in safe_repr(secret.encode(), redactor=Redactor([secret]))
 
 
 def test_a_request_is_shown_without_its_cookie() -> None:
@@ -198,6 +224,13 @@ def test_a_session_is_shown_without_its_id() -> None:
     assert safe_repr(session) == f"<Session user='Ada' password={MASK}>"
 
 
+def test_public_classes_may_hide_their_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (Request, Session):
+        monkeypatch.setattr(kind, "__module__", "rpyserve")
+    test_a_request_is_shown_without_its_cookie()
+    test_a_session_is_shown_without_its_id()
+
+
 def test_surrogates_and_controls() -> None:
     assert safe_repr("a\udc80\x1b[31m\n") == r"'a\udc80\x1b[31m\n'"
 
@@ -207,7 +240,9 @@ def test_the_variables_of_a_frame() -> None:
     assert [(v.name, v.value) for v in variables(names, Redactor(), top_level=False)] == [
         ("a", "1"), ("f", "<function later>"), ("password", MASK),
     ]  # fmt: skip
-    assert [v.name for v in variables({**names, "cache": 1, "P": Point}, Redactor(), top_level=True)] == [
+    assert [
+        v.name for v in variables({**names, "cache": 1, "P": Point}, Redactor(), top_level=True)
+    ] == [
         "a",
         "password",
     ]

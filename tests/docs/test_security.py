@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from rpyserve import Directory, HTTPError, Request, Site
-from rpyserve.http.forms import SPOOL_SIZE
+from rpyserve.http.forms import CHARSETS, FIELD_LIMIT, NAME_LENGTH, SPOOL_SIZE, STRAY_PERCENT_LIMIT
 from rpyserve.protocol.server_state import Limits
+from rpyserve.sessions.store import MOST_CHANGED_IDS
 from rpyserve.site import MOST_SESSIONS
 from tests.support.in_process import Visitor
 
@@ -45,7 +47,36 @@ def test_the_tests_of_a_promise_exist(promise: list[str]) -> None:
         assert function in there, f"{file} has no {function}"
 
 
+# The first version of each without a known vulnerability.
+SAFE = {
+    "multipart": "1.3.1",  # CVE-2026-28356: a header of 83 bytes took seconds
+    "Jinja2": "3.1.6",  # CVE-2024-22195, CVE-2024-34064, CVE-2025-27516
+    "click": "8.3.3",  # CVE-2026-7246, in click.edit()
+    "h11": "0.16",  # CVE-2025-43859: chunked bodies
+    "httpx": "0.23",  # CVE-2021-41945
+}
+
+
+def test_no_version_with_a_known_vulnerability_is_accepted() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    found = set()
+    for requirement in [*project["dependencies"], *(each for extra in extras for each in extra)]:
+        name, _, floor = requirement.partition(">=")
+        if name in SAFE:
+            found.add(name)
+            assert as_numbers(floor) >= as_numbers(SAFE[name]), requirement
+    assert found == set(SAFE)
+
+
+def as_numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
 def test_the_limits_are_those_of_the_code() -> None:
+    assert f"| {FIELD_LIMIT} |" in DOCUMENT and f"| {STRAY_PERCENT_LIMIT:,} |" in DOCUMENT
+    assert f"under way | {MOST_CHANGED_IDS:,} |" in DOCUMENT
+    assert f"UTF-8 and {len(CHARSETS)} that" in DOCUMENT and f"{NAME_LENGTH} bytes" in DOCUMENT
     limits = Limits()
     assert f"`--max-sessions`, {MOST_SESSIONS:,}" in DOCUMENT
     assert (limits.head, limits.line, limits.body, SPOOL_SIZE) == (

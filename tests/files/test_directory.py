@@ -1,12 +1,11 @@
 """From URL to file: what is served under which name, and that nothing private ever is."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import os
+import shelve
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpyserve import Directory, HTTPError, Request, Resource, Site
-from rpyserve.files import safe_open
+from rpyserve.files import path_rules, safe_open
 from tests.support.in_process import Answer, Visitor, ask
 
 CANARY = "canary-7c1e"
@@ -227,6 +226,20 @@ async def test_all_directories_of_a_site_share_its_scripts(
 
 
 # Directories
+
+
+async def test_options_of_directories_and_scripts(root: Path) -> None:
+    site = Site(Directory(root))
+    (root / "d").mkdir(exist_ok=True)
+    (root / "page.rpy").write_text("def resource(request):\n    return 'page'")
+    for target, allow in [
+        ("/d", "GET, HEAD, OPTIONS"),
+        ("/d/", "GET, HEAD, OPTIONS"),
+        ("/page", "GET, HEAD, OPTIONS, POST"),
+    ]:
+        answer = await ask(site, target, "OPTIONS")
+        assert (answer.status, answer.header("allow"), answer.body) == (204, allow, b"")
+    assert (await ask(site, "/none", "OPTIONS")).status == 404
 
 
 async def test_a_directory_redirects_to_its_slash(root: Path) -> None:
@@ -632,6 +645,34 @@ async def test_a_link_swapped_in_at_any_moment_shows_nothing(
         assert CANARY not in answer.text, f"swapped before looks {moments}"
 
 
+# What is private by its content
+
+
+async def test_a_shelf_is_private_whatever_files_it_has(root: Path) -> None:
+    with shelve.open(os.fspath(root / "visits")) as shelf:
+        shelf["a"] = "b"
+    names = os.listdir(root)
+    assert names
+    for name in names:
+        for method in ("GET", "HEAD"):
+            assert (await ask(served(root), f"/{name}", method)).status == 404, name
+
+
+async def test_a_name_that_tells_nothing_is_judged_by_how_the_file_begins(root: Path) -> None:
+    large = b"SQLite format 3\x00" + bytes(2**18)
+    for name, content in (("visits", large), ("visits.data", large[:100]), ("visits.txt", large)):
+        (root / name).write_bytes(content)
+    site = served(root)
+    for name in ("visits", "visits.data"):
+        for fields in ([], [("Range", "bytes=16-")]):
+            answer = await ask(site, f"/{name}", headers=fields)
+            assert answer.status == 404 and "Databases are never served." in answer.text
+            stranger = await Visitor(site, client="203.0.113.7").get(f"/{name}")
+            assert stranger.status == 404 and "Databases" not in stranger.text
+    answer = await ask(site, "/visits.txt")
+    assert answer.body == large, "a known extension is the author's word"
+
+
 # Reasons and near names
 
 
@@ -688,6 +729,35 @@ async def test_a_404_in_a_large_directory_looks_at_some_names_only(root: Path) -
     for number in range(600):
         (root / f"name{number:04}.txt").touch()
     assert "Did you mean /name0" in (await ask(served(root), "/name0000.tx")).text
+
+
+async def test_who_sees_no_hint_costs_no_look_at_the_directory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root / "hello.rpy")
+    looks: list[Any] = []
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or real(path))
+    site = served(root)
+    for target in ("/helo", "/hello.py", "/hello.rpy.txt", "/%ff"):
+        answer = await Visitor(site, client="203.0.113.7").get(target)
+        assert (answer.status, looks) == (404, [])
+    await ask(site, "/helo")
+    assert looks
+
+
+async def test_a_hint_takes_a_bounded_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[Any] = []
+
+    def closest(word: str, names: Iterable[str]) -> None:
+        compared.append([word, *names])
+
+    monkeypatch.setattr(path_rules, "closest_match", closest)
+    for number in range(100):
+        (root / f"{'ab' * 100}{number}.txt").touch()
+    await ask(served(root), "/" + "ba" * 100)
+    ((*words,),) = compared
+    assert len(words) <= 41 and max(map(len, words)) <= 40
 
 
 async def test_a_script_may_refuse_in_its_own_words(root: Path, scripts: FakeScripts) -> None:

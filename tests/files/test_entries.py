@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import rpyserve
 from rpyserve import Directory, HTTPError, Request
 from rpyserve.files.directory import MAX_DIRECTORIES, EntryCache
 from rpyserve.files.safe_open import LENIENT
@@ -157,6 +158,7 @@ class Site:
         kind = ""
         for _ in range(3):
             request = Request("GET", f"/{name}")
+            request.site = rpyserve.Site(self.directory)
             request.prepath, request.postpath = [name], []
             self.watched.time += LATER
             try:

@@ -1,10 +1,10 @@
 """Names: which are valid, private or near, and what a resolved path may be."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -67,7 +67,12 @@ _PRIVATE = """
     helper.pyo helper.py3 helper.py~ helper.py.txt helper.py.bak a.py- __pycache__ __PYCACHE__ .git .env .htpasswd
     .DS_Store .rpy ..x notes.txt~ a.bak a.BAK a.swp a.swo a.orig a.tmp #a# a.old a.rej ~$letter.docx data.db
     data.db-wal data.db-shm data.db-journal data.DB a.sqlite a.sqlite3 a.sqlite-wal a.sqlite3-journal a.db3
-    a.db3-wal Thumbs.db page.html.j2 page.jinja2 cert.pem private.key PRIVATE.KEY id.pfx x.rpy. .well-known
+    a.db3-wal Thumbs.db data.db2 data.s3db data.duckdb data.duckdb.wal data.mdb data.accdb data.db.1 data.db.gz
+    data.sqlite3.bak dump.sql dump.sql.gz redis.dump visits.dat visits.dir visits.pag words.pickle words.pkl
+    id_rsa ID_RSA id_ed25519 id_ecdsa_sk id_rsa.1 auth.p8 login.ppk store.jks words.kdbx cert.der key.pem.zip
+    a.copy a.backup a.bkp a.dist a.bak.1.xz page.tpl page.mako page.j2.2 words.so words.so.1 words.abi3.so
+    words.cpython-311-x86_64-linux-gnu.so notes.ipynb nohup.out nohup.out.1 server.log server.LOG server.log.1
+    server.log.2026-05-01 server.log-20260501.gz page.html.j2 page.jinja2 cert.pem private.key PRIVATE.KEY id.pfx x.rpy. .well-known
 """
 PRIVATE = [*_PRIVATE.split(), "x.rpy (copy)", "x.py ", "secret.pem . .", "a\nb.db"]
 
@@ -83,10 +88,79 @@ def test_private_names(name: str) -> None:
     "name",
     ["x.rpy", "a.b.rpy", "x.html", "x.js", "numpy", "copy", "x.pytorch.txt", "python.txt", "db", "sqlite.html",
      "pem.txt", "monkey", "keys.txt", "a~b", "#anchor", "db.json", "data.dbx", "backup.zip", "happy.png",
-     "template.tmpl", "a.wal"],
+     "template.tmpl", "a.wal", "LICENSE", "CNAME", "README", "Makefile", "robots.txt", "data.bin", "app.apk", "app.ipa",
+     "model.onnx", "model.pt", "book.epub", "a.tar.gz", "a.zip", "v1.2", "1.2.3.zip", "id_rsa.pub", "id_rsa.html",
+     "site.crt", "blog", "catalog", "catalog.1", "core", "core.js", "core.1", "dist", "backup", "a.log.html",
+     "dialog", "so", "a.sol", "list.data", "directory", "a.dirt", "page.html.gz", "style.css.br", "x.asc", "a.iso"],
 )  # fmt: skip
 def test_public_names(name: str) -> None:
     assert path_rules.private_reason(name) == ""
+
+
+@pytest.mark.parametrize("name", ["core", "CORE", "core.1", "core.12345"])
+def test_names_of_memory_dumps_are_those_of_directories_as_well(name: str) -> None:
+    assert path_rules.private_reason(name) == ""
+    assert path_rules.private_file_reason(name).endswith(".")
+
+
+@pytest.mark.parametrize("name", ["core.js", "score", "core.x", "cores", "encore", "core.1.txt"])
+def test_names_of_other_files(name: str) -> None:
+    assert path_rules.private_file_reason(name) == ""
+
+
+def test_the_documentation_lists_private_names_only() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "static.md").read_text(encoding="utf-8")
+    section = text.partition("## Files that are never sent")[2].partition("Rather than")[0]
+    rows = " ".join(line for line in section.splitlines() if line.startswith("| "))
+    copies = section.partition("are private too:")[2].partition("Upper")[0]
+    named = re.findall(r"`([^`]+)`", rows + copies)
+    assert len(named) > 50
+    for name in set(named) - {".well-known", ".rpy.", ".py."}:
+        plain = (
+            name.replace("*", "x") if name[0] in "*#" else name if name[0] != "." else f"x{name}"
+        )
+        if name in ("-wal", "-shm", "-journal"):
+            plain = f"x.db{name}"
+        assert path_rules.private_reason(plain) or path_rules.private_file_reason(plain), name
+
+
+ELF = b"\x7fELF\x02\x01\x01" + bytes(9)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"SQLite format 3\x00\x10\x00",
+        b"\xce\x9aW\x13",
+        b"\x13W\x9a\xcf",
+        b"-----BEGIN PRIVATE KEY-----\n",
+        b"\n-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n",
+        b"PuTTY-User-Key-File-3: ssh-ed25519\n",
+        ELF + b"\x04\x00",
+        ELF + b"\x00\x04",
+    ],
+)
+def test_private_contents(start: bytes) -> None:
+    assert path_rules.private_content(start).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"hello",
+        b"SQLite format 3 is described here",
+        b"-----BEGIN CERTIFICATE-----\n",
+        b"-----BEGIN PUBLIC KEY-----\n",
+        b"PK\x03\x04",
+        ELF + b"\x02\x00",
+        ELF + b"\x03\x00",
+        b"\x08\x07\x12\x07pytorch",
+    ],
+)
+def test_public_contents(start: bytes) -> None:
+    assert path_rules.private_content(start) == ""
 
 
 def test_well_known_is_public_at_the_top_only() -> None:
@@ -236,7 +310,18 @@ def test_a_name_without_extension_is_told_by_its_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["site.db", "site.DB3", "a.sqlite3", "site.db-wal", "page.html.j2", "cert.pem"]
+    "name",
+    [
+        "site.db",
+        "site.DB3",
+        "a.sqlite3",
+        "site.db-wal",
+        "page.html.j2",
+        "cert.pem",
+        "visits.dat",
+        "a.duckdb",
+        "a.pickle",
+    ],
 )
 def test_what_scripts_may_read_though_it_is_private(name: str) -> None:
     assert path_rules.private_reason(name) and path_rules.is_material(name)
@@ -253,6 +338,9 @@ def test_what_scripts_may_read_though_it_is_private(name: str) -> None:
         "words.py",
         "a.rpy.db",
         "style.css",
+        "site.db.1",
+        "server.log",
+        "words.so",
     ],
 )
 def test_what_they_do_not_read(name: str) -> None:

@@ -445,11 +445,16 @@ async def test_parts(old: Path) -> None:
     assert (await get(old, If_Match='"x"')).status == 412
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "FOO"])
+async def test_options(old: Path) -> None:
+    answer = await get(old, "OPTIONS")
+    assert (answer.status, answer.header("allow"), answer.body) == (204, "GET, HEAD, OPTIONS", b"")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "FOO"])
 async def test_only_get_and_head(old: Path, method: str) -> None:
     answer = await get(old, method)
     assert answer.status == 405
-    assert answer.header("allow") == "GET, HEAD"
+    assert answer.header("allow") == "GET, HEAD, OPTIONS"
     assert CONTENT not in answer.body
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.http.cookies import format_set_cookie, parse_cookies
+from rpyserve.http.cookies import cookie_pairs, format_set_cookie, parse_cookies
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.sessions.session import Session
@@ -21,6 +21,19 @@ def test_reading() -> None:
         "": "3",
         "d": "e=f",
     }
+
+
+@pytest.mark.parametrize("blank", [*"\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0"])
+def test_only_spaces_and_tabs_are_blanks(blank: str) -> None:
+    """Bytes of UTF-8 are not, and no name becomes another one."""
+    header = f" \ta=1{blank};\t{blank}__Host-id=x ;{blank}; __Host-id=y"
+    assert parse_cookies(header) == {"a": f"1{blank}", f"{blank}__Host-id": "x", "__Host-id": "y"}
+    city = "voilà".encode().decode("latin-1")
+    assert parse_cookies(f"city={city}; a=1")["city"] == city
+
+
+def test_cookies_of_one_name_come_in_their_order() -> None:
+    assert list(cookie_pairs('a=1; b=2; a="3"; a')) == [("a", "1"), ("b", "2"), ("a", "3")]
 
 
 def test_no_value_that_a_page_keeps_becomes_another_cookie() -> None:

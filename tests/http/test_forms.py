@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import sys
 import zipfile
 from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import trio
@@ -15,8 +20,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve import Resource, WSGIResource
+from rpyserve.files.path_rules import invalid_segment
+from rpyserve.http import forms
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.forms import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
+from rpyserve.http.forms import (
+    CHARSETS,
+    FIELD_LIMIT,
+    FORM_LIMIT,
+    SPOOL_SIZE,
+    STRAY_PERCENT_LIMIT,
+    query_fields,
+)
 from rpyserve.http.request import Request
 from rpyserve.site import Site
 from tests.support.faulty_stream import open_files
@@ -151,6 +165,50 @@ async def test_a_parent_that_makes_children_leaves_the_form_to_them() -> None:
             assert answer.text == text
 
 
+async def test_below_such_a_parent_a_large_form_lets_others_have_their_turn() -> None:
+    class Parent(Resource):
+        def getChild(self, name: str, request: Request) -> Any:
+            return child
+
+    def child(request: Request) -> str:
+        nonlocal turns
+        seen, turns = turns, 0
+        return f"{request.file('f').size} {request.content.read(3)!r} {seen > 20}"
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal turns
+        yield body[: len(body) // 2]
+        yield body[len(body) // 2 :]
+        turns = 0
+
+    turns = 0
+    kind, body = form({}, [("f", ("f", b"x" * 2_000_000))])
+    async with trio.open_nursery() as nursery, aclosing(pieces()) as parts:
+        nursery.start_soon(others)
+        request = Request("POST", "/a", [(b"content-type", kind.encode())], body=parts)
+        response = await Site(Parent()).respond(request)
+        assert response.body == b"2000000 b'--b' True"
+        request.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_broken_form_below_such_a_parent_is_a_400_and_an_empty_one_none() -> None:
+    class Parent(Resource):
+        def getChild(self, name: str, request: Request) -> Any:
+            return lambda request: str(request.files)
+
+    kind = form()[0]
+    for body, status in ((b"nonsense", 400), (b"", 200)):
+        answer = await Visitor(Site(Parent())).post("/a", body, headers=[("Content-Type", kind)])
+        assert answer.status == status
+
+
 @given(
     st.dictionaries(
         st.text("abcé\"'%\\", min_size=1, max_size=8), st.text(max_size=50), max_size=4
@@ -173,6 +231,117 @@ def test_any_form_in_any_pieces(
         kept.setdefault(name, []).append(content)
     assert {name: [each.read() for each in them] for name, them in request.files.items()} == kept
     request.close()
+
+
+async def text_in(charset: str, raw: bytes) -> str:
+    head = f'Content-Disposition: form-data; name="a"\r\nContent-Type: text/plain; {charset}'
+    body = b"--x\r\n" + head.encode() + b"\r\n\r\n" + raw + b"\r\n--x--\r\n"
+    request = await received("multipart/form-data; boundary=x", body, 65536)
+    request.close()
+    return request.args["a"][0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "punycode", "PunyCode", "idna", "undefined", "unicode_escape", "raw_unicode_escape",
+        "utf-7", "mbcs", "oem", "rot13", "base64", "zlib", "bz2", "hex", "uu", "quopri", "os", "",
+        "no-such", "utf-8\0", "\0", "../utf_16", "x" * 3000,
+    ],
+)  # fmt: skip
+async def test_a_charset_that_is_no_plain_one_is_never_looked_up(
+    named: str, decoded: list[tuple[str, str]]
+) -> None:
+    assert await text_in(f'charset="{named}"', "é-aa".encode()) == "é-aa"
+    assert decoded == [("utf-8", "replace")]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """By which charsets texts are decoded, and what becomes of errors."""
+    calls: list[tuple[str, str]] = []
+    plain_decode = forms._Text.decode
+
+    def decode(self: Any, encoding: str, errors: str = "strict") -> str:
+        calls.append((encoding, errors))
+        return plain_decode(self, encoding, errors)
+
+    monkeypatch.setattr(forms._Text, "decode", decode)
+    return calls
+
+
+@pytest.mark.parametrize("charset", [*sorted(CHARSETS), "UTF-8", "ISO-8859-1", "Utf-16LE"])
+async def test_the_usual_charsets_are_decoded_and_never_fail(
+    charset: str, decoded: list[tuple[str, str]]
+) -> None:
+    assert await text_in(f"charset={charset}", "plums".encode(charset)) == "plums"
+    assert isinstance(await text_in(f"charset={charset}", bytes(range(256)) * 3), str)
+    slow = [call for call in decoded if call[1] != "strict" and call[0] != "utf-8"]
+    assert not slow, "each replacement is a call, and there may be millions"
+
+
+async def test_a_text_that_is_not_of_its_charset_is_read_as_utf_8() -> None:
+    assert await text_in("charset=windows-1252", "č\x81".encode()) == "č\x81"
+    assert await text_in("charset=utf-16le", b"\x00\xd8\x00") == "\x00\ufffd\x00"
+
+
+# Urlencoded
+
+
+PAIRS = st.text("ab=+%&;é\ufffd0fF\0\r\n_~. ", max_size=30)
+
+
+@given(st.lists(PAIRS, max_size=5).map("&".join))
+def test_urlencoded_is_read_as_python_reads_it(text: str) -> None:
+    expected = parse_qs(text.encode().decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    found = forms._parse_fields(text.encode(), 400)
+    assert found == {
+        utf_8(name): [utf_8(value) for value in values] for name, values in expected.items()
+    } or any("\ufffd" in utf_8(name) for name in expected)
+
+
+def utf_8(latin: str) -> str:
+    return latin.encode("latin-1").decode("utf-8", "replace")
+
+
+async def test_what_a_client_did_not_encode_is_utf_8() -> None:
+    request = await received("application/x-www-form-urlencoded", "n=Zoë+%C3%AB".encode())
+    assert request.args["n"] == ["Zoë ë"]
+    request.close()
+
+
+def test_a_few_stray_percent_signs_are_themselves_many_are_refused() -> None:
+    assert query_fields("a=10%&b=%zz%2") == {"a": ["10%"], "b": ["%zz%2"]}
+    many = "%" * STRAY_PERCENT_LIMIT
+    assert query_fields("a=" + many) == {"a": [many]}
+    with pytest.raises(HTTPError, match="encode nothing") as caught:
+        query_fields("a=" + many + "%")
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("unit", [b"%", b"a%", b"%4", b"%41", b"%ff", b"%C3%A9", b"=", b"+", b"&"])
+async def test_what_a_urlencoded_form_costs_does_not_depend_on_escapes(
+    unit: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in calls of Python: none of them is made for each escape."""
+    request = Request("POST", "/", [(b"content-type", b"application/x-www-form-urlencoded")])
+    request.content.write(b"a=" + unit * 100_000)
+    calls = 0
+
+    def count(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        with suppress(HTTPError):
+            _ = request.args
+    finally:
+        sys.setprofile(None)
+    assert calls < 1000
+
+
+# Multipart, broken or too large
 
 
 @pytest.mark.parametrize(
@@ -233,12 +402,23 @@ async def test_too_many_fields_and_too_much_text() -> None:
         ("con.txt", "_con.txt"),
         ("NUL", "_NUL"),
         ("a\nb", "a_b"),
+        ("COM¹.txt", "_COM¹.txt"),
+        ("lpt³", "_lpt³"),
+        ("CONIN$", "_CONIN$"),
+        ("conout$.log", "_conout$.log"),
+        ("CLOCK$", "_CLOCK$"),
+        ("con .txt", "_con .txt"),
     ],
 )
 async def test_a_name_is_only_a_name(sent: str, kept: str) -> None:
     request = await received(*form({}, [("f", (sent, b"x"))]))
     assert request.file("f").filename == kept
     request.close()
+
+
+@given(st.one_of(st.text(), st.text("conCON$ .¹lptLPT12x", max_size=12)))
+def test_a_name_is_one_that_a_url_may_have(sent: str) -> None:
+    assert invalid_segment(forms._safe_filename(sent)) == ""
 
 
 async def test_save(tmp_path: Path) -> None:
@@ -254,6 +434,101 @@ async def test_save(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"page\.rpy"):
         request.file("evil").save(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["cat.png", "other.png"]
+    request.close()
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *all_suffixes(), ".so", ".abi3.so", ".cpython-311-x86_64-linux-gnu.so", ".pyd",
+        ".cp313-win_amd64.pyd", ".dll", ".dylib", ".pyc", ".pyo", ".pyw", ".pyi", ".pyx", ".pth",
+        ".rpy", ".j2", ".jinja", ".jinja2",
+    ],
+)  # fmt: skip
+async def test_nothing_that_would_be_executed_is_saved(suffix: str, tmp_path: Path) -> None:
+    request = await received(*form({}, [("f", ("f", b"\x7fELF"))]))
+    upload = request.file("f")
+    for spelling in {suffix, suffix.upper(), suffix.title(), suffix.swapcase()}:
+        # Windows drops blanks and dots at the end, and what follows a colon is the same file.
+        for end in ("", " ", ".", ". .", "::$DATA", ":x"):
+            with pytest.raises(ValueError, match="would be executed"):
+                upload.save(tmp_path / f"words{spelling}{end}")
+            with pytest.raises(ValueError, match="would be executed"):
+                upload.save(tmp_path / f"{spelling}{end}")
+    assert os.listdir(tmp_path) == []
+    request.close()
+
+
+async def test_what_is_not_executed_is_saved(tmp_path: Path) -> None:
+    request = await received(*form({}, [("f", ("f", b"x"))]))
+    for name in (
+        "mr.so and so.pdf",
+        "notes.python",
+        "so",
+        "a.source",
+        "py",
+        "b.pyramid",
+        "dll.txt",
+    ):
+        assert request.file("f").save(tmp_path / name).read_bytes() == b"x"
+    request.close()
+
+
+async def test_a_link_to_a_script_is_no_way_round_and_other_links_stay(tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text("word = 1")
+    (tmp_path / "innocent.png").symlink_to("words.py")
+    (tmp_path / "latest.png").symlink_to("first.png")
+    request = await received(*form({}, [("f", ("f", b"x"))]))
+    with pytest.raises(ValueError, match=r"words\.py"):
+        request.file("f").save(tmp_path / "innocent.png")
+    request.file("f").save(tmp_path / "latest.png")
+    assert (tmp_path / "words.py").read_text() == "word = 1"
+    assert (tmp_path / "latest.png").is_symlink() and (tmp_path / "first.png").read_text() == "x"
+    request.close()
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+async def test_a_save_that_fails_leaves_the_old_file(
+    failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = await received(*form({}, [("f", ("photo.png", b"new"))]))
+    kept = tmp_path / "photo.png"
+    kept.write_bytes(b"the good old one")
+
+    def half(content: Any, copy: Any, size: int) -> None:
+        copy.write(b"ne")
+        copy.flush()
+        assert kept.read_bytes() == b"the good old one", "while the new one is written"
+        raise failure
+
+    with monkeypatch.context() as patch, pytest.raises(type(failure)):
+        patch.setattr(forms.shutil, "copyfileobj", half)
+        request.file("f").save(tmp_path)
+    assert kept.read_bytes() == b"the good old one" and os.listdir(tmp_path) == ["photo.png"]
+    assert request.file("f").save(tmp_path).read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["photo.png"]
+    request.close()
+
+
+async def test_a_saved_file_has_the_rights_of_the_one_that_it_replaces(tmp_path: Path) -> None:
+    request = await received(*form({}, [("f", ("f", b"x"))]))
+    (tmp_path / "plain").write_bytes(b"")
+    (tmp_path / "secret").write_bytes(b"")
+    (tmp_path / "secret").chmod(0o600)
+    for name, like in (("secret", "secret"), ("new", "plain")):
+        expected = (tmp_path / like).stat().st_mode
+        assert stat.S_IMODE(request.file("f").save(tmp_path / name).stat().st_mode) == (
+            stat.S_IMODE(expected)
+        )
+    request.close()
+
+
+async def test_a_device_is_written_to_and_a_missing_directory_is_named(tmp_path: Path) -> None:
+    request = await received(*form({}, [("f", ("f", b"x"))]))
+    request.file("f").save(os.devnull)
+    assert not stat.S_ISREG(os.stat(os.devnull).st_mode)
+    with pytest.raises(FileNotFoundError, match=r"missing.photo\.png"):
+        request.file("f").save(tmp_path / "missing" / "photo.png")
     request.close()
 
 

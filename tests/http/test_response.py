@@ -6,9 +6,19 @@ import io
 from typing import Any
 
 import pytest
+import trio
 
 from rpyserve import Response
-from rpyserve.http.response import ChunkIterator, FileBody, IterableStream, start_body
+from rpyserve.http import response
+from rpyserve.http.errors import ClientDisconnected
+from rpyserve.http.response import (
+    ChunkIterator,
+    FileBody,
+    IterableStream,
+    WriteStream,
+    start_body,
+)
+from tests.support.faulty_stream import tasks
 
 
 @pytest.mark.parametrize("body", [None, 5, object(), 1.5])
@@ -90,3 +100,80 @@ async def test_a_file_is_closed_when_its_chunks_are_given_up() -> None:
     async with start_body(Response(FileBody(file, (range(3),)))) as started:
         assert await anext(started.chunks) == b"abc"
     assert file.closed
+
+
+# What is written
+
+
+async def read_slowly(stream: WriteStream, seconds: float) -> int:
+    """Take a chunk, and the next one *seconds* later; return how many bytes there were."""
+    size = 0
+    async with stream.start(Response(stream)) as started:
+        async for chunk in started.chunks:
+            size += len(chunk)
+            await trio.sleep(seconds)
+    return size
+
+
+async def test_who_reads_more_slowly_than_is_written_is_given_up(
+    autojump_clock: Any, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response, "MOST_WAITING", 100_000)
+    stream = WriteStream()
+    most = 0
+
+    async def write() -> None:
+        nonlocal most
+        while True:
+            stream.write(b"x" * 1000)
+            most = max(most, stream._waiting)
+            await trio.sleep(0.01)
+
+    nursery.start_soon(write)
+    with pytest.raises(ClientDisconnected, match="reads more slowly than the script writes"):
+        await read_slowly(stream, 1)
+    assert 1 <= trio.current_time() <= 4
+    assert 100_000 < most < 400_000
+    written = stream._written
+    await trio.sleep(10)
+    assert stream._written == written, "nothing waits any more"
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_what_is_written_in_one_go_may_wait(
+    goes_on: bool, autojump_clock: Any, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response, "MOST_WAITING", 100_000)
+    stream, living = WriteStream(), tasks()
+
+    async def write() -> None:
+        stream.write(b"begin")
+        await trio.sleep(1)
+        for _ in range(1000):
+            stream.write(b"x" * 1000)
+        if goes_on:
+            await trio.sleep(2.5)
+            stream.write(b"end")
+        stream.close()
+
+    nursery.start_soon(write)
+    assert await read_slowly(stream, 0.1) == len("begin") + 1_000_000 + len("end") * goes_on
+    await trio.sleep(2)
+    assert tasks() == living
+
+
+async def test_who_keeps_up_may_read_without_end(
+    autojump_clock: Any, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response, "MOST_WAITING", 100_000)
+    stream = WriteStream()
+
+    async def write() -> None:
+        for _ in range(20):  # bursts, each of which takes a while to be read
+            for _ in range(300):
+                stream.write(b"x" * 1000)
+            await trio.sleep(3.1)
+        stream.close()
+
+    nursery.start_soon(write)
+    assert await read_slowly(stream, 0.01) == 6_000_000

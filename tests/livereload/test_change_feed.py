@@ -17,11 +17,11 @@ from rpyserve.livereload.change_feed import (
     FeedStatistics,
     Subscriber,
 )
-from rpyserve.livereload.changes import ANYTHING, NOTHING, PageChange
+from rpyserve.livereload.changes import Changes, PageChange
 
 
-def change(*urls: str, data: bool = False) -> PageChange:
-    return PageChange(frozenset(urls), data=data)
+def change(*urls: str, data: bool = False, of: str = "/srv") -> Changes:
+    return {of: PageChange(frozenset(urls), data=data)}
 
 
 @pytest.fixture
@@ -42,7 +42,15 @@ def test_what_has_changed_since(feed: ChangeFeed) -> None:
     assert feed.publish(change("/b", data=True)) == 2
     assert feed.since(start) == change("/a", "/b", data=True)
     assert feed.since(middle) == change("/b", data=True)
-    assert feed.since(feed.cursor) == NOTHING
+    assert feed.since(feed.cursor) == {}
+
+
+def test_each_directory_has_changes_of_its_own(feed: ChangeFeed) -> None:
+    start = feed.cursor
+    feed.publish(change("/a"))
+    feed.publish(change("/b", of="/other"))
+    feed.publish({**change("/c"), **change("/d", of="/other")})
+    assert feed.since(start) == {**change("/a", "/c"), **change("/b", "/d", of="/other")}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,7 @@ def test_what_has_changed_since(feed: ChangeFeed) -> None:
 )
 def test_a_cursor_that_means_nothing_here(feed: ChangeFeed, cursor: str) -> None:
     feed.publish(change("/a"))
-    assert feed.since(cursor.format(token=feed.token)) == ANYTHING
+    assert feed.since(cursor.format(token=feed.token)) is None
 
 
 def test_two_feeds_differ() -> None:
@@ -65,8 +73,9 @@ def test_what_is_kept_is_bounded(feed: ChangeFeed) -> None:
     assert feed.statistics() == FeedStatistics(
         number=3 * MAX_CHANGES, kept=MAX_CHANGES, subscribers=0
     )
-    assert feed.since(start) == ANYTHING
-    assert feed.since(f"{feed.token}-{2 * MAX_CHANGES}").urls == {f"/{n}" for n in range(7)}
+    assert feed.since(start) is None
+    since = feed.since(f"{feed.token}-{2 * MAX_CHANGES}")
+    assert since == change(*(f"/{n}" for n in range(7)))
 
 
 async def test_waiting_for_a_change(

@@ -82,7 +82,9 @@ def page_change(
     kinds = {path: mounts.kind_of(path) for path in files}
     counting = {path: kind for path, kind in kinds.items() if kind is not FileKind.IGNORED}
     added = frozenset(at(name) for name in (*new, *directories))
-    return mounts.page_change(FileChanges(files, added), counting)
+    changes = mounts.page_changes(FileChanges(files, added), counting)
+    assert changes.keys() <= {ROOT}
+    return changes.get(ROOT, NOTHING)
 
 
 def test_whom_it_concerns(mounts: Mounts) -> None:
@@ -100,6 +102,16 @@ def test_other_names_change_their_directory(mounts: Mounts) -> None:
     change = page_change(mounts, directories=["empty"])
     assert change.urls == {"/", "/empty/"} and not change.all and not change.data
     assert not page_change(mounts, directories=[".git"])
+
+
+def test_each_directory_has_changes_of_its_own(mounts: Mounts) -> None:
+    files = {at("a.css"): 0.0, at("b.py", FILES): 0.0, at("c.css", FILES): 0.0}
+    kinds = {path: mounts.kind_of(path) for path in files}
+    changes = FileChanges(files, frozenset({at("c.css", FILES)}))
+    assert mounts.page_changes(changes, kinds) == {
+        ROOT: PageChange(frozenset({"/a.css"}), data=True),
+        FILES: PageChange(frozenset({"/files/c.css", "/files/"}), all=True, data=True),
+    }
 
 
 def test_together() -> None:

@@ -16,7 +16,7 @@ import trio.testing
 from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.livereload.changes import ANYTHING, PageChange
+from rpyserve.livereload.changes import NOTHING, PageChange
 from rpyserve.livereload.live_reload import (
     ADDED,
     CHANGED,
@@ -52,8 +52,12 @@ class Play:
     def noticed(self) -> PageChange:
         """Have the watch notice what was saved; return what pages are told."""
         self.tell(self.snapshot.scan())
-        change, self.cursor = self.live_reload.feed.since(self.cursor), self.live_reload.feed.cursor
-        return change
+        changes, self.cursor = (
+            self.live_reload.feed.since(self.cursor),
+            self.live_reload.feed.cursor,
+        )
+        assert changes is not None and changes.keys() <= {str(self.root)}
+        return changes.get(str(self.root), NOTHING)
 
     def save(self, name: str, text: str = "x") -> PageChange:
         self.write(name, text)
@@ -161,8 +165,8 @@ async def test_what_a_page_is_told_fits_its_tag(play: Play) -> None:
     answer = await play.get("/a", sec_fetch_dest="document")
     match = re.search(r'data-rpyserve="(.*?)" data-sources="(.*?)"', answer.text)
     assert match
-    play.save("a.rpy")
-    assert play.live_reload.feed.since(match[1]).urls == {match[2]} == {"/a.rpy"}
+    assert match[1] == play.cursor
+    assert play.save("a.rpy").urls == {match[2]} == {"/a.rpy"}
 
 
 async def test_the_line_for_each_reload(play: Play, page: None, said: Said) -> None:
@@ -339,6 +343,10 @@ def test_directories_in_a_tree(tmp_path: Path) -> None:
     assert list(directories_in(files)) == [(files, "/")]
     branch.putChild("round", root)
     assert len(list(directories_in(root))) == 1
+    branch.putChild("again", files)
+    assert {prefix for _, prefix in directories_in(branch)} == {"/files/", "/again/"}
+    files.putChild("round", files)
+    assert len(list(directories_in(branch))) == 3
 
 
 def test_directories_inside_other_resources(tmp_path: Path) -> None:
@@ -362,7 +370,7 @@ async def test_a_watch_that_fails_takes_nothing_else_with_it(
 
 
 async def test_a_page_of_another_run_is_told_that_it_may_be_another(play: Play) -> None:
-    assert play.live_reload.feed.since("0123-4") == ANYTHING
+    assert play.live_reload.feed.since("0123-4") is None
 
 
 LOG: list[str] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rpyserve.livereload import snapshot as snapshots
 from rpyserve.livereload.snapshot import FileChanges, Snapshot
 
 
@@ -221,3 +222,21 @@ class TestTwoHalves:
         batch = self.scans(snapshot, site, lambda: shutil.rmtree(sub), make)
         assert names(site, batch.files) == {"sub/b.rpy", "sub/deep/c.txt"}
         assert names(site, batch.added_or_removed) == {"sub/deep", "sub/deep/c.txt"}
+
+
+def test_a_virtual_environment_that_is_made_during_a_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "env").mkdir()
+    before = Snapshot([str(tmp_path)])
+    before.scan()
+    look = snapshots.is_ignored_directory
+
+    def look_too_early(directory: str) -> bool:
+        ignored = look(directory)
+        (tmp_path / "env" / "pyvenv.cfg").touch()
+        (tmp_path / "env" / "x.py").touch()
+        return ignored
+
+    monkeypatch.setattr(snapshots, "is_ignored_directory", look_too_early)
+    assert not before.scan().files

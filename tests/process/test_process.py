@@ -4,6 +4,7 @@ from ending.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -13,7 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +36,13 @@ HELD = 0.25
 class Command:
     """A running ``rpyserve``."""
 
-    def __init__(self, *arguments: str, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, *arguments: str, directory: Path, environment: dict[str, str], stderr: Any
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rpyserve", *arguments],
-            cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=stderr,
+            bufsize=0,  # so that `told` reads no line more
         )  # fmt: skip
         self.port = 0
         self.limit = threading.Timer(3 * SOON, self.process.kill)  # so that no test waits for ever
@@ -93,7 +99,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """
     commands: list[Command] = []
 
-    def start(*options: str, script: str = "", site: str = "site", **environment: str) -> Command:
+    def start(
+        *options: str,
+        script: str = "",
+        site: str = "site",
+        stderr: Any = subprocess.PIPE,
+        **environment: str,
+    ) -> Command:
         directory = tmp_path / "site"
         directory.mkdir(exist_ok=True)
         (directory / "script.rpy").write_text(script, encoding="utf-8")
@@ -101,7 +113,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             **{key: value for key, value in os.environ.items() if not key.startswith(("RPYSERVE_", "PYTHONIOENC"))},
             "PYTHONPATH": str(ROOT), **environment,
         }  # fmt: skip
-        commands.append(Command(site, *options, directory=tmp_path, environment=variables))
+        command = Command(site, *options, directory=tmp_path, environment=variables, stderr=stderr)
+        commands.append(command)
         return commands[-1]
 
     yield start
@@ -240,7 +253,7 @@ def test_a_second_signal_does_not_wait_for_a_stream(start: Start) -> None:
     with command.ask("/script") as sock:
         assert sock.recv(65536)
         command.interrupt()
-        command.told(b"Stopping.")
+        command.told(b"Stopping: waiting up to 5 seconds")
         command.interrupt()
         assert command.ended()[0] == 130
 
@@ -371,14 +384,67 @@ def on_a_terminal(site: Path, variables: dict[str, str]) -> bytes:
     return shown
 
 
+MANY = 3000
+
+
+def asked_often(port: int) -> int:
+    """How many of `MANY` requests on one connection were answered."""
+    answered = 0
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SOON)) as connection:
+        for _ in range(MANY):
+            connection.request("GET", "/script")
+            answered += connection.getresponse().read() == b"hello"
+    return answered
+
+
+@posix_only
+def test_a_console_that_nobody_reads_holds_up_nobody(start: Start) -> None:
+    command = serving(start, "import logging\ndef resource(request):\n    logging.info('x' * 30)\n"
+                             "    return 'hello'\n")  # fmt: skip
+    assert asked_often(command.port) == MANY
+    command.interrupt()
+    assert command.process.wait(SOON) == 0
+    assert command.process.stderr is not None
+    assert b"GET /script" in command.process.stderr.read()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_holds_up_nobody(start: Start) -> None:
+    with open("/dev/full", "wb") as full:
+        command = start("--port", "0", script=PAGE, stderr=full).started()
+    assert asked_often(command.port) == MANY
+    command.interrupt()
+    assert command.process.wait(SOON) == 0
+
+
+@posix_only
+def test_a_terminal_that_was_stopped_holds_up_nobody(start: Start) -> None:
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+    command = start("--port", "0", script=PAGE, stderr=theirs).started()
+    shown = b""
+    while b"Ctrl-C" not in shown:
+        shown += os.read(ours, 65536)
+    termios.tcflow(theirs, termios.TCOOFF)  # what a terminal does after Ctrl-S
+    assert asked_often(command.port) == MANY
+    termios.tcflow(theirs, termios.TCOON)
+    while shown.count(b"GET /script") < MANY:
+        shown += os.read(ours, 65536)
+    termios.tcflow(theirs, termios.TCOOFF)
+    command.interrupt()
+    assert command.process.wait(SOON) == 0
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_a_port_that_is_taken(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, out, err = start("--port", str(port)).ended()
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        f"Error: Port {port} of 127.0.0.1 is in use. Stop what uses it, or choose another port; "
-        "0 is any free one."
+        f"Error: Port {port} of 127.0.0.1 is in use. Stop the program that uses it, "
+        "or choose another port; 0 takes any free one."
     ]
 
 

@@ -21,7 +21,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from rpyserve import __version__
 from rpyserve.http.errors import ClientDisconnected, HTTPError
 from rpyserve.http.request import Request
-from rpyserve.http.response import FileBody, Response, Stream
+from rpyserve.http.response import FileBody, Response, Stream, Upgrade
 from rpyserve.protocol.connection import serve_connection
 from rpyserve.protocol.server_state import Limits, Shutdown
 from tests.support.http_client import (
@@ -485,6 +485,24 @@ async def test_body_after_its_request_is_over_is_gone(connect: Any) -> None:
         await anext(bodies[0])
 
 
+async def test_who_sends_many_small_chunks_keeps_nobody_waiting(
+    connect: Any, nursery: trio.Nursery
+) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    client = connect(echo)
+    await client.send(head("POST", "/", "Transfer-Encoding: chunked") + chunked(*[b"x"] * 10_000))
+    nursery.start_soon(count)
+    assert (await client.reply()).body == b"x" * 10_000
+    assert turns >= 10
+
+
 # One after another
 
 
@@ -703,7 +721,7 @@ async def test_host_of_a_whole_url_takes_the_place_of_the_header(connect: Any) -
 
 @pytest.mark.parametrize(
     "host",
-    ["site", "site:8080", "127.0.0.1:8080", "[::1]:8080", "[::1]", "", "a_b.example.", "a%20"],
+    ["site", "site:8080", "127.0.0.1:8080", "[::1]:8080", "[::1]", "a_b.example.", "a%20"],
 )
 async def test_hosts_that_are_good(connect: Any, host: str) -> None:
     client = connect(hello)
@@ -847,13 +865,69 @@ async def test_head_that_takes_its_time_but_comes_is_good(
 
 async def test_stalled_body_is_a_408_out_of_the_body(connect: Any, autojump_clock: Any) -> None:
     client = connect(echo)
-    await client.send(head("POST", "/", "Content-Length: 6") + b"ab")
+    await client.send(head("POST", "/", "Content-Length: 200000") + bytes(100_000))
     await trio.sleep(50)
     await client.send(b"cd")
     started = trio.current_time()
     reply = await client.reply()
     assert (reply.status, reply.headers["connection"]) == (408, "close")
+    assert b"no byte for 60 seconds" in reply.body
     assert trio.current_time() - started == 60
+
+
+async def send_steadily(client: Client, piece: bytes, times: float) -> None:
+    """One *piece* each second."""
+    while times > 0:
+        times -= 1
+        try:
+            await client.send(piece)
+        except trio.BrokenResourceError:
+            return
+        await trio.sleep(1)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 60000", "Transfer-Encoding: chunked"])
+async def test_body_that_comes_too_slowly_is_a_408(
+    framing: str, connect: Any, autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    client = connect(echo)
+    await client.send(head("POST", "/", framing))
+    piece = b"1\r\nx\r\n" if "chunked" in framing else b"x"
+    nursery.start_soon(send_steadily, client, piece, math.inf)
+    started = trio.current_time()
+    reply = await client.reply()
+    assert (reply.status, reply.headers["connection"]) == (408, "close")
+    assert b"fewer than 1,000 bytes a second" in reply.body
+    assert 20 <= trio.current_time() - started <= 21
+
+
+async def test_body_that_comes_fast_enough_may_take_as_long_as_it_needs(
+    connect: Any, autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    client = connect(echo)
+    await client.send(head("POST", "/", "Content-Length: 600000"))
+    nursery.start_soon(send_steadily, client, b"x" * 1000, 600)
+    assert len((await client.reply()).body) == 600_000
+    assert trio.current_time() >= 599
+
+
+async def test_time_that_a_script_takes_is_no_time_of_the_body(
+    connect: Any, autojump_clock: Any
+) -> None:
+    async def respond(request: Request) -> Response:
+        assert request._body is not None
+        size = 0
+        async for chunk in request._body:
+            size += len(chunk)
+            await trio.sleep(100)
+        return Response(str(size))
+
+    client = connect(respond)
+    await client.send(head("POST", "/", "Content-Length: 4") + b"x")
+    for _ in range(3):
+        await trio.sleep(104)
+        await client.send(b"x")
+    assert (await client.reply()).body == b"4"
 
 
 async def test_responder_may_take_as_long_as_it_likes(connect: Any, autojump_clock: Any) -> None:
@@ -877,7 +951,7 @@ async def test_body_that_was_asked_for_may_take_its_time(connect: Any, autojump_
     client = connect(echo)
     await client.send(head("POST", "/", "Content-Length: 3", "Expect: 100-continue"))
     for byte in (b"a", b"b", b"c"):
-        await trio.sleep(50)
+        await trio.sleep(6)
         await client.send(byte)
     assert (await client.reply()).body == b"abc"
 
@@ -1089,6 +1163,185 @@ async def test_record_tells_of_one_response(connect: Any, autojump_clock: Any) -
         2,
         True,
     )
+
+
+# Making room
+
+
+class Silence(Upgrade):
+    """Another protocol, in which nobody says anything."""
+
+    async def run(self, stream: Any) -> None:
+        while await stream.receive_some():
+            pass
+
+    def stop(self) -> None:
+        pass
+
+
+async def any_kind(request: Request) -> Response:
+    """Answers in the way that the path says."""
+    if request.path == "/upgrade":
+        return Response.trusted(Silence(), 101, ((b"Upgrade", b"x"),))
+    if request.path == "/work":
+        await trio.sleep(1000)
+    if request.path == "/busy":
+        return Response(counting(1000))
+    if request.path == "/stream":
+        return Response(silent())
+    if request.method == "POST":
+        await request.load_body()
+    return Response(BIG if request.path == "/big" else "x")
+
+
+async def silent() -> AsyncIterator[str]:
+    yield "one"
+    await trio.sleep_forever()
+
+
+WAITING = [
+    b"",
+    head("GET", "/")[:9],
+    head("POST", "/", "Content-Length: 5"),
+    head("GET", "/big"),
+    head("GET", "/stream"),
+    head("GET", "/upgrade", "Connection: Upgrade", "Upgrade: x"),
+]
+"""What clients send that make the server wait, in the order in which they make room."""
+
+
+async def of_each_kind(connect: Any, shutdown: Shutdown) -> list[Client]:
+    """One client of each kind in `WAITING`, in reversed order."""
+    clients = []
+    for message in reversed(WAITING):
+        stalls = b"/big" in message
+        stream = (lambda far: Sluggish(far, 0)) if stalls else None
+        client = connect(any_kind, shutdown=shutdown, stream=stream)
+        clients.append(client)
+        await client.send(message)
+        await trio.sleep(0.1)
+    return clients
+
+
+async def test_who_makes_the_server_wait_makes_room_in_a_known_order(
+    connect: Any, autojump_clock: Any
+) -> None:
+    shutdown = Shutdown()
+    clients = await of_each_kind(connect, shutdown)
+    older = await of_each_kind(connect, shutdown)
+    await trio.sleep(2)
+    for kind in range(1, len(WAITING) + 1):
+        for client in (clients[-kind], older[-kind]):
+            assert shutdown.make_room(1) == 1
+            await wait_all_tasks_blocked()
+            assert client.over.is_set(), WAITING[kind - 1]
+    assert shutdown.make_room(1) == 0
+    assert not any(record.complete for client in clients for record in client.records)
+
+
+async def test_whom_a_script_works_for_makes_no_room(connect: Any, autojump_clock: Any) -> None:
+    shutdown = Shutdown()
+    clients = [connect(any_kind, shutdown=shutdown) for _ in range(2)]
+    await clients[0].send(head("GET", "/work"))
+    await clients[1].send(head("GET", "/busy"))
+    await trio.sleep(10.5)  # between two pieces of the second
+    assert shutdown.make_room(9, waited=1000) == 0
+    await trio.sleep(10)
+    assert not any(client.over.is_set() for client in clients)
+
+
+async def test_who_is_not_slow_makes_room_only_when_another_has_waited(
+    connect: Any, autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    shutdown = Shutdown()
+    client = connect(echo, shutdown=shutdown)
+    await client.send(head("POST", "/", "Content-Length: 1000000"))
+    nursery.start_soon(send_steadily, client, b"x" * 1000, math.inf)
+    for _ in range(9):
+        await trio.sleep(0.9)
+        assert shutdown.make_room(1) == 0
+    await trio.sleep(0.4)
+    assert shutdown.make_room(1, waited=0.2) == 0
+    assert shutdown.make_room(1, waited=0.9) == 1
+    assert shutdown.make_room(1, waited=0.9) == 0, "it ends already"
+    await client.over.wait()
+
+
+async def test_who_talks_in_another_protocol_is_not_silent(
+    connect: Any, autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    shutdown = Shutdown()
+    silent, talking = (connect(any_kind, shutdown=shutdown) for _ in range(2))
+    for client in (silent, talking):
+        await client.send(WAITING[-1])
+    nursery.start_soon(send_steadily, talking, b"x", 5)
+    await trio.sleep(4.5)
+    assert shutdown.make_room(2) == 1
+    await silent.over.wait()
+    await trio.sleep(3)
+    assert shutdown.make_room(2) == 1
+    await talking.over.wait()
+
+
+async def test_files_are_counted_while_they_are_sent_or_received(
+    connect: Any, autojump_clock: Any
+) -> None:
+    shutdown = Shutdown()
+    counted: list[int] = []
+    shutdown.on_file = lambda: counted.append(shutdown.files)
+    stalled = connect(
+        answering(FileBody(BytesIO(BIG), (range(len(BIG)),))),
+        shutdown=shutdown,
+        stream=lambda far: Sluggish(far, 0),
+    )
+    await stalled.send(head("GET", "/"))
+    uploads = [connect(echo, shutdown=shutdown) for _ in range(2)]
+    for client, size in zip(uploads, (100_000, 600_000), strict=True):
+        await client.send(head("POST", "/", "Content-Length: 700000") + bytes(size))
+    await trio.sleep(1)
+    assert (shutdown.files, counted) == (2, [1, 2])
+    for client in (stalled, *uploads):
+        await client.aclose()
+    await trio.sleep(100)
+    assert shutdown.files == 0
+
+
+# The end
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_what_comes_after_the_last_request_is_read_and_thrown_away(
+    version: str, connect: Any, autojump_clock: Any
+) -> None:
+    client = connect(hello)
+    last = head("GET", "/last", "Connection: close", version=version)
+    await client.send(last + b"\r\n" + head("GET", "/never"))
+    assert (await client.rest()).endswith(b"hello /last")
+    await client.send(b"x" * 100_000)
+    await trio.sleep(1)
+    assert not client.over.is_set()
+    await client.stream.send_eof()
+    await wait_all_tasks_blocked()
+    assert client.over.is_set()
+    assert len(client.records) == 1
+
+
+async def test_lingering_ends(connect: Any, autojump_clock: Any) -> None:
+    client = connect(hello)
+    await client.send(head("GET", "/", "Connection: close"))
+    await client.rest()
+    began = trio.current_time()
+    await client.over.wait()
+    assert 3 <= trio.current_time() - began <= 4
+
+
+async def test_who_has_said_all_is_not_waited_for(connect: Any, autojump_clock: Any) -> None:
+    client = connect(hello)
+    await client.send(head("GET", "/"))
+    await client.stream.send_eof()
+    assert (await client.reply()).status == 200
+    await wait_all_tasks_blocked()
+    assert client.over.is_set()
 
 
 # Stopping

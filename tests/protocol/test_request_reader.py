@@ -259,6 +259,11 @@ def test_end_behind_requests_that_wait_comes_after_them() -> None:
         (head("GET", "/", "X: \x07"), "control character"),
         (head("GET", "/", "Host: b"), "more than one Host"),
         (head("GET", "/").replace(b"Host: site\r\n", b""), "missing"),
+        (head("GET", "/").replace(b"Host: site", b"Host:"), "names no host"),
+        (head("GET", "/").replace(b"Host: site", b"Host: \t"), "names no host"),
+        (head("GET", "/").replace(b"Host: site", b"Host: :80"), "names no host"),
+        (head("GET", "http://a/").replace(b"Host: site", b"Host:"), "names no host"),
+        (b"GET / HTTP/1.0\r\nHost:\r\n\r\n", "names no host"),
         (head("CONNECT", "/"), "HOST:PORT"),
         (
             head("POST", "/", "Content-Length: 5", "Content-Length: 5"),
@@ -315,7 +320,7 @@ def test_what_browsers_send_unencoded_passes(target: str) -> None:
     assert read([head("GET", target)]).status is None
 
 
-@pytest.mark.parametrize("host", ["[::1]", "[v1.a:b]", "a%20:", "1.2.3.4:80", "a,b", ""])
+@pytest.mark.parametrize("host", ["[::1]", "[v1.a:b]", "a%20:", "1.2.3.4:80", "a,b"])
 def test_hosts_that_are_odd_but_good(host: str) -> None:
     assert read([b"GET / HTTP/1.1\r\nHost:" + host.encode() + b"\r\n\r\n"]).status is None
 

@@ -88,6 +88,15 @@ async def test_preflights() -> None:
     ).status == 404  # no preflight: the resource's own business
 
 
+async def test_other_options_are_answered_by_the_page_and_may_be_read() -> None:
+    site = Site(cors(api, PAGE))
+    answer = await ask(site, "/", "OPTIONS", headers=[("Origin", PAGE)])
+    assert (answer.status, answer.header("allow")) == (204, "GET, HEAD, OPTIONS, POST")
+    assert allowed(answer) == {"origin": PAGE}
+    asked = [("Origin", PAGE), ("Access-Control-Request-Method", "PUT")]
+    assert allowed(await ask(Site(api), "/", "OPTIONS", headers=asked)) == {}
+
+
 async def test_preflights_of_chosen_methods() -> None:
     site = Site(cors(api, PAGE, methods=["GET", "PUT"], headers="X-Token", max_age=5))
     found = allowed(await preflight(site, Method="DELETE", Headers="x-other"))

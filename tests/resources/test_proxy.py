@@ -1,7 +1,5 @@
 """A reverse proxy: what passes, both ways, and what a client sees of a backend that fails."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import json
@@ -393,6 +391,31 @@ async def test_a_name_and_password_in_the_address() -> None:
 async def test_a_status_that_is_none() -> None:
     answer = await ask_fixed(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n")
     assert answer.status == 502 and "the status 999" in answer.text
+
+
+@pytest.mark.parametrize("fields", [[], [("Upgrade", "websocket")]])
+async def test_a_backend_that_switches_unasked(fields: list[tuple[str, str]]) -> None:
+    switch = (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    async with backend(fixed(switch)) as url, proxied(url) as visitor:
+        assert (await visitor.ask("GET", "/api/", headers=fields)).status == 502
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "/%5Cevil.example/x", "///evil.example/x"])
+async def test_no_path_makes_a_redirect_to_another_host(path: str) -> None:
+    async def add_slash(stream: Any) -> None:
+        target = (await stream.receive_some(65536)).split()[1]
+        await stream.send_all(
+            b"HTTP/1.1 302 Found\r\nLocation: "
+            + url.encode()
+            + target
+            + b"/\r\nContent-Length: 0\r\n\r\n"
+        )
+
+    async with backend(add_slash) as url, Site(ReverseProxyResource(url)).running() as site:
+        location = (await Visitor(site).get(path)).header("location")
+    assert location is not None and location[0] == "/" and location[1] not in "/\\"
 
 
 async def test_no_lines_of_httpx_on_the_console(caplog: pytest.LogCaptureFixture) -> None:

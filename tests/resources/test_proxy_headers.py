@@ -1,8 +1,8 @@
 """What a proxy changes in heads, both ways."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
+
+from urllib.parse import urljoin
 
 import pytest
 
@@ -123,6 +123,91 @@ def test_addresses_lead_through_the_proxy(address: str, base: str, ours: str) ->
     assert downstream_headers([(b"Location", address.encode())], mount) == (
         (b"Location", ours.encode()),
     )
+
+
+# Opening a redirect to somewhere else
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "//evil.example", "/api"])
+@pytest.mark.parametrize("base", ["", "/v1"])
+@pytest.mark.parametrize("origin", ["", ORIGIN])
+@pytest.mark.parametrize("slashes", ["//", "///", "/\\", "/\t/", "/\t\\", "/\\/"])
+@pytest.mark.parametrize("before", ["", "0; url="])
+def test_no_address_of_the_upstream_server_becomes_one_of_another_host(
+    prefix: str, base: str, origin: str, slashes: str, before: str
+) -> None:
+    address = f"{origin}{base}{slashes}evil.example/x"
+    if not origin and address.startswith("//"):
+        return  # the upstream server itself redirects to another host
+    name = b"Refresh" if before else b"Location"
+    mount = Mount(prefix, ORIGIN, base, "")
+    ((_, value),) = downstream_headers([(name, (before + address).encode())], mount)
+    ours = value.decode().removeprefix(before)
+    assert urljoin("http://localhost:8080/a", browser_form(ours)).startswith(
+        "http://localhost:8080/"
+    )
+
+
+def browser_form(address: str) -> str:
+    """*address* as browsers read it (URL Standard, section 4.4)."""
+    return address.replace("\t", "").replace("\\", "/")
+
+
+def test_no_prefix_is_that_of_another_host() -> None:
+    for path in ("//evil.example/x", "///evil.example/x"):
+        request = asked(path, mounted=3)
+        mount = Mount.of(request, ORIGIN, "")
+        sent = dict(upstream_headers(request, mount, "p", keep_host=False))
+        assert sent[b"x-forwarded-prefix"].startswith(b"/evil.example")
+        assert mount.translate("/login").startswith("/evil.example")
+
+
+@pytest.mark.parametrize(
+    ("refresh", "ours"),
+    [
+        ("5", "5"),
+        ("0; url=/login", "0; url=/api/login"),
+        ("0;URL=/login", "0;URL=/api/login"),
+        ("0, Url = '/login'", "0, Url = '/api/login'"),
+        ("1.5 /login", "1.5 /api/login"),
+        ("0; url=/login?url=/x", "0; url=/api/login?url=/x"),
+        ("0; url=http://127.0.0.1:5000/x", "0; url=/api/x"),
+        ("0; url=https://other.example/?url=/x", "0; url=https://other.example/?url=/x"),
+    ],
+)
+def test_a_refresh(refresh: str, ours: str) -> None:
+    mount = Mount("/api", ORIGIN, "", "")
+    assert downstream_headers([(b"Refresh", refresh.encode())], mount) == (
+        (b"Refresh", ours.encode()),
+    )
+
+
+# Upgrades
+
+
+@pytest.mark.parametrize(
+    ("method", "version", "connection", "upgrade", "passes"),
+    [
+        ("GET", "1.1", "Upgrade", "websocket", True),
+        ("GET", "1.1", "keep-alive, UPGRADE", "h2c, WebSocket", True),
+        ("GET", "1.1", "keep-alive", "websocket", False),
+        ("GET", "1.1", None, "websocket", False),
+        ("GET", "1.1", "Upgrade", "h2c", False),
+        ("GET", "1.1", "Upgrade", None, False),
+        ("GET", "1.0", "Upgrade", "websocket", False),
+        ("HEAD", "1.1", "Upgrade", "websocket", False),
+        ("POST", "1.1", "Upgrade", "websocket", False),
+    ],
+)
+def test_only_who_asks_for_an_upgrade_may_get_one(
+    method: str, version: str, connection: str | None, upgrade: str | None, passes: bool
+) -> None:
+    given = {b"connection": connection, b"upgrade": upgrade}
+    fields = [(name, value.encode()) for name, value in given.items() if value]
+    request = Request(method, "/api/a", fields, http_version=version)
+    request.prepath.append(request.postpath.pop(0))
+    sent = dict(upstream_headers(request, Mount.of(request, ORIGIN, ""), "p", keep_host=False))
+    assert (b"connection" in sent, b"upgrade" in sent) == (passes, passes)
 
 
 def test_cookies_come_back() -> None:

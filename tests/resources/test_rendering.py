@@ -2,8 +2,6 @@
 that cannot be sent.
 """
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import io

@@ -140,10 +140,77 @@ async def test_a_missing_method_is_405_with_allow() -> None:
             return "misspelt"
 
     answer = await ask(Site(Form()), "/", "POST")
-    assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, PUT")
+    assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, OPTIONS, PUT")
     assert "It has a method render_Post: the name must be render_POST." in answer.text
     assert (await ask(Site(Form()), "/", "PUT")).body == b"put"
-    assert (await ask(Site(Form()), "/", "OPTIONS")).status == 405
+
+
+class Guarded(Hello):
+    """Has helpers, and things that are no methods, under names of methods."""
+
+    render_count = 0
+    render_PUT = None
+    render_PATCH = 7
+
+    def render_secrets(self, request: Request) -> str:
+        return "the secrets, past the check in render_GET"
+
+    def render_Mixed(self, request: Request) -> str:
+        return "another helper"
+
+    def render_GET_(self, request: Request) -> str:
+        return "one more"
+
+    def render_(self, request: Request) -> str:
+        return "and another"
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["secrets", "count", "Mixed", "get", "Get", "GET_", "", "PUT", "PATCH", "É", "_"],
+)
+async def test_a_method_that_a_client_invents_calls_no_helper(method: str) -> None:
+    answer = await ask(Site(Guarded()), "/", method)
+    assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, OPTIONS")
+    assert "the name must be" not in answer.text
+
+
+async def test_what_is_no_method_is_named_to_the_author() -> None:
+    assert "Its render_PATCH is no method." in (await ask(Site(Guarded()), "/", "PATCH")).text
+
+
+async def test_a_branch_with_helpers_alone_is_no_page() -> None:
+    class Branch(Resource):
+        render_GET = None
+
+        def render_item(self, request: Request) -> str:
+            return "never"
+
+    for method in ("GET", "HEAD", "OPTIONS", "item"):
+        assert (await ask(Site(Branch()), "/", method)).status == 404
+
+
+async def test_options_says_what_a_page_supports() -> None:
+    class Form(Hello):
+        def render_PUT(self, request: Request) -> str:
+            return "put"
+
+    for resource, allow in [
+        (Form(), "GET, HEAD, OPTIONS, PUT"),
+        (lambda request: "page", "GET, HEAD, OPTIONS, POST"),
+    ]:
+        answer = await ask(Site(resource), "/", "OPTIONS")
+        assert (answer.status, answer.header("allow"), answer.body) == (204, allow, b"")
+
+
+async def test_a_pages_own_options_go_first() -> None:
+    class Own(Hello):
+        def render_OPTIONS(self, request: Request) -> str:
+            return "mine"
+
+    answer = await ask(Site(Own()), "/", "OPTIONS")
+    assert (answer.status, answer.header("allow"), answer.body) == (200, None, b"mine")
+    assert (await ask(Site(Own()), "/", "PUT")).header("allow") == "GET, HEAD, OPTIONS"
 
 
 async def test_render_itself_may_be_overridden() -> None:
@@ -161,7 +228,7 @@ async def test_functions_answer_get_head_and_post() -> None:
     for method in ("GET", "HEAD", "POST"):
         assert (await ask(Site(hello), "/", method)).body == method.encode()
     answer = await ask(Site(hello), "/", "PUT")
-    assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, POST")
+    assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, OPTIONS, POST")
 
 
 async def test_a_page_without_children_says_where_it_is() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,11 +24,11 @@ wsproto = pytest.importorskip("wsproto")
 from wsproto import events  # noqa: E402
 from wsproto.connection import Connection, ConnectionState, ConnectionType  # noqa: E402
 
+from rpyserve.http.websocket import WebSocket, WebSocketClosed  # noqa: E402
 from rpyserve.resources.websocket_connection import (  # noqa: E402
+    EVENTS_AT_ONCE,
     GRACE,
     PING,
-    WebSocket,
-    WebSocketClosed,
     WebSocketConnection,
 )
 
@@ -185,6 +186,14 @@ async def test_handshakes_that_fail(changes: dict[str, str], status: int) -> Non
     assert answer.status == status
     if status == 426:
         assert answer.header("upgrade") == "websocket"
+
+
+async def test_an_upgrade_in_http_1_0_is_ignored() -> None:
+    for resource, status in ((echo, 426), (Both(), 200)):
+        raw = [tuple(part.encode() for part in line.split(": ", 1)) for line in SHAKE]
+        request = Request("GET", "/", raw, http_version="1.0")
+        assert (await Site(resource).respond(request)).status == status
+        request.close()
 
 
 @pytest.mark.parametrize(
@@ -453,6 +462,38 @@ async def test_pieces_of_nothing_do_not_pile_up(autojump_clock: Any) -> None:
     for _ in range(1000):
         await connection._handle_message(events.TextMessage(data="", message_finished=False))
     assert len(connection._message) == 0
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [events.Pong()],
+        [events.BytesMessage(data=b"", message_finished=False)],
+        [events.BytesMessage(data=b"x", message_finished=False)],
+        [events.Ping()],
+        [events.BytesMessage(data=b"x")],
+    ],
+)
+async def test_tiny_frames_do_not_keep_others_waiting(
+    frames: list[Any], autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []  # how many turns others had had when each frame was dealt with
+    turn = 0
+    handle = WebSocketConnection._handle
+
+    async def counting(connection: WebSocketConnection, event: Any) -> None:
+        turns.append(turn)
+        await handle(connection, event)
+
+    monkeypatch.setattr(WebSocketConnection, "_handle", counting)
+    async with talking(echo) as peer, trio.open_nursery() as nursery:
+        sent = b"".join(peer.protocol.send(event) for event in frames * 3000)
+        nursery.start_soon(peer.stream.send_all, sent)
+        while len(turns) < 3000:
+            turn += 1
+            await trio.lowlevel.checkpoint()
+    # trio runs the tasks of one turn in any order, and the end of the stream is one event more.
+    assert max(Counter(turns).values()) <= 2 * EVENTS_AT_ONCE + 1
 
 
 @pytest.mark.parametrize("text", [True, False])

@@ -1,7 +1,5 @@
 """WSGI applications as resources: PEP 3333's own validator, real Flask, and what goes wrong."""
 
-# ruff: noqa: E501 (a case is a line)
-
 from __future__ import annotations
 
 import threading

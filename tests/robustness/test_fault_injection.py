@@ -228,6 +228,7 @@ REQUESTS: dict[str, list[bytes]] = {
     "directory": [head("GET", "/files/") + head("GET", "/files/file.txt") + head("GET", "/files/none")],
     "unread body": [head("PUT", "/ignoring", "Content-Length: 10") + b"abc", b"defghij", head("GET", "/")],
     "large unread body": [head("PUT", "/ignoring", "Content-Length: 100000"), b"abc", b"def"],
+    "last": [head("GET", "/big", "Connection: close"), b"more"],
     "refusal": [head("GET", "/") + b"nonsense\r\n\r\n", b"more"],
 }  # fmt: skip
 

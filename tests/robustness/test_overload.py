@@ -15,7 +15,8 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
-from rpyserve import Directory, Request, Site
+from rpyserve import NOT_DONE_YET, Directory, Request, Resource, Site
+from rpyserve.http import response
 from rpyserve.http.response import Response
 from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
@@ -119,6 +120,53 @@ async def test_a_flood_that_is_read_is_answered_in_order_and_keeps_nobody_waitin
 def _numbers(answers: bytes) -> Iterator[bytes]:
     for part in answers.split(b"hello /")[1:]:
         yield part.partition(b"HTTP")[0]
+
+
+# Writing
+
+
+async def test_a_client_that_reads_nothing_ends_the_task_that_writes_for_it(
+    tmp_path: Path,
+    connect: Any,
+    autojump_clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(response, "MOST_WAITING", 100_000)
+    written = 0
+
+    class Writes(Resource):
+        isLeaf = True
+
+        def render(self, request: Request) -> Any:
+            request.start_soon(self.write, request)
+            return NOT_DONE_YET
+
+        async def write(self, request: Request) -> None:
+            nonlocal written
+            while True:
+                request.write(b"x" * 1000)
+                written += 1000
+                await trio.sleep(0.01)
+
+    class Unread:
+        def __init__(self, stream: Any) -> None:
+            self.receive_some, self.aclose = stream.receive_some, stream.aclose
+
+        async def send_all(self, data: Any) -> None:
+            await trio.sleep_forever()
+
+    site = Site(Writes())
+    async with site.running():
+        client = connect(site.respond, stream=Unread)
+        await client.send(head("GET", "/feed"))
+        await client.over.wait()
+        assert 2 <= trio.current_time() <= 4
+        count = written
+        await trio.sleep(10)
+    assert written == count < 400_000
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("GET /feed: the client reads more slowly than the script writes")
 
 
 # Bombs
@@ -375,7 +423,6 @@ async def test_access_lines_go_on_when_the_wall_clock_jumps(
         jump(seconds)
         await client.get()
         access(client.records[-1])
-    access.flush()
     assert len("".join(lines).splitlines()) == 3
     assert all(record.seconds >= 0 for record in client.records)
 

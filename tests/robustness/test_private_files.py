@@ -48,14 +48,26 @@ PUBLIC = [
     "long name.txt",
     "caf\u00e9.txt",
     "1234567890.123",
+    "LICENSE",
+    "CNAME",
+    "robots.txt",
+    ".well-known/security.txt",
+    "data.bin",
+    "app.apk",
+    "model.onnx",
+    "book.epub",
+    "sub/core/public.bin",
 ]
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\n"
 PRIVATE = [
     "../secret.txt", "../site-secret/a.txt", "hello.rpy", "sub/page.rpy", "helper.py", "sub/beside.py", ".env",
     ".git/config",
     ".1234567890", "sub/.hidden", "hello.rpy.bak", "hello.rpy~", "#hello.rpy#", "hello.rpy.txt", "Upper.RPY",
     "notes.py.orig",
     "__pycache__/helper.cpython-311.pyc", "site.db", "site.db-wal", "site.sqlite3", "page.j2", "server.key", "cert.pem",
-    "caf\u00e9.py", ".caf\u00e9", "kelvin.key", "sub/1234567890.db",
+    "caf\u00e9.py", ".caf\u00e9", "kelvin.key", "sub/1234567890.db", "sub/id_rsa", "words.kdbx", "visits.dat", "visits.dir",
+    "site.db.1", "site.db.gz", "site.duckdb", "words.so", "words.pickle", "notes.ipynb", "nohup.out", "server.log", "core",
+    "server.log.1", "page.mako", "settings.dist", "notes.copy", "sub/visits",
 ]  # fmt: skip
 
 
@@ -65,8 +77,9 @@ def build(base: Path) -> Path:
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         script = path.suffix == ".rpy"
+        kept = f"{KEY}{CANARY}\n" if name == "sub/visits" else f"# {CANARY}\n"
         path.write_text(
-            SCRIPT if script else "public" if name in PUBLIC else f"# {CANARY}\n", encoding="utf-8"
+            SCRIPT if script else "public" if name in PUBLIC else kept, encoding="utf-8"
         )
     if os.name != "nt":
         for name, target in {

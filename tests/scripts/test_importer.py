@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -344,6 +345,41 @@ def test_the_rest_of_a_package_that_was_loaded_before(
     site.scripts.close()
     assert early is sys.modules.pop("early")
     assert sys.modules.pop("early.late")
+
+
+@pytest.mark.parametrize("name", ["words", "sub/words"])
+def test_edits_are_seen_after_a_look_at_the_directory_has_failed(
+    site: ScriptSite, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+    directory = (site.root / name).parent
+
+    def failing(path: Any, **options: Any) -> os.stat_result:
+        if path == str(directory):
+            raise OSError(5, "Input/output error")
+        return stat(path, **options)
+
+    path = site.write(f"{name}.py", "text = 'one'")
+    site.write("a.rpy", page("words.text", f"import {name.replace('/', '.')} as words"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", failing)
+        assert site.get() == "one"
+    path.write_text("text = 'two'")
+    assert site.get() == "two"
+
+
+def test_an_archive_on_the_path_is_pythons(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = site.root / "lib.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("zipped.py", "text = 'zipped'")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(archive)])
+    site.write("a.rpy", page("zipped.text", "import zipped"))
+    try:
+        assert site.get() == "zipped"
+    finally:
+        sys.modules.pop("zipped", None)
 
 
 # What is none of the site's

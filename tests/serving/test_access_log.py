@@ -1,4 +1,4 @@
-"""Access lines: what they say, what they never let through, and when they are written."""
+"""Access lines: what they say, what they never let through, and where they go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +31,6 @@ def line_of(given: RequestRecord, **options: Any) -> str:
     written: list[str] = []
     log = AccessLog(written.append, **options)
     log(given)
-    log.flush()
     return "".join(written)
 
 
@@ -115,35 +113,6 @@ def test_whatever_was_sent_is_one_harmless_word(target: str) -> None:
 def test_colours_only_when_wanted() -> None:
     assert "\x1b" not in line_of(record(status=500))
     assert "\x1b[31m500\x1b[0m" in line_of(record(status=500), colour=True)
-
-
-async def test_lines_are_written_in_batches(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
-    written: list[str] = []
-    log = AccessLog(written.append)
-    nursery.start_soon(log.run)
-    await trio.sleep(10)
-    for _ in range(3):
-        log(record())
-        await trio.sleep(0.01)
-    assert written == []
-    await trio.sleep(0.05)
-    assert [text.count("\n") for text in written] == [3]
-    log(record("/later"))
-    await trio.sleep(0.06)
-    assert [text.count("\n") for text in written] == [3, 1]
-    nursery.cancel_scope.cancel()
-
-
-async def test_what_waits_at_the_end_is_flushed() -> None:
-    written: list[str] = []
-    log = AccessLog(written.append)
-    log(record("/last"))
-    log.flush()
-    log.flush()
-    assert len(written) == 1
-    assert "/last" in written[0]
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from rpyserve.serving.console import banner, network_addresses, url_of, use_colo
 
 
 @pytest.fixture
-def loggers() -> logging.Logger:
+def loggers(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
     """The logger of rpyserve and the root as they are in a fresh process."""
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
     ours, root = logging.getLogger("rpyserve"), logging.getLogger()
     for logger in (ours, root):
         logger.handlers.clear()
@@ -61,7 +63,8 @@ def test_messages_of_scripts_are_seen(
     streams = ascii_console(monkeypatch)
     console.set_up()
     logging.getLogger("my.script").info("hello")
-    assert streams[1].getvalue() == b"INFO:my.script:hello\n"
+    logging.info("%s", "\x1b")
+    assert streams[1].getvalue() == b"INFO:my.script:hello\nINFO:root:\\x1b\n"
 
 
 def test_a_configured_root_logger_is_left_alone(
@@ -119,6 +122,33 @@ def test_no_line_can_be_forged(loggers: logging.Logger, monkeypatch: pytest.Monk
     lines = streams[1].getvalue().decode().splitlines()
     assert len(lines) == 2
     assert lines[1] == r"  12:00:00 forged\x0d\x1b[2J\x9b failed"
+
+
+HARMFUL = "\x1b[2J\x85\x9b\u061c\u200f\u2028\u2029\u202e\u2066\u2069"
+
+
+def test_nothing_turns_the_direction_or_ends_a_line(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = ascii_console(monkeypatch)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(streams[1], "utf-8"))
+    console.set_up()
+    loggers.warning("%s", HARMFUL)
+    logging.getLogger("my.script").info("%s\n12:00:00 forged", HARMFUL)
+    lines = streams[1].getvalue().decode().splitlines()
+    escaped = HARMFUL.encode("ascii", "backslashreplace").decode().replace("\x1b", r"\x1b")
+    assert lines[0].endswith(f" {escaped}")
+    assert lines[1:] == [f"INFO:my.script:{escaped}", "  12:00:00 forged"]
+
+
+def test_letters_of_all_kinds_are_shown(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = ascii_console(monkeypatch)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(streams[1], "utf-8"))
+    console.set_up()
+    loggers.warning("grüße\t☃ 👩‍🚀 می‌خواهم")
+    assert streams[1].getvalue().decode().endswith(" grüße\t☃ 👩‍🚀 می‌خواهم\n")
 
 
 def test_a_traceback_is_set_in(loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import pytest
 import trio
 
-from rpyserve.serving.deferred_imports import PAUSE, QUIET, import_deferred
+from rpyserve.serving.deferred_imports import PAUSE, QUIET, RETRY, import_deferred
 
 LATE = "rpyserve.check.state_loss"
 
@@ -28,4 +29,29 @@ async def test_it_waits_for_the_first_answer(
 async def test_it_does_not_wait_for_ever(autojump_clock: Any, monkeypatch: Any) -> None:
     monkeypatch.delitem(sys.modules, LATE, raising=False)
     await import_deferred(trio.Event())
+    assert LATE in sys.modules
+
+
+class NoFile:
+    """What finds modules in a process that may open no more files."""
+
+    def find_spec(self, name: str, *args: Any) -> None:
+        if name == LATE:
+            raise OSError(24, "Too many open files")
+
+
+async def test_it_tries_again_when_files_have_run_out(
+    autojump_clock: Any,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delitem(sys.modules, LATE, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NoFile(), *sys.meta_path])
+    nursery.start_soon(import_deferred, trio.Event())
+    await trio.sleep(QUIET + 5 * RETRY)
+    assert LATE not in sys.modules
+    assert caplog.text.count("Too many open files") == 1
+    monkeypatch.undo()
+    await trio.sleep(2 * RETRY)
     assert LATE in sys.modules

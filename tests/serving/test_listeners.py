@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,10 +20,12 @@ import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from rpyserve.http.request import Request
-from rpyserve.http.response import Response
+from rpyserve.http.response import FileBody, Response
 from rpyserve.http.types import RequestRecord
+from rpyserve.protocol import server_state
 from rpyserve.protocol.server_state import Limits
 from rpyserve.serving.listeners import open_listeners, serve_listeners
+from rpyserve.util import file_limits
 from tests.support.http_client import Client, CutOff, echo, head, hello
 
 RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -140,6 +143,23 @@ async def test_refusal_of_a_large_request_arrives(server: Server) -> None:
         await client.aclose()
 
 
+@pytest.mark.parametrize("late", [b"\r\n", head("GET", "/another")])
+async def test_what_comes_while_the_last_answer_is_sent_does_not_cut_it(
+    server: Server, late: bytes
+) -> None:
+    async def respond(request: Request) -> Response:
+        return Response(bytes(10_000_000))
+
+    await server.start(respond)
+    for _ in range(5):
+        client = await server.client()
+        await client.send(head("GET", "/", "Connection: close"))
+        received = await client.stream.receive_some(1000)
+        await client.send(late)
+        assert len(received + await client.rest()) > 10_000_000
+        await client.aclose()
+
+
 # Clients that misbehave
 
 
@@ -244,21 +264,105 @@ async def test_accepting_pauses_resumes_and_says_so(
     assert listener.closed
 
 
-async def test_who_rests_makes_room_for_who_comes(server: Server, caplog: Any) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes the server wait is late at once."""
+    monkeypatch.setattr(server_state, "STALL_TIMEOUT", 0.0)
+
+
+@pytest.mark.parametrize("message", [b"", b"GET / HT"])
+@pytest.mark.usefixtures("impatient")
+async def test_who_rests_makes_room_for_who_comes(
+    message: bytes, server: Server, caplog: Any
+) -> None:
     await server.start(hello, most=4)
     crowd = [await server.client() for _ in range(4)]
-    assert (await crowd[0].get()).status == 200
-    await crowd[1].send(b"GET / HT")
+    for client in crowd:
+        await client.send(message)
     await wait_all_tasks_blocked()
     for n in range(10):
         with trio.fail_after(5):
             assert (await (await server.client()).get(f"/{n}")).text == f"hello /{n}"
-    for client in crowd[:2]:
-        assert await client.rest() == b"", "closed without a word"
-    assert (
-        len(caplog.records) == 1
-        and "4 connections are open" in caplog.text
-        and "ulimit" in caplog.text
+    assert await crowd[0].rest() == b"", "closed without a word"
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "4 connections are open" in line and "ulimit" in line
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_file_that_is_sent_counts_as_a_connection_does(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(30_000_000))
+
+    async def respond(request: Request) -> Response:
+        if request.uri == "/large":
+            return Response(FileBody((tmp_path / "large").open("rb"), (range(30_000_000),)))
+        return Response("small")
+
+    await server.start(respond, most=4)
+    resting = await server.client()
+    await resting.get("/")
+    stalled = [await server.client() for _ in range(2)]
+    for client in stalled:
+        await client.send(head("GET", "/large"))
+    assert await resting.rest() == b""
+    for _ in range(3):
+        with trio.fail_after(5):
+            assert (await (await server.client()).get("/")).text == "small"
+
+
+class Crowded(trio.abc.Listener[Any]):
+    """Has a client whenever a test says so, as long as there is a spare descriptor."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.spare = True
+        self.clients, self.waiting = trio.open_memory_channel[Any](100)
+        monkeypatch.setattr(file_limits.SpareDescriptor, "hold", lambda _: None)
+        monkeypatch.setattr(file_limits.SpareDescriptor, "release", self.release)
+
+    def release(self, *_: object) -> bool:
+        spare, self.spare = self.spare, False
+        self.has_room = spare
+        return spare
+
+    has_room = False
+
+    async def accept(self) -> Any:
+        stream = await self.waiting.receive()
+        if not self.has_room:
+            self.clients.send_nowait(stream)
+            raise OSError(errno.EMFILE, "Too many open files")
+        self.has_room = False
+        return stream
+
+    def connect(self) -> Client:
+        near, far = trio.testing.memory_stream_pair()
+        self.clients.send_nowait(far)
+        return Client(near)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_the_spare_descriptor_is_for_the_next_visitor(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any, caplog: Any
+) -> None:
+    listener, stop = Crowded(monkeypatch), trio.Event()
+    async with trio.open_nursery() as inner:
+        inner.start_soon(lambda: serve_listeners(hello, [listener], stop=stop))
+        resting = listener.connect()
+        assert (await resting.get()).status == 200
+        await trio.sleep(2)
+        listener.spare = True
+        visitor = listener.connect()
+        began = trio.current_time()
+        assert (await visitor.get()).status == 200
+        assert trio.current_time() == began
+        assert await resting.rest() == b""
+        stop.set()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(
+        "Too many open files: those that wait for their clients are being closed"
     )
 
 

@@ -16,8 +16,10 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from rpyserve import Request, Site, cli, serve
+from rpyserve import Limits, Request, Site, cli, serve
+from rpyserve.protocol import server_state
 from rpyserve.serving import tls
+from rpyserve.util import file_limits
 from tests.support.real_process import serving
 
 trustme = pytest.importorskip("trustme")
@@ -50,7 +52,11 @@ async def served(
 ) -> AsyncIterator[int]:
     async with trio.open_nursery() as nursery:
         start: Callable[..., Any] = lambda task_status: serve(  # noqa: E731
-            Site(resource), port=0, ssl_context=context, task_status=task_status
+            Site(resource),
+            port=0,
+            ssl_context=context,
+            limits=Limits(head_time=1),
+            task_status=task_status,
         )
         listeners = await nursery.start(start)
         yield listeners[0].socket.getsockname()[1]
@@ -109,6 +115,41 @@ async def test_only_what_is_whole_has_an_end(
                 while part := await stream.receive_some():
                     received += part
         assert received
+
+
+@pytest.mark.parametrize("late", [b"\r\n", GET])
+async def test_what_comes_while_the_last_answer_is_sent_does_not_cut_it(
+    late: bytes, authority: Any, files: tuple[Path, Path]
+) -> None:
+    def large(request: Request) -> bytes:
+        return bytes(10_000_000)
+
+    async with served(tls.from_files(*files), large) as port:
+        plain = await trio.open_tcp_stream("127.0.0.1", port)
+        async with trio.SSLStream(
+            plain, trusting(authority), server_hostname="localhost"
+        ) as stream:
+            await stream.send_all(GET)
+            received = await stream.receive_some(1000)
+            await stream.send_all(late)
+            received += b"".join([part async for part in stream])
+    assert len(received) > 10_000_000
+
+
+async def test_who_says_nothing_at_all_makes_room(
+    files: tuple[Path, Path], authority: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_state, "STALL_TIMEOUT", 0.0)
+    monkeypatch.setattr(file_limits, "max_connections", lambda: 2)
+    async with served(tls.from_files(*files)) as port:
+        crowd = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
+        await crowd[1].send_all(b"\x16\x03\x01")
+        with trio.fail_after(5):
+            for _ in range(3):
+                assert (await talk(port, GET, trusting(authority))).endswith(b"https localhost")
+            for stream in crowd:
+                assert not await stream.receive_some()
+                await stream.aclose()
 
 
 async def test_who_speaks_something_else_is_told_and_harms_nobody(

@@ -128,7 +128,7 @@ def test_watching_from_a_thread(lines: Callable[[], list[str]]) -> None:
         return ""
 
     async def main() -> None:
-        with Watchdog(patience=0.05).watching():
+        with Watchdog(threshold=0.05).watching():
             await trio.lowlevel.checkpoint()
             FunctionResource(page).render(Request("GET", "/"))
 

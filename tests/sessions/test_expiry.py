@@ -33,12 +33,14 @@ class Watched:
     def __init__(self) -> None:
         self.things: dict[str, Thing] = {}
         self.ended: list[tuple[str, float]] = []
-        self.timer = ExpiryTimer(self.look)
+        self.timer = ExpiryTimer(self.look, self.is_scheduled)
 
-    def look(self, uid: str, bucket: Bucket) -> None:
+    def is_scheduled(self, uid: str, bucket: Bucket) -> bool:
         thing = self.things.get(uid)
-        if thing is None or thing.bucket is not bucket:
-            return
+        return thing is not None and thing.bucket is bucket
+
+    def look(self, uid: str) -> None:
+        thing = self.things[uid]
         thing.bucket = None
         if thing.deadline <= trio.current_time():
             del self.things[uid]
@@ -53,7 +55,23 @@ class Watched:
     def move(self, uid: str, deadline: float) -> None:
         thing = self.things[uid]
         thing.deadline = deadline
-        thing.bucket = self.timer.schedule(uid, deadline, thing.bucket)
+        before = thing.bucket
+        thing.bucket = self.timer.schedule(uid, deadline, before)
+        if thing.bucket is not before:
+            self.timer.discard(before)
+
+    def end(self, uid: str) -> None:
+        self.timer.discard(self.things.pop(uid).bucket)
+
+    @property
+    def held(self) -> tuple[int, int, int]:
+        """How many ids, buckets and ticks the timer holds."""
+        return held_by(self.timer)
+
+
+def held_by(timer: ExpiryTimer) -> tuple[int, int, int]:
+    ids = sum(len(bucket.ids) for bucket in timer._buckets.values())
+    return ids, len(timer._buckets), len(timer._ticks)
 
 
 @pytest.mark.parametrize("deadline", [0.0, TICK / 2, TICK, 1.0, 5.003, 1e6 + 0.001])
@@ -152,6 +170,62 @@ async def test_accesses_leave_nothing_behind(autojump_clock: Any, nursery: trio.
         watched.move("a", trio.current_time() + 10)
         assert sum(len(bucket.ids) for bucket in watched.timer._buckets.values()) == 1, step
         await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize("seconds", [900, 24 * 3600])
+async def test_what_has_ended_is_not_held_until_it_would_have_been_due(
+    seconds: float, autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    site = SimpleNamespace(sessionFactory=Session)
+    sessions = SessionStore(site, seconds, max_sessions=100)
+    await nursery.start(sessions.run)
+    for number in range(3000):
+        session = sessions.make()
+        if number % 3 == 0:
+            session.expire()
+        elif number % 3 == 1:
+            session.regenerate()
+        await trio.sleep(TICK * (number % 2))
+        ids, buckets, ticks = held_by(sessions._timer)
+        assert ids <= 2 * len(sessions) and buckets == ticks <= 2 * len(sessions) + 1
+    assert len(sessions) == 100
+    for session in sessions:
+        session.expire()
+    assert held_by(sessions._timer) == (0, 0, 0)
+    nursery.cancel_scope.cancel()
+
+
+async def test_deadlines_that_move_to_and_fro_leave_nothing_behind(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    watched = Watched()
+    nursery.start_soon(watched.timer.run)
+    watched.add("kept", 1e6)
+    for step in range(1000):
+        watched.add("a", 5e5 - step)
+        watched.move("a", 1000)
+        watched.move("a", 5e5)
+        watched.end("a")
+        assert max(watched.held) <= 4, step
+
+
+async def test_ended_while_their_bucket_is_looked_at(
+    autojump_clock: Any, nursery: trio.Nursery
+) -> None:
+    watched = Watched()
+    many = expiry.BATCH * 4
+    for number in range(many):
+        watched.add(str(number), 10)
+    watched.add("later", 20)
+    nursery.start_soon(watched.timer.run)
+    await trio.sleep_until(10)
+    while not watched.ended:
+        await trio.lowlevel.checkpoint()
+    for uid in [uid for uid in watched.things if uid != "later"]:
+        watched.end(uid)
+    assert 0 < len(watched.ended) < many
+    await trio.sleep_until(30)
+    assert watched.ended[-1] == ("later", 20) and watched.held == (0, 0, 0)
 
 
 async def test_a_list_that_is_out_of_date_adds_nothing(
@@ -256,6 +330,7 @@ class Trial:
 
     def compare(self, behind: bool) -> None:
         now = trio.current_time()
+        assert held_by(self.sessions._timer)[0] <= 2 * len(self.sessions)
         for model in self.models:
             assert len(model.ends) <= 1
             assert (

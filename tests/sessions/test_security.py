@@ -13,7 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from rpyserve import NOT_DONE_YET, HTTPError, Request, Resource, Session, Site
 from rpyserve.sessions.session import SessionEnd
-from tests.support.in_process import Visitor
+from rpyserve.sessions.store import MOST_CHANGED_IDS
+from tests.support.in_process import Answer, Visitor
 
 NAME = "rpyserve_8080"
 
@@ -43,6 +44,16 @@ class Pages(Resource):
 
     def user(self, request: Request) -> str:
         return str(request.getSession().get("user"))
+
+    async def late_session(self, request: Request) -> str:
+        await self.release.wait()
+        session = request.getSession()
+        session.notifyOnExpire(lambda: self.ended.append("late"))
+        return str(session.get("user"))
+
+    async def late_login(self, request: Request) -> str:
+        await self.release.wait()
+        return self.login(request)
 
     async def slow(self, request: Request) -> str:
         request.getSession()
@@ -149,6 +160,18 @@ async def test_neither_the_query_nor_a_form_nor_another_cookie_brings_an_id() ->
     assert (await other_port.get("/count")).text == "1"
 
 
+@pytest.mark.parametrize("header", ["{name}=planted; {name}={uid}", "{name}={uid}; {name}=planted"])
+async def test_a_planted_cookie_of_the_same_name_takes_no_session_away(header: str) -> None:
+    site, _ = a_site()
+    visitor = Visitor(site)
+    await visitor.get("/count")
+    cookie = header.format(name=NAME, uid=id_of(visitor))
+    for visit in (2, 3):
+        answer = await Visitor(site).get("/count", headers=[("Cookie", cookie)])
+        assert (answer.text, answer.header("set-cookie")) == (str(visit), None)
+    assert len(site.sessions) == 1
+
+
 # A new id
 
 
@@ -205,6 +228,90 @@ async def test_who_is_at_work_under_the_old_id_never_learns_the_new_one(
     await wait_all_tasks_blocked()
     assert answers[0].header("set-cookie") is None
     assert (await thief.get("/user")).text == "None"
+
+
+async def under_way(nursery: trio.Nursery, visitor: Visitor, pages: list[str]) -> list[Answer]:
+    """Begin requests with the visitor's cookies; returns the list that their answers come into."""
+    answers: list[Answer] = []
+    for page in pages:
+        other = Visitor(visitor.site)  # for what a browser makes of the answers, see the test
+        other.cookies.update(visitor.cookies)
+
+        async def wait(other: Visitor = other, page: str = page) -> None:
+            answers.append(await other.get(page))
+
+        nursery.start_soon(wait)
+    await wait_all_tasks_blocked()
+    return answers
+
+
+async def test_requests_under_way_cost_a_visitor_neither_the_session_nor_others(
+    nursery: trio.Nursery,
+) -> None:
+    site, pages = a_site()
+    visitor = Visitor(site)
+    await visitor.get("/count")
+    answers = await under_way(nursery, visitor, ["/late_session"] * 40)
+    await visitor.get("/login")
+    pages.release.set()
+    await wait_all_tasks_blocked()
+    assert [answer.header("set-cookie") for answer in answers] == [None] * 40
+    assert [session.uid for session in site.sessions] == [id_of(visitor)]
+    assert pages.ended == ["late"] * 40
+    assert (await visitor.get("/user")).text == "ada"
+
+
+async def test_who_planted_the_old_id_has_nothing_by_a_request_under_way(
+    nursery: trio.Nursery,
+) -> None:
+    site, pages = a_site()
+    thief, victim = Visitor(site), Visitor(site)
+    await thief.get("/count")
+    victim.cookies.update(thief.cookies)
+    answers = await under_way(nursery, thief, ["/late_session"] * 3)
+    await victim.get("/login")
+    pages.release.set()
+    await wait_all_tasks_blocked()
+    assert [(answer.text, answer.header("set-cookie")) for answer in answers] == [
+        ("None", None)
+    ] * 3
+
+
+async def test_who_logs_in_twice_at_once_is_logged_in_by_either_answer(
+    nursery: trio.Nursery,
+) -> None:
+    site, pages = a_site()
+    visitor = Visitor(site)
+    await visitor.get("/count")
+    answers = await under_way(nursery, visitor, ["/late_login"] * 2)
+    pages.release.set()
+    await wait_all_tasks_blocked()
+    for answer in answers:
+        visitor.cookies[NAME] = (answer.header("set-cookie") or "").partition("=")[2].split(";")[0]
+        assert (await visitor.get("/user")).text == "ada"
+
+
+async def test_a_request_that_began_after_the_change_gets_a_cookie() -> None:
+    """It may be of a visitor whose answer with the new id was lost."""
+    site, _ = a_site()
+    visitor = Visitor(site)
+    await visitor.get("/count")
+    old = id_of(visitor)
+    site.sessions[old].regenerate()
+    assert (await visitor.get("/user")).text == "None"
+    assert id_of(visitor) != old and id_of(visitor) in site.sessions
+
+
+async def test_ids_that_were_taken_away_are_not_kept_for_ever() -> None:
+    site, _ = a_site()
+    session = site.sessions.make()
+    first = session.uid
+    for _ in range(MOST_CHANGED_IDS):
+        session.regenerate()
+    assert site.sessions.has_changed(first, 0) and not site.sessions.has_changed(first, 1)
+    session.regenerate()
+    assert not site.sessions.has_changed(first, 0)
+    assert len(site.sessions._changed_ids) == MOST_CHANGED_IDS
 
 
 @pytest.mark.parametrize("page", ["login", "failing", "in_a_task", "streamed", "written"])

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ import trio
 from rpyserve import Directory, Site
 from rpyserve.util import file_limits
 from rpyserve.util.file_limits import is_too_many_files, limit, max_connections, raise_limit
+from tests.support.faulty_stream import open_files
+from tests.support.http_client import head
 from tests.support.in_process import ask
 from tests.support.real_process import RawClient, program
 
@@ -86,6 +89,25 @@ def test_what_it_means_to_have_none_left() -> None:
     )
 
 
+def test_the_spare_descriptor_is_held_while_inside() -> None:
+    before = open_files()
+    spare = file_limits.SpareDescriptor()
+    with spare:
+        spare.hold()
+        assert open_files() == before + bool(before)
+        assert spare.release() and not spare.release()
+        assert open_files() == before
+        spare.hold()
+    assert open_files() == before and not spare.release()
+
+
+def test_there_may_be_no_spare_descriptor() -> None:
+    spare = file_limits.SpareDescriptor()
+    with NoneLeft():
+        spare.hold()
+        assert not spare.release()
+
+
 # None left, for one request
 
 
@@ -139,15 +161,51 @@ async def test_a_request_that_can_open_nothing_is_a_503(
 # None left, for real
 
 
+WEBSOCKET = head(
+    "GET",
+    "/socket",
+    *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+    f"Sec-WebSocket-Key: {'A' * 22}==",
+)
+
+
 @pytest.mark.process
 @pytest.mark.skipif(os.name == "nt", reason="a limit of Unix")
-async def test_a_crowd_at_the_limit_does_not_keep_a_visitor_out(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "opening",
+    [
+        b"",
+        head("GET", "/page")[:-2],
+        head("POST", "/page", "Content-Length: 1000000") + b"x",
+        head("GET", "/large"),
+        head("GET", "/-/events"),
+        head("GET", "/never"),
+        WEBSOCKET,
+    ],
+    ids=["nothing", "head", "body", "download", "events", "NOT_DONE_YET", "WebSocket"],
+)
+async def test_a_crowd_at_the_limit_does_not_keep_a_visitor_out(
+    opening: bytes, site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(10_000_000))
+    (tmp_path / "never.rpy").write_text(
+        "from rpyserve import NOT_DONE_YET\ndef resource(request): return NOT_DONE_YET\n"
+    )
+    (tmp_path / "socket.rpy").write_text(
+        "from rpyserve import websocket\n@websocket\n"
+        "async def resource(socket):\n    async for message in socket: pass\n"
+    )
     command = f'ulimit -n 64 && exec "{sys.executable}" -m rpyserve "{tmp_path}" --port 0'
     with program(["/bin/sh", "-c", command], tmp_path / "console") as server:
         server.port = int(server.wait_for(r"http://[^/\s]+:(\d+)")[1])
+        async with RawClient.connect(server.port) as visitor:
+            await visitor.get("/page")
+        await trio.sleep(2)  # what is imported later needs descriptors
         crowd = [await trio.open_tcp_stream("127.0.0.1", server.port) for _ in range(100)]
-        for stream in crowd[::2]:
-            await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow")
+        for number, stream in enumerate(crowd):
+            agent = b"\r\nUser-Agent: %d\r\n" % number  # one stream of events for each
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(opening.replace(b"\r\n", agent, 1))
         try:
             for _ in range(10):
                 with trio.fail_after(5):
@@ -157,5 +215,5 @@ async def test_a_crowd_at_the_limit_does_not_keep_a_visitor_out(site: Site, tmp_
         finally:
             for stream in crowd:
                 await trio.aclose_forcefully(stream)
-        server.wait_for("connections are open")
+        server.wait_for("to make room")
         assert server.output().count("ulimit -n") == 1

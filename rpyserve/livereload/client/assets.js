@@ -134,8 +134,8 @@ async function swapImages(isChanged, loaded, stamp) {
 function stampImages() {
   if (!stamps.size) return;
   for (const sheet of document.styleSheets) stampSheet(sheet, sheet.href ?? document.baseURI);
-  for (const { style } of document.querySelectorAll("[style*='url(']")) {
-    stampStyle(style, document.baseURI);
+  for (const element of document.querySelectorAll("[style*='url(']")) {
+    stampStyle(plain(element).style, document.baseURI);
   }
 }
 
@@ -164,7 +164,7 @@ function swapFrames(isChanged) {
   const swapped = [];
   for (const frame of document.querySelectorAll("iframe, frame")) {
     // Another origin's document is null.
-    const path = frame.contentDocument && pathOf(frame.contentDocument.URL);
+    const path = frame.contentDocument && pathOf(frame.contentWindow.location.href);
     if (!isChanged(path)) continue;
     swapped.push(path);
     frame.contentWindow.location.reload();

@@ -4,17 +4,18 @@
 // place. A field that was not touched shows what the server says. A browser keeps the two apart
 // only until a field is first written to, so they are told apart here by comparing values.
 
-const idOf = (node) => node.getAttribute?.("id") ?? ""; // a form's .id may be a field of that name
+const idOf = (node) => plain(node).getAttribute?.("id") ?? "";
 
 // How an element is found again in the changed page: by its id, or a field by its name.
 function selectorFor(element) {
   const id = idOf(element);
   if (id) return "#" + CSS.escape(id);
-  const name = element.getAttribute("name");
+  const { localName } = plain(element);
+  const name = plain(element).getAttribute("name");
   if (!name) return name;
   const isChoice = ["radio", "checkbox"].includes(element.type);
   const value = isChoice ? `[value="${CSS.escape(element.value)}"]` : "";
-  return `${element.localName}[name="${CSS.escape(name)}"]${value}`;
+  return `${localName}[name="${CSS.escape(name)}"]${value}`;
 }
 
 class FormState {
@@ -35,10 +36,11 @@ class FormState {
   }
 
   restoreFocus() {
+    const { selector } = this;
     let { active } = this;
-    if (!active?.isConnected) active = this.selector && document.querySelector(this.selector);
+    if (!plain(active)?.isConnected) active = selector && document.querySelector(selector);
     if (!active || active === document.body) return;
-    if (active !== document.activeElement) active.focus({ preventScroll: true });
+    if (active !== document.activeElement) plain(active).focus({ preventScroll: true });
     if (!this.selection || String(selectionIn(active)) === String(this.selection)) return;
     active.setSelectionRange(...this.selection);
   }

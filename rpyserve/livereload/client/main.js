@@ -139,7 +139,7 @@ async function fetchPage() {
 }
 
 function parsePage(text) {
-  const parsed = new DOMParser().parseFromString(text, "text/html");
+  const parsed = plain(new DOMParser().parseFromString(text, "text/html"));
   const found = parsed.querySelector("script[data-rpyserve]");
   found?.remove();
   // Where scripts run, as in this page but not in that parser, the content of noscript is text.
@@ -182,6 +182,7 @@ async function showPage(next) {
 function setPageAside() {
   hideNotice();
   const scrolls = [...document.querySelectorAll("*")]
+    .map(plain)
     .filter((element) => element.scrollTop || element.scrollLeft)
     .map((element) => [element, element.scrollLeft, element.scrollTop]);
   aside = { mirror, root: document.documentElement, scrolls, formState: new FormState() };
@@ -226,7 +227,9 @@ let noticeTimer = 0; // 0 while there is a connection
 
 function connect() {
   disconnect();
-  const address = new URL("events?since=" + encodeURIComponent(cursor), tag.src);
+  const path = location.pathname.slice(SITE.pathname.length - 1);
+  const fields = new URLSearchParams({ since: cursor, page: path });
+  const address = new URL(`events?${fields}`, tag.src);
   stream = new EventSource(address);
   for (const name of ["hello", "change"]) stream.addEventListener(name, onChange);
   // Browsers have few connections to one server.
@@ -252,8 +255,8 @@ async function onConnectionLost() {
   disconnect();
   noticeTimer ||= setTimeout(showNotice, NOTICE_DELAY, "Connection lost, reconnecting…");
   const response = refused && (await fetch(url, { method: "HEAD" }).catch(() => null));
-  // The server is there, but without live reload.
-  if ([403, 404].includes(response?.status)) return endNotice();
+  // The server is there, but without live reload, or not for this visitor.
+  if ([401, 403, 404].includes(response?.status)) return endNotice();
   if (!document.hidden && !stream) retryTimer = setTimeout(connect, RETRY_DELAY);
 }
 

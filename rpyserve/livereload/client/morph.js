@@ -5,7 +5,7 @@
 // nothing else is touched. So what the visitor opened, resized or played, and what an extension of
 // the browser put in, stays without a rule of its own.
 //
-// Must not know the network, or why the page has changed. Uses FormState.
+// Must not know the network, or why the page has changed. Uses plain and FormState.
 
 const INERT = document.implementation.createHTMLDocument(""); // images in it are not loaded
 
@@ -25,7 +25,9 @@ class Mirror {
 
   // Whether the page has shadow roots, which are not in what the server sends as elements.
   hasShadowRoots() {
-    return [...this.shadow.querySelectorAll("*")].some((node) => this.live.get(node)?.shadowRoot);
+    return [...this.shadow.querySelectorAll("*")].some(
+      (node) => plain(this.live.get(node))?.shadowRoot,
+    );
   }
 
   // From now on *live* stands where the live node *old* stood.
@@ -43,15 +45,18 @@ class Mirror {
   }
 
   morph(old, next) {
-    if (old.isEqualNode(next)) return;
+    if (plain(old).isEqualNode(next)) return;
     const live = this.live.get(old);
-    if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (!(old instanceof Element)) {
       live.data = old.data = next.data;
       return;
     }
-    this.morphAttributes(old, next, live);
-    this.morphChildren(old, next, live);
+    const elements = [old, next, live].map(plain);
+    this.morphAttributes(...elements);
+    this.morphChildren(...elements);
   }
+
+  // From here on *old*, *next* and *live* are plain.
 
   morphAttributes(old, next, live) {
     for (const { namespaceURI, localName } of [...old.attributes]) {
@@ -75,8 +80,8 @@ class Mirror {
     const kept = new Set(partners.values());
     for (const node of before) {
       if (kept.has(node)) continue;
-      node.remove();
-      this.live.get(node)?.remove();
+      plain(node).remove();
+      plain(this.live.get(node))?.remove();
     }
     // 2. From last to first: insert what is new, move as little as possible, morph the rest.
     const places = new Map(before.map((node, place) => [node, place]));
@@ -106,13 +111,14 @@ class Mirror {
     old.insertBefore(node, sibling);
     const moved = this.live.get(node);
     // moveBefore keeps focus, playing media and loaded frames, but refuses what is in no document.
-    const canKeepState = moved.isConnected && live.isConnected && live.moveBefore;
+    const canKeepState = plain(moved).isConnected && live.isConnected && live.moveBefore;
     live[canKeepState ? "moveBefore" : "insertBefore"](moved, this.liveSibling(live, sibling));
   }
 
   liveSibling(live, sibling) {
     const found = sibling && this.live.get(sibling);
-    return found?.parentNode === live ? found : null; // something else may have taken it away
+    // Something else may have taken it away.
+    return found && live.isSameNode(plain(found).parentNode) ? found : null;
   }
 }
 
@@ -122,7 +128,7 @@ function match(before, after) {
   // 1. The equal ones at both ends.
   let start = 0;
   let [end, stop] = [before.length, after.length];
-  const pairIfEqual = (old, node) => old.isEqualNode(node) && partners.set(node, old);
+  const pairIfEqual = (old, node) => plain(old).isEqualNode(node) && partners.set(node, old);
   while (start < Math.min(end, stop) && pairIfEqual(before[start], after[start])) start++;
   while (start < Math.min(end, stop) && pairIfEqual(before[end - 1], after[stop - 1])) {
     end--;
@@ -180,16 +186,17 @@ function matchByPlace(before, after, free, partners, accepts) {
 }
 
 function isSameKind(old, node) {
-  if (old.nodeName !== node.nodeName || old.namespaceURI !== node.namespaceURI) return false;
+  const [one, two] = [old, node].map(plain);
+  if (one.nodeName !== two.nodeName || one.namespaceURI !== two.namespaceURI) return false;
   if (idOf(old) && idOf(node) && idOf(old) !== idOf(node)) return false;
-  return old.localName !== "input" || old.type === node.type;
+  return one.localName !== "input" || old.type === node.type;
 }
 
-const contentOf = (node) => [node.outerHTML ?? node.nodeName + node.data];
+const contentOf = (node) => [plain(node).outerHTML ?? node.nodeName + node.data];
 
 function selectorsIn(node) {
-  if (node.nodeType !== Node.ELEMENT_NODE) return [];
-  return [node, ...node.querySelectorAll("[id], [name]")].map(selectorFor).filter(Boolean);
+  if (!(node instanceof Element)) return [];
+  return [node, ...plain(node).querySelectorAll("[id], [name]")].map(selectorFor).filter(Boolean);
 }
 
 // The positions of a longest rising subsequence of *places* (-1 is none): what need not be moved.

@@ -1,4 +1,4 @@
-"""Lines of source, and the piece of one that is at fault."""
+"""The source that code was compiled from, and the piece of it that an instruction comes from."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from types import TracebackType
 
 import pytest
 
-from rpyserve.diagnostics import describe
-from rpyserve.diagnostics.describe import Range, context_lines, decoded, position_of, source_of
 from rpyserve.http.request import Request
+from rpyserve.scripts.source import decode_lines, position_of, source_lines
 from tests.support.script_site import ScriptSite
 
 
@@ -34,7 +33,9 @@ def marked(code: str) -> str:
     lines = code.split("\n")
     found = position_of(tb.tb_frame.f_code, tb.tb_lasti, lines)
     assert found is not None
-    return lines[found.line - 1][found.column : found.end_column if found.line == found.end_line else None]
+    return lines[found.line - 1][
+        found.column : found.end_column if found.line == found.end_line else None
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_script_is_shown_as_it_was_compiled(tmp_path: Path) -> None:
     frame = caught.tb
     while frame.tb_next is not None:
         frame = frame.tb_next
-    lines = source_of(frame.tb_frame.f_code, frame.tb_frame.f_globals)
+    lines = source_lines(frame.tb_frame.f_code, frame.tb_frame.f_globals)
     site.scripts.close()
     assert lines is not None
     assert lines[frame.tb_lineno - 1] == "    return 1 / 0  # first"
@@ -72,7 +73,11 @@ def test_a_module_of_the_site_too(tmp_path: Path) -> None:
     site.write("a.rpy", "cache()\nfrom helper import f\nresource = lambda request: f()\n")
     function = site.load().function.__globals__["f"]
     site.write("helper.py", "# edited\n")
-    assert source_of(function.__code__, function.__globals__) == ["def f():", "    return 1 / 0", ""]
+    assert source_lines(function.__code__, function.__globals__) == [
+        "def f():",
+        "    return 1 / 0",
+        "",
+    ]
     site.scripts.close()
 
 
@@ -84,43 +89,22 @@ def test_a_file_that_was_saved_since_this_process_began_is_not_shown(
     os.utime(path, (1, 1))
     code = compile("x = 1\n", str(path), "exec")
     module = {"__name__": "sys"}
-    assert source_of(code, module) == ["x = 1"]
+    assert source_lines(code, module) == ["x = 1"]
     os.utime(path, (time.time() + 10, time.time() + 10))
-    assert source_of(code, module) is None
-    assert source_of(code, {"__name__": "template"}) == ["x = 1"], "a template is read again when it has changed"
+    assert source_lines(code, module) is None
+    assert source_lines(code, {"__name__": "template"}) == ["x = 1"], (
+        "a template is read again when it has changed"
+    )
     path.unlink()
-    assert source_of(code, {}) is None
+    assert source_lines(code, {}) is None
 
 
 def test_the_lines_of_a_source_are_those_of_the_compiler() -> None:
     source = "# coding: latin-1\r\na = '\f'\rb = '\x85\u00a0'\nc = 1 / 0\n"
-    lines = decoded(source.encode("latin-1"))
+    lines = decode_lines(source.encode("latin-1"))
     tb = failing(source)
     assert lines[tb.tb_lineno - 1] == "c = 1 / 0"
-    assert decoded(b"# coding: nonsense\n\xff") == ["# coding: nonsense", "�"]
-
-
-def test_lines_round_one() -> None:
-    lines = [f"line {n}" for n in range(1, 21)] + [""]
-    assert [line.number for line in context_lines(lines, 10, None)] == list(range(5, 15))
-    assert [line.number for line in context_lines(lines, 10, None) if line.failing] == [10]
-    assert [line.number for line in context_lines(lines, 1, None)] == [1, 2, 3, 4, 5]
-    assert context_lines(lines, 20, None)[-1].number == 20
-    assert context_lines(["", ""], 2, None)[-1].number == 2
-
-
-def test_a_mark_over_several_lines() -> None:
-    lines = ["f(a,", "  b,", "  c) + 1"]
-    spans = [line.marked for line in context_lines(lines, 1, Range(1, 0, 3, 4))]
-    assert spans == [None, None, (2, 4)], "a line that is at fault as a whole needs no mark"
-
-
-def test_long_lines_are_cut_round_the_mark() -> None:
-    text = "x" * 1_000_000 + "HERE" + "y" * 1_000_000
-    [line] = context_lines([text], 1, Range(1, 1_000_000, 1, 1_000_004))
-    assert line.marked is not None
-    assert line.text[slice(*line.marked)] == "HERE"
-    assert len(line.text) <= describe.WIDEST + 2
+    assert decode_lines(b"# coding: nonsense\n\xff") == ["# coding: nonsense", "�"]
 
 
 def test_code_without_positions() -> None:
