@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rpyserve._names import HOMES
-from rpyserve._version import __version__ as __version__
+from rpyserve._names import __version__ as __version__
 
 __all__ = [
     "NOT_DONE_YET",
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from rpyserve.scripts.background import background
     from rpyserve.scripts.execution import cache
     from rpyserve.serving.run import run, serve
-    from rpyserve.sessions.adapters import registerAdapter
+    from rpyserve.sessions.components import registerAdapter
     from rpyserve.sessions.session import Registry, Session, SessionEnd
     from rpyserve.site import Site
     from rpyserve.util.html import html

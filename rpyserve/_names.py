@@ -1,10 +1,12 @@
-"""The public names, and where each is defined; nothing is imported here."""
+"""The version, the public names, and where each is defined; nothing is imported here."""
 
 from __future__ import annotations
 
 from typing import Final, TypeVar
 
-__all__ = ["HOMES", "PUBLIC", "public"]
+__all__ = ["HOMES", "PUBLIC", "__version__", "public"]
+
+__version__ = "0.1.0"
 
 HOMES: Final = {
     "NOT_DONE_YET": "rpyserve.resources.rendering",
@@ -34,7 +36,7 @@ HOMES: Final = {
     "cors": "rpyserve.resources.cors",
     "html": "rpyserve.util.html",
     "implementer": "zope.interface",
-    "registerAdapter": "rpyserve.sessions.adapters",
+    "registerAdapter": "rpyserve.sessions.components",
     "run": "rpyserve.serving.run",
     "serve": "rpyserve.serving.run",
     "template": "rpyserve.files.templates",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpyserve._version import __version__
+from rpyserve._names import __version__
 from rpyserve.util import durations
 
 if TYPE_CHECKING:

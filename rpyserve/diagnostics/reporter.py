@@ -73,8 +73,7 @@ class ConsoleReporter:
         now: a clock, in seconds.
 
     Attributes:
-        failed_pages: the paths of pages that failed of late, each with what tells its error from
-            others.
+        failed_pages: the paths of pages that failed of late, each with the key of its failure.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

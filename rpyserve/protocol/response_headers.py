@@ -18,7 +18,7 @@ from typing import Final
 
 import h11
 
-from rpyserve._version import __version__
+from rpyserve._names import __version__
 from rpyserve.http.headers import encode_header, reason_phrase
 from rpyserve.http.response import Headers
 

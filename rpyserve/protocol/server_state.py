@@ -1,4 +1,4 @@
-"""What a server and its connections share: limits, and the wish to end.
+"""What a server and its connections share: limits, and the wish to end or to make room.
 
 Nothing here reads or writes.
 """

@@ -3,7 +3,7 @@ only serves.
 
 By default Python collects the oldest generation whenever the number of objects has grown by a
 quarter. With very many sessions such a full collection takes long and finds next to nothing, since
-only reference cycles need it. Here a full one runs when the server is idle, and else very seldom;
+only reference cycles need it. Here a full one runs when the server is idle, and otherwise rarely;
 the young generations are small, so that collecting them is quick. Objects from before the start are
 frozen, so they are never looked at.
 """
@@ -27,7 +27,7 @@ DUE: Final = 5
 
 @contextmanager
 def tuned_gc() -> Iterator[None]:
-    """While inside, Python seldom collects the oldest generation by itself.
+    """While inside, Python rarely collects the oldest generation by itself.
 
     A Python whose collector works in increments (the third threshold is 0 then) is left alone.
     """

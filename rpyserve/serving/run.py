@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from rpyserve._names import public
-from rpyserve._version import __version__
+from rpyserve._names import __version__, public
 from rpyserve.check.announcer import StateLossAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
 from rpyserve.livereload.live_reload import LiveReload, directories_in

@@ -119,7 +119,6 @@ class SessionStore(ServerObject):
         self.id_changes = 0
         # The last ids that were taken away, each with the number of that change.
         self._changed_ids: dict[str, int] = {}
-
         self._made = 0
         self._ended = dict.fromkeys(SessionEnd, 0)
 

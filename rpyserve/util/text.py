@@ -1,4 +1,4 @@
-"""Texts for people: request targets, durations and sizes, the closest name, names of devices."""
+"""Text for people: request targets, durations and sizes, close names, names of devices."""
 
 from __future__ import annotations
 
