@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from rpyserve.scripts.background import background
     from rpyserve.scripts.execution import cache
     from rpyserve.serving.run import run, serve
-    from rpyserve.sessions.components import registerAdapter
+    from rpyserve.sessions.adapters import registerAdapter
     from rpyserve.sessions.session import Registry, Session, SessionEnd
     from rpyserve.site import Site
     from rpyserve.util.html import html

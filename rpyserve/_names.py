@@ -36,7 +36,7 @@ HOMES: Final = {
     "cors": "rpyserve.resources.cors",
     "html": "rpyserve.util.html",
     "implementer": "zope.interface",
-    "registerAdapter": "rpyserve.sessions.components",
+    "registerAdapter": "rpyserve.sessions.adapters",
     "run": "rpyserve.serving.run",
     "serve": "rpyserve.serving.run",
     "template": "rpyserve.files.templates",

@@ -8,7 +8,6 @@ script from running.
 from __future__ import annotations
 
 import ast
-import hashlib
 import logging
 import os
 from typing import Final
@@ -17,8 +16,8 @@ __all__ = ["StateLossAnnouncer"]
 
 log = logging.getLogger("rpyserve")
 
+# Code that changes something that lasts contains one of these.
 _NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
-"""Code that changes something that lasts contains one of these."""
 
 
 class StateLossAnnouncer:
@@ -29,8 +28,8 @@ class StateLossAnnouncer:
     """
 
     def __init__(self, root: str | None = None) -> None:
-        self._root = os.getcwd() if root is None else root
-        self._versions: dict[str, bytes] = {}
+        self._prefix = os.path.join(os.getcwd() if root is None else root, "")
+        self._versions: dict[str, int] = {}
 
     def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:
         """Announce what a source will lose, unless that was done for these contents already.
@@ -41,14 +40,13 @@ class StateLossAnnouncer:
             tree: their syntax tree.
             kind: ``"script"`` or ``"module"``.
         """
-        if not log.isEnabledFor(logging.INFO) or not any(part in data for part in _NEEDED):
+        is_wanted = log.isEnabledFor(logging.INFO) and any(part in data for part in _NEEDED)
+        if not is_wanted or self._versions.get(path) == hash(data):
             return
-        version = hashlib.blake2b(data, digest_size=16).digest()
-        if self._versions.get(path) == version:
-            return
-        self._versions[path] = version
+        self._versions[path] = hash(data)
+        from rpyserve.check.bindings import ModuleBindings
         from rpyserve.check.state_loss import find_state_losses
 
-        file = path.removeprefix(os.path.join(self._root, ""))
-        for loss in find_state_losses(tree, is_module=kind == "module"):
-            log.info("%s:%d: %s", file, loss.line, loss.brief)
+        for loss in find_state_losses(ModuleBindings(tree), is_module=kind == "module"):
+            shown = path.removeprefix(self._prefix)
+            log.info("%s:%d: %s %s", shown, loss.line, loss.message, loss.hint)

@@ -1,256 +1,214 @@
-"""Which names the top-level code of a script or module binds, as far as its text tells.
+"""Which names the top-level code of a script or module binds, and which code runs together, as far
+as the text tells.
 
 Reads a syntax tree and executes nothing. Every way to bind counts: in an ``if`` or ``try``, by
 ``with``, ``for``, ``match``, a walrus, an import, or a function that declares a name ``global``. A
 star import, ``exec`` or ``globals()`` may bind any name. No name is known to be missing then;
-`ModuleBindings.has_dynamic_names` says so.
+`ModuleBindings.has_dynamic_names` says so. The tree is walked without recursion, so its depth does
+not matter.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
+import builtins
+from functools import cached_property
+from itertools import chain
 from typing import Final
 
-__all__ = [
-    "DEFINITIONS",
-    "FUNCTIONS",
-    "Binding",
-    "BindingKind",
-    "ModuleBindings",
-    "children_in_scope",
-    "collect_bindings",
-    "names_bound_by",
-]
+from rpyserve.scripts.validation import is_called_by_requests
 
-FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-"""The nodes that open the scope of a function."""
+__all__ = ["DEFINITIONS", "Block", "Definition", "Function", "ModuleBindings", "name_bound_by"]
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
+Function = Definition | ast.Lambda
 DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
-"""The nodes of functions that have a name."""
+# The dotted names of `Resource`; the first is its name after ``from rpyserve import *``.
+RESOURCE_NAMES: Final = frozenset({
+    "Resource", "rpyserve.Resource", "twisted.web.resource.Resource",
+})  # fmt: skip
 
-_COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_CONDITIONAL: Final = (
-    ast.If,
-    ast.For,
-    ast.AsyncFor,
-    ast.While,
-    ast.Try,
-    ast.TryStar,
-    ast.Match,
+# Statements that bind names to something that the text shows.
+_PLAIN: Final = (
+    ast.Assign,
+    ast.AnnAssign,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Import,
+    ast.ImportFrom,
 )
-_BINDS_ANY_NAME: Final = frozenset({"exec", "globals", "vars", "locals"})
-_RESOURCE: Final = frozenset({"rpyserve.Resource", "twisted.web.resource.Resource"})
+_NAME_FIELDS: Final[dict[type[ast.AST], str]] = {
+    ast.FunctionDef: "name",
+    ast.AsyncFunctionDef: "name",
+    ast.ClassDef: "name",
+    ast.MatchAs: "name",
+    ast.MatchStar: "name",
+    ast.MatchMapping: "rest",
+    ast.arg: "arg",
+}
+_BIND_ANY_NAME: Final = frozenset({"exec", "globals", "vars", "locals"})
 
 
-class BindingKind(Enum):
-    """What binds a name."""
+class Block:
+    """Code that runs together: the top level, the body of a class, or a function.
 
-    VALUE = "an assignment of an expression"
-    FUNCTION = "def"
-    CLASS = "class"
-    MODULE = "import x"
-    IMPORT = "from x import"
-    OTHER = "anything else"
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """One place where a name is bound.
+    Functions and classes within a function are a part of it.
 
     Args:
-        kind: what binds the name.
-        node: the definition, the alias of an import, or the expression that is assigned. For
-            `BindingKind.OTHER`, the node that binds the name.
-        line: the line of *node*.
-        is_unconditional: the binding happens whenever the top-level code runs.
-        imported: for imports, the dotted name of what is imported; else empty.
+        class_name: the class around it; empty if there is none.
+        function: the function that it is, if it is one.
+
+    Attributes:
+        name: the name of the function; empty if it is none.
+        nodes: what it consists of: in the order of the text, and parents before their children.
     """
 
-    kind: BindingKind
-    node: ast.AST
-    line: int
-    is_unconditional: bool
-    imported: str = ""
+    def __init__(self, class_name: str = "", function: Function | None = None) -> None:
+        self.class_name = class_name
+        self.function = function
+        self.name: str = getattr(function, "name", "lambda") if function else ""
+        self.nodes: list[ast.AST] = []
+
+    @cached_property
+    def self_name(self) -> str:
+        """What a method calls its object; empty for all else."""
+        decorators = getattr(self.function, "decorator_list", ())
+        is_static = "staticmethod" in [getattr(each, "id", "") for each in decorators]
+        parameters = [node.arg for node in self.nodes if isinstance(node, ast.arg)]
+        return parameters[0] if parameters and self.class_name and not is_static else ""
+
+    @cached_property
+    def local_names(self) -> set[str | None]:
+        """The names that live only as long as a call of the function."""
+        declared = [node.names for node in self.nodes if isinstance(node, ast.Global)]
+        names = map(name_bound_by, self.nodes) if self.name else ()
+        return set(names).difference(*declared)
 
 
-@dataclass(frozen=True, slots=True)
 class ModuleBindings:
-    """The names that top-level code binds.
+    """The names that the top-level code of *tree* binds.
 
-    Args:
-        names: the bindings of each name, in the order of their lines.
+    Attributes:
+        blocks: all code, the top level first.
+        names: for each name the statements at the top level that bind it, in the order of the text;
+            None stands for a way to bind it whose outcome the text does not show.
+        origins: the dotted names of what is imported, by its name here.
+        classes: the classes at the top level, by name.
         has_dynamic_names: names may be bound that the text does not show.
-        calls_cache: the code calls rpyserve's ``cache()``.
         used_names: the plain names that stand anywhere in the text.
         used_attributes: the names that stand behind a dot anywhere in the text.
     """
 
-    names: dict[str, list[Binding]]
-    has_dynamic_names: bool
-    calls_cache: bool
-    used_names: frozenset[str]
-    used_attributes: frozenset[str]
-
-    def last(self, name: str) -> Binding | None:
-        """Return the last binding of *name*, or None."""
-        return self.names[name][-1] if name in self.names else None
-
-    def classes(self) -> Iterator[ast.ClassDef]:
-        """Yield the classes that are defined at the top level."""
-        for bindings in self.names.values():
-            for binding in bindings:
-                if isinstance(binding.node, ast.ClassDef):
-                    yield binding.node
-
-    def is_resource(self, cls: ast.ClassDef, seen: frozenset[str] = frozenset()) -> bool | None:
-        """Whether *cls* is a Resource class; None if the text does not show a base that matters."""
-        answers = {self._is_resource_base(base, seen | {cls.name}) for base in cls.bases}
-        if True in answers:
-            return True
-        return None if None in answers else False
-
-    def _is_resource_base(self, base: ast.expr, seen: frozenset[str]) -> bool | None:
-        if isinstance(base, ast.Attribute):
-            return True if base.attr == "Resource" else None
-        if not isinstance(base, ast.Name):
-            return None
-        bound = self.last(base.id)
-        if bound is None:
-            if base.id == "Resource":
-                return True
-            return None if self.has_dynamic_names else False
-        if isinstance(bound.node, ast.ClassDef):
-            return False if base.id in seen else self.is_resource(bound.node, seen)
-        return True if bound.imported in _RESOURCE else None
-
-
-def collect_bindings(tree: ast.Module) -> ModuleBindings:
-    """Return what the top-level code of *tree* binds."""
-    return _Collector(tree).result()
-
-
-def names_bound_by(node: ast.AST) -> list[str]:
-    """Return the names that *node* binds in the scope in which it stands, its children aside."""
-    match node:
-        case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name):
-            return [name]
-        case ast.Name(name, ast.Store() | ast.Del()):
-            return [name]
-        case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-            return [name]
-        case ast.MatchMapping(rest=str(name)) | ast.ExceptHandler(name=str(name)):
-            return [name]
-        case ast.Import(aliases):
-            return [alias.asname or alias.name.partition(".")[0] for alias in aliases]
-        case ast.ImportFrom(_, aliases):
-            return [alias.asname or alias.name for alias in aliases]
-    return []
-
-
-def children_in_scope(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes below *node* that may bind names in the same scope as *node* itself.
-
-    These are its children, except where *node* opens a scope of its own. A bare annotation binds
-    nothing.
-    """
-    if isinstance(node, FUNCTIONS):
-        return [*getattr(node, "decorator_list", ()), node.args]
-    if isinstance(node, ast.ClassDef):
-        return [*node.decorator_list, *node.bases, *node.keywords]
-    if isinstance(node, _COMPREHENSIONS):
-        return [child for child in ast.walk(node) if isinstance(child, ast.NamedExpr)]
-    if isinstance(node, ast.AnnAssign) and node.value is None:
-        return []
-    return list(ast.iter_child_nodes(node))
-
-
-class _Collector:
     def __init__(self, tree: ast.Module) -> None:
-        self._tree = tree
-        self._names: dict[str, list[Binding]] = {}
-        self._has_dynamic_names = False
-        self._assigned: dict[ast.expr, ast.expr] = {}  # the value that each target gets
-        self._called: list[ast.expr] = []
+        self.blocks = _blocks(tree)
+        self.names: dict[str, list[ast.stmt | None]] = {}
+        self.origins: dict[str, str] = {}
+        self._bind_names(tree)
+        self.classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        nodes = list(chain.from_iterable(block.nodes for block in self.blocks))
+        for name in chain(*(node.names for node in nodes if isinstance(node, ast.Global))):
+            self.names.setdefault(name, []).append(None)
+        self.used_names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        self.used_attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        top_level = {getattr(node, "id", "") for node in self.blocks[0].nodes}
+        self.has_dynamic_names = "*" in self.names or bool(top_level & _BIND_ANY_NAME)
 
-    def result(self) -> ModuleBindings:
-        self._visit_top_level()
-        used_names, used_attributes = set[str](), set[str]()
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.Name):
-                used_names.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                used_attributes.add(node.attr)
-            elif isinstance(node, ast.Global):
-                for name in node.names:
-                    self._bind(name, BindingKind.OTHER, node, False)
-        for bindings in self._names.values():
-            bindings.sort(key=lambda binding: binding.line)
-        return ModuleBindings(
-            self._names,
-            self._has_dynamic_names,
-            any(self._is_cache(function) for function in self._called),
-            frozenset(used_names),
-            frozenset(used_attributes),
-        )
+    def _bind_names(self, tree: ast.Module) -> None:
+        plain: dict[ast.AST, ast.stmt] = {}  # the statement of each node that binds a name plainly
+        for statement in [each for each in tree.body if isinstance(each, _PLAIN)]:
+            parts = [getattr(statement, "target", statement)]
+            parts += getattr(statement, "targets", getattr(statement, "names", ()))
+            plain |= dict.fromkeys(parts, statement)
+        passed: set[ast.AST] = set()  # what looks like a name that is bound
+        for node in self.blocks[0].nodes:
+            match node:
+                case ast.comprehension(target) | ast.AnnAssign(target, value=None):
+                    passed.update(ast.walk(target))
+                case ast.Import(aliases):
+                    for alias in aliases:
+                        first = alias.name.partition(".")[0]
+                        self.origins[alias.asname or first] = alias.name if alias.asname else first
+                case ast.ImportFrom(module, aliases, level):
+                    package = "." * level + (module or "")
+                    self.origins |= {
+                        each.asname or each.name: f"{package}.{each.name}" for each in aliases
+                    }
+            name = name_bound_by(node)
+            if name and node not in passed:
+                self.names.setdefault(name, []).append(plain.get(node))
 
-    def _visit_top_level(self) -> None:
-        todo: list[tuple[ast.AST, bool]] = [(node, True) for node in reversed(self._tree.body)]
-        while todo:
-            node, unconditional = todo.pop()
-            self._visit(node, unconditional)
-            below = unconditional and not isinstance(node, _CONDITIONAL)
-            todo += [(child, below) for child in reversed(children_in_scope(node))]
+    def only(self, name: str) -> ast.stmt | None:
+        """Return the statement that binds *name*, if there is exactly one."""
+        found = self.names.get(name, [])
+        return found[0] if len(found) == 1 else None
 
-    def _visit(self, node: ast.AST, unconditional: bool) -> None:
-        match node:
-            case ast.Assign(targets, value):
-                self._assigned.update(dict.fromkeys(targets, value))
-            case ast.AnnAssign(target, _, ast.expr() as value) | ast.NamedExpr(target, value):
-                self._assigned[target] = value
-            case ast.Call(function):
-                self._called.append(function)
-                if isinstance(function, ast.Name) and function.id in _BINDS_ANY_NAME:
-                    self._has_dynamic_names = True
-            case ast.FunctionDef(name) | ast.AsyncFunctionDef(name):
-                self._bind(name, BindingKind.FUNCTION, node, unconditional)
-            case ast.ClassDef(name):
-                self._bind(name, BindingKind.CLASS, node, unconditional)
-            case ast.Import() | ast.ImportFrom():
-                self._visit_import(node, unconditional)
-            case ast.Name(name, ast.Store()) if node in self._assigned:
-                self._bind(name, BindingKind.VALUE, self._assigned[node], unconditional)
-            case ast.ExceptHandler() | ast.Name(_, ast.Del()):
-                pass  # the name is unbound in the end
-            case _:
-                for name in names_bound_by(node):
-                    self._bind(name, BindingKind.OTHER, node, unconditional)
+    def dotted_name(self, expression: ast.expr) -> str:
+        """Return the name that *expression* has where it is imported from.
 
-    def _bind(
-        self, name: str, kind: BindingKind, node: ast.AST, unconditional: bool, imported: str = ""
-    ) -> None:
-        line = getattr(node, "lineno", 0)
-        binding = Binding(kind, node, line, unconditional, imported)
-        self._names.setdefault(name, []).append(binding)
+        A name that nothing binds is returned as it is. Empty for what is made in this file, or is
+        no name at all.
+        """
+        attributes: list[str] = []
+        while isinstance(expression, ast.Attribute):
+            attributes.append(expression.attr)
+            expression = expression.value
+        name = getattr(expression, "id", "")
+        origin = self.origins.get(name, "" if name in self.names else name)
+        return ".".join([origin, *reversed(attributes)]) if origin else ""
 
-    def _visit_import(self, node: ast.Import | ast.ImportFrom, unconditional: bool) -> None:
-        for alias, name in zip(node.names, names_bound_by(node), strict=True):
-            if name == "*":
-                self._has_dynamic_names = True
-            elif isinstance(node, ast.Import):
-                imported = alias.name if alias.asname else name
-                self._bind(name, BindingKind.MODULE, alias, unconditional, imported)
-            else:
-                imported = f"{'.' * node.level}{node.module or ''}.{alias.name}"
-                self._bind(name, BindingKind.IMPORT, alias, unconditional, imported)
+    # Classes
 
-    def _is_cache(self, function: ast.expr) -> bool:
-        match function:
-            case ast.Attribute(ast.Name("rpyserve"), "cache"):
-                return True
-            case ast.Name(name) if name in self._names:
-                return any(each.imported == "rpyserve.cache" for each in self._names[name])
-            case ast.Name("cache"):
-                return True
-        return False
+    def family(self, cls: str) -> list[str]:
+        """Return the class *cls* of this file, and those from which it inherits."""
+        found = [cls] if cls in self.classes else []
+        for each in found:  # it grows
+            bases = [getattr(base, "id", "") for base in self.classes[each].bases]
+            found += [base for base in bases if base in self.classes and base not in found]
+        return found
+
+    def is_resource(self, cls: str) -> bool | None:
+        """Whether *cls* is a Resource class; None if the text does not show a base that matters."""
+        bases = chain.from_iterable(self.classes[name].bases for name in self.family(cls))
+        others = [base for base in bases if getattr(base, "id", "") not in self.classes]
+        names = set(map(self.dotted_name, others))
+        if names & RESOURCE_NAMES:
+            return True
+        return False if names <= vars(builtins).keys() else None
+
+    def may_be_resource(self, cls: str) -> bool:
+        """Whether *cls* is a Resource, or looks like one where that cannot be known."""
+        known = cls in self.classes and self.is_resource(cls)
+        return any(map(is_called_by_requests, self.methods(cls))) if known is None else known
+
+    def methods(self, cls: str) -> dict[str, Definition]:
+        return {node.name: node for node in self.classes[cls].body if isinstance(node, DEFINITIONS)}
+
+
+def name_bound_by(node: ast.AST) -> str | None:
+    """Return the name that *node* binds where it stands; None if it binds none."""
+    if isinstance(node, ast.alias):
+        return node.asname or node.name.partition(".")[0]
+    if isinstance(node, ast.Name):
+        return node.id if isinstance(node.ctx, ast.Store) else None
+    return getattr(node, _NAME_FIELDS.get(type(node), ""), None)
+
+
+def _blocks(tree: ast.Module) -> list[Block]:
+    blocks = [Block()]
+    todo: list[tuple[ast.AST, Block]] = [(tree, blocks[0])]
+    while todo:
+        node, block = todo.pop()
+        block.nodes.append(node)
+        inner = block
+        if not block.name and isinstance(node, ast.ClassDef):
+            inner = Block(node.name)
+        elif not block.name and isinstance(node, Function):
+            inner = Block(block.class_name, node)
+        if inner is not block:
+            blocks.append(inner)
+        # Decorators and base classes belong to the code around.
+        outside = {*getattr(node, "decorator_list", ()), *getattr(node, "bases", ())}
+        children = reversed(list(ast.iter_child_nodes(node)))
+        todo += [(child, block if child in outside else inner) for child in children]
+    return blocks

@@ -12,11 +12,12 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
-from rpyserve.check.bindings import collect_bindings
-from rpyserve.check.filenames import check_filenames
+from rpyserve.check.bindings import ModuleBindings
+from rpyserve.check.filenames import SiteFiles
 from rpyserve.check.findings import Finding, Rule
-from rpyserve.check.imports import ImportChecker, changes_search_path
+from rpyserve.check.imports import ImportChecker
 from rpyserve.check.resources import check_resource
 from rpyserve.check.state_loss import find_state_losses
 from rpyserve.diagnostics import advice
@@ -47,16 +48,11 @@ class Report:
     @property
     def fault_count(self) -> int:
         """The number of findings that are faults."""
-        return sum(not finding.rule.is_note for finding in self._all())
+        return self._count_findings(are_notes=False)
 
-    @property
-    def note_count(self) -> int:
-        """The number of findings that are notes."""
-        return sum(finding.rule.is_note for finding in self._all())
-
-    def _all(self) -> Iterator[Finding]:
-        for findings in self.findings.values():
-            yield from findings
+    def _count_findings(self, *, are_notes: bool) -> int:
+        found = chain.from_iterable(self.findings.values())
+        return [finding.rule.is_note for finding in found].count(are_notes)
 
     def add(self, path: str, findings: Iterable[Finding]) -> None:
         """Add *findings* about the file or directory at *path*."""
@@ -64,23 +60,16 @@ class Report:
             self.findings.setdefault(path, []).append(finding)
 
     def drop(self, rule: Rule) -> None:
-        """Remove all findings of one rule."""
         for path, findings in list(self.findings.items()):
-            findings[:] = [finding for finding in findings if finding.rule is not rule]
-            if not findings:
-                del self.findings[path]
+            del self.findings[path]
+            self.add(path, [finding for finding in findings if finding.rule is not rule])
 
     def summary(self) -> str:
         """Return a line that sums up what was found."""
-        checked = _count(self.script_count, "script")
-        if self.module_count:
-            checked += f" and {_count(self.module_count, 'module')}"
-        found = [
-            _count(number, kind)
-            for number, kind in ((self.fault_count, "fault"), (self.note_count, "note"))
-            if number
-        ]
-        return f"{checked} checked, {' and '.join(found) or 'no problems'} found."
+        note_count = self._count_findings(are_notes=True)
+        found = _list(self.fault_count, "fault", note_count, "note") or "no problems"
+        checked = _list(self.script_count, "script", self.module_count, "module") or "0 scripts"
+        return f"{checked} checked, {found} found."
 
     def lines(self, directory: str) -> Iterator[str]:
         """Yield the lines that show the findings, file by file.
@@ -88,14 +77,18 @@ class Report:
         Args:
             directory: paths below it are shown relative to it; empty for whole paths.
         """
-        for number, path in enumerate(sorted(self.findings)):
-            if number:
+        for path in sorted(self.findings):
+            if path != min(self.findings):
                 yield ""
             file = os.path.normpath(os.path.join(self.root, path))
             if directory and file.startswith(os.path.join(directory, "")):
                 file = os.path.relpath(file, directory)
             for finding in sorted(self.findings[path], key=lambda finding: finding.line):
-                yield from _lines_of(finding, file)
+                place = f"{file}:{finding.line}" if finding.line else file
+                note = "note: " if finding.rule.is_note else ""
+                yield _one_line(f"{place}: {note}{finding.message} [{finding.rule.value}]")
+                for line in finding.hint.split("\n"):
+                    yield f"    {_one_line(line)}"
 
 
 def check(root: str, *, follow_symlinks: bool = False) -> Report:
@@ -105,103 +98,72 @@ def check(root: str, *, follow_symlinks: bool = False) -> Report:
         root: its directory, resolved.
         follow_symlinks: links may lead out of it.
     """
+    files = SiteFiles(root, follow_symlinks=follow_symlinks)
+    report = Report(root, len(files.scripts), len(files.modules), files.findings)
+    imports = ImportChecker(SiteModules(root))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        checker = _Checker(root)
-        checker.run(follow_symlinks)
-    return checker.report
-
-
-class _Checker:
-    def __init__(self, root: str) -> None:
-        self.report = Report(root)
-        self._root = root
-        self._imports = ImportChecker(SiteModules(root))
-        self._search_path_changes = False
-
-    def run(self, follow_symlinks: bool) -> None:
-        files = check_filenames(self._root, follow_symlinks=follow_symlinks)
-        for path, finding in files.findings:
-            self.report.add(path, [finding])
-        self.report.script_count = len(files.scripts)
-        self.report.module_count = len(files.modules)
         for path in files.scripts:
-            self._check_code(path, is_module=False)
-        self._check_modules(files.modules)
-        if self._search_path_changes:  # nobody can say what an import finds
-            self.report.drop(Rule.UNRESOLVED_IMPORT)
+            _check_code(path, report, imports, is_module=False)
+        _check_modules(files.modules, report, imports)
+    if imports.search_path_changes:  # nobody can say what an import finds
+        report.drop(Rule.UNRESOLVED_IMPORT)
+    return report
 
-    def _check_modules(self, modules: list[str]) -> None:
-        """Check the modules that scripts, or these modules, import; others need only be Python."""
-        paths = {os.path.join(self._root, path): path for path in modules}
-        checked: set[str] = set()
-        while todo := (self._imports.reached & paths.keys()) - checked:
-            for file in sorted(todo):
-                self._check_code(paths[file], is_module=True)
-            checked |= todo
-        for file in paths.keys() - checked:
-            self._parse(paths[file], is_used=False)
 
-    def _check_code(self, path: str, *, is_module: bool) -> None:
-        tree = self._parse(path)
-        if tree is None:
-            return
-        bindings = collect_bindings(tree)
-        if not is_module:
-            self.report.add(path, check_resource(tree, bindings))
-        file = os.path.join(self._root, path)
-        self.report.add(path, self._imports.check(tree, bindings, file))
-        losses = find_state_losses(tree, is_module=is_module, bindings=bindings)
-        self.report.add(
-            path, (Finding(loss.line, loss.rule, loss.message, loss.hint) for loss in losses)
-        )
+def _check_modules(paths: list[str], report: Report, imports: ImportChecker) -> None:
+    """Check the modules that scripts, or these modules, import; others need only be Python."""
+    modules = {os.path.join(report.root, path): path for path in paths}
+    checked: set[str] = set()
+    while todo := (imports.reached & modules.keys()) - checked:
+        for file in sorted(todo):
+            _check_code(modules[file], report, imports, is_module=True)
+        checked |= todo
+    for file in modules.keys() - checked:
+        _parse(modules[file], report)
 
-    def _parse(self, path: str, *, is_used: bool = True) -> ast.Module | None:
-        """Return the syntax tree of the file; None if it has none, which is a finding."""
-        file = os.path.join(self._root, path)
+
+def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module: bool) -> None:
+    tree = _parse(path, report)
+    if tree is None:
+        return
+    bindings = ModuleBindings(tree)
+    if not is_module:
+        report.add(path, check_resource(tree, bindings))
+    report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
+    report.add(path, find_state_losses(bindings, is_module=is_module))
+
+
+def _parse(path: str, report: Report) -> ast.Module | None:
+    """Return the syntax tree of the file; None if it has none, which is a finding."""
+    file = os.path.join(report.root, path)
+    try:
+        data, _ = file_state.read(file)
+    except OSError as exc:
+        message = f"This file cannot be read: {exc.strerror or exc}."
+        hint = "Make it a regular file that you may read."
+        report.add(path, [Finding(0, Rule.UNREADABLE, message, hint)])
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         try:
-            data, _ = file_state.read(file)
-        except OSError as exc:
-            message = f"This file cannot be read: {exc.strerror or exc}."
-            hint = "Make it a regular file that you may read."
-            self.report.add(path, [Finding(0, Rule.UNREADABLE, message, hint)])
+            tree = compile_source(data, file).tree
+        except Exception as exc:  # code that is nested too deep is no SyntaxError
+            line = getattr(exc, "lineno", None) or 1
+            hint = advice.advice_for(exc) or "Correct this line, or the one above it."
+            report.add(path, [Finding(line, Rule.SYNTAX_ERROR, summary(exc), hint)])
             return None
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                tree = compile_source(data, file).tree
-            except Exception as exc:  # code that is nested too deep is no SyntaxError
-                self.report.add(path, [_syntax_finding(exc)])
-                return None
-        self._search_path_changes |= is_used and changes_search_path(data)
-        found = dict.fromkeys((each.lineno, str(each.message)) for each in caught)
-        self.report.add(path, (_warning_finding(line, text) for line, text in found))
-        return tree
+    for line, text in dict.fromkeys((each.lineno, str(each.message)) for each in caught):
+        what = f"Python warns about this line: {text}."
+        report.add(path, [Finding(line, Rule.PYTHON_WARNING, what, "Write what you mean.")])
+    return tree
 
 
-def _syntax_finding(exc: Exception) -> Finding:
-    line = exc.lineno if isinstance(exc, SyntaxError) else None
-    hint = advice.advice_for(exc) or "Correct this line, or the one above it."
-    return Finding(line or 1, Rule.SYNTAX_ERROR, summary(exc), hint)
-
-
-def _warning_finding(line: int, text: str) -> Finding:
-    message = f"Python warns about this line: {text}."
-    return Finding(line, Rule.PYTHON_WARNING, message, "Write what you mean.")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _lines_of(finding: Finding, file: str) -> Iterator[str]:
-    place = f"{file}:{finding.line}" if finding.line else file
-    note = "note: " if finding.rule.is_note else ""
-    yield _one_line(f"{place}: {note}{finding.message} [{finding.rule.value}]")
-    for line in finding.hint.split("\n"):
-        yield f"    {_one_line(line)}"
+def _list(number: int, noun: str, other_number: int, other_noun: str) -> str:
+    counts = [(number, noun), (other_number, other_noun)]
+    return " and ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts if count)
 
 
 def _one_line(text: str) -> str:
-    """Escape what is not printable, so that no name can forge a line."""
+    # What is not printable is escaped, so that no name can forge a line.
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from collections import defaultdict
 from typing import Final
 
 from rpyserve.check.findings import Finding, Rule
@@ -19,119 +19,111 @@ from rpyserve.files import path_rules
 from rpyserve.files.safe_open import is_link
 from rpyserve.scripts import file_state
 
-__all__ = ["SiteFiles", "check_filenames"]
+__all__ = ["SiteFiles"]
 
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
+# How the reasons begin for which nobody expects a file to be served.
 _OBVIOUS: Final = ("Python", "Compiled", "Databases", "Keys", "Template")
-"""How the reasons begin for which nobody expects a file to be served."""
 _MISNAMED_SCRIPT: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
+_MISNAMED: Final = "This file is never served: the name of a script ends in .rpy, in lower case."
+_RENAME: Final = "Rename one of the two."
+_PUBLISH: Final = "To publish it, rename it, or write a script that sends it."
+_MOVE: Final = "Move it out of the site."
 
 
-@dataclass(slots=True)
 class SiteFiles:
-    """What a site's directory contains.
+    """What the directory of a site contains.
+
+    Each directory is visited once, however many links lead to it.
+
+    Args:
+        root: the directory, resolved.
+        follow_symlinks: links may lead out of it.
 
     Attributes:
         scripts: the paths of the scripts.
         modules: the paths of the Python modules.
-        findings: what is wrong with names, each with the path of the file or directory.
+        findings: what is wrong with names, by the paths of the files and directories.
     """
 
-    scripts: list[str] = field(default_factory=list)
-    modules: list[str] = field(default_factory=list)
-    findings: list[tuple[str, Finding]] = field(default_factory=list)
-
-    def add(self, path: str, rule: Rule, message: str, hint: str) -> None:
-        """Add a finding about the file or directory at *path* as a whole."""
-        self.findings.append((path, Finding(0, rule, message, hint)))
-
-
-def check_filenames(root: str, *, follow_symlinks: bool = False) -> SiteFiles:
-    """Check all names below the directory *root*.
-
-    Args:
-        root: the site's directory, resolved.
-        follow_symlinks: links may lead out of it.
-    """
-    walk = _Walk(root, follow_symlinks)
-    walk.run()
-    return walk.files
-
-
-class _Walk:
-    """Visits each directory of a site once, however many links lead to it."""
-
-    def __init__(self, root: str, follow_symlinks: bool) -> None:
-        self.files = SiteFiles()
+    def __init__(self, root: str, *, follow_symlinks: bool = False) -> None:
+        self.scripts: list[str] = []
+        self.modules: list[str] = []
+        self.findings: dict[str, list[Finding]] = defaultdict(list)
         self._root = root
         self._follow_symlinks = follow_symlinks
         self._seen = {root}
         self._todo = [""]
-
-    def run(self) -> None:
         while self._todo:
-            directory = self._todo.pop()
-            entries = self._entries(directory)
-            names = {entry.name for entry in entries}
-            self._check_collisions(directory, names)
-            for entry in entries:
-                self._visit(entry, os.path.join(directory, entry.name), names)
+            self._visit_directory(self._todo.pop())
 
-    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
-        """The entries of *directory* that belong to the site."""
+    def _add(self, path: str, rule: Rule, message: str, hint: str) -> None:
+        self.findings[path].append(Finding(0, rule, message, hint))
+
+    def _visit_directory(self, directory: str) -> None:
         try:
             with os.scandir(os.path.join(self._root, directory)) as scanned:
                 entries = sorted(scanned, key=lambda entry: entry.name)
+            own = [each for each in entries if not file_state.is_ignored_directory(each.path)]
+            names = {entry.name for entry in own}
+            self._check_collisions(directory, names)
+            for entry in own:
+                self._visit(entry, os.path.join(directory, entry.name), names)
         except OSError as exc:
             message = f"This directory cannot be read: {exc.strerror or exc}."
-            self.files.add(directory or ".", Rule.UNREADABLE, message, "Make it readable.")
-            return []
-        return [
-            entry
-            for entry in entries
-            if not entry.name.startswith(".") and not file_state.is_ignored_directory(entry.path)
-        ]
+            self._add(directory or ".", Rule.UNREADABLE, message, "Make it readable.")
 
     def _visit(self, entry: os.DirEntry[str], path: str, names: set[str]) -> None:
-        real = self._link_target(path) if _is_link(entry) else entry.path
+        is_linked = is_link(entry.stat(follow_symlinks=False))
+        real = self._link_target(path) if is_linked else entry.path
         if real is None or self._is_never_served(entry, path, names):
             return
-        if not os.path.isdir(real):
-            self._visit_file(path, names)
-        elif path_rules.is_script(path):
-            message = "A directory is not a script, and nothing in this one is served."
-            hint = "Give it a name that does not end in .rpy."
-            self.files.add(path, Rule.WRONG_EXTENSION, message, hint)
-        elif real not in self._seen:
-            self._seen.add(real)
-            self._todo.append(path)
+        is_script = path_rules.is_script(entry.name)
+        if os.path.isdir(real):
+            if is_script:
+                self._add(
+                    path,
+                    Rule.WRONG_EXTENSION,
+                    "A directory is not a script, and nothing in this one is served.",
+                    "Give it a name that does not end in .rpy.",
+                )
+            elif real not in self._seen:
+                self._seen.add(real)
+                self._todo.append(path)
+        elif is_script:
+            self.scripts.append(path)
+            self._check_shadowing(path, names)
+        elif path.endswith(".py"):
+            self.modules.append(path)
 
     def _link_target(self, path: str) -> str | None:
         """Where the link at *path* leads; None if it is forbidden or visited without the link."""
         link = os.path.join(self._root, path)
         real = os.path.realpath(link)
-        if not os.path.exists(link):
-            hint = "Remove it, or repair what it leads to."
-            self.files.add(path, Rule.BAD_LINK, "This link is broken.", hint)
-            return None
-        if real == link:  # a file that a cloud keeps is marked like a link
-            return link
-        is_script = path_rules.is_script(link)
-        reason = path_rules.forbidden_target(
-            self._root, real, follow=self._follow_symlinks, script=is_script
-        )
-        if reason:
-            hint = "Move what it leads to into the site."
-            self.files.add(path, Rule.BAD_LINK, f"This is a link. {reason}", hint)
-            return None
-        return None if path_rules.is_inside(self._root, real) else real
+        message, hint = "This link is broken.", "Remove it, or repair what it leads to."
+        if os.path.exists(link):
+            if real == link:  # a file that a cloud keeps is marked like a link
+                return link
+            is_script = path_rules.is_script(link)
+            reason = path_rules.forbidden_target(
+                self._root, real, follow=self._follow_symlinks, script=is_script
+            )
+            if not reason:
+                return None if path_rules.is_inside(self._root, real) else real
+            message, hint = f"This is a link. {reason}", "Move what it leads to into the site."
+        self._add(path, Rule.BAD_LINK, message, hint)
+        return None
 
     def _is_never_served(self, entry: os.DirEntry[str], path: str, names: set[str]) -> bool:
         """Whether this name is never served or imported; if that may surprise, it is a finding."""
         name = entry.name
         renamed = _MISNAMED_SCRIPT.fullmatch(name)
         if renamed and not path_rules.is_script(name) and entry.is_file():
-            self._add_misnamed_script(path, renamed[1] + path_rules.SCRIPT, names)
+            proper = renamed[1] + path_rules.SCRIPT
+            if proper in names:
+                self._add(path, Rule.BACKUP, f"This copy of {proper} is never served.", _MOVE)
+            else:
+                self._add(path, Rule.WRONG_EXTENSION, _MISNAMED, f"Rename it to {proper}.")
             return True
         reason = path_rules.private_reason(name, top=os.path.dirname(path) == "")
         if entry.is_file():
@@ -139,51 +131,29 @@ class _Walk:
         if not reason:
             invalid = path_rules.invalid_segment(name)
             if invalid:
-                message = f"No URL leads here. {invalid}"
-                self.files.add(path, Rule.UNREACHABLE, message, "Rename it.")
+                self._add(path, Rule.UNREACHABLE, f"No URL leads here. {invalid}", "Rename it.")
             return bool(invalid)
         if reason.startswith("Backups") or _COPY_OF_CODE.fullmatch(name):
-            self.files.add(path, Rule.BACKUP, reason, "Move it out of the site.")
+            self._add(path, Rule.BACKUP, reason, _MOVE)
         elif not reason.startswith(_OBVIOUS):
-            hint = "To publish it, rename it, or write a script that sends it."
-            self.files.add(path, Rule.NEVER_SERVED, reason, hint)
+            self._add(path, Rule.NEVER_SERVED, reason, _PUBLISH)
         return not name.endswith(".py")
-
-    def _add_misnamed_script(self, path: str, proper: str, names: set[str]) -> None:
-        if proper in names:
-            message = f"This copy of {proper} is never served."
-            self.files.add(path, Rule.BACKUP, message, "Move it out of the site.")
-        else:
-            message = "This file is never served: the name of a script ends in .rpy, in lower case."
-            self.files.add(path, Rule.WRONG_EXTENSION, message, f"Rename it to {proper}.")
-
-    def _visit_file(self, path: str, names: set[str]) -> None:
-        if path.endswith(".py"):
-            self.files.modules.append(path)
-        elif path_rules.is_script(os.path.basename(path)):
-            self.files.scripts.append(path)
-            self._check_shadowing(path, names)
 
     def _check_shadowing(self, path: str, names: set[str]) -> None:
         """Find another file beside the script at *path* that has the same URL."""
         directory, name = os.path.split(path)
         stem = name.removesuffix(path_rules.SCRIPT)
-        segments = [*filter(None, directory.split(os.sep)), stem]
-        url = path_rules.readable(segments)
+        url = path_rules.readable([*filter(None, directory.split(os.sep)), stem])
         if stem in names and not path_rules.private_reason(stem):
             message = (
                 f"{stem} takes precedence: "
                 f"{url} does not lead to this script, only {url}{path_rules.SCRIPT} does."
             )
-            self.files.add(path, Rule.SHADOWED_PAGE, message, "Rename one of the two.")
+            self._add(path, Rule.SHADOWED_PAGE, message, _RENAME)
         if name == "index.rpy" and "index.html" in names:
-            shadowed = os.path.join(directory, "index.html")
-            message = (
-                f"index.rpy takes precedence: {url.removesuffix('index')} never shows this file."
-            )
-            self.files.add(
-                shadowed, Rule.SHADOWED_PAGE, message, "Remove or rename one of the two."
-            )
+            url = url.removesuffix("index")
+            message = f"index.rpy takes precedence: {url} never shows this file."
+            self._add(os.path.join(directory, "index.html"), Rule.SHADOWED_PAGE, message, _RENAME)
 
     def _check_collisions(self, directory: str, names: set[str]) -> None:
         first: dict[str, str] = {}
@@ -191,13 +161,9 @@ class _Walk:
             key = unicodedata.normalize("NFC", name).casefold()
             other = first.setdefault(key, name)
             if other != name:
-                message = f"On Windows and macOS this is the same name as {other}."
-                path = os.path.join(directory, name)
-                self.files.add(path, Rule.NAME_COLLISION, message, "Rename one of the two.")
-
-
-def _is_link(entry: os.DirEntry[str]) -> bool:
-    try:
-        return is_link(entry.stat(follow_symlinks=False))
-    except OSError:
-        return False
+                self._add(
+                    os.path.join(directory, name),
+                    Rule.NAME_COLLISION,
+                    f"On Windows and macOS this is the same name as {other}.",
+                    _RENAME,
+                )

@@ -9,46 +9,42 @@ where code changes the search path of modules.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Set
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Final
 
 from rpyserve._names import PUBLIC
-from rpyserve.check.bindings import ModuleBindings, collect_bindings, names_bound_by
+from rpyserve.check.bindings import ModuleBindings, name_bound_by
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.diagnostics import import_advice
 from rpyserve.scripts import twisted_names
 from rpyserve.scripts.importer import SiteModules, module_file
 from rpyserve.scripts.source import compile_source
+from rpyserve.scripts.validation import Problem
 from rpyserve.util.text import closest_match
 
-__all__ = ["ImportChecker", "changes_search_path"]
-
-Problem = tuple[str, str]
-"""A message and a hint."""
+__all__ = ["ImportChecker"]
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
+# Public names that scripts have without an import.
 _PROVIDED: Final = frozenset({"cache", "registry"})
-"""Public names that scripts have without an import."""
 _OF_EVERY_MODULE: Final = frozenset({"__name__", "__file__", "__doc__"})
-_IMPORT_ERRORS: Final = frozenset(
-    {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+# What is mentioned where an import may fail, or is chosen by the platform.
+_GUARDS: Final = frozenset({
+    "ImportError", "ModuleNotFoundError", "Exception", "BaseException",
+    "TYPE_CHECKING", "platform", "version_info", "find_spec", "name",
+})  # fmt: skip
+# What is mentioned where code may change where modules are looked for.
+_SEARCH_PATH: Final = frozenset({"sys.path", "sys.meta_path", "site.addsitedir", "__path__"})
+_ABOVE: Final = (
+    "One dot is the file's own directory, two dots are the one above it; "
+    "the site's directory is the topmost."
 )
-_PLATFORM_NAMES: Final = frozenset(
-    {"TYPE_CHECKING", "platform", "version_info", "find_spec", "name"}
-)
-"""What a condition mentions that chooses between imports."""
-_SEARCH_PATH: Final = re.compile(r"\bsys\.path\b|\baddsitedir\b|\bmeta_path\b|\b__path__\b")
-
-
-def changes_search_path(source: bytes) -> bool:
-    """Whether *source* may change where modules are looked for."""
-    return _SEARCH_PATH.search(source.decode("utf-8", "replace")) is not None
 
 
 class ImportChecker:
@@ -59,92 +55,68 @@ class ImportChecker:
 
     Attributes:
         reached: the files of the site that the checked imports lead to.
+        search_path_changes: a checked file may change where modules are looked for.
     """
 
     def __init__(self, modules: SiteModules) -> None:
         self.reached: set[str] = set()
+        self.search_path_changes = False
         self._modules = modules
-        self._is_installed: dict[str, bool] = {}
-        self._names_of_file: dict[str, frozenset[str] | None] = {}
+        self._names_in = functools.cache(_names_in)
 
     def check(self, tree: ast.Module, bindings: ModuleBindings, path: str) -> Iterator[Finding]:
         """Yield what is wrong with the imports of the file at *path*, which *tree* is."""
+        attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        mentioned = {*bindings.origins.values(), *bindings.used_names}
+        mentioned.update(map(bindings.dotted_name, attributes))
+        self.search_path_changes |= bool(mentioned & _SEARCH_PATH)
         if not bindings.has_dynamic_names:
             yield from _missing_imports(tree, bindings)
         for node, is_guarded in _imports(tree):
-            yield from self._shadowed(node, path)
+            top = "." if node.level else (node.module or "").partition(".")[0]
+            for name, file in self._modules.shadowed([top], path):
+                what, hint = self._modules.explain_shadowing(name, file, path)
+                message = f"This import of {name} gets {what}"
+                yield Finding(node.lineno, Rule.SHADOWED_MODULE, message, hint)
             problems = list(self._unresolved(node, path))  # also what is guarded reaches files
-            if not is_guarded:
-                for problem in problems:
-                    yield Finding(node.lineno, Rule.UNRESOLVED_IMPORT, *problem)
+            for problem in problems if not is_guarded else ():
+                yield Finding(node.lineno, Rule.UNRESOLVED_IMPORT, *problem)
 
-    def _shadowed(self, node: ast.Import | ast.ImportFrom, path: str) -> Iterator[Finding]:
-        if isinstance(node, ast.Import):
-            names = {_first_part(alias.name) for alias in node.names}
-        else:
-            names = set() if node.level else {_first_part(node.module or "")}
-        for name, file in self._modules.shadowed(names, path):
-            what, hint = self._modules.explain_shadowing(name, file, path)
-            message = f"This import of {name} gets {what}"
-            yield Finding(node.lineno, Rule.SHADOWED_MODULE, message, hint)
-
-    def _unresolved(self, node: ast.Import | ast.ImportFrom, path: str) -> Iterator[Problem]:
+    def _unresolved(self, node: ast.ImportFrom, path: str) -> Iterator[Problem]:
+        module = node.module or ""
+        top = module.partition(".")[0]
         names = [alias.name for alias in node.names]
-        if isinstance(node, ast.Import):
-            for name in names:
-                yield from self._check_absolute(name, [], path)
-        elif node.level:
-            yield from self._check_relative(node.module or "", node.level, names, path)
-        else:
-            yield from self._check_absolute(node.module or "", names, path)
-
-    def _check_absolute(self, module: str, names: list[str], path: str) -> Iterator[Problem]:
-        """Yield what ``import module`` or ``from module import names`` lacks."""
-        top = _first_part(module)
         root = self._modules.root
-        if top == "twisted":
+        if node.level:
+            parts = self._modules.relative(os.path.dirname(path)) or ()
+            depth = len(parts) + 1 - node.level
+            if depth < 0:
+                yield f"{'.' * node.level} leads out of the site.", _ABOVE
+            else:
+                directory = os.path.join(root, *parts[:depth])
+                yield from self._check_in_site(module, names, directory)
+        elif top == "twisted":
             yield from _check_twisted(module, names)
         elif module == "rpyserve":
             yield from _check_rpyserve(names)
-        elif top in sys.stdlib_module_names or top in sys.builtin_module_names:
+        elif top in sys.stdlib_module_names:
             return
-        elif (file := self._site_module(top)) is not None:
+        elif _is_module(root, top):
+            file = module_file(root, top) or os.path.join(root, top)
             if not self._modules.is_shadowed(top, file):
                 yield from self._check_in_site(module, names, root)
-        elif not self._is_found_elsewhere(top):
-            hint = import_advice.missing(module, os.path.dirname(path), root)
-            yield f"There is no module named {module}.", hint
-
-    def _site_module(self, name: str) -> str | None:
-        """The file of the site's top-level module *name*; its directory if it has no file."""
-        file = module_file(self._modules.root, name)
-        directory = os.path.join(self._modules.root, name)
-        if file is None and self._modules.is_site_directory(directory):
-            return directory
-        return file
-
-    def _check_relative(
-        self, module: str, level: int, names: list[str], path: str
-    ) -> Iterator[Problem]:
-        directory = os.path.dirname(path)
-        for _ in range(level - 1):
-            if directory == self._modules.root:
-                yield (
-                    f"{'.' * level} leads out of the site.",
-                    "One dot is the file's own directory, two dots are the one above it; "
-                    "the site's directory is the topmost.",
-                )
-                return
-            directory = os.path.dirname(directory)
-        yield from self._check_in_site(module, names, directory)
+        elif top not in sys.modules and importlib.util.find_spec(top) is None:
+            yield (
+                f"There is no module named {module}.",
+                import_advice.missing(module, os.path.dirname(path), root),
+            )
 
     def _check_in_site(self, module: str, names: list[str], directory: str) -> Iterator[Problem]:
         """Yield what *module*, looked for from *directory* of the site, lacks of *names*."""
         # 1. The module, part by part.
         found = directory
         for part in filter(None, module.split(".")):
-            self._reach(found, part)
-            if not _is_module(found, part):
+            if not self._reaches(found, part):
                 where = os.path.relpath(found, self._modules.root)
                 place = "in the site's directory" if where == "." else f"in {where}"
                 hint = _hint_for(part, _modules_in(found))
@@ -153,46 +125,27 @@ class ImportChecker:
             found = os.path.join(found, part)
         # 2. The names in it: its own, or modules of the package.
         file = module_file(*os.path.split(found)) if module else module_file(found, "__init__")
-        known = self._names_in(file) if file else frozenset()
+        known = self._names_in(file or found)
         for name in names:
-            self._reach(found, name)
-            if known is None or name == "*" or name in known or _is_module(found, name):
+            if self._reaches(found, name) or not known.isdisjoint({name, "*"}) or name == "*":
                 continue
             where = os.path.relpath(file or found, self._modules.root)
             place = f"in {where}" if module else "beside this file"
             yield f"There is no {name} {place}.", _hint_for(name, [*known, *_modules_in(found)])
 
-    def _reach(self, directory: str, name: str) -> None:
-        file = module_file(directory, name)
-        if file is not None:
-            self.reached.add(file)
-
-    def _is_found_elsewhere(self, top: str) -> bool:
-        if top not in self._is_installed:
-            self._is_installed[top] = _is_installed(top)
-        return self._is_installed[top] or _is_extension(self._modules.root, top)
-
-    def _names_in(self, file: str) -> frozenset[str] | None:
-        """The names that the module at *file* has; None if that cannot be known."""
-        if file not in self._names_of_file:
-            self._names_of_file[file] = _names_in(file)
-        return self._names_of_file[file]
+    def _reaches(self, directory: str, name: str) -> bool:
+        """Whether there is such a module, which is reached then."""
+        self.reached.update(filter(None, [module_file(directory, name)]))
+        return _is_module(directory, name)
 
 
 def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
     """Yield public names of rpyserve that are used, but bound nowhere in the file."""
-    missing = (PUBLIC - _PROVIDED - bindings.names.keys()) & bindings.used_names
-    if not missing:
-        return
-    first_use: dict[str, int] = {}
-    for node in ast.walk(tree):
-        missing -= {node.arg} if isinstance(node, ast.arg) else set(names_bound_by(node))
-        if isinstance(node, ast.Name):
-            first_use.setdefault(node.id, node.lineno)
-    for name in sorted(missing):
-        message = f"{name} is not imported."
+    missing = PUBLIC - _PROVIDED - {name_bound_by(node) for node in ast.walk(tree)}
+    for name in sorted(missing & bindings.used_names):
+        uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
         hint = f"Import it first:\nfrom rpyserve import {name}"
-        yield Finding(first_use[name], Rule.UNRESOLVED_IMPORT, message, hint)
+        yield Finding(uses[0].lineno, Rule.UNRESOLVED_IMPORT, f"{name} is not imported.", hint)
 
 
 def _check_twisted(module: str, names: list[str]) -> Iterator[Problem]:
@@ -206,87 +159,63 @@ def _check_rpyserve(names: list[str]) -> Iterator[Problem]:
     known = PUBLIC | _OF_EVERY_MODULE | {"*", "__version__", "__all__"}
     for name in names:
         if name not in known and not _is_module(_PACKAGE, name):
-            yield f"rpyserve has no {name}.", _hint_for(name, sorted(PUBLIC))
+            yield f"rpyserve has no {name}.", _hint_for(name, PUBLIC)
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Yield the imports, each with whether it is guarded: it may fail, or not be executed."""
+def _imports(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, bool]]:
+    """Yield the imports, each with whether it is guarded: it may fail, or not be executed.
+
+    For ``import a``, it is one of no names from ``a``.
+    """
     todo: list[tuple[ast.AST, bool]] = [(tree, False)]
     while todo:
         node, is_guarded = todo.pop()
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
+        if isinstance(node, ast.ImportFrom):
             yield node, is_guarded
-        guards = is_guarded or _guards(node)
-        for child in ast.iter_child_nodes(node):
-            if not isinstance(child, ast.expr):
-                todo.append((child, guards))
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield ast.ImportFrom(alias.name, [], 0, lineno=node.lineno), is_guarded
+        is_guarded = is_guarded or _guards(node)
+        todo += [(child, is_guarded) for child in ast.iter_child_nodes(node)]
 
 
 def _guards(node: ast.AST) -> bool:
+    """Whether the imports in *node* may fail: by ``except``, ``suppress``, or a condition."""
     match node:
         case ast.Try(handlers=handlers) | ast.TryStar(handlers=handlers):
-            caught = [handler.type for handler in handlers]
-            return None in caught or _mentions(caught, _IMPORT_ERRORS)
-        case ast.With(items) | ast.AsyncWith(items):  # contextlib.suppress
-            return _mentions([item.context_expr for item in items], _IMPORT_ERRORS)
+            headers = [handler.type or ast.Name("BaseException") for handler in handlers]
+        case ast.With(items) | ast.AsyncWith(items):
+            headers = [item.context_expr for item in items]
         case ast.If(test):
-            return _mentions([test], _PLATFORM_NAMES)
-    return False
-
-
-def _mentions(expressions: Sequence[ast.expr | None], names: frozenset[str]) -> bool:
-    for expression in filter(None, expressions):
-        for node in ast.walk(expression):
-            if isinstance(node, ast.Name) and node.id in names:
-                return True
-            if isinstance(node, ast.Attribute) and node.attr in names:
-                return True
-    return False
-
-
-def _first_part(module: str) -> str:
-    return module.partition(".")[0]
-
-
-def _is_installed(top: str) -> bool:
-    try:
-        return importlib.util.find_spec(top) is not None
-    except (ImportError, AttributeError, ValueError):  # such as a module without a spec
-        return top in sys.modules
+            headers = [test]
+        case _:
+            return False
+    mentioned = [node for header in headers for node in ast.walk(header)]
+    return any(getattr(each, "id", getattr(each, "attr", "")) in _GUARDS for each in mentioned)
 
 
 def _is_module(directory: str, name: str) -> bool:
     path = os.path.join(directory, name)
-    return os.path.isfile(path + ".py") or os.path.isdir(path) or _is_extension(directory, name)
-
-
-def _is_extension(directory: str, name: str) -> bool:
-    path = os.path.join(directory, name)
-    return any(os.path.isfile(path + suffix) for suffix in EXTENSION_SUFFIXES)
+    files = [path + suffix for suffix in (".py", *EXTENSION_SUFFIXES)]
+    return os.path.isdir(path) or any(map(os.path.isfile, files))
 
 
 def _modules_in(directory: str) -> list[str]:
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return []
-    return [name.removesuffix(".py") for name in names if name.endswith(".py")]
+    return [path.stem for path in Path(directory).glob("*.py")]
 
 
-def _names_in(file: str) -> frozenset[str] | None:
-    """The names that the module at *file* binds; None if that cannot be known."""
+def _names_in(path: str) -> Set[str]:
+    """The names that the module at *path* binds; "*" stands for what cannot be known."""
+    if os.path.isdir(path):
+        return set()
     try:
-        with open(file, "rb") as opened:
-            bindings = collect_bindings(compile_source(opened.read(), file).tree)
+        bindings = ModuleBindings(compile_source(Path(path).read_bytes(), path).tree)
     except Exception:  # the file has findings of its own
-        return None
-    if bindings.has_dynamic_names or "__getattr__" in bindings.names:
-        return None
-    return frozenset(bindings.names) | _OF_EVERY_MODULE
+        return {"*"}
+    is_open = bindings.has_dynamic_names or "__getattr__" in bindings.names
+    return bindings.names.keys() | _OF_EVERY_MODULE | ({"*"} if is_open else set())
 
 
-def _hint_for(name: str, possibilities: list[str]) -> str:
+def _hint_for(name: str, possibilities: Iterable[str]) -> str:
     closest = closest_match(name, possibilities)
-    if closest is None:
-        return "Define it there, or remove the import."
-    return f"Did you mean {closest}?"
+    return f"Did you mean {closest}?" if closest else "Define it there, or remove the import."

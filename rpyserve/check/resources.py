@@ -1,8 +1,8 @@
 """What is wrong with a script's ``resource`` and with its render methods, as far as the script's
 text tells.
 
-The counterpart of `scripts.validation`, which looks at values after an execution and owns the
-sentences. This module executes nothing, so it says only what is certain: what a decorator, a base
+Describes what the text shows, and `scripts.validation` judges it, as it judges values after an
+execution. This module executes nothing, so it says only what is certain: what a decorator, a base
 class or an import from elsewhere may change is left alone.
 """
 
@@ -10,264 +10,134 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from inspect import Parameter, Signature
+from types import ModuleType
+from typing import Any, Final
 
-from rpyserve.check.bindings import DEFINITIONS, Binding, BindingKind, ModuleBindings
-from rpyserve.check.findings import Finding, Rule
-from rpyserve.resources import resource as resource_module
-from rpyserve.scripts import validation
-from rpyserve.scripts.validation import (
-    EXAMPLE,
-    METHOD_PARAMETERS,
-    NO_PROBLEM,
-    NO_RESOURCE,
-    RENDER_METHOD,
-    Problem,
+from rpyserve.check.bindings import (
+    RESOURCE_NAMES,
+    Function,
+    ModuleBindings,
+    name_bound_by,
 )
-from rpyserve.util.text import closest_match
+from rpyserve.check.findings import Finding, Rule
+from rpyserve.scripts import validation
+from rpyserve.scripts.validation import Class, Instance
 
 __all__ = ["check_resource"]
 
-_Definition = ast.FunctionDef | ast.AsyncFunctionDef
+# A value that nothing is known of.
+_UNKNOWN: Final = Instance(Class("", {}, None), may_answer=True)
+# For displays, a value that is judged alike.
+_EXAMPLES: Final[dict[type, Any]] = {
+    ast.JoinedStr: "...",
+    ast.Dict: {},
+    ast.DictComp: {},
+    ast.List: [],
+    ast.ListComp: [],
+    ast.Set: set(),
+    ast.Tuple: (),
+}
 
 
 def check_resource(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
     """Yield what is wrong with the resource and the methods of the script that *tree* is."""
-    bound = bindings.last("resource")
-    if bound is None and not bindings.has_dynamic_names:
-        yield Finding(1 if tree.body else 0, Rule.NO_RESOURCE, *_missing(tree, bindings))
-    if bound is not None and _is_certain(bindings.names["resource"]):
-        message, hint = _problem_with(bound, bindings)
-        if message:
-            yield Finding(bound.line, Rule.WRONG_RESOURCE, message, hint)
-    for cls in bindings.classes():
-        yield from _check_methods(cls, bindings)
-
-
-# No `resource` at all
-
-
-def _missing(tree: ast.Module, bindings: ModuleBindings) -> Problem:
+    bound = bindings.names.get("resource", [None])[-1]
     if not tree.body:
-        return validation.EMPTY_SCRIPT
-    classes = [cls for cls in bindings.classes() if bindings.is_resource(cls) or _can_render(cls)]
-    class_names = {cls.name for cls in classes}
-    for name, found in bindings.names.items():
-        if _called_name(found[-1].node) in class_names:
-            return NO_RESOURCE, validation.name_hint(name)
-    if classes:
-        return NO_RESOURCE, _instance_hint(classes[-1], bindings)
-    functions = [name for name, found in bindings.names.items() if _is_of_request(found[-1].node)]
-    if functions:
-        likely = closest_match("resource", functions) or functions[0]
-        return NO_RESOURCE, validation.function_hint(likely)
-    if "print" in bindings.used_names:
-        return NO_RESOURCE, validation.PRINT_HINT
-    return NO_RESOURCE, validation.ANY_RESOURCE_HINT
+        yield Finding(0, Rule.NO_RESOURCE, *validation.EMPTY_SCRIPT)
+    elif bound:
+        problem = validation.problem_with(_describe(bound, bindings))
+        if problem != validation.NO_PROBLEM:
+            yield Finding(bound.lineno, Rule.WRONG_RESOURCE, *problem)
+    elif "resource" not in bindings.names and not bindings.has_dynamic_names:
+        things = {name: _describe(found[-1], bindings) for name, found in bindings.names.items()}
+        hint = validation.hint_for_missing(things, prints="print" in bindings.used_names)
+        yield Finding(1, Rule.NO_RESOURCE, validation.NO_RESOURCE, hint)
+    for cls in bindings.classes:
+        if bindings.may_be_resource(cls):
+            yield from _check_methods(cls, bindings)
 
 
-def _instance_hint(cls: ast.ClassDef, bindings: ModuleBindings) -> str:
-    if bindings.is_resource(cls) is False:
-        return validation.inheritance_hint(cls.name)
-    return validation.instance_hint(_call(cls))
+def _check_methods(cls: str, bindings: ModuleBindings) -> Iterator[Finding]:
+    methods = bindings.methods(cls)
+    described = _class(cls, bindings)
+    for name, problem in validation.wrong_parameters(described):
+        yield Finding(methods[name].lineno, Rule.WRONG_PARAMETERS, *problem)
+    for name, problem in validation.misspelled_methods(described, bindings.used_attributes):
+        # Where there is a base class from elsewhere, `get` may be meant for that.
+        if name.startswith(("r", "R")) or _is_self_contained(cls, bindings):
+            yield Finding(methods[name].lineno, Rule.MISSPELLED_METHOD, *problem)
 
 
-# A `resource` of the wrong kind
+# What the text tells
 
 
-def _is_certain(bindings: list[Binding]) -> bool:
-    """Whether the last of *bindings* is the one that counts, if the name is bound at all."""
-    if any(each.kind is BindingKind.OTHER for each in bindings):
-        return False
-    return bindings[-1].is_unconditional or len(bindings) == 1
-
-
-def _problem_with(bound: Binding, bindings: ModuleBindings) -> Problem:
-    if isinstance(bound.node, ast.Name):  # another name for something
-        named = bindings.names.get(bound.node.id, [])
-        if len(named) != 1 or isinstance(named[0].node, ast.Name):
-            return NO_PROBLEM
-        bound = named[0]
-    node = bound.node
+def _describe(statement: ast.stmt | None, bindings: ModuleBindings) -> Any:
+    """What *statement* gives to a name: a description, or a value that is judged alike."""
+    node = getattr(statement, "value", statement)
+    if isinstance(node, ast.Name):  # another name for something
+        node = bindings.only(node.id)
+        node = getattr(node, "value", node)
     match node:
-        case ast.ClassDef(decorator_list=[]):
-            return _problem_with_class(node, bindings)
-        case ast.FunctionDef(decorator_list=[]) | ast.AsyncFunctionDef(decorator_list=[]):
-            return _problem_with_function(node)
-        case ast.Lambda() if not _takes(node, 1):
-            message = "resource is called with the request, which this lambda does not take."
-            return message, "Write:\nlambda request: ..."
-        case ast.alias():
-            return _problem_with_import(bound)
-    return _problem_with_value(node, bindings) if bound.kind is BindingKind.VALUE else NO_PROBLEM
-
-
-def _problem_with_class(cls: ast.ClassDef, bindings: ModuleBindings) -> Problem:
-    if cls.keywords:
-        return NO_PROBLEM  # a metaclass may make anything of it
-    if cls.name == "resource":
-        bases = ", ".join(map(ast.unparse, cls.bases)) or "Resource"
-        lines = f"class Hello({bases}):\n    ...\nresource = Hello()"
-        message = "resource is a class, not an instance of one."
-        return message, f"Give the class another name, and add:\n{lines}"
-    if bindings.is_resource(cls) is False:
-        hint = _instance_hint(cls, bindings)
-        return validation.not_a_resource(f"the class {cls.name}", hint)
-    return validation.class_as_resource(cls.name, _call(cls))
-
-
-def _problem_with_function(node: _Definition) -> Problem:
-    if _takes(node, 1):
-        return NO_PROBLEM
-    names = [each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)]
-    return validation.wrong_function_parameters(node.name, names, is_async=_is_async(node))
-
-
-def _problem_with_import(bound: Binding) -> Problem:
-    modules = ("twisted.web.resource", resource_module.__name__)
-    if bound.kind is BindingKind.MODULE or bound.imported in modules:
-        return validation.module_as_resource(bound.imported)
-    return NO_PROBLEM
-
-
-def _problem_with_value(value: ast.AST, bindings: ModuleBindings) -> Problem:
-    match value:
-        case ast.Constant(None):
-            return validation.NONE_AS_RESOURCE
-        case ast.Constant(str() | bytes()) | ast.JoinedStr():
-            return validation.text_as_resource()
-        case ast.Dict() | ast.DictComp() | ast.List() | ast.ListComp():
-            return validation.data_as_resource("a dict or a list")
-        case ast.Constant() | ast.Tuple() | ast.Set():
-            hint = f"Write a function:\n{EXAMPLE}"
-            return "resource is neither a Resource nor a function.", hint
-        case ast.Call(ast.Name(name)) if len(bindings.names.get(name, [])) == 1:
-            return _problem_with_result(bindings.names[name][0].node, bindings)
-    return NO_PROBLEM
-
-
-def _problem_with_result(called: ast.AST, bindings: ModuleBindings) -> Problem:
-    """``resource`` is what calling *called* gives."""
-    match called:
-        case ast.AsyncFunctionDef(name, decorator_list=[]):
-            return validation.coroutine_as_resource(name)
-        case ast.ClassDef(name, decorator_list=[], keywords=[]):
-            if bindings.is_resource(called) is False:
-                hint = _instance_hint(called, bindings)
-                return validation.not_a_resource(f"an object of the class {name}", hint)
-            if _is_empty(called, bindings) and not _has_children(bindings):
-                return validation.no_render_method(name)
-    return NO_PROBLEM
-
-
-def _is_empty(cls: ast.ClassDef, bindings: ModuleBindings) -> bool:
-    return _is_self_contained(cls, bindings) and _methods(cls).keys() <= {"__init__"}
-
-
-def _has_children(bindings: ModuleBindings) -> bool:
-    """Whether some resource may have children, so that it needs no methods of its own."""
-    return not bindings.used_attributes.isdisjoint({"putChild", "children"})
-
-
-# Methods
-
-
-def _check_methods(cls: ast.ClassDef, bindings: ModuleBindings) -> Iterator[Finding]:
-    is_resource = bindings.is_resource(cls)
-    if is_resource is None:
-        is_resource = _can_render(cls)
-    if not is_resource:
-        return
-    methods = _methods(cls)
-    for name, node in methods.items():
-        intended = validation.intended_method(name)
-        if intended is None or intended == name:
-            yield from _check_parameters(cls, node)
-        elif intended not in methods and _is_never_called(cls, node, bindings):
-            problem = validation.misspelled_method(
-                cls.name, name, intended, is_async=_is_async(node)
-            )
-            yield Finding(node.lineno, Rule.MISSPELLED_METHOD, *problem)
-
-
-def _check_parameters(cls: ast.ClassDef, node: _Definition) -> Iterator[Finding]:
-    if not _is_called_by_requests(node.name) or node.decorator_list:
-        return
-    wanted = METHOD_PARAMETERS.get(node.name, ("self", "request"))
-    if not _takes(node, len(wanted)):
-        names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
-        problem = validation.wrong_method_parameters(
-            cls.name, node.name, names, is_async=_is_async(node)
-        )
-        yield Finding(node.lineno, Rule.WRONG_PARAMETERS, *problem)
-
-
-def _is_never_called(cls: ast.ClassDef, node: _Definition, bindings: ModuleBindings) -> bool:
-    """Whether nothing calls the method, whose name is nearly that of a render method."""
-    if node.decorator_list or node.name in bindings.used_attributes:
-        return False
-    if node.name.startswith(("r", "R")):
-        return True
-    # Where there is a good method, or a base class from elsewhere, `get` may be meant for others.
-    return _is_self_contained(cls, bindings) and not _can_render(cls)
-
-
-def _is_called_by_requests(name: str) -> bool:
-    return name in METHOD_PARAMETERS or RENDER_METHOD.fullmatch(name) is not None
-
-
-# What the text tells of classes and functions
-
-
-def _methods(cls: ast.ClassDef) -> dict[str, _Definition]:
-    return {node.name: node for node in cls.body if isinstance(node, DEFINITIONS)}
-
-
-def _can_render(cls: ast.ClassDef) -> bool:
-    return any(map(_is_called_by_requests, _methods(cls)))
-
-
-def _is_self_contained(cls: ast.ClassDef, bindings: ModuleBindings) -> bool:
-    """Whether Resource is the only base of *cls*, so that all its own methods are in its body."""
-    names = bindings.names.items()
-    resources = [name for name, found in names if found[-1].imported.endswith(".Resource")]
-    bases = [base.id if isinstance(base, ast.Name) else "" for base in cls.bases]
-    return bool(bases) and set(bases) <= set(resources)
-
-
-def _takes(node: _Definition | ast.Lambda, count: int) -> bool:
-    """Whether the function can be called with *count* positional arguments."""
-    arguments = node.args
-    if None in arguments.kw_defaults:  # a parameter that must be given by name
-        return False
-    most = len(arguments.posonlyargs) + len(arguments.args)
-    least = most - len(arguments.defaults)
-    return least <= count and (count <= most or arguments.vararg is not None)
-
-
-def _is_of_request(node: ast.AST) -> bool:
-    """Whether *node* is a function whose parameter looks like a request."""
-    if not isinstance(node, DEFINITIONS) or not _takes(node, 1):
-        return False
-    return bool(node.args.args) and "req" in node.args.args[0].arg
-
-
-def _called_name(node: ast.AST) -> str:
-    match node:
+        case ast.ClassDef(decorator_list=[], keywords=[]):
+            return _class(node.name, bindings)
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+            return _function(node)
+        case ast.Import([alias]) | ast.ImportFrom("twisted.web", [alias]):
+            return ModuleType(bindings.origins[str(name_bound_by(alias))])
         case ast.Call(ast.Name(name)):
-            return name
-    return ""
+            return _result(bindings.only(name), bindings)
+        case ast.Constant(value):
+            return value
+    return _EXAMPLES.get(type(node), _UNKNOWN)
 
 
-def _call(cls: ast.ClassDef) -> str:
-    """The call that makes an instance of *cls*, with the names of what it needs."""
-    needed: list[str] = []
-    constructor = _methods(cls).get("__init__")
-    if constructor is not None:
-        arguments = constructor.args
-        names = [argument.arg for argument in arguments.args]
-        needed = names[1 : len(names) - len(arguments.defaults)]
-    return f"{cls.name}({', '.join(needed)})"
+def _result(called: ast.stmt | None, bindings: ModuleBindings) -> Any:
+    match called:
+        case ast.AsyncFunctionDef(decorator_list=[]):
+            return Instance(Class("coroutine", {}, False))
+        case ast.ClassDef(name, decorator_list=[], keywords=[]):
+            described = _class(name, bindings)
+            if described.is_resource is False:
+                return Instance(described)
+            # Its methods are checked by themselves.
+            has_methods = not described.methods.keys() <= {"__init__"}
+            has_children = not bindings.used_attributes.isdisjoint({"putChild", "children"})
+            may_answer = has_methods or has_children or not _is_self_contained(name, bindings)
+            return Instance(Class(name, {}, described.is_resource), may_answer)
+    return _UNKNOWN
 
 
-def _is_async(node: _Definition) -> bool:
-    return isinstance(node, ast.AsyncFunctionDef)
+def _class(cls: str, bindings: ModuleBindings) -> Class:
+    methods = {name: _function(node) for name, node in bindings.methods(cls).items()}
+    return Class(cls, methods, bindings.is_resource(cls))
+
+
+def _function(node: Function) -> validation.Function:
+    name = getattr(node, "name", "resource")
+    is_known = not getattr(node, "decorator_list", ())
+    is_async = isinstance(node, ast.AsyncFunctionDef)
+    return validation.Function(name, _signature(node.args) if is_known else None, is_async)
+
+
+def _signature(arguments: ast.arguments) -> Signature:
+    """The signature; the defaults of its parameters are expressions."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    defaults = [*[Parameter.empty] * required, *arguments.defaults]
+    found = [
+        Parameter(each.arg, Parameter.POSITIONAL_OR_KEYWORD, default=default)
+        for each, default in zip(positional, defaults, strict=True)
+    ]
+    if arguments.vararg:
+        found.append(Parameter(arguments.vararg.arg, Parameter.VAR_POSITIONAL))
+    found += [
+        Parameter(each.arg, Parameter.KEYWORD_ONLY, default=default or Parameter.empty)
+        for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+    return Signature(found)
+
+
+def _is_self_contained(cls: str, bindings: ModuleBindings) -> bool:
+    """Whether Resource is the only base of *cls*, so that all its own methods are in its body."""
+    return set(map(bindings.dotted_name, bindings.classes[cls].bases)) <= RESOURCE_NAMES

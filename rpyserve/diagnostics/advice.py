@@ -129,8 +129,9 @@ def _method_without_self(exc: Any) -> str:
     if found is None or frame is None:
         return ""
     method = getattr(frame.f_globals.get(found[1]), found[2], None)
-    names = validation.parameters(method) if method is not None else None
-    if names is None or names[:1] in (("self",), ("cls",)):
+    function = validation.describe_function(method, found[2])
+    names = function.parameters
+    if function.signature is None or names[:1] in (["self"], ["cls"]):
         return ""
     parameters = ", ".join(("self", *names))
     return f"A method must take self. Write in {found[1]}:\ndef {found[2]}({parameters}):"

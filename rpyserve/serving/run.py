@@ -7,6 +7,7 @@ that no script can hold up. Options and directories are the business of `cli`.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,6 @@ from rpyserve.protocol.server_state import Limits
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
-from rpyserve.serving.deferred_imports import import_deferred
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
     CannotListen,
@@ -55,6 +55,17 @@ that end.
 
 STUCK: Final = GRACE + 0.5
 """Seconds after which what is still at work cannot be cancelled, such as a call in a thread."""
+
+IMPORT_WAIT: Final = 1.0
+"""Seconds without a first request after which the imports begin anyway."""
+
+IMPORT_PAUSE: Final = 0.005
+"""Seconds between two imports, in which requests are answered."""
+
+IMPORT_RETRY: Final = 1.0
+"""Seconds after which an import that failed is tried again."""
+
+log = logging.getLogger("rpyserve")
 
 
 @public
@@ -334,3 +345,55 @@ def _fixed_context(
 
 def _program_name() -> str:
     return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site"
+
+
+async def import_deferred(answered: trio.Event) -> None:
+    """Import what the first answer does not need after it, so that a server is there at once.
+
+    It must not happen too late either: a process that may open no more files can import nothing,
+    and would have no page that says so. If that is so already, it is tried again later. One module
+    is imported in each turn of the loop, so that requests come between two of them.
+
+    Args:
+        answered: set once there was a first answer.
+    """
+    with trio.move_on_after(IMPORT_WAIT):
+        await answered.wait()
+    has_failed = False
+    while True:
+        try:
+            for _ in _imports():
+                await trio.sleep(IMPORT_PAUSE)
+            return
+        except Exception as exc:
+            if not has_failed:
+                log.warning("A part of rpyserve cannot be imported now: %s. Trying again.", exc)
+            has_failed = True
+        await trio.sleep(IMPORT_RETRY)
+
+
+def _imports() -> Iterator[None]:
+    """Import one more module each time that a value is asked for."""
+    yield
+    import rpyserve.resources.pages
+
+    yield
+    import rpyserve.diagnostics.advice
+
+    yield
+    import rpyserve.diagnostics.describe
+
+    yield
+    import rpyserve.diagnostics.error_page
+
+    yield
+    import rpyserve.files.static_file
+
+    yield
+    import rpyserve.livereload.csp
+
+    yield
+    import rpyserve.check.state_loss
+
+    yield
+    import rpyserve.sessions.migration  # noqa: F401

@@ -6,11 +6,6 @@ site defines comes again with the next execution: its key is module, name, and w
 was. What an uncached execution defines is new each time: its components live on the execution and
 go with it. Nothing is stored before its factory has returned.
 
-`registerAdapter` says which factory makes the component for an interface. zope's adapter registry
-cannot serve here: it compares interfaces by name, so it would answer an old interface with a new
-class, and it never lets go of the first. The factories are kept on the interfaces themselves, by
-the name of the class to adapt: that class may come again with the next execution.
-
 After an edit a session or registry brings what it holds up to date when it is first used: see
 `migration`. Until then that costs one comparison of generations.
 
@@ -21,12 +16,10 @@ methods: scripts have subclasses of `Session`, whose methods may have any name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, Final
+from typing import Any
 
-from zope.interface import providedBy
 from zope.interface.interface import adapter_hooks
 
-from rpyserve._names import public
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import (
     Execution,
@@ -36,13 +29,13 @@ from rpyserve.scripts.execution import (
     is_interface,
     refuse_transient,
 )
+from rpyserve.sessions.adapters import factory_for, registerAdapter
 from rpyserve.util.server_object import ServerObject
 
 __all__ = [
     "Components",
     "Entry",
     "bring_up_to_date",
-    "factory_for",
     "is_outdated",
     "registerAdapter",
 ]
@@ -333,71 +326,3 @@ def _adapt_other(wanted: Any, thing: object) -> Any:
 
 
 adapter_hooks.append(_adapt_other)
-
-
-_FACTORIES: Final = "rpyserve.factories"
-
-
-_USAGE: Final = (
-    "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
-)
-
-
-@public
-def registerAdapter(factory: Callable[[Any], Any], original: Any, *interfaces: Any) -> None:
-    """Have ``interface(thing)`` return ``factory(thing)`` for instances of *original*.
-
-    Instances of its subclasses count, too. A `Session` and a `Registry` keep what was made, so that
-    ``ICounter(session) is ICounter(session)``; other things get a new one each time. Registering
-    again replaces; it never fails.
-
-    Args:
-        factory: called with the thing to adapt; usually the class of the component. If it returns
-            None, there is no adapter for this thing.
-        original: the class to adapt from, such as `Session`; or an interface, for all that provide
-            it.
-        interfaces: one or more interfaces to adapt to.
-
-    Raises:
-        TypeError: an argument is not what it should be.
-
-    "Twisted Web in 60 seconds": session objects (``twisted.python.components.registerAdapter``).
-    """
-    if not callable(factory):
-        raise TypeError(f"{_USAGE}; {factory!r:.60} cannot be called to make a component")
-    if not (isinstance(original, type) or is_interface(original)):
-        raise TypeError(f"{_USAGE}; {original!r:.60} is not a class")
-    if not interfaces:
-        raise TypeError(f"{_USAGE}; the interface is missing")
-    for wanted in interfaces:
-        if not is_interface(wanted):
-            raise TypeError(f"{_USAGE}; {wanted!r:.60} is not an interface")
-    for wanted in interfaces:
-        definition_key(wanted)
-        factories = wanted.queryDirectTaggedValue(_FACTORIES)
-        if factories is None:
-            wanted.setTaggedValue(_FACTORIES, factories := {})
-        factories[_name_of(original)] = factory
-
-
-def factory_for(thing: object, wanted: Any) -> Callable[[Any], Any] | None:
-    """Return the factory that adapts *thing* to the interface *wanted*; None if there is none.
-
-    That of the nearest class of *thing* goes first, then that of an interface that it provides.
-    """
-    factories: dict[object, Callable[[Any], Any]] | None = wanted.queryDirectTaggedValue(_FACTORIES)
-    if factories is None:
-        return None
-    provided = filter(is_interface, providedBy(thing).__sro__)
-    for each in (*type(thing).__mro__[:-1], *provided, object):
-        factory = factories.get(_name_of(each))
-        if factory is not None:
-            return factory
-    return None
-
-
-def _name_of(original: Any) -> tuple[str, ...]:
-    # By name, not identity: the class may come again with the next execution.
-    if isinstance(original, type):
-        return str(original.__module__), original.__qualname__
-    return "interface", str(original.__module__), original.__name__

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import current, is_interface
 from rpyserve.sessions import object_state
-from rpyserve.sessions.components import factory_for
+from rpyserve.sessions.adapters import factory_for
 from rpyserve.sessions.object_graph import ObjectGraph, change_class
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger

@@ -59,7 +59,7 @@ def test_a_module_is_announced_as_well(site: ScriptSite, caplog: pytest.LogCaptu
     site.load()  # which loads all modules anew
     (line,) = announced(caplog)
     assert line.startswith(
-        "store.py:3: `users` is shared by all visitors, but lost when this file is edited;"
+        "store.py:3: `users` is shared by all visitors, but lost when this file is edited. "
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rpyserve.check import filenames as filenames
-from rpyserve.check.filenames import SiteFiles, check_filenames
-from rpyserve.check.findings import Rule
+from rpyserve.check.filenames import SiteFiles
+from rpyserve.check.findings import Finding, Rule
 from rpyserve.files import path_rules
 
 
@@ -25,14 +25,23 @@ def make(root: Path, *names: str) -> None:
 
 def look(root: Path, *names: str, follow: bool = False) -> SiteFiles:
     make(root, *names)
-    return check_filenames(os.path.realpath(root), follow_symlinks=follow)
+    return SiteFiles(os.path.realpath(root), follow_symlinks=follow)
 
 
 def told(found: SiteFiles) -> list[tuple[str, Rule]]:
     return sorted(
-        ((path.replace(os.sep, "/"), f.rule) for path, f in found.findings),
+        (
+            (path.replace(os.sep, "/"), finding.rule)
+            for path, findings in found.findings.items()
+            for finding in findings
+        ),
         key=lambda pair: pair[0],
     )
+
+
+def only(found: SiteFiles) -> Finding:
+    ((finding,),) = found.findings.values()
+    return finding
 
 
 def link(path: Path, target: Path | str) -> None:
@@ -56,7 +65,7 @@ def test_what_is_no_part_of_the_site_is_left_alone(tmp_path: Path) -> None:
         tmp_path, "node_modules/a.rpy", ".git/b.rpy", "env/pyvenv.cfg", "env/c.rpy", "__pycache__/d.py", ".e.rpy",
         "lib/site-packages/f.py", ".well-known/g.txt", "h.rpyc", "i.pyc", "notes.db", "page.html.j2", "tls.pem",
     )  # fmt: skip
-    assert found == SiteFiles()
+    assert not found.scripts and not found.modules and not found.findings
 
 
 @pytest.mark.parametrize(
@@ -65,7 +74,7 @@ def test_what_is_no_part_of_the_site_is_left_alone(tmp_path: Path) -> None:
 def test_a_script_by_another_name(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, name)
     assert told(found) == [(name, Rule.WRONG_EXTENSION)]
-    assert found.findings[0][1].hint == f"Rename it to {name[:5]}.rpy."
+    assert only(found).hint == f"Rename it to {name[:5]}.rpy."
     assert found.scripts == found.modules == []
 
 
@@ -86,8 +95,7 @@ def test_backups_and_copies(tmp_path: Path, name: str) -> None:
 def test_what_one_might_expect_to_be_served(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, name)
     assert told(found) == [(name, Rule.NEVER_SERVED)]
-    ((_, finding),) = found.findings
-    assert finding.message in (
+    assert only(found).message in (
         path_rules.private_reason(name),
         path_rules.private_file_reason(name),
     )
@@ -108,9 +116,7 @@ def test_a_backup_of_a_whole_directory(tmp_path: Path) -> None:
 def test_a_file_or_directory_that_comes_before_a_script(tmp_path: Path, other: str) -> None:
     found = look(tmp_path, "sub/a.rpy", f"sub/{other}")
     assert told(found) == [("sub/a.rpy", Rule.SHADOWED_PAGE)]
-    assert (
-        "/sub/a does not lead to this script, only /sub/a.rpy does" in found.findings[0][1].message
-    )
+    assert "/sub/a does not lead to this script, only /sub/a.rpy does" in only(found).message
 
 
 def test_an_index_that_comes_before_another(tmp_path: Path) -> None:
@@ -121,7 +127,7 @@ def test_an_index_that_comes_before_another(tmp_path: Path) -> None:
         ("index.html", Rule.SHADOWED_PAGE),
         ("sub/index.html", Rule.SHADOWED_PAGE),
     ]
-    assert {f.message for _, f in found.findings} == {
+    assert {finding.message for (finding,) in found.findings.values()} == {
         "index.rpy takes precedence: / never shows this file.",
         "index.rpy takes precedence: /sub/ never shows this file.",
     }  # fmt: skip
@@ -191,5 +197,5 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(filenames.os, "scandir", scandir)
     found = look(tmp_path)
     assert told(found) == [("locked", Rule.UNREADABLE)]
-    assert "Permission denied" in found.findings[0][1].message
+    assert "Permission denied" in only(found).message
     assert found.scripts == ["b.rpy"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rpyserve.check.bindings import collect_bindings
+from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.findings import Finding, Rule
-from rpyserve.check.imports import ImportChecker, changes_search_path
+from rpyserve.check.imports import ImportChecker
 from rpyserve.scripts.importer import SiteModules
 
 
@@ -38,7 +38,7 @@ def found(site: Path, text: str, name: str = "a.rpy") -> list[Finding]:
     tree = ast.parse(text)
     before = set(sys.modules)
     findings = sorted(
-        ImportChecker(SiteModules(site)).check(tree, collect_bindings(tree), str(site / name)),
+        ImportChecker(SiteModules(site)).check(tree, ModuleBindings(tree), str(site / name)),
         key=lambda f: f.line,
     )
     assert not {"words", "pack", "plain", "sub", "any"} & (set(sys.modules) - before)
@@ -190,11 +190,22 @@ def test_what_is_reached(site: Path) -> None:
         "from pack import inner\nimport words\ntry:\n    import sub.beside\nexcept "
         "ImportError:\n    pass"
     )
-    assert list(imports.check(tree, collect_bindings(tree), str(site / "a.rpy"))) == []
+    assert list(imports.check(tree, ModuleBindings(tree), str(site / "a.rpy"))) == []
     names = {Path(file).relative_to(site).as_posix() for file in imports.reached}
     assert names == {"pack/__init__.py", "pack/inner.py", "words.py", "sub/beside.py"}
 
 
-def test_the_path_of_modules_may_be_changed() -> None:
-    assert changes_search_path(b"import sys\nsys.path.insert(0, 'lib')")
-    assert not changes_search_path(b"import os.path\nos.path.join")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import sys\nsys.path.insert(0, 'lib')", True),
+        ("from sys import path\npath.append('lib')", True),
+        ("def f():\n    import site\n    site.addsitedir('lib')", True),
+        ("import os.path\nos.path.join", False),
+    ],
+)
+def test_the_path_of_modules_may_be_changed(site: Path, text: str, expected: bool) -> None:
+    imports = ImportChecker(SiteModules(site))
+    tree = ast.parse(text)
+    list(imports.check(tree, ModuleBindings(tree), str(site / "a.rpy")))
+    assert imports.search_path_changes is expected

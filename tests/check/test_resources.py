@@ -6,16 +6,17 @@ import ast
 
 import pytest
 
-from rpyserve.check.bindings import collect_bindings
+from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.resources import check_resource
+from rpyserve.scripts.validation import validate_namespace
 
 IMPORT = "from rpyserve import Resource\n"
 
 
 def found(text: str) -> list[Finding]:
     tree = ast.parse(text)
-    return list(check_resource(tree, collect_bindings(tree)))
+    return list(check_resource(tree, ModuleBindings(tree)))
 
 
 def page(method: str, *, more: str = "resource = Page()") -> str:
@@ -87,8 +88,8 @@ def test_no_resource(text: str, words: str) -> None:
 
 WRONG = {
     page("def render_GET(self, request):", more="resource = Page"): "not an instance of it",
-    "class resource:\n    pass": "is a class, not an instance",
-    IMPORT + "class resource(Resource):\n    pass": "class Hello(Resource):",
+    "class resource:\n    pass": "which is not a Resource",
+    IMPORT + "class resource(Resource):\n    pass": "\nresource = resource()",
     "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page": "which is not a Resource",
     "class Page:\n    def render_GET(self, request):\n        pass\nresource = Page()": "class Page(Resource):",
     "def resource():\n    pass": "takes no parameter",
@@ -96,13 +97,13 @@ WRONG = {
     "def resource(self, request):\n    pass": "A method belongs in a class",
     "def resource(*, request):\n    pass": "takes 1 parameter",
     "def page():\n    pass\nresource = page": "def page(request):",
-    "resource = lambda: ''": "lambda request",
-    "async def page(request):\n    pass\nresource = page(1)": "resource = page",
+    "resource = lambda: ''": "The function resource takes no parameter",
+    "async def page(request):\n    pass\nresource = page(1)": "the class coroutine",
     "resource = None": "resource is None",
     "resource = '<h1>Hello</h1>'": "resource is a text",
     "resource = f'{x}'": "resource is a text",
     "resource = {'a': 1}": "sent as JSON",
-    "resource = 42": "neither",
+    "resource = 42": "which is not a Resource",
     "import resource": "the module resource",
     "import tour.pages as resource": "the module tour.pages",
     "import tour\nresource = tour": "the module tour",
@@ -174,3 +175,18 @@ def test_methods_of_every_resource_are_looked_at() -> None:
     child = "class Child(Page):\n    def render_POST(self):\n        pass\n"
     (finding,) = found(page("def render_GET(self, request):", more=child + "resource = Page()"))
     assert finding.message.startswith("Child.render_POST")
+
+
+# Only an execution tells a comment from a script with code, and the names of what was called.
+NOT_ALIKE = ("# only a comment", "resource = page(1)", "resource = f'{x}'", "tour", "twisted")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text for text in [*NO_RESOURCE, *WRONG] if not any(part in text for part in NOT_ALIKE)],
+)
+def test_an_execution_says_the_same(text: str) -> None:
+    namespace: dict[str, object] = {"__name__": "script"}
+    exec(text, namespace)
+    problem = validate_namespace(namespace, text)
+    assert [(finding.message, finding.hint) for finding in found(text)] == [problem]

@@ -7,7 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from rpyserve.check.findings import Rule
+from rpyserve.check.bindings import ModuleBindings
+from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.state_loss import find_state_losses
 
 HEAD = """
@@ -21,14 +22,22 @@ from rpyserve import Resource, registry
 """
 
 
+def find(text: str, *, is_module: bool = False) -> list[Finding]:
+    return find_state_losses(ModuleBindings(ast.parse(text)), is_module=is_module)
+
+
+def source(text: str, cached: bool) -> str:
+    return HEAD + ("cache()\n" if cached else "") + dedent(text)
+
+
 def lost(text: str, *, cached: bool = False, module: bool = False) -> list[str]:
-    source = HEAD + ("cache()\n" if cached else "") + dedent(text)
-    return [loss.name for loss in find_state_losses(ast.parse(source), is_module=module)]
+    return [
+        finding.message.split("`")[1] for finding in find(source(text, cached), is_module=module)
+    ]
 
 
-def rules(text: str, **how: bool) -> set[Rule]:
-    source = HEAD + ("cache()\n" if how.pop("cached", False) else "") + dedent(text)
-    return {loss.rule for loss in find_state_losses(ast.parse(source), **how)}
+def rules(text: str, *, cached: bool = False, is_module: bool = False) -> set[Rule]:
+    return {finding.rule for finding in find(source(text, cached), is_module=is_module)}
 
 
 def page(
@@ -292,7 +301,7 @@ def test_the_series_logger_is_told_gently() -> None:
 
     resource = ExpirationLogger()
     """
-    (loss,) = find_state_losses(ast.parse(HEAD + "cache()\n" + dedent(text)))
+    (loss,) = find(source(text, cached=True))
     assert (
         loss.message
         == "`self.sessions` is shared by all visitors, but lost when this file is edited."
@@ -302,7 +311,7 @@ def test_the_series_logger_is_told_gently() -> None:
 
 def test_each_thing_is_told_once_at_its_first_line() -> None:
     text = "n = 0\ndef resource(request):\n    global n\n    n += 1\n    n += 2\n"
-    (loss,) = find_state_losses(ast.parse(text))
+    (loss,) = find(text)
     assert loss.line == 4
     assert loss.message == "`n` is lost after each request, as the script runs again for each."
 
@@ -318,4 +327,4 @@ def test_two_classes_have_two_attributes_of_a_name() -> None:
     "text", ["n = " + " + ".join(["1"] * 900), "def f():\n    x" + ".a" * 900 + " = 1\n"]
 )
 def test_depth_is_no_obstacle(text: str) -> None:
-    assert find_state_losses(ast.parse(text)) == []
+    assert find(text) == []
