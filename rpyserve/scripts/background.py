@@ -24,8 +24,6 @@ from rpyserve.http.request import Request
 from rpyserve.scripts.execution import Execution, current, execution_of
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 
-__all__ = ["BackgroundTasks", "RequestTasks", "SiteNursery", "TaskOrigin", "background"]
-
 AsyncFunction = Callable[..., Awaitable[object]]
 TaskName = tuple[str, str]
 """The home of a background task's function (see `ExecutionName.home`), and its qualified name."""

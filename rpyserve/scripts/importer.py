@@ -46,8 +46,6 @@ from rpyserve.scripts.background import BackgroundTasks
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
 
-__all__ = ["RelativeFinder", "SiteFinder", "SiteLoader", "SiteModules", "escaped", "module_file"]
-
 log = logging.getLogger("rpyserve")
 
 MOST_EXECUTIONS: Final = 6

@@ -22,17 +22,6 @@ from rpyserve.sessions.callbacks import Callback, CallbackTasks
 from rpyserve.sessions.components import Components
 from rpyserve.sessions.expiry import Bucket, ExpiryTimer
 
-__all__ = [
-    "Registry",
-    "Session",
-    "SessionEnd",
-    "Store",
-    "deadline_of",
-    "finish",
-    "schedule",
-    "unschedule",
-]
-
 DEFAULT_TIMEOUT: Final = 900
 """Seconds that a session lives if nobody says otherwise."""
 

@@ -38,8 +38,6 @@ from rpyserve.util.exceptions import ErrorReporter
 from rpyserve.util.server_object import ServerObject
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["LeastRecentlyUsed", "SessionStatistics", "SessionStore", "ShardedDict"]
-
 log = logging.getLogger("rpyserve")
 
 ID_BYTES: Final = 24
