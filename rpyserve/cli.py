@@ -10,8 +10,9 @@ cannot run, 2 for bad usage.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,25 +22,14 @@ from rpyserve.util import durations
 if TYPE_CHECKING:
     from rpyserve.site import Site
 
-__all__ = [
-    "COUNT",
-    "DURATION",
-    "EDITOR",
-    "NETWORK",
-    "PORT",
-    "SIZE",
-    "TLS",
-    "Command",
-    "copy_example",
-    "main",
-]
+__all__ = ["Command", "main"]
 
 
 class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A value that a function makes of a text, or refuses with a ValueError made to be shown."""
 
-    def __init__(self, name: str, parse: Any) -> None:
-        self.name = name
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self.name = parse.__name__
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -60,40 +50,22 @@ def _network(text: str) -> Any:
         raise ValueError(f"{exc}: use an address or a network, such as 172.17.0.0/16") from None
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
-        raise ValueError(f"{text!r} is not a valid port: use a number from 0 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) > 0):
-        raise ValueError(
-            f"{text!r} is not a valid number of sessions: use 1 or more, such as 100000"
-        )
-    return int(text)
-
-
 def _editor(text: str) -> Any:
     from rpyserve.diagnostics import editor
 
     return editor.parse_editor(text)
 
 
-PORT = Text("port", _port)
-COUNT = Text("number", _count)
-DURATION = Text("duration", durations.parse_duration)
-SIZE = Text("size", durations.parse_size)
-NETWORK = Text("network", _network)
-EDITOR = Text("editor", _editor)
+# What --tls may say besides two files: whether to make a certificate.
+_SWITCH: Final = {
+    **dict.fromkeys(("1", "yes", "true", "on"), True),
+    **dict.fromkeys(("", "0", "no", "false", "off"), False),
+}
 
 
 def _tls(text: str) -> tuple[Path, Path] | bool:
-    """What ``--tls`` says: whether to make a certificate, or the files of one and of its key."""
-    if text.lower() in ("1", "yes", "true", "on"):
-        return True
-    if text.lower() in ("", "0", "no", "false", "off"):
-        return False
+    if text.lower() in _SWITCH:
+        return _SWITCH[text.lower()]
     files = text.split(os.pathsep) if os.pathsep in text else text.split()
     if len(files) != 2:
         raise ValueError(f"{text!r} is not two files: use --tls CERT KEY, or --tls alone")
@@ -107,7 +79,7 @@ class Command(click.Command):
         """Write the files after ``--tls`` as its value."""
         if "--tls" in args:
             index = args.index("--tls")
-            files = [arg for arg in args[index + 1 : index + 3] if _is_certificate(arg)]
+            files = [*filter(_is_certificate, args[index + 1 : index + 3])]
             value = os.pathsep.join(files) or "yes"
             args = [*args[:index], f"--tls={value}", *args[index + 1 + len(files) :]]
         return super().parse_args(ctx, args)
@@ -115,9 +87,6 @@ class Command(click.Command):
 
 def _is_certificate(arg: str) -> bool:
     return os.path.isfile(arg) or arg.lower().endswith((".pem", ".crt", ".cer", ".key"))
-
-
-TLS = Text("tls", _tls)
 
 
 @click.command(
@@ -135,7 +104,7 @@ TLS = Text("tls", _tls)
 @click.option(
     "-p",
     "--port",
-    type=PORT,
+    type=click.IntRange(0, 65535),
     metavar="PORT",
     help="Port to listen on; 0 takes any free one. Default: 8080, or the next free port.",
 )
@@ -155,7 +124,7 @@ TLS = Text("tls", _tls)
 @click.option(
     "--trust",
     multiple=True,
-    type=NETWORK,
+    type=Text(_network),
     metavar="NETWORK",
     help=(
         "Also show error details to clients of this network, such as a container's host. "
@@ -164,7 +133,7 @@ TLS = Text("tls", _tls)
 )
 @click.option(
     "--session-timeout",
-    type=DURATION,
+    type=Text(durations.parse_duration),
     default="15m",
     show_default=True,
     metavar="DURATION",
@@ -172,15 +141,15 @@ TLS = Text("tls", _tls)
 )
 @click.option(
     "--max-sessions",
-    type=COUNT,
-    default="100000",
+    type=click.IntRange(min=1),
+    default=100_000,
     show_default=True,
     metavar="N",
     help="Maximum number of live sessions; beyond it the longest idle one is expired.",
 )
 @click.option(
     "--max-body",
-    type=SIZE,
+    type=Text(durations.parse_size),
     default="2G",
     show_default=True,
     metavar="SIZE",
@@ -201,7 +170,7 @@ TLS = Text("tls", _tls)
 )
 @click.option(
     "--tls",
-    type=TLS,
+    type=Text(_tls),
     default="no",
     metavar="[CERT KEY]",
     help=(
@@ -218,7 +187,7 @@ TLS = Text("tls", _tls)
 )
 @click.option(
     "--editor",
-    type=EDITOR,
+    type=Text(_editor),
     metavar="NAME|URL",
     help=(
         "Editor for the links on error pages: vscode, pycharm, ..., none, or a URL with {path} "
@@ -401,46 +370,25 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
         print(line)
     if report.findings or not options["quiet"]:
         console.print_line(report.summary())
-    return 1 if report.fault_count else 0
+    return int(report.fault_count > 0)
 
 
 def _copy_example(target: Path) -> None:
+    """Copy the sample site to the directory *target*, which must be empty or not there yet."""
+    import shutil
+
+    source = Path(__file__).resolve().parent / "sample_site"
+    if not source.is_dir():
+        source = source.parent.parent / "sample_site"  # this is not an installation
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise click.ClickException(
+            f"{str(target)!r} is there already, and not an empty directory: choose another DIR."
+        )
+    without = shutil.ignore_patterns("__pycache__", "*.pyc")
     try:
-        copy_example(target)
-    except ValueError as exc:
-        raise click.ClickException(str(exc)) from None
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=without)
     except OSError as exc:
         raise click.ClickException(
             f"{str(target)!r} cannot be written: {exc.strerror or exc}"
         ) from None
     click.echo(f"The sample site is in {target}. Serve it with:  rpyserve {target}", err=True)
-
-
-def copy_example(target: Path) -> None:
-    """Copy the sample site to the directory *target*, which must be empty or not there yet.
-
-    Raises:
-        OSError: it cannot be written.
-        ValueError: something is there already, or this installation has no sample site; the text is
-            made to be shown.
-    """
-    package = Path(__file__).resolve().parent
-    source = next(
-        (
-            path
-            for path in (package / "sample_site", package.parent / "sample_site")
-            if path.is_dir()
-        ),
-        None,
-    )
-    if source is None:
-        raise ValueError("This installation has no sample site.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(
-            f"{str(target)!r} is there already, and not an empty directory: choose another DIR."
-        )
-    import shutil
-
-    shutil.copytree(
-        source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
-    )

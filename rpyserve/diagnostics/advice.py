@@ -2,8 +2,8 @@
 
 The advice is a table, `ROWS`: each row names a kind of exception and says when it applies (by a
 pattern in the message, by one in the line of source, by a function) and what to do. The first row
-that applies wins. Large subjects have modules of their own: `syntax_advice`, `import_advice`,
-`async_advice` and `name_advice`.
+that applies wins. Large subjects have modules of their own: `import_advice`, `async_advice` and
+`name_advice`.
 
 Advice is a sentence, followed by lines to write. No advice is better than wrong advice: an
 exception that explains itself gets none. A test provokes each row by real code, because the
@@ -12,16 +12,15 @@ patterns depend on Python's own messages.
 
 from __future__ import annotations
 
+import linecache
 import logging
 import re
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from rpyserve.diagnostics import async_advice, name_advice
 from rpyserve.diagnostics.import_advice import for_attribute_of_module, for_import_error
-from rpyserve.diagnostics.syntax_advice import for_syntax_error
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import innermost_author_line
 
@@ -36,10 +35,11 @@ class Advice:
 
     Attributes:
         kind: the class of the exception.
-        text: the advice. ``\1`` stands for the first group of *pattern*. Or a function of the
-            exception that returns the advice.
+        text: the advice. ``\1`` stands for the first group of *line*; if that has no groups, of
+            *pattern*. Or a function of the exception that returns the advice.
         pattern: a regular expression that is found in the exception's message.
-        line: a regular expression that is found in the author's line of source that failed.
+        line: a regular expression that is found in the author's line of source that failed, or of
+            a syntax error in its own line.
         when: a function of the exception.
     """
 
@@ -47,18 +47,26 @@ class Advice:
     text: str | Callable[[Any], str]
     pattern: str = ""
     line: str = ""
-    when: Callable[[Any], bool] = lambda exc: True
+    when: Callable[[Any], object] = lambda exc: True
 
     def apply(self, exc: BaseException) -> str:
         """Return the advice about *exc*; empty if this row does not apply."""
         if not isinstance(exc, self.kind) or not self.when(exc):
             return ""
         found = re.search(self.pattern, str(exc))
-        if found is None or not re.search(self.line, innermost_author_line(exc)[1]):
+        at = re.search(self.line, _line(exc))
+        if found is None or at is None:
             return ""
-        if isinstance(self.text, str):
-            return found.expand(self.text.replace("\n", r"\n"))
-        return self.text(exc)
+        if not isinstance(self.text, str):
+            return self.text(exc)
+        groups = at if at.re.groups else found
+        return groups.expand(self.text.replace("\n", r"\n"))
+
+
+def _line(exc: BaseException) -> str:
+    if isinstance(exc, SyntaxError):
+        return (exc.text or "").strip()
+    return innermost_author_line(exc)[1]
 
 
 def advice_for(exc: BaseException) -> str:
@@ -70,57 +78,18 @@ def advice_for(exc: BaseException) -> str:
         return ""
 
 
-# Names
-
-_PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
-
-_NAMES: Final = {
-    "self": "A method must take it as a parameter:\ndef render_GET(self, request):",
-    "request": "A function must take it as a parameter:\ndef resource(request):",
-    "null": "Did you mean this?\nNone",
-    "unicode": f"{_PYTHON2}str",
-    "raw_input": f'{_PYTHON2}request.field("name")',
-    "xrange": f"{_PYTHON2}range",
-    "implements": f"{_PYTHON2}@implementer(ICounter)\nclass Counter:",
-}
-"""What to do about a name that is not defined."""
-
-_METHODS: Final = {"has_key": f"{_PYTHON2}key in d", "iteritems": f"{_PYTHON2}d.items()"}
-"""What to do about a method that a dict does not have."""
+# Conditions and texts of rows
 
 
-def _local_without_value(exc: UnboundLocalError) -> str:
+def _in_file(pattern: str) -> Callable[[Any], object]:
+    """Whether the file that cannot be compiled has *pattern* in it."""
+    return lambda exc: re.search(pattern, "".join(linecache.getlines(exc.filename or "")))
+
+
+def _is_global_too(exc: UnboundLocalError) -> bool:
     frame, _ = innermost_author_line(exc)
     found = re.search(r"local variable '(\w+)'", str(exc))
-    if frame is None or found is None or found[1] not in frame.f_globals:
-        return ""
-    name = found[1]
-    return (
-        f"The function assigns {name}, so {name} is a local variable, and has no value yet. To "
-        f"keep a value from one visit to the next, write:\nsession = request.getSession()\n"
-        f'session["{name}"] = session.get("{name}", 0) + 1'
-    )
-
-
-# Keys
-
-
-def _with_key(text: str) -> Callable[[Any], str]:
-    return lambda exc: text.format(repr(exc.args[0]))
-
-
-def _key_is(kind: type) -> Callable[[Any], bool]:
-    return lambda exc: bool(exc.args) and isinstance(exc.args[0], kind)
-
-
-# Calls
-
-
-def _no_adapter(exc: Any) -> str:
-    found = re.search(r"InterfaceClass [\w.%]*?(\w+)>", str(exc))
-    name = found[1] if found else "ICounter"
-    line = f"registerAdapter({name[1:]}, Session, {name})"
-    return f"There is no adapter for {name}. Write once, after the class:\n{line}"
+    return frame is not None and found is not None and found[1] in frame.f_globals
 
 
 def _method_without_self(exc: Any) -> str:
@@ -137,27 +106,21 @@ def _method_without_self(exc: Any) -> str:
     return f"A method must take self. Write in {found[1]}:\ndef {found[2]}({parameters}):"
 
 
-# Everything else
+_PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
 
+# What to do about a name that is not defined.
+_NAMES: Final = {
+    "self": "A method must take it as a parameter:\ndef render_GET(self, request):",
+    "request": "A function must take it as a parameter:\ndef resource(request):",
+    "null": "Did you mean this?\nNone",
+    "unicode": f"{_PYTHON2}str",
+    "raw_input": f'{_PYTHON2}request.field("name")',
+    "xrange": f"{_PYTHON2}range",
+    "implements": f"{_PYTHON2}@implementer(ICounter)\nclass Counter:",
+}
 
-def _endless_recursion(exc: Any) -> str:
-    names = [frame.name for frame in traceback.extract_tb(exc.__traceback__)[-20:]]
-    if any("repr" in name for name in names):
-        return "A value contains itself, or is nested too deeply."
-    name = max(set(names), key=names.count, default="A function")
-    return f"{name} calls itself without end. Give it a case in which it does not."
-
-
-def _relative_path(exc: Any) -> str:
-    name = exc.filename
-    if not isinstance(name, str) or re.match(r"([A-Za-z]:)?[/\\]", name):
-        return ""
-    last = re.split(r"[/\\]", name)[-1]
-    return (
-        "A relative path starts at the site's directory, wherever the script is. For a file "
-        f'beside the script write:\nopen(Path(__file__).with_name("{last}"))'
-    )
-
+# What to do about a method that a dict does not have.
+_METHODS: Final = {"has_key": f"{_PYTHON2}key in d", "iteritems": f"{_PYTHON2}d.items()"}
 
 _NEEDS_SESSION: Final = "is called with the session. Write{}:\ndef __init__(self, session):"
 _TO_BYTES: Final = (
@@ -168,14 +131,100 @@ _TO_TEXT: Final = (
     'Text and bytes cannot be mixed. Make text of the bytes:\ntext = data.decode("utf-8")'
 )
 
+# The rows in their order; the first that applies wins.
 ROWS: Final = (
     Advice(
         SystemExit,
         "sys.exit() ends programs, and this one is the server. Remove it; to stop early, use if "
         "and else.",
     ),
-    Advice(SyntaxError, for_syntax_error),
-    Advice(RecursionError, _endless_recursion),
+    # Syntax errors. Where the message explains itself there is no advice.
+    Advice(
+        SyntaxError,
+        "This file is HTML. Give its name the extension .html, or return the HTML from a "
+        'function:\ndef resource(request):\n    return """<h1>Hello</h1>"""',
+        when=_in_file(r"\A\ufeff?\s*<[!A-Za-z]"),
+    ),
+    Advice(
+        SyntaxError,
+        "There are marks of a merge conflict in this file (<<<<<<<). Choose one side and delete "
+        "the marks.",
+        when=_in_file(r"(?m)^(<{7}|={7}|>{7})( |$)"),
+    ),
+    Advice(
+        SyntaxError,
+        "This looks like a Ren'Py script: visual novels use the extension .rpy, too. rpyserve's "
+        "scripts are Python.",
+        when=_in_file(r"(?m)^\s*(label\s+\w+\s*:|(define|default)\s+[\w.]+\s*=)"),
+    ),
+    Advice(
+        TabError,
+        "Some lines are indented with tabs, others with spaces. Use four spaces everywhere.",
+    ),
+    Advice(
+        SyntaxError,
+        "Indent the lines after the colon by four spaces. If nothing is to happen, write `pass`.",
+        pattern="expected an indented block",
+    ),
+    Advice(
+        SyntaxError,
+        "This line is indented less than the block before it, but it matches no line above. "
+        "Align it with one of them.",
+        pattern="unindent does not match",
+    ),
+    Advice(
+        SyntaxError,
+        "This line is indented more than the one above it, for no reason. Align the two.",
+        pattern="unexpected indent",
+    ),
+    Advice(
+        SyntaxError,
+        "`await` and the like only work in async functions. Write `async def`:\n"
+        "async def render_GET(self, request):",
+        pattern=r"(await|async \w+)\b.*outside|outside.*await",
+    ),
+    Advice(
+        SyntaxError,
+        "Only functions return something. Put it into one:\n"
+        'def resource(request):\n    return "..."',
+        pattern="'return' outside function",
+    ),
+    Advice(
+        SyntaxError,
+        "In your editor, choose Save As and the encoding UTF-8.",
+        pattern="UTF-8|UTF-16|NUL byte",
+    ),
+    Advice(
+        SyntaxError,
+        "These are curly quotation marks, perhaps copied from a page. Type straight ones: \" or '.",
+        pattern="invalid character '[\u2018\u2019\u201c\u201d]'",
+    ),
+    Advice(
+        SyntaxError,
+        rf"{_PYTHON2}print(\1)",
+        pattern="Missing parentheses in call to 'print'",
+        line=r"\bprint\s+(.*)",
+    ),
+    Advice(
+        SyntaxError,
+        rf"{_PYTHON2}except \1 as \2:",
+        line=r"\bexcept\s+([\w.]+)\s*,\s*(\w+)\s*:",
+    ),
+    Advice(
+        SyntaxError,
+        rf"{_PYTHON2}raise \1(\2)",
+        line=r"\braise\s+([\w.]+)\s*,\s*(.+)",
+    ),
+    # Endless recursion
+    Advice(
+        RecursionError,
+        "A value contains itself, or is nested too deeply.",
+        pattern="repr of an object|encoding a JSON object",
+    ),
+    Advice(
+        RecursionError,
+        "A function calls itself without end. Give it a case in which it does not.",
+    ),
     # Imports
     Advice(
         ImportError,
@@ -194,13 +243,22 @@ ROWS: Final = (
         "move what both need into a third module.",
         pattern=r"partially initialized module '([\w.]+)'",
     ),
-    Advice(ImportError, for_import_error),
-    # Names
-    Advice(UnboundLocalError, _local_without_value),
-    Advice(NameError, lambda exc: _NAMES.get(exc.name, "")),
     Advice(
-        NameError, name_advice.for_name, when=lambda exc: not isinstance(exc, UnboundLocalError)
+        ImportError,
+        for_import_error,
+        when=lambda exc: "rpyserve has no" not in str(exc),  # of Twisted's: it explains itself
     ),
+    # Names
+    Advice(
+        UnboundLocalError,
+        r"The function assigns \1, so \1 is a local variable, and has no value yet. To keep a "
+        "value from one visit to the next, write:\nsession = request.getSession()\n"
+        r'session["\1"] = session.get("\1", 0) + 1',
+        pattern=r"local variable '(\w+)'",
+        when=_is_global_too,
+    ),
+    Advice(NameError, lambda exc: _NAMES.get(exc.name, "")),
+    Advice(NameError, name_advice.for_name, when=lambda exc: exc.name),
     # Attributes
     Advice(AttributeError, for_attribute_of_module),
     Advice(AttributeError, async_advice.for_coroutine),
@@ -233,38 +291,36 @@ ROWS: Final = (
         "nothing.",
         when=lambda exc: exc.name is not None and exc.obj is None,
     ),
-    Advice(AttributeError, name_advice.for_attribute),
+    Advice(AttributeError, name_advice.for_attribute, when=lambda exc: exc.name),
     # Keys
     Advice(
         KeyError,
-        lambda exc: f"Names are text here, not bytes. Write:\n{exc.args[0].decode('latin-1')!r}",
-        when=_key_is(bytes),
+        r"Names are text here, not bytes. Write:\n\1",
+        pattern=r"""^b(['"].*)""",
     ),
     Advice(
         KeyError,
-        _with_key(
-            "No file was chosen, or the form has no enctype. Write:\nrequest.file({})",
-        ),
+        r"No file was chosen, or the form has no enctype. Write:\nrequest.file(\1)",
+        pattern="(.*)",
         line=r"request\.files",
     ),
     Advice(
         KeyError,
-        _with_key(
-            'The query or form has no such field. With a default:\nrequest.field({}, "")',
-        ),
+        r'The query or form has no such field. With a default:\nrequest.field(\1, "")',
+        pattern="(.*)",
         line=r"request\.args|\.args\[",
     ),
     Advice(
         KeyError,
-        _with_key("The session has no such value yet. With a default:\nsession.get({}, 0)"),
+        r"The session has no such value yet. With a default:\nsession.get(\1, 0)",
+        pattern=r"""^(['"].*)""",
         line=r"(?i)session",
-        when=_key_is(str),
     ),
     Advice(
         KeyError,
-        _with_key("The registry has no such value yet. With a default:\nregistry.get({}, 0)"),
+        r"The registry has no such value yet. With a default:\nregistry.get(\1, 0)",
+        pattern=r"""^(['"].*)""",
         line=r"registry",
-        when=_key_is(str),
     ),
     # Calls
     Advice(
@@ -273,13 +329,22 @@ ROWS: Final = (
         pattern=r"'method' object is not subscriptable",
         line=r"request\.json\[",
     ),
-    Advice(TypeError, _no_adapter, pattern=r"Could not adapt"),
+    Advice(
+        TypeError,
+        r"There is no adapter for \1\2. Write once, after the class:\n"
+        r"registerAdapter(\2, Session, \1\2)",
+        pattern=r"Could not adapt[\s\S]*InterfaceClass [\w.%]*?(\w)(\w+)>",
+    ),
     Advice(
         TypeError,
         async_advice.for_asyncio,
         pattern=r"unrecognized yield message|library written for",
     ),
-    Advice(TypeError, async_advice.for_await),
+    Advice(
+        TypeError,
+        r"This function is not async: it returns a value (\1\2) at once. Remove the `await`.",
+        pattern=r"object (\w+) can't be used in 'await'|'(\w+)' object can't be awaited",
+    ),
     Advice(TypeError, async_advice.for_coroutine),
     Advice(
         TypeError,
@@ -326,12 +391,32 @@ ROWS: Final = (
         "The loop changes the dict that it goes through. Use a copy:\nfor key in list(d):",
         pattern=r"changed size during iteration",
     ),
-    Advice(RuntimeError, async_advice.for_runtime_error),
-    Advice(FileNotFoundError, _relative_path),
+    Advice(RuntimeError, async_advice.for_asyncio, pattern=r"no (running|current) event loop"),
+    Advice(
+        RuntimeError,
+        "The server is already running trio. Write `async def`, and await the function in it.",
+        pattern=r"Attempted to call run\(\) from inside a run\(\)",
+    ),
+    Advice(
+        RuntimeError,
+        "Top-level code cannot wait. Do it in the method:\nasync def render_GET(self, request):",
+        pattern="must be called from async context",
+    ),
+    Advice(
+        RuntimeError,
+        "A coroutine can be awaited only once. Call the function again each time:\nawait f(...)",
+        pattern="cannot reuse already awaited coroutine",
+    ),
+    Advice(
+        FileNotFoundError,
+        "A relative path starts at the site's directory, wherever the script is. For a file "
+        r'beside the script write:\nopen(Path(__file__).with_name("\1"))',
+        # at the end of the message, the name in quotes, and its last part
+        pattern=r": '(?![/\\]|[A-Za-z]:)(?:[^']*[/\\])?([^'/\\]+)'$",
+    ),
     Advice(
         UnicodeDecodeError,
         'Say which encoding the file has:\nopen(name, encoding="utf-8")',
         when=lambda exc: ".decode(" not in innermost_author_line(exc)[1],
     ),
 )
-"""The rows in their order; the first that applies wins."""

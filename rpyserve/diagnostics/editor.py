@@ -23,6 +23,7 @@ _LIKE_CODE: Final = "://file/{path}:{line}:{column}"
 _JETBRAINS: Final = "://open?file={path}&line={line}&column={column}"
 _TEXTMATE: Final = "://open?url=file://{path}&line={line}&column={column}"
 
+# The names that ``--editor`` knows, and their URL templates.
 NAMES: Final = {
     "vscode": "vscode" + _LIKE_CODE,
     "vscode-insiders": "vscode-insiders" + _LIKE_CODE,
@@ -38,20 +39,26 @@ NAMES: Final = {
     "emacs": "emacs" + _TEXTMATE,
     "none": "",
 }
-"""The names that ``--editor`` knows, and their URL templates."""
 
+# The commands that start an editor, and its name; those to look for on this machine come first, in
+# order of preference.
 _COMMANDS: Final = {
     "code": "vscode", "cursor": "cursor", "windsurf": "windsurf", "codium": "codium", "zed": "zed",
     "zeditor": "zed", "pycharm": "pycharm", "charm": "pycharm", "subl": "sublime",
     "code-insiders": "vscode-insiders", "vscodium": "codium", "idea": "idea",
     "sublime_text": "sublime", "mate": "textmate", "mvim": "macvim",
 }  # fmt: skip
-"""The commands that start an editor, and its name."""
 
-_INSTALLED: Final = (
-    "code", "cursor", "windsurf", "codium", "zed", "zeditor", "pycharm", "charm", "subl",
+# Variables that an editor's own terminal sets, and the words in their names and values that tell
+# which editor it is. Those that are made from VS Code set its variables too, so they come first.
+_TERMINAL_VARIABLES: Final = (
+    "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TERMINAL_EMULATOR", "CURSOR_TRACE_ID", "ZED_TERM",
+    "VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier",
 )  # fmt: skip
-"""The commands to look for on this machine, in order of preference."""
+_TERMINAL_WORDS: Final = {
+    "cursor": "cursor", "windsurf": "windsurf", "codium": "codium", "insider": "vscode-insiders",
+    "vscode": "vscode", "zed": "zed", "jetbrains": "pycharm",
+}  # fmt: skip
 
 _DANGEROUS_SCHEMES: Final = frozenset({"javascript", "data", "vbscript", "blob", "about"})
 
@@ -76,8 +83,7 @@ class EditorLink:
         """
         if not self.template or not PurePath(path).is_absolute():
             return ""
-        slashed = path.replace("\\", "/") if os.name == "nt" else path
-        quoted = quote(slashed, safe="/:", errors="surrogateescape")
+        quoted = quote(PurePath(path).as_posix(), safe="/:", errors="surrogateescape")
         # A path begins with one slash: after "x://" it must stay, after "host/" it must go.
         before = self.template.partition("{path}")[0]
         if before.endswith("://"):
@@ -96,8 +102,9 @@ def parse_editor(text: str) -> EditorLink:
     """
     text = text.strip()
     name = text.lower()
-    if name in NAMES or name in _COMMANDS:
-        return EditorLink(NAMES[_COMMANDS.get(name, name)])
+    template = NAMES.get(_COMMANDS.get(name, name))
+    if template is not None:
+        return EditorLink(template)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
     if scheme is None or "{path}" not in text:
         raise ValueError(
@@ -120,7 +127,7 @@ def detected() -> EditorLink:
 def detect(environ: Mapping[str, str], is_installed: Callable[[str], bool]) -> EditorLink:
     """Return the editor that *environ* names, else one that *is_installed*, else VS Code."""
     name = _editor_of_terminal(environ) or _editor_of_variables(environ)
-    name = name or _COMMANDS[next(filter(is_installed, _INSTALLED), "code")]
+    name = name or _COMMANDS[next(filter(is_installed, _COMMANDS), "code")]
     template = NAMES[name]
     distribution = environ.get("WSL_DISTRO_NAME")
     if distribution and template.endswith(_LIKE_CODE) and name != "zed":
@@ -130,29 +137,14 @@ def detect(environ: Mapping[str, str], is_installed: Callable[[str], bool]) -> E
 
 
 def _editor_of_terminal(environ: Mapping[str, str]) -> str:
-    program = environ.get("TERM_PROGRAM")
-    if program == "vscode":
-        return _variant_of_vscode(environ)
-    if program == "zed" or "ZED_TERM" in environ:
-        return "zed"
-    return "pycharm" if "JetBrains" in environ.get("TERMINAL_EMULATOR", "") else ""
-
-
-def _variant_of_vscode(environ: Mapping[str, str]) -> str:
-    if "CURSOR_TRACE_ID" in environ:
-        return "cursor"
-    names = ("VSCODE_GIT_ASKPASS_MAIN", "__CFBundleIdentifier")
-    traces = " ".join(environ.get(name, "") for name in names).lower()
-    for name in ("cursor", "windsurf", "codium"):
-        if name in traces:
-            return name
-    is_insiders = "insider" in environ.get("TERM_PROGRAM_VERSION", "")
-    return "vscode-insiders" if is_insiders else "vscode"
+    found = [f"{name}={environ[name]}" for name in _TERMINAL_VARIABLES if name in environ]
+    traces = " ".join(found).lower()
+    return next((name for word, name in _TERMINAL_WORDS.items() if word in traces), "")
 
 
 def _editor_of_variables(environ: Mapping[str, str]) -> str:
-    for name in ("VISUAL", "EDITOR"):
-        path = environ.get(name, "").replace("\\", "/").partition(" ")[0]
+    for variable in ("VISUAL", "EDITOR"):
+        path = environ.get(variable, "").replace("\\", "/").partition(" ")[0]
         command = Path(path).name.lower().removesuffix(".exe").removesuffix(".cmd")
         if command in _COMMANDS:
             return _COMMANDS[command]

@@ -135,8 +135,7 @@ def _branches(group: ExceptionReport, editor: EditorLink, level: int) -> Markup:
 
 def _frames(exc: ExceptionReport, editor: EditorLink) -> Markup:
     innermost_first = exc.own_frames[::-1]
-    parts = [_frame(frame, editor) for frame in innermost_first[:1]]
-    parts += [_frame(frame, editor, folded=True) for frame in innermost_first[1:]]
+    parts = [_frame(frame, editor, folded=n > 0) for n, frame in enumerate(innermost_first)]
     if len(exc.frames) > len(innermost_first):
         parts.append(_all_frames(exc.frames, editor))
     return _lines(parts)
@@ -151,7 +150,7 @@ def _all_frames(frames: Sequence[Frame], editor: EditorLink) -> Markup:
     )
 
 
-def _frame(frame: Frame, editor: EditorLink, *, folded: bool = False) -> Markup:
+def _frame(frame: Frame, editor: EditorLink, *, folded: bool) -> Markup:
     """A frame of the author's, with its source and values.
 
     Args:
@@ -185,7 +184,7 @@ def _skipped(tag: str, frame: Frame) -> Markup:
 
 def _file_link(path: str, line: int, column: int, editor: EditorLink) -> Markup:
     text = display_path(path) + (f", line {line}" if line else "")
-    url = "" if path.startswith("<") else editor.link(path, line, column)
+    url = editor.link(path, line, column)
     if not url:
         return html("{}", text)
     return html('<a href="{}" title="Open in the editor">{}</a>', url, text)

@@ -52,7 +52,7 @@ class Frame:
         lines: the source around the line; empty if it is not known.
         variables: their values, if they may be shown.
         skipped: how many similar calls were left out between the frame before and this one.
-        source_hash: differs if the source differs; 0 if there is no source.
+        source_hash: differs if the source differs.
     """
 
     file: str
@@ -104,10 +104,8 @@ class ExceptionReport:
     def own_frames(self) -> tuple[Frame, ...]:
         """The author's frames. If there are none, the innermost one, unless it is rpyserve's."""
         own = tuple(frame for frame in self.frames if frame.own)
-        innermost = self.frames[-1:]
-        if own or not innermost or innermost[0].file.startswith(PACKAGE_DIRECTORY):
-            return own
-        return innermost
+        last = self.frames[-1:]
+        return own or tuple(each for each in last if not each.file.startswith(PACKAGE_DIRECTORY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +117,12 @@ class ErrorReport:
         hint: what to do about it, in lines; may be empty.
         chain: the exceptions: first the one that came out, then what led to it. May be empty.
         script: the path of a script that is at fault as a whole; empty if the frames say more.
-        fingerprint: equal for errors that count as the same, whatever their messages say.
     """
 
     title: str
     hint: str = ""
     chain: tuple[ExceptionReport, ...] = ()
     script: str = ""
-    fingerprint: tuple[str, ...] = ()
 
     @property
     def place(self) -> Frame | None:

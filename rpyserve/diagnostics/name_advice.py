@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from rpyserve._names import PUBLIC
+from rpyserve.diagnostics.values import attributes
 from rpyserve.http.request import Request
 from rpyserve.scripts.source import innermost_author_line
 from rpyserve.sessions.session import Session
@@ -50,18 +51,20 @@ _SESSION: Final = (
     ("invalidate", "session.expire()"),
     ("sid", "session.uid"),
 )
+# What rpyserve has in place of a member of another server's class.
 _MEMBERS: Final = {
     kind: {name: line for names, line in rows for name in names.split()}
     for kind, rows in {Request: _REQUEST, Session: _SESSION}.items()
 }
-"""What rpyserve has in place of a member of another server's class."""
 
+# The modules of names that are often used without an import.
 _HOMES: Final = {
     "Path": "pathlib", "date": "datetime", "timedelta": "datetime", "dataclass": "dataclasses",
     "defaultdict": "collections", "randint": "random", "choice": "random", "sqrt": "math",
     "escape": "html", "quote": "urllib.parse", "sleep": "trio", "open_nursery": "trio",
+    **dict.fromkeys(PUBLIC, "rpyserve"),
 }  # fmt: skip
-"""The modules of names that are often used without an import."""
+_MODULES: Final = {*sys.stdlib_module_names, "trio"}
 
 
 def for_member(exc: AttributeError) -> str:
@@ -72,66 +75,45 @@ def for_member(exc: AttributeError) -> str:
     return ""
 
 
-def for_name(exc: NameError) -> str:
+def for_name(exc: Any) -> str:
     """Return the advice about a name that is not defined: import it, or what it may stand for."""
-    name = exc.name or ""
-    if line := _import_line(name):
-        return f"Import it first:\n{line}"
+    if exc.name in _HOMES:
+        return f"Import it first:\nfrom {_HOMES[exc.name]} import {exc.name}"
+    if exc.name in _MODULES:
+        return f"Import it first:\nimport {exc.name}"
     frame, _ = innermost_author_line(exc)
     if frame is None:
         return ""
-    if "self" in frame.f_locals and name in _members(frame.f_locals["self"]):
-        return f"{name} belongs to the object. Write:\nself.{name}"
-    return _did_you_mean(closest(name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]))
+    if "self" in frame.f_locals and exc.name in _members(frame.f_locals["self"]):
+        return f"{exc.name} belongs to the object. Write:\nself.{exc.name}"
+    return _did_you_mean(exc.name, [*frame.f_locals, *frame.f_globals, *dir(builtins)])
 
 
-def for_attribute(exc: AttributeError) -> str:
+def for_attribute(exc: Any) -> str:
     """Return the advice about an attribute that is misspelled."""
-    name = exc.name or ""
-    names = [each for each in _members(exc.obj) if each[:1] != "_" or name[:1] == "_"]
-    found = closest(name, names)
-    return _did_you_mean(f".{found}" if found else None)
+    return _did_you_mean(exc.name, _members(exc.obj))
 
 
 def for_import(module: str, name: str) -> str:
     """Return the advice about a *name* that *module*, which has been imported, does not have."""
     loaded = sys.modules.get(module)
-    if loaded is None:
-        return ""
-    found = closest(name, getattr(loaded, "__all__", None) or list(vars(loaded)))
-    is_relative = module.startswith("rpydir")  # rpyserve's own name for the script's directory
-    if found is None or is_relative:
-        return _did_you_mean(found)
-    return _did_you_mean(f"from {module} import {found}")
+    names: Any = getattr(loaded, "__all__", None) or getattr(loaded, "__dict__", ())
+    return _did_you_mean(name, names)
 
 
-def closest(name: str, names: Iterable[Any]) -> str | None:
+def closest(name: str, names: Iterable[str]) -> str | None:
     """Return the one of *names* that *name* is a misspelling of; None if there is none."""
     if not 3 <= len(name) <= 80:
         return None
-    return closest_match(name, [each for each in names if isinstance(each, str) and each != name])
+    return closest_match(name, {*names} - {name})
 
 
-def _did_you_mean(line: str | None) -> str:
-    return f"Did you mean this?\n{line}" if line else ""
-
-
-def _import_line(name: str) -> str:
-    if name in PUBLIC:
-        return f"from rpyserve import {name}"
-    if name in _HOMES:
-        return f"from {_HOMES[name]} import {name}"
-    if name == "trio" or name in sys.stdlib_module_names:
-        return f"import {name}"
-    return ""
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    found = closest(name, names)
+    return f"Did you mean this?\n{found}" if found else ""
 
 
 def _members(thing: object) -> list[str]:
-    """The names in the classes of *thing* and in its ``__dict__``; `dir` would call its code."""
-    classes = type.__dict__["__mro__"].__get__(type(thing))
-    names = [name for each in classes for name in vars(each)]
-    try:
-        own = object.__getattribute__(thing, "__dict__")
-    except AttributeError:
-        return names
-    return [*names, *own] if isinstance(own, dict) else names
+    """The names in the classes of *thing* and what it holds; `dir` would call its code."""
+    own = [name for name, _ in attributes(thing)]
+    return [*own, *(name for kind in type(thing).__mro__ for name in vars(kind))]

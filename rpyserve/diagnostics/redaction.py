@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from rpyserve.http.request import Request
+from rpyserve.http.request import Request
 
-__all__ = ["MASK", "Redactor", "is_secret", "secrets_of"]
+__all__ = ["MASK", "NO_SECRETS", "Redactor", "is_secret", "secrets_of"]
 
+# What is shown in place of a secret.
 MASK: Final = "•••"
-"""What is shown in place of a secret."""
 
+# Characters from which a text counts as secret: ``dark`` of ``theme=dark`` may be any word.
 SHORTEST: Final = 8
-"""Characters from which a text counts as secret: ``dark`` of ``theme=dark`` may be any word."""
 
+# How many characters of a name are looked at.
 _LONGEST_NAME: Final = 100
-"""How many characters of a name are looked at."""
 
 _ANYWHERE: Final = (
     r"pass_?w(?:or)?d|pass_?phrase|secret|token(?!iz)|api_?key|authori[sz]ation|cookie|credential|"
@@ -64,7 +63,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         found = {text for text in secrets if len(text) >= SHORTEST}
         self._secrets = sorted(found, key=len, reverse=True)
-        self.longest = len(self._secrets[0]) if self._secrets else 0
+        self.longest = max(map(len, found), default=0)
 
     def redact(self, text: str) -> str:
         """Return *text* without the secrets."""
@@ -75,6 +74,10 @@ class Redactor:
     def redact_value(self, text: str) -> str:
         """Return *text* without the secrets, and without what follows ``password=`` and alike."""
         return _ASSIGNMENT.sub(rf"\1{MASK}", self.redact(text))
+
+
+# Hides what is secret by its name only.
+NO_SECRETS: Final = Redactor()
 
 
 def secrets_of(request: Request) -> Redactor:

@@ -1,9 +1,9 @@
 """Writes error reports on the console: each error once, as a short block of text.
 
-Two errors are the same if they have the same fingerprint at the same places of the same source. An
+Two errors are the same if they are of the same kinds at the same places of the same source. An
 error is written again after its page has been answered well (`ConsoleReporter.resolve`) and after a
 file of the site has changed (`ConsoleReporter.reset`). Until then it is only counted, and the count
-is written at most once a minute. Memory is bounded: the least recent error is forgotten first.
+is written at most once a minute. Memory is bounded: what is too much is forgotten.
 
 `as_text` also makes the page for clients that do not accept HTML.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,23 +24,20 @@ __all__ = ["ConsoleReporter", "as_text"]
 
 log = logging.getLogger("rpyserve")
 
-MAX_ERRORS: Final = 200
-"""How many errors, and how many clients, are remembered."""
+# How many errors, failing pages and clients are remembered.
+MAX_REMEMBERED: Final = 2000
 
-MAX_PAGES: Final = 2000
-"""How many failing pages are remembered."""
-
+# Seconds between two lines that say how often an error has occurred.
 COUNT_INTERVAL: Final = 60.0
-"""Seconds between two lines that say how often an error has occurred."""
 
+# How many of the author's frames are shown of one exception: the innermost ones.
 MAX_FRAMES: Final = 5
-"""How many of the author's frames are shown of one exception: the innermost ones."""
 
+# How many further lines of a message are shown.
 MAX_LINES: Final = 5
-"""How many further lines of a message are shown."""
 
+# How many lines of a note are shown.
 MAX_NOTE_LINES: Final = 6
-"""How many lines of a note are shown."""
 
 
 # When errors are written
@@ -54,14 +50,10 @@ class _Reported:
     """An error that has been written.
 
     Attributes:
-        what: what failed, such as ``GET /hello``.
-        title: the first line of what was written.
         since: when it was last written or counted.
         repeats: how often it has occurred since then.
     """
 
-    what: str
-    title: str
     since: float
     repeats: int = 0
 
@@ -78,9 +70,9 @@ class ConsoleReporter:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._reported: OrderedDict[_Key, _Reported] = OrderedDict()
+        self._reported: dict[_Key, _Reported] = {}
         self.failed_pages: dict[str, _Key] = {}
-        self._clients: OrderedDict[str, None] = OrderedDict()
+        self._clients: set[str] = set()
 
     def report(self, what: str, report: ErrorReport, *, page: str = "") -> bool:
         """Write *report* on the console, unless it is already there.
@@ -92,20 +84,21 @@ class ConsoleReporter:
         Returns:
             Whether it was written.
         """
+        if max(len(self._reported), len(self.failed_pages)) >= MAX_REMEMBERED:
+            self.reset()
         key = _key(report)
         if page:
             self.failed_pages[page] = key
         known = self._reported.get(key)
-        if known is not None:
-            self._reported.move_to_end(key)
-            known.repeats += 1
-            if self._now() - known.since >= COUNT_INTERVAL:
-                self._write_count(known)
-            return False
-        self._reported[key] = _Reported(what, report.title, self._now())
-        self._forget_oldest()
-        log.error("%s: %s", what, as_text(report))
-        return True
+        if known is None:
+            self._reported[key] = _Reported(self._now())
+            log.error("%s: %s", what, as_text(report))
+            return True
+        known.repeats += 1
+        if self._now() - known.since >= COUNT_INTERVAL:
+            log.error("%s: again, %d times: %s", what, known.repeats, report.title)
+            self._reported[key] = _Reported(self._now())
+        return False
 
     def report_exception(self, what: str, exc: BaseException) -> None:
         """Report that *what* raised *exc*; this makes it an `ErrorReporter`."""
@@ -115,45 +108,28 @@ class ConsoleReporter:
 
     def once_for(self, client: str) -> bool:
         """Return True when first called for *client*, and False from then on."""
-        if client in self._clients:
+        if client in self._clients or len(self._clients) >= MAX_REMEMBERED:
             return False
-        self._clients[client] = None
-        if len(self._clients) > MAX_ERRORS:
-            self._clients.popitem(last=False)
+        self._clients.add(client)
         return True
 
     def resolve(self, page: str) -> None:
         """Note that *page* has been answered well, so its error is over."""
-        known = self._reported.pop(self.failed_pages.pop(page, ()), None)
-        if known is not None:
-            self._write_count(known)
+        if page in self.failed_pages:
+            self._reported.pop(self.failed_pages.pop(page), None)
 
     def reset(self) -> None:
         """Forget all errors, because a file of the site has changed: they are written again."""
-        for known in self._reported.values():
-            self._write_count(known)
         self._reported.clear()
         self.failed_pages.clear()
-
-    def _forget_oldest(self) -> None:
-        if len(self._reported) > MAX_ERRORS:
-            _, oldest = self._reported.popitem(last=False)
-            self._write_count(oldest)
-        if len(self.failed_pages) > MAX_PAGES:
-            self.failed_pages.clear()
-
-    def _write_count(self, known: _Reported) -> None:
-        if known.repeats > 1:
-            log.error("%s: again, %d times: %s", known.what, known.repeats, known.title)
-        known.repeats = 0
-        known.since = self._now()
 
 
 def _key(report: ErrorReport) -> _Key:
     place = report.place
     location = () if place is None else (place.file, place.line)
+    kinds = [exc.title.partition(":")[0] for exc in report.chain] or [report.title]
     sources = [frame.source_hash for exc in report.chain for frame in exc.own_frames]
-    return (*report.fingerprint, report.script, *location, *sources)
+    return (*kinds, report.script, *location, *sources)
 
 
 # What is written
@@ -163,6 +139,7 @@ _PREFIX: Final = {
     Relation.CAUSE: "caused by ",
     Relation.CONTEXT: "while handling ",
 }
+_INDENTED: Final = "  {}".format
 
 
 def as_text(report: ErrorReport) -> str:
@@ -170,15 +147,13 @@ def as_text(report: ErrorReport) -> str:
     lines = [report.title]
     if report.script:
         lines.append(f"  {display_path(report.script)}")
-    lines += [f"  {line}" for line in _chain_lines(report.chain, report.title)]
-    lines += [f"  {line}" for line in report.hint.splitlines()]
+    lines += map(_INDENTED, _chain_lines(report.chain, report.title))
+    lines += map(_INDENTED, report.hint.splitlines())
     return "\n".join(map(_printable, lines))
 
 
 def _printable(line: str) -> str:
     """*line* with all but letters and tabs escaped: a visitor may have written some of it."""
-    if line.isprintable():
-        return line
     return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
 
 
@@ -199,8 +174,8 @@ def _branch_lines(group: ExceptionReport) -> Iterator[str]:
     for number, branch in enumerate(group.branches, 1):
         first, *rest = _chain_lines(branch)
         yield f"{number} of {count}: {first}"
-        yield from (f"  {line}" for line in rest)
-    if group.left_out and not group.branches:
+        yield from map(_INDENTED, rest)
+    if group.left_out:
         yield f"… {group.left_out} more"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from types import (
     AsyncGeneratorType,
@@ -31,43 +31,54 @@ from typing import Any, Final
 from zope.interface.interface import InterfaceClass
 
 from rpyserve.diagnostics.model import Variable
-from rpyserve.diagnostics.redaction import MASK, Redactor, is_secret
+from rpyserve.diagnostics.redaction import MASK, NO_SECRETS, Redactor, is_secret
 from rpyserve.http.request import Request
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.components import Components
+from rpyserve.sessions.session import Registry
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["safe_repr", "variables"]
+__all__ = ["attributes", "safe_repr", "variables"]
 
+# How many characters of a value are written.
 LONGEST: Final = 400
-"""How many characters of a value are written."""
 
+# How many characters of a text in it.
 MAX_TEXT: Final = 160
-"""How many characters of a text in it."""
 
+# How deep containers and objects within each other are written.
 MAX_DEPTH: Final = 4
-"""How deep containers and objects within each other are written."""
 
+# How many items of a container, or attributes of an object.
 MAX_ITEMS: Final = 12
-"""How many items of a container, or attributes of an object."""
 
+# How many variables of a frame.
 MAX_VARIABLES: Final = 30
-"""How many variables of a frame."""
 
-_GIVEN_NAMES: Final = frozenset({"cache", "registry", "input"})
-"""Names that rpyserve puts into every script."""
+# What is defined or imported, or put into every script, is no variable.
+_DEFINITIONS: Final = (
+    type, FunctionType, BuiltinFunctionType, ModuleType, InterfaceClass, Registry
+)  # fmt: skip
 
-_DEFINITIONS: Final = (type, FunctionType, BuiltinFunctionType, ModuleType, InterfaceClass)
+# How functions and the like are written.
+_CODE: Final[dict[Any, str]] = {
+    type: "<class {0.__name__}>",
+    (FunctionType, BuiltinFunctionType, MethodType): "<function {0.__qualname__}>",
+    CoroutineType: "<coroutine of {0.__qualname__}>",
+    (GeneratorType, AsyncGeneratorType): "<generator {0.__qualname__}>",
+    ModuleType: "<module {0.__name__}>",
+}
 
-_CODE: Final[tuple[tuple[Any, str], ...]] = (
-    (type, "<class {0.__name__}>"),
-    ((FunctionType, BuiltinFunctionType, MethodType), "<function {0.__qualname__}>"),
-    (CoroutineType, "<coroutine of {0.__qualname__}>"),
-    ((GeneratorType, AsyncGeneratorType), "<generator {0.__qualname__}>"),
-    (ModuleType, "<module {0.__name__}>"),
-)
-"""How functions and the like are written."""
+# What stands around the items of a container.
+_BRACKETS: Final[dict[Any, tuple[str, str]]] = {
+    tuple: ("(", ")"),
+    list: ("[", "]"),
+    deque: ("deque([", "])"),
+    set: ("set({", "})"),
+    frozenset: ("frozenset({", "})"),
+}
 
+# Classes whose own ``repr`` is short and always ends: package and name, so none is imported.
 _SAFE_REPR: Final = frozenset(
     {
         "builtins.bool", "builtins.complex", "builtins.ellipsis", "builtins.float",
@@ -80,22 +91,17 @@ _SAFE_REPR: Final = frozenset(
         "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "re.Pattern",
     }
 )  # fmt: skip
-"""Classes whose own ``repr`` is short and always ends: package and name, so none is imported."""
 
 
-def variables(
-    namespace: Mapping[str, Any], redactor: Redactor, *, top_level: bool
-) -> tuple[Variable, ...]:
+def variables(namespace: Mapping[str, Any], redactor: Redactor) -> tuple[Variable, ...]:
     """Return the variables of a frame with their values, in their order.
 
-    Args:
-        top_level: whether it is top-level code: then functions, classes and imports are left out.
+    Functions, classes and imports are left out.
     """
     found: list[Variable] = []
     # A metaclass may give the body of its class a dict of its own making.
-    items = dict.items(namespace) if isinstance(namespace, dict) else namespace.items()
-    for name, value in list(items):
-        if name.startswith("__") or (top_level and _is_definition(name, value)):
+    for name, value in dict(namespace).items():
+        if name.startswith("__") or issubclass(type(value), _DEFINITIONS):
             continue
         if len(found) == MAX_VARIABLES:
             found.append(Variable("…", "and more"))
@@ -104,219 +110,157 @@ def variables(
     return tuple(found)
 
 
-def _is_definition(name: str, value: object) -> bool:
-    return name in _GIVEN_NAMES or issubclass(type(value), _DEFINITIONS)
-
-
-def safe_repr(value: object, name: str = "", redactor: Redactor | None = None) -> str:
+def safe_repr(value: object, name: str = "", redactor: Redactor = NO_SECRETS) -> str:
     """Return *value* as a text of at most `LONGEST` characters, much like Python would write it.
 
     Args:
         name: the name of the variable; if it is secret, the value is masked.
         redactor: hides texts that are secret under any name.
     """
-    if is_secret(name) and value is not None:
-        return MASK
-    writer = _Writer(redactor or Redactor())
+    parts: list[str] = []
+    room = LONGEST
     try:
-        writer.write(value, 0)
-    except _FullError:
-        writer.parts.append("…")
+        for part in _Writer(redactor).write_named(name, value, 0):
+            parts.append(part[:room])
+            room -= len(part)
+            if room < 0:
+                parts.append("…")
+                break
     except Exception as exc:  # an odd object must not cost the page
-        name = type(value).__name__
-        writer.parts.append(f"<{name}, which cannot be shown: {type(exc).__name__}>")
-    return "".join(writer.parts)
-
-
-class _FullError(Exception):
-    """The text has its full length."""
+        parts.append(f"<{type(value).__name__}, which cannot be shown: {type(exc).__name__}>")
+    return "".join(parts)
 
 
 class _Writer:
-    """Writes one value.
-
-    Attributes:
-        parts: the text so far.
-    """
+    """Writes one value, piece by piece."""
 
     def __init__(self, redactor: Redactor) -> None:
-        self.parts: list[str] = []
         self._redactor = redactor
-        self._remaining = LONGEST
         self._enclosing: list[int] = []
 
-    def write(self, value: Any, depth: int) -> None:
-        kind = type(value)
-        if _has_safe_repr(kind):
-            self._put(repr(value))
-        elif issubclass(kind, enum.Enum):
-            self._enum(value, kind)
-        elif issubclass(kind, (str, bytes, bytearray)):
-            self._text(value, kind)
-        elif issubclass(kind, int):
-            bits = int.bit_length(value)
-            self._put(int.__repr__(value) if bits <= 1000 else f"<an int of {bits} bits>")
-        elif (description := _describe_code(value, kind)) is not None:
-            self._put(self._redactor.redact_value(description))
-        elif (write := self._writer_for(kind)) is not None:
-            self._nested(value, depth, write)
+    def write_named(self, name: object, value: Any, depth: int) -> Iterator[str]:
+        if is_secret(name) and value is not None:
+            yield MASK
         else:
-            self._put(f"<{_public_module(kind)}.{kind.__qualname__}>")
+            yield from self.write(value, depth)
 
-    def _writer_for(self, kind: type) -> Callable[[Any, int], None] | None:
-        """The method that writes objects of *kind* with what they contain."""
-        writers: tuple[tuple[type, Callable[[Any, int], None]], ...] = (
-            (tuple, self._tuple),
-            (list, self._list),
-            (deque, self._list),
-            (dict, self._dict),
-            (set, self._set),
-            (frozenset, self._set),
-            (BaseException, self._exception),
-        )
-        for base, write in writers:
-            if issubclass(kind, base):
-                return write
-        if _package(kind) == "rpyserve":
-            return self._object_of_rpyserve
-        return self._object if _is_author_class(kind) else None
-
-    def _put(self, text: str) -> None:
-        self.parts.append(text[: self._remaining])
-        self._remaining -= len(text)
-        if self._remaining < 0:
-            raise _FullError
+    def write(self, value: Any, depth: int) -> Iterator[str]:
+        plain = self._plain(value, type(value))
+        if plain is not None:
+            yield plain
+        elif depth >= MAX_DEPTH or id(value) in self._enclosing:
+            yield "…"
+        else:
+            self._enclosing.append(id(value))
+            yield from self._nested(value, type(value), depth + 1)
+            self._enclosing.pop()
 
     # Values without items
 
-    def _enum(self, value: Any, kind: type) -> None:
-        member = getattr(value, "_name_", None) or getattr(value, "_value_", "")
-        self._put(f"{kind.__name__}.{member}")
+    def _plain(self, value: Any, kind: type) -> str | None:
+        if _has_safe_repr(kind):
+            return repr(value)
+        if issubclass(kind, enum.Enum):
+            return f"{kind.__name__}.{value._name_}"
+        for base in (str, bytes, bytearray):
+            if issubclass(kind, base):
+                return self._text(value, base)
+        if issubclass(kind, int):
+            bits = int.bit_length(value)
+            return int.__repr__(value) if bits <= 1000 else f"<an int of {bits} bits>"
+        for kinds, template in _CODE.items():
+            if issubclass(kind, kinds):
+                return self._redactor.redact_value(template.format(value))
+        return None
 
-    def _text(self, value: Any, kind: type) -> None:
-        base: Any = next(each for each in (str, bytes, bytearray) if issubclass(kind, each))
+    def _text(self, value: Any, base: Any) -> str:
         size = base.__len__(value)
         # A secret must be found even if only its beginning is shown.
         part = base.__getitem__(value, slice(0, MAX_TEXT + self._redactor.longest))
         text = str.__str__(part) if base is str else part.decode("latin-1")
         text = self._redactor.redact_value(text)
-        is_cut = len(text) > MAX_TEXT or size > len(part)
+        more = "…" if size > MAX_TEXT else ""
         if base is str:
-            shown = repr(text[:MAX_TEXT])
+            return repr(text[:MAX_TEXT]) + more
+        return repr(text.replace(MASK, "***")[:MAX_TEXT].encode("latin-1")) + more
+
+    # Values with items. All of these get the depth of the items.
+
+    def _nested(self, value: Any, kind: type, depth: int) -> Iterator[str]:
+        if hasattr(kind, "_fields") or not issubclass(kind, (*_BRACKETS, dict, BaseException)):
+            yield from self._object(value, kind, depth)
+        elif issubclass(kind, dict):
+            yield from self._dict(value, depth)
+        elif issubclass(kind, BaseException):
+            yield kind.__name__
+            yield from self._items(value.args, depth)
         else:
-            shown = repr(text.replace(MASK, "***")[:MAX_TEXT].encode("latin-1"))
-        self._put(shown + ("…" if is_cut else ""))
+            yield from self._items(value, depth)
 
-    # Values with items
-
-    def _nested(self, value: object, depth: int, write: Callable[[Any, int], None]) -> None:
-        if depth >= MAX_DEPTH or id(value) in self._enclosing:
-            self._put("…")
-            return
-        self._enclosing.append(id(value))
-        write(value, depth)
-        self._enclosing.pop()
-
-    def _items(self, items: Iterable[Any], count: int, depth: int) -> None:
-        for number, item in enumerate(islice(items, MAX_ITEMS)):
-            self._put(", " if number else "")
-            self.write(item, depth + 1)
-        self._count_more(count)
-
-    def _count_more(self, count: int) -> None:
-        if count > MAX_ITEMS:
-            self._put(f", … {count - MAX_ITEMS} more")
-
-    def _list(self, value: Any, depth: int) -> None:
-        is_list = issubclass(type(value), list)
-        base: Any = list if is_list else deque
-        self._put("[" if is_list else "deque([")
-        self._items(base.__iter__(value), base.__len__(value), depth)
-        self._put("]" if is_list else "])")
-
-    def _tuple(self, value: Any, depth: int) -> None:
-        if hasattr(type(value), "_fields"):
-            self._named_tuple(value, depth)
-            return
-        count = tuple.__len__(value)
-        self._put("(")
-        if count == 2 and is_secret(tuple.__getitem__(value, 0)):  # a header or a field
-            self.write(tuple.__getitem__(value, 0), depth + 1)
-            self._put(f", {MASK}")
-        else:
-            self._items(tuple.__iter__(value), count, depth)
-        self._put(",)" if count == 1 else ")")
-
-    def _set(self, value: Any, depth: int) -> None:
-        is_set = issubclass(type(value), set)
-        base: Any = set if is_set else frozenset
+    def _items(self, value: Any, depth: int) -> Iterator[str]:
+        base = next(each for each in _BRACKETS if issubclass(type(value), each))
+        opening, closing = _BRACKETS[base]
         count = base.__len__(value)
-        before, after = ("{", "}") if is_set else ("frozenset({", "})")
-        self._put(before if count else f"{base.__name__}(")
-        self._items(base.__iter__(value), count, depth)
-        self._put(after if count else ")")
-
-    def _dict(self, value: Any, depth: int) -> None:
-        self._put("{")
-        for number, (key, item) in enumerate(list(islice(dict.items(value), MAX_ITEMS))):
-            self._put(", " if number else "")
-            self.write(key, depth + 1)
-            self._put(": ")
-            self._named(key, item, depth)
-        self._count_more(dict.__len__(value))
-        self._put("}")
-
-    def _named(self, name: object, value: Any, depth: int) -> None:
-        if is_secret(name) and value is not None:
-            self._put(MASK)
+        yield opening
+        items = list(islice(base.__iter__(value), MAX_ITEMS))
+        if base is tuple and count == 2 and is_secret(items[0]):  # a header or a field
+            yield from self.write(items[0], depth)
+            yield f", {MASK}"
         else:
-            self.write(value, depth + 1)
+            separator = ""
+            for item in items:
+                yield separator
+                yield from self.write(item, depth)
+                separator = ", "
+        yield _more(count)
+        yield f",{closing}" if base is tuple and count == 1 else closing
 
-    def _named_tuple(self, value: Any, depth: int) -> None:
-        kind: Any = type(value)
-        pairs = zip(kind._fields, tuple.__iter__(value), strict=False)
-        self._put(f"{kind.__name__}(")
-        self._pairs(pairs, depth, first="", separator=", ")
-        self._put(")")
+    def _dict(self, value: Any, depth: int) -> Iterator[str]:
+        yield "{"
+        separator = ""
+        for key, item in list(islice(dict.items(value), MAX_ITEMS)):
+            yield separator
+            yield from self.write(key, depth)
+            yield ": "
+            yield from self.write_named(key, item, depth)
+            separator = ", "
+        yield _more(dict.__len__(value))
+        yield "}"
 
-    def _pairs(
-        self, pairs: Iterable[tuple[str, Any]], depth: int, *, first: str, separator: str
-    ) -> None:
-        for number, (key, value) in enumerate(pairs):
-            if number == MAX_ITEMS:
-                self._put(" …")
-                break
-            self._put(f"{separator if number else first}{key}=")
-            self._named(key, value, depth)
-
-    # Objects
-
-    def _exception(self, value: Any, depth: int) -> None:
-        self._put(type(value).__name__)
-        self._tuple(value.args, depth)
-
-    def _object(self, value: Any, depth: int) -> None:
-        kind = type(value)
-        self._tagged(kind.__name__, _attributes(value, kind), depth)
-
-    def _object_of_rpyserve(self, value: Any, depth: int) -> None:
-        """What a script's author cares for, and never a cookie or the id of a session."""
-        kind = type(value)
-        pairs: Iterable[tuple[str, Any]] = ()
+    def _object(self, value: Any, kind: type, depth: int) -> Iterator[str]:
         name = kind.__name__
+        pairs: Iterable[tuple[str, Any]] = ()
+        if issubclass(kind, tuple):
+            pairs = zip(kind._fields, tuple.__iter__(value), strict=False)  # type: ignore[attr-defined]
+        elif _package(kind) == "rpyserve":
+            name, pairs = self._object_of_rpyserve(value, kind)
+        elif _is_author_class(kind):
+            pairs = attributes(value)
+        else:
+            name = f"{_public_module(kind)}.{kind.__qualname__}"
+        yield f"<{name}"
+        for number, (key, item) in enumerate(pairs):
+            if number == MAX_ITEMS:
+                yield " …"
+                break
+            yield f" {key}="
+            yield from self.write_named(key, item, depth)
+        yield ">"
+
+    def _object_of_rpyserve(self, value: Any, kind: type) -> tuple[str, Iterable[tuple[str, Any]]]:
+        """What a script's author cares for, and never a cookie or the id of a session."""
         if issubclass(kind, Request):
             line = self._redactor.redact_value(f"{value.method} {value.path}"[:MAX_TEXT])
-            name = f"Request {line}"
-            if "args" in value.__dict__:  # else nothing has parsed the query yet
-                pairs = [("args", value.args)]
-        elif issubclass(kind, Components):
-            pairs = [(key, value[key]) for key in islice(value, MAX_ITEMS + 1)]
-        self._tagged(name, pairs, depth)
+            # Unless the query has been parsed, nobody has looked at it.
+            pairs = [("args", value.args)] if "args" in value.__dict__ else []
+            return f"Request {line}", pairs
+        if issubclass(kind, Components):
+            return kind.__name__, [(key, value[key]) for key in islice(value, MAX_ITEMS + 1)]
+        return kind.__name__, ()
 
-    def _tagged(self, name: str, pairs: Iterable[tuple[str, Any]], depth: int) -> None:
-        self._put(f"<{name}")
-        self._pairs(pairs, depth, first=" ", separator=" ")
-        self._put(">")
+
+def _more(count: int) -> str:
+    return f", … {count - MAX_ITEMS} more" if count > MAX_ITEMS else ""
 
 
 # What an object is and what it holds, found without calling any code of its class
@@ -329,22 +273,13 @@ def _package(kind: type) -> str:
 def _public_module(kind: type) -> str:
     """Where *kind* is imported from: ``io``, if Python defines it in ``_io`` or ``io._local``."""
     public = kind.__module__.partition("._")[0].removeprefix("_")
-    if public not in sys.stdlib_module_names or public not in sys.modules:
-        return kind.__module__
-    is_there = vars(sys.modules[public]).get(kind.__name__) is kind
+    known = public in sys.stdlib_module_names
+    is_there = known and getattr(sys.modules.get(public), kind.__name__, None) is kind
     return public if is_there else kind.__module__
 
 
 def _has_safe_repr(kind: type) -> bool:
     return f"{_package(kind)}.{kind.__qualname__}" in _SAFE_REPR and not _is_author_class(kind)
-
-
-def _describe_code(value: Any, kind: type) -> str | None:
-    """The words for a class, function, module, coroutine or generator; None for all else."""
-    for kinds, template in _CODE:
-        if issubclass(kind, kinds):
-            return template.format(value)
-    return None
 
 
 def _is_author_class(kind: type) -> bool:
@@ -354,8 +289,9 @@ def _is_author_class(kind: type) -> bool:
     return is_author_code(getattr(sys.modules.get(module), "__file__", None) or "<unknown>")
 
 
-def _attributes(value: object, kind: type) -> Iterator[tuple[str, Any]]:
-    """The names and values that *value* holds, in slots and in its ``__dict__``."""
+def attributes(value: object) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values that *value* holds, in slots and in its ``__dict__``."""
+    kind = type(value)
     for base in reversed(kind.__mro__):
         for name, member in list(vars(base).items()):
             if isinstance(member, MemberDescriptorType):

@@ -7,6 +7,7 @@ have changed. Must not know files or HTTP.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import deque
 from collections.abc import Hashable, Iterator
@@ -20,18 +21,14 @@ from rpyserve.livereload.changes import NOTHING, Changes, PageChange
 
 __all__ = ["ChangeFeed", "FeedStatistics", "Subscriber"]
 
+# How many changes are kept.
 MAX_CHANGES: Final = 256
-"""How many changes are kept."""
+# How many streams one browser has before it is asked to close some. It has six connections to a
+# host in all.
 MAX_STREAMS: Final = 4
-"""How many streams one browser has before it is asked to close some.
-
-It has six connections to a host in all.
-"""
+# How many more streams it may have for the moment. Then its oldest stream ends: a page that is
+# asked for must find a connection.
 EXTRA_STREAMS: Final = 1
-"""How many more streams it may have for the moment.
-
-Then its oldest stream ends: a page that is asked for must find a connection.
-"""
 
 
 @dataclass(slots=True, eq=False)
@@ -105,11 +102,10 @@ class ChangeFeed:
         Returns:
             None if that is too long ago, or of another feed: anything may have changed.
         """
-        token, _, text = cursor.rpartition("-")
-        is_number = text.isascii() and text.isdecimal() and len(text) <= 15
-        if token != self.token or not is_number:
+        token, _, number = cursor.rpartition("-")
+        if token != self.token or not re.fullmatch("[0-9]{1,15}", number):
             return None
-        missed = self.number - int(text)
+        missed = self.number - int(number)
         if not 0 <= missed <= len(self._changes):
             return None
         merged: dict[str, PageChange] = {}

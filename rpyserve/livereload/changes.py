@@ -20,8 +20,8 @@ from rpyserve.livereload.snapshot import FileChanges
 
 __all__ = ["ANYTHING", "NOTHING", "Changes", "FileKind", "Mounts", "PageChange"]
 
+# How many URLs a change has; one of more says only that anything may have changed.
 MAX_URLS: Final = 500
-"""How many URLs a change has; one of more says only that anything may have changed."""
 
 
 class FileKind(enum.Enum):
@@ -56,13 +56,13 @@ class PageChange:
     lost: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.urls or self.all or self.data)
+        return self != PageChange()
 
     def __or__(self, other: PageChange) -> PageChange:
         urls = self.urls | other.urls
         if self.lost or other.lost or len(urls) > MAX_URLS:
             return ANYTHING
-        return PageChange(urls, self.all or other.all, self.data or other.data)
+        return PageChange(urls, self.all | other.all, self.data | other.data)
 
 
 NOTHING: Final = PageChange()
@@ -90,23 +90,22 @@ class Mounts:
             It is percent-encoded; ``"*"`` if the name is private, or in none of the directories.
         """
         _, prefix, names = self._split(path)
-        if names is None or _is_private(names):
+        if _is_private(names):
             return "*"
         return prefix + "/".join(quote(os.fsencode(name), safe="") for name in names)
 
     def kind_of(self, path: str) -> FileKind:
         """Return what the file at *path* is."""
         _, _, names = self._split(path)
-        if names is None or _is_private(names[:-1]):
-            return FileKind.IGNORED
         name = names[-1]
+        if _is_private(names[:-1]):
+            return FileKind.IGNORED
         if path_rules.is_script(name):
             return FileKind.SCRIPT
-        if name.endswith(".py") and not name.startswith("."):
+        if name.endswith(".py"):
             return FileKind.MODULE
-        if path_rules.private_reason(name, top=len(names) == 1):
-            is_data = path_rules.is_material(name)
-            return FileKind.PRIVATE_DATA if is_data else FileKind.IGNORED
+        if _is_private(names):
+            return FileKind.PRIVATE_DATA if path_rules.is_material(name) else FileKind.IGNORED
         return FileKind.IGNORED if path_rules.private_file_reason(name) else FileKind.FILE
 
     def page_changes(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> Changes:
@@ -116,8 +115,11 @@ class Mounts:
             changes: what has changed on disk.
             kinds: the files among it that count, with what each is.
         """
+        # The directories that came or went, and those in which names that count did.
+        ignored = changes.files.keys() - kinds.keys()
+        parents = {os.path.dirname(path) for path in changes.added_or_removed - ignored}
         paths = [path for path, kind in kinds.items() if kind in _SERVED]
-        paths += [f"{path}{os.sep}" for path in self._changed_directories(changes, kinds)]
+        paths += [f"{path}{os.sep}" for path in changes.directories | parents]
         urls: defaultdict[str, set[str]] = defaultdict(set)
         for path in paths:
             urls[self._split(path)[0]].add(self.url_of(path))
@@ -127,30 +129,20 @@ class Mounts:
         found = {root: _page_change(urls[root], present[root]) for root in {*urls, *present}}
         return {root: change for root, change in found.items() if change}
 
-    def _changed_directories(self, changes: FileChanges, kinds: Mapping[str, FileKind]) -> set[str]:
-        """The directories that came or went, and those in which names that count did."""
-        found = set(changes.directories)
-        for path in changes.directories:
-            if self.kind_of(path) is not FileKind.IGNORED:
-                found.add(os.path.dirname(path))
-        for path in changes.added_or_removed & kinds.keys():
-            found.add(os.path.dirname(path))
-        return found
-
     def display_name(self, path: str) -> str:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""
-        for root, prefix in self._mounts:
-            if path_rules.is_inside(root, path):
-                name = os.path.relpath(path, root).replace(os.sep, "/")
-                return f"{prefix[1:]}{name}"
-        return path
+        _, prefix, names = self._split(path)
+        return prefix[1:] + "/".join(names) if prefix else path
 
-    def _split(self, path: str) -> tuple[str, str, list[str] | None]:
-        """The directory that *path* is in, its URL prefix, and the names below it; or None."""
+    def _split(self, path: str) -> tuple[str, str, list[str]]:
+        """The directory that *path* is in, its URL prefix, and the names below it.
+
+        What is in none of the directories has a private name.
+        """
         for root, prefix in self._mounts:
             if path_rules.is_inside(root, path):
                 return root, prefix, path[len(root) :].lstrip(os.sep).split(os.sep)
-        return "", "", None
+        return "", "", [os.pardir]
 
 
 def _page_change(urls: set[str], kinds: set[FileKind]) -> PageChange:
@@ -163,7 +155,5 @@ def _page_change(urls: set[str], kinds: set[FileKind]) -> PageChange:
 
 
 def _is_private(names: Sequence[str]) -> bool:
-    """Whether one of *names*, from the top of a directory down, is private."""
-    return any(
-        path_rules.private_reason(name, top=depth == 0) for depth, name in enumerate(names) if name
-    )
+    reasons = (path_rules.private_reason(name, top=not depth) for depth, name in enumerate(names))
+    return any(reasons)

@@ -32,9 +32,8 @@ from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import FileKind, Mounts
 from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
-from rpyserve.livereload.write_loops import CODE_THRESHOLD, WriteLoopDetector
+from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
-from rpyserve.scripts.background import TaskOrigin
 from rpyserve.site import Site
 
 __all__ = [
@@ -53,15 +52,13 @@ ADDED: Final = "added"
 CHANGED: Final = "changed"
 DELETED: Final = "deleted"
 
+# How many files a line on the console names.
 MAX_NAMES: Final = 3
-"""How many files a line on the console names."""
+# Seconds that a save may lie back by the file's time stamp. An older stamp is of another clock,
+# or was set by hand.
 MAX_SAVE_AGE: Final = 5.0
-"""Seconds that a save may lie back by the file's time stamp.
-
-An older stamp is of another clock, or was set by hand.
-"""
+# How many pages whose policy blocks the script are named: there may be any number of them.
 MAX_BLOCKED_PAGES: Final = 100
-"""How many pages whose policy blocks the script are named: there may be any number of them."""
 
 _CODE: Final = (FileKind.SCRIPT, FileKind.MODULE)
 _DATA: Final = (FileKind.FILE, FileKind.PRIVATE_DATA)
@@ -88,7 +85,6 @@ class LiveReload:
         self._poll = poll
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
-        self._task_failures: dict[str, str] = {}  # the last one of each script and module
         self._working_directory = ""
         self.feed = ChangeFeed()
 
@@ -114,7 +110,7 @@ class LiveReload:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadowed_name()
-        self._working_directory = next((root for root in self._roots if _is_current(root)), "")
+        self._working_directory = next(filter(_is_current, self._roots), "")
         try:
             await watcher.watch(
                 self._roots,
@@ -145,19 +141,21 @@ class LiveReload:
         noticed = time.time()
         self._enter_new_directory()
         all_scripts = self._invalidate_scripts(changes)
-        kinds = {path: self._mounts.kind_of(path) for path in changes.files}
+        kind_of = self._mounts.kind_of
+        kinds: dict[str, FileKind] = {
+            path: kind for path in changes.files if (kind := kind_of(path)) is not FileKind.IGNORED
+        }
         self._drop_own_writes(changes, kinds)
         self._announce(changes, kinds, noticed, all_scripts=all_scripts)
-        self._restart_tasks(changes)
+        self._restart_tasks(changes, all_scripts=all_scripts)
 
     def _enter_new_directory(self) -> None:
         """A site that was removed and made again is another directory.
 
         ``open("words.txt")`` in a script is to mean the file in the new one.
         """
-        if self._working_directory and not _is_current(self._working_directory):
-            with suppress(OSError):
-                os.chdir(self._working_directory)
+        with suppress(OSError):
+            os.chdir(self._working_directory)
 
     def _invalidate_scripts(self, changes: FileChanges) -> bool:
         """Returns whether all scripts will run again, because of a module of the site."""
@@ -172,13 +170,10 @@ class LiveReload:
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
         """Leave in *kinds* what pages are to be told of."""
-        data = [path for path, kind in kinds.items() if kind in _DATA]
-        code = [path for path, kind in kinds.items() if kind in _CODE]
-        dropped = self._write_loops.self_inflicted(changes, data)
-        dropped |= self._write_loops.self_inflicted(changes, code, CODE_THRESHOLD)
-        dropped |= {path for path, kind in kinds.items() if kind is FileKind.IGNORED}
-        for path in dropped:
-            del kinds[path]
+        for group, threshold in ((_DATA, THRESHOLD), (_CODE, CODE_THRESHOLD)):
+            files = [path for path, kind in kinds.items() if kind in group]
+            for path in self._write_loops.self_inflicted(changes, files, threshold):
+                del kinds[path]
 
     def _announce(
         self,
@@ -212,33 +207,20 @@ class LiveReload:
                 events[name_of(path)] = _event(changes, path)
         return events
 
-    def _restart_tasks(self, changes: FileChanges) -> None:
+    def _restart_tasks(self, changes: FileChanges, *, all_scripts: bool) -> None:
         """Background tasks are to be of the present code, without waiting for a visit."""
         for origin in self._site.tasks.origins():
-            self._restart_tasks_of(origin, was_saved=str(origin.path) in changes.files)
-
-    def _restart_tasks_of(self, origin: TaskOrigin, *, was_saved: bool) -> None:
-        try:
-            for directory in self._directories:
-                directory.scripts.renew(origin)
-        except (HTTPError, Redirect):
-            pass  # raised by the script: whoever asks for it gets it
-        except (Exception, SystemExit) as exc:
-            self._report_task_failure(origin, exc, was_saved=was_saved)
-            return
-        self._task_failures.pop(origin.home, None)
-
-    def _report_task_failure(
-        self, origin: TaskOrigin, exc: BaseException, *, was_saved: bool
-    ) -> None:
-        """Report it when the script was saved, and where a change elsewhere makes a difference."""
-        from rpyserve.diagnostics.describe import describe
-
-        report = describe(exc)
-        if was_saved or self._task_failures.get(origin.home) != report.title:
-            name = self._mounts.display_name(str(origin.path))
-            self._site.errors.report(f"{name} (its background task goes on unchanged)", report)
-        self._task_failures[origin.home] = report.title
+            try:
+                for directory in self._directories:
+                    directory.scripts.renew(origin)
+            except (HTTPError, Redirect):
+                pass  # raised by the script: whoever asks for it gets it
+            except (Exception, SystemExit) as exc:
+                # A change of other files does not make it new.
+                if all_scripts or str(origin.path) in changes.files:
+                    name = self._mounts.display_name(str(origin.path))
+                    what = f"{name} (its background task goes on unchanged)"
+                    self._site.errors.report_exception(what, exc)
 
     # Warnings
 
@@ -261,16 +243,14 @@ class LiveReload:
         )
 
     def _warn_of_shadowed_name(self) -> None:
-        for root in self._roots[:1]:
-            if os.path.lexists(os.path.join(root, "-")):
-                log.warning(
-                    "The file or directory '-' is not served, because live reload uses /-/. "
-                    "Start with --no-reload to serve it."
-                )
+        if os.path.lexists(os.path.join(self._roots[0], "-")):
+            log.warning(
+                "The file or directory '-' is not served, because live reload uses /-/. "
+                "Start with --no-reload to serve it."
+            )
 
 
 def _is_current(path: str) -> bool:
-    """Whether the directory at *path* is the working directory."""
     try:
         return os.path.samefile(path, ".")
     except OSError:
@@ -292,9 +272,8 @@ def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Director
         seen.add(id(resource))
         if isinstance(resource, Wrapper):
             todo += [(inner, prefix) for inner in resource.inner()]
-        todo += [
-            (child, f"{prefix}{quote(name, safe='')}/") for name, child in resource.children.items()
-        ]
+        for name, child in resource.children.items():
+            todo.append((child, f"{prefix}{quote(name, safe='')}/"))
 
 
 # The line on the console

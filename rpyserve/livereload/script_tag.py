@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from html import escape
+from html import escape, unescape
 from typing import Final
 
 from rpyserve.http.headers import HeaderFields
@@ -32,8 +32,8 @@ __all__ = ["PageLoad", "ScriptTag"]
 
 log = logging.getLogger("rpyserve")
 
+# How many bytes of a page are searched for what its head says.
 SAMPLE: Final = 64 * 1024
-"""How many bytes of a page are searched for what its head says."""
 
 _CONDITIONAL: Final = frozenset({b"if-none-match", b"if-modified-since"})
 _OUTDATED: Final = frozenset(
@@ -42,8 +42,19 @@ _OUTDATED: Final = frozenset(
 _BODY_IS_FINAL: Final = frozenset(
     {b"content-encoding", b"content-range", b"content-digest", b"repr-digest"}
 )
+_POLICY: Final = b"content-security-policy"
 _PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
 _BASE = re.compile(rb"<base\s", re.I)
+
+# The directives that decide; of each group the first one present counts.
+_DECIDING: Final = (
+    ("sandbox",),
+    ("script-src-elem", "script-src", "default-src"),
+    ("connect-src", "default-src"),
+)
+_ALLOWING: Final = frozenset({"'self'", "*"})
+_META: Final = re.compile(r"<meta\s[^>]*content-security-policy[\"'\s/>][^>]*", re.IGNORECASE)
+_CONTENT: Final = re.compile(r"""\bcontent\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +95,6 @@ class PageLoad:
 
     def with_tag(self, response: Response) -> Response:
         """Return *response* with a tag at its end; as it is where it cannot have one."""
-        try:
-            return self._with_tag(response)
-        except Exception as exc:
-            log.debug("%s is sent without live reload: %s", self.request.path, exc)
-            return response
-
-    def _with_tag(self, response: Response) -> Response:
         body = response.body
         if isinstance(body, Stream):
             tagged = _TaggedStream(body, self)
@@ -108,20 +112,23 @@ class PageLoad:
         return Response.trusted(longer, response.status, _headers_with_tag(response.headers))
 
     def make_tag(self, response: Response, sample: bytes, digest: str = "") -> bytes:
-        """Return the tag; empty if the page's policy would block the script.
+        """Return the tag; empty if the page cannot have one.
 
         Args:
             response: the page's status and headers.
             sample: the beginning of its content.
             digest: that of all of its content, where it is known.
         """
-        policy = [
-            value.decode("latin-1")
-            for name, value in response.headers
-            if name.lower() == b"content-security-policy"
-        ]
-        blocking = self._blocking_directive(policy, sample)
-        if blocking:
+        try:
+            return self._make_tag(response, sample, digest)
+        except Exception as exc:
+            log.debug("%s is sent without live reload: %s", self.request.path, exc)
+            return b""
+
+    def _make_tag(self, response: Response, sample: bytes, digest: str) -> bytes:
+        policy = [value.decode("latin-1") for value in _values(response.headers, _POLICY)]
+        in_page = policies_in(sample.decode("utf-8", "replace"))
+        if blocking := blocking_directive([*policy, *in_page]):
             self.tags.on_blocked(self.request.path, blocking)
             return b""
         sources = self.request._sources
@@ -133,20 +140,11 @@ class PageLoad:
             "method": self.request.method,
             "status": str(response.status),
             "digest": digest,
-            "policy": _digest(" ".join(policy).encode()) if policy else "",
+            "policy": _digest(" ".join(policy).encode()),
         }
         attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
         src = f"{self._way_up(sample)}-/follow.js"
         return f'<script async src="{src}" {attributes}></script>'.encode()
-
-    def _blocking_directive(self, policies: list[str], sample: bytes) -> str:
-        from rpyserve.livereload import csp
-
-        policies = policies + csp.policies_in(sample.decode("utf-8", "replace"))
-        if not policies:
-            return ""
-        request = self.request
-        return csp.blocking_directive(policies, request.scheme, request.authority or "")
 
     def _way_up(self, sample: bytes) -> str:
         """The relative URL of the server's root, since a proxy may have it below a prefix."""
@@ -165,7 +163,7 @@ def _is_whole_page(response: Response) -> bool:
     content_type, _, parameters = headers.get(b"content-type", b"").partition(b";")
     if content_type.strip() != b"text/html" or response.status in (204, 206, 304, 401):
         return False
-    if b"utf-16" in parameters or b"utf-32" in parameters:
+    if re.search(rb"utf-(16|32)", parameters):
         return False
     if headers.get(b"content-disposition", b"").startswith(b"attachment"):
         return False
@@ -175,13 +173,9 @@ def _is_whole_page(response: Response) -> bool:
 def _headers_with_tag(headers: Headers) -> Headers:
     """Return the headers of a page with a tag: it is no longer what its validators stand for."""
     kept = tuple(pair for pair in headers if pair[0].lower() not in _OUTDATED)
-    cache_control = _values(headers, b"cache-control")
-    storing = (
-        b"no-store" if any(b"no-store" in each.lower() for each in cache_control) else b"no-cache"
-    )
-    vary = _values(headers, b"vary")
-    if vary != [b"*"]:
-        vary.append(b"Sec-Fetch-Dest")
+    cache_control = b",".join(_values(headers, b"cache-control")).lower()
+    storing = b"no-store" if b"no-store" in cache_control else b"no-cache"
+    vary = [*_values(headers, b"vary"), b"Sec-Fetch-Dest"]
     return (*kept, (b"Cache-Control", storing), (b"Vary", b", ".join(vary)))
 
 
@@ -200,6 +194,39 @@ def _beginning(body: FileBody) -> bytes:
         return first[:SAMPLE]
     body.file.seek(first.start)
     return body.file.read(min(SAMPLE, len(first)))
+
+
+# Content Security Policies: only ``'self'`` and ``*`` count as allowing, all else as blocking
+
+
+def blocking_directive(policies: Iterable[str]) -> str:
+    """Return the directive that blocks a script of this server, or its stream; empty if none does.
+
+    Args:
+        policies: values of ``Content-Security-Policy``, each perhaps several policies joined by
+            commas.
+    """
+    for policy in ",".join(policies).split(","):
+        directives = [*filter(None, map(str.split, policy.lower().split(";")))]
+        by_name = {directive[0]: directive for directive in reversed(directives)}
+        for names in _DECIDING:
+            directive = next(filter(None, map(by_name.get, names)), ["*"])
+            if _blocks(directive):
+                return " ".join(directive)
+    return ""
+
+
+def _blocks(directive: list[str]) -> bool:
+    return _ALLOWING.isdisjoint(directive) or "'strict-dynamic'" in directive
+
+
+def policies_in(text: str) -> list[str]:
+    """Return the policies in an HTML document's own ``<meta http-equiv>`` elements."""
+    contents = _CONTENT.findall(" ".join(_META.findall(text)))
+    return [unescape(content[1:-1]) for content in contents]
+
+
+# Streams
 
 
 class _TaggedStream(Stream):
@@ -237,31 +264,20 @@ class _TaggedChunks:
 
     def __init__(self, chunks: AsyncIterator[bytes], make_tag: Callable[[bytes], bytes]) -> None:
         self._chunks = chunks
-        self._make_tag: Callable[[bytes], bytes] | None = make_tag
+        self._make_tag = make_tag
+        self._has_begun = False
         self._last = b""
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk; empty at the end."""
         chunk = await anext(self._chunks, b"")
+        if not self._has_begun:
+            self._has_begun = True
+            self._last = self._make_tag(chunk[:SAMPLE])
+            place = _PLACE.search(chunk)
+            if place is not None:
+                chunk = chunk[: place.end()] + self._last + chunk[place.end() :]
+                self._last = b""
         if not chunk:
-            last, self._last = self._last or self._tag(b""), b""
-            return last
-        if self._make_tag is None:
-            return chunk
-        tag = self._tag(chunk)
-        place = _PLACE.search(chunk)
-        if place is None:
-            self._last = tag
-            return chunk
-        return chunk[: place.end()] + tag + chunk[place.end() :]
-
-    def _tag(self, sample: bytes) -> bytes:
-        """The tag, once; empty if there is none."""
-        make_tag, self._make_tag = self._make_tag, None
-        if make_tag is None:
-            return b""
-        try:
-            return make_tag(sample[:SAMPLE])
-        except Exception as exc:
-            log.debug("A page is sent without live reload: %s", exc)
-            return b""
+            chunk, self._last = self._last, b""
+        return chunk

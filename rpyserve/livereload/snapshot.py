@@ -20,13 +20,15 @@ from rpyserve.scripts.file_state import is_ignored_directory
 
 __all__ = ["FileChanges", "Snapshot"]
 
+# What a file is known by: time of its content, size, inode, time of its entry.
 Signature = tuple[int, int, int, int]
-"""What a file is known by: time of its content, size, inode, time of its entry."""
 
+# That of a file that is not there, or not a regular one.
+_MISSING: Final = (0, 0, 0, 0)
+# The file that makes a directory an environment, which is ignored.
 _MARKER: Final = "pyvenv.cfg"
-"""The file that makes a directory an environment, which is ignored."""
+# A link to a directory that Windows does not call a link (IO_REPARSE_TAG_MOUNT_POINT).
 _JUNCTION: Final = 0xA0000003
-"""A link to a directory that Windows does not call a link (IO_REPARSE_TAG_MOUNT_POINT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class FileChanges:
     incomplete: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.files or self.added_or_removed)
+        return self != FileChanges()
 
     @property
     def directories(self) -> frozenset[str]:
@@ -82,15 +84,16 @@ class Snapshot:
         """Read all directories, and return what is different."""
         before, self.directories = self.directories, dict(self._walk())
         changes = _Changes()
-        for directory in before.keys() | self.directories.keys():
-            if directory not in self.directories and os.path.isdir(directory):
-                continue  # it has become an ignored one
-            old, new = before.get(directory, {}), self.directories.get(directory, {})
-            changes.compare(directory, old, new)
-            if directory not in before:
-                changes.forget_times(directory, new)
-            if (directory in before) != (directory in self.directories):
-                changes.added_or_removed.add(directory)
+        new = self.directories.keys() - before.keys()
+        # Those that are still there have become ignored ones.
+        gone = {path for path in before.keys() - self.directories.keys() if not os.path.isdir(path)}
+        for directory in self.directories.keys() | gone:
+            changes.compare(
+                directory, before.get(directory, {}), self.directories.get(directory, {})
+            )
+        for directory in new:
+            changes.forget_times(directory, self.directories[directory])
+        changes.added_or_removed.update(new, gone)
         return changes.result()
 
     def check(self, paths: Iterable[str]) -> FileChanges | None:
@@ -100,7 +103,7 @@ class Snapshot:
             What is different; None if directories were added or removed, which takes a `scan`.
         """
         paths = [*paths]
-        if any(self._concerns_directories(path) for path in paths):
+        if any(map(self._concerns_directories, paths)):
             return None
         changes = _Changes()
         for path in paths:
@@ -108,9 +111,9 @@ class Snapshot:
             files = self.directories.get(directory)
             if files is None or path in self.directories:
                 continue  # in an ignored directory; or a directory in which something has changed
-            old = files.pop(name, None)
+            old = files.pop(name, _MISSING)
             new = _add_file(files, path, name)
-            if old is not None or new is not None:
+            if (old, new) != (_MISSING, _MISSING):
                 changes.note(path, old, new)
         return changes.result()
 
@@ -135,19 +138,20 @@ class Snapshot:
         return True
 
     def _walk(self) -> Iterator[tuple[str, dict[str, Signature]]]:
-        todo = [root for root in self.roots if os.path.isdir(root)]
+        todo = [*filter(os.path.isdir, self.roots)]
         while todo:
             directory = todo.pop()
-            entries = _entries(directory)
-            if directory not in self.roots and any(name == _MARKER for _, name, _ in entries):
-                continue  # it has become a virtual environment since it was looked at
             files: dict[str, Signature] = {}
-            for path, name, is_directory in entries:
+            below: list[str] = []
+            for path, name, is_directory in _entries(directory):
                 if not is_directory:
                     _add_file(files, path, name)
                 elif not is_ignored_directory(path):
-                    todo.append(path)
-            yield directory, files
+                    below.append(path)
+            # Else it has become a virtual environment since it was looked at.
+            if _MARKER not in files or directory in self.roots:
+                todo += below
+                yield directory, files
 
 
 class _Changes:
@@ -162,17 +166,18 @@ class _Changes:
         self, directory: str, before: Mapping[str, Signature], after: Mapping[str, Signature]
     ) -> None:
         for name in before.keys() | after.keys():
-            old, new = before.get(name), after.get(name)
+            old, new = before.get(name, _MISSING), after.get(name, _MISSING)
             if old != new:
                 self.note(os.path.join(directory, name), old, new)
 
-    def note(self, path: str, old: Signature | None, new: Signature | None) -> None:
-        if old is None or new is None:
+    def note(self, path: str, old: Signature, new: Signature) -> None:
+        modified, size, _, entry_changed = new
+        if _MISSING in (old, new):
             self.added_or_removed.add(path)
-        if new is None or not new[1]:
+        if not size:
             self.incomplete.add(path)
         # A rename changes the second time only; on Windows that one is when the file was made.
-        self.files[path] = max(new[0], new[3]) / 1e9 if new is not None else 0
+        self.files[path] = max(modified, entry_changed) / 1e9
 
     def forget_times(self, directory: str, names: Iterable[str]) -> None:
         """A new *directory* may have been moved here, long after its files were written."""
@@ -202,20 +207,19 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _add_file(files: dict[str, Signature], path: str, name: str) -> Signature | None:
+def _add_file(files: dict[str, Signature], path: str, name: str) -> Signature:
     """Add the file at *path* to those of its directory, unless it is hidden or not there."""
-    signature = None if name.startswith(".") else _signature(path)
-    if signature is not None:
+    signature = _MISSING if name.startswith(".") else _signature(path)
+    if signature != _MISSING:
         files[name] = signature
     return signature
 
 
-def _signature(path: str) -> Signature | None:
-    """The signature of a regular file; None for anything else."""
+def _signature(path: str) -> Signature:
     try:
         found = os.stat(path)
     except (OSError, ValueError):
-        return None
+        return _MISSING
     if not stat.S_ISREG(found.st_mode):
-        return None
+        return _MISSING
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns

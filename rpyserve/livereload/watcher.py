@@ -11,7 +11,6 @@ what is served never depends on any of this.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import platform
@@ -30,27 +29,25 @@ __all__ = ["watch"]
 
 log = logging.getLogger("rpyserve")
 
+# Milliseconds without a further event after which a batch of events is complete.
 STEP: Final = 5
-"""Milliseconds without a further event after which a batch of events is complete."""
+# Milliseconds that a batch of events may last.
 DEBOUNCE: Final = 20
-"""Milliseconds that a batch of events may last."""
+# Seconds from one question for events to the next while nobody waits for changes.
 IDLE_PAUSE: Final = 0.045
-"""Seconds from one question for events to the next while nobody waits for changes."""
+# Seconds after which it is checked again whether the roots themselves have been replaced.
 ROOT_CHECK: Final = 1.0
-"""Seconds after which it is checked again whether the roots themselves have been replaced."""
+# Seconds without a change after which a large or incomplete batch is passed on.
 QUIET: Final = 0.05
-"""Seconds without a change after which a large or incomplete batch is passed on."""
+# Seconds that such a batch may last.
 LONGEST: Final = 1.0
-"""Seconds that such a batch may last."""
+# How many files make a batch large.
 MANY: Final = 3
-"""How many files make a batch large."""
+# Seconds between two scans where there are no events; more where a scan takes long.
 POLL: Final = 0.25
-"""Seconds between two scans where there are no events; more where a scan takes long."""
+# How often directories that change meanwhile are watched anew. What is missed then shows with the
+# next event.
 ATTEMPTS: Final = 3
-"""How often directories that change meanwhile are watched anew.
-
-What is missed then shows with the next event.
-"""
 
 _ONE_HANDLE_A_TREE: Final = sys.platform in ("darwin", "win32")
 
@@ -168,7 +165,7 @@ class _Watcher:
         if self.stop.is_set():
             return  # nobody waits for this thread any more
         directories = self._snapshot.roots if _ONE_HANDLE_A_TREE else self._snapshot.directories
-        wanted = [path for path in directories if os.path.isdir(path)]
+        wanted = [*filter(os.path.isdir, directories)]
         if not wanted:
             return
         events = _file_events(wanted, self.stop)
@@ -196,10 +193,15 @@ class _Watcher:
 
     def _poll_from_now_on(self, exc: Exception) -> None:
         self._polling = True
-        log.warning("%s", _why_polling(exc, len(self._snapshot.directories)))
+        log.warning(
+            "The system gives no file events (%s): polling every %s seconds instead. If it has no "
+            "file watches left, `sysctl fs.inotify` shows the limits.",
+            exc,
+            POLL,
+        )
 
     def _identify_roots(self) -> list[tuple[int, int] | None]:
-        return [_identity(root) for root in self._snapshot.roots]
+        return [*map(_identity, self._snapshot.roots)]
 
 
 def _may_go_on(batch: FileChanges) -> bool:
@@ -214,10 +216,8 @@ def _file_events(directories: list[str], stop: threading.Event) -> _Events:
     import watchfiles
 
     logger = logging.getLogger("watchfiles")
-    if not logger.level:
-        logger.setLevel(
-            logging.WARNING
-        )  # else it writes how many changes there were into a program's log
+    if not logger.level:  # else it writes how many changes there were into a program's log
+        logger.setLevel(logging.WARNING)
     return watchfiles.watch(
         *directories,
         watch_filter=None,
@@ -243,20 +243,5 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _sends_no_events(roots: Iterable[str]) -> bool:
     """Whether the system is known to send no events of *roots*: drives of Windows under WSL."""
-    under_wsl = sys.platform == "linux" and "microsoft" in platform.release().lower()
+    under_wsl = "microsoft" in platform.release().lower()
     return under_wsl and any(root.startswith("/mnt/") for root in roots)
-
-
-def _why_polling(exc: Exception, directories: int) -> str:
-    if _is_out_of_watches(exc):
-        return (
-            f"The system has no file watches left (the site has {directories} directories): "
-            f"polling every {POLL} seconds instead. `sysctl fs.inotify` shows the limits."
-        )
-    return f"The system gives no file events ({exc}): polling every {POLL} seconds instead."
-
-
-def _is_out_of_watches(exc: Exception) -> bool:
-    if getattr(exc, "errno", None) in (errno.ENOSPC, errno.EMFILE):
-        return True
-    return any(phrase in str(exc) for phrase in ("limit", "Too many open files"))

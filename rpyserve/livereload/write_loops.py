@@ -23,33 +23,31 @@ from rpyserve.livereload.snapshot import FileChanges
 
 __all__ = ["WriteLoopDetector"]
 
+# Seconds by which a file's time stamp may lag behind: systems take it from a clock that ticks.
 FILE_CLOCK_LAG: Final = 0.012
-"""Seconds by which a file's time stamp may lag behind: systems take it from a clock that ticks."""
+# Seconds by which this process's clock may lag behind.
 OWN_CLOCK_LAG: Final = 0.016 if os.name == "nt" else 0.002
-"""Seconds by which this process's clock may lag behind."""
+# Seconds after a request in which its script may still be writing.
 AFTERMATH: Final = 0.3
-"""Seconds after a request in which its script may still be writing."""
+# Seconds of a request that count, since streams last for ever.
 LONGEST_REQUEST: Final = 2.0
-"""Seconds of a request that count, since streams last for ever."""
+# The same for a request by which an open page asks for itself again.
 LONGEST_REFETCH: Final = 30.0
-"""The same for a request by which an open page asks for itself again."""
+# Seconds by which a file's time stamp may be off before it is not believed.
 MAX_CLOCK_ERROR: Final = 5.0
-"""Seconds by which a file's time stamp may be off before it is not believed."""
+# Points for a change while an open page asked for itself.
 POINTS_DURING: Final = 2
-"""Points for a change while an open page asked for itself."""
+# Points for a change shortly after that.
 POINTS_AFTERWARDS: Final = 1
-"""Points for a change shortly after that."""
+# Points in a row at which a file is taken to be written by a script. One change of that kind may
+# be an author who saves several files at once.
 THRESHOLD: Final = 3
-"""Points in a row at which a file is taken to be written by a script.
-
-One change of that kind may be an author who saves several files at once.
-"""
+# The same for scripts and modules: what their authors save in haste must not be overlooked.
 CODE_THRESHOLD: Final = 40
-"""The same for scripts and modules: what their authors save in haste must not be overlooked."""
+# Seconds without a change after which points lapse: a loop is faster.
 POINTS_LAPSE: Final = 10.0
-"""Seconds without a change after which points lapse: a loop is faster."""
+# How many files a page may write by itself; a batch of more has another cause.
 MAX_FILES: Final = 100
-"""How many files a page may write by itself; a batch of more has another cause."""
 
 
 class _RequestSpan:
@@ -144,27 +142,20 @@ class WriteLoopDetector:
 
     def _points_after(self, before: int, moment: float, pause: float, threshold: int) -> int:
         """The points of a file that had *before*, and has changed at *moment*."""
+        running, recent = self._ran(moment), self._ran(moment, AFTERMATH)
         if before >= threshold:
-            return before if self._ran_any(moment, AFTERMATH) else 0
+            return before if recent else 0
         if pause > POINTS_LAPSE:
             before = 0
-        if self._ran(moment, is_refetch=False):
+        if False in running:
             return before  # of two requests that may have done it, this one is not to be held up
-        if self._ran(moment, is_refetch=True):
+        if True in running:
             return before + POINTS_DURING
-        if self._ran(moment, is_refetch=True, aftermath=AFTERMATH):
-            return before + POINTS_AFTERWARDS
-        return 0
+        return before + POINTS_AFTERWARDS if True in recent else 0
 
-    def _ran(self, moment: float, *, is_refetch: bool, aftermath: float = 0.0) -> bool:
-        """Whether such a request ran at *moment*, or up to *aftermath* seconds before."""
-        return any(
-            span.is_refetch == is_refetch and span.includes(moment, aftermath)
-            for span in self._spans
-        )
-
-    def _ran_any(self, moment: float, aftermath: float) -> bool:
-        return any(span.includes(moment, aftermath) for span in self._spans)
+    def _ran(self, moment: float, aftermath: float = 0.0) -> set[bool]:
+        """Which kinds of requests ran then: those by which pages ask for themselves, and others."""
+        return {span.is_refetch for span in self._spans if span.includes(moment, aftermath)}
 
     def _plausible(self, saved: float) -> float:
         """*saved*, or the present time where that is not to be believed."""

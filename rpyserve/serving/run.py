@@ -390,9 +390,6 @@ def _imports() -> Iterator[None]:
     import rpyserve.files.static_file
 
     yield
-    import rpyserve.livereload.csp
-
-    yield
     import rpyserve.check.state_loss
 
     yield

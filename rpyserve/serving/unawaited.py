@@ -76,9 +76,5 @@ def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
     frame = Frame(filename, number, lines=(Line(number, source, True),), source_hash=hash(source))
     title = f"{name}() was called without `await`, so it never ran."
     return ErrorReport(
-        title,
-        f"Write:\nawait {name}(...)",
-        (ExceptionReport(title, frames=(frame,)),),
-        "",
-        ("await", name),
+        title, f"Write:\nawait {name}(...)", (ExceptionReport(title, frames=(frame,)),)
     )

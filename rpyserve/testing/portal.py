@@ -24,8 +24,8 @@ __all__ = ["Portal"]
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 
+# Seconds that pass at a time while a task waits for the world outside.
 STEP: Final = 0.01
-"""Seconds that pass at a time while a task waits for the world outside."""
 
 
 class Portal:

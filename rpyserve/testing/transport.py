@@ -29,8 +29,8 @@ from rpyserve.testing.portal import Portal
 
 __all__ = ["BodyChunks", "PortalTransport", "SiteRunner", "SiteTransport"]
 
+# Bytes of a request body that arrive at a time.
 CHUNK_SIZE: Final = 64 * 1024
-"""Bytes of a request body that arrive at a time."""
 
 
 class SiteRunner:

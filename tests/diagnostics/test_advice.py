@@ -235,8 +235,8 @@ RAISED = {
     "an old module": ("import urllib2", "\nimport urllib.request"),
     "not installed": ("import no_such_thing", " -m pip install no_such_thing"),
     "not installed, another name": ("import yaml_, bs4", "-m pip install"),
-    "no neighbour": ("from . import no_such_thing", "There is no no_such_thing.py beside this script."),
-    "no neighbour's name": ("from .no_such_thing import x", "There is no no_such_thing.py beside this script."),
+    "no neighbour": ("from . import no_such_thing", "There is no no_such_thing.py in the site."),
+    "no neighbour's name": ("from .no_such_thing import x", "There is no no_such_thing.py in the site."),
     "text and a number": ("'Visit ' + 1", 'f"Visit {number}"'),
     "text and bytes": ("b'a' + 'b'", "Text and bytes cannot be mixed."),
     "text in a join of bytes": ("b''.join(['a'])", 'text.encode("utf-8")'),
@@ -271,14 +271,21 @@ RAISED = {
     "JSON as Flask has it": ("class Page:\n    def json(self): pass\nrequest = Page()\nrequest.json['a']", '\nrequest.json()["name"]'),
     "one's own words": ("raise ValueError('mine')", ""),
     "sys.exit": ("import sys\nsys.exit()", "sys.exit() ends programs, and this one is the server."),
-    "endless recursion": ("def walk(): walk()\nwalk()", "walk calls itself without end."),
+    "endless recursion": ("def walk(): walk()\nwalk()", "A function calls itself without end."),
+    "a value that is too deep": ("x = []\nfor n in range(100_000): x = [x]\nrepr(x)", "A value contains itself, or is nested too deeply."),
     "a local variable": ("n = 0\ndef count():\n    n += 1\ncount()", "so n is a local variable, and has no value yet."),
     "Flask's form": (RESOURCE + "Request('GET', '/').form", '\nrequest.field("name")'),
-    "a misspelled attribute": ("[].apend(1)", "\n.append"),
+    "a misspelled attribute": ("[].apend(1)", "\nappend"),
     "an attribute of a coroutine": (COROUTINE.format("user.name"), "user is a coroutine, because its call lacks `await`."),
     "an item of a coroutine": (COROUTINE.format("user['name']"), "user is a coroutine, because its call lacks `await`."),
     "await of a value": ("import trio\nasync def main(): await str(1)\ntrio.run(main)", "it returns a value (str) at once."),
     "trio in trio": ("import trio\nasync def main(): trio.run(main)\ntrio.run(main)", "The server is already running trio."),
+    "trio's function at the top level": ("import trio\ntrio.current_time()", "Top-level code cannot wait."),
+    "await twice": (
+        "import trio\nasync def later(): pass\nwork = later()\nasync def main():\n    await work\n    await work\ntrio.run(main)",
+        "A coroutine can be awaited only once.",
+    ),
+    "asyncio's running loop": ("import asyncio\nasyncio.get_running_loop()", "This needs asyncio, but rpyserve runs on trio"),
     "asyncio's loop": ("import asyncio\nasyncio.Event().wait().send(None)", "\ntrio.Event()"),
     "asyncio's future": (
         "import trio\nclass Future:\n    def __await__(self): yield object()\n"
@@ -359,21 +366,19 @@ def test_a_helper_above(site: ScriptSite) -> None:
     site.write("helper.py", "")
     site.write("sub/a.rpy", "from . import helper\n")
     assert site.error(name="sub/a.rpy").hint == (
-        "There is no helper.py beside this script. It is in the site's directory. Write:\nimport helper"
+        "helper.py is in the site's directory. Write:\nimport helper"
     )
     hint = site.error("from sub import helper\n").hint
-    assert (
-        hint == "There is no helper.py in sub. It is in the site's directory. Write:\nimport helper"
-    )
+    assert hint == "helper.py is in the site's directory. Write:\nimport helper"
     site.write("lib/words.py", "")
     site.write("sub/b.rpy", "from .words import x\n")
-    assert "It is in lib. Write:\nfrom lib import words" in site.error(name="sub/b.rpy").hint
+    assert "words.py is in lib. Write:\nfrom lib import words" in site.error(name="sub/b.rpy").hint
 
 
 def test_a_hint_that_fails_is_none(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     error = site.error(
-        "class Odd(KeyError):\n    @property\n    def args(self): raise LookupError('odd')\nraise Odd(1)\n"
+        "class Odd(KeyError):\n    def __str__(self): raise LookupError('odd')\nraise Odd(1)\n"
     )
     assert error.hint == ""
     assert "There is no hint for Odd: LookupError('odd')" in caplog.text

@@ -16,25 +16,24 @@ PLAIN = USER + "def resource(request):\n"
 ASYNC = USER + "async def resource(request):\n"
 
 HELD = "found is a coroutine, because its call lacks `await`. Write:\nfound = await user(...)"
-CALLED = "user is async, so its call needs `await`. Write:\nawait user(...)"
-ALSO = "\nin an async function:\nasync def resource(request):"
+CALLED = "The call of an async function lacks `await`. Write:\nvalue = await f(...)"
 
 CASES = {
     "subscript": (ASYNC + "    found = user()\n    return found['name']\n", HELD),
-    "subscript, plain": (PLAIN + "    found = user()\n    return found['name']\n", HELD + ALSO),
+    "subscript, plain": (PLAIN + "    found = user()\n    return found['name']\n", HELD),
     "attribute": (ASYNC + "    found = user()\n    return found.name\n", HELD),
     "sum": (ASYNC + "    return 'Hello ' + user()\n", CALLED),
-    "sum, plain": (PLAIN + "    return 'Hello ' + user()\n", CALLED + ALSO),
+    "sum, plain": (PLAIN + "    return 'Hello ' + user()\n", CALLED),
     "loop": (ASYNC + "    return [x for x in user()]\n", CALLED),
     "len": (ASYNC + "    found = user()\n    return str(len(found))\n", HELD),
     "JSON": (ASYNC + "    import json\n    found = user()\n    return json.dumps(found)\n", HELD),
-    "top level": (USER + "found = user()\nfound['name']\n", HELD + "\nin an async function, such as:\nasync def resource(request):"),
-    "another's": (ASYNC + "    return 'x' + trio.sleep(0)\n", "The call of an async function lacks `await`. Write:\nvalue = await f(...)"),
+    "top level": (USER + "found = user()\nfound['name']\n", HELD),
+    "another's": (ASYNC + "    return 'x' + trio.sleep(0)\n", CALLED),
     "await of a value": (
         ASYNC + "    return await str(1)\n",
         "This function is not async: it returns a value (str) at once. Remove the `await`.",
     ),
-    "await of None": (ASYNC + "    await print()\n", "This function is not async: it returns nothing (None) at once. Remove the `await`."),
+    "await of None": (ASYNC + "    await print()\n", "This function is not async: it returns a value (NoneType) at once. Remove the `await`."),
     "await twice": (
         ASYNC + "    found = user()\n    await found\n    await found\n",
         "A coroutine can be awaited only once. Call the function again each time:\nawait f(...)",

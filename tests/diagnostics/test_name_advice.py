@@ -69,7 +69,8 @@ def test_what_there_is_is_not_in_the_tables() -> None:
 
 def test_every_module_has_what_is_imported_from_it() -> None:
     for name, module in name_advice._HOMES.items():
-        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+        is_found = hasattr(importlib.import_module(module), name)
+        assert is_found or name == "registry", f"{module}.{name}"  # that of a running script
 
 
 @pytest.mark.parametrize(
@@ -106,23 +107,23 @@ MISSPELLED = {
         CLASS.format("basket"),
         "basket belongs to the object. Write:\nself.basket",
     ),
-    "an attribute": (CLASS.format("self.baskte"), "Did you mean this?\n.basket"),
-    "a method of a list": ("[].apend(1)", "Did you mean this?\n.append"),
+    "an attribute": (CLASS.format("self.baskte"), "Did you mean this?\nbasket"),
+    "a method of a list": ("[].apend(1)", "Did you mean this?\nappend"),
     "a name of rpyserve": (
         "from rpyserve import Resorce",
-        "Did you mean this?\nfrom rpyserve import Resource",
+        "Did you mean this?\nResource",
     ),
     "a name of a module": (
         "from math import sqr",
-        "Did you mean this?\nfrom math import sqrt",
+        "Did you mean this?\nsqrt",
     ),
     "a module": ("import jsno", "There is no jsno. Did you mean this?\nimport json"),
     "a module of the site": ("import wrods", "There is no wrods. Did you mean this?\nimport words"),
     "a name of the site": (
         "from words import gret",
-        "Did you mean this?\nfrom words import greet",
+        "Did you mean this?\ngreet",
     ),
-    "a name beside": ("from .words import gret", "Did you mean this?\nfrom words import greet"),
+    "a name beside": ("from .words import gret", "Did you mean this?\ngreet"),
     "nothing like it": ("zzzzzz", ""),
     "two letters": ("ab = 1\nac", ""),
     "one letter more": ("import httpx_", " -m pip install httpx_"),
@@ -144,7 +145,7 @@ def test_nothing_is_called_to_find_out(site: ScriptSite) -> None:
         "        raise AttributeError(name, name=name, obj=self)\n"
         "Odd().totl\n"
     )
-    assert error.hint == "Did you mean this?\n.total"
+    assert error.hint == "Did you mean this?\ntotal"
 
 
 def test_closest() -> None:

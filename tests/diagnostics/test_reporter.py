@@ -9,7 +9,7 @@ import pytest
 
 from rpyserve import Request, Site
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
-from rpyserve.diagnostics.reporter import COUNT_INTERVAL, ConsoleReporter, as_text
+from rpyserve.diagnostics.reporter import COUNT_INTERVAL, MAX_REMEMBERED, ConsoleReporter, as_text
 from rpyserve.files.directory import Directory
 from tests.support.in_process import Visitor
 
@@ -21,16 +21,9 @@ class Clock:
         return self.now
 
 
-def error(
-    line: int = 1, title: str = "ValueError: x", source_hash: int = 1, kind: str = "ValueError"
-) -> ErrorReport:
-    return ErrorReport(
-        title,
-        "",
-        (ExceptionReport(title, frames=(Frame("/a.rpy", line, source_hash=source_hash),)),),
-        "",
-        (kind,),
-    )
+def error(line: int = 1, title: str = "ValueError: x", source_hash: int = 1) -> ErrorReport:
+    frame = Frame("/a.rpy", line, source_hash=source_hash)
+    return ErrorReport(title, "", (ExceptionReport(title, frames=(frame,)),))
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def test_the_same_error_is_reported_once(
     assert caplog.messages == ["GET /a: ValueError: x\n  /a.rpy:1"]
 
 
-@pytest.mark.parametrize("other", [error(line=2), error(source_hash=2), error(kind="KeyError")])
+@pytest.mark.parametrize("other", [error(line=2), error(source_hash=2), error(title="KeyError: x")])
 def test_another_one_is_reported(
     reporter: ConsoleReporter, other: ErrorReport, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -76,7 +69,6 @@ def test_what_was_resolved_in_between_is_reported_again(
         reporter.report("GET /", error(), page="/")
     reporter.resolve("/other")
     reporter.resolve("/")
-    assert caplog.messages[1:] == ["GET /: again, 2 times: ValueError: x"]
     assert reporter.report("GET /", error(), page="/")
 
 
@@ -99,9 +91,9 @@ def test_memory_is_bounded(reporter: ConsoleReporter, caplog: pytest.LogCaptureF
     for number in range(10_000):
         reporter.report("GET /", error(number), page=f"/{number}")
         reporter.once_for(str(number))
-    assert len(reporter._reported) <= 200
-    assert len(reporter.failed_pages) <= 2000
-    assert len(reporter._clients) <= 200
+    assert len(reporter._reported) <= MAX_REMEMBERED
+    assert len(reporter.failed_pages) <= MAX_REMEMBERED
+    assert len(reporter._clients) <= MAX_REMEMBERED
 
 
 async def test_a_site_reports_each_version_of_an_error_once(
@@ -200,7 +192,7 @@ def test_groups_are_set_in() -> None:
         )
     ) == (
         "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of "
-        "3: ValueError: b"
+        "3: ValueError: b\n    … 1 more"
     )
 
 

@@ -101,7 +101,6 @@ def test_other_names_change_their_directory(mounts: Mounts) -> None:
     assert change.urls == {"/sub/", "/sub/new.css"}
     change = page_change(mounts, directories=["empty"])
     assert change.urls == {"/", "/empty/"} and not change.all and not change.data
-    assert not page_change(mounts, directories=[".git"])
 
 
 def test_each_directory_has_changes_of_its_own(mounts: Mounts) -> None:

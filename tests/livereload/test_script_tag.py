@@ -21,7 +21,8 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody
 from rpyserve.http.types import Responder
 from rpyserve.livereload.changes import Mounts
-from rpyserve.livereload.script_tag import ScriptTag
+from rpyserve.livereload.script_tag import ScriptTag, blocking_directive, policies_in
+from rpyserve.resources import pages
 from tests.support.in_process import Answer, read
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
@@ -98,7 +99,7 @@ async def test_a_page(tags: ScriptTag) -> None:
     assert answer.text == (
         '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
         ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
-        ' data-policy=""></script>'
+        ' data-policy="0"></script>'
     )
 
 
@@ -330,6 +331,84 @@ async def test_a_policy_in_the_page_itself(
     answer = await load(Site(Directory(tmp_path)).respond, tags, "/page.html")
     assert answer.text == page and answer.header("etag")
     assert [why for _, why in told] == ["script-src 'none'"] * 3
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "",
+        "img-src 'none'; style-src 'self'",
+        "default-src 'self'",
+        "default-src 'none'; script-src 'self'; connect-src 'self'",
+        "default-src 'none'; script-src-elem 'self'; script-src 'none'; connect-src 'self'",
+        "script-src *; connect-src *",
+        "DEFAULT-SRC 'SELF'",
+        "default-src 'self' 'nonce-abc' https://cdn.example",
+        "script-src 'self'; script-src 'none'",  # of two with one name the first counts
+        pages.CONTENT_SECURITY_POLICY,
+    ],
+)
+def test_policies_that_block_nothing(policy: str) -> None:
+    assert blocking_directive([policy]) == ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ("default-src 'none'", "default-src 'none'"),
+        ("script-src", "script-src"),
+        ("script-src 'nonce-abc'", "script-src 'nonce-abc'"),
+        ("script-src 'unsafe-inline'", "script-src 'unsafe-inline'"),
+        (
+            "script-src 'self' 'strict-dynamic' 'nonce-abc'",
+            "script-src 'self' 'strict-dynamic' 'nonce-abc'",
+        ),
+        ("script-src https:", "script-src https:"),
+        ("script-src https://cdn.example", "script-src https://cdn.example"),
+        ("script-src localhost", "script-src localhost"),
+        ("script-src localhost:8081", "script-src localhost:8081"),
+        ("script-src localhost:8080/js/", "script-src localhost:8080/js/"),
+        ("script-src *.localhost:8080", "script-src *.localhost:8080"),
+        ("default-src 'self'; connect-src 'none'", "connect-src 'none'"),
+        ("sandbox", "sandbox"),
+        ("sandbox allow-scripts", "sandbox allow-scripts"),
+        ("default-src 'self', script-src 'none'", "script-src 'none'"),
+        ("script-src 'self' ; connect-src https://api.example", "connect-src https://api.example"),
+    ],
+)
+def test_policies_that_block(policy: str, why: str) -> None:
+    assert blocking_directive([policy]) == why
+
+
+def test_every_policy_counts() -> None:
+    assert blocking_directive(["default-src 'self'", "script-src 'none'"]) == "script-src 'none'"
+
+
+def test_only_plain_words_count_as_allowing() -> None:
+    for sources in ("http://localhost:*", "localhost:8080", "*.localhost:8080", "http:"):
+        policy = f"default-src {sources}"
+        assert blocking_directive([policy]) == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<p>none</p>", []),
+        (
+            '<meta http-equiv="Content-Security-Policy"'
+            ' content="default-src &#39;self&#39;; img-src *">',
+            ["default-src 'self'; img-src *"],
+        ),
+        ("<META content='script-src x' HTTP-EQUIV=content-security-policy />", ["script-src x"]),
+        (
+            '<meta name="x" content="a > b"><meta http-equiv=Content-Security-Policy content="y">',
+            ["y"],
+        ),
+        ('<meta http-equiv="refresh" content="1">', []),
+    ],
+)
+def test_policies_in_a_document(text: str, found: list[str]) -> None:
+    assert policies_in(text) == found
 
 
 # Streams

@@ -522,7 +522,7 @@ def test_sys_exit(site: ScriptSite) -> None:
 def test_endless_recursion(site: ScriptSite) -> None:
     error = site.error("def walk(n):\n    return walk(n + 1)\nwalk(0)\n")
     assert error.message.startswith("RecursionError")
-    assert error.hint == "walk calls itself without end. Give it a case in which it does not."
+    assert error.hint == "A function calls itself without end. Give it a case in which it does not."
 
 
 def test_what_is_nested_too_deep_to_compile(site: ScriptSite) -> None:
