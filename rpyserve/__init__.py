@@ -110,9 +110,9 @@ def __getattr__(name: str) -> Any:
 
 def _running_registry() -> Any:
     """The registry of the site whose script is being executed: each site has its own."""
-    from rpyserve.scripts import loader
+    from rpyserve.scripts.execution import current
 
-    execution = loader.current()
+    execution = current()
     if execution is None:
         raise AttributeError(
             "rpyserve.registry is that of a running script; elsewhere use request.site.registry"

@@ -19,8 +19,6 @@ from email.utils import formatdate, parsedate_to_datetime
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["CONDITIONS", "MAX_RANGES", "YOUNG", "Plan", "evaluate", "parse_ranges"]
-
 YOUNG: Final = 2_000_000_000
 """Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT)."""
 

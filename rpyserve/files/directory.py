@@ -39,15 +39,13 @@ if TYPE_CHECKING:
     from rpyserve.resources import pages
     from rpyserve.scripts.loader import ScriptLoader
 
-__all__ = ["Directory", "EntryCache"]
-
 MAX_DIRECTORIES: Final = 1000
 """How many directories an `EntryCache` remembers."""
 
 _INDEXES: Final = ("index.rpy", "index.html")
 
+# How many names of a directory are looked at for the nearest one.
 _MAX_NAMES: Final = 500
-"""How many names of a directory are looked at for the nearest one."""
 
 T = TypeVar("T")
 

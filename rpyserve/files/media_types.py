@@ -9,8 +9,6 @@ from __future__ import annotations
 import codecs
 from typing import Final
 
-__all__ = ["SAMPLE", "UNKNOWN", "media_type"]
-
 SAMPLE: Final = 512
 """How many bytes of a file without an extension are enough to recognise text."""
 

@@ -25,34 +25,16 @@ from urllib.parse import quote
 
 from rpyserve.util.text import WINDOWS_DEVICE, closest_match
 
-__all__ = [
-    "SCRIPT",
-    "Segment",
-    "SegmentKind",
-    "classify",
-    "forbidden_target",
-    "invalid_segment",
-    "is_inside",
-    "is_material",
-    "is_script",
-    "nearest",
-    "private_content",
-    "private_file_reason",
-    "private_reason",
-    "readable",
-    "rename_hint",
-]
-
 SCRIPT: Final = ".rpy"
 
 MAX_NAME: Final = 255
 """How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
+# How many characters of names are compared, which takes time that grows with the square of it.
 _MAX_KEY: Final = 40
-"""How many characters of names are compared, which takes time that grows with the square of it."""
 
+# How many names are compared with another one: the likeliest by their length and beginning.
 _MAX_COMPARED: Final = 40
-"""How many names are compared with another one: the likeliest by their length and beginning."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
@@ -87,6 +69,7 @@ _PRIVATE: Final = _rules(
     (r".*\.so", "Native modules are never served."),
     (r".*\.log[.-]?[0-9_-]*|nohup\.out", _LOG),
 )
+# Private as well, but scripts may make their pages of it.
 _DATA: Final = _rules(
     (
         r".*\.(?:accdb|db[0-9]?|dump|duckdb|laccdb|ldb|mdb|s3db|sl3|sql)"
@@ -101,10 +84,9 @@ _DATA: Final = _rules(
     (r".*\.(?:bks|der|jceks|jks|kdbx?|key|keystore|p12|p8|pem|pfx|ppk)", _KEY),
     (r"id_(?:dsa|ecdsa|ed25519|rsa)(?:_sk)?", _KEY),
 )
-"""Private as well, but scripts may make their pages of it."""
 
+# What programs append to the name of a file that they copy, rotate or compress.
 _COPY_SUFFIX: Final = re.compile(r"(?:\.(?:[0-9]+|7z|bz2|gz|lz4|rar|tar|xz|zip|zst))+\Z", re.I)
-"""What programs append to the name of a file that they copy, rotate or compress."""
 
 _MEMORY_DUMP: Final = re.compile(r"core(?:\.[0-9]+)?", re.I)
 _PRIVATE_CONTENT: Final = (
@@ -115,8 +97,8 @@ _PRIVATE_CONTENT: Final = (
 )
 
 _DATABASE_SIDE_FILE: Final = re.compile(r".*-(?:shm|journal)", re.I | re.S)
+# Directories that are served, but left out of listings.
 _UNLISTED: Final = frozenset({"node_modules", "site-packages"})
-"""Directories that are served, but left out of listings."""
 
 
 class SegmentKind(enum.Enum):

@@ -16,8 +16,6 @@ from typing import BinaryIO, Final
 from rpyserve.http.errors import HTTPError
 from rpyserve.util.file_limits import is_too_many_files
 
-__all__ = ["has_exact_name", "is_link", "name_of", "open_checked", "resolved"]
-
 LENIENT: Final = os.name == "nt" or sys.platform == "darwin"
 """Whether file systems of this platform accept other letters, or short names, for a file."""
 
@@ -31,11 +29,11 @@ _FLAGS: Final = (
     | getattr(os, "O_NOCTTY", 0)
 )
 
+# How often a file is opened that is replaced meanwhile.
 _ATTEMPTS: Final = 5
-"""How often a file is opened that is replaced meanwhile."""
 
+# Windows: the attribute of junctions, and of files that a cloud keeps elsewhere.
 _REPARSE_POINT: Final = 0x400
-"""Windows: the attribute of junctions, and of files that a cloud keeps elsewhere."""
 
 
 def is_link(status: os.stat_result) -> bool:

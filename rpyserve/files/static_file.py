@@ -23,8 +23,6 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
 from rpyserve.resources.resource import Resource
 
-__all__ = ["SMALL", "StaticFile"]
-
 SMALL: Final = 128 * 1024
 """Bytes up to which a file is read at once, and known by its contents."""
 

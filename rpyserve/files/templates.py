@@ -23,8 +23,6 @@ from rpyserve.scripts import file_state
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["template"]
-
 _MISSING_EXTRA: Final = (
     "Templates need Jinja2, which is not installed. Write: pip install 'rpyserve[templates]'"
 )

@@ -10,8 +10,6 @@ from typing import Final
 
 from rpyserve.http.request import Request
 
-__all__ = ["FOLLOWING", "accepts_html", "is_browser_probe", "is_cross_origin", "is_navigation"]
-
 FOLLOWING: Final = b"rpyserve-follow"
 """The header by which the script in a page asks for that page again.
 

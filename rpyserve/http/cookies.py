@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-__all__ = ["cookie_pairs", "format_set_cookie", "parse_cookies"]
-
 AttributeValue = str | bytes | int | bool | None
 
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

@@ -12,15 +12,6 @@ from pathlib import Path
 
 from rpyserve._names import public
 
-__all__ = [
-    "BadRequest",
-    "ClientDisconnected",
-    "HTTPError",
-    "Redirect",
-    "ScriptError",
-    "WrongResult",
-]
-
 
 @public
 class HTTPError(Exception):

@@ -35,21 +35,6 @@ from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.util.text import WINDOWS_DEVICE
 
-__all__ = [
-    "FIELD_LIMIT",
-    "FORM_LIMIT",
-    "SPOOL_SIZE",
-    "FormFields",
-    "MultipartForm",
-    "Upload",
-    "disk_full_as_507",
-    "form_fields",
-    "is_multipart",
-    "parse_json",
-    "query_fields",
-    "spooled_file",
-]
-
 FORM_LIMIT: Final = 10 * 2**20
 """How many bytes a urlencoded form, JSON, or the texts of a multipart form may have; else a 413."""
 

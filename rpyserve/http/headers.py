@@ -9,8 +9,6 @@ import re
 from functools import cached_property
 from http import HTTPStatus
 
-__all__ = ["HeaderFields", "encode_header", "reason_phrase"]
-
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 

@@ -18,22 +18,13 @@ from typing import Final
 from rpyserve.http.browser import is_cross_origin
 from rpyserve.http.request import Request
 
-__all__ = [
-    "TrustedClients",
-    "host_without_port",
-    "is_known",
-    "is_loopback",
-    "machine_names",
-    "normalize_host",
-]
-
 Network = IPv4Network | IPv6Network
 
+# Names of header fields, in lower case, that proxies and tunnels add, and browsers never send.
 _PROXY_HEADER: Final = re.compile(
     rb"forwarded|x-forwarded.*|x-(?:real|client|cluster-client|original)-.*|true-client-ip"
     rb"|cf-connecting-ip|fastly-client-ip|cdn-loop|via"
 )
-"""Names of header fields, in lower case, that proxies and tunnels add, and browsers never send."""
 
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]+")
 _IP_LITERAL: Final = re.compile(r"\[[0-9a-f:.]+\]")

@@ -14,8 +14,6 @@ from rpyserve.http.errors import Redirect
 from rpyserve.http.headers import encode_header
 from rpyserve.http.response import Headers, Response, WriteStream
 
-__all__ = ["BodyState", "PendingResponse"]
-
 
 class BodyState(enum.Enum):
     """How far the body that a script writes has come."""

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from rpyserve.http.forms import Upload
     from rpyserve.util.exceptions import ErrorReporter
 
-__all__ = ["Address", "Request", "RequestSite", "current_request"]
-
 Address = tuple[str, int]
 """An IP address and a port."""
 

@@ -37,23 +37,6 @@ from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.headers import encode_header
 from rpyserve.util.exceptions import unwrap_group
 
-__all__ = [
-    "FIRST_CHUNK_TIMEOUT",
-    "HTML",
-    "JSON",
-    "ChunkIterator",
-    "ErrorHandler",
-    "FileBody",
-    "Headers",
-    "IterableStream",
-    "Response",
-    "StartedStream",
-    "Stream",
-    "Upgrade",
-    "WriteStream",
-    "start_body",
-]
-
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields as they are sent: names in the script's spelling, no framing fields."""
 

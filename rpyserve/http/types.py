@@ -11,8 +11,6 @@ from typing import NamedTuple
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response
 
-__all__ = ["RequestRecord", "Responder"]
-
 Responder = Callable[[Request], Awaitable[Response]]
 """What makes a response of a request: a site, or a wrapper of one."""
 

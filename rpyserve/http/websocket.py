@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from rpyserve._names import public
 from rpyserve.http.request import Request
 
-__all__ = ["WebSocket", "WebSocketClosed"]
-
 
 @public
 class WebSocketClosed(Exception):

@@ -19,8 +19,6 @@ from rpyserve.protocol.grammar import FIELD_LINES, TOKEN, parse_length, too_larg
 from rpyserve.protocol.request_reader import ReceiveBuffer
 from rpyserve.protocol.server_state import Limits
 
-__all__ = ["ChunkedDecoder"]
-
 MOST_EXTENSIONS: Final = 4096
 """How many bytes the extensions of all chunks of one body may have (RFC 9112, section 7.1.1)."""
 

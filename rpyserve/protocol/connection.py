@@ -31,15 +31,13 @@ from rpyserve.protocol.transport import Phase, Transport
 from rpyserve.util.exceptions import report_or_raise, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["report_connection_failure", "serve_connection", "warn_of_tls_client"]
-
 log = logging.getLogger("rpyserve")
 
 _HEADS: Final = ResponseHeadCache()
 _PLAIN_TEXT: Final = (b"Content-Type", b"text/plain; charset=utf-8")
 _AT_REST: Final = frozenset({Phase.IDLE, Phase.DRAINING, Phase.LINGERING})
+# What h11 is told of a HEAD that could not be read: the answer to it has no body.
 _STAND_IN: Final = RequestHead("HEAD", "/", HeaderFields(), "1.1")
-"""What h11 is told of a HEAD that could not be read: the answer to it has no body."""
 
 
 class _NextStep(enum.Enum):

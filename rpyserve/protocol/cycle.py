@@ -22,8 +22,6 @@ import h11
 
 from rpyserve.protocol.grammar import RequestHead
 
-__all__ = ["H11State", "MessageCycle"]
-
 
 class H11State(enum.Enum):
     """What h11 knows of the present request."""

@@ -18,19 +18,6 @@ from rpyserve.http.errors import BadRequest
 from rpyserve.http.headers import HeaderFields
 from rpyserve.protocol.server_state import Limits
 
-__all__ = [
-    "CHUNKED",
-    "FIELD_LINES",
-    "LONGEST_METHOD",
-    "TOKEN",
-    "RequestHead",
-    "check_request_line",
-    "explain_bad_head",
-    "parse_head",
-    "parse_length",
-    "too_large",
-]
-
 CHUNKED: Final = -1
 """Stands for the length of a body in chunks, which is not known before its end."""
 

@@ -21,8 +21,6 @@ from rpyserve.protocol.request_reader import ReceiveBuffer
 from rpyserve.protocol.server_state import Limits
 from rpyserve.protocol.transport import Transport
 
-__all__ = ["ContentLengthDecoder", "RequestBody", "body_decoder"]
-
 _CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 
 

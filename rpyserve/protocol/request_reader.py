@@ -26,8 +26,6 @@ from rpyserve.protocol.grammar import (
 )
 from rpyserve.protocol.server_state import Limits
 
-__all__ = ["ReceiveBuffer", "RequestReader"]
-
 LONGEST_CACHED: Final = 4096
 """How many bytes a head may have to be kept."""
 

@@ -22,8 +22,6 @@ from rpyserve._names import __version__
 from rpyserve.http.headers import encode_header, reason_phrase
 from rpyserve.http.response import Headers
 
-__all__ = ["ResponseHead", "ResponseHeadCache"]
-
 MOST_CACHED: Final = 256
 """How many heads are kept."""
 

@@ -20,15 +20,13 @@ from rpyserve.http.response import FileBody, Response, Stream, Upgrade
 from rpyserve.protocol.response_headers import ResponseHead, ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
-__all__ = ["ABANDONED", "ResponseWriter", "UpgradedStream"]
-
 ABANDONED: Final = 499
 """Stands for the status of a response that was never begun."""
 
 _END: Final = h11.EndOfMessage()
 _BODILESS: Final = frozenset({204, 304})
+# A status whose body is empty, and is said to be (RFC 9110, section 15.3.6).
 _EMPTY: Final = 205
-"""A status whose body is empty, and is said to be (RFC 9110, section 15.3.6)."""
 
 
 class ResponseWriter:

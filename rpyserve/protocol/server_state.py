@@ -15,8 +15,6 @@ import trio
 
 from rpyserve._names import public
 
-__all__ = ["Limits", "Shutdown", "Stoppable", "Wait"]
-
 STALL_TIMEOUT: Final = 1.0
 """Seconds that a client may make the server wait before its connection can make room for others.
 

@@ -12,8 +12,6 @@ from typing import Final, Protocol
 
 import trio
 
-__all__ = ["TICK", "HasDeadline", "unwatch", "watch"]
-
 TICK: Final = 1.0
 """Seconds between two looks, at most; something with a short time limit asks for a shorter tick."""
 

@@ -31,8 +31,6 @@ from rpyserve.protocol.request_reader import RequestReader
 from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.protocol.timeouts import TICK
 
-__all__ = ["PIECE", "Phase", "Transport"]
-
 PIECE: Final = 64 * 1024
 """How many bytes are received or sent at once."""
 
@@ -46,8 +44,8 @@ _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _CANNOT_SENDFILE: Final = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW}
 )
+# SO_LINGER's value for a connection that ends with a reset.
 _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-"""SO_LINGER's value for a connection that ends with a reset."""
 
 
 class Phase(enum.Enum):

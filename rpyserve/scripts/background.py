@@ -15,18 +15,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
 from rpyserve._names import public
+from rpyserve.http.request import Request
 from rpyserve.scripts.execution import Execution, current, execution_of
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
-
-if TYPE_CHECKING:
-    from rpyserve.http.request import Request
-
-__all__ = ["BackgroundTasks", "RequestTasks", "SiteNursery", "TaskOrigin", "background"]
 
 AsyncFunction = Callable[..., Awaitable[object]]
 TaskName = tuple[str, str]

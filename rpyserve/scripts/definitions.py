@@ -31,22 +31,6 @@ from zope.interface.interface import InterfaceClass
 
 from rpyserve.scripts.execution import Execution, ExecutionName, Key, definition_key, is_interface
 
-__all__ = [
-    "Place",
-    "advance",
-    "advance_if_edited_since",
-    "current_definition",
-    "forget",
-    "home_of",
-    "interface_at",
-    "is_current",
-    "is_same_definition",
-    "key_before_move",
-    "latest_execution",
-    "place_of",
-    "publish",
-]
-
 Place = tuple[str, str]
 """Where something is defined: the home of its module (see `ExecutionName`) and qualified name."""
 
@@ -73,12 +57,12 @@ class _Published:
     places: Mapping[str, Place]
 
 
+# What was published, by the home of its execution.
 _published: dict[str, _Published] = {}
-"""What was published, by the home of its execution."""
+# For each place that a definition has left, the one where it went.
 _moved_to: dict[Place, Place] = {}
-"""For each place that a definition has left, the one where it went."""
+# The same the other way round.
 _moved_from: dict[Place, Place] = {}
-"""The same the other way round."""
 
 
 # What has happened

@@ -31,32 +31,14 @@ from zope.interface.interface import InterfaceClass
 from rpyserve._names import public
 from rpyserve.scripts import file_state
 
-__all__ = [
-    "Execution",
-    "ExecutionName",
-    "Key",
-    "ScriptExecution",
-    "cache",
-    "current",
-    "definition_key",
-    "executing",
-    "execution_in",
-    "execution_name_of",
-    "execution_of",
-    "is_interface",
-    "populate_namespace",
-    "refuse_transient",
-]
-
-
 Key = tuple[str, str, int, int]
 """What an interface is found by across executions: home, name, number, and era.
 
 The number says which one of that name it is; it is -1 for a class.
 """
 
+# The tagged value of an interface that says which execution defined it, and its key there.
 _DEFINITION_TAG: Final = "rpyserve.place"
-"""The tagged value of an interface that says which execution defined it, and its key there."""
 
 _serials = count(1)
 

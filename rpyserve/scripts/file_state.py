@@ -22,21 +22,6 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import Final, NoReturn, Protocol
 
-__all__ = [
-    "FILE_SYSTEM",
-    "DirectoryState",
-    "FileState",
-    "FileSystem",
-    "ImportLookups",
-    "MissingFile",
-    "State",
-    "TreeState",
-    "any_changed",
-    "is_ignored_directory",
-    "read",
-    "snapshot",
-]
-
 SETTLE_TIME: Final = 2.0
 """Seconds after which a file that is written again has another time stamp on any file system."""
 MOST_READS: Final = 5

@@ -39,16 +39,12 @@ from importlib.machinery import (
 )
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from rpyserve.scripts import definitions, file_state
+from rpyserve.scripts.background import BackgroundTasks
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
-
-if TYPE_CHECKING:
-    from rpyserve.scripts.background import BackgroundTasks
-
-__all__ = ["RelativeFinder", "SiteFinder", "SiteLoader", "SiteModules", "escaped", "module_file"]
 
 log = logging.getLogger("rpyserve")
 

@@ -35,24 +35,12 @@ from rpyserve.scripts.background import BackgroundTasks, TaskOrigin
 from rpyserve.scripts.execution import (
     ScriptExecution,
     cache,
-    current,
     executing,
     populate_namespace,
 )
 from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
-
-__all__ = [
-    "CodeCache",
-    "CompiledScript",
-    "ScriptLoader",
-    "ScriptName",
-    "ScriptNames",
-    "SiteServices",
-    "cache",
-    "current",
-]
 
 MOST_COMPILED: Final = 500
 """How many scripts' code is remembered for one site."""

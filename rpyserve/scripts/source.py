@@ -33,16 +33,6 @@ from typing import Final, NamedTuple, NoReturn, cast
 from rpyserve.scripts.execution import execution_in
 from rpyserve.util.author_code import is_author_code
 
-__all__ = [
-    "Range",
-    "Source",
-    "compile_source",
-    "decode_lines",
-    "innermost_author_line",
-    "position_of",
-    "source_lines",
-]
-
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _HAVE_POSITIONS: Final = (".py", ".rpy", ".pyw")

@@ -21,15 +21,6 @@ from typing import Final, NoReturn
 
 from rpyserve.util.author_code import is_author_code
 
-__all__ = [
-    "PROVIDED",
-    "find_for_author",
-    "install",
-    "is_provided",
-    "replacement_for",
-    "uninstall",
-]
-
 _PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent)
 
 PROVIDED: Final[dict[str, dict[str, str]]] = {
@@ -39,7 +30,7 @@ PROVIDED: Final[dict[str, dict[str, str]]] = {
         "Site": "rpyserve.site",
         "NOT_DONE_YET": "rpyserve.resources.rendering",
     },
-    "twisted.python.components": {"registerAdapter": "rpyserve.sessions.components"},
+    "twisted.python.components": {"registerAdapter": "rpyserve.sessions.adapters"},
 }
 """Each module with its names, and where rpyserve has them."""
 
@@ -52,6 +43,7 @@ _NOT_FOUND_ADVICE: Final = "Write `from rpyserve import HTTPError` and raise HTT
 _PASSWORD_ADVICE: Final = (
     'Write `from rpyserve import BasicAuth` and BasicAuth(resource, {"name": "password"}).'
 )
+# What to write instead of a part of Twisted's dotted names.
 _ADVICE: Final = {
     "internet": (
         "There is no reactor: write `async def` and `await trio.sleep(seconds)`. To serve a Site "
@@ -78,7 +70,6 @@ _ADVICE: Final = {
         'Write `from rpyserve import template` and return template("page.html.j2", name=name).'
     ),
 }
-"""What to write instead of a part of Twisted's dotted names."""
 
 _install_count = 0
 

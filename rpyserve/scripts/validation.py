@@ -24,23 +24,6 @@ from rpyserve.resources.rendering import app_kind
 from rpyserve.resources.resource import HTTP_METHODS, Resource
 from rpyserve.util.text import closest_match
 
-__all__ = [
-    "EMPTY_SCRIPT",
-    "NO_PROBLEM",
-    "NO_RESOURCE",
-    "Class",
-    "Function",
-    "Instance",
-    "Problem",
-    "describe_function",
-    "hint_for_missing",
-    "is_called_by_requests",
-    "misspelled_methods",
-    "problem_with",
-    "validate_namespace",
-    "wrong_parameters",
-]
-
 # A message and a hint, which may have several lines.
 Problem = tuple[str, str]
 

@@ -18,8 +18,6 @@ from zope.interface import providedBy
 from rpyserve._names import public
 from rpyserve.scripts.execution import definition_key, is_interface
 
-__all__ = ["factory_for", "registerAdapter"]
-
 _FACTORIES: Final = "rpyserve.factories"
 _USAGE: Final = (
     "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"

@@ -22,8 +22,6 @@ from rpyserve.scripts.execution import execution_name_of
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["Callback", "CallbackTasks", "check", "name_of", "replaces"]
-
 Callback = Callable[[], Any]
 
 log = logging.getLogger("rpyserve")

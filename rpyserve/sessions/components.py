@@ -29,16 +29,8 @@ from rpyserve.scripts.execution import (
     is_interface,
     refuse_transient,
 )
-from rpyserve.sessions.adapters import factory_for, registerAdapter
+from rpyserve.sessions.adapters import factory_for
 from rpyserve.util.server_object import ServerObject
-
-__all__ = [
-    "Components",
-    "Entry",
-    "bring_up_to_date",
-    "is_outdated",
-    "registerAdapter",
-]
 
 
 class Entry(ServerObject):

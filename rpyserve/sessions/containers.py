@@ -24,8 +24,6 @@ from typing import Any, Final
 from rpyserve.sessions.object_state import attributes, set_attribute
 from rpyserve.util.server_object import ServerObject
 
-__all__ = ["ATOMS", "ContainerType", "Replace", "container_type_of", "rebuild"]
-
 Replace = Callable[[Any], Any]
 """Returns the replacement of an object; the object itself where there is none."""
 
@@ -50,13 +48,13 @@ ATOMS: Final = frozenset(
 )
 """Classes of objects that hold nothing."""
 
+# Packages whose objects are left alone, apart from the builtin containers.
 _FOREIGN: Final = frozenset(
     {"trio", "zope", "logging", "threading", "weakref", "_weakrefset", "builtins"}
 )
-"""Packages whose objects are left alone, apart from the builtin containers."""
 
+# Of ``type.__flags__``: made by a ``class`` statement, not written in C.
 _HEAP_TYPE: Final = 1 << 9
-"""Of ``type.__flags__``: made by a ``class`` statement, not written in C."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +140,13 @@ def rebuild(thing: Any, cls: type, replace: Replace) -> Any:
     return rebuilt
 
 
+# How the plain value of an instance of a subclass is read.
 _IMMUTABLE: Final[dict[type, Callable[[Any], Any]]] = {
     tuple: tuple.__iter__,
     frozenset: frozenset.__iter__,
     int: int.__int__,
     bytes: lambda thing: bytes.__getitem__(thing, slice(None)),
 }
-"""How the plain value of an instance of a subclass is read."""
 
 
 def _in_field_order(values: dict[str, Any], named_tuple: Any) -> list[Any]:
@@ -257,6 +255,7 @@ def _read_method(thing: MethodType) -> tuple[Any, ...]:
     return thing.__func__, thing.__self__
 
 
+# How contents are read, and how they are replaced in place; None where the object is rebuilt.
 _CONTENTS: Final[dict[type, tuple[ReadContents, ReplaceContents | None]]] = {
     dict: (_read_dict, _replace_in_dict),
     list: (_read_list, _replace_in_list),
@@ -271,4 +270,3 @@ _CONTENTS: Final[dict[type, tuple[ReadContents, ReplaceContents | None]]] = {
     partial: (_read_partial, _replace_in_partial),
     BaseException: (_read_exception, _replace_in_exception),
 }
-"""How contents are read, and how they are replaced in place; None where the object is rebuilt."""

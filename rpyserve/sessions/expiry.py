@@ -22,8 +22,6 @@ from typing import Final
 
 import trio
 
-__all__ = ["BATCH", "TICK", "Bucket", "ExpiryTimer"]
-
 TICK: Final = 1 / 64
 """Seconds between two looks."""
 

@@ -30,8 +30,6 @@ from rpyserve.sessions.object_graph import ObjectGraph, change_class
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["Holder", "migrate"]
-
 log = logging.getLogger("rpyserve")
 
 _once = ThrottledLogger(log, interval=math.inf, clock=time.monotonic)

@@ -35,15 +35,13 @@ from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.containers import ATOMS, ContainerType, container_type_of, rebuild
 
-__all__ = ["LIMIT", "ObjectGraph", "change_class"]
-
 LIMIT: Final = 100_000
 """How many objects of one session, or of the registry, are collected, numbers and texts apart."""
 
 _LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
 
+# Stands for objects that are not looked into and are replaced as a whole.
 _LEAF: Final = ContainerType(lambda thing: (), lambda thing, replace: None, has_attributes=False)
-"""Stands for objects that are not looked into and are replaced as a whole."""
 
 
 def change_class(thing: Any, cls: type) -> None:

@@ -25,20 +25,6 @@ from weakref import WeakKeyDictionary
 
 from rpyserve.scripts.execution import ExecutionName
 
-__all__ = [
-    "add_default_fields",
-    "add_missing_attributes",
-    "added_attributes",
-    "assigned_by_class",
-    "assigned_by_function",
-    "attributes",
-    "construct_like",
-    "has_attribute",
-    "missing_of",
-    "record_missing",
-    "set_attribute",
-]
-
 # Attributes that there are
 
 
@@ -106,14 +92,14 @@ def _slot_of(cls: type, name: str) -> Any:
 
 _CONSTRUCTORS: Final = ("__new__", "__init__", "__post_init__")
 
+# Names in code that sets attributes whose names cannot be read off.
 _UNREADABLE: Final = frozenset({"setattr", "vars", "__dict__", "__setattr__"})
-"""Names in code that sets attributes whose names cannot be read off."""
 
+# What was read from the code of each class, for the next of its objects.
 _assigned: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
-"""What was read from the code of each class, for the next of its objects."""
 
+# What objects of each class go on lacking. The next edit may mend what stood in the way.
 _still_missing: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
-"""What objects of each class go on lacking. The next edit may mend what stood in the way."""
 
 
 def added_attributes(new_class: type, old_class: type) -> frozenset[str]:

@@ -22,22 +22,6 @@ from rpyserve.sessions.callbacks import Callback, CallbackTasks
 from rpyserve.sessions.components import Components
 from rpyserve.sessions.expiry import Bucket, ExpiryTimer
 
-__all__ = [
-    "Registry",
-    "Session",
-    "SessionEnd",
-    "Store",
-    "attach",
-    "deadline_of",
-    "finish",
-    "is_attached",
-    "is_scheduled_in",
-    "last_access_of",
-    "record_access",
-    "schedule",
-    "unschedule",
-]
-
 DEFAULT_TIMEOUT: Final = 900
 """Seconds that a session lives if nobody says otherwise."""
 
@@ -146,10 +130,7 @@ class Session(Components):
     uid: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        self = object.__new__(cls)
-        # The same as in `Components`, without another call: sessions are made often.
-        self._values = self._components = None
-        self._generation = definitions.generation
+        self = super().__new__(cls)
         self._callbacks = self._store = self._bucket = self.ended = self.site = self.uid = None
         self._timeout = math.inf
         self._last_access = -math.inf
@@ -275,27 +256,6 @@ class Registry(Components):
 # For the store
 
 
-def attach(session: Session, store: Store) -> None:
-    """Make *session* one of *store*."""
-    session._store = store
-
-
-def is_attached(session: Session) -> bool:
-    """Whether *session* belongs to a store."""
-    return session._store is not None
-
-
-def record_access(session: Session, now: float, timeout: float) -> None:
-    """Note an access to *session*, which lives *timeout* seconds from *now*."""
-    session._last_access = now
-    session._timeout = timeout
-
-
-def last_access_of(session: Session) -> float:
-    """When *session* was used last; never becomes less."""
-    return session._last_access
-
-
 def deadline_of(session: Session) -> float:
     """When *session* is due; `math.inf` for never."""
     # Not kept: most sessions share one time-out, so a second float in each would only cost memory.
@@ -318,11 +278,6 @@ def unschedule(session: Session) -> Bucket | None:
     """
     bucket, session._bucket = session._bucket, None
     return bucket
-
-
-def is_scheduled_in(session: Session, bucket: Bucket) -> bool:
-    """Whether *bucket* is the one in which *session* was scheduled last."""
-    return session._bucket is bucket
 
 
 def finish(session: Session, reason: SessionEnd) -> None:

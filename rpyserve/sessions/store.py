@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
@@ -29,13 +29,8 @@ from rpyserve.sessions.expiry import BATCH, Bucket, ExpiryTimer
 from rpyserve.sessions.session import (
     Session,
     SessionEnd,
-    attach,
     deadline_of,
     finish,
-    is_attached,
-    is_scheduled_in,
-    last_access_of,
-    record_access,
     schedule,
     unschedule,
 )
@@ -43,24 +38,13 @@ from rpyserve.util.exceptions import ErrorReporter
 from rpyserve.util.server_object import ServerObject
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["LeastRecentlyUsed", "SessionStatistics", "SessionStore", "ShardedDict"]
-
 log = logging.getLogger("rpyserve")
 
 ID_BYTES: Final = 24
-"""How many random bytes are in an id; OWASP asks for 16 at least.
-
-A multiple of 3, so that several ids can be drawn as one text.
-"""
-
-ID_LENGTH: Final = ID_BYTES * 4 // 3
-"""How many characters an id has."""
+"""How many random bytes are in an id; OWASP asks for 16 at least."""
 
 MOST_CHANGED_IDS: Final = 1000
 """How many ids that `Session.regenerate` took away are remembered, for requests under way."""
-
-IDS_AT_ONCE: Final = 64
-"""How many ids are drawn at once, as each call of the system's random source takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +95,9 @@ class SessionStore(ServerObject):
 
         self._live: ShardedDict[Session] = ShardedDict()
         self._timer = ExpiryTimer(self._look, self._is_scheduled)
-        self._least_recently_used = LeastRecentlyUsed(self._live, last_access_of)
+        self._least_recently_used = LeastRecentlyUsed(self._live, attrgetter("_last_access"))
         self._is_evicting = False
         self._evictions = ThrottledLogger(log)
-        self._unused_ids: list[str] = []
 
         self.id_changes = 0
         # The last ids that were taken away, each with the number of that change.
@@ -148,14 +131,14 @@ class SessionStore(ServerObject):
                 of seconds.
             RuntimeError: the callback of one that ends for want of room wants another.
         """
-        uid, factory = self._new_id(), self.site.sessionFactory
+        uid, factory = secrets.token_urlsafe(ID_BYTES), self.site.sessionFactory
         session = Session(self.site, uid) if factory is Session else self._by_factory(factory, uid)
         timeout = self.timeout_of(session)
         limit = self.max_sessions
         if limit is not None and (len(self._live) >= limit or self._is_evicting):
             self._evict_for_one_more(limit)
-        attach(session, self)
-        record_access(session, self.now(), timeout)
+        session._store, session._timeout = self, timeout
+        session._last_access = self.now()
         self._live.put(uid, session)
         self._made += 1
         schedule(session, self._timer)
@@ -175,13 +158,6 @@ class SessionStore(ServerObject):
         if not definitions.is_current(type(session)):
             bring_up_to_date(session)
         return session  # type: ignore[no-any-return]
-
-    def _new_id(self) -> str:
-        if not self._unused_ids:
-            text = secrets.token_urlsafe(ID_BYTES * IDS_AT_ONCE)
-            starts = range(0, len(text), ID_LENGTH)
-            self._unused_ids = [text[start : start + ID_LENGTH] for start in starts]
-        return self._unused_ids.pop()
 
     def _evict_for_one_more(self, max_sessions: int) -> None:
         """End as many sessions as it takes for one more, the one idle longest first."""
@@ -233,7 +209,7 @@ class SessionStore(ServerObject):
             bring_up_to_date(session)  # before its class is asked for the time-out
             if session.ended is not None:  # a constructor may do anything
                 return False
-        record_access(session, now, self.timeout_of(session))
+        session._last_access, session._timeout = now, self.timeout_of(session)
         schedule(session, self._timer)
         return True
 
@@ -247,7 +223,7 @@ class SessionStore(ServerObject):
         self._changed_ids[session.uid] = self.id_changes
         if len(self._changed_ids) > MOST_CHANGED_IDS:
             del self._changed_ids[next(iter(self._changed_ids))]
-        session.uid = self._new_id()
+        session.uid = secrets.token_urlsafe(ID_BYTES)
         self._live.put(session.uid, session)
         schedule(session, self._timer)
         self.on_new_id(session)
@@ -283,7 +259,7 @@ class SessionStore(ServerObject):
 
     def _is_scheduled(self, uid: str, bucket: Bucket) -> bool:
         session = self._live.get(uid)
-        return session is not None and is_scheduled_in(session, bucket)
+        return session is not None and session._bucket is bucket
 
     def _look(self, uid: str) -> None:
         """End the session if it is due; called by the timer."""
@@ -329,7 +305,7 @@ class SessionStore(ServerObject):
 
 
 def _is_new_session(session: object) -> bool:
-    return isinstance(session, Session) and session.ended is None and not is_attached(session)
+    return isinstance(session, Session) and session.ended is None and session._store is None
 
 
 SHARDS: Final = 64

@@ -19,9 +19,9 @@ import rpyserve
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
-from rpyserve.scripts.execution import ExecutionName
-from rpyserve.scripts.loader import ScriptLoader, cache, current
-from rpyserve.sessions.components import registerAdapter
+from rpyserve.scripts.execution import ExecutionName, cache, current
+from rpyserve.scripts.loader import ScriptLoader
+from rpyserve.sessions.adapters import registerAdapter
 from rpyserve.sessions.session import Registry, Session
 from rpyserve.site import Site
 from tests.support.script_site import ScriptSite, set_back
@@ -656,7 +656,7 @@ def test_adapters_of_ordinary_modules_still_work(site: ScriptSite) -> None:
     assert callable(registerAdapter)
     site.write(
         "a.rpy",
-        "from rpyserve.sessions.components import registerAdapter as r\n"
+        "from rpyserve.sessions.adapters import registerAdapter as r\n"
         "def resource(request): return r\n",
     )
     assert site.get() is registerAdapter

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from zope.interface import Interface, implementer
 
-from rpyserve.sessions.components import Components, registerAdapter
+from rpyserve.sessions.adapters import registerAdapter
+from rpyserve.sessions.components import Components
 from rpyserve.sessions.session import Registry, Session
 from tests.support.executions import COUNTER, execute
 

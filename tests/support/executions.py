@@ -31,7 +31,7 @@ def execute(
 
 COUNTER = """
 from zope.interface import Attribute, Interface, implementer
-from rpyserve.sessions.components import registerAdapter
+from rpyserve.sessions.adapters import registerAdapter
 from rpyserve.sessions.session import Session
 
 class ICounter(Interface):
