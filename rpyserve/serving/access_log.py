@@ -40,7 +40,7 @@ class AccessLog:
     """Takes records of requests, writes lines.
 
     Args:
-        write: takes a line with its end.
+        write: takes a line with its end; by default lines go nowhere but to a handler.
         colour: whether the status is coloured.
         probes: whether to log the files that browsers request by themselves and that the site
             lacks, and the requests of live reload.
@@ -53,7 +53,7 @@ class AccessLog:
 
     def __init__(
         self,
-        write: Callable[[str], object],
+        write: Callable[[str], object] = lambda line: None,
         *,
         colour: bool = False,
         probes: bool = False,

@@ -158,7 +158,7 @@ async def serve(
         tls=_fixed_context(ssl_context),
     )
     endpoint = await open_endpoint(site, settings)
-    access_log = AccessLog(lambda line: None)
+    access_log = AccessLog()
 
     def ready() -> None:
         task_status.started(endpoint.listeners)
