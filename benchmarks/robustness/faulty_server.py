@@ -51,6 +51,7 @@ PLANS: Final[dict[str, dict[str, Faults]]] = {
         "sendfile": (4, (SHORT, "EIO", "EINVAL", "ENOMEM")),
     },
     "memory": {
+        "accept": (20, (MEMORY,)),
         "recv": (80, (MEMORY,)),
         "write": (40, (MEMORY,)),
         "stat": (200, (MEMORY,)),
@@ -89,7 +90,9 @@ class Injector:
         chance = random.Random(f"{seed} limits")
         faults: dict[str, Faults] = {}
         for kind in kinds:
-            faults |= PLANS[kind]
+            for name, (gap, names) in PLANS[kind].items():
+                other_gap, other_names = faults.get(name, (gap, ()))
+                faults[name] = (min(gap, other_gap), other_names + names)
         self._chances = {name: random.Random(f"{seed} {name}") for name in faults}
         self._calls_left = {name: self._gap(name, faults[name]) for name in faults}
         self._limits = {name: resource.getrlimit(name) for name in _LIMITED}

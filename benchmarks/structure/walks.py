@@ -23,6 +23,7 @@ save. Each walk is recorded several times, and the most frequent recording is sh
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -317,6 +318,8 @@ def trace(rounds: int = ROUNDS, settle: float = SETTLE) -> list[Walk]:
     """Record all walks, each so many times."""
     recorder = Recorder()
     in_order = mock.patch.object(trio._core._run._r, "random", lambda: 1.0)
+    access_log = logging.getLogger("rpyserve.access")
+    access_log.addHandler(logging.NullHandler())  # so that the lines are made
     with tempfile.TemporaryDirectory() as directory, in_order, recorder.installed():
         root = Path(directory).resolve() / "site"
         root.mkdir()

@@ -40,7 +40,8 @@ class AccessLog:
     """Takes records of requests, writes lines.
 
     Args:
-        write: takes a line with its end; by default lines go nowhere but to a handler.
+        write: takes a line with its end; None if there are none to write, unless the logger has a
+            handler.
         colour: whether the status is coloured.
         probes: whether to log the files that browsers request by themselves and that the site
             lacks, and the requests of live reload.
@@ -53,7 +54,7 @@ class AccessLog:
 
     def __init__(
         self,
-        write: Callable[[str], object] = lambda line: None,
+        write: Callable[[str], object] | None = None,
         *,
         colour: bool = False,
         probes: bool = False,
@@ -72,11 +73,10 @@ class AccessLog:
         self.responses += 1
         if not self._probes and _is_noise(record):
             return
-        line = self._format(record)
         if log.handlers:
-            log.info("%s", line)
-        else:
-            self._write(line + "\n")
+            log.info("%s", self._format(record))
+        elif self._write is not None:
+            self._write(self._format(record) + "\n")
 
 
 def _is_noise(record: RequestRecord) -> bool:

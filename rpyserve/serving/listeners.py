@@ -201,8 +201,8 @@ async def _accept(
             stream = await listener.accept()
         except trio.ClosedResourceError:
             return
-        except OSError as exc:
-            why = exc.strerror or os.strerror(exc.errno or 0)
+        except (OSError, MemoryError) as exc:
+            why = os.strerror(getattr(exc, "errno", None) or errno.ENOMEM)
             if is_too_many_files(exc):
                 room.make_room(why=why)  # which gives some back soon
                 if room.spare.release():

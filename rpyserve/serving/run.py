@@ -174,7 +174,7 @@ def run_with(site: Site, settings: Settings) -> None:
         CannotListen: the port cannot be had.
     """
     access_log = AccessLog(
-        (lambda line: None) if settings.quiet else console_writer.write,
+        None if settings.quiet else console_writer.write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
         combined=settings.combined,

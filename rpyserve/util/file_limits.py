@@ -88,7 +88,7 @@ class SpareDescriptor:
     def hold(self) -> None:
         """Hold one, if there is one and none is held."""
         if self._descriptor is None:
-            with suppress(OSError):
+            with suppress(OSError, MemoryError):
                 self._descriptor = os.open(os.devnull, os.O_RDONLY)
 
     def release(self) -> bool:

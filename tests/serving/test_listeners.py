@@ -225,8 +225,9 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
 class Failing(trio.abc.Listener[Any]):
     """Fails so many times, then has a client, then none."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, failure: Exception) -> None:
         self.failures = failures
+        self.failure = failure
         self.accepted: list[Any] = []
         self.closed = False
 
@@ -234,7 +235,7 @@ class Failing(trio.abc.Listener[Any]):
         await trio.lowlevel.checkpoint()
         if self.failures:
             self.failures -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise self.failure
         if self.accepted:
             await trio.sleep_forever()
         near, far = trio.testing.memory_stream_pair()
@@ -245,10 +246,17 @@ class Failing(trio.abc.Listener[Any]):
         self.closed = True
 
 
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (MemoryError(), "Cannot allocate memory"),
+    ],
+)
 async def test_accepting_pauses_resumes_and_says_so(
-    nursery: trio.Nursery, autojump_clock: Any, caplog: Any
+    failure: Exception, why: str, nursery: trio.Nursery, autojump_clock: Any, caplog: Any
 ) -> None:
-    listener, stop = Failing(50), trio.Event()
+    listener, stop = Failing(50, failure), trio.Event()
     async with trio.open_nursery() as inner:
         inner.start_soon(lambda: serve_listeners(hello, [listener], stop=stop))
         await trio.sleep(4)
@@ -256,9 +264,7 @@ async def test_accepting_pauses_resumes_and_says_so(
         await trio.sleep(10)
         assert (await Client(listener.accepted[0]).get()).text == "hello /"
         pause, again = [record.getMessage() for record in caplog.records]
-        assert pause.startswith(
-            "Cannot accept connections right now: Too many open files. `ulimit -n 65536`"
-        )
+        assert pause.startswith(f"Cannot accept connections right now: {why}. `ulimit -n 65536`")
         assert again == "Accepting connections again."
         stop.set()
     assert listener.closed

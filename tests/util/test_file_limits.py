@@ -101,11 +101,18 @@ def test_the_spare_descriptor_is_held_while_inside() -> None:
     assert open_files() == before and not spare.release()
 
 
-def test_there_may_be_no_spare_descriptor() -> None:
+def no_memory(*_: object) -> int:
+    raise MemoryError
+
+
+def test_there_may_be_no_spare_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     spare = file_limits.SpareDescriptor()
     with NoneLeft():
         spare.hold()
         assert not spare.release()
+    monkeypatch.setattr(os, "open", no_memory)
+    spare.hold()
+    assert not spare.release()
 
 
 # None left, for one request
