@@ -191,9 +191,11 @@ class Transport:
         try:
             data: bytes | bytearray | None = None
             if self.phase is Phase.IDLE and _is_posix_socket(self.stream):
-                # There is nothing yet, mostly, and `receive_some` would ask for it before it waits.
-                await trio.lowlevel.wait_readable(self.stream.socket)
+                await trio.lowlevel.checkpoint()  # meanwhile a busy client sends its next request
                 data = _receive_nowait(self.stream)
+                if data is None:
+                    await trio.lowlevel.wait_readable(self.stream.socket)
+                    data = _receive_nowait(self.stream)
             if data is None:
                 data = await self.stream.receive_some(PIECE)
         except (*_GONE, OSError):
