@@ -140,7 +140,7 @@ class PageLoad:
             "method": self.request.method,
             "status": str(response.status),
             "digest": digest,
-            "policy": _digest(" ".join(policy).encode()),
+            "policy": _digest(" ".join(policy).encode()) if policy else "",
         }
         attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
         src = f"{self._way_up(sample)}-/follow.js"

@@ -95,7 +95,7 @@ def test_behind_a_password_pages_follow(browser: Browser, root: Path, tmp_path: 
         running(source, tmp_path) as server,
         visiting(browser, http_credentials={"username": "ada", "password": "pw"}) as context,
     ):
-        page = open_tab(context, f"{server.url}/page")
+        page = open_tab(context, f"{server.url}/page", "ada:pw")
         expect(page.locator("p")).to_have_text("one for ada")
         save(
             root,

@@ -161,9 +161,7 @@ async def test_sessions_end_though_a_request_is_stuck_in_a_thread(
 
     site = Site(stuck)
     door = await open_endpoint(site, Settings(port=0))
-    nursery.start_soon(
-        _serve_until, site, door, Settings(), AccessLog(), stop, ready.set
-    )
+    nursery.start_soon(_serve_until, site, door, Settings(), AccessLog(), stop, ready.set)
     await ready.wait()
     nursery.start_soon(ask, door.listeners[0].socket.getsockname()[1])
     await begun.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import ssl
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -59,11 +60,11 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
-def open_tab(context: BrowserContext, url: str) -> Page:
+def open_tab(context: BrowserContext, url: str, credentials: str = "") -> Page:
     """A new tab with the page at *url*, once it listens for changes. It may log what it likes, but
-    no errors.
+    no errors. *credentials* are those of basic authentication, ``name:password``.
     """
-    wait_for_quiet(url)
+    wait_for_quiet(url, credentials)
     page = context.new_page()
     page.set_default_timeout(SECONDS * 1000)
     page.errors = []  # type: ignore[attr-defined]
@@ -74,20 +75,24 @@ def open_tab(context: BrowserContext, url: str) -> Page:
     return page
 
 
-def wait_for_quiet(url: str) -> None:
+def wait_for_quiet(url: str, credentials: str = "") -> None:
     """Wait until all that was saved has been told: a page that is loaded before that looks once
     more for it.
     """
     before = None
-    while (now := _number_of_changes(url)) != before:
+    while (now := _number_of_changes(url, credentials)) != before:
         before = now
         time.sleep(0.25)
 
 
-def _number_of_changes(url: str) -> str:
+def _number_of_changes(url: str, credentials: str) -> str:
     anyone = ssl.create_default_context()  # a certificate made for the run is known to nobody
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    with urlopen(urljoin(url, "/-/events"), timeout=SECONDS, context=anyone) as stream:
+    request = Request(urljoin(url, "/-/events"))
+    if credentials:
+        encoded = base64.b64encode(credentials.encode()).decode()
+        request.add_header("Authorization", f"Basic {encoded}")
+    with urlopen(request, timeout=SECONDS, context=anyone) as stream:
         return next(line for line in stream if line.startswith(b"id:")).decode()
 
 
