@@ -314,13 +314,22 @@ class Tracer:
         return str(self.number)
 
 
+@contextmanager
+def access_log() -> Iterator[None]:
+    """While inside, the lines of the access log are made, and go nowhere."""
+    logger, handler = logging.getLogger("rpyserve.access"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def trace(rounds: int = ROUNDS, settle: float = SETTLE) -> list[Walk]:
     """Record all walks, each so many times."""
     recorder = Recorder()
     in_order = mock.patch.object(trio._core._run._r, "random", lambda: 1.0)
-    access_log = logging.getLogger("rpyserve.access")
-    access_log.addHandler(logging.NullHandler())  # so that the lines are made
-    with tempfile.TemporaryDirectory() as directory, in_order, recorder.installed():
+    with access_log(), tempfile.TemporaryDirectory() as directory, in_order, recorder.installed():
         root = Path(directory).resolve() / "site"
         root.mkdir()
         (root / "counter.rpy").write_text(SCRIPT.format(version=0), encoding="utf-8")
