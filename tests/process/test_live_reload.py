@@ -48,7 +48,7 @@ def body(port: int, path: str, *fields: str, method: str = "GET") -> str:
 class Tab:
     """A page that a browser has loaded, with its stream of changes."""
 
-    def __init__(self, port: int, path: str, browser: str = "") -> None:
+    def __init__(self, port: int, path: str, browser: str = "", writes: bool = False) -> None:
         self.port = port
         self.path = path
         page = body(port, path, "Sec-Fetch-Dest: document")
@@ -63,7 +63,12 @@ class Tab:
             f"{browser}\r\n\r\n".encode()
         )
         self._data = b""
-        assert self.event() == ("hello", {"n": 0, "urls": [], "all": False, "data": False})
+        name, missed = self.event()
+        assert name == "hello"
+        if writes and missed["n"]:  # what loading the page has written may be announced already
+            self._look(missed)
+        else:
+            assert missed == {"n": 0, "urls": [], "all": False, "data": False}
 
     def event(self) -> tuple[str, dict[str, Any]]:
         """The next event."""
@@ -79,6 +84,9 @@ class Tab:
         """Wait for the next change, and do as the script in the page does."""
         name, change = self.event()
         assert name == "change"
+        self._look(change)
+
+    def _look(self, change: dict[str, Any]) -> None:
         self.changes.append(change)
         if change["all"] or change["data"] or self.sources & set(change["urls"]):
             self.looks += 1
@@ -98,8 +106,9 @@ class Tab:
 
 
 @contextmanager
-def tab(port: int, path: str, browser: str = "one") -> Iterator[Tab]:
-    found = Tab(port, path, browser)
+def tab(port: int, path: str, browser: str = "one", *, writes: bool = False) -> Iterator[Tab]:
+    """A tab with the page at *path*, which *writes* files of the site each time it is loaded."""
+    found = Tab(port, path, browser, writes)
     try:
         yield found
     finally:
@@ -207,8 +216,8 @@ def test_a_script_that_writes_into_the_site_does_not_loop(site: Path, tmp_path: 
     )
     with (
         serving(site, tmp_path) as server,
-        tab(server.port, "/count") as one,
-        tab(server.port, "/count") as two,
+        tab(server.port, "/count", writes=True) as one,
+        tab(server.port, "/count", writes=True) as two,
     ):
         deadline = time.monotonic() + LIMIT
         while "changes whenever a page is loaded" not in server.output():
