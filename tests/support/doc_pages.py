@@ -25,6 +25,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -138,6 +139,8 @@ class Player:
         assert "." in path.name and ".." not in name.parts, f"{block.title!r} is no name of a file"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8", newline="\n")
+        if self.server is not None:
+            time.sleep(0.3)  # a reader of the page types the next command no sooner
 
     def _type(self, command: str, expected: str) -> None:
         words = shlex.split(command)
