@@ -1,10 +1,9 @@
-"""The command line: parse options, build a site, serve it. The only module that knows all the
-others.
+"""The command line: parse options, build a site, serve it.
 
-What costs time to import (trio, h11, zope.interface) is imported inside the functions that need
-it, so that ``--help`` appears at once. Options come from the command line, else from
-``RPYSERVE_*`` variables, else from the defaults. Exit status: 0 after Ctrl-C, 1 if the server
-cannot run, 2 for bad usage.
+The only module that knows all the others. What costs time to import (trio, h11, zope.interface) is
+imported inside the functions that need it, so that ``--help`` appears at once. Options come from
+the command line, else from ``RPYSERVE_*`` variables, else from the defaults. Exit status: 0 after
+Ctrl-C, 1 if the server cannot run, 2 for bad usage.
 """
 
 from __future__ import annotations

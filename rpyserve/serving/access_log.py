@@ -125,9 +125,7 @@ class _ShortFormat:
 
 
 class _CombinedFormat:
-    """``client - user [time] "request" status bytes "referrer" "agent"``; what is not known is
-    ``-``.
-    """
+    """``client - user [time] "request" status bytes "referrer" "agent"``; ``-`` if not known."""
 
     def __init__(self) -> None:
         self._second = -1

@@ -37,9 +37,7 @@ LAST: Final = 0.8
 
 
 def write(text: str) -> None:
-    """Write *text*, whole lines, to stderr. A console that is closed or full is no reason to
-    fail.
-    """
+    """Write *text*, whole lines, to stderr. Never fails, such as on a closed or full console."""
     if _writer is not None:
         _writer.put(text)
         return

@@ -27,9 +27,7 @@ def loggers(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
 
 
 def ascii_console(monkeypatch: pytest.MonkeyPatch) -> tuple[io.BytesIO, io.BytesIO]:
-    """Make stdout and stderr a console that shows ASCII only; and take pytest's own
-    handlers away.
-    """
+    """Make stdout and stderr a console that shows ASCII only; take pytest's handlers away."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     out, err = io.BytesIO(), io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "ascii"))

@@ -1,6 +1,4 @@
-"""Serving over https: certificates from files and made for the run, and clients that speak
-something else.
-"""
+"""Serving over https: certificates, and clients that speak something else."""
 
 from __future__ import annotations
 
