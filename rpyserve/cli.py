@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,16 +56,11 @@ def _editor(text: str) -> Any:
     return editor.parse_editor(text)
 
 
-# What --tls may say besides two files: whether to make a certificate.
-_SWITCH: Final = {
-    **dict.fromkeys(("1", "yes", "true", "on"), True),
-    **dict.fromkeys(("", "0", "no", "false", "off"), False),
-}
-
-
 def _tls(text: str) -> tuple[Path, Path] | bool:
-    if text.lower() in _SWITCH:
-        return _SWITCH[text.lower()]
+    """The certificate and key that are named, or whether to make a certificate."""
+    wanted = click.BOOL.str_to_bool(text)
+    if wanted is not None:
+        return wanted
     files = text.split(os.pathsep) if os.pathsep in text else text.split()
     if len(files) != 2:
         raise ValueError(f"{text!r} is not two files: use --tls CERT KEY, or --tls alone")
@@ -78,7 +74,7 @@ class Command(click.Command):
         """Write the files after ``--tls`` as its value."""
         if "--tls" in args:
             index = args.index("--tls")
-            files = [*filter(_is_certificate, args[index + 1 : index + 3])]
+            files = [*takewhile(_is_certificate, args[index + 1 : index + 3])]
             value = os.pathsep.join(files) or "yes"
             args = [*args[:index], f"--tls={value}", *args[index + 1 + len(files) :]]
         return super().parse_args(ctx, args)
