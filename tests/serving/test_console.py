@@ -14,10 +14,8 @@ from rpyserve.serving.console import banner, network_addresses, url_of, use_colo
 
 
 @pytest.fixture
-def loggers(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+def loggers() -> logging.Logger:
     """The logger of rpyserve and the root as they are in a fresh process."""
-    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
-    monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
     ours, root = logging.getLogger("rpyserve"), logging.getLogger()
     for logger in (ours, root):
         logger.handlers.clear()
