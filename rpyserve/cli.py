@@ -22,8 +22,6 @@ from rpyserve.util import durations
 if TYPE_CHECKING:
     from rpyserve.site import Site
 
-__all__ = ["Command", "main"]
-
 
 class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A value that a function makes of a text, or refuses with a ValueError made to be shown."""
@@ -294,7 +292,8 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
     from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
-    from rpyserve.serving.run import CannotListen, Settings, run_with
+    from rpyserve.serving.listen import CannotListen, Settings
+    from rpyserve.serving.run import run_with
     from rpyserve.util import file_limits
 
     file_limits.raise_limit()

@@ -20,8 +20,6 @@ import trio
 
 from rpyserve.livereload.changes import NOTHING, Changes, PageChange
 
-__all__ = ["ChangeFeed", "FeedStatistics", "Subscriber"]
-
 # How many changes are kept.
 MAX_CHANGES: Final = 256
 # How many streams one browser has before it is asked to close some. It has six connections to a

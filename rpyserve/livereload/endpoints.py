@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from rpyserve.files.directory import Directory
     from rpyserve.site import Site
 
-__all__ = ["PREFIX", "Audience", "EventStream", "tree"]
-
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
 """Seconds after which a quiet stream sends a comment.

@@ -36,16 +36,6 @@ from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoop
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.site import Site
 
-__all__ = [
-    "ADDED",
-    "CHANGED",
-    "DELETED",
-    "LiveReload",
-    "directories_in",
-    "reload_line",
-    "seconds_since_save",
-]
-
 log = logging.getLogger("rpyserve")
 
 ADDED: Final = "added"

@@ -28,8 +28,6 @@ from rpyserve.http.response import (
     Upgrade,
 )
 
-__all__ = ["PageLoad", "ScriptTag"]
-
 log = logging.getLogger("rpyserve")
 
 # How many bytes of a page are searched for what its head says.

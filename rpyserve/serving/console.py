@@ -25,17 +25,6 @@ from typing import Any, Final, TextIO
 from rpyserve.serving.console_writer import write
 from rpyserve.util.text import format_duration
 
-__all__ = [
-    "banner",
-    "listen_error",
-    "network_addresses",
-    "print_line",
-    "print_over_ctrl_c",
-    "set_up",
-    "url_of",
-    "use_colour",
-]
-
 # What moves the cursor, ends a line, or turns the direction of writing.
 _HARMFUL: Final = (
     *(code for code in (*range(32), *range(127, 160)) if code not in (9, 10)),

@@ -19,8 +19,6 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
 
-__all__ = ["flush", "start", "stop", "write"]
-
 LIMIT: Final = 1 << 20
 """Characters that may wait for the console."""
 

@@ -27,16 +27,6 @@ from rpyserve.site import Site
 if TYPE_CHECKING:
     import ssl
 
-__all__ = [
-    "CannotListen",
-    "Endpoint",
-    "Settings",
-    "bound_address",
-    "network_addresses_of",
-    "open_endpoint",
-    "trusted_hosts",
-]
-
 
 class CannotListen(Exception):
     """The server cannot listen; the text says why, and what to do."""

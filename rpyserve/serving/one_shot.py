@@ -22,8 +22,6 @@ from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
 from rpyserve.util.exceptions import unwrap_group
 
-__all__ = ["print_response"]
-
 
 def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
     """Print *site*'s response for *path*; return 1 if its status is 400 or more, else 0.

@@ -46,8 +46,6 @@ from rpyserve.util import file_limits
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["CannotListen", "Settings", "run", "run_with", "serve"]
-
 GRACE: Final = 5.0
 """Seconds that open requests have once the server is to stop; async callbacks of sessions too."""
 

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-__all__ = ["connection_waiting", "forbid_self_requests"]
-
 Bound = tuple[str, int]
 
 MESSAGE = (

@@ -36,15 +36,6 @@ from rpyserve.serving.console import print_over_ctrl_c
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
 from rpyserve.util.exceptions import Interrupted
 
-__all__ = [
-    "Interrupted",
-    "Signals",
-    "end_process",
-    "force_exit",
-    "interruptible",
-    "is_interruption",
-]
-
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
 """A signal that nothing else sends: Windows never delivers SIGTERM, and SIGURG is off unless asked

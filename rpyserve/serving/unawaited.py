@@ -19,8 +19,6 @@ from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.util.author_code import display_path, is_author_code
 
-__all__ = ["reporting_unawaited"]
-
 _NEVER: Final = re.compile(r"coroutine '([^']+)' was never awaited")
 _ORIGIN: Final = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 

@@ -22,8 +22,6 @@ from rpyserve.util.author_code import display_position, innermost_author_frame, 
 from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED
 from rpyserve.util.text import format_duration
 
-__all__ = ["Watchdog"]
-
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
 
 log = logging.getLogger("rpyserve")
