@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from rpyserve.site import Site
 
 
-class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """A value that a function makes of a text, or refuses with a ValueError made to be shown."""
+class ParsedText(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A text that *parse* converts, or refuses with a ValueError whose message is shown.
+
+    The one of click, `click.types.FuncParamType`, shows the text instead in some versions.
+    """
 
     def __init__(self, parse: Callable[[str], Any]) -> None:
         self.name = parse.__name__
@@ -117,7 +120,7 @@ def _is_certificate(arg: str) -> bool:
 @click.option(
     "--trust",
     multiple=True,
-    type=Text(_network),
+    type=ParsedText(_network),
     metavar="NETWORK",
     help=(
         "Also show error details to clients of this network, such as a container's host. "
@@ -126,7 +129,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--session-timeout",
-    type=Text(durations.parse_duration),
+    type=ParsedText(durations.parse_duration),
     default="15m",
     show_default=True,
     metavar="DURATION",
@@ -142,7 +145,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--max-body",
-    type=Text(durations.parse_size),
+    type=ParsedText(durations.parse_size),
     default="2G",
     show_default=True,
     metavar="SIZE",
@@ -163,7 +166,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--tls",
-    type=Text(_tls),
+    type=ParsedText(_tls),
     default="no",
     metavar="[CERT KEY]",
     help=(
@@ -180,7 +183,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--editor",
-    type=Text(_editor),
+    type=ParsedText(_editor),
     metavar="NAME|URL",
     help=(
         "Editor for the links on error pages: vscode, pycharm, ..., none, or a URL with {path} "

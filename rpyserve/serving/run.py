@@ -281,7 +281,7 @@ async def _explain_delay(stop: trio.Event) -> None:
     await stop.wait()
     await trio.sleep(0.5)
     console.print_over_ctrl_c(
-        "Stopping: waiting up to 5 seconds for open requests. Ctrl-C again quits now."
+        f"Stopping: waiting up to {GRACE:g} seconds for open requests. Ctrl-C again quits now."
     )
 
 
