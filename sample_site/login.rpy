@@ -1,6 +1,6 @@
-"""A login without passwords: the session stores the name.
+"""A login without passwords.
 
-It does so until it expires or the visitor logs out.
+The session stores the name until it expires or the visitor logs out.
 """
 
 from layout import page
