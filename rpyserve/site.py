@@ -67,7 +67,7 @@ class Site(ServerObject):
             on this machine.
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
             to have.
-        errors: what the console has been told of failures.
+        errors: writes failures on the console, each once.
         on_source: called with each source of a script or module; see `SiteModules.on_source`.
 
     "Twisted Web in 60 seconds": session basics, session endings.
