@@ -1,6 +1,6 @@
-"""The names in a site's directory: its scripts and modules, and names that cannot work or that hide
-each other.
+"""The names in a site's directory.
 
+Finds the scripts and modules, names that cannot work, and names that hide each other.
 Reads directories and opens no file. Ignored directories (environments, installed packages, hidden
 ones) are left alone, as they are when the site is served, and links are judged by the rules of
 `files.path_rules`. All paths are relative to the site.
