@@ -121,15 +121,16 @@ class ModuleBindings:
 
     def _bind_names(self, tree: ast.Module) -> None:
         plain = _plain_targets(tree)
-        unbound: set[ast.AST] = set()  # looks like a name that is bound, and is none
+        # The targets of comprehensions and of annotations without a value bind nothing here.
+        not_bound: set[ast.AST] = set()
         for node in self.blocks[0].nodes:
             match node:
                 case ast.comprehension(target) | ast.AnnAssign(target, value=None):
-                    unbound.update(ast.walk(target))
+                    not_bound.update(ast.walk(target))
                 case ast.Import() | ast.ImportFrom():
                     self.origins |= _origins(node)
             name = name_bound_by(node)
-            if name and node not in unbound:
+            if name and node not in not_bound:
                 self.names.setdefault(name, []).append(plain.get(node))
 
     def only(self, name: str) -> ast.stmt | None:

@@ -114,9 +114,9 @@ class ImportChecker:
         root = self._modules.root
         top = module.partition(".")[0]
         file = module_file(root, top) or os.path.join(root, top)
-        return (
-            () if self._modules.is_shadowed(top, file) else self._check_in_site(module, names, root)
-        )
+        if self._modules.is_shadowed(top, file):
+            return ()
+        return self._check_in_site(module, names, root)
 
     def _check_installed(self, module: str, path: str) -> Iterable[Problem]:
         top = module.partition(".")[0]
