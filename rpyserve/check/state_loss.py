@@ -179,9 +179,10 @@ class _Judge:
             target == write.target and write.line in lines for target, lines in self._first_times
         )
         is_named_cache = _CACHE_NAME.search(write.target) is not None
-        if is_first_time or is_named_cache or not write.block.name:
-            return None if self._lasts_until_edit else Rule.USELESS_CACHE
-        return Rule.STATE_LOST_ON_EDIT if self._lasts_until_edit else Rule.STATE_LOST_ON_REQUEST
+        saves_work = is_first_time or is_named_cache or not write.block.name
+        if self._lasts_until_edit:
+            return None if saves_work else Rule.STATE_LOST_ON_EDIT
+        return Rule.USELESS_CACHE if saves_work else Rule.STATE_LOST_ON_REQUEST
 
     def is_loss(self, write: _Write) -> bool:
         """Whether a value is lost that another request may want."""
@@ -272,10 +273,10 @@ class _Judge:
                 block.class_name if block.name in _CONSTRUCTORS else name
             ]
         found: set[Block | None] = {block for block in callers if not block.name}
-        while (
-            more := {each for each in callers if callers[each] and callers[each] <= found} - found
-        ):
-            found |= more
+        count = 0
+        while len(found) > count:
+            count = len(found)
+            found |= {block for block, by in callers.items() if by and by <= found}
         return found
 
 

@@ -47,7 +47,7 @@ _PRINT_HINT: Final = (
     "print() writes to the server's console. "
     f"What the visitor is to see, a function returns:\n{_EXAMPLE}"
 )
-_NOTHING_HINT: Final = (
+_NO_RESOURCE_HINT: Final = (
     "Give that name to a function of the request, "
     f"or to an instance of a Resource class:\n{_EXAMPLE}"
 )
@@ -227,7 +227,9 @@ def hint_for_missing(things: Mapping[str, object], *, prints: bool) -> str:
     classes = [thing for thing in things.values() if isinstance(thing, Class)]
     functions = {name: thing for name, thing in things.items() if isinstance(thing, Function)}
     hint = _hint_about_classes(classes) or _hint_about_functions(functions)
-    return hint or (_PRINT_HINT if prints else _NOTHING_HINT)
+    if hint:
+        return hint
+    return _PRINT_HINT if prints else _NO_RESOURCE_HINT
 
 
 def _hint_about_classes(classes: Sequence[Class]) -> str:
@@ -296,12 +298,7 @@ def problem_with(thing: object) -> Problem:
     """
     for kinds, message, hint in _WRONG_VALUES:
         if isinstance(thing, kinds):
-            is_short = isinstance(thing, str | bytes) and len(thing) < 40
-            shown = repr(thing) if is_short else '"..."'
-            name = getattr(thing, "__name__", type(thing).__name__)
-            if isinstance(thing, CoroutineType):
-                thing.close()  # nothing will await it
-            return message.format(name), hint.format(name, shown)
+            return _wrong_value(thing, message, hint)
     match thing:
         case Function():
             return NO_PROBLEM if thing.takes(1) else _wrong_function(thing)
@@ -313,11 +310,25 @@ def problem_with(thing: object) -> Problem:
         case Instance(cls) if cls.is_resource is False:
             return _not_a_resource(f"an object of the class {cls.name}", cls)
         case Instance(cls):
-            problems = list(wrong_parameters(cls))
-            if not thing.may_answer and not cls.can_render:
-                problems += [*misspelled_methods(cls), ("", _cannot_render(cls.name))]
-            return problems[0][1] if problems else NO_PROBLEM
+            return _wrong_methods(cls, may_answer=thing.may_answer)
     return problem_with(_describe(thing))
+
+
+def _wrong_value(value: object, message: str, hint: str) -> Problem:
+    if isinstance(value, CoroutineType):
+        value.close()  # nothing will await it
+    is_short = isinstance(value, str | bytes) and len(value) < 40
+    shown = repr(value) if is_short else '"..."'
+    name = getattr(value, "__name__", type(value).__name__)
+    return message.format(name), hint.format(name, shown)
+
+
+def _wrong_methods(cls: Class, *, may_answer: bool) -> Problem:
+    problems = [problem for _, problem in wrong_parameters(cls)]
+    if not may_answer and not cls.can_render:
+        problems += [problem for _, problem in misspelled_methods(cls)]
+        problems.append(_cannot_render(cls.name))
+    return problems[0] if problems else NO_PROBLEM
 
 
 def _wrong_function(function: Function) -> Problem:
