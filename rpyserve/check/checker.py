@@ -61,6 +61,7 @@ class Report:
             self.findings.setdefault(path, []).append(finding)
 
     def drop(self, rule: Rule) -> None:
+        """Remove the findings that break *rule*."""
         for path, findings in list(self.findings.items()):
             del self.findings[path]
             self.add(path, [finding for finding in findings if finding.rule is not rule])

@@ -58,7 +58,7 @@ class Advice:
         if not isinstance(exc, self.kind) or not self.when(exc):
             return ""
         found = re.search(self.pattern, str(exc))
-        at = re.search(self.line, _line(exc))
+        at = re.search(self.line, _line(exc) if self.line else "")
         if found is None or at is None:
             return ""
         if not isinstance(self.text, str):

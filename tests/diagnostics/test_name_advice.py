@@ -148,7 +148,6 @@ def test_a_variable_that_a_function_assigns(site: ScriptSite) -> None:
     with pytest.raises(UnboundLocalError) as caught:
         site.load().render(Request("GET", "/"))
     assert advice_for(caught.value) == (
-        "The function assigns n, so n is a local variable, and has no value yet. To keep a value "
-        "from one visit to the next, write:\nsession = request.getSession()\n"
-        'session["n"] = session.get("n", 0) + 1'
+        "The function assigns n, so n is a local variable, and has no value yet. To keep a value from one visit to the next, write:\n"
+        'session = request.getSession()\nsession["n"] = session.get("n", 0) + 1'
     )
