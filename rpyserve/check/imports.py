@@ -127,7 +127,6 @@ class ImportChecker:
 
     def _check_in_site(self, module: str, names: list[str], directory: str) -> Iterator[Problem]:
         """Yield what *module*, looked for from *directory* of the site, lacks of *names*."""
-        # 1. The module, part by part.
         found = directory
         for part in filter(None, module.split(".")):
             if not self._reaches(found, part):
@@ -137,15 +136,25 @@ class ImportChecker:
                 yield f"There is no module {part} {place}.", hint
                 return
             found = os.path.join(found, part)
-        # 2. The names in it: its own, or modules of the package.
         file = module_file(*os.path.split(found)) if module else module_file(found, "__init__")
-        known = self._names_in(file or found)
+        place = f"in {os.path.relpath(file or found, self._modules.root)}"
+        yield from self._check_names(names, file, found, place if module else "beside this file")
+
+    def _check_names(
+        self, names: list[str], file: str | None, directory: str, place: str
+    ) -> Iterator[Problem]:
+        """Yield which *names* a module does not have, neither itself nor as a package.
+
+        Args:
+            file: the file of the module, if it has one.
+            directory: where its modules are, if it is a package.
+            place: where the names are missing, in words.
+        """
+        known = self._names_in(file or directory)
         for name in names:
             is_known = name == "*" or not known.isdisjoint({name, "*"})
-            if not self._reaches(found, name) and not is_known:
-                where = os.path.relpath(file or found, self._modules.root)
-                place = f"in {where}" if module else "beside this file"
-                hint = _hint_for(name, [*known, *_modules_in(found)])
+            if not self._reaches(directory, name) and not is_known:
+                hint = _hint_for(name, [*known, *_modules_in(directory)])
                 yield f"There is no {name} {place}.", hint
 
     def _reaches(self, directory: str, name: str) -> bool:

@@ -190,25 +190,30 @@ def validate_namespace(namespace: Mapping[str, Any], source: str) -> Problem:
     """
     if not source.strip():
         return EMPTY_SCRIPT
-    for name in ["resource"] if "resource" in namespace else ["app", "application"]:
+    names = ["resource"] if "resource" in namespace else ["app", "application"]
+    for name in names:
         kind = app_kind(namespace.get(name))
         if kind is not None:
             message, hint = _WSGI_APP if kind in _WSGI_KINDS else _OTHER_APP
             return message.format(name, kind), hint.format(name)
     if "resource" not in namespace:
-        things = {
-            name: _describe(value)
-            for name, value in namespace.items()
-            if isinstance(value, Resource)
-            or getattr(value, "__module__", "") == namespace.get("__name__")
-        }
         prints = re.search(r"\bprint\s*\(", source) is not None
-        return NO_RESOURCE, hint_for_missing(things, prints=prints)
+        return NO_RESOURCE, hint_for_missing(_own_things(namespace), prints=prints)
     message, hint = problem_with(namespace["resource"])
     call = re.search(r"^resource\s*=\s*([\w.]+)\(", source, re.MULTILINE)
     if namespace["resource"] is None and call:
         hint = f"{call[1]}() returned nothing. End it with a `return`, such as:\nreturn Hello()"
     return message, hint
+
+
+def _own_things(namespace: Mapping[str, Any]) -> dict[str, object]:
+    """Describe the resources in the *namespace*, and what the script defines itself."""
+    own = namespace.get("__name__")
+    return {
+        name: _describe(value)
+        for name, value in namespace.items()
+        if isinstance(value, Resource) or getattr(value, "__module__", "") == own
+    }
 
 
 # Judgements
