@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import trio
 from hypothesis import HealthCheck, settings
 
 from tests.support.http_client import Client, Reply, Respond, connect_to, head
+from tests.support.script_site import ScriptSite
 
 # How long an example takes says nothing: the machine may be busy.
 settings.register_profile(
@@ -35,6 +37,14 @@ def loggers_as_they_were() -> Iterator[None]:
         logger.handlers[:] = handlers
         logger.propagate = propagate
     logging.lastResort, logging.basicConfig = last_resort, basic_config
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[ScriptSite]:
+    """A site of scripts, without a server."""
+    made = ScriptSite(tmp_path)
+    yield made
+    made.scripts.close()
 
 
 @pytest.fixture

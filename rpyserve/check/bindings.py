@@ -1,11 +1,10 @@
-"""Which names the top-level code of a script or module binds, and which code runs together, as far
-as the text tells.
+"""The names that top-level code binds, and the blocks of code that run together.
 
-Reads a syntax tree and executes nothing. Every way to bind counts: in an ``if`` or ``try``, by
-``with``, ``for``, ``match``, a walrus, an import, or a function that declares a name ``global``. A
-star import, ``exec`` or ``globals()`` may bind any name. No name is known to be missing then;
-`ModuleBindings.has_dynamic_names` says so. The tree is walked without recursion, so its depth does
-not matter.
+Reads the syntax tree of a script or module, and executes nothing. Every way to bind counts: in an
+``if`` or ``try``, by ``with``, ``for``, ``match``, a walrus, an import, or a function that declares
+a name ``global``. A star import, ``exec`` or ``globals()`` may bind any name. No name is known to
+be missing then; `ModuleBindings.has_dynamic_names` says so. The tree is walked without recursion,
+so its depth does not matter.
 """
 
 from __future__ import annotations
@@ -18,12 +17,18 @@ from typing import Final
 
 from rpyserve.scripts.validation import is_called_by_requests
 
-__all__ = ["DEFINITIONS", "Block", "Definition", "Function", "ModuleBindings", "name_bound_by"]
+__all__ = [
+    "RESOURCE_NAMES",
+    "Block",
+    "Definition",
+    "Function",
+    "ModuleBindings",
+    "name_bound_by",
+]
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 Function = Definition | ast.Lambda
-DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
-# The dotted names of `Resource`; the first is its name after ``from rpyserve import *``.
+# The dotted names of `Resource`; without a dot it comes from ``from rpyserve import *``.
 RESOURCE_NAMES: Final = frozenset({
     "Resource", "rpyserve.Resource", "twisted.web.resource.Resource",
 })  # fmt: skip
@@ -115,27 +120,17 @@ class ModuleBindings:
         self.has_dynamic_names = "*" in self.names or bool(top_level & _BIND_ANY_NAME)
 
     def _bind_names(self, tree: ast.Module) -> None:
-        plain: dict[ast.AST, ast.stmt] = {}  # the statement of each node that binds a name plainly
-        for statement in [each for each in tree.body if isinstance(each, _PLAIN)]:
-            parts = [getattr(statement, "target", statement)]
-            parts += getattr(statement, "targets", getattr(statement, "names", ()))
-            plain |= dict.fromkeys(parts, statement)
-        passed: set[ast.AST] = set()  # what looks like a name that is bound
+        plain = _plain_targets(tree)
+        # The targets of comprehensions and of annotations without a value bind nothing here.
+        not_bound: set[ast.AST] = set()
         for node in self.blocks[0].nodes:
             match node:
                 case ast.comprehension(target) | ast.AnnAssign(target, value=None):
-                    passed.update(ast.walk(target))
-                case ast.Import(aliases):
-                    for alias in aliases:
-                        first = alias.name.partition(".")[0]
-                        self.origins[alias.asname or first] = alias.name if alias.asname else first
-                case ast.ImportFrom(module, aliases, level):
-                    package = "." * level + (module or "")
-                    self.origins |= {
-                        each.asname or each.name: f"{package}.{each.name}" for each in aliases
-                    }
+                    not_bound.update(ast.walk(target))
+                case ast.Import() | ast.ImportFrom():
+                    self.origins |= _origins(node)
             name = name_bound_by(node)
-            if name and node not in passed:
+            if name and node not in not_bound:
                 self.names.setdefault(name, []).append(plain.get(node))
 
     def only(self, name: str) -> ast.stmt | None:
@@ -182,7 +177,7 @@ class ModuleBindings:
         return any(map(is_called_by_requests, self.methods(cls))) if known is None else known
 
     def methods(self, cls: str) -> dict[str, Definition]:
-        return {node.name: node for node in self.classes[cls].body if isinstance(node, DEFINITIONS)}
+        return {node.name: node for node in self.classes[cls].body if isinstance(node, Definition)}
 
 
 def name_bound_by(node: ast.AST) -> str | None:
@@ -192,6 +187,26 @@ def name_bound_by(node: ast.AST) -> str | None:
     if isinstance(node, ast.Name):
         return node.id if isinstance(node.ctx, ast.Store) else None
     return getattr(node, _NAME_FIELDS.get(type(node), ""), None)
+
+
+def _plain_targets(tree: ast.Module) -> dict[ast.AST, ast.stmt]:
+    """The statement of each node that one of the `_PLAIN` statements at the top level binds."""
+    found: dict[ast.AST, ast.stmt] = {}
+    for statement in tree.body:
+        if isinstance(statement, _PLAIN):
+            targets = [getattr(statement, "target", statement)]
+            targets += getattr(statement, "targets", getattr(statement, "names", ()))
+            found |= dict.fromkeys(targets, statement)
+    return found
+
+
+def _origins(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """The dotted names of what *node* imports, by the names that it binds."""
+    bound = {str(name_bound_by(alias)): alias for alias in node.names}
+    if isinstance(node, ast.ImportFrom):
+        package = "." * node.level + (node.module or "")
+        return {name: f"{package}.{alias.name}" for name, alias in bound.items()}
+    return {name: alias.name if alias.asname else name for name, alias in bound.items()}
 
 
 def _blocks(tree: ast.Module) -> list[Block]:

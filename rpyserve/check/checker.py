@@ -25,6 +25,7 @@ from rpyserve.diagnostics.describe import summary
 from rpyserve.scripts import file_state
 from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
+from rpyserve.util.text import escape_unprintable
 
 __all__ = ["Report", "check"]
 
@@ -60,6 +61,7 @@ class Report:
             self.findings.setdefault(path, []).append(finding)
 
     def drop(self, rule: Rule) -> None:
+        """Remove the findings that break *rule*."""
         for path, findings in list(self.findings.items()):
             del self.findings[path]
             self.add(path, [finding for finding in findings if finding.rule is not rule])
@@ -86,9 +88,10 @@ class Report:
             for finding in sorted(self.findings[path], key=lambda finding: finding.line):
                 place = f"{file}:{finding.line}" if finding.line else file
                 note = "note: " if finding.rule.is_note else ""
-                yield _one_line(f"{place}: {note}{finding.message} [{finding.rule.value}]")
+                told = f"{place}: {note}{finding.message} [{finding.rule.value}]"
+                yield escape_unprintable(told)  # so that no name can forge a line
                 for line in finding.hint.split("\n"):
-                    yield f"    {_one_line(line)}"
+                    yield f"    {escape_unprintable(line)}"
 
 
 def check(root: str, *, follow_symlinks: bool = False) -> Report:
@@ -162,8 +165,3 @@ def _parse(path: str, report: Report) -> ast.Module | None:
 def _list(number: int, noun: str, other_number: int, other_noun: str) -> str:
     counts = [(number, noun), (other_number, other_noun)]
     return " and ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts if count)
-
-
-def _one_line(text: str) -> str:
-    # What is not printable is escaped, so that no name can forge a line.
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,6 +1,6 @@
-"""The names in a site's directory: its scripts and modules, and names that cannot work or that hide
-each other.
+"""The names in a site's directory.
 
+Finds the scripts and modules, names that cannot work, and names that hide each other.
 Reads directories and opens no file. Ignored directories (environments, installed packages, hidden
 ones) are left alone, as they are when the site is served, and links are judged by the rules of
 `files.path_rules`. All paths are relative to the site.
@@ -76,7 +76,7 @@ class SiteFiles:
     def _visit(self, entry: os.DirEntry[str], path: str, names: set[str]) -> None:
         is_linked = is_link(entry.stat(follow_symlinks=False))
         real = self._link_target(path) if is_linked else entry.path
-        if real is None or self._is_never_served(entry, path, names):
+        if real is None or self._is_misnamed(entry, path, names) or self._is_private(entry, path):
             return
         is_script = path_rules.is_script(entry.name)
         if os.path.isdir(real):
@@ -114,17 +114,21 @@ class SiteFiles:
         self._add(path, Rule.BAD_LINK, message, hint)
         return None
 
-    def _is_never_served(self, entry: os.DirEntry[str], path: str, names: set[str]) -> bool:
+    def _is_misnamed(self, entry: os.DirEntry[str], path: str, names: set[str]) -> bool:
+        """Whether the file would be a script if it had another name, which is a finding."""
+        renamed = _MISNAMED_SCRIPT.fullmatch(entry.name)
+        if not renamed or path_rules.is_script(entry.name) or not entry.is_file():
+            return False
+        proper = renamed[1] + path_rules.SCRIPT
+        if proper in names:
+            self._add(path, Rule.BACKUP, f"This copy of {proper} is never served.", _MOVE)
+        else:
+            self._add(path, Rule.WRONG_EXTENSION, _MISNAMED, f"Rename it to {proper}.")
+        return True
+
+    def _is_private(self, entry: os.DirEntry[str], path: str) -> bool:
         """Whether this name is never served or imported; if that may surprise, it is a finding."""
         name = entry.name
-        renamed = _MISNAMED_SCRIPT.fullmatch(name)
-        if renamed and not path_rules.is_script(name) and entry.is_file():
-            proper = renamed[1] + path_rules.SCRIPT
-            if proper in names:
-                self._add(path, Rule.BACKUP, f"This copy of {proper} is never served.", _MOVE)
-            else:
-                self._add(path, Rule.WRONG_EXTENSION, _MISNAMED, f"Rename it to {proper}.")
-            return True
         reason = path_rules.private_reason(name, top=os.path.dirname(path) == "")
         if entry.is_file():
             reason = reason or path_rules.private_file_reason(name)

@@ -34,12 +34,13 @@ _PACKAGE: Final = str(Path(__file__).parent.parent)
 # Public names that scripts have without an import.
 _PROVIDED: Final = frozenset({"cache", "registry"})
 _OF_EVERY_MODULE: Final = frozenset({"__name__", "__file__", "__doc__"})
-# What is mentioned where an import may fail, or is chosen by the platform.
+# Names in the header of an ``except``, ``with`` or ``if`` that show that its import may fail, or is
+# chosen by the platform.
 _GUARDS: Final = frozenset({
     "ImportError", "ModuleNotFoundError", "Exception", "BaseException",
     "TYPE_CHECKING", "platform", "version_info", "find_spec", "name",
 })  # fmt: skip
-# What is mentioned where code may change where modules are looked for.
+# Names that code needs to change the search path of modules.
 _SEARCH_PATH: Final = frozenset({"sys.path", "sys.meta_path", "site.addsitedir", "__path__"})
 _ABOVE: Final = (
     "One dot is the file's own directory, two dots are the one above it; "
@@ -82,38 +83,50 @@ class ImportChecker:
             for problem in problems if not is_guarded else ():
                 yield Finding(node.lineno, Rule.UNRESOLVED_IMPORT, *problem)
 
-    def _unresolved(self, node: ast.ImportFrom, path: str) -> Iterator[Problem]:
+    def _unresolved(self, node: ast.ImportFrom, path: str) -> Iterable[Problem]:
         module = node.module or ""
         top = module.partition(".")[0]
         names = [alias.name for alias in node.names]
-        root = self._modules.root
         if node.level:
-            parts = self._modules.relative(os.path.dirname(path)) or ()
-            depth = len(parts) + 1 - node.level
-            if depth < 0:
-                yield f"{'.' * node.level} leads out of the site.", _ABOVE
-            else:
-                directory = os.path.join(root, *parts[:depth])
-                yield from self._check_in_site(module, names, directory)
-        elif top == "twisted":
-            yield from _check_twisted(module, names)
-        elif module == "rpyserve":
-            yield from _check_rpyserve(names)
-        elif top in sys.stdlib_module_names:
-            return
-        elif _is_module(root, top):
-            file = module_file(root, top) or os.path.join(root, top)
-            if not self._modules.is_shadowed(top, file):
-                yield from self._check_in_site(module, names, root)
-        elif top not in sys.modules and importlib.util.find_spec(top) is None:
-            yield (
-                f"There is no module named {module}.",
-                import_advice.missing(module, os.path.dirname(path), root),
-            )
+            return self._check_relative(node.level, module, names, path)
+        if top == "twisted":
+            return _check_twisted(module, names)
+        if module == "rpyserve":
+            return _check_rpyserve(names)
+        if top in sys.stdlib_module_names:
+            return ()
+        if _is_module(self._modules.root, top):
+            return self._check_own(module, names)
+        return self._check_installed(module, path)
+
+    def _check_relative(
+        self, level: int, module: str, names: list[str], path: str
+    ) -> Iterable[Problem]:
+        parts = self._modules.relative(os.path.dirname(path)) or ()
+        depth = len(parts) + 1 - level
+        if depth < 0:
+            return [(f"{'.' * level} leads out of the site.", _ABOVE)]
+        directory = os.path.join(self._modules.root, *parts[:depth])
+        return self._check_in_site(module, names, directory)
+
+    def _check_own(self, module: str, names: list[str]) -> Iterable[Problem]:
+        """Check a module of the site's, unless another one of the same name hides it."""
+        root = self._modules.root
+        top = module.partition(".")[0]
+        file = module_file(root, top) or os.path.join(root, top)
+        if self._modules.is_shadowed(top, file):
+            return ()
+        return self._check_in_site(module, names, root)
+
+    def _check_installed(self, module: str, path: str) -> Iterable[Problem]:
+        top = module.partition(".")[0]
+        if top in sys.modules or importlib.util.find_spec(top) is not None:
+            return ()
+        hint = import_advice.missing(module, os.path.dirname(path), self._modules.root)
+        return [(f"There is no module named {module}.", hint)]
 
     def _check_in_site(self, module: str, names: list[str], directory: str) -> Iterator[Problem]:
         """Yield what *module*, looked for from *directory* of the site, lacks of *names*."""
-        # 1. The module, part by part.
         found = directory
         for part in filter(None, module.split(".")):
             if not self._reaches(found, part):
@@ -123,15 +136,26 @@ class ImportChecker:
                 yield f"There is no module {part} {place}.", hint
                 return
             found = os.path.join(found, part)
-        # 2. The names in it: its own, or modules of the package.
         file = module_file(*os.path.split(found)) if module else module_file(found, "__init__")
-        known = self._names_in(file or found)
+        place = f"in {os.path.relpath(file or found, self._modules.root)}"
+        yield from self._check_names(names, file, found, place if module else "beside this file")
+
+    def _check_names(
+        self, names: list[str], file: str | None, directory: str, place: str
+    ) -> Iterator[Problem]:
+        """Yield which *names* a module does not have, neither itself nor as a package.
+
+        Args:
+            file: the file of the module, if it has one.
+            directory: where its modules are, if it is a package.
+            place: where the names are missing, in words.
+        """
+        known = self._names_in(file or directory)
         for name in names:
-            if self._reaches(found, name) or not known.isdisjoint({name, "*"}) or name == "*":
-                continue
-            where = os.path.relpath(file or found, self._modules.root)
-            place = f"in {where}" if module else "beside this file"
-            yield f"There is no {name} {place}.", _hint_for(name, [*known, *_modules_in(found)])
+            is_known = name == "*" or not known.isdisjoint({name, "*"})
+            if not self._reaches(directory, name) and not is_known:
+                hint = _hint_for(name, [*known, *_modules_in(directory)])
+                yield f"There is no {name} {place}.", hint
 
     def _reaches(self, directory: str, name: str) -> bool:
         """Whether there is such a module, which is reached then."""

@@ -1,5 +1,4 @@
-"""What is wrong with a script's ``resource`` and with its render methods, as far as the script's
-text tells.
+"""Checks the text of a script for its ``resource`` and its render methods.
 
 Describes what the text shows, and `scripts.validation` judges it, as it judges values after an
 execution. This module executes nothing, so it says only what is certain: what a decorator, a base

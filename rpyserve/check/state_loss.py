@@ -1,10 +1,9 @@
-"""State that a request or an edit will lose: what a script keeps in its own names, as far as its
-text tells.
+"""State that a request or an edit will lose: what a script keeps in its own names.
 
-Executes nothing. A script without ``cache()`` is executed for each request, so whatever its
-functions change is gone with the request. What a cached script or a module of the site keeps is
-shared by all visitors, and is reset when the file is edited. A false alarm is worse than a missed
-loss: what only saves work, or is not known to last, is no loss.
+Reads the script's text, and executes nothing. A script without ``cache()`` is executed for each
+request, so whatever its functions change is gone with the request. What a cached script or a module
+of the site keeps is shared by all visitors, and is reset when the file is edited. A false alarm is
+worse than a missed loss: what only saves work, or is not known to last, is no loss.
 
 A *target* is what code changes: ``count``, ``state.n`` or ``Page.n``; ``self.n`` in methods,
 whatever they call their object. A *write* is one place that changes a target, by giving it another
@@ -22,7 +21,7 @@ from itertools import product
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from rpyserve.check.bindings import DEFINITIONS, Block, ModuleBindings
+from rpyserve.check.bindings import Block, Definition, ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.scripts.validation import is_called_by_requests
 
@@ -180,9 +179,10 @@ class _Judge:
             target == write.target and write.line in lines for target, lines in self._first_times
         )
         is_named_cache = _CACHE_NAME.search(write.target) is not None
-        if is_first_time or is_named_cache or not write.block.name:
-            return None if self._lasts_until_edit else Rule.USELESS_CACHE
-        return Rule.STATE_LOST_ON_EDIT if self._lasts_until_edit else Rule.STATE_LOST_ON_REQUEST
+        saves_work = is_first_time or is_named_cache or not write.block.name
+        if self._lasts_until_edit:
+            return None if saves_work else Rule.STATE_LOST_ON_EDIT
+        return Rule.USELESS_CACHE if saves_work else Rule.STATE_LOST_ON_REQUEST
 
     def is_loss(self, write: _Write) -> bool:
         """Whether a value is lost that another request may want."""
@@ -202,7 +202,7 @@ class _Judge:
         if not attribute:
             return write.is_assignment or self._is_mutable(value)
         # An object or a definition of this file: what is imported may keep things elsewhere.
-        if not self._is_mutable(value) and not isinstance(value, (*DEFINITIONS, ast.ClassDef)):
+        if not self._is_mutable(value) and not isinstance(value, Definition | ast.ClassDef):
             return False
         cls = getattr(value, "name", getattr(getattr(value, "func", None), "id", ""))
         return write.is_assignment or self._is_mutable(self._first_value(cls, attribute))
@@ -222,23 +222,27 @@ class _Judge:
     def _is_read_later(self, write: _Write, value: ast.expr | None) -> bool:
         """Whether another request may read what this one assigns, and not only this one itself."""
         reads = self._reads[write.target]
-        if self._lasts_until_edit or value is None:
-            return self._lasts_until_edit and bool(reads)
-        # 1. It is read before it is assigned.
-        if any(block is write.block and line <= write.line for block, line in reads):
-            return True
-        # 2. It is read by a method that is not called by the request that assigns it.
+        if self._lasts_until_edit:
+            return bool(reads)
+        if value is None:
+            return False
+        is_read_before = any(block is write.block and line <= write.line for block, line in reads)
         readers = {block.name for block, _ in reads}
+        return is_read_before or self._is_read_by_another_request(write, readers)
+
+    def _is_read_by_another_request(self, write: _Write, readers: set[str]) -> bool:
+        """Whether one of the *readers* is called by a request other than the one that assigns."""
         methods = {
             block.name: block
             for block in self._bindings.blocks
             if block.class_name == write.block.class_name and block.name
         }
-        calls = {name: _reached(name, methods) for name in methods if is_called_by_requests(name)}
-        same_request = set().union(
-            *(names for names in calls.values() if write.block.name in names)
-        )
-        return any(readers & calls[name] for name in calls.keys() - same_request)
+        called = {name: _reached(name, methods) for name in filter(is_called_by_requests, methods)}
+        same_request: set[str] = set()
+        for names in called.values():
+            if write.block.name in names:
+                same_request |= names
+        return any(readers & called[name] for name in called.keys() - same_request)
 
     # What values are at first, and how long they last
 
@@ -269,10 +273,10 @@ class _Judge:
                 block.class_name if block.name in _CONSTRUCTORS else name
             ]
         found: set[Block | None] = {block for block in callers if not block.name}
-        while (
-            more := {each for each in callers if callers[each] and callers[each] <= found} - found
-        ):
-            found |= more
+        count = 0
+        while len(found) > count:
+            count = len(found)
+            found |= {block for block, by in callers.items() if by and by <= found}
         return found
 
 

@@ -20,7 +20,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rpyserve.diagnostics import async_advice, name_advice
-from rpyserve.diagnostics.import_advice import for_attribute_of_module, for_import_error
+from rpyserve.diagnostics.import_advice import (
+    PYTHON2,
+    for_attribute_of_module,
+    for_import_error,
+)
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import innermost_author_line
 
@@ -54,7 +58,7 @@ class Advice:
         if not isinstance(exc, self.kind) or not self.when(exc):
             return ""
         found = re.search(self.pattern, str(exc))
-        at = re.search(self.line, _line(exc))
+        at = re.search(self.line, _line(exc) if self.line else "")
         if found is None or at is None:
             return ""
         if not isinstance(self.text, str):
@@ -106,23 +110,20 @@ def _method_without_self(exc: Any) -> str:
     return f"A method must take self. Write in {found[1]}:\ndef {found[2]}({parameters}):"
 
 
-_PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
-
 # What to do about a name that is not defined.
 _NAMES: Final = {
     "self": "A method must take it as a parameter:\ndef render_GET(self, request):",
     "request": "A function must take it as a parameter:\ndef resource(request):",
     "null": "Did you mean this?\nNone",
-    "unicode": f"{_PYTHON2}str",
-    "raw_input": f'{_PYTHON2}request.field("name")',
-    "xrange": f"{_PYTHON2}range",
-    "implements": f"{_PYTHON2}@implementer(ICounter)\nclass Counter:",
+    "unicode": f"{PYTHON2}str",
+    "raw_input": f'{PYTHON2}request.field("name")',
+    "xrange": f"{PYTHON2}range",
+    "implements": f"{PYTHON2}@implementer(ICounter)\nclass Counter:",
 }
 
 # What to do about a method that a dict does not have.
-_METHODS: Final = {"has_key": f"{_PYTHON2}key in d", "iteritems": f"{_PYTHON2}d.items()"}
+_METHODS: Final = {"has_key": f"{PYTHON2}key in d", "iteritems": f"{PYTHON2}d.items()"}
 
-_NEEDS_SESSION: Final = "is called with the session. Write{}:\ndef __init__(self, session):"
 _TO_BYTES: Final = (
     "Text and bytes cannot be mixed. Remove the b before the quotes, or write:\n"
     'text.encode("utf-8")'
@@ -181,7 +182,7 @@ ROWS: Final = (
         SyntaxError,
         "`await` and the like only work in async functions. Write `async def`:\n"
         "async def render_GET(self, request):",
-        pattern=r"(await|async \w+)\b.*outside|outside.*await",
+        pattern=r"(await|async \w+|asynchronous \w+)\b.*outside",
     ),
     Advice(
         SyntaxError,
@@ -201,18 +202,18 @@ ROWS: Final = (
     ),
     Advice(
         SyntaxError,
-        rf"{_PYTHON2}print(\1)",
+        rf"{PYTHON2}print(\1)",
         pattern="Missing parentheses in call to 'print'",
         line=r"\bprint\s+(.*)",
     ),
     Advice(
         SyntaxError,
-        rf"{_PYTHON2}except \1 as \2:",
+        rf"{PYTHON2}except \1 as \2:",
         line=r"\bexcept\s+([\w.]+)\s*,\s*(\w+)\s*:",
     ),
     Advice(
         SyntaxError,
-        rf"{_PYTHON2}raise \1(\2)",
+        rf"{PYTHON2}raise \1(\2)",
         line=r"\braise\s+([\w.]+)\s*,\s*(.+)",
     ),
     # Endless recursion
@@ -331,6 +332,7 @@ ROWS: Final = (
     ),
     Advice(
         TypeError,
+        # \1 is the I of an interface, and \2 the rest of its name, which its class has.
         r"There is no adapter for \1\2. Write once, after the class:\n"
         r"registerAdapter(\2, Session, \1\2)",
         pattern=r"Could not adapt[\s\S]*InterfaceClass [\w.%]*?(\w)(\w+)>",
@@ -338,10 +340,11 @@ ROWS: Final = (
     Advice(
         TypeError,
         async_advice.for_asyncio,
-        pattern=r"unrecognized yield message|library written for",
+        pattern="library written for",
     ),
     Advice(
         TypeError,
+        # The message has one of the two forms; the group of the other one is empty.
         r"This function is not async: it returns a value (\1\2) at once. Remove the `await`.",
         pattern=r"object (\w+) can't be used in 'await'|'(\w+)' object can't be awaited",
     ),
@@ -353,12 +356,14 @@ ROWS: Final = (
     ),
     Advice(
         TypeError,
-        "The factory of an adapter " + _NEEDS_SESSION.format(r" in \1"),
+        "The factory of an adapter is called with the session. Write in \\1:\n"
+        "def __init__(self, session):",
         pattern=r"(\w+)\.__init__\(\) takes 1 positional argument but 2 were given",
     ),
     Advice(
         TypeError,
-        "If this class is the factory of an adapter, it " + _NEEDS_SESSION.format(""),
+        "If this class is the factory of an adapter, it is called with the session. Write:\n"
+        "def __init__(self, session):",
         pattern=r"\(\) takes no arguments",
     ),
     Advice(
@@ -369,16 +374,22 @@ ROWS: Final = (
     # Text, bytes and other values
     Advice(
         TypeError,
-        'Text can only be joined with text. Write:\nf"Visit {number}"',
-        pattern=r"""can only concatenate str(?!.*"bytes")|not "int"\) to str""",
+        _TO_TEXT,
+        pattern=r"not bytes\b|bytes found|string pattern on a bytes|not 'bytes'|got 'bytes'"
+        r'|str \(not "bytes"\)',
     ),
     Advice(
         TypeError,
-        _TO_TEXT,
-        pattern=r"not bytes\b|bytes found|string pattern on a bytes|not 'bytes'|\(not \"bytes\"\)"
-        r"|got 'bytes'",
+        'Text can only be joined with text. Write:\nf"Visit {number}"',
+        pattern="can only concatenate str",
     ),
-    Advice(TypeError, _TO_BYTES, pattern=r"bytes.*\bstr\b|\bstr\b.*bytes"),
+    Advice(
+        TypeError,
+        _TO_BYTES,
+        pattern=r"bytes.*\bstr\b|\bstr\b.*bytes",
+        # That lists what a function accepts, such as open(); it was given neither.
+        when=lambda exc: "str, bytes or" not in str(exc),
+    ),
     Advice(
         TypeError,
         "JSON can only hold text, numbers, True, False, None, lists and dicts. Convert the value: "

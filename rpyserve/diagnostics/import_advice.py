@@ -20,10 +20,13 @@ from rpyserve.scripts.file_state import is_ignored_directory
 from rpyserve.scripts.importer import module_file
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["for_attribute_of_module", "for_import_error", "missing"]
+__all__ = ["PYTHON2", "for_attribute_of_module", "for_import_error", "missing"]
 
-# Modules of Python 2, and their successors.
-_PYTHON2: Final = {
+# How advice about what is no more in Python 3 begins.
+PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
+
+# Modules of Python 2, and how their successors are imported.
+_SUCCESSORS: Final = {
     "StringIO": "from io import StringIO",
     "cPickle": "import pickle",
     "urllib2": "import urllib.request",
@@ -89,8 +92,8 @@ def missing(name: str, directory: str, site: str) -> str:
     top, _, rest = name.partition(".")
     if _SCRIPT_PACKAGE.match(name):
         return _place_or_none(rest.rpartition(".")[2], directory, site)
-    if top in _PYTHON2:
-        return f"This is Python 2. In Python 3 write:\n{_PYTHON2[top]}"
+    if top in _SUCCESSORS:
+        return f"{PYTHON2}{_SUCCESSORS[top]}"
     if top in sys.modules:
         return ""  # Python says that it is no package
     return _place(top, directory, site) or _misspelled(top, site) or _not_installed(top)

@@ -19,6 +19,7 @@ from typing import Final
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
 from rpyserve.util.author_code import display_path
 from rpyserve.util.exceptions import unwrap_group
+from rpyserve.util.text import escape_unprintable
 
 __all__ = ["ConsoleReporter", "as_text"]
 
@@ -149,12 +150,8 @@ def as_text(report: ErrorReport) -> str:
         lines.append(f"  {display_path(report.script)}")
     lines += map(_INDENTED, _chain_lines(report.chain, report.title))
     lines += map(_INDENTED, report.hint.splitlines())
-    return "\n".join(map(_printable, lines))
-
-
-def _printable(line: str) -> str:
-    """*line* with all but letters and tabs escaped: a visitor may have written some of it."""
-    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
+    # A visitor may have written some of it.
+    return "\n".join(escape_unprintable(line, keep="\t") for line in lines)
 
 
 def _chain_lines(chain: Sequence[ExceptionReport], heading: str = "") -> Iterator[str]:

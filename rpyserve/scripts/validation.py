@@ -1,7 +1,6 @@
-"""What is wrong with the ``resource`` that a script left, and with the methods of a `Resource`, if
-anything.
+"""Judges the ``resource`` that a script left, and the methods of a `Resource`.
 
-Owns what is said of it, and when. Each `Problem` is a message and a hint with the line to write
+Owns what is said of them, and when. Each `Problem` is a message and a hint with the line to write
 instead, both in words for somebody who sees resources for the first time. Functions, classes and
 their objects are judged by a description. It is made here of the values that an execution left, and
 by `check.resources` of the script's text, so both say the same. Calls nothing of the script's.
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import CoroutineType, ModuleType
@@ -32,6 +31,8 @@ NO_PROBLEM: Final[Problem] = ("", "")
 _RENDER_PARAMETERS: Final = ("self", "request")
 # The parameters of the other methods that requests call.
 _PARAMETERS: Final = {"render": _RENDER_PARAMETERS, "getChild": ("self", "name", "request")}
+# The render methods, by their names in small letters without underscores.
+_RENDER_METHODS: Final = {f"render{name.lower()}": f"render_{name}" for name in HTTP_METHODS}
 # How much a misspelled name has to be like that of a render method, from 0 to 1.
 _SAME_METHOD: Final = 0.85
 
@@ -42,19 +43,28 @@ EMPTY_SCRIPT: Final[Problem] = (
     f"Write into it what to serve, such as:\n{_EXAMPLE}",
 )
 NO_RESOURCE: Final = "There is no `resource` in this script, so there is nothing to serve."
-_APPS: Final = {
-    True: (
-        "{0} is {1}, which is not a resource by itself.",
-        "Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource({0})",
-    ),
-    False: (
-        "{0} is {1}, which rpyserve cannot serve.",
-        "Run it by itself, and pass requests on to it:\nfrom rpyserve import ReverseProxyResource\n"
-        'resource = ReverseProxyResource("http://127.0.0.1:8000")',
-    ),
-}
-_WSGI: Final = frozenset(
+_PRINT_HINT: Final = (
+    "print() writes to the server's console. "
+    f"What the visitor is to see, a function returns:\n{_EXAMPLE}"
+)
+_NO_RESOURCE_HINT: Final = (
+    "Give that name to a function of the request, "
+    f"or to an instance of a Resource class:\n{_EXAMPLE}"
+)
+
+# The kinds of applications that speak WSGI, in the words of `rendering.app_kind`.
+_WSGI_KINDS: Final = frozenset(
     {"a Flask app", "a Bottle app", "a Django application", "a WSGI application"}
+)
+# The first place in these texts is for a name, the second for the kind of application.
+_WSGI_APP: Final[Problem] = (
+    "{0} is {1}, which is not a resource by itself.",
+    "Mount it:\nfrom rpyserve import WSGIResource\nresource = WSGIResource({0})",
+)
+_OTHER_APP: Final[Problem] = (
+    "{0} is {1}, which rpyserve cannot serve.",
+    "Run it by itself, and pass requests on to it:\nfrom rpyserve import ReverseProxyResource\n"
+    'resource = ReverseProxyResource("http://127.0.0.1:8000")',
 )
 
 
@@ -180,25 +190,30 @@ def validate_namespace(namespace: Mapping[str, Any], source: str) -> Problem:
     """
     if not source.strip():
         return EMPTY_SCRIPT
-    for name in ["resource"] if "resource" in namespace else ["app", "application"]:
+    names = ["resource"] if "resource" in namespace else ["app", "application"]
+    for name in names:
         kind = app_kind(namespace.get(name))
         if kind is not None:
-            message, hint = _APPS[kind in _WSGI]
+            message, hint = _WSGI_APP if kind in _WSGI_KINDS else _OTHER_APP
             return message.format(name, kind), hint.format(name)
     if "resource" not in namespace:
-        things = {
-            name: _describe(value)
-            for name, value in namespace.items()
-            if isinstance(value, Resource)
-            or getattr(value, "__module__", "") == namespace.get("__name__")
-        }
         prints = re.search(r"\bprint\s*\(", source) is not None
-        return NO_RESOURCE, hint_for_missing(things, prints=prints)
+        return NO_RESOURCE, hint_for_missing(_own_things(namespace), prints=prints)
     message, hint = problem_with(namespace["resource"])
     call = re.search(r"^resource\s*=\s*([\w.]+)\(", source, re.MULTILINE)
     if namespace["resource"] is None and call:
         hint = f"{call[1]}() returned nothing. End it with a `return`, such as:\nreturn Hello()"
     return message, hint
+
+
+def _own_things(namespace: Mapping[str, Any]) -> dict[str, object]:
+    """Describe the resources in the *namespace*, and what the script defines itself."""
+    own = namespace.get("__name__")
+    return {
+        name: _describe(value)
+        for name, value in namespace.items()
+        if isinstance(value, Resource) or getattr(value, "__module__", "") == own
+    }
 
 
 # Judgements
@@ -211,11 +226,18 @@ def hint_for_missing(things: Mapping[str, object], *, prints: bool) -> str:
         things: what its own names are.
         prints: it calls ``print``.
     """
-    # 1. Objects and classes that can be served
     for name, thing in things.items():
         if isinstance(thing, Instance) and thing.cls.is_resource:
             return f"`{name}` can be served. Rename it, or add this line:\nresource = {name}"
     classes = [thing for thing in things.values() if isinstance(thing, Class)]
+    functions = {name: thing for name, thing in things.items() if isinstance(thing, Function)}
+    hint = _hint_about_classes(classes) or _hint_about_functions(functions)
+    if hint:
+        return hint
+    return _PRINT_HINT if prints else _NO_RESOURCE_HINT
+
+
+def _hint_about_classes(classes: Sequence[Class]) -> str:
     resources = [cls for cls in classes if cls.is_resource]
     if resources:
         which = "your class" if len(resources) == 1 else "one of your classes"
@@ -223,23 +245,18 @@ def hint_for_missing(things: Mapping[str, object], *, prints: bool) -> str:
     for cls in classes:
         if cls.can_render:
             return _inheritance_hint(cls.name)
-    # 2. Functions
-    functions = {name: thing for name, thing in things.items() if isinstance(thing, Function)}
+    return ""
+
+
+def _hint_about_functions(functions: Mapping[str, Function]) -> str:
     of_request = [name for name, function in functions.items() if _is_of_request(function)]
-    for name in filter(None, [closest_match("resource", functions), *of_request]):
+    candidates = [closest_match("resource", functions), *of_request]
+    name = next(filter(None, candidates), "")
+    if name:
         return f"Is it your function {name}? Then add this line:\nresource = {name}"
     if any(name.startswith("render_") for name in functions):
         return f"Put the method into a class:\n{_class_example('Hello')}"
-    # 3. Nothing that is alike
-    if prints:
-        return (
-            "print() writes to the server's console. "
-            f"What the visitor is to see, a function returns:\n{_EXAMPLE}"
-        )
-    return (
-        "Give that name to a function of the request, "
-        f"or to an instance of a Resource class:\n{_EXAMPLE}"
-    )
+    return ""
 
 
 def _is_of_request(function: Function) -> bool:
@@ -286,12 +303,7 @@ def problem_with(thing: object) -> Problem:
     """
     for kinds, message, hint in _WRONG_VALUES:
         if isinstance(thing, kinds):
-            is_short = isinstance(thing, str | bytes) and len(thing) < 40
-            shown = repr(thing) if is_short else '"..."'
-            name = getattr(thing, "__name__", type(thing).__name__)
-            if isinstance(thing, CoroutineType):
-                thing.close()  # nothing will await it
-            return message.format(name), hint.format(name, shown)
+            return _wrong_value(thing, message, hint)
     match thing:
         case Function():
             return NO_PROBLEM if thing.takes(1) else _wrong_function(thing)
@@ -303,11 +315,25 @@ def problem_with(thing: object) -> Problem:
         case Instance(cls) if cls.is_resource is False:
             return _not_a_resource(f"an object of the class {cls.name}", cls)
         case Instance(cls):
-            problems = list(wrong_parameters(cls))
-            if not thing.may_answer and not cls.can_render:
-                problems += [*misspelled_methods(cls), ("", _cannot_render(cls.name))]
-            return problems[0][1] if problems else NO_PROBLEM
+            return _wrong_methods(cls, may_answer=thing.may_answer)
     return problem_with(_describe(thing))
+
+
+def _wrong_value(value: object, message: str, hint: str) -> Problem:
+    if isinstance(value, CoroutineType):
+        value.close()  # nothing will await it
+    is_short = isinstance(value, str | bytes) and len(value) < 40
+    shown = repr(value) if is_short else '"..."'
+    name = getattr(value, "__name__", type(value).__name__)
+    return message.format(name), hint.format(name, shown)
+
+
+def _wrong_methods(cls: Class, *, may_answer: bool) -> Problem:
+    problems = [problem for _, problem in wrong_parameters(cls)]
+    if not may_answer and not cls.can_render:
+        problems += [problem for _, problem in misspelled_methods(cls)]
+        problems.append(_cannot_render(cls.name))
+    return problems[0] if problems else NO_PROBLEM
 
 
 def _wrong_function(function: Function) -> Problem:
@@ -400,7 +426,7 @@ def _intended_method(name: str) -> str | None:
     if name.startswith("__") or name in {"render", "children"}:
         return None
     plain = name.replace("_", "").lower()
-    by_plain_name = {f"render{method.lower()}": f"render_{method}" for method in HTTP_METHODS}
-    if f"render{plain.removeprefix('do')}" in by_plain_name:
-        plain = f"render{plain.removeprefix('do')}"  # `get`, `do_GET`
-    return by_plain_name.get(closest_match(plain, by_plain_name, _SAME_METHOD) or "")
+    of_verb = f"render{plain.removeprefix('do')}"  # `get`, `do_GET`
+    if of_verb in _RENDER_METHODS:
+        return _RENDER_METHODS[of_verb]
+    return _RENDER_METHODS.get(closest_match(plain, _RENDER_METHODS, _SAME_METHOD) or "")

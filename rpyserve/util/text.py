@@ -12,6 +12,7 @@ __all__ = [
     "WINDOWS_DEVICE",
     "closest_match",
     "escape_for_log",
+    "escape_unprintable",
     "format_duration",
     "format_size",
     "one_line",
@@ -43,6 +44,17 @@ def escape_for_log(text: str) -> str:
         raw = text.encode("utf-8", "backslashreplace")
     decoded = unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
     return "".join(map(_escape, decoded))
+
+
+def escape_unprintable(text: str, keep: str = "") -> str:
+    """Return *text* with escapes such as ``\\n`` in place of what could control a terminal.
+
+    Args:
+        keep: unprintable characters that stay as they are.
+    """
+    return "".join(
+        char if char.isprintable() or char in keep else repr(char)[1:-1] for char in text
+    )
 
 
 def one_line(text: str) -> str:

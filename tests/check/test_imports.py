@@ -48,13 +48,13 @@ def found(site: Path, text: str, name: str = "a.rpy") -> list[Finding]:
 SATISFIED = [
     "import os.path, json, xml.etree.ElementTree, __future__",
     "import trio, zope.interface, h11._events",
-    "import rpyserve, rpyserve.site\nfrom rpyserve import Resource, html, registry, cache, site, "
-    "__version__",
+    "import rpyserve, rpyserve.site\n"
+    "from rpyserve import Resource, html, registry, cache, site, __version__",
     "from rpyserve import *",
-    "from twisted.web.resource import Resource\nfrom twisted.web.server import Session, Site, "
-    "NOT_DONE_YET",
-    "import twisted.web.server\nfrom twisted.web import server, resource\nfrom twisted.python "
-    "import components",
+    "from twisted.web.resource import Resource\n"
+    "from twisted.web.server import Session, Site, NOT_DONE_YET",
+    "import twisted.web.server\nfrom twisted.web import server, resource\n"
+    "from twisted.python import components",
     "import words\nfrom words import SKIES, later, __name__",
     "from any import whatever\nfrom lazy import whatever",
     "import pack, pack.inner\nfrom pack import thing, inner\nfrom pack.inner import thing",
@@ -187,8 +187,8 @@ def test_a_broken_module_is_not_judged_by_its_names(site: Path) -> None:
 def test_what_is_reached(site: Path) -> None:
     imports = ImportChecker(SiteModules(site))
     tree = ast.parse(
-        "from pack import inner\nimport words\ntry:\n    import sub.beside\nexcept "
-        "ImportError:\n    pass"
+        "from pack import inner\nimport words\ntry:\n    import sub.beside\nexcept ImportError:\n"
+        "    pass"
     )
     assert list(imports.check(tree, ModuleBindings(tree), str(site / "a.rpy"))) == []
     names = {Path(file).relative_to(site).as_posix() for file in imports.reached}

@@ -42,8 +42,8 @@ GOOD = [
     page("def render_GET(self, request):\n        return ''\n    def get(self, key):"),
     "from tour import resource",
     "from tour import Page\nclass Other(Page):\n    pass\nresource = Other()",
-    "from tour import Page\nclass Other(Page):\n    def show(self):\n        pass\nresource = "
-    "Other()",
+    "from tour import Page\nclass Other(Page):\n    def show(self):\n        pass\n"
+    "resource = Other()",
     IMPORT + "class Root(Resource):\n    pass\nresource = Root()\nresource.putChild('a', "
              "Resource())",
     "import tour\nresource = tour.page",
@@ -52,8 +52,8 @@ GOOD = [
     "if a:\n    resource = f\nelse:\n    resource = g",
     "resource = None\nfor each in pages:\n    resource = each",
     "resource = None\ndef make():\n    global resource\n    resource = f\nmake()",
-    "class Counter:\n    def render(self):\n        return ''\n    def get(self):\n        "
-    "pass\nresource = f",
+    "class Counter:\n    def render(self):\n        return ''\n    def get(self):\n        pass\n"
+    "resource = f",
 ]  # fmt: skip
 
 

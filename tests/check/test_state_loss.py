@@ -72,14 +72,13 @@ GLOBALS = {
     "count.append(1)\n    f()",
     "a heap": "import heapq\ncount = []\ndef resource(request):\n    heapq.heappush(count, 1)",
     "in an async method": (
-        "count = []\nclass P(Resource):\n    async def render_GET(self, request):\n        "
-        "count.append(1)"
+        "count = []\nclass P(Resource):\n    async def render_GET(self, request):\n"
+        "        count.append(1)"
     ),
     "drawn": "count = itertools.count(1)\ndef resource(request):\n    return str(next(count))",
     "a closure": (
-        "def make():\n    count = 0\n    def page(request):\n        nonlocal count\n        "
-        "count += 1\n"
-        "    return page\nresource = make()"
+        "def make():\n    count = 0\n    def page(request):\n        nonlocal count\n"
+        "        count += 1\n    return page\nresource = make()"
     ),
 }
 
@@ -97,9 +96,8 @@ PARTS = {
     "space.n": "space = SimpleNamespace(n=0)\ndef resource(request):\n    space.n = 1",
     "resource.n": "def resource(request):\n    resource.n += 1\nresource.n = 0",
     "Store.items": (
-        "class Store:\n    items = []\n    @classmethod\n    def add(cls, x):\n        "
-        "Store.items.append(x)\n"
-        "def resource(request):\n    Store.add(1)"
+        "class Store:\n    items = []\n    @classmethod\n    def add(cls, x):\n"
+        "        Store.items.append(x)\ndef resource(request):\n    Store.add(1)"
     ),
     "state.items": (
         "class State:\n    def __init__(self):\n        self.items = []\nstate = State()\n"
@@ -133,25 +131,21 @@ ATTRIBUTES = {
         "Page())\nresource = Root()",
     ),
     "of a base": (
-        "class Base(Resource):\n    n = 0\n    def render_GET(self, request):\n        self.n += "
-        "1\n"
-        "class Page(Base):\n    pass\nresource = Page()"
+        "class Base(Resource):\n    n = 0\n    def render_GET(self, request):\n"
+        "        self.n += 1\nclass Page(Base):\n    pass\nresource = Page()"
     ),
     "begun in a base": (
-        "class Base(Resource):\n    def __init__(self):\n        self.n = []\n"
-        "class Page(Base):\n    def render_GET(self, request):\n        "
-        "self.n.append(1)\nresource = Page()"
+        "class Base(Resource):\n    def __init__(self):\n        self.n = []\nclass Page(Base):\n"
+        "    def render_GET(self, request):\n        self.n.append(1)\nresource = Page()"
     ),
     "asked for by another method": (
-        "class Page(Resource):\n    n = ''\n    def render_GET(self, request):\n        return "
-        "self.n\n"
-        "    def render_POST(self, request):\n        self.n = request.field('n')\n        "
-        "return ''\nresource = Page()"
+        "class Page(Resource):\n    n = ''\n    def render_GET(self, request):\n"
+        "        return self.n\n    def render_POST(self, request):\n"
+        "        self.n = request.field('n')\n        return ''\nresource = Page()"
     ),
     "of a Resource from elsewhere": (
-        "from tour import Framed\nclass Page(Framed):\n    n = 0\n    def render_GET(self, "
-        "request):\n"
-        "        self.n += 1\nresource = Page()"
+        "from tour import Framed\nclass Page(Framed):\n    n = 0\n"
+        "    def render_GET(self, request):\n        self.n += 1\nresource = Page()"
     ),
     "through a factory": page(
         "self.n += 1", first="n = 0", made="def make():\n    return Page()\nresource = make()"
@@ -180,14 +174,13 @@ NOTHING = {
         "WORDS = []\ndef add():\n    WORDS.append(1)\ndef load():\n    add()\nload()"
     ),
     "a global given at the start": (
-        "def load():\n    global WORDS\n    WORDS = ['a']\nload()\ndef resource(request):\n    "
-        "return WORDS[0]"
+        "def load():\n    global WORDS\n    WORDS = ['a']\nload()\ndef resource(request):\n"
+        "    return WORDS[0]"
     ),
     "a table of routes": (
-        "ROUTES = {}\ndef route(path):\n    def deco(f):\n        ROUTES[path] = f\n        "
-        "return f\n    return deco\n"
-        "@route('/a')\ndef a(request):\n    return ''\ndef resource(request):\n    return "
-        "ROUTES['/a'](request)"
+        "ROUTES = {}\ndef route(path):\n    def deco(f):\n        ROUTES[path] = f\n"
+        "        return f\n    return deco\n@route('/a')\ndef a(request):\n    return ''\n"
+        "def resource(request):\n    return ROUTES['/a'](request)"
     ),
     "the session": "def resource(request):\n    request.getSession()['n'] = 1",
     "the registry": "def resource(request):\n    registry['n'] = registry.get('n', 0) + 1",
@@ -204,31 +197,27 @@ NOTHING = {
         "self.user = request.path\nreturn self.show()", first="def show(self): return self.user"
     ),
     "an error passed on to another method": (
-        "class Page(Resource):\n    error = ''\n    def render_GET(self, request):\n        "
-        "return self.error\n"
-        "    def render_POST(self, request):\n        self.error = 'no'\n        return "
-        "self.render_GET(request)\n"
-        "resource = Page()"
+        "class Page(Resource):\n    error = ''\n    def render_GET(self, request):\n"
+        "        return self.error\n    def render_POST(self, request):\n"
+        "        self.error = 'no'\n        return self.render_GET(request)\nresource = Page()"
     ),
     "of a child made for a request": (
-        "class Child(Resource):\n    n = 0\n    def render_GET(self, request):\n        self.n "
-        "+= 1\n"
-        "class Root(Resource):\n    def getChild(self, name, request):\n        return "
-        "Child()\nresource = Root()"
+        "class Child(Resource):\n    n = 0\n    def render_GET(self, request):\n"
+        "        self.n += 1\nclass Root(Resource):\n    def getChild(self, name, request):\n"
+        "        return Child()\nresource = Root()"
     ),
     "of a class that is no Resource": (
-        "class Counter:\n    def __init__(self, session):\n        self.n = 0\n        self.all "
-        "= []\n"
-        "    def up(self):\n        self.n += 1\n        self.all.append(1)\ndef "
-        "resource(request):\n    return ''"
+        "class Counter:\n    def __init__(self, session):\n        self.n = 0\n"
+        "        self.all = []\n    def up(self):\n        self.n += 1\n"
+        "        self.all.append(1)\ndef resource(request):\n    return ''"
     ),
     "a static method's first parameter": (
-        "class Page(Resource):\n    n = 0\n    @staticmethod\n    def up(box):\n        box.n += "
-        "1\nresource = Page()"
+        "class Page(Resource):\n    n = 0\n    @staticmethod\n    def up(box):\n"
+        "        box.n += 1\nresource = Page()"
     ),
     "nonlocal within a request": (
-        "def resource(request):\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n  "
-        "  up()"
+        "def resource(request):\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n"
+        "    up()"
     ),
 }  # fmt: skip
 
@@ -251,8 +240,8 @@ FOR_SPEED = {
     "a dict called a cache": "look_cache = {}\ndef resource(request):\n    "
                              "look_cache[request.path] = 1",
     "made when first needed": (
-        "look = None\ndef resource(request):\n    global look\n    if look is None:\n        "
-        "look = open('x')"
+        "look = None\ndef resource(request):\n    global look\n    if look is None:\n"
+        "        look = open('x')"
     ),
     "an attribute made when first needed": page("if not self.look:\n    self.look = 3", first="look = 0"),
 }  # fmt: skip

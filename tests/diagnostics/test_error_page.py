@@ -50,10 +50,9 @@ def plain(html: str) -> str:
 
 async def test_a_render_method(site: Site) -> None:
     path = write("a.rpy", (
-        "from rpyserve import Resource\n\n\nclass Page(Resource):\n    def render_GET(self, "
-        "request):\n"
-        "        name, password = 'Ada', 'hunter2'\n        return 'Hello ' + "
-        "len(name)\n\n\nresource = Page()\n"
+        "from rpyserve import Resource\n\n\nclass Page(Resource):\n"
+        "    def render_GET(self, request):\n        name, password = 'Ada', 'hunter2'\n"
+        "        return 'Hello ' + len(name)\n\n\nresource = Page()\n"
     ))  # fmt: skip
     answer = await page(site)
     assert "<h1>TypeError: can only concatenate str" in answer.text

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,15 +11,6 @@ from rpyserve.diagnostics import name_advice
 from rpyserve.diagnostics.advice import advice_for
 from rpyserve.diagnostics.name_advice import closest, for_member
 from tests.support.script_site import ScriptSite
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptSite]:
-    monkeypatch.chdir(tmp_path)
-    made = ScriptSite(tmp_path)
-    yield made
-    made.scripts.close()
-
 
 # Names of other servers
 
@@ -159,7 +148,6 @@ def test_a_variable_that_a_function_assigns(site: ScriptSite) -> None:
     with pytest.raises(UnboundLocalError) as caught:
         site.load().render(Request("GET", "/"))
     assert advice_for(caught.value) == (
-        "The function assigns n, so n is a local variable, and has no value yet. To keep a value "
-        "from one visit to the next, write:\nsession = request.getSession()\n"
-        'session["n"] = session.get("n", 0) + 1'
+        "The function assigns n, so n is a local variable, and has no value yet. To keep a value from one visit to the next, write:\n"
+        'session = request.getSession()\nsession["n"] = session.get("n", 0) + 1'
     )

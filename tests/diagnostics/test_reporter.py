@@ -191,8 +191,11 @@ def test_groups_are_set_in() -> None:
             (ExceptionReport("ExceptionGroup: out", branches=((inner,),)),),
         )
     ) == (
-        "ExceptionGroup: out\n  1 of 1: ExceptionGroup: in\n    1 of 3: ValueError: a\n    2 of "
-        "3: ValueError: b\n    … 1 more"
+        "ExceptionGroup: out\n"
+        "  1 of 1: ExceptionGroup: in\n"
+        "    1 of 3: ValueError: a\n"
+        "    2 of 3: ValueError: b\n"
+        "    … 1 more"
     )
 
 

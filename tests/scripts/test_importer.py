@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +17,6 @@ import pytest
 from rpyserve import Request
 from rpyserve.scripts.execution import ExecutionName, execution_of
 from tests.support.script_site import ScriptSite, set_back
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[ScriptSite]:
-    made = ScriptSite(tmp_path)
-    yield made
-    made.scripts.close()
 
 
 def page(expression: str, imports: str = "", *, cached: bool = True) -> str:

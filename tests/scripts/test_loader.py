@@ -9,7 +9,6 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -30,13 +29,6 @@ COUNTING = (
     "runs = registry['runs'] = registry.get('runs', 0) + 1\ndef resource(request):\n"
     "    return runs, {text!r}\n"
 )
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[ScriptSite]:
-    made = ScriptSite(tmp_path)
-    yield made
-    made.scripts.close()
 
 
 def counting(text: str = "", *, first: str = "") -> str:

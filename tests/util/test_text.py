@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rpyserve.util.text import closest_match, format_duration, format_size, one_line
+from rpyserve.util.text import (
+    closest_match,
+    escape_unprintable,
+    format_duration,
+    format_size,
+    one_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +29,11 @@ def test_closest_match(word: str, possibilities: list[str], closest: str | None)
 def test_how_alike_is_alike() -> None:
     assert closest_match("chart", ["cart"], cutoff=0.99) is None
     assert closest_match("chart", ["cart"]) == "cart"
+
+
+def test_escape_unprintable() -> None:
+    assert escape_unprintable("an é\n\x1b[2J\t") == r"an é\n\x1b[2J\t"
+    assert escape_unprintable("a\tb\n", keep="\t") == "a\tb\\n"
 
 
 def test_one_line() -> None:
