@@ -13,37 +13,27 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from textwrap import dedent
 
 import httpx
 import pytest
 import trio
 
+from tests.support import tutorial
 from tests.support.real_process import RawClient, Server, free_port, program, serving
 
 pytestmark = pytest.mark.process
 
-COUNTER = """
+COUNTER = (
+    """
 cache()
 
 from zope.interface import Interface, Attribute, implementer
 from twisted.python.components import registerAdapter
 from twisted.web.server import Session
 from twisted.web.resource import Resource
-
-
-class ICounter(Interface):
-    value = Attribute("The number of page views so far.")
-
-
-@implementer(ICounter)
-class Counter(object):
-    def __init__(self, session):
-        self.value = 0
-
-
-registerAdapter(Counter, Session, ICounter)
-
+"""
+    + tutorial.COUNTER
+    + """
 
 class CounterResource(Resource):
     def render_GET(self, request):
@@ -55,25 +45,9 @@ class CounterResource(Resource):
 
 resource = CounterResource()
 """
+)
 
-LOGGER = """
-from twisted.web.resource import Resource
-
-
-class ExpirationLogger(Resource):
-    sessions = set()
-
-    def render_GET(self, request):
-        session = request.getSession()
-        if session.uid not in self.sessions:
-            self.sessions.add(session.uid)
-            session.notifyOnExpire(lambda: self._expired(session.uid))
-        return ""
-
-    def _expired(self, uid):
-        print("Session", uid, "has expired.")
-        self.sessions.remove(uid)
-"""
+LOGGER = "from twisted.web.resource import Resource\n" + tutorial.EXPIRATION_LOGGER
 
 CUSTOMISED = (
     """
@@ -317,28 +291,7 @@ async def answers(port: int) -> None:
                 await trio.sleep(0.05)
 
 
-# A Python prompt, and what is not covered
-
-
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True)
-
-
-def test_a_session_can_be_adapted_in_a_prompt() -> None:
-    done = python("""
-        from rpyserve import Attribute, Interface, Session, implementer, registerAdapter
-        class ICounter(Interface):
-            value = Attribute("A number.")
-        @implementer(ICounter)
-        class Counter(object):
-            def __init__(self, session):
-                self.value = 0
-        registerAdapter(Counter, Session, ICounter)
-        ses = Session(None, None)
-        data = ICounter(ses)
-        print(data is ICounter(ses), data is ICounter(Session(None, None)))
-    """)
-    assert (done.stdout, done.stderr) == ("True False\n", "")
+# What is not covered
 
 
 def test_other_names_of_twisted_say_what_is_covered(site: Path, tmp_path: Path) -> None:
