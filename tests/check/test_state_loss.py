@@ -275,10 +275,13 @@ def test_cache_of_functools_does_not_cache_a_script() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["cache('words.txt')", "import rpyserve\nrpyserve.cache()", "from rpyserve import cache as "
-                                                                "keep\nkeep()",
-     "if True:\n    cache()"],
-)  # fmt: skip
+    [
+        "cache('words.txt')",
+        "import rpyserve\nrpyserve.cache()",
+        "from rpyserve import cache as keep\nkeep()",
+        "if True:\n    cache()",
+    ],
+)
 def test_a_script_is_cached_by_any_way_of_calling_it(call: str) -> None:
     assert rules(f"{call}\nn = []\ndef resource(request):\n    n.append(1)") == {
         Rule.STATE_LOST_ON_EDIT

@@ -167,18 +167,8 @@ def test_the_counter_with_curl(site: Path, tmp_path: Path) -> None:
         pytest.skip("no curl here")
     with serving(site, tmp_path) as server:
         jar = str(tmp_path / "jar")
-        visit = [
-            "curl",
-            "--silent",
-            "--fail",
-            "--max-time",
-            "10",
-            "-b",
-            jar,
-            "-c",
-            jar,
-            f"{server.url}/counter",
-        ]
+        options = ["--silent", "--fail", "--max-time", "10", "-b", jar, "-c", jar]
+        visit = ["curl", *options, f"{server.url}/counter"]
         seen = [subprocess.run(visit, capture_output=True, check=True).stdout for _ in range(3)]
         assert seen == [b"Visit #1 for you!", b"Visit #2 for you!", b"Visit #3 for you!"]
 
@@ -219,9 +209,8 @@ async def test_uncached_requests_leave_memory_where_it_was(site: Path, tmp_path:
             assert {await client.get("/uncached") for _ in range(2_000)} == {"Visit #1 for you!"}
             before = resident(server)
             assert {await client.get("/uncached") for _ in range(20_000)} == {"Visit #1 for you!"}
-            assert (
-                resident(server) - before < 2_000
-            )  # kB: 0.1 a request would be as much as one object kept
+            # In kB: 0.1 a request would be as much as one object kept.
+            assert resident(server) - before < 2_000
 
 
 # The end of sessions, in real time
@@ -243,9 +232,8 @@ async def keep_visiting(port: int, *, visits: int, console: Server) -> str:
     while line not in console.output():
         await trio.sleep(0.02)
         assert trio.current_time() - last < 6
-    assert (
-        trio.current_time() - last > 4.9
-    )  # from when the answer was here, which is a little later
+    # Not 5: *last* is when the answer was here, which is a little later than the visit.
+    assert trio.current_time() - last > 4.9
     return line
 
 
