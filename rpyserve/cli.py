@@ -1,18 +1,18 @@
-"""The command line: parse options, build a site, serve it. The only module that knows all the
-others.
+"""The command line: parse options, build a site, serve it.
 
-What costs time to import (trio, h11, zope.interface) is imported inside the functions that need
-it, so that ``--help`` appears at once. Options come from the command line, else from
-``RPYSERVE_*`` variables, else from the defaults. Exit status: 0 after Ctrl-C, 1 if the server
-cannot run, 2 for bad usage.
+The only module that knows all the others. What costs time to import (trio, h11, zope.interface) is
+imported inside the functions that need it, so that ``--help`` appears at once. Options come from
+the command line, else from ``RPYSERVE_*`` variables, else from the defaults. Exit status: 0 after
+Ctrl-C, 1 if the server cannot run, 2 for bad usage.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,11 +22,12 @@ from rpyserve.util import durations
 if TYPE_CHECKING:
     from rpyserve.site import Site
 
-__all__ = ["Command", "main"]
 
+class ParsedText(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A text that *parse* converts, or refuses with a ValueError whose message is shown.
 
-class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """A value that a function makes of a text, or refuses with a ValueError made to be shown."""
+    The one of click, `click.types.FuncParamType`, shows the text instead in some versions.
+    """
 
     def __init__(self, parse: Callable[[str], Any]) -> None:
         self.name = parse.__name__
@@ -56,16 +57,11 @@ def _editor(text: str) -> Any:
     return editor.parse_editor(text)
 
 
-# What --tls may say besides two files: whether to make a certificate.
-_SWITCH: Final = {
-    **dict.fromkeys(("1", "yes", "true", "on"), True),
-    **dict.fromkeys(("", "0", "no", "false", "off"), False),
-}
-
-
 def _tls(text: str) -> tuple[Path, Path] | bool:
-    if text.lower() in _SWITCH:
-        return _SWITCH[text.lower()]
+    """The certificate and key that are named, or whether to make a certificate."""
+    wanted = click.BOOL.str_to_bool(text)
+    if wanted is not None:
+        return wanted
     files = text.split(os.pathsep) if os.pathsep in text else text.split()
     if len(files) != 2:
         raise ValueError(f"{text!r} is not two files: use --tls CERT KEY, or --tls alone")
@@ -79,7 +75,7 @@ class Command(click.Command):
         """Write the files after ``--tls`` as its value."""
         if "--tls" in args:
             index = args.index("--tls")
-            files = [*filter(_is_certificate, args[index + 1 : index + 3])]
+            files = [*takewhile(_is_certificate, args[index + 1 : index + 3])]
             value = os.pathsep.join(files) or "yes"
             args = [*args[:index], f"--tls={value}", *args[index + 1 + len(files) :]]
         return super().parse_args(ctx, args)
@@ -124,7 +120,7 @@ def _is_certificate(arg: str) -> bool:
 @click.option(
     "--trust",
     multiple=True,
-    type=Text(_network),
+    type=ParsedText(_network),
     metavar="NETWORK",
     help=(
         "Also show error details to clients of this network, such as a container's host. "
@@ -133,7 +129,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--session-timeout",
-    type=Text(durations.parse_duration),
+    type=ParsedText(durations.parse_duration),
     default="15m",
     show_default=True,
     metavar="DURATION",
@@ -149,7 +145,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--max-body",
-    type=Text(durations.parse_size),
+    type=ParsedText(durations.parse_size),
     default="2G",
     show_default=True,
     metavar="SIZE",
@@ -170,7 +166,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--tls",
-    type=Text(_tls),
+    type=ParsedText(_tls),
     default="no",
     metavar="[CERT KEY]",
     help=(
@@ -187,7 +183,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--editor",
-    type=Text(_editor),
+    type=ParsedText(_editor),
     metavar="NAME|URL",
     help=(
         "Editor for the links on error pages: vscode, pycharm, ..., none, or a URL with {path} "
@@ -299,7 +295,8 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
     from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
-    from rpyserve.serving.run import CannotListen, Settings, run_with
+    from rpyserve.serving.listen import CannotListen, Settings
+    from rpyserve.serving.run import run_with
     from rpyserve.util import file_limits
 
     file_limits.raise_limit()

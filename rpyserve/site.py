@@ -44,9 +44,7 @@ __all__ = ["Site"]
 log = logging.getLogger("rpyserve")
 
 MOST_SESSIONS: Final = 100_000
-"""How many sessions live at once unless a site says otherwise: some 50 MB of them, if they hold
-little.
-"""
+"""How many sessions live at once unless a site says otherwise."""
 
 
 @public
@@ -69,7 +67,7 @@ class Site(ServerObject):
             on this machine.
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
             to have.
-        errors: what the console has been told of failures.
+        errors: writes failures on the console, each once.
         on_source: called with each source of a script or module; see `SiteModules.on_source`.
 
     "Twisted Web in 60 seconds": session basics, session endings.
@@ -102,9 +100,9 @@ class Site(ServerObject):
         """Answer *request*.
 
         Raises:
-            Disconnected: the client left before there was an answer.
-            trio.Cancelled, KeyboardInterrupt: and whatever else is no `Exception`; a script's
-            `SystemExit` apart.
+            ClientDisconnected: the client left before there was an answer.
+            BaseException: `trio.Cancelled`, `KeyboardInterrupt`, and what else `split_control_flow`
+                calls control flow.
         """
         request.site = self
         request._id_changes = self.sessions.id_changes
@@ -115,19 +113,16 @@ class Site(ServerObject):
             resource = await traverse(self.root, request)
             response = await render(resource, request, error_handler)
         except BaseException as exc:
-            return await self._own_page(request, exc, error_handler) or apply_request_headers(
-                request, self._page(request, exc)
-            )
-        if request.path in self.errors.failed_pages and not isinstance(response.body, Stream):
+            page = await self._custom_404(request, exc, error_handler)
+            return page or apply_request_headers(request, self._error_page(request, exc))
+        if not isinstance(response.body, Stream):
             self.errors.resolve(request.path)
         return response
 
-    async def _own_page(
+    async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
     ) -> Response | None:
-        """The site's own page for what it does not have, by its root's `error_page`; None if there
-        is none.
-        """
+        """Return the site's own page for a 404, by its root's `error_page`; None if it has none."""
         exc = unwrap_group(raised)
         if not (isinstance(exc, HTTPError) and exc.status == 404):
             return None
@@ -135,18 +130,19 @@ class Site(ServerObject):
             resource = self.root.error_page(404, request)
             if resource is None:
                 return None
-            self._tell_why(request, exc)
+            self._log_reason(request, exc)
             request.error = exc
             request.setResponseCode(404)
             return await render(resource, request, error_handler)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
                 return None
-            return apply_request_headers(request, self._page(request, own))
+            return apply_request_headers(request, self._error_page(request, own))
 
     def session_for(self, request: Request) -> Session:
-        """Return the session that the request's cookie names, or a new one, whose cookie the
-        response will set.
+        """Return the session that the request's cookie names, or a new one.
+
+        The response sets the cookie of a new one.
 
         An id that this site did not issue is never adopted. If several cookies have the name, the
         first that names a living session counts: a page may have set one with a longer path.
@@ -167,12 +163,13 @@ class Site(ServerObject):
         if any(self.sessions.has_changed(uid, request._id_changes) for uid in ids):
             request.on_close(partial(_expire_without_cookie, session, request))
         else:
-            self._give(request, session, "getSession() made a session")
+            self._set_session_cookie(request, session, "getSession() made a session")
         return session
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function*, an async one, beside the site, once for each version of the script that
-        defines it.
+        """Run *function*, an async one, beside the site.
+
+        It runs once for each version of the script that defines it.
 
         Calling it again does nothing while the script is the same, so it may stand in a render
         method. When the script has changed, which is noticed at once where pages follow edits, the
@@ -184,9 +181,11 @@ class Site(ServerObject):
         """
         self.tasks.start(function)
 
-    def _give(self, request: Request, session: Session, what: str) -> None:
-        """Have the answer to *request* bring the cookie of *session*; *what* says why, for when it
-        is too late.
+    def _set_session_cookie(self, request: Request, session: Session, what: str) -> None:
+        """Have the response to *request* set the cookie of *session*.
+
+        Args:
+            what: what made it necessary, for the warning that it is too late.
         """
         cookie = _session_cookie(
             self._cookie_name(request), session, https=request.scheme == "https"
@@ -195,14 +194,15 @@ class Site(ServerObject):
         if request._response.headers_sent:
             log.warning(
                 "%s: %s after the head of the response was sent, so the visitor has no cookie "
-                "for it. Call it before "
-                "the first yield or write.", request.path, what,
-            )  # fmt: skip
+                "for it. Call it before the first yield or write.",
+                request.path,
+                what,
+            )
 
     def _on_new_id(self, session: Session) -> None:
         request = current_request()
         if request is not None and request.session is session:
-            self._give(request, session, "regenerate() changed the session's id")
+            self._set_session_cookie(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
                 "session %s: regenerate() was called outside of a request of its visitor, who has "
@@ -234,8 +234,9 @@ class Site(ServerObject):
 
     @asynccontextmanager
     async def running(self, *, grace: float = 5) -> AsyncIterator[Site]:
-        """While inside, sessions expire when their time has come. On the way out all of them end,
-        callbacks included.
+        """While inside, sessions expire when their time has come.
+
+        On the way out all of them end, callbacks included.
 
         Args:
             grace: seconds that async callbacks have at the end.
@@ -258,21 +259,19 @@ class Site(ServerObject):
     def _stream_error_response(
         self, request: Request, exc: BaseException, begun: bool
     ) -> Response | None:
-        """What a stream's exception means: a page if nothing was sent yet, else the last piece of
-        what was.
-        """
+        """Make a page of what a stream raised, or the end of what was sent: an `ErrorHandler`."""
         try:
             if begun:
-                return self._last_piece(request, exc)
-            return apply_request_headers(request, self._page(request, exc))
+                return self._truncation_notice(request, exc)
+            return apply_request_headers(request, self._error_page(request, exc))
         except BaseException:
             return None
 
-    def _tell_why(self, request: Request, exc: HTTPError) -> None:
+    def _log_reason(self, request: Request, exc: HTTPError) -> None:
         if exc.private and not is_browser_probe(request.uri):
             log.info("%s: %s", escape_for_log(request.uri), exc.private)
 
-    def _page(self, request: Request, raised: BaseException) -> Response:
+    def _error_page(self, request: Request, raised: BaseException) -> Response:
         from rpyserve.diagnostics import error_page
         from rpyserve.diagnostics.editor import detected
         from rpyserve.resources import pages
@@ -281,17 +280,17 @@ class Site(ServerObject):
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
         if isinstance(exc, HTTPError):
-            self._tell_why(request, exc)
+            self._log_reason(request, exc)
             return pages.error_page(request, exc, trusted=self.trusts(request))
         if is_too_many_files(lack := exc.__cause__ if isinstance(exc, ScriptError) else exc):
-            return self._no_files(request, lack)
+            return self._too_busy_page(request, lack)
         trusted = self.trusts(request)
-        failure = self._told(request, raised, trusted, values=trusted)
+        report = self._report(request, raised, trusted, values=trusted)
         return error_page.script_error_page(
-            request, failure, trusted=trusted, editor=self.editor or detected()
+            request, report, trusted=trusted, editor=self.editor or detected()
         )
 
-    def _last_piece(self, request: Request, raised: BaseException) -> Response | None:
+    def _truncation_notice(self, request: Request, raised: BaseException) -> Response | None:
         from rpyserve.diagnostics import error_page
         from rpyserve.http import browser
 
@@ -300,18 +299,20 @@ class Site(ServerObject):
             log.warning("%s is broken off. %s", escape_for_log(request.uri), exc.private)
             return None
         trusted = self.trusts(request)
-        failure = self._told(request, raised, trusted, values=False)
+        report = self._report(request, raised, trusted, values=False)
         if not trusted or not browser.accepts_html(request):
             return None
         return Response.trusted(
-            error_page.truncation_notice(failure).encode("utf-8", "backslashreplace"), 500, (HTML,)
+            error_page.truncation_notice(report).encode("utf-8", "backslashreplace"), 500, (HTML,)
         )
 
-    def _told(
+    def _report(
         self, request: Request, raised: BaseException, trusted: bool, *, values: bool
     ) -> ErrorReport:
-        """Tell the console what was *raised*, and return it. What is no script's business is raised
-        again.
+        """Tell the console what was *raised*, and return it.
+
+        Raises:
+            BaseException: *raised*, if it is not the script's business.
         """
         from rpyserve.diagnostics.describe import describe
         from rpyserve.diagnostics.redaction import secrets_of
@@ -321,28 +322,28 @@ class Site(ServerObject):
             raise raised
         if request._on_failure is not None:
             request._on_failure(exc)
-        failure = describe(exc, values=values, redactor=secrets_of(request))
-        self.errors.report(
-            f"{request.method} {escape_for_log(request.uri)}", failure, page=request.path
-        )
+        report = describe(exc, values=values, redactor=secrets_of(request))
+        what = f"{request.method} {escape_for_log(request.uri)}"
+        self.errors.report(what, report, page=request.path)
+        if not trusted:
+            self._warn_that_details_are_hidden(request)
+        return report
+
+    def _warn_that_details_are_hidden(self, request: Request) -> None:
         client = request.client[0]
         # The address is empty if the client had gone before it could be asked.
-        if client and not trusted and self.errors.once_for(client):
-            if is_cross_origin(request, allow_links=True):
-                log.warning(
-                    "A page of another origin asked for %s: it gets a bare 500.",
-                    escape_for_log(request.uri),
-                )
-            else:
-                log.warning(
-                    "%s sees only a bare 500; --trust %s shows it the details", client, client
-                )
-        return failure
+        if not client or not self.errors.once_for(client):
+            return
+        if is_cross_origin(request, allow_links=True):
+            log.warning(
+                "A page of another origin asked for %s: it gets a bare 500.",
+                escape_for_log(request.uri),
+            )
+        else:
+            log.warning("%s sees only a bare 500; --trust %s shows it the details", client, client)
 
-    def _no_files(self, request: Request, exc: BaseException | None) -> Response:
-        """The page for a request that found no file descriptor left: for once it is not the
-        script's fault.
-        """
+    def _too_busy_page(self, request: Request, exc: BaseException | None) -> Response:
+        """Return the page for a request that found no file descriptor left."""
         from rpyserve.resources import pages
 
         why = f"{exc}: this process has as many files and connections open as it may. {ADVICE}"

@@ -1,6 +1,4 @@
-"""The site's own 404 page, shown for every URL that does not exist. It is sent with the status
-404.
-"""
+"""The site's own 404 page, shown for every URL that does not exist. Its status is 404."""
 
 from layout import page
 from rpyserve import html

@@ -1,5 +1,6 @@
-"""A background task: it starts once, not for each request, and runs until the server stops or
-this script changes.
+"""A background task: it starts once, not for each request.
+
+It runs until the server stops or this script changes.
 """
 
 import math

@@ -1,5 +1,6 @@
-"""cache() can name files and directories that a script reads: when one of them changes, the
-script runs again.
+"""cache() can name files and directories that a script reads.
+
+When one of them changes, the script runs again.
 """
 
 import random

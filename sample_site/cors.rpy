@@ -1,5 +1,6 @@
-"""JSON that pages of other origins may read, because cors() allows it. Otherwise browsers block
-them.
+"""JSON that pages of other origins may read, because cors() allows it.
+
+Otherwise browsers block them.
 """
 
 import time

@@ -1,5 +1,4 @@
-"""The layout that the pages of this tour share: header, footer, and the source of the script below
-its output.
+"""The layout that the pages of this tour share: a header, a footer, and the script's source.
 
 A plain Python module next to the scripts, which import it like any other. After an edit, their next
 response uses it.

@@ -1,5 +1,6 @@
-"""A login without passwords: the session stores the name until it expires or the visitor logs
-out.
+"""A login without passwords.
+
+The session stores the name until it expires or the visitor logs out.
 """
 
 from layout import page

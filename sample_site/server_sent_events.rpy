@@ -1,7 +1,7 @@
-"""Server-sent events: a stream of text/event-stream, and a page that listens to it (see EventSource
-on MDN).
+"""Server-sent events: a stream of text/event-stream, and a page that listens to it.
 
-The generator below is cancelled as soon as the visitor leaves; there is nothing to clean up.
+The page uses EventSource, which MDN describes. The generator below is cancelled as soon as the
+visitor leaves; there is nothing to clean up.
 """
 
 import time

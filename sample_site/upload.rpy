@@ -1,7 +1,7 @@
-"""A file upload. Large files go to a temporary file on disk, not into memory, and are deleted after
-the response.
+"""A file upload.
 
-To keep one: request.file("upload").save("uploads").
+Large files go to a temporary file on disk, not into memory, and are deleted after the response. To
+keep one: request.file("upload").save("uploads").
 """
 
 import hashlib

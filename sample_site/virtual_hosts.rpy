@@ -1,8 +1,7 @@
-"""Virtual hosts: the host name in the URL selects the page. All names below localhost lead to this
-machine.
+"""Virtual hosts: the host name in the URL selects the page.
 
-As the root of a site in Python, NameVirtualHost serves several whole sites; here it selects one of
-two pages.
+All names below localhost lead to this machine. As the root of a site in Python, NameVirtualHost
+serves several whole sites; here it selects one of two pages.
 """
 
 from layout import page

@@ -1,7 +1,7 @@
-"""A WebSocket, and the page that opens it. WebSockets need wsproto: pip install
-'rpyserve[websocket]'
+"""A WebSocket, and the page that opens it.
 
-When the visitor leaves, the loop over messages ends.
+When the visitor leaves, the loop over messages ends. WebSockets need wsproto:
+pip install 'rpyserve[websocket]'
 """
 
 from layout import page

@@ -1,7 +1,7 @@
-"""A WSGI application as part of the site. Flask and Django work the same way: resource =
-WSGIResource(app).
+"""A WSGI application as part of the site.
 
-It runs in a separate thread, so it may block.
+Those of Flask and Django work the same way: resource = WSGIResource(app). The application runs in a
+separate thread, so it may block.
 """
 
 from layout import page

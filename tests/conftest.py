@@ -23,11 +23,8 @@ settings.load_profile("any machine")
 
 @pytest.fixture(autouse=True)
 def loggers_as_they_were() -> Iterator[None]:
-    """What a command that runs in the tests' own process sets up for its console goes away with the
-    test.
-    """
-    last = logging.lastResort
-    assert last is not None
+    """What a command in the tests' own process sets up for its console goes away with the test."""
+    last_resort, basic_config = logging.lastResort, logging.basicConfig
     kept = [
         (logger, logger.level, logger.handlers[:], logger.propagate)
         for logger in (logging.getLogger("rpyserve"), logging.getLogger())
@@ -37,8 +34,7 @@ def loggers_as_they_were() -> Iterator[None]:
         logger.setLevel(level)
         logger.handlers[:] = handlers
         logger.propagate = propagate
-    last.setLevel(logging.WARNING)
-    last.setFormatter(None)
+    logging.lastResort, logging.basicConfig = last_resort, basic_config
 
 
 @pytest.fixture

@@ -63,13 +63,9 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed["max_sessions"] == 7
     assert parsed["max_body"] == 500 * 2**20
     assert parsed["editor"].link("/a.rpy", 3) == "pycharm://open?file=/a.rpy&line=3&column=1"
-    assert (
-        parsed["open_browser"]
-        and parsed["follow_symlinks"]
-        and parsed["quiet"]
-        and parsed["verbose"]
-    )
-    assert parsed["poll"] and not parsed["reload"]
+    for flag in ("open_browser", "follow_symlinks", "quiet", "verbose", "poll"):
+        assert parsed[flag]
+    assert not parsed["reload"]
 
 
 def test_the_environment_comes_after_the_options(parsed: dict[str, Any]) -> None:

@@ -216,6 +216,8 @@ def _frames(exc: BaseException, options: _Options) -> tuple[Frame, ...]:
     """The frames that *exc* passed, the innermost last; the place of a syntax error is one too."""
     frames = [_frame(tb, skipped, options) for tb, skipped in _shortened(exc.__traceback__)]
     if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
+        while frames and not frames[-1].own:
+            frames.pop()  # how the file came to be compiled
         frames.append(_frame_of_syntax_error(exc, exc.filename, exc.lineno))
     elif isinstance(exc, WrongResult):
         frames += _frames_of_function(exc.method)

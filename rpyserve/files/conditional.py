@@ -131,8 +131,7 @@ def parse_ranges(value: str, size: int) -> list[range] | None:
     """Return the ranges that a ``Range`` header asks for, clipped to *size* bytes, in its order.
 
     None means: send the whole file. That is the answer to a header that is malformed or of another
-        unit
-    (section 14.2), and to more than `MAX_RANGES` or overlapping ranges (section 14.2, last
+    unit (section 14.2), and to more than `MAX_RANGES` or overlapping ranges (section 14.2, last
     paragraph but one). An empty list means that none of them can be satisfied.
     """
     unit, equals, listed = value.partition("=")

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from rpyserve._names import public
 from rpyserve.files import path_rules
-from rpyserve.files.path_rules import SCRIPT, Segment, SegmentKind, is_script
+from rpyserve.files.path_rules import SCRIPT, is_script
 from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
@@ -105,7 +105,7 @@ class _Tree:
 
     root: str
     follow_symlinks: bool
-    entries: EntryCache[_Entry] = field(default_factory=lambda: EntryCache())
+    entries: EntryCache[_Entry] = field(default_factory=EntryCache)
     scripts: ScriptLoader | None = None
 
     def forbidden_target(self, real: str, *, script: bool = False) -> str:
@@ -169,8 +169,7 @@ class Directory(Resource):
         entry = known.get(name)
         if entry is None:
             entry = self._entry_for(name, request)
-            if self._may_remember(entry):
-                known[name] = entry
+            self._remember(name, entry, known)
         return self._resource(entry, request)
 
     def error_page(self, status: int, request: Request) -> Resource | None:
@@ -191,11 +190,10 @@ class Directory(Resource):
             HTTPError: it leads nowhere, and why.
         """
         try:
-            segment = self._classify(name)
-            if segment.reason:
-                raise HTTPError(404, private=segment.reason)
+            if why := path_rules.refusal(name, top=self._is_top):
+                raise HTTPError(404, private=why)
             entry = self._find(name)
-            if entry is None and segment.kind is not SegmentKind.SCRIPT:
+            if entry is None and not is_script(name):
                 entry = self._find(name + SCRIPT)
             if entry is None:
                 request._sources.append(os.path.join(self._real, ""))
@@ -215,8 +213,7 @@ class Directory(Resource):
             except HTTPError:
                 continue
             if entry is not None and entry.kind != "directory":
-                if self._may_remember(entry):
-                    known[name] = entry
+                self._remember(name, entry, known)
                 return self._resource(entry, request)
             if not request._sources:
                 request._sources.append(os.path.join(self._real, ""))
@@ -233,12 +230,17 @@ class Directory(Resource):
 
         return StaticFile(os.path.join(self._real, entry.name), self._tree.forbidden_target)
 
-    def _may_remember(self, entry: _Entry) -> bool:
-        """Whether it is no link, so that it stays the same while the names of the directory do."""
-        return entry.real == os.path.join(self._real, entry.name)
+    def _remember(self, name: str, entry: _Entry, known: dict[str, _Entry]) -> None:
+        """Remember *entry*, unless it is a link: that may change while the directory does not."""
+        if entry.real == os.path.join(self._real, entry.name):
+            known[name] = entry
 
-    def _classify(self, name: str) -> Segment:
-        return path_rules.classify(name, top=self._path == self._tree.root)
+    @property
+    def _is_top(self) -> bool:
+        return self._path == self._tree.root
+
+    def _is_listed(self, name: str) -> bool:
+        return path_rules.is_listed(name, top=self._is_top)
 
     # What the disk has
 
@@ -285,13 +287,13 @@ class Directory(Resource):
     def _public_entries(self, names: Iterable[str] | None = None) -> Iterator[_Entry]:
         """Yield the entries that a listing shows, or those of *names* that it would show."""
         for name in self._names() if names is None else names:
-            if not self._classify(name).is_listed:
+            if not self._is_listed(name):
                 continue
             try:
                 entry = self._look_up(name)
             except HTTPError:
                 continue
-            if entry is not None and _is_listed(entry):
+            if entry is not None and _can_be_listed(entry):
                 yield entry
 
     def _with_hints(self, name: str, why: str, request: Request) -> str:
@@ -303,7 +305,7 @@ class Directory(Resource):
             names = self._names(_MAX_NAMES)
         except (OSError, HTTPError):
             return why
-        listed = [each for each in names if each != name and self._classify(each).is_listed]
+        listed = [each for each in names if each != name and self._is_listed(each)]
         scripts = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
         nearest = path_rules.nearest(name, [*scripts, *listed])
         if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
@@ -359,7 +361,7 @@ def _listing_entry(entry: _Entry) -> pages.ListingEntry:
     )
 
 
-def _is_listed(entry: _Entry) -> bool:
+def _can_be_listed(entry: _Entry) -> bool:
     """Whether it can be read, and is not a virtual environment."""
     if not os.access(entry.real, os.R_OK):
         return False

@@ -1,9 +1,9 @@
 """What a name says: whether it can be a file's at all, and whether that file is private.
 
-Pure decisions over texts, the same on every platform: nothing here looks at a disk. `classify` says
-all about one URL segment, and `forbidden_target` judges a whole resolved path, so that no link
-leads around the rules. Every refusal comes with its reason as a sentence for the site's author; an
-empty text means that nothing is wrong.
+Pure decisions over texts, the same on every platform: nothing here looks at a disk. `refusal`
+judges one URL segment, and `forbidden_target` a whole resolved path, so that no link leads around
+the rules. Every refusal comes with its reason as a sentence for the site's author; an empty text
+means that nothing is wrong.
 
 What is private is decided by a list of kinds, not by a list of what may be served: downloads have
 any extension, or none, and a server of static files is expected to send them. The list errs towards
@@ -13,11 +13,9 @@ nothing, `private_content` looks at how the file begins.
 
 from __future__ import annotations
 
-import enum
 import os.path
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nsmallest
 from typing import Final
@@ -85,6 +83,8 @@ _DATA: Final = _rules(
     (r"id_(?:dsa|ecdsa|ed25519|rsa)(?:_sk)?", _KEY),
 )
 
+_RULES: Final = _PRIVATE + _DATA
+
 # What programs append to the name of a file that they copy, rotate or compress.
 _COPY_SUFFIX: Final = re.compile(r"(?:\.(?:[0-9]+|7z|bz2|gz|lz4|rar|tar|xz|zip|zst))+\Z", re.I)
 
@@ -101,50 +101,26 @@ _DATABASE_SIDE_FILE: Final = re.compile(r".*-(?:shm|journal)", re.I | re.S)
 _UNLISTED: Final = frozenset({"node_modules", "site-packages"})
 
 
-class SegmentKind(enum.Enum):
-    """What the name alone says of a URL segment."""
-
-    INVALID = enum.auto()
-    PRIVATE = enum.auto()
-    SCRIPT = enum.auto()
-    OTHER = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """What is known of a URL segment by its name.
-
-    Args:
-        kind: what it can be.
-        reason: why it is invalid or private; empty if it is neither.
-        is_listed: whether a listing may show a file or directory of this name.
-    """
-
-    kind: SegmentKind
-    reason: str = ""
-    is_listed: bool = True
-
-
-def classify(name: str, *, top: bool = False) -> Segment:
-    """Return what *name*, a decoded URL segment or the name of a file, can be.
+def refusal(name: str, *, top: bool = False) -> str:
+    """Say why *name*, a decoded URL segment or a file's name, is never served; empty if it may be.
 
     Args:
         top: it is at the top of the site; see `private_reason`.
     """
     if len(name) > MAX_NAME:
         # Not remembered: whoever makes requests decides how long and how different such names are.
-        return Segment(SegmentKind.INVALID, invalid_segment(name), is_listed=False)
-    return _classify(name, top)
+        return invalid_segment(name)
+    return _refusal(name, top)
 
 
 @lru_cache(maxsize=1024)
-def _classify(name: str, top: bool) -> Segment:
-    if reason := invalid_segment(name):
-        return Segment(SegmentKind.INVALID, reason, is_listed=False)
-    if reason := private_reason(name, top=top):
-        return Segment(SegmentKind.PRIVATE, reason, is_listed=False)
-    kind = SegmentKind.SCRIPT if is_script(name) else SegmentKind.OTHER
-    return Segment(kind, is_listed=name.lower() not in _UNLISTED)
+def _refusal(name: str, top: bool) -> str:
+    return invalid_segment(name) or private_reason(name, top=top)
+
+
+def is_listed(name: str, *, top: bool = False) -> bool:
+    """Whether a listing may show a file or directory of this name."""
+    return name.lower() not in _UNLISTED and not refusal(name, top=top)
 
 
 def invalid_segment(segment: str) -> str:
@@ -187,11 +163,7 @@ def private_reason(name: str, *, top: bool = False) -> str:
         return ""
     plain = name.rstrip(". ")
     original = _COPY_SUFFIX.sub("", plain)
-    return next(filter(None, map(_listed_reason, (plain, original))), "")
-
-
-def _listed_reason(name: str) -> str:
-    return _matching_reason(_PRIVATE, name) or _matching_reason(_DATA, name)
+    return _matching_reason(_RULES, plain) or _matching_reason(_RULES, original)
 
 
 def private_file_reason(name: str) -> str:
@@ -211,8 +183,8 @@ def private_content(start: bytes) -> str:
 def is_material(name: str) -> bool:
     """Whether the private file *name* is one that a script may make its page of.
 
-    Databases, templates and keys are. What a database keeps beside it while it is open is not:
-        reading the database writes that.
+    Databases, templates and keys are. What a database keeps beside it while it is open is not,
+    because reading the database writes that.
     """
     if name.startswith(".") or _DATABASE_SIDE_FILE.fullmatch(name):
         return False

@@ -81,15 +81,15 @@ def _status_if_allowed(
 ) -> os.stat_result | None:
     """Return the stat of *file*, opened at *path*; None if it has been replaced since.
 
+    Unless the stat is returned, *file* is closed.
+
     Raises:
         HTTPError: 404, *judge* refuses it.
-
-    Unless the stat is returned, *file* is closed.
     """
     allowed = False
     try:
         status = os.fstat(file.fileno())
-        real = name_of(file.fileno(), path)
+        real = _name_of(file.fileno(), path, status)
         if real is None:
             return None
         if why := judge(real):
@@ -101,13 +101,15 @@ def _status_if_allowed(
             file.close()
 
 
-def name_of(fd: int, path: str) -> str | None:
+def _name_of(fd: int, path: str, status: os.stat_result) -> str | None:
     """Return the resolved path of *fd*, opened at *path*; None if it is no longer there.
 
     Linux knows the name of an open file. Elsewhere *path* is resolved again and must be the very
     same file.
+
+    Args:
+        status: the stat of *fd*.
     """
-    status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and not status.st_nlink:
         return None
     try:
@@ -129,7 +131,7 @@ def resolved(path: str | os.PathLike[str]) -> str:
     except OSError:  # Windows opens no directories; or there is none
         return real
     try:
-        return name_of(fd, real) or real
+        return _name_of(fd, real, os.fstat(fd)) or real
     finally:
         os.close(fd)
 
@@ -137,7 +139,7 @@ def resolved(path: str | os.PathLike[str]) -> str:
 def has_exact_name(directory: str, name: str) -> bool:
     """Whether *directory* has an entry of exactly these letters.
 
-    It is known to have one that the system takes for *name*.
+    Ask only if it has one that the system takes for *name*.
 
     Where letter case counts, no other spelling finds the file, and one look is enough. Else the
     names themselves are compared, which sees through short names (``HELLO~1.RPY``) and ignored

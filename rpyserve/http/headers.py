@@ -29,6 +29,12 @@ class HeaderFields(tuple[tuple[bytes, bytes], ...]):
             found[name] = found[name] + separator + value if name in found else value
         return found
 
+    @cached_property
+    def host(self) -> str | None:
+        """The value of ``Host`` as text; None if there is none."""
+        value = self.values.get(b"host")
+        return None if value is None else value.decode("latin-1")
+
 
 def encode_header(name: str | bytes, value: str | bytes | int) -> tuple[bytes, bytes]:
     """Return one header field as bytes.

@@ -206,7 +206,7 @@ class Request(ServerObject):
         3.2.2).
         """
         if self.uri.startswith("/") or "://" not in self.uri:
-            return self.getHeader("host")
+            return self.raw_headers.host
         after_scheme = self.uri.partition("://")[2]
         return _AUTHORITY_END.split(after_scheme, maxsplit=1)[0].rpartition("@")[2]
 

@@ -1,6 +1,7 @@
 """What a script has of a WebSocket: messages in, messages out, until it is closed.
 
-Needs no library: the connection behind it speaks the protocol.
+This needs no extra: the connection, a `MessageChannel`, is made in `resources` with wsproto. It is
+apart from both the resource and the connection because they would import each other otherwise.
 """
 
 from __future__ import annotations

@@ -13,13 +13,12 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import trio
 
 from rpyserve.livereload.changes import NOTHING, Changes, PageChange
-
-__all__ = ["ChangeFeed", "FeedStatistics", "Subscriber"]
 
 # How many changes are kept.
 MAX_CHANGES: Final = 256
@@ -109,8 +108,8 @@ class ChangeFeed:
         if not 0 <= missed <= len(self._changes):
             return None
         merged: dict[str, PageChange] = {}
-        for index in range(len(self._changes) - missed, len(self._changes)):
-            for directory, change in self._changes[index].items():
+        for changes in islice(self._changes, len(self._changes) - missed, None):
+            for directory, change in changes.items():
                 merged[directory] = merged.get(directory, NOTHING) | change
         return merged
 

@@ -18,8 +18,6 @@ from urllib.parse import quote
 from rpyserve.files import path_rules
 from rpyserve.livereload.snapshot import FileChanges
 
-__all__ = ["ANYTHING", "NOTHING", "Changes", "FileKind", "Mounts", "PageChange"]
-
 # How many URLs a change has; one of more says only that anything may have changed.
 MAX_URLS: Final = 500
 

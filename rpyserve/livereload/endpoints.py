@@ -9,6 +9,7 @@ source.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,8 +26,6 @@ from rpyserve.resources.resource import Resource
 if TYPE_CHECKING:
     from rpyserve.files.directory import Directory
     from rpyserve.site import Site
-
-__all__ = ["PREFIX", "Audience", "EventStream", "tree"]
 
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
@@ -75,12 +74,9 @@ class _ClientScript(_Leaf):
     """``follow.js``: several files in one function, so that none of their names is the page's."""
 
     def render_GET(self, request: Request) -> Response:
-        import hashlib
-
         from rpyserve.files.media_types import media_type
 
-        code = _client_script()
-        etag = f'"{hashlib.blake2b(code, digest_size=8).hexdigest()}"'
+        code, etag = _client_script()
         headers = {
             "Content-Type": media_type("follow.js"),
             "Cache-Control": "no-cache",
@@ -94,12 +90,15 @@ class _ClientScript(_Leaf):
 
 
 @lru_cache(maxsize=1)
-def _client_script() -> bytes:
+def _client_script() -> tuple[bytes, str]:
+    """The script, and its ETag."""
+    import hashlib
     from importlib.resources import files
 
     folder = files("rpyserve.livereload") / "client"
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in CLIENT_PARTS]
-    return "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
+    code = "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
+    return code, f'"{hashlib.blake2b(code, digest_size=8).hexdigest()}"'
 
 
 class EventStream(_Leaf):
@@ -225,4 +224,4 @@ async def _visible_part(
             urls.add(url)
     if not urls and not is_visible:
         return NOTHING
-    return PageChange(frozenset(urls), change.all, change.data, change.lost)
+    return replace(change, urls=frozenset(urls))

@@ -4,9 +4,10 @@ Ties together parts that do not know each other: the watch on the site's directo
 the feed of changes, the tag in pages, and the detector of write loops. Where live reload is off,
 none of this exists.
 
-A batch of changes takes four steps, in this order: scripts are invalidated, then what scripts wrote
-themselves is filtered out, then pages are told of the rest (and the console gets its line), and
-last the background tasks of changed scripts are restarted. So no page can get old code.
+A batch of changes takes four steps, in this order: changed modules are dropped, then what scripts
+wrote themselves is filtered out, then pages are told of the rest (and the console gets its line),
+and last the background tasks of changed scripts are restarted. A request may come before the batch;
+what it has executed of the saved files stays, so a file is executed once for each save.
 """
 
 from __future__ import annotations
@@ -35,16 +36,6 @@ from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.site import Site
-
-__all__ = [
-    "ADDED",
-    "CHANGED",
-    "DELETED",
-    "LiveReload",
-    "directories_in",
-    "reload_line",
-    "seconds_since_save",
-]
 
 log = logging.getLogger("rpyserve")
 
@@ -140,7 +131,7 @@ class LiveReload:
     def _on_batch(self, changes: FileChanges) -> None:
         noticed = time.time()
         self._enter_new_directory()
-        all_scripts = self._invalidate_scripts(changes)
+        all_scripts = self._refresh_scripts(changes)
         kind_of = self._mounts.kind_of
         kinds: dict[str, FileKind] = {
             path: kind for path in changes.files if (kind := kind_of(path)) is not FileKind.IGNORED
@@ -157,15 +148,15 @@ class LiveReload:
         with suppress(OSError):
             os.chdir(self._working_directory)
 
-    def _invalidate_scripts(self, changes: FileChanges) -> bool:
-        """Returns whether all scripts will run again, because of a module of the site."""
+    def _refresh_scripts(self, changes: FileChanges) -> bool:
+        """Returns whether all scripts run again, because of a module of the site."""
         all_scripts = any(
             directory.scripts.modules.watches(path)
             for directory in self._directories
             for path in changes.files
         )
         for directory in self._directories:
-            directory.scripts.invalidate(changes.files)
+            directory.scripts.refresh()
         return all_scripts
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:

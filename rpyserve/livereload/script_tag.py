@@ -28,23 +28,27 @@ from rpyserve.http.response import (
     Upgrade,
 )
 
-__all__ = ["PageLoad", "ScriptTag"]
-
 log = logging.getLogger("rpyserve")
 
 # How many bytes of a page are searched for what its head says.
 SAMPLE: Final = 64 * 1024
 
+# Headers by which a browser asks whether the copy that it has is still good.
 _CONDITIONAL: Final = frozenset({b"if-none-match", b"if-modified-since"})
+# Headers that are dropped, or made anew, because the tag makes the page another one.
 _OUTDATED: Final = frozenset(
     {b"etag", b"last-modified", b"accept-ranges", b"cache-control", b"vary"}
 )
+# Headers by which the body must stay as it is.
 _BODY_IS_FINAL: Final = frozenset(
     {b"content-encoding", b"content-range", b"content-digest", b"repr-digest"}
 )
 _POLICY: Final = b"content-security-policy"
-_PLACE = re.compile(rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.I)
-_BASE = re.compile(rb"<base\s", re.I)
+# Where in the first chunk of a stream the tag is put: at the end of the match.
+_PLACE: Final = re.compile(
+    rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.IGNORECASE
+)
+_BASE: Final = re.compile(rb"<base\s", re.IGNORECASE)
 
 # The directives that decide; of each group the first one present counts.
 _DECIDING: Final = (

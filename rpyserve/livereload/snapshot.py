@@ -18,8 +18,6 @@ from typing import Final
 
 from rpyserve.scripts.file_state import is_ignored_directory
 
-__all__ = ["FileChanges", "Snapshot"]
-
 # What a file is known by: time of its content, size, inode, time of its entry.
 Signature = tuple[int, int, int, int]
 

@@ -25,8 +25,6 @@ import trio
 
 from rpyserve.livereload.snapshot import FileChanges, Snapshot
 
-__all__ = ["watch"]
-
 log = logging.getLogger("rpyserve")
 
 # Milliseconds without a further event after which a batch of events is complete.

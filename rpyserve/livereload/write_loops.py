@@ -21,8 +21,6 @@ from typing import Final
 from rpyserve.http.request import Request
 from rpyserve.livereload.snapshot import FileChanges
 
-__all__ = ["WriteLoopDetector"]
-
 # Seconds by which a file's time stamp may lag behind: systems take it from a clock that ticks.
 FILE_CLOCK_LAG: Final = 0.012
 # Seconds by which this process's clock may lag behind.

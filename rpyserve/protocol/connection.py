@@ -9,7 +9,6 @@ known here.
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -38,15 +37,6 @@ _PLAIN_TEXT: Final = (b"Content-Type", b"text/plain; charset=utf-8")
 _AT_REST: Final = frozenset({Phase.IDLE, Phase.DRAINING, Phase.LINGERING})
 # What h11 is told of a HEAD that could not be read: the answer to it has no body.
 _STAND_IN: Final = RequestHead("HEAD", "/", HeaderFields(), "1.1")
-
-
-class _NextStep(enum.Enum):
-    """What follows a response."""
-
-    NEXT_REQUEST = enum.auto()
-    DRAIN = enum.auto()
-    CLOSE = enum.auto()
-    LINGER = enum.auto()
 
 
 def serve_connection(
@@ -119,20 +109,24 @@ class _Connection:
     async def run(self) -> None:
         # What a connection at rest has on its stack is most of its memory. So the wait for a
         # request is in here, not in a coroutine of its own, and no context manager is ours.
-        transport, orderly = self.transport, False
+        transport, goes_on, orderly = self.transport, True, False
         self.shutdown.subscribe(self)
         timeouts.watch(transport, transport.tick)
         try:
             with transport.scope:
-                step = _NextStep.NEXT_REQUEST
-                while step is _NextStep.NEXT_REQUEST:
+                while goes_on:
                     transport.enter(Phase.IDLE)
-                    if transport.reader.buffer:
+                    if transport.reader.buffer.data:
                         # A client that sends many requests at once must not keep others waiting.
                         await trio.lowlevel.checkpoint()
+                    else:
+                        await transport.receive_more()
                     while (message := self._read_message()) is None:
                         await transport.receive_more()
-                    step = await self._handle_message(message)
+                    if isinstance(message, BadRequest):
+                        await self._refuse_head(message)
+                        break
+                    goes_on = await self._handle_request(message)
                 orderly = True
             if transport.scope.cancelled_caught and transport.phase is Phase.HEAD:
                 await self._refuse_late_head()
@@ -174,21 +168,6 @@ class _Connection:
             transport.enter(Phase.HEAD)
         return head
 
-    async def _handle_message(self, message: RequestHead | BadRequest) -> _NextStep:
-        if isinstance(message, BadRequest):
-            await self._refuse_head(message)
-            return _NextStep.CLOSE
-        transport = self.transport
-        if transport.scope.cancel_called:  # which may have come together with the request
-            return _NextStep.CLOSE
-        transport.cycle.begin(message)
-        step = await self._handle_request(message)
-        if step is _NextStep.NEXT_REQUEST:
-            transport.cycle.start_next()
-        elif step is _NextStep.LINGER:
-            await self._linger()
-        return step
-
     # Refusals
 
     async def _refuse_head(self, refusal: BadRequest) -> None:
@@ -223,36 +202,35 @@ class _Connection:
 
     # Requests
 
-    async def _handle_request(self, head: RequestHead) -> _NextStep:
-        """Answer one request."""
+    async def _handle_request(self, head: RequestHead) -> bool:
+        """Answer one request. Returns whether another may follow."""
         transport = self.transport
-        started = trio.current_time() if self.on_record is not None else 0
+        if transport.scope.cancel_called:  # which may have come together with the request
+            return False
+        transport.cycle.begin(head)
+        transport.enter(Phase.WORKING)
+        started = trio.current_time()
         self.writer = writer = ResponseWriter(transport, _HEADS, head.method, head.http_version)
-        request = body = None
+        body = RequestBody(transport, head) if head.body_length else None
+        request = self._make_request(head, body)
         try:
-            transport.enter(Phase.WORKING)
-            if head.body_length:
-                body = RequestBody(transport, head)
-            request = self._make_request(head, body)
-            step = await self._answer(request, body, writer)
+            keep_alive = await self._answer(request, body, writer)
         except BadRequest as refusal:
             await self._refuse(refusal, writer)
-            step = _NextStep.LINGER
+            keep_alive = False
         finally:
-            if body is not None:
-                body.close()
-            self.writer = None
-            self._close(request)
+            self._end_request(request, body)
             self._report(writer, request, head.method, head.target, started)
-        if step is _NextStep.DRAIN and body is not None:
+        if keep_alive and body is not None and not body.done:
             transport.enter(Phase.DRAINING)
-            step = _NextStep.NEXT_REQUEST if await body.drain() else _NextStep.LINGER
+            keep_alive = await body.drain()
         # The wish to stop, or to close, may have come while this response was sent.
-        if step is _NextStep.NEXT_REQUEST and (
-            self.shutdown.requested or not transport.cycle.keep_alive
-        ):
-            return _NextStep.LINGER
-        return step
+        if keep_alive and transport.cycle.keep_alive and not self.shutdown.requested:
+            transport.cycle.start_next()
+            return True
+        if writer.upgrade is None:
+            await self._linger()
+        return False
 
     def _make_request(self, head: RequestHead, body: RequestBody | None) -> Request:
         return Request(
@@ -269,8 +247,8 @@ class _Connection:
 
     async def _answer(
         self, request: Request, body: RequestBody | None, writer: ResponseWriter
-    ) -> _NextStep:
-        """Have *request* answered, and send the answer."""
+    ) -> bool:
+        """Have *request* answered, and send the answer. Returns whether another may follow."""
         response: Response | None = None
         try:
             response = await self.respond(request)
@@ -280,16 +258,12 @@ class _Connection:
             pending = request._response
             reason = pending.reason if response.status == pending.status else b""
             await writer.send(response, reason, close)
-            if isinstance(response.body, Upgrade):
-                return _NextStep.CLOSE
         except Exception as exc:
             raise self._translate(exc, request, response, writer) from None
         finally:
             if not writer.complete:
                 writer.abandon()
-        if close:
-            return _NextStep.LINGER
-        return _NextStep.NEXT_REQUEST if body is None or body.done else _NextStep.DRAIN
+        return not close and writer.upgrade is None
 
     def _translate(
         self, exc: Exception, request: Request, response: Response | None, writer: ResponseWriter
@@ -315,9 +289,10 @@ class _Connection:
 
     # After a request
 
-    def _close(self, request: Request | None) -> None:
-        if request is None:
-            return
+    def _end_request(self, request: Request, body: RequestBody | None) -> None:
+        self.writer = None
+        if body is not None:
+            body.close()
         try:
             request.close()
         except Exception as exc:

@@ -104,7 +104,7 @@ def parse_head(head: bytes, scheme: str) -> RequestHead:
         headers = _with_host(headers, authority)
 
     # How long is the body, and what does the client expect?
-    expects_continue = _check_expectations(values.get(b"expect", b""))
+    expects_continue = b"expect" in values and _check_expectations(values[b"expect"])
     lengths = _values_of(headers, b"content-length")
     body_length = _body_length(lengths, values.get(b"transfer-encoding"), is_old)
     options = [option.strip() for option in values.get(b"connection", b"").lower().split(b",")]

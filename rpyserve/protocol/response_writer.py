@@ -17,7 +17,7 @@ import trio
 
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.response import FileBody, Response, Stream, Upgrade
-from rpyserve.protocol.response_headers import ResponseHead, ResponseHeadCache
+from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
 ABANDONED: Final = 499
@@ -40,9 +40,9 @@ class ResponseWriter:
 
     Attributes:
         status: the status that was sent, or `ABANDONED`.
-        started: whether it is too late for another response.
         sent: how many bytes of body were sent, without framing.
         complete: whether the whole response was sent.
+        upgrade: the other protocol that has taken over the connection, if one has.
     """
 
     __slots__ = (
@@ -52,11 +52,10 @@ class ResponseWriter:
         "_is_http_10",
         "_to_head",
         "_transport",
-        "_upgrade",
         "complete",
         "sent",
-        "started",
         "status",
+        "upgrade",
     )
 
     def __init__(
@@ -67,7 +66,6 @@ class ResponseWriter:
         http_version: str = "1.1",
     ) -> None:
         self.status = ABANDONED
-        self.started = False
         self.sent = 0
         self.complete = False
         self._transport = transport
@@ -76,13 +74,18 @@ class ResponseWriter:
         self._is_http_10 = http_version == "1.0"
         self._events_ended = False
         self._event_wait: trio.CancelScope | None = None
-        self._upgrade: Upgrade | None = None
+        self.upgrade: Upgrade | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it is too late for another response."""
+        return self.status != ABANDONED
 
     def end_events(self) -> None:
         """Let a stream of events, or another protocol, end soon; other responses go on."""
         self._events_ended = True
-        if self._upgrade is not None:
-            self._upgrade.stop()
+        if self.upgrade is not None:
+            self.upgrade.stop()
         if self._event_wait is not None:
             self._event_wait.cancel()
 
@@ -114,26 +117,18 @@ class ResponseWriter:
 
     # Heads and ends
 
-    def _get_head(
-        self, response: Response, reason: bytes, length: int | None, close: bool
-    ) -> ResponseHead:
-        if response.status in _BODILESS:
-            length = None
-        elif response.status == _EMPTY:
-            length = 0
-        return self._heads.get(response.status, response.headers, reason, length, close)
-
     def _frame_head(
         self, response: Response, reason: bytes, length: int | None, close: bool
     ) -> bytes:
-        head = self._get_head(response, reason, length, close)
+        status = response.status
+        if status in _BODILESS:
+            length = None
+        elif status == _EMPTY:
+            length = 0
+        head = self._heads.get(status, response.headers, reason, length, close)
         data = self._transport.cycle.h11.send(head.event)
-        self._note_started(response)
+        self.status = status
         return data
-
-    def _note_started(self, response: Response) -> None:
-        self.status = response.status
-        self.started = True
 
     def _frame(self, chunk: bytes) -> bytes:
         return self._transport.cycle.h11.send(h11.Data(data=chunk))
@@ -155,8 +150,8 @@ class ResponseWriter:
         if not body or self._is_bodiless(response):
             await self._finish(self._frame_head(response, reason, len(body), close))
             return
-        cycle = self._transport.cycle
-        head = self._get_head(response, reason, len(body), close)
+        transport, cycle = self._transport, self._transport.cycle
+        head = self._heads.get(response.status, response.headers, reason, len(body), close)
         if head.written is not None and cycle.can_bypass_h11:
             data = head.written + body
         else:
@@ -165,8 +160,12 @@ class ResponseWriter:
             cycle.h11.send(_END)  # no bytes: the length says where the end is
             if cycle.keep_alive:
                 head.written = written
-        self._note_started(response)
-        await self._transport.send_whole(data)
+        self.status = response.status
+        # What the system takes at once needs no turn of the loop: the wait for the next request is
+        # one.
+        taken = transport.send_nowait(data)
+        if taken < len(data):
+            await transport.send(data[taken:])
         self.sent = len(body)
         self.complete = True
 
@@ -254,11 +253,11 @@ class ResponseWriter:
     # Another protocol
 
     async def _switch(self, response: Response, upgrade: Upgrade) -> None:
-        self._upgrade = upgrade
+        data = self._transport.cycle.h11.send(self._heads.switching(response.headers))
+        self.status = response.status
+        self.upgrade = upgrade
         if self._events_ended:
             upgrade.stop()
-        data = self._transport.cycle.h11.send(self._heads.switching(response.headers))
-        self._note_started(response)
         await self._transport.send(data)
         self._transport.enter(Phase.UPGRADED)
         await upgrade.run(UpgradedStream(self._transport))

@@ -21,7 +21,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO, Final, TypeGuard
+from typing import Any, BinaryIO, Final
 
 import trio
 
@@ -114,6 +114,7 @@ class Transport:
         "_broken",
         "_parked",
         "_reading",
+        "_socket",
         "_time_limits",
         "body_since",
         "cycle",
@@ -147,6 +148,7 @@ class Transport:
         self.body_since: float | None = None
         self._time_limits = _time_limits(limits)
         self.tick = min(TICK, min(self._time_limits.values()) / 8)
+        self._socket = _posix_socket(stream)
         self._broken = False
         self._reading = False
         self._parked: trio.lowlevel.ParkingLot | None = None  # tasks that wait for another to read
@@ -190,12 +192,12 @@ class Transport:
         self._reading = True
         try:
             data: bytes | bytearray | None = None
-            if self.phase is Phase.IDLE and _is_posix_socket(self.stream):
+            if self.phase is Phase.IDLE and self._socket is not None:
                 await trio.lowlevel.checkpoint()  # meanwhile a busy client sends its next request
-                data = _receive_nowait(self.stream)
+                data = _receive_nowait(self._socket)
                 if data is None:
-                    await trio.lowlevel.wait_readable(self.stream.socket)
-                    data = _receive_nowait(self.stream)
+                    await trio.lowlevel.wait_readable(self._socket)
+                    data = _receive_nowait(self._socket)
             if data is None:
                 data = await self.stream.receive_some(PIECE)
         except (*_GONE, OSError):
@@ -246,18 +248,19 @@ class Transport:
         except _GONE:
             raise ClientDisconnected from None
 
-    async def send_whole(self, data: bytes) -> None:
-        """Send *data*, which is all that there is to send for this request, as `send` does.
+    def send_nowait(self, data: bytes) -> int:
+        """Send of *data* what the system takes at once. Nobody else may be sending.
 
-        What the system takes at once needs no turn of the loop: the wait for the next request is
-        one.
-
-        Raises:
-            ClientDisconnected: the connection is broken.
+        Returns:
+            How many bytes that was; 0 as well where it cannot be done, or fails: then `send` says
+            why.
         """
-        sent = _send_nowait(self.stream, data) if len(data) <= PIECE else 0
-        if sent < len(data):
-            await self.send(data[sent:])
+        if self._socket is None or len(data) > PIECE:
+            return 0
+        try:
+            return os.write(self._socket.fileno(), data)
+        except OSError:
+            return 0
 
     async def send_file(self, file: BinaryIO, part: range, note: Callable[[int], object]) -> int:
         """Send *part* of *file*, if that can be done without reading it here.
@@ -345,36 +348,23 @@ class Transport:
 # What a socket takes from the system itself
 
 
-def _is_posix_socket(stream: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
-    """Whether *stream* is a socket that can be read and written like a file."""
-    return os.name == "posix" and isinstance(stream, trio.SocketStream)
+def _posix_socket(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+    """Return the socket of *stream* if it can be read and written like a file; else None."""
+    if os.name == "posix" and isinstance(stream, trio.SocketStream):
+        return stream.socket
+    return None
 
 
-def _receive_nowait(stream: trio.SocketStream) -> bytes | None:
+def _receive_nowait(source: trio.socket.SocketType) -> bytes | None:
     """Return what has come; None if that is nothing.
 
     Raises:
         OSError: the connection is broken.
     """
     try:
-        return os.read(stream.socket.fileno(), PIECE)
+        return os.read(source.fileno(), PIECE)
     except BlockingIOError:
         return None
-
-
-def _send_nowait(stream: trio.abc.Stream, data: bytes) -> int:
-    """Send of *data* what the system takes at once, to a *stream* to which nobody else sends.
-
-    Returns:
-        How many bytes that was; 0 as well where it cannot be done, or fails: then `send_all` says
-        why.
-    """
-    if not _is_posix_socket(stream):
-        return 0
-    try:
-        return os.write(stream.socket.fileno(), data)
-    except OSError:
-        return 0
 
 
 def _sendfile_descriptor(stream: trio.abc.Stream, file: BinaryIO) -> int | None:

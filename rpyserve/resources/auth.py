@@ -16,7 +16,8 @@ rendered.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hmac import compare_digest
 from typing import Any, Protocol
 
@@ -157,16 +158,13 @@ class View:
         Raises:
             Exception: what they raise; `HTTPError` 404 if one of them answers itself.
         """
-        probe = self._probe("/")
-        try:
-            resource = self._site.root
+        resource = self._site.root
+        with self._probe("/") as probe:
             while isinstance(resource, Wrapper):
                 inner = await self._unwrap(resource, probe)
                 if not _is_among(inner, resource.inner()):
                     raise HTTPError(404)
                 resource = inner
-        finally:
-            self._end(probe)
 
     async def shows(self, url: str, targets: Iterable[Resource]) -> bool:
         """Whether a request for *url*, a percent-encoded path, gets as far as one of *targets*."""
@@ -195,8 +193,7 @@ class View:
         resource = self._site.root
         if _is_among(resource, targets):
             return True
-        probe = self._probe(url)
-        try:
+        with self._probe(url) as probe:
             check_path(probe)
             while not _is_among(resource, targets):
                 if isinstance(resource, Wrapper):
@@ -205,8 +202,6 @@ class View:
                     return False
                 else:
                     resource = await child_of(resource, probe)
-        finally:
-            self._end(probe)
         return True
 
     async def _unwrap(self, wrapper: Wrapper, probe: Request) -> Resource:
@@ -223,8 +218,9 @@ class View:
         resource, probe.user = outcome
         return resource
 
-    def _probe(self, url: str) -> Request:
-        """The visitor's request for *url*."""
+    @contextmanager
+    def _probe(self, url: str) -> Iterator[Request]:
+        """The visitor's request for *url*, which is over when the block ends."""
         asked = self._request
         if not asked.uri.startswith("/"):  # the target names the host, which decides
             url = f"{asked.scheme}://{asked.authority}{url}"
@@ -239,11 +235,11 @@ class View:
         )
         probe.site = self._site
         probe._session = asked._session
-        return probe
-
-    def _end(self, probe: Request) -> None:
-        self._request._session = probe._session  # a guard that makes sessions makes one only
-        probe.close()
+        try:
+            yield probe
+        finally:
+            asked._session = probe._session  # a guard that makes sessions makes one only
+            probe.close()
 
 
 def _is_among(resource: Resource, others: Iterable[Resource]) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Headers
+from rpyserve.resources.resource import raw_path_segments
 from rpyserve.resources.websocket import asks_for_websocket
 
 __all__ = ["Mount", "downstream_headers", "upstream_headers"]
@@ -69,12 +70,9 @@ class Mount:
     @classmethod
     def of(cls, request: Request, origin: str, base: str) -> Mount:
         """Return the mount that *request* has been led to."""
-        segments = request.raw_path.split("/")[1:]
-        count = len(request.prepath)
-        if request.prepath[-1:] == [""]:
-            count -= 1  # the slash of a directory is the upstream server's
-        prefix = _on_this_host("".join("/" + segment for segment in segments[:count]))
-        rest = "".join("/" + segment for segment in segments[count:])
+        mounted_at, left_over = raw_path_segments(request)
+        prefix = _on_this_host("".join("/" + segment for segment in mounted_at))
+        rest = "".join("/" + segment for segment in left_over)
         return cls(prefix, origin, base, rest)
 
     def target(self, request: Request) -> bytes:
@@ -114,7 +112,7 @@ def upstream_headers(
     fields = [pair for pair in _end_to_end(request.raw_headers) if _may_forward(pair[0])]
     host = request.authority or ""
     if not keep_host:
-        upstream_host = mount.origin.partition("://")[2].rpartition("@")[2]
+        upstream_host = mount.origin.partition("://")[2]
         others = [pair for pair in fields if pair[0] != b"host"]
         fields = [(b"host", upstream_host.encode("latin-1")), *others]
     added = {

@@ -30,6 +30,7 @@ __all__ = [
     "check_path",
     "child_of",
     "options_response",
+    "raw_path_segments",
     "traverse",
 ]
 
@@ -272,6 +273,18 @@ async def child_of(parent: Resource, request: Request) -> Resource:
             f"{type(parent).__name__}.getChild() returned {child!r:.80}: "
             "return a Resource, or raise HTTPError(404)"
         ) from exc
+
+
+def raw_path_segments(request: Request) -> tuple[list[str], list[str]]:
+    """Return the segments of the path, as sent, that have led to a leaf, and those left over.
+
+    The slash of a directory counts as left over: it is the business of what is mounted there.
+    """
+    segments = request.raw_path.split("/")[1:]
+    count = len(request.prepath)
+    if request.prepath[-1:] == [""]:
+        count -= 1
+    return segments[:count], segments[count:]
 
 
 async def _load_body_for(resource: Resource, request: Request, *, raw: bool = False) -> None:

@@ -168,8 +168,7 @@ class WebSocketConnection(Upgrade):
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._mark_closed(WebSocketClosed(_ABNORMAL))
-            raise self._closed or WebSocketClosed(_ABNORMAL) from None
+            raise self._mark_closed(WebSocketClosed(_ABNORMAL)) from None
         except trio.Cancelled:
             # Half a frame may have been sent, and nothing can follow that.
             self._mark_closed(WebSocketClosed(_ABNORMAL))
@@ -227,13 +226,16 @@ class WebSocketConnection(Upgrade):
             await self.close(sent_code, reason if is_first else "")
         self._mark_closed(WebSocketClosed(code, reason))
 
-    def _mark_closed(self, closed: WebSocketClosed, grace: float = GRACE) -> None:
+    def _mark_closed(self, closed: WebSocketClosed, grace: float = GRACE) -> WebSocketClosed:
         """Note that nothing more will come, and have the function end.
 
         One that asks for messages will notice, and has *grace* seconds.
+
+        Returns:
+            Why the WebSocket is closed: the first reason that was noted.
         """
         if self._closed is not None:
-            return
+            return self._closed
         self._closed = closed
         self._closed_event.set()
         self._messages_in.close()
@@ -241,6 +243,7 @@ class WebSocketConnection(Upgrade):
             self._function_scope.deadline = trio.current_time() + grace
         else:
             self._function_scope.cancel()
+        return closed
 
     async def _ping(self) -> None:
         while self._closed is None:

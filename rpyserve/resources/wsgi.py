@@ -21,7 +21,7 @@ import trio
 from rpyserve._names import public
 from rpyserve.http.request import Request
 from rpyserve.http.response import IterableStream, Response
-from rpyserve.resources.resource import Resource
+from rpyserve.resources.resource import Resource, raw_path_segments
 
 __all__ = ["WSGIResource", "environment"]
 
@@ -81,14 +81,11 @@ class WSGIResource(Resource):
 
 def environment(request: Request) -> dict[str, Any]:
     """Return the ``environ`` for *request*, whose walk has reached the application."""
-    segments = request.raw_path.split("/")[1:]
-    mounted = len(request.prepath)
-    if request.prepath[-1:] == [""]:
-        mounted -= 1  # the slash of a directory is the application's
+    mounted_at, left_over = raw_path_segments(request)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": _decode_path(segments[:mounted]),
-        "PATH_INFO": _decode_path(segments[mounted:]),
+        "SCRIPT_NAME": _decode_path(mounted_at),
+        "PATH_INFO": _decode_path(left_over),
         "QUERY_STRING": request.query,
         "SERVER_NAME": request.server[0],
         "SERVER_PORT": str(request.server[1]),

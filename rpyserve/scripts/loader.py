@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,15 +91,11 @@ class CodeCache:
         if compiled is not None and not compiled.state.changed():
             self._compiled.move_to_end(path)
             return compiled
-        self.drop(path)
+        self._compiled.pop(path, None)
         compiled = self._compiled[path] = self._compile(path)
         if len(self._compiled) > MOST_COMPILED:
             self._compiled.popitem(last=False)
         return compiled
-
-    def drop(self, path: str) -> None:
-        """Forget the code of *path*."""
-        self._compiled.pop(path, None)
 
     def clear(self) -> None:
         """Forget all code."""
@@ -281,13 +277,13 @@ class ScriptLoader:
             del self._published[path]
         return self._execute(path, request)
 
-    def invalidate(self, paths: Iterable[str | os.PathLike[str]]) -> None:
-        """Have the scripts and modules among *paths* executed again at their next use."""
-        for path in [os.fspath(path) for path in paths]:
-            self._published.pop(path, None)
-            self._codes.drop(path)
-            if self.modules.watches(path):
-                self.modules.drop()
+    def refresh(self) -> None:
+        """Drop modules that have changed, and cancel the tasks of deleted files.
+
+        Scripts need none of that: each request looks whether its script has changed. What has been
+        executed from the files as they are now stays.
+        """
+        self.modules.refresh()
         if self._tasks is not None:
             self._tasks.end_deleted()
 

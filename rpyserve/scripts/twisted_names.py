@@ -15,13 +15,10 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from rpyserve.util.author_code import is_author_code
-
-_PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent)
+from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
 
 PROVIDED: Final[dict[str, dict[str, str]]] = {
     "twisted.web.resource": {"Resource": "rpyserve.resources.resource"},
@@ -125,7 +122,7 @@ def find_for_author(name: str) -> ModuleSpec | None:
 
 def _is_imported_by_author() -> bool:
     """Whether the innermost code is the author's, the import system's and rpyserve's apart."""
-    passed = ("<frozen importlib", _PACKAGE_DIRECTORY)
+    passed = ("<frozen importlib", PACKAGE_DIRECTORY)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(passed):
         frame = frame.f_back

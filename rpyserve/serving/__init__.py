@@ -1,5 +1,4 @@
-"""Listeners, and what one serving process needs: signals, console, access log, watchdog, `run` and
-`serve`.
+"""`run` and `serve`, and what a process that serves needs: listeners, signals, console, logs.
 
 Must not know the options of the command line.
 """

@@ -19,9 +19,6 @@ from rpyserve.http.browser import is_browser_probe
 from rpyserve.http.types import RequestRecord
 from rpyserve.util.text import escape_for_log, format_size
 
-__all__ = ["ABANDONED", "AccessLog"]
-
-
 ABANDONED: Final = 499
 """The status of a request that never got a response, as nginx has it."""
 
@@ -91,14 +88,13 @@ class _ShortFormat:
 
     def __init__(self, colour: bool) -> None:
         self._colour = colour
-        self._second = -1
-        self._clock = ""
+        self._clock = _Clock(_time_of_day)
 
     def __call__(self, record: RequestRecord) -> str:
         request = record.request
         session = None if request is None else request.session
         parts = [
-            self._now(),
+            self._clock(),
             escape_for_log(record.method),
             escape_for_log(record.target),
             self._status(record.status),
@@ -111,12 +107,6 @@ class _ShortFormat:
             parts.append("(cut off)")
         return " ".join(parts)
 
-    def _now(self) -> str:
-        now = int(time.time())
-        if now != self._second:
-            self._second, self._clock = now, time.strftime("%H:%M:%S", time.localtime(now))
-        return self._clock
-
     def _status(self, status: int) -> str:
         text = "-" if status == ABANDONED else str(status)
         if not self._colour or log.handlers:
@@ -125,13 +115,10 @@ class _ShortFormat:
 
 
 class _CombinedFormat:
-    """``client - user [time] "request" status bytes "referrer" "agent"``; what is not known is
-    ``-``.
-    """
+    """``client - user [time] "request" status bytes "referrer" "agent"``; ``-`` if not known."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._clock = ""
+        self._clock = _Clock(_date_and_time)
 
     def __call__(self, record: RequestRecord) -> str:
         request = record.request
@@ -143,20 +130,37 @@ class _CombinedFormat:
         if version:
             line += f" HTTP/{version}"
         return (
-            f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._now()}] "
+            f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._clock()}] "
             f'"{_escaped(line.strip())}" {record.status} {record.sent or "-"} '
             f'"{_escaped(referrer)}" "{_escaped(agent)}"'
         )
 
-    def _now(self) -> str:
+
+class _Clock:
+    """The present time as *format_time* writes it, once a second."""
+
+    def __init__(self, format_time: Callable[[int], str]) -> None:
+        self._format_time = format_time
+        self._second = -1
+        self._text = ""
+
+    def __call__(self) -> str:
         now = int(time.time())
         if now != self._second:
-            from email.utils import formatdate  # slow to import, and only this format needs it
+            self._second, self._text = now, self._format_time(now)
+        return self._text
 
-            # In English whatever the locale is.
-            _, day, month, year, clock, zone = formatdate(now, localtime=True).split()
-            self._second, self._clock = now, f"{day}/{month}/{year}:{clock} {zone}"
-        return self._clock
+
+def _time_of_day(now: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(now))
+
+
+def _date_and_time(now: int) -> str:
+    from email.utils import formatdate  # slow to import, and only one format needs it
+
+    # In English whatever the locale is.
+    _, day, month, year, clock, zone = formatdate(now, localtime=True).split()
+    return f"{day}/{month}/{year}:{clock} {zone}"
 
 
 def _milliseconds(seconds: float) -> str:

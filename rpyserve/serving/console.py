@@ -1,5 +1,4 @@
-"""The console: the banner, messages of the logger ``rpyserve``, and errors of listening in plain
-words.
+"""The console: the banner, messages of the logger ``rpyserve``, errors of listening in words.
 
 The URL goes to stdout, alone; all other output of ours goes to stderr, through the logger
 ``rpyserve`` or `print_line`, and in the end through `console_writer`. No output fails on a
@@ -25,17 +24,6 @@ from typing import Any, Final, TextIO
 
 from rpyserve.serving.console_writer import write
 from rpyserve.util.text import format_duration
-
-__all__ = [
-    "banner",
-    "listen_error",
-    "network_addresses",
-    "print_line",
-    "print_over_ctrl_c",
-    "set_up",
-    "url_of",
-    "use_colour",
-]
 
 # What moves the cursor, ends a line, or turns the direction of writing.
 _HARMFUL: Final = (
@@ -99,8 +87,9 @@ def print_over_ctrl_c(text: str) -> None:
 
 
 def use_colour(stream: TextIO | Any) -> bool:
-    """Whether *stream* is a terminal that shows colours, and colours are not turned off
-    (no-color.org).
+    """Whether *stream* is a terminal that shows colours, and nobody has turned them off.
+
+    See no-color.org.
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
@@ -119,10 +108,8 @@ def _is_terminal(stream: TextIO | Any) -> bool:
 
 @functools.cache
 def _enable_windows_colours() -> None:
-    """Make the classic console of Windows understand escape sequences; starting any command does
-    so.
-    """
-    os.system("")
+    """Make the classic console of Windows understand escape sequences."""
+    os.system("")  # starting any command does so
 
 
 def banner(
@@ -134,8 +121,9 @@ def banner(
     quiet: bool = False,
     notes: Iterable[str] = (),
 ) -> str:
-    """Print what is served, where, and how to stop it: the URL to stdout, the rest to stderr.
-    Returns the URL.
+    """Print what is served, where, and how to stop it; return the URL.
+
+    The URL goes to stdout, the rest to stderr.
 
     Args:
         title: what is served.
@@ -166,8 +154,9 @@ def banner(
 
 
 def network_addresses(host: str) -> list[str]:
-    """Return the addresses by which others on the network reach what listens on *host*; none if it
-    is loopback.
+    """Return the addresses by which others on the network reach what listens on *host*.
+
+    There are none if it is loopback.
     """
     from rpyserve.http.hosts import is_loopback
 
@@ -177,18 +166,16 @@ def network_addresses(host: str) -> list[str]:
         return [host]
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(
-                ("192.0.2.1", 9)
-            )  # sends nothing: only asks which of our addresses would be used
+            # This sends nothing: it only asks which of our addresses would be used.
+            probe.connect(("192.0.2.1", 9))
             return [probe.getsockname()[0]]
     except OSError:
         return [socket.gethostname()]
 
 
 def url_of(host: str, port: int, scheme: str = "http") -> str:
-    """Return the URL of the site's root (RFC 3986, section 3.2.2: an IPv6 address goes into
-    brackets).
-    """
+    """Return the URL of the site's root."""
+    # RFC 3986, section 3.2.2: an IPv6 address goes into brackets.
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[scheme]
     return f"{scheme}://{shown}/" if port == usual else f"{scheme}://{shown}:{port}/"

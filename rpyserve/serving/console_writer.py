@@ -19,8 +19,6 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
 
-__all__ = ["flush", "start", "stop", "write"]
-
 LIMIT: Final = 1 << 20
 """Characters that may wait for the console."""
 
@@ -37,9 +35,7 @@ LAST: Final = 0.8
 
 
 def write(text: str) -> None:
-    """Write *text*, whole lines, to stderr. A console that is closed or full is no reason to
-    fail.
-    """
+    """Write *text*, whole lines, to stderr. Never fails, such as on a closed or full console."""
     if _writer is not None:
         _writer.put(text)
         return

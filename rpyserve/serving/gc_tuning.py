@@ -1,11 +1,10 @@
-"""When Python's garbage collector runs, so that no request waits long for it. For a process that
-only serves.
+"""When Python's garbage collector runs, so that no request waits long for it.
 
-By default Python collects the oldest generation whenever the number of objects has grown by a
-quarter. With very many sessions such a full collection takes long and finds next to nothing, since
-only reference cycles need it. Here a full one runs when the server is idle, and otherwise rarely;
-the young generations are small, so that collecting them is quick. Objects from before the start are
-frozen, so they are never looked at.
+For a process that only serves. By default Python collects the oldest generation whenever the number
+of objects has grown by a quarter. With very many sessions such a full collection takes long and
+finds next to nothing, since only reference cycles need it. Here a full one runs when the server is
+idle, and otherwise rarely; the young generations are small, so that collecting them is quick.
+Objects from before the start are frozen, so they are never looked at.
 """
 
 from __future__ import annotations

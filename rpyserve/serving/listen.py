@@ -1,5 +1,4 @@
-"""How a site is to be served, the listening sockets, perhaps under TLS, and the host names that are
-accepted.
+"""How a site is to be served: settings, listening sockets, accepted host names.
 
 The accepted host names depend on the addresses that are listened on: this machine's names count
 only where the network can reach it. `trusted_hosts` must be the outermost wrapper, so that a
@@ -27,16 +26,6 @@ from rpyserve.site import Site
 
 if TYPE_CHECKING:
     import ssl
-
-__all__ = [
-    "CannotListen",
-    "Endpoint",
-    "Settings",
-    "bound_address",
-    "network_addresses_of",
-    "open_endpoint",
-    "trusted_hosts",
-]
 
 
 class CannotListen(Exception):
@@ -84,8 +73,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The listening sockets, the listeners to serve (perhaps under TLS), and the accepted host
-    names.
+    """Where a site is served.
+
+    Args:
+        listeners: the listening sockets.
+        served: the listeners to serve, which may be those sockets under TLS.
+        names: the accepted host names.
     """
 
     listeners: list[trio.SocketListener]
@@ -130,8 +123,9 @@ def network_addresses_of(listener: trio.SocketListener) -> list[str]:
 
 
 def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
-    """Wrap *respond* so that a request for a host that is not ours gets a 403 that names
-    ``--allowed-host``.
+    """Wrap *respond* so that a request for a host that is not ours is refused.
+
+    It gets a 403 that names ``--allowed-host``.
 
     Args:
         respond: who answers the other requests.

@@ -295,8 +295,9 @@ class _Serving:
 
 
 def _addresses(stream: trio.abc.Stream) -> tuple[Address, Address]:
-    """The client's and our own address; unknown for a stream that is no socket, or a client that
-    has gone.
+    """Return the client's and our own address.
+
+    They are unknown for a stream that is no socket, and for a client that has gone.
     """
     bottom: Any = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     try:

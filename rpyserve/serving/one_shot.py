@@ -1,8 +1,8 @@
-"""One response without a socket, for ``--get``: the body to stdout as bytes, status and headers to
-stderr.
+"""One response without a socket, for ``--get``.
 
-The request is one that curl on this machine would send: no cookie, any media type accepted. The
-site runs as it does on the network, sessions and their end included.
+The body goes to stdout as bytes, status and headers to stderr. The request is one that curl on this
+machine would send: no cookie, any media type accepted. The site runs as it does on the network,
+sessions and their end included.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from rpyserve.serving.console_writer import write
 from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
 from rpyserve.util.exceptions import unwrap_group
-
-__all__ = ["print_response"]
 
 
 def print_response(site: Site, path: str, *, verbose: bool = False) -> int:

@@ -7,7 +7,6 @@ that no script can hold up. Options and directories are the business of `cli`.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from rpyserve.protocol.server_state import Limits
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
+from rpyserve.serving.deferred_imports import import_deferred
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
     CannotListen,
@@ -46,26 +46,11 @@ from rpyserve.util import file_limits
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["CannotListen", "Settings", "run", "run_with", "serve"]
-
 GRACE: Final = 5.0
-"""Seconds that open requests have once the server is to stop, and the async callbacks of sessions
-that end.
-"""
+"""Seconds that open requests have once the server is to stop; async callbacks of sessions too."""
 
 STUCK: Final = GRACE + 0.5
 """Seconds after which what is still at work cannot be cancelled, such as a call in a thread."""
-
-IMPORT_WAIT: Final = 1.0
-"""Seconds without a first request after which the imports begin anyway."""
-
-IMPORT_PAUSE: Final = 0.005
-"""Seconds between two imports, in which requests are answered."""
-
-IMPORT_RETRY: Final = 1.0
-"""Seconds after which an import that failed is tried again."""
-
-log = logging.getLogger("rpyserve")
 
 
 @public
@@ -80,8 +65,9 @@ def run(
     reload: bool = True,
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
-    """Serve *site* until Ctrl-C or SIGTERM. Returns when all sessions have ended, their callbacks
-    included.
+    """Serve *site* until Ctrl-C or SIGTERM.
+
+    Returns when all sessions have ended, their callbacks included.
 
     Args:
         site: a `Site`, or the `Resource` at its root.
@@ -243,8 +229,10 @@ async def _serve_until(
     stop: trio.Event,
     ready: Callable[[], object],
 ) -> None:
-    """Serve *site* at *endpoint* until *stop*, and end its sessions. *ready* is called when all is
-    set up.
+    """Serve *site* at *endpoint* until *stop*, and end its sessions.
+
+    Args:
+        ready: called when all is set up.
     """
     if site.on_source is None:
         site.on_source = StateLossAnnouncer()
@@ -293,14 +281,12 @@ async def _explain_delay(stop: trio.Event) -> None:
     await stop.wait()
     await trio.sleep(0.5)
     console.print_over_ctrl_c(
-        "Stopping: waiting up to 5 seconds for open requests. Ctrl-C again quits now."
+        f"Stopping: waiting up to {GRACE:g} seconds for open requests. Ctrl-C again quits now."
     )
 
 
 async def _end_sessions(site: Site, stop: trio.Event) -> None:
-    """End the sessions even if a request is at work where nothing can cancel it, such as in a
-    thread.
-    """
+    """End the sessions even if a request cannot be cancelled, such as one in a thread."""
     await stop.wait()
     await trio.sleep(STUCK)
     await site.sessions.end_all(SessionEnd.STOPPED, GRACE)
@@ -312,9 +298,7 @@ async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:
 
 
 def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
-    """What refreshes pages; None if it is not wanted, or if there are no files that could be
-    edited.
-    """
+    """What refreshes pages; None if it is not wanted, or there are no files to edit."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
     return LiveReload(site, poll=settings.poll)
@@ -322,9 +306,7 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
 
 @contextmanager
 def _watch_loop(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
-    """While inside, scripts that hold the loop are named, and those that request their own server
-    are refused.
-    """
+    """While inside, name scripts that hold the loop, and refuse requests to their own server."""
     own = {address for listener in listeners for address in network_addresses_of(listener)}
     sockets = [listener.socket.fileno() for listener in listeners]
     watchdog = Watchdog(self_requests.connection_waiting(sockets))
@@ -345,52 +327,3 @@ def _fixed_context(
 
 def _program_name() -> str:
     return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site"
-
-
-async def import_deferred(answered: trio.Event) -> None:
-    """Import what the first answer does not need after it, so that a server is there at once.
-
-    It must not happen too late either: a process that may open no more files can import nothing,
-    and would have no page that says so. If that is so already, it is tried again later. One module
-    is imported in each turn of the loop, so that requests come between two of them.
-
-    Args:
-        answered: set once there was a first answer.
-    """
-    with trio.move_on_after(IMPORT_WAIT):
-        await answered.wait()
-    has_failed = False
-    while True:
-        try:
-            for _ in _imports():
-                await trio.sleep(IMPORT_PAUSE)
-            return
-        except Exception as exc:
-            if not has_failed:
-                log.warning("A part of rpyserve cannot be imported now: %s. Trying again.", exc)
-            has_failed = True
-        await trio.sleep(IMPORT_RETRY)
-
-
-def _imports() -> Iterator[None]:
-    """Import one more module each time that a value is asked for."""
-    yield
-    import rpyserve.resources.pages
-
-    yield
-    import rpyserve.diagnostics.advice
-
-    yield
-    import rpyserve.diagnostics.describe
-
-    yield
-    import rpyserve.diagnostics.error_page
-
-    yield
-    import rpyserve.files.static_file
-
-    yield
-    import rpyserve.check.state_loss
-
-    yield
-    import rpyserve.sessions.migration  # noqa: F401

@@ -18,15 +18,12 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-__all__ = ["connection_waiting", "forbid_self_requests"]
-
 Bound = tuple[str, int]
 
 MESSAGE = (
     "this script sends a request to its own server ({host}:{port}), which cannot answer until "
-    "the script returns: "
-    "call the function that makes the page instead, or write `async def` and send the request with "
-    "`await trio.to_thread.run_sync(f)`"
+    "the script returns: call the function that makes the page instead, or write `async def` and "
+    "send the request with `await trio.to_thread.run_sync(f)`"
 )
 
 
@@ -47,8 +44,9 @@ _hooked = False
 
 @contextmanager
 def forbid_self_requests(bound: Iterable[Bound], own: Iterable[str] = ()) -> Iterator[None]:
-    """While inside, a blocking connection from this thread to one of the addresses *bound* is a
-    RuntimeError.
+    """While inside, raise a RuntimeError where a script of this thread would wait for itself.
+
+    That is a blocking connection to one of the addresses *bound*.
 
     Args:
         bound: the addresses and ports of the listeners.
@@ -67,8 +65,10 @@ def forbid_self_requests(bound: Iterable[Bound], own: Iterable[str] = ()) -> Ite
 
 
 def connection_waiting(sockets: Iterable[Any]) -> Callable[[], bool]:
-    """Return a function that tells whether a connection to one of the listening *sockets* waits to
-    be accepted.
+    """Return a function that tells whether a connection waits to be accepted.
+
+    Args:
+        sockets: listening sockets.
     """
     sockets = list(sockets)
 

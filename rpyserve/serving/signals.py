@@ -1,11 +1,10 @@
-"""Ctrl-C and SIGTERM: the first stops the server, the second ends the process, whatever a script
-does.
+"""Ctrl-C and SIGTERM: the first stops the server, the second ends the process.
 
-A trio task never sees a signal while a script's sync code holds the loop, so these are plain
-handlers: if they find the author's code on the stack, they raise `Interrupted` there. A thread
-watches over them: it puts back handlers that a script replaced, interrupts again until the loop has
-noticed the stop, and ends a process that cannot stop. It makes the main thread run a handler by
-sending it the signal `NUDGE`.
+That holds whatever a script does. A trio task never sees a signal while a script's sync code holds
+the loop, so these are plain handlers: if they find the author's code on the stack, they raise
+`Interrupted` there. A thread watches over them: it puts back handlers that a script replaced,
+interrupts again until the loop has noticed the stop, and ends a process that cannot stop. It makes
+the main thread run a handler by sending it the signal `NUDGE`.
 
 Invariant: a handler may run between any two instructions, so it takes no lock, and writes only by
 `console_writer.write`, which is made for that.
@@ -36,15 +35,6 @@ from rpyserve.serving import console_writer
 from rpyserve.serving.console import print_over_ctrl_c
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
 from rpyserve.util.exceptions import Interrupted
-
-__all__ = [
-    "Interrupted",
-    "Signals",
-    "end_process",
-    "force_exit",
-    "interruptible",
-    "is_interruption",
-]
 
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
@@ -98,8 +88,10 @@ class Signals:
 
     @contextmanager
     def installed(self, *, for_good: bool = False) -> Iterator[None]:
-        """Handle the signals while inside, or *for_good*: until the process ends. In the main
-        thread only.
+        """Handle the signals while inside. In the main thread only.
+
+        Args:
+            for_good: whether to handle them until the process ends.
         """
         over = threading.Event()
         self._before = {number: signal.getsignal(number) for number in (*_stopping(), NUDGE)}
@@ -135,18 +127,25 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == NUDGE:
             self._install()
+            if self._seconds_stopping() > INSIST:
+                self._interrupt(frame, again=True)
         elif self._requested_at is None:
-            self._requested_at = time.monotonic()
-            if self._token is not None:
-                with suppress(trio.RunFinishedError):
-                    self._token.run_sync_soon(self.stop.set)
-            if self.blocked_for() > AT_WORK:
-                self._interrupt(frame)
-            return
+            self._request_stop(frame)
         else:
             force_exit(KILLED)
-        if self._requested_at is not None and time.monotonic() - self._requested_at > INSIST:
-            self._interrupt(frame, again=True)
+
+    def _request_stop(self, frame: FrameType | None) -> None:
+        self._requested_at = time.monotonic()
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self.stop.set)
+        if self.blocked_for() > AT_WORK:
+            self._interrupt(frame)
+
+    def _seconds_stopping(self) -> float:
+        """Seconds since the first signal; 0 before it."""
+        requested_at = self._requested_at
+        return 0.0 if requested_at is None else time.monotonic() - requested_at
 
     def _interrupt(self, frame: FrameType | None, *, again: bool = False) -> None:
         author = None if self._noticed else innermost_author_frame(frame, even_in_ours=again)
@@ -162,8 +161,7 @@ class Signals:
     def _watch(self, main: int, over: threading.Event) -> None:
         told = False
         while not over.wait(POLL):
-            requested_at = self._requested_at
-            waited = 0.0 if requested_at is None else time.monotonic() - requested_at
+            waited = self._seconds_stopping()
             if waited > INSIST and not self._noticed:
                 _nudge(main)
                 if not told and waited > 4 * INSIST:
@@ -177,8 +175,9 @@ class Signals:
 
 
 def interruptible(respond: Responder) -> Responder:
-    """Wrap *respond* so that an interrupted script costs its own request only: the client gets no
-    answer.
+    """Wrap *respond* so that an interrupted script costs its own request only.
+
+    The client of that gets no answer.
     """
 
     async def guarded(request: Request) -> Response:
@@ -209,9 +208,7 @@ def force_exit(status: int) -> None:
 
 
 def end_process(status: int = 0) -> None:
-    """Make sure that no thread which a script left running holds the exit of a process that is
-    done.
-    """
+    """End a process that is done, if a thread that a script left running would hold it."""
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
     if any(not thread.daemon for thread in others):
         atexit._run_exitfuncs()
@@ -227,15 +224,12 @@ def _nudge(thread: int) -> None:
     if os.name == "nt":
         _thread.interrupt_main(NUDGE)
     else:
-        signal.pthread_kill(
-            thread, NUDGE
-        )  # unlike interrupt_main, this wakes it from a system call
+        # Unlike interrupt_main, this wakes it from a system call.
+        signal.pthread_kill(thread, NUDGE)
 
 
 def _stopping() -> list[int]:
-    """The signals that mean: stop. A terminal's hang-up means it only to what is not
-    under nohup.
-    """
+    """The signals that mean: stop. A hang-up of the terminal is none of them under nohup."""
     numbers = {getattr(signal, name) for name in STOPPING if hasattr(signal, name)} - {NUDGE}
     hang_up = getattr(signal, "SIGHUP", -1)
     if hang_up in numbers and signal.getsignal(hang_up) != signal.SIG_DFL:

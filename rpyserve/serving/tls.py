@@ -19,6 +19,7 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.request import Address
+from rpyserve.serving.console import url_of
 
 __all__ = [
     "SELF_SIGNED_NOTICE",
@@ -30,9 +31,8 @@ __all__ = [
 ]
 
 SELF_SIGNED_NOTICE: Final = (
-    'The certificate is self-signed for this run, so browsers show a warning: choose "Advanced" '
-    "to continue. "
-    "With curl, use --insecure."
+    "The certificate is self-signed for this run, so browsers show a warning: "
+    'choose "Advanced" to continue. With curl, use --insecure.'
 )
 
 _CLIENT_HELLO: Final = b"\x16"
@@ -104,8 +104,9 @@ def require_trustme() -> Any:
 
 
 async def answer_plain_http(stream: trio.SSLStream[trio.SocketStream], server: Address) -> bool:
-    """Wait for the client's first byte; if that is not TLS, answer in plain HTTP with the right
-    address.
+    """Answer a client that speaks plain HTTP with the right address.
+
+    Waits for the first byte, which says what the client speaks, and leaves it to be read.
 
     Args:
         stream: before its first use.
@@ -129,9 +130,8 @@ async def answer_plain_http(stream: trio.SSLStream[trio.SocketStream], server: A
 
 def _answer(request: bytes, server: Address) -> bytes:
     found = _HOST.search(request)
-    host, port = found[1].decode("ascii") if found else server[0], server[1]
-    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    text = f"This port speaks https. Use https://{host}:{port}/\n"
+    host = found[1].decode("ascii").strip("[]") if found else server[0]
+    text = f"This port speaks https. Use {url_of(host, server[1], 'https')}\n"
     return _PLAIN.format(len(text), text).encode()
 
 
@@ -147,8 +147,9 @@ def _refuse_password() -> str:
 
 
 def _plain(name: str) -> str:
-    """*name* as a certificate has it: an address without its zone, ``*.`` for all
-    names below one.
+    """Return *name* as a certificate has it.
+
+    An address has no zone; ``*.`` stands for all names below one.
     """
     if name.startswith("."):
         name = f"*{name}"

@@ -1,8 +1,7 @@
-"""Calls of async functions that nobody awaited: named on the console, with the script and the line
-of the call.
+"""Calls of async functions that nobody awaited: named on the console, with script and line.
 
 Python warns when it throws such a coroutine away, which may be long after the call and far from it.
-So while a site is served, each coroutine remembers the line that made it (70 ns a coroutine).
+So while a site is served, each coroutine remembers the line that made it.
 Warnings of all other kinds go where they went before.
 """
 
@@ -19,8 +18,6 @@ from typing import Any, Final
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.util.author_code import display_path, is_author_code
-
-__all__ = ["reporting_unawaited"]
 
 _NEVER: Final = re.compile(r"coroutine '([^']+)' was never awaited")
 _ORIGIN: Final = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
@@ -60,9 +57,7 @@ def reporting_unawaited(reporter: ConsoleReporter) -> Iterator[None]:
 
 
 def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
-    """What the warning *text* means; None if it is of another kind, or the call is none of the
-    author's.
-    """
+    """What the warning *text* means; None if it is of another kind, or not of the author's code."""
     found = _NEVER.search(text)
     if found is None:
         return None

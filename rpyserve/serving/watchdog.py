@@ -2,8 +2,7 @@
 
 Sync code of a script runs in the loop, so whatever it waits for, every visitor waits for.
 `Watchdog` looks from a thread of its own, because the loop cannot look while it is blocked. It only
-reports.
-Calls that were slow and have ended are reported by `rpyserve.util.slow_calls`.
+reports. Calls that were slow and have ended are reported by `rpyserve.util.slow_calls`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ import trio
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
 from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED
 from rpyserve.util.text import format_duration
-
-__all__ = ["Watchdog"]
 
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
 

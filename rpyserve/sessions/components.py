@@ -58,8 +58,8 @@ class Entry(ServerObject):
 class Components(ServerObject, MutableMapping[str, Any]):
     """A mapping of names to values that can be adapted to interfaces.
 
-    Base of `Session` and `Registry`.
-    Unlike a dict it is true when it is empty, and equal only to itself.
+    Base of `Session` and `Registry`. Unlike a dict it is true when it is empty, and equal only to
+    itself.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_components", "_generation", "_values")

@@ -3,10 +3,10 @@
 After an edit, objects are still of the old classes. There are two ways to the new ones:
 
 - An object keeps its identity and its class is changed in place. That is done wherever Python can
-do it. - What cannot be changed is replaced by another object in whatever holds it: a tuple or a
-frozenset with new contents, a
-  member of an enumeration, an instance of a subclass of ``int``, a class or a function that is
-  itself a value.
+  do it.
+- What cannot be changed is replaced by another object in whatever holds it: a tuple or a frozenset
+  with new contents, a member of an enumeration, an instance of a subclass of ``int``, a class or a
+  function that is itself a value.
 
 `ObjectGraph.run` does it in four steps, each of which needs the one before to be complete:
 

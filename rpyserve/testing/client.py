@@ -18,8 +18,6 @@ from rpyserve.site import Site
 from rpyserve.testing.portal import Portal
 from rpyserve.testing.transport import PortalTransport, SiteRunner, SiteTransport
 
-__all__ = ["AsyncClient", "Client", "ClientOptions"]
-
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 

@@ -19,8 +19,6 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 import trio
 import trio.testing
 
-__all__ = ["Portal"]
-
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 

@@ -16,8 +16,6 @@ import pytest
 if TYPE_CHECKING:
     from rpyserve.testing import Client
 
-__all__ = ["rpyserve_client", "site_client"]
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option that names the site for `site_client`."""

@@ -27,8 +27,6 @@ from rpyserve.http.response import start_body
 from rpyserve.site import Site
 from rpyserve.testing.portal import Portal
 
-__all__ = ["BodyChunks", "PortalTransport", "SiteRunner", "SiteTransport"]
-
 # Bytes of a request body that arrive at a time.
 CHUNK_SIZE: Final = 64 * 1024
 

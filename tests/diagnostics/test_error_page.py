@@ -92,6 +92,13 @@ async def test_a_helper(site: Site) -> None:
     )
 
 
+async def test_how_a_script_came_to_be_compiled_is_left_out(site: Site) -> None:
+    write("a.rpy", "retrun page(x)\n")
+    answer = await page(site)
+    assert "SyntaxError: invalid syntax" in answer.text
+    assert "calls, the innermost last" not in answer.text
+
+
 async def test_the_import_of_a_helper(site: Site) -> None:
     write("lib/helper.py", "def total(n:\n    return 1\n")
     write("a.rpy", "from lib.helper import total\n")

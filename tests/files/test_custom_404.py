@@ -36,7 +36,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 async def test_it_answers_what_is_not_there(site: Site, target: str, method: str) -> None:
     answer = await ask(site, target, method)
     if method == "PUT" and "raises" in target:
-        return  # a function does not answer that, so there is a page
+        assert answer.status == 405  # there is a page, a function, which does not answer that
+        return
     assert answer.status == 404
     if method == "PUT":  # which the page does not answer
         assert "404 Not Found" in answer.text

@@ -125,19 +125,18 @@ async def test_other_files_are_static(root: Path) -> None:
     assert await status_of(root, "/css/style.css", method="POST") == 405
 
 
+OTHER_LETTERS = ["/hello", "/HELLO.rpy", "/hello.rpy", "/style.css", "/Style.CSS", "/dir/", "/DIR"]
+"""Targets that differ only by letter case from what `write_names_with_capitals` writes."""
+
+
+def write_names_with_capitals(root: Path) -> None:
+    for name in ("Hello.rpy", "Style.css", "Dir/index.html"):
+        write(root / name)
+
+
 async def test_letters_must_be_the_files(root: Path) -> None:
-    write(root / "Hello.rpy")
-    write(root / "Style.css")
-    write(root / "Dir" / "index.html")
-    for target in (
-        "/hello",
-        "/HELLO.rpy",
-        "/hello.rpy",
-        "/style.css",
-        "/Style.CSS",
-        "/dir/",
-        "/DIR",
-    ):
+    write_names_with_capitals(root)
+    for target in OTHER_LETTERS:
         assert await status_of(root, target) == 404, target
     assert await status_of(root, "/Hello") == 200
 
@@ -161,19 +160,9 @@ async def test_letters_must_be_the_files_where_the_file_system_does_not_mind(
     root: Path, platform_is_lenient: bool, lenient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(safe_open, "LENIENT", platform_is_lenient)
-    write(root / "Hello.rpy")
-    write(root / "Style.css")
-    write(root / "Dir" / "index.html")
+    write_names_with_capitals(root)
     assert os.path.samestat(os.lstat(root / "Style.css"), os.lstat(root / "sTYLE.css"))
-    for target in (
-        "/hello",
-        "/HELLO.rpy",
-        "/hello.rpy",
-        "/style.css",
-        "/Style.CSS",
-        "/dir/",
-        "/DIR",
-    ):
+    for target in OTHER_LETTERS:
         assert await status_of(root, target) == 404, target
     for target in ("/Hello", "/Hello.rpy", "/Style.css", "/Dir/"):
         assert await status_of(root, target) == 200, target

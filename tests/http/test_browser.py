@@ -1,5 +1,6 @@
-"""Which requests a page of another origin makes: one rule for error details, live reload and
-WebSockets.
+"""Which requests a page of another origin makes.
+
+One rule serves error details, live reload and WebSockets.
 """
 
 from __future__ import annotations

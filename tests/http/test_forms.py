@@ -40,8 +40,9 @@ from tests.support.in_process import Visitor
 def form(
     fields: dict[str, Any] | None = None, files: Iterable[tuple[str, Any]] = ()
 ) -> tuple[str, bytes]:
-    """A form as browsers send it (RFC 7578, and the HTML standard on names): its Content-Type and
-    its body.
+    """Return the Content-Type and the body of a form as browsers send it.
+
+    See RFC 7578, and the HTML standard on names.
     """
     parts = []
     for name, value in (fields or {}).items():

@@ -13,6 +13,11 @@ def test_fields_that_come_more_than_once_are_joined() -> None:
     fields = HeaderFields([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
     assert fields.values == {b"a": b"1, 3", b"b": b"2"}
     assert list(fields) == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
+    assert fields.host is None
+
+
+def test_host_is_text() -> None:
+    assert HeaderFields([(b"host", b"b\xfccher.example:80")]).host == "bücher.example:80"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\n", "ä", "a\x00"])

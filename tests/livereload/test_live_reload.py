@@ -129,10 +129,10 @@ async def test_the_code_is_fresh_before_pages_are_told(
 ) -> None:
     order: list[str] = []
     scripts = play.live_reload._directories[0].scripts
-    monkeypatch.setattr(scripts, "invalidate", lambda paths: order.append("invalidate"))
+    monkeypatch.setattr(scripts, "refresh", lambda: order.append("refresh"))
     monkeypatch.setattr(play.live_reload.feed, "publish", lambda change: order.append("publish"))
     play.save("a.rpy")
-    assert order == ["invalidate", "publish"]
+    assert order == ["refresh", "publish"]
 
 
 async def test_after_each_kind_of_save_a_request_gets_the_new(play: Play) -> None:
@@ -458,6 +458,46 @@ async def test_an_edit_cancels_what_a_method_has_started_until_it_is_called_agai
         assert await logged() == ["end 1"][: version - 1]
         await play.get("/tick")
         assert await logged() == [f"start {version}"]
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+@pytest.mark.parametrize("call", ["request.site.background(tick)", "pass"])
+async def test_a_task_goes_on_if_a_request_comes_before_the_watch(
+    first: str, call: str, play: Play
+) -> None:
+    LOG.clear()
+    decorator = "@background" if call == "pass" else ""
+    for version in (1, 2):
+        play.write("tick.rpy", first + ticking(version, decorator=decorator, call=call))
+        await play.get("/tick")
+        assert await logged() == [*["end 1"][: version - 1], f"start {version}"]
+        play.noticed()
+        await play.get("/tick")
+        assert await logged() == []
+
+
+async def test_a_file_is_executed_once_for_each_save_if_a_request_comes_before_the_watch(
+    play: Play,
+) -> None:
+    LOG.clear()
+    executed = "from tests.livereload.test_live_reload import LOG\nLOG.append({!r})\n"
+    script = "cache()\nimport helper\n{}resource = lambda request: ''\n"
+    play.write("helper.py", executed.format("helper 1") + ticking("helper 1"))
+    play.write("b.rpy", script.format(executed.format("script 1")))
+    await play.get("/b")
+    play.noticed()
+    await play.get("/b")
+    assert await logged() == ["helper 1", "script 1", "start helper 1"]
+    play.write("b.rpy", script.format(executed.format("script 2")))
+    await play.get("/b")
+    play.noticed()
+    await play.get("/b")
+    assert await logged() == ["script 2"]
+    play.write("helper.py", executed.format("helper 2") + ticking("helper 2"))
+    await play.get("/b")
+    play.noticed()
+    await play.get("/b")
+    assert await logged() == ["end helper 1", "helper 2", "script 2", "start helper 2"]
 
 
 def line(

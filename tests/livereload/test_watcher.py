@@ -260,9 +260,8 @@ async def test_ignored_directories_cost_no_watches(site: Path) -> None:
     (site / "env" / "pyvenv.cfg").write_text("")
     before = inotify_watches()
     async with watching(site):
-        await trio.to_thread.run_sync(
-            wait_for, lambda: inotify_watches() - before == 2
-        )  # the site, and sub
+        # The site, and sub.
+        await trio.to_thread.run_sync(wait_for, lambda: inotify_watches() - before == 2)
         (site / "more").mkdir()
         (site / "more" / "x.css").write_text("x")
         (site / "node_modules" / "late").mkdir()

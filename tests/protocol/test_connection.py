@@ -1,5 +1,6 @@
-"""HTTP/1.1 over memory streams: what a client sends, and what comes back, byte for byte where it
-matters.
+"""HTTP/1.1 over memory streams: what a client sends, and what comes back.
+
+Where it matters, byte for byte.
 """
 
 from __future__ import annotations

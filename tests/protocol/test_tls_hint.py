@@ -1,6 +1,4 @@
-"""Who speaks TLS to a plain port is answered as well as can be, and the console says so, now and
-then.
-"""
+"""Who speaks TLS to a plain port is answered as well as can be; now and then the console says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files that the kernel sends: the same bytes as by reading them, whatever happens on the way."""
+"""What is sent by the system itself: files by the kernel, and small responses at once.
+
+The same bytes come as by other ways, whatever happens.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ class Asked:
 
 
 @asynccontextmanager
-async def serving(make: Callable[[], FileBody]) -> AsyncIterator[Asked]:
+async def serving(make: Callable[[], bytes | FileBody]) -> AsyncIterator[Asked]:
     """Answer each request on a socket with the body that *make* gives."""
     records: list[RequestRecord] = []
     stop = trio.Event()
@@ -195,30 +198,10 @@ async def test_others_have_their_turn(path: Path, calls: list[int]) -> None:
     assert turns >= len(calls)
 
 
-# What is sent at once
+# Small responses, which are sent at once
 
 
-@asynccontextmanager
-async def small() -> AsyncIterator[Asked]:
-    records: list[RequestRecord] = []
-    stop = trio.Event()
-
-    async def respond(request: Request) -> Response:
-        return Response(b"small " * 100)
-
-    async def serve(task_status: Any) -> None:
-        await serve_listeners(
-            respond, listeners, stop=stop, on_record=records.append, task_status=task_status
-        )
-
-    listeners = await open_listeners("127.0.0.1", 0)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(serve)
-        async with await trio.open_tcp_stream(
-            "127.0.0.1", listeners[0].socket.getsockname()[1]
-        ) as stream:
-            yield Asked(stream, records)
-        stop.set()
+SMALL = b"small " * 100
 
 
 @pytest.mark.parametrize("takes", [0, 1, 100])
@@ -234,13 +217,15 @@ async def test_what_the_system_does_not_take_is_sent_later(
 
     real = os.write
     monkeypatch.setattr(os, "write", part)
-    async with small() as asked:
+    async with serving(lambda: SMALL) as asked:
         for _ in range(3):
-            assert (await asked.client.get()).body == b"small " * 100
+            assert (await asked.client.get()).body == SMALL
     assert all(each.complete for each in asked.records)
 
 
-async def test_a_client_that_has_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_while_sending_at_once_is_left_to_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(descriptor: int, data: bytes) -> int:
         if data.startswith(b"HTTP/"):
             raise BrokenPipeError
@@ -248,8 +233,9 @@ async def test_a_client_that_has_gone_is_noticed(monkeypatch: pytest.MonkeyPatch
 
     real = os.write
     monkeypatch.setattr(os, "write", broken)
-    async with small() as asked:
-        assert (await asked.client.get()).status == 200, "send_all is who says what is broken"
+    async with serving(lambda: SMALL) as asked:
+        assert (await asked.client.get()).status == 200, "only the stream says what is broken"
+    assert [each.complete for each in asked.records] == [True]
 
 
 async def test_who_sends_much_at_once_keeps_nobody_waiting() -> None:
@@ -261,7 +247,7 @@ async def test_who_sends_much_at_once_keeps_nobody_waiting() -> None:
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    async with small() as asked, trio.open_nursery() as nursery:
+    async with serving(lambda: SMALL) as asked, trio.open_nursery() as nursery:
         nursery.start_soon(count)
         await asked.client.send(head("GET", "/") * 100)
         for _ in range(100):

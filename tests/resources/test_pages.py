@@ -83,7 +83,7 @@ def test_a_client_that_asks_for_json_gets_json() -> None:
         assert told["status"] == page.status and told["title"] and told["detail"]
 
 
-def test_the_last_piece_of_a_page_lets_no_markup_in() -> None:
+def test_the_truncation_notice_lets_no_markup_in() -> None:
     assert "<script" not in truncation_notice(evil_failure())
 
 

@@ -1,6 +1,4 @@
-"""Every kind of result that a render method may give, sync and async, and what is said of those
-that cannot be sent.
-"""
+"""Every kind of result that a render method may give, sync and async, and those it may not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A page of the internet that has its own name point here: it gets nothing, whatever it asks for
-and however.
+"""A page of the internet that has its own name point here gets nothing.
+
+That is so whatever it asks for, and however.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A client, or the server's end, fails at every moment of every kind of answer; the next client
-notices nothing.
+"""A client, or the server's end, fails at every moment of every kind of answer.
+
+The next client notices nothing.
 
 Three ways of failing: each use of the stream resets, stalls, ends or is cancelled; the bytes of the
 request come in two pieces, cut at each place, or one by one; and the whole connection is cancelled
@@ -383,8 +384,9 @@ _PASSING = re.compile(
 
 
 def answers(sent: bytes) -> tuple[list[int], int]:
-    """The final statuses, and how much came, but for interim answers and what goes by the time or
-    is random.
+    """Return the final statuses, and how much came.
+
+    Interim answers do not count, nor does what goes by the time or is random.
     """
     return [int(status) for status in STATUS.findall(sent) if status != b"100"], len(
         _PASSING.sub(b"", sent)

@@ -1,7 +1,8 @@
-"""A proxy whose client fails at every moment, or whose backend does: no connection to the backend
-stays in use.
+"""A proxy whose client fails at every moment, or whose backend does.
 
-The same three ways of failing as in `test_faults`; the backend is a site of ours, at the other end
+No connection to the backend stays in use.
+
+The same three ways of failing as in `test_fault_injection`; the backend is a site of ours, at the other end
 of a pipe.
 """
 

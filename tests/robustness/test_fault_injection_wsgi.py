@@ -1,7 +1,8 @@
-"""A WSGI application whose client fails at every moment: its iterable is closed, its thread ends,
-and none is lost.
+"""A WSGI application whose client fails at every moment.
 
-As `test_faults`, but in real time, because no clock can be moved while a thread works.
+Its iterable is closed, its thread ends, and none is lost.
+
+As `test_fault_injection`, but in real time, because no clock can be moved while a thread works.
 """
 
 from __future__ import annotations

@@ -31,8 +31,9 @@ from tests.support.in_process import Visitor, ask
 
 
 class Flood:
-    """A client that sends without end, on a connection that holds nothing back; counts what the
-    server took.
+    """A client that sends without end, on a connection that holds nothing back.
+
+    It counts what the server took.
     """
 
     def __init__(self, nursery: trio.Nursery, respond: Any) -> None:
@@ -314,8 +315,9 @@ async def test_a_script_that_breaks_costs_its_own_answer_only(
 async def test_nothing_that_a_script_raises_fells_the_server(
     tmp_path: Path, nursery: trio.Nursery, caplog: Any
 ) -> None:
-    """Beside a response, beside the site, when a session ends, half-way through a stream: the
-    server serves on.
+    """The server serves on, wherever a script raises one of these.
+
+    Beside a response, beside the site, when a session ends, and half-way through a stream.
     """
     (tmp_path / "fells.rpy").write_text(HEAD + FELLING)
     (tmp_path / "fine.rpy").write_text("def resource(request): return 'fine'\n")

@@ -150,22 +150,18 @@ def test_nginx(nginx: Server) -> None:
         assert client.get("/api/nothing").status_code == 404
 
 
-def test_uvicorn(tmp_path: Path) -> None:
+def uvicorn_command(directory: Path, port: int, *options: str) -> list[str]:
+    """What runs the application `ASGI` on *port*. Skips the test if uvicorn is not installed."""
     pytest.importorskip("uvicorn")
+    (directory / "asgiapp.py").write_text(ASGI, encoding="utf-8")
+    uvicorn = [sys.executable, "-m", "uvicorn", "--http", "h11", "--port", str(port)]
+    return [*uvicorn, "--app-dir", str(directory), *options, "asgiapp:app"]
+
+
+def test_uvicorn(tmp_path: Path) -> None:
     port = free_port()
-    (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--port",
-        str(port),
-        "--http",
-        "h11",
-        "--app-dir",
-        str(tmp_path),
-    ]
-    with running([*command, "asgiapp:app"], port), proxied(port, tmp_path) as server:
+    command = uvicorn_command(tmp_path, port)
+    with running(command, port), proxied(port, tmp_path) as server:
         with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
             assert client.get("/api/a%2Fb?x=%20").text == "GET /a%2Fb?x=%20 0"
             assert client.post("/api/up", content=b"x" * 3_000_000).text == "POST /up? 3000000"
@@ -186,21 +182,8 @@ def test_uvicorn(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_ends_idle_connections_and_is_started_again(tmp_path: Path) -> None:
-    pytest.importorskip("uvicorn")
     port = free_port()
-    (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--port",
-        str(port),
-        "--http",
-        "h11",
-        "--app-dir",
-        str(tmp_path),
-    ]
-    command += ["--timeout-keep-alive", "1", "asgiapp:app"]
+    command = uvicorn_command(tmp_path, port, "--timeout-keep-alive", "1")
     with httpx.Client(trust_env=False, timeout=30) as client, ExitStack() as stack:
         first = stack.enter_context(ExitStack())
         first.enter_context(running(command, port))
@@ -217,22 +200,10 @@ def test_a_backend_that_ends_idle_connections_and_is_started_again(tmp_path: Pat
 
 
 def test_many_streams_at_once_and_clients_that_leave(tmp_path: Path) -> None:
-    pytest.importorskip("uvicorn")
     port = free_port()
-    (tmp_path / "asgiapp.py").write_text(ASGI, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--port",
-        str(port),
-        "--http",
-        "h11",
-        "--app-dir",
-        str(tmp_path),
-    ]
+    command = uvicorn_command(tmp_path, port)
     ask = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with running([*command, "asgiapp:app"], port), proxied(port, tmp_path) as server:
+    with running(command, port), proxied(port, tmp_path) as server:
         asking = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
         for each in asking:
             each.settimeout(30)

@@ -231,7 +231,7 @@ async def test_a_script_that_is_deleted_takes_its_task_along(site: Site, tmp_pat
     )
     await visited(site)
     script.unlink()
-    site.root.scripts.invalidate([script])  # type: ignore[attr-defined]
+    site.root.scripts.refresh()  # type: ignore[attr-defined]
     await trio.testing.wait_all_tasks_blocked()
     assert LOG == ["start 1", "end 1"]
 

@@ -297,13 +297,17 @@ def test_other_new_files_execute_nothing(site: ScriptSite) -> None:
     assert site.scripts.modules.generation == 0
 
 
-def test_invalidate_drops_modules(site: ScriptSite) -> None:
+def test_refresh_drops_modules_that_have_changed(site: ScriptSite) -> None:
     path = site.write("words.py", "")
     site.write("a.rpy", page("1", "import words"))
     first, module = site.load(), sys.modules["words"]
-    site.scripts.invalidate([site.root / "nothing.py"])
+    site.write("nothing.py", "")
+    site.scripts.refresh()
+    assert sys.modules["words"] is module
     assert site.load() is first
-    site.scripts.invalidate([path])
+    path.write_text("text = 'new'", encoding="utf-8")
+    site.scripts.refresh()
+    assert "words" not in sys.modules
     assert site.load() is not first
     assert sys.modules["words"] is not module
 

@@ -462,11 +462,14 @@ def test_cache_too_late(site: ScriptSite) -> None:
         site.get()
 
 
-def test_invalidate(site: ScriptSite) -> None:
-    path = site.write("a.rpy", counting(first="cache()\n"))
+def test_refresh_leaves_what_is_fresh(site: ScriptSite) -> None:
+    path = site.write("a.rpy", counting("one", first="cache()\n"))
     assert site.get()[0] == 1
-    site.scripts.invalidate([path, site.root / "other.rpy"])
-    assert [site.get()[0] for _ in range(2)] == [2, 2]
+    site.scripts.refresh()
+    assert site.get() == (1, "one")
+    path.write_text(counting("two", first="cache()\n"), encoding="utf-8")
+    site.scripts.refresh()
+    assert [site.get() for _ in range(2)] == [(2, "two")] * 2
 
 
 # Failures

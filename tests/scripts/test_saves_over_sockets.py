@@ -19,8 +19,10 @@ HOLDS_LOOP = "cache()\nresource = lambda request: request.site.root.during()"
 
 
 class Root(Directory):
-    """A site of two cached scripts: one says what the module ``words.py`` does, and one calls
-    `during` while it holds the event loop.
+    """A site of two cached scripts.
+
+    One says what the module ``words.py`` does, and one calls `during` while it holds the event
+    loop.
     """
 
     during: Callable[[], str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -167,6 +168,21 @@ def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
     nothing, same, refused = done.stdout.splitlines()
     assert (nothing, same) == ("None", "True True")
     assert "run(site, port=8080)" in refused
+
+
+def test_a_directory_whose_name_begins_with_rpyserve_is_the_authors() -> None:
+    # In a thread, so that no other code of an author has called it.
+    path = f"{Path(rpyserve.__file__).parent}_examples/counter.py"
+    found: list[object] = []
+    namespace = {"found": found, "find": twisted_names.find_for_author}
+    exec(compile("def ask(): found.append(find('twisted.web'))", path, "exec"), namespace)
+    thread = threading.Thread(target=namespace["ask"])
+    thread.start()
+    thread.join()
+    try:
+        assert found != [None]
+    finally:
+        twisted_names.uninstall()
 
 
 def test_a_prompt_needs_only_import_rpyserve() -> None:

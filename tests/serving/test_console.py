@@ -14,10 +14,8 @@ from rpyserve.serving.console import banner, network_addresses, url_of, use_colo
 
 
 @pytest.fixture
-def loggers(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+def loggers() -> logging.Logger:
     """The logger of rpyserve and the root as they are in a fresh process."""
-    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
-    monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
     ours, root = logging.getLogger("rpyserve"), logging.getLogger()
     for logger in (ours, root):
         logger.handlers.clear()
@@ -27,9 +25,7 @@ def loggers(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
 
 
 def ascii_console(monkeypatch: pytest.MonkeyPatch) -> tuple[io.BytesIO, io.BytesIO]:
-    """Make stdout and stderr a console that shows ASCII only; and take pytest's own
-    handlers away.
-    """
+    """Make stdout and stderr a console that shows ASCII only; take pytest's handlers away."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     out, err = io.BytesIO(), io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "ascii"))
@@ -237,13 +233,15 @@ def test_sessions_that_never_end(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("host", "url"),
-    [("0.0.0.0", "http://127.0.0.1:8080/"), ("::", "http://[::1]:8080/"), ("192.0.2.7",) * 2],
+    [
+        ("0.0.0.0", "http://127.0.0.1:8080/"),
+        ("::", "http://[::1]:8080/"),
+        ("192.0.2.7", "http://192.0.2.7:8080/"),
+    ],
 )
 def test_a_loud_line_when_the_network_can_reach_it(
-    host: str, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    host: str, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if host not in ("0.0.0.0", "::"):
-        url = f"http://{host}:8080/"
     banner("x", (host, 8080), quiet=True)
     out, err = capsys.readouterr()
     assert out == url + "\n"
@@ -252,12 +250,8 @@ def test_a_loud_line_when_the_network_can_reach_it(
 
 
 def test_addresses_of_the_network() -> None:
-    assert (
-        network_addresses("127.0.0.1")
-        == network_addresses("localhost")
-        == network_addresses("::1")
-        == []
-    )
+    for loopback in ("127.0.0.1", "localhost", "::1"):
+        assert network_addresses(loopback) == []
     assert network_addresses("192.0.2.7") == ["192.0.2.7"]
     assert network_addresses("0.0.0.0") != []
 

@@ -212,7 +212,7 @@ async def test_fault_of_ours_is_one_line_and_ends_one_connection(
     await bystander.get()
     with monkeypatch.context() as patch:
         patch.setattr(
-            "rpyserve.protocol.connection._Connection._handle_message", lambda self, message: 1 / 0
+            "rpyserve.protocol.connection._Connection._handle_request", lambda self, head: 1 / 0
         )
         with pytest.raises(CutOff):
             await (await server.client()).get()

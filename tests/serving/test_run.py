@@ -26,7 +26,8 @@ from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.access_log import log as access_log
 from rpyserve.serving.listen import CannotListen, Settings, open_endpoint
 from rpyserve.serving.run import _serve_until, run, run_with
-from rpyserve.serving.signals import Interrupted, interruptible, is_interruption
+from rpyserve.serving.signals import interruptible, is_interruption
+from rpyserve.util.exceptions import Interrupted
 
 ROOT = Path(__file__).parent.parent.parent
 

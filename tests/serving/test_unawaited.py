@@ -40,8 +40,8 @@ async def told(
         "def resource(request):\n    save(1)\n    return ''\n",
         "async def resource(request):\n    save(1)\n    return ''\n",
         "def resource(request):\n    kept = save(1)\n    return ''\n",
-        "async def resource(request):\n    kept = [save(1)]\n    kept.append(kept)\n    return "
-        "''\n",
+        "async def resource(request):\n    kept = [save(1)]\n    kept.append(kept)\n"
+        "    return ''\n",
     ],
 )
 async def test_the_call_is_named(
@@ -59,12 +59,8 @@ async def test_the_call_is_named(
 
 
 async def test_once_for_many_requests(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert (
-        len(
-            await told(tmp_path, "def resource(request):\n    save(1)\n    return ''\n", caplog, 10)
-        )
-        == 1
-    )
+    source = "def resource(request):\n    save(1)\n    return ''\n"
+    assert len(await told(tmp_path, source, caplog, times=10)) == 1
 
 
 def test_other_warnings_go_where_they_went(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,27 +10,8 @@ import pytest
 import trio
 
 from tests.support.edited_site import Editing, told
+from tests.support.executions import COUNTER
 from tests.support.in_process import Visitor
-
-COUNTER = """
-class ICounter(Interface):
-    value = Attribute("How many visits.")
-
-
-@implementer(ICounter)
-class Counter:
-    def __init__(self, session):
-        self.value = 0
-
-
-registerAdapter(Counter, Session, ICounter)
-
-
-def count(session):
-    counter = ICounter(session)
-    counter.value += 1
-    return counter.value
-"""
 
 GAME = """
 class Turn(Enum):
@@ -62,7 +43,7 @@ async def site(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterato
         yield editing
 
 
-async def counted(site: Editing, definitions: str = COUNTER, answer: str = "count(s)") -> str:
+async def counted(site: Editing, definitions: str = COUNTER, answer: str = "visit(s)") -> str:
     """Save the counter, with *answer*, and visit it."""
     site.script(definitions, answer)
     return await site.get()
@@ -72,9 +53,9 @@ async def counted(site: Editing, definitions: str = COUNTER, answer: str = "coun
 
 
 async def test_the_counter_goes_on_with_the_new_text(site: Editing) -> None:
-    site.script(COUNTER, "f'Visit #{count(s)}'")
+    site.script(COUNTER, "f'Visit #{visit(s)}'")
     assert [await site.get(), await site.get()] == ["Visit #1", "Visit #2"]
-    site.script(COUNTER, "f'Welcome, {count(s)}'")
+    site.script(COUNTER, "f'Welcome, {visit(s)}'")
     assert await site.get() == "Welcome, 3"
     assert await site.get(visitor=Visitor(site.site)) == "Welcome, 1"
 
@@ -94,7 +75,7 @@ async def test_attributes_are_added_in_the_constructor(
     more = COUNTER.replace(
         "self.value = 0", "self.value, self.seen = 0, []\n        self.colour = 'red'"
     )
-    site.script(more, "count(s), ICounter(s).seen.append(1), ICounter(s).seen, ICounter(s).colour")
+    site.script(more, "visit(s), ICounter(s).seen.append(1), ICounter(s).seen, ICounter(s).colour")
     caplog.clear()
     assert await site.get() == "(2, None, [1], 'red')"
     assert await site.get() == "(3, None, [1, 1], 'red')", "they are kept, not made each time"
@@ -107,12 +88,12 @@ async def test_the_console_says_it_once_however_many_visitors_there_are(
     site: Editing, caplog: pytest.LogCaptureFixture
 ) -> None:
     visitors = [Visitor(site.site) for _ in range(5)]
-    site.script(COUNTER, "count(s)")
+    site.script(COUNTER, "visit(s)")
     for visitor in visitors:
         await site.get(visitor=visitor)
     site.script(
         COUNTER.replace("self.value = 0", "self.value = self.more = 0"),
-        "count(s), ICounter(s).more",
+        "visit(s), ICounter(s).more",
     )
     caplog.clear()
     assert [await site.get(visitor=visitor) for visitor in visitors] == ["(2, 0)"] * 5
@@ -121,10 +102,10 @@ async def test_the_console_says_it_once_however_many_visitors_there_are(
 
 async def test_a_constructor_is_not_called_when_it_sets_nothing_new(site: Editing) -> None:
     more = COUNTER.replace("self.value = 0", "self.value = 0\n        made.append(1)")
-    site.script("made = registry.setdefault('made', [])\n" + more, "count(s), len(made)")
+    site.script("made = registry.setdefault('made', [])\n" + more, "visit(s), len(made)")
     assert await site.get() == "(1, 1)"
     site.script(
-        "made = registry.setdefault('made', [])\n" + more + "\n# an edit", "count(s), len(made)"
+        "made = registry.setdefault('made', [])\n" + more + "\n# an edit", "visit(s), len(made)"
     )
     assert await site.get() == "(2, 1)"
 
@@ -137,11 +118,11 @@ async def test_what_a_constructor_does_to_the_session_is_undone(
         "self.value = 0\n        session['list'] = []\n        session.notifyOnExpire(self.bye)\n\n"
         "    def bye(self):\n        print('bye', self.value)",
     )
-    site.script(wide, "count(s), s['list'].append(1), s['list']")
+    site.script(wide, "visit(s), s['list'].append(1), s['list']")
     assert await site.get() == "(1, None, [1])"
     site.script(
         wide.replace("= 0", "= 0; self.more = 1", 1),
-        "count(s), ICounter(s).more, s['list'], s.expire()",
+        "visit(s), ICounter(s).more, s['list'], s.expire()",
     )
     assert await site.get() == "(2, 1, [1], None)"
     assert capsys.readouterr().out == "bye 2\n"
@@ -155,7 +136,7 @@ async def test_an_attribute_that_a_method_called_by_the_constructor_sets(site: E
     assert await counted(site, helped) == "1"
     assert (
         await counted(
-            site, helped.replace("pass", "self.board = [0]"), "ICounter(s).board, count(s)"
+            site, helped.replace("pass", "self.board = [0]"), "ICounter(s).board, visit(s)"
         )
         == "([0], 2)"
     )
@@ -175,7 +156,7 @@ async def test_an_attribute_behind_a_property(site: Editing) -> None:
     more = COUNTER.replace(
         "        self.value = 0\n", "        self.value = 0\n        self.total = 9\n" + behind
     )
-    assert await counted(site, more, "ICounter(s).total, count(s)") == "(9, 2)"
+    assert await counted(site, more, "ICounter(s).total, visit(s)") == "(9, 2)"
 
 
 async def test_an_attribute_that_a_constructor_sets_by_name(site: Editing) -> None:
@@ -184,7 +165,7 @@ async def test_an_attribute_that_a_constructor_sets_by_name(site: Editing) -> No
 
     assert await counted(site, by_name("value", "other")) == "1"
     assert (
-        await counted(site, by_name("value", "other", "third"), "count(s), ICounter(s).third")
+        await counted(site, by_name("value", "other", "third"), "visit(s), ICounter(s).third")
         == "(2, 0)"
     )
 
@@ -199,7 +180,7 @@ async def test_an_attribute_that_the_factory_sets(site: Editing) -> None:
 
     assert await counted(site, by_factory("pass")) == "1"
     assert (
-        await counted(site, by_factory("counter.more = 7"), "count(s), ICounter(s).more")
+        await counted(site, by_factory("counter.more = 7"), "visit(s), ICounter(s).more")
         == "(2, 7)"
     )
 
@@ -216,7 +197,7 @@ async def test_a_constructor_that_fails_loses_nothing(
         "(division by zero). Give the class itself a value, as in `more = None`." in told(caplog)
     )
     mended = failing.replace("1 / 0", "[1]")
-    assert await counted(site, mended, "count(s), ICounter(s).more") == "(3, [1])", (
+    assert await counted(site, mended, "visit(s), ICounter(s).more") == "(3, [1])", (
         "the next edit mends it"
     )
 
@@ -275,7 +256,7 @@ async def test_a_class_becomes_a_dataclass(site: Editing) -> None:
     plain = "class Counter:\n    def __init__(self, session):\n        self.value = 0\n"
     data = "@dataclass\nclass Counter:\n    session: object\n    value: int = 0\n"
     data += "    seen: list = field(default_factory=list)\n"
-    answer = "count(s), ICounter(s).seen, Counter(s, 2) == ICounter(s), Counter(s) == ICounter(s)"
+    answer = "visit(s), ICounter(s).seen, Counter(s, 2) == ICounter(s), Counter(s) == ICounter(s)"
     assert await counted(site, COUNTER.replace(plain, data), answer) == "(2, [], True, False)"
     assert await counted(
         site, COUNTER.replace(plain, data), "ICounter(s).session is s, repr(ICounter(s))[:8]"
@@ -283,19 +264,19 @@ async def test_a_class_becomes_a_dataclass(site: Editing) -> None:
 
 
 async def test_a_class_is_renamed_and_renamed_back(site: Editing) -> None:
-    assert await counted(site, COUNTER, "count(s), type(ICounter(s)).__name__") == "(1, 'Counter')"
+    assert await counted(site, COUNTER, "visit(s), type(ICounter(s)).__name__") == "(1, 'Counter')"
     renamed = COUNTER.replace("Counter:", "Visits:").replace(
         "registerAdapter(Counter", "registerAdapter(Visits"
     )
-    assert await counted(site, renamed, "count(s), isinstance(ICounter(s), Visits)") == "(2, True)"
-    assert await counted(site, COUNTER, "count(s), isinstance(ICounter(s), Counter)") == "(3, True)"
+    assert await counted(site, renamed, "visit(s), isinstance(ICounter(s), Visits)") == "(2, True)"
+    assert await counted(site, COUNTER, "visit(s), isinstance(ICounter(s), Counter)") == "(3, True)"
 
 
 async def test_the_factory_is_swapped(site: Editing) -> None:
     assert await counted(site) == "1"
     other = "\n\nclass Other(Counter):\n    pass\n\n\nregisterAdapter(Other, Session, ICounter)\n"
     assert (
-        await counted(site, COUNTER + other, "count(s), type(ICounter(s)).__name__")
+        await counted(site, COUNTER + other, "visit(s), type(ICounter(s)).__name__")
         == "(2, 'Counter')"
     )
     answer = await site.get(visitor=Visitor(site.site))
@@ -307,7 +288,7 @@ async def test_an_interface_is_removed_and_returns(site: Editing) -> None:
     assert await counted(site, "", "'nothing here'") == "nothing here"
     assert (
         await counted(
-            site, COUNTER.replace("= 0", "= 0; self.more = 1"), "count(s), ICounter(s).more"
+            site, COUNTER.replace("= 0", "= 0; self.more = 1"), "visit(s), ICounter(s).more"
         )
         == "(3, 1)"
     )
@@ -322,7 +303,7 @@ async def test_an_interface_goes_while_its_class_is_edited(site: Editing) -> Non
     assert await counted(site, edited, "'nothing here'") == "nothing here"
     assert (
         await counted(
-            site, COUNTER.replace("= 0", "= 0; self.more = 1"), "count(s), ICounter(s).more"
+            site, COUNTER.replace("= 0", "= 0; self.more = 1"), "visit(s), ICounter(s).more"
         )
         == "(2, 1)"
     )
@@ -331,16 +312,17 @@ async def test_an_interface_goes_while_its_class_is_edited(site: Editing) -> Non
 async def test_an_interface_with_methods(site: Editing) -> None:
     def told(word: str) -> str:
         return COUNTER.replace(
-            '    value = Attribute("How many visits.")', "    def tell():\n        'Say how many.'"
+            '    value = Attribute("An int value which counts up once per page view.")',
+            "    def tell():\n        'Say how many.'",
         ).replace(
             "self.value = 0",
             f"self.value = 0\n\n    def tell(self):\n        return f'{word} {{self.value}}'",
         )
 
     assert (
-        await counted(site, told("visits:"), "count(s), ICounter(s).tell()") == "(1, 'visits: 1')"
+        await counted(site, told("visits:"), "visit(s), ICounter(s).tell()") == "(1, 'visits: 1')"
     )
-    answer = "count(s), ICounter(s).tell(), ICounter.providedBy(ICounter(s)), list(ICounter)"
+    answer = "visit(s), ICounter(s).tell(), ICounter.providedBy(ICounter(s)), list(ICounter)"
     assert await counted(site, told("so often:"), answer) == "(2, 'so often: 2', True, ['tell'])"
 
 
@@ -349,7 +331,7 @@ async def test_two_interfaces_and_classes_of_one_name_stay_apart(site: Editing) 
         first = COUNTER.replace("self.value = 0", f"self.value = 0; self.word = {word!r}")
         return f"{first}\nIFirst, First = ICounter, Counter\n{COUNTER}"
 
-    answer = "count(s), IFirst(s).word, type(IFirst(s)) is First, type(ICounter(s)) is Counter"
+    answer = "visit(s), IFirst(s).word, type(IFirst(s)) is First, type(ICounter(s)) is Counter"
     assert await counted(site, both("a"), answer) == "(1, 'a', True, True)"
     assert await counted(site, both("b"), answer) == "(2, 'a', True, True)"
 
@@ -363,10 +345,10 @@ async def test_components_by_hand(site: Editing) -> None:
 
 async def test_a_component_of_the_registry(site: Editing) -> None:
     shared = COUNTER.replace("(Counter, Session", "(Counter, Registry")
-    assert await counted(site, shared, "count(registry)") == "1"
+    assert await counted(site, shared, "visit(registry)") == "1"
     more = shared.replace("= 0", "= 0; self.more = 1")
     assert (
-        await counted(site, more, "count(request.site.registry), ICounter(registry).more")
+        await counted(site, more, "visit(request.site.registry), ICounter(registry).more")
         == "(2, 1)"
     )
 
@@ -601,7 +583,7 @@ async def test_the_whole_counter_moves_to_a_module_and_back(site: Editing) -> No
     names = "from rpyserve import Attribute, Interface, Session, implementer, registerAdapter\n"
     assert [await counted(site), await site.get()] == ["1", "2"]
     site.save(names + COUNTER, "helper.py")
-    assert await counted(site, "from helper import Counter, ICounter, count") == "3"
+    assert await counted(site, "from helper import Counter, ICounter, visit") == "3"
     site.save("", "helper.py")
     assert await counted(site) == "4"
 
@@ -631,7 +613,7 @@ async def test_the_whole_counter_moves_to_a_module_and_back(site: Editing) -> No
     ],
 )
 async def test_nothing_is_lost_by_a_save_that_is_no_good(site: Editing, bad: str) -> None:
-    answer = "count(s), s.setdefault('turn', Turn.X) is Turn.X, type(ICounter(s)) is Counter"
+    answer = "visit(s), s.setdefault('turn', Turn.X) is Turn.X, type(ICounter(s)) is Counter"
     assert await counted(site, GAME + COUNTER, answer) == "(1, True, True)"
     for cached in (True, False):
         if cached:
@@ -668,11 +650,11 @@ async def test_a_component_that_cannot_be_changed_outlives_an_execution_that_fai
     site: Editing,
 ) -> None:
     shared = COUNTER.replace("(Counter, Session", "(Counter, Registry")
-    assert await counted(site, shared, "count(registry)") == "1"
+    assert await counted(site, shared, "visit(registry)") == "1"
     slotted = shared.replace("class Counter:", "class Counter:\n    __slots__ = ('value',)\n")
     site.script(slotted + "ICounter(registry).value\n1 / 0\n", "''")
     await site.get(status=500)
-    assert await counted(site, shared, "count(registry)") == "2"
+    assert await counted(site, shared, "visit(registry)") == "2"
 
 
 async def test_top_level_code_uses_a_new_method_of_what_the_registry_holds(site: Editing) -> None:
@@ -807,7 +789,7 @@ async def test_a_component_that_old_code_makes_is_renewed(
 ) -> None:
     site.site.registry["go"] = go = trio.Event()
     stream = "async def resource(request):\n    s = request.getSession()\n    yield 'x'\n"
-    stream += "    await registry['go'].wait()\n    yield str(count(s))\n"
+    stream += "    await registry['go'].wait()\n    yield str(visit(s))\n"
     site.save(COUNTER + stream)
     visitor = Visitor(site.site)
     site.script("", "s.update(n=1)", "first.rpy")
@@ -818,5 +800,5 @@ async def test_a_component_that_old_code_makes_is_renewed(
     await site.get("/a", visitor)
     go.set()
     await trio.testing.wait_all_tasks_blocked()
-    site.script(COUNTER, "'n' in s, type(ICounter(s)) is Counter, count(s)")
+    site.script(COUNTER, "'n' in s, type(ICounter(s)) is Counter, visit(s)")
     assert await site.get("/a", visitor) == "(True, True, 2)"

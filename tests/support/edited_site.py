@@ -21,8 +21,9 @@ cache()
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the console was told of objects from before an edit; a busy machine may have more to
-    say.
+    """What the console was told of objects from before an edit.
+
+    A busy machine may have more to say.
     """
     return [record.getMessage() for record in caplog.records if record.module == "migration"]
 
@@ -49,8 +50,9 @@ class Editing:
         path.write_text((HEAD if name.endswith(".rpy") else "") + text, encoding="utf-8")
 
     def script(self, definitions: str, answer: str, name: str = "a.rpy") -> None:
-        """Save a script that answers with the expression *answer*, in which ``s`` is the visitor's
-        session.
+        """Save a script that answers with the expression *answer*.
+
+        In it, ``s`` is the visitor's session.
         """
         page = (
             f"def resource(request):\n    s = request.getSession()\n    answer = {answer}\n   "

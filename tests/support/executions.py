@@ -1,5 +1,6 @@
-"""Executes script texts as the server does, without files: a namespace whose ``__name__`` knows its
-execution.
+"""Executes script texts as the server does, without files.
+
+The namespace's ``__name__`` knows its execution.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from tests.support import tutorial
 def execute(
     source: str | CodeType, *, path: str = "counter.rpy", may_cache: bool = True, **names: Any
 ) -> dict[str, Any]:
-    """Return the namespace that *source* leaves behind; it holds its execution, as
-    ``execution``.
+    """Return the namespace that *source* leaves behind.
+
+    It holds its execution, as ``execution``.
     """
     execution = Execution(f"rpyserve_script_{path}", Path(path), may_cache=may_cache)
 

@@ -1,4 +1,4 @@
-"""Durations and sizes: what people write and read."""
+"""Durations and sizes, as people write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyserve.util.durations import parse_duration, parse_size
-from rpyserve.util.text import format_duration, format_size
 
 
 @pytest.mark.parametrize(
@@ -74,22 +73,3 @@ def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
             assert parse(text) >= 0
         except ValueError as exc:
             assert str(exc)
-
-
-def test_words() -> None:
-    words = [format_duration(seconds) for seconds in (900, 60, 3600, 5, 1, 0.5, 90, 86400)]
-    assert words == [
-        "15 minutes",
-        "1 minute",
-        "1 hour",
-        "5 seconds",
-        "1 second",
-        "0.5 seconds",
-        "90 seconds",
-        "1 day",
-    ]
-
-
-def test_sizes_in_words() -> None:
-    sizes = [format_size(size) for size in (0, 999, 1000, 3400, 9990, 999_999, 12_345_678, 10**15)]
-    assert sizes == ["0 B", "999 B", "1.0 kB", "3.4 kB", "10 kB", "1.0 MB", "12 MB", "1000 TB"]

@@ -12,7 +12,7 @@ function selectorFor(element) {
   if (id) return "#" + CSS.escape(id);
   const { localName } = plain(element);
   const name = plain(element).getAttribute("name");
-  if (!name) return name;
+  if (!name) return "";
   const isChoice = ["radio", "checkbox"].includes(element.type);
   const value = isChoice ? `[value="${CSS.escape(element.value)}"]` : "";
   return `${localName}[name="${CSS.escape(name)}"]${value}`;
