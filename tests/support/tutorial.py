@@ -8,7 +8,7 @@ class ICounter(Interface):
 
 
 @implementer(ICounter)
-class Counter(object):
+class Counter:
     def __init__(self, session):
         self.value = 0
 
