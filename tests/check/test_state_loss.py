@@ -10,6 +10,7 @@ import pytest
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.state_loss import find_state_losses
+from tests.support.tutorial import EXPIRATION_LOGGER
 
 HEAD = """
 import functools
@@ -263,10 +264,13 @@ def test_cache_of_functools_does_not_cache_a_script() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["cache('words.txt')", "import rpyserve\nrpyserve.cache()", "from rpyserve import cache as "
-                                                                "keep\nkeep()",
-     "if True:\n    cache()"],
-)  # fmt: skip
+    [
+        "cache('words.txt')",
+        "import rpyserve\nrpyserve.cache()",
+        "from rpyserve import cache as keep\nkeep()",
+        "if True:\n    cache()",
+    ],
+)
 def test_a_script_is_cached_by_any_way_of_calling_it(call: str) -> None:
     assert rules(f"{call}\nn = []\ndef resource(request):\n    n.append(1)") == {
         Rule.STATE_LOST_ON_EDIT
@@ -274,22 +278,7 @@ def test_a_script_is_cached_by_any_way_of_calling_it(call: str) -> None:
 
 
 def test_the_series_logger_is_told_gently() -> None:
-    text = """
-    class ExpirationLogger(Resource):
-        sessions = set()
-
-        def render_GET(self, request):
-            session = request.getSession()
-            if session.uid not in self.sessions:
-                self.sessions.add(session.uid)
-                session.notifyOnExpire(lambda: self._expired(session.uid))
-            return ""
-
-        def _expired(self, uid):
-            self.sessions.remove(uid)
-
-    resource = ExpirationLogger()
-    """
+    text = EXPIRATION_LOGGER + "resource = ExpirationLogger()\n"
     (loss,) = find(source(text, cached=True))
     assert (
         loss.message

@@ -183,14 +183,14 @@ def test_a_request_in_flight_is_finished(start: Start) -> None:
         NOTE + "time.sleep(3600)",
         in_render("while True: request.setHeader('X-A', 'b')"),
         in_render("import json\nwhile True: json.dumps([1] * 1000)"),
-        in_render("import signal\nfor n in (signal.SIGINT, signal.SIGTERM): signal.signal(n, "
-                  "signal.SIG_IGN)\n")
-        .replace("return 'done'", "time.sleep(0.8)\n    print('now', file=sys.stderr)\n    while "
-                                  "True: pass"),
-        f"import sys, time\nasync def resource(request):\n    {NOTE.splitlines()[1]}\n    while "
-        "True: pass\n",
-        f"import sys, time\ndef resource(request):\n    yield 'x'\n    {NOTE.splitlines()[1]}\n  "
-        "  while True: pass\n",
+        in_render(
+            "import signal\nfor n in (signal.SIGINT, signal.SIGTERM): signal.signal(n, signal.SIG_IGN)\n"
+            "time.sleep(0.8)\nprint('now', file=sys.stderr)\nwhile True: pass"
+        ),
+        f"import sys, time\nasync def resource(request):\n    {NOTE.splitlines()[1]}\n"
+        "    while True: pass\n",
+        f"import sys, time\ndef resource(request):\n    yield 'x'\n    {NOTE.splitlines()[1]}\n"
+        "    while True: pass\n",
     ],
     ids=["loop", "sleep", "loop at import", "sleep at import", "our code", "Python's", "ignored", "async", "stream"],
 )  # fmt: skip
@@ -210,10 +210,8 @@ def test_a_script_that_holds_the_loop_is_interrupted_and_named(start: Start, scr
 def test_an_expiry_callback_that_holds_the_loop(start: Start) -> None:
     command = serving(
         start,
-        f"{NOTE.splitlines()[0]}\ndef loop():\n    print('begun', file=sys.stderr)\n    while "
-        "True: pass\n"
-        "def resource(request):\n    request.getSession().notifyOnExpire(loop)\n    return "
-        "'hello'\n",
+        "import sys\ndef loop():\n    print('begun', file=sys.stderr)\n    while True: pass\n"
+        "def resource(request):\n    request.getSession().notifyOnExpire(loop)\n    return 'hello'\n",
         "--session-timeout",
         "0.1",
     )
@@ -277,10 +275,10 @@ def test_a_thread_that_was_left_running_does_not_hold_the_exit(start: Start) -> 
 def test_callbacks_run_when_it_stops(start: Start) -> None:
     script = (
         "import trio\nasync def late():\n    await trio.sleep(0.05)\n    print('late')\n"
-        "def resource(request):\n    session = request.getSession()\n    "
-        "session.notifyOnExpire(late)\n"
-        "    session.notifyOnExpire(lambda: print('ended', session.ended.value))\n    return "
-        "'hello'\n"
+        "def resource(request):\n    session = request.getSession()\n"
+        "    session.notifyOnExpire(late)\n"
+        "    session.notifyOnExpire(lambda: print('ended', session.ended.value))\n"
+        "    return 'hello'\n"
     )
     command = serving(start, script)
     command.get("/script")
@@ -484,8 +482,8 @@ def test_who_may_ask(start: Start) -> None:
 
 def test_get_prints_one_response(start: Start) -> None:
     script = (
-        "def resource(request):\n    print('said')\n    return b'\\xff' + "
-        "request.field('x', '').encode()\n"
+        "def resource(request):\n    print('said')\n"
+        "    return b'\\xff' + request.field('x', '').encode()\n"
     )
     command = start("--get", "script?x=ü y", script=script)
     out, err = command.process.communicate(timeout=SOON)

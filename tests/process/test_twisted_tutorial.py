@@ -13,37 +13,27 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from textwrap import dedent
 
 import httpx
 import pytest
 import trio
 
+from tests.support import tutorial
 from tests.support.real_process import RawClient, Server, free_port, program, serving
 
 pytestmark = pytest.mark.process
 
-COUNTER = """
+COUNTER = (
+    """
 cache()
 
 from zope.interface import Interface, Attribute, implementer
 from twisted.python.components import registerAdapter
 from twisted.web.server import Session
 from twisted.web.resource import Resource
-
-
-class ICounter(Interface):
-    value = Attribute("The number of page views so far.")
-
-
-@implementer(ICounter)
-class Counter(object):
-    def __init__(self, session):
-        self.value = 0
-
-
-registerAdapter(Counter, Session, ICounter)
-
+"""
+    + tutorial.COUNTER
+    + """
 
 class CounterResource(Resource):
     def render_GET(self, request):
@@ -55,25 +45,9 @@ class CounterResource(Resource):
 
 resource = CounterResource()
 """
+)
 
-LOGGER = """
-from twisted.web.resource import Resource
-
-
-class ExpirationLogger(Resource):
-    sessions = set()
-
-    def render_GET(self, request):
-        session = request.getSession()
-        if session.uid not in self.sessions:
-            self.sessions.add(session.uid)
-            session.notifyOnExpire(lambda: self._expired(session.uid))
-        return ""
-
-    def _expired(self, uid):
-        print("Session", uid, "has expired.")
-        self.sessions.remove(uid)
-"""
+LOGGER = "from twisted.web.resource import Resource\n" + tutorial.EXPIRATION_LOGGER
 
 CUSTOMISED = (
     """
@@ -193,18 +167,8 @@ def test_the_counter_with_curl(site: Path, tmp_path: Path) -> None:
         pytest.skip("no curl here")
     with serving(site, tmp_path) as server:
         jar = str(tmp_path / "jar")
-        visit = [
-            "curl",
-            "--silent",
-            "--fail",
-            "--max-time",
-            "10",
-            "-b",
-            jar,
-            "-c",
-            jar,
-            f"{server.url}/counter",
-        ]
+        options = ["--silent", "--fail", "--max-time", "10", "-b", jar, "-c", jar]
+        visit = ["curl", *options, f"{server.url}/counter"]
         seen = [subprocess.run(visit, capture_output=True, check=True).stdout for _ in range(3)]
         assert seen == [b"Visit #1 for you!", b"Visit #2 for you!", b"Visit #3 for you!"]
 
@@ -245,9 +209,8 @@ async def test_uncached_requests_leave_memory_where_it_was(site: Path, tmp_path:
             assert {await client.get("/uncached") for _ in range(2_000)} == {"Visit #1 for you!"}
             before = resident(server)
             assert {await client.get("/uncached") for _ in range(20_000)} == {"Visit #1 for you!"}
-            assert (
-                resident(server) - before < 2_000
-            )  # kB: 0.1 a request would be as much as one object kept
+            # In kB: 0.1 a request would be as much as one object kept.
+            assert resident(server) - before < 2_000
 
 
 # The end of sessions, in real time
@@ -269,9 +232,8 @@ async def keep_visiting(port: int, *, visits: int, console: Server) -> str:
     while line not in console.output():
         await trio.sleep(0.02)
         assert trio.current_time() - last < 6
-    assert (
-        trio.current_time() - last > 4.9
-    )  # from when the answer was here, which is a little later
+    # Not 5: *last* is when the answer was here, which is a little later than the visit.
+    assert trio.current_time() - last > 4.9
     return line
 
 
@@ -317,28 +279,7 @@ async def answers(port: int) -> None:
                 await trio.sleep(0.05)
 
 
-# A Python prompt, and what is not covered
-
-
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True)
-
-
-def test_a_session_can_be_adapted_in_a_prompt() -> None:
-    done = python("""
-        from rpyserve import Attribute, Interface, Session, implementer, registerAdapter
-        class ICounter(Interface):
-            value = Attribute("A number.")
-        @implementer(ICounter)
-        class Counter(object):
-            def __init__(self, session):
-                self.value = 0
-        registerAdapter(Counter, Session, ICounter)
-        ses = Session(None, None)
-        data = ICounter(ses)
-        print(data is ICounter(ses), data is ICounter(Session(None, None)))
-    """)
-    assert (done.stdout, done.stderr) == ("True False\n", "")
+# What is not covered
 
 
 def test_other_names_of_twisted_say_what_is_covered(site: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from zope.interface import Interface, implementer
 from rpyserve.sessions.adapters import registerAdapter
 from rpyserve.sessions.components import Components
 from rpyserve.sessions.session import Registry, Session
+from tests.support import tutorial
 from tests.support.executions import COUNTER, execute
 
 
@@ -79,22 +80,15 @@ def test_an_adapter_for_a_subclass_is_not_for_its_base() -> None:
 
 
 def test_the_prompt_of_the_series() -> None:
-    program = """
+    program = f"""
 from zope.interface import Interface, Attribute, implementer
 from rpyserve import registerAdapter, Session
-class ICounter(Interface):
-    value = Attribute("An int value which counts up once per page view.")
-
-@implementer(ICounter)
-class Counter(object):
-    def __init__(self, session):
-        self.value = 0
-
-registerAdapter(Counter, Session, ICounter)
+{tutorial.COUNTER}
 ses = Session(None, None)
 data = ICounter(ses)
 data is ICounter(ses)
 ICounter(ses) is ICounter(ses)
+data is ICounter(Session(None, None))
 class ICounter(Interface): pass
 
 registerAdapter(Counter, Session, ICounter)
@@ -104,7 +98,7 @@ data is ICounter(ses)
         [sys.executable, "-i", "-q"], input=program, capture_output=True, text=True, timeout=60
     )
     assert "Error" not in prompt.stderr
-    assert prompt.stdout.split() == ["True", "True", "False"]
+    assert prompt.stdout.split() == ["True", "True", "False", "False"]
 
 
 def test_registering_again_replaces() -> None:

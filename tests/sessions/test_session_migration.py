@@ -12,6 +12,7 @@ import trio
 from rpyserve import Session
 from tests.support.edited_site import Editing, told
 from tests.support.in_process import Visitor
+from tests.support.tutorial import EXPIRATION_LOGGER
 
 SHORT = """
 class ShortSession(Session):
@@ -30,24 +31,11 @@ def use(request):
 resource = use
 """
 
-LOGGER = """
-class ExpirationLogger(Resource):
-    sessions = set()
 
-    def render_GET(self, request):
-        session = request.getSession()
-        if session.uid not in self.sessions:
-            self.sessions.add(session.uid)
-            session.notifyOnExpire(lambda: self._expired(session.uid))
-        return ""
-
-    def _expired(self, uid):
-        print("{word}", len(uid))
-        self.sessions.remove(uid)
-
-
-resource = ExpirationLogger()
-"""
+def logger(word: str) -> str:
+    """The tutorial's `ExpirationLogger`, which prints *word* and how long the session's id is."""
+    printed = EXPIRATION_LOGGER.replace('"Session", uid, "has expired."', f"{word!r}, len(uid)")
+    return printed + "resource = ExpirationLogger()\n"
 
 
 @pytest.fixture
@@ -199,7 +187,7 @@ async def test_the_series_logger_prints_one_line_after_an_edit(
     site: Editing, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for word in ("old", "new", "newer"):
-        site.save(LOGGER.replace("{word}", word))
+        site.save(logger(word))
         await site.get()
         await site.get()
     assert await end(site, capsys) == ["newer 32"]
@@ -208,9 +196,9 @@ async def test_the_series_logger_prints_one_line_after_an_edit(
 async def test_without_a_visit_after_the_edit_the_old_one_runs(
     site: Editing, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.save(LOGGER.replace("{word}", "old"))
+    site.save(logger("old"))
     await site.get()
-    site.save(LOGGER.replace("{word}", "new"))
+    site.save(logger("new"))
     assert await end(site, capsys) == ["old 32"]
 
 
@@ -291,9 +279,9 @@ async def test_uncached_executions_do_not_replace_each_other_s(
 async def test_a_callback_of_a_class_that_moved_to_a_module(
     site: Editing, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.save(LOGGER.replace("{word}", "old"))
+    site.save(logger("old"))
     await site.get()
-    site.save("from rpyserve import Resource\n" + LOGGER.replace("{word}", "new"), "helper.py")
+    site.save("from rpyserve import Resource\n" + logger("new"), "helper.py")
     site.save("from helper import ExpirationLogger\nresource = ExpirationLogger()\n")
     await site.get()
     assert await end(site, capsys) == ["new 32"]

@@ -29,7 +29,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tests.support.real_process import Server, program
@@ -104,7 +104,6 @@ class Player:
     server: Server | None = None
     seen: int = 0
     runs: int = 0
-    _written: list[Path] = field(default_factory=list)
 
     def play(self, page: str) -> int:
         """Play *page*, and return how many blocks it had."""
@@ -144,10 +143,8 @@ class Player:
 
     def _type(self, command: str, expected: str) -> None:
         words = shlex.split(command)
-        if (words[0] == "rpyserve" and not ONCE & set(words)) or words[:2] == [
-            "python",
-            "program.py",
-        ]:
+        serves = words[0] == "rpyserve" and not ONCE & set(words)
+        if serves or words[:2] == ["python", "program.py"]:
             self._start(words)
             self._expect_on_console(expected)
             return
@@ -226,5 +223,4 @@ class Player:
         assert self.server is not None, "there is no server yet"
         if expected.strip():
             wanted = pattern_of(expected.replace(":8080", f":{self.server.port}"))
-            self.server.wait_for(rf"(?s)\A.{{{self.seen},}}?{wanted}")
             self.seen = self.server.wait_for(rf"(?s)\A.{{{self.seen},}}?{wanted}").end()

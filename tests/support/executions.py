@@ -10,6 +10,7 @@ from types import CodeType
 from typing import Any
 
 from rpyserve.scripts.execution import Execution
+from tests.support import tutorial
 
 
 def execute(
@@ -31,20 +32,12 @@ def execute(
     return namespace
 
 
-COUNTER = """
+COUNTER = f"""
 from zope.interface import Attribute, Interface, implementer
 from rpyserve.sessions.adapters import registerAdapter
 from rpyserve.sessions.session import Session
 
-class ICounter(Interface):
-    value = Attribute("An int value which counts up once per page view.")
-
-@implementer(ICounter)
-class Counter:
-    def __init__(self, session):
-        self.value = 0
-
-registerAdapter(Counter, Session, ICounter)
+{tutorial.COUNTER}
 
 def visit(session):
     counter = ICounter(session)

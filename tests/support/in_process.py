@@ -32,11 +32,20 @@ class Answer:
 
 
 class Visitor:
-    """A client of *site* that keeps its cookies."""
+    """A client of *site* that keeps its cookies.
 
-    def __init__(self, site: Any, client: str = "127.0.0.1") -> None:
+    Args:
+        site: what it asks.
+        client: its address.
+        server: the address and port that it seems to have connected to.
+    """
+
+    def __init__(
+        self, site: Any, client: str = "127.0.0.1", server: tuple[str, int] = ("127.0.0.1", 8080)
+    ) -> None:
         self.site = site
         self.client = client
+        self.server = server
         self.cookies: dict[str, str] = {}
 
     async def get(self, target: str, **more: Any) -> Answer:
@@ -65,6 +74,7 @@ class Visitor:
             target,
             raw,
             client=(self.client, 4321),
+            server=self.server,
             body=chunks,
             wait_client_left=wait_client_left,
         )
