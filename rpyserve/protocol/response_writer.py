@@ -10,13 +10,14 @@ them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
+from functools import partial
 from typing import Final
 
 import h11
 import trio
 
 from rpyserve.http.errors import ClientDisconnected
-from rpyserve.http.response import FileBody, Response, Stream, Upgrade
+from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Upgrade
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
@@ -233,8 +234,10 @@ class ResponseWriter:
             length = head.body.length if isinstance(head.body, Stream) else None
             await self._send_chunk(self._frame_head(head, reason, length, close))
             if not self._is_bodiless(head):
-                wait_next = self._wait_next_event if _has_events(head) else _wait_next_chunk
-                while chunk := await wait_next(started.chunks):
+                chunks = started.chunks
+                if _has_events(head):
+                    chunks = ChunkIterator(partial(self._wait_next_event, chunks))
+                async for chunk in chunks:
                     await self._send_chunk(self._frame(chunk))
                     self.sent += len(chunk)
         await self._finish(b"")
@@ -243,7 +246,7 @@ class ResponseWriter:
         # Only the wait is cancelled: a chunk that is half on its way goes out whole.
         with trio.CancelScope() as self._event_wait:
             if not self._events_ended:
-                return await _wait_next_chunk(chunks)
+                return await anext(chunks, b"")
         return b""
 
     async def _send_chunk(self, data: bytes) -> None:
@@ -304,11 +307,6 @@ class UpgradedStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the connection."""
         await self._transport.stream.aclose()
-
-
-async def _wait_next_chunk(chunks: AsyncIterator[bytes]) -> bytes:
-    """The next chunk, of which none is empty; nothing at the end."""
-    return await anext(chunks, b"")
 
 
 def _has_events(response: Response) -> bool:
