@@ -110,6 +110,7 @@ class SiteModules:
         # What is changed in Python's import system, and what it takes to change it back.
         self._relative_finder = RelativeFinder(self)
         self._removed_path_entries: list[tuple[int, str]] = []
+        self._path_length = 0
         # The modules with plain names, while another site has those.
         self._set_aside: dict[str, ModuleType] = {}
         # The hidden files that the console was told of.
@@ -168,9 +169,10 @@ class SiteModules:
     def _path_hook(self, path: str) -> SiteFinder:
         # Decided by name: a directory that could not be looked at for once would be left to Python,
         # which shows no edits, for good. A file may be an archive of modules.
-        if os.path.isfile(path) or not self._is_ours(path):
+        directory = self.place_in_site(path)
+        if os.path.isfile(path) or not self._is_ours(directory):
             raise ImportError("not a directory of the site", path=path)
-        return SiteFinder(path, self)
+        return SiteFinder(directory, self)
 
     # Whether they are fresh
 
@@ -191,6 +193,12 @@ class SiteModules:
         # Not before the first answer: from Python 3.13 on, this imports importlib.metadata.
         importlib.invalidate_caches()
         definitions.advance()
+
+    def remove_repeated_path_entries(self) -> None:
+        """Have each entry of `sys.path` once: scripts that run anew add theirs each time."""
+        if len(sys.path) != self._path_length:
+            sys.path[:] = dict.fromkeys(sys.path)
+            self._path_length = len(sys.path)
 
     def reload(self, name: str) -> None:
         """Import the module *name* if it was dropped, so that its background tasks start again."""
@@ -233,7 +241,7 @@ class SiteModules:
         self._left = kept
         for entry, finder in list(sys.path_importer_cache.items()):
             is_own = isinstance(finder, SiteFinder) and finder.modules is self
-            if is_own or self.relative(os.path.abspath(entry)) is not None:
+            if is_own or self.relative(self.place_in_site(entry)) is not None:
                 sys.path_importer_cache.pop(entry, None)
 
     # While threads import
@@ -302,6 +310,18 @@ class SiteModules:
             if path.startswith(root + os.sep):
                 return tuple(path[len(root) + 1 :].split(os.sep))
         return None
+
+    def place_in_site(self, entry: str) -> str:
+        """Return an entry of `sys.path` as the path of a directory below the site's root.
+
+        It may be relative, have ``..`` in it, or lead there by links. If it leads elsewhere, the
+        path is just an absolute one.
+        """
+        path = os.path.abspath(entry)
+        if self.relative(path) is None:
+            parts = self.relative(os.path.realpath(path))
+            return path if parts is None else os.path.join(self.root, *parts)
+        return path
 
     def is_site_directory(self, path: str) -> bool:
         """Whether ``.py`` files directly in *path* are modules of the site."""

@@ -266,6 +266,7 @@ class ScriptLoader:
         if not self._is_open:
             self._open(getattr(request, "site", None))
         self.modules.activate()
+        self.modules.remove_repeated_path_entries()
         self.modules.refresh()
         if request is not None:
             request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))

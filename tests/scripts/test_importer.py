@@ -530,6 +530,81 @@ def test_an_edit_while_a_thread_imports(
     assert site.get("a.rpy") == "newest"
 
 
+# Directories that scripts add to sys.path
+
+
+@pytest.fixture
+def path_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "append('lib')",
+        "insert(0, './lib')",
+        "insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))",
+        "append(os.path.dirname(__file__) + '/../lib/')",
+        "append(str(Path(__file__).parent.parent / 'lib'))",
+        pytest.param(
+            "append('link')",
+            marks=pytest.mark.skipif(os.name == "nt", reason="links need a privilege there"),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("path_as_it_was")
+def test_a_helper_is_fresh_however_its_directory_is_spelled(
+    tmp_path: Path, change: str, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ScriptSite(tmp_path / "site")
+    helper = site.write("lib/inner.py", "text = 'old'\n")
+    monkeypatch.chdir(site.root)
+    if "link" in change:
+        (tmp_path / "link").symlink_to(site.root / "lib")
+        change = f"append({str(tmp_path / 'link')!r})"
+    imports = f"import os, sys\nfrom pathlib import Path\nsys.path.{change}\nimport inner"
+    site.write("pages/a.rpy", page("inner.text", imports, cached=cached))
+    assert site.get("pages/a.rpy") == "old"
+    assert site.scripts.modules.watches(str(helper))
+    set_back(helper, "text = 'new'\n", helper.stat().st_mtime_ns)
+    assert site.get("pages/a.rpy") == "new"
+    site.scripts.close()
+    assert "inner" not in sys.modules
+    assert not [
+        finder
+        for finder in sys.path_importer_cache.values()
+        if isinstance(finder, importer.SiteFinder)
+    ]
+
+
+@pytest.mark.usefixtures("path_as_it_was")
+def test_the_current_directory_as_an_entry(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(site.root)
+    site.write("words.py", "text = 'old'\n")
+    site.write("a.rpy", page("words.text", "import sys\nsys.path.insert(0, '.')\nimport words"))
+    assert site.get() == "old"
+    site.write("words.py", "text = 'new'\n")
+    assert site.get() == "new"
+
+
+@pytest.mark.usefixtures("path_as_it_was")
+def test_a_script_that_adds_a_directory_each_time_adds_it_once(site: ScriptSite) -> None:
+    site.write("lib/inner.py", "text = 1\n")
+    site.write(
+        "a.rpy",
+        page(
+            "len(sys.path)",
+            "import os, sys\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\nimport inner",
+            cached=False,
+        ),
+    )
+    lengths = [site.get() for _ in range(6)]
+    assert max(lengths) <= lengths[0] + 1
+
+
 # Imports in threads
 
 
