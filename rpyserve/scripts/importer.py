@@ -54,6 +54,7 @@ from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.background import BackgroundTasks
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
+from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
 
@@ -105,6 +106,8 @@ class SiteModules:
         self._loading: dict[str, int] = {}
         # The names that the last drop had to leave, because threads were importing them.
         self._left: set[str] = set()
+        # The names that were dropped and have not been imported since.
+        self._dropped: set[str] = set()
         # The top-level names that were somebody else's before the site's modules were there.
         self._foreign: frozenset[str] = frozenset()
         # What is changed in Python's import system, and what it takes to change it back.
@@ -137,6 +140,7 @@ class SiteModules:
         """Drop the modules, and leave the import system as it was."""
         self._loading.clear()
         self._remove_all()
+        self._dropped.clear()
         self._deactivate()
         sys.modules.pop(self.package, None)
         sys.path_hooks.remove(self._path_hook)
@@ -189,10 +193,10 @@ class SiteModules:
         if self.tasks is not None:
             self.tasks.end_deleted()
         self._wait_for_threads()
-        self._remove_all()
+        self._dropped |= self._remove_all()
         # Not before the first answer: from Python 3.13 on, this imports importlib.metadata.
         importlib.invalidate_caches()
-        definitions.advance()
+        definitions.retire([f"{self.package}:{name}" for name in list(self._dropped)], self._renew)
 
     def remove_repeated_path_entries(self) -> None:
         """Have each entry of `sys.path` once: scripts that run anew add theirs each time."""
@@ -225,14 +229,16 @@ class SiteModules:
         finally:
             self._loading.pop(name, None)
 
-    def _remove_all(self) -> None:
+    def _remove_all(self) -> set[str]:
+        """Returns the names that were removed."""
         self.activate()
         package = ModuleType(self.package)
         # It is empty, so that `RelativeFinder` is asked for what is in there, not the path hook.
         package.__path__ = []
         with self._lock:
             kept = self._names_in_use()
-            for name in self._names - kept:
+            removed = self._names - kept
+            for name in removed:
                 sys.modules.pop(name, None)
             self._names.intersection_update(kept)
             self._files.clear()
@@ -243,6 +249,37 @@ class SiteModules:
             is_own = isinstance(finder, SiteFinder) and finder.modules is self
             if is_own or self.relative(self.place_in_site(entry)) is not None:
                 sys.path_importer_cache.pop(entry, None)
+        return removed
+
+    def _renew(self, home: str) -> bool:
+        """Import the module of *home* (see `ExecutionName`), as an object of its classes is used.
+
+        The author is told if that fails, but not if there is no such module any more.
+        """
+        name = home.partition(":")[2]
+        other = SiteModules._active
+        try:
+            self.activate()
+            importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            if not f"{name}.".startswith(f"{exc.name}."):
+                self.tell_of_old_objects(name, exc)
+        except (Exception, SystemExit) as exc:
+            self.tell_of_old_objects(name, exc)
+        finally:
+            if other is not None:
+                other.activate()
+        return True
+
+    def tell_of_old_objects(self, name: str, exc: BaseException) -> None:
+        """Tell that *name*, a script or module that was saved, fails with *exc*."""
+        what = one_line(f"{type(exc).__name__}: {exc}")
+        log.warning(
+            "%s was saved, but executing it fails (%s). Objects of its classes from before keep "
+            "their old methods until a save that works.",
+            name,
+            what,
+        )
 
     # While threads import
 
@@ -411,6 +448,10 @@ class SiteModules:
         with self._lock:
             self._names.add(name)
 
+    def note_executed(self, name: str) -> None:
+        """Note that the module *name* is there again."""
+        self._dropped.discard(name)
+
     def owns(self, parent: str) -> bool:
         """Whether what is found in the package *parent* (empty: none) is the site's."""
         return not parent or parent in self._names or parent.partition(".")[0] not in self._foreign
@@ -533,6 +574,7 @@ class SiteLoader(SourceFileLoader):
         with self._modules.loading(spec.name):
             execution = self._execute_undisturbed(spec.name, module)
         execution.finish(module.__dict__)
+        self._modules.note_executed(spec.name)
         definitions.publish(execution, module)
         if self._modules.tasks is not None:
             self._modules.tasks.start_declared(execution)
