@@ -53,12 +53,25 @@ class _Published:
     Args:
         path: the file.
         module: what was executed; it may be gone.
-        places: where that is defined which the names in the module stand for.
     """
 
     path: str
     module: weakref.ref[ModuleType]
-    places: Mapping[str, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """Which definitions the code of a file can reach by names.
+
+    Args:
+        path: the file.
+        names: where that is defined which its own global names stand for.
+        places: the same, and what stands in the modules that it has imported as such.
+    """
+
+    path: str
+    names: Mapping[str, Place]
+    places: frozenset[Place]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +87,12 @@ class _Retired:
 
 # What was published, by the home of its execution.
 _published: dict[str, _Published] = {}
-# What of that is out of date.
+# What scripts and modules use, uncached ones too, by the home of the execution.
+_uses: dict[str, _Uses] = {}
+# What of those published is out of date.
 _retired: dict[str, _Retired] = {}
+# What of those published could not be executed again.
+_failed: set[str] = set()
 # For each place that a definition has left, the one where it went.
 _moved_to: dict[Place, Place] = {}
 # The same the other way round.
@@ -125,31 +142,69 @@ def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and lasts; *module* is what it left behind."""
     global edits
     home = execution.name.home
-    places = {
-        name: place
-        for name, value in list(vars(module).items())
-        if isinstance(value, _DEFINITIONS) and (place := place_of(value)) is not None
-    }
     was_retired = _retired.pop(home, None) is not None
+    _failed.discard(home)
     before = _published.get(home)
-    _published[home] = _Published(os.fspath(execution.path), weakref.ref(module), places)
+    _published[home] = _Published(os.fspath(execution.path), weakref.ref(module))
+    has_moved = note_uses(execution, module)
     if before is None:
         return
-    moves = list(_moves(before.places, places))
-    for old, new in moves:
-        _note_move(old, new)
-    if moves or not was_retired:
+    if has_moved or not was_retired:
         advance()
     else:
         edits += 1  # whoever uses its objects has asked for it, or will
 
 
-def _moves(before: Mapping[str, Place], now: Mapping[str, Place]) -> Iterator[tuple[Place, Place]]:
-    """What has moved, from where, and to where."""
-    for name, place in now.items():
-        old = before.get(name, place)
+def note_uses(execution: Execution, module: ModuleType) -> bool:
+    """Note which definitions the code in *module* uses.
+
+    Returns:
+        Whether one of them has moved since the last version of the file.
+    """
+    home = execution.name.home
+    before = _uses.get(home)
+    names = {
+        name: place
+        for name, value in list(vars(module).items())
+        if (place := place_of(value)) is not None
+    }
+    places = frozenset(names.values()) | _places_in_modules(module)
+    now = _uses[home] = _Uses(os.fspath(execution.path), names, places)
+    moves = [] if before is None else list(_moves(before, now))
+    for old, new in moves:
+        _note_move(old, new)
+    return bool(moves)
+
+
+def _places_in_modules(module: ModuleType, package: str = "") -> frozenset[Place]:
+    """Where that is defined which *module* reaches as ``m.x``, also as ``package.m.x``."""
+    found: set[Place] = set()
+    for value in list(vars(module).values()):
+        if not isinstance(value, ModuleType) or value is module:
+            continue
+        name = value.__name__
+        is_namespace = hasattr(value, "__path__") and getattr(value, "__file__", None) is None
+        if name.startswith(package) and (is_namespace or isinstance(name, ExecutionName)):
+            found.update(filter(None, map(place_of, list(vars(value).values()))))
+            found |= _places_in_modules(value, f"{name}.")
+    return frozenset(found)
+
+
+def _moves(before: _Uses, now: _Uses) -> Iterator[tuple[Place, Place]]:
+    """What has moved, from where, and to where.
+
+    A name of the file now stands for what another file defines under that name. Or a definition is
+    no longer reached, and one of its name is that was not before.
+    """
+    for name, place in now.names.items():
+        old = before.names.get(name, place)
         if old[0] != place[0] and old[1] == place[1] == name:
             yield old, place
+    appeared = now.places - before.places
+    for old in before.places - now.places:
+        new = [place for place in appeared if place[1] == old[1] and place[0] != old[0]]
+        if len(new) == 1:
+            yield old, new[0]
 
 
 def _note_move(old: Place, new: Place) -> None:
@@ -167,6 +222,9 @@ def forget(root: str) -> None:
     for home in gone:
         del _published[home]
         _retired.pop(home, None)
+    _failed.difference_update(gone)
+    for home in [home for home, uses in _uses.items() if uses.path.startswith(below)]:
+        del _uses[home]
     for moves in (_moved_to, _moved_from):
         for here, there in list(moves.items()):
             if not gone.isdisjoint({here[0], there[0]}):
@@ -279,6 +337,7 @@ def _renew(home: str) -> None:
         generation += 1  # whoever asks has not seen the last of it
     elif _retired.get(home) is retired:
         del _retired[home]
+        _failed.add(home)
 
 
 def _is_gone(place: Place) -> bool:
@@ -295,7 +354,7 @@ def _is_gone(place: Place) -> bool:
 def _users_of(place: Place) -> set[str]:
     """The homes in which a name stands for the definition at *place*."""
     top = place[0], place[1].partition(".")[0]
-    return {home for home, each in _published.items() if top in each.places.values()}
+    return {home for home, uses in _uses.items() if top in uses.places}
 
 
 # Helpers
@@ -310,7 +369,7 @@ def _latest_namespace(home: str) -> dict[str, Any] | None:
     name = home.rpartition(":")[2]
     modules = [sys.modules.get(name)]
     # While a module of another site has that name in `sys.modules`, this one is set aside.
-    if name != home and home in _published:
+    if name != home and home in _published and home not in _failed:
         modules.append(_published[home].module())
     for module in modules:
         namespace: dict[str, Any] = getattr(module, "__dict__", {})
@@ -345,8 +404,8 @@ def _is_shared(place: Place, user: str) -> bool:
     """Whether any file but its own and the one of *user* has the definition at *place*."""
     home, qualified_name = place
     top = home, qualified_name.partition(".")[0]
-    others = _published.keys() - {home, user}
-    return any(top in _published[other].places.values() for other in others)
+    others = _uses.keys() - {home, user}
+    return any(top in _uses[other].places for other in others)
 
 
 def _look_up(namespace: Mapping[str, Any], qualified_name: str) -> Any:

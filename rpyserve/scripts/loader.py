@@ -384,8 +384,8 @@ class ScriptLoader:
             definers[each] = file_state.FileState(each)
         if self._retired_in != self.modules.generation:
             self._retired_in = self.modules.generation
-            changed = list(definers)
-        if changed:
+            definitions.retire(self._cached_modules, self._renew_script)
+        elif changed:
             homes = [self._names.of(each).module for each in changed]
             definitions.retire(homes, self._renew_script)
         if self._postponed:
@@ -402,9 +402,10 @@ class ScriptLoader:
         if threading.get_ident() != self._thread:
             self._postponed.add(home)
             return False
-        path = next((each for each in self._definers if self._names.of(each).module == home), None)
-        if path is None or home in self._running:
+        module = self._cached_modules.get(home)
+        if module is None or home in self._running:
             return True
+        path = str(module.__file__)
         try:
             self._current(path, None)
         except (HTTPError, Redirect):
@@ -530,6 +531,7 @@ def _resource_of(run: _Run) -> Resource:
         if message:
             raise ScriptError(path, message, hint)
         run.compiled.validated = True
+        definitions.note_uses(run.execution, run.module)
     try:
         return as_resource(namespace.get("resource"))
     except TypeError as exc:

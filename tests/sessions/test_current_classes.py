@@ -189,3 +189,81 @@ async def test_a_stream_sees_a_save_with_the_event_of_the_watcher(site: Editing)
     save(site, "shop.rpy", f"cache()\n{CART.format(total='new')}{SHOP}")
     next(directories_in(site.site.root))[0].scripts.refresh()
     assert session["cart"].total() == "new"
+
+
+# Classes that move
+
+
+SHOW = (
+    "def resource(request):\n"
+    "    s = request.getSession()\n"
+    "    if 'player' not in s: s['player'] = {cls}()\n"
+    "    return f\"{{isinstance(s['player'], {cls})}} {{s['player'].version()}}\"\n"
+)
+PLAYER = "class Player:\n    def version(self): return {!r}\n"
+
+
+@pytest.mark.parametrize("cached", ["cache()\n", ""])
+@pytest.mark.parametrize(
+    ("imports", "cls"),
+    [
+        ("import game as m", "m.Player"),
+        ("import game", "game.Player"),
+        ("from game import Player", "Player"),
+        ("import pack.game", "pack.game.Player"),
+        ("from pack import game", "game.Player"),
+    ],
+)
+async def test_a_module_that_is_renamed(
+    site: Editing, cached: str, imports: str, cls: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = "pack/game.py" if "pack" in imports else "game.py"
+    save(site, "models.py", PLAYER.format("old"))
+    save(site, "a.rpy", f"{cached}import models as m\n{SHOW.format(cls='m.Player')}")
+    save(
+        site,
+        "header.rpy",
+        "def resource(request): return request.getSession()['player'].version()\n",
+    )
+    if "from game" in imports:
+        save(site, "a.rpy", f"{cached}from models import Player\n{SHOW.format(cls='Player')}")
+    assert await site.get() == "True old"
+    (site.root / "models.py").unlink()
+    save(site, file, PLAYER.format("new"))
+    save(site, "a.rpy", f"{cached}{imports}\n{SHOW.format(cls=cls)}")
+    if cached:
+        assert await site.get("/header") == "new"
+    assert await site.get() == "True new"
+    assert await site.get("/header") == "new"
+    assert "no longer there" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("imports", "cls"),
+    [("import models", "models.Player"), ("from models import Player", "Player")],
+)
+async def test_a_class_that_moves_from_a_script_to_a_module(
+    site: Editing, imports: str, cls: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(site, "a.rpy", f"cache()\n{PLAYER.format('old')}{SHOW.format(cls='Player')}")
+    save(
+        site,
+        "header.rpy",
+        "def resource(request): return request.getSession()['player'].version()\n",
+    )
+    assert await site.get() == "True old"
+    save(site, "models.py", PLAYER.format("new"))
+    save(site, "a.rpy", f"cache()\n{imports}\n{SHOW.format(cls=cls)}")
+    assert await site.get("/header") == "new"
+    assert await site.get() == "True new"
+    assert "no longer there" not in caplog.text
+
+
+async def test_another_class_of_that_name_is_no_move(site: Editing) -> None:
+    save(site, "one.py", PLAYER.format("one"))
+    save(site, "two.py", PLAYER.format("two"))
+    save(site, "b.rpy", f"cache()\nimport one\n{SHOW.format(cls='one.Player')}")
+    save(site, "a.rpy", f"cache()\nimport one\n{SHOW.format(cls='one.Player')}")
+    assert [await site.get("/a"), await site.get("/b")] == ["True one", "True one"]
+    save(site, "a.rpy", f"cache()\nimport two\n{SHOW.format(cls='two.Player')}")
+    assert [await site.get("/a"), await site.get("/b")] == ["False one", "True one"]
