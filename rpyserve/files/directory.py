@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,7 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, options_response
 from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
+from rpyserve.util.author_code import working_directory
 
 if TYPE_CHECKING:
     from rpyserve.resources import pages
@@ -99,12 +101,49 @@ class _Entry:
     status: os.stat_result
 
 
+class WorkingDirectory:
+    """Keeps a process that was started in a site's directory in the directory of that path.
+
+    The command changes into the site, so that ``open("words.txt")`` in a script means the site's
+    file. A site that is removed and made again is another directory, and one that a script has
+    changed into may be removed as well.
+
+    Args:
+        root: the site's directory. If it is not the current one, nothing is ever changed.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        entered = _identity(root)
+        self._entered = entered if entered == _identity(os.curdir) else None
+
+    def refresh(self) -> None:
+        """Enter the site's directory if the current one is no more, or no longer the site's."""
+        present = _identity(self._root)
+        if self._entered is None or present is None:
+            return
+        is_replaced = present != self._entered and _identity(os.curdir) == self._entered
+        if is_replaced or not working_directory():
+            with suppress(OSError):
+                os.chdir(self._root)
+                self._entered = present
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @dataclass(slots=True)
 class _Tree:
     """What all directories of one site share."""
 
     root: str
     follow_symlinks: bool
+    working_directory: WorkingDirectory
     entries: EntryCache[_Entry] = field(default_factory=EntryCache)
     scripts: ScriptLoader | None = None
 
@@ -130,7 +169,7 @@ class Directory(Resource):
 
     def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
         root = resolved(path)
-        self._tree = _Tree(root, follow_symlinks)
+        self._tree = _Tree(root, follow_symlinks, WorkingDirectory(root))
         self._path = root
         self._real = root
 
@@ -150,6 +189,11 @@ class Directory(Resource):
 
             self._tree.scripts = ScriptLoader(Path(self._tree.root))
         return self._tree.scripts
+
+    @property
+    def working_directory(self) -> WorkingDirectory:
+        """What enters the directory again when it has been replaced."""
+        return self._tree.working_directory
 
     def render(self, request: Request) -> Redirect | Response:
         """Send the visitor to the same URL with a slash, where relative links work."""
@@ -250,6 +294,10 @@ class Directory(Resource):
         Raises:
             HTTPError: it is there, but must not be reached.
         """
+        if self._is_top:
+            # What was known of its entries is forgotten when a site is made again, so this is
+            # early enough, and costs a request for a known entry nothing.
+            self._tree.working_directory.refresh()
         entry = self._look_up(name)
         if entry is None or not has_exact_name(self._real, name):
             return None

@@ -919,3 +919,52 @@ async def test_the_fortress_can_be_entered_at_all(fortress: Path) -> None:
         assert (await ask(site, target)).text == "content of public.txt"
     for target in ("/hello", "/sub/page", "/inside/page.rpy"):
         assert (await ask(site, target)).text.startswith("ran ")
+
+
+# The working directory
+
+
+def test_a_site_that_is_made_again_is_entered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "made"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    working_directory = Directory(root).working_directory
+    for text in ("one", "two"):
+        root.rename(tmp_path / f"before {text}")
+        working_directory.refresh()  # there is none yet
+        root.mkdir()
+        (root / "words.txt").write_text(text)
+        working_directory.refresh()
+        assert Path("words.txt").read_text() == text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove a current directory")
+def test_a_removed_directory_that_a_script_has_entered_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, other = tmp_path / "made", tmp_path / "other"
+    site.mkdir()
+    other.mkdir()
+    monkeypatch.chdir(site)
+    working_directory = Directory(site).working_directory
+    os.chdir(other)
+    working_directory.refresh()
+    assert os.path.samefile(".", other)
+    other.rmdir()
+    working_directory.refresh()
+    assert os.path.samefile(".", site)
+
+
+def test_a_directory_that_nobody_has_entered_is_never_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "made"
+    site.mkdir()
+    monkeypatch.chdir(tmp_path)
+    working_directory = Directory(site).working_directory
+    site.rmdir()
+    site.mkdir()
+    working_directory.refresh()
+    assert os.path.samefile(".", tmp_path)

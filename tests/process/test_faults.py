@@ -1,0 +1,105 @@
+"""What goes wrong around a server: names, directories, processes, threads, streams, interrupts.
+
+The real command, on programs as people write them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.process.test_live_reload import body, fetch, tab
+from tests.support.real_process import serving
+
+pytestmark = pytest.mark.process
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows knows no such thing")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    root = tmp_path / "site"
+    root.mkdir()
+    (root / "a.rpy").write_text("def resource(request):\n    return 'before'\n")
+    return root
+
+
+# Names that are not UTF-8
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_pages_follow_beside_a_name_that_is_no_text(site: Path, tmp_path: Path, kind: str) -> None:
+    odd = Path(os.fsdecode(os.fsencode(site) + b"/caf\xe9"))
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    with serving(site, tmp_path) as server, tab(server.port, "/a") as page:
+        if kind == "file":
+            odd.rmdir()
+            odd.write_text("from an old archive")
+            assert page.event()[0] == "change"
+        for text in ("one", "two"):
+            (site / "a.rpy").write_text(f"def resource(request):\n    return {text!r}\n")
+            page.follow()
+            assert body(server.port, "/a") == text
+    assert "Watching the files failed" not in server.output()
+
+
+# A site that is removed and made again
+
+CART = """cache()
+class Cart:
+    def __init__(self):
+        self.items = []
+
+def resource(request):
+    session = request.getSession()
+    cart = session.setdefault("cart", Cart())
+    cart.items.append(open("words.txt").read())
+    return str(len(cart.items))
+"""
+FAILS = "def resource(request):\n    return 1 / 0\n"
+
+
+def cookie_of(answer: str) -> str:
+    return answer.partition("Set-Cookie: ")[2].partition(";")[0]
+
+
+@posix_only
+@pytest.mark.parametrize("options", [(), ("--no-reload",)], ids=["reload", "no reload"])
+def test_a_site_that_is_made_again(site: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    (site / "cart.rpy").write_text(CART)
+    (site / "fails.rpy").write_text(FAILS)
+    (site / "words.txt").write_text("before")
+    (site / "template.txt").write_text("")
+    copy = tmp_path / "copy"
+    shutil.copytree(site, copy)
+    (copy / "cart.rpy").write_text(CART + "# edited\n")
+    with serving(site, tmp_path, *options) as server:
+        first = fetch(server.port, "/cart")
+        assert first.endswith("\r\n\r\n1")
+        shutil.rmtree(site)
+        assert "404 Not Found" in fetch(server.port, "/cart")
+        copy.rename(site)
+        cookie = f"Cookie: {cookie_of(first)}"
+        assert body(server.port, "/cart", cookie) == "2"
+        assert "ZeroDivisionError" in body(server.port, "/fails")
+    assert "ZeroDivisionError" in server.output()
+
+
+@posix_only
+def test_a_script_that_enters_a_directory_that_goes_away(site: Path, tmp_path: Path) -> None:
+    (site / "enters.rpy").write_text(
+        "import os, tempfile\ndef resource(request):\n"
+        "    with tempfile.TemporaryDirectory() as place:\n        os.chdir(place)\n"
+        "    return 1 / 0\n"
+    )
+    (site / "words.txt").write_text("the site's")
+    (site / "reads.rpy").write_text("def resource(request):\n    return open('words.txt').read()\n")
+    with serving(site, tmp_path) as server:
+        assert "ZeroDivisionError" in body(server.port, "/enters")
+        assert body(server.port, "/reads") == "the site's"
