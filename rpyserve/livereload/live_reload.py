@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.site import Site
+from rpyserve.util.exceptions import report_or_raise
 
 log = logging.getLogger("rpyserve")
 
@@ -187,12 +189,13 @@ class LiveReload:
                     directory.scripts.renew(origin)
             except (HTTPError, Redirect):
                 pass  # raised by the script: whoever asks for it gets it
-            except (Exception, SystemExit) as exc:
+            except BaseException as exc:
                 # A change of other files does not make it new.
-                if all_scripts or str(origin.path) in changes.files:
-                    name = self._mounts.display_name(str(origin.path))
-                    what = f"{name} (its background task goes on unchanged)"
-                    self._site.errors.report_exception(what, exc)
+                is_new = all_scripts or str(origin.path) in changes.files
+                name = self._mounts.display_name(str(origin.path))
+                what = f"{name} (its background task goes on unchanged)"
+                report = partial(self._site.errors.report_exception, what)
+                report_or_raise(exc, report if is_new else lambda failure: None)
 
     # Warnings
 

@@ -34,7 +34,7 @@ from rpyserve.http.types import Responder
 from rpyserve.serving import console_writer
 from rpyserve.serving.console import print_over_ctrl_c
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
-from rpyserve.util.exceptions import Interrupted
+from rpyserve.util.exceptions import Interrupted, containing_keyboard_interrupts
 
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
@@ -101,7 +101,8 @@ class Signals:
             target=self._watch, args=(main, over), name="rpyserve signals", daemon=True
         ).start()
         try:
-            yield
+            with containing_keyboard_interrupts():
+                yield
         finally:
             if not for_good:
                 over.set()

@@ -103,3 +103,99 @@ def test_a_script_that_enters_a_directory_that_goes_away(site: Path, tmp_path: P
     with serving(site, tmp_path) as server:
         assert "ZeroDivisionError" in body(server.port, "/enters")
         assert body(server.port, "/reads") == "the site's"
+
+
+# KeyboardInterrupt in a script
+
+PLACES = """
+import threading, trio
+from rpyserve import Interface, Resource, Session, background, registerAdapter
+
+class INote(Interface): pass
+class INever(Interface): pass
+
+def fail(*args):
+    raise KeyboardInterrupt
+
+async def fail_late(*args):
+    await trio.sleep(0)
+    raise KeyboardInterrupt
+
+registerAdapter(fail, Session, INote)
+
+class Place(Resource):
+    isLeaf = True
+
+    def render_GET(self, request):
+        session = request.getSession()
+        return getattr(self, "in_" + request.postpath[0])(request, session)
+
+    def in_sync(self, request, session): fail()
+    def in_async(self, request, session): return fail_late()
+    def in_generator(self, request, session):
+        yield "begun"
+        fail()
+    async def in_async_generator(self, request, session):
+        yield "begun"
+        await fail_late()
+    async def in_nursery(self, request, session):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_late)
+    def in_thread(self, request, session): return trio.to_thread.run_sync(fail)
+    def in_other_thread(self, request, session):
+        threading.excepthook = lambda args: None
+        threading.Thread(target=fail).start()
+        return "begun"
+    def in_task(self, request, session):
+        request.start_soon(fail_late)
+        return "begun"
+    def in_background(self, request, session):
+        request.site.background(fail_late)
+        return "begun"
+    def in_callback(self, request, session):
+        session.notifyOnExpire(fail)
+        session.expire()
+        return "begun"
+    def in_async_callback(self, request, session):
+        session.notifyOnExpire(fail_late)
+        session.expire()
+        return "begun"
+    def in_adapter(self, request, session): return INote(session)
+    def in_factory(self, request, session):
+        request.site.sessionFactory = fail
+        session.expire()
+        try:
+            return request.getSession()
+        finally:
+            del request.site.sessionFactory
+    def in_write(self, request, session):
+        request.write("begun")
+        fail()
+
+resource = Place()
+"""
+
+
+def test_a_keyboard_interrupt_of_a_script_ends_that_script_only(site: Path, tmp_path: Path) -> None:
+    (site / "top.rpy").write_text("raise KeyboardInterrupt\n")
+    (site / "helper.py").write_text("raise KeyboardInterrupt\n")
+    (site / "imports.rpy").write_text("import helper\n")
+    (site / "404.rpy").write_text("def resource(request):\n    raise KeyboardInterrupt\n")
+    (site / "place.rpy").write_text(PLACES)
+    places = [
+        line.split("in_")[1].split("(")[0] for line in PLACES.splitlines() if "def in_" in line
+    ]
+    with serving(site, tmp_path) as server:
+        for path in ("/top", "/imports", "/nowhere"):
+            assert "KeyboardInterrupt" in body(server.port, path)
+        for place in places:
+            fetch(server.port, f"/place/{place}")
+            assert body(server.port, "/a") == "before", place
+        (site / "top.rpy").write_text(
+            "from rpyserve import background\nimport trio\n@background\n"
+            "async def wait():\n    await trio.sleep_forever()\nresource = lambda request: 'x'\n"
+        )
+        assert body(server.port, "/top") == "x"
+        (site / "top.rpy").write_text("raise KeyboardInterrupt\n")  # the watch executes it
+        server.wait_for("its background task goes on unchanged")
+        assert body(server.port, "/a") == "before"
