@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -199,3 +202,134 @@ def test_a_keyboard_interrupt_of_a_script_ends_that_script_only(site: Path, tmp_
         (site / "top.rpy").write_text("raise KeyboardInterrupt\n")  # the watch executes it
         server.wait_for("its background task goes on unchanged")
         assert body(server.port, "/a") == "before"
+
+
+# Processes and threads that scripts leave behind
+
+POOL = """cache()
+import os, trio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+pool = ProcessPoolExecutor(2, mp_context=get_context("fork"))
+
+async def resource(request):
+    return str(await trio.to_thread.run_sync(pool.submit(os.getpid).result))
+"""
+HELPER_PROCESS = """cache()
+import time
+from multiprocessing import get_context
+
+process = get_context("fork").Process(target=time.sleep, args=(3600,))
+process.start()
+
+def resource(request):
+    return str(process.pid)
+"""
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+
+
+def ask(port: int, path: str) -> socket.socket:
+    """Send a request on a new connection, and leave that open."""
+    connection = socket.create_connection(("127.0.0.1", port), 20)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return connection
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@forks
+@pytest.mark.parametrize("to_all", [False, True], ids=["the server", "the whole group"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_pool_does_not_outlive_the_server(
+    site: Path, tmp_path: Path, number: int, to_all: bool
+) -> None:
+    (site / "pool.rpy").write_text(POOL)
+    with serving(site, tmp_path, own_group=True) as server:
+        pid = int(body(server.port, "/pool"))  # which waits for the end of the connection
+        assert pid != server.process.pid and is_running(pid)
+        began = time.monotonic()
+        (os.killpg if to_all else os.kill)(server.process.pid, number)
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - began < 10  # it was 12, of which it needs one
+        assert not is_running(pid)
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass  # the port is free
+    assert "Traceback" not in server.output()
+    assert server.output().count("Stopped.") == 1
+
+
+@forks
+def test_a_process_that_works_on_is_ended_and_named(site: Path, tmp_path: Path) -> None:
+    (site / "helper.rpy").write_text(HELPER_PROCESS)
+    with serving(site, tmp_path) as server:
+        pid = int(body(server.port, "/helper"))
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - began < 10
+        assert not is_running(pid)
+    assert "A process that a script started was still running, and was ended." in server.output()
+
+
+@forks
+def test_what_a_worker_holds_is_not_the_servers(site: Path, tmp_path: Path) -> None:
+    """A server that is killed leaves workers behind, but neither its port nor connections."""
+    (site / "helper.rpy").write_text(HELPER_PROCESS)
+    with serving(site, tmp_path) as server:
+        with ask(server.port, "/helper") as kept:
+            pid = int(kept.recv(65536).rpartition(b"\r\n")[2])
+            server.process.kill()
+            server.process.wait()
+            try:
+                assert is_running(pid)
+                assert kept.recv(1) == b""
+                with socket.create_server(("127.0.0.1", server.port)):
+                    pass
+            finally:
+                os.kill(pid, signal.SIGKILL)
+        server.expected_code = None
+
+
+@forks
+def test_a_pool_that_works_is_ended_with_its_request(site: Path, tmp_path: Path) -> None:
+    (site / "pool.rpy").write_text(
+        POOL.replace("os.getpid", "time.sleep, 600")
+        .replace("import os", "import time")
+        .replace("    return", "    print('begun')\n    return")
+    )
+    with serving(site, tmp_path) as server, ask(server.port, "/pool"):
+        server.wait_for("begun")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+    assert "that a script started were still running" in server.output()
+
+
+@posix_only
+@pytest.mark.parametrize("where", ["request", "task"])
+def test_a_call_in_a_thread_holds_the_end_no_longer_than_is_said(
+    site: Path, tmp_path: Path, where: str
+) -> None:
+    (site / "slow.rpy").write_text(
+        "import sys, time, trio\n"
+        "async def wait():\n"
+        "    print('begun', file=sys.stderr)\n    await trio.to_thread.run_sync(time.sleep, 60)\n"
+        "async def resource(request):\n"
+        "    request.getSession().notifyOnExpire(lambda: print('callback', file=sys.stderr))\n"
+        + ("    await wait()\n" if where == "request" else "    request.site.background(wait)\n")
+        + "    return 'done'\n"
+    )
+    with serving(site, tmp_path) as server, ask(server.port, "/slow"):
+        server.wait_for("begun")
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - began < 10  # it was 12; 5 are said
+    for words in ("waiting up to 5 seconds", "callback", "Not waiting for", "Stopped. 1 session"):
+        assert words in server.output()
