@@ -34,7 +34,12 @@ from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, options_response
-from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
+from rpyserve.scripts.file_state import (
+    FILE_SYSTEM,
+    DirectoryState,
+    FileSystem,
+    raise_unless_absent,
+)
 from rpyserve.util.author_code import working_directory
 
 if TYPE_CHECKING:
@@ -246,6 +251,8 @@ class Directory(Resource):
             try:
                 entry = self._entry_for(name)
             except HTTPError as exc:
+                if exc.status >= 500:
+                    raise
                 raise self._not_found(name, _Missing(exc.private), request, exc.status) from None
             self._remember(name, entry, known)
         if isinstance(entry, _Missing):
@@ -288,7 +295,9 @@ class Directory(Resource):
         for name in _INDEXES:
             try:
                 entry = self._find_remembered(name)
-            except HTTPError:
+            except HTTPError as exc:
+                if exc.status >= 500:
+                    raise
                 continue
             if entry is not None and entry.kind != "directory":
                 return self._resource(entry, request)
@@ -348,7 +357,7 @@ class Directory(Resource):
         """Return the entry *name*, or None if there is none in just these letters.
 
         Raises:
-            HTTPError: it is there, but must not be reached.
+            HTTPError: it is there, but must not be reached; 503 if the disk fails.
         """
         if self._is_top:
             # What was known of its entries is forgotten when a site is made again, so this is
@@ -372,7 +381,8 @@ class Directory(Resource):
         except PermissionError:
             why = f"rpyserve is not allowed to open the directory {self._path!r}."
             raise HTTPError(403, private=why) from None
-        except (OSError, ValueError):  # none there, or a name that this file system cannot have
+        except (OSError, ValueError) as exc:
+            raise_unless_absent(real, exc)
             return None
         return _Entry(name, real, _kind(name, status), status)
 
@@ -386,6 +396,9 @@ class Directory(Resource):
             status, why = 404, f"{self._path!r} is not a directory."
         except PermissionError:
             status, why = 403, f"rpyserve is not allowed to read the directory {self._path!r}."
+        except OSError as exc:
+            raise_unless_absent(self._path, exc)
+            raise
         raise HTTPError(status, private=why)
 
     def _public_entries(self, names: Iterable[str] | None = None) -> Iterator[_Entry]:

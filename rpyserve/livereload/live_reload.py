@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 from urllib.parse import quote
@@ -139,7 +140,8 @@ class LiveReload:
             for path in changes.files
         )
         for directory in self._directories:
-            directory.scripts.refresh()
+            with suppress(OSError, HTTPError):  # the disk fails: requests look, and say so
+                directory.scripts.refresh()
         return all_scripts
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
