@@ -431,7 +431,8 @@ class Directory(Resource):
         except (OSError, HTTPError):
             return "", ""
         listed = [each for each in names if each != name and self._is_listed(each)]
-        scripts = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
+        short = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
+        scripts = {url: each for url, each in short.items() if not path_rules.refusal(url)}
         nearest = path_rules.nearest(name, [*scripts, *listed])
         if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
             return nearest, ""

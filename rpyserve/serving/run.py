@@ -173,7 +173,8 @@ def run_with(site: Site, settings: Settings) -> None:
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
-        with handlers, unawaited.reporting_unawaited(site.errors):
+        streams = console.unfailing_streams(for_good=settings.for_good)
+        with handlers, streams, unawaited.reporting_unawaited(site.errors):
             _run_trio(site, settings, access_log, signals)
         _say_farewell(site, settings)
     finally:

@@ -674,6 +674,7 @@ async def test_a_name_that_tells_nothing_is_judged_by_how_the_file_begins(root: 
         ("/hello.rpy.txt", ["copy of a script", "Did you mean /hello?"]),
         ("/HELLO.RPY", ["lower case", "Did you mean /hello?"]),
         ("/stlye.css", ["Did you mean /style.css?"]),
+        ("/dot.", ["cannot end in a dot", "Did you mean /dot..rpy?"]),
         ("/sub%20dir/pgae", ["Did you mean /sub%20dir/page?"]),
         ("/Sub%20Dir/", ["Did you mean /sub%20dir?"]),
         ("/notepad", ["'notepad.rpy.txt'", "rename it to 'notepad.rpy'"]),
@@ -691,7 +692,15 @@ async def test_a_name_that_tells_nothing_is_judged_by_how_the_file_begins(root: 
 async def test_a_404_says_why_and_what_is_near_to_its_author_only(
     root: Path, target: str, says: list[str]
 ) -> None:
-    for name in ("hello.rpy", "style.css", "sub dir/page.rpy", "notepad.rpy.txt", "python.py"):
+    names = (
+        "hello.rpy",
+        "style.css",
+        "sub dir/page.rpy",
+        "notepad.rpy.txt",
+        "python.py",
+        "dot..rpy",
+    )
+    for name in names:
         write(root / name)
     site = served(root)
     answer, foreign = await ask(site, target), await Visitor(site, client="192.0.2.1").get(target)

@@ -9,13 +9,18 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.process.test_live_reload import body, fetch, tab
-from tests.support.real_process import serving
+from tests.support.real_process import free_port, serving
 
 pytestmark = pytest.mark.process
 
@@ -333,3 +338,67 @@ def test_a_call_in_a_thread_holds_the_end_no_longer_than_is_said(
         assert time.monotonic() - began < 10  # it was 12; 5 are said
     for words in ("waiting up to 5 seconds", "callback", "Not waiting for", "Stopped. 1 session"):
         assert words in server.output()
+
+
+# Streams that nobody reads
+
+PRINTS = """
+import sys
+def resource(request):
+    print("said")
+    print("said at once", flush=True)
+    print("said", file=sys.stderr, flush=True)
+    sys.stdout.write("said by write\\n")
+    return "page"
+"""
+
+
+@contextmanager
+def command(
+    stdout: Any, site: Path, stderr: Any = subprocess.PIPE, port: int = 0
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rpyserve", str(site), "--port", str(port)],
+        stdout=stdout,
+        stderr=stderr,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@posix_only
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
+def test_pages_print_though_nobody_reads_it_any_more(site: Path, both: bool) -> None:
+    """As behind ``| head -1``."""
+    (site / "prints.rpy").write_text(PRINTS)
+    stderr = subprocess.STDOUT if both else subprocess.DEVNULL
+    with command(subprocess.PIPE, site, stderr) as process:
+        assert process.stdout is not None
+        line = b""
+        while b"http://" not in line:
+            line = process.stdout.readline()
+        process.stdout.close()
+        for _ in range(2):
+            assert body(int(line.rpartition(b":")[2].strip(b"/\n")), "/prints") == "page"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_pages_print_though_the_disk_is_full(site: Path) -> None:
+    (site / "prints.rpy").write_text(PRINTS)
+    port = free_port()
+    with open("/dev/full", "wb") as full, command(full, site, port=port) as process:
+        assert process.stderr is not None
+        while b"Ctrl-C stops" not in process.stderr.readline():
+            pass
+        for _ in range(2):
+            assert body(port, "/prints") == "page"
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=20)[1]
+        assert process.returncode == 0
+    assert errors.count(b"said") == 2 and b"Traceback" not in errors and b"Errno" not in errors
