@@ -242,11 +242,20 @@ def ask(port: int, path: str) -> socket.socket:
 
 
 def is_running(pid: int) -> bool:
+    """Whether there is such a process, and not only its exit status that nobody has asked for."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        status = Path(f"/proc/{pid}/stat").read_text() if os.path.exists("/proc") else ""
+    except OSError:
         return False
-    return True
+    return status.rpartition(")")[2].split()[:1] != ["Z"]
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while is_running(pid):
+        assert time.monotonic() < deadline, f"process {pid} is still running"
+        time.sleep(0.02)
 
 
 @forks
@@ -263,7 +272,7 @@ def test_an_idle_pool_does_not_outlive_the_server(
         (os.killpg if to_all else os.kill)(server.process.pid, number)
         assert server.process.wait(20) == 0
         assert time.monotonic() - began < 10  # it was 12, of which it needs one
-        assert not is_running(pid)
+        wait_until_gone(pid)
         with socket.create_server(("127.0.0.1", server.port)):
             pass  # the port is free
     assert "Traceback" not in server.output()
@@ -279,8 +288,24 @@ def test_a_process_that_works_on_is_ended_and_named(site: Path, tmp_path: Path) 
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
         assert time.monotonic() - began < 10
-        assert not is_running(pid)
+        wait_until_gone(pid)
     assert "A process that a script started was still running, and was ended." in server.output()
+
+
+@forks
+def test_a_second_ctrl_c_ends_such_processes_too(site: Path, tmp_path: Path) -> None:
+    (site / "helper.rpy").write_text(HELPER_PROCESS)
+    (site / "endless.rpy").write_text(
+        "import trio\nasync def resource(request):\n    await trio.sleep_forever()\n"
+    )
+    with serving(site, tmp_path) as server, ask(server.port, "/endless"):
+        pid = int(body(server.port, "/helper"))
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for("Ctrl-C again quits now")
+        server.process.send_signal(signal.SIGINT)
+        server.expected_code = 130
+        assert server.process.wait(20) == 130
+        wait_until_gone(pid)
 
 
 @forks
