@@ -108,8 +108,16 @@ def test_a_script_that_enters_a_directory_that_goes_away(site: Path, tmp_path: P
     )
     (site / "words.txt").write_text("the site's")
     (site / "reads.rpy").write_text("def resource(request):\n    return open('words.txt').read()\n")
+    (site / "lib").mkdir()
+    (site / "lib" / "inner.py").write_text("WORD = 'imported'\n")
+    (site / "imports.rpy").write_text(
+        "import sys\nsys.path.append('lib')\nfrom inner import WORD\nresource = lambda request: WORD\n"
+    )
     with serving(site, tmp_path) as server:
-        assert "ZeroDivisionError" in body(server.port, "/enters")
+        assert body(server.port, "/imports") == "imported"
+        for _ in range(2):
+            assert "ZeroDivisionError" in body(server.port, "/enters")
+            assert body(server.port, "/imports") == "imported"
         assert body(server.port, "/reads") == "the site's"
 
 
