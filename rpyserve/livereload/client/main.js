@@ -6,7 +6,8 @@
 // Where nothing concerns the page, nothing is touched. Comes last, after all that it uses.
 
 const tag = document.currentScript;
-const SITE = new URL("..", tag.src); // it may be below a prefix, behind a proxy
+// It may be below a prefix, behind a proxy. Not by tag.src: a <base> that comes later changes that.
+const SITE = new URL("..", new URL(tag.getAttribute("src"), location.href));
 
 const RETRY_DELAY = 300; // ms until the server is asked again: it may be starting
 const NOTICE_DELAY = 700; // ms without the server before the page says so
@@ -229,7 +230,7 @@ function connect() {
   disconnect();
   const path = location.pathname.slice(SITE.pathname.length - 1);
   const fields = new URLSearchParams({ since: cursor, page: path });
-  const address = new URL(`events?${fields}`, tag.src);
+  const address = new URL(`-/events?${fields}`, SITE);
   stream = new EventSource(address);
   for (const name of ["hello", "change"]) stream.addEventListener(name, onChange);
   // Browsers have few connections to one server.
