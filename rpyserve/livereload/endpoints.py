@@ -35,13 +35,23 @@ So both sides notice when the other has gone.
 """
 RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
-CLIENT_PARTS: Final = ("dom", "form_state", "morph", "assets", "notice", "main")
+CLIENT_PARTS: Final = (
+    "dom",
+    "form_state",
+    "reload_state",
+    "morph",
+    "assets",
+    "notice",
+    "page",
+    "main",
+)
 """The files of the client, in the order in which they are joined.
 
 Each uses only functions and constants of those before it, and `main` begins to work when it is
-reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed), ``morph``
-(uses `FormState`), ``assets`` (uses `SITE` of ``main``, at the time of a change), ``notice``, and
-last ``main``.
+reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed),
+``reload_state`` (the same over a reload), ``morph`` (uses `FormState`), ``assets`` (uses `SITE` of
+``main``, at the time of a change), ``notice``, ``page`` (what the server sends now), and last
+``main``.
 """
 
 

@@ -208,3 +208,191 @@ def test_a_stream_that_writes_markup_in_a_script_follows(
     save(root, "a.rpy", text.replace("first", "second"))
     expect(page.locator("p")).to_have_text("second")
     assert page.errors == []
+
+
+@pytest.mark.parametrize("place", ["header", "meta", "late meta"])
+def test_a_page_in_another_encoding_follows(
+    place: str, root: Path, server: Server, context: BrowserContext
+) -> None:
+    charset = "; charset=koi8-r" if place == "header" else ""
+    meta = "" if place == "header" else "<meta charset=koi8-r>"
+    filling = "<title>" + "x" * 850 + "</title>" if place == "late meta" else ""
+    text = (
+        "from rpyserve import Response\n"
+        "def resource(request):\n"
+        f"    page = '<!DOCTYPE html><head>{filling}{meta}</head><p>\u043a\u043e\u0444\u0435 first</p>'\n"
+        f"    return Response(page.encode('koi8-r'), 200, {{'Content-Type': 'text/html{charset}'}})\n"
+    )
+    save(root, "a.rpy", text)
+    page = open_tab(context, f"{server.url}/a")
+    expect(page.locator("p")).to_have_text("\u043a\u043e\u0444\u0435 first")
+    save(root, "a.rpy", text.replace("first", "second"))
+    expect(page.locator("p")).to_have_text("\u043a\u043e\u0444\u0435 second")
+    assert not was_loaded_again(page)
+
+
+# Pages that do not take the place of one that follows
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "name"),
+    [
+        ("<!-- ", "comment"),
+        ("<textarea>", "<textarea>"),
+        ("<style>", "<style>"),
+        ("<title>", "<title>"),
+        ("<script>", "<script>"),
+        ("<template>", "<template>"),
+        ("<select>", "<select>"),
+        ("<svg><title>", "<svg>"),
+        ("<noscript>", "<noscript>"),
+        ('<p class="', "tag"),
+        ("<p>x</p", "tag"),
+    ],
+)
+@pytest.mark.parametrize("more", ["", "<script>window.started = true</script>"])
+def test_an_open_page_waits_until_a_half_written_one_is_finished(
+    more: str, unfinished: str, name: str, root: Path, server: Server, context: BrowserContext
+) -> None:
+    text = f"<!DOCTYPE html>{more}<h1>%s</h1><input name=a>%s<p>x</p>end"
+    save(root, "a.html", text % ("first", ""))
+    page = open_tab(context, f"{server.url}/a.html")
+    page.fill("input", "typed")
+    half = text % ("second", unfinished)
+    save(root, "a.html", half.removesuffix("end") + "<b" if name == "tag" else half)
+    status = page.get_by_role("status")
+    expect(status).to_contain_text(f"ends inside an unfinished {name}.")
+    assert page.locator("h1").text_content() == "first"
+    assert page.input_value("input") == "typed"
+    assert not was_loaded_again(page)
+    save(root, "a.html", text % ("third", ""))
+    expect(page.locator("h1")).to_have_text("third")
+    expect(status).to_have_count(0)
+    expect(page.locator("input")).to_have_value("typed")
+    assert page.errors == []
+
+
+def test_a_page_that_would_not_follow_is_offered(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    save(root, "a.rpy", page_of("<p>first</p><input name=a>"))
+    page = open_tab(context, f"{server.url}/a")
+    page.fill("input", "typed")
+    status = page.get_by_role("status")
+    save(root, "a.rpy", "def resource(request):\n    return {'a': 1}\n")
+    expect(status).to_contain_text("What is saved now is not an HTML page.")
+    strict = (
+        "from rpyserve import Response\n"
+        "def resource(request):\n"
+        "    fields = {'Content-Type': 'text/html', 'Content-Security-Policy': \"script-src 'none'\"}\n"
+        "    return Response('<p>strict</p>', 200, fields)\n"
+    )
+    save(root, "a.rpy", strict)
+    expect(status).to_contain_text("does not allow live reload")
+    save(root, "a.rpy", page_of("<p>second</p><input name=a>"))
+    expect(page.locator("p")).to_have_text("second")
+    expect(status).to_have_count(0)
+    assert page.input_value("input") == "typed"
+    save(root, "a.rpy", strict)
+    status.get_by_role("button", name="Load it").click()
+    expect(page.locator("p")).to_have_text("strict")
+
+
+def test_a_field_that_is_cut_and_pasted_keeps_its_text(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    save(root, "a.rpy", page_of("<p>first</p><input name=a><textarea id=b></textarea>"))
+    page = open_tab(context, f"{server.url}/a")
+    page.fill("input", "typed")
+    page.fill("textarea", "more")
+    save(root, "a.rpy", page_of("<p>second</p>"))
+    expect(page.locator("p")).to_have_text("second")
+    save(root, "a.rpy", page_of("<p>third</p>"))
+    expect(page.locator("p")).to_have_text("third")
+    save(root, "a.rpy", page_of("<p>fourth</p><div><textarea id=b></textarea><input name=a></div>"))
+    expect(page.locator("p")).to_have_text("fourth")
+    assert page.input_value("input") == "typed"
+    assert page.input_value("textarea") == "more"
+
+
+# Pages that are loaded again
+
+FORM = """<!DOCTYPE html><h1>first</h1>
+<input name=name value=nobody><input id=secret type=password><textarea></textarea>
+<input type=checkbox name=yes><input type=radio name=r value=1><input type=radio name=r value=2>
+<select name=size><option>small<option>large</select>
+<details><summary>more</summary>x</details><details open><summary>less</summary>x</details>
+<div id=made></div><div class=box style="height: 40px; overflow: auto"><p style="height: 900px"></div>
+<p style="height: 3000px"></p>
+<script>
+  window.count = 0;
+  addEventListener("load", () => setTimeout(() =>
+    (document.querySelector("#made").innerHTML = "<input name=late>"), 50));
+</script>
+"""
+
+
+def fill_in(page: Page) -> None:
+    page.fill("[name=late]", "typed late")
+    page.fill("#secret", "password")
+    page.check("[name=yes]")
+    page.check("[value='2']")
+    page.select_option("select", "large")
+    page.click("summary >> nth=0")
+    page.click("summary >> nth=1")
+    page.fill("[name=name]", "Ada")
+    page.fill("textarea", "some text")
+    page.evaluate("document.querySelector('textarea').setSelectionRange(2, 5)")
+    page.evaluate("document.querySelector('.box').scrollTop = 30; scrollTo(0, 100)")
+
+
+def expect_filled_in(page: Page) -> None:
+    expect(page.locator("[name=late]")).to_have_value("typed late")
+    expect(page.locator("textarea")).to_have_value("some text")
+    expect(page.locator("textarea")).to_be_focused()
+    assert page.input_value("[name=name]") == "Ada"
+    assert page.input_value("#secret") == ""
+    assert page.is_checked("[name=yes]")
+    assert page.is_checked("[value='2']")
+    assert page.input_value("select") == "large"
+    opened = "[...document.querySelectorAll('details')].map((details) => details.open)"
+    assert page.evaluate(opened) == [True, False]
+    assert page.evaluate("document.activeElement.selectionEnd") == 5
+    # Not exactly: a browser corrects it where a script adds something above.
+    page.wait_for_function("document.querySelector('.box').scrollTop === 30 && scrollY > 90")
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_what_the_visitor_did_is_kept_over_a_reload(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    save(root, "a.rpy", page_of(FORM))
+    page = open_tab(context, f"{server.url}/a")
+    fill_in(page)
+    save(root, "a.rpy", page_of(FORM.replace("count = 0", "count = 1").replace("first", "second")))
+    expect(page.locator("h1")).to_have_text("second")
+    expect_filled_in(page)
+    save(root, "a.rpy", "def resource(request):\n    return 1 / 0\n")
+    expect(page.locator("body")).to_contain_text("ZeroDivisionError")
+    save(root, "a.rpy", page_of(FORM.replace("count = 0", "count = 2").replace("first", "third")))
+    expect(page.locator("h1")).to_have_text("third")
+    expect_filled_in(page)
+    assert page.evaluate("window.count") == 2
+    assert page.errors == []
+
+
+def test_scripts_learn_of_text_that_is_put_back(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    text = (
+        "<input name=a><p></p><script>window.count = 0;"
+        "document.querySelector('input').addEventListener('input', ({ target }) =>"
+        " (document.querySelector('p').textContent = target.value))</script>"
+    )
+    save(root, "a.html", text)
+    page = open_tab(context, f"{server.url}/a.html")
+    page.fill("input", "typed")
+    expect(page.locator("p")).to_have_text("typed")
+    save(root, "a.html", text.replace("count = 0", "count = 1"))
+    page.wait_for_function("window.count === 1")
+    expect(page.locator("p")).to_have_text("typed")
