@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from html import escape, unescape
 from typing import Final
@@ -37,6 +38,10 @@ log = logging.getLogger("rpyserve")
 
 # How many bytes of a page are searched for what its head says.
 SAMPLE: Final = 64 * 1024
+
+# How many pages are kept until their script has asked for them, and of which size at most.
+MAX_SENT: Final = 32
+MAX_SENT_SIZE: Final = 256 * 1024
 
 # Headers by which a browser asks whether the copy that it has is still good.
 _CONDITIONAL: Final = frozenset({b"if-none-match", b"if-modified-since"})
@@ -94,11 +99,13 @@ class ScriptTag:
         cursor: gives the number of the last change, as the stream of changes understands it.
         url_of: gives the URL path of a file or directory, or ``"*"``.
         on_blocked: called with a page's path and the directive of its policy that is in the way.
+        sent: keeps the pages with scripts.
     """
 
     cursor: Callable[[], str]
     url_of: Callable[[str], str]
     on_blocked: Callable[[str, str], object]
+    sent: SentPages = field(default_factory=lambda: SentPages())
 
     def prepare(self, request: Request) -> PageLoad:
         """Make *request* ask for a whole page. Call it before the site answers."""
@@ -132,31 +139,32 @@ class PageLoad:
             return response
         if isinstance(body, FileBody):
             sample = _beginning(body)
-            tag = self.make_tag(response, sample)
+            whole = sample if len(sample) == body.length else None
+            tag = self.make_tag(response, sample, whole)
             longer: bytes | FileBody = _file_with_tag(body, opening(sample), tag)
         else:
-            tag = self.make_tag(response, body[:SAMPLE], _digest(body))
+            tag = self.make_tag(response, body[:SAMPLE], body)
             place = opening(body)
             longer = b"".join((body[:place], tag, body[place:]))
         if not tag:
             return response
         return Response.trusted(longer, response.status, _headers_with_tag(response.headers))
 
-    def make_tag(self, response: Response, sample: bytes, digest: str = "") -> bytes:
+    def make_tag(self, response: Response, sample: bytes, content: bytes | None = None) -> bytes:
         """Return the tag; empty if the page cannot have one.
 
         Args:
             response: the page's status and headers.
             sample: the beginning of its content.
-            digest: that of all of its content, where it is known.
+            content: all of its content, where it is known.
         """
         try:
-            return self._make_tag(response, sample, digest)
+            return self._make_tag(response, sample, content)
         except Exception as exc:
             log.debug("%s is sent without live reload: %s", self.request.path, exc)
             return b""
 
-    def _make_tag(self, response: Response, sample: bytes, digest: str) -> bytes:
+    def _make_tag(self, response: Response, sample: bytes, content: bytes | None) -> bytes:
         if sample.startswith(_UTF_16):
             return b""
         policy = [value.decode("latin-1") for value in _values(response.headers, _POLICY)]
@@ -172,8 +180,9 @@ class PageLoad:
             "made": "file" if is_file else "script",
             "method": self.request.method,
             "status": str(response.status),
-            "digest": digest,
+            "digest": "" if content is None else _digest(content),
             "policy": _digest(" ".join(policy).encode()) if policy else "",
+            "sent": self.tags.sent.keep(response, content),
         }
         attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
         src = f"{self._way_up()}-/follow.js"
@@ -182,6 +191,38 @@ class PageLoad:
     def _way_up(self) -> str:
         """The relative URL of the server's root, since a proxy may have it below a prefix."""
         return "../" * (self.request.raw_path.count("/") - 1) or "./"
+
+
+class SentPages:
+    """The pages with scripts that were sent last, for the script in each of them.
+
+    It cannot find out by itself what the server had sent: scripts have changed the document by the
+    time that it runs. A page can be taken once, by the random name that only its tag has.
+    """
+
+    def __init__(self) -> None:
+        self._responses: dict[str, Response] = {}
+
+    def keep(self, response: Response, content: bytes | None) -> str:
+        """Return the name of a page that will be wanted; empty for any other.
+
+        Args:
+            response: its headers.
+            content: its content, where it is known.
+        """
+        if content is None or len(content) > MAX_SENT_SIZE or b"<script" not in content:
+            return ""
+        if len(self._responses) >= MAX_SENT:
+            del self._responses[next(iter(self._responses))]
+        headers = [pair for pair in response.headers if pair[0].lower() == b"content-type"]
+        headers.append((b"Cache-Control", b"no-store"))
+        name = secrets.token_urlsafe(12)
+        self._responses[name] = Response.trusted(content, 200, tuple(headers))
+        return name
+
+    def take(self, name: str) -> Response | None:
+        """Return the page of that name, and forget it."""
+        return self._responses.pop(name, None)
 
 
 def opening(page: bytes) -> int:

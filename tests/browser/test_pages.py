@@ -315,6 +315,124 @@ def test_a_field_that_is_cut_and_pasted_keeps_its_text(
     assert page.input_value("textarea") == "more"
 
 
+# Pages with scripts of their own
+
+COUNTER = """<!DOCTYPE html><title>first</title><style>h1 { color: red }</style>
+<h1 style="margin: 0">first</h1><button>Add one</button> <b id=shown>0</b> <i>clock</i>
+<ul><li>one</li><li>two</li></ul><input name=a placeholder=first>
+<script src="a.js"></script>
+<script>
+  let count = 0;
+  document.querySelector("button").onclick = () => (document.querySelector("b").textContent = ++count);
+  document.querySelector("i").textContent = "12:00";
+  document.body.append(document.createElement("aside"));
+</script>
+"""
+
+
+@pytest.fixture
+def counter(root: Path, server: Server, context: BrowserContext) -> Page:
+    save(root, "a.js", "")
+    save(root, "a.rpy", page_of(COUNTER))
+    page = context.new_page()
+    with page.expect_response(lambda response: "/-/sent" in response.url):
+        page.goto(f"{server.url}/a")
+    page.close()
+    page = open_tab(context, f"{server.url}/a")
+    page.click("button")
+    page.fill("input", "typed")
+    return page
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('<h1 style="margin: 0">first', '<h1 style="margin: 1px">second'),
+        ('<h1 style="margin: 0">', "<h1>"),
+        ("<h1 style", "<h1 title=more style"),
+        ("<title>first", "<title>second"),
+        ("Add one", "Add another"),
+        ("<li>two", "<li>three"),
+        ("h1 { color: red }", "h1 { color: blue }"),
+        ("placeholder=first", "placeholder=second"),
+    ],
+)
+def test_texts_change_while_scripts_go_on(
+    old: str, new: str, root: Path, server: Server, counter: Page
+) -> None:
+    page, text = counter, COUNTER.replace(old, new)
+    save(root, "a.rpy", page_of(text))
+    # All that the server sends is there, but for what scripts have made of it.
+    page.wait_for_function(
+        """(text) => {
+            const root = document.documentElement.cloneNode(true);
+            root.querySelector("aside").remove();
+            root.querySelector("b").textContent = "0";
+            root.querySelector("i").textContent = "clock";
+            const next = new DOMParser().parseFromString(text, "text/html").documentElement;
+            return root.isEqualNode(next);
+        }""",
+        arg=text,
+    )
+    page.click("button")
+    expect(page.locator("b")).to_have_text("2")
+    expect(page.locator("i")).to_have_text("12:00")
+    assert page.input_value("input") == "typed"
+    assert not was_loaded_again(page)
+    save(root, "a.rpy", page_of(text.replace("one", "ONE")))  # and once more
+    expect(page.locator("li >> nth=0")).to_have_text("ONE")
+    assert not was_loaded_again(page)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<b id=shown>0", "<b id=shown>100"),
+        ("clock", "time"),
+        ("<li>two</li>", "<li>two</li><li>three</li>"),
+        ("<li>one</li>", ""),
+        ("<h1", "<h2"),
+        ("<h1", "<h1 id=new"),
+        ("<ul>", "<ul class=tabs>"),
+        ("let count = 0", "let count = 10"),
+        ("<!DOCTYPE html>", ""),
+        ("<ul>", "<ul hidden>"),
+    ],
+)
+def test_what_scripts_may_depend_on_is_loaded_again(
+    old: str, new: str, root: Path, counter: Page
+) -> None:
+    save(root, "a.rpy", page_of(COUNTER.replace(old, new)))
+    expect(counter.locator("b")).to_have_text("100" if "100" in new else "0")
+    expect(counter.locator("input")).to_have_value("typed")
+    assert was_loaded_again(counter)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "document.querySelector('p').remove()",
+        "document.querySelector('p').replaceWith(document.createElement('p'))",
+        "document.querySelector('p').before(document.querySelector('p').cloneNode(true))",
+        "document.querySelector('p').textContent += '!'",
+        "document.querySelector('p').innerHTML = '<b>one</b>'",
+    ],
+)
+def test_what_scripts_have_changed_is_loaded_again(
+    script: str, root: Path, server: Server, context: BrowserContext
+) -> None:
+    text = f"<div><p>one</p><p>two</p></div><script>{script}</script>"
+    save(root, "a.html", text)
+    page = open_tab(context, f"{server.url}/a.html")
+    page.wait_for_function("performance.getEntriesByType('resource').some(({ name, responseEnd }) =>"
+                           " responseEnd && name.includes('/-/sent'))")  # fmt: skip
+    save(root, "a.html", text.replace("one</p>", "three</p>"))
+    page.wait_for_function("document.loadedOnce !== true")
+    shown = page.evaluate("document.querySelector('div').innerHTML")
+    fresh = open_tab(context, f"{server.url}/a.html")
+    assert shown == fresh.evaluate("document.querySelector('div').innerHTML")
+
+
 # Pages that are loaded again
 
 FORM = """<!DOCTYPE html><h1>first</h1>

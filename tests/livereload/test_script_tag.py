@@ -102,7 +102,7 @@ async def test_a_page(tags: ScriptTag) -> None:
     assert answer.text == (
         '<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
         ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
-        ' data-policy=""></script><p>Hi'
+        ' data-policy="" data-sent=""></script><p>Hi'
     )
 
 
@@ -423,6 +423,52 @@ async def test_pages_of_ours_follow_by_the_same_rule(tags: ScriptTag, told: Told
     assert answer.status == 404 and TAG.search(answer.body)
     assert "script-src 'self'" in (answer.header("content-security-policy") or "")
     assert not told
+
+
+# Pages with scripts
+
+
+def name_in(page: bytes) -> str:
+    found = re.search(rb'data-sent="(.*?)"', page)
+    return found[1].decode() if found else ""
+
+
+async def test_a_page_with_scripts_can_be_taken_once(tags: ScriptTag, tmp_path: Path) -> None:
+    text = "<p>caf\xe9</p><script></script>".encode("latin-1")
+    headers = {"Content-Type": "text/html; charset=latin-1", "Set-Cookie": "a=1"}
+    name = name_in((await load(answering(text, headers=headers), tags)).body)
+    page = tags.sent.take(name)
+    assert page is not None and page.body == text
+    assert page.headers == (
+        (b"Content-Type", b"text/html; charset=latin-1"),
+        (b"Cache-Control", b"no-store"),
+    )
+    assert tags.sent.take(name) is None
+    (tmp_path / "page.html").write_bytes(text)
+    answer = await load(Site(Directory(tmp_path)).respond, tags, "/page.html")
+    taken = tags.sent.take(name_in(answer.body))
+    assert taken is not None and taken.body == text
+
+
+async def test_other_pages_are_not_kept(tags: ScriptTag, tmp_path: Path) -> None:
+    large = "<script></script>" + "x" * script_tag.MAX_SENT_SIZE
+    (tmp_path / "large.html").write_text(large)
+    for respond in (
+        answering("<p>no scripts"),
+        answering(large),
+        answering(iter(["<script></script>"])),
+        Site(Directory(tmp_path)).respond,
+    ):
+        assert name_in((await load(respond, tags, "/large.html")).body) == ""
+    assert not name_in((await load(answering("<script></script>"), tags, headers={})).body)
+
+
+async def test_few_pages_are_kept(tags: ScriptTag) -> None:
+    respond = answering("<script></script>")
+    bodies = [(await load(respond, tags)).body for _ in range(script_tag.MAX_SENT + 1)]
+    names = [name_in(body) for body in bodies]
+    assert len(set(names)) == len(names)
+    assert [tags.sent.take(name) is None for name in names] == [True, *[False] * (len(names) - 1)]
 
 
 # Policies

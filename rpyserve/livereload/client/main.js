@@ -2,8 +2,8 @@
 //
 // The page's tag says what it was made from. A page that may have changed is fetched and looked at
 // first: one that would not follow, or is half-written, does not take the place of one that follows.
-// A page without scripts of its own is morphed; one with scripts is loaded again, because what its
-// scripts hold cannot be known. Stylesheets and images are swapped. What answered a form is never
+// A page without scripts of its own is morphed. So is one with scripts where that takes no more than
+// TextMirror does; else it is loaded again, because what its scripts hold cannot be known. Stylesheets and images are swapped. What answered a form is never
 // asked for again, but offered. Where nothing concerns the page, nothing is touched. Comes last,
 // after all that it uses.
 
@@ -19,6 +19,7 @@ const MAX_RETRIES = 5; // fetches of the page that fail, before it is loaded ins
 let page = readTag(tag);
 let cursor = page.rpyserve;
 let mirror = null; // stays null where the page has scripts
+let textMirror = null; // the same for a page that has; a promise
 let aside = null; // the page, while an error page is shown in its place
 const POLICY = page.policy ?? ""; // the browser keeps the policy of the load
 const loaded = new Set(); // the paths of all that this page has loaded
@@ -98,8 +99,17 @@ async function refresh(change) {
   hideNotice();
   const cannotMorph = !mirror || mirror.hasShadowRoots();
   if (cannotMorph && next.page.digest && next.page.digest === page.digest) return;
+  if (await showBesideScripts(next)) return;
   if (cannotMorph || !canShow(next)) return reload();
   await showPage(next);
+}
+
+async function showBesideScripts({ parsed, root, page: next }) {
+  const sent = await textMirror;
+  const isOfKind = parsed.compatMode === document.compatMode && isError(next) === isError(page);
+  if (!sent || !isOfKind || next.policy !== page.policy || !sent.show(root)) return false;
+  page = next;
+  return true;
 }
 
 async function isEndless() {
@@ -247,8 +257,14 @@ function endNotice() {
 
 // --- Beginning
 
+async function mirrorTexts(name) {
+  const sent = await fetchSent(name).catch(() => null);
+  return sent && new TextMirror(sent);
+}
+
 function start() {
   if (!hasScripts(document)) mirror = new Mirror();
+  else if (page.sent) textMirror = mirrorTexts(page.sent);
   rememberOpened();
   if (!isError(page)) restoreState();
 }

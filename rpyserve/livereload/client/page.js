@@ -4,8 +4,8 @@
 
 const LOAD_TIMEOUT = 10000; // ms after which a page that does not come is given up
 const END = "data-rpyserve-end"; // marks the end of the text: where is it when that is parsed?
-const RAW = "title, textarea, style, script, iframe, noembed, noframes, xmp, template";
-const UNSEEN = "select, noscript, object, video, audio, canvas, svg, math";
+const RAW = "title, textarea, style, script, iframe, noembed, noframes, noscript, xmp, template";
+const UNSEEN = "select, object, video, audio, canvas, svg, math";
 
 const readTag = ({ dataset }) => ({
   ...dataset,
@@ -75,19 +75,32 @@ function decoderFor(label) {
 
 // --- Markup
 
+// The page as it was when this one was loaded, if the server still has it.
+async function fetchSent(name) {
+  const response = await fetch(new URL(`-/sent?name=${name}`, SITE));
+  if (!response.ok) return null;
+  const type = response.headers.get("Content-Type");
+  return parse(decodeText(await response.arrayBuffer(), type)).documentElement;
+}
+
 function parsePage(text) {
-  const parsed = plain(new DOMParser().parseFromString(`${text}<meta ${END}>`, "text/html"));
+  const parsed = parse(`${text}<meta ${END}>`);
   const open = unfinishedIn(parsed);
   if (open) return { obstacle: `The page that is saved now ends inside an unfinished ${open}.` };
   parsed.querySelector(`meta[${END}]`)?.remove();
   const found = parsed.querySelector("script[data-rpyserve]");
   if (!found) return { obstacle: "The page that is saved now does not allow live reload." };
   found.remove();
+  return { parsed, root: parsed.documentElement, page: readTag(found) };
+}
+
+function parse(text) {
+  const parsed = plain(new DOMParser().parseFromString(text, "text/html"));
   // Where scripts run, as in this page but not in that parser, the content of noscript is text.
   for (const element of parsed.querySelectorAll("noscript")) {
     element.textContent = element.innerHTML;
   }
-  return { parsed, root: parsed.documentElement, page: readTag(found) };
+  return parsed;
 }
 
 // What has taken in the end of the text, if anything: somebody is still typing there.
