@@ -89,6 +89,7 @@ class FieldState {
 
 function kindOf(element) {
   if (element.localName === "select") return select;
+  if (element.isContentEditable) return editable;
   return /^(checkbox|radio)$/.test(element.type) ? checkable : textField;
 }
 
@@ -104,6 +105,19 @@ const textField = {
   },
   reset(field) {
     if (!/^(file|range|color)$/.test(field.type)) textField.write(field, field.defaultValue);
+  },
+};
+
+// Not a field. A change of the page leaves it alone; what is typed in it goes only with a reload.
+const editable = {
+  isTouched: (element) => FormState.typed.has(element),
+  read: (element) => element.innerHTML,
+  write(element, html) {
+    try {
+      element.innerHTML = html;
+    } catch {
+      // Trusted types: the page's policy does not allow it.
+    }
   },
 };
 

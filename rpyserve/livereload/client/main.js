@@ -266,12 +266,15 @@ function start() {
   if (!hasScripts(document)) mirror = new Mirror();
   else if (page.sent) textMirror = mirrorTexts(page.sent);
   rememberOpened();
-  if (!isError(page)) restoreState();
+  putBack();
 }
+
+const putBack = () => isError(page) || restoreState();
 
 tag.remove();
 if (document.readyState === "loading") {
   document.addEventListener("DOMContentLoaded", start);
+  setTimeout(putBack, LOAD_GRACE); // a stream without an end is never whole
 } else {
   start();
 }

@@ -8,7 +8,8 @@
 const KEPT = `rpyserve:${location.pathname}${location.search}`;
 const KEPT_FOR = 3600e3; // ms after which what nobody took is stale
 const RESTORE_TIME = 3000; // ms that scripts have to make the fields that were there
-const FIELDS = "input:not([type=password i], [autocomplete*=password i]), textarea, select";
+const FIELDS =
+  "input:not([type=password i], [autocomplete*=password i]), textarea, select, [contenteditable]";
 
 // How an element is found again: as the n-th of so many that a selector finds.
 function placeOf(element) {
@@ -117,7 +118,7 @@ function restoreField({ place, type, value }) {
   kind.write(field, value);
   FormState.typed.add(field);
   // For scripts that keep in step with the field. Not "change": that may send a form.
-  if (kind === textField) field.dispatchEvent(new Event("input", { bubbles: true }));
+  if (kind === textField || kind === editable) field.dispatchEvent(new Event("input", { bubbles: true }));
   return true;
 }
 
