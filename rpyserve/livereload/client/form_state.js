@@ -1,8 +1,9 @@
 // What the visitor has done to form fields, and where the focus is: put back after a page changed.
 //
 // A field that was touched keeps what is in it, even if another field of its name has taken its
-// place, at once or later: an author cuts what is to be pasted elsewhere. A field that was not touched shows what the server says. A browser keeps the two apart
-// only until a field is first written to, so they are told apart here by comparing values.
+// place, at once or later: an author cuts what is to be pasted elsewhere. A field that was not
+// touched shows what the server says. A browser keeps the two apart only until a field is first
+// written to, so they are told apart here by comparing values.
 
 const idOf = (node) => plain(node).getAttribute?.("id") ?? "";
 

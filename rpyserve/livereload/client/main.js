@@ -1,11 +1,11 @@
 // Makes this page show what is saved on the server, for as long as it is open.
 //
 // The page's tag says what it was made from. A page that may have changed is fetched and looked at
-// first: one that would not follow, or is half-written, does not take the place of one that follows.
-// A page without scripts of its own is morphed. So is one with scripts where that takes no more than
-// TextMirror does; else it is loaded again, because what its scripts hold cannot be known. Stylesheets and images are swapped. What answered a form is never
-// asked for again, but offered. Where nothing concerns the page, nothing is touched. Comes last,
-// after all that it uses.
+// first: one that would not follow, or is half-written, does not take the place of one that does. A
+// page without scripts of its own is morphed. So is one with scripts where that takes no more than
+// TextMirror does; else it is loaded again, because what its scripts hold cannot be known.
+// Stylesheets and images are swapped. What answered a form is never asked for again, but offered.
+// Where nothing concerns the page, nothing is touched. Comes last, after all that it uses.
 
 const tag = document.currentScript;
 // It may be below a prefix, behind a proxy. Not by tag.src: a <base> that comes later changes that.
@@ -89,19 +89,21 @@ function reload() {
   return sleep(LOAD_TIMEOUT); // nothing else is to happen here meanwhile
 }
 
+// Returns whether the page shows something that it did not show before.
 async function refresh(change) {
   if (await isEndless()) return reload();
   const next = await fetchPage(cursor);
   if (!next) return retryLater(change);
   failures = 0;
   if (next.mustLoad) return reload();
-  if (next.obstacle) return showNotice(next.obstacle, "Load it", reload);
+  if (next.obstacle) return void showNotice(next.obstacle, "Load it", reload);
   hideNotice();
   const cannotMorph = !mirror || mirror.hasShadowRoots();
   if (cannotMorph && next.page.digest && next.page.digest === page.digest) return;
-  if (await showBesideScripts(next)) return;
+  if (await showBesideScripts(next)) return true;
   if (cannotMorph || !canShow(next)) return reload();
   await showPage(next);
+  return true;
 }
 
 async function showBesideScripts({ parsed, root, page: next }) {

@@ -1,4 +1,4 @@
-// The page as the server sends it now: fetched, decoded as a browser does it, parsed, and looked at.
+// The page as the server sends it now: fetched, decoded as a browser does it, parsed, and judged.
 //
 // What is done with it is not decided here. Uses plain, and decode of assets.js.
 

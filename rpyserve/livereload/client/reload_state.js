@@ -49,7 +49,9 @@ function keepState() {
 function typedFields() {
   return [...document.querySelectorAll(FIELDS)]
     .filter((field) => FormState.typed.has(field) && kindOf(field).isTouched(field))
-    .map((field) => ({ place: placeOf(field), type: field.type, value: kindOf(field).read(field) }));
+    .map((field) => {
+      return { place: placeOf(field), type: field.type, value: kindOf(field).read(field) };
+    });
 }
 
 function toggledDetails() {
@@ -118,7 +120,8 @@ function restoreField({ place, type, value }) {
   kind.write(field, value);
   FormState.typed.add(field);
   // For scripts that keep in step with the field. Not "change": that may send a form.
-  if (kind === textField || kind === editable) field.dispatchEvent(new Event("input", { bubbles: true }));
+  const isText = kind === textField || kind === editable;
+  if (isText) field.dispatchEvent(new Event("input", { bubbles: true }));
   return true;
 }
 

@@ -27,7 +27,8 @@ class TextMirror {
   // Makes the live document show *next*, if that is possible. Returns whether it was.
   show(next) {
     const steps = [];
-    if (dataIn(this.shadow) !== dataIn(next) || !this.compare(this.shadow, next, steps)) return false;
+    if (dataIn(this.shadow) !== dataIn(next)) return false;
+    if (!this.compare(this.shadow, next, steps)) return false;
     for (const step of steps) step();
     return true;
   }
