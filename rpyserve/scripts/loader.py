@@ -31,7 +31,7 @@ from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, as_resource
 from rpyserve.scripts import definitions, file_state, twisted_names
-from rpyserve.scripts.background import BackgroundTasks, TaskOrigin
+from rpyserve.scripts.background import BackgroundTasks, TaskOrigin, note_uncached
 from rpyserve.scripts.execution import (
     ScriptExecution,
     cache,
@@ -432,6 +432,7 @@ class ScriptLoader:
             remove()
         else:
             request.on_close(remove)
+            note_uncached(request)
 
 
 def _resource_of(run: _Run) -> Resource:
