@@ -20,7 +20,15 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Hashable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterator,
+)
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -33,8 +41,10 @@ import trio
 
 from rpyserve._names import public
 from rpyserve.http.request import Request
+from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import (
     Execution,
+    ScriptExecution,
     bindings_of,
     current,
     execution_name_of,
@@ -287,10 +297,11 @@ class TaskOrigin:
 
     @classmethod
     def of(cls, function: Any) -> TaskOrigin:
-        """Return where *function* is defined."""
-        execution = execution_of(function)
-        if execution is not None:
-            return cls.of_execution(execution)
+        """Return where *function* is defined; the script for which it was made goes first."""
+        executions = list(_executions_of(function))
+        scripts = [each for each in executions if isinstance(each, ScriptExecution)]
+        if executions:
+            return cls.of_execution((scripts or executions)[0])
         module = str(getattr(function, "__module__", ""))
         # A function that is defined anew with each request is the same one each time.
         return cls(module, module, None, getattr(function, "__code__", function))
@@ -451,6 +462,18 @@ def background(function: AsyncFunction) -> AsyncFunction:
 # What tells tasks apart
 
 
+def _executions_of(function: Any, *outer: Any) -> Iterator[Execution]:
+    """The execution that has defined *function*, and those of what it is bound to."""
+    if any(function is each for each in outer):
+        return  # a function may hold itself
+    homes = {home for home, _ in definitions.roles_of(function)}
+    own = execution_of(function if is_function(function) else type(function))
+    yield from filter(None, [own, *map(definitions.latest_execution, homes)])
+    if is_function(function) or not outer:
+        for value in bindings_of(function).values():
+            yield from _executions_of(value, function, *outer)
+
+
 def _function_name(function: Any) -> str:
     while isinstance(function, partial):
         function = function.func
@@ -481,6 +504,8 @@ def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey
             name = getattr(execution_name_of(value), "home", ""), _function_name(value)
             is_inner = any(value is each for each in outer)
             return name if is_inner else (name, *describe_bindings(value, *outer))
+        if roles := definitions.roles_of(value):
+            return min(roles)
         return id(value) if _stays(value, objects_last) else type(value).__qualname__
 
     def describe_bindings(function: Any, *outer: Any) -> tuple[Hashable, ...]:

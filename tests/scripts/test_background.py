@@ -621,3 +621,40 @@ async def test_a_task_of_a_request_that_swallows_its_cancellation_ends(
         await trio.sleep(1)
         assert len(turns) < 200
     assert "spin of GET / did not end" in caplog.text
+
+
+async def test_a_decorator_factory_in_a_helper(
+    site: Site, tmp_path: Path, autojump_clock: Any
+) -> None:
+    head = EVERY[: EVERY.index("@every(5)")]
+    (tmp_path / "helper.py").write_text(head, encoding="utf-8")
+    text = EVERY[EVERY.index("@every(5)") : EVERY.index("for room")] + "\nresource = str\n"
+    text = "from helper import every, LOG\ncache()\n" + text
+    text = text.replace("resource = str", "def resource(request):\n    return ''")
+    (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+    assert sorted(await visited(site)) == ["clean", "feed"]
+    LOG.clear()
+    (tmp_path / "a.rpy").write_text(text.replace('"clean")', '"scrub")'), encoding="utf-8")
+    assert sorted(await visited(site)) == ["feed", "scrub"]
+    await trio.sleep(11)
+    assert sorted(LOG) == ["feed", "feed", "feed", "scrub", "scrub"]
+
+
+async def test_the_page_of_a_helpers_class_has_its_task_anew_after_an_edit(
+    site: Site, tmp_path: Path
+) -> None:
+    helper = SCRIPT.format(version="{self.text}", call="request.site.background(self.tick)")
+    helper = helper.replace('"start', 'f"start').replace('"end', 'f"end').replace("()", "(self)", 1)
+    at = helper.index("async def")
+    body = helper[at:].replace("resource(", "render_GET(self, ").replace("\n", "\n    ")
+    helper = helper[:at] + (
+        "from rpyserve import Resource\n\nclass Page(Resource):\n"
+        f"    def __init__(self, text):\n        self.text = text\n\n    {body}\n"
+    )
+    (tmp_path / "helper.py").write_text(helper, encoding="utf-8")
+    for version in "12":
+        text = f"import helper\ncache()\nresource = helper.Page('{version}')\n"
+        (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+        await visited(site)
+        await visited(site)
+    assert LOG == ["start 1", "end 1", "start 2"]
