@@ -331,17 +331,19 @@ def refuse_transient(value: object, where: str) -> list[Any]:
             continue
         if execution_name.is_transient:
             what = "the class" if kind is value else "an object of the class"
-            raise TypeError(_refusal(where, what, kind.__name__))
+            raise TypeError(": ".join(refusal(where, what, kind.__name__)))
         defined.append(kind)
     return defined
 
 
-def _refusal(where: str, what: str, name: str) -> str:
+def refusal(where: str, what: str, name: str) -> tuple[str, str]:
+    """Return why *where* cannot keep *what*, of the class *name*, and what to write instead."""
     return (
-        f"{where} cannot keep {what} {name}: its script runs anew for every request, so the next "
-        f"request has another class {name} and would not know this one. Write cache() as the first "
-        f"line of the script, or move the class {name} into a .py file beside it and import it, or "
-        "keep plain values: text, numbers, lists, dicts."
+        f"{where} cannot keep {what} {name}",
+        f"its script runs anew for every request, so the next request has another class {name} and "
+        "would not know this one. Write cache() as the first line of the script, or move the class "
+        f"{name} into a .py file beside it and import it, or keep plain values: text, numbers, "
+        "lists, dicts.",
     )
 
 
