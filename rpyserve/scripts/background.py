@@ -59,7 +59,7 @@ log = logging.getLogger("rpyserve")
 
 AsyncFunction = Callable[..., Awaitable[object]]
 
-PATIENCE: Final = 2.0
+NAMED_AFTER: Final = 2.0
 """Seconds after which a task that was cancelled and goes on is named."""
 
 GRACE: Final = 5.0
@@ -189,10 +189,10 @@ class SiteTask:
             _abandoned.append(work)
 
     async def _tell_if_it_goes_on(self) -> None:
-        with trio.move_on_after(PATIENCE, shield=True):
+        with trio.move_on_after(NAMED_AFTER, shield=True):
             await self.ended.wait()
             return
-        log.warning(_GOES_ON, self.name, PATIENCE, GRACE)
+        log.warning(_GOES_ON, self.name, NAMED_AFTER, GRACE)
 
     def _must_stop(self, *, is_cancellation: bool) -> bool:
         """Whether it must not be resumed any more; asked each time before it is.
@@ -416,7 +416,7 @@ class BackgroundTasks:
         try:
             # Never two of them at once, however slow the older one is to clean up; unless it cannot
             # be stopped at all.
-            with trio.move_on_after(GRACE + PATIENCE):
+            with trio.move_on_after(GRACE + NAMED_AFTER):
                 for predecessor in started.predecessors:
                     await predecessor.ended.wait()
             started.predecessors.clear()
