@@ -19,6 +19,8 @@ import inspect
 import logging
 import math
 import os
+import threading
+import time
 from collections import Counter
 from collections.abc import (
     AsyncIterator,
@@ -29,13 +31,14 @@ from collections.abc import (
     Hashable,
     Iterator,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import coroutine
 from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
 import trio
 
@@ -54,6 +57,7 @@ from rpyserve.scripts.execution import (
 )
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 from rpyserve.util.server_object import ServerObject
+from rpyserve.util.throttle import ThrottledLogger
 
 log = logging.getLogger("rpyserve")
 
@@ -457,6 +461,36 @@ def background(function: AsyncFunction) -> AsyncFunction:
     _check_async_function(function, "background", "background(f)")
     execution.background.append(function)
     return function
+
+
+# Threads
+
+
+# Those that top-level code has started, by the home of their executions, as long as they run.
+_threads: Final[dict[str, WeakSet[threading.Thread]]] = {}
+_thread_lines: Final = ThrottledLogger(log, interval=math.inf, clock=time.monotonic)
+_MULTIPLY: Final = (
+    "%s was executed again and has started threads again, while those of earlier executions still "
+    "run: %s. Start a thread once and keep it in the registry, or write an async function with "
+    "@background above it, which is replaced when its script changes."
+)
+
+
+@contextmanager
+def noting_threads(execution: Execution) -> Iterator[None]:
+    """While inside, the top-level code of *execution* runs. Say if its threads multiply."""
+    before = set(threading.enumerate())
+    yield
+    started = set(threading.enumerate()) - before
+    if started:
+        started = started.difference(*_threads.values())  # those of a module that it has imported
+    if started:
+        earlier = _threads.setdefault(execution.name.home, WeakSet())
+        names = sorted(thread.name for thread in earlier if thread.is_alive())
+        earlier.update(started)
+        if names:
+            version = execution.name.home, execution.version
+            _thread_lines.warn(_MULTIPLY, execution.path.name, ", ".join(names), key=version)
 
 
 # What tells tasks apart

@@ -34,7 +34,12 @@ from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, as_resource
 from rpyserve.scripts import definitions, file_state, twisted_names
-from rpyserve.scripts.background import BackgroundTasks, TaskOrigin, note_uncached
+from rpyserve.scripts.background import (
+    BackgroundTasks,
+    TaskOrigin,
+    note_uncached,
+    noting_threads,
+)
 from rpyserve.scripts.execution import (
     Execution,
     ScriptExecution,
@@ -502,7 +507,11 @@ class ScriptLoader:
             definitions.begin(name.module)
         began = time.perf_counter()
         try:
-            with self._noted_as_running(name.module), executing(execution):
+            with (
+                self._noted_as_running(name.module),
+                noting_threads(execution),
+                executing(execution),
+            ):
                 exec(compiled.code, run.module.__dict__)
         except (HTTPError, Redirect):
             raise

@@ -658,3 +658,63 @@ async def test_the_page_of_a_helpers_class_has_its_task_anew_after_an_edit(
         await visited(site)
         await visited(site)
     assert LOG == ["start 1", "end 1", "start 2"]
+
+
+# Threads
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+@pytest.mark.parametrize("is_module", [False, True])
+async def test_threads_that_multiply_are_named_once_for_each_version(
+    site: Site, tmp_path: Path, first: str, is_module: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+import threading
+from rpyserve import registry
+
+def poll(end):
+    end.wait()
+
+end = threading.Event()
+registry.setdefault("ends", []).append(end)
+threading.Thread(target=poll, args=[end]).start()
+edited = 0
+"""
+    page = "def resource(request):\n    return ''\n"
+    try:
+        for version in range(3):
+            code = text.replace("edited = 0", f"edited = {version}")
+            if is_module:
+                (tmp_path / "helper.py").write_text(code, encoding="utf-8")
+                code = "import helper\n"
+            (tmp_path / "a.rpy").write_text(first + code + page, encoding="utf-8")
+            await visited(site)
+            await visited(site)
+    finally:
+        for end in site.registry["ends"]:
+            end.set()
+    lines = [message for message in caplog.messages if "started threads again" in message]
+    uncached = not first and not is_module
+    assert len(lines) == (3 if uncached else 2)
+    assert "(poll)" in lines[0] and "@background" in lines[0]
+    assert lines[0].startswith("helper.py was" if is_module else "a.rpy was")
+
+
+async def test_a_thread_that_is_started_once_is_not_named(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+import threading
+cache()
+if "end" not in registry:
+    registry["end"] = threading.Event()
+    threading.Thread(target=registry["end"].wait).start()
+
+def resource(request):
+    return "0"
+"""
+    for version in range(3):
+        (tmp_path / "a.rpy").write_text(text.replace("0", str(version)), encoding="utf-8")
+        await visited(site)
+    site.registry["end"].set()
+    assert not caplog.messages
