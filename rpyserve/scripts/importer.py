@@ -283,9 +283,15 @@ class SiteModules:
 
     # While threads import
 
-    def _names_in_use(self) -> set[str]:
-        """What is being imported, and its packages: Python raises a KeyError if they go."""
-        busy = [f"{name}." for each in imports_under_way().values() for name in each.names]
+    def _names_in_use(self, apart_from: int | None = None) -> set[str]:
+        """What is being imported, and its packages: Python raises a KeyError if they go.
+
+        Args:
+            apart_from: a thread whose imports do not count.
+        """
+        imports = imports_under_way()
+        imports.pop(apart_from or 0, None)
+        busy = [f"{name}." for each in imports.values() for name in each.names]
         return {name for name in self._names if any(each.startswith(f"{name}.") for each in busy)}
 
     def _may_drop_what_was_left(self) -> bool:
@@ -299,6 +305,32 @@ class SiteModules:
         """Whether the module *name* was executed before the last drop."""
         loader = getattr(getattr(sys.modules.get(name), "__spec__", None), "loader", None)
         return isinstance(loader, SiteLoader) and loader.generation not in (None, self.generation)
+
+    def is_outermost(self, name: str) -> bool:
+        """Whether this thread runs the code of no other module, for which it imports *name*."""
+        own = threading.get_ident()
+        loading = list(self._loading.items())
+        return all(each == name or thread != own for each, thread in loading)
+
+    def begin_again(self, name: str, module: ModuleType) -> bool:
+        """Drop what is old because modules were dropped while *name* was imported.
+
+        Its package is imported again: what is in that would be found as its attributes.
+
+        Returns:
+            Whether the package has imported *name*, too, so that all is done.
+        """
+        with self._lock:
+            own = imports_under_way()[threading.get_ident()].names
+            kept = self._names_in_use(apart_from=threading.get_ident()) | self._loading.keys()
+            for each in (self._names | set(own)) - kept:
+                if self._is_old(each):
+                    sys.modules.pop(each, None)
+        package = name.rpartition(".")[0]
+        if package and package not in sys.modules:
+            sys.modules.pop(name, None)
+            importlib.import_module(package)
+        return sys.modules.setdefault(name, module) is not module
 
     def _wait_for_threads(self) -> None:
         """Wait a little for threads that have executed a module, and have yet to hand it out.
@@ -321,9 +353,13 @@ class SiteModules:
         """
         own = threading.get_ident()
         deadline = time.monotonic() + PACKAGE_TIMEOUT
+        was_waited_for = False
         while any(thread != own for thread in self._threads_executing(name)):
-            if self._is_waited_for() or time.monotonic() > deadline:
+            # One look may show a thread that has yet to say that it waits.
+            is_waited_for = self._is_waited_for()
+            if (is_waited_for and was_waited_for) or time.monotonic() > deadline:
                 return
+            was_waited_for = is_waited_for
             time.sleep(_LOOK_AGAIN)
 
     def _threads_executing(self, name: str) -> set[int]:
@@ -482,7 +518,7 @@ def imports_under_way() -> dict[int, ThreadImports]:
     for thread, frame in sys._current_frames().items():
         names = list(_imported_by(frame))
         if names:
-            found[thread] = ThreadImports(names, _is_of_python(frame, "acquire"))
+            found[thread] = ThreadImports(names, _is_waiting(frame))
     return found
 
 
@@ -491,6 +527,12 @@ def _imported_by(frame: FrameType | None) -> Iterator[str]:
         if _is_of_python(frame, "_find_and_load"):
             yield frame.f_locals["name"]
         frame = frame.f_back
+
+
+def _is_waiting(frame: FrameType) -> bool:
+    """Whether the innermost *frame* of a thread waits for the lock of a module."""
+    lock = frame.f_locals.get("self") if _is_of_python(frame, "acquire") else None
+    return bool(getattr(lock, "waiters", False))
 
 
 def _is_of_python(frame: FrameType, function: str) -> bool:
@@ -573,6 +615,8 @@ class SiteLoader(SourceFileLoader):
         assert spec is not None
         with self._modules.loading(spec.name):
             execution = self._execute_undisturbed(spec.name, module)
+        if execution is None:
+            return
         execution.finish(module.__dict__)
         self._modules.note_executed(spec.name)
         definitions.publish(execution, module)
@@ -583,37 +627,46 @@ class SiteLoader(SourceFileLoader):
         data = self._modules.read(self.path)
         return self._modules.compile(data, self.path, module=True)
 
-    def _execute_undisturbed(self, name: str, module: ModuleType) -> Execution:
-        """Execute the module, and anew if modules were dropped: it may have used what is gone."""
+    def _execute_undisturbed(self, name: str, module: ModuleType) -> Execution | None:
+        """Execute the module, and anew if modules were dropped: it may have used what is gone.
+
+        Returns:
+            The execution; None if it does not count. That of a module which is imported for another
+            one does not, as that is executed anew, too.
+        """
+        modules = self._modules
         initial = dict(module.__dict__)
         for _ in range(MOST_EXECUTIONS):
-            execution = self._execute(name, module)
-            if execution is not None:
-                return execution
+            try:
+                execution = self._execute(name, module)
+                if self.generation == modules.generation:
+                    return execution
+                if not modules.is_outermost(name):
+                    return None
+            except Exception as exc:
+                is_old = self.generation != modules.generation and modules.is_outermost(name)
+                if not is_old and not _load_for_waiting_thread(exc):
+                    raise
             # `from . import x` takes an attribute that is there, though it be of an old module.
             module.__dict__.clear()
             module.__dict__.update(initial)
+            if modules.is_outermost(name) and modules.begin_again(name, module):
+                return None
         raise ImportError(f"{name} changed while it was imported, again and again", name=name)
 
-    def _execute(self, name: str, module: ModuleType) -> Execution | None:
-        """Execute the module once; None if modules were dropped meanwhile."""
+    def _execute(self, name: str, module: ModuleType) -> Execution:
         modules = self._modules
         modules.note_found(name)
-        self.generation = generation = modules.generation
+        self.generation = modules.generation
         execution = Execution(
             name, Path(self.path), cached=True, registry=modules.registry, package=modules.package
         )
-        try:
-            source = self._compile()
-            execution.source = source.data
-            populate_namespace(module.__dict__, execution)
-            with executing(execution):
-                exec(source.code, module.__dict__)
-        except Exception as exc:
-            if modules.generation == generation and not _load_for_waiting_thread(exc):
-                raise
-            return None
-        return execution if modules.generation == generation else None
+        source = self._compile()
+        execution.source = source.data
+        populate_namespace(module.__dict__, execution)
+        with executing(execution):
+            exec(source.code, module.__dict__)
+        return execution
 
 
 def _load_for_waiting_thread(exc: Exception) -> bool:

@@ -13,6 +13,7 @@ or discarded.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -44,6 +45,8 @@ from rpyserve.scripts.execution import (
 from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
+
+log = logging.getLogger("rpyserve")
 
 MOST_COMPILED: Final = 500
 """How many scripts' code is remembered for one site."""
@@ -257,6 +260,8 @@ class ScriptLoader:
         self._postponed: set[str] = set()
         self._running: set[str] = set()
         self._thread = 0
+        # The names in `cache()` that the console was told of, each with its script.
+        self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
@@ -494,10 +499,22 @@ class ScriptLoader:
         inputs = *run.execution.inputs, run.compiled.state
         self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
         definitions.publish(run.execution, run.module)
+        for missing in run.execution.missing_inputs:
+            self._warn_of_missing_input(run.name.display, missing)
         if any(_is_kept_elsewhere(each, run.execution) for each in list(vars(run.module).values())):
             self._definers[path] = run.compiled.state
         else:
             self._definers.pop(path, None)
+
+    def _warn_of_missing_input(self, script: str, name: str) -> None:
+        if (script, name) not in self._warned_of:
+            self._warned_of.add((script, name))
+            log.warning(
+                "%s calls cache(%r), but there is no such file or directory. The script runs again "
+                "as soon as there is one.",
+                script,
+                name,
+            )
 
     def _discard(self, run: _Run, request: Request | None) -> None:
         """Have nothing left of the execution when *request* ends."""
