@@ -235,6 +235,13 @@ ROWS: Final = (
         lambda exc: _TABLES_OF_SQLMODEL if "sqlmodel" in sys.modules else _TABLES,
         pattern="Table '.*' is already defined for this MetaData instance",
     ),
+    Advice(
+        Exception,
+        "pickle looks for a class or a function by its name in its module, and this script has "
+        "been executed again for another request since. Move it into a .py file beside the script "
+        "and import it from there, or write cache() as the first line of the script.",
+        pattern=r"(not the same object as|import of module '?|not found as) ?rpysite",
+    ),
     # Endless recursion
     Advice(
         RecursionError,

@@ -164,6 +164,10 @@ RAISED = {
         "raise Exception(\"Table 'p' is already defined for this MetaData instance.\")",
         "of an earlier execution of this file",
     ),
+    "pickle after another execution": (
+        "import pickle\nclass A: pass\na = A()\nclass A: pass\npickle.dumps(a)",
+        "Move it into a .py file beside the script",
+    ),
     "text found in bytes": ("'a' in b'a'", 'text.encode("utf-8")'),
     "bytes formatted with text": ("b'%s' % 'a'", 'text.encode("utf-8")'),
 }  # fmt: skip
