@@ -260,6 +260,8 @@ class ScriptLoader:
         self._postponed: set[str] = set()
         self._running: set[str] = set()
         self._thread = 0
+        # By the script's name: the modules of uncached executions whose requests have not ended.
+        self._live: dict[str, list[ModuleType]] = {}
         # The names in `cache()` that the console was told of, each with its script.
         self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
@@ -522,11 +524,25 @@ class ScriptLoader:
         self._definers.pop(os.fspath(run.name.path), None)
         if self._cached_modules.pop(name, None) is not None:
             self._eras[name] = run.execution.era + 1
-        remove = partial(_remove_module, name, run.module)
+        self._live.setdefault(name, []).append(run.module)
+        remove = partial(self._forget, name, run.module)
         if request is None:
             remove()
         else:
             request.on_close(remove)
+
+    def _forget(self, name: str, module: ModuleType) -> None:
+        """Take *module* out of `sys.modules`, where another one may still be in use.
+
+        Requests overlap, and `typing`, `inspect` and `pickle` look there for the script of a class.
+        """
+        live = self._live[name]
+        live.remove(module)
+        if live and sys.modules.get(name) is module:
+            sys.modules[name] = live[-1]
+        elif not live:
+            del self._live[name]
+            _remove_module(name, module)
 
 
 def _is_kept_elsewhere(defined: object, execution: ScriptExecution) -> bool:

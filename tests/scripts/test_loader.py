@@ -688,3 +688,21 @@ def test_a_name_in_cache_that_is_not_there_is_told_once(
     ]
     site.write("wrods.txt", "")
     assert site.get()[0] == 4
+
+
+def test_overlapping_requests_find_their_script_in_sys_modules(site: ScriptSite) -> None:
+    site.write(
+        "a.rpy",
+        "from __future__ import annotations\nimport inspect, typing\n"
+        "class Part: pass\nclass Item:\n    part: Part\n"
+        "def resource(request):\n"
+        "    return typing.get_type_hints(Item)['part'].__name__, inspect.getsource(Item)\n",
+    )
+    requests = [Request("GET", "/") for _ in range(3)]
+    pages = [site.load(request=request) for request in requests]
+    expected = "Part", "class Item:\n    part: Part\n"
+    for last in (2, 0):
+        requests[last].close()
+        assert pages[1].render(requests[1]) == expected
+    requests[1].close()
+    assert "rpysite.a" not in sys.modules
