@@ -8,8 +8,6 @@
 const tag = document.currentScript;
 const SITE = new URL("..", tag.src); // it may be below a prefix, behind a proxy
 
-const RETRY_DELAY = 300; // ms until the server is asked again: it may be starting
-const NOTICE_DELAY = 700; // ms without the server before the page says so
 const LOAD_TIMEOUT = 10000; // ms after which a page that does not come is given up
 const MAX_RETRIES = 5; // fetches of the page that fail, before it is loaded instead
 
@@ -32,7 +30,7 @@ let busy = false;
 let failures = 0;
 
 async function queueChange({ urls = [], all = false, data = false, lost = false }) {
-  if (!(urls.length || all || data || lost)) return;
+  if (!(urls.length || all || data || lost)) return answer("unchanged");
   const before = pending ?? { urls: [] };
   pending = {
     urls: [...before.urls, ...urls.map(decode)],
@@ -45,7 +43,8 @@ async function queueChange({ urls = [], all = false, data = false, lost = false 
   while (pending) {
     const change = pending;
     pending = null;
-    await applyChange(change).catch(reload); // what cannot be morphed can still be loaded
+    const isShown = await applyChange(change).catch(reload); // what cannot be morphed is loaded
+    answer(isShown ? "shown" : "unchanged");
   }
   busy = false;
 }
@@ -58,18 +57,20 @@ function isRead(url) {
   return url === "*" || !(url.endsWith(".rpy") || url.endsWith("/") || loaded.has(url));
 }
 
+// Returns whether the page shows something that it did not show before.
 async function applyChange(change) {
   const paths = new Set(change.urls.map(canonical));
   const isChanged = (path) => path !== null && (change.lost || paths.has(canonical(path)));
   const isSource = change.lost || change.urls.some((url) => page.sources.has(url));
   const isScript = page.made === "script";
   const mayDiffer = isScript && (change.all || (change.data && change.urls.some(isRead)));
+  let isShown = false;
   // 1. The page itself.
   if (page.method === "POST") {
     // Its own form may have written the data.
     if (isSource || (mayDiffer && change.all)) offerReload();
   } else if (isSource || mayDiffer) {
-    await refresh(isSource, change);
+    isShown = await refresh(isSource, change);
   }
   // 2. What it has loaded.
   const swapped = [
@@ -79,12 +80,20 @@ async function applyChange(change) {
   ];
   // 3. What cannot be swapped, such as a script.
   const others = [...loaded].filter(
-    (path) => paths.has(canonical(path)) && !swapped.includes(path),
+    (path) => isAnswered(path, change.urls) && !swapped.includes(path),
   );
   if (others.length && page.method !== "POST") await reload();
+  return isShown || swapped.length > 0;
+}
+
+// Whether one of the files at *urls* answers a request for *path*: /api.rpy also /api/items/3.
+function isAnswered(path, urls) {
+  const isBelow = (url) => url.endsWith(".rpy") && path.startsWith(`${canonical(url)}/`);
+  return urls.some((url) => canonical(url) === canonical(path) || isBelow(url));
 }
 
 function reload() {
+  answer("loading");
   location.reload();
   return sleep(LOAD_TIMEOUT); // nothing else is to happen here meanwhile
 }
@@ -99,13 +108,14 @@ async function refresh(isSource, change) {
   if (cannotMorph && next.page?.digest && next.page.digest === page.digest) return;
   if (cannotMorph || !next.page || !canShow(next)) return reload();
   await showPage(next);
+  return true;
 }
 
 // Applies *change* once more when the server is there, but not for ever.
 function retryLater(change) {
   if (failures++ > MAX_RETRIES) return reload();
   const retry = () => {
-    if (stream?.readyState === EventSource.OPEN) queueChange(change);
+    if (isConnected()) queueChange(change);
     else setTimeout(retry, RETRY_DELAY);
   };
   setTimeout(retry, RETRY_DELAY);
@@ -219,53 +229,6 @@ function offerReload() {
   showNotice("This page answered a form, and may have changed since.", "Reload", load);
 }
 
-// --- The stream of changes
-
-let stream = null;
-let retryTimer = 0;
-let noticeTimer = 0; // 0 while there is a connection
-
-function connect() {
-  disconnect();
-  const path = location.pathname.slice(SITE.pathname.length - 1);
-  const fields = new URLSearchParams({ since: cursor, page: path });
-  const address = new URL(`events?${fields}`, tag.src);
-  stream = new EventSource(address);
-  for (const name of ["hello", "change"]) stream.addEventListener(name, onChange);
-  // Browsers have few connections to one server.
-  stream.addEventListener("crowded", () => document.hidden && disconnect());
-  stream.addEventListener("error", onConnectionLost);
-}
-
-function disconnect() {
-  clearTimeout(retryTimer);
-  stream?.close();
-  stream = null;
-}
-
-function onChange(event) {
-  cursor = event.lastEventId;
-  if (noticeTimer) endNotice();
-  queueChange(JSON.parse(event.data));
-}
-
-async function onConnectionLost() {
-  const refused = stream.readyState === EventSource.CLOSED; // by a response, or by nobody there
-  const url = stream.url;
-  disconnect();
-  noticeTimer ||= setTimeout(showNotice, NOTICE_DELAY, "Connection lost, reconnecting…");
-  const response = refused && (await fetch(url, { method: "HEAD" }).catch(() => null));
-  // The server is there, but without live reload, or not for this visitor.
-  if ([401, 403, 404].includes(response?.status)) return endNotice();
-  if (!document.hidden && !stream) retryTimer = setTimeout(connect, RETRY_DELAY);
-}
-
-function endNotice() {
-  clearTimeout(noticeTimer);
-  noticeTimer = 0;
-  hideNotice();
-}
-
 // --- Beginning
 
 function startMirror() {
@@ -284,7 +247,9 @@ new PerformanceObserver((list) => {
     if (path && !path.startsWith("/-/") && path !== pathOf(location.href)) loaded.add(path);
   }
 }).observe({ type: "resource", buffered: true });
-document.addEventListener("visibilitychange", () => document.hidden || stream || connect());
-addEventListener("pagehide", disconnect); // a page with a stream is not kept for "back"
-addEventListener("pageshow", ({ persisted }) => persisted && connect());
-connect();
+document.addEventListener("visibilitychange", () => document.hidden || membership || join());
+addEventListener("pagehide", leave); // a page with a stream or a lock is not kept for "back"
+addEventListener("pageshow", ({ persisted }) => persisted && join());
+document.addEventListener("freeze", leave);
+document.addEventListener("resume", join);
+join();
