@@ -29,6 +29,7 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.livereload.change_feed import Answer, ChangeFeed
 from rpyserve.livereload.changes import ANYTHING, NOTHING, Changes, PageChange
+from rpyserve.livereload.script_tag import SentPages
 from rpyserve.livereload.write_loops import RequestSpan, WriteLoopDetector
 from rpyserve.resources.auth import Gate, View
 from rpyserve.resources.resource import Resource
@@ -45,31 +46,49 @@ So both sides notice when the other has gone.
 """
 RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
-CLIENT_PARTS: Final = ("dom", "form_state", "morph", "assets", "notice", "stream", "main")
+CLIENT_PARTS: Final = (
+    "dom",
+    "form_state",
+    "reload_state",
+    "morph",
+    "text_morph",
+    "assets",
+    "notice",
+    "page",
+    "stream",
+    "main",
+)
 """The files of the client, in the order in which they are joined.
 
 Each uses only functions and constants of those before it, and `main` begins to work when it is
-reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed), ``morph``
-(uses `FormState`), ``assets`` (uses `SITE` of ``main``, at the time of a change), ``notice``,
-``stream`` (uses what ``main`` knows of the page, once it has joined), and last ``main``.
+reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed),
+``reload_state`` (the same over a reload), ``morph`` (uses `FormState`), ``text_morph`` (the same
+for pages with scripts), ``assets`` (uses `SITE` of ``main``, at the time of a change), ``notice``,
+``page`` (what the server sends now), ``stream`` (uses what ``main`` knows of the page, once it has
+joined), and last ``main``.
 """
 MAX_TABS: Final = 1000
 """How many tabs one browser is believed to have."""
 
 
 def tree(
-    feed: ChangeFeed, audience: Audience, write_loops: WriteLoopDetector | None = None
+    feed: ChangeFeed,
+    audience: Audience,
+    sent: SentPages,
+    write_loops: WriteLoopDetector | None = None,
 ) -> Resource:
     """Return the root of a site that has the resources below ``/-/``.
 
     Args:
         feed: the changes.
         audience: decides who is told of them.
+        sent: what was sent as pages, for the scripts in them.
         write_loops: is told of pages that have loaded themselves again, and of what they write.
     """
     branch = _Branch()
     branch.putChild("events", EventStream(feed, audience, write_loops))
     branch.putChild("follow.js", _ClientScript())
+    branch.putChild("sent", _SentPage(sent))
     root = Resource()
     root.putChild("-", Gate(branch, audience.site))
     return root
@@ -119,6 +138,19 @@ def _client_script() -> tuple[bytes, str]:
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in CLIENT_PARTS]
     code = "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
     return code, f'"{hashlib.blake2b(code, digest_size=8).hexdigest()}"'
+
+
+class _SentPage(_Leaf):
+    """A page of *sent*, by its name, for the script in it: once."""
+
+    def __init__(self, sent: SentPages) -> None:
+        self._sent = sent
+
+    def render_GET(self, request: Request) -> Response:
+        page = self._sent.take(request.field("name", ""))
+        if page is None:
+            raise HTTPError(404)
+        return page
 
 
 class EventStream(_Leaf):

@@ -121,9 +121,9 @@ class LiveReload:
 
     def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
-        own_site = Site(endpoints.tree(self.feed, self._audience, self._write_loops))
-        own_site.trusts = lambda request: self._site.trusts(request)
         tags = ScriptTag(lambda: self.feed.cursor, self._mounts.url_of, self._warn_of_policy)
+        own_site = Site(endpoints.tree(self.feed, self._audience, tags.sent, self._write_loops))
+        own_site.trusts = lambda request: self._site.trusts(request)
 
         async def respond_with_live_reload(request: Request) -> Response:
             if request.raw_path.startswith(endpoints.PREFIX):

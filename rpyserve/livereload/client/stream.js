@@ -7,7 +7,7 @@
 // this machine and over TLS; without them each tab has a stream of its own. Where a site's own
 // streams need the connections, there is none, and the server is asked now and then.
 //
-// Uses *cursor*, *tag*, *SITE* and queueChange() of the page, once it has joined.
+// Uses *cursor*, *SITE* and queueChange() of the page, once it has joined.
 
 const RETRY_DELAY = 300; // ms until the server is asked again: it may be starting
 const NOTICE_DELAY = 700; // ms without the server before the page says so
@@ -43,7 +43,7 @@ const answer = (did, caused = 0) => membership?.answer({ since: cursor, did, cau
 function eventsUrl(fields) {
   const page = location.pathname.slice(SITE.pathname.length - 1);
   const query = new URLSearchParams({ since: cursor, page, name: NAME, ...fields });
-  return new URL(`events?${query}`, tag.src);
+  return new URL(`-/events?${query}`, SITE);
 }
 
 // --- Cursors: a token of the server's run, and a number
