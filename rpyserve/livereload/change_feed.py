@@ -33,6 +33,9 @@ MAX_CONNECTIONS: Final = 6
 # How many streams a browser may have, the site's own among them, while one of them is a subscriber.
 # The other connections are for what its pages ask for.
 MAX_STREAMS: Final = 4
+# Seconds for which a subscriber that has gone is expected to be followed by another one: a browser
+# opens its stream anew when another of its tabs takes over.
+SUCCESSION: Final = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +63,7 @@ class Showing:
         number: that of the change.
         tabs: how many pages each subscriber speaks for that is expected to answer; None as long as
             it has not said.
+        departed: those of them who had just gone: another one may answer in their place.
         said: how many pages have said that they show the change.
         unchanged: how many pages have said that it does not concern them.
         leaving: how many pages have said that they load themselves again.
@@ -70,6 +74,7 @@ class Showing:
 
     number: int
     tabs: dict[str, int | None]
+    departed: list[str] = field(default_factory=list)
     said: int = 0
     unchanged: int = 0
     leaving: int = 0
@@ -94,6 +99,9 @@ class Showing:
         """Take an answer of the subscriber called *name*."""
         if self.settled.is_set():
             return  # that is of a later change
+        if name not in self.tabs and self.departed:
+            del self.tabs[self.departed.pop()]
+            self.tabs[name] = None
         if name in self.tabs:
             self.tabs[name] = max(answer.tabs, self.tabs[name] or 0)
         self.said += answer.shown
@@ -170,6 +178,7 @@ class ChangeFeed:
         self._causes: deque[tuple[RequestSpan, ...]] = deque(maxlen=MAX_CHANGES)
         self._showings: deque[Showing] = deque(maxlen=MAX_CHANGES)
         self._subscribers: dict[Subscriber, None] = {}  # in the order in which they came
+        self._departed: deque[tuple[str, float]] = deque(maxlen=MAX_STREAMS)  # and when they went
         self._site_streams: Counter[Hashable] = Counter()
         self._wake_up = trio.Event()
 
@@ -194,8 +203,11 @@ class ChangeFeed:
         self.number += 1
         self._changes.append(changes)
         self._causes.append(causes)
-        names = [each.name for each in self._subscribers if each.name]
-        showing = Showing(self.number, dict.fromkeys(names))
+        names = {each.name for each in self._subscribers if each.name}
+        since = time.monotonic() - SUCCESSION
+        departed = [name for name, left in self._departed if left >= since and name not in names]
+        departed = list(dict.fromkeys(departed))
+        showing = Showing(self.number, dict.fromkeys([*names, *departed]), departed)
         self._showings.append(showing)
         self._wake_all()
         return showing
@@ -284,6 +296,8 @@ class ChangeFeed:
             yield subscriber
         finally:
             del self._subscribers[subscriber]
+            if name:
+                self._departed.append((name, time.monotonic()))
 
     def occupy(self, client: Hashable) -> Callable[[], None]:
         """Take note that *client* has a stream of the site. Call what is returned at its end."""

@@ -83,7 +83,7 @@ def test_twelve_tabs_follow_by_one_stream(
     assert len(asked.streams) == 1
     save(root, "page.rpy", page_of("<p>second</p>"))
     expect_all(pages[::2], "second")
-    server.wait_for(r"page\.rpy changed, \d pages updated")
+    server.wait_for(r"page\.rpy changed, 6 pages updated")
     save(root, "other.rpy", page_of("<p>third</p><script></script>"))
     expect_all(pages[1::2], "third")
     server.wait_for(r"other\.rpy changed, \d pages updated")

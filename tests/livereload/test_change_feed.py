@@ -221,6 +221,18 @@ def test_the_page_with_the_stream_and_others_load_themselves(
     assert showing.settled.is_set() and showing.shown == 3
 
 
+def test_a_stream_that_is_opened_anew_answers_for_the_one_before(feed: ChangeFeed) -> None:
+    with feed.subscribed("browser", name="one", shared=True):
+        pass
+    showing = feed.publish(change("/a"))
+    assert not showing.settled.is_set()
+    with feed.subscribed("browser", name="two", shared=True):
+        feed.take_answer("two", feed.cursor, Answer(tabs=2, shown=1))
+        assert not showing.settled.is_set()
+        feed.take_answer("two", feed.cursor, Answer(tabs=2, shown=1))
+    assert showing.settled.is_set() and showing.shown == 2
+
+
 def test_an_answer_is_for_the_changes_that_the_page_knows(
     feed: ChangeFeed, named: Subscriber
 ) -> None:

@@ -58,7 +58,8 @@ class Membership {
   heard = ""; // the cursor of what the stream has said
   visitor = ""; // whom the server takes this browser for
   isSilent = false; // whether the tab that has the stream has not answered
-  tabs = 1;
+  tabs = 1; // that follow, as far as they have been counted
+  counted = null;
   lock = null;
   answers = new Answers();
 
@@ -203,7 +204,7 @@ class Membership {
   pass(message) {
     if (this.isLeading) {
       this.post("change", message);
-      this.countTabs();
+      this.counted = this.countTabs();
     }
     this.hear(message);
   }
@@ -279,17 +280,20 @@ class Membership {
 
   // A visitor who has logged in meanwhile may be told of more.
   on_joined({ visitor }) {
+    this.counted = this.countTabs();
     if (this.isLeading && visitor !== this.visitor) this.refresh();
   }
 
-  on_answer(said) {
+  async on_answer(said) {
+    await this.counted;
     if (this.isLeading) this.answers.add(said, this.tabs);
   }
 
   answer(said) {
     if (!this.isLeading) return this.post("answer", said);
+    if (said.did !== "loading") return this.on_answer(said);
     this.answers.add(said, this.tabs);
-    if (said.did === "loading") this.answers.send(this.tabs); // this tab is about to go
+    this.answers.send(this.tabs); // this tab is about to go
   }
 
   async countTabs() {
