@@ -106,20 +106,27 @@ class _Migration:
         self._graph.run()
 
         # Step 3: what it holds itself and is replaced
-        for mapping in (holder.values, attributes):
+        self._replace_held(entries)
+
+        # Step 4: missing attributes
+        for thing, old_class in self._graph.changed:
+            self._add_missing(thing, old_class)
+
+        # Step 5: what finds things by their hash, which may need all attributes
+        self._graph.finish()
+        self._replace_held(entries)
+
+        for home, sentence in self._graph.warnings:
+            self._warn(home, sentence)
+
+    def _replace_held(self, entries: dict[Any, ComponentEntry]) -> None:
+        for mapping in (self._holder.values, vars(self._holder.instance)):
             for name, value in list(mapping.items()):
                 replacement = self._graph.replacement_of(value)
                 if replacement is not value:
                     mapping[name] = replacement
         for key, entry in entries.items():
             self._replace_component(key, entry)
-
-        # Step 4: missing attributes
-        for thing, old_class in self._graph.changed:
-            self._add_missing(thing, old_class)
-
-        for home, sentence in self._graph.warnings:
-            self._warn(home, sentence)
 
     def _change_class_of_holder(self) -> None:
         instance = self._holder.instance
@@ -154,7 +161,7 @@ class _Migration:
         component = entry.component
         reason = self._graph.unchangeable.get(id(component))
         if self._is_final and reason is not None and id(component) in self._factories:
-            del self._holder.components[key]
+            self._holder.components.pop(key, None)
             cls = type(component)
             sentence = _MADE_ANEW.format(cls.__qualname__, self._label(key, entry), reason)
             self._warn(definitions.home_of(cls), sentence)
