@@ -27,6 +27,7 @@ from rpyserve.scripts.execution import current, is_interface
 from rpyserve.sessions import object_state
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.sessions.object_graph import ObjectGraph, change_class
+from rpyserve.sessions.running_code import Held, RunningCode
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -67,14 +68,21 @@ class Holder:
     without_side_effects: Callable[[Callable[[], Any]], Any]
 
 
-def migrate(holder: Holder) -> None:
-    """Bring *holder* and all that it holds up to the present definitions."""
+def migrate(holder: Holder) -> Held | None:
+    """Bring *holder* and all that it holds up to the present definitions.
+
+    Returns:
+        The methods of old code for whose sake something was left as it was, if there are any.
+    """
     execution = current()
     # While a cached script or a module is being executed, more definitions are on their way.
     is_final = execution is None or not (execution.running and execution.cached)
     if is_final:
         holder.mark_current()  # first, as what follows may use the session
-    _Migration(holder, is_final).run()
+    migration = _Migration(holder, is_final)
+    migration.run()
+    running = migration.running
+    return running.held() if is_final and running is not None else None
 
 
 class _Migration:
@@ -83,7 +91,8 @@ class _Migration:
     def __init__(self, holder: Holder, is_final: bool) -> None:
         self._holder = holder
         self._is_final = is_final
-        self._graph = ObjectGraph()
+        self._graph = ObjectGraph(self._holds_back)
+        self.running: RunningCode | None = None
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._without_interface: set[int] = set()
         self._added: dict[tuple[type, type], frozenset[str]] = {}
@@ -132,7 +141,7 @@ class _Migration:
         instance = self._holder.instance
         old_class = type(instance)
         new_class = definitions.current_definition(old_class) or old_class
-        if new_class is old_class:
+        if new_class is old_class or self._holds_back(instance, new_class):
             return
         try:
             change_class(instance, new_class)
@@ -141,6 +150,17 @@ class _Migration:
             self._warn(definitions.home_of(new_class), sentence)
         else:
             self._graph.changed.append((instance, old_class))
+
+    def _holds_back(self, thing: Any, new_class: type) -> bool:
+        if self.running is None:
+            self.running = RunningCode()
+            if self._is_final:
+                self.running.renew_names()
+        method = self.running.holds_back(thing, new_class)
+        if method:
+            sentence = _HELD_BACK.format(new_class.__qualname__, method)
+            _log_once(logging.INFO, definitions.home_of(new_class), sentence)
+        return bool(method)
 
     # Components
 
@@ -230,6 +250,9 @@ class _Migration:
 
 _SESSIONS_UNCHANGEABLE: Final = (
     "sessions of the class {} that live already cannot be changed: {}. They go on as they were."
+)
+_HELD_BACK: Final = (
+    "an object of the class {} keeps its old methods until {}, which is running on it, has ended"
 )
 _MADE_ANEW: Final = (
     "the {} that {} gave is made afresh: Python cannot change it into one of the new class: {}. "

@@ -87,6 +87,9 @@ class _Node(NamedTuple):
 class ObjectGraph:
     """What one holder holds.
 
+    Args:
+        holds_back: says whether an object must not become one of a class yet.
+
     Attributes:
         changed: the objects that are of another class now, each with its old class. One that was
             made again is meant itself, not the one that it replaces.
@@ -95,7 +98,10 @@ class ObjectGraph:
             in particular), and a sentence.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, holds_back: Callable[[Any, type], bool] = lambda thing, new_class: False
+    ) -> None:
+        self._holds_back = holds_back
         self.changed: list[tuple[Any, type]] = []
         self.unchangeable: dict[int, str] = {}
         self.warnings: list[tuple[str, str]] = []
@@ -241,7 +247,7 @@ class ObjectGraph:
         thing = node.thing
         old_class = type(thing)
         new_class = self._present_class(thing, node.label)
-        if new_class is old_class:
+        if new_class is old_class or self._holds_back(thing, new_class):
             return
         try:
             change_class(thing, new_class)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rpyserve.sessions.object_graph import LIMIT
 from tests.support.edited_site import Editing
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "hot-reload.md").read_text(encoding="utf-8")
@@ -35,10 +34,6 @@ async def test_a_player_is_made_from_what_it_has(tmp_path: Path) -> None:
         await site.get()
         site.script(player + "        self.letters = list(name)\n", "s['player'].letters")
         assert await site.get() == "['A', 'd', 'a']"
-
-
-def test_the_limit() -> None:
-    assert f"At most {LIMIT:,} objects" in WORDS
 
 
 async def test_names_in_the_script_begin_anew_and_the_others_do_not(tmp_path: Path) -> None:
