@@ -156,8 +156,11 @@ def home_of(defined: Any) -> str:
 def is_current(defined: Any) -> bool:
     """Whether *defined*, a class or a function, is not known to be out of date."""
     name = getattr(defined, "__module__", None)
-    if type(name) is not ExecutionName:
-        return True
+    return type(name) is not ExecutionName or is_current_name(name)
+
+
+def is_current_name(name: ExecutionName) -> bool:
+    """Whether the execution of that name is not known to be out of date."""
     namespace = _latest_namespace(name.home)
     return namespace is None or namespace["__name__"] is name
 

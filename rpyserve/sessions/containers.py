@@ -98,6 +98,11 @@ class ContainerType:
         return self.replace_contents is None
 
     @property
+    def has_only_attributes(self) -> bool:
+        """Whether it is neither a container nor something that must be rebuilt."""
+        return self.read_contents is _read_nothing and self.has_attributes and not self.is_immutable
+
+    @property
     def is_closed(self) -> bool:
         """Whether what it holds can neither be exchanged in it nor in another one."""
         reads_something = self.read_contents is not _read_nothing and self.read_keys is None
@@ -148,6 +153,20 @@ def _is_left_alone(cls: type) -> bool:
     if package == "builtins":
         return not issubclass(cls, tuple(_CONTENTS))
     return package in _FOREIGN and cls not in _CONTENTS
+
+
+def are_found(thing: Any, keys: list[Any]) -> bool:
+    """Whether *thing* has the *keys* under the hashes that they have now."""
+    try:
+        if isinstance(thing, dict) and type(thing).__iter__ is dict.__iter__:
+            # Python copies the hashes from a dict or a set, and computes those from a list.
+            return set(dict.copy(thing)).issubset({*keys})
+        if isinstance(thing, (set, frozenset)):
+            members: Any = set if isinstance(thing, set) else frozenset
+            return bool(members.issubset(thing, set(keys)))
+        return all(key in thing for key in keys)
+    except Exception:  # of the author's own __hash__ or __eq__
+        return False
 
 
 # What must be rebuilt

@@ -24,12 +24,15 @@ from typing import Any, Final, Protocol
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import current, is_interface
-from rpyserve.sessions import object_state
+from rpyserve.sessions import first_use, object_state
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.sessions.object_graph import ObjectGraph, change_class
 from rpyserve.sessions.running_code import Held, RunningCode
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger
+
+AT_ONCE: Final = 5_000
+"""How many objects of the site's classes are brought up to date at once."""
 
 log = logging.getLogger("rpyserve")
 
@@ -91,7 +94,7 @@ class _Migration:
     def __init__(self, holder: Holder, is_final: bool) -> None:
         self._holder = holder
         self._is_final = is_final
-        self._graph = ObjectGraph(self._holds_back)
+        self._graph = ObjectGraph(self._holds_back, AT_ONCE)
         self.running: RunningCode | None = None
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._without_interface: set[int] = set()
@@ -127,6 +130,21 @@ class _Migration:
 
         for home, sentence in self._graph.warnings:
             self._warn(home, sentence)
+        if self._graph.rest:
+            first_use.leave(self._graph, self._renew)
+
+    def _renew(self, things: list[tuple[Any, str]], most: int) -> ObjectGraph:
+        """Bring more of what the holder holds up to date, with so many objects below it."""
+        graph = ObjectGraph(self._holds_back, most)
+        for thing, label in things:
+            graph.add_root(thing, label)
+        graph.run()
+        for thing, old_class in graph.changed:
+            self._add_missing(thing, old_class)
+        graph.finish()
+        for home, sentence in graph.warnings:
+            self._warn(home, sentence)
+        return graph
 
     def _replace_held(self, entries: dict[Any, ComponentEntry]) -> None:
         for mapping in (self._holder.values, vars(self._holder.instance)):

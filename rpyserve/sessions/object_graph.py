@@ -13,7 +13,7 @@ After an edit, objects are still of the old classes. There are three ways to the
 
 The steps, each of which needs the ones before to be complete:
 
-1. Collect all objects, the nearest first. Note the hashes of keys, before anything changes.
+1. Collect all objects, the nearest first.
 2. Change classes; make again what cannot be changed; look up the replacements of enumeration
    members, classes and functions.
 3. Rebuild the immutable containers, those inside others first, and put the replacements into
@@ -21,6 +21,11 @@ The steps, each of which needs the ones before to be complete:
 4. `ObjectGraph.finish`, when objects have got the attributes that the edit has added: frozensets,
    sets, and keys of dicts. They change only if something in them was replaced or has another hash,
    so that a loop over them goes on undisturbed.
+
+Only so many objects are brought up to date at once. Those beyond are the `ObjectGraph.rest`, for
+`first_use`: an object that keeps its identity can wait, with all that it holds. Keys, plain
+containers and what must be replaced cannot wait, and do not count: whoever takes them from a list
+would have the old ones.
 
 Nothing is dropped: what can neither be changed nor replaced stays as it was, and is a warning. No
 step recurses, so that nothing is too deep. Of the author's code only ``__hash__`` and ``__eq__``
@@ -31,7 +36,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, Flag
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
@@ -43,6 +48,7 @@ from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.containers import (
     ATOMS,
     ContainerType,
+    are_found,
     container_type_of,
     rebuild,
     remake,
@@ -89,6 +95,7 @@ class ObjectGraph:
 
     Args:
         holds_back: says whether an object must not become one of a class yet.
+        most: how many objects that could wait are brought up to date at once.
 
     Attributes:
         changed: the objects that are of another class now, each with its old class. One that was
@@ -96,23 +103,27 @@ class ObjectGraph:
         unchangeable: why objects could not be changed, by their ids.
         warnings: what the author should know: the home of the module that it concerns (empty: none
             in particular), and a sentence.
+        rest: objects that wait, and what the console calls them.
+        waiting: the old classes of those, each with its new class.
     """
 
-    def __init__(
-        self, holds_back: Callable[[Any, type], bool] = lambda thing, new_class: False
-    ) -> None:
+    def __init__(self, holds_back: Callable[[Any, type], bool], most: int) -> None:
         self._holds_back = holds_back
         self.changed: list[tuple[Any, type]] = []
         self.unchangeable: dict[int, str] = {}
         self.warnings: list[tuple[str, str]] = []
-        self._queue: deque[tuple[Sequence[Any], str]] = deque()
+        self.rest: list[tuple[Sequence[Any], str]] = []
+        self.waiting: dict[type, type] = {}
+        # Objects, what the console calls them, and whether none of them can wait.
+        self._queue: deque[tuple[Sequence[Any], str, bool]] = deque()
         self._factories: dict[int, Any] = {}
         self._collected: dict[int, _Node] = {}
         self._replacements: dict[int, Any] = {}
-        # By the ids of dicts, sets and the like with keys that may change: the hashes of the keys.
-        self._hashes: dict[int, list[int | None]] = {}
+        self._count = 0
+        self._most = most
         self._container_types: dict[type, ContainerType] = {}
         self._skipped: set[type] = set(ATOMS)
+        self._that_can_wait: set[type] = set()
         self._present_classes: dict[type, type] = {}
         self._instrumented: dict[type, bool] = {}
         self._edited_caches: dict[tuple[type, type], list[str]] = {}
@@ -126,7 +137,7 @@ class ObjectGraph:
                 class of *thing* is no longer there, then *thing* becomes one of this class: it was
                 renamed.
         """
-        self._queue.append(((thing,), label))
+        self._queue.append(((thing,), label, True))
         if factory is not None:
             self._factories[id(thing)] = factory
 
@@ -139,28 +150,26 @@ class ObjectGraph:
     def run(self) -> None:
         """Bring all that hangs below the roots up to the present classes, but for `finish`."""
         self._collect()
-        self._note_hashes()
         self._change_all()
         self._rebuild_immutable(lambda node: node.container_type.read_keys is None)
         if self._has_changed():
-            self._exchange(lambda node: id(node.thing) not in self._hashes)
+            self._exchange(lambda node: not node.container_type.keys(node.thing))
         for thing, old_class in self.changed:
             self._forget_cached(thing, old_class)
 
     def finish(self) -> None:
         """Bring up to date what finds things by their hash."""
-        if not self._has_changed():
-            return
         before = len(self._replacements)
         self._rebuild_immutable(lambda node: True)
         found_more = len(self._replacements) > before
         # First the keys: a value is put under a key whose hash is the one that it is found by.
-        for thing_id in self._hashes:
-            node = self._collected[thing_id]
-            if node.container_type.replace_keys is not None and self._has_other_keys(node):
-                self._guarded(node, node.container_type.replace_keys)
-        self._exchange(lambda node: found_more or id(node.thing) in self._hashes)
-        self._warn_of_iterators()
+        for node in self._collected.values():
+            replace_keys = node.container_type.replace_keys
+            if replace_keys is not None and self._has_other_keys(node):
+                self._guarded(node, replace_keys)
+        if self._has_changed():
+            self._exchange(lambda node: found_more or node.container_type.read_keys is not None)
+            self._warn_of_iterators()
 
     def _has_changed(self) -> bool:
         return bool(self._replacements or self.changed)
@@ -169,21 +178,23 @@ class ObjectGraph:
 
     def _collect(self) -> None:
         while self._queue:
-            things, label = self._queue.popleft()
+            things, label, at_once = self._queue.popleft()
             for start in range(0, len(things), _CHUNK):
-                for thing in self._that_matter(things[start : start + _CHUNK]):
-                    self._collect_one(thing, label)
+                self._collect_those(things[start : start + _CHUNK], label, at_once)
 
-    def _that_matter(self, things: Sequence[Any]) -> Iterable[Any]:
-        """Those of *things* that hold anything, or are to be replaced."""
+    def _collect_those(self, things: Sequence[Any], label: str, at_once: bool) -> None:
         classes = set(map(type, things))
         for cls in classes - self._container_types.keys() - self._skipped:
             self._classify(cls)
+        may_wait = not at_once and self._count >= self._most
         if classes <= self._skipped:
-            return ()
-        if classes.isdisjoint(self._skipped):
-            return things
-        return [thing for thing in things if type(thing) not in self._skipped]
+            return
+        if may_wait and classes <= self._that_can_wait:
+            self.rest.append((things, label))
+            return
+        for thing in things:
+            if type(thing) not in self._skipped:
+                self._collect_one(thing, label, at_once)
 
     def _classify(self, cls: type) -> None:
         container_type = container_type_of(cls)
@@ -191,23 +202,42 @@ class ObjectGraph:
             container_type = _LEAF
         if container_type is None:
             self._skipped.add(cls)
-        else:
-            self._container_types[cls] = container_type
+            return
+        self._container_types[cls] = container_type
+        if container_type.has_only_attributes and type(cls.__module__) is ExecutionName:
+            new_class = definitions.current_definition(cls) or cls
+            if new_class is cls or _can_change(cls, new_class):
+                self._that_can_wait.add(cls)
+            if new_class is not cls:
+                self.waiting[cls] = new_class
 
-    def _collect_one(self, thing: Any, label: str) -> None:
+    def _collect_one(self, thing: Any, label: str, at_once: bool) -> None:
         if id(thing) in self._collected:
             return
         cls = type(thing)
-        container_type = self._container_types[cls]
-        node = self._collected[id(thing)] = _Node(thing, label, container_type)
+        if cls in self._that_can_wait and not at_once:
+            if self._count >= self._most:
+                self.rest.append(((thing,), label))
+                return
+            self._count += 1
+        node = self._collected[id(thing)] = _Node(thing, label, self._container_types[cls])
         made = vars(cls).get(_MADE_INTO, {}).get(id(thing))
         if made is not None:  # by another session, for one
             self._replacements[id(thing)] = made[1]
-            self._queue.append((made[1:], label))
+            self._queue.append((made[1:], label, at_once))
         elif self._is_instrumented(thing):
             self._leave_instrumented(node)
         else:
-            self._queue.append((container_type.children(thing), label))
+            self._collect_children(node, at_once)
+
+    def _collect_children(self, node: _Node, at_once: bool) -> None:
+        thing, label, container_type = node
+        keys = container_type.keys(thing)
+        if not all(map(_is_found_by_identity, set(map(type, keys)))):
+            self._queue.append((keys, label, True))
+        # A key may be a tuple: what is in it cannot wait either.
+        at_once = at_once and container_type.is_immutable
+        self._queue.append((container_type.children(thing), label, at_once))
 
     def _is_instrumented(self, thing: Any) -> bool:
         """Whether another library keeps something in *thing* that belongs to its old class."""
@@ -225,12 +255,6 @@ class ObjectGraph:
         self._collected[id(node.thing)] = node._replace(container_type=_LEFT_ALONE)
         sentence = _INSTRUMENTED.format(node.label, cls.__qualname__)
         self.warnings.append((definitions.home_of(cls), sentence))
-
-    def _note_hashes(self) -> None:
-        for node in self._collected.values():
-            keys = node.container_type.keys(node.thing)
-            if keys:
-                self._hashes[id(node.thing)] = [*map(_hash_of, keys)]
 
     # Step 2: change what can be changed in place, make again what cannot, and replace leaves
 
@@ -276,8 +300,6 @@ class ObjectGraph:
         thing = node.thing
         self._replacements[id(thing)] = made
         self._collected[id(made)] = _Node(made, node.label, container_type)
-        if id(thing) in self._hashes:
-            self._hashes[id(made)] = []  # it was filled while hashes may have been others
         if type(made) is not type(thing):
             _remember(thing, made)
 
@@ -367,7 +389,7 @@ class ObjectGraph:
         contents = node.container_type.read_contents(node.thing)
         if any(id(child) in self._replacements for child in contents):
             return True
-        return id(node.thing) in self._hashes and self._has_other_keys(node)
+        return node.container_type.read_keys is not None and self._has_other_keys(node)
 
     def _exchange(self, is_due: Callable[[_Node], bool]) -> None:
         """Put replacements into whatever is mutable, where *is_due* says so of a node."""
@@ -378,10 +400,11 @@ class ObjectGraph:
     # Step 4: keys
 
     def _has_other_keys(self, node: _Node) -> bool:
-        """Whether a key in *node* is replaced, or has another hash than before the edit."""
+        """Whether a key in *node* is replaced, or has another hash than the one it is found by."""
         keys = node.container_type.keys(node.thing)
-        is_replaced = any(id(key) in self._replacements for key in keys)
-        return is_replaced or [*map(_hash_of, keys)] != self._hashes[id(node.thing)]
+        if any(id(key) in self._replacements for key in keys):
+            return True
+        return bool(keys) and not are_found(node.thing, keys)
 
     def _guarded(self, node: _Node, change: Any) -> None:
         try:
@@ -449,19 +472,26 @@ _LEFT_ALONE: Final = ContainerType(
 )
 
 
+def _is_found_by_identity(cls: type) -> bool:
+    """Whether the hash of an object of *cls* stays the same, whatever becomes of it."""
+    new_class = definitions.current_definition(cls) or cls
+    return cls.__hash__ is new_class.__hash__ is object.__hash__
+
+
+def _can_change(old_class: type, new_class: type) -> bool:
+    """Whether objects of *old_class* can become objects of *new_class* and stay the same."""
+    try:
+        change_class(object.__new__(old_class), new_class)
+    except TypeError:
+        return False
+    return True
+
+
 def _refers_to(value: Any, cls: type) -> bool:
     """Whether *value*, an object of a library, has *cls* as an attribute."""
     if type(value) in ATOMS or type(type(value).__module__) is ExecutionName:
         return False
     return any(each is cls for each in attributes(value).values())
-
-
-def _hash_of(key: Any) -> int | None:
-    """The hash of *key*; None if it has none at present."""
-    try:
-        return hash(key)
-    except Exception:  # of the author's own __hash__
-        return None
 
 
 def _remember(thing: Any, made: Any) -> None:
