@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum, Flag
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -69,6 +69,10 @@ class _Node(NamedTuple):
 class ObjectGraph:
     """What one holder holds.
 
+    Args:
+        on_change: called with each object that is of another class now, and its old class, before
+            anything asks for its hash.
+
     Attributes:
         changed: the objects that are of another class now, each with its old class.
         unchangeable: why objects could not be changed, by their ids.
@@ -76,7 +80,8 @@ class ObjectGraph:
             in particular), and a sentence.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[Any, type], None] = lambda thing, cls: None) -> None:
+        self._on_change = on_change
         self.changed: list[tuple[Any, type]] = []
         self.unchangeable: dict[int, str] = {}
         self.warnings: list[tuple[str, str]] = []
@@ -163,6 +168,7 @@ class ObjectGraph:
             self._keep_unchanged(thing, label, new_class, exc)
         else:
             self.changed.append((thing, old_class))
+            self._on_change(thing, old_class)
 
     def _replace_leaf(self, thing: Any, label: str) -> None:
         if isinstance(thing, Enum):
