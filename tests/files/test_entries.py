@@ -12,7 +12,7 @@ import pytest
 
 import rpyserve
 from rpyserve import Directory, HTTPError, Request
-from rpyserve.files.directory import MAX_DIRECTORIES, EntryCache
+from rpyserve.files.directory import MAX_DIRECTORIES, MAX_NAMES, EntryCache
 from rpyserve.files.safe_open import LENIENT
 from rpyserve.scripts.file_state import FileSystem
 
@@ -138,6 +138,20 @@ def test_few_directories_are_remembered(entries: EntryCache[str]) -> None:
     assert len(entries._directories) <= MAX_DIRECTORIES
 
 
+def test_few_names_are_remembered(
+    tmp_path: Path, watched: Watched, entries: EntryCache[str]
+) -> None:
+    settled(entries, watched, tmp_path)
+    most = 0
+    for number in range(MAX_NAMES + 5):
+        known = entries.of(str(tmp_path))
+        entries.remember(known, f"{number}", "missing")
+        entries.remember(known, f"{number:0256}", "missing")
+        most = max(most, len(known))
+    assert most == MAX_NAMES + 1, '"a" was known before'
+    assert entries.of(str(tmp_path)) == {}
+
+
 # In a directory of the site
 
 
@@ -231,3 +245,25 @@ def test_a_known_name_takes_one_look(site: Site, monkeypatch: pytest.MonkeyPatch
     site.ask()
     monkeypatch.setattr(Directory, "_look_up", None)
     assert site.ask() == "FunctionResource"
+
+
+@where_remembered
+def test_a_name_that_leads_nowhere_takes_one_look(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert site.ask("b") == "404"
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "_look_up", None)
+        patch.setattr(Directory, "_names", None)
+        assert site.ask("b") == "404"
+    site.write("b", "")
+    assert site.ask("b") == "StaticFile"
+
+
+@needs_links
+def test_a_link_that_leads_nowhere_is_looked_up_each_time(site: Site) -> None:
+    (site.root / "real").mkdir()
+    (site.root / "b.txt").symlink_to(site.root / "real" / "b.txt")
+    assert site.ask("b.txt") == "404"
+    (site.root / "real" / "b.txt").write_text("")
+    assert site.ask("b.txt") == "StaticFile"
