@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -266,7 +267,7 @@ class Clock:
     """A clock that stands until it is put forward."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = time.perf_counter()
 
     def __call__(self) -> float:
         return self.now
