@@ -2,9 +2,7 @@
 
 The holder's own class comes first, as it decides which adapters apply. Then all that it holds
 becomes of the present classes: see `object_graph`. Last come the attributes that an edited
-constructor sets and that objects from before the edit lack: see `object_state`. A component takes
-them from one that its adapter makes; another object takes them from one constructed with what it
-has under the names of the constructor's parameters.
+constructor sets and that objects from before the edit lack: see `missing_attributes`.
 
 A component that Python cannot change into one of the new class is forgotten, so that the next use
 makes a new one. Anything else that cannot be changed is kept as it was, and the console says so.
@@ -24,8 +22,9 @@ from typing import Any, Final, Protocol
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import current, is_interface
-from rpyserve.sessions import first_use, object_state
+from rpyserve.sessions import first_use
 from rpyserve.sessions.adapters import factory_for
+from rpyserve.sessions.missing_attributes import AttributeFiller
 from rpyserve.sessions.object_graph import ObjectGraph, change_class
 from rpyserve.sessions.running_code import Held, RunningCode
 from rpyserve.util.text import one_line
@@ -57,9 +56,9 @@ class Holder:
         values: what it holds under names.
         components: its components, by their keys.
         mark_current: called when no later definition can be missed.
-        fresh_instance: returns a new one, made as this one was.
-        without_side_effects: calls a function that may do something to the session, and undoes
-            that.
+        fresh_instance: a method that returns a new one, made as this one was.
+        without_side_effects: a method that calls a function, and undoes what that does to the
+            session or registry, but for what the function returns.
     """
 
     instance: Any
@@ -68,7 +67,7 @@ class Holder:
     components: dict[Any, Any]
     mark_current: Callable[[], None]
     fresh_instance: Callable[[], Any]
-    without_side_effects: Callable[[Callable[[], Any]], Any]
+    without_side_effects: Callable[[Callable[[], list[Any]]], list[Any]]
 
 
 def migrate(holder: Holder) -> Held | None:
@@ -94,11 +93,11 @@ class _Migration:
     def __init__(self, holder: Holder, is_final: bool) -> None:
         self._holder = holder
         self._is_final = is_final
-        self._graph = ObjectGraph(self._holds_back, AT_ONCE)
         self.running: RunningCode | None = None
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._without_interface: set[int] = set()
-        self._added: dict[tuple[type, type], frozenset[str]] = {}
+        self._filler = AttributeFiller(holder, self._factories, self._without_interface, _log_once)
+        self._graph = self._new_graph(AT_ONCE)
 
     def run(self) -> None:
         holder = self._holder
@@ -121,30 +120,34 @@ class _Migration:
         self._replace_held(entries)
 
         # Step 4: missing attributes
-        for thing, old_class in self._graph.changed:
-            self._add_missing(thing, old_class)
+        self._filler.finish()
 
         # Step 5: what finds things by their hash, which may need all attributes
         self._graph.finish()
         self._replace_held(entries)
 
-        for home, sentence in self._graph.warnings:
-            self._warn(home, sentence)
+        self._warn_all(self._graph)
         if self._graph.rest:
             first_use.leave(self._graph, self._renew)
+        del self._graph  # each holds the other, and the graph all that it has collected
+
+    def _new_graph(self, most: int) -> ObjectGraph:
+        return ObjectGraph(self._filler.note, self._holds_back, most)
 
     def _renew(self, things: list[tuple[Any, str]], most: int) -> ObjectGraph:
         """Bring more of what the holder holds up to date, with so many objects below it."""
-        graph = ObjectGraph(self._holds_back, most)
+        graph = self._new_graph(most)
         for thing, label in things:
             graph.add_root(thing, label)
         graph.run()
-        for thing, old_class in graph.changed:
-            self._add_missing(thing, old_class)
+        self._filler.finish()
         graph.finish()
+        self._warn_all(graph)
+        return graph
+
+    def _warn_all(self, graph: ObjectGraph) -> None:
         for home, sentence in graph.warnings:
             self._warn(home, sentence)
-        return graph
 
     def _replace_held(self, entries: dict[Any, ComponentEntry]) -> None:
         for mapping in (self._holder.values, vars(self._holder.instance)):
@@ -168,6 +171,7 @@ class _Migration:
             self._warn(definitions.home_of(new_class), sentence)
         else:
             self._graph.changed.append((instance, old_class))
+            self._filler.note(instance, old_class)
 
     def _holds_back(self, thing: Any, new_class: type) -> bool:
         if self.running is None:
@@ -210,54 +214,6 @@ class _Migration:
         name = key[1] if isinstance(key, tuple) else entry.target.__name__
         return f"{name}({self._holder.name})"
 
-    # Missing attributes
-
-    def _add_missing(self, thing: Any, old_class: type) -> None:
-        names = self._names_that_may_be_missing(thing, old_class)
-        cls = type(thing)
-        added: list[str] = []
-        try:
-            added += object_state.add_default_fields(thing)
-            missing = object_state.missing_of(thing, names)
-            if missing and id(thing) in self._without_interface:
-                object_state.record_missing(cls, missing)  # until its interface is there again
-            elif missing:
-                added += object_state.add_missing_attributes(thing, self._maker_of_another(thing))
-        except Exception as exc:
-            self._record_missing(thing, object_state.missing_of(thing, names), exc)
-        if added:
-            sentence = _ADDED.format(cls.__qualname__, ", ".join(sorted(added)))
-            _log_once(logging.INFO, definitions.home_of(cls), sentence)
-
-    def _names_that_may_be_missing(self, thing: Any, old_class: type) -> frozenset[str]:
-        classes = type(thing), old_class
-        if classes not in self._added:
-            self._added[classes] = object_state.added_attributes(*classes)
-        factory = self._factories.get(id(thing))
-        return self._added[classes] | object_state.assigned_by_function(factory)
-
-    def _maker_of_another(self, thing: Any) -> Callable[[], Any]:
-        """Return a function that makes another object like *thing*."""
-        holder = self._holder
-        factory = self._factories.get(id(thing))
-
-        def make() -> Any:
-            if factory is not None:
-                return factory(holder.instance)
-            if thing is holder.instance:
-                return holder.fresh_instance()
-            return object_state.construct_like(thing)
-
-        return lambda: holder.without_side_effects(make)
-
-    def _record_missing(self, thing: Any, missing: frozenset[str], exc: Exception) -> None:
-        cls = type(thing)
-        object_state.record_missing(cls, missing)
-        names = sorted(name for name in missing if name.isidentifier())
-        if names:
-            sentence = _MISSING.format(cls.__qualname__, ", ".join(names), exc, names[0])
-            self._warn(definitions.home_of(cls), sentence)
-
     # The console
 
     def _warn(self, home: str, sentence: str) -> None:
@@ -275,11 +231,6 @@ _HELD_BACK: Final = (
 _MADE_ANEW: Final = (
     "the {} that {} gave is made afresh: Python cannot change it into one of the new class: {}. "
     "What it held is gone."
-)
-_ADDED: Final = "objects of the class {} from before the edit got {} from a new one"
-_MISSING: Final = (
-    "objects of the class {} from before the edit lack {}, and none can be made to take that from "
-    "({}). Give the class itself a value, as in `{} = None`."
 )
 
 

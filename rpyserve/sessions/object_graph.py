@@ -38,7 +38,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, Flag
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 from zope.interface.interface import InterfaceClass
@@ -94,6 +94,8 @@ class ObjectGraph:
     """What one holder holds.
 
     Args:
+        on_change: called with each object that is of another class now, and its old class, before
+            anything asks for its hash.
         holds_back: says whether an object must not become one of a class yet.
         most: how many objects that could wait are brought up to date at once.
 
@@ -107,7 +109,13 @@ class ObjectGraph:
         waiting: the old classes of those, each with its new class.
     """
 
-    def __init__(self, holds_back: Callable[[Any, type], bool], most: int) -> None:
+    def __init__(
+        self,
+        on_change: Callable[[Any, type], None],
+        holds_back: Callable[[Any, type], bool],
+        most: int,
+    ) -> None:
+        self._on_change = on_change
         self._holds_back = holds_back
         self.changed: list[tuple[Any, type]] = []
         self.unchangeable: dict[int, str] = {}
@@ -126,7 +134,6 @@ class ObjectGraph:
         self._that_can_wait: set[type] = set()
         self._present_classes: dict[type, type] = {}
         self._instrumented: dict[type, bool] = {}
-        self._edited_caches: dict[tuple[type, type], list[str]] = {}
 
     def add_root(self, thing: Any, label: str, factory: Any = None) -> None:
         """Begin at *thing*, too.
@@ -154,8 +161,6 @@ class ObjectGraph:
         self._rebuild_immutable(lambda node: node.container_type.read_keys is None)
         if self._has_changed():
             self._exchange(lambda node: not node.container_type.keys(node.thing))
-        for thing, old_class in self.changed:
-            self._forget_cached(thing, old_class)
 
     def finish(self) -> None:
         """Bring up to date what finds things by their hash."""
@@ -185,7 +190,7 @@ class ObjectGraph:
     def _collect_those(self, things: Sequence[Any], label: str, at_once: bool) -> None:
         classes = set(map(type, things))
         for cls in classes - self._container_types.keys() - self._skipped:
-            self._classify(cls)
+            self._classify(cls, next(thing for thing in things if type(thing) is cls))
         may_wait = not at_once and self._count >= self._most
         if classes <= self._skipped:
             return
@@ -196,7 +201,7 @@ class ObjectGraph:
             if type(thing) not in self._skipped:
                 self._collect_one(thing, label, at_once)
 
-    def _classify(self, cls: type) -> None:
+    def _classify(self, cls: type, thing: Any) -> None:
         container_type = container_type_of(cls)
         if issubclass(cls, _LEAF_CLASSES) and cls is not FunctionType:
             container_type = _LEAF
@@ -205,11 +210,16 @@ class ObjectGraph:
             return
         self._container_types[cls] = container_type
         if container_type.has_only_attributes and type(cls.__module__) is ExecutionName:
-            new_class = definitions.current_definition(cls) or cls
-            if new_class is cls or _can_change(cls, new_class):
-                self._that_can_wait.add(cls)
-            if new_class is not cls:
-                self.waiting[cls] = new_class
+            self._let_wait(cls, thing)
+
+    def _let_wait(self, cls: type, thing: Any) -> None:
+        """Let the objects of *cls*, of which *thing* is one, wait if that can be."""
+        new_class = definitions.current_definition(cls) or cls
+        if new_class is cls:
+            self._that_can_wait.add(cls)
+        elif _can_change(cls, new_class) and not self._is_instrumented(thing):
+            self._that_can_wait.add(cls)
+            self.waiting[cls] = new_class
 
     def _collect_one(self, thing: Any, label: str, at_once: bool) -> None:
         if id(thing) in self._collected:
@@ -279,6 +289,7 @@ class ObjectGraph:
             self._make_again(node, new_class)
         else:
             self.changed.append((thing, old_class))
+            self._on_change(thing, old_class)
 
     def _make_again(self, node: _Node, new_class: type) -> None:
         thing, label, _ = node
@@ -288,9 +299,10 @@ class ObjectGraph:
         except Exception as exc:  # a constructor may be the only way
             self._keep_unchanged(thing, label, new_class, exc)
             return
-        self._classify(new_class)
+        self._classify(new_class, made)
         self._note_replacement(node, made, self._container_types[new_class])
         self.changed.append((made, old_class))
+        self._on_change(made, old_class)
         if no_room:
             sentence = _NO_ROOM.format(label, new_class.__qualname__, ", ".join(no_room))
             self.warnings.append((definitions.home_of(new_class), sentence))
@@ -330,18 +342,6 @@ class ObjectGraph:
                 self._warn_missing(old_class, label, name)
             self._present_classes[old_class] = found or factory_class or old_class
         return self._present_classes[old_class]
-
-    def _forget_cached(self, thing: Any, old_class: type) -> None:
-        """Have *thing* compute its cached properties again, if they have been edited."""
-        new_class = type(thing)
-        if (old_class, new_class) not in self._edited_caches:
-            names = _edited_caches(old_class, new_class)
-            self._edited_caches[old_class, new_class] = names
-        for name in self._edited_caches[old_class, new_class]:
-            if name in thing.__dict__:
-                del thing.__dict__[name]
-                sentence = _COMPUTED_AGAIN.format(new_class.__qualname__, name)
-                self.warnings.append((definitions.home_of(new_class), sentence))
 
     # Step 3: rebuild what is immutable
 
@@ -454,9 +454,6 @@ _LOCAL: Final = (
     "kept as it was."
 )
 _OLD_KEYS: Final = "{} holds a {} that is kept as it was, with keys from before the edit: {}."
-_COMPUTED_AGAIN: Final = (
-    "objects of the class {} from before the edit compute {} again: its cached_property was edited"
-)
 _ITERATOR: Final = (
     "{} holds a {} that goes on with objects from before the edit: they cannot be exchanged in it. "
     "A list and an index can be brought up to date."
@@ -499,34 +496,6 @@ def _remember(thing: Any, made: Any) -> None:
     if _MADE_INTO not in vars(old_class):
         type.__setattr__(old_class, _MADE_INTO, {})
     vars(old_class)[_MADE_INTO][id(thing)] = (thing, made)
-
-
-def _edited_caches(old_class: type, new_class: type) -> list[str]:
-    """The names of cached properties that both classes have, with different code."""
-    old, new = _cached_properties(old_class), _cached_properties(new_class)
-    return [name for name in old.keys() & new.keys() if not _is_same_code(old[name], new[name])]
-
-
-def _cached_properties(cls: type) -> dict[str, CodeType]:
-    found: dict[str, CodeType] = {}
-    for base in reversed(cls.__mro__):
-        for name, value in vars(base).items():
-            if isinstance(value, functools.cached_property):
-                found[name] = getattr(value.func, "__code__", _NO_CODE)
-    return found
-
-
-_NO_CODE: Final = compile("", "", "exec")
-
-
-def _is_same_code(one: CodeType, other: CodeType) -> bool:
-    """Whether both do the same, in whatever lines they stand."""
-    if (one.co_code, one.co_names) != (other.co_code, other.co_names):
-        return False
-    return len(one.co_consts) == len(other.co_consts) and all(
-        _is_same_code(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else a == b
-        for a, b in zip(one.co_consts, other.co_consts, strict=True)
-    )
 
 
 def _are_at_one_place(new_class: type, old_class: type) -> bool:

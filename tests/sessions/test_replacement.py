@@ -301,30 +301,6 @@ async def test_a_class_of_make_dataclass(site: Editing) -> None:
     assert said == "(True, True)"
 
 
-async def test_an_edited_cached_property_is_computed_again(
-    site: Editing, caplog: pytest.LogCaptureFixture
-) -> None:
-    code = """
-from functools import cached_property
-class Cart:
-    @cached_property
-    def total(self): return 3
-    @cached_property
-    def items(self): return []
-def keep(s):
-    s["cart"] = cart = Cart()
-    cart.items.append(cart.total)
-"""
-    said = await edited(
-        site, code, code.replace("3", "4"), "keep(s)", "(s['cart'].total, s['cart'].items)"
-    )
-    assert said == "(4, [3])"
-    assert told(caplog) == [
-        "a.rpy: objects of the class Cart from before the edit compute total again: its "
-        "cached_property was edited"
-    ]
-
-
 async def test_objects_of_sqlalchemy_are_left_whole_and_named(
     site: Editing, caplog: pytest.LogCaptureFixture
 ) -> None:
