@@ -36,6 +36,8 @@ Place = tuple[str, str]
 
 generation = 1
 """Grows with whatever may leave an object of an old class somewhere."""
+all_are_tracked = True
+"""Whether the garbage collector knows the objects of all classes that were ever defined."""
 edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
 
@@ -56,6 +58,12 @@ class _Published:
     module: weakref.ref[ModuleType]
     places: Mapping[str, Place]
 
+
+# The classes that were defined, as long as they live.
+_classes: list[weakref.ref[type]] = []
+
+# Of ``type.__flags__``: the garbage collector knows the objects of the class.
+_TRACKED: Final = 1 << 14
 
 # What was published, by the home of its execution.
 _published: dict[str, _Published] = {}
@@ -89,6 +97,7 @@ def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and lasts; *module* is what it left behind."""
     home = execution.name.home
     _claim_made_dataclasses(execution, module)
+    _note_classes(execution, module)
     places = {
         name: place
         for name, value in list(vars(module).items())
@@ -112,6 +121,21 @@ def _claim_made_dataclasses(execution: Execution, module: ModuleType) -> None:
             continue
         if value.__qualname__ == name and is_dataclass(value):
             value.__module__ = execution.name
+
+
+def _note_classes(execution: Execution, module: ModuleType) -> None:
+    global all_are_tracked
+    _classes[:] = [reference for reference in _classes if reference() is not None]
+    queue = [*vars(module).values()]
+    seen: set[int] = set()
+    while queue:
+        value = queue.pop()
+        is_own = isinstance(value, type) and value.__module__ is execution.name
+        if is_own and id(value) not in seen:
+            seen.add(id(value))
+            _classes.append(weakref.ref(value))
+            all_are_tracked = all_are_tracked and bool(value.__flags__ & _TRACKED)
+            queue += vars(value).values()
 
 
 def _note_move(old: Place, new: Place) -> None:
@@ -182,6 +206,13 @@ def current_definition(defined: Any) -> Any:
         return defined
     found = _look_up(namespace, qualified_name)
     return found if found is not None and _is_same_kind(defined, found) else None
+
+
+def outdated_classes() -> dict[type, type]:
+    """Return the classes that were defined again and still live, each with what stands for it."""
+    old = [cls for ref in _classes if (cls := ref()) is not None and not is_current(cls)]
+    found = {cls: current_definition(cls) for cls in old}
+    return {cls: new for cls, new in found.items() if new is not None and new is not cls}
 
 
 def latest_execution(home: str) -> Execution | None:

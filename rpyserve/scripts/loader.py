@@ -267,9 +267,16 @@ class ScriptLoader:
             self._open(getattr(request, "site", None))
         self.modules.activate()
         self.modules.refresh()
-        if request is not None:
-            request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
-        path = os.fspath(path)
+        edits = definitions.edits
+        try:
+            resource = self._load_fresh(os.fspath(path), request)
+            edits = definitions.edits  # its code is as new as anything that is defined now
+        finally:
+            if request is not None:
+                request.on_close(partial(definitions.advance_if_edited_since, edits))
+        return resource
+
+    def _load_fresh(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
         if published is not None:
             if self._is_fresh(published):

@@ -22,7 +22,7 @@ import gc
 import itertools
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import (
@@ -100,7 +100,8 @@ class ContainerType:
     @property
     def has_only_attributes(self) -> bool:
         """Whether it is neither a container nor something that must be rebuilt."""
-        return self.read_contents is _read_nothing and self.has_attributes and not self.is_immutable
+        is_container = self.read_contents is not _read_nothing or self.read_keys is not None
+        return self.has_attributes and not is_container and not self.is_immutable
 
     @property
     def is_closed(self) -> bool:
@@ -108,9 +109,11 @@ class ContainerType:
         reads_something = self.read_contents is not _read_nothing and self.read_keys is None
         return reads_something and self.replace_contents is _replace_nothing
 
-    def children(self, thing: Any) -> tuple[Any, ...]:
-        """Return all that *thing* holds."""
-        contents = tuple(self.read_contents(thing))
+    def children(self, thing: Any) -> Sequence[Any]:
+        """Return all that *thing* holds, its keys apart."""
+        contents = self.read_contents(thing)
+        if not isinstance(contents, (list, tuple)):
+            contents = tuple(contents)
         return (*contents, *attributes(thing).values()) if self.has_attributes else contents
 
     def keys(self, thing: Any) -> list[Any]:
@@ -303,8 +306,8 @@ def _replace_nothing(thing: Any, replace: Replace) -> None:
     pass
 
 
-def _read_dict(thing: dict[Any, Any]) -> tuple[Any, ...]:
-    return (*_read_keys(thing), *tuple(dict.values(thing)))
+def _read_values(thing: dict[Any, Any]) -> tuple[Any, ...]:
+    return tuple(dict.values(thing))
 
 
 def _read_keys(thing: dict[Any, Any]) -> tuple[Any, ...]:
@@ -328,7 +331,7 @@ def _replace_keys_of_dict(thing: dict[Any, Any], replace: Replace) -> None:
 
 
 def _read_defaultdict(thing: defaultdict[Any, Any]) -> tuple[Any, ...]:
-    return (thing.default_factory, *_read_dict(thing))
+    return (thing.default_factory, *_read_values(thing))
 
 
 def _replace_in_defaultdict(thing: defaultdict[Any, Any], replace: Replace) -> None:
@@ -438,9 +441,8 @@ def _replace_members_of_weak_set(thing: WeakSet[Any], replace: Replace) -> None:
     thing.update(members)
 
 
-def _read_weak_dict(thing: Any) -> Iterator[Any]:
-    for pair in list(thing.items()):
-        yield from pair
+def _read_weak_values(thing: Any) -> list[Any]:
+    return list(thing.values())
 
 
 def _replace_in_weak_dict(thing: Any, replace: Replace) -> None:
@@ -495,10 +497,10 @@ _ITERATORS: Final = (
 # How contents are read, and how they are replaced in place; None where the object is rebuilt.
 _CONTENTS: Final[dict[type, tuple[ReadContents, ReplaceContents | None]]] = {
     defaultdict: (_read_defaultdict, _replace_in_defaultdict),
-    dict: (_read_dict, _replace_in_dict),
+    dict: (_read_values, _replace_in_dict),
     list: (_read_list, _replace_in_list),
     tuple: (tuple.__iter__, None),
-    set: (_read_set, _replace_nothing),
+    set: (_read_nothing, _replace_nothing),
     frozenset: (frozenset.__iter__, None),
     deque: (_read_deque, _replace_in_deque),
     int: (_read_nothing, None),
@@ -509,9 +511,9 @@ _CONTENTS: Final[dict[type, tuple[ReadContents, ReplaceContents | None]]] = {
     partial: (_read_partial, _replace_in_partial),
     BaseException: (_read_exception, _replace_in_exception),
     weakref.ref: (_read_weak_reference, None),
-    WeakSet: (list, _replace_nothing),
-    WeakKeyDictionary: (_read_weak_dict, _replace_in_weak_dict),
-    WeakValueDictionary: (_read_weak_dict, _replace_in_weak_dict),
+    WeakSet: (_read_nothing, _replace_nothing),
+    WeakKeyDictionary: (_read_weak_values, _replace_in_weak_dict),
+    WeakValueDictionary: (_read_weak_values, _replace_in_weak_dict),
     GeneratorType: (_read_generator, _replace_nothing),
     AsyncGeneratorType: (_read_generator, _replace_nothing),
     **dict.fromkeys(_ITERATORS, (gc.get_referents, _replace_nothing)),

@@ -24,20 +24,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
 
 import trio
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
-from rpyserve.sessions.running_code import object_of_method
+from rpyserve.sessions.object_graph import CHUNK, Left, Limits
 
 log = logging.getLogger("rpyserve")
 
-_SLICE: Final = 200
-"""How many objects the task brings up to date before others have their turn."""
+_SLICE: Final = Limits(objects=200, plain=1_000)
+"""How much the task brings up to date before others have their turn."""
+
+_ONE: Final = Limits(objects=0, plain=20_000)
+"""What is brought up to date with an object that is used."""
 
 # What else is asked of an object in place of its class: not what is asked of the class.
 _NOT_WATCHED: Final = frozenset(
@@ -61,12 +63,12 @@ _ALWAYS_WATCHED: Final = frozenset(
 class Rest(Protocol):
     """What was left."""
 
-    rest: list[tuple[Sequence[Any], str]]
+    rest: list[Left]
     waiting: dict[type, type]
 
 
-Renew = Callable[[list[tuple[Any, str]], int], Rest]
-"""Brings objects up to date, each given with its label, and so many of what they hold."""
+Renew = Callable[[list[tuple[Any, str]], Limits], Rest]
+"""Brings objects up to date, each given with its label, and what they hold."""
 
 
 def leave(rest: Rest, renew: Renew) -> None:
@@ -84,7 +86,7 @@ class _Later:
 
     def __init__(self, renew: Renew) -> None:
         self._renew = renew
-        self._rest: list[tuple[Sequence[Any], str]] = []
+        self._rest: list[Left] = []
         self._generation = definitions.generation
         # By their ids; kept alive, so that an id stays its own.
         self._seen: dict[int, Any] = {}
@@ -95,7 +97,7 @@ class _Later:
             _watch(old_class, new_class, self.renew_one)
 
     def renew_one(self, thing: Any) -> None:
-        rest = self._renew([(thing, f"the registry or a session, in {type(thing).__name__}")], 0)
+        rest = self._renew([(thing, f"the registry or a session, in {type(thing).__name__}")], _ONE)
         for old_class, new_class in rest.waiting.items():
             _watch(old_class, new_class, self.renew_one)
 
@@ -108,14 +110,16 @@ class _Later:
                 self.add(self._renew(batch, _SLICE))
         except Exception:
             log.exception("Bringing objects up to date after an edit has failed.")
+        finally:
+            self._seen.clear()
 
     def _batches(self) -> Iterator[list[tuple[Any, str]]]:
         while self._rest:
-            things, label = self._rest.pop()
-            for start in range(0, len(things), _SLICE):
+            things, first, label = self._rest.pop()
+            for start in range(first, min(first + CHUNK, len(things)), _SLICE.objects):
                 batch = [
                     (thing, label)
-                    for thing in things[start : start + _SLICE]
+                    for thing in things[start : start + _SLICE.objects]
                     if id(thing) not in self._seen
                 ]
                 self._seen.update((id(thing), thing) for thing, _ in batch)
@@ -135,18 +139,24 @@ class _Watch:
     def is_renewed(self, thing: Any, caller: Any) -> bool:
         """Bring *thing* up to date; return whether it is of another class now."""
         old_class = type(thing)
-        if old_class in _watches and not _is_used_by_its_method(thing, caller):
+        if _is_watched(old_class) and not _is_used_by_its_method(thing, caller):
             self.renew(thing)
         return type(thing) is not old_class
 
 
-_watches: WeakKeyDictionary[type, _Watch] = WeakKeyDictionary()
+# On an old class: its `_Watch`, which lasts as long as the class.
+_WATCH: Final = "__rpyserve_watch__"
+
+
+def _is_watched(cls: type) -> bool:
+    return _WATCH in vars(cls)
 
 
 def _watch(old_class: type, new_class: type, renew: Callable[[Any], None]) -> None:
-    watch = _watches.get(old_class)
+    watch = vars(old_class).get(_WATCH)
     if watch is None:
-        watch = _watches[old_class] = _Watch()
+        watch = _Watch()
+        type.__setattr__(old_class, _WATCH, watch)
         for name in _names_to_watch(old_class, new_class):
             original = getattr(old_class, name, None)
             type.__setattr__(old_class, name, _watching(watch, name, original))
@@ -179,7 +189,7 @@ def _watching(watch: _Watch, name: str, original: Any) -> Callable[..., Any]:
 def _watching_get(watch: _Watch, original: Any) -> Callable[..., Any]:
     def __getattribute__(self: Any, name: str, /) -> Any:
         if name == "__class__":  # `isinstance` asks the object's class, too, before and afterwards
-            return watch.new_class if type(self) in _watches else original(self, name)
+            return watch.new_class if _is_watched(type(self)) else original(self, name)
         if watch.is_renewed(self, sys._getframe(1)):
             return getattr(self, name)
         return original(self, name)
@@ -218,7 +228,8 @@ def _is_used_by_its_method(thing: Any, caller: Any) -> bool:
     """Whether the old code that uses *thing* is a method of it, such as its constructor."""
     frame = caller
     while frame is not None and _is_old_code(frame.f_globals.get("__name__")):
-        if object_of_method(frame) is thing:
+        code = frame.f_code
+        if code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is thing:
             return True
         frame = frame.f_back
     return False

@@ -25,13 +25,13 @@ from rpyserve.scripts.execution import current, is_interface
 from rpyserve.sessions import first_use
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.sessions.missing_attributes import AttributeFiller
-from rpyserve.sessions.object_graph import ObjectGraph, change_class
+from rpyserve.sessions.object_graph import Limits, ObjectGraph, change_class, that_can_wait
 from rpyserve.sessions.running_code import Held, RunningCode
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger
 
-AT_ONCE: Final = 5_000
-"""How many objects of the site's classes are brought up to date at once."""
+AT_ONCE: Final = Limits(objects=1_000, plain=20_000)
+"""How much is brought up to date when a session or the registry is first used after an edit."""
 
 log = logging.getLogger("rpyserve")
 
@@ -128,15 +128,16 @@ class _Migration:
 
         self._warn_all(self._graph)
         if self._graph.rest:
+            self._graph.waiting |= that_can_wait(definitions.outdated_classes())
             first_use.leave(self._graph, self._renew)
         del self._graph  # each holds the other, and the graph all that it has collected
 
-    def _new_graph(self, most: int) -> ObjectGraph:
-        return ObjectGraph(self._filler.note, self._holds_back, most)
+    def _new_graph(self, limits: Limits) -> ObjectGraph:
+        return ObjectGraph(self._filler.note, self._holds_back, limits)
 
-    def _renew(self, things: list[tuple[Any, str]], most: int) -> ObjectGraph:
-        """Bring more of what the holder holds up to date, with so many objects below it."""
-        graph = self._new_graph(most)
+    def _renew(self, things: list[tuple[Any, str]], limits: Limits) -> ObjectGraph:
+        """Bring more of what the holder holds up to date."""
+        graph = self._new_graph(limits)
         for thing, label in things:
             graph.add_root(thing, label)
         graph.run()

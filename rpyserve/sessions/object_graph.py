@@ -22,10 +22,10 @@ The steps, each of which needs the ones before to be complete:
    sets, and keys of dicts. They change only if something in them was replaced or has another hash,
    so that a loop over them goes on undisturbed.
 
-Only so many objects are brought up to date at once. Those beyond are the `ObjectGraph.rest`, for
-`first_use`: an object that keeps its identity can wait, with all that it holds. Keys, plain
-containers and what must be replaced cannot wait, and do not count: whoever takes them from a list
-would have the old ones.
+Only so many objects are brought up to date at once, see `Limits`. Those beyond are the
+`ObjectGraph.rest`, for `first_use`: an object that keeps its identity can wait, with all that it
+holds, and so can plain data, if there is very much of it. Keys, and what must be replaced, cannot:
+whoever takes it from a list would have the old one.
 
 Nothing is dropped: what can neither be changed nor replaced stays as it was, and is a warning. No
 step recurses, so that nothing is too deep. Of the author's code only ``__hash__`` and ``__eq__``
@@ -35,9 +35,11 @@ are called. What objects lack after an edit is not known here: see `migration`.
 from __future__ import annotations
 
 import functools
-from collections import deque
+import gc
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, Flag
+from itertools import islice
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -55,8 +57,13 @@ from rpyserve.sessions.containers import (
 )
 from rpyserve.sessions.object_state import attributes
 
-_CHUNK: Final = 1_000
+CHUNK: Final = 1_000
 """Of so many objects in a container at once it is asked whether their classes matter."""
+
+# What Python does not track if it holds numbers and texts only.
+_UNTRACKED: Final = frozenset({dict, tuple})
+
+_PLAIN: Final = frozenset({list, dict, set, deque})
 
 _LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
 
@@ -90,6 +97,38 @@ class _Node(NamedTuple):
     container_type: ContainerType
 
 
+class _Held(NamedTuple):
+    """Objects that something holds.
+
+    Args:
+        things: these objects.
+        label: what the console calls them.
+        can_wait: whether they need not be brought up to date at once, if they are too many.
+        holder: the id of what holds them.
+    """
+
+    things: Sequence[Any]
+    label: str
+    can_wait: bool
+    holder: int
+
+
+class Limits(NamedTuple):
+    """How much is brought up to date at once.
+
+    Args:
+        objects: of the site's classes.
+        plain: lists, dicts and sets, for each value of a session or of the registry.
+    """
+
+    objects: int
+    plain: int
+
+
+Left = tuple[Sequence[Any], int, str]
+"""A chunk of objects that wait: where they are, where in that they begin, and their label."""
+
+
 class ObjectGraph:
     """What one holder holds.
 
@@ -97,7 +136,7 @@ class ObjectGraph:
         on_change: called with each object that is of another class now, and its old class, before
             anything asks for its hash.
         holds_back: says whether an object must not become one of a class yet.
-        most: how many objects that could wait are brought up to date at once.
+        limits: how much is done at once.
 
     Attributes:
         changed: the objects that are of another class now, each with its old class. One that was
@@ -105,7 +144,7 @@ class ObjectGraph:
         unchangeable: why objects could not be changed, by their ids.
         warnings: what the author should know: the home of the module that it concerns (empty: none
             in particular), and a sentence.
-        rest: objects that wait, and what the console calls them.
+        rest: what waits, see `Left`.
         waiting: the old classes of those, each with its new class.
     """
 
@@ -113,25 +152,29 @@ class ObjectGraph:
         self,
         on_change: Callable[[Any, type], None],
         holds_back: Callable[[Any, type], bool],
-        most: int,
+        limits: Limits,
     ) -> None:
         self._on_change = on_change
         self._holds_back = holds_back
         self.changed: list[tuple[Any, type]] = []
         self.unchangeable: dict[int, str] = {}
         self.warnings: list[tuple[str, str]] = []
-        self.rest: list[tuple[Sequence[Any], str]] = []
+        self.rest: list[Left] = []
         self.waiting: dict[type, type] = {}
-        # Objects, what the console calls them, and whether none of them can wait.
-        self._queue: deque[tuple[Sequence[Any], str, bool]] = deque()
+        self._queue: deque[_Held] = deque()
         self._factories: dict[int, Any] = {}
         self._collected: dict[int, _Node] = {}
         self._replacements: dict[int, Any] = {}
+        self._limits = limits
         self._count = 0
-        self._most = most
+        self._plain: Counter[str] = Counter()
+        # The ids of those that hold anything that may be replaced.
+        self._holding: set[int] = set()
+        # The ids of those that find something by its hash, other than numbers and texts.
+        self._keyed: set[int] = set()
         self._container_types: dict[type, ContainerType] = {}
         self._skipped: set[type] = set(ATOMS)
-        self._that_can_wait: set[type] = set()
+        self._patient: set[type] = set()  # whose objects can wait
         self._present_classes: dict[type, type] = {}
         self._instrumented: dict[type, bool] = {}
 
@@ -144,7 +187,7 @@ class ObjectGraph:
                 class of *thing* is no longer there, then *thing* becomes one of this class: it was
                 renamed.
         """
-        self._queue.append(((thing,), label, True))
+        self._queue.append(_Held((thing,), label, False, 0))
         if factory is not None:
             self._factories[id(thing)] = factory
 
@@ -160,7 +203,7 @@ class ObjectGraph:
         self._change_all()
         self._rebuild_immutable(lambda node: node.container_type.read_keys is None)
         if self._has_changed():
-            self._exchange(lambda node: not node.container_type.keys(node.thing))
+            self._exchange(lambda node: id(node.thing) not in self._keyed)
 
     def finish(self) -> None:
         """Bring up to date what finds things by their hash."""
@@ -168,12 +211,13 @@ class ObjectGraph:
         self._rebuild_immutable(lambda node: True)
         found_more = len(self._replacements) > before
         # First the keys: a value is put under a key whose hash is the one that it is found by.
-        for node in self._collected.values():
+        for thing_id in self._keyed:
+            node = self._collected[thing_id]
             replace_keys = node.container_type.replace_keys
             if replace_keys is not None and self._has_other_keys(node):
                 self._guarded(node, replace_keys)
         if self._has_changed():
-            self._exchange(lambda node: found_more or node.container_type.read_keys is not None)
+            self._exchange(lambda node: found_more or id(node.thing) in self._keyed)
             self._warn_of_iterators()
 
     def _has_changed(self) -> bool:
@@ -183,23 +227,27 @@ class ObjectGraph:
 
     def _collect(self) -> None:
         while self._queue:
-            things, label, at_once = self._queue.popleft()
-            for start in range(0, len(things), _CHUNK):
-                self._collect_those(things[start : start + _CHUNK], label, at_once)
+            held = self._queue.popleft()
+            things = iter(held.things)
+            for start in range(0, len(held.things), CHUNK):
+                classes = set(map(type, islice(things, CHUNK)))
+                if not classes <= self._skipped:
+                    self._collect_chunk(held, start, classes)
 
-    def _collect_those(self, things: Sequence[Any], label: str, at_once: bool) -> None:
-        classes = set(map(type, things))
+    def _collect_chunk(self, held: _Held, start: int, classes: set[type]) -> None:
+        if held.can_wait and self._count >= self._limits.objects and classes <= self._patient:
+            self.rest.append((held.things, start, held.label))
+            return
+        things = held.things[start : start + CHUNK]
         for cls in classes - self._container_types.keys() - self._skipped:
             self._classify(cls, next(thing for thing in things if type(thing) is cls))
-        may_wait = not at_once and self._count >= self._most
-        if classes <= self._skipped:
-            return
-        if may_wait and classes <= self._that_can_wait:
-            self.rest.append((things, label))
-            return
+        if definitions.all_are_tracked and not classes.isdisjoint(_UNTRACKED):
+            things = [*filter(gc.is_tracked, things)]  # the others hold numbers and texts only
         for thing in things:
             if type(thing) not in self._skipped:
-                self._collect_one(thing, label, at_once)
+                self._collect_one(thing, held)
+        if not classes <= self._skipped | self._patient:
+            self._holding.add(held.holder)
 
     def _classify(self, cls: type, thing: Any) -> None:
         container_type = container_type_of(cls)
@@ -216,38 +264,48 @@ class ObjectGraph:
         """Let the objects of *cls*, of which *thing* is one, wait if that can be."""
         new_class = definitions.current_definition(cls) or cls
         if new_class is cls:
-            self._that_can_wait.add(cls)
+            self._patient.add(cls)
         elif _can_change(cls, new_class) and not self._is_instrumented(thing):
-            self._that_can_wait.add(cls)
+            self._patient.add(cls)
             self.waiting[cls] = new_class
 
-    def _collect_one(self, thing: Any, label: str, at_once: bool) -> None:
+    def _collect_one(self, thing: Any, held: _Held) -> None:
         if id(thing) in self._collected:
             return
         cls = type(thing)
-        if cls in self._that_can_wait and not at_once:
-            if self._count >= self._most:
-                self.rest.append(((thing,), label))
-                return
-            self._count += 1
-        node = self._collected[id(thing)] = _Node(thing, label, self._container_types[cls])
+        if held.can_wait and self._must_wait(cls, held.label):
+            self.rest.append(((thing,), 0, held.label))
+            return
+        node = self._collected[id(thing)] = _Node(thing, held.label, self._container_types[cls])
         made = vars(cls).get(_MADE_INTO, {}).get(id(thing))
         if made is not None:  # by another session, for one
             self._replacements[id(thing)] = made[1]
-            self._queue.append((made[1:], label, at_once))
+            self._queue.append(held._replace(things=made[1:]))
         elif self._is_instrumented(thing):
             self._leave_instrumented(node)
         else:
-            self._collect_children(node, at_once)
+            self._collect_children(node, held)
 
-    def _collect_children(self, node: _Node, at_once: bool) -> None:
+    def _must_wait(self, cls: type, label: str) -> bool:
+        """Count an object of *cls*; return whether there were too many before it."""
+        if cls in self._patient:
+            self._count += 1
+            return self._count > self._limits.objects
+        if cls in _PLAIN:
+            self._plain[label] += 1
+            return self._plain[label] > self._limits.plain
+        return False
+
+    def _collect_children(self, node: _Node, held: _Held) -> None:
         thing, label, container_type = node
         keys = container_type.keys(thing)
-        if not all(map(_is_found_by_identity, set(map(type, keys)))):
-            self._queue.append((keys, label, True))
+        if keys:
+            self._keyed.add(id(thing))
+            can_wait = all(map(_is_found_by_identity, set(map(type, keys))))
+            self._queue.append(_Held(keys, label, can_wait, id(thing)))
         # A key may be a tuple: what is in it cannot wait either.
-        at_once = at_once and container_type.is_immutable
-        self._queue.append((container_type.children(thing), label, at_once))
+        can_wait = held.can_wait or not container_type.is_immutable
+        self._queue.append(_Held(container_type.children(thing), label, can_wait, id(thing)))
 
     def _is_instrumented(self, thing: Any) -> bool:
         """Whether another library keeps something in *thing* that belongs to its old class."""
@@ -312,6 +370,9 @@ class ObjectGraph:
         thing = node.thing
         self._replacements[id(thing)] = made
         self._collected[id(made)] = _Node(made, node.label, container_type)
+        self._holding.add(id(made))
+        if id(thing) in self._keyed:
+            self._keyed.add(id(made))
         if type(made) is not type(thing):
             _remember(thing, made)
 
@@ -389,11 +450,12 @@ class ObjectGraph:
         contents = node.container_type.read_contents(node.thing)
         if any(id(child) in self._replacements for child in contents):
             return True
-        return node.container_type.read_keys is not None and self._has_other_keys(node)
+        return id(node.thing) in self._keyed and self._has_other_keys(node)
 
     def _exchange(self, is_due: Callable[[_Node], bool]) -> None:
         """Put replacements into whatever is mutable, where *is_due* says so of a node."""
-        for node in self._collected.values():
+        for thing_id in self._holding & self._collected.keys() if self._replacements else ():
+            node = self._collected[thing_id]
             if is_due(node):
                 self._guarded(node, node.container_type.replace_children)
 
@@ -473,6 +535,20 @@ def _is_found_by_identity(cls: type) -> bool:
     """Whether the hash of an object of *cls* stays the same, whatever becomes of it."""
     new_class = definitions.current_definition(cls) or cls
     return cls.__hash__ is new_class.__hash__ is object.__hash__
+
+
+def that_can_wait(outdated: dict[type, type]) -> dict[type, type]:
+    """Those of some old classes whose objects can be brought up to date at their first use."""
+    return {
+        old_class: new_class
+        for old_class, new_class in outdated.items()
+        if _is_simple(old_class) and _can_change(old_class, new_class)
+    }
+
+
+def _is_simple(cls: type) -> bool:
+    container_type = None if issubclass(cls, _LEAF_CLASSES) else container_type_of(cls)
+    return container_type is not None and container_type.has_only_attributes
 
 
 def _can_change(old_class: type, new_class: type) -> bool:

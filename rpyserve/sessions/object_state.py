@@ -79,12 +79,20 @@ def dict_of(thing: Any) -> dict[str, Any]:
     return found if type(found) is dict else {}
 
 
-def _slots_of(cls: type) -> Iterator[tuple[str, Any]]:
-    for base in cls.__mro__:
-        if "__slots__" in vars(base):
-            for name, value in vars(base).items():
-                if type(value) is MemberDescriptorType:
-                    yield name, value
+def _slots_of(cls: type) -> list[tuple[str, Any]]:
+    slots = _slots.get(cls)
+    if slots is None:
+        slots = _slots[cls] = [
+            (name, value)
+            for base in cls.__mro__
+            if "__slots__" in vars(base)
+            for name, value in vars(base).items()
+            if type(value) is MemberDescriptorType
+        ]
+    return slots
+
+
+_slots: WeakKeyDictionary[type, list[tuple[str, Any]]] = WeakKeyDictionary()
 
 
 def _slot_of(cls: type, name: str) -> Any:

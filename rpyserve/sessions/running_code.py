@@ -93,13 +93,13 @@ class RunningCode:
         if type(name) is not ExecutionName:
             return
         self._namespaces[id(frame.f_globals)] = frame.f_globals
-        thing = object_of_method(frame)
+        thing = _object_of_method(frame)
         if thing is not None:
             self._kept.append(thing)  # so that its id stays its own
             self._methods.setdefault(id(thing), []).append((frame.f_code, has_ended))
 
 
-def object_of_method(frame: FrameType) -> Any:
+def _object_of_method(frame: FrameType) -> Any:
     """The object that a method runs on, or a function inside of it; else None."""
     code = frame.f_code
     names = {"self", *code.co_varnames[: min(code.co_argcount, 1)]}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rpyserve.sessions.migration import AT_ONCE
 from rpyserve.sessions.missing_attributes import MOST_SLOW_CALLS, SLOW, TOO_SLOW
 from tests.support.edited_site import Editing
 
@@ -141,6 +142,11 @@ def test_every_row_of_the_table_of_attributes_is_played() -> None:
 def test_the_limits_of_slow_constructors() -> None:
     assert "over 20 ms three times in a row" in WORDS
     assert (SLOW, MOST_SLOW_CALLS, TOO_SLOW) == (0.02, 3, 1.0)
+
+
+def test_how_much_is_updated_at_once() -> None:
+    assert f"the nearest {AT_ONCE.objects:,} are updated at once" in WORDS
+    assert f"no more than {AT_ONCE.plain:,} plain lists, dicts and sets" in WORDS
 
 
 async def test_names_in_the_script_begin_anew_and_the_others_do_not(tmp_path: Path) -> None:

@@ -369,7 +369,8 @@ def test_plain_data_does_not_starve_what_lies_deeper(edits: Edits) -> None:
 
     value, new = carried(edits, make)
     deepest = value[1].inner[0][0].inner[0][0]
-    assert type(deepest) is new.Plain and value[0][-1] == {"id": 59_999, "tags": ["a"]}
+    assert deepest.greet() == "goodbye 1" and type(deepest) is new.Plain
+    assert value[0][-1] == {"id": 59_999, "tags": ["a"]}
 
 
 # What is left alone
@@ -584,8 +585,9 @@ def kinds_in(value: Any) -> Iterator[type]:
     """The class of *value*, and of all that hangs below it."""
     yield value if isinstance(value, type) else type(value)
     container_type = None if isinstance(value, (type, Enum)) else container_type_of(type(value))
-    for each in container_type.children(value) if container_type is not None else ():
-        yield from kinds_in(each)
+    if container_type is not None:
+        for each in (*container_type.keys(value), *container_type.children(value)):
+            yield from kinds_in(each)
 
 
 def test_anything_is_as_if_it_had_been_made_after_the_edit(edits: Edits) -> None:
