@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,8 +169,6 @@ async def test_two_edits_in_a_row(edits: Edits) -> None:
 
 
 async def test_old_classes_go_when_all_have_been_changed(edits: Edits) -> None:
-    import weakref
-
     session = Session(None, None)
     old = edits.save(TEXT)
     session["many"] = [old["Plain"](n) for n in range(1_000)]
