@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, Flag
@@ -70,9 +71,22 @@ _LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_c
 # Stands for objects that are not looked into and are replaced as a whole.
 _LEAF: Final = ContainerType(lambda thing: (), lambda thing, replace: None, has_attributes=False)
 
-# On an old class: what its objects were made into, by their ids, each with the old object. It lasts
-# as long as the class, and so as long as anybody may still hold such an object.
+# On an old class: by their ids, the `_Made` of its objects. That lasts as long as the class, and so
+# as long as anybody may still hold such an object.
 _MADE_INTO: Final = "__rpyserve_made_into__"
+
+# On a class, by the ids of its objects: references to the `_Made` whose result they are.
+_MADE_FROM: Final = "__rpyserve_made_from__"
+
+
+class _Made:
+    """An object, and the one that was made from it; after further edits, the latest of those."""
+
+    __slots__ = ("__weakref__", "made", "thing")
+
+    def __init__(self, thing: Any, made: Any) -> None:
+        self.thing = thing
+        self.made = made
 
 
 def change_class(thing: Any, cls: type) -> None:
@@ -279,8 +293,8 @@ class ObjectGraph:
         node = self._collected[id(thing)] = _Node(thing, held.label, self._container_types[cls])
         made = vars(cls).get(_MADE_INTO, {}).get(id(thing))
         if made is not None:  # by another session, for one
-            self._replacements[id(thing)] = made[1]
-            self._queue.append(held._replace(things=made[1:]))
+            self._replacements[id(thing)] = made.made
+            self._queue.append(held._replace(things=(made.made,)))
         elif self._is_instrumented(thing):
             self._leave_instrumented(node)
         else:
@@ -359,6 +373,7 @@ class ObjectGraph:
             return
         self._classify(new_class, made)
         self._note_replacement(node, made, self._container_types[new_class])
+        _remember(thing, made)
         self.changed.append((made, old_class))
         self._on_change(made, old_class)
         if no_room:
@@ -373,8 +388,6 @@ class ObjectGraph:
         self._holding.add(id(made))
         if id(thing) in self._keyed:
             self._keyed.add(id(made))
-        if type(made) is not type(thing):
-            _remember(thing, made)
 
     def _replace_leaf(self, thing: Any, label: str) -> None:
         if isinstance(thing, Enum):
@@ -568,10 +581,24 @@ def _refers_to(value: Any, cls: type) -> bool:
 
 
 def _remember(thing: Any, made: Any) -> None:
-    old_class: Any = type(thing)
-    if _MADE_INTO not in vars(old_class):
-        type.__setattr__(old_class, _MADE_INTO, {})
-    vars(old_class)[_MADE_INTO][id(thing)] = (thing, made)
+    """Note what *thing* was made into, for others that hold it, or an earlier version of it.
+
+    No version is kept alive by the one before it.
+    """
+    entry = _Made(thing, made)
+    _on_class(type(thing), _MADE_INTO)[id(thing)] = entry
+    earlier = vars(type(thing)).get(_MADE_FROM, {}).pop(id(thing), [])
+    references = [reference for reference in earlier if reference() is not None]
+    for reference in references:
+        reference().made = made
+    _on_class(type(made), _MADE_FROM)[id(made)] = [*references, weakref.ref(entry)]
+
+
+def _on_class(cls: type, name: str) -> dict[int, Any]:
+    if name not in vars(cls):
+        type.__setattr__(cls, name, {})
+    found: dict[int, Any] = vars(cls)[name]
+    return found
 
 
 def _are_at_one_place(new_class: type, old_class: type) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from types import CodeType, FunctionType, MemberDescriptorType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from rpyserve.scripts.execution import ExecutionName
 
@@ -79,20 +79,22 @@ def dict_of(thing: Any) -> dict[str, Any]:
     return found if type(found) is dict else {}
 
 
-def _slots_of(cls: type) -> list[tuple[str, Any]]:
-    slots = _slots.get(cls)
-    if slots is None:
-        slots = _slots[cls] = [
-            (name, value)
-            for base in cls.__mro__
-            if "__slots__" in vars(base)
-            for name, value in vars(base).items()
-            if type(value) is MemberDescriptorType
-        ]
-    return slots
+def _slots_of(cls: type) -> Iterator[tuple[str, Any]]:
+    if cls in _without_slots:
+        return
+    has_slots = False
+    for base in cls.__mro__:
+        if "__slots__" in vars(base):
+            for name, value in vars(base).items():
+                if type(value) is MemberDescriptorType:
+                    has_slots = True
+                    yield name, value
+    if not has_slots:
+        _without_slots.add(cls)
 
 
-_slots: WeakKeyDictionary[type, list[tuple[str, Any]]] = WeakKeyDictionary()
+# A slot keeps its class alive, so that slots themselves must not be remembered.
+_without_slots: WeakSet[type] = WeakSet()
 
 
 def _slot_of(cls: type, name: str) -> Any:

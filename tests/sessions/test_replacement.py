@@ -5,7 +5,9 @@ And what an edit must not touch: containers that somebody goes through, objects 
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -201,6 +203,28 @@ async def test_two_holders_of_one_object_still_hold_one(site: Editing) -> None:
         "registry['carts'][0] is s['cart'], s['cart'].note)",
     )
     assert said == "([1], True, '')"
+
+
+async def test_a_holder_that_was_not_used_for_some_edits_gets_the_latest(site: Editing) -> None:
+    code = "@dataclass(slots=True)\nclass Cart:\n    items: list\n"
+    keep = "def keep(s): s['cart'] = registry['cart'] = Cart([])\n"
+    site.script(code + keep, "keep(s)")
+    await site.get()
+    old = weakref.ref(type(site.site.registry._values["cart"]))
+    versions = []
+    for n in range(3):
+        code += f"    n{n}: int = {n}\n"
+        site.script(code + keep, "s['cart'].items.append(1)")
+        await site.get()
+        (session,) = site.site.sessions
+        versions.append(weakref.ref(type(session["cart"])))
+    gc.collect()
+    assert old() is not None, "the registry still holds the first one"
+    assert [version() is None for version in versions] == [True, True, False]
+    site.script(code + keep, "registry['cart'] is s['cart'], len(s['cart'].items), s['cart'].n2")
+    assert await site.get() == "(True, 3, 2)"
+    gc.collect()
+    assert old() is None
 
 
 async def test_what_there_is_no_room_for_is_named(
