@@ -110,6 +110,10 @@ class ContainerType:
         return reads_something and self.replace_contents is _replace_nothing
 
     def children(self, thing: Any) -> Sequence[Any]:
+        """Return all that *thing* holds."""
+        return (*self.keys(thing), *self.values(thing))
+
+    def values(self, thing: Any) -> Sequence[Any]:
         """Return all that *thing* holds, its keys apart."""
         contents = self.read_contents(thing)
         if not isinstance(contents, (list, tuple)):

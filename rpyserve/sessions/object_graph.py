@@ -319,7 +319,7 @@ class ObjectGraph:
             self._queue.append(_Held(keys, label, can_wait, id(thing)))
         # A key may be a tuple: what is in it cannot wait either.
         can_wait = held.can_wait or not container_type.is_immutable
-        self._queue.append(_Held(container_type.children(thing), label, can_wait, id(thing)))
+        self._queue.append(_Held(container_type.values(thing), label, can_wait, id(thing)))
 
     def _is_instrumented(self, thing: Any) -> bool:
         """Whether another library keeps something in *thing* that belongs to its old class."""

@@ -586,7 +586,7 @@ def kinds_in(value: Any) -> Iterator[type]:
     yield value if isinstance(value, type) else type(value)
     container_type = None if isinstance(value, (type, Enum)) else container_type_of(type(value))
     if container_type is not None:
-        for each in (*container_type.keys(value), *container_type.children(value)):
+        for each in container_type.children(value):
             yield from kinds_in(each)
 
 
