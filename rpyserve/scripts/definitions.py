@@ -22,7 +22,7 @@ import os
 import sys
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -88,6 +88,7 @@ def advance_if_edited_since(edits_then: int) -> None:
 def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and lasts; *module* is what it left behind."""
     home = execution.name.home
+    _claim_made_dataclasses(execution, module)
     places = {
         name: place
         for name, value in list(vars(module).items())
@@ -102,6 +103,15 @@ def publish(execution: Execution, module: ModuleType) -> None:
         if old[0] != place[0] and old[1] == place[1] == name:
             _note_move(old, place)
     advance()
+
+
+def _claim_made_dataclasses(execution: Execution, module: ModuleType) -> None:
+    """Note where the classes of ``make_dataclass`` are defined: Python 3.11 says in ``types``."""
+    for name, value in list(vars(module).items()):
+        if not (isinstance(value, type) and value.__module__ == "types"):
+            continue
+        if value.__qualname__ == name and is_dataclass(value):
+            value.__module__ = execution.name
 
 
 def _note_move(old: Place, new: Place) -> None:

@@ -63,12 +63,14 @@ class Components(ServerObject, MutableMapping[str, Any]):
     itself.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_components", "_generation", "_values")
+    __slots__ = ("__dict__", "__weakref__", "_components", "_generation", "_values", "_waits_for")
 
     _display_name = "session"
     _generation: int
     _values: dict[str, Any] | None
     _components: dict[Any, Entry] | None
+    _waits_for: Any
+    """What runs of old code, and must end before all can be brought up to date; mostly None."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, which a script's subclass may forget to call. The dicts are made
@@ -77,6 +79,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
         self._values = None
         self._components = None
         self._generation = definitions.generation
+        self._waits_for = None
         return self
 
     # The mapping
@@ -249,7 +252,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
         Code from before an edit, such as a stream, may still keep objects of its classes here.
         """
         if not all(map(definitions.is_current, definitions_held)):
-            self._generation = 0
+            self._generation, self._waits_for = 0, None
 
     def _mark_current(self) -> None:
         self._generation = definitions.generation
@@ -314,10 +317,12 @@ def is_outdated(holder: Components) -> bool:
 
 def bring_up_to_date(holder: Components) -> None:
     """Bring *holder* and all that it holds up to the present definitions."""
+    if holder._waits_for is not None and holder._waits_for.is_current():
+        return
     with slow_call_log.own_call():
         from rpyserve.sessions import migration  # nobody needs it before the first edit
 
-        migration.migrate(
+        holder._waits_for = migration.migrate(
             migration.Holder(
                 instance=holder,
                 name=holder._display_name,
@@ -328,6 +333,8 @@ def bring_up_to_date(holder: Components) -> None:
                 without_side_effects=holder._without_side_effects,
             )
         )
+    if holder._waits_for is not None:
+        holder._generation = 0  # look again at the next use
 
 
 def _adapt_other(wanted: Any, thing: object) -> Any:

@@ -25,6 +25,7 @@ from rpyserve.scripts.execution import current, is_interface
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.sessions.missing_attributes import AttributeFiller
 from rpyserve.sessions.object_graph import ObjectGraph, change_class
+from rpyserve.sessions.running_code import Held, RunningCode
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -65,14 +66,21 @@ class Holder:
     without_side_effects: Callable[[Callable[[], list[Any]]], list[Any]]
 
 
-def migrate(holder: Holder) -> None:
-    """Bring *holder* and all that it holds up to the present definitions."""
+def migrate(holder: Holder) -> Held | None:
+    """Bring *holder* and all that it holds up to the present definitions.
+
+    Returns:
+        The methods of old code for whose sake something was left as it was, if there are any.
+    """
     execution = current()
     # While a cached script or a module is being executed, more definitions are on their way.
     is_final = execution is None or not (execution.running and execution.cached)
     if is_final:
         holder.mark_current()  # first, as what follows may use the session
-    _Migration(holder, is_final).run()
+    migration = _Migration(holder, is_final)
+    migration.run()
+    running = migration.running
+    return running.held() if is_final and running is not None else None
 
 
 class _Migration:
@@ -81,10 +89,11 @@ class _Migration:
     def __init__(self, holder: Holder, is_final: bool) -> None:
         self._holder = holder
         self._is_final = is_final
+        self._graph = ObjectGraph(self._holds_back)
+        self.running: RunningCode | None = None
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._without_interface: set[int] = set()
         self._filler = AttributeFiller(holder, self._factories, self._without_interface, _log_once)
-        self._graph = ObjectGraph(self._filler.note)
 
     def run(self) -> None:
         holder = self._holder
@@ -104,7 +113,23 @@ class _Migration:
         self._graph.run()
 
         # Step 3: what it holds itself and is replaced
-        for mapping in (holder.values, attributes):
+        self._replace_held(entries)
+
+        # Step 4: missing attributes
+        for thing, old_class in self._graph.changed:
+            self._filler.note(thing, old_class)
+        self._filler.finish()
+
+        # Step 5: what finds things by their hash, which may need all attributes
+        self._graph.finish()
+        self._replace_held(entries)
+
+        for home, sentence in self._graph.warnings:
+            self._warn(home, sentence)
+        self._graph = ObjectGraph()  # nothing that was collected is kept alive
+
+    def _replace_held(self, entries: dict[Any, ComponentEntry]) -> None:
+        for mapping in (self._holder.values, vars(self._holder.instance)):
             for name, value in list(mapping.items()):
                 replacement = self._graph.replacement_of(value)
                 if replacement is not value:
@@ -112,17 +137,11 @@ class _Migration:
         for key, entry in entries.items():
             self._replace_component(key, entry)
 
-        # Step 4: missing attributes
-        self._filler.finish()
-
-        for home, sentence in self._graph.warnings:
-            self._warn(home, sentence)
-
     def _change_class_of_holder(self) -> None:
         instance = self._holder.instance
         old_class = type(instance)
         new_class = definitions.current_definition(old_class) or old_class
-        if new_class is old_class:
+        if new_class is old_class or self._holds_back(instance, new_class):
             return
         try:
             change_class(instance, new_class)
@@ -131,7 +150,17 @@ class _Migration:
             self._warn(definitions.home_of(new_class), sentence)
         else:
             self._graph.changed.append((instance, old_class))
-            self._filler.note(instance, old_class)
+
+    def _holds_back(self, thing: Any, new_class: type) -> bool:
+        if self.running is None:
+            self.running = RunningCode()
+            if self._is_final:
+                self.running.renew_names()
+        method = self.running.holds_back(thing, new_class)
+        if method:
+            sentence = _HELD_BACK.format(new_class.__qualname__, method)
+            _log_once(logging.INFO, definitions.home_of(new_class), sentence)
+        return bool(method)
 
     # Components
 
@@ -152,12 +181,16 @@ class _Migration:
         component = entry.component
         reason = self._graph.unchangeable.get(id(component))
         if self._is_final and reason is not None and id(component) in self._factories:
-            del self._holder.components[key]
+            self._holder.components.pop(key, None)
             cls = type(component)
             sentence = _MADE_ANEW.format(cls.__qualname__, self._label(key, entry), reason)
             self._warn(definitions.home_of(cls), sentence)
         else:
-            entry.component = self._graph.replacement_of(component)
+            entry.component = replacement = self._graph.replacement_of(component)
+            if id(component) in self._factories:
+                self._factories[id(replacement)] = self._factories[id(component)]
+            if id(component) in self._without_interface:
+                self._without_interface.add(id(replacement))
 
     def _label(self, key: Any, entry: ComponentEntry) -> str:
         name = key[1] if isinstance(key, tuple) else entry.target.__name__
@@ -173,6 +206,9 @@ class _Migration:
 
 _SESSIONS_UNCHANGEABLE: Final = (
     "sessions of the class {} that live already cannot be changed: {}. They go on as they were."
+)
+_HELD_BACK: Final = (
+    "an object of the class {} keeps its old methods until {}, which is running on it, has ended"
 )
 _MADE_ANEW: Final = (
     "the {} that {} gave is made afresh: Python cannot change it into one of the new class: {}. "

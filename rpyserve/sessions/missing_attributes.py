@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, Protocol
 
 from rpyserve.scripts import definitions
@@ -165,8 +165,9 @@ def _parameters_of(cls: type) -> frozenset[str]:
 def _former(cls: type, old_class: type, name: str) -> Any:
     """What *old_class* had under *name* and *cls* has no more, if a value can come of it."""
     value, now = class_value(old_class, name), class_value(cls, name)
+    is_slot = isinstance(now, MemberDescriptorType)
     if isinstance(value, (property, cached_property)):
-        return None if _is_definition(now) else value
+        return None if _is_definition(now) and not is_slot else value
     return None if value is None or _is_definition(value) or now is not None else (value,)
 
 
@@ -275,7 +276,7 @@ class AttributeFiller:
         if names:
             self._add_known(thing, edit)
         if object_state.is_pydantic(type(thing)):
-            self._say_added(type(thing), object_state.add_private_attributes(thing), _FIELDS)
+            self._add_private(thing)
         if object_state.missing_of(thing, names):
             state = _states[type(thing)]
             state.names |= names
@@ -332,6 +333,16 @@ class AttributeFiller:
             _say_missing(type(thing), [name], _described(exc))
             return []
         return [name]
+
+    def _add_private(self, thing: Any) -> None:
+        state = _states[type(thing)]
+        try:
+            with _measuring(state):
+                self._say_added(type(thing), object_state.add_private_attributes(thing), _FIELDS)
+        except Exception as exc:
+            _say_missing(
+                type(thing), object_state.missing_private_attributes(thing), _described(exc)
+            )
 
     def _say_added(self, cls: type, names: Iterable[str], where: str) -> None:
         if names:
@@ -820,13 +831,16 @@ def _replace_in_dict(
     referrer: dict[Any, Any], replaced: dict[int, Any], is_inside: bool, displaced: int
 ) -> int:
     back = 0
+    last = next(reversed(referrer), None)
     for key, value in list(referrer.items()):
         if id(key) in replaced:
             del referrer[key]
         elif id(value) in replaced:
             thing = replaced[id(value)]
             is_there = any(other is thing for other in referrer.values())
-            if is_inside or (displaced > back and not is_there):
+            # What is not at the end of a dict was not added, but has replaced something.
+            was_there = displaced > back or key is not last
+            if is_inside or (was_there and not is_there):
                 referrer[key] = thing
                 back += not is_inside
             elif not _replace_in_owner(referrer, key, thing):
@@ -868,6 +882,5 @@ _HIDDEN: Final = (
     "class defines under that name now"
 )
 _OUTDATED: Final = (
-    "objects of the class {} from before the edit compute {} anew: the code of the cached property "
-    "has changed"
+    "objects of the class {} from before the edit compute {} again: its cached_property was edited"
 )

@@ -1,19 +1,26 @@
 """The objects that a session or the registry holds, and how they come to be of the present classes.
 
-After an edit, objects are still of the old classes. There are two ways to the new ones:
+After an edit, objects are still of the old classes. There are three ways to the new ones:
 
 - An object keeps its identity and its class is changed in place. That is done wherever Python can
   do it.
 - What cannot be changed is replaced by another object in whatever holds it: a tuple or a frozenset
   with new contents, a member of an enumeration, an instance of a subclass of ``int``, a class or a
   function that is itself a value.
+- An object with attributes whose class Python cannot change (other ``__slots__``, other bases) is
+  made again from its state, by `containers.remake`, and replaced likewise. What it was made into is
+  kept on its old class, so that another session that holds it gets the same one.
 
-`ObjectGraph.run` does it in four steps, each of which needs the one before to be complete:
+The steps, each of which needs the ones before to be complete:
 
-1. Collect all objects, the nearest first, up to `LIMIT`.
-2. Change classes; look up the replacements of enumeration members, classes and functions.
-3. Rebuild the immutable containers, those inside others first.
-4. Put the replacements into whatever is mutable.
+1. Collect all objects, the nearest first. Note the hashes of keys, before anything changes.
+2. Change classes; make again what cannot be changed; look up the replacements of enumeration
+   members, classes and functions.
+3. Rebuild the immutable containers, those inside others first, and put the replacements into
+   whatever is mutable. What finds things by their hash is left for later.
+4. `ObjectGraph.finish`, when objects have got the attributes that the edit has added: frozensets,
+   sets, and keys of dicts. They change only if something in them was replaced or has another hash,
+   so that a loop over them goes on undisturbed.
 
 Nothing is dropped: what can neither be changed nor replaced stays as it was, and is a warning. No
 step recurses, so that nothing is too deep. Of the author's code only ``__hash__`` and ``__eq__``
@@ -24,7 +31,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, Flag
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -33,15 +40,26 @@ from zope.interface.interface import InterfaceClass
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
-from rpyserve.sessions.containers import ATOMS, ContainerType, container_type_of, rebuild
+from rpyserve.sessions.containers import (
+    ATOMS,
+    ContainerType,
+    container_type_of,
+    rebuild,
+    remake,
+)
+from rpyserve.sessions.object_state import attributes
 
-LIMIT: Final = 100_000
-"""How many objects of one session, or of the registry, are collected, numbers and texts apart."""
+_CHUNK: Final = 1_000
+"""Of so many objects in a container at once it is asked whether their classes matter."""
 
 _LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
 
 # Stands for objects that are not looked into and are replaced as a whole.
 _LEAF: Final = ContainerType(lambda thing: (), lambda thing, replace: None, has_attributes=False)
+
+# On an old class: what its objects were made into, by their ids, each with the old object. It lasts
+# as long as the class, and so as long as anybody may still hold such an object.
+_MADE_INTO: Final = "__rpyserve_made_into__"
 
 
 def change_class(thing: Any, cls: type) -> None:
@@ -70,27 +88,33 @@ class ObjectGraph:
     """What one holder holds.
 
     Args:
-        on_change: called with each object that is of another class now, and its old class, before
-            anything asks for its hash.
+        holds_back: says whether an object must not become one of a class yet.
 
     Attributes:
-        changed: the objects that are of another class now, each with its old class.
+        changed: the objects that are of another class now, each with its old class. One that was
+            made again is meant itself, not the one that it replaces.
         unchangeable: why objects could not be changed, by their ids.
         warnings: what the author should know: the home of the module that it concerns (empty: none
             in particular), and a sentence.
     """
 
-    def __init__(self, on_change: Callable[[Any, type], None] = lambda thing, cls: None) -> None:
-        self._on_change = on_change
+    def __init__(
+        self, holds_back: Callable[[Any, type], bool] = lambda thing, new_class: False
+    ) -> None:
+        self._holds_back = holds_back
         self.changed: list[tuple[Any, type]] = []
         self.unchangeable: dict[int, str] = {}
         self.warnings: list[tuple[str, str]] = []
-        self._queue: deque[tuple[Any, str]] = deque()
+        self._queue: deque[tuple[Sequence[Any], str]] = deque()
         self._factories: dict[int, Any] = {}
         self._collected: dict[int, _Node] = {}
         self._replacements: dict[int, Any] = {}
-        self._container_types: dict[type, ContainerType | None] = {}
+        # By the ids of dicts, sets and the like with keys that may change: the hashes of the keys.
+        self._hashes: dict[int, list[int | None]] = {}
+        self._container_types: dict[type, ContainerType] = {}
+        self._skipped: set[type] = set(ATOMS)
         self._present_classes: dict[type, type] = {}
+        self._instrumented: dict[type, bool] = {}
 
     def add_root(self, thing: Any, label: str, factory: Any = None) -> None:
         """Begin at *thing*, too.
@@ -101,74 +125,158 @@ class ObjectGraph:
                 class of *thing* is no longer there, then *thing* becomes one of this class: it was
                 renamed.
         """
-        if type(thing) in ATOMS:
-            return
-        self._queue.append((thing, label))
+        self._queue.append(((thing,), label))
         if factory is not None:
             self._factories[id(thing)] = factory
 
     def replacement_of(self, thing: Any) -> Any:
         """Return what *thing* is replaced by; the thing itself where it stays."""
-        return self._replacements.get(id(thing), thing)
+        while id(thing) in self._replacements:
+            thing = self._replacements[id(thing)]
+        return thing
 
     def run(self) -> None:
-        """Bring all that hangs below the roots up to the present classes."""
+        """Bring all that hangs below the roots up to the present classes, but for `finish`."""
         self._collect()
-        immutable = self._change_mutable()
-        self._rebuild_immutable(immutable)
-        if self._replacements or self.changed:
-            for node in self._collected.values():
-                self._replace_children(node)
+        self._note_hashes()
+        self._change_all()
+        self._rebuild_immutable(lambda node: node.container_type.read_keys is None)
+        if self._has_changed():
+            self._exchange(lambda node: id(node.thing) not in self._hashes)
+
+    def finish(self) -> None:
+        """Bring up to date what finds things by their hash."""
+        if not self._has_changed():
+            return
+        before = len(self._replacements)
+        self._rebuild_immutable(lambda node: True)
+        found_more = len(self._replacements) > before
+        # First the keys: a value is put under a key whose hash is the one that it is found by.
+        for thing_id in self._hashes:
+            node = self._collected[thing_id]
+            if node.container_type.replace_keys is not None and self._has_other_keys(node):
+                self._guarded(node, node.container_type.replace_keys)
+        self._exchange(lambda node: found_more or id(node.thing) in self._hashes)
+        self._warn_of_iterators()
+
+    def _has_changed(self) -> bool:
+        return bool(self._replacements or self.changed)
 
     # Step 1: collect
 
     def _collect(self) -> None:
         while self._queue:
-            thing, label = self._queue.popleft()
-            if id(thing) in self._collected:
-                continue
-            container_type = self._container_type(type(thing))
-            if container_type is None:
-                continue
-            if len(self._collected) >= LIMIT:
-                self._queue.clear()
-                self.warnings.append(("", _TOO_MANY.format(label, LIMIT)))
-                return
-            self._collected[id(thing)] = _Node(thing, label, container_type)
-            self._queue.extend((child, label) for child in container_type.children(thing))
+            things, label = self._queue.popleft()
+            for start in range(0, len(things), _CHUNK):
+                for thing in self._that_matter(things[start : start + _CHUNK]):
+                    self._collect_one(thing, label)
 
-    def _container_type(self, cls: type) -> ContainerType | None:
-        if cls not in self._container_types:
-            is_leaf = issubclass(cls, _LEAF_CLASSES)
-            self._container_types[cls] = _LEAF if is_leaf else container_type_of(cls)
-        return self._container_types[cls]
+    def _that_matter(self, things: Sequence[Any]) -> Iterable[Any]:
+        """Those of *things* that hold anything, or are to be replaced."""
+        classes = set(map(type, things))
+        for cls in classes - self._container_types.keys() - self._skipped:
+            self._classify(cls)
+        if classes <= self._skipped:
+            return ()
+        if classes.isdisjoint(self._skipped):
+            return things
+        return [thing for thing in things if type(thing) not in self._skipped]
 
-    # Step 2: change what can be changed in place, and replace leaves
+    def _classify(self, cls: type) -> None:
+        container_type = container_type_of(cls)
+        if issubclass(cls, _LEAF_CLASSES) and cls is not FunctionType:
+            container_type = _LEAF
+        if container_type is None:
+            self._skipped.add(cls)
+        else:
+            self._container_types[cls] = container_type
 
-    def _change_mutable(self) -> list[_Node]:
-        """Return the rest: what is immutable and may have to be rebuilt."""
-        immutable = []
+    def _collect_one(self, thing: Any, label: str) -> None:
+        if id(thing) in self._collected:
+            return
+        cls = type(thing)
+        container_type = self._container_types[cls]
+        node = self._collected[id(thing)] = _Node(thing, label, container_type)
+        made = vars(cls).get(_MADE_INTO, {}).get(id(thing))
+        if made is not None:  # by another session, for one
+            self._replacements[id(thing)] = made[1]
+            self._queue.append((made[1:], label))
+        elif self._is_instrumented(thing):
+            self._leave_instrumented(node)
+        else:
+            self._queue.append((container_type.children(thing), label))
+
+    def _is_instrumented(self, thing: Any) -> bool:
+        """Whether another library keeps something in *thing* that belongs to its old class."""
+        cls = type(thing)
+        if type(cls.__module__) is not ExecutionName or definitions.is_current(cls):
+            return False
+        if cls not in self._instrumented:
+            self._instrumented[cls] = any(
+                _refers_to(value, cls) for value in attributes(thing).values()
+            )
+        return self._instrumented[cls]
+
+    def _leave_instrumented(self, node: _Node) -> None:
+        cls = type(node.thing)
+        self._collected[id(node.thing)] = node._replace(container_type=_LEFT_ALONE)
+        sentence = _INSTRUMENTED.format(node.label, cls.__qualname__)
+        self.warnings.append((definitions.home_of(cls), sentence))
+
+    def _note_hashes(self) -> None:
         for node in self._collected.values():
-            if node.container_type is _LEAF:
-                self._replace_leaf(node.thing, node.label)
-            elif node.container_type.is_immutable:
-                immutable.append(node)
-            else:
-                self._change_class(node.thing, node.label)
-        return immutable
+            keys = node.container_type.keys(node.thing)
+            if keys:
+                self._hashes[id(node.thing)] = [*map(_hash_of, keys)]
 
-    def _change_class(self, thing: Any, label: str) -> None:
+    # Step 2: change what can be changed in place, make again what cannot, and replace leaves
+
+    def _change_all(self) -> None:
+        for node in list(self._collected.values()):
+            if id(node.thing) in self._replacements or node.container_type is _LEFT_ALONE:
+                continue
+            if isinstance(node.thing, _LEAF_CLASSES):
+                self._replace_leaf(node.thing, node.label)
+            elif not node.container_type.is_immutable:
+                self._change(node)
+
+    def _change(self, node: _Node) -> None:
+        thing = node.thing
         old_class = type(thing)
-        new_class = self._present_class(thing, label)
-        if new_class is old_class:
+        new_class = self._present_class(thing, node.label)
+        if new_class is old_class or self._holds_back(thing, new_class):
             return
         try:
             change_class(thing, new_class)
-        except TypeError as exc:
-            self._keep_unchanged(thing, label, new_class, exc)
+        except TypeError:
+            self._make_again(node, new_class)
         else:
             self.changed.append((thing, old_class))
-            self._on_change(thing, old_class)
+
+    def _make_again(self, node: _Node, new_class: type) -> None:
+        thing, label, _ = node
+        old_class = type(thing)
+        try:
+            made, no_room = remake(thing, new_class)
+        except Exception as exc:  # a constructor may be the only way
+            self._keep_unchanged(thing, label, new_class, exc)
+            return
+        self._classify(new_class)
+        self._note_replacement(node, made, self._container_types[new_class])
+        self.changed.append((made, old_class))
+        if no_room:
+            sentence = _NO_ROOM.format(label, new_class.__qualname__, ", ".join(no_room))
+            self.warnings.append((definitions.home_of(new_class), sentence))
+
+    def _note_replacement(self, node: _Node, made: Any, container_type: ContainerType) -> None:
+        """Have *made*, which holds the same as the old object as yet, take its place."""
+        thing = node.thing
+        self._replacements[id(thing)] = made
+        self._collected[id(made)] = _Node(made, node.label, container_type)
+        if id(thing) in self._hashes:
+            self._hashes[id(made)] = []  # it was filled while hashes may have been others
+        if type(made) is not type(thing):
+            _remember(thing, made)
 
     def _replace_leaf(self, thing: Any, label: str) -> None:
         if isinstance(thing, Enum):
@@ -200,13 +308,15 @@ class ObjectGraph:
 
     # Step 3: rebuild what is immutable
 
-    def _rebuild_immutable(self, nodes: list[_Node]) -> None:
+    def _rebuild_immutable(self, is_due: Callable[[_Node], bool]) -> None:
         done: set[int] = set()
-        for node in nodes:
-            stack = [node]
+        for node in list(self._collected.values()):
+            stack = [node] if node.container_type.is_immutable and is_due(node) else []
             while stack:
                 inner = [
-                    child for child in self._immutable_in(stack[-1]) if id(child.thing) not in done
+                    child
+                    for child in self._immutable_in(stack[-1])
+                    if id(child.thing) not in done and is_due(child)
                 ]
                 if inner:
                     stack += inner  # these first
@@ -225,25 +335,42 @@ class ObjectGraph:
     def _rebuild(self, node: _Node) -> None:
         """Rebuild an object if its class has changed, or what it holds is replaced."""
         thing, label, container_type = node
+        if id(thing) in self._replacements or id(thing) in self.unchangeable:
+            return
         new_class = self._present_class(thing, label)
-        contents = container_type.read_contents(thing)
-        holds_replaced = any(id(child) in self._replacements for child in contents)
-        if new_class is type(thing) and not holds_replaced:
+        if new_class is type(thing) and not self._holds_replaced(node):
             return
         try:
             rebuilt = rebuild(thing, new_class, self.replacement_of)
         except Exception as exc:  # of the author's own __hash__, for one
             self._keep_unchanged(thing, label, new_class, exc)
         else:
-            self._replacements[id(thing)] = rebuilt
-            # It has the attributes of the old one, to be replaced in step 4.
-            self._collected[id(rebuilt)] = node._replace(thing=rebuilt)
+            # It has the attributes of the old one, to be replaced in the next step.
+            self._note_replacement(node, rebuilt, container_type)
 
-    # Step 4: put replacements into what is mutable
+    def _holds_replaced(self, node: _Node) -> bool:
+        contents = node.container_type.read_contents(node.thing)
+        if any(id(child) in self._replacements for child in contents):
+            return True
+        return id(node.thing) in self._hashes and self._has_other_keys(node)
 
-    def _replace_children(self, node: _Node) -> None:
+    def _exchange(self, is_due: Callable[[_Node], bool]) -> None:
+        """Put replacements into whatever is mutable, where *is_due* says so of a node."""
+        for node in self._collected.values():
+            if is_due(node):
+                self._guarded(node, node.container_type.replace_children)
+
+    # Step 4: keys
+
+    def _has_other_keys(self, node: _Node) -> bool:
+        """Whether a key in *node* is replaced, or has another hash than before the edit."""
+        keys = node.container_type.keys(node.thing)
+        is_replaced = any(id(key) in self._replacements for key in keys)
+        return is_replaced or [*map(_hash_of, keys)] != self._hashes[id(node.thing)]
+
+    def _guarded(self, node: _Node, change: Any) -> None:
         try:
-            node.container_type.replace_children(node.thing, self.replacement_of)
+            change(node.thing, self.replacement_of)
         except Exception as exc:  # of the author's own __hash__ or __eq__
             cls = type(node.thing)
             reason = f"{type(exc).__name__}: {exc}"
@@ -268,11 +395,18 @@ class ObjectGraph:
         template = _LOCAL if "<locals>" in name else _GONE
         self.warnings.append((definitions.home_of(definition), template.format(label, name)))
 
+    def _warn_of_iterators(self) -> None:
+        for node in self._collected.values():
+            if node.container_type.is_closed and self._holds_replaced(node):
+                name = type(node.thing).__name__
+                self.warnings.append(("", _ITERATOR.format(node.label, name)))
+
 
 _UNCHANGEABLE: Final = (
     "{} holds an object of the class {} that Python cannot change into one of the new class: {}. "
     "It is kept as it was, with its old methods."
 )
+_NO_ROOM: Final = "{} holds objects of the class {} that have no room for {} any more."
 _GONE: Final = (
     "{} holds {}, which is no longer there. It is kept as it was until there is one of that name "
     "again."
@@ -282,9 +416,41 @@ _LOCAL: Final = (
     "kept as it was."
 )
 _OLD_KEYS: Final = "{} holds a {} that is kept as it was, with keys from before the edit: {}."
-_TOO_MANY: Final = (
-    "{} and what comes after it hold more than {:,} objects. Those beyond are kept as they were."
+_ITERATOR: Final = (
+    "{} holds a {} that goes on with objects from before the edit: they cannot be exchanged in it. "
+    "A list and an index can be brought up to date."
 )
+_INSTRUMENTED: Final = (
+    "{} holds an object of the class {} that belongs to a library which knows it by its old class. "
+    "It is kept as it was, with its old methods; keep its id instead, and load it in each request."
+)
+
+# Stands for objects that are neither looked into nor changed.
+_LEFT_ALONE: Final = ContainerType(
+    lambda thing: (), lambda thing, replace: None, has_attributes=False
+)
+
+
+def _refers_to(value: Any, cls: type) -> bool:
+    """Whether *value*, an object of a library, has *cls* as an attribute."""
+    if type(value) in ATOMS or type(type(value).__module__) is ExecutionName:
+        return False
+    return any(each is cls for each in attributes(value).values())
+
+
+def _hash_of(key: Any) -> int | None:
+    """The hash of *key*; None if it has none at present."""
+    try:
+        return hash(key)
+    except Exception:  # of the author's own __hash__
+        return None
+
+
+def _remember(thing: Any, made: Any) -> None:
+    old_class: Any = type(thing)
+    if _MADE_INTO not in vars(old_class):
+        type.__setattr__(old_class, _MADE_INTO, {})
+    vars(old_class)[_MADE_INTO][id(thing)] = (thing, made)
 
 
 def _are_at_one_place(new_class: type, old_class: type) -> bool:

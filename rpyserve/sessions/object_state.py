@@ -122,15 +122,21 @@ def add_private_attributes(thing: Any) -> list[str]:
     Returns:
         Their names.
     """
-    declared = class_value(type(thing), "__private_attributes__") or {}
-    if not (declared and is_pydantic(type(thing))):
+    lacking = missing_private_attributes(thing)
+    if not lacking:
         return []
     present = attributes(thing).get("__pydantic_private__") or {}
-    lacking = [name for name in declared if name not in present]
-    defaults = {name: _pydantic_default(declared[name], thing) for name in lacking}
+    defaults = {name: _pydantic_default(each, thing) for name, each in lacking.items()}
     added = {name: value for name, value in defaults.items() if not _is_undefined(value)}
     set_attribute(thing, "__pydantic_private__", present | added)
     return list(added)
+
+
+def missing_private_attributes(thing: Any) -> dict[str, Any]:
+    """The declarations of the private attributes that an object of pydantic lacks, by name."""
+    declared = class_value(type(thing), "__private_attributes__") or {}
+    present = attributes(thing).get("__pydantic_private__") or {}
+    return {name: each for name, each in declared.items() if name not in present}
 
 
 def is_pydantic(cls: type) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from rpyserve.sessions.missing_attributes import MOST_SLOW_CALLS, SLOW, TOO_SLOW
-from rpyserve.sessions.object_graph import LIMIT
 from tests.support.edited_site import Editing
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "hot-reload.md").read_text(encoding="utf-8")
@@ -142,10 +141,6 @@ def test_every_row_of_the_table_of_attributes_is_played() -> None:
 def test_the_limits_of_slow_constructors() -> None:
     assert "over 20 ms three times in a row" in WORDS
     assert (SLOW, MOST_SLOW_CALLS, TOO_SLOW) == (0.02, 3, 1.0)
-
-
-def test_the_limit() -> None:
-    assert f"At most {LIMIT:,} objects" in WORDS
 
 
 async def test_names_in_the_script_begin_anew_and_the_others_do_not(tmp_path: Path) -> None:
