@@ -11,8 +11,9 @@ on the console. In this order an object gets what it lacks:
    has otherwise than the new one, is not taken.
 
 For the third the class gets a ``__getattr__``, which Python calls only where an attribute is not
-found. It knows the objects that wait by their identity, so that objects from after the edit are as
-they would be without it, and it goes when none waits any more. It raises what Python would raise.
+found, and a ``__reduce_ex__``, which makes copies. They know the objects that wait by their
+identity, so that objects from after the edit are as they would be without them, and they go when
+none waits any more. What is not there raises what Python would raise.
 
 The new object is a ghost: nobody shall meet it. Wherever its constructor put it, in sessions, the
 registry, or any list, dict, set or object, it is taken out again, or the object that it was made
@@ -86,9 +87,11 @@ class _State:
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
         log: where to say so.
+        said: the lines that were logged: there may be a million objects to say it of.
     """
 
     log: Log
+    said: set[str] = field(default_factory=set)
     names: frozenset[str] = frozenset()
     old_parameters: frozenset[str] = frozenset()
     waiting: int = 0
@@ -123,6 +126,7 @@ class _Edit:
         defaults: what makes the default of a field that was added.
         hiding: objects' own attributes that would hide what the class defines now.
         outdated: cached properties with other code than before.
+        has_private: whether it has private attributes of pydantic.
     """
 
     names: frozenset[str]
@@ -130,6 +134,11 @@ class _Edit:
     defaults: dict[str, object_state.Default]
     hiding: frozenset[str]
     outdated: frozenset[str]
+    has_private: bool
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.names or self.hiding or self.outdated or self.has_private)
 
 
 def _compare(cls: type, old_class: type, state: _State) -> _Edit:
@@ -138,7 +147,7 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
     still_missing = old_state.names & now if old_state else frozenset()
     names = (now - before) | still_missing
     state.names |= names
-    state.old_parameters |= _parameters_of(old_class)
+    state.old_parameters |= {each.name for each in object_state.parameters_of(old_class)}
     if old_state:
         state.old_parameters |= old_state.old_parameters
     defaults = object_state.field_defaults(cls)
@@ -148,18 +157,12 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
         defaults={name: make for name, make in defaults.items() if name in names},
         hiding=frozenset(name for name in before - now if _is_hidden(cls, old_class, name)),
         outdated=frozenset(_outdated_properties(cls, old_class)),
+        has_private=bool(object_state.private_attributes_of(cls)),
     )
 
 
 def _set_by(cls: type) -> frozenset[str]:
     return object_state.assigned_by_class(cls) | object_state.field_names(cls)
-
-
-def _parameters_of(cls: type) -> frozenset[str]:
-    try:
-        return frozenset(inspect.signature(cls).parameters)
-    except (TypeError, ValueError):
-        return frozenset()
 
 
 def _former(cls: type, old_class: type, name: str) -> Any:
@@ -270,12 +273,14 @@ class AttributeFiller:
         factory = self._factories.get(id(thing))
         _stop_waiting(thing)
         edit = self._edit(type(thing), old_class)
+        if edit.is_nothing and factory is None:
+            return
         names = edit.names | object_state.assigned_by_function(factory)
         if edit.hiding or edit.outdated:
             self._drop(thing, edit)
-        if names:
+        if edit.former or edit.defaults:
             self._add_known(thing, edit)
-        if object_state.is_pydantic(type(thing)):
+        if edit.has_private:
             self._add_private(thing)
         if object_state.missing_of(thing, names):
             state = _states[type(thing)]
@@ -288,7 +293,7 @@ class AttributeFiller:
         for held in self._held:
             _supply(held.thing)
         for thing in {type(held.thing): held.thing for held in self._held}.values():
-            _remove_hook_if_done(type(thing))
+            _remove_hooks_if_done(type(thing))
         self._held.clear()
 
     def _edit(self, cls: type, old_class: type) -> _Edit:
@@ -306,9 +311,8 @@ class AttributeFiller:
             for name in dropped:
                 del own[name]
             if dropped:
-                cls = type(thing)
-                line = sentence.format(cls.__qualname__, ", ".join(dropped))
-                self._log(logging.INFO, definitions.home_of(cls), line)
+                line = sentence.format(type(thing).__qualname__, ", ".join(dropped))
+                _say(logging.INFO, type(thing), line)
 
     def _add_known(self, thing: Any, edit: _Edit) -> None:
         """Add what needs no new object."""
@@ -318,7 +322,7 @@ class AttributeFiller:
             for name, make in makers.items():
                 if isinstance(make, property) or not (name in own or has_attribute(thing, name)):
                     added += self._add(thing, name, make)
-            self._say_added(type(thing), added, where)
+            _say_added(type(thing), added, where)
 
     def _add(self, thing: Any, name: str, make: Any) -> list[str]:
         """Add one attribute; what fails is said when the attribute is asked for."""
@@ -335,19 +339,15 @@ class AttributeFiller:
         return [name]
 
     def _add_private(self, thing: Any) -> None:
-        state = _states[type(thing)]
+        cls = type(thing)
+        lacking = object_state.missing_private_attributes(thing)
+        if not lacking or _states[cls].is_slow:
+            return
         try:
-            with _measuring(state):
-                self._say_added(type(thing), object_state.add_private_attributes(thing), _FIELDS)
+            with _measuring(_states[cls]):
+                _say_added(cls, object_state.add_private_attributes(thing), _FIELDS)
         except Exception as exc:
-            _say_missing(
-                type(thing), object_state.missing_private_attributes(thing), _described(exc)
-            )
-
-    def _say_added(self, cls: type, names: Iterable[str], where: str) -> None:
-        if names:
-            line = _ADDED.format(cls.__qualname__, ", ".join(sorted(names)), where)
-            self._log(logging.INFO, definitions.home_of(cls), line)
+            _say_missing(cls, lacking, _described(exc))
 
     def _wait(self, thing: Any, factory: Callable[[Any], Any] | None, state: _State) -> None:
         entry: _Reference | _Held
@@ -360,7 +360,7 @@ class AttributeFiller:
         entry.factory, entry.holder = factory, self._methods
         state.waiting += 1
         _waiting[id(thing)] = entry
-        if not _install_hook(type(thing)):
+        if not _install_hooks(type(thing)):
             _supply(thing)
 
 
@@ -482,57 +482,74 @@ def _fill(thing: Any, entry: _Reference | _Held) -> None:
     except Exception as exc:
         _say_missing(cls, object_state.missing_of(thing, lacking), _described(exc))
         return
-    if added:
-        line = _ADDED.format(cls.__qualname__, ", ".join(sorted(added)), how)
-        state.log(logging.INFO, definitions.home_of(cls), line)
+    _say_added(cls, added, how)
+
+
+def _say_added(cls: type, names: Iterable[str], where: str) -> None:
+    if names:
+        _say(logging.INFO, cls, _ADDED.format(cls.__qualname__, ", ".join(sorted(names)), where))
 
 
 def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
     names = sorted(name for name in missing if name.isidentifier())
     if names:
         line = _MISSING.format(cls.__qualname__, ", ".join(names), reason, names[0])
-        _states[cls].log(logging.WARNING, definitions.home_of(cls), line)
+        _say(logging.WARNING, cls, line)
+
+
+def _say(level: int, cls: type, line: str) -> None:
+    state = _states[cls]
+    if line not in state.said:
+        state.said.add(line)
+        state.log(level, definitions.home_of(cls), line)
 
 
 def _described(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}".rstrip(".")
 
 
-# The hook
+# The hooks
 
 
-def _install_hook(cls: type) -> bool:
-    """Have lookups that fail on objects of *cls* end here; False if the class does not allow it."""
+def _install_hooks(cls: type) -> bool:
+    """Have lookups that fail on objects of *cls*, and copies of them, come here first.
+
+    Returns:
+        False if the class does not allow it.
+    """
     with _hooks_lock:
-        own = vars(cls).get("__getattr__")
-        if getattr(own, "is_hook", False):
-            return True
         try:
-            cls.__getattr__ = _hook_of(cls, own)  # type: ignore[attr-defined]
+            for name, make_hook in _HOOKS.items():
+                own = vars(cls).get(name)
+                if not getattr(own, "is_hook", False):
+                    setattr(cls, name, make_hook(cls, own))
         except (TypeError, AttributeError):
             return False
     return True
 
 
-def _remove_hook_if_done(cls: type) -> None:
+def _remove_hooks_if_done(cls: type) -> None:
     state = _states.get(cls)
-    if state is not None and state.waiting:
+    if state is None or state.waiting:
         return
     with _hooks_lock:
-        hook = vars(cls).get("__getattr__")
-        if (state is not None and state.waiting) or not getattr(hook, "is_hook", False):
-            return
-        if hook.own is None:  # type: ignore[union-attr]
-            del cls.__getattr__  # type: ignore[attr-defined]
-        else:
-            cls.__getattr__ = hook.own  # type: ignore
+        for name in _HOOKS if not state.waiting else ():
+            hook: Any = vars(cls).get(name)
+            if not getattr(hook, "is_hook", False):
+                continue
+            if hook.own is None:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, hook.own)
 
 
-def _hook_of(cls: type, own: Any) -> Any:
+def _lookup_hook(cls: type, own: Any) -> Any:
+    """``__getattr__``: called with a name that an object does not have."""
+
     def __getattr__(self: Any, name: str) -> Any:
         getattribute: Any = type(self).__getattribute__
         is_there = _supply(self, name)
-        _remove_hook_if_done(cls)
+        _remove_hooks_if_done(cls)
         if is_there:
             return getattribute(self, name)
         if own is not None:
@@ -544,6 +561,22 @@ def _hook_of(cls: type, own: Any) -> Any:
 
     __getattr__.is_hook, __getattr__.own = True, own  # type: ignore[attr-defined]
     return __getattr__
+
+
+def _copy_hook(cls: type, own: Any) -> Any:
+    """``__reduce_ex__``: called by `copy` and `pickle`, so that copies lack nothing."""
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        _supply(self)
+        _remove_hooks_if_done(cls)
+        inherited: Any = super(cls, self).__reduce_ex__  # type: ignore[arg-type]
+        return (inherited if own is None else own.__get__(self, type(self)))(protocol)
+
+    __reduce_ex__.is_hook, __reduce_ex__.own = True, own  # type: ignore[attr-defined]
+    return __reduce_ex__
+
+
+_HOOKS: Final = {"__getattr__": _lookup_hook, "__reduce_ex__": _copy_hook}
 
 
 # The ghost
@@ -659,7 +692,7 @@ class _Arguments:
         Raises:
             Unknown: there is nothing for a parameter that must be given.
         """
-        for parameter in inspect.signature(self._class).parameters.values():
+        for parameter in object_state.parameters_of(self._class):
             attribute = self._attribute_for(parameter.name)
             if attribute is None:
                 self._leave_out(parameter)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.support.edited_site import Editing, told
+from tests.support.executions import COUNTER
+from tests.support.in_process import Visitor
 
 KEPT = "s.setdefault('it', make())"
 
@@ -342,11 +346,11 @@ async def test_a_hash_that_needs_what_the_edit_adds(site: Editing) -> None:
     assert await edited(site, before, after, "it[0][P(1)], P(1) in it[1]") == "('one', True)"
 
 
-async def test_copies_and_pickles_of_an_object_that_lacks_something(site: Editing) -> None:
+async def test_what_vars_shows(site: Editing) -> None:
     before = "import copy\nclass P:\n    def __init__(self): self.a = 1\ndef make(): return P()\n"
     after = before.replace("self.a = 1", "self.a = 1; self.b = []")
-    answer = "dict(vars(it)), copy.deepcopy(it).a, it.b, copy.deepcopy(it).b, vars(it)"
-    assert await edited(site, before, after, answer) == "({'a': 1}, 1, [], [], {'a': 1, 'b': []})"
+    answer = "dict(vars(it)), it.b, copy.deepcopy(it).b, vars(it)"
+    assert await edited(site, before, after, answer) == "({'a': 1}, [], [], {'a': 1, 'b': []})"
 
 
 # What the constructor does elsewhere
@@ -465,3 +469,155 @@ async def test_attrs_without_slots(site: Editing) -> None:
     )
     answer = "it.b, it.c, it == M(1)"
     assert await edited(site, before, after, answer) == "(2, [], True)"
+
+
+# Programs as people write them
+
+
+async def test_slots_of_all_kinds_get_a_field(site: Editing) -> None:
+    for library in ("attrs", "msgspec"):
+        pytest.importorskip(library)
+    before = "import attrs, msgspec\n@attrs.define\nclass A:\n    x: int\n"
+    before += "@dataclass(slots=True)\nclass D:\n    x: int\nclass S(msgspec.Struct):\n    x: int\n"
+    before += "@attrs.frozen\nclass F:\n    x: int\ndef make(): return [A(1), D(1), S(1), F(1)]\n"
+    after = before.replace("x: int\n@", "x: int\n    y: list = attrs.field(factory=list)\n@", 1)
+    after = after.replace("class S", "    y: list = field(default_factory=list)\nclass S", 1)
+    after = after.replace(
+        "(msgspec.Struct):\n    x: int\n", "(msgspec.Struct):\n    x: int\n    y: list = []\n"
+    )
+    after = after.replace("def make", "    y: list = attrs.Factory(list)\ndef make", 1)
+    answer = "[each.y for each in it], it == [A(1), D(1), S(1), F(1)], isinstance(it[0], A)"
+    assert await edited(site, before, after, answer) == "([[], [], [], []], True, True)"
+
+
+async def test_a_frozen_dataclass_with_slots_is_in_a_set(site: Editing) -> None:
+    before = (
+        "@dataclass(frozen=True, slots=True)\nclass P:\n    x: int\ndef make(): return {P(1)}\n"
+    )
+    after = before.replace("x: int\n", "x: int\n    y: tuple = field(default_factory=tuple)\n")
+    assert await edited(site, before, after, "P(1) in it, it") == "(True, {P(x=1, y=())})"
+
+
+async def test_a_frozen_class_whose_constructor_sets_by_name(site: Editing) -> None:
+    text = "@dataclass(frozen=True)\nclass P:\n    x: int\n    def __post_init__(self):\n        "
+    before = text + "pass\ndef make(): return P(2)\n"
+    after = before.replace("pass", "object.__setattr__(self, 'double', 2 * self.x)")
+    assert await edited(site, before, after, "it.double, hasattr(it, 'other')") == "(4, False)"
+
+
+async def test_subclasses_and_their_super(site: Editing) -> None:
+    before = """
+class Thing:
+    def __init__(self, name):
+        self.name = name
+
+class Ship(Thing):
+    def __init__(self, name, guns=0):
+        super().__init__(name)
+        self.guns = guns
+
+def make():
+    return [Thing('rock'), Ship('Argo', 4)]
+"""
+    after = before.replace("self.name = name", "self.name = name\n        self.label = f'<{name}>'")
+    answer = "[(each.label, vars(each).get('guns')) for each in it]"
+    assert await edited(site, before, after, answer) == "[('<rock>', None), ('<Argo>', 4)]"
+
+
+async def test_edit_upon_edit(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+    text = "class P:\n    def __init__(self, a):\n        self.a = a\n{more}\ndef make(): return P(1)\n"
+    site.script(text.format(more=""), KEPT)
+    await site.get()
+    # It lacks b, which nobody asks for; then b goes and c comes; then b is there again.
+    site.script(text.format(more="        self.b = a + 1"), "s['it'].a")
+    assert await site.get() == "1"
+    site.script(text.format(more="        self.c = a + 2"), "hasattr(s['it'], 'b'), s['it'].a")
+    assert await site.get() == "(False, 1)"
+    site.script(text.format(more="        self.b, self.c = a + 3, a + 4"), "s['it'].b, s['it'].c")
+    assert await site.get() == "(4, 5)"
+
+
+async def test_a_default_in_the_class_is_there_at_the_next_edit(site: Editing) -> None:
+    text = "class P:\n{head}    def __init__(self, who):\n        self.a = who.lower()\n{more}"
+    text += "def make(): return P('A')\n"
+    site.script(text.format(head="", more=""), KEPT)
+    await site.get()
+    site.script(text.format(head="", more="        self.b = 1\n"), "hasattr(s['it'], 'b')")
+    assert await site.get() == "False"
+    site.script(text.format(head="    b = None\n", more="        self.b = 1\n"), "s['it'].b")
+    assert await site.get() == "None"
+
+
+async def test_a_component_is_filled_by_its_adapter_when_it_is_used(site: Editing) -> None:
+    site.script(COUNTER, "visit(s)")
+    ada, ben = Visitor(site.site), Visitor(site.site)
+    assert [await site.get(visitor=each) for each in (ada, ben, ada)] == ["1", "1", "2"]
+    more = COUNTER.replace("self.value = 0", "self.value = 0\n        self.uid = session.uid")
+    site.script(more, "visit(s), ICounter(s).uid == s.uid")
+    assert [await site.get(visitor=each) for each in (ada, ben)] == ["(3, True)", "(2, True)"]
+
+
+async def test_what_the_component_s_constructor_derives_from_its_value(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.script(COUNTER, "visit(s)")
+    await site.get()
+    more = COUNTER.replace("self.value = 0", "self.value = 0\n        self.half = self.value / 2")
+    site.script(more, "hasattr(ICounter(s), 'half')")
+    assert await site.get() == "False"
+    assert "lack half: it is made of value, which may be another by now" in told(caplog)[-1]
+
+
+async def test_two_threads_ask_at_once(site: Editing) -> None:
+    before = "class P:\n    def __init__(self): self.a = 1\ndef make(): return P()\n"
+    after = before.replace("self.a = 1", "registry['gate'](); self.a = self.b = [1]")
+    site.script(before, KEPT)
+    await site.get()
+    kept = next(iter(site.site.sessions))
+    entered, leave, calls = threading.Event(), threading.Event(), []
+
+    def gate() -> None:
+        calls.append(1)
+        entered.set()
+        leave.wait(10)
+
+    site.site.registry["gate"] = gate
+    site.script(after, "s['it'].a")
+    await site.get()
+    thing, found = kept["it"], []
+    threads = [threading.Thread(target=lambda: found.append(thing.b)) for _ in range(2)]
+    threads[0].start()
+    assert await trio.to_thread.run_sync(entered.wait, 10)
+    threads[1].start()
+    leave.set()
+    for thread in threads:
+        await trio.to_thread.run_sync(thread.join, 10)
+    assert found == [[1], [1]] and found[0] is found[1] and calls == [1]
+
+
+@pytest.mark.parametrize("copied", ["copy.copy(it)", "copy.deepcopy(it)"])
+async def test_a_copy_lacks_nothing(site: Editing, copied: str) -> None:
+    before = "import copy\nclass P:\n    def __init__(self, name): self.name = name\n"
+    before += "def make(): return P('Ada')\n"
+    after = before.replace("= name\n", "= name; self.pages = []\n")
+    answer = f"(vars({copied}), '__reduce_ex__' in vars(P))"
+    assert await edited(site, before, after, answer) == "({'name': 'Ada', 'pages': []}, False)"
+
+
+async def test_a_class_with_its_own_reduce(site: Editing) -> None:
+    before = "import copy\nclass P:\n    def __init__(self, name): self.name = name\n"
+    before += (
+        "    def __reduce__(self): return P, (self.name + '!',)\ndef make(): return P('Ada')\n"
+    )
+    after = before.replace("= name\n", "= name; self.n = len(name)\n")
+    answer = "vars(copy.copy(it)), vars(it)"
+    expected = "({'name': 'Ada!', 'n': 4}, {'name': 'Ada', 'n': 3})"
+    assert await edited(site, before, after, answer) == expected
+
+
+async def test_a_class_without_source(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+    before = "exec('class P:\\n  def __init__(self, *a, **k): self.a = a')\n"
+    before += "P.__module__ = __name__\ndef make(): return P(1)\n"
+    after = before.replace("self.a = a", "self.a = a; self.b = []")
+    assert await edited(site, before, after, "it.a, hasattr(it, 'b')") == "((1,), False)"
+    assert "lack b: it may be made of k, which they do not keep" in told(caplog)[-1]
