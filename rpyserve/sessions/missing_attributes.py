@@ -146,6 +146,7 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
     old_state = _states.get(old_class)
     still_missing = old_state.names & now if old_state else frozenset()
     names = (now - before) | still_missing
+    names |= {f"*{name}" for name in names if _reads_elsewhere(class_value(cls, name))}
     state.names |= names
     state.old_parameters |= {each.name for each in object_state.parameters_of(old_class)}
     if old_state:
@@ -182,6 +183,12 @@ def _is_hidden(cls: type, old_class: type, name: str) -> bool:
     value = class_value(cls, name)
     is_method = _is_definition(value) and not hasattr(type(value), "__set__")
     return is_method and not _is_definition(class_value(old_class, name))
+
+
+def _reads_elsewhere(value: object) -> bool:
+    """Whether *value* is a descriptor that keeps what it is given under another name."""
+    is_ours = isinstance(value, (property, MemberDescriptorType))
+    return hasattr(type(value), "__set__") and not is_ours
 
 
 def _is_definition(value: object) -> bool:
@@ -605,35 +612,71 @@ def _take_from_another(
     make, how = _maker(thing, entry, arguments)
     # In a list, so that nothing here refers to the new one but that list.
     ghost: list[Any] = []
-    references = sys.getrefcount(thing)
-    with _measuring(entry.state):
-        _undoing(entry.holder.undo(), make, ghost)
-    displaced = references - sys.getrefcount(thing)
-    if type(ghost[0]) is not type(thing):
-        raise TypeError(f"a new one is of the class {type(ghost[0]).__name__}")
-
-    fresh = attributes(ghost[0])
-    unknown = _unknown(thing, fresh, arguments.unknown)
-    kept = object_state.assigned_by_class(type(thing)) - lacking
-    added = []
-    for name, value in fresh.items():
-        if name not in kept and name not in unknown and not has_attribute(thing, name):
-            set_attribute(thing, name, value)
-            added.append(name)
-    value = None
-    fresh.clear()
-    probe = [object()]
-    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0])
-    if references:
-        _remove_ghost(ghost, references, thing, displaced)
+    displaced = _construct(thing, entry, make, ghost)
+    added, unknown = _take(thing, ghost, lacking, arguments)
+    _remove_wherever_it_is(ghost, thing, displaced)
     for name in sorted(lacking & unknown.keys()):
         _say_missing(type(thing), [name], unknown[name])
     return added, how
 
 
+def _construct(
+    thing: Any, entry: _Reference | _Held, make: Callable[[], Any], ghost: list[Any]
+) -> int:
+    """Put what *make* returns into *ghost*; return how many places have lost *thing* meanwhile."""
+    own = attributes(thing)
+    references = sys.getrefcount(thing)
+    try:
+        with _measuring(entry.state):
+            _undoing(entry.holder.undo(), make, ghost)
+    except Exception as exc:
+        ghost += _constructed_in(exc, type(thing))
+        exc.__traceback__ = None  # it refers to the new object
+        displaced = references - sys.getrefcount(thing)
+        _remove_wherever_it_is(ghost, thing, displaced)
+        raise
+    if ghost[0] is thing:  # there is only one, and its constructor has run again
+        for name, value in own.items():
+            set_attribute(thing, name, value)
+        raise Unknown("its class has no other object")
+    if type(ghost[0]) is not type(thing):
+        raise Unknown(f"a new one is of the class {type(ghost[0]).__name__}")
+    return references - sys.getrefcount(thing)
+
+
+def _constructed_in(exc: Exception, cls: type) -> list[Any]:
+    """The object whose constructor has raised *exc*, if there is one."""
+    traceback = exc.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_name == "__init__" and code.co_argcount:
+            first = traceback.tb_frame.f_locals.get(code.co_varnames[0])
+            if type(first) is cls:
+                return [first]
+        traceback = traceback.tb_next
+    return []
+
+
+def _take(
+    thing: Any, ghost: list[Any], lacking: frozenset[str], arguments: _Arguments
+) -> tuple[list[str], dict[str, str]]:
+    """Give *thing* what it lacks; return the names, and why it does not take others."""
+    fresh = attributes(ghost[0])
+    unknown = _unknown(thing, fresh, arguments)
+    kept = object_state.assigned_by_class(type(thing)) - lacking
+    added = []
+    for name, value in fresh.items():
+        if name not in kept and name not in unknown and not has_attribute(thing, name):
+            set_attribute(thing, name, arguments.original_of(value))
+            added.append(name)
+    return added, unknown
+
+
 def _maker(
     thing: Any, entry: _Reference | _Held, arguments: _Arguments
 ) -> tuple[Callable[[], Any], str]:
+    if class_value(type(thing), "__del__") is not None:
+        raise Unknown("its class has a __del__, which would run for a new one as well")
     factory, holder = entry.factory, entry.holder.instance()
     make_another = entry.holder.make_another()
     if thing is holder and make_another is not None:
@@ -679,6 +722,19 @@ class _Arguments:
         self.by_keyword: dict[str, Any] = {}
         self.unknown: set[str] = set()
         self._own: dict[str, str] = {}
+        # A constructor may change what it is given: it gets copies. By the ids of these.
+        self._originals: dict[int, tuple[Any, Any]] = {}
+
+    def original_of(self, value: Any) -> Any:
+        """What *value* is a copy of; itself if it is none."""
+        return self._originals.get(id(value), (value,))[0]
+
+    def _copy(self, value: Any) -> Any:
+        if type(value) not in (list, dict, set, deque, bytearray):
+            return value
+        copied = copy.copy(value)
+        self._originals[id(copied)] = value, copied
+        return copied
 
     @property
     def described(self) -> str:
@@ -697,7 +753,7 @@ class _Arguments:
             if attribute is None:
                 self._leave_out(parameter)
             else:
-                self._pass(parameter, self._known[attribute])
+                self._pass(parameter, self._copy(self._known[attribute]))
                 self._own[parameter.name] = attribute
 
     def _attribute_for(self, name: str) -> str | None:
@@ -731,14 +787,18 @@ class _Arguments:
             self.positional.append(parameter.default)
 
 
-def _unknown(thing: Any, fresh: dict[str, Any], parameters: set[str]) -> dict[str, str]:
+def _unknown(thing: Any, fresh: dict[str, Any], arguments: _Arguments) -> dict[str, str]:
     """Those of the new object's attributes that *thing* cannot take, and why.
 
     They are made of a parameter that is not known, or of another attribute that *thing* has
     otherwise.
     """
-    own = attributes(thing)
-    changed = {name for name in own.keys() & fresh.keys() if not _is_same(own[name], fresh[name])}
+    own, parameters = attributes(thing), arguments.unknown
+    changed = {
+        name
+        for name in own.keys() & fresh.keys()
+        if not _is_same(own[name], arguments.original_of(fresh[name]))
+    }
     found = {}
     for name in fresh.keys() - own.keys():
         for source in _all_sources(type(thing), name, own.keys()):
@@ -776,6 +836,13 @@ def _is_same(one: Any, other: Any) -> bool:
     if type(one) in (list, dict, set, tuple, frozenset, deque):
         return not one and not other
     return type(one) in ATOMS and bool(one == other)
+
+
+def _remove_wherever_it_is(ghost: list[Any], thing: Any, displaced: int) -> None:
+    probe = [object()]
+    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0]) if ghost else 0
+    if references:
+        _remove_ghost(ghost, references, thing, displaced)
 
 
 def _remove_ghost(ghost: list[Any], references: int, thing: Any, displaced: int) -> None:

@@ -621,3 +621,73 @@ async def test_a_class_without_source(site: Editing, caplog: pytest.LogCaptureFi
     after = before.replace("self.a = a", "self.a = a; self.b = []")
     assert await edited(site, before, after, "it.a, hasattr(it, 'b')") == "((1,), False)"
     assert "lack b: it may be made of k, which they do not keep" in told(caplog)[-1]
+
+
+async def test_a_constructor_that_changes_its_arguments(site: Editing) -> None:
+    before = "class Deck:\n    def __init__(self, cards):\n        self.cards = cards\n"
+    before += "def make(): return Deck([3, 1, 2])\n"
+    after = before.replace(
+        "self.cards = cards", "self.cards = self.all = cards; self.n = len(cards); cards.sort()"
+    )
+    answer = "it.n, it.cards, it.all is it.cards"
+    assert await edited(site, before, after, answer) == "(3, [3, 1, 2], True)"
+
+
+async def test_a_constructor_that_fails_after_it_has_put_itself_somewhere(site: Editing) -> None:
+    before = PLAYER.format(more="registry.setdefault('all', {})[name] = self")
+    after = before.replace("= self", "= self; self.score = 1 / 0")
+    answer = "hasattr(it, 'score'), registry['all'] == {'Ada': it}"
+    assert await edited(site, before, after, answer) == "(False, True)"
+
+
+async def test_a_class_with_one_object(site: Editing) -> None:
+    before = """
+class Only:
+    def __new__(cls):
+        return registry.setdefault('only', object.__new__(cls))
+
+    def __init__(self):
+        self.a = 1
+
+def make():
+    it = Only()
+    it.a = 5
+    return it
+"""
+    after = before.replace("self.a = 1", "self.a = self.b = 1")
+    assert await edited(site, before, after, "it.a, it.b, Only() is it") == "(5, 1, True)"
+
+
+async def test_a_class_with_a_finalizer(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+    before = "class P:\n    def __init__(self): self.a = 1\n    def __del__(self): 1 / 0\n"
+    before += "def make(): return registry.setdefault('it', P())\n"
+    after = before.replace("self.a = 1", "self.a = self.b = 1").replace("1 / 0", "pass")
+    assert await edited(site, before, after, "hasattr(it, 'b')") == "False"
+    assert "its class has a __del__, which would run for a new one" in told(caplog)[-1]
+
+
+async def test_a_descriptor_that_keeps_its_value_under_another_name(site: Editing) -> None:
+    descriptor = """
+class Positive:
+    def __set_name__(self, owner, name): self.name = '_' + name
+    def __get__(self, thing, owner): return getattr(thing, self.name)
+    def __set__(self, thing, value): setattr(thing, self.name, max(value, 0))
+
+class P:
+    def __init__(self, name):
+        self.name = name
+
+def make():
+    return P('Ada')
+"""
+    after = descriptor.replace("class P:\n", "class P:\n    score = Positive()\n")
+    after = after.replace("self.name = name\n\n", "self.name = name; self.score = len(name)\n\n")
+    assert await edited(site, descriptor, after, "it.score, it.name") == "(3, 'Ada')"
+
+
+async def test_the_registry_is_brought_up_to_date_before_it_is_restored(site: Editing) -> None:
+    before = "class Turn(Enum):\n    X = 1\nclass P:\n    def __init__(self): self.a = 1\n"
+    before += "def make():\n    registry['turn'] = Turn.X\n    return P()\n"
+    after = before.replace("self.a = 1", "self.a = 1; self.turn = registry['turn']")
+    answer = "it.turn is Turn.X, registry['turn'] is Turn.X"
+    assert await edited(site, before, after, answer) == "(True, True)"
