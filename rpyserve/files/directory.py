@@ -36,6 +36,7 @@ from rpyserve.resources.resource import Resource, options_response
 from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
+    from rpyserve.files.static_file import SmallFileCache
     from rpyserve.resources import pages
     from rpyserve.scripts.loader import ScriptLoader
 
@@ -135,6 +136,7 @@ class _Tree:
     root: str
     follow_symlinks: bool
     entries: EntryCache[_Entry | _Missing] = field(default_factory=EntryCache)
+    small_files: SmallFileCache | None = None
     scripts: ScriptLoader | None = None
 
     def forbidden_target(self, real: str, *, script: bool = False) -> str:
@@ -257,9 +259,16 @@ class Directory(Resource):
         request._sources.append(entry.real)
         if entry.kind == "script":
             return self.scripts.load(path, request)
-        from rpyserve.files.static_file import StaticFile
+        return self._static_file(entry)
 
-        return StaticFile(os.path.join(self._real, entry.name), self._tree.forbidden_target)
+    def _static_file(self, entry: _Entry) -> Resource:
+        from rpyserve.files.static_file import SmallFileCache, StaticFile
+
+        if self._tree.small_files is None:
+            self._tree.small_files = SmallFileCache()
+        path = os.path.join(self._real, entry.name)
+        cache = self._tree.small_files if entry.real == path else None
+        return StaticFile(path, self._tree.forbidden_target, cache)
 
     def _remember(
         self, name: str, entry: _Entry | _Missing, known: dict[str, _Entry | _Missing]
