@@ -839,40 +839,126 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _remove_wherever_it_is(ghost: list[Any], thing: Any, displaced: int) -> None:
-    probe = [object()]
-    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0]) if ghost else 0
-    if references:
-        _remove_ghost(ghost, references, thing, displaced)
-
-
-def _remove_ghost(ghost: list[Any], references: int, thing: Any, displaced: int) -> None:
     """Take the new object out of wherever its constructor put it.
 
     Args:
-        references: how many there are to it.
+        ghost: a list with that object, if there is one.
         displaced: how many places have lost *thing* meanwhile: it takes them again.
     """
-    replaced: dict[int, Any] = {id(ghost[0]): thing}
-    below = _reachable_from(ghost[0])
-    inside = set(map(id, below))
-    below += [thing, object_state.dict_of(thing)]
-    is_elsewhere = references > sum(
-        each is ghost[0] for holder in below for each in gc.get_referents(holder)
-    )
-    # First what refers to it; then what refers to its methods, and to tuples with it.
-    ghosts = ghost
-    for _ in range(3):
-        referrers = gc.get_referrers(*ghosts) if is_elsewhere else _referrers_among(below, ghosts)
-        immutable = [each for each in referrers if type(each) in (tuple, MethodType)]
+    probe = [object()]
+    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0]) if ghost else 0
+    if references:
+        _Removal(ghost, thing, displaced).run(references)
+
+
+class _Removal:
+    """Removes one new object, which nobody shall meet, from wherever it is."""
+
+    def __init__(self, ghost: list[Any], thing: Any, displaced: int) -> None:
+        self._ghost = ghost
+        self._thing = thing
+        self._displaced = displaced
+        # By the ids of the new object, its methods and tuples with it: what takes their place.
+        self._replacements: dict[int, Any] = {id(ghost[0]): thing}
+        self._below = _reachable_from(ghost[0])
+        self._inside = {*map(id, self._below), id(object_state.dict_of(thing))}
+        self._below += [thing, object_state.dict_of(thing)]
+
+    def run(self, references: int) -> None:
+        """Remove it, to which there are that many *references*."""
+        is_elsewhere = references > self._references_below()
+        ghosts = self._ghost
+        # First what refers to it; then what refers to its methods, and to tuples with it.
+        for _ in range(3):
+            referrers = gc.get_referrers(*ghosts) if is_elsewhere else self._below
+            ghosts = self._replace_in_all(referrers, ghosts)
+            if not ghosts:
+                return
+
+    def _references_below(self) -> int:
+        ids = [id(each) for holder in self._below for each in gc.get_referents(holder)]
+        return ids.count(id(self._ghost[0]))
+
+    def _replace_in_all(self, referrers: list[Any], ghosts: list[Any]) -> list[Any]:
+        """Replace in all of them; return those that are immutable, and are to be replaced, too."""
+        ours = {id(ghosts), id(self._ghost), id(self._ghost[0]), id(referrers)}
+        immutable = []
         for referrer in referrers:
-            if not any(referrer is each for each in (ghosts, ghost, *ghost, *immutable)):
-                is_inside = id(referrer) in inside or referrer is below[-1]
-                displaced -= _replace_in(referrer, replaced, is_inside, displaced)
+            if id(referrer) in ours:
+                continue
+            if type(referrer) not in (tuple, MethodType):
+                self._replace_in(referrer)
+            elif self._holds_ghost(referrer) and not _is_same_sequence(referrer, ghosts):
+                immutable.append(referrer)
         for each in immutable:
-            replaced[id(each)] = rebuild(each, type(each), lambda v: replaced.get(id(v), v))
-        ghosts = immutable
-        if not ghosts:
-            return
+            self._replacements[id(each)] = rebuild(each, type(each), self._replacement_of)
+        return immutable
+
+    def _holds_ghost(self, referrer: Any) -> bool:
+        return not self._replacements.keys().isdisjoint(map(id, gc.get_referents(referrer)))
+
+    def _replacement_of(self, value: Any) -> Any:
+        return self._replacements.get(id(value), value)
+
+    def _replace_in(self, referrer: Any) -> None:
+        if isinstance(referrer, (list, deque)):
+            self._replace_in_list(referrer)
+        elif isinstance(referrer, set):
+            self._replace_in_set(referrer)
+        elif isinstance(referrer, dict):
+            self._replace_in_dict(referrer)
+        elif isinstance(referrer, CellType):
+            referrer.cell_contents = self._replacement_of(referrer.cell_contents)
+        elif container_type_of(type(referrer)) is not None:
+            for name, value in attributes(referrer).items():
+                if id(value) in self._replacements:
+                    set_attribute(referrer, name, self._replacement_of(value))
+
+    def _replace_in_list(self, referrer: Any) -> None:
+        for index in reversed(range(len(referrer))):
+            each = referrer[index]
+            if id(each) not in self._replacements:
+                continue
+            thing = self._replacement_of(each)
+            if id(referrer) in self._inside and not _contains(referrer, thing):
+                referrer[index] = thing
+            else:
+                del referrer[index]
+
+    def _replace_in_set(self, referrer: set[Any]) -> None:
+        for each in list(referrer):
+            if id(each) in self._replacements:
+                referrer.discard(each)
+                if id(referrer) in self._inside:
+                    referrer.add(self._replacement_of(each))
+
+    def _replace_in_dict(self, referrer: dict[Any, Any]) -> None:
+        last = next(reversed(referrer), None)
+        for key, value in list(referrer.items()):
+            if id(key) in self._replacements:
+                del referrer[key]
+            elif id(value) in self._replacements:
+                self._replace_value(referrer, key, self._replacement_of(value), key is last)
+
+    def _replace_value(self, referrer: dict[Any, Any], key: Any, thing: Any, is_last: bool) -> None:
+        # What is not at the end of a dict was not added, but has replaced something.
+        was_there = self._displaced > 0 or not is_last
+        if id(referrer) in self._inside:
+            referrer[key] = thing
+        elif was_there and not _contains(referrer.values(), thing):
+            referrer[key] = thing
+            self._displaced -= 1
+        elif not _replace_in_owner(referrer, key, thing):
+            del referrer[key]
+
+
+def _contains(values: Iterable[Any], thing: Any) -> bool:
+    return any(each is thing for each in values)
+
+
+def _is_same_sequence(one: Any, other: list[Any]) -> bool:
+    """Whether *one* is a tuple of just these: that of the arguments of a call of ours."""
+    return type(one) is tuple and [*map(id, one)] == [*map(id, other)]
 
 
 def _reachable_from(ghost: Any) -> list[Any]:
@@ -892,62 +978,6 @@ def _reachable_from(ghost: Any) -> list[Any]:
     return found
 
 
-def _referrers_among(objects: list[Any], ghosts: list[Any]) -> list[Any]:
-    ids = set(map(id, ghosts))
-    return [each for each in objects if not ids.isdisjoint(map(id, gc.get_referents(each)))]
-
-
-def _replace_in(referrer: Any, replaced: dict[int, Any], is_inside: bool, displaced: int) -> int:
-    """Replace ghosts in *referrer*, or take them out; return how many displaced ones came back."""
-    if isinstance(referrer, (list, deque)):
-        _replace_in_list(referrer, replaced, is_inside)
-    elif isinstance(referrer, set):
-        for each in [each for each in referrer if id(each) in replaced]:
-            referrer.discard(each)
-            if is_inside:
-                referrer.add(replaced[id(each)])
-    elif isinstance(referrer, dict):
-        return _replace_in_dict(referrer, replaced, is_inside, displaced)
-    elif isinstance(referrer, CellType):
-        referrer.cell_contents = replaced[id(referrer.cell_contents)]
-    else:
-        _replace_in_attributes(referrer, replaced)
-    return 0
-
-
-def _replace_in_list(referrer: Any, replaced: dict[int, Any], is_inside: bool) -> None:
-    for index in reversed(range(len(referrer))):
-        each = referrer[index]
-        if id(each) not in replaced:
-            continue
-        thing = replaced[id(each)]
-        if is_inside and not any(other is thing for other in referrer):
-            referrer[index] = thing
-        else:
-            del referrer[index]
-
-
-def _replace_in_dict(
-    referrer: dict[Any, Any], replaced: dict[int, Any], is_inside: bool, displaced: int
-) -> int:
-    back = 0
-    last = next(reversed(referrer), None)
-    for key, value in list(referrer.items()):
-        if id(key) in replaced:
-            del referrer[key]
-        elif id(value) in replaced:
-            thing = replaced[id(value)]
-            is_there = any(other is thing for other in referrer.values())
-            # What is not at the end of a dict was not added, but has replaced something.
-            was_there = displaced > back or key is not last
-            if is_inside or (was_there and not is_there):
-                referrer[key] = thing
-                back += not is_inside
-            elif not _replace_in_owner(referrer, key, thing):
-                del referrer[key]
-    return back
-
-
 def _replace_in_owner(namespace: dict[Any, Any], name: Any, thing: Any) -> bool:
     """Set the attribute *name* to *thing*, if *namespace* is the one of an object or a class."""
     for owner in gc.get_referrers(namespace):
@@ -958,14 +988,6 @@ def _replace_in_owner(namespace: dict[Any, Any], name: Any, thing: Any) -> bool:
             namespace[name] = thing
             return True
     return False
-
-
-def _replace_in_attributes(referrer: Any, replaced: dict[int, Any]) -> None:
-    if container_type_of(type(referrer)) is None:
-        return
-    for name, value in attributes(referrer).items():
-        if id(value) in replaced:
-            set_attribute(referrer, name, replaced[id(value)])
 
 
 # The console
