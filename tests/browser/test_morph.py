@@ -1,4 +1,4 @@
-"""Morphing by itself, in a real Chromium: whatever the two documents are, the one becomes the
+"""Morphing by itself, in real browsers: whatever the two documents are, the one becomes the
 other.
 """
 

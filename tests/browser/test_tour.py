@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.support.chromium import SECONDS, picture
+from tests.support.browsers import SECONDS, expect, picture
 from tests.support.real_process import Server, serving
 
 SAMPLE = Path(__file__).parent.parent.parent / "sample_site"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
-from tests.support.chromium import open_tab
+from tests.support.browsers import expect, open_tab
 from tests.support.real_process import Server, program, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
