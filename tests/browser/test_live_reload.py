@@ -352,7 +352,7 @@ def test_images_are_swapped(root: Path, server: Server, context: BrowserContext)
     save(root, "sub/back.svg", svg(20, "blue"))
     page.wait_for_function("getComputedStyle(document.body).backgroundImage.includes('?')")
     assert page.screenshot() != before
-    assert page.evaluate("document.images[0].getAttribute('src')") == "a%20b.svg"
+    assert page.evaluate("document.images[0].getAttribute('src')").startswith("a%20b.svg?")
     assert not was_loaded_again(page)
 
 

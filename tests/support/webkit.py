@@ -37,7 +37,8 @@ def installed() -> str | None:
 
 @contextmanager
 def webkit() -> Iterator[WebKit]:
-    screen = ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"]
+    # It is not to begin anew whenever the last browser has closed: the next one would find no screen.
+    screen = ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x1024x24", "-noreset"]
     with subprocess.Popen(
         screen, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -83,8 +84,8 @@ class WebKitContext:
         wanted = {"webkitgtk:browserOptions": options, "acceptInsecureCerts": True}
         made = self.send("POST", "/session", capabilities={"alwaysMatch": wanted})
         self._session = f"/session/{made['sessionId']}"
-        self._free = [self.tell("GET", "/window")]  # the window that it began with
-        self._window = self._free[0]
+        self.free = [self.tell("GET", "/window")]  # the window that it began with
+        self._window = self.free[0]
 
     def send(self, method: str, path: str, **params: Any) -> Any:
         try:
@@ -108,8 +109,8 @@ class WebKitContext:
         return self.tell(method, path, **params)
 
     def new_page(self) -> WebKitTab:
-        if self._free:
-            window = self._free.pop()
+        if self.free:
+            window = self.free.pop()
         else:
             window = self.tell("POST", "/window/new", type="window")["handle"]
         tab = WebKitTab(self, window)
@@ -146,7 +147,8 @@ class WebKitTab(Tab):
         self._tell("POST", "/refresh")
 
     def close(self) -> None:
-        self._tell("DELETE", "/window")
+        self.goto("about:blank")  # the last window would take the browser with it
+        self._context.free.append(self._window)
 
     def call(self, function: str, argument: str) -> str:
         script = (
