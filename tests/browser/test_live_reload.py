@@ -438,9 +438,7 @@ def test_all_tabs_of_all_browsers_follow(root: Path, server: Server, browser: Br
         context.close()
 
 
-def test_frames_follow_by_themselves(
-    root: Path, server: Server, context: BrowserContext
-) -> None:
+def test_frames_follow_by_themselves(root: Path, server: Server, context: BrowserContext) -> None:
     save(root, "inner.rpy", page_of("<p>inner</p>"))
     save(root, "outer.rpy", page_of("<h1>outer</h1><iframe src='inner'></iframe>"))
     outer = open_tab(context, f"{server.url}/outer")

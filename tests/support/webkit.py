@@ -18,7 +18,14 @@ from typing import Any
 import httpx
 
 from tests.support.real_process import free_port
-from tests.support.webdriver import SECONDS, DriverError, NotAnExpressionError, PageError, Tab, wait_until
+from tests.support.webdriver import (
+    SECONDS,
+    DriverError,
+    NotAnExpressionError,
+    PageError,
+    Tab,
+    wait_until,
+)
 
 _BROWSERS = "/usr/lib/*/webkit2gtk-4.*/MiniBrowser"
 _ENVIRONMENT = {
@@ -32,7 +39,11 @@ _ENVIRONMENT = {
 def installed() -> str | None:
     """The path of the browser, where all that it needs is here too."""
     browsers = sorted(glob.glob(_BROWSERS))
-    return browsers[-1] if browsers and shutil.which("WebKitWebDriver") and shutil.which("Xvfb") else None
+    return (
+        browsers[-1]
+        if browsers and shutil.which("WebKitWebDriver") and shutil.which("Xvfb")
+        else None
+    )
 
 
 @contextmanager

@@ -31,11 +31,6 @@ function pathOf(address, base = document.baseURI) {
   return decode(url.pathname.slice(SITE.pathname.length - 1));
 }
 
-const addressOf = (path) => {
-  const names = path.slice(1).split("/");
-  return new URL(names.map(encodeURIComponent).join("/"), SITE);
-};
-
 // --- Stamps
 
 const stamps = new Map(); // for the path of each file that was swapped: what makes its address new
@@ -47,20 +42,35 @@ function stampAddress(address, stamp) {
   return `${old}${old.includes("?") ? "&" : "?"}${STAMP_NAME}=${stamp}${rest.join("")}`;
 }
 
-// Returns *text* with stamps in the addresses that *pattern* finds, one in a match, and what these
-// became: a map from their paths.
-function stampText(text, pattern, base) {
+// Returns *text* with stamps in the addresses that *kind* finds in it, and what these became: a map
+// from their paths.
+function stampText(text, kind, base) {
   const found = new Map();
-  const stamped = text.replace(pattern, (match, ...groups) => {
-    const address = groups.slice(0, -2).find(Boolean);
+  const stamped = text.replace(kind.pattern, (match, ...groups) => {
+    const address = kind.read(groups);
     const path = pathOf(address, base);
     if (!stamps.has(path)) return match;
     const fresh = stampAddress(address, stamps.get(path));
     found.set(path, new URL(fresh, base).href);
-    return match.replace(address, () => fresh);
+    return fresh === address ? match : kind.write(match, address, fresh);
   });
   return { stamped, found };
 }
+
+const replaceIn = (match, address, fresh) => match.replace(address, () => fresh);
+
+// The kinds of texts: the address alone, several with sizes (srcset), and CSS.
+const WHOLE = { pattern: /^\s*(\S.*?)\s*$/gs, read: ([address]) => address, write: replaceIn };
+const CANDIDATES = {
+  pattern: /(?:^|,)\s*([^\s,]+)/g,
+  read: ([address]) => address,
+  write: replaceIn,
+};
+const CSS_URL = {
+  pattern: /url\(\s*(?:"([^"]*)"|'([^']*)'|([^"'()\s]+))\s*\)/g,
+  read: (groups) => (groups[0] ?? groups[1] ?? groups[2]).replace(/\\([^0-9a-f])/gi, "$1"),
+  write: (match, address, fresh) => `url("${fresh.replace(/["\\]/g, "\\$&")}")`,
+};
 
 // The document, and the shadow roots in it as far as they are open.
 function rootsIn(root) {
@@ -76,8 +86,6 @@ function waitLoaded(element) {
 }
 
 // --- Stylesheets
-
-const URL_IN_CSS = /url\(\s*(?:"([^"]*)"|'([^']*)'|([^"'()\s]+))\s*\)/g;
 
 const sheets = (root = document) => [
   ...root.querySelectorAll("link[rel~=stylesheet i], style"),
@@ -126,7 +134,7 @@ async function swapStylesheets(isChanged, stamp, mirror) {
 
 const stampHref = (element) =>
   stampText(element.getAttribute("href") ?? "", WHOLE, document.baseURI).stamped;
-const stampImport = (rule, sheet) => stampText(rule.cssText, URL_IN_CSS, baseOf(sheet));
+const stampImport = (rule, sheet) => stampText(rule.cssText, CSS_URL, baseOf(sheet));
 
 function isOutdated(element) {
   const { sheet } = element;
@@ -198,8 +206,7 @@ async function preloadStylesheets(root) {
 const IMAGES =
   "img, input[src], picture source, video[poster], svg image, svg use, link[rel~=icon i]";
 const IMAGE_FILE = /\.(avif|bmp|gif|ico|jpe?g|png|svg|webp)$/i;
-const WHOLE = /^\s*(\S.*?)\s*$/gs;
-const CANDIDATES = /(?:^|,)\s*([^\s,]+)/g;
+const SHORTHANDS = ["background", "border-image", "list-style", "mask"];
 const ATTRIBUTES = {
   src: WHOLE,
   srcset: CANDIDATES,
@@ -213,14 +220,15 @@ const ATTRIBUTES = {
 async function swapImages(isChanged, loaded, stamp) {
   const uses = imageUses();
   const paths = new Set([...loaded].filter((path) => IMAGE_FILE.test(path)));
-  for (const { text, pattern, base } of uses) {
-    for (const match of text.matchAll(pattern)) {
-      paths.add(pathOf(match.slice(1).find(Boolean), base));
+  for (const { text, kind, base } of uses) {
+    for (const match of text.matchAll(kind.pattern)) {
+      paths.add(pathOf(kind.read(match.slice(1)), base));
     }
   }
   const changed = [...paths].filter(isChanged);
   for (const path of changed) stamps.set(path, stamp);
-  if (changed.length && rootsIn(document).some((root) => root.querySelector("canvas"))) return [];
+  const hasCanvas = rootsIn(document).some((root) => root.querySelector("canvas"));
+  if (changed.length && hasCanvas) return [];
   const shown = await stampImages(uses);
   return changed.filter((path) => shown.has(path));
 }
@@ -243,9 +251,9 @@ function imageUses() {
 const usesInAttributes = (element) =>
   Object.entries(ATTRIBUTES)
     .filter(([name]) => element.hasAttribute(name))
-    .map(([name, pattern]) => ({
+    .map(([name, kind]) => ({
       text: element.getAttribute(name),
-      pattern,
+      kind,
       base: document.baseURI,
       write: (text) => element.setAttribute(name, text),
     }));
@@ -261,11 +269,12 @@ function usesInRules(sheet, base) {
   });
 }
 
+// A shorthand with a variable in it is a text of its own: what it stands for reads as empty.
 const usesInStyle = (style, base) =>
-  [...style]
+  [...style, ...SHORTHANDS.filter((name) => style.getPropertyValue(name).includes("var("))]
     .map((name) => ({
       text: style.getPropertyValue(name),
-      pattern: URL_IN_CSS,
+      kind: CSS_URL,
       base,
       write: (text) => style.setProperty(name, text, style.getPropertyPriority(name)),
     }))
@@ -273,10 +282,11 @@ const usesInStyle = (style, base) =>
 
 // Writes the stamps into *uses*, and returns the paths that have a stamp there now.
 async function stampImages(uses = imageUses()) {
-  const changes = uses.map((use) => ({ ...use, ...stampText(use.text, use.pattern, use.base) }));
+  const changes = uses.map((use) => ({ ...use, ...stampText(use.text, use.kind, use.base) }));
   const fresh = changes.filter(({ text, stamped }) => text !== stamped);
-  // Each is loaded before it is shown.
-  const addresses = new Set(fresh.flatMap(({ found }) => [...found.values()]));
+  // Those of styles are loaded before they are shown. Elements do so themselves.
+  const inStyles = fresh.filter(({ kind }) => kind === CSS_URL);
+  const addresses = new Set(inStyles.flatMap(({ found }) => [...found.values()]));
   const images = await Promise.all([...addresses].map(loadImage));
   for (const { write, stamped } of fresh) write(stamped);
   images.length = 0; // until now the browser was to keep them
