@@ -1,8 +1,10 @@
-"""Sends one request again and again, on some connections, as fast as it is answered.
+"""Sends requests in turn, on some connections, as fast as they are answered.
 
-wrk does it where it is there. Otherwise ``python -m benchmarks.performance.load_generator PORT
-CONNECTIONS SECONDS < request`` does, in a process of its own: raw sockets, and the next request
-only after the whole response. It prints requests, bytes and seconds, as JSON.
+What is to be told apart has `NUMBER` in it, in whose place a running number goes: no two of these
+requests have the same head. wrk sends them where it is there. Otherwise ``python -m
+benchmarks.performance.load_generator PORT CONNECTIONS SECONDS < requests.json`` does, in a process
+of its own: raw sockets, and the next request only after the whole response. It prints requests,
+bytes and seconds, as JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +18,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 
 from benchmarks.common.docs import ROOT
 
 WRK = shutil.which("wrk")
+NUMBER = "NUMBER"
+"""Stands for the running number in a request."""
 WRK_SCRIPT = """
+local place, number = 0, 0
+request = function()
+  place, number = place % #parts + 1, number + 1
+  return table.concat(parts[place], number)
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format("\\n{%s}\\n", table.concat({
@@ -79,28 +90,27 @@ class Request:
         return "\r\n".join([*lines, "", ""]).encode() + self.form
 
 
-def generate_load(port: int, request: Request, connections: int, seconds: int) -> Load:
-    """Send *request* on so many connections for so many whole seconds."""
+def generate_load(port: int, requests: Sequence[Request], connections: int, seconds: int) -> Load:
+    """Send *requests* in turn on so many connections for so many whole seconds."""
+    texts = [request.encode(port).decode() for request in requests]
     if WRK is not None:
-        return _run_wrk(WRK, port, request, connections, seconds)
+        return _run_wrk(WRK, port, texts, connections, seconds)
     arguments = map(str, (port, connections, seconds))
     command = [sys.executable, "-m", "benchmarks.performance.load_generator", *arguments]
     done = subprocess.run(
-        command, input=request.encode(port), capture_output=True, check=True, cwd=ROOT
+        command, input=json.dumps(texts), capture_output=True, check=True, cwd=ROOT, text=True
     )
     return Load(**json.loads(done.stdout))
 
 
-def _run_wrk(wrk: str, port: int, request: Request, connections: int, seconds: int) -> Load:
-    post = f'wrk.method, wrk.body = "POST", "{request.form.decode()}"\n' if request.form else ""
-    fields = request.headers | ({"Content-Type": FORM_TYPE} if request.form else {})
+def _run_wrk(wrk: str, port: int, texts: Sequence[str], connections: int, seconds: int) -> Load:
+    # JSON's texts are Lua's, as long as they are ASCII.
+    rows = ",\n".join(f"{{{json.dumps(text.split(NUMBER))[1:-1]}}}" for text in texts)
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "load.lua"
-        script.write_text(post + WRK_SCRIPT)
+        script.write_text(f"local parts = {{{rows}}}\n{WRK_SCRIPT}", encoding="ascii")
         command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
-        for name, value in fields.items():
-            command += ["-H", f"{name}: {value}"]
-        url = f"http://127.0.0.1:{port}{request.path}"
+        url = f"http://127.0.0.1:{port}/"
         done = subprocess.run([*command, url], capture_output=True, check=True)
     return Load(**json.loads(done.stdout.splitlines()[-1]))
 
@@ -111,9 +121,11 @@ def _run_wrk(wrk: str, port: int, request: Request, connections: int, seconds: i
 class Connection:
     """One connection, made anew when the server closes it."""
 
-    def __init__(self, port: int, request: bytes, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, port: int, requests: Iterator[bytes], selector: selectors.BaseSelector
+    ) -> None:
         self.port = port
-        self.request = request
+        self.requests = requests
         self.selector = selector
         self.connect()
 
@@ -126,7 +138,7 @@ class Connection:
         self.buffer = b""
         self.remaining: int | None = None  # bytes of the body; None while the head is incomplete
         with suppress(ConnectionError):  # the server has closed it: `receive` will see that
-            self.socket.sendall(self.request)
+            self.socket.sendall(next(self.requests))
 
     def receive(self) -> tuple[int, int] | None:
         """The status and size of a response, once it is complete."""
@@ -172,11 +184,19 @@ class Connection:
         return int(self.buffer[9:12]), self.size
 
 
-def send_repeatedly(port: int, request: bytes, connections: int, seconds: float) -> Load:
+def numbered(texts: Sequence[str]) -> Iterator[bytes]:
+    """Yield *texts* in turn, for ever, each with the next number in it."""
+    for number in count(1):
+        text = texts[(number - 1) % len(texts)]
+        yield text.replace(NUMBER, str(number)).encode()
+
+
+def send_in_turn(port: int, texts: Sequence[str], connections: int, seconds: float) -> Load:
     """The generator itself."""
     requests = size = bad = 0
+    sent = numbered(texts)
     with selectors.DefaultSelector() as selector:
-        clients = [Connection(port, request, selector) for _ in range(connections)]
+        clients = [Connection(port, sent, selector) for _ in range(connections)]
         began = time.perf_counter()
         while (now := time.perf_counter()) - began < seconds:
             for key, _ in selector.select(1):
@@ -191,8 +211,8 @@ def send_repeatedly(port: int, request: bytes, connections: int, seconds: float)
 
 def main() -> None:
     port, connections, seconds = sys.argv[1:]
-    request = sys.stdin.buffer.read()
-    print(json.dumps(asdict(send_repeatedly(int(port), request, int(connections), float(seconds)))))
+    texts = json.load(sys.stdin)
+    print(json.dumps(asdict(send_in_turn(int(port), texts, int(connections), float(seconds)))))
 
 
 if __name__ == "__main__":

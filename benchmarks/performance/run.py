@@ -4,7 +4,7 @@
 own (php, nginx and wrk are used where they are there), starts all of them, and asks each for the
 same pages, round by round, so that a machine that becomes slower does so for all alike. Every
 response is checked. What counts are ratios within a round. It takes some 12 minutes, with
-``--quick`` two, and that only prints. It ends with 1 if a figure is not what is targetd.
+``--quick`` two, and that only prints. It ends with 1 if a figure is not its target.
 """
 
 from __future__ import annotations
@@ -21,9 +21,25 @@ from benchmarks.common.docs import DOCS, ROOT
 from benchmarks.common.options import add_environment, option_parser
 from benchmarks.common.server_process import ServerProcess
 from benchmarks.common.servers import install, start
-from benchmarks.performance.load_generator import FORM_TYPE, WRK, Request, generate_load
-from benchmarks.performance.report import Results, Sample, chart, document, targets_table, unmet
-from benchmarks.performance.workload import CONTESTANTS, FILES, ROWS, Contestant, Row
+from benchmarks.performance.load_generator import FORM_TYPE, NUMBER, WRK, Request, generate_load
+from benchmarks.performance.report import (
+    Results,
+    Sample,
+    chart,
+    document,
+    rows_table,
+    targets_table,
+    unmet,
+)
+from benchmarks.performance.workload import (
+    BROWSER,
+    CONTESTANTS,
+    FILES,
+    ROWS,
+    VISITORS,
+    Contestant,
+    Row,
+)
 
 DOCUMENT = DOCS / "performance.md"
 CHART = DOCS / "pictures" / "performance.svg"
@@ -40,19 +56,21 @@ class RunningContestant:
     closes: bool = False
     """Whether it closes the connection after each response, which wrk counts as a failure."""
 
-    def request_for(self, row: Row) -> tuple[Request, int]:
-        """The request of *row*, and the size of the response in bytes. The response is checked.
+    def requests_for(self, row: Row) -> list[Request]:
+        """The requests of *row*, one for each visitor. What checks responses checks the first.
 
         Raises:
-            AssertionError: it is not what it should be.
+            AssertionError: a response is not what it should be.
         """
         path = row.path + (self.contestant.suffix if row.is_page else "")
-        request = Request(path, dict(row.headers), row.form)
-        if row.cookie:
-            _, cookie = self.exchange(request, row)
-            request.headers["Cookie"] = cookie.partition(";")[0]
-        size, _ = self.exchange(request, row)
-        return request, size
+        if row.repeats:
+            return [Request(path, form=row.form)]
+        path += f"?number={NUMBER}"
+        cookies = [f"visitor={visitor:032x}" for visitor in range(VISITORS)]
+        if row.session:
+            first_visit = Request(path, BROWSER)
+            cookies = [self.exchange(first_visit, row)[1].partition(";")[0] for _ in cookies]
+        return [Request(path, BROWSER | {"Cookie": cookie}, row.form) for cookie in cookies]
 
     def exchange(self, request: Request, row: Row) -> tuple[int, str]:
         """Send *request* once. Returns the size of the body, and the cookie that was set."""
@@ -75,9 +93,10 @@ class RunningContestant:
         Raises:
             AssertionError: one of the responses was not what it should be.
         """
-        request, size = self.request_for(row)
+        requests = self.requests_for(row)
+        size, _ = self.exchange(requests[0], row)
         before = self.process.cpu_time()
-        done = generate_load(self.process.port, request, row.connections, seconds)
+        done = generate_load(self.process.port, requests, row.connections, seconds)
         cpu_time = self.process.cpu_time() - before
         name = f"{self.contestant.name}, {row.title}"
         bad = done.requests if row.status >= 400 else 0
@@ -89,7 +108,7 @@ class RunningContestant:
         mean = done.bytes / done.requests
         most = (size + 1500) * (1.02 + row.connections / done.requests)
         assert size <= mean * 1.02 and mean < most, f"{name}: responses have {mean:.0f} bytes each"
-        self.exchange(request, row)
+        self.exchange(requests[0], row)
         return Sample(done.rate, cpu_time / done.requests)
 
 
@@ -134,14 +153,14 @@ def compare(environment: Path, scratch: Path, rounds: int) -> tuple[Results, lis
                 running.append(RunningContestant(contestant, process))
         for each in running:
             for row in rows_of(each.contestant):
-                each.request_for(row)
+                each.exchange(each.requests_for(row)[0], row)
         time.sleep(SETTLE)
         return measure_all(running, rounds, 1), absent
 
 
 def main() -> None:
     parser = option_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round, and nothing is written")
+    parser.add_argument("--quick", action="store_true", help="one round, which is only printed")
     parser.add_argument("--rounds", type=int, default=7, help="how often each is measured (7)")
     add_environment(parser)
     options = parser.parse_args()
@@ -149,7 +168,7 @@ def main() -> None:
         scratch = Path(temporary)
         environment = (options.environment or scratch / "environment").absolute()
         results, absent = compare(environment, scratch, 1 if options.quick else options.rounds)
-    print(targets_table(results))
+    print(f"{targets_table(results)}\n\n{rows_table(results)}")
     if not options.quick:
         DOCUMENT.write_text(document(results, absent), encoding="utf-8")
         CHART.write_text(chart(results), encoding="utf-8")

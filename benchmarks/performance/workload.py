@@ -1,4 +1,8 @@
-"""What is measured: the requests, and the servers that take part in each."""
+"""What is measured: the requests, and the servers that take part in each.
+
+People do not send the same bytes for ever. So each request has another query, the cookie of one of
+`VISITORS` visitors, and the fields of a browser. One row sends one head again and again.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ LARGE = bytes(range(256)) * 40960
 FILES = {"small.txt": SMALL, "large.bin": LARGE}
 """What each server has besides its pages."""
 FORM = b"name=Ada&text=" + b"lorem+ipsum+" * 20
+VISITORS = 200
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/130.0 Safari/537.36",
@@ -44,9 +49,9 @@ class Row:
         body: that of the response; None if each server words it as it likes.
         status: that of the response.
         form: what is posted.
-        headers: what is sent besides Host.
         connections: how many clients ask at once.
-        cookie: whether each client keeps the session of the first response.
+        session: whether each visitor keeps the session of their first response.
+        repeats: whether all requests are the same, with the fields that HTTP/1.1 requires.
     """
 
     key: str
@@ -55,9 +60,9 @@ class Row:
     body: bytes | None = None
     status: int = 200
     form: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
     connections: int = 16
-    cookie: bool = False
+    session: bool = False
+    repeats: bool = False
 
     @property
     def is_page(self) -> bool:
@@ -67,11 +72,11 @@ class Row:
 
 ROWS = [
     Row("hello", "hello, cached", "/hello", HELLO),
-    Row("browser", "the same, with a browser's head", "/hello", HELLO, headers=BROWSER),
+    Row("repeated", "the same, one head again and again", "/hello", HELLO, repeats=True),
     Row("one", "the same, 1 connection", "/hello", HELLO, connections=1),
     Row("many", "the same, 256 connections", "/hello", HELLO, connections=256),
-    Row("counter", "counter in a session, cached", "/counter", cookie=True),
-    Row("series", "the series' counter, cached", "/series", cookie=True),
+    Row("counter", "counter in a session, cached", "/counter", session=True),
+    Row("series", "the series' counter, cached", "/series", session=True),
     Row("uncached", "hello, uncached", "/uncached", HELLO),
     Row("json", "JSON", "/json"),
     Row("form", "form, posted", "/form", b"Hello, Ada!", form=FORM),
@@ -112,7 +117,7 @@ OWN = servers.RPYSERVE.name
 OWN_WITH_MODULES = f"{OWN}, 10 modules"
 
 _PAGES = frozenset({"hello", "404", "json", "stream", "form"})
-_BROWSER = frozenset({"browser"})
+_REPEATED = frozenset({"repeated"})
 _FILES = frozenset({"small", "large"})
 _CONNECTIONS = frozenset({"one", "many"})
 _HELLO = frozenset({"hello"})
@@ -121,7 +126,7 @@ CONTESTANTS = [
     Contestant(servers.BASELINE, frozenset(row.key for row in ROWS if row.status == 200)),
     Contestant(
         servers.RPYSERVE,
-        _PAGES | _BROWSER | _FILES | _CONNECTIONS | {"counter", "series", "uncached"},
+        _PAGES | _REPEATED | _FILES | _CONNECTIONS | {"counter", "series", "uncached"},
         pages.RPYSERVE,
     ),
     Contestant(
@@ -132,7 +137,7 @@ CONTESTANTS = [
         _HELLO | {"one"},
         pages.RPYSERVE_WITH_MODULES,
     ),
-    Contestant(servers.UVICORN, _PAGES | _BROWSER | _CONNECTIONS, {"pages.py": pages.ASGI}),
+    Contestant(servers.UVICORN, _PAGES | _REPEATED | _CONNECTIONS, {"pages.py": pages.ASGI}),
     Contestant(
         servers.UVICORN.with_options("--no-access-log", name="uvicorn, log off"),
         _HELLO,
@@ -141,7 +146,7 @@ CONTESTANTS = [
     Contestant(servers.HYPERCORN, _HELLO | {"json", "stream"}, {"pages.py": pages.ASGI}),
     Contestant(
         servers.TWISTED.with_options("--path", "."),
-        _PAGES | _BROWSER | _FILES | _CONNECTIONS | {"series", "uncached"},
+        _PAGES | _REPEATED | _FILES | _CONNECTIONS | {"series", "uncached"},
         pages.TWISTED,
         suffix=".rpy",
     ),

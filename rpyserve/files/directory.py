@@ -7,11 +7,11 @@ Nothing is opened here, and every refusal is a 404 with a private reason (403 fo
 read). A link is never crossed without its target being judged, and no name is accepted whose
 letters differ.
 
-`EntryCache` remembers what names lead to. Every name that comes, goes, or becomes another file's
-changes the time stamps of its directory, so that one look at those stands for looks at the file, at
-what else could have the name, and at other spellings. Neither what a file contains nor where a link
-leads shows in the directory, so neither is remembered. Where file systems take other letters for a
-file's own, nothing is.
+`EntryCache` remembers what names lead to, and which lead nowhere. Every name that comes, goes, or
+becomes another file's changes the time stamps of its directory, so that one look at those stands
+for looks at the file, at what else could have the name, and at other spellings. Neither what a file
+contains nor where a link leads shows in the directory, so neither is remembered. Where file systems
+take other letters for a file's own, nothing is.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ from rpyserve.resources.resource import Resource, options_response
 from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
 
 if TYPE_CHECKING:
+    from rpyserve.files.static_file import SmallFileCache
     from rpyserve.resources import pages
     from rpyserve.scripts.loader import ScriptLoader
 
 MAX_DIRECTORIES: Final = 1000
 """How many directories an `EntryCache` remembers."""
+MAX_NAMES: Final = 10_000
+"""How many names of all directories it remembers: a client can ask for any."""
+MAX_NAME: Final = 255
+"""The characters of the longest name it remembers; no file system has longer ones."""
 
 _INDEXES: Final = ("index.rpy", "index.html")
 
@@ -57,9 +62,10 @@ class EntryCache(Generic[T]):
         self._file_system = file_system
         self._lenient = lenient
         self._directories: dict[str, tuple[DirectoryState, dict[str, T]]] = {}
+        self._names = 0  # remembered since all was forgotten
 
     def of(self, directory: str) -> dict[str, T]:
-        """Return what is known of *directory*; what is found by a later look may be added.
+        """Return what is known of *directory*; what a later look finds is for `remember`.
 
         Args:
             directory: a path. Not a link, or what it leads to must be looked at by others.
@@ -73,6 +79,15 @@ class EntryCache(Generic[T]):
         if state.changed():
             entries.clear()
         return entries
+
+    def remember(self, entries: dict[str, T], name: str, entry: T) -> None:
+        """Add *entry* to *entries*, which `of` has returned before *entry* was looked up."""
+        if self._names >= MAX_NAMES:
+            self._directories.clear()
+            self._names = 0
+        if len(name) <= MAX_NAME:
+            entries[name] = entry
+            self._names += 1
 
     def _add(self, directory: str) -> dict[str, T]:
         if len(self._directories) >= MAX_DIRECTORIES:
@@ -100,12 +115,28 @@ class _Entry:
 
 
 @dataclass(slots=True)
+class _Missing:
+    """A name that leads nowhere.
+
+    Args:
+        why: the reason.
+        nearest: the entry that may have been meant.
+        hint: what else could help; None until somebody may be told.
+    """
+
+    why: str
+    nearest: str = ""
+    hint: str | None = None
+
+
+@dataclass(slots=True)
 class _Tree:
     """What all directories of one site share."""
 
     root: str
     follow_symlinks: bool
-    entries: EntryCache[_Entry] = field(default_factory=EntryCache)
+    entries: EntryCache[_Entry | _Missing] = field(default_factory=EntryCache)
+    small_files: SmallFileCache | None = None
     scripts: ScriptLoader | None = None
 
     def forbidden_target(self, real: str, *, script: bool = False) -> str:
@@ -168,14 +199,19 @@ class Directory(Resource):
         known = self._tree.entries.of(self._real)
         entry = known.get(name)
         if entry is None:
-            entry = self._entry_for(name, request)
+            try:
+                entry = self._entry_for(name)
+            except HTTPError as exc:
+                raise self._not_found(name, _Missing(exc.private), request, exc.status) from None
             self._remember(name, entry, known)
+        if isinstance(entry, _Missing):
+            raise self._not_found(name, entry, request)
         return self._resource(entry, request)
 
     def error_page(self, status: int, request: Request) -> Resource | None:
         """Return the script ``404.rpy`` in the directory, if there is one."""
         name = f"{status}{SCRIPT}"
-        entry = self._find(name)
+        entry = self._find_remembered(name)
         request._sources.append(os.path.join(self._real, "" if entry is None else name))
         if entry is None or entry.kind != "script":
             return None
@@ -183,37 +219,34 @@ class Directory(Resource):
 
     # Which entry, and which resource that is
 
-    def _entry_for(self, name: str, request: Request) -> _Entry:
-        """Return the entry that the URL segment *name* leads to.
+    def _entry_for(self, name: str) -> _Entry | _Missing:
+        """Return what the URL segment *name* leads to.
 
         Raises:
-            HTTPError: it leads nowhere, and why.
+            HTTPError: it must not be reached, or not by us; that may change without its name.
         """
-        try:
-            if why := path_rules.refusal(name, top=self._is_top):
-                raise HTTPError(404, private=why)
-            entry = self._find(name)
-            if entry is None and not is_script(name):
-                entry = self._find(name + SCRIPT)
-            if entry is None:
-                request._sources.append(os.path.join(self._real, ""))
-                raise HTTPError(404)
-        except HTTPError as exc:
-            private = self._with_hints(name, exc.private, request)
-            raise HTTPError(exc.status, private=private) from None
-        return entry
+        if why := path_rules.refusal(name, top=self._is_top):
+            return _Missing(why)
+        entry = self._find(name)
+        if entry is None and not is_script(name):
+            entry = self._find(name + SCRIPT)
+        return entry or _Missing(f"There is no {name!r} or {name + SCRIPT!r} in {self._path}.")
+
+    def _not_found(
+        self, name: str, missing: _Missing, request: Request, status: int = 404
+    ) -> HTTPError:
+        request._sources.append(os.path.join(self._real, ""))
+        return HTTPError(status, private=self._with_hints(name, missing, request))
 
     def _index(self, request: Request) -> Any:
         if request.postpath:
             raise HTTPError(404, private=path_rules.invalid_segment(""))
-        known = self._tree.entries.of(self._real)
         for name in _INDEXES:
             try:
-                entry = known.get(name) or self._find(name)
+                entry = self._find_remembered(name)
             except HTTPError:
                 continue
             if entry is not None and entry.kind != "directory":
-                self._remember(name, entry, known)
                 return self._resource(entry, request)
             if not request._sources:
                 request._sources.append(os.path.join(self._real, ""))
@@ -226,14 +259,28 @@ class Directory(Resource):
         request._sources.append(entry.real)
         if entry.kind == "script":
             return self.scripts.load(path, request)
-        from rpyserve.files.static_file import StaticFile
+        return self._static_file(entry)
 
-        return StaticFile(os.path.join(self._real, entry.name), self._tree.forbidden_target)
+    def _static_file(self, entry: _Entry) -> Resource:
+        from rpyserve.files.static_file import SmallFileCache, StaticFile
 
-    def _remember(self, name: str, entry: _Entry, known: dict[str, _Entry]) -> None:
-        """Remember *entry*, unless it is a link: that may change while the directory does not."""
-        if entry.real == os.path.join(self._real, entry.name):
-            known[name] = entry
+        if self._tree.small_files is None:
+            self._tree.small_files = SmallFileCache()
+        path = os.path.join(self._real, entry.name)
+        cache = self._tree.small_files if entry.real == path else None
+        return StaticFile(path, self._tree.forbidden_target, cache)
+
+    def _remember(
+        self, name: str, entry: _Entry | _Missing, known: dict[str, _Entry | _Missing]
+    ) -> None:
+        """Remember *entry*, unless a link is in play: its target may change, the directory not."""
+        if isinstance(entry, _Missing):
+            paths = (os.path.join(self._real, each) for each in (name, name + SCRIPT))
+            has_link = any(map(os.path.islink, paths))
+        else:
+            has_link = entry.real != os.path.join(self._real, entry.name)
+        if not has_link:
+            self._tree.entries.remember(known, name, entry)
 
     @property
     def _is_top(self) -> bool:
@@ -243,6 +290,15 @@ class Directory(Resource):
         return path_rules.is_listed(name, top=self._is_top)
 
     # What the disk has
+
+    def _find_remembered(self, name: str) -> _Entry | None:
+        """Do as `_find`, but look at the disk only if the directory has changed."""
+        known = self._tree.entries.of(self._real)
+        entry = known.get(name)
+        if entry is None:
+            entry = self._find(name) or _Missing(f"There is no {name!r} in {self._path}.")
+            self._remember(name, entry, known)
+        return entry if isinstance(entry, _Entry) else None
 
     def _find(self, name: str) -> _Entry | None:
         """Return the entry *name*, or None if there is none in just these letters.
@@ -296,24 +352,29 @@ class Directory(Resource):
             if entry is not None and _can_be_listed(entry):
                 yield entry
 
-    def _with_hints(self, name: str, why: str, request: Request) -> str:
+    def _with_hints(self, name: str, missing: _Missing, request: Request) -> str:
         """Say why *name* leads nowhere, and to a trusted client which similar name does not."""
-        why = why or f"There is no {name!r} or {name + SCRIPT!r} in {self._path}."
         if not request.site.trusts(request):
-            return why
+            return missing.why
+        if missing.hint is None:
+            missing.nearest, missing.hint = self._hints_for(name)
+        if missing.nearest:
+            url = path_rules.readable([*request.prepath[:-1], missing.nearest])
+            return f"{missing.why} Did you mean {url}?"
+        return f"{missing.why} {missing.hint}".rstrip()
+
+    def _hints_for(self, name: str) -> tuple[str, str]:
+        """Return the entry that may have been meant by *name*, or else what could help."""
         try:
             names = self._names(_MAX_NAMES)
         except (OSError, HTTPError):
-            return why
+            return "", ""
         listed = [each for each in names if each != name and self._is_listed(each)]
         scripts = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
         nearest = path_rules.nearest(name, [*scripts, *listed])
         if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
-            url = path_rules.readable([*request.prepath[:-1], nearest])
-            return f"{why} Did you mean {url}?"
-        if hint := path_rules.rename_hint(name, names):
-            return f"{why} {hint}"
-        return why
+            return nearest, ""
+        return "", path_rules.rename_hint(name, names)
 
 
 class _Subdirectory(Directory):

@@ -1,8 +1,9 @@
 """A file as a resource: opened for each request, and judged once it is open.
 
 What to answer is decided by `conditional`, which media type by `media_types`; `safe_open` opens the
-file. A large file is sent in parts. A small one is read once: the bytes that are sent are those
-that its ETag was made of. The file is closed with the request, whatever happens to the response.
+file. A large file is sent in parts, and closed with the request, whatever happens to the response.
+A small one is read whole: the bytes that are sent are those that its ETag was made of. It stays in
+memory while it is the same file, of the same signature, as when it was judged and read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 from rpyserve.files.conditional import CONDITIONS, Plan, evaluate
@@ -22,14 +24,78 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
 from rpyserve.resources.resource import Resource
+from rpyserve.scripts.file_state import FILE_SYSTEM, FileSystem, SettlingFile
 
 SMALL: Final = 128 * 1024
 """Bytes up to which a file is read at once, and known by its contents."""
+
+MOST_IN_MEMORY: Final = 16 * 1024 * 1024
+"""Bytes of all small files that one site keeps in memory."""
+
+MOST_FILES: Final = 1000
+"""How many these are."""
 
 _DETAILS: Final = {
     412: "The file has changed, or is not the one that this request is about.",
     416: "The file does not have that many bytes.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _SmallFile:
+    """A small file, as it was read.
+
+    Args:
+        status: its stat.
+        media_type: its media type.
+        content: its bytes.
+        whole: the response to a request without conditions.
+    """
+
+    status: os.stat_result
+    media_type: str
+    content: bytes
+    whole: Response
+
+
+class SmallFileCache:
+    """The small files of a site, while they stay as they are.
+
+    Ask only for paths without links: where these lead may change while their files do not.
+    """
+
+    def __init__(self, file_system: FileSystem = FILE_SYSTEM) -> None:
+        self._file_system = file_system
+        self._states: dict[str, SettlingFile] = {}
+        self._files: dict[str, _SmallFile] = {}  # of the states, those that were small
+        self._size = 0
+
+    def get(self, path: str) -> _SmallFile | None:
+        """Return the file at *path*; None if it must be read now, and `add` be told of it."""
+        state = self._states.get(path)
+        if state is None:
+            self._states[path] = SettlingFile(path, self._file_system)
+            if len(self._states) > MOST_FILES:
+                self._forget(next(iter(self._states)))
+        elif not state.changed():
+            return self._files.get(path)
+        return None
+
+    def add(self, path: str, file: _SmallFile) -> None:
+        """Keep *file*, which was read after `get` had returned None for *path*."""
+        state = self._states[path]
+        self._forget(path)
+        self._states[path] = state
+        self._files[path] = file
+        self._size += len(file.content)
+        while self._size > MOST_IN_MEMORY:
+            self._forget(next(iter(self._files)))
+
+    def _forget(self, path: str) -> None:
+        self._states.pop(path, None)
+        file = self._files.pop(path, None)
+        if file is not None:
+            self._size -= len(file.content)
 
 
 class StaticFile(Resource):
@@ -39,44 +105,63 @@ class StaticFile(Resource):
         path: the file.
         judge: says of the resolved path of the file that was opened why it must not be sent; empty
             if it may be.
+        cache: keeps it if it is small; only for a path without links.
     """
 
     _wants_body = False
 
     def __init__(
-        self, path: str | os.PathLike[str], judge: Callable[[str], str] = lambda real: ""
+        self,
+        path: str | os.PathLike[str],
+        judge: Callable[[str], str] = lambda real: "",
+        cache: SmallFileCache | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.judge = judge
+        self._path = os.fspath(path)
+        self._judge = judge
+        self._cache = cache
 
     def __repr__(self) -> str:
-        return f"<StaticFile {self.path}>"
+        return f"<StaticFile {self._path}>"
+
+    @property
+    def _name(self) -> str:
+        return os.path.basename(self._path)
 
     def getChild(self, name: str, request: Request) -> Any:
         url = readable(request.prepath[:-1])
-        raise HTTPError(404, private=f"{self.path.name!r} is a file, not a directory: try {url}")
+        raise HTTPError(404, private=f"{self._name!r} is a file, not a directory: try {url}")
 
     def render_GET(self, request: Request) -> Response:
-        file, status = open_checked(self.path, self.judge)
-        request.on_close(file.close)
-        content_type = self._media_type(file)
-        content = _read_small(file) if status.st_size <= SMALL else None
-        plan = evaluate(
-            request.method,
-            _conditions(request),
-            status,
-            content_type,
-            now=time.time_ns(),
-            boundary=secrets.token_hex(16),
-            content=content,
-        )
-        headers = (*plan.headers, ("X-Content-Type-Options", "nosniff"))
-        if content is None and plan.parts:
-            return Response(FileBody(file, plan.parts), plan.status, headers)
-        file.close()  # a slow client need not hold it open
-        if plan.status >= 400:
-            raise HTTPError(plan.status, _DETAILS[plan.status], dict(plan.headers))
-        return Response(_body(plan, content or b""), plan.status, headers)
+        conditions = _conditions(request)
+        small = self._cache.get(self._path) if self._cache is not None else None
+        if small is None:
+            file, status = open_checked(self._path, self._judge)
+            request.on_close(file.close)
+            small = self._read_small(file, status)
+            if small is None:
+                plan = _evaluate(request.method, conditions, status, self._media_type(file))
+                return _response(plan, lambda parts: FileBody(file, parts))
+            file.close()  # a slow client need not hold it open
+        if not conditions:
+            return small.whole
+        plan = _evaluate(request.method, conditions, small.status, small.media_type, small.content)
+        return _response(plan, partial(_join, small.content))
+
+    def _read_small(self, file: BinaryIO, status: os.stat_result) -> _SmallFile | None:
+        """Return *file* with its contents; None if it is not small, or grows."""
+        if status.st_size > SMALL:
+            return None
+        media_type = self._media_type(file)
+        content = file.read(SMALL + 1)
+        if len(content) > SMALL:
+            file.seek(0)
+            return None
+        plan = _evaluate("GET", {}, status, media_type, content)
+        whole = _response(plan, partial(_join, content))
+        small = _SmallFile(status, media_type, content, whole)
+        if self._cache is not None:
+            self._cache.add(self._path, small)
+        return small
 
     def _media_type(self, file: BinaryIO) -> str:
         """Return the media type; of a name that tells nothing by how the file begins.
@@ -84,14 +169,14 @@ class StaticFile(Resource):
         Raises:
             HTTPError: 404, that looks private.
         """
-        known = media_type(self.path.name)
+        known = media_type(self._name)
         if known != UNKNOWN:
             return known
         start = file.read(SAMPLE)
         file.seek(0)
         if why := private_content(start):
             raise HTTPError(404, private=f"Its content is private. {why}")
-        return media_type(self.path.name, start)
+        return media_type(self._name, start)
 
 
 def _conditions(request: Request) -> dict[str, str]:
@@ -99,14 +184,37 @@ def _conditions(request: Request) -> dict[str, str]:
     return {name: value for name, value in values if value is not None}
 
 
-def _read_small(file: BinaryIO) -> bytes | None:
-    """Return the bytes of *file*, unless it is no longer small."""
-    content = file.read(SMALL + 1)
-    return content if len(content) <= SMALL else None
-
-
-def _body(plan: Plan, content: bytes) -> bytes:
-    parts = (
-        part if isinstance(part, bytes) else content[part.start : part.stop] for part in plan.parts
+def _evaluate(
+    method: str,
+    conditions: dict[str, str],
+    status: os.stat_result,
+    media_type: str,
+    content: bytes | None = None,
+) -> Plan:
+    return evaluate(
+        method,
+        conditions,
+        status,
+        media_type,
+        now=time.time_ns(),
+        boundary=secrets.token_hex(16),
+        content=content,
     )
-    return b"".join(parts)
+
+
+def _response(plan: Plan, make_body: Callable[[tuple[bytes | range, ...]], Any]) -> Response:
+    """Return the response of *plan*, whose parts *make_body* makes into a body.
+
+    Raises:
+        HTTPError: *plan* is an error.
+    """
+    if plan.status >= 400:
+        raise HTTPError(plan.status, _DETAILS[plan.status], dict(plan.headers))
+    body = make_body(plan.parts) if plan.parts else b""
+    return Response(body, plan.status, (*plan.headers, ("X-Content-Type-Options", "nosniff")))
+
+
+def _join(content: bytes, parts: tuple[bytes | range, ...]) -> bytes:
+    return b"".join(
+        part if isinstance(part, bytes) else content[part.start : part.stop] for part in parts
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
@@ -20,10 +21,11 @@ from rpyserve.http.request import Request
 
 Network = IPv4Network | IPv6Network
 
-# Names of header fields, in lower case, that proxies and tunnels add, and browsers never send.
+# Names of header fields, each on a line, that proxies and tunnels add, and browsers never send.
 _PROXY_HEADER: Final = re.compile(
-    rb"forwarded|x-forwarded.*|x-(?:real|client|cluster-client|original)-.*|true-client-ip"
-    rb"|cf-connecting-ip|fastly-client-ip|cdn-loop|via"
+    rb"^(?:forwarded|x-forwarded.*|x-(?:real|client|cluster-client|original)-.*|true-client-ip"
+    rb"|cf-connecting-ip|fastly-client-ip|cdn-loop|via)$",
+    re.M,
 )
 
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]+")
@@ -98,12 +100,13 @@ class TrustedClients:
             return False
         if any(client in network for network in self.networks):
             return True
-        if any(_PROXY_HEADER.fullmatch(name) for name, _ in request.raw_headers):
+        if _PROXY_HEADER.search(b"\n".join(request.raw_headers.values)):
             return False
         # A client with the server's own address is on the same machine.
         return client.is_loopback or client == _parse_address(request.server[0])
 
 
+@lru_cache(maxsize=256)
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """Return *text* as an address, or None.
 

@@ -154,8 +154,8 @@ def error_page(request: Request, error: HTTPError, *, trusted: bool) -> Response
     if trusted:
         lines.append(error.private)
     lines = [line for line in lines if line]
-    heading = html("<h1>{}<small>{} {}</small></h1>", title, request.method, path_shown(request))
-    body = html("{}\n{}", heading, _join(html("<p>{}</p>", line) for line in lines))
+    template = "\n".join(["<h1>{}<small>{} {}</small></h1>", *["<p>{}</p>"] * len(lines)])
+    body = html(template, title, request.method, path_shown(request), *lines)
     text = "\n".join([title, *lines])
     return page_response(request, error.status, title, body, text, error.headers)
 

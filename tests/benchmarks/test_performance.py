@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import trio
 
-from benchmarks.performance.load_generator import Request, send_repeatedly
+from benchmarks.performance.load_generator import NUMBER, Request, numbered, send_in_turn
 from benchmarks.performance.report import (
     CLOSING,
     TARGETS,
@@ -110,8 +110,14 @@ async def test_the_generator_counts_whole_answers(nursery: trio.Nursery, closes:
 
     await nursery.start(serve)
     port = listeners[0].socket.getsockname()[1]
-    request = Request("/a", {"Connection": "close"} if closes else {}, b"a=b")
-    done = await trio.to_thread.run_sync(send_repeatedly, port, request.encode(port), 3, 0.05)
+    request = Request(f"/a?{NUMBER}", {"Connection": "close"} if closes else {}, b"a=b")
+    texts = [request.encode(port).decode()]
+    done = await trio.to_thread.run_sync(send_in_turn, port, texts, 3, 0.05)
     stop.set()
     assert 0 < done.requests <= len(answered) and done.bad == 0
     assert math.isclose(done.bytes / done.requests, len(b"hello /a") + 150, abs_tol=60)
+
+
+def test_no_two_numbered_requests_are_the_same() -> None:
+    sent = numbered([f"/a?{NUMBER}", f"/b?{NUMBER}"])
+    assert [next(sent) for _ in range(4)] == [b"/a?1", b"/b?2", b"/a?3", b"/b?4"]

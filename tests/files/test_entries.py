@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 import rpyserve
-from rpyserve import Directory, HTTPError, Request
-from rpyserve.files.directory import MAX_DIRECTORIES, EntryCache
+from rpyserve import Directory, HTTPError, Request, Response
+from rpyserve.files import static_file
+from rpyserve.files.directory import MAX_DIRECTORIES, MAX_NAMES, EntryCache
 from rpyserve.files.safe_open import LENIENT
+from rpyserve.files.static_file import SmallFileCache
 from rpyserve.scripts.file_state import FileSystem
 
 LATER = 10.0
@@ -138,6 +140,20 @@ def test_few_directories_are_remembered(entries: EntryCache[str]) -> None:
     assert len(entries._directories) <= MAX_DIRECTORIES
 
 
+def test_few_names_are_remembered(
+    tmp_path: Path, watched: Watched, entries: EntryCache[str]
+) -> None:
+    settled(entries, watched, tmp_path)
+    most = 0
+    for number in range(MAX_NAMES + 5):
+        known = entries.of(str(tmp_path))
+        entries.remember(known, f"{number}", "missing")
+        entries.remember(known, f"{number:0256}", "missing")
+        most = max(most, len(known))
+    assert most == MAX_NAMES + 1, '"a" was known before'
+    assert entries.of(str(tmp_path)) == {}
+
+
 # In a directory of the site
 
 
@@ -147,11 +163,18 @@ class Site:
         self.watched = watched
         self.directory = Directory(root)
         self.directory._tree.entries = EntryCache(watched.eyes)
+        self.directory._tree.small_files = SmallFileCache(watched.eyes)
         self.write("a.rpy", "resource = lambda request: 'script'")
         self.found = 0
 
     def write(self, name: str, text: str) -> None:
         (self.root / name).write_text(text)
+
+    async def get(self, name: str, *headers: tuple[bytes, bytes], method: str = "GET") -> Response:
+        request = Request(method, f"/{name}", [(b"host", b"localhost"), *headers])
+        response = await rpyserve.Site(self.directory).respond(request)
+        request.close()
+        return response
 
     def ask(self, name: str = "a") -> str:
         """What the name leads to; several times, so that it is remembered if ever."""
@@ -231,3 +254,113 @@ def test_a_known_name_takes_one_look(site: Site, monkeypatch: pytest.MonkeyPatch
     site.ask()
     monkeypatch.setattr(Directory, "_look_up", None)
     assert site.ask() == "FunctionResource"
+
+
+@where_remembered
+def test_a_name_that_leads_nowhere_takes_one_look(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert site.ask("b") == "404"
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "_look_up", None)
+        patch.setattr(Directory, "_names", None)
+        assert site.ask("b") == "404"
+    site.write("b", "")
+    assert site.ask("b") == "StaticFile"
+
+
+@needs_links
+def test_a_link_that_leads_nowhere_is_looked_up_each_time(site: Site) -> None:
+    (site.root / "real").mkdir()
+    (site.root / "b.txt").symlink_to(site.root / "real" / "b.txt")
+    assert site.ask("b.txt") == "404"
+    (site.root / "real" / "b.txt").write_text("")
+    assert site.ask("b.txt") == "StaticFile"
+
+
+# Small files in memory
+
+
+async def settle(site: Site, name: str) -> None:
+    """Ask for *name* until it is served from memory."""
+    for _ in range(3):
+        assert (await site.get(name)).status == 200
+        site.watched.time += LATER
+
+
+async def test_a_small_file_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write("a.txt", "one")
+    await settle(site, "a.txt")
+    with monkeypatch.context() as patch:
+        patch.setattr(static_file, "open_checked", None)
+        whole = await site.get("a.txt")
+        assert (whole.status, whole.body) == (200, b"one")
+        tag = dict(whole.headers)[b"ETag"]
+        assert (await site.get("a.txt", (b"if-none-match", tag))).status == 304
+        assert (await site.get("a.txt", (b"if-match", b'"x"'))).status == 412
+        part = await site.get("a.txt", (b"range", b"bytes=1-"))
+        assert (part.status, part.body) == (206, b"ne")
+        assert (await site.get("a.txt", method="HEAD")).status == 200
+        assert (await site.get("a.txt", method="POST")).status == 405
+
+
+async def test_an_edit_of_a_file_in_memory_is_served_at_once(site: Site) -> None:
+    site.write("a.txt", "one")
+    await settle(site, "a.txt")
+    for text in ("two", "six", "longer"):
+        site.write("a.txt", text)
+        assert (await site.get("a.txt")).body == text.encode()
+    (site.root / "new").write_text("renamed")
+    (site.root / "new").replace(site.root / "a.txt")
+    assert (await site.get("a.txt")).body == b"renamed"
+    (site.root / "a.txt").unlink()
+    assert (await site.get("a.txt")).status == 404
+
+
+async def test_an_edit_that_leaves_the_signature_shows_while_the_file_is_young(site: Site) -> None:
+    site.watched.stamp = 1
+    for text in ("one", "two"):
+        site.write("a.txt", text)
+        assert (await site.get("a.txt")).body == text.encode()
+
+
+@needs_links
+async def test_a_file_in_memory_is_not_served_once_its_directory_leads_out(
+    site: Site, tmp_path: Path
+) -> None:
+    (site.root / "sub").mkdir()
+    site.write("sub/a.txt", "one")
+    await settle(site, "sub/a.txt")
+    (site.root / "sub").rename(tmp_path / "sub")
+    (site.root / "sub").symlink_to(tmp_path / "sub")
+    assert (await site.get("sub/a.txt")).status == 404
+
+
+@needs_links
+async def test_what_a_link_leads_to_is_not_kept(site: Site, tmp_path: Path) -> None:
+    site.write("a.txt", "one")
+    (site.root / "link.txt").symlink_to(site.root / "a.txt")
+    await settle(site, "link.txt")
+    (tmp_path / "secret.txt").write_text("secret")
+    (site.root / "link.txt").unlink()
+    (site.root / "link.txt").symlink_to(tmp_path / "secret.txt")
+    assert (await site.get("link.txt")).status == 404
+
+
+@where_remembered
+async def test_memory_for_small_files_is_bounded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static_file, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(static_file, "MOST_FILES", 3)
+    cache = site.directory._tree.small_files
+    assert cache is not None
+    for number in range(6):
+        site.write(f"{number}.txt", "four")
+        assert (await site.get(f"{number}.txt")).body == b"four"
+        assert len(cache._files) <= 2
+    for number in range(6):
+        site.write(f"{number}.txt", "")
+        assert (await site.get(f"{number}.txt")).body == b""
+        assert len(cache._files) <= 3
+    assert cache._size == 0

@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ import trio
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody, Response
 from rpyserve.http.types import RequestRecord
+from rpyserve.protocol import response_writer
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import Client, CutOff, head
 
@@ -57,7 +61,7 @@ class Asked:
 
 
 @asynccontextmanager
-async def serving(make: Callable[[], bytes | FileBody]) -> AsyncIterator[Asked]:
+async def serving(make: Callable[[], Any]) -> AsyncIterator[Asked]:
     """Answer each request on a socket with the body that *make* gives."""
     records: list[RequestRecord] = []
     stop = trio.Event()
@@ -254,3 +258,49 @@ async def test_who_sends_much_at_once_keeps_nobody_waiting() -> None:
             await asked.client.reply()
         nursery.cancel_scope.cancel()
     assert turns >= 90
+
+
+# Streams
+
+
+async def test_each_chunk_is_sent_before_the_next_is_asked_for() -> None:
+    seen: list[bytes] = []
+
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        for letter in b"abc":
+            seen.append(raw.recv(1000, socket.MSG_DONTWAIT).rpartition(b"\r\n\r\n")[2])
+            yield bytes([letter])
+
+    async with serving(chunks) as asked:
+        stream = asked.client.stream
+        raw = socket.socket(fileno=os.dup(stream.socket.fileno()))
+        with raw:
+            await asked.client.send(head("GET", "/"))
+            while len(seen) < 3:
+                await trio.lowlevel.checkpoint()
+    assert seen == [b"5\r\nfirst\r\n", b"1\r\na\r\n", b"1\r\nb\r\n"]
+
+
+async def test_an_endless_stream_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = count()
+    clock = SimpleNamespace(monotonic=lambda: next(milliseconds) / 4000)
+    monkeypatch.setattr(response_writer, "time", clock)
+    made = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal made
+        while made < 10_000:
+            made += 1
+            yield b"x"
+
+    async with serving(chunks) as asked:
+        await asked.client.send(head("GET", "/"))
+        while not made:
+            await trio.lowlevel.checkpoint()
+        for _ in range(50):
+            before = made
+            await trio.lowlevel.checkpoint()
+            assert made - before <= 12, "at most two turns of a millisecond by this clock"
+        assert made < 10_000
+        made = 10_000
