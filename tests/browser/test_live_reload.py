@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.support.browsers import (
     asked,
+    engine_of,
     expect,
     new_tab,
     open_tab,
@@ -533,8 +534,8 @@ def test_an_error_and_its_mend_lose_nothing(
     )
     save(root, "page.rpy", good)
     page = open_tab(context, f"{server.url}/page")
-    page.evaluate("scrollTo(0, 150); document.querySelector('.box').scrollTop = 30")
     page.fill("input", "typed")
+    page.evaluate("scrollTo(0, 150); document.querySelector('.box').scrollTop = 30")
     scrolled = page.evaluate("scrollY")
     for broken in (
         "def resource(request):\n    return (\n",
@@ -620,7 +621,8 @@ def test_going_back_shows_the_page_as_it_is_now(
     save(root, "page.rpy", page_of("<p>second</p><input>"))
     page.evaluate("history.back()")
     expect(page.locator("p")).to_have_text("second")
-    assert not was_loaded_again(page)  # the browser had kept it
+    # Firefox keeps no page with an open connection, only what was typed.
+    assert was_loaded_again(page) == (engine_of(page) == "firefox")
     assert page.input_value("input") == "typed"
 
 

@@ -114,6 +114,10 @@ def _number_of_changes(url: str, credentials: str) -> str:
         return next(line for line in stream if line.startswith(b"id:")).decode()
 
 
+def engine_of(page: Any) -> str:
+    return page.engine if isinstance(page, Tab) else "chromium"
+
+
 def was_loaded_again(page: Any) -> bool:
     return not page.evaluate("document.loadedOnce === true")
 
@@ -121,8 +125,7 @@ def was_loaded_again(page: Any) -> bool:
 def picture(page: Any, name: str) -> None:
     """Keep what *page* shows, for people to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    suffix = f"-{page.engine}" if isinstance(page, Tab) else ""
-    page.screenshot(path=PICTURES / f"{name}{suffix}.png")
+    page.screenshot(path=PICTURES / f"{name}-{engine_of(page)}.png")
 
 
 def asked(server: Server, line: str) -> int:
