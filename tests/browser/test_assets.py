@@ -21,17 +21,22 @@ pytestmark = [pytest.mark.browser, pytest.mark.process]
 RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 128, 0)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "site"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def server(root: Path, tmp_path: Path) -> Iterator[Server]:
-    with serving(root, tmp_path) as server:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests: each has a directory of its own."""
+    directory = tmp_path_factory.mktemp("assets")
+    (directory / "site").mkdir()
+    with serving(directory / "site", directory) as server:
         yield server
+
+
+@pytest.fixture
+def root(server: Server) -> Path:
+    """The directory, which is at its name in the site."""
+    site = server.console.parent / "site"
+    made = site / f"part{len(list(site.iterdir()))}"
+    made.mkdir()
+    return made
 
 
 def save(root: Path, name: str, content: str | bytes) -> None:
@@ -53,8 +58,8 @@ def png(colour: tuple[int, int, int], side: int = 40) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in parts)
 
 
-def colour_at(picture: bytes, x: int, y: int) -> tuple[int, ...]:
-    """The colour of a point of a PNG file as browsers make them: 8 bits, not interlaced.
+def colours_at(picture: bytes, places: list[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """The colours of points of a PNG file as browsers make them: 8 bits, not interlaced.
 
     PNG specification, sections 4.1 (chunks) and 9 (filters).
     """
@@ -66,16 +71,20 @@ def colour_at(picture: bytes, x: int, y: int) -> tuple[int, ...]:
         data += picture[place + 8 : place + 8 + length] if name == b"IDAT" else b""
         place += length + 12
     size = 3 if kind == 2 else 4
-    rows, stride = zlib.decompress(data), width * size + 1
-    above = bytearray(stride + size - 1)
-    for start in range(0, (y + 1) * stride, stride):
-        above = _unfiltered(rows[start], rows[start + 1 : start + stride], above, size)
-    return tuple(above[(x + 1) * size : (x + 1) * size + 3])
+    data, stride = zlib.decompress(data), width * size + 1
+    rows = [bytearray(stride + size - 1)]
+    for start in range(0, (max(y for _, y in places) + 1) * stride, stride):
+        row = data[start + 1 : start + stride]
+        rows.append(_unfiltered(data[start], row, rows[-1], size))
+    return [tuple(rows[y + 1][(x + 1) * size : (x + 1) * size + 3]) for x, y in places]
 
 
 def _unfiltered(kind: int, row: bytes, above: bytearray, size: int) -> bytearray:
     """A row of bytes, after an empty pixel."""
     done = bytearray(size)
+    if kind in (0, 2):
+        before = above[size:] if kind else bytes(len(row))
+        return done + bytes((one + two) & 255 for one, two in zip(row, before, strict=True))
     for index, value in enumerate(row):
         a, b, c = done[index], above[index + size], above[index]
         nearest = min((a, b, c), key=lambda one: abs(a + b - c - one))
@@ -83,175 +92,187 @@ def _unfiltered(kind: int, row: bytes, above: bytearray, size: int) -> bytearray
     return done
 
 
-def expect_colour(page: Any, x: int, y: int, wanted: tuple[int, int, int]) -> None:
-    for _ in range(60):
-        seen = colour_at(page.screenshot(), x, y)
-        if seen == wanted:
+MIDDLE = {"the middle": (20, 20)}
+
+
+def expect_colours(page: Any, wanted: dict[str, tuple[int, int]], colour: Any) -> None:
+    """Wait until each of the places *wanted* has the *colour*; they have names."""
+    for _ in range(100):
+        seen = colours_at(page.screenshot(), [*wanted.values()])
+        wrong = [name for name, each in zip(wanted, seen, strict=True) if each != colour]
+        if not wrong:
             return
         page.wait_for_timeout(100)
-    raise AssertionError(f"{seen} is seen at {x}, {y}, not {wanted}")
+    raise AssertionError(f"not {colour}: {', '.join(wrong)}")
 
 
-SHADOW = """<!DOCTYPE html><body style="margin: 0">%s<script>
-    const root = host.attachShadow({ mode: "open" });
-    root.innerHTML = %s;
-</script>"""
-BOX = "width: 40px; height: 40px"
-IMAGE_PAGES = {
+IMAGE_USES = {
     "img": '<img src="i.png">',
     "with a query": '<img src="i.png?width=3#top">',
-    "srcset": '<img srcset="i.png 1x, i.png?large 2x">',
+    "srcset": '<img srcset="i.png 1x, i.png?large 9x">',
     "picture": '<picture><source srcset="i.png"><img src="other.png"></picture>',
     "button": '<input type="image" src="i.png">',
     "svg": '<svg width="40" height="40"><image href="i.png" width="40" height="40" /></svg>',
-    "old svg": '<svg width="40" height="40"><image xlink:href="i.png" width="40" height="40" /></svg>',
+    "old svg": '<svg width="40" height="40"><image xlink:href="i.png" width="40" height="40" />',
     "video": '<video poster="i.png" width="40" height="40"></video>',
-    "style": f'<div style="{BOX}; background: url(i.png)"></div>',
-    "important": f'<style>p {{ {BOX}; margin: 0; background: url(i.png) !important }}</style><p></p>',
-    "sheet": f'<link rel="stylesheet" href="css/a.css"><p style="{BOX}; margin: 0"></p>',
-    "imported": f'<style>@import "css/b.css";</style><p style="{BOX}; margin: 0"></p>',
-    "content": '<style>p { margin: 0 } p::before { content: url("i.png") }</style><p></p>',
-    "nested": f"<style>@media all {{ body {{ & div {{ {BOX}; background: url('i.png') }} }} }}"
-    "</style><div></div>",
-    "variable": f"<style>:root {{ --bg: url(i.png) }} p {{ {BOX}; margin: 0; background: var(--bg) }}"
-    "</style><p></p>",
-    "shorthand with a variable": f"<style>p {{ {BOX}; margin: 0; --c: red;"
-    " background: var(--c) url(i.png) }</style><p></p>",
-    "variable of an element": f"<p style='--bg: url(\"i.png\") 0 0; {BOX}; margin: 0;"
-    " background: var(--bg)'></p>",
-    "shadow root": SHADOW % ("<div id=host></div>", "'<img src=i.png>'"),
-    "style in a shadow root": SHADOW
-    % ("<div id=host></div>", f"'<style>p {{ {BOX}; margin: 0; background: url(i.png) }}</style><p>'"),
-    "shadow root in one": SHADOW.replace(
-        "root.innerHTML = %s;",
-        "root.innerHTML = '<p style=margin:0></p>';"
-        "root.firstChild.attachShadow({ mode: 'open' }).innerHTML = %s;",
-    )
-    % ("<div id=host></div>", "'<img src=i.png>'"),
-    "constructed sheet": f"""<p></p><script>
+    "style": '<p style="background: url(i.png)"></p>',
+    "important": "<style>#ME p { background: url(i.png) !important }</style><p></p>",
+    "sheet": '<link rel="stylesheet" href="css/a.css"><p class="a"></p>',
+    "imported": '<style>@import "css/c.css";</style><p class="b"></p>',
+    "content": '<style>#ME p::before { content: url("i.png") }</style><p></p>',
+    "nested": "<style>@media all { body { & #ME p { background: url('i.png') } } }</style><p></p>",
+    "variable": "<style>#ME { --bg: url(i.png) } #ME p { background: var(--bg) }</style><p></p>",
+    "shorthand": "<style>#ME p { --c: red; background: var(--c) url(i.png) }</style><p></p>",
+    "own variable": "<p style='--bg: url(\"i.png\") 0 0; background: var(--bg)'></p>",
+    "shadow root": "<script>shadow(ME, '<img src=i.png>')</script>",
+    "style in a shadow root": "<script>shadow(ME, '<style>p { width: 40px; height: 40px;"
+    " margin: 0; background: url(i.png) }</style><p>')</script>",
+    "shadow root in one": "<script>shadow(shadow(ME, '<p style=margin:0></p>').firstChild,"
+    " '<img src=i.png>')</script>",
+    "constructed sheet": """<p></p><script>
         const sheet = new CSSStyleSheet();
-        sheet.replaceSync("p {{ {BOX}; margin: 0; background: url(i.png) }}");
+        sheet.replaceSync("#ME p { background: url(" + new URL("i.png", location) + ") }");
         document.adoptedStyleSheets = [sheet];
     </script>""",
-}  # fmt: skip
+}
+SIDE = 40
 
 
-@pytest.mark.parametrize("use", IMAGE_PAGES)
+def image_page() -> tuple[str, dict[str, tuple[int, int]]]:
+    """A page with all uses, and the middle of each."""
+    boxes, places = [], {}
+    for number, (name, use) in enumerate(IMAGE_USES.items()):
+        left, top = 50 * (number % 8), 50 * (number // 8)
+        places[name] = (left + SIDE // 2, top + SIDE // 2)
+        text = use.replace("ME", f"use{number}")
+        boxes.append(
+            f'<div id="use{number}" style="position: absolute; left: {left}px; top: {top}px">{text}</div>'
+        )
+    head = (
+        "<!DOCTYPE html><title>x</title>"
+        f"<style>p {{ margin: 0; width: {SIDE}px; height: {SIDE}px }} * {{ line-height: 0 }}</style>"
+        "<script>const shadow = (host, text) => {"
+        "const root = host.attachShadow({ mode: 'open' }); root.innerHTML = text; return root; }"
+        "</script>"
+    )
+    return head + "".join(boxes), places
+
+
 def test_an_image_is_swapped_wherever_the_page_shows_it(
-    use: str, root: Path, server: Server, context: BrowserContext
+    root: Path, server: Server, context: BrowserContext
 ) -> None:
+    text, places = image_page()
     save(root, "i.png", png(RED))
-    save(root, "css/a.css", "p { background: url(../i.png) }")
-    save(root, "css/b.css", "@import 'a.css';")
-    page_text = f'<!DOCTYPE html><title>x</title><body style="margin: 0">{IMAGE_PAGES[use]}'
-    save(root, "index.html", page_text)
-    page = open_tab(context, server.url)
-    expect_colour(page, 20, 20, RED)
+    save(root, "css/a.css", ".a { background: url(../i.png) }")
+    save(root, "css/b.css", ".b { background: url(../i.png) }")
+    save(root, "css/c.css", "@import 'b.css';")
+    save(root, "index.html", text)
+    page = open_tab(context, f"{server.url}/{root.name}/")
+    expect_colours(page, places, RED)
     for colour in (BLUE, GREEN):
         save(root, "i.png", png(colour))
-        expect_colour(page, 20, 20, colour)
+        expect_colours(page, places, colour)
     assert not was_loaded_again(page)
     assert page.errors == []
 
 
-DRAWN = """<!DOCTYPE html><body style="margin: 0">%s<canvas width="40" height="40"></canvas><script>
+BODY = '<!DOCTYPE html><body style="margin: 0">'
+DRAWN = """%s<canvas width="40" height="40"></canvas><script>
     const picture = new Image();
     picture.src = "i.png";
     picture.onload = () => document.querySelector("canvas").getContext("2d").drawImage(picture, 0, 0);
 </script>"""
-LOADING_PAGES = {
+SHADOW = """<p></p><script>
+    document.querySelector("p").attachShadow({ mode: "%s" }).innerHTML = `%s`;
+</script>"""
+LOADING = {
     "canvas": DRAWN % "",
     "canvas beside an image": DRAWN % '<img src="i.png" hidden>',
-    "closed shadow root": "<!DOCTYPE html><body style='margin: 0'><p style='margin: 0'></p><script>"
-    "document.querySelector('p').attachShadow({ mode: 'closed' }).innerHTML = '<img src=i.png>'"
-    "</script>",
-    "object": "<!DOCTYPE html><body style='margin: 0'><object data='i.png'></object>",
+    "closed shadow root": "<style>p { margin: 0 }</style>" + SHADOW % ("closed", "<img src=i.png>"),
+    "object": "<object data='i.png'></object>",
 }
 
 
-@pytest.mark.parametrize("use", LOADING_PAGES)
+@pytest.mark.parametrize("use", LOADING)
 def test_a_page_is_loaded_again_where_an_image_cannot_be_swapped(
     use: str, root: Path, server: Server, context: BrowserContext
 ) -> None:
     save(root, "i.png", png(RED))
-    save(root, "index.html", LOADING_PAGES[use])
-    page = open_tab(context, server.url)
-    expect_colour(page, 20, 20, RED)
+    save(root, "index.html", BODY + LOADING[use])
+    page = open_tab(context, f"{server.url}/{root.name}/")
+    expect_colours(page, MIDDLE, RED)
     save(root, "i.png", png(BLUE))
-    expect_colour(page, 20, 20, BLUE)
+    expect_colours(page, MIDDLE, BLUE)
     assert was_loaded_again(page)
 
 
 def test_symbols_of_an_svg_file_follow(root: Path, server: Server, context: BrowserContext) -> None:
-    sprite = '<svg xmlns="http://www.w3.org/2000/svg"><symbol id="a"><rect width="40" height="40" fill="%s"/></symbol></svg>'
-    save(root, "sprite.svg", sprite % "rgb(255,0,0)")
-    save(
-        root,
-        "index.html",
-        '<!DOCTYPE html><body style="margin: 0"><svg width="40" height="40"><use href="sprite.svg#a"/></svg>',
+    sprite = (
+        '<svg xmlns="http://www.w3.org/2000/svg"><symbol id="a">'
+        '<rect width="40" height="40" fill="rgb%s"/></symbol></svg>'
     )
-    page = open_tab(context, server.url)
-    expect_colour(page, 20, 20, RED)
-    save(root, "sprite.svg", sprite % "rgb(0,0,255)")
-    expect_colour(page, 20, 20, BLUE)
+    save(root, "sprite.svg", sprite % (RED,))
+    use = '<svg width="40" height="40"><use href="sprite.svg#a"/></svg>'
+    save(root, "index.html", BODY + use)
+    page = open_tab(context, f"{server.url}/{root.name}/")
+    expect_colours(page, MIDDLE, RED)
+    save(root, "sprite.svg", sprite % (BLUE,))
+    expect_colours(page, MIDDLE, BLUE)
 
 
-SHEET_PAGES = {
-    "link": '<link rel="stylesheet" href="a.css"><p></p>',
-    "link with a query": '<link rel="stylesheet" href="a.css?theme=dark" media="screen"><p></p>',
+SHEETS = {
+    "link": '<link rel="stylesheet" href="a.css?theme=dark" media="screen"><p></p>',
     "import in a style element": "<style>@import 'a.css';</style><p></p>",
     "import with conditions": "<style>@import url(deep/b.css) layer(base) screen;</style><p></p>",
     "import in a link": '<link rel="stylesheet" href="deep/c.css"><p></p>',
-    "link in a shadow root": SHADOW
-    % ("<div id=host></div>", "'<link rel=stylesheet href=a.css><p></p>'"),
+    "link in a shadow root": SHADOW % ("open", "<link rel=stylesheet href=a.css><p></p>"),
 }
 
 
-@pytest.mark.parametrize("use", SHEET_PAGES)
+@pytest.mark.parametrize("use", SHEETS)
 def test_a_stylesheet_is_swapped_wherever_the_page_uses_it(
     use: str, root: Path, server: Server, context: BrowserContext
 ) -> None:
-    sheet = f"p {{ {BOX}; margin: 0; background: rgb%s }}"
+    sheet = "p { width: 40px; height: 40px; margin: 0; background: rgb%s }"
     save(root, "a.css", sheet % (RED,))
     save(root, "deep/b.css", "@import '../a.css';")
     save(root, "deep/c.css", "@import 'b.css'; i { color: red }")
-    save(root, "index.html", f'<!DOCTYPE html><body style="margin: 0">{SHEET_PAGES[use]}')
-    page = open_tab(context, server.url)
-    expect_colour(page, 20, 20, RED)
+    save(root, "index.html", f"{BODY}<style>p {{ margin: 0 }}</style>{SHEETS[use]}")
+    page = open_tab(context, f"{server.url}/{root.name}/")
+    expect_colours(page, MIDDLE, RED)
     for colour in (BLUE, GREEN):
         save(root, "a.css", sheet % (colour,))
-        expect_colour(page, 20, 20, colour)
-    save(root, "deep/c.css", "@import 'b.css'; i { color: blue }")  # what it imports stays new
-    page.wait_for_timeout(500)
-    expect_colour(page, 20, 20, GREEN)
+        expect_colours(page, MIDDLE, colour)
     assert not was_loaded_again(page)
     assert page.errors == []
 
 
-def test_stylesheet_and_image_that_change_together_do_so_in_the_page(
+def test_what_was_swapped_stays_new_when_something_else_changes(
     root: Path, server: Server, context: BrowserContext
 ) -> None:
-    save(root, "a.css", f"p {{ {BOX}; margin: 0; background: url(i.png) }}")
+    text = f'{BODY}<link rel="stylesheet" href="a.css"><p></p><input>'
+    sheet = (
+        "@import 'b.css'; p { width: 40px; height: 40px; margin: 0 0 %s; background: url(i.png) }"
+    )
+    save(root, "a.css", sheet % "1px")
+    save(root, "b.css", "input { color: rgb(255, 0, 0) }")
     save(root, "i.png", png(RED))
-    save(
-        root,
-        "index.html",
-        '<!DOCTYPE html><body style="margin: 0"><link rel="stylesheet" href="a.css"><p></p><input>',
-    )
-    page = open_tab(context, server.url)
+    save(root, "index.html", text)
+    page = open_tab(context, f"{server.url}/{root.name}/")
     page.fill("input", "typed")
-    expect_colour(page, 20, 20, RED)
+    expect_colours(page, MIDDLE, RED)
     save(root, "i.png", png(BLUE))
-    expect_colour(page, 20, 20, BLUE)
-    save(root, "a.css", f"p {{ {BOX}; margin: 0 0 9px; background: no-repeat url(i.png) }}")
+    expect_colours(page, MIDDLE, BLUE)
+    save(root, "b.css", "input { color: rgb(0, 0, 255) }")
+    is_blue = "getComputedStyle(document.querySelector('input')).color === 'rgb(0, 0, 255)'"
+    page.wait_for_function(is_blue)
+    save(root, "a.css", sheet % "9px")
     page.wait_for_function("getComputedStyle(document.querySelector('p')).marginBottom === '9px'")
-    expect_colour(page, 20, 20, BLUE)
-    save(
-        root,
-        "index.html",
-        '<!DOCTYPE html><body style="margin: 0"><link rel="stylesheet" href="a.css"><p></p><input><b>new</b>',
-    )
+    assert page.evaluate(is_blue)
+    expect_colours(page, MIDDLE, BLUE)
+    save(root, "index.html", f"{text}<b>new</b>")
     expect(page.locator("b")).to_have_text("new")
-    expect_colour(page, 20, 20, BLUE)
+    expect_colours(page, MIDDLE, BLUE)
+    assert page.evaluate(is_blue)
     assert page.input_value("input") == "typed"
     assert not was_loaded_again(page)
