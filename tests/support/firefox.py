@@ -23,6 +23,7 @@ _PREFERENCES = {
     "app.update.disabledForTesting": True,
     "browser.shell.checkDefaultBrowser": False,
     "datareporting.policy.dataSubmissionEnabled": False,
+    "devtools.jsonview.enabled": False,
     "dom.disable_open_during_load": False,
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
@@ -123,21 +124,24 @@ class Firefox:
         if tab is not None and entry["type"] == "javascript" and entry["level"] == "error":
             tab.errors.append(entry["text"])
 
-    def new_context(self, **options: Any) -> FirefoxContext:
-        return FirefoxContext(self)
+    def new_context(self, base_url: str = "", viewport: object = None) -> FirefoxContext:
+        """Each has the same *viewport*, whatever is asked for."""
+        return FirefoxContext(self, base_url)
 
 
 class FirefoxContext:
     """Tabs with cookies of their own."""
 
-    def __init__(self, browser: Firefox) -> None:
+    def __init__(self, browser: Firefox, base_url: str) -> None:
         self.browser = browser
+        self._base_url = base_url
         self._id = browser.send("browser.createUserContext")["userContext"]
 
     def new_page(self) -> FirefoxTab:
         # A window, because only the tab in front of a window counts as visible.
         made = self.browser.send("browsingContext.create", type="window", userContext=self._id)
         tab = FirefoxTab(self.browser, made["context"])
+        tab.base_url = self._base_url
         self.browser.tabs[tab.id] = tab
         viewport = {"width": 800, "height": 600}
         self.browser.send("browsingContext.setViewport", context=tab.id, viewport=viewport)
@@ -158,7 +162,7 @@ class FirefoxTab(Tab):
     def _send(self, method: str, **params: Any) -> dict[str, Any]:
         return self._browser.send(method, context=self.id, **params)
 
-    def goto(self, url: str) -> None:
+    def navigate(self, url: str) -> None:
         self._send("browsingContext.navigate", url=url, wait="complete")
 
     def reload(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 SECONDS = 15
 """How long a page has to show an edit before the test gives up: far more than it needs on a busy
@@ -83,12 +84,16 @@ class Tab(ABC):
 
     engine: str
     errors: list[str]
+    base_url = ""
+
+    def goto(self, url: str) -> None:
+        """Load *url*, and wait until all of it is there."""
+        self.navigate(urljoin(self.base_url, url))
 
     # What an engine has
 
     @abstractmethod
-    def goto(self, url: str) -> None:
-        """Load *url*, and wait until all of it is there."""
+    def navigate(self, url: str) -> None: ...
 
     @abstractmethod
     def reload(self) -> None: ...
@@ -231,6 +236,14 @@ class Locator:
             "it.focus(), it.select(),"
             " it.ownerDocument.execCommand(arg ? 'insertText' : 'delete', false, arg)",
             text,
+        )
+
+    def set_input_files(self, file: dict[str, Any]) -> None:
+        """Choose a file that the page itself makes: a dictionary as Playwright takes it."""
+        self._of_one(
+            "((chosen) => (chosen.items.add(new File([arg[2]], arg[0], { type: arg[1] })),"
+            " it.files = chosen.files))(new DataTransfer())",
+            [file["name"], file["mimeType"], file["buffer"].decode()],
         )
 
     def select_option(self, label: str) -> None:

@@ -69,8 +69,9 @@ class WebKit:
         self._environment = os.environ | _ENVIRONMENT | {"DISPLAY": display}
         self._contexts: list[WebKitContext] = []
 
-    def new_context(self, **options: Any) -> WebKitContext:
-        context = WebKitContext(self._environment)
+    def new_context(self, base_url: str = "", viewport: object = None) -> WebKitContext:
+        """Each has the same *viewport*, whatever is asked for."""
+        context = WebKitContext(self._environment, base_url)
         self._contexts.append(context)
         return context
 
@@ -82,7 +83,8 @@ class WebKit:
 class WebKitContext:
     """A browser with a session of its own."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], base_url: str) -> None:
+        self._base_url = base_url
         port = free_port()
         self._driver: subprocess.Popen[bytes] | None = subprocess.Popen(
             ["WebKitWebDriver", f"--port={port}"], env=environment
@@ -125,6 +127,7 @@ class WebKitContext:
         else:
             window = self.tell("POST", "/window/new", type="window")["handle"]
         tab = WebKitTab(self, window)
+        tab.base_url = self._base_url
         self.tell_window(window, "POST", "/window/rect", x=0, y=0, width=800, height=700)
         return tab
 
@@ -151,7 +154,7 @@ class WebKitTab(Tab):
     def _tell(self, method: str, path: str, **params: Any) -> Any:
         return self._context.tell_window(self._window, method, path, **params)
 
-    def goto(self, url: str) -> None:
+    def navigate(self, url: str) -> None:
         self._tell("POST", "/url", url=url)
 
     def reload(self) -> None:
