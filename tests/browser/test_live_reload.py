@@ -24,7 +24,6 @@ from tests.support.browsers import (
     wait_until_following,
     was_loaded_again,
 )
-from tests.support.chromium import installed
 from tests.support.real_process import Server, program, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
@@ -737,10 +736,10 @@ def test_a_tab_left_open_through_a_day_of_work(
         assert page.errors == []
 
 
-@pytest.mark.not_in("firefox", "webkit", reason="it runs in Chromium")
-def test_the_benchmark_runs(browser: Browser) -> None:
+def test_the_benchmark_runs(browser: Browser, request: pytest.FixtureRequest) -> None:
+    engine = request.node.callspec.params["browser"]
     command = [sys.executable, "-m", "benchmarks.livereload.edit_to_repaint"]
-    command += ["--edits", "2", "--no-vite", "--chromium", installed() or "chromium"]
+    command += ["--edits", "2", "--no-vite", "--engines", engine]
     root = Path(__file__).parents[2]
     done = subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", timeout=120, cwd=root

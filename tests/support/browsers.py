@@ -35,11 +35,13 @@ class Engine:
     """How to find a browser, and to start it.
 
     Attributes:
+        title: its name.
         installed: its path; None if something is missing.
         start: a browser, for as long as it is needed.
         lacking: what to say if it is missing.
     """
 
+    title: str
     installed: Callable[[], str | None]
     start: Callable[[], AbstractContextManager[Any]]
     lacking: str
@@ -47,11 +49,14 @@ class Engine:
 
 ENGINES = {
     "chromium": Engine(
-        chromium.installed, chromium.chromium, "there is no Chromium or Chrome here"
+        "Chromium", chromium.installed, chromium.chromium, "there is no Chromium or Chrome here"
     ),
-    "firefox": Engine(firefox.installed, firefox.firefox, "there is no Firefox here"),
+    "firefox": Engine("Firefox", firefox.installed, firefox.firefox, "there is no Firefox here"),
     "webkit": Engine(
-        webkit.installed, webkit.webkit, "there is no WebKitGTK with a driver, or no Xvfb, here"
+        "WebKit",
+        webkit.installed,
+        webkit.webkit,
+        "there is no WebKitGTK with a driver, or no Xvfb, here",
     ),
 }
 
@@ -111,10 +116,11 @@ def _number_of_changes(url: str, credentials: str) -> str:
         encoded = base64.b64encode(credentials.encode()).decode()
         request.add_header("Authorization", f"Basic {encoded}")
     with urlopen(request, timeout=SECONDS, context=anyone) as stream:
-        return next(line for line in stream if line.startswith(b"id:")).decode()
+        return str(next(line for line in stream if line.startswith(b"id:")))
 
 
 def engine_of(page: Any) -> str:
+    """Its key in `ENGINES`."""
     return page.engine if isinstance(page, Tab) else "chromium"
 
 

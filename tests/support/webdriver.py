@@ -160,6 +160,10 @@ class Tab(ABC):
     def frame_locator(self, css: str) -> Locator:
         return Locator(self, [("frame", css)])
 
+    def bring_to_front(self) -> None:
+        """Each is a window of its own: they do not hide each other."""
+        self.wait_for_function("!document.hidden")
+
     def title(self) -> str:
         return str(self.evaluate("document.title"))
 

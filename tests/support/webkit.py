@@ -102,8 +102,8 @@ class WebKitContext:
 
     def send(self, method: str, path: str, **params: Any) -> Any:
         try:
-            body = {"json": params} if method == "POST" else {}
-            value = self._client.request(method, path, **body).json()["value"]
+            body = params if method == "POST" else None
+            value = self._client.request(method, path, json=body).json()["value"]
         except httpx.TransportError as error:
             raise DriverError(str(error)) from error
         if not isinstance(value, dict) or "error" not in value:
