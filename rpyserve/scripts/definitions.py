@@ -11,6 +11,10 @@ Only executions that went well count: a script's when it is published, a module'
 What they define is found where Python keeps it, in ``sys.modules`` under the execution's name. Here
 are only names: no execution, class or session is kept alive.
 
+A file that was saved is not executed at once. It is *retired*: whoever asks first for what stands
+for one of its definitions has it executed, so that no object is used with an old class because
+nobody has visited the right page. If that fails, the old definitions stand until the next save.
+
 The invariant: `generation` has grown since anything became out of date. Whoever keeps the number
 beside an object, and looks again when it differs, never uses an object of an old class.
 """
@@ -21,7 +25,7 @@ import inspect
 import os
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import FunctionType, ModuleType
@@ -49,16 +53,46 @@ class _Published:
     Args:
         path: the file.
         module: what was executed; it may be gone.
-        places: where that is defined which the names in the module stand for.
     """
 
     path: str
     module: weakref.ref[ModuleType]
-    places: Mapping[str, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """Which definitions the code of a file can reach by names.
+
+    Args:
+        path: the file.
+        names: where that is defined which its own global names stand for.
+        places: the same, and what stands in the modules that it has imported as such.
+    """
+
+    path: str
+    names: Mapping[str, Place]
+    places: frozenset[Place]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Retired:
+    """A file that is out of date.
+
+    Args:
+        renew: executes it; see `retire`.
+    """
+
+    renew: Callable[[str], bool]
 
 
 # What was published, by the home of its execution.
 _published: dict[str, _Published] = {}
+# What scripts and modules use, uncached ones too, by the home of the execution.
+_uses: dict[str, _Uses] = {}
+# What of those published is out of date.
+_retired: dict[str, _Retired] = {}
+# What of those published could not be executed again.
+_failed: set[str] = set()
 # For each place that a definition has left, the one where it went.
 _moved_to: dict[Place, Place] = {}
 # The same the other way round.
@@ -85,23 +119,92 @@ def advance_if_edited_since(edits_then: int) -> None:
         generation += 1
 
 
+def retire(homes: Iterable[str], renew: Callable[[str], bool]) -> None:
+    """Say that what *homes* have defined is out of date.
+
+    Args:
+        renew: called with one of them when its definitions are asked for. It is to execute that
+            file, and tells its author if that fails. It returns False if another thread must do it.
+    """
+    for home in homes:
+        if home in _published:
+            _retired[home] = _Retired(renew)
+    advance()
+
+
+def begin(home: str) -> None:
+    """Say that a script is executed again, whose code may already use objects of its classes."""
+    if home not in _retired:
+        advance()
+
+
 def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and lasts; *module* is what it left behind."""
+    global edits
     home = execution.name.home
-    places = {
-        name: place
-        for name, value in list(vars(module).items())
-        if isinstance(value, _DEFINITIONS) and (place := place_of(value)) is not None
-    }
+    was_retired = _retired.pop(home, None) is not None
+    _failed.discard(home)
     before = _published.get(home)
-    _published[home] = _Published(os.fspath(execution.path), weakref.ref(module), places)
+    _published[home] = _Published(os.fspath(execution.path), weakref.ref(module))
+    has_moved = note_uses(execution, module)
     if before is None:
         return
-    for name, place in places.items():
-        old = before.places.get(name, place)
+    if has_moved or not was_retired:
+        advance()
+    else:
+        edits += 1  # whoever uses its objects has asked for it, or will
+
+
+def note_uses(execution: Execution, module: ModuleType) -> bool:
+    """Note which definitions the code in *module* uses.
+
+    Returns:
+        Whether one of them has moved since the last version of the file.
+    """
+    home = execution.name.home
+    before = _uses.get(home)
+    names = {
+        name: place
+        for name, value in list(vars(module).items())
+        if (place := place_of(value)) is not None
+    }
+    places = frozenset(names.values()) | _places_in_modules(module)
+    now = _uses[home] = _Uses(os.fspath(execution.path), names, places)
+    moves = [] if before is None else list(_moves(before, now))
+    for old, new in moves:
+        _note_move(old, new)
+    return bool(moves)
+
+
+def _places_in_modules(module: ModuleType, package: str = "") -> frozenset[Place]:
+    """Where that is defined which *module* reaches as ``m.x``, also as ``package.m.x``."""
+    found: set[Place] = set()
+    for value in list(vars(module).values()):
+        if not isinstance(value, ModuleType) or value is module:
+            continue
+        name = value.__name__
+        is_namespace = hasattr(value, "__path__") and getattr(value, "__file__", None) is None
+        if name.startswith(package) and (is_namespace or isinstance(name, ExecutionName)):
+            found.update(filter(None, map(place_of, list(vars(value).values()))))
+            found |= _places_in_modules(value, f"{name}.")
+    return frozenset(found)
+
+
+def _moves(before: _Uses, now: _Uses) -> Iterator[tuple[Place, Place]]:
+    """What has moved, from where, and to where.
+
+    A name of the file now stands for what another file defines under that name. Or a definition is
+    no longer reached, and one of its name is that was not before.
+    """
+    for name, place in now.names.items():
+        old = before.names.get(name, place)
         if old[0] != place[0] and old[1] == place[1] == name:
-            _note_move(old, place)
-    advance()
+            yield old, place
+    appeared = now.places - before.places
+    for old in before.places - now.places:
+        new = [place for place in appeared if place[1] == old[1] and place[0] != old[0]]
+        if len(new) == 1:
+            yield old, new[0]
 
 
 def _note_move(old: Place, new: Place) -> None:
@@ -118,6 +221,10 @@ def forget(root: str) -> None:
     gone = {home for home, published in _published.items() if published.path.startswith(below)}
     for home in gone:
         del _published[home]
+        _retired.pop(home, None)
+    _failed.difference_update(gone)
+    for home in [home for home, uses in _uses.items() if uses.path.startswith(below)]:
+        del _uses[home]
     for moves in (_moved_to, _moved_from):
         for here, there in list(moves.items()):
             if not gone.isdisjoint({here[0], there[0]}):
@@ -148,6 +255,8 @@ def is_current(defined: Any) -> bool:
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
         return True
+    if name.home in _retired:
+        return False
     namespace = _latest_namespace(name.home)
     return namespace is None or namespace["__name__"] is name
 
@@ -163,7 +272,7 @@ def current_definition(defined: Any) -> Any:
     name = getattr(defined, "__module__", None)
     if type(name) is not ExecutionName:
         return defined
-    home, qualified_name = _after_moves((name.home, _qualified_name(defined)))
+    home, qualified_name = _present_place((name.home, _qualified_name(defined)))
     namespace = _latest_namespace(home)
     if namespace is None or namespace["__name__"] is name:
         return defined
@@ -180,6 +289,7 @@ def latest_execution(home: str) -> Execution | None:
 
 def interface_at(key: Key) -> Any:
     """Return the interface that *key* stands for at present, or None."""
+    _renew(key[0])
     for value in list((_latest_namespace(key[0]) or {}).values()):
         if not is_interface(value):
             continue
@@ -203,6 +313,50 @@ def is_same_definition(new: Place, old: Place) -> bool:
     return new == old or new == _next_move(old)
 
 
+# What is out of date is executed
+
+
+def _present_place(place: Place) -> Place:
+    """Where the definition at *place* is now. What is out of date on the way is executed."""
+    _renew(place[0])
+    if _is_gone(place):
+        for home in _retired.keys() & _users_of(place):
+            _renew(home)  # this may show where it has moved to
+    place = _after_moves(place)
+    _renew(place[0])
+    return place
+
+
+def _renew(home: str) -> None:
+    """Execute the file of *home* if it is out of date."""
+    global generation
+    retired = _retired.get(home)
+    if retired is None:
+        return
+    if not retired.renew(home):
+        generation += 1  # whoever asks has not seen the last of it
+    elif _retired.get(home) is retired:
+        del _retired[home]
+        _failed.add(home)
+
+
+def _is_gone(place: Place) -> bool:
+    """Whether the file at *place* is no longer there, or has no definition of that name."""
+    home, qualified_name = place
+    namespace = _latest_namespace(home)
+    if home in _retired or home not in _published:
+        return False
+    if namespace is None:
+        return not os.path.exists(_published[home].path)
+    return _look_up(namespace, qualified_name) is None
+
+
+def _users_of(place: Place) -> set[str]:
+    """The homes in which a name stands for the definition at *place*."""
+    top = place[0], place[1].partition(".")[0]
+    return {home for home, uses in _uses.items() if top in uses.places}
+
+
 # Helpers
 
 
@@ -215,7 +369,7 @@ def _latest_namespace(home: str) -> dict[str, Any] | None:
     name = home.rpartition(":")[2]
     modules = [sys.modules.get(name)]
     # While a module of another site has that name in `sys.modules`, this one is set aside.
-    if name != home and home in _published:
+    if name != home and home in _published and home not in _failed:
         modules.append(_published[home].module())
     for module in modules:
         namespace: dict[str, Any] = getattr(module, "__dict__", {})
@@ -250,8 +404,8 @@ def _is_shared(place: Place, user: str) -> bool:
     """Whether any file but its own and the one of *user* has the definition at *place*."""
     home, qualified_name = place
     top = home, qualified_name.partition(".")[0]
-    others = _published.keys() - {home, user}
-    return any(top in _published[other].places.values() for other in others)
+    others = _uses.keys() - {home, user}
+    return any(top in _uses[other].places for other in others)
 
 
 def _look_up(namespace: Mapping[str, Any], qualified_name: str) -> Any:

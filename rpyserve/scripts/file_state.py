@@ -189,7 +189,8 @@ class ImportLookups(_Signed):
         signature = self._read_signature()
         if signature == self._signature and not self._must_compare_contents():
             return False
-        if any(self._answer(name) != answer for name, answer in self._answers.items()):
+        # A thread that imports may add a name meanwhile.
+        if any(self._answer(name) != answer for name, answer in list(self._answers.items())):
             return True
         if signature != self._signature:
             self._start_from(signature)

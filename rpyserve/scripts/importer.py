@@ -10,6 +10,11 @@ among the modules drops all of them, and `SiteModules.generation` says so to who
 that was made with them. Python's own caches are never trusted: a directory's goes by its mtime, and
 bytecode by whole seconds and sizes.
 
+Scripts import in threads, too, while the event loop drops modules. What a thread is importing just
+then stays, with its packages, because Python looks for it in `sys.modules` when its code has run;
+it goes later. No lock is held while code of a module runs: that may take long, or wait for the
+event loop. `_lock` guards the tables here, and nothing else is done under it.
+
 Several sites may live in one process, each with a ``words.py``. One of them is active, the one
 whose script was loaded last: the plain names in `sys.modules` mean its modules, and those of the
 others are set aside.
@@ -19,9 +24,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import logging
 import os
 import sys
+import threading
+import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -38,18 +47,26 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any, ClassVar, Final
+from types import CodeType, FrameType, ModuleType
+from typing import Any, ClassVar, Final, NamedTuple
 
 from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.background import BackgroundTasks
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
+from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
 
 MOST_EXECUTIONS: Final = 6
 """How often one import executes a module while changes drop the modules under way."""
+PACKAGE_TIMEOUT: Final = 10.0
+"""Seconds that a thread waits for another one's import of a package before it loads a part."""
+
+# How long to sleep before another look at what other threads import.
+_LOOK_AGAIN: Final = 0.001
+# How many looks a drop waits for threads that are about to leave the import system.
+_MOST_LOOKS: Final = 20
 
 SourceObserver = Callable[[str, bytes, ast.Module, str], object]
 
@@ -84,12 +101,19 @@ class SiteModules:
         self._names: set[str] = set()
         self._files: dict[str, file_state.State] = {}
         self._lookups: dict[str, file_state.ImportLookups] = {}
-        # The modules that are being loaded; those of them that a drop had to leave go later.
-        self._loading: set[str] = set()
-        self._is_partly_dropped = False
+        self._lock = threading.Lock()
+        # The modules whose code is running, each with its thread.
+        self._loading: dict[str, int] = {}
+        # The names that the last drop had to leave, because threads were importing them.
+        self._left: set[str] = set()
+        # The names that were dropped and have not been imported since.
+        self._dropped: set[str] = set()
+        # The top-level names that were somebody else's before the site's modules were there.
+        self._foreign: frozenset[str] = frozenset()
         # What is changed in Python's import system, and what it takes to change it back.
         self._relative_finder = RelativeFinder(self)
         self._removed_path_entries: list[tuple[int, str]] = []
+        self._path_length = 0
         # The modules with plain names, while another site has those.
         self._set_aside: dict[str, ModuleType] = {}
         # The hidden files that the console was told of.
@@ -109,12 +133,14 @@ class SiteModules:
         ]
         sys.path[:] = [entry for entry in sys.path if not self._is_root(entry)]
         self.activate()
+        self._foreign = frozenset(name for name in list(sys.modules) if "." not in name)
         self._remove_all()
 
     def uninstall(self) -> None:
         """Drop the modules, and leave the import system as it was."""
         self._loading.clear()
         self._remove_all()
+        self._dropped.clear()
         self._deactivate()
         sys.modules.pop(self.package, None)
         sys.path_hooks.remove(self._path_hook)
@@ -140,24 +166,25 @@ class SiteModules:
         SiteModules._active = None
         if self.root in sys.path:
             sys.path.remove(self.root)
-        for name in self._names:
+        for name in tuple(self._names):
             if name.partition(".")[0] != self.package and name in sys.modules:
                 self._set_aside[name] = sys.modules.pop(name)
 
     def _path_hook(self, path: str) -> SiteFinder:
         # Decided by name: a directory that could not be looked at for once would be left to Python,
         # which shows no edits, for good. A file may be an archive of modules.
-        if os.path.isfile(path) or not self._is_ours(path):
+        directory = self.place_in_site(path)
+        if os.path.isfile(path) or not self._is_ours(directory):
             raise ImportError("not a directory of the site", path=path)
-        return SiteFinder(path, self)
+        return SiteFinder(directory, self)
 
     # Whether they are fresh
 
     def refresh(self) -> None:
         """Drop the modules if one has changed, or if an import would now find another file."""
-        was_interrupted = self._is_partly_dropped and not self._loading
-        states = *self._files.values(), *self._lookups.values()
-        if was_interrupted or file_state.any_changed(states):
+        with self._lock:
+            states = *self._files.values(), *self._lookups.values()
+        if file_state.any_changed(states) or (self._left and self._may_drop_what_was_left()):
             self.drop()
 
     def drop(self) -> None:
@@ -165,10 +192,17 @@ class SiteModules:
         self.generation += 1
         if self.tasks is not None:
             self.tasks.end_deleted()
-        self._remove_all()
+        self._wait_for_threads()
+        self._dropped |= self._remove_all()
         # Not before the first answer: from Python 3.13 on, this imports importlib.metadata.
         importlib.invalidate_caches()
-        definitions.advance()
+        definitions.retire([f"{self.package}:{name}" for name in list(self._dropped)], self._renew)
+
+    def remove_repeated_path_entries(self) -> None:
+        """Have each entry of `sys.path` once: scripts that run anew add theirs each time."""
+        if len(sys.path) != self._path_length:
+            sys.path[:] = dict.fromkeys(sys.path)
+            self._path_length = len(sys.path)
 
     def reload(self, name: str) -> None:
         """Import the module *name* if it was dropped, so that its background tasks start again."""
@@ -188,34 +222,120 @@ class SiteModules:
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
-        """While inside, the module *name* is being loaded, perhaps in a thread, and stays."""
-        self._loading.add(name)
+        """While inside, the code of the module *name* is running, perhaps in a thread."""
+        self._loading[name] = threading.get_ident()
         try:
             yield
         finally:
-            self._loading.discard(name)
+            self._loading.pop(name, None)
 
-    def _remove_all(self) -> None:
+    def _remove_all(self) -> set[str]:
+        """Returns the names that were removed."""
         self.activate()
-        kept = self._names_in_use()
-        self._is_partly_dropped = bool(kept)
-        for name in self._names - kept:
-            sys.modules.pop(name, None)
-        self._names = kept
-        self._files.clear()
-        self._lookups.clear()
-        for entry in list(sys.path_importer_cache):
-            if self.relative(entry) is not None:
-                del sys.path_importer_cache[entry]
         package = ModuleType(self.package)
         # It is empty, so that `RelativeFinder` is asked for what is in there, not the path hook.
         package.__path__ = []
-        sys.modules[self.package] = package
+        with self._lock:
+            kept = self._names_in_use()
+            removed = self._names - kept
+            for name in removed:
+                sys.modules.pop(name, None)
+            self._names.intersection_update(kept)
+            self._files.clear()
+            self._lookups.clear()
+            sys.modules[self.package] = package
+        self._left = kept
+        for entry, finder in list(sys.path_importer_cache.items()):
+            is_own = isinstance(finder, SiteFinder) and finder.modules is self
+            if is_own or self.relative(self.place_in_site(entry)) is not None:
+                sys.path_importer_cache.pop(entry, None)
+        return removed
+
+    def _renew(self, home: str) -> bool:
+        """Import the module of *home* (see `ExecutionName`), as an object of its classes is used.
+
+        The author is told if that fails, but not if there is no such module any more.
+        """
+        name = home.partition(":")[2]
+        other = SiteModules._active
+        try:
+            self.activate()
+            importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            if not f"{name}.".startswith(f"{exc.name}."):
+                self.tell_of_old_objects(name, exc)
+        except (Exception, SystemExit) as exc:
+            self.tell_of_old_objects(name, exc)
+        finally:
+            if other is not None:
+                other.activate()
+        return True
+
+    def tell_of_old_objects(self, name: str, exc: BaseException) -> None:
+        """Tell that *name*, a script or module that was saved, fails with *exc*."""
+        what = one_line(f"{type(exc).__name__}: {exc}")
+        log.warning(
+            "%s was saved, but executing it fails (%s). Objects of its classes from before keep "
+            "their old methods until a save that works.",
+            name,
+            what,
+        )
+
+    # While threads import
 
     def _names_in_use(self) -> set[str]:
         """What is being imported, and its packages: Python raises a KeyError if they go."""
-        busy = [f"{name}." for name in tuple(self._loading)]
+        busy = [f"{name}." for each in imports_under_way().values() for name in each.names]
         return {name for name in self._names if any(each.startswith(f"{name}.") for each in busy)}
+
+    def _may_drop_what_was_left(self) -> bool:
+        """Whether something that a drop has left is old, and is being imported no more."""
+        if not self._left.isdisjoint(self._names_in_use()):
+            return False
+        left, self._left = self._left, set()
+        return any(map(self._is_old, left))
+
+    def _is_old(self, name: str) -> bool:
+        """Whether the module *name* was executed before the last drop."""
+        loader = getattr(getattr(sys.modules.get(name), "__spec__", None), "loader", None)
+        return isinstance(loader, SiteLoader) and loader.generation not in (None, self.generation)
+
+    def _wait_for_threads(self) -> None:
+        """Wait a little for threads that have executed a module, and have yet to hand it out.
+
+        What was executed before the drop could not be dropped just then.
+        """
+        for _ in range(_MOST_LOOKS):
+            others = imports_under_way()
+            others.pop(threading.get_ident(), None)
+            names = {name for each in others.values() for name in each.names}
+            if not any(self._is_old(name) for name in names - self._loading.keys()):
+                return
+            time.sleep(_LOOK_AGAIN)
+
+    def wait_for_package(self, name: str) -> None:
+        """Wait while another thread executes a package of *name*, which is to be loaded.
+
+        That thread would take *name* as it is while it is half loaded. It is not waited for once it
+        waits for what this one is importing.
+        """
+        own = threading.get_ident()
+        deadline = time.monotonic() + PACKAGE_TIMEOUT
+        while any(thread != own for thread in self._threads_executing(name)):
+            if self._is_waited_for() or time.monotonic() > deadline:
+                return
+            time.sleep(_LOOK_AGAIN)
+
+    def _threads_executing(self, name: str) -> set[int]:
+        """The threads that run the code of a package of *name*."""
+        loading = list(self._loading.items())
+        return {thread for package, thread in loading if name.startswith(f"{package}.")}
+
+    def _is_waited_for(self) -> bool:
+        """Whether another thread waits for a module that this one is importing."""
+        imports = imports_under_way()
+        own = set(imports.pop(threading.get_ident()).names)
+        return any(each.is_waiting and each.names[0] in own for each in imports.values())
 
     # Where things are
 
@@ -227,6 +347,18 @@ class SiteModules:
             if path.startswith(root + os.sep):
                 return tuple(path[len(root) + 1 :].split(os.sep))
         return None
+
+    def place_in_site(self, entry: str) -> str:
+        """Return an entry of `sys.path` as the path of a directory below the site's root.
+
+        It may be relative, have ``..`` in it, or lead there by links. If it leads elsewhere, the
+        path is just an absolute one.
+        """
+        path = os.path.abspath(entry)
+        if self.relative(path) is None:
+            parts = self.relative(os.path.realpath(path))
+            return path if parts is None else os.path.join(self.root, *parts)
+        return path
 
     def is_site_directory(self, path: str) -> bool:
         """Whether ``.py`` files directly in *path* are modules of the site."""
@@ -298,22 +430,83 @@ class SiteModules:
 
     def read(self, path: str) -> bytes:
         """Return the contents of a module's file, and watch it even if it cannot be loaded."""
-        data, self._files[path] = file_state.read(path)
+        data, state = file_state.read(path)
+        with self._lock:
+            self._files[path] = state
         return data
 
     def note_lookup(self, directory: str, name: str) -> None:
         """Note that an import looked for *name* in *directory*."""
-        if directory not in self._lookups:
-            self._lookups[directory] = file_state.ImportLookups(directory)
-        self._lookups[directory].add(name)
+        with self._lock:
+            lookups = self._lookups.get(directory)
+            if lookups is None:
+                lookups = self._lookups[directory] = file_state.ImportLookups(directory)
+            lookups.add(name)
 
     def note_found(self, name: str) -> None:
         """Note that the module *name* is one of the site."""
-        self._names.add(name)
+        with self._lock:
+            self._names.add(name)
+
+    def note_executed(self, name: str) -> None:
+        """Note that the module *name* is there again."""
+        self._dropped.discard(name)
 
     def owns(self, parent: str) -> bool:
         """Whether what is found in the package *parent* (empty: none) is the site's."""
-        return not parent or parent in self._names or parent.partition(".")[0] == self.package
+        return not parent or parent in self._names or parent.partition(".")[0] not in self._foreign
+
+
+# What threads are importing
+
+
+class ThreadImports(NamedTuple):
+    """What a thread is importing.
+
+    Args:
+        names: the modules, the innermost first.
+        is_waiting: whether it waits until another thread has imported that one.
+    """
+
+    names: list[str]
+    is_waiting: bool
+
+
+def imports_under_way() -> dict[int, ThreadImports]:
+    """What threads are importing, by their ids.
+
+    Their stacks show an import from its beginning to its very end, whoever began it. Most of that
+    is Python's own code, which nothing else can be asked about.
+    """
+    found: dict[int, ThreadImports] = {}
+    for thread, frame in sys._current_frames().items():
+        names = list(_imported_by(frame))
+        if names:
+            found[thread] = ThreadImports(names, _is_of_python(frame, "acquire"))
+    return found
+
+
+def _imported_by(frame: FrameType | None) -> Iterator[str]:
+    while frame is not None:
+        if _is_of_python(frame, "_find_and_load"):
+            yield frame.f_locals["name"]
+        frame = frame.f_back
+
+
+def _is_of_python(frame: FrameType, function: str) -> bool:
+    """Whether *frame* is that of a function of Python's import system."""
+    code = frame.f_code
+    return code.co_name == function and code.co_filename == "<frozen importlib._bootstrap>"
+
+
+def _name_in_deadlock(exc: BaseException) -> str | None:
+    """The module that could not be waited for, if that is what *exc* says."""
+    if type(exc).__name__ != "_DeadlockError":
+        return None
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    return next(
+        (f.f_locals["name"] for f in reversed(frames) if _is_of_python(f, "_find_and_load")), None
+    )
 
 
 # What ``import x`` finds
@@ -331,36 +524,48 @@ class SiteFinder(FileFinder):
     def __init__(self, path: str, modules: SiteModules) -> None:
         loader: Any = partial(SiteLoader, modules)
         super().__init__(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (loader, [".py"]))
-        self._modules = modules
+        self.modules = modules
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find *fullname*, and note that it was looked for here."""
         parent, _, name = fullname.rpartition(".")
-        if not self._modules.owns(parent):
+        if not self.modules.owns(parent):
             # The rest of a package that was loaded before the site was, such as rpyserve itself.
             return _find_as_python_does(self.path).find_spec(fullname, target)
         # They go by the directory's mtime, which may stand still for a while.
         self.invalidate_caches()
-        self._modules.note_lookup(self.path, name)
+        self.modules.note_lookup(self.path, name)
         below = os.path.join(self.path, name)
         if os.path.isdir(below):
-            self._modules.note_lookup(below, "__init__")
+            self.modules.note_lookup(below, "__init__")
         spec = super().find_spec(fullname, target)
         if spec is not None and not isinstance(spec.loader, ExtensionFileLoader):
-            self._modules.note_found(fullname)
+            self.modules.note_found(fullname)
         return spec
 
 
 class SiteLoader(SourceFileLoader):
-    """Loads a module of the site from its source; each load is an execution."""
+    """Loads a module of the site from its source; each load is an execution.
+
+    Attributes:
+        generation: that of the site's modules when its module was executed; None before.
+    """
 
     def __init__(self, modules: SiteModules, fullname: str, path: str) -> None:
         super().__init__(fullname, path)
         self._modules = modules
+        self.generation: int | None = None
 
     def get_code(self, fullname: str) -> CodeType:
         """Compile the source as it is now."""
         return self._compile().code
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python to make the module, but not too early.
+
+        Python holds its lock of all imports while it looks for a module, but not here.
+        """
+        self._modules.wait_for_package(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module, as an execution that lasts."""
@@ -369,6 +574,7 @@ class SiteLoader(SourceFileLoader):
         with self._modules.loading(spec.name):
             execution = self._execute_undisturbed(spec.name, module)
         execution.finish(module.__dict__)
+        self._modules.note_executed(spec.name)
         definitions.publish(execution, module)
         if self._modules.tasks is not None:
             self._modules.tasks.start_declared(execution)
@@ -379,16 +585,21 @@ class SiteLoader(SourceFileLoader):
 
     def _execute_undisturbed(self, name: str, module: ModuleType) -> Execution:
         """Execute the module, and anew if modules were dropped: it may have used what is gone."""
+        initial = dict(module.__dict__)
         for _ in range(MOST_EXECUTIONS):
             execution = self._execute(name, module)
             if execution is not None:
                 return execution
+            # `from . import x` takes an attribute that is there, though it be of an old module.
+            module.__dict__.clear()
+            module.__dict__.update(initial)
         raise ImportError(f"{name} changed while it was imported, again and again", name=name)
 
     def _execute(self, name: str, module: ModuleType) -> Execution | None:
         """Execute the module once; None if modules were dropped meanwhile."""
         modules = self._modules
-        generation = modules.generation
+        modules.note_found(name)
+        self.generation = generation = modules.generation
         execution = Execution(
             name, Path(self.path), cached=True, registry=modules.registry, package=modules.package
         )
@@ -398,10 +609,36 @@ class SiteLoader(SourceFileLoader):
             populate_namespace(module.__dict__, execution)
             with executing(execution):
                 exec(source.code, module.__dict__)
-        except Exception:
-            if modules.generation == generation:
+        except Exception as exc:
+            if modules.generation == generation and not _load_for_waiting_thread(exc):
                 raise
+            return None
         return execution if modules.generation == generation else None
+
+
+def _load_for_waiting_thread(exc: Exception) -> bool:
+    """Load what a deadlock of two imports is about, if that is what *exc* says.
+
+    Another thread has begun to import a part of this package, and waits until the package has been
+    executed, which needs that part. Python lets a thread find a module that another one has loaded
+    meanwhile.
+
+    Returns:
+        Whether the module that raised *exc* may be executed again.
+    """
+    name = _name_in_deadlock(exc)
+    if name is None or name in sys.modules:
+        return name is not None
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return False
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return True
 
 
 # What ``from . import x`` in a script finds

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ from rpyserve.scripts.execution import (
     ScriptExecution,
     cache,
     executing,
+    execution_name_of,
+    is_interface,
     populate_namespace,
 )
 from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
@@ -248,6 +251,13 @@ class ScriptLoader:
         # often the script has ceased to be cached.
         self._cached_modules: dict[str, ModuleType] = {}
         self._eras: dict[str, int] = {}
+        # By the path of a cached script with classes that objects elsewhere may be of: its file.
+        self._definers: dict[str, file_state.State] = {}
+        # Which of them are to be executed by the thread of the event loop, and which are running.
+        self._postponed: set[str] = set()
+        self._running: set[str] = set()
+        self._thread = 0
+        self._retired_in = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
@@ -266,10 +276,15 @@ class ScriptLoader:
         if not self._is_open:
             self._open(getattr(request, "site", None))
         self.modules.activate()
+        self.modules.remove_repeated_path_entries()
         self.modules.refresh()
+        path = os.fspath(path)
+        self._retire_changed(path)
         if request is not None:
             request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
-        path = os.fspath(path)
+        return self._current(path, request)
+
+    def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
         if published is not None:
             if self._is_fresh(published):
@@ -278,12 +293,13 @@ class ScriptLoader:
         return self._execute(path, request)
 
     def refresh(self) -> None:
-        """Drop modules that have changed, and cancel the tasks of deleted files.
+        """Retire what has changed, and cancel the tasks of deleted files.
 
-        Scripts need none of that: each request looks whether its script has changed. What has been
-        executed from the files as they are now stays.
+        Each request does the same. What has been executed from the files as they are now stays.
         """
         self.modules.refresh()
+        if self._is_open:
+            self._retire_changed()
         if self._tasks is not None:
             self._tasks.end_deleted()
 
@@ -314,6 +330,8 @@ class ScriptLoader:
         self._published.clear()
         self._codes.clear()
         self._eras.clear()
+        self._definers.clear()
+        self._postponed.clear()
         self.modules.uninstall()
         definitions.forget(self.root)
         twisted_names.uninstall()
@@ -321,6 +339,8 @@ class ScriptLoader:
 
     def _open(self, site: SiteServices | None) -> None:
         self._is_open = True
+        self._thread = threading.get_ident()
+        self._retired_in = self.modules.generation
         # Other sites in this process have other numbers.
         numbers = chain([""], count(2))
         number = next(number for number in numbers if f"rpysite{number}" not in sys.modules)
@@ -347,6 +367,51 @@ class ScriptLoader:
                 if state is not compiled.state and self.modules.may_serve(compiled.imports):
                     self.modules.drop()  # a module may have read the file as well
                 return False
+        return True
+
+    # Scripts that define classes
+
+    def _retire_changed(self, path: str = "") -> None:
+        """Retire the scripts that have changed, so that objects of their classes are brought up to
+        date.
+
+        Args:
+            path: a script that is looked at anyway.
+        """
+        definers = self._definers
+        changed = [each for each, state in definers.items() if each != path and state.changed()]
+        for each in changed:
+            definers[each] = file_state.FileState(each)
+        if self._retired_in != self.modules.generation:
+            self._retired_in = self.modules.generation
+            definitions.retire(self._cached_modules, self._renew_script)
+        elif changed:
+            homes = [self._names.of(each).module for each in changed]
+            definitions.retire(homes, self._renew_script)
+        if self._postponed:
+            for home in list(self._postponed):
+                self._postponed.discard(home)
+                self._renew_script(home)
+
+    def _renew_script(self, home: str) -> bool:
+        """Execute the script of *home* if it has changed, as an object of its classes is used.
+
+        Returns:
+            False if it has to wait until the thread of the event loop comes by.
+        """
+        if threading.get_ident() != self._thread:
+            self._postponed.add(home)
+            return False
+        module = self._cached_modules.get(home)
+        if module is None or home in self._running:
+            return True
+        path = str(module.__file__)
+        try:
+            self._current(path, None)
+        except (HTTPError, Redirect):
+            pass  # raised by the script, or it is no longer there
+        except ScriptError as exc:
+            self.modules.tell_of_old_objects(self._names.of(path).display, exc.__cause__ or exc)
         return True
 
     # One execution
@@ -395,10 +460,10 @@ class ScriptLoader:
         name, compiled, execution = run.name, run.compiled, run.execution
         if name.module in self._cached_modules:
             # What its top-level code takes from the registry is to be of its own classes.
-            definitions.advance()
+            definitions.begin(name.module)
         began = time.perf_counter()
         try:
-            with executing(execution):
+            with self._noted_as_running(name.module), executing(execution):
                 exec(compiled.code, run.module.__dict__)
         except (HTTPError, Redirect):
             raise
@@ -415,16 +480,29 @@ class ScriptLoader:
             )
         return _resource_of(run)
 
+    @contextmanager
+    def _noted_as_running(self, home: str) -> Iterator[None]:
+        self._running.add(home)
+        try:
+            yield
+        finally:
+            self._running.discard(home)
+
     def _publish(self, path: str, run: _Run, resource: Resource) -> None:
         """Have *resource* serve until something has changed."""
         self._cached_modules[run.name.module] = run.module
         inputs = *run.execution.inputs, run.compiled.state
         self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
         definitions.publish(run.execution, run.module)
+        if any(_is_kept_elsewhere(each, run.execution) for each in list(vars(run.module).values())):
+            self._definers[path] = run.compiled.state
+        else:
+            self._definers.pop(path, None)
 
     def _discard(self, run: _Run, request: Request | None) -> None:
         """Have nothing left of the execution when *request* ends."""
         name = run.name.module
+        self._definers.pop(os.fspath(run.name.path), None)
         if self._cached_modules.pop(name, None) is not None:
             self._eras[name] = run.execution.era + 1
         remove = partial(_remove_module, name, run.module)
@@ -432,6 +510,14 @@ class ScriptLoader:
             remove()
         else:
             request.on_close(remove)
+
+
+def _is_kept_elsewhere(defined: object, execution: ScriptExecution) -> bool:
+    """Whether *defined* is a class of this script whose objects sessions may hold."""
+    if not isinstance(defined, type) and not is_interface(defined):
+        return False
+    is_resource = isinstance(defined, type) and issubclass(defined, Resource)
+    return not is_resource and execution_name_of(defined) is execution.name
 
 
 def _resource_of(run: _Run) -> Resource:
@@ -445,6 +531,7 @@ def _resource_of(run: _Run) -> Resource:
         if message:
             raise ScriptError(path, message, hint)
         run.compiled.validated = True
+        definitions.note_uses(run.execution, run.module)
     try:
         return as_resource(namespace.get("resource"))
     except TypeError as exc:

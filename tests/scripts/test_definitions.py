@@ -172,6 +172,7 @@ def test_nothing_is_known_of_a_site_that_is_closed(site: ScriptSite) -> None:
     site.scripts.close()
     homes = [
         *definitions._published,
+        *definitions._uses,
         *(
             place[0]
             for moves in (definitions._moved_to, definitions._moved_from)

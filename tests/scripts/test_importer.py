@@ -6,8 +6,10 @@ import logging
 import os
 import sys
 import threading
+import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from rpyserve import Request
+from rpyserve.scripts import file_state, importer
 from rpyserve.scripts.execution import ExecutionName, execution_of
 from tests.support.script_site import ScriptSite, set_back
 
@@ -525,3 +528,183 @@ def test_an_edit_while_a_thread_imports(
     assert site.get("a.rpy") == new
     site.write("pack/slow.py", "text = 'newest'\n")
     assert site.get("a.rpy") == "newest"
+
+
+# Directories that scripts add to sys.path
+
+
+@pytest.fixture
+def path_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "append('lib')",
+        "insert(0, './lib')",
+        "insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))",
+        "append(os.path.dirname(__file__) + '/../lib/')",
+        "append(str(Path(__file__).parent.parent / 'lib'))",
+        pytest.param(
+            "append('link')",
+            marks=pytest.mark.skipif(os.name == "nt", reason="links need a privilege there"),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("path_as_it_was")
+def test_a_helper_is_fresh_however_its_directory_is_spelled(
+    tmp_path: Path, change: str, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ScriptSite(tmp_path / "site")
+    helper = site.write("lib/inner.py", "text = 'old'\n")
+    monkeypatch.chdir(site.root)
+    if "link" in change:
+        (tmp_path / "link").symlink_to(site.root / "lib")
+        change = f"append({str(tmp_path / 'link')!r})"
+    imports = f"import os, sys\nfrom pathlib import Path\nsys.path.{change}\nimport inner"
+    site.write("pages/a.rpy", page("inner.text", imports, cached=cached))
+    assert site.get("pages/a.rpy") == "old"
+    assert site.scripts.modules.watches(str(helper))
+    set_back(helper, "text = 'new'\n", helper.stat().st_mtime_ns)
+    assert site.get("pages/a.rpy") == "new"
+    site.scripts.close()
+    assert "inner" not in sys.modules
+    assert not [
+        finder
+        for finder in sys.path_importer_cache.values()
+        if isinstance(finder, importer.SiteFinder)
+    ]
+
+
+@pytest.mark.usefixtures("path_as_it_was")
+def test_the_current_directory_as_an_entry(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(site.root)
+    site.write("words.py", "text = 'old'\n")
+    site.write("a.rpy", page("words.text", "import sys\nsys.path.insert(0, '.')\nimport words"))
+    assert site.get() == "old"
+    site.write("words.py", "text = 'new'\n")
+    assert site.get() == "new"
+
+
+@pytest.mark.usefixtures("path_as_it_was")
+def test_a_script_that_adds_a_directory_each_time_adds_it_once(site: ScriptSite) -> None:
+    site.write("lib/inner.py", "text = 1\n")
+    site.write(
+        "a.rpy",
+        page(
+            "len(sys.path)",
+            "import os, sys\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\nimport inner",
+            cached=False,
+        ),
+    )
+    lengths = [site.get() for _ in range(6)]
+    assert max(lengths) <= lengths[0] + 1
+
+
+# Imports in threads
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def is_waiting_for(name: str) -> bool:
+    """Whether a thread waits until another one has imported the module *name*."""
+    return any(
+        each.is_waiting and each.names[0] == name for each in importer.imports_under_way().values()
+    )
+
+
+def test_names_are_noted_while_others_are_looked_at(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write("words.py", "text = 1\n")
+    site.write("a.rpy", page("words.text", "import words"))
+    site.load()
+    answer = file_state.ImportLookups._answer
+
+    def answer_and_add(self: Any, name: str) -> tuple[bool, bool]:
+        if not name.startswith("more"):
+            self._answers[f"more{len(self._answers)}"] = (False, False)
+        return answer(self, name)
+
+    monkeypatch.setattr(file_state.ImportLookups, "_answer", answer_and_add)
+    site.write("other.txt", "")  # so that the directory has another signature
+    assert site.get() == 1
+
+
+def test_modules_that_a_thread_imports_again_are_all_new(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = SimpleNamespace(begun=threading.Event(), opened=threading.Event())
+    monkeypatch.setitem(sys.modules, "gate", cast(Any, gate))
+    site.write("pack/part.py", "text = 'old'\n")
+    site.write(
+        "pack/__init__.py",
+        "from . import part\nimport gate\ngate.begun.set()\nassert gate.opened.wait(20)\n",
+    )
+    site.write("a.rpy", "def resource(request):\n    import pack\n    return pack.part.text\n")
+    site.write("b.rpy", "cache()\ndef resource(request):\n    return 1\n")
+    page_a = site.load("a.rpy")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(lambda: page_a.render(Request("GET", "/")))
+        assert gate.begun.wait(20)
+        site.write("pack/part.py", "text = 'new'\n")
+        assert site.get("b.rpy") == 1
+        gate.opened.set()
+        assert answer.result() == "new"
+    assert site.get("a.rpy") == "new"
+
+
+def test_a_package_and_its_part_are_imported_by_two_threads(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = SimpleNamespace(begun=threading.Event(), opened=threading.Event())
+    monkeypatch.setitem(sys.modules, "gate", cast(Any, gate))
+    site.write(
+        "pack/__init__.py",
+        "import gate\ngate.begun.set()\nassert gate.opened.wait(20)\nfrom . import base, part\n",
+    )
+    site.write("pack/base.py", "text = 'whole'\n")
+    site.write("pack/part.py", "from . import base\ntext = base.text\n")
+    site.write("a.rpy", "def resource(request):\n    import pack\n    return pack.part.text\n")
+    site.write("b.rpy", "def resource(request):\n    import pack.part as p\n    return p.text\n")
+    pages = site.load("a.rpy"), site.load("b.rpy")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: pages[0].render(Request("GET", "/")))
+        assert gate.begun.wait(20)
+        second = pool.submit(lambda: pages[1].render(Request("GET", "/")))
+        wait_until(lambda: any("pack.part" in n for n, _ in importer.imports_under_way().values()))
+        gate.opened.set()
+        assert (first.result(20), second.result(20)) == ("whole", "whole")
+
+
+def test_a_part_waits_for_its_package_before_that_is_executed(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python calls that a deadlock: the package needs the part, too."""
+    site.write("pack/__init__.py", "from .part import text\n")
+    site.write("pack/part.py", "text = 'here'\n")
+    site.write("a.rpy", "def resource(request):\n    import pack\n    return pack.text\n")
+    site.write("b.rpy", "def resource(request):\n    import pack.part as p\n    return p.text\n")
+    pages = site.load("a.rpy"), site.load("b.rpy")
+    later: list[Future[Any]] = []
+
+    def wait_for_package(self: Any, name: str) -> None:
+        if name == "pack" and not later:
+            later.append(pool.submit(lambda: pages[1].render(Request("GET", "/"))))
+            wait_until(lambda: is_waiting_for("pack"))
+
+    monkeypatch.setattr(importer.SiteModules, "wait_for_package", wait_for_package)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: pages[0].render(Request("GET", "/")))
+        assert first.result(20) == "here"
+        assert later[0].result(20) == "here"
+    assert site.get("a.rpy") == site.get("b.rpy") == "here"
