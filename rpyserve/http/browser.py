@@ -17,6 +17,7 @@ No page of another origin may send it.
 """
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
+_PAGE_DESTINATIONS: Final = (b"document", b"iframe", b"frame")
 _FROM_OWN_PAGES: Final = (None, "same-origin", "none")
 
 
@@ -58,16 +59,20 @@ def _is_followed_link(request: Request) -> bool:
 
 
 def is_navigation(request: Request) -> bool:
-    """Whether a browser loads a page by *request* (Fetch Metadata Request Headers, section 2.1).
+    """Whether a browser loads a page by *request*, into a tab or a frame.
 
-    Browsers send no such headers over plain HTTP to another machine. What they send instead is good
-    enough there.
+    A page load that a service worker passes on has no destination, but still its mode, which no
+    script can give to a request of its own (Fetch Metadata Request Headers, section 2). Browsers
+    send no such headers over plain HTTP to another machine. What they send instead is good enough
+    there.
     """
     if request.method not in ("GET", "POST"):
         return False
     fields = request.raw_headers.values
     destination = fields.get(b"sec-fetch-dest")
-    if destination == b"document":
+    if destination in _PAGE_DESTINATIONS:
+        return True
+    if destination == b"empty" and fields.get(b"sec-fetch-mode") == b"navigate":
         return True
     if destination in (None, b"empty") and FOLLOWING in fields:
         return True

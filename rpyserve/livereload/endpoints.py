@@ -20,6 +20,7 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.livereload.change_feed import ChangeFeed
 from rpyserve.livereload.changes import ANYTHING, NOTHING, Changes, PageChange
+from rpyserve.livereload.script_tag import SentPages
 from rpyserve.resources.auth import Gate, View
 from rpyserve.resources.resource import Resource
 
@@ -35,21 +36,33 @@ So both sides notice when the other has gone.
 """
 RETRY: Final = 500
 """Milliseconds after which a browser asks again for a stream that has ended."""
-CLIENT_PARTS: Final = ("dom", "form_state", "morph", "assets", "notice", "main")
+CLIENT_PARTS: Final = (
+    "dom",
+    "form_state",
+    "reload_state",
+    "morph",
+    "text_morph",
+    "assets",
+    "notice",
+    "page",
+    "main",
+)
 """The files of the client, in the order in which they are joined.
 
 Each uses only functions and constants of those before it, and `main` begins to work when it is
-reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed), ``morph``
-(uses `FormState`), ``assets`` (uses `SITE` of ``main``, at the time of a change), ``notice``, and
-last ``main``.
+reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed),
+``reload_state`` (the same over a reload), ``morph`` (uses `FormState`), ``text_morph`` (the same
+for pages with scripts), ``assets`` (uses `SITE` of ``main``, at the time of a change), ``notice``,
+``page`` (what the server sends now), and last ``main``.
 """
 
 
-def tree(feed: ChangeFeed, audience: Audience) -> Resource:
+def tree(feed: ChangeFeed, audience: Audience, sent: SentPages) -> Resource:
     """Return the root of a site that has the resources below ``/-/``."""
     branch = _Branch()
     branch.putChild("events", EventStream(feed, audience))
     branch.putChild("follow.js", _ClientScript())
+    branch.putChild("sent", _SentPage(sent))
     root = Resource()
     root.putChild("-", Gate(branch, audience.site))
     return root
@@ -99,6 +112,19 @@ def _client_script() -> tuple[bytes, str]:
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in CLIENT_PARTS]
     code = "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
     return code, f'"{hashlib.blake2b(code, digest_size=8).hexdigest()}"'
+
+
+class _SentPage(_Leaf):
+    """A page of *sent*, by its name, for the script in it: once."""
+
+    def __init__(self, sent: SentPages) -> None:
+        self._sent = sent
+
+    def render_GET(self, request: Request) -> Response:
+        page = self._sent.take(request.field("name", ""))
+        if page is None:
+            raise HTTPError(404)
+        return page
 
 
 class EventStream(_Leaf):

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -36,6 +37,7 @@ from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.site import Site
+from rpyserve.util.exceptions import report_or_raise
 
 log = logging.getLogger("rpyserve")
 
@@ -76,14 +78,13 @@ class LiveReload:
         self._poll = poll
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
-        self._working_directory = ""
         self.feed = ChangeFeed()
 
     def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
-        own_site = Site(endpoints.tree(self.feed, self._audience))
-        own_site.trusts = lambda request: self._site.trusts(request)
         tags = ScriptTag(lambda: self.feed.cursor, self._mounts.url_of, self._warn_of_policy)
+        own_site = Site(endpoints.tree(self.feed, self._audience, tags.sent))
+        own_site.trusts = lambda request: self._site.trusts(request)
 
         async def respond_with_live_reload(request: Request) -> Response:
             if request.raw_path.startswith(endpoints.PREFIX):
@@ -101,23 +102,13 @@ class LiveReload:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadowed_name()
-        self._working_directory = next(filter(_is_current, self._roots), "")
-        try:
-            await watcher.watch(
-                self._roots,
-                self._on_batch,
-                poll=self._poll,
-                eager=self._has_pages,
-                task_status=task_status,
-            )
-        except Exception as exc:
-            # Only a comfort is lost: what is served is fresh without it.
-            log.error(
-                "Live reload has stopped: watching the files failed: %s: %s",
-                type(exc).__name__,
-                exc,
-            )
-            log.debug("Where it came from:", exc_info=exc)
+        await watcher.watch(
+            self._roots,
+            self._on_batch,
+            poll=self._poll,
+            eager=self._has_pages,
+            task_status=task_status,
+        )
 
     def stop(self) -> None:
         """Let the streams of changes end."""
@@ -130,7 +121,8 @@ class LiveReload:
 
     def _on_batch(self, changes: FileChanges) -> None:
         noticed = time.time()
-        self._enter_new_directory()
+        for directory in self._directories:
+            directory.working_directory.refresh()
         all_scripts = self._refresh_scripts(changes)
         kind_of = self._mounts.kind_of
         kinds: dict[str, FileKind] = {
@@ -140,14 +132,6 @@ class LiveReload:
         self._announce(changes, kinds, noticed, all_scripts=all_scripts)
         self._restart_tasks(changes, all_scripts=all_scripts)
 
-    def _enter_new_directory(self) -> None:
-        """A site that was removed and made again is another directory.
-
-        ``open("words.txt")`` in a script is to mean the file in the new one.
-        """
-        with suppress(OSError):
-            os.chdir(self._working_directory)
-
     def _refresh_scripts(self, changes: FileChanges) -> bool:
         """Returns whether all scripts run again, because of a module of the site."""
         all_scripts = any(
@@ -156,7 +140,8 @@ class LiveReload:
             for path in changes.files
         )
         for directory in self._directories:
-            directory.scripts.refresh()
+            with suppress(OSError, HTTPError):  # the disk fails: requests look, and say so
+                directory.scripts.refresh()
         return all_scripts
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
@@ -206,12 +191,13 @@ class LiveReload:
                     directory.scripts.renew(origin)
             except (HTTPError, Redirect):
                 pass  # raised by the script: whoever asks for it gets it
-            except (Exception, SystemExit) as exc:
+            except BaseException as exc:
                 # A change of other files does not make it new.
-                if all_scripts or str(origin.path) in changes.files:
-                    name = self._mounts.display_name(str(origin.path))
-                    what = f"{name} (its background task goes on unchanged)"
-                    self._site.errors.report_exception(what, exc)
+                is_new = all_scripts or str(origin.path) in changes.files
+                name = self._mounts.display_name(str(origin.path))
+                what = f"{name} (its background task goes on unchanged)"
+                report = partial(self._site.errors.report_exception, what)
+                report_or_raise(exc, report if is_new else lambda failure: None)
 
     # Warnings
 
@@ -239,13 +225,6 @@ class LiveReload:
                 "The file or directory '-' is not served, because live reload uses /-/. "
                 "Start with --no-reload to serve it."
             )
-
-
-def _is_current(path: str) -> bool:
-    try:
-        return os.path.samefile(path, ".")
-    except OSError:
-        return False
 
 
 def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Directory, str]]:

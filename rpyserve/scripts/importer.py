@@ -354,7 +354,7 @@ class SiteModules:
         It may be relative, have ``..`` in it, or lead there by links. If it leads elsewhere, the
         path is just an absolute one.
         """
-        path = os.path.abspath(entry)
+        path = self._absolute(entry)
         if self.relative(path) is None:
             parts = self.relative(os.path.realpath(path))
             return path if parts is None else os.path.join(self.root, *parts)
@@ -373,7 +373,14 @@ class SiteModules:
         return not any(map(file_state.is_ignored_directory, above))
 
     def _is_root(self, entry: str) -> bool:
-        return os.path.abspath(entry) in self._roots
+        return self._absolute(entry) in self._roots
+
+    def _absolute(self, entry: str) -> str:
+        """*entry* as an absolute path; below the root, if the current directory is no more."""
+        try:
+            return os.path.abspath(entry)
+        except OSError:
+            return os.path.normpath(os.path.join(self.root, entry))
 
     # Files of the site that other modules of the same name hide
 

@@ -88,7 +88,7 @@ class CodeCache:
 
         Raises:
             ScriptError: it cannot be read, or is no Python.
-            HTTPError: 404, there is no such file.
+            HTTPError: 404, there is no such file; 503, the disk fails.
         """
         compiled = self._compiled.get(path)
         if compiled is not None and not compiled.state.changed():
@@ -110,6 +110,8 @@ class CodeCache:
             source = self._modules.compile(data, path)
         except FileNotFoundError:
             raise HTTPError(404, private=f"{path} has just been deleted.") from None
+        except HTTPError:  # the disk fails
+            raise
         except OSError as exc:
             why = f"The script cannot be read: {exc.strerror or exc}."
             raise ScriptError(Path(path), why) from exc

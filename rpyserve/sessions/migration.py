@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from rpyserve.scripts.execution import current, is_interface
 from rpyserve.sessions import object_state
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.sessions.object_graph import ObjectGraph, change_class
+from rpyserve.util.author_code import display_path
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -248,5 +250,5 @@ def _log_once(level: int, home: str, sentence: str) -> None:
 
 def _display_path(path: Path) -> str:
     # The command serves a site from its directory.
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+    shown = display_path(str(path))
+    return path.name if os.path.isabs(shown) else shown

@@ -13,12 +13,13 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from rpyserve import Directory, Site
+from rpyserve import Directory, Response, Site
 from rpyserve.http.request import Request
 from rpyserve.http.response import Stream
 from rpyserve.livereload.change_feed import MAX_STREAMS, ChangeFeed
 from rpyserve.livereload.changes import PageChange
 from rpyserve.livereload.endpoints import HEARTBEAT, Audience, tree
+from rpyserve.livereload.script_tag import SentPages
 from tests.support.in_process import ask
 
 Publish = Callable[[PageChange], int]
@@ -36,7 +37,7 @@ def directory(tmp_path: Path) -> Directory:
 
 @pytest.fixture
 def site(feed: ChangeFeed, directory: Directory) -> Site:
-    return Site(tree(feed, Audience(Site(directory), [(directory, "/")])))
+    return Site(tree(feed, Audience(Site(directory), [(directory, "/")]), SentPages()))
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ async def test_a_displaced_stream_ends_without_a_word(
 OURS = [("Host", "localhost:8080")]
 
 
-@pytest.mark.parametrize("path", ["/-/events", "/-/follow.js"])
+@pytest.mark.parametrize("path", ["/-/events", "/-/follow.js", "/-/sent"])
 @pytest.mark.parametrize(
     "fields",
     [
@@ -250,8 +251,20 @@ async def test_for_pages_of_this_server(
     assert again.status == 304
 
 
+async def test_a_page_is_given_to_its_script_once(directory: Directory, feed: ChangeFeed) -> None:
+    sent = SentPages()
+    site = Site(tree(feed, Audience(Site(directory), [(directory, "/")]), sent))
+    content = b"<script></script>"
+    name = sent.keep(Response(content, 201, {"Content-Type": "text/html"}), content)
+    page = await ask(site, f"/-/sent?name={name}", headers=OURS)
+    assert (page.status, page.body, page.header("content-type")) == (200, content, "text/html")
+    assert page.header("cache-control") == "no-store"
+    for target in (f"/-/sent?name={name}", "/-/sent?name=other", "/-/sent"):
+        assert (await ask(site, target, headers=OURS)).status == 404
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ["/-/events", "/-/follow.js"])
+@pytest.mark.parametrize("path", ["/-/events", "/-/follow.js", "/-/sent"])
 async def test_only_to_be_read(site: Site, path: str, method: str) -> None:
     for asked, status in ((method, 405), ("OPTIONS", 204)):
         answer = await ask(site, path, asked)

@@ -162,8 +162,9 @@ class FirefoxTab(Tab):
     def _send(self, method: str, **params: Any) -> dict[str, Any]:
         return self._browser.send(method, context=self.id, **params)
 
-    def navigate(self, url: str) -> None:
-        self._send("browsingContext.navigate", url=url, wait="complete")
+    def navigate(self, url: str, wait_until: str) -> None:
+        wait = "complete" if wait_until == "load" else "none"
+        self._send("browsingContext.navigate", url=url, wait=wait)
 
     def reload(self) -> None:
         self._send("browsingContext.reload", wait="complete")

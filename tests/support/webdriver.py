@@ -86,14 +86,14 @@ class Tab(ABC):
     errors: list[str]
     base_url = ""
 
-    def goto(self, url: str) -> None:
-        """Load *url*, and wait until all of it is there."""
-        self.navigate(urljoin(self.base_url, url))
+    def goto(self, url: str, wait_until: str = "load") -> None:
+        """Load *url*, and wait until all of it is there; or, with "commit", only its beginning."""
+        self.navigate(urljoin(self.base_url, url), wait_until)
 
     # What an engine has
 
     @abstractmethod
-    def navigate(self, url: str) -> None: ...
+    def navigate(self, url: str, wait_until: str) -> None: ...
 
     @abstractmethod
     def reload(self) -> None: ...
@@ -293,6 +293,13 @@ class LocatorAssertions:
 
     def to_contain_text(self, wanted: str) -> None:
         self._wait_for_text(wanted, lambda text: _tidy(wanted) in text)
+
+    def to_have_value(self, wanted: str) -> None:
+        locator = self._locator
+        wait_until(
+            lambda: locator.input_value() == wanted,
+            lambda: f"{locator.way} has {locator.input_value()!r}, not {wanted!r}",
+        )
 
     def to_have_count(self, wanted: int) -> None:
         wait_until(

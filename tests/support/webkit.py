@@ -154,7 +154,8 @@ class WebKitTab(Tab):
     def _tell(self, method: str, path: str, **params: Any) -> Any:
         return self._context.tell_window(self._window, method, path, **params)
 
-    def navigate(self, url: str) -> None:
+    def navigate(self, url: str, wait_until: str) -> None:
+        assert wait_until == "load", "the driver waits for the end of a page"
         self._tell("POST", "/url", url=url)
 
     def reload(self) -> None:
