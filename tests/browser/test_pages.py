@@ -12,6 +12,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from rpyserve.livereload.script_tag import opening
 from tests.support.browsers import (
+    engine_of,
     expect,
     new_tab,
     open_tab,
@@ -99,12 +100,14 @@ def with_tag(text: str) -> str:
     return (data[:place] + b"<script id=tag></script>" + data[place:]).decode()
 
 
+@pytest.mark.not_in("webkit", reason="its DOMParser knows no quirks mode of a page without a tag")
 def test_the_tag_changes_nothing_else(blank: Page) -> None:
     pairs = [(text, with_tag(text)) for text in WHOLE_PAGES]
     for (text, _), answer in zip(pairs, blank.evaluate(PARSE, pairs), strict=True):
         assert answer == [True, True, True], text
 
 
+@pytest.mark.not_in("webkit", reason="its DOMParser knows no quirks mode of a page without a tag")
 def test_the_tag_is_in_every_page_cut_off_anywhere(blank: Page) -> None:
     """What somebody has typed so far, at each moment."""
     more = "<!-- c --><p title=\"a\" id='b'><textarea>t</textarea><select><option>o</select><svg>"
@@ -297,6 +300,8 @@ def test_an_open_page_waits_until_a_half_written_one_is_finished(
     for number, (unfinished, name) in enumerate(UNFINISHED):
         shown = page.locator("h1").text_content()
         save(root, "a.rpy", page_of(text % (f"half {number}", unfinished)))
+        if engine_of(page) == "webkit" and name == "<select>":
+            name = "tag"  # its parser leaves no other trace of a select that is open
         expect(status).to_contain_text(f"ends inside an unfinished {name}.")
         assert page.locator("h1").text_content() == shown
         assert page.input_value("input") == "typed"

@@ -121,7 +121,9 @@ class Firefox:
             return
         entry = event["params"]
         tab = self.tabs.get(entry["source"].get("context", ""))
-        if tab is not None and entry["type"] == "javascript" and entry["level"] == "error":
+        if tab is None or (entry["type"], entry["level"]) != ("javascript", "error"):
+            return
+        if not entry["text"].startswith("Content-Security-Policy"):  # the browser's own favicon
             tab.errors.append(entry["text"])
 
     def new_context(self, base_url: str = "", viewport: object = None) -> FirefoxContext:

@@ -56,6 +56,7 @@ const steps = {
   text: (roots, text) => steps.css(roots, "*").filter(
     (element) => textOf(element).includes(text) && ![...element.children].some(
       (child) => textOf(child).includes(text))),
+  nth: (roots, number) => roots.slice(number, number + 1),
   frame: (roots, css) => steps.css(roots, css).map((frame) => frame.contentDocument),
 };
 const find = (way) => way.reduce((roots, [kind, what]) => steps[kind](roots, what), [document]);
@@ -158,11 +159,15 @@ class Tab(ABC):
         return Locator(self, []).get_by_text(text)
 
     def frame_locator(self, css: str) -> Locator:
-        return Locator(self, [("frame", css)])
+        return Locator(self, []).frame_locator(css)
 
     def bring_to_front(self) -> None:
         """Each is a window of its own: they do not hide each other."""
         self.wait_for_function("!document.hidden")
+
+    @property
+    def url(self) -> str:
+        return str(self.evaluate("location.href"))
 
     def title(self) -> str:
         return str(self.evaluate("document.title"))
@@ -183,6 +188,9 @@ class Tab(ABC):
     def input_value(self, css: str) -> str:
         return self.locator(css).input_value()
 
+    def text_content(self, css: str) -> str:
+        return self.locator(css).text_content()
+
     def inner_text(self, css: str) -> str:
         return self.locator(css).inner_text()
 
@@ -198,7 +206,13 @@ class Locator:
     way: list[tuple[str, Any]]
 
     def locator(self, css: str) -> Locator:
-        return Locator(self.tab, [*self.way, ("css", css)])
+        """*css* is a selector, and perhaps, as Playwright has it, ``>> nth=1``."""
+        css, _, number = css.partition(" >> nth=")
+        place: list[tuple[str, Any]] = [("nth", int(number))] if number else []
+        return Locator(self.tab, [*self.way, ("css", css), *place])
+
+    def frame_locator(self, css: str) -> Locator:
+        return Locator(self.tab, [*self.way, ("frame", css)])
 
     def get_by_role(self, role: str, name: str | None = None) -> Locator:
         return Locator(self.tab, [*self.way, ("role", (role, name))])
@@ -222,8 +236,8 @@ class Locator:
         wait_until(look, lambda: f"no element for {self.way}")
         return found[0]
 
-    def text(self) -> str:
-        return str(self._of_one("tidy(textOf(it))"))
+    def text_content(self) -> str:
+        return str(self._of_one("it.textContent"))
 
     def inner_text(self) -> str:
         return str(self._of_one("it.innerText"))
@@ -237,9 +251,13 @@ class Locator:
     def fill(self, text: str) -> None:
         """Put *text* in the place of what is in the field, as an edit of the visitor."""
         self._of_one(
-            "it.focus(), it.select(),"
+            "it.focus(), it.select ? it.select() : getSelection().selectAllChildren(it),"
             " it.ownerDocument.execCommand(arg ? 'insertText' : 'delete', false, arg)",
             text,
+        )
+        # A browser may scroll to the caret only when it draws the page.
+        self.tab.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
 
     def set_input_files(self, file: dict[str, Any]) -> None:
@@ -293,6 +311,14 @@ class LocatorAssertions:
 
     def to_contain_text(self, wanted: str) -> None:
         self._wait_for_text(wanted, lambda text: _tidy(wanted) in text)
+
+    def to_be_focused(self) -> None:
+        locator = self._locator
+        is_focused = "find(way)[0]?.ownerDocument.activeElement === find(way)[0]"
+        wait_until(
+            lambda: locator.tab.ask(locator.way, is_focused),
+            lambda: f"{locator.way} is never focused",
+        )
 
     def to_have_value(self, wanted: str) -> None:
         locator = self._locator
