@@ -18,6 +18,7 @@ from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.filenames import SiteFiles
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker
+from rpyserve.check.kept_objects import find_kept_objects
 from rpyserve.check.resources import check_resource
 from rpyserve.check.state_loss import find_state_losses
 from rpyserve.diagnostics import advice
@@ -133,6 +134,7 @@ def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module:
     bindings = ModuleBindings(tree)
     if not is_module:
         report.add(path, check_resource(tree, bindings))
+        report.add(path, find_kept_objects(bindings))
     report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
     report.add(path, find_state_losses(bindings, is_module=is_module))
 

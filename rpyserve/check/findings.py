@@ -30,6 +30,7 @@ class Rule(Enum):
     WRONG_EXTENSION = "wrong-extension"
     UNREACHABLE = "unreachable"
     BAD_LINK = "bad-link"
+    TRANSIENT_OBJECT = "transient-object"
     STATE_LOST_ON_REQUEST = "state-lost-on-request"
     STATE_LOST_ON_EDIT = "state-lost-on-edit"
     BACKUP = "backup"

@@ -51,7 +51,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.background import BackgroundTasks
+from rpyserve.scripts.background import BackgroundTasks, noting_threads
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
 from rpyserve.util.text import one_line
@@ -614,7 +614,7 @@ class SiteLoader(SourceFileLoader):
             source = self._compile()
             execution.source = source.data
             populate_namespace(module.__dict__, execution)
-            with executing(execution):
+            with noting_threads(execution), executing(execution):
                 exec(source.code, module.__dict__)
         except Exception as exc:
             if modules.generation == generation and not _load_for_waiting_thread(exc):
