@@ -36,6 +36,7 @@ class Rule(Enum):
     BACKUP = "backup"
     NEVER_SERVED = "never-served"
     USELESS_CACHE = "useless-cache"
+    MISSING_CACHE_FILE = "missing-cache-file"
     PYTHON_WARNING = "python-warning"
 
     @property
@@ -44,7 +45,9 @@ class Rule(Enum):
         return self in _NOTES
 
 
-_NOTES: Final = frozenset({Rule.NEVER_SERVED, Rule.USELESS_CACHE, Rule.PYTHON_WARNING})
+_NOTES: Final = frozenset({
+    Rule.NEVER_SERVED, Rule.USELESS_CACHE, Rule.MISSING_CACHE_FILE, Rule.PYTHON_WARNING,
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

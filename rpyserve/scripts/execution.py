@@ -388,7 +388,8 @@ def cache(*names: str | os.PathLike[str]) -> None:
     read.
 
     Args:
-        names: files, and directories with all that is below them, relative to the site's directory.
+        names: files, directories with all that is below them, and patterns such as ``notes/*.md``,
+            relative to the site's directory.
 
     Raises:
         RuntimeError: no script's top-level code is running.
@@ -409,7 +410,11 @@ def cache(*names: str | os.PathLike[str]) -> None:
                 "remember what a function returns, write `from functools import cache` and @cache"
             )
     execution.cached = True
-    execution.inputs += [file_state.snapshot(os.path.join(execution.root, name)) for name in names]
+    for name in names:
+        path = os.path.join(execution.root, name)
+        execution.inputs.append(file_state.snapshot(path))
+        if not file_state.is_there(path):
+            execution.missing_inputs.append(os.fspath(name))
 
 
 class ScriptExecution(Execution):
@@ -418,14 +423,16 @@ class ScriptExecution(Execution):
     Attributes:
         root: the site's directory.
         inputs: the files that its ``cache()`` named, as they were then.
+        missing_inputs: those names that stand for nothing that is there.
     """
 
-    __slots__ = ("inputs", "root")
+    __slots__ = ("inputs", "missing_inputs", "root")
 
     def __init__(self, name: str, path: Path, root: str, **options: Any) -> None:
         super().__init__(name, path, may_cache=True, **options)
         self.root = root
         self.inputs: list[file_state.State] = []
+        self.missing_inputs: list[str] = []
 
 
 @contextmanager

@@ -292,6 +292,10 @@ class ScriptLoader:
         self._postponed: set[str] = set()
         self._running: set[str] = set()
         self._thread = 0
+        # By the script's name: the modules of uncached executions whose requests have not ended.
+        self._live: dict[str, list[ModuleType]] = {}
+        # The names in `cache()` that the console was told of, each with its script.
+        self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
@@ -544,10 +548,22 @@ class ScriptLoader:
         inputs = *run.execution.inputs, run.compiled.state
         self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
         definitions.publish(run.execution, run.module)
+        for missing in run.execution.missing_inputs:
+            self._warn_of_missing_input(run.name.display, missing)
         if any(_is_kept_elsewhere(each, run.execution) for each in list(vars(run.module).values())):
             self._definers[path] = run.compiled.state
         else:
             self._definers.pop(path, None)
+
+    def _warn_of_missing_input(self, script: str, name: str) -> None:
+        if (script, name) not in self._warned_of:
+            self._warned_of.add((script, name))
+            log.warning(
+                "%s calls cache(%r), but there is no such file or directory. The script runs again "
+                "as soon as there is one.",
+                script,
+                name,
+            )
 
     def _discard(self, run: _Run, request: Request | None) -> None:
         """Have nothing left of the execution when *request* ends."""
@@ -557,12 +573,26 @@ class ScriptLoader:
         if before is not None:
             self._eras[name] = run.execution.era + 1
             self._tell_of_uncached(run, before)
-        remove = partial(_remove_module, name, run.module)
+        self._live.setdefault(name, []).append(run.module)
+        remove = partial(self._forget, name, run.module)
         if request is None:
             remove()
         else:
             request.on_close(remove)
             note_uncached(request)
+
+    def _forget(self, name: str, module: ModuleType) -> None:
+        """Take *module* out of `sys.modules`, where another one may still be in use.
+
+        Requests overlap, and `typing`, `inspect` and `pickle` look there for the script of a class.
+        """
+        live = self._live[name]
+        live.remove(module)
+        if live and sys.modules.get(name) is module:
+            sys.modules[name] = live[-1]
+        elif not live:
+            del self._live[name]
+            _remove_module(name, module)
 
 
 _NO_LONGER_CACHED: Final = (
