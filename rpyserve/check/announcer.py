@@ -12,6 +12,8 @@ import logging
 import os
 from typing import Final
 
+from rpyserve.util.author_code import working_directory
+
 __all__ = ["StateLossAnnouncer"]
 
 log = logging.getLogger("rpyserve")
@@ -28,7 +30,7 @@ class StateLossAnnouncer:
     """
 
     def __init__(self, root: str | None = None) -> None:
-        self._prefix = os.path.join(os.getcwd() if root is None else root, "")
+        self._prefix = os.path.join(working_directory() if root is None else root, "")
         self._versions: dict[str, int] = {}
 
     def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:

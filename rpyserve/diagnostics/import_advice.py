@@ -18,7 +18,7 @@ from typing import Any, Final
 from rpyserve.diagnostics import name_advice
 from rpyserve.scripts.file_state import is_ignored_directory
 from rpyserve.scripts.importer import module_file
-from rpyserve.util.author_code import is_author_code
+from rpyserve.util.author_code import is_author_code, working_directory
 
 __all__ = ["PYTHON2", "for_attribute_of_module", "for_import_error", "missing"]
 
@@ -74,7 +74,7 @@ def for_attribute_of_module(exc: Any) -> str:
 
 def _importer_of(exc: BaseException) -> tuple[str, str]:
     """The directory of the file that imports, and the site's."""
-    directory = site = os.getcwd()
+    directory = site = working_directory()
     for frame, _ in traceback.walk_tb(exc.__traceback__):
         if is_author_code(frame.f_code.co_filename):
             directory = os.path.dirname(frame.f_code.co_filename)

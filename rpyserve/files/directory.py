@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -33,7 +34,13 @@ from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, options_response
-from rpyserve.scripts.file_state import FILE_SYSTEM, DirectoryState, FileSystem
+from rpyserve.scripts.file_state import (
+    FILE_SYSTEM,
+    DirectoryState,
+    FileSystem,
+    raise_unless_absent,
+)
+from rpyserve.util.author_code import working_directory
 
 if TYPE_CHECKING:
     from rpyserve.files.static_file import SmallFileCache
@@ -114,6 +121,42 @@ class _Entry:
     status: os.stat_result
 
 
+class WorkingDirectory:
+    """Keeps a process that was started in a site's directory in the directory of that path.
+
+    The command changes into the site, so that ``open("words.txt")`` in a script means the site's
+    file. A site that is removed and made again is another directory, and one that a script has
+    changed into may be removed as well.
+
+    Args:
+        root: the site's directory. If it is not the current one, nothing is ever changed.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        entered = _identity(root)
+        self._entered = entered if entered == _identity(os.curdir) else None
+
+    def refresh(self) -> None:
+        """Enter the site's directory if the current one is no more, or no longer the site's."""
+        present = _identity(self._root)
+        if self._entered is None or present is None:
+            return
+        is_replaced = present != self._entered and _identity(os.curdir) == self._entered
+        if is_replaced or not working_directory():
+            with suppress(OSError):
+                os.chdir(self._root)
+                self._entered = present
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @dataclass(slots=True)
 class _Missing:
     """A name that leads nowhere.
@@ -135,6 +178,7 @@ class _Tree:
 
     root: str
     follow_symlinks: bool
+    working_directory: WorkingDirectory
     entries: EntryCache[_Entry | _Missing] = field(default_factory=EntryCache)
     small_files: SmallFileCache | None = None
     scripts: ScriptLoader | None = None
@@ -161,7 +205,7 @@ class Directory(Resource):
 
     def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
         root = resolved(path)
-        self._tree = _Tree(root, follow_symlinks)
+        self._tree = _Tree(root, follow_symlinks, WorkingDirectory(root))
         self._path = root
         self._real = root
 
@@ -181,6 +225,11 @@ class Directory(Resource):
 
             self._tree.scripts = ScriptLoader(Path(self._tree.root))
         return self._tree.scripts
+
+    @property
+    def working_directory(self) -> WorkingDirectory:
+        """What enters the directory again when it has been replaced."""
+        return self._tree.working_directory
 
     def render(self, request: Request) -> Redirect | Response:
         """Send the visitor to the same URL with a slash, where relative links work."""
@@ -202,6 +251,8 @@ class Directory(Resource):
             try:
                 entry = self._entry_for(name)
             except HTTPError as exc:
+                if exc.status >= 500:
+                    raise
                 raise self._not_found(name, _Missing(exc.private), request, exc.status) from None
             self._remember(name, entry, known)
         if isinstance(entry, _Missing):
@@ -244,7 +295,9 @@ class Directory(Resource):
         for name in _INDEXES:
             try:
                 entry = self._find_remembered(name)
-            except HTTPError:
+            except HTTPError as exc:
+                if exc.status >= 500:
+                    raise
                 continue
             if entry is not None and entry.kind != "directory":
                 return self._resource(entry, request)
@@ -304,8 +357,12 @@ class Directory(Resource):
         """Return the entry *name*, or None if there is none in just these letters.
 
         Raises:
-            HTTPError: it is there, but must not be reached.
+            HTTPError: it is there, but must not be reached; 503 if the disk fails.
         """
+        if self._is_top:
+            # What was known of its entries is forgotten when a site is made again, so this is
+            # early enough, and costs a request for a known entry nothing.
+            self._tree.working_directory.refresh()
         entry = self._look_up(name)
         if entry is None or not has_exact_name(self._real, name):
             return None
@@ -324,7 +381,8 @@ class Directory(Resource):
         except PermissionError:
             why = f"rpyserve is not allowed to open the directory {self._path!r}."
             raise HTTPError(403, private=why) from None
-        except (OSError, ValueError):  # none there, or a name that this file system cannot have
+        except (OSError, ValueError) as exc:
+            raise_unless_absent(real, exc)
             return None
         return _Entry(name, real, _kind(name, status), status)
 
@@ -338,6 +396,9 @@ class Directory(Resource):
             status, why = 404, f"{self._path!r} is not a directory."
         except PermissionError:
             status, why = 403, f"rpyserve is not allowed to read the directory {self._path!r}."
+        except OSError as exc:
+            raise_unless_absent(self._path, exc)
+            raise
         raise HTTPError(status, private=why)
 
     def _public_entries(self, names: Iterable[str] | None = None) -> Iterator[_Entry]:
@@ -370,7 +431,8 @@ class Directory(Resource):
         except (OSError, HTTPError):
             return "", ""
         listed = [each for each in names if each != name and self._is_listed(each)]
-        scripts = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
+        short = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
+        scripts = {url: each for url, each in short.items() if not path_rules.refusal(url)}
         nearest = path_rules.nearest(name, [*scripts, *listed])
         if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
             return nearest, ""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.util.file_limits import is_too_many_files
+from rpyserve.scripts.file_state import raise_unless_absent
 
 LENIENT: Final = os.name == "nt" or sys.platform == "darwin"
 """Whether file systems of this platform accept other letters, or short names, for a file."""
@@ -53,7 +53,8 @@ def open_checked(
             it, or nothing.
 
     Raises:
-        HTTPError: 404 if there is no such file or it must not be sent, 403 if it cannot be read.
+        HTTPError: 404 if there is no such file or it must not be sent, 403 if it may not be read,
+            503 if the disk fails.
         OSError: there are no file descriptors left.
     """
     name = os.path.basename(path)
@@ -67,8 +68,7 @@ def open_checked(
             why = f"rpyserve is not allowed to read {os.fspath(path)!r}."
             raise HTTPError(403, private=why) from None
         except (OSError, ValueError) as exc:
-            if is_too_many_files(exc):
-                raise
+            raise_unless_absent(os.fspath(path), exc)
             break
         status = _status_if_allowed(file, real, judge)
         if status is not None:
@@ -152,8 +152,7 @@ def has_exact_name(directory: str, name: str) -> bool:
     try:
         return name in os.listdir(directory)
     except OSError as exc:
-        if is_too_many_files(exc):
-            raise
+        raise_unless_absent(directory, exc)
         return False
 
 

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from rpyserve._names import public
 from rpyserve.files.path_rules import is_inside
 from rpyserve.scripts import file_state
+from rpyserve.util.author_code import working_directory
 
 if TYPE_CHECKING:
     import jinja2
@@ -51,7 +52,7 @@ def template(name: str, /, **values: Any) -> Markup:
     """
     caller = sys._getframe(1).f_globals
     beside = os.path.dirname(os.path.abspath(caller.get("__file__") or "."))
-    root = getattr(caller.get("__execution__"), "root", None) or os.getcwd()
+    root = getattr(caller.get("__execution__"), "root", None) or working_directory() or beside
     root, beside = os.path.realpath(root), os.path.realpath(beside)
     if not is_inside(root, beside):
         root = beside

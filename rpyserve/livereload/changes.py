@@ -130,7 +130,9 @@ class Mounts:
     def display_name(self, path: str) -> str:
         """Return *path* as the site's author knows it: relative to the directory that it is in."""
         _, prefix, names = self._split(path)
-        return prefix[1:] + "/".join(names) if prefix else path
+        name = prefix[1:] + "/".join(names) if prefix else path
+        # A name that is no text (bytes that are not UTF-8) is shown with escapes.
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
 
     def _split(self, path: str) -> tuple[str, str, list[str]]:
         """The directory that *path* is in, its URL prefix, and the names below it.

@@ -3,10 +3,15 @@
 The only user of watchfiles. The system's events are hints where to look (see `snapshot`). Where
 there is one handle for each directory, only the site's own directories are watched, so that an
 environment inside the site costs nothing; where one handle covers a tree, the root is watched.
-Without events the directories are scanned again and again.
+Without events, or with events of some directories only, the directories are scanned again and
+again.
 
-All of the work is done in one thread. Whoever cancels `watch` never waits for it. Freshness of
-what is served never depends on any of this.
+watchfiles takes and tells names in UTF-8 only. A directory with another name is scanned now and
+then; an event of a file with another name ends its watch, so all is scanned and watched anew.
+
+All of the work is done in one thread. Whoever cancels `watch` never waits for it. A failure, such
+as for lack of memory, ends no watch: it begins anew after a while, and finds what it has missed.
+Freshness of what is served never depends on any of this.
 """
 
 from __future__ import annotations
@@ -17,13 +22,15 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Set
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 import trio
 
 from rpyserve.livereload.snapshot import FileChanges, Snapshot
+from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
 
@@ -43,6 +50,8 @@ LONGEST: Final = 1.0
 MANY: Final = 3
 # Seconds between two scans where there are no events; more where a scan takes long.
 POLL: Final = 0.25
+# Seconds after which watching begins anew when it has failed.
+RETRY: Final = 5.0
 # How often directories that change meanwhile are watched anew. What is missed then shows with the
 # next event.
 ATTEMPTS: Final = 3
@@ -73,14 +82,48 @@ async def watch(
     watcher = _Watcher(tuple(roots), poll, eager)
     limiter = trio.CapacityLimiter(1)
     in_thread = partial(trio.to_thread.run_sync, limiter=limiter, abandon_on_cancel=True)
+    failures = _Failures()
     try:
-        await in_thread(watcher.scan)
+        with failures.noted():
+            await in_thread(watcher.scan)
         task_status.started()
         while True:
-            if batch := await in_thread(watcher.wait_batch):
-                on_batch(batch)
+            with failures.noted():
+                if batch := await in_thread(watcher.wait_batch):
+                    on_batch(batch)
+            if failures.is_failing:
+                await trio.sleep(RETRY)
+                watcher.begin_anew()
     finally:
         watcher.stop.set()
+
+
+class _Failures:
+    """Tells that the watch has failed, and that it is back: once each, however long that takes."""
+
+    def __init__(self) -> None:
+        self.is_failing = False
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note whether what is done inside fails."""
+        try:
+            yield
+        except Exception as exc:
+            if not self.is_failing:
+                reason = one_line(f"{type(exc).__name__}: {exc}".removesuffix(": "))
+                log.error(
+                    "Watching the files failed (%s). Pages do not follow edits until that works "
+                    "again; it is tried every %g seconds.",
+                    reason,
+                    RETRY,
+                )
+                log.debug("Where it came from:", exc_info=exc)
+            self.is_failing = True
+        else:
+            if self.is_failing:
+                log.warning("The files are being watched again.")
+            self.is_failing = False
 
 
 class _Watcher:
@@ -93,6 +136,8 @@ class _Watcher:
         self._root_ids = self._identify_roots()
         self._events: _Events | None = None
         self._polling = poll or _sends_no_events(roots)
+        # Whether there are directories that send no events because of their names.
+        self._must_scan = False
         self._pause = POLL
         self._started = False
 
@@ -102,6 +147,10 @@ class _Watcher:
         changes = self._snapshot.scan()
         self._pause = max(POLL, 5 * (time.monotonic() - start))
         return changes
+
+    def begin_anew(self) -> None:
+        """Have the next batch tell all that has changed since the last scan that went well."""
+        self._started = False
 
     def wait_batch(self) -> FileChanges:
         """Return the next batch; an empty one if nothing has happened for `ROOT_CHECK`."""
@@ -133,11 +182,23 @@ class _Watcher:
             return self.scan() or None
         if self._events is None or self._identify_roots() != self._root_ids:
             return self._begin_again(timeout) or None
+        if self._must_scan:
+            timeout = min(timeout, self._pause)
         paths = self._wait_events(self._events, timeout)
+        if paths is None:
+            return self._watch_anew()
         if not paths:
-            return None
+            return self._scan_in_between() if self._must_scan else None
         changes = self._snapshot.check(paths)
         return self._watch_anew() if changes is None else changes
+
+    def _scan_in_between(self) -> FileChanges | None:
+        """Look at what sends no events."""
+        before = self._snapshot.directories.keys()
+        changes = self.scan()
+        if self._snapshot.directories.keys() != before:
+            changes |= self._watch_anew()
+        return changes or None
 
     def _begin_again(self, timeout: float) -> FileChanges:
         """A root is not there, or is another directory than it was."""
@@ -162,22 +223,32 @@ class _Watcher:
             self._events = None
         if self.stop.is_set():
             return  # nobody waits for this thread any more
-        directories = self._snapshot.roots if _ONE_HANDLE_A_TREE else self._snapshot.directories
-        wanted = [*filter(os.path.isdir, directories)]
+        wanted = self._directories_to_watch()
         if not wanted:
             return
         events = _file_events(wanted, self.stop)
         try:
             next(events, None)  # the scan that follows finds what is heard already
-        except FileNotFoundError:
-            return  # one has just gone; the next scan notices
+        except (FileNotFoundError, PermissionError):
+            return  # one has just gone, or may not be read any more; the next scan notices
         except (OSError, RuntimeError) as exc:
-            self._poll_from_now_on(exc)
+            if not _is_about_a_name(exc):
+                self._poll_from_now_on(exc)
         else:
             self._events = events
 
-    def _wait_events(self, events: _Events, timeout: float) -> set[str]:
-        """Return the paths of which something is heard; none after *timeout* seconds."""
+    def _directories_to_watch(self) -> list[str]:
+        directories = self._snapshot.roots if _ONE_HANDLE_A_TREE else self._snapshot.directories
+        readable = [*filter(_is_readable_directory, directories)]
+        wanted = [*filter(_is_unicode, readable)]
+        self._must_scan = len(wanted) < len(readable)
+        return wanted
+
+    def _wait_events(self, events: _Events, timeout: float) -> set[str] | None:
+        """Return the paths of which something is heard; none after *timeout* seconds.
+
+        None if something has happened whose path cannot be told.
+        """
         deadline = time.monotonic() + timeout
         try:
             for heard in events:
@@ -186,17 +257,15 @@ class _Watcher:
                 if not self._eager():
                     self.stop.wait(IDLE_PAUSE)
         except (OSError, RuntimeError) as exc:
+            if _is_about_a_name(exc):
+                self.stop.wait(POLL)  # lest a file that is written all the time keeps this busy
+                return None
             self._poll_from_now_on(exc)
         return set()
 
     def _poll_from_now_on(self, exc: Exception) -> None:
         self._polling = True
-        log.warning(
-            "The system gives no file events (%s): polling every %s seconds instead. If it has no "
-            "file watches left, `sysctl fs.inotify` shows the limits.",
-            exc,
-            POLL,
-        )
+        log.warning("%s Polling every %g seconds instead.", _why_no_events(exc), POLL)
 
     def _identify_roots(self) -> list[tuple[int, int] | None]:
         return [*map(_identity, self._snapshot.roots)]
@@ -227,8 +296,43 @@ def _file_events(directories: list[str], stop: threading.Event) -> _Events:
         debug=False,
         force_polling=False,
         recursive=_ONE_HANDLE_A_TREE,
-        ignore_permission_denied=True,
+        ignore_permission_denied=False,  # else it keeps silent about having no watches left, too
     )
+
+
+def _is_readable_directory(path: str) -> bool:
+    """Whether *path* can be watched; what may not be read has no files for anybody."""
+    return os.path.isdir(path) and os.access(path, os.R_OK)
+
+
+def _is_unicode(path: str) -> bool:
+    """Whether *path* is a text: names on Unix are bytes, and need not be one in UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_about_a_name(exc: Exception) -> bool:
+    """Whether *exc*, of watchfiles, says that something happened to a file of no UTF-8 name."""
+    return "Unable to decode path" in str(exc)
+
+
+def _why_no_events(exc: Exception) -> str:
+    """Say why there are no events, and what the author can do about it."""
+    reason = one_line(str(exc))
+    if "OS file watch limit reached" in reason:
+        return (
+            "This system's limit of watched directories is reached "
+            "(to raise it: sudo sysctl fs.inotify.max_user_watches=524288)."
+        )
+    if "Too many open files" in reason:
+        return (
+            "This system's limit of open files, or of programs that watch files, is reached "
+            "(to raise the latter: sudo sysctl fs.inotify.max_user_instances=1024)."
+        )
+    return f"The system gives no file events ({reason})."
 
 
 def _identity(path: str) -> tuple[int, int] | None:

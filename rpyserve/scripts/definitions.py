@@ -26,13 +26,15 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from zope.interface.interface import InterfaceClass
 
+from rpyserve.resources.resource import Resource
 from rpyserve.scripts.execution import Execution, ExecutionName, Key, definition_key, is_interface
 
 Place = tuple[str, str]
@@ -40,8 +42,13 @@ Place = tuple[str, str]
 
 generation = 1
 """Grows with whatever may leave an object of an old class somewhere."""
+all_are_tracked = True
+"""Whether the garbage collector knows the objects of all classes that were ever defined."""
 edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
+
+MOST_PAGES: Final = 1000
+"""In how many items of a container at top level resources are looked for."""
 
 _DEFINITIONS: Final = (type, FunctionType, InterfaceClass)
 
@@ -85,6 +92,12 @@ class _Retired:
     renew: Callable[[str], bool]
 
 
+# The classes that were defined, as long as they live, by their ids.
+_classes: dict[int, weakref.ref[type]] = {}
+
+# Of ``type.__flags__``: the garbage collector knows the objects of the class.
+_TRACKED: Final = 1 << 14
+
 # What was published, by the home of its execution.
 _published: dict[str, _Published] = {}
 # What scripts and modules use, uncached ones too, by the home of the execution.
@@ -97,6 +110,8 @@ _failed: set[str] = set()
 _moved_to: dict[Place, Place] = {}
 # The same the other way round.
 _moved_from: dict[Place, Place] = {}
+# By its id, an object that top-level code has made, as long as it lives, and its roles.
+_roles: dict[int, tuple[weakref.ref[Any], set[Place]]] = {}
 
 
 # What has happened
@@ -142,8 +157,11 @@ def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and lasts; *module* is what it left behind."""
     global edits
     home = execution.name.home
+    _claim_made_dataclasses(execution, module)
+    _note_classes(execution, module)
     was_retired = _retired.pop(home, None) is not None
     _failed.discard(home)
+    _note_roles(home, vars(module))
     before = _published.get(home)
     _published[home] = _Published(os.fspath(execution.path), weakref.ref(module))
     has_moved = note_uses(execution, module)
@@ -207,6 +225,34 @@ def _moves(before: _Uses, now: _Uses) -> Iterator[tuple[Place, Place]]:
             yield old, new[0]
 
 
+def _claim_made_dataclasses(execution: Execution, module: ModuleType) -> None:
+    """Note where the classes of ``make_dataclass`` are defined: Python 3.11 says in ``types``."""
+    for name, value in list(vars(module).items()):
+        if not (isinstance(value, type) and value.__module__ == "types"):
+            continue
+        if value.__qualname__ == name and is_dataclass(value):
+            value.__module__ = execution.name
+
+
+def _note_classes(execution: Execution, module: ModuleType) -> None:
+    global all_are_tracked
+    queue = [*vars(module).values()]
+    seen: set[int] = set()
+    while queue:
+        value = queue.pop()
+        is_own = isinstance(value, type) and value.__module__ is execution.name
+        if is_own and id(value) not in seen:
+            seen.add(id(value))
+            _note_class(value)
+            all_are_tracked = all_are_tracked and bool(value.__flags__ & _TRACKED)
+            queue += vars(value).values()
+
+
+def _note_class(cls: type) -> None:
+    number = id(cls)
+    _classes[number] = weakref.ref(cls, lambda _: _classes.pop(number, None))
+
+
 def _note_move(old: Place, new: Place) -> None:
     """Whatever moves is at the end of its chain of moves, so that no chain is a circle."""
     _moved_to.pop(new, None)
@@ -225,10 +271,61 @@ def forget(root: str) -> None:
     _failed.difference_update(gone)
     for home in [home for home, uses in _uses.items() if uses.path.startswith(below)]:
         del _uses[home]
+    for number, (_, roles) in list(_roles.items()):
+        if not gone.isdisjoint(home for home, _ in roles):
+            del _roles[number]
     for moves in (_moved_to, _moved_from):
         for here, there in list(moves.items()):
             if not gone.isdisjoint({here[0], there[0]}):
                 del moves[here]
+
+
+# What top-level code has made
+
+
+def roles_of(thing: object) -> set[Place]:
+    """Return what *thing* is for those scripts and modules that have made it at their top level.
+
+    The name that such an object has there, or that of the page that it is a child of, is its role.
+    The next execution makes another object for the same role. Empty for all other objects.
+    """
+    known = _roles.get(id(thing))
+    return known[1] if known is not None and known[0]() is thing else set()
+
+
+def _note_roles(home: str, namespace: Mapping[str, Any]) -> None:
+    todo = [(name, value) for name, value in list(namespace.items()) if name[:2] != "__"]
+    seen = {id(namespace)}
+    for path, value in todo:  # it grows
+        if not isinstance(value, (*_DEFINITIONS, ModuleType)) and id(value) not in seen:
+            seen.add(id(value))
+            _note_role(value, (home, path))
+            todo += [(f"{path}.{name}", page) for name, page in _pages_in(value)]
+
+
+def _note_role(thing: Any, role: Place) -> None:
+    number = id(thing)
+    try:
+        reference = weakref.ref(thing, lambda _: _roles.pop(number, None))
+    except TypeError:
+        return  # a number, a text, a list
+    if not roles_of(thing):
+        _roles[number] = reference, set()
+    _roles[number][1].add(role)
+
+
+def _pages_in(value: Any) -> Iterator[tuple[str, Resource]]:
+    """The resources that *value*, a container or a resource itself, directly holds."""
+    held: dict[Any, Any] = {}
+    if isinstance(value, Resource):
+        held = {**vars(value), **value.children} if hasattr(value, "__dict__") else value.children
+    elif isinstance(value, (list, tuple)):
+        held = dict(enumerate(value[:MOST_PAGES]))
+    elif isinstance(value, dict):
+        held = dict(islice(value.items(), MOST_PAGES))
+    for name, each in held.items():
+        if isinstance(each, Resource):
+            yield str(name), each
 
 
 # Where something is defined
@@ -253,8 +350,11 @@ def home_of(defined: Any) -> str:
 def is_current(defined: Any) -> bool:
     """Whether *defined*, a class or a function, is not known to be out of date."""
     name = getattr(defined, "__module__", None)
-    if type(name) is not ExecutionName:
-        return True
+    return type(name) is not ExecutionName or is_current_name(name)
+
+
+def is_current_name(name: ExecutionName) -> bool:
+    """Whether the execution of that name is not known to be out of date."""
     if name.home in _retired:
         return False
     namespace = _latest_namespace(name.home)
@@ -278,6 +378,16 @@ def current_definition(defined: Any) -> Any:
         return defined
     found = _look_up(namespace, qualified_name)
     return found if found is not None and _is_same_kind(defined, found) else None
+
+
+def outdated_classes() -> dict[type, type]:
+    """Return the classes that were defined again and still live, each with what stands for it."""
+    references = list(_classes.values())
+    classes = [cls for reference in references if (cls := reference()) is not None]
+    # No file is executed for this.
+    old = [cls for cls in classes if home_of(cls) not in _retired and not is_current(cls)]
+    found = {cls: current_definition(cls) for cls in old}
+    return {cls: new for cls, new in found.items() if new is not None and new is not cls}
 
 
 def latest_execution(home: str) -> Execution | None:

@@ -9,10 +9,15 @@ edit later than that has another time stamp even if the file system's clock is w
 The order that matters: a signature is taken before the contents are read, so a write in between
 shows later. Whoever asks after a save is told of it, whether or not a watcher runs. Nothing that is
 made from the files is kept here.
+
+A disk that fails, or a network drive that is away, does not say that a file has changed or is gone:
+whoever asks gets an error, and what was known stays (`raise_unless_absent`).
 """
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import os
 import stat
@@ -22,12 +27,31 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import Final, NoReturn, Protocol
 
+from rpyserve.http.errors import HTTPError
+from rpyserve.util.file_limits import is_too_many_files
+
 SETTLE_TIME: Final = 2.0
 """Seconds after which a file that is written again has another time stamp on any file system."""
 MOST_READS: Final = 5
 """How often a file is read that changes while it is read."""
 IGNORED_DIRECTORIES: Final = frozenset({"node_modules", "site-packages", "__pycache__"})
 """Names of directories whose files are none of the site's author."""
+
+# What a look at a file fails with where there is none, or none that is ours to see. Windows gives
+# EINVAL for names that no file can have.
+_ABSENT: Final = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EINVAL,
+        errno.EILSEQ,
+        None,
+    }
+)
 
 Signature = tuple[int, int, int, int]
 """What `os.stat` says of a file: mtime, size, inode, ctime."""
@@ -47,6 +71,25 @@ class FileSystem:
 
 
 FILE_SYSTEM: Final = FileSystem()
+
+
+def raise_unless_absent(path: str, exc: OSError | ValueError) -> None:
+    """Raise an error unless *exc*, of a look at *path*, says that there is no such file for us.
+
+    Raises:
+        HTTPError: 503, the system cannot say whether there is one.
+        OSError: *exc*, there are no file descriptors left.
+    """
+    if isinstance(exc, ValueError) or exc.errno in _ABSENT:
+        return
+    if is_too_many_files(exc):
+        raise exc
+    raise HTTPError(
+        503,
+        "The server cannot read its files just now. Try again in a moment.",
+        {"Retry-After": "5"},
+        private=f"The system cannot tell what {path!r} is: {exc.strerror}.",
+    ) from exc
 
 
 class State(Protocol):
@@ -70,10 +113,15 @@ class _Signed:
         self._start_from(self._read_signature())
 
     def _read_signature(self) -> Signature | None:
-        """The present signature; None if there is no such file, or one of another kind."""
+        """The present signature; None if there is no such file, or one of another kind.
+
+        Raises:
+            HTTPError, OSError: see `raise_unless_absent`.
+        """
         try:
             found = self._file_system.stat(self.path)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as exc:
+            raise_unless_absent(self.path, exc)
             return None
         if not self._is_right_kind(found.st_mode):
             return None
@@ -169,6 +217,20 @@ class TreeState:
         return any_changed(self._files.values())
 
 
+class PatternState:
+    """What a pattern such as ``notes/*.md`` matches; ``**`` stands for any directories."""
+
+    __slots__ = ("_states", "path")
+
+    def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
+        self.path = path
+        self._states = {match: snapshot(match, file_system) for match in matches(path)}
+
+    def changed(self) -> bool:
+        """Whether something matches that did not, or has gone or changed."""
+        return matches(self.path) != self._states.keys() or any_changed(self._states.values())
+
+
 class ImportLookups(_Signed):
     """Which of the names that imports asked for a directory has. Other names do not count."""
 
@@ -250,10 +312,25 @@ def read(path: str, file_system: FileSystem = FILE_SYSTEM) -> tuple[bytes, FileS
 
 
 def snapshot(path: str, file_system: FileSystem = FILE_SYSTEM) -> State:
-    """Return the state of a file, of a directory with all that is below it, or of nothing yet."""
+    """Return the state of a file, of a directory with all that is below it, or of nothing yet.
+
+    What is not there may be a pattern, and is then what it matches.
+    """
     if os.path.isdir(path):
         return TreeState(path, file_system)
-    return FileState(path, file_system) if os.path.exists(path) else MissingFile(path)
+    if os.path.exists(path):
+        return FileState(path, file_system)
+    return PatternState(path, file_system) if glob.has_magic(path) else MissingFile(path)
+
+
+def matches(pattern: str) -> set[str]:
+    """Return the files and directories that *pattern* stands for."""
+    return set(glob.iglob(pattern, recursive=True))
+
+
+def is_there(path: str) -> bool:
+    """Whether *path*, which may be a pattern, stands for a file or a directory."""
+    return os.path.exists(path) or bool(matches(path))
 
 
 _changed = methodcaller("changed")
@@ -282,7 +359,7 @@ def _below(path: str) -> tuple[set[str], set[str]]:
     directories: set[str] = set()
     files: set[str] = set()
     seen: set[tuple[int, int]] = set()
-    for directory, below, names in os.walk(path, followlinks=True):
+    for directory, below, names in os.walk(path, followlinks=True, onerror=_raise_unless_absent):
         identity = _identity(directory)
         if identity is None or identity in seen:
             below.clear()
@@ -296,11 +373,16 @@ def _below(path: str) -> tuple[set[str], set[str]]:
     return directories, files
 
 
+def _raise_unless_absent(exc: OSError) -> None:
+    raise_unless_absent(exc.filename, exc)
+
+
 def _identity(directory: str) -> tuple[int, int] | None:
     """Which directory it is, whatever leads there; None if it is no more."""
     try:
         found = os.stat(directory)
-    except OSError:
+    except OSError as exc:
+        raise_unless_absent(directory, exc)
         return None
     return found.st_dev, found.st_ino
 
@@ -313,7 +395,8 @@ def _digest_of_file(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:
+    except OSError as exc:
+        raise_unless_absent(path, exc)
         return None
 
 

@@ -18,8 +18,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
 from rpyserve.serving.console_writer import write
@@ -53,6 +53,61 @@ def set_up(*, quiet: bool = False, verbose: bool = False) -> None:
         logger.addHandler(_Console(_message))
         logger.propagate = False
     _show_messages_of_scripts()
+
+
+@contextmanager
+def unfailing_streams(*, for_good: bool = False) -> Iterator[None]:
+    """While inside, ``print`` in a script does not fail because nobody can take what it says.
+
+    That may be a pipe whose reader has gone, or a full disk. What cannot be written is lost.
+
+    Args:
+        for_good: whether it stays so to the end of the process.
+    """
+    before = sys.stdout, sys.stderr
+    ours = sys.stdout, sys.stderr = _unfailing(before[0]), _unfailing(before[1])
+    try:
+        yield
+    finally:
+        if not for_good and ours == (sys.stdout, sys.stderr):
+            sys.stdout, sys.stderr = before
+
+
+def _unfailing(stream: TextIO) -> TextIO:
+    """*stream*, made so; another than a file of the system is left to whoever has put it there."""
+    if type(stream) is not io.TextIOWrapper:
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_UnfailingFile(getattr(stream.buffer, "raw", stream.buffer))),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=True,
+        write_through=stream.write_through,
+    )
+
+
+class _UnfailingFile(io.RawIOBase):
+    """Writes to *raw*, and loses what that cannot take."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw  # for `console_writer`, which tries again
+        self.name = getattr(raw, "name", "")
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        number: int = self.raw.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        return bool(self.raw.isatty())
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return self.raw.write(data) or len(data)
+        except OSError:
+            return len(data)
 
 
 def _show_messages_of_scripts() -> None:

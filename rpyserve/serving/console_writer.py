@@ -157,7 +157,9 @@ def _write_some(stream: Any, data: bytes) -> int:
     buffer = getattr(stream, "buffer", None)
     try:
         if buffer is not None:
-            return getattr(buffer, "raw", buffer).write(data) or 0
+            raw = getattr(buffer, "raw", buffer)
+            # Below what never fails, see `console.unfailing_streams`.
+            return getattr(raw, "raw", raw).write(data) or 0
         stream.write(data.decode(_encoding(stream)).replace(os.linesep, "\n"))
         stream.flush()
     except OSError:

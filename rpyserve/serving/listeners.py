@@ -14,9 +14,10 @@ import errno
 import functools
 import logging
 import os
+import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -116,7 +117,8 @@ async def serve_listeners(
     room = ConnectionLimit(most, shutdown)
     serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
 
-    with room.spare:
+    ports = _ports_of(listeners)
+    with room.spare, _released_in_children(ports):
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -292,6 +294,65 @@ class _Serving:
             shutdown=self.shutdown,
             on_close=self.room.leave,
         )
+
+
+# Processes that scripts fork
+
+_served_ports: list[int] = []
+
+
+@contextmanager
+def _released_in_children(ports: Sequence[int]) -> Iterator[None]:
+    """While inside, a process that is forked lets go of the sockets of these *ports*."""
+    _served_ports.extend(ports)
+    try:
+        yield
+    finally:
+        for port in ports:
+            _served_ports.remove(port)
+
+
+def _ports_of(listeners: Iterable[Any]) -> list[int]:
+    bottoms = (getattr(listener, "transport_listener", listener) for listener in listeners)
+    sockets = (getattr(bottom, "socket", None) for bottom in bottoms)
+    names = (sock.getsockname() for sock in sockets if sock is not None)
+    return [name[1] for name in names if isinstance(name, tuple)]
+
+
+def _release_sockets() -> None:
+    """In a forked process: let go of the server's listeners and connections.
+
+    A worker of a pool would keep the port taken when the server is gone, and connections open that
+    the server has closed. Their numbers are kept, for an object of the server's may close them yet.
+    """
+    if not _served_ports:
+        return
+    with suppress(OSError):
+        descriptors = [int(name) for name in os.listdir("/dev/fd")]
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in descriptors:
+            if _local_port(descriptor) in _served_ports:
+                os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
+
+
+def _local_port(descriptor: int) -> int | None:
+    """The port of a socket of TCP; None for anything else."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        name = sock.getsockname()
+    except OSError:
+        return None
+    finally:
+        sock.detach()
+    return name[1] if isinstance(name, tuple) and sock.type == socket.SOCK_STREAM else None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_sockets)
 
 
 def _addresses(stream: trio.abc.Stream) -> tuple[Address, Address]:

@@ -37,7 +37,7 @@ from rpyserve.serving.listen import (
     trusted_hosts,
 )
 from rpyserve.serving.listeners import serve_listeners
-from rpyserve.serving.signals import Signals, interruptible, is_interruption
+from rpyserve.serving.signals import Signals, end_process, interruptible, is_interruption
 from rpyserve.serving.watchdog import Watchdog
 from rpyserve.sessions.session import SessionEnd
 from rpyserve.site import Site
@@ -49,8 +49,11 @@ if TYPE_CHECKING:
 GRACE: Final = 5.0
 """Seconds that open requests have once the server is to stop; async callbacks of sessions too."""
 
-STUCK: Final = GRACE + 0.5
+STUCK: Final = GRACE + 0.2
 """Seconds after which what is still at work cannot be cancelled, such as a call in a thread."""
+
+LAST_CHANCE: Final = 0.1
+"""Seconds that what has ended in the meantime has to let the server end in the usual way."""
 
 
 @public
@@ -170,13 +173,18 @@ def run_with(site: Site, settings: Settings) -> None:
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
-        with handlers, unawaited.reporting_unawaited(site.errors):
+        streams = console.unfailing_streams(for_good=settings.for_good)
+        with handlers, streams, unawaited.reporting_unawaited(site.errors):
             _run_trio(site, settings, access_log, signals)
-        if not settings.quiet:
-            ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
-            console.print_over_ctrl_c(farewell(ended))
+        _say_farewell(site, settings)
     finally:
         console_writer.stop()
+
+
+def _say_farewell(site: Site, settings: Settings) -> None:
+    if not settings.quiet:
+        ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
+        console.print_over_ctrl_c(farewell(ended))
 
 
 def farewell(ended: int) -> str:
@@ -213,6 +221,7 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
         nursery.start_soon(_explain_delay, signals.stop)
+        nursery.start_soon(_leave_stuck, site, settings, signals.stop)
         if settings.for_good:
             nursery.start_soon(collect_when_idle, lambda: access_log.responses)
         with _watch_loop(endpoint.listeners) as watchdog:
@@ -240,7 +249,6 @@ async def _serve_until(
     respond = site.respond if live_reload is None else live_reload.wrap(site.respond)
     respond = trusted_hosts(interruptible(respond), endpoint.names)
     async with site.running(), trio.open_nursery() as nursery:
-        nursery.start_soon(_end_sessions, site, stop)
         nursery.start_soon(import_deferred, access_log.answered)
         if live_reload is not None:
             await nursery.start(live_reload.run)
@@ -285,11 +293,15 @@ async def _explain_delay(stop: trio.Event) -> None:
     )
 
 
-async def _end_sessions(site: Site, stop: trio.Event) -> None:
-    """End the sessions even if a request cannot be cancelled, such as one in a thread."""
+async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None:
+    """End the sessions and the process even if something cannot be cancelled."""
     await stop.wait()
     await trio.sleep(STUCK)
     await site.sessions.end_all(SessionEnd.STOPPED, GRACE)
+    await trio.sleep(LAST_CHANCE)
+    console.print_over_ctrl_c("Not waiting for what cannot be cancelled: a call in a thread.")
+    _say_farewell(site, settings)
+    end_process(at_once=True)
 
 
 async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:

@@ -3,11 +3,13 @@
 Sync code of a script holds the loop until it returns, so a blocking connection from the loop's
 thread to our own listening address can never be answered. Python's audit hooks see each ``connect``
 before it happens, and an exception raised there comes out of the call. An audit hook cannot be
-removed, so one is installed once and consults the servers that run at the moment.
+removed, so one is installed once and consults the servers that run at the moment. A process that a
+script forks has no server in it, and may send requests to this one.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import sys
@@ -111,3 +113,7 @@ def _leads_to(host: str, bound: str, own: frozenset[str]) -> bool:
     if everything:
         return target.is_loopback or target.is_unspecified or host in own
     return target.is_unspecified and ip_address(bound.partition("%")[0]).is_loopback
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_servers.clear)

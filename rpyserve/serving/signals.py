@@ -6,6 +6,9 @@ the loop, so these are plain handlers: if they find the author's code on the sta
 interrupts again until the loop has noticed the stop, and ends a process that cannot stop. It makes
 the main thread run a handler by sending it the signal `NUDGE`.
 
+A process that a script forks, such as a worker of a pool, is no server: it has none of these
+handlers. At the end, pools are told to end, and processes that are still at work are ended.
+
 Invariant: a handler may run between any two instructions, so it takes no lock, and writes only by
 `console_writer.write`, which is made for that.
 """
@@ -34,7 +37,7 @@ from rpyserve.http.types import Responder
 from rpyserve.serving import console_writer
 from rpyserve.serving.console import print_over_ctrl_c
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
-from rpyserve.util.exceptions import Interrupted
+from rpyserve.util.exceptions import Interrupted, containing_keyboard_interrupts
 
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
@@ -56,6 +59,9 @@ STOP_TIMEOUT: Final = 12.0
 
 BLOCKED_TIMEOUT: Final = 8.0
 """Seconds that a script may keep the loop from noticing the stop; `docker stop` waits for 10."""
+
+POOLS_TIMEOUT: Final = 1.0
+"""Seconds that pools of threads and processes have to end, when all else has."""
 
 KILLED: Final = 130
 """The exit status after a second Ctrl-C: 128 plus the number of SIGINT, as shells have it."""
@@ -96,12 +102,14 @@ class Signals:
         over = threading.Event()
         self._before = {number: signal.getsignal(number) for number in (*_stopping(), NUDGE)}
         self._install()
+        _handling.append(self)
         main = threading.get_ident()
         threading.Thread(
             target=self._watch, args=(main, over), name="rpyserve signals", daemon=True
         ).start()
         try:
-            yield
+            with containing_keyboard_interrupts():
+                yield
         finally:
             if not for_good:
                 over.set()
@@ -121,8 +129,16 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def _uninstall(self) -> None:
+        _handling.remove(self)
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
+
+    def forget_in_child(self) -> None:
+        """In a forked process: handle nothing. Ctrl-C ends it without a traceback."""
+        signal.set_wakeup_fd(-1)  # or signals of this process would wake up the server
+        for number, before in self._before.items():
+            default = before in (None, signal.default_int_handler)
+            signal.signal(number, signal.SIG_DFL if default else before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == NUDGE:
@@ -198,6 +214,9 @@ def interruptible(respond: Responder) -> Responder:
 
 def force_exit(status: int) -> None:
     """End the process now, after writing what waits to be written. Never returns, never hangs."""
+    for child in _children():
+        with suppress(Exception):
+            child.kill()
     with suppress(Exception):
         _thread.start_new_thread(_end_soon, (status,))  # writing may block
     console_writer.flush()
@@ -207,12 +226,58 @@ def force_exit(status: int) -> None:
     os._exit(status)
 
 
-def end_process(status: int = 0) -> None:
-    """End a process that is done, if a thread that a script left running would hold it."""
-    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
-    if any(not thread.daemon for thread in others):
+def end_process(status: int = 0, *, at_once: bool = False) -> None:
+    """End what scripts left running, and the process, if that would hold it.
+
+    Args:
+        status: its exit status.
+        at_once: whether to end the process in any case.
+    """
+    if _has_threads() or _children():
+        _end_pools()
+    if at_once or _has_threads():
         atexit._run_exitfuncs()
         force_exit(status)
+
+
+def _has_threads() -> bool:
+    """Whether there are threads that Python waits for at its end."""
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    return any(not thread.daemon for thread in others)
+
+
+def _children() -> list[Any]:
+    """The processes that `multiprocessing`, which pools use too, has started and that run."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    try:
+        return [] if multiprocessing is None else multiprocessing.active_children()
+    except Exception:  # in the middle of something, as a signal handler may ask
+        return []
+
+
+def _end_pools() -> None:
+    """Do what Python does first at its end, which pools of threads and processes wait for.
+
+    It waits for whatever they are doing, so that is limited here.
+    """
+    pools = threading.Thread(target=_run_thread_exits, name="rpyserve pools", daemon=True)
+    pools.start()
+    pools.join(POOLS_TIMEOUT)
+    children = _children()
+    for child in children:
+        with suppress(Exception):
+            child.terminate()
+    if children:
+        many = "A process" if len(children) == 1 else f"{len(children)} processes"
+        was = "was" if len(children) == 1 else "were"
+        print_over_ctrl_c(f"{many} that a script started {was} still running, and {was} ended.")
+
+
+def _run_thread_exits() -> None:
+    # Python calls them before `atexit`, in `threading._shutdown`, and they may be called twice.
+    for call in reversed(getattr(threading, "_threading_atexits", ())):
+        with suppress(Exception):
+            call()
 
 
 def _end_soon(status: int) -> None:
@@ -235,3 +300,15 @@ def _stopping() -> list[int]:
     if hang_up in numbers and signal.getsignal(hang_up) != signal.SIG_DFL:
         numbers.remove(hang_up)
     return sorted(numbers)
+
+
+def _forget_in_child() -> None:
+    for signals in _handling:
+        signals.forget_in_child()
+    _handling.clear()
+
+
+_handling: list[Signals] = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from rpyserve._names import public
@@ -197,7 +198,8 @@ class Session(Components):
             callback: a plain or async function without arguments. One that raises is reported and
                 does not stop the others. What it refers to is kept alive until the session ends.
                 After an edit of a cached script or a module of the site, it takes the place of
-                those of its name from before the edit.
+                those from before the edit that have its name, and are bound to and closed over what
+                it is.
 
         Raises:
             TypeError: *callback* is no function.
@@ -215,8 +217,11 @@ class Session(Components):
             ]
             self._callbacks.append(callback)
 
-    def _without_side_effects(self, make: Callable[[], Any]) -> Any:
+    def _without_side_effects(self, make: Callable[[], list[Any]]) -> list[Any]:
         before = None if self._callbacks is None else list(self._callbacks)
+        registry = getattr(self.site, "registry", None)
+        if isinstance(registry, Registry):
+            make = partial(registry._without_side_effects, make)
         try:
             return super()._without_side_effects(make)
         finally:

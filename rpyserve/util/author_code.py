@@ -22,6 +22,7 @@ __all__ = [
     "innermost_author_frame",
     "is_author_code",
     "source_line",
+    "working_directory",
 ]
 
 PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent) + os.sep
@@ -81,7 +82,16 @@ def innermost_author_frame(
 
 def display_path(filename: str) -> str:
     """Return *filename* relative to the current directory, or whole if it lies elsewhere."""
-    return filename.removeprefix(os.getcwd() + os.sep)
+    here = working_directory()
+    return filename.removeprefix(here + os.sep) if here else filename
+
+
+def working_directory() -> str:
+    """Return the current directory; empty if it has been removed, or may not be read."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def display_position(frame: FrameType) -> str:

@@ -1,7 +1,9 @@
 """Exceptions of code that is not ours: which count, which must go on, and who hears of them.
 
 A script can raise anything. Cancellation and interrupts always pass; every other exception ends the
-script only.
+script only. `KeyboardInterrupt` is an interrupt only where Python raises it at Ctrl-C. Where
+rpyserve handles the signals itself, Ctrl-C raises `Interrupted`, or nothing, so that one must be a
+script's own.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import trio
 __all__ = [
     "ErrorReporter",
     "Interrupted",
+    "containing_keyboard_interrupts",
     "report_or_raise",
     "reporting_errors",
     "split_control_flow",
@@ -46,7 +49,20 @@ class Interrupted(BaseException):
     """Raised in the middle of a script's sync code because the server is to stop."""
 
 
-_CONTROL_FLOW: Final = (trio.Cancelled, KeyboardInterrupt, Interrupted)
+_OURS: Final = (trio.Cancelled, Interrupted)
+# What ends more than a script. A process has one handler for each signal, so this is one's, too.
+_control_flow: tuple[type[BaseException], ...] = (*_OURS, KeyboardInterrupt)
+
+
+@contextmanager
+def containing_keyboard_interrupts() -> Iterator[None]:
+    """While inside, a `KeyboardInterrupt` is a failure like any other: no Ctrl-C raises it."""
+    global _control_flow
+    before, _control_flow = _control_flow, _OURS
+    try:
+        yield
+    finally:
+        _control_flow = before
 
 
 def split_control_flow(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -59,9 +75,9 @@ def split_control_flow(exc: BaseException) -> tuple[BaseException | None, BaseEx
         The failure and the control flow; None for a part that is not there.
     """
     if isinstance(exc, BaseExceptionGroup):
-        control_flow, failure = exc.split(_CONTROL_FLOW)
+        control_flow, failure = exc.split(_control_flow)
         return failure, control_flow
-    return (None, exc) if isinstance(exc, _CONTROL_FLOW) else (exc, None)
+    return (None, exc) if isinstance(exc, _control_flow) else (exc, None)
 
 
 @contextmanager

@@ -674,6 +674,7 @@ async def test_a_name_that_tells_nothing_is_judged_by_how_the_file_begins(root: 
         ("/hello.rpy.txt", ["copy of a script", "Did you mean /hello?"]),
         ("/HELLO.RPY", ["lower case", "Did you mean /hello?"]),
         ("/stlye.css", ["Did you mean /style.css?"]),
+        ("/dot.", ["cannot end in a dot", "Did you mean /dot..rpy?"]),
         ("/sub%20dir/pgae", ["Did you mean /sub%20dir/page?"]),
         ("/Sub%20Dir/", ["Did you mean /sub%20dir?"]),
         ("/notepad", ["'notepad.rpy.txt'", "rename it to 'notepad.rpy'"]),
@@ -691,7 +692,15 @@ async def test_a_name_that_tells_nothing_is_judged_by_how_the_file_begins(root: 
 async def test_a_404_says_why_and_what_is_near_to_its_author_only(
     root: Path, target: str, says: list[str]
 ) -> None:
-    for name in ("hello.rpy", "style.css", "sub dir/page.rpy", "notepad.rpy.txt", "python.py"):
+    names = (
+        "hello.rpy",
+        "style.css",
+        "sub dir/page.rpy",
+        "notepad.rpy.txt",
+        "python.py",
+        "dot..rpy",
+    )
+    for name in names:
         write(root / name)
     site = served(root)
     answer, foreign = await ask(site, target), await Visitor(site, client="192.0.2.1").get(target)
@@ -919,3 +928,52 @@ async def test_the_fortress_can_be_entered_at_all(fortress: Path) -> None:
         assert (await ask(site, target)).text == "content of public.txt"
     for target in ("/hello", "/sub/page", "/inside/page.rpy"):
         assert (await ask(site, target)).text.startswith("ran ")
+
+
+# The working directory
+
+
+def test_a_site_that_is_made_again_is_entered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "made"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    working_directory = Directory(root).working_directory
+    for text in ("one", "two"):
+        root.rename(tmp_path / f"before {text}")
+        working_directory.refresh()  # there is none yet
+        root.mkdir()
+        (root / "words.txt").write_text(text)
+        working_directory.refresh()
+        assert Path("words.txt").read_text() == text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove a current directory")
+def test_a_removed_directory_that_a_script_has_entered_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, other = tmp_path / "made", tmp_path / "other"
+    site.mkdir()
+    other.mkdir()
+    monkeypatch.chdir(site)
+    working_directory = Directory(site).working_directory
+    os.chdir(other)
+    working_directory.refresh()
+    assert os.path.samefile(".", other)
+    other.rmdir()
+    working_directory.refresh()
+    assert os.path.samefile(".", site)
+
+
+def test_a_directory_that_nobody_has_entered_is_never_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "made"
+    site.mkdir()
+    monkeypatch.chdir(tmp_path)
+    working_directory = Directory(site).working_directory
+    site.rmdir()
+    site.mkdir()
+    working_directory.refresh()
+    assert os.path.samefile(".", tmp_path)

@@ -124,3 +124,9 @@ def test_too_many_names_are_anything(mounts: Mounts) -> None:
     names = [f"{n}.css" for n in range(MAX_URLS + 1)]
     assert not page_change(mounts, *names[1:]).lost
     assert page_change(mounts, *names) == ANYTHING
+
+
+def test_a_name_that_is_no_text_is_shown_with_escapes() -> None:
+    mounts = Mounts([("/site", "/")])
+    assert mounts.display_name("/site/caf\udce9.txt") == r"caf\xe9.txt"
+    assert mounts.display_name("/site/café.txt") == "café.txt"

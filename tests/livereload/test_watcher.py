@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +24,8 @@ from rpyserve.livereload import watcher
 from rpyserve.livereload.snapshot import FileChanges
 
 pytestmark = pytest.mark.process
+
+ROOT = Path(__file__).parent.parent.parent
 
 LIMIT = 20
 """Seconds: far more than anything here takes."""
@@ -317,27 +320,39 @@ async def test_cancelling_waits_for_nothing(site: Path) -> None:
     assert time.monotonic() - start < watcher.ROOT_CHECK / 2
 
 
-async def test_where_the_system_has_no_watches_left(
-    site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*directories: str, **options: object) -> Iterator[set[tuple[int, str]]]:
-        raise OSError(28, "No space left on device")
-        yield set()
-
-    monkeypatch.setattr("watchfiles.watch", refuse)
-    async with watching(site) as watched:
-        in_place(site / "a.rpy")
-        assert watched.names((await watched.batch()).files) == {"a.rpy"}
-    (record,) = caplog.records
-    assert "no file watches left" in record.message and "\n" not in record.message
-
-
+@pytest.mark.parametrize(
+    ("exc", "sentence"),
+    [
+        (
+            OSError('OS file watch limit reached. about ["/site"] (Error { kind: MaxFilesWatch })'),
+            "This system's limit of watched directories is reached "
+            "(to raise it: sudo sysctl fs.inotify.max_user_watches=524288).",
+        ),
+        (
+            RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"),
+            "This system's limit of open files, or of programs that watch files, is reached "
+            "(to raise the latter: sudo sysctl fs.inotify.max_user_instances=1024).",
+        ),
+        (
+            RuntimeError("error in underlying watcher:\nlost"),
+            "The system gives no file events (error in underlying watcher: lost).",
+        ),
+    ],
+    ids=["watches", "instances", "another"],
+)
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "later"])
 async def test_files_are_polled_once_the_watch_fails(
-    site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    exc: Exception,
+    sentence: str,
+    later: bool,
 ) -> None:
     def fail(*directories: str, **options: object) -> Iterator[set[tuple[int, str]]]:
-        yield set()
-        raise RuntimeError("error in underlying watcher: lost")
+        if later:
+            yield set()
+        raise exc
 
     monkeypatch.setattr("watchfiles.watch", fail)
     async with watching(site) as watched:
@@ -345,11 +360,135 @@ async def test_files_are_polled_once_the_watch_fails(
             (site / "a.rpy").write_text(text)
             assert watched.names((await watched.batch()).files) == {"a.rpy"}
     (record,) = caplog.records
-    assert record.message == (
-        "The system gives no file events (error in underlying watcher: lost): "
-        "polling every 0.02 seconds instead. If it has no file watches left, `sysctl fs.inotify` "
-        "shows the limits."
+    assert record.message == f"{sentence} Polling every 0.02 seconds instead."
+
+
+UNDER_A_LIMIT = """
+import logging, os, sys, trio
+from rpyserve.livereload import watcher
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+site = sys.argv[1]
+
+async def main():
+    def tell(batch):
+        print(*sorted(os.path.relpath(path, site) for path in batch.files), flush=True)
+        if any(path.endswith("last.txt") for path in batch.files):
+            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watcher.watch, [site], tell)
+        with open(os.path.join(site, "d9", "last.txt"), "w"):
+            pass
+
+trio.run(main)
+"""
+
+
+def test_a_limit_that_is_reached_half_way(site: Path) -> None:
+    """A real limit, of a user namespace: the system watches 5 of 11 directories."""
+    unshare = shutil.which("unshare")
+    limited = "echo 5 > /proc/sys/user/max_inotify_watches"
+    begin = [unshare or "unshare", "--user", "--map-root-user", "sh", "-c"]
+    if not unshare or subprocess.run([*begin, limited], capture_output=True).returncode:
+        pytest.skip("no user namespaces here, or they have no limits of their own")
+    for n in range(10):
+        (site / f"d{n}").mkdir()
+    done = subprocess.run(
+        [*begin, f'{limited} && exec "$@"', "sh", sys.executable, "-c", UNDER_A_LIMIT, str(site)],
+        capture_output=True, text=True, timeout=LIMIT, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    first, last = done.stdout.splitlines()
+    assert first.startswith("This system's limit of watched directories is reached")
+    assert last == "d9/last.txt"
+
+
+# Names that are no text
+
+
+@pytest.fixture
+def latin_1(site: Path) -> Callable[[str], Path]:
+    """Makes a path in the site whose name is ISO 8859-1, as in an old archive, not UTF-8."""
+
+    def path(name: str) -> Path:
+        return Path(os.fsdecode(os.fsencode(site) + b"/" + name.encode("latin-1")))
+
+    try:
+        path("é").touch()
+        path("é").unlink()
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    return path
+
+
+async def test_a_name_that_is_no_text_does_not_end_the_watch(
+    site: Path, latin_1: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watching(site) as watched:
+        for text in ("one", "two"):
+            latin_1("café.txt").write_text(text)
+            assert (await watched.batch()).files.keys() == {str(latin_1("café.txt"))}
+            in_place(site / "a.rpy")
+            await watched.until("a.rpy")
+    assert not caplog.records
+
+
+async def test_a_directory_whose_name_is_no_text(
+    site: Path, latin_1: Callable[[str], Path], poll: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    latin_1("été").mkdir()
+    async with watching(site, poll=poll) as watched:
+        for text in ("one", "two"):
+            (latin_1("été") / "a.txt").write_text(text)
+            assert (await watched.batch()).files.keys() == {str(latin_1("été") / "a.txt")}
+            in_place(site / "a.rpy")
+            await watched.until("a.rpy")
+        (latin_1("été") / "deep").mkdir()  # one that can be watched, below one that cannot
+        assert (await watched.batch()).directories
+        latin_1("hiver").mkdir()
+        assert (await watched.batch()).directories
+        for path in (latin_1("hiver") / "a.txt", latin_1("été") / "deep" / "b.txt"):
+            path.write_text("x")
+            assert (await watched.batch()).files.keys() == {str(path)}
+    assert not caplog.records
+
+
+# Failures
+
+
+@pytest.mark.parametrize("where", ["scan", "wait", "tell"])
+async def test_a_watch_that_fails_begins_anew(
+    site: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    failures = [MemoryError(), MemoryError()]
+
+    def failing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return function(*args)
+
+        return call
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(watcher, "RETRY", 0.02)
+    if where != "tell":
+        name = {"scan": "scan", "wait": "wait_batch"}[where]
+        monkeypatch.setattr(watcher._Watcher, name, failing(getattr(watcher._Watcher, name)))
+    else:
+        monkeypatch.setattr(Watched, "tell", failing(Watched.tell))
+    async with watching(site) as watched:
+        while not any("again." in record.message for record in caplog.records):
+            in_place(site / "a.rpy")
+            await trio.sleep(0.02)
+        in_place(site / "style.css")
+        await watched.until("style.css")
+    first, last = (record.message for record in caplog.records)
+    assert first == (
+        "Watching the files failed (MemoryError). Pages do not follow edits until that works "
+        "again; it is tried every 0.02 seconds."
     )
+    assert last == "The files are being watched again."
 
 
 async def test_the_library_adds_nothing_to_the_log(

@@ -708,3 +708,20 @@ def test_a_part_waits_for_its_package_before_that_is_executed(
         assert first.result(20) == "here"
         assert later[0].result(20) == "here"
     assert site.get("a.rpy") == site.get("b.rpy") == "here"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove a current directory")
+def test_a_relative_entry_where_the_current_directory_is_gone(
+    site: ScriptSite, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path_factory.mktemp("gone")
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    site.write("lib/inner_of_lib.py", "WORD = 'imported'\n")
+    site.write(
+        "a.rpy",
+        "import sys\nsys.path.append('lib')\nfrom inner_of_lib import WORD\n"
+        "def resource(request):\n    return WORD\n",
+    )
+    assert site.get() == "imported"

@@ -25,7 +25,7 @@ from rpyserve.protocol.server_state import Limits
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.access_log import log as access_log
 from rpyserve.serving.listen import CannotListen, Settings, open_endpoint
-from rpyserve.serving.run import _serve_until, run, run_with
+from rpyserve.serving.run import _leave_stuck, _serve_until, run, run_with
 from rpyserve.serving.signals import interruptible, is_interruption
 from rpyserve.util.exceptions import Interrupted
 
@@ -145,9 +145,10 @@ async def test_access_lines_go_to_a_logger_that_is_configured(
     assert capsys.readouterr() == ("", "")
 
 
-async def test_sessions_end_though_a_request_is_stuck_in_a_thread(
-    nursery: trio.Nursery, mock_clock: Any
+async def test_a_request_that_is_stuck_in_a_thread_holds_neither_sessions_nor_the_process(
+    nursery: trio.Nursery, mock_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rpyserve.serving.run.end_process", lambda at_once: ended.append("process"))
     ended: list[str] = []
     begun, stop, ready, over = trio.Event(), trio.Event(), trio.Event(), threading.Event()
 
@@ -163,12 +164,13 @@ async def test_sessions_end_though_a_request_is_stuck_in_a_thread(
     site = Site(stuck)
     door = await open_endpoint(site, Settings(port=0))
     nursery.start_soon(_serve_until, site, door, Settings(), AccessLog(), stop, ready.set)
+    nursery.start_soon(_leave_stuck, site, Settings(), stop)
     await ready.wait()
     nursery.start_soon(ask, door.listeners[0].socket.getsockname()[1])
     await begun.wait()
     try:
         stop.set()
-        for seconds, expected in ((0, []), (5, []), (0.5, ["ended"])):
+        for seconds, expected in ((0, []), (5, []), (0.2, ["ended"]), (0.1, ["ended", "process"])):
             mock_clock.jump(seconds)
             await trio.testing.wait_all_tasks_blocked()
             assert ended == expected

@@ -23,6 +23,7 @@ from rpyserve.util.author_code import (
     display_position,
     innermost_author_frame,
     is_author_code,
+    working_directory,
 )
 
 
@@ -34,6 +35,17 @@ def test_code_of_python_and_of_packages_is_not_the_authors() -> None:
     assert not is_author_code("<frozen importlib._bootstrap>")
     assert not is_author_code(os.path.join(os.sep, "site", "venv", "lib", "site-packages", "x.py"))
     assert is_author_code(__file__)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove a current directory")
+def test_a_current_directory_that_has_been_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert working_directory() == ""
+    assert display_path("/site/a.rpy") == "/site/a.rpy"
 
 
 def test_files_of_the_site_are_named_from_there(

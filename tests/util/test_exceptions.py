@@ -7,6 +7,7 @@ import trio
 
 from rpyserve.util.exceptions import (
     Interrupted,
+    containing_keyboard_interrupts,
     reporting_errors,
     split_control_flow,
     unwrap_group,
@@ -52,6 +53,17 @@ def test_interrupts_pass(control_flow: BaseException) -> None:
     with pytest.raises(type(control_flow)), reporting_errors(reported.append):
         raise control_flow
     assert not reported
+
+
+def test_where_no_ctrl_c_raises_it_a_keyboard_interrupt_is_the_scripts() -> None:
+    reported: list[BaseException] = []
+    with containing_keyboard_interrupts():
+        for exc in (KeyboardInterrupt(), BaseExceptionGroup("", [KeyboardInterrupt()])):
+            with reporting_errors(reported.append):
+                raise exc
+        assert split_control_flow(Interrupted())[0] is None
+    assert len(reported) == 2
+    assert split_control_flow(KeyboardInterrupt())[0] is None
 
 
 def test_a_group_of_both_is_split() -> None:
