@@ -1,7 +1,7 @@
 """The edits: what a file had before, what it has after, and what must be true of an object then.
 
-Data only. The table in docs/hot-reload.md has a row for each `Row.edit`, the tests play each row with
-a script and with a module, and `benchmarks.edits.run` plays them with other tools, too.
+Data only. The tests play each row with a script and with a module, and `benchmarks.edits.run` plays
+them with other tools, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Row:
     """One edit.
 
     Args:
-        edit: what the author does; the row of the table.
+        edit: what the author does.
         before: the file's definitions before the edit.
         make: an expression for what is kept before the edit, under the name ``kept``.
         after: the definitions after it.
@@ -63,13 +63,6 @@ class Point:
 """
 
 
-def _player(edit: str, change: tuple[str, str], check: str, make: str = 'Player("Ada")') -> Row:
-    old, new = change
-    assert old in _PLAYER
-    javascript = None
-    return Row(edit, _PLAYER, make, _PLAYER.replace(old, new), check, javascript)
-
-
 ROWS = [
     Row(
         "the text of a page, a method, a function",
@@ -101,7 +94,9 @@ ROWS = [
         "an attribute is added in `__init__`",
         _PLAYER,
         'Player("Ada")',
-        _PLAYER.replace("self.name = name\n", "self.name = name\n        self.letters = len(name)\n"),
+        _PLAYER.replace(
+            "self.name = name\n", "self.name = name\n        self.letters = len(name)\n"
+        ),
         "kept.letters == 3",
         (
             _PLAYER_JS,

@@ -63,8 +63,7 @@ class Class:
     def source(self) -> str:
         """The statements that define it."""
         head, body = KINDS[self.kind](self)
-        base = BASES[self.base].replace("{", "").replace("}", "") if self.base else ""
-        bases = ", ".join(filter(None, [base, *_own_bases(self.kind)]))
+        bases = ", ".join(filter(None, [BASES[self.base], *_own_bases(self.kind)]))
         lines = [*head, f"class {self.name}({bases}):" if bases else f"class {self.name}:"]
         return "\n".join([*lines, *(f"    {line}" for line in [*body, *self._methods()])])
 
@@ -136,11 +135,15 @@ NEEDED_LIBRARIES = {
     "pydantic": "pydantic",
     "msgspec": "msgspec",
 }
-CHANGEABLE_KINDS = (
-    ["plain", "slots", "weak_slots", "dataclass", "frozen", "slots_dataclass"]
-)
+CHANGEABLE_KINDS = ["plain", "slots", "weak_slots", "dataclass", "frozen", "slots_dataclass"]
 """Those that an edit may make into one another."""
-BASES = {"": "", "abc": "ABC", "generic": "Generic[T]", "mixin": "Mixin", "slots_mixin": "SlotsMixin"}
+BASES = {
+    "": "",
+    "abc": "ABC",
+    "generic": "Generic[T]",
+    "mixin": "Mixin",
+    "slots_mixin": "SlotsMixin",
+}
 IMPORTS = """\
 from abc import ABC
 from collections import deque
@@ -216,12 +219,18 @@ def expression(value: Any, classes: dict[str, Class]) -> str:
         return f"{value.name}.{value.member}"
     if isinstance(value, Thing):
         given = {"k": str(value.key), "child": expression(value.child, classes)}
-        given |= {name: str(number) for name, number in value.fields.items()}
+        given |= {name: str(number) for name, number in _given(value, classes).items()}
         return f"{value.name}({', '.join(f'{name}={text}' for name, text in given.items())})"
     if isinstance(value, Many):
         items = [expression(item, classes) for item in value.items]
         return CONTAINERS[value.kind].format(", ".join(items))
     return repr(value)
+
+
+def _given(thing: Thing, classes: dict[str, Class]) -> dict[str, int]:
+    """The arguments of *thing* that its class still takes."""
+    known = classes[thing.name].fields
+    return {name: number for name, number in thing.fields.items() if name in known}
 
 
 def description(value: Any, classes: dict[str, Class]) -> Any:
@@ -241,7 +250,7 @@ def description(value: Any, classes: dict[str, Class]) -> Any:
     return value
 
 
-DESCRIBE = '''
+DESCRIBE = """
 from collections import deque
 from enum import Enum
 import json
@@ -281,7 +290,7 @@ def ordered(items):
 def check_class(value, classes):
     cls = classes.get(type(value).__name__)
     assert cls is None or (type(value) is cls and isinstance(value, cls)), (value, cls)
-'''
+"""
 
 # Pages that have none of the classes: one asks, one imports them in a thread.
 STRANGER = """\
@@ -467,7 +476,7 @@ def _deep_copy(value: Any, classes: dict[str, Class]) -> Any:
     """*value* as an object has it from now on: with the defaults of its class, whatever comes."""
     if isinstance(value, Thing):
         child = _deep_copy(value.child, classes)
-        fields = classes[value.name].fields | value.fields
+        fields = classes[value.name].fields | _given(value, classes)
         return Thing(value.name, value.key, child, fields)
     if isinstance(value, Many):
         return Many(value.kind, [_deep_copy(item, classes) for item in value.items])

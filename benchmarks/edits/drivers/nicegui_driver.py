@@ -61,7 +61,9 @@ def play(directory, number, row):
     path = site / "main.py"
     path.write_text(PAGE.format(definitions=row["before"], version=1, **page))
     command = [sys.executable, path.name]
-    with subprocess.Popen(command, cwd=site, stdout=-3, stderr=-3, start_new_session=True) as server:
+    with subprocess.Popen(
+        command, cwd=site, stdout=-3, stderr=-3, start_new_session=True
+    ) as server:
         try:
             wait_true(lambda: connected(port), START)
             ask(port, "make")
