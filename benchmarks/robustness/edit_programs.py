@@ -400,8 +400,10 @@ class Program:
     # Edits
 
     def edit(self, name: str, how: str, to: str) -> None:
-        """Change the class *name* in the model."""
+        """Change the class *name* in the model, unless that would be no Python."""
         cls = self.classes[name]
+        if {cls.kind, cls.base, to} >= {"weak_slots", "mixin"}:
+            return  # the mixin has a ``__weakref__`` already
         match how:
             case "touch":
                 self.classes[name] = replace(cls, version=cls.version + 1)
