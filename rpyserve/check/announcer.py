@@ -10,16 +10,12 @@ from __future__ import annotations
 import ast
 import logging
 import os
-from typing import Final
 
 from rpyserve.util.author_code import working_directory
 
 __all__ = ["StateLossAnnouncer"]
 
 log = logging.getLogger("rpyserve")
-
-# Code that changes something that lasts contains one of these.
-_NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
 
 
 class StateLossAnnouncer:
@@ -42,8 +38,7 @@ class StateLossAnnouncer:
             tree: their syntax tree.
             kind: ``"script"`` or ``"module"``.
         """
-        is_wanted = log.isEnabledFor(logging.INFO) and any(part in data for part in _NEEDED)
-        if not is_wanted or self._versions.get(path) == hash(data):
+        if not log.isEnabledFor(logging.INFO) or self._versions.get(path) == hash(data):
             return
         self._versions[path] = hash(data)
         from rpyserve.check.bindings import ModuleBindings

@@ -34,9 +34,6 @@ _MAX_KEY: Final = 40
 # How many names are compared with another one: the likeliest by their length and beginning.
 _MAX_COMPARED: Final = 40
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
 
@@ -44,6 +41,22 @@ def _rules(*rows: tuple[str, str]) -> _Rules:
     """Compile rows of a pattern for whole names and the reason why such files are not served."""
     return tuple((re.compile(pattern, re.I | re.S), reason) for pattern, reason in rows)
 
+
+_INVALID: Final = _rules(
+    (r"", "There is an empty name between two slashes in this URL."),
+    (r"\.\.?", "A URL cannot climb with '.' or '..'."),
+    (rf".{{{MAX_NAME + 1},}}", f"A file name has at most {MAX_NAME} bytes."),
+    (r".*[\ud800-\udfff].*", "This URL is not valid UTF-8."),
+    (r".*[\x00-\x1f\x7f].*", "There is a control character in this URL."),
+    (r".*/.*", "A file name cannot contain '/'."),
+    (r".*\\.*", r"A file name cannot contain '\\'."),
+    (r".*:.*", "A file name cannot contain ':'."),
+    (r".*[. ]", "A file name cannot end in a dot or a space."),
+    (
+        WINDOWS_DEVICE.pattern,
+        "This is the name of a device on Windows, so no file has it anywhere.",
+    ),
+)
 
 _BACKUP: Final = "Backups are never served."
 _DATABASE: Final = "Databases are never served."
@@ -125,24 +138,10 @@ def is_listed(name: str, *, top: bool = False) -> bool:
 
 def invalid_segment(segment: str) -> str:
     """Say why no file has the name *segment*, a decoded URL segment, on any platform."""
-    if not segment:
-        return "There is an empty name between two slashes in this URL."
-    if segment in (".", ".."):
-        return "A URL cannot climb with '.' or '..'."
-    if _SURROGATE.search(segment):
-        return "This URL is not valid UTF-8."
-    if _CONTROL.search(segment):
-        return "There is a control character in this URL."
-    for char in "/\\:":
-        if char in segment:
-            return f"A file name cannot contain {char!r}."
-    if segment[-1] in ". ":
-        return "A file name cannot end in a dot or a space."
-    if WINDOWS_DEVICE.fullmatch(segment):
-        return "This is the name of a device on Windows, so no file has it anywhere."
-    if len(segment.encode()) > MAX_NAME:
-        return f"A file name has at most {MAX_NAME} bytes."
-    return ""
+    if why := _matching_reason(_INVALID, segment):
+        return why
+    too_long = len(segment.encode()) > MAX_NAME
+    return f"A file name has at most {MAX_NAME} bytes." if too_long else ""
 
 
 def is_script(name: str) -> bool:
