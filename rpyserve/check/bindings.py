@@ -120,7 +120,13 @@ class ModuleBindings:
         self.has_dynamic_names = "*" in self.names or bool(top_level & _BIND_ANY_NAME)
 
     def _bind_names(self, tree: ast.Module) -> None:
-        plain = _plain_targets(tree)
+        # The statement of each node that one of the `_PLAIN` statements may bind.
+        plain: dict[ast.AST, ast.stmt] = {
+            node: statement
+            for statement in tree.body
+            if isinstance(statement, _PLAIN)
+            for node in (statement, *ast.iter_child_nodes(statement))
+        }
         # The targets of comprehensions and of annotations without a value bind nothing here.
         not_bound: set[ast.AST] = set()
         for node in self.blocks[0].nodes:
@@ -187,17 +193,6 @@ def name_bound_by(node: ast.AST) -> str | None:
     if isinstance(node, ast.Name):
         return node.id if isinstance(node.ctx, ast.Store) else None
     return getattr(node, _NAME_FIELDS.get(type(node), ""), None)
-
-
-def _plain_targets(tree: ast.Module) -> dict[ast.AST, ast.stmt]:
-    """The statement of each node that one of the `_PLAIN` statements at the top level binds."""
-    found: dict[ast.AST, ast.stmt] = {}
-    for statement in tree.body:
-        if isinstance(statement, _PLAIN):
-            targets = [getattr(statement, "target", statement)]
-            targets += getattr(statement, "targets", getattr(statement, "names", ()))
-            found |= dict.fromkeys(targets, statement)
-    return found
 
 
 def _origins(node: ast.Import | ast.ImportFrom) -> dict[str, str]:

@@ -95,8 +95,10 @@ class ImportChecker:
             return _check_rpyserve(names)
         if top in sys.stdlib_module_names:
             return ()
-        if _is_module(self._modules.root, top):
-            return self._check_own(module, names)
+        root = self._modules.root
+        own = module_file(root, top) or os.path.join(root, top)
+        if _is_module(root, top) and not self._modules.is_shadowed(top, own):
+            return self._check_in_site(module, names, root)
         return self._check_installed(module, path)
 
     def _check_relative(
@@ -108,15 +110,6 @@ class ImportChecker:
             return [(f"{'.' * level} leads out of the site.", _ABOVE)]
         directory = os.path.join(self._modules.root, *parts[:depth])
         return self._check_in_site(module, names, directory)
-
-    def _check_own(self, module: str, names: list[str]) -> Iterable[Problem]:
-        """Check a module of the site's, unless another one of the same name hides it."""
-        root = self._modules.root
-        top = module.partition(".")[0]
-        file = module_file(root, top) or os.path.join(root, top)
-        if self._modules.is_shadowed(top, file):
-            return ()
-        return self._check_in_site(module, names, root)
 
     def _check_installed(self, module: str, path: str) -> Iterable[Problem]:
         top = module.partition(".")[0]
