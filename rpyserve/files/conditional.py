@@ -10,6 +10,7 @@ are two seconds old, because until then an edit may leave the same ones on coars
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -70,9 +71,9 @@ class _Validators:
     date_is_reliable: bool
 
     @property
-    def modified(self) -> int | None:
-        """The date for comparisons; None if it must not be used."""
-        return self.date if self.date_is_reliable else None
+    def modified(self) -> float:
+        """The date for comparisons; later than all others if it must not be used."""
+        return self.date if self.date_is_reliable else math.inf
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -137,17 +138,12 @@ def parse_ranges(value: str, size: int) -> list[range] | None:
     unit, equals, listed = value.partition("=")
     if not equals or unit.strip().lower() != "bytes" or listed.count(",") >= MAX_RANGES:
         return None
-    specs = [spec.strip(" \t") for spec in listed.split(",")]
-    ranges = []
-    for spec in filter(None, specs):
-        found = _parse_range(spec, size)
-        if found is None:
-            return None
-        if found:
-            ranges.append(found)
-    if not any(specs) or _overlap(ranges):
+    specs = list(filter(None, (spec.strip(" \t") for spec in listed.split(","))))
+    ranges = [_parse_range(spec, size) for spec in specs]
+    if not specs or None in ranges:
         return None
-    return ranges
+    satisfiable = [part for part in ranges if part]
+    return None if _overlap(satisfiable) else satisfiable
 
 
 def _parse_range(spec: str, size: int) -> range | None:
@@ -186,7 +182,7 @@ def _precondition(headers: Mapping[str, str], validators: _Validators) -> bool:
         tags = headers["if-match"]
         return tags.strip() == "*" or ("", validators.etag) in _TAG.findall(tags)
     limit = _date(headers.get("if-unmodified-since"))
-    return limit is None or (validators.modified is not None and validators.modified <= limit)
+    return limit is None or validators.modified <= limit
 
 
 def _not_modified(headers: Mapping[str, str], validators: _Validators) -> bool:
@@ -195,7 +191,7 @@ def _not_modified(headers: Mapping[str, str], validators: _Validators) -> bool:
         tags = headers["if-none-match"]
         return tags.strip() == "*" or validators.etag in [tag for _, tag in _TAG.findall(tags)]
     since = _date(headers.get("if-modified-since"))
-    return since is not None and validators.modified is not None and validators.modified <= since
+    return since is not None and validators.modified <= since
 
 
 def _range_applies(headers: Mapping[str, str], validators: _Validators) -> bool:
@@ -205,7 +201,7 @@ def _range_applies(headers: Mapping[str, str], validators: _Validators) -> bool:
         return True
     if '"' in validator:
         return validator.strip() == validators.etag
-    return validators.modified is not None and _date(validator) == validators.modified
+    return _date(validator) == validators.modified
 
 
 def _date(value: str | None) -> int | None:

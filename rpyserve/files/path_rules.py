@@ -48,9 +48,7 @@ _INVALID: Final = _rules(
     (rf".{{{MAX_NAME + 1},}}", f"A file name has at most {MAX_NAME} bytes."),
     (r".*[\ud800-\udfff].*", "This URL is not valid UTF-8."),
     (r".*[\x00-\x1f\x7f].*", "There is a control character in this URL."),
-    (r".*/.*", "A file name cannot contain '/'."),
-    (r".*\\.*", r"A file name cannot contain '\\'."),
-    (r".*:.*", "A file name cannot contain ':'."),
+    (r".*[/\\:].*", r"A file name cannot contain '/', '\\' or ':'."),
     (r".*[. ]", "A file name cannot end in a dot or a space."),
     (
         WINDOWS_DEVICE.pattern,

@@ -88,16 +88,9 @@ class Mount:
 
     def translate(self, address: str) -> str:
         """Return what *address*, of the upstream server, is here; others' are left as they are."""
-        path = address.removeprefix(self.origin)
-        if path == address and (not address.startswith("/") or address.startswith("//")):
-            return address  # of another server, or relative
-        if path and path[0] not in "/?#":
-            return address  # http://upstream.example is not part of http://upstream.example.com
-        inside = path.removeprefix(self.base)
-        is_below = path.startswith(self.base) and (not inside or inside[0] in "/?#")
-        if path and not is_below:
-            return address  # on the same server, but not below the proxy
-        return _on_this_host(self.prefix + inside or "/")
+        server = rf"(?:{re.escape(self.origin)}|(?=/(?!/)))"  # by its name, or as a path of its own
+        found = re.fullmatch(rf"{server}{re.escape(self.base)}([/?#].*)?", address, re.DOTALL)
+        return address if found is None else _on_this_host(self.prefix + (found[1] or "") or "/")
 
 
 def upstream_headers(
