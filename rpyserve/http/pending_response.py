@@ -7,23 +7,11 @@ the chunks to the client.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 
 from rpyserve.http.errors import Redirect
 from rpyserve.http.headers import encode_header
 from rpyserve.http.response import Headers, Response, WriteStream
-
-
-class BodyState(enum.Enum):
-    """How far the body that a script writes has come."""
-
-    OPEN = enum.auto()
-    """More may be written."""
-    FINISHED = enum.auto()
-    """It is complete."""
-    FAILED = enum.auto()
-    """It will never be complete: a task of the request has failed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,9 +27,9 @@ class PendingResponse:
         redirect: where the script sends the visitor instead.
         headers_sent: whether the headers are complete. What is said about them from then on comes
             too late.
-        state: how far the body is. It has nothing to do with the headers: a body may be finished
-            before them.
-        failure: why the body has failed.
+        finished: whether the body is complete. It has nothing to do with the headers: a body may be
+            finished before them.
+        failure: why the body will never be complete: a task of the request has failed.
         chunks: what was written before there was a stream.
         stream: carries what is written, once the method has returned.
     """
@@ -53,15 +41,10 @@ class PendingResponse:
     session_cookie: bytes | None = None
     redirect: Redirect | None = None
     headers_sent: bool = False
-    state: BodyState = BodyState.OPEN
+    finished: bool = False
     failure: BaseException | None = None
     chunks: list[bytes] = field(default_factory=list)
     stream: WriteStream | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether the body is complete."""
-        return self.state is BodyState.FINISHED
 
     def set_status(self, status: int, reason: str | bytes | None = None) -> None:
         """Set the status; see `Request.setResponseCode`."""
@@ -110,7 +93,7 @@ class PendingResponse:
 
     def finish(self) -> None:
         """Say that the body is complete; see `Request.finish`."""
-        self.state = BodyState.FINISHED
+        self.finished = True
         if self.stream is not None:
             self.stream.close()
 
@@ -122,7 +105,6 @@ class PendingResponse:
         """
         if self.finished:
             return False
-        self.state = BodyState.FAILED
         self.failure = exc
         if self.stream is None:
             return False

@@ -33,7 +33,7 @@ Head = tuple[int, str, list[tuple[str, str]]]
 THREADS: Final = 20
 """How many requests one application works on at the same time, by default."""
 
-_NOT_HTTP_VARIABLES: Final = frozenset({"content-length", "content-type", "transfer-encoding"})
+_NOT_HTTP_VARIABLES: Final = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
 """Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked."""
 
 
@@ -105,7 +105,11 @@ def environment(request: Request) -> dict[str, Any]:
         environ["REMOTE_USER"] = request.user
         environ["AUTH_TYPE"] = "Basic"
     _add_content_headers(environ, request)
-    _add_headers(environ, request)
+    for name, value in request.raw_headers.values.items():
+        # "_" would be taken for "-", and so the client could pretend to be a proxy.
+        if name not in _NOT_HTTP_VARIABLES and b"_" not in name:
+            variable = name.decode("latin-1").upper().replace("-", "_")
+            environ[f"HTTP_{variable}"] = value.decode("latin-1")
     return environ
 
 
@@ -124,15 +128,6 @@ def _add_content_headers(environ: dict[str, Any], request: Request) -> None:
     media_type = request.getHeader("content-type")
     if media_type is not None:
         environ["CONTENT_TYPE"] = media_type
-
-
-def _add_headers(environ: dict[str, Any], request: Request) -> None:
-    for raw_name, _ in request.raw_headers:
-        name = raw_name.decode("latin-1")
-        if name in _NOT_HTTP_VARIABLES or "_" in name:
-            # "_" would be taken for "-", and so the client could pretend to be a proxy.
-            continue
-        environ[f"HTTP_{name.upper().replace('-', '_')}"] = request.getHeader(name) or ""
 
 
 class _AppRun:

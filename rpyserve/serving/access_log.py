@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import trio
@@ -88,13 +89,12 @@ class _ShortFormat:
 
     def __init__(self, colour: bool) -> None:
         self._colour = colour
-        self._clock = _Clock(_time_of_day)
 
     def __call__(self, record: RequestRecord) -> str:
         request = record.request
         session = None if request is None else request.session
         parts = [
-            self._clock(),
+            _time_of_day(int(time.time())),
             escape_for_log(record.method),
             escape_for_log(record.target),
             self._status(record.status),
@@ -117,44 +117,29 @@ class _ShortFormat:
 class _CombinedFormat:
     """``client - user [time] "request" status bytes "referrer" "agent"``; ``-`` if not known."""
 
-    def __init__(self) -> None:
-        self._clock = _Clock(_date_and_time)
-
     def __call__(self, record: RequestRecord) -> str:
         request = record.request
         version = user = referrer = agent = None
         if request is not None:
             version, user = request.http_version, getattr(request, "user", None)
             referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
+        now = _date_and_time(int(time.time()))
         line = f"{record.method} {record.target}"
         if version:
             line += f" HTTP/{version}"
         return (
-            f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._clock()}] "
+            f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{now}] "
             f'"{_escaped(line.strip())}" {record.status} {record.sent or "-"} '
             f'"{_escaped(referrer)}" "{_escaped(agent)}"'
         )
 
 
-class _Clock:
-    """The present time as *format_time* writes it, once a second."""
-
-    def __init__(self, format_time: Callable[[int], str]) -> None:
-        self._format_time = format_time
-        self._second = -1
-        self._text = ""
-
-    def __call__(self) -> str:
-        now = int(time.time())
-        if now != self._second:
-            self._second, self._text = now, self._format_time(now)
-        return self._text
-
-
+@lru_cache(maxsize=1)
 def _time_of_day(now: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(now))
 
 
+@lru_cache(maxsize=1)
 def _date_and_time(now: int) -> str:
     from email.utils import formatdate  # slow to import, and only one format needs it
 
