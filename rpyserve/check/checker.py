@@ -48,7 +48,6 @@ class Report:
 
     @property
     def fault_count(self) -> int:
-        """The number of findings that are faults."""
         return self._count_findings(are_notes=False)
 
     def _count_findings(self, *, are_notes: bool) -> int:
@@ -56,18 +55,15 @@ class Report:
         return [finding.rule.is_note for finding in found].count(are_notes)
 
     def add(self, path: str, findings: Iterable[Finding]) -> None:
-        """Add *findings* about the file or directory at *path*."""
         for finding in findings:
             self.findings.setdefault(path, []).append(finding)
 
     def drop(self, rule: Rule) -> None:
-        """Remove the findings that break *rule*."""
         for path, findings in list(self.findings.items()):
             del self.findings[path]
             self.add(path, [finding for finding in findings if finding.rule is not rule])
 
     def summary(self) -> str:
-        """Return a line that sums up what was found."""
         note_count = self._count_findings(are_notes=True)
         found = _list(self.fault_count, "fault", note_count, "note") or "no problems"
         checked = _list(self.script_count, "script", self.module_count, "module") or "0 scripts"

@@ -66,7 +66,6 @@ class Redactor:
         self.longest = max(map(len, found), default=0)
 
     def redact(self, text: str) -> str:
-        """Return *text* without the secrets."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text

@@ -107,6 +107,9 @@ _PRIVATE_CONTENT: Final = (
     (re.compile(rb"\x7fELF.{12}(?:\x04\x00|\x00\x04)", re.S), _LOG),  # of the type ET_CORE
 )
 
+# A script, or nearly one: it has another extension than .rpy, or one more.
+_MISNAMED: Final = re.compile(r"([^.]*)\.(?:rpy(?:\.(?:txt|html?|py))?|py)", re.I)
+
 _DATABASE_SIDE_FILE: Final = re.compile(r".*-(?:shm|journal)", re.I | re.S)
 # Directories that are served, but left out of listings.
 _UNLISTED: Final = frozenset({"node_modules", "site-packages"})
@@ -242,11 +245,9 @@ def rename_hint(name: str, neighbours: Iterable[str]) -> str:
     """Say which of the *neighbours* to rename, so that it is the script that *name* asks for."""
     wanted = _key(name)
     for neighbour in sorted(neighbours):
-        if is_script(neighbour) or _key(neighbour) != wanted:
-            continue
-        stem, dot, extension = neighbour.partition(".")
-        if dot and re.fullmatch(r"rpy(\.(txt|html?|py))?|py", extension, re.I):
-            return f"There is a file {neighbour!r} here: rename it to {stem + SCRIPT!r}."
+        renamed = _MISNAMED.fullmatch(neighbour)
+        if renamed and _key(neighbour) == wanted and not is_script(neighbour):
+            return f"There is a file {neighbour!r} here: rename it to {renamed[1] + SCRIPT!r}."
     return ""
 
 

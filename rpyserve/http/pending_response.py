@@ -18,6 +18,8 @@ from rpyserve.http.response import Headers, Response, WriteStream
 class PendingResponse:
     """The response to one request, as far as it has been said.
 
+    What its methods take and raise is said at those of `Request` that call them.
+
     Attributes:
         status: the status code for what the method returns or writes.
         reason: the words beside it; the usual ones if empty.
@@ -47,20 +49,17 @@ class PendingResponse:
     stream: WriteStream | None = None
 
     def set_status(self, status: int, reason: str | bytes | None = None) -> None:
-        """Set the status; see `Request.setResponseCode`."""
         if not (isinstance(status, int) and 200 <= status <= 599):
             raise ValueError(f"a status code is a number from 200 to 599, not {status!r}")
         self.status = status
         self.reason = b"" if reason is None else encode_header("status", reason)[1]
 
     def set_header(self, name: str | bytes, value: str | bytes | int) -> None:
-        """Set a header; see `Request.setHeader`."""
         encoded = encode_header(name, value)
         self.remove_headers({encoded[0].lower()})
         self.headers += (encoded,)
 
     def add_header(self, name: str | bytes, value: str | bytes | int) -> None:
-        """Add a header; see `Request.addHeader`."""
         self.added_headers += (encode_header(name, value),)
 
     def remove_headers(self, names: set[bytes]) -> None:
@@ -80,7 +79,6 @@ class PendingResponse:
         return response
 
     def write(self, data: str | bytes) -> None:
-        """Add to the body; see `Request.write`."""
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"request.write() takes str or bytes, not {type(data).__name__}")
         chunk = data.encode() if isinstance(data, str) else bytes(data)
@@ -92,7 +90,6 @@ class PendingResponse:
             self.stream.write(chunk)
 
     def finish(self) -> None:
-        """Say that the body is complete; see `Request.finish`."""
         self.finished = True
         if self.stream is not None:
             self.stream.close()

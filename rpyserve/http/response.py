@@ -115,7 +115,6 @@ class FileBody:
             yield chunk
 
     def close(self) -> None:
-        """Close the file."""
         self.file.close()
 
 

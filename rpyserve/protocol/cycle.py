@@ -51,7 +51,6 @@ class MessageCycle:
         self._h11: h11.Connection | None = None  # made when it is first needed, which may be never
 
     def begin(self, head: RequestHead) -> None:
-        """A request has come."""
         self._head = head
         self.state = H11State.BYPASSED
 

@@ -103,7 +103,6 @@ class RequestBody:
 
     @property
     def done(self) -> bool:
-        """Whether its end has been read."""
         return self._done
 
     def can_keep_alive(self, discard: bool) -> bool:

@@ -69,7 +69,6 @@ class ReceiveBuffer:
         self.ended = self.ended or not data
 
     def clear(self) -> None:
-        """Drop all bytes."""
         self.data.clear()
         self._searched = 0
 

@@ -296,7 +296,6 @@ class UpgradedStream(trio.abc.Stream):
         self._early = buffer.take(len(buffer))
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive what there is; see `trio.abc.ReceiveStream`."""
         transport = self._transport
         if not self._early:
             data = await transport.stream.receive_some(max_bytes or PIECE)
@@ -309,7 +308,6 @@ class UpgradedStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send *data*; see `trio.abc.SendStream`."""
         try:
             await self._transport.send(bytes(data))
         except ClientDisconnected:
@@ -317,11 +315,9 @@ class UpgradedStream(trio.abc.Stream):
         self._transport.enter(Phase.UPGRADED)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """See `trio.abc.SendStream`."""
         await self._transport.stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close the connection."""
         await self._transport.stream.aclose()
 
 

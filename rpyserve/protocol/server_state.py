@@ -154,12 +154,10 @@ class Shutdown:
         return len(found)
 
     def hold_file(self) -> None:
-        """Count one more open file."""
         self.files += 1
         self.on_file()
 
     def release_file(self) -> None:
-        """Count one less."""
         self.files -= 1
 
     def subscribe(self, connection: Stoppable) -> None:

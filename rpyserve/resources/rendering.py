@@ -22,7 +22,6 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
-from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
@@ -149,19 +148,15 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
     if pending.redirect is not None:
         return redirect_response(pending.redirect, request)
     if result is NOT_DONE_YET or (result is None and pending.finished):
-        return _written_response(pending)
+        # A method that uses `request.write`, now or later
+        written = b"".join(pending.chunks) if pending.finished else pending.start_stream()
+        return Response.trusted(written, pending.status, (HTML,))
     # The result is a body
     response = _body_response(result, request, resource)
     if pending.chunks and isinstance(response.body, bytes):
         body = b"".join([*pending.chunks, response.body])
         return Response.trusted(body, pending.status, response.headers)
     return response
-
-
-def _written_response(pending: PendingResponse) -> Response:
-    """The answer of a method that uses `request.write`, now or later."""
-    body = b"".join(pending.chunks) if pending.finished else pending.start_stream()
-    return Response.trusted(body, pending.status, (HTML,))
 
 
 def _body_response(result: Any, request: Request, resource: Resource) -> Response:

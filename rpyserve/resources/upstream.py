@@ -95,7 +95,9 @@ class UpstreamRequest:
                     detail = "The upstream server cannot be reached."
                     raise HTTPError(502, detail, private=why) from None
                 except httpx.TransportError as exc:
-                    if not self._may_repeat:
+                    # Perhaps it has closed an old connection, and sending again is safe.
+                    is_repeatable = not self._has_body and self._method in _REPEATABLE
+                    if self._connected or not is_repeatable:
                         raise _closed_by(self._origin, "before it responded", exc) from None
         raise self._too_slow("did not respond in time")
 
@@ -115,11 +117,6 @@ class UpstreamRequest:
     async def _trace(self, event: str, info: object) -> None:
         if event.startswith("connection.connect_"):
             self._connected = True
-
-    @property
-    def _may_repeat(self) -> bool:
-        """Whether the server may have closed an old connection, and sending again is safe."""
-        return not self._connected and not self._has_body and self._method in _REPEATABLE
 
     def _too_slow(self, what: str) -> HTTPError:
         detail = "The upstream server took too long to respond."
@@ -172,7 +169,6 @@ class UpstreamResponse:
         self.length = int(length) if length.isdecimal() else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
         chunks = self._response.aiter_raw()
         try:
             async for chunk in chunks:

@@ -87,7 +87,6 @@ class WebSocketConnection(Upgrade):
         self._failure: BaseException | None = None
 
     def stop(self) -> None:
-        """Close the connection soon."""
         self._stopping.set()
 
     async def run(self, stream: Any) -> None:
@@ -132,7 +131,6 @@ class WebSocketConnection(Upgrade):
     # For the function
 
     async def receive(self) -> str | bytes:
-        """Return the next message."""
         self._function_receives = True
         try:
             message = await self._messages_out.receive()
@@ -144,14 +142,12 @@ class WebSocketConnection(Upgrade):
         return message
 
     async def send(self, message: str | bytes) -> None:
-        """Send *message*: `str` as text, bytes as bytes."""
         if isinstance(message, str):
             await self._send_event(TextMessage(data=message))
         else:
             await self._send_event(BytesMessage(data=message))
 
     async def _send_event(self, event: Any) -> None:
-        """Send one of wsproto's events."""
         async with self._send_lock:
             if self._closed is not None or self._protocol.state is not ConnectionState.OPEN:
                 raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE)

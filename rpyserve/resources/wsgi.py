@@ -64,7 +64,6 @@ class WSGIResource(Resource):
         self._limiter = trio.CapacityLimiter(threads)
 
     async def render(self, request: Request) -> Response:
-        """Have the application answer."""
         await request.load_body(raw=True)
         run = _AppRun(self.app, environment(request), self._limiter)
         request.start_soon(run.run)
@@ -150,7 +149,6 @@ class _AppRun:
     # In the loop
 
     async def run(self) -> None:
-        """Run the application to its end."""
         async with self._send:
             try:
                 await trio.to_thread.run_sync(

@@ -65,7 +65,6 @@ class AccessLog:
         self._format = _CombinedFormat() if combined else _ShortFormat(colour)
 
     def __call__(self, record: RequestRecord) -> None:
-        """Write the line for one response."""
         if not self.responses:
             self.answered.set()
         self.responses += 1

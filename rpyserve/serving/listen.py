@@ -112,7 +112,6 @@ async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
 
 
 def bound_address(listener: trio.SocketListener) -> tuple[str, int]:
-    """The address and port that *listener* is bound to."""
     host, port = listener.socket.getsockname()[:2]
     return host, port
 

@@ -172,7 +172,6 @@ class ConnectionLimit:
         self._open += 1
 
     def leave(self) -> None:
-        """Count one less."""
         self._open -= 1
         self.spare.hold()
         self._room_made.set()

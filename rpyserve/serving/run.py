@@ -97,7 +97,7 @@ def run(
         port=port,
         allowed_hosts=tuple(allowed_hosts),
         quiet=quiet,
-        title=_program_name(),
+        title=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site",
         reload=reload,
         tls=_fixed_context(ssl_context),
     )
@@ -184,13 +184,10 @@ def run_with(site: Site, settings: Settings) -> None:
 def _say_farewell(site: Site, settings: Settings) -> None:
     if not settings.quiet:
         ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
-        console.print_over_ctrl_c(farewell(ended))
-
-
-def farewell(ended: int) -> str:
-    """What is printed at the end, when *ended* sessions have ended."""
-    many = f"{ended} session{'' if ended == 1 else 's'}"
-    return f"Stopped. {many} ended, and the contents of `registry` are gone."
+        many = f"{ended} session{'' if ended == 1 else 's'}"
+        console.print_over_ctrl_c(
+            f"Stopped. {many} ended, and the contents of `registry` are gone."
+        )
 
 
 def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
@@ -335,7 +332,3 @@ def _fixed_context(
     context: ssl.SSLContext | None,
 ) -> Callable[[Iterable[str]], ssl.SSLContext] | None:
     return None if context is None else lambda names: context
-
-
-def _program_name() -> str:
-    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site"

@@ -272,7 +272,6 @@ class PortalTransport(httpx.BaseTransport):
         self._closes_portal = closes_portal
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See `SiteTransport.handle_async_request`."""
         request.read()
         response = self._portal.call(self._transport.handle_async_request, request)
         assert isinstance(response.stream, _Exchange)
