@@ -104,9 +104,11 @@ class SiteFiles:
         if os.path.exists(link):
             if real == link:  # a file that a cloud keeps is marked like a link
                 return link
-            is_script = path_rules.is_script(link)
             reason = path_rules.forbidden_target(
-                self._root, real, follow=self._follow_symlinks, script=is_script
+                self._root,
+                real,
+                follow=self._follow_symlinks,
+                script=path_rules.is_script(link),
             )
             if not reason:
                 return None if path_rules.is_inside(self._root, real) else real

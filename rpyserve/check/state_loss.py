@@ -273,10 +273,8 @@ class _Judge:
                 block.class_name if block.name in _CONSTRUCTORS else name
             ]
         found: set[Block | None] = {block for block in callers if not block.name}
-        count = 0
-        while len(found) > count:
-            count = len(found)
-            found |= {block for block, by in callers.items() if by and by <= found}
+        while more := {block for block, by in callers.items() if by and by <= found} - found:
+            found |= more
         return found
 
 

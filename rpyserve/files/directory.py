@@ -44,7 +44,6 @@ from rpyserve.util.author_code import working_directory
 
 if TYPE_CHECKING:
     from rpyserve.files.static_file import SmallFileCache
-    from rpyserve.resources import pages
     from rpyserve.scripts.loader import ScriptLoader
 
 MAX_DIRECTORIES: Final = 1000
@@ -184,8 +183,9 @@ class _Tree:
     scripts: ScriptLoader | None = None
 
     def forbidden_target(self, real: str, *, script: bool = False) -> str:
-        follow = self.follow_symlinks
-        return path_rules.forbidden_target(self.root, real, follow=follow, script=script)
+        return path_rules.forbidden_target(
+            self.root, real, follow=self.follow_symlinks, script=script
+        )
 
 
 @public
@@ -463,25 +463,16 @@ class _Listing(Resource):
     def render_GET(self, request: Request) -> Response:
         from rpyserve.resources import pages
 
-        rows = [_listing_entry(entry) for entry in self._directory._public_entries()]
+        rows = [
+            pages.ListingEntry(
+                entry.name, entry.kind == "directory", entry.status.st_size, entry.status.st_mtime
+            )
+            for entry in self._directory._public_entries()
+        ]
         if not rows and request.prepath == [""] and request.site.trusts(request):
             return pages.empty_site(request, self._directory.path)
-        rows.sort(key=lambda row: (row.kind != "directory", row.name.casefold(), row.name))
+        rows.sort(key=lambda row: (not row.is_directory, row.name.casefold(), row.name))
         return pages.listing(request, "/" + "/".join(request.prepath), rows)
-
-
-def _listing_entry(entry: _Entry) -> pages.ListingEntry:
-    from rpyserve.resources.pages import ListingEntry
-
-    is_directory = entry.kind == "directory"
-    slash = "/" if is_directory else ""
-    return ListingEntry(
-        name=entry.name + slash,
-        href=quote(entry.name, safe="") + slash,
-        kind=entry.kind,
-        size=None if is_directory else entry.status.st_size,
-        modified=entry.status.st_mtime,
-    )
 
 
 def _can_be_listed(entry: _Entry) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -133,17 +134,15 @@ class ListingEntry:
     """A row of a directory listing.
 
     Args:
-        name: what is shown.
-        href: the link, percent-encoded.
-        kind: ``directory``, ``script`` or ``file``.
-        size: bytes; None for a directory.
+        name: its name.
+        is_directory: whether it is one; else a file, or a script.
+        size: bytes; not shown of a directory.
         modified: seconds since the epoch.
     """
 
     name: str
-    href: str
-    kind: str
-    size: int | None
+    is_directory: bool
+    size: int
     modified: float
 
 
@@ -164,9 +163,9 @@ def listing(request: Request, path: str, entries: Iterable[ListingEntry]) -> Res
     """Return the page for the directory at *path*, a decoded URL path that ends in a slash."""
     entries = list(entries)
     parent = html('<p><a href="../">Up</a></p>\n') if path.strip("/") else ""
-    rows = _join(_listing_row(entry) for entry in entries)
+    rows = Markup("\n").join(map(_listing_row, entries))
     body = html("<h1>{}</h1>\n{}<table>\n{}\n</table>", path, parent, rows)
-    return page_response(request, 200, path, body, "\n".join(entry.name for entry in entries))
+    return page_response(request, 200, path, body, "\n".join(map(_shown_name, entries)))
 
 
 def empty_site(request: Request, directory: Path) -> Response:
@@ -224,15 +223,15 @@ def path_shown(request: Request) -> str:
     return path if len(path) <= MAX_PATH_SHOWN else path[:MAX_PATH_SHOWN] + "…"
 
 
+def _shown_name(entry: ListingEntry) -> str:
+    return f"{entry.name}/" if entry.is_directory else entry.name
+
+
 def _listing_row(entry: ListingEntry) -> Markup:
     return html(
         '<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td></tr>',
-        entry.href,
-        entry.name,
-        "" if entry.size is None else format_size(entry.size),
+        quote(_shown_name(entry), errors="replace"),
+        _shown_name(entry),
+        "" if entry.is_directory else format_size(entry.size),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.modified)),
     )
-
-
-def _join(parts: Iterable[Markup]) -> Markup:
-    return Markup("\n").join(parts)
