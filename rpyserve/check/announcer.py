@@ -13,8 +13,6 @@ import os
 
 from rpyserve.util.author_code import working_directory
 
-__all__ = ["StateLossAnnouncer"]
-
 log = logging.getLogger("rpyserve")
 
 

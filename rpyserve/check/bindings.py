@@ -17,15 +17,6 @@ from typing import Final
 
 from rpyserve.scripts.validation import is_called_by_requests
 
-__all__ = [
-    "RESOURCE_NAMES",
-    "Block",
-    "Definition",
-    "Function",
-    "ModuleBindings",
-    "name_bound_by",
-]
-
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 Function = Definition | ast.Lambda
 # The dotted names of `Resource`; without a dot it comes from ``from rpyserve import *``.

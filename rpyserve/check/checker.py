@@ -27,8 +27,6 @@ from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
 from rpyserve.util.text import escape_unprintable
 
-__all__ = ["Report", "check"]
-
 
 @dataclass(slots=True)
 class Report:

@@ -19,8 +19,6 @@ from rpyserve.files import path_rules
 from rpyserve.files.safe_open import is_link
 from rpyserve.scripts import file_state
 
-__all__ = ["SiteFiles"]
-
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
 # How the reasons begin for which nobody expects a file to be served.
 _OBVIOUS: Final = ("Python", "Compiled", "Databases", "Keys", "Template")

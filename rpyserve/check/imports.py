@@ -28,8 +28,6 @@ from rpyserve.scripts.source import compile_source
 from rpyserve.scripts.validation import Problem
 from rpyserve.util.text import closest_match
 
-__all__ = ["ImportChecker"]
-
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 # Public names that scripts have without an import.
 _PROVIDED: Final = frozenset({"cache", "registry"})

@@ -25,8 +25,6 @@ from rpyserve.check.bindings import Block, Definition, ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.scripts.validation import is_called_by_requests
 
-__all__ = ["find_state_losses"]
-
 _MUTATING_METHODS: Final = frozenset({
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
     "insert", "intersection_update", "pop", "popitem", "popleft", "remove", "rotate", "setdefault",

@@ -22,8 +22,6 @@ from rpyserve.resources.pages import error_page, page_response, path_shown
 from rpyserve.util.author_code import display_path
 from rpyserve.util.html import html
 
-__all__ = ["script_error_page", "truncation_notice"]
-
 _EMPTY: Final = Markup()
 _NEW_LINE: Final = Markup("\n")
 

@@ -20,8 +20,6 @@ from rpyserve.scripts.file_state import is_ignored_directory
 from rpyserve.scripts.importer import module_file
 from rpyserve.util.author_code import is_author_code, working_directory
 
-__all__ = ["PYTHON2", "for_attribute_of_module", "for_import_error", "missing"]
-
 # How advice about what is no more in Python 3 begins.
 PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
 

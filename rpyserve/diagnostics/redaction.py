@@ -14,8 +14,6 @@ from typing import Final
 
 from rpyserve.http.request import Request
 
-__all__ = ["MASK", "NO_SECRETS", "Redactor", "is_secret", "secrets_of"]
-
 # What is shown in place of a secret.
 MASK: Final = "•••"
 

@@ -28,8 +28,6 @@ from rpyserve.http.headers import encode_header
 from rpyserve.http.request import Request, RequestSite
 from rpyserve.resources.resource import Resource, Wrapper, check_path, child_of
 
-__all__ = ["BasicAuth", "Gate", "View"]
-
 PasswordCheck = Callable[[str, str], object | Awaitable[object]]
 
 

@@ -15,8 +15,6 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, Wrapper, as_list
 
-__all__ = ["cors"]
-
 _ANY: Final = "*"
 
 

@@ -29,16 +29,6 @@ from rpyserve.http.response import Response
 from rpyserve.util.html import html
 from rpyserve.util.text import format_size
 
-__all__ = [
-    "CONTENT_SECURITY_POLICY",
-    "ListingEntry",
-    "empty_site",
-    "error_page",
-    "listing",
-    "page_response",
-    "path_shown",
-]
-
 MAX_PATH_SHOWN: Final = 300
 """Characters of a path that a page shows."""
 

@@ -30,8 +30,6 @@ from rpyserve.resources.resource import Resource
 if TYPE_CHECKING:
     from rpyserve.resources.upstream import UpstreamResponse
 
-__all__ = ["ReverseProxyResource"]
-
 READ_SIZE: Final = 64 * 1024
 """Bytes that are read at once of a body that has been loaded before."""
 

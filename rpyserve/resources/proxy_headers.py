@@ -18,8 +18,6 @@ from rpyserve.http.response import Headers
 from rpyserve.resources.resource import raw_path_segments
 from rpyserve.resources.websocket import asks_for_websocket
 
-__all__ = ["Mount", "downstream_headers", "upstream_headers"]
-
 HeaderList = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP: Final = frozenset(

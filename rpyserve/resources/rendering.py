@@ -27,16 +27,6 @@ from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.util.slow_calls import slow_call_log
 
-__all__ = [
-    "NOT_DONE_YET",
-    "app_kind",
-    "apply_request_headers",
-    "describe_wrong_result",
-    "redirect_response",
-    "render",
-    "render_method",
-]
-
 
 class _Pending(enum.Enum):
     NOT_DONE_YET = enum.auto()

@@ -20,20 +20,6 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 
-__all__ = [
-    "HTTP_METHODS",
-    "FunctionResource",
-    "Resource",
-    "Wrapper",
-    "as_list",
-    "as_resource",
-    "check_path",
-    "child_of",
-    "options_response",
-    "raw_path_segments",
-    "traverse",
-]
-
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 """The methods that pages usually have."""
 

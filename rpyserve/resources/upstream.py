@@ -24,8 +24,6 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
 
-__all__ = ["UpstreamRequest", "UpstreamResponse", "transport_for"]
-
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds that it may take to reach the server."""
 

@@ -23,8 +23,6 @@ from rpyserve.http.response import Headers, Response
 from rpyserve.http.websocket import WebSocket
 from rpyserve.resources.resource import Resource, as_list
 
-__all__ = ["WebSocketResource", "asks_for_websocket", "websocket"]
-
 _MISSING_EXTRA: Final = (
     "WebSockets need wsproto, which is not installed. Write: pip install 'rpyserve[websocket]'"
 )

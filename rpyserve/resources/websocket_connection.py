@@ -26,8 +26,6 @@ from rpyserve.http.response import Upgrade
 from rpyserve.http.websocket import WebSocket, WebSocketClosed
 from rpyserve.util.exceptions import reporting_errors
 
-__all__ = ["WebSocketConnection"]
-
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes that are read at once."""
 

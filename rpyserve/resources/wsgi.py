@@ -23,8 +23,6 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import IterableStream, Response
 from rpyserve.resources.resource import Resource, raw_path_segments
 
-__all__ = ["WSGIResource", "environment"]
-
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 Head = tuple[int, str, list[tuple[str, str]]]

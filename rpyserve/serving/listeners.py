@@ -31,8 +31,6 @@ from rpyserve.util.exceptions import reporting_errors
 from rpyserve.util.file_limits import ADVICE, SpareDescriptor, is_too_many_files
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["open_listeners", "serve_listeners"]
-
 log = logging.getLogger("rpyserve")
 
 ATTEMPTS: Final = 100

@@ -21,15 +21,6 @@ import trio
 from rpyserve.http.request import Address
 from rpyserve.serving.console import url_of
 
-__all__ = [
-    "SELF_SIGNED_NOTICE",
-    "NoCertificate",
-    "answer_plain_http",
-    "from_files",
-    "require_trustme",
-    "self_signed",
-]
-
 SELF_SIGNED_NOTICE: Final = (
     "The certificate is self-signed for this run, so browsers show a warning: "
     'choose "Advanced" to continue. With curl, use --insecure.'

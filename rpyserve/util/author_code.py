@@ -15,16 +15,6 @@ from typing import Final
 
 import trio
 
-__all__ = [
-    "PACKAGE_DIRECTORY",
-    "display_path",
-    "display_position",
-    "innermost_author_frame",
-    "is_author_code",
-    "source_line",
-    "working_directory",
-]
-
 PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent) + os.sep
 """Where rpyserve's own code lies, with a separator at the end."""
 

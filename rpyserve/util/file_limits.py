@@ -11,15 +11,6 @@ import os
 from contextlib import suppress
 from typing import Any, Final
 
-__all__ = [
-    "ADVICE",
-    "SpareDescriptor",
-    "is_too_many_files",
-    "limit",
-    "max_connections",
-    "raise_limit",
-]
-
 _WANTED: Final = (65_536, 10_240, 4_096)
 """What the soft limit is raised to: the first of these that the system allows.
 

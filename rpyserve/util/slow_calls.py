@@ -13,8 +13,6 @@ from typing import Final
 
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["ASYNC_ADVICE", "BLOCKED", "SLOW", "SlowCallLog", "slow_call_log"]
-
 SLOW: Final = 0.1
 """Seconds after which a call is reported when it is over."""
 

@@ -7,17 +7,6 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = [
-    "LONGEST",
-    "WINDOWS_DEVICE",
-    "closest_match",
-    "escape_for_log",
-    "escape_unprintable",
-    "format_duration",
-    "format_size",
-    "one_line",
-]
-
 LONGEST: Final = 300
 """How many characters of a request target are shown."""
 

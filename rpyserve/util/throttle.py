@@ -13,8 +13,6 @@ from typing import Final
 
 import trio
 
-__all__ = ["INTERVAL", "MAX_KEYS", "ThrottledLogger"]
-
 INTERVAL: Final = 60.0
 """Seconds between two lines of one kind."""
 
