@@ -19,9 +19,10 @@ from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from typing import Final
 
+# Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT).
 YOUNG: Final = 2_000_000_000
-"""Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT)."""
 
+# The request headers that `evaluate` looks at.
 CONDITIONS: Final = (
     "if-match",
     "if-unmodified-since",
@@ -30,7 +31,6 @@ CONDITIONS: Final = (
     "if-range",
     "range",
 )
-"""The request headers that `evaluate` looks at."""
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 # One range (section 14.2): the first byte, the last one, or how many from the end.

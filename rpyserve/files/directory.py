@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     from rpyserve.files.static_file import SmallFileCache
     from rpyserve.scripts.loader import ScriptLoader
 
+# How many directories an `EntryCache` remembers.
 MAX_DIRECTORIES: Final = 1000
-"""How many directories an `EntryCache` remembers."""
+# How many names of all directories it remembers: a client can ask for any.
 MAX_NAMES: Final = 10_000
-"""How many names of all directories it remembers: a client can ask for any."""
+# The characters of the longest name it remembers; no file system has longer ones.
 MAX_NAME: Final = 255
-"""The characters of the longest name it remembers; no file system has longer ones."""
 
 _INDEXES: Final = ("index.rpy", "index.html")
 

@@ -25,8 +25,8 @@ from rpyserve.util.text import WINDOWS_DEVICE, closest_match
 
 SCRIPT: Final = ".rpy"
 
+# How many bytes of UTF-8 a file name may have on the file systems that matter.
 MAX_NAME: Final = 255
-"""How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
 # How many characters of names are compared, which takes time that grows with the square of it.
 _MAX_KEY: Final = 40

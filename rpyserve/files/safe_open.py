@@ -16,8 +16,8 @@ from typing import BinaryIO, Final
 from rpyserve.http.errors import HTTPError
 from rpyserve.scripts.file_state import raise_unless_absent
 
+# Whether file systems of this platform accept other letters, or short names, for a file.
 LENIENT: Final = os.name == "nt" or sys.platform == "darwin"
-"""Whether file systems of this platform accept other letters, or short names, for a file."""
 
 _FLAGS: Final = (
     os.O_RDONLY

@@ -24,14 +24,14 @@ from rpyserve.http.response import FileBody, Response
 from rpyserve.resources.resource import Resource
 from rpyserve.scripts.file_state import FILE_SYSTEM, FileSystem, SettlingFile
 
+# Bytes up to which a file is read at once, and known by its contents.
 SMALL: Final = 128 * 1024
-"""Bytes up to which a file is read at once, and known by its contents."""
 
+# Bytes of all small files that one site keeps in memory.
 MOST_IN_MEMORY: Final = 16 * 1024 * 1024
-"""Bytes of all small files that one site keeps in memory."""
 
+# How many these are.
 MOST_FILES: Final = 1000
-"""How many these are."""
 
 _DETAILS: Final = {
     412: "The file has changed, or is not the one that this request is about.",

@@ -10,11 +10,10 @@ from typing import Final
 
 from rpyserve.http.request import Request
 
+# The header by which the script in a page asks for that page again.
+#
+# No page of another origin may send it.
 FOLLOWING: Final = b"rpyserve-follow"
-"""The header by which the script in a page asks for that page again.
-
-No page of another origin may send it.
-"""
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
 _FROM_OWN_PAGES: Final = (None, "same-origin", "none")

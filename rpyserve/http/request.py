@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from rpyserve.http.forms import Upload
     from rpyserve.util.exceptions import ErrorReporter
 
+# An IP address and a port.
 Address = tuple[str, int]
-"""An IP address and a port."""
 
+# Bytes that are read at once of a body on disk.
 READ_SIZE: Final = 2**20
-"""Bytes that are read at once of a body on disk."""
 
+# Bytes of a form on disk that are parsed before other tasks have their turn.
 CHUNK_SIZE: Final = 64 * 1024
-"""Bytes of a form on disk that are parsed before other tasks have their turn."""
 
 _ABSOLUTE_FORM: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 _AUTHORITY_END: Final = re.compile(r"[/?#\\]")

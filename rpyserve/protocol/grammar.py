@@ -18,19 +18,19 @@ from rpyserve.http.errors import BadRequest
 from rpyserve.http.headers import HeaderFields
 from rpyserve.protocol.server_state import Limits
 
+# Stands for the length of a body in chunks, which is not known before its end.
 CHUNKED: Final = -1
-"""Stands for the length of a body in chunks, which is not known before its end."""
 
+# How many digits the length of a body or chunk may have. A number with more is above any limit.
 MOST_DIGITS: Final = 16
-"""How many digits the length of a body or chunk may have. A number with more is above any limit."""
 
+# How many letters a method may have; no longer one exists (RFC 9112, section 3).
 LONGEST_METHOD: Final = 32
-"""How many letters a method may have; no longer one exists (RFC 9112, section 3)."""
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
+# Header fields or trailers, and the empty line that ends them.
 FIELD_LINES: Final = rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n"
-"""Header fields or trailers, and the empty line that ends them."""
 
 _HEAD = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])\r\n" + FIELD_LINES)
 _LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.[0-9]\r\n")

@@ -22,8 +22,8 @@ from rpyserve._names import __version__
 from rpyserve.http.headers import encode_header, reason_phrase
 from rpyserve.http.response import Headers
 
+# How many heads are kept.
 MOST_CACHED: Final = 256
-"""How many heads are kept."""
 
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
 _NOT_FOR_SCRIPTS: Final = frozenset(

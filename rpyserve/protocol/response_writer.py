@@ -22,12 +22,11 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Up
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
+# Stands for the status of a response that was never begun.
 ABANDONED: Final = 499
-"""Stands for the status of a response that was never begun."""
 
+# Seconds that a stream may send what the system takes at once before other tasks have their turn.
 STREAM_TURN: Final = 0.001
-"""Seconds that a stream may send what the system takes at once before other tasks have their turn.
-"""
 
 _END: Final = h11.EndOfMessage()
 _BODILESS: Final = frozenset({204, 304})

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import trio
 
+# Seconds between two looks, at most; something with a short time limit asks for a shorter tick.
 TICK: Final = 1.0
-"""Seconds between two looks, at most; something with a short time limit asks for a shorter tick."""
 
 
 class HasDeadline(Protocol):

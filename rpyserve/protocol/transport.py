@@ -31,14 +31,14 @@ from rpyserve.protocol.request_reader import RequestReader
 from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.protocol.timeouts import TICK
 
+# How many bytes are received or sent at once.
 PIECE: Final = 64 * 1024
-"""How many bytes are received or sent at once."""
 
+# How many bytes of a file the kernel is given at once, before other tasks have their turn.
 MOST_FOR_KERNEL: Final = 1024 * 1024
-"""How many bytes of a file the kernel is given at once, before other tasks have their turn."""
 
+# How long the last bytes of TLS may take.
 CLOSE_SECONDS: Final = 1.0
-"""How long the last bytes of TLS may take."""
 
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _CANNOT_SENDFILE: Final = frozenset(

@@ -29,8 +29,8 @@ from rpyserve.http.response import Response
 from rpyserve.util.html import html
 from rpyserve.util.text import format_size
 
+# Characters of a path that a page shows.
 MAX_PATH_SHOWN: Final = 300
-"""Characters of a path that a page shows."""
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7;
@@ -108,6 +108,7 @@ def resource(request):
     return f"<h1>Hello!</h1><p>Visit {session['visits']}.</p>"
 """
 
+# What an error page says whose `HTTPError` has no detail.
 _DETAILS: Final = {
     400: "The request is not valid for this page.",
     403: "You may not open this page.",
@@ -116,7 +117,6 @@ _DETAILS: Final = {
     413: "The request is too large.",
     500: "An error occurred on this page.",
 }
-"""What an error page says whose `HTTPError` has no detail."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,14 +30,14 @@ from rpyserve.resources.resource import Resource
 if TYPE_CHECKING:
     from rpyserve.resources.upstream import UpstreamResponse
 
+# Bytes that are read at once of a body that has been loaded before.
 READ_SIZE: Final = 64 * 1024
-"""Bytes that are read at once of a body that has been loaded before."""
 
 _MISSING_EXTRA: Final = (
     "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
 )
+# Tells this process from others that proxy to the same address.
 _PROCESS_ID: Final = secrets.token_hex(4)
-"""Tells this process from others that proxy to the same address."""
 
 
 @public

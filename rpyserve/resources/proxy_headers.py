@@ -34,17 +34,17 @@ _HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
+# Fields that are forwarded even if ``Connection`` names them.
 _NEVER_HOP_BY_HOP: Final = frozenset({b"host", b"content-length"})
-"""Fields that are forwarded even if ``Connection`` names them."""
 
 _SET_BY_PROXY: Final = re.compile(rb"expect|forwarded|via|x-forwarded-.*")
 _PROTECTED: Final = _HOP_BY_HOP | _NEVER_HOP_BY_HOP
 _PATH_SEPARATORS: Final = re.compile(r"[/\\;]")
 _WITH_ADDRESS: Final = frozenset({b"location", b"content-location", b"refresh"})
+# More than one of these at the start of an address: browsers take them for ``//host``.
 _HOST_MARK: Final = re.compile(r"\A[/\\\t]+")
-"""More than one of these at the start of an address: browsers take them for ``//host``."""
+# A ``Refresh``: the seconds and all else before the address, and the address.
 _REFRESH: Final = re.compile(rb"([\d.]*\s*[;,]?\s*(?:url\s*=\s*)?['\"]?)(.*)", re.I | re.S)
-"""A ``Refresh``: the seconds and all else before the address, and the address."""
 _COOKIE_PATH: Final = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.I)
 _COOKIE_DOMAIN: Final = re.compile(rb";[ \t]*domain[ \t]*=[^;]*", re.I)
 

@@ -20,14 +20,14 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 
+# The methods that pages usually have.
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-"""The methods that pages usually have."""
 
+# Matches the methods that have a render method; other names of methods may be those of helpers.
 _METHOD: Final = re.compile("[A-Z]+")
-"""Matches the methods that have a render method; other names of methods may be those of helpers."""
 
+# The children of all resources that have none: a subclass need not call ``Resource.__init__``.
 _NO_CHILDREN: Final[dict[str, Resource]] = {}
-"""The children of all resources that have none: a subclass need not call ``Resource.__init__``."""
 
 
 @public
@@ -46,8 +46,8 @@ class Resource:
 
     isLeaf = False
 
+    # Whether the request's body is read before `getChild` or `render` is called.
     _wants_body = True
-    """Whether the request's body is read before `getChild` or `render` is called."""
 
     children: dict[str, Resource] = _NO_CHILDREN
 

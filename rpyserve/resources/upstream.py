@@ -24,23 +24,23 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
 
+# Seconds that it may take to reach the server.
 CONNECT_TIMEOUT: Final = 5.0
-"""Seconds that it may take to reach the server."""
 
+# Seconds that an idle connection is kept. Most servers close theirs after 5 or more.
 KEEP_ALIVE: Final = 4.0
-"""Seconds that an idle connection is kept. Most servers close theirs after 5 or more."""
 
+# Seconds that it may take to close connections.
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that it may take to close connections."""
 
+# How many contexts for https, each with its connections, a site keeps that are not in use.
 MAX_UNUSED_TRANSPORTS: Final = 8
-"""How many contexts for https, each with its connections, a site keeps that are not in use."""
 
+# Bytes that a tunnel reads at once.
 TUNNEL_SIZE: Final = 64 * 1024
-"""Bytes that a tunnel reads at once."""
 
+# Methods of requests that may be sent twice (RFC 9110, section 9.2.2).
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods of requests that may be sent twice (RFC 9110, section 9.2.2)."""
 
 
 class UpstreamRequest:
@@ -243,8 +243,8 @@ class _PooledTransport:
 
 
 _Pool = dict[ssl.SSLContext | bool, _PooledTransport]
+# The transports of each site, by what they verify.
 _pools: WeakKeyDictionary[Any, _Pool] = WeakKeyDictionary()
-"""The transports of each site, by what they verify."""
 
 
 def transport_for(request: Request, verify: ssl.SSLContext | bool) -> httpx.AsyncHTTPTransport:

@@ -26,24 +26,24 @@ from rpyserve.http.response import Upgrade
 from rpyserve.http.websocket import WebSocket, WebSocketClosed
 from rpyserve.util.exceptions import reporting_errors
 
+# Bytes that are read at once.
 RECEIVE_SIZE: Final = 64 * 1024
-"""Bytes that are read at once."""
 
+# How many frames of one client are dealt with before others have their turn: they may be tiny.
 EVENTS_AT_ONCE: Final = 100
-"""How many frames of one client are dealt with before others have their turn: they may be tiny."""
 
+# Seconds of silence after which the client is sent a ping, and then has as long to answer.
 PING: Final = 20.0
-"""Seconds of silence after which the client is sent a ping, and then has as long to answer."""
 
+# Seconds that the function has after the client has left, and the client after our close.
 GRACE: Final = 5.0
-"""Seconds that the function has after the client has left, and the client after our close."""
 
+# Seconds that both have when the server stops.
 STOPPING: Final = 0.5
-"""Seconds that both have when the server stops."""
 
 _ABNORMAL: Final = CloseReason.ABNORMAL_CLOSURE
+# Codes that a close frame must not contain (RFC 6455, section 7.4.1).
 _NEVER_SENT: Final = frozenset({CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE})
-"""Codes that a close frame must not contain (RFC 6455, section 7.4.1)."""
 
 
 class WebSocketConnection(Upgrade):

@@ -25,14 +25,14 @@ from rpyserve.resources.resource import Resource, raw_path_segments
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
+# Status, reason and headers, as the application gave them to ``start_response``.
 Head = tuple[int, str, list[tuple[str, str]]]
-"""Status, reason and headers, as the application gave them to ``start_response``."""
 
+# How many requests one application works on at the same time, by default.
 THREADS: Final = 20
-"""How many requests one application works on at the same time, by default."""
 
+# Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked.
 _NOT_HTTP_VARIABLES: Final = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
-"""Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked."""
 
 
 @public

@@ -20,11 +20,11 @@ from rpyserve.http.browser import is_browser_probe
 from rpyserve.http.types import RequestRecord
 from rpyserve.util.text import escape_for_log, format_size
 
+# The status of a request that never got a response, as nginx has it.
 ABANDONED: Final = 499
-"""The status of a request that never got a response, as nginx has it."""
 
+# Characters of one value in the combined log format; the rest is cut off.
 LONGEST_FIELD: Final = 2000
-"""Characters of one value in the combined log format; the rest is cut off."""
 
 _COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
 _ESCAPES: Final = {ord('"'): '\\"', ord("\\"): "\\\\"} | {

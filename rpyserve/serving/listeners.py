@@ -33,14 +33,14 @@ from rpyserve.util.throttle import ThrottledLogger
 
 log = logging.getLogger("rpyserve")
 
+# Ports that `open_listeners` tries when the next free one will do.
 ATTEMPTS: Final = 100
-"""Ports that `open_listeners` tries when the next free one will do."""
 
+# Seconds to wait after an ``accept`` that failed, such as for lack of file descriptors.
 ACCEPT_PAUSE: Final = 0.1
-"""Seconds to wait after an ``accept`` that failed, such as for lack of file descriptors."""
 
+# The fraction of all connections, one in so many, that is closed at once when there is no room.
 SHED: Final = 64
-"""The fraction of all connections, one in so many, that is closed at once when there is no room."""
 
 _PORT_TAKEN_ERRNOS: Final = frozenset(
     {errno.EADDRINUSE, errno.EACCES, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}

@@ -46,14 +46,14 @@ from rpyserve.util import file_limits
 if TYPE_CHECKING:
     import ssl
 
+# Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
-"""Seconds that open requests have once the server is to stop; async callbacks of sessions too."""
 
+# Seconds after which what is still at work cannot be cancelled, such as a call in a thread.
 STUCK: Final = GRACE + 0.2
-"""Seconds after which what is still at work cannot be cancelled, such as a call in a thread."""
 
+# Seconds that what has ended in the meantime has to let the server end in the usual way.
 LAST_CHANCE: Final = 0.1
-"""Seconds that what has ended in the meantime has to let the server end in the usual way."""
 
 
 @public

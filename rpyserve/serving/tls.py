@@ -26,8 +26,8 @@ SELF_SIGNED_NOTICE: Final = (
     'choose "Advanced" to continue. With curl, use --insecure.'
 )
 
+# The first byte of every TLS connection (RFC 8446, section 5.1: a handshake record).
 _CLIENT_HELLO: Final = b"\x16"
-"""The first byte of every TLS connection (RFC 8446, section 5.1: a handshake record)."""
 _HOST: Final = re.compile(
     rb"^host:[ \t]*([A-Za-z0-9.\-]+|\[[0-9a-f:.]+\])(?::\d+)?[ \t]*\r?$", re.I | re.M
 )

@@ -15,8 +15,8 @@ from typing import Final
 
 import trio
 
+# Where rpyserve's own code lies, with a separator at the end.
 PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent) + os.sep
-"""Where rpyserve's own code lies, with a separator at the end."""
 
 _TRIO_DIRECTORY: Final = os.path.dirname(trio.__file__) + os.sep
 _SERVER_DIRECTORIES: Final = (_TRIO_DIRECTORY, PACKAGE_DIRECTORY)
