@@ -69,10 +69,10 @@ class Block:
     @cached_property
     def self_name(self) -> str:
         """What a method calls its object; empty for all else."""
-        decorators = getattr(self.function, "decorator_list", ())
-        is_static = "staticmethod" in [getattr(each, "id", "") for each in decorators]
-        parameters = [node.arg for node in self.nodes if isinstance(node, ast.arg)]
-        return parameters[0] if parameters and self.class_name and not is_static else ""
+        decorators = map(ast.unparse, getattr(self.function, "decorator_list", ()))
+        if not self.class_name or "staticmethod" in decorators:
+            return ""
+        return next((node.arg for node in self.nodes if isinstance(node, ast.arg)), "")
 
     @cached_property
     def local_names(self) -> set[str | None]:
@@ -188,11 +188,14 @@ def name_bound_by(node: ast.AST) -> str | None:
 
 def _origins(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
     """The dotted names of what *node* imports, by the names that it binds."""
-    bound = {str(name_bound_by(alias)): alias for alias in node.names}
-    if isinstance(node, ast.ImportFrom):
-        package = "." * node.level + (node.module or "")
-        return {name: f"{package}.{alias.name}" for name, alias in bound.items()}
-    return {name: alias.name if alias.asname else name for name, alias in bound.items()}
+    found: dict[str, str] = {}
+    for alias in node.names:
+        name = str(name_bound_by(alias))
+        if isinstance(node, ast.ImportFrom):
+            found[name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+        else:
+            found[name] = alias.name if alias.asname else name
+    return found
 
 
 def _blocks(tree: ast.Module) -> list[Block]:

@@ -12,6 +12,7 @@ import ast
 import functools
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Set
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -34,10 +35,10 @@ _PROVIDED: Final = frozenset({"cache", "registry"})
 _OF_EVERY_MODULE: Final = frozenset({"__name__", "__file__", "__doc__"})
 # Names in the header of an ``except``, ``with`` or ``if`` that show that its import may fail, or is
 # chosen by the platform.
-_GUARDS: Final = frozenset({
-    "ImportError", "ModuleNotFoundError", "Exception", "BaseException",
-    "TYPE_CHECKING", "platform", "version_info", "find_spec", "name",
-})  # fmt: skip
+_GUARD: Final = re.compile(
+    r"\b(ImportError|ModuleNotFoundError|Exception|BaseException"
+    r"|TYPE_CHECKING|platform|version_info|find_spec|name)\b"
+)
 # Names that code needs to change the search path of modules.
 _SEARCH_PATH: Final = frozenset({"sys.path", "sys.meta_path", "site.addsitedir", "__path__"})
 _ABOVE: Final = (
@@ -196,17 +197,15 @@ def _imports(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, bool]]:
 
 def _guards(node: ast.AST) -> bool:
     """Whether the imports in *node* may fail: by ``except``, ``suppress``, or a condition."""
+    headers: list[ast.AST] = []
     match node:
         case ast.Try(handlers=handlers) | ast.TryStar(handlers=handlers):
-            headers = [handler.type or ast.Name("BaseException") for handler in handlers]
+            headers += [handler.type or ast.Name("BaseException") for handler in handlers]
         case ast.With(items) | ast.AsyncWith(items):
-            headers = [item.context_expr for item in items]
+            headers += items
         case ast.If(test):
-            headers = [test]
-        case _:
-            return False
-    mentioned = [node for header in headers for node in ast.walk(header)]
-    return any(getattr(each, "id", getattr(each, "attr", "")) in _GUARDS for each in mentioned)
+            headers.append(test)
+    return any(map(_GUARD.search, map(ast.unparse, headers)))
 
 
 def _is_module(directory: str, name: str) -> bool:

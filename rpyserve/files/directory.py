@@ -430,11 +430,15 @@ class Directory(Resource):
             names = self._names(_MAX_NAMES)
         except (OSError, HTTPError):
             return "", ""
-        listed = [each for each in names if each != name and self._is_listed(each)]
-        short = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
-        scripts = {url: each for url, each in short.items() if not path_rules.refusal(url)}
-        nearest = path_rules.nearest(name, [*scripts, *listed])
-        if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
+        entries: dict[str, str] = {}  # by their names in URLs
+        for entry in filter(self._is_listed, names):
+            short = entry.removesuffix(SCRIPT)
+            if self._is_listed(short):
+                entries[short] = entry
+            entries[entry] = entry
+        entries.pop(name, None)
+        nearest = path_rules.nearest(name, entries)
+        if nearest and any(self._public_entries([entries[nearest]])):
             return nearest, ""
         return "", path_rules.rename_hint(name, names)
 

@@ -77,7 +77,7 @@ def is_navigation(request: Request) -> bool:
 
 def accepts_html(request: Request) -> bool:
     """Whether the client asks for HTML by name (a browser does; curl and API clients do not)."""
-    return "text/html" in (request.getHeader("accept") or "")
+    return "text/html" in request.raw_headers.text(b"accept")
 
 
 def is_browser_probe(target: str) -> bool:

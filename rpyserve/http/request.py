@@ -216,7 +216,7 @@ class Request(ServerObject):
 
         Of two with one name the first counts.
         """
-        return parse_cookies(self.getHeader("cookie") or "")
+        return parse_cookies(self.raw_headers.text(b"cookie"))
 
     def getCookie(self, name: str) -> str | None:
         """Return the value of the cookie *name*, or None."""
@@ -228,7 +228,7 @@ class Request(ServerObject):
 
         None if there are none, or none that can be read.
         """
-        return _parse_basic(self.getHeader("authorization") or "")
+        return _parse_basic(self.raw_headers.text(b"authorization"))
 
     def getUser(self) -> str:
         """Return the user name for HTTP authentication, checked or not; empty if there is none."""
@@ -307,7 +307,7 @@ class Request(ServerObject):
 
     @property
     def _content_type(self) -> str:
-        return self.getHeader("content-type") or ""
+        return self.raw_headers.text(b"content-type")
 
     @property
     def _form(self) -> MultipartForm | None:

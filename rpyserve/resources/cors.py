@@ -113,10 +113,10 @@ class _SharedResource(Wrapper):
         method = request.getHeader("access-control-request-method")
         if request.method != "OPTIONS" or not method:
             return None
+        headers = request.raw_headers.text(b"access-control-request-headers")
         asked = {
             "Access-Control-Allow-Methods": method,
-            "Access-Control-Allow-Headers": request.getHeader("access-control-request-headers")
-            or "",
+            "Access-Control-Allow-Headers": headers,
         }
         return _Preflight({**_without_blanks(asked), **self._preflight})
 

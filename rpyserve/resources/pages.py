@@ -196,7 +196,7 @@ def page_response(
     if accepts_html(request):
         content: str = html(_FRAME, title=title, style=Markup(STYLE), body=body)
         fields["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    elif "application/json" in (request.getHeader("accept") or ""):
+    elif "application/json" in request.raw_headers.text(b"accept"):
         content = json.dumps({"status": status, "title": title, "detail": text})
         fields["Content-Type"] = "application/json"
     else:

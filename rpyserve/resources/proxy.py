@@ -100,7 +100,7 @@ class ReverseProxyResource(Resource):
                 its response begins; 504, it takes too long; 508, it leads back here.
             ImportError: httpx is not installed.
         """
-        if self._pseudonym in (request.getHeader("via") or ""):
+        if self._pseudonym in request.raw_headers.text(b"via"):
             why = f"{self!r} received a request that it had forwarded itself."
             raise HTTPError(508, "This proxy points back to itself.", private=why)
         mount = Mount.of(request, self._origin, self._base)
