@@ -155,8 +155,9 @@ class ModuleBindings:
         """Return the class *cls* of this file, and those from which it inherits."""
         found = [cls] if cls in self.classes else []
         for each in found:  # it grows
-            bases = [getattr(base, "id", "") for base in self.classes[each].bases]
-            found += [base for base in bases if base in self.classes and base not in found]
+            others = self.classes.keys() - found
+            bases = map(ast.unparse, self.classes[each].bases)
+            found += [base for base in bases if base in others]
         return found
 
     def is_resource(self, cls: str) -> bool | None:

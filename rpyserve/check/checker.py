@@ -77,8 +77,7 @@ class Report:
             if path != min(self.findings):
                 yield ""
             file = os.path.normpath(os.path.join(self.root, path))
-            if directory and file.startswith(os.path.join(directory, "")):
-                file = os.path.relpath(file, directory)
+            file = file.removeprefix(os.path.join(directory, ""))
             for finding in sorted(self.findings[path], key=lambda finding: finding.line):
                 place = f"{file}:{finding.line}" if finding.line else file
                 note = "note: " if finding.rule.is_note else ""

@@ -12,6 +12,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
+from operator import attrgetter
 from typing import Final
 
 from rpyserve.check.findings import Finding, Rule
@@ -61,7 +62,7 @@ class SiteFiles:
     def _visit_directory(self, directory: str) -> None:
         try:
             with os.scandir(os.path.join(self._root, directory)) as scanned:
-                entries = sorted(scanned, key=lambda entry: entry.name)
+                entries = sorted(scanned, key=attrgetter("name"))
             own = [each for each in entries if not file_state.is_ignored_directory(each.path)]
             names = {entry.name for entry in own}
             self._check_collisions(directory, names)

@@ -157,7 +157,7 @@ class ImportChecker:
 
 def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
     """Yield public names of rpyserve that are used, but bound nowhere in the file."""
-    missing = PUBLIC - _PROVIDED - {name_bound_by(node) for node in ast.walk(tree)}
+    missing = PUBLIC - _PROVIDED - set(map(name_bound_by, ast.walk(tree)))
     for name in sorted(missing & bindings.used_names):
         uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
         hint = f"Import it first:\nfrom rpyserve import {name}"
@@ -165,7 +165,7 @@ def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Fin
 
 
 def _check_twisted(module: str, names: list[str]) -> Iterator[Problem]:
-    for wanted in [f"{module}.{name}" for name in names if name != "*"] or [module]:
+    for wanted in [f"{module}.{name}".removesuffix(".*") for name in names] or [module]:
         if not twisted_names.is_provided(wanted):
             message, provided, replacement = twisted_names.replacement_for(wanted)
             yield message, replacement or provided

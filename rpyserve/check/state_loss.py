@@ -115,7 +115,7 @@ class _Judge:
         # The first values of attributes, by the class and the target.
         self._values: dict[tuple[str, str], ast.expr] = {}
         # Lines that are reached only where a target has just been found to be None or empty.
-        self._first_times: list[tuple[str, range]] = []
+        self._first_times: dict[str, set[int]] = defaultdict(set)
         # The code that calls what has a name, or None where it is used otherwise. Attributes begin
         # with a dot.
         self._callers: dict[str, set[Block | None]] = defaultdict(set)
@@ -160,7 +160,7 @@ class _Judge:
                 ast.Compare(tested, [ast.Is()], [ast.Constant(None)]), body
             ):
                 lines = range(body[0].lineno, (body[-1].end_lineno or 0) + 1)
-                self._first_times.append((_target(tested, block)[0], lines))
+                self._first_times[_target(tested, block)[0]].update(lines)
 
     def _write(
         self, changed: ast.expr, block: Block, line: int, *, is_assignment: bool = False
@@ -173,9 +173,7 @@ class _Judge:
 
     def rule(self, write: _Write) -> Rule | None:
         """The rule that a loss breaks; None for work that is saved long enough."""
-        is_first_time = any(
-            target == write.target and write.line in lines for target, lines in self._first_times
-        )
+        is_first_time = write.line in self._first_times[write.target]
         is_named_cache = _CACHE_NAME.search(write.target) is not None
         saves_work = is_first_time or is_named_cache or not write.block.name
         if self._lasts_until_edit:

@@ -216,8 +216,6 @@ def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False
         names = ["", os.path.basename(path)]
     else:
         return "It leads out of the site; --follow-symlinks allows that."
-    if names == [""]:
-        return ""  # a link to the root itself
     for depth, name in enumerate(names):
         if why := private_reason(name, top=depth == 0):
             return f"It leads to {name!r}. {why}"

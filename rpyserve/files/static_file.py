@@ -33,6 +33,9 @@ MOST_IN_MEMORY: Final = 16 * 1024 * 1024
 # How many these are.
 MOST_FILES: Final = 1000
 
+# The names of the headers that `evaluate` looks at, by what they are on the wire.
+_CONDITIONS: Final = {name.encode(): name for name in CONDITIONS}
+
 _DETAILS: Final = {
     412: "The file has changed, or is not the one that this request is about.",
     416: "The file does not have that many bytes.",
@@ -178,8 +181,9 @@ class StaticFile(Resource):
 
 
 def _conditions(request: Request) -> dict[str, str]:
-    values = ((name, request.getHeader(name)) for name in CONDITIONS)
-    return {name: value for name, value in values if value is not None}
+    headers = request.raw_headers
+    found = headers.values.keys() & _CONDITIONS.keys()
+    return {_CONDITIONS[name]: headers.text(name) for name in found}
 
 
 def _evaluate(
