@@ -7,6 +7,7 @@ clients other than browsers ignore it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, Wrapper, as_list
 
 _ANY: Final = "*"
+_ORIGIN: Final = re.compile(r".+?://[^/]+")
 
 
 @public
@@ -50,7 +52,7 @@ def cors(
             'cors(credentials=True) needs named origins, such as origins="http://localhost:5173"'
         )
     for origin in named - {_ANY}:
-        if not _is_origin(origin):
+        if not _ORIGIN.fullmatch(origin):
             raise ValueError(
                 f"{origin!r} is not an origin: "
                 "write scheme, host and port, such as 'http://localhost:5173'"
@@ -69,11 +71,6 @@ def cors(
 
 def _without_blanks(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if value}
-
-
-def _is_origin(text: str) -> bool:
-    scheme, separator, host = text.partition("://")
-    return bool(scheme and separator and host) and "/" not in host
 
 
 class _SharedResource(Wrapper):

@@ -311,8 +311,8 @@ def _render_method(resource: Resource, method: str) -> Callable[[Request], Any] 
 
 def _allowed_methods(resource: Resource) -> list[str]:
     """Return the methods that *resource* supports; none if it is a mere branch of the tree."""
-    names = [name.removeprefix("render_") for name in dir(resource) if name.startswith("render_")]
-    methods = {name for name in names if _render_method(resource, name) is not None}
+    names = {name.removeprefix("render_") for name in dir(resource)}
+    methods = {name for name in names if _render_method(resource, name)}
     if "GET" in methods:
         methods.add("HEAD")
     return sorted(methods | {"OPTIONS"}) if methods else []

@@ -115,8 +115,7 @@ async def serve_listeners(
     room = ConnectionLimit(most, shutdown)
     serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
 
-    ports = _ports_of(listeners)
-    with room.spare, _released_in_children(ports):
+    with room.spare, _released_in_children([*_ports_of(listeners)]):
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -309,11 +308,12 @@ def _released_in_children(ports: Sequence[int]) -> Iterator[None]:
             _served_ports.remove(port)
 
 
-def _ports_of(listeners: Iterable[Any]) -> list[int]:
-    bottoms = (getattr(listener, "transport_listener", listener) for listener in listeners)
-    sockets = (getattr(bottom, "socket", None) for bottom in bottoms)
-    names = (sock.getsockname() for sock in sockets if sock is not None)
-    return [name[1] for name in names if isinstance(name, tuple)]
+def _ports_of(listeners: Iterable[Any]) -> Iterator[int]:
+    for listener in listeners:
+        with suppress(AttributeError):  # a listener in memory has no socket
+            name = getattr(listener, "transport_listener", listener).socket.getsockname()
+            if isinstance(name, tuple):
+                yield name[1]
 
 
 def _release_sockets() -> None:

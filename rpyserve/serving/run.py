@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from ipaddress import ip_network
 from pathlib import Path
@@ -32,7 +32,6 @@ from rpyserve.serving.listen import (
     Endpoint,
     Settings,
     bound_address,
-    network_addresses_of,
     open_endpoint,
     trusted_hosts,
 )
@@ -152,7 +151,7 @@ async def serve(
     def ready() -> None:
         task_status.started(endpoint.listeners)
 
-    with _watch_loop(endpoint.listeners):
+    with _watch_loop(endpoint):
         await _serve_until(site, endpoint, settings, access_log, trio.Event(), ready)
 
 
@@ -221,7 +220,7 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
         nursery.start_soon(_leave_stuck, site, settings, signals.stop)
         if settings.for_good:
             nursery.start_soon(collect_when_idle, lambda: access_log.responses)
-        with _watch_loop(endpoint.listeners) as watchdog:
+        with _watch_loop(endpoint) as watchdog:
             signals.blocked_for = watchdog.blocked_for
             await _serve_until(site, endpoint, settings, access_log, signals.stop, ready)
         nursery.cancel_scope.cancel()
@@ -314,13 +313,12 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
 
 
 @contextmanager
-def _watch_loop(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
+def _watch_loop(endpoint: Endpoint) -> Iterator[Watchdog]:
     """While inside, name scripts that hold the loop, and refuse requests to their own server."""
-    own = {address for listener in listeners for address in network_addresses_of(listener)}
-    sockets = [listener.socket.fileno() for listener in listeners]
+    sockets = [listener.socket.fileno() for listener in endpoint.listeners]
     watchdog = Watchdog(self_requests.connection_waiting(sockets))
-    bound = [bound_address(listener) for listener in listeners]
-    with watchdog.watching(), self_requests.forbid_self_requests(bound, own):
+    bound = map(bound_address, endpoint.listeners)
+    with watchdog.watching(), self_requests.forbid_self_requests(bound, endpoint.network):
         yield watchdog
 
 
