@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
 
 # The header by which the script in a page asks for that page again.
@@ -16,6 +17,7 @@ from rpyserve.http.request import Request
 FOLLOWING: Final = b"rpyserve-follow"
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
+_PAGE_DESTINATIONS: Final = (b"document", b"iframe", b"frame")
 _FROM_OWN_PAGES: Final = (None, "same-origin", "none")
 
 
@@ -56,17 +58,26 @@ def _is_followed_link(request: Request) -> bool:
     )
 
 
-def is_navigation(request: Request) -> bool:
-    """Whether a browser loads a page by *request* (Fetch Metadata Request Headers, section 2.1).
+def browser_of(address: str, headers: HeaderFields) -> tuple[str, bytes | None]:
+    """Return what tells browsers apart, roughly: an address, and what the browser calls itself."""
+    return address, headers.values.get(b"user-agent")
 
-    Browsers send no such headers over plain HTTP to another machine. What they send instead is good
-    enough there.
+
+def is_navigation(request: Request) -> bool:
+    """Whether a browser loads a page by *request*, into a tab or a frame.
+
+    A page load that a service worker passes on has no destination, but still its mode, which no
+    script can give to a request of its own (Fetch Metadata Request Headers, section 2). Browsers
+    send no such headers over plain HTTP to another machine. What they send instead is good enough
+    there.
     """
     if request.method not in ("GET", "POST"):
         return False
     fields = request.raw_headers.values
     destination = fields.get(b"sec-fetch-dest")
-    if destination == b"document":
+    if destination in _PAGE_DESTINATIONS:
+        return True
+    if destination == b"empty" and fields.get(b"sec-fetch-mode") == b"navigate":
         return True
     if destination in (None, b"empty") and FOLLOWING in fields:
         return True

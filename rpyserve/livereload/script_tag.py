@@ -1,5 +1,10 @@
 """The tag of the live reload script, put into what a browser loads as a page, and nothing else.
 
+The tag stands as early in a page as it can without changing what the page is (see `opening`), so
+nothing that an author has not finished typing comes before it: a comment, a quote or a
+``<textarea>`` that is not closed takes in all that follows. Markup is not searched for anywhere
+else, because what looks like it may be text.
+
 Which script the tag names, and what it does, is the business of `endpoints` and the client. Nothing
 here fails a request: a page that cannot have the tag goes out without.
 """
@@ -8,10 +13,11 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from html import escape, unescape
 from typing import Final
@@ -33,6 +39,10 @@ log = logging.getLogger("rpyserve")
 # How many bytes of a page are searched for what its head says.
 SAMPLE: Final = 64 * 1024
 
+# How many pages are kept until their script has asked for them, and of which size at most.
+MAX_SENT: Final = 32
+MAX_SENT_SIZE: Final = 256 * 1024
+
 # Headers by which a browser asks whether the copy that it has is still good.
 _CONDITIONAL: Final = frozenset({b"if-none-match", b"if-modified-since"})
 # Headers that are dropped, or made anew, because the tag makes the page another one.
@@ -44,11 +54,31 @@ _BODY_IS_FINAL: Final = frozenset(
     {b"content-encoding", b"content-range", b"content-digest", b"repr-digest"}
 )
 _POLICY: Final = b"content-security-policy"
-# Where in the first chunk of a stream the tag is put: at the end of the match.
-_PLACE: Final = re.compile(
-    rb"(?=</head\s*>)|<body\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.IGNORECASE
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")  # byte order marks, which overrule any header
+
+# What must stay before the tag, as a browser reads it (HTML Standard, section 13.2.5): complete
+# comments, the doctype (without one, layout is another), the tags whose attributes count only if
+# no script came before, and ``<meta>``, which may name the encoding. Group 1: the head has begun.
+_OPENING: Final = re.compile(
+    rb"""(?:\xef\xbb\xbf)?(?>
+        [\t\n\f\r ]++
+        | <!--(?:-?>|.*?--!?>)
+        | <(?:\?|!(?!--))[^>]*+>
+        | <(?:html|(head|meta))(?=[\t\n\f\r />])(?>
+            [\t\n\f\r /]++
+            | [^\t\n\f\r />][^\t\n\f\r />=]*+(?>
+                [\t\n\f\r ]*+=[\t\n\f\r ]*+
+                (?:"[^"]*"|'[^']*'|[^\t\n\f\r "'>][^\t\n\f\r >]*+|(?=>))
+                | (?![\t\n\f\r ]*=)
+            )
+        )*+>
+    )*+""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-_BASE: Final = re.compile(rb"<base\s", re.IGNORECASE)
+# What comes after it where the rest of a comment, or of such a tag, may be still to come.
+_UNFINISHED: Final = re.compile(
+    rb"<(?:[!?]|(?:html|head|meta)[\t\n\f\r /]|[a-z]{0,4}\Z)", re.IGNORECASE
+)
 
 # The directives that decide; of each group the first one present counts.
 _DECIDING: Final = (
@@ -69,11 +99,13 @@ class ScriptTag:
         cursor: gives the number of the last change, as the stream of changes understands it.
         url_of: gives the URL path of a file or directory, or ``"*"``.
         on_blocked: called with a page's path and the directive of its policy that is in the way.
+        sent: keeps the pages with scripts.
     """
 
     cursor: Callable[[], str]
     url_of: Callable[[str], str]
     on_blocked: Callable[[str, str], object]
+    sent: SentPages = field(default_factory=lambda: SentPages())
 
     def prepare(self, request: Request) -> PageLoad:
         """Make *request* ask for a whole page. Call it before the site answers."""
@@ -98,7 +130,7 @@ class PageLoad:
     cursor: str
 
     def with_tag(self, response: Response) -> Response:
-        """Return *response* with a tag at its end; as it is where it cannot have one."""
+        """Return *response* with a tag; as it is where it cannot have one."""
         body = response.body
         if isinstance(body, Stream):
             tagged = _TaggedStream(body, self)
@@ -106,30 +138,35 @@ class PageLoad:
         if isinstance(body, Upgrade) or not _is_whole_page(response):
             return response
         if isinstance(body, FileBody):
-            tag = self.make_tag(response, _beginning(body))
-            longer: bytes | FileBody = FileBody(body.file, (*body.parts, tag))
+            sample = _beginning(body)
+            whole = sample if len(sample) == body.length else None
+            tag = self.make_tag(response, sample, whole)
+            longer: bytes | FileBody = _file_with_tag(body, opening(sample), tag)
         else:
-            tag = self.make_tag(response, body[:SAMPLE], _digest(body))
-            longer = body + tag
+            tag = self.make_tag(response, body[:SAMPLE], body)
+            place = opening(body)
+            longer = b"".join((body[:place], tag, body[place:]))
         if not tag:
             return response
         return Response.trusted(longer, response.status, _headers_with_tag(response.headers))
 
-    def make_tag(self, response: Response, sample: bytes, digest: str = "") -> bytes:
+    def make_tag(self, response: Response, sample: bytes, content: bytes | None = None) -> bytes:
         """Return the tag; empty if the page cannot have one.
 
         Args:
             response: the page's status and headers.
             sample: the beginning of its content.
-            digest: that of all of its content, where it is known.
+            content: all of its content, where it is known.
         """
         try:
-            return self._make_tag(response, sample, digest)
+            return self._make_tag(response, sample, content)
         except Exception as exc:
             log.debug("%s is sent without live reload: %s", self.request.path, exc)
             return b""
 
-    def _make_tag(self, response: Response, sample: bytes, digest: str) -> bytes:
+    def _make_tag(self, response: Response, sample: bytes, content: bytes | None) -> bytes:
+        if sample.startswith(_UTF_16):
+            return b""
         policy = [value.decode("latin-1") for value in _values(response.headers, _POLICY)]
         in_page = policies_in(sample.decode("utf-8", "replace"))
         if blocking := blocking_directive([*policy, *in_page]):
@@ -143,18 +180,67 @@ class PageLoad:
             "made": "file" if is_file else "script",
             "method": self.request.method,
             "status": str(response.status),
-            "digest": digest,
+            "digest": "" if content is None else _digest(content),
             "policy": _digest(" ".join(policy).encode()) if policy else "",
+            "sent": self.tags.sent.keep(response, content),
         }
         attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
-        src = f"{self._way_up(sample)}-/follow.js"
+        src = f"{self._way_up()}-/follow.js"
         return f'<script async src="{src}" {attributes}></script>'.encode()
 
-    def _way_up(self, sample: bytes) -> str:
+    def _way_up(self) -> str:
         """The relative URL of the server's root, since a proxy may have it below a prefix."""
-        if _BASE.search(sample):
-            return "/"
         return "../" * (self.request.raw_path.count("/") - 1) or "./"
+
+
+class SentPages:
+    """The pages with scripts that were sent last, for the script in each of them.
+
+    It cannot find out by itself what the server had sent: scripts have changed the document by the
+    time that it runs. A page can be taken once, by the random name that only its tag has.
+    """
+
+    def __init__(self) -> None:
+        self._responses: dict[str, Response] = {}
+
+    def keep(self, response: Response, content: bytes | None) -> str:
+        """Return the name of a page that will be wanted; empty for any other.
+
+        Args:
+            response: its headers.
+            content: its content, where it is known.
+        """
+        if content is None or len(content) > MAX_SENT_SIZE or b"<script" not in content:
+            return ""
+        if len(self._responses) >= MAX_SENT:
+            del self._responses[next(iter(self._responses))]
+        headers = [pair for pair in response.headers if pair[0].lower() == b"content-type"]
+        headers.append((b"Cache-Control", b"no-store"))
+        name = secrets.token_urlsafe(12)
+        self._responses[name] = Response.trusted(content, 200, tuple(headers))
+        return name
+
+    def take(self, name: str) -> Response | None:
+        """Return the page of that name, and forget it."""
+        return self._responses.pop(name, None)
+
+
+def opening(page: bytes) -> int:
+    """Return how many bytes of *page* must come before the tag.
+
+    All that they hold is complete, and after them a browser expects markup, whatever follows.
+    """
+    found = _OPENING.match(page)
+    return found.end() if found else 0
+
+
+def _has_opened(page: bytes) -> bool:
+    """Whether more of *page* could not change where its tag is put."""
+    found = _OPENING.match(page)
+    place = found.end() if found else 0
+    if place == len(page):
+        return bool(found and found[1])
+    return _UNFINISHED.match(page, place) is None
 
 
 def _is_whole_page(response: Response) -> bool:
@@ -179,7 +265,7 @@ def _headers_with_tag(headers: Headers) -> Headers:
     kept = tuple(pair for pair in headers if pair[0].lower() not in _OUTDATED)
     cache_control = b",".join(_values(headers, b"cache-control")).lower()
     storing = b"no-store" if b"no-store" in cache_control else b"no-cache"
-    vary = [*_values(headers, b"vary"), b"Sec-Fetch-Dest"]
+    vary = [*_values(headers, b"vary"), b"Sec-Fetch-Dest, Sec-Fetch-Mode"]
     return (*kept, (b"Cache-Control", storing), (b"Vary", b", ".join(vary)))
 
 
@@ -198,6 +284,12 @@ def _beginning(body: FileBody) -> bytes:
         return first[:SAMPLE]
     body.file.seek(first.start)
     return body.file.read(min(SAMPLE, len(first)))
+
+
+def _file_with_tag(body: FileBody, place: int, tag: bytes) -> FileBody:
+    first, *others = body.parts or (b"",)
+    parts = (first[:place], tag, first[place:], *others)
+    return FileBody(body.file, tuple(filter(len, parts)))
 
 
 # Content Security Policies: only ``'self'`` and ``*`` count as allowing, all else as blocking
@@ -234,11 +326,7 @@ def policies_in(text: str) -> list[str]:
 
 
 class _TaggedStream(Stream):
-    """A stream with a tag.
-
-    The tag is in the head of the first chunk if that has one, since the stream may never end; else
-    it comes after the last chunk.
-    """
+    """A stream with a tag, in the same place as in a page that is not streamed."""
 
     def __init__(self, stream: Stream, page: PageLoad) -> None:
         self._stream = stream
@@ -261,7 +349,10 @@ class _TaggedStream(Stream):
 
 
 class _TaggedChunks:
-    """*chunks* with a tag in or after them.
+    """*chunks* with a tag.
+
+    What the stream begins with is held back until it is known where the tag belongs: at most an
+    opening and an unfinished tag or comment, of which a browser would show nothing yet.
 
     Not a generator: it may be left half-way without being closed.
     """
@@ -270,18 +361,21 @@ class _TaggedChunks:
         self._chunks = chunks
         self._make_tag = make_tag
         self._has_begun = False
-        self._last = b""
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk; empty at the end."""
-        chunk = await anext(self._chunks, b"")
-        if not self._has_begun:
-            self._has_begun = True
-            self._last = self._make_tag(chunk[:SAMPLE])
-            place = _PLACE.search(chunk)
-            if place is not None:
-                chunk = chunk[: place.end()] + self._last + chunk[place.end() :]
-                self._last = b""
-        if not chunk:
-            chunk, self._last = self._last, b""
-        return chunk
+        if self._has_begun:
+            return await anext(self._chunks, b"")
+        beginning = await self._read_beginning()
+        self._has_begun = True
+        place = opening(beginning)
+        tag = self._make_tag(beginning[:SAMPLE])
+        return b"".join((beginning[:place], tag, beginning[place:]))
+
+    async def _read_beginning(self) -> bytes:
+        beginning = b""
+        while chunk := await anext(self._chunks, b""):
+            beginning += chunk
+            if len(beginning) >= SAMPLE or _has_opened(beginning):
+                break
+        return beginning

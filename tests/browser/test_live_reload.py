@@ -350,7 +350,7 @@ def test_images_are_swapped(root: Path, server: Server, context: BrowserContext)
     assert not was_loaded_again(page)
 
 
-def test_a_page_with_scripts_is_loaded_again(
+def test_a_page_with_scripts_is_loaded_again_when_one_of_them_changes(
     root: Path, server: Server, context: BrowserContext
 ) -> None:
     counter = """\
@@ -365,7 +365,7 @@ def resource(request):
     expect(page.locator("body")).to_have_text("first 1one")
     save(root, "page.rpy", counter.replace("first", "second"))
     expect(page.locator("body")).to_have_text("second 2one")
-    assert was_loaded_again(page)
+    assert not was_loaded_again(page)
     save(root, "a.js", "document.body.append('two')")
     expect(page.locator("body")).to_have_text("second 3two")
 
@@ -432,11 +432,9 @@ def test_all_tabs_of_all_browsers_follow(root: Path, server: Server, browser: Br
         context.close()
 
 
-def test_frames_and_pages_with_a_policy_are_left_alone(
+def test_pages_with_a_policy_are_left_alone(
     root: Path, server: Server, context: BrowserContext
 ) -> None:
-    save(root, "inner.rpy", page_of("<p>inner</p>"))
-    save(root, "outer.rpy", page_of("<h1>outer</h1><iframe src='inner'></iframe>"))
     strict = (
         "from rpyserve import Response\ndef resource(request):\n    return "
         "Response('<p>strict', 200, "
@@ -447,19 +445,6 @@ def test_frames_and_pages_with_a_policy_are_left_alone(
         strict
         + "{'Content-Type': 'text/html', 'Content-Security-Policy': \"default-src 'none'\"})",
     )
-    outer = open_tab(context, f"{server.url}/outer")
-    inner = outer.frame_locator("iframe")
-    expect(inner.locator("p")).to_have_text("inner")
-    outer.frames[1].evaluate("window.mark = 1")
-    save(root, "outer.rpy", page_of("<h1>changed</h1><iframe src='inner'></iframe>"))
-    expect(outer.locator("h1")).to_have_text("changed")
-    assert outer.frames[1].evaluate(
-        "[document.querySelectorAll('script').length, window.mark]"
-    ) == [0, 1]
-    save(root, "inner.rpy", page_of("<p>changed</p>"))
-    expect(inner.locator("p")).to_have_text("changed")
-    assert not was_loaded_again(outer)
-
     page = context.new_page()
     told = []
     page.on("console", lambda message: told.append(message.text))
@@ -625,7 +610,7 @@ def test_hidden_tabs_make_room_and_catch_up(root: Path, server: Server, browser:
     """A browser has six connections to a server, and each tab needs one."""
     context = browser.new_context()
     context.add_init_script(
-        "Object.defineProperty(document, 'hidden', { get: () => window.away === true });"
+        "Object.defineProperty(Document.prototype, 'hidden', { get: () => window.away === true });"
         "window.turn = (away) => { window.away = away; document.dispatchEvent(new "
         "Event('visibilitychange')) };"
     )

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rpyserve import Directory, HTTPError, Resource, Response, Site
 from rpyserve.http.browser import is_navigation
@@ -20,6 +22,7 @@ from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request
 from rpyserve.http.response import FileBody
 from rpyserve.http.types import Responder
+from rpyserve.livereload import script_tag
 from rpyserve.livereload.changes import Mounts
 from rpyserve.livereload.script_tag import ScriptTag, blocking_directive, policies_in
 from rpyserve.resources import pages
@@ -97,9 +100,9 @@ def at(*names: str) -> str:
 async def test_a_page(tags: ScriptTag) -> None:
     answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
     assert answer.text == (
-        '<p>Hi<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
+        '<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
         ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
-        ' data-policy=""></script>'
+        ' data-policy="" data-sent=""></script><p>Hi'
     )
 
 
@@ -118,9 +121,9 @@ async def test_the_script_is_found_from_every_path(tags: ScriptTag, target: str,
     assert f'src="{up}-/follow.js"' in (await load(answering("x"), tags, target)).text
 
 
-async def test_a_page_with_a_base_of_its_own(tags: ScriptTag) -> None:
+async def test_a_base_of_its_own_comes_after_the_tag(tags: ScriptTag) -> None:
     answer = await load(answering('<head><base href="/elsewhere/"></head>'), tags, "/a/b")
-    assert 'src="/-/follow.js"' in answer.text
+    assert 'src="../-/follow.js"' in answer.text.partition("<base")[0]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +165,9 @@ async def test_method_and_status(tags: ScriptTag) -> None:
     "headers",
     [
         {"sec-fetch-dest": "document"},
+        {"sec-fetch-dest": "iframe"},
+        {"sec-fetch-dest": "frame"},
+        {"sec-fetch-dest": "empty", "sec-fetch-mode": "navigate"},
         {"upgrade-insecure-requests": "1", "accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
         {"sec-fetch-dest": "empty", "rpyserve-follow": "3"},
         {"rpyserve-follow": "3", "accept": "text/html"},
@@ -178,10 +184,11 @@ async def test_a_browsers_own_page_load_has_it(tags: ScriptTag, headers: dict[st
         {"accept": "*/*", "user-agent": "curl/8"},
         {"accept": "text/html"},
         {"upgrade-insecure-requests": "1", "accept": "*/*"},
-        {"sec-fetch-dest": "iframe", "upgrade-insecure-requests": "1", "accept": "text/html"},
         {"sec-fetch-dest": "empty", "accept": "text/html"},
-        {"sec-fetch-dest": "iframe", "rpyserve-follow": "3"},
-        {"sec-fetch-dest": "object"},
+        {"sec-fetch-dest": "empty", "sec-fetch-mode": "cors", "accept": "text/html"},
+        {"sec-fetch-mode": "navigate"},
+        {"sec-fetch-dest": "image", "rpyserve-follow": "3"},
+        {"sec-fetch-dest": "object", "sec-fetch-mode": "navigate"},
     ],
 )
 async def test_others_get_what_the_site_answers(tags: ScriptTag, headers: dict[str, str]) -> None:
@@ -223,6 +230,115 @@ async def test_a_redirect_does_not(tags: ScriptTag) -> None:
     assert (await load(answering(b"", status=303, headers={"Location": "/x"}), tags)).body == b""
 
 
+# Its place in the page
+
+OPENINGS = [
+    "",
+    "\ufeff",
+    " \r\n\t",
+    "<!DOCTYPE html>",
+    "<!doctype html PUBLIC '-//W3C//DTD XHTML 1.0 Strict//EN' \"http://www.w3.org/x.dtd\">",
+    "<?xml version='1.0' encoding='utf-8'?>",
+    "<!-- <title> -- > --->",
+    "<!-->",
+    "<!--->",
+    "<!-- a --!>",
+    "<!--[if IE]><html class='ie'><![endif]-->",
+    "<![CDATA[ x ]]>",
+    "<html>",
+    "<HTML lang=en manifest='a>b' data-x=\"<head>\" class = a/b hidden/>",
+    "<html =a b= c>",
+    "<html a=\"b\"c='d'e>",
+    "<head>",
+    "<head\nprefix='og: >'>",
+    "<meta charset=utf-8>",
+    "<meta name=a content='</head><body>'/>",
+]
+"""What may come before the tag, each complete."""
+SWALLOWING = [
+    "<!-- not closed -- > ",
+    "<!---!> ",
+    "<!DOCTYPE html ",
+    "<!",
+    "<?xml ",
+    "<html lang='en> <body class=x",
+    '<html lang="en> ',
+    "<head ",
+    "<meta name=a content='x> ",
+    "<title>",
+    "<textarea>",
+    "<style>",
+    "<script>",
+    "<template>",
+    "<select>",
+    "<noscript>",
+    "<iframe>",
+    "<svg><title>",
+    "<plaintext>",
+    "<p title='x> ",
+    "<frameset>",
+    "<body class=x>",
+    "</html ",
+    "text <",
+    "<htmlx>",
+    "<header>",
+]
+"""What may take in all that follows, or must at least not come before the tag."""
+
+
+@pytest.mark.parametrize("swallowing", SWALLOWING)
+async def test_it_stands_before_what_may_swallow_it(tags: ScriptTag, swallowing: str) -> None:
+    for opening in OPENINGS:
+        answer = await load(answering(opening + swallowing), tags)
+        assert TAG.sub(b"|", answer.body).decode() == f"{opening}|{swallowing}"
+
+
+MARKUP = st.lists(
+    st.sampled_from([*OPENINGS, *SWALLOWING, "'", '"', ">", "-->", "</title>", "x", " ", "/"])
+).map("".join)
+
+
+@given(st.lists(st.sampled_from(OPENINGS[2:])).map("".join), st.sampled_from(SWALLOWING), MARKUP)
+def test_half_written_markup_never_takes_it_in(opening: str, swallowing: str, rest: str) -> None:
+    text = f"{opening}{swallowing}{rest}"
+    place = script_tag.opening(text.encode())
+    closed = place > len(opening.encode())  # the rest has a quote or the like that closes it
+    assert place == len(opening.encode()) or (closed and text.encode()[:place].endswith(AT_AN_END))
+
+
+AT_AN_END = (b">", *(bytes([code]) for code in b" \t\r\n\f"))
+
+
+@given(MARKUP, st.lists(st.integers(1, 9)))
+def test_it_stands_in_the_same_place_in_a_stream(text: str, sizes: list[int]) -> None:
+    """However the text is cut into chunks."""
+
+    async def whole_and_streamed() -> tuple[bytes, bytes]:
+        rest, parts = text, []
+        for size in sizes:
+            parts, rest = [*parts, rest[:size]], rest[size:]
+        tags = ScriptTag(lambda: "boot-7", str, Told())
+        whole = await load(answering(text), tags)
+        return whole.body, (await load(answering(chunks(*parts, rest)), tags)).body
+
+    whole, streamed = trio.run(whole_and_streamed)
+    assert TAG.sub(b"|", streamed) == TAG.sub(b"|", whole)
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
+async def test_a_page_in_utf_16_has_none(tags: ScriptTag, mark: bytes) -> None:
+    body = mark + "<p>Hi".encode("utf-16-le")
+    assert (await load(answering(body, headers={"Content-Type": "text/html"}), tags)).body == body
+
+
+async def test_markup_in_a_script_is_text(tags: ScriptTag) -> None:
+    """A page built by a script in its head: the first chunk of a stream, or all of it."""
+    text = '<!DOCTYPE html><title>x</title><script>w("<html><body class=x></head>")</script>'
+    for body in (text, iter([text])):
+        answer = await load(answering(body), tags)
+        assert TAG.sub(b"|", answer.body).decode() == text.replace("<title>", "|<title>")
+
+
 # Its place in the answer
 
 
@@ -235,7 +351,8 @@ async def test_what_stood_for_the_old_bytes_is_dropped(tags: ScriptTag) -> None:
     answer = await load(answering("x", headers=headers), tags)
     assert answer.headers == [
         ("Content-Type", "text/html; charset=utf-8"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"),
-        ("Cache-Control", "no-cache"), ("Vary", "Cookie, Sec-Fetch-Dest"),
+        ("Cache-Control", "no-cache"),
+        ("Vary", "Cookie, Sec-Fetch-Dest, Sec-Fetch-Mode"),
     ]  # fmt: skip
 
 
@@ -306,6 +423,52 @@ async def test_pages_of_ours_follow_by_the_same_rule(tags: ScriptTag, told: Told
     assert answer.status == 404 and TAG.search(answer.body)
     assert "script-src 'self'" in (answer.header("content-security-policy") or "")
     assert not told
+
+
+# Pages with scripts
+
+
+def name_in(page: bytes) -> str:
+    found = re.search(rb'data-sent="(.*?)"', page)
+    return found[1].decode() if found else ""
+
+
+async def test_a_page_with_scripts_can_be_taken_once(tags: ScriptTag, tmp_path: Path) -> None:
+    text = "<p>caf\xe9</p><script></script>".encode("latin-1")
+    headers = {"Content-Type": "text/html; charset=latin-1", "Set-Cookie": "a=1"}
+    name = name_in((await load(answering(text, headers=headers), tags)).body)
+    page = tags.sent.take(name)
+    assert page is not None and page.body == text
+    assert page.headers == (
+        (b"Content-Type", b"text/html; charset=latin-1"),
+        (b"Cache-Control", b"no-store"),
+    )
+    assert tags.sent.take(name) is None
+    (tmp_path / "page.html").write_bytes(text)
+    answer = await load(Site(Directory(tmp_path)).respond, tags, "/page.html")
+    taken = tags.sent.take(name_in(answer.body))
+    assert taken is not None and taken.body == text
+
+
+async def test_other_pages_are_not_kept(tags: ScriptTag, tmp_path: Path) -> None:
+    large = "<script></script>" + "x" * script_tag.MAX_SENT_SIZE
+    (tmp_path / "large.html").write_text(large)
+    for respond in (
+        answering("<p>no scripts"),
+        answering(large),
+        answering(iter(["<script></script>"])),
+        Site(Directory(tmp_path)).respond,
+    ):
+        assert name_in((await load(respond, tags, "/large.html")).body) == ""
+    assert not name_in((await load(answering("<script></script>"), tags, headers={})).body)
+
+
+async def test_few_pages_are_kept(tags: ScriptTag) -> None:
+    respond = answering("<script></script>")
+    bodies = [(await load(respond, tags)).body for _ in range(script_tag.MAX_SENT + 1)]
+    names = [name_in(body) for body in bodies]
+    assert len(set(names)) == len(names)
+    assert [tags.sent.take(name) is None for name in names] == [True, *[False] * (len(names) - 1)]
 
 
 # Policies
@@ -422,26 +585,21 @@ async def chunks(*parts: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("kind", [chunks, lambda *parts: iter(parts)], ids=["async", "sync"])
 class TestStreams:
-    async def test_after_the_last_chunk(self, tags: ScriptTag, kind: Any) -> None:
+    async def test_before_the_first_chunk(self, tags: ScriptTag, kind: Any) -> None:
         answer = await load(answering(kind("<p>one", "<p>two")), tags)
-        assert answer.body == b"<p>one<p>two" + (TAG.findall(answer.body)[0])
+        assert answer.body == TAG.findall(answer.body)[0] + b"<p>one<p>two"
         assert answer.header("cache-control") == "no-cache"
 
-    @pytest.mark.parametrize(
-        ("first", "before", "after"),
-        [
-            ("<head><title>x</title></head><body><p>one", "<title>x</title>", "</head>"),
-            ("<HEAD></HEAD ><p>one", "<HEAD>", "</HEAD >"),
-            ("""<title>x</title><body class="a>b" onload='c>d'><p>one""", "'c>d'>", "<p>one"),
-        ],
-    )
-    async def test_in_the_first_chunk(
-        self, tags: ScriptTag, kind: Any, first: str, before: str, after: str
+    @pytest.mark.parametrize("first", ["<!DOCTYPE html><head>", "<!DOC", "<", " ", "<!-- a", "<ht"])
+    async def test_after_an_opening_in_several_chunks(
+        self, tags: ScriptTag, kind: Any, first: str
     ) -> None:
-        answer = await load(answering(kind(first, "<p>two</head>")), tags)
-        assert TAG.sub(b"", answer.body).decode() == first + "<p>two</head>"
-        (tag,) = TAG.findall(answer.body)
-        assert before.encode() + tag + after.encode() in answer.body
+        opening = "<!DOCTYPE html><head>" if first.startswith("<!D") else first
+        rest = {"<!DOC": "TYPE html><head>", "<!-- a": " -->", "<ht": "ml lang=en>"}.get(first, "")
+        answer = await load(answering(kind(*filter(None, [first, rest]), "<p>one")), tags)
+        assert TAG.sub(b"", answer.body).decode() == first + rest + "<p>one"
+        place = TAG.search(answer.body).start()  # type: ignore[union-attr]
+        assert place == len("" if first == "<" else opening if first == " " else first + rest)
 
     async def test_an_empty_one(self, tags: ScriptTag, kind: Any) -> None:
         assert TAG.fullmatch((await load(answering(kind()), tags)).body)

@@ -160,6 +160,10 @@ function stampStyle(style, base) {
 
 // --- Frames
 
+// Whether there is a script like this one in *frame*, so that its page follows by itself.
+const follows = ({ contentWindow }) =>
+  contentWindow.performance.getEntriesByName(new URL("-/follow.js", SITE)).length > 0;
+
 function swapFrames(isChanged) {
   const swapped = [];
   for (const frame of document.querySelectorAll("iframe, frame")) {
@@ -167,7 +171,7 @@ function swapFrames(isChanged) {
     const path = frame.contentDocument && pathOf(frame.contentWindow.location.href);
     if (!isChanged(path)) continue;
     swapped.push(path);
-    frame.contentWindow.location.reload();
+    if (!follows(frame)) frame.contentWindow.location.reload();
   }
   return swapped;
 }

@@ -1,8 +1,9 @@
 // What the visitor has done to form fields, and where the focus is: put back after a page changed.
 //
 // A field that was touched keeps what is in it, even if another field of its name has taken its
-// place. A field that was not touched shows what the server says. A browser keeps the two apart
-// only until a field is first written to, so they are told apart here by comparing values.
+// place, at once or later: an author cuts what is to be pasted elsewhere. A field that was not
+// touched shows what the server says. A browser keeps the two apart only until a field is first
+// written to, so they are told apart here by comparing values.
 
 const idOf = (node) => plain(node).getAttribute?.("id") ?? "";
 
@@ -14,12 +15,14 @@ function selectorFor(element) {
   const name = plain(element).getAttribute("name");
   if (!name) return "";
   const isChoice = ["radio", "checkbox"].includes(element.type);
-  const value = isChoice ? `[value="${CSS.escape(element.value)}"]` : "";
-  return `${localName}[name="${CSS.escape(name)}"]${value}`;
+  const value = isChoice ? element.getAttribute("value") : null;
+  const which = value === null ? "" : `[value="${CSS.escape(value)}"]`;
+  return `${localName}[name="${CSS.escape(name)}"]${which}`;
 }
 
 class FormState {
   static typed = new WeakSet();
+  static gone = new Map(); // by selector: the touched fields that are not in the page at present
 
   constructor() {
     const fields = document.querySelectorAll("input, textarea, select");
@@ -31,7 +34,11 @@ class FormState {
 
   restore() {
     const known = new Set(this.fields.map((field) => field.element));
-    for (const field of this.fields) field.restore(known);
+    const { gone } = FormState;
+    for (const field of gone.values()) if (field.restore(known)) gone.delete(field.selector);
+    for (const field of this.fields) {
+      if (!field.restore(known)) gone.set(field.selector, field);
+    }
     this.restoreFocus();
   }
 
@@ -66,20 +73,24 @@ class FieldState {
     this.value = this.kind.read(element);
   }
 
-  // *known* are the fields that were there before: none of them takes another one's value.
+  // *known* are the fields that were there before: none of them takes another one's value. Returns
+  // false if there is none that could.
   restore(known) {
     let { element } = this;
     if (!element.isConnected) {
-      element = this.isTouched && this.selector && document.querySelector(this.selector);
-      if (!element || known.has(element)) return;
+      if (!this.isTouched || !this.selector) return true;
+      element = document.querySelector(this.selector);
+      if (!element || known.has(element)) return false;
     }
     if (this.isTouched) this.kind.write(element, this.value);
     else this.kind.reset(element);
+    return true;
   }
 }
 
 function kindOf(element) {
   if (element.localName === "select") return select;
+  if (element.isContentEditable) return editable;
   return /^(checkbox|radio)$/.test(element.type) ? checkable : textField;
 }
 
@@ -95,6 +106,19 @@ const textField = {
   },
   reset(field) {
     if (!/^(file|range|color)$/.test(field.type)) textField.write(field, field.defaultValue);
+  },
+};
+
+// Not a field. A change of the page leaves it alone; what is typed in it goes only with a reload.
+const editable = {
+  isTouched: (element) => FormState.typed.has(element),
+  read: (element) => element.innerHTML,
+  write(element, html) {
+    try {
+      element.innerHTML = html;
+    } catch {
+      // Trusted types: the page's policy does not allow it.
+    }
   },
 };
 

@@ -1,26 +1,23 @@
 // Makes this page show what is saved on the server, for as long as it is open.
 //
-// The page's tag says what it was made from. A page without scripts of its own is fetched again and
-// morphed; one with scripts is loaded again, because what its scripts hold cannot be known.
+// The page's tag says what it was made from. A page that may have changed is fetched and looked at
+// first: one that would not follow, or is half-written, does not take the place of one that does. A
+// page without scripts of its own is morphed. So is one with scripts where that takes no more than
+// TextMirror does; else it is loaded again, because what its scripts hold cannot be known.
 // Stylesheets and images are swapped. What answered a form is never asked for again, but offered.
 // Where nothing concerns the page, nothing is touched. Comes last, after all that it uses.
 
 const tag = document.currentScript;
-const SITE = new URL("..", tag.src); // it may be below a prefix, behind a proxy
+// It may be below a prefix, behind a proxy. Not by tag.src: a <base> that comes later changes that.
+const SITE = new URL("..", new URL(tag.getAttribute("src"), location.href));
 
-const RETRY_DELAY = 300; // ms until the server is asked again: it may be starting
-const NOTICE_DELAY = 700; // ms without the server before the page says so
-const LOAD_TIMEOUT = 10000; // ms after which a page that does not come is given up
+const LOAD_GRACE = 2000; // ms after which a page that is still loading may be an endless stream
 const MAX_RETRIES = 5; // fetches of the page that fail, before it is loaded instead
-
-const readTag = ({ dataset }) => ({
-  ...dataset,
-  sources: new Set(dataset.sources.split(" ").map(decode)),
-});
 
 let page = readTag(tag);
 let cursor = page.rpyserve;
 let mirror = null; // stays null where the page has scripts
+let textMirror = null; // the same for a page that has; a promise
 let aside = null; // the page, while an error page is shown in its place
 const POLICY = page.policy ?? ""; // the browser keeps the policy of the load
 const loaded = new Set(); // the paths of all that this page has loaded
@@ -32,7 +29,7 @@ let busy = false;
 let failures = 0;
 
 async function queueChange({ urls = [], all = false, data = false, lost = false }) {
-  if (!(urls.length || all || data || lost)) return;
+  if (!(urls.length || all || data || lost)) return answer("unchanged");
   const before = pending ?? { urls: [] };
   pending = {
     urls: [...before.urls, ...urls.map(decode)],
@@ -45,7 +42,8 @@ async function queueChange({ urls = [], all = false, data = false, lost = false 
   while (pending) {
     const change = pending;
     pending = null;
-    await applyChange(change).catch(reload); // what cannot be morphed can still be loaded
+    const isShown = await applyChange(change).catch(reload); // what cannot be morphed is loaded
+    answer(isShown ? "shown" : "unchanged");
   }
   busy = false;
 }
@@ -58,18 +56,20 @@ function isRead(url) {
   return url === "*" || !(url.endsWith(".rpy") || url.endsWith("/") || loaded.has(url));
 }
 
+// Returns whether the page shows something that it did not show before.
 async function applyChange(change) {
   const paths = new Set(change.urls.map(canonical));
   const isChanged = (path) => path !== null && (change.lost || paths.has(canonical(path)));
   const isSource = change.lost || change.urls.some((url) => page.sources.has(url));
   const isScript = page.made === "script";
   const mayDiffer = isScript && (change.all || (change.data && change.urls.some(isRead)));
+  let isShown = false;
   // 1. The page itself.
   if (page.method === "POST") {
     // Its own form may have written the data.
     if (isSource || (mayDiffer && change.all)) offerReload();
   } else if (isSource || mayDiffer) {
-    await refresh(isSource, change);
+    isShown = await refresh(change);
   }
   // 2. What it has loaded.
   const swapped = [
@@ -79,33 +79,62 @@ async function applyChange(change) {
   ];
   // 3. What cannot be swapped, such as a script.
   const others = [...loaded].filter(
-    (path) => paths.has(canonical(path)) && !swapped.includes(path),
+    (path) => isAnswered(path, change.urls) && !swapped.includes(path),
   );
   if (others.length && page.method !== "POST") await reload();
+  return isShown || swapped.length > 0;
+}
+
+// Whether one of the files at *urls* answers a request for *path*: /api.rpy also /api/items/3.
+function isAnswered(path, urls) {
+  const isBelow = (url) => url.endsWith(".rpy") && path.startsWith(`${canonical(url)}/`);
+  return urls.some((url) => canonical(url) === canonical(path) || isBelow(url));
 }
 
 function reload() {
+  answer("loading");
+  if (!isError(page)) keepState();
   location.reload();
   return sleep(LOAD_TIMEOUT); // nothing else is to happen here meanwhile
 }
 
-async function refresh(isSource, change) {
-  if (document.readyState === "loading") return reload(); // it may be a stream without an end
-  const cannotMorph = !mirror || mirror.hasShadowRoots();
-  if (cannotMorph && isSource) return reload(); // without a fetch before: that is one visit more
-  const next = await fetchPage();
+// Returns whether the page shows something that it did not show before.
+async function refresh(change) {
+  if (await isEndless()) return reload();
+  const next = await fetchPage(cursor);
   if (!next) return retryLater(change);
   failures = 0;
-  if (cannotMorph && next.page?.digest && next.page.digest === page.digest) return;
-  if (cannotMorph || !next.page || !canShow(next)) return reload();
+  if (next.mustLoad) return reload();
+  if (next.obstacle) return void showNotice(next.obstacle, "Load it", reload);
+  hideNotice();
+  const cannotMorph = !mirror || mirror.hasShadowRoots();
+  if (cannotMorph && next.page.digest && next.page.digest === page.digest) return;
+  if (await showBesideScripts(next)) return true;
+  if (cannotMorph || !canShow(next)) return reload();
   await showPage(next);
+  return true;
+}
+
+async function showBesideScripts({ parsed, root, page: next }) {
+  const sent = await textMirror;
+  const isOfKind = parsed.compatMode === document.compatMode && isError(next) === isError(page);
+  if (!sent || !isOfKind || next.policy !== page.policy || !sent.show(root)) return false;
+  page = next;
+  return true;
+}
+
+async function isEndless() {
+  if (document.readyState !== "loading") return false;
+  const parsed = new Promise((done) => document.addEventListener("DOMContentLoaded", done));
+  await Promise.race([parsed, sleep(LOAD_GRACE - performance.now())]);
+  return document.readyState === "loading";
 }
 
 // Applies *change* once more when the server is there, but not for ever.
 function retryLater(change) {
   if (failures++ > MAX_RETRIES) return reload();
   const retry = () => {
-    if (stream?.readyState === EventSource.OPEN) queueChange(change);
+    if (isConnected()) queueChange(change);
     else setTimeout(retry, RETRY_DELAY);
   };
   setTimeout(retry, RETRY_DELAY);
@@ -117,37 +146,6 @@ const hasScripts = (root) =>
   [...root.querySelectorAll("script")].some((script) => !isData(script) && !isExtension(script));
 
 // --- Showing the page as it is now
-
-// Returns null if the server has gone away. A page without a tag, such as a redirect, can only be
-// loaded: what is returned for it has no *page*.
-async function fetchPage() {
-  const options = {
-    headers: { Accept: "text/html,application/xhtml+xml,*/*;q=0.8", "Rpyserve-Follow": cursor },
-    cache: "no-store",
-    signal: AbortSignal.timeout(LOAD_TIMEOUT),
-  };
-  let text;
-  try {
-    const response = await fetch(location.href.replace(/#.*/s, ""), options);
-    const isPage = /^text\/html\b/i.test(response.headers.get("Content-Type") ?? "");
-    if (response.redirected || !isPage) return {};
-    text = await response.text();
-  } catch (error) {
-    return error.name === "TimeoutError" ? {} : null;
-  }
-  return parsePage(text);
-}
-
-function parsePage(text) {
-  const parsed = plain(new DOMParser().parseFromString(text, "text/html"));
-  const found = parsed.querySelector("script[data-rpyserve]");
-  found?.remove();
-  // Where scripts run, as in this page but not in that parser, the content of noscript is text.
-  for (const element of parsed.querySelectorAll("noscript")) {
-    element.textContent = element.innerHTML;
-  }
-  return { parsed, root: parsed.documentElement, page: found && readTag(found) };
-}
 
 const isError = ({ status }) => status >= 400;
 
@@ -181,6 +179,7 @@ async function showPage(next) {
 // when it comes back.
 function setPageAside() {
   hideNotice();
+  keepState(); // in case the page that comes back can only be loaded
   const scrolls = [...document.querySelectorAll("*")]
     .map(plain)
     .filter((element) => element.scrollTop || element.scrollLeft)
@@ -195,6 +194,7 @@ INVISIBLE.replaceSync("html { opacity: 0 !important }");
 
 async function restorePage(next) {
   const { root, scrolls, formState } = aside;
+  takeState();
   // 1. Put it back, unseen: its stylesheets are loaded once more.
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, INVISIBLE];
   document.replaceChild(root, document.documentElement);
@@ -219,64 +219,28 @@ function offerReload() {
   showNotice("This page answered a form, and may have changed since.", "Reload", load);
 }
 
-// --- The stream of changes
-
-let stream = null;
-let retryTimer = 0;
-let noticeTimer = 0; // 0 while there is a connection
-
-function connect() {
-  disconnect();
-  const path = location.pathname.slice(SITE.pathname.length - 1);
-  const fields = new URLSearchParams({ since: cursor, page: path });
-  const address = new URL(`events?${fields}`, tag.src);
-  stream = new EventSource(address);
-  for (const name of ["hello", "change"]) stream.addEventListener(name, onChange);
-  // Browsers have few connections to one server.
-  stream.addEventListener("crowded", () => document.hidden && disconnect());
-  stream.addEventListener("error", onConnectionLost);
-}
-
-function disconnect() {
-  clearTimeout(retryTimer);
-  stream?.close();
-  stream = null;
-}
-
-function onChange(event) {
-  cursor = event.lastEventId;
-  if (noticeTimer) endNotice();
-  queueChange(JSON.parse(event.data));
-}
-
-async function onConnectionLost() {
-  const refused = stream.readyState === EventSource.CLOSED; // by a response, or by nobody there
-  const url = stream.url;
-  disconnect();
-  noticeTimer ||= setTimeout(showNotice, NOTICE_DELAY, "Connection lost, reconnecting…");
-  const response = refused && (await fetch(url, { method: "HEAD" }).catch(() => null));
-  // The server is there, but without live reload, or not for this visitor.
-  if ([401, 403, 404].includes(response?.status)) return endNotice();
-  if (!document.hidden && !stream) retryTimer = setTimeout(connect, RETRY_DELAY);
-}
-
-function endNotice() {
-  clearTimeout(noticeTimer);
-  noticeTimer = 0;
-  hideNotice();
-}
-
 // --- Beginning
 
-function startMirror() {
-  if (!hasScripts(document)) mirror = new Mirror();
+async function mirrorTexts(name) {
+  const sent = await fetchSent(name).catch(() => null);
+  return sent && new TextMirror(sent);
 }
+
+function start() {
+  if (!hasScripts(document)) mirror = new Mirror();
+  else if (page.sent) textMirror = mirrorTexts(page.sent);
+  rememberOpened();
+  putBack();
+}
+
+const putBack = () => isError(page) || restoreState();
 
 tag.remove();
 if (document.readyState === "loading") {
-  document.addEventListener("DOMContentLoaded", startMirror);
+  document.addEventListener("DOMContentLoaded", start);
+  setTimeout(putBack, LOAD_GRACE); // a stream without an end is never whole
 } else {
-  startMirror();
+  start();
 }
 new PerformanceObserver((list) => {
   for (const { name } of list.getEntries()) {
@@ -284,7 +248,9 @@ new PerformanceObserver((list) => {
     if (path && !path.startsWith("/-/") && path !== pathOf(location.href)) loaded.add(path);
   }
 }).observe({ type: "resource", buffered: true });
-document.addEventListener("visibilitychange", () => document.hidden || stream || connect());
-addEventListener("pagehide", disconnect); // a page with a stream is not kept for "back"
-addEventListener("pageshow", ({ persisted }) => persisted && connect());
-connect();
+document.addEventListener("visibilitychange", () => document.hidden || membership || join());
+addEventListener("pagehide", leave); // a page with a stream or a lock is not kept for "back"
+addEventListener("pageshow", ({ persisted }) => persisted && join());
+document.addEventListener("freeze", leave);
+document.addEventListener("resume", join);
+join();
