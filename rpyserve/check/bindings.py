@@ -43,6 +43,7 @@ _NAME_FIELDS: Final[dict[type[ast.AST], str]] = {
     ast.MatchMapping: "rest",
     ast.arg: "arg",
 }
+_CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 _BIND_ANY_NAME: Final = frozenset({"exec", "globals", "vars", "locals"})
 
 
@@ -109,6 +110,12 @@ class ModuleBindings:
         self.used_attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         top_level = {getattr(node, "id", "") for node in self.blocks[0].nodes}
         self.has_dynamic_names = "*" in self.names or bool(top_level & _BIND_ANY_NAME)
+
+    @cached_property
+    def cache_calls(self) -> list[ast.Call]:
+        """The calls of ``cache()`` in top-level code; with one, a script is executed only once."""
+        calls = [node for node in self.blocks[0].nodes if isinstance(node, ast.Call)]
+        return [call for call in calls if self.dotted_name(call.func) in _CACHE_NAMES]
 
     def _bind_names(self, tree: ast.Module) -> None:
         # The statement of each node that one of the `_PLAIN` statements may bind.

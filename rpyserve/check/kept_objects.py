@@ -14,9 +14,6 @@ from typing import Final
 from rpyserve.check.bindings import Block, ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 
-__all__ = ["find_kept_objects"]
-
-_CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 _REGISTRY_NAMES: Final = frozenset({"registry", "rpyserve.registry"})
 _KEEPING_METHODS: Final = frozenset({
     "add", "append", "appendleft", "extend", "insert", "setdefault", "update",
@@ -35,8 +32,7 @@ _HINT: Final = (
 
 def find_kept_objects(bindings: ModuleBindings) -> Iterator[Finding]:
     """Yield where the script with these *bindings* keeps objects of its own classes."""
-    calls = [node.func for node in bindings.blocks[0].nodes if isinstance(node, ast.Call)]
-    if bindings.classes and _CACHE_NAMES.isdisjoint(map(bindings.dotted_name, calls)):
+    if bindings.classes and not bindings.cache_calls:
         for block in bindings.blocks:
             yield from _BlockReader(bindings, block).findings()
 
@@ -84,14 +80,13 @@ class _BlockReader:
         elif cls := self._own_class(value):
             self._own[name] = cls
 
-    def _judge(self, place: ast.expr, value: ast.expr) -> Iterator[Finding]:
+    def _judge(self, place: ast.Subscript | ast.Attribute, value: ast.expr) -> Iterator[Finding]:
         cls = self._own_class(value)
         if cls:
             is_class = isinstance(value, ast.Name) and value.id == cls
             what = "the class" if is_class else "an object of the class"
-            shown = ast.unparse(place.value if isinstance(place, ast.Attribute) else place)
-            if isinstance(place, ast.Attribute) and isinstance(place.ctx, ast.Store):
-                shown = ast.unparse(place)
+            # A place that is only read is a method of what keeps the value.
+            shown = ast.unparse(place.value if isinstance(place.ctx, ast.Load) else place)
             message = _MESSAGE.format(shown, what, cls)
             yield Finding(place.lineno, Rule.TRANSIENT_OBJECT, message, _HINT.format(cls))
 
