@@ -59,21 +59,19 @@ _MISSING: Final[Any] = object()
 
 
 class RequestSite(Protocol):
-    """What a request, those who answer it, and scripts use of the site; `rpyserve.Site` is one."""
+    """What a request, those who answer it, and scripts use of the site; `rpyserve.Site` is one.
+
+    Attributes:
+        sessionFactory: makes sessions.
+        registry: what all visitors share.
+        sessions: the living sessions.
+        trusts: says of a request whether its client may see details of errors.
+    """
 
     sessionFactory: Callable[[Any, str], Any]
-
-    @property
-    def registry(self) -> Any:
-        """What all visitors share."""
-
-    @property
-    def sessions(self) -> Any:
-        """The living sessions."""
-
-    @property
-    def trusts(self) -> Callable[[Request], bool]:
-        """Says of a request whether its client may see details of errors."""
+    registry: Any
+    sessions: Any
+    trusts: Callable[[Request], bool]
 
     @property
     def errors(self) -> ErrorReporter:
