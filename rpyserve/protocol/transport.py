@@ -304,9 +304,9 @@ class Transport:
         """End our side, and read on a little, lest a reset destroys what was sent last.
 
         A system resets a connection that is closed with bytes in it that nobody has read (RFC 9112,
-        section 9.6).
+        section 9.6). A server that stops does not wait for that.
         """
-        if self.ended:
+        if self.ended or self.shutdown.requested:
             return
         self.enter(Phase.LINGERING)
         left = self.limits.linger_size
