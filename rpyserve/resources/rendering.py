@@ -240,7 +240,7 @@ _EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
     # What should have been called, or awaited
     (inspect.isclass, "the class {name}, not an instance of it", "Write return {name}(...)."),
     (
-        inspect.iscoroutinefunction,
+        lambda value: inspect.isroutine(value) and inspect.iscoroutinefunction(value),
         "the function {name} without calling it",
         "Write return await {name}(...).",
     ),

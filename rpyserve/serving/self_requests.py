@@ -86,11 +86,11 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     sock, address = args
     if not isinstance(address, tuple) or not isinstance(address[0], str):
         return
-    host, port = address[:2]
+    target = (address[0].lower(), *address[1:2])
     thread = threading.get_ident()
     for server in _servers:
-        if server.thread == thread and (host, port) in server.targets and _would_block(sock):
-            raise RuntimeError(MESSAGE.format(host=host, port=port))
+        if server.thread == thread and target in server.targets and _would_block(sock):
+            raise RuntimeError(MESSAGE.format(host=address[0], port=address[1]))
 
 
 def _would_block(sock: socket.socket) -> bool:
