@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import trio
@@ -62,7 +62,7 @@ class AccessLog:
         self.answered = trio.Event()
         self._write = write
         self._probes = probes or combined
-        self._format = _CombinedFormat() if combined else _ShortFormat(colour)
+        self._format = _combined_line if combined else partial(_short_line, colour=colour)
 
     def __call__(self, record: RequestRecord) -> None:
         if not self.responses:
@@ -83,54 +83,48 @@ def _is_noise(record: RequestRecord) -> bool:
     return record.status == 404 and is_browser_probe(record.target)
 
 
-class _ShortFormat:
+def _short_line(record: RequestRecord, *, colour: bool) -> str:
     """Time, method, target, status, bytes, milliseconds, and the beginning of the session's id."""
-
-    def __init__(self, colour: bool) -> None:
-        self._colour = colour
-
-    def __call__(self, record: RequestRecord) -> str:
-        request = record.request
-        session = None if request is None else request.session
-        parts = [
-            _time_of_day(int(time.time())),
-            escape_for_log(record.method),
-            escape_for_log(record.target),
-            self._status(record.status),
-            format_size(record.sent),
-            _milliseconds(record.seconds),
-        ]
-        if session is not None:
-            parts.append(session.short_id)
-        if not record.complete:
-            parts.append("(cut off)")
-        return " ".join(parts)
-
-    def _status(self, status: int) -> str:
-        text = "-" if status == ABANDONED else str(status)
-        if not self._colour or log.handlers:
-            return text
-        return f"\x1b[{_COLOURS.get(status // 100, '0')}m{text}\x1b[0m"
+    request = record.request
+    session = None if request is None else request.session
+    parts = [
+        _time_of_day(int(time.time())),
+        escape_for_log(record.method),
+        escape_for_log(record.target),
+        _status(record.status, colour),
+        format_size(record.sent),
+        _milliseconds(record.seconds),
+    ]
+    if session is not None:
+        parts.append(session.short_id)
+    if not record.complete:
+        parts.append("(cut off)")
+    return " ".join(parts)
 
 
-class _CombinedFormat:
+def _status(status: int, colour: bool) -> str:
+    text = "-" if status == ABANDONED else str(status)
+    if not colour or log.handlers:
+        return text
+    return f"\x1b[{_COLOURS.get(status // 100, '0')}m{text}\x1b[0m"
+
+
+def _combined_line(record: RequestRecord) -> str:
     """``client - user [time] "request" status bytes "referrer" "agent"``; ``-`` if not known."""
-
-    def __call__(self, record: RequestRecord) -> str:
-        request = record.request
-        version = user = referrer = agent = None
-        if request is not None:
-            version, user = request.http_version, getattr(request, "user", None)
-            referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
-        now = _date_and_time(int(time.time()))
-        line = f"{record.method} {record.target}"
-        if version:
-            line += f" HTTP/{version}"
-        return (
-            f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{now}] "
-            f'"{_escaped(line.strip())}" {record.status} {record.sent or "-"} '
-            f'"{_escaped(referrer)}" "{_escaped(agent)}"'
-        )
+    request = record.request
+    version = user = referrer = agent = None
+    if request is not None:
+        version, user = request.http_version, request.user
+        referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
+    now = _date_and_time(int(time.time()))
+    line = f"{record.method} {record.target}"
+    if version:
+        line += f" HTTP/{version}"
+    return (
+        f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{now}] "
+        f'"{_escaped(line.strip())}" {record.status} {record.sent or "-"} '
+        f'"{_escaped(referrer)}" "{_escaped(agent)}"'
+    )
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -147,10 +148,7 @@ async def serve(
     )
     endpoint = await open_endpoint(site, settings)
     access_log = AccessLog()
-
-    def ready() -> None:
-        task_status.started(endpoint.listeners)
-
+    ready = partial(task_status.started, endpoint.listeners)
     with _watch_loop(endpoint):
         await _serve_until(site, endpoint, settings, access_log, trio.Event(), ready)
 
@@ -210,10 +208,7 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
         endpoint = await open_endpoint(site, settings)
     except OSError as exc:
         raise CannotListen(console.listen_error(exc, settings.host, settings.port)) from None
-
-    def ready() -> None:
-        _announce(site, endpoint, settings)
-
+    ready = partial(_announce, site, endpoint, settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
         nursery.start_soon(_explain_delay, signals.stop)
