@@ -72,7 +72,7 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
 def _report_slow_call(request: Request, began: float) -> None:
     seconds = time.perf_counter() - began
     if seconds > slow_call_log.threshold:
-        slow_call_log.report_script(request.path, seconds)
+        slow_call_log.report_script(request.path, seconds - slow_call_log.own_seconds_since(began))
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:

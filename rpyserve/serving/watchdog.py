@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
-from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED
+from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED, slow_call_log
 from rpyserve.util.text import format_duration
 
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
@@ -98,6 +98,8 @@ class Watchdog(trio.abc.Instrument):
                 "A connection to this server is waiting: if it is the script's own, the script "
                 "waits for itself."
             )
+        elif slow_call_log.in_own_call:
+            advice = "The server brings objects from before an edit up to date."
         else:
             advice = f"If that is meant: {ASYNC_ADVICE}"
         log.warning(
