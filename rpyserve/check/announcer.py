@@ -9,28 +9,16 @@ from __future__ import annotations
 
 import ast
 import logging
-import os
-from typing import Final
 
-from rpyserve.util.author_code import working_directory
-
-__all__ = ["StateLossAnnouncer"]
+from rpyserve.util.author_code import display_path
 
 log = logging.getLogger("rpyserve")
 
-# Code that changes something that lasts contains one of these.
-_NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
-
 
 class StateLossAnnouncer:
-    """Announces state losses, once for each version of a file.
+    """Announces state losses, once for each version of a file."""
 
-    Args:
-        root: paths below this directory are shown relative to it; by default the current one.
-    """
-
-    def __init__(self, root: str | None = None) -> None:
-        self._prefix = os.path.join(working_directory() if root is None else root, "")
+    def __init__(self) -> None:
         self._versions: dict[str, int] = {}
 
     def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:
@@ -42,13 +30,12 @@ class StateLossAnnouncer:
             tree: their syntax tree.
             kind: ``"script"`` or ``"module"``.
         """
-        is_wanted = log.isEnabledFor(logging.INFO) and any(part in data for part in _NEEDED)
-        if not is_wanted or self._versions.get(path) == hash(data):
+        if not log.isEnabledFor(logging.INFO) or self._versions.get(path) == hash(data):
             return
         self._versions[path] = hash(data)
         from rpyserve.check.bindings import ModuleBindings
         from rpyserve.check.state_loss import find_state_losses
 
         for loss in find_state_losses(ModuleBindings(tree), is_module=kind == "module"):
-            shown = path.removeprefix(self._prefix)
+            shown = display_path(path)
             log.info("%s:%d: %s %s", shown, loss.line, loss.message, loss.hint)

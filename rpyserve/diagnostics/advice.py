@@ -29,8 +29,6 @@ from rpyserve.diagnostics.import_advice import (
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import innermost_author_line
 
-__all__ = ["ROWS", "Advice", "advice_for"]
-
 log = logging.getLogger("rpyserve")
 
 

@@ -31,8 +31,6 @@ from rpyserve.http.errors import ScriptError, WrongResult
 from rpyserve.scripts.source import Range, decode_lines, position_of, source_lines
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["context_lines", "describe", "summary"]
-
 log = logging.getLogger("rpyserve")
 
 # How many characters of a message are kept.

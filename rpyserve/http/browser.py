@@ -11,11 +11,10 @@ from typing import Final
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
 
+# The header by which the script in a page asks for that page again.
+#
+# No page of another origin may send it.
 FOLLOWING: Final = b"rpyserve-follow"
-"""The header by which the script in a page asks for that page again.
-
-No page of another origin may send it.
-"""
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
 _PAGE_DESTINATIONS: Final = (b"document", b"iframe", b"frame")
@@ -90,7 +89,7 @@ def is_navigation(request: Request) -> bool:
 
 def accepts_html(request: Request) -> bool:
     """Whether the client asks for HTML by name (a browser does; curl and API clients do not)."""
-    return "text/html" in (request.getHeader("accept") or "")
+    return "text/html" in request.raw_headers.text(b"accept")
 
 
 def is_browser_probe(target: str) -> bool:
