@@ -2,8 +2,7 @@
 
 The advice is a table, `ROWS`: each row names a kind of exception and says when it applies (by a
 pattern in the message, by one in the line of source, by a function) and what to do. The first row
-that applies wins. Large subjects have modules of their own: `import_advice`, `async_advice` and
-`name_advice`.
+that applies wins. Large subjects have modules of their own: `import_advice` and `name_advice`.
 
 Advice is a sentence, followed by lines to write. No advice is better than wrong advice: an
 exception that explains itself gets none. A test provokes each row by real code, because the
@@ -16,11 +15,13 @@ import linecache
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any, Final
 
-from rpyserve.diagnostics import async_advice, name_advice
+from rpyserve.diagnostics import name_advice
 from rpyserve.diagnostics.import_advice import (
     PYTHON2,
     for_attribute_of_module,
@@ -143,6 +144,62 @@ _TABLES_OF_SQLMODEL: Final = (
     "from sqlalchemy.orm import registry as tables\n"
     "class Base(SQLModel, registry=tables()):\n    pass"
 )
+
+# Await: forgotten, or asyncio's. A coroutine that was not awaited shows
+# up in three ways: in an exception, where a value was expected (here), as the result of a method
+# (`resources.rendering`), or not at all (`serving.unawaited`).
+
+_TRIO_LINES: Final = (
+    ("sleep", "await trio.sleep(1)"),
+    (
+        "gather create_task ensure_future TaskGroup wait",
+        "async with trio.open_nursery() as nursery:\n    nursery.start_soon(f)",
+    ),
+    ("wait_for timeout", "with trio.fail_after(5):\n    await f()"),
+    ("to_thread", "await trio.to_thread.run_sync(f)"),
+    ("Queue", "send, receive = trio.open_memory_channel(10)"),
+    ("Event", "trio.Event()"),
+    ("Lock", "trio.Lock()"),
+    ("Semaphore", "trio.Semaphore(1)"),
+    ("open_connection", "stream = await trio.open_tcp_stream(host, port)"),
+    ("create_subprocess_exec", "await trio.run_process([...], capture_stdout=True)"),
+    (
+        "create_subprocess_shell",
+        "await trio.run_process(command, shell=True, capture_stdout=True)",
+    ),
+    ("shield", "with trio.CancelScope(shield=True):"),
+)
+# What trio has in place of a name of asyncio's.
+_TRIO: Final = {name: line for names, line in _TRIO_LINES for name in names.split()}
+
+
+def for_coroutine(exc: BaseException) -> str:
+    """Return the advice if *exc* says that a value is a ``coroutine``; else an empty text."""
+    if not re.search(r"\bcoroutine\b", str(exc)):
+        return ""
+    frame, line = innermost_author_line(exc)
+    for name, value in getattr(frame, "f_locals", {}).items():
+        if type(value) is CoroutineType and re.search(rf"\b{re.escape(name)}\b", line):
+            call = value.__qualname__.rpartition(".")[2]
+            sentence = f"{name} is a coroutine, because its call lacks `await`."
+            return f"{sentence} Write:\n{name} = await {call}(...)"
+    return "The call of an async function lacks `await`. Write:\nvalue = await f(...)"
+
+
+def for_asyncio(exc: BaseException) -> str:
+    """Return what to write with trio in place of the asyncio function that failed."""
+    sentence = "This needs asyncio, but rpyserve runs on trio: `import trio`."
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        if re.search(r"\basyncio\b", frame.f_code.co_filename) is None:
+            continue
+        # Of Queue.get, the class says more.
+        for name in frame.f_code.co_qualname.split("."):
+            if name in _TRIO:
+                return f"{sentence} In place of {name}() write:\n{_TRIO[name]}"
+    return f"{sentence} Look for trio's counterpart."
+
+
+# The table
 
 ROWS: Final = (
     Advice(
@@ -286,7 +343,7 @@ ROWS: Final = (
     Advice(NameError, name_advice.for_name, when=lambda exc: exc.name),
     # Attributes
     Advice(AttributeError, for_attribute_of_module),
-    Advice(AttributeError, async_advice.for_coroutine),
+    Advice(AttributeError, for_coroutine),
     Advice(AttributeError, name_advice.for_member),
     Advice(AttributeError, lambda exc: _METHODS.get(exc.name, "")),
     Advice(
@@ -307,7 +364,7 @@ ROWS: Final = (
     ),
     Advice(
         AttributeError,
-        async_advice.for_asyncio,  # it asked for its event loop, and there is none
+        for_asyncio,  # it asked for its event loop, and there is none
         when=lambda exc: exc.obj is None and exc.name == "create_future",
     ),
     Advice(
@@ -363,7 +420,7 @@ ROWS: Final = (
     ),
     Advice(
         TypeError,
-        async_advice.for_asyncio,
+        for_asyncio,
         pattern="library written for",
     ),
     Advice(
@@ -372,7 +429,7 @@ ROWS: Final = (
         r"This function is not async: it returns a value (\1\2) at once. Remove the `await`.",
         pattern=r"object (\w+) can't be used in 'await'|'(\w+)' object can't be awaited",
     ),
-    Advice(TypeError, async_advice.for_coroutine),
+    Advice(TypeError, for_coroutine),
     Advice(
         TypeError,
         _method_without_self,
@@ -426,7 +483,7 @@ ROWS: Final = (
         "The loop changes the dict that it goes through. Use a copy:\nfor key in list(d):",
         pattern=r"changed size during iteration",
     ),
-    Advice(RuntimeError, async_advice.for_asyncio, pattern=r"no (running|current) event loop"),
+    Advice(RuntimeError, for_asyncio, pattern=r"no (running|current) event loop"),
     Advice(
         RuntimeError,
         "The server is already running trio. Write `async def`, and await the function in it.",

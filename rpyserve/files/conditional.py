@@ -1,6 +1,6 @@
 """What to answer for a file, given the conditions and ranges of a request. No I/O.
 
-`evaluate` is a pure function from method, headers and the file's stat to status, headers and part.
+`evaluate` is a pure function from method, headers and the file's stat to status, headers and parts.
 The order is that of RFC 9110, section 13.2.2: If-Match or If-Unmodified-Since, then If-None-Match
 or If-Modified-Since, then If-Range and Range. A 304 must never go to a client that has other bytes.
 So the ETag of a file whose bytes are at hand is their digest, and time stamps count only when they
@@ -17,10 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
+from itertools import pairwise
 from typing import Final
 
 # Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT).
 YOUNG: Final = 2_000_000_000
+
+# More ranges in one request are answered with the whole file.
+MAX_RANGES: Final = 16
 
 # The request headers that `evaluate` looks at.
 CONDITIONS: Final = (
@@ -33,8 +37,7 @@ CONDITIONS: Final = (
 )
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-# One range (section 14.2): the first byte, the last one, or how many from the end.
-_RANGE = re.compile(r"[ \t]*bytes[ \t]*=[ \t]*(?=-?[0-9])([0-9]*)[ \t]*-[ \t]*([0-9]*)[ \t]*", re.I)
+_RANGE = re.compile(r"([0-9]*)[ \t]*-[ \t]*([0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,12 @@ class Plan:
     Args:
         status: the status code.
         headers: the response headers.
-        part: which of the file's bytes are the body; None if it has none.
+        parts: the body, in order: `bytes` as they are, a `range` as that range of the file's bytes.
     """
 
     status: int
     headers: tuple[tuple[str, str], ...]
-    part: range | None = None
+    parts: tuple[bytes | range, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def evaluate(
     media_type: str,
     *,
     now: int,
+    boundary: str,
     content: bytes | None = None,
 ) -> Plan:
     """Decide what to answer.
@@ -95,7 +99,8 @@ def evaluate(
         stat: of the open file.
         media_type: the file's ``Content-Type``.
         now: nanoseconds since the epoch.
-        content: the file's bytes, if they are at hand; then the range is of these.
+        boundary: separates the ranges of a multipart answer; must not occur in the file.
+        content: the file's bytes, if they are at hand; then the ranges are of these.
 
     Returns:
         200, 206, 304, 412 or 416 (the last two without content).
@@ -107,28 +112,44 @@ def evaluate(
         return Plan(412, common)
     if _not_modified(headers, validators):
         return Plan(304, common)
-    fields = (("Content-Type", media_type), *common)
-    whole = Plan(200, fields, range(size))
+    content_type = ("Content-Type", media_type)
+    whole = Plan(200, (content_type, *common), (range(size),))
     if method != "GET" or "range" not in headers or not _range_applies(headers, validators):
         return whole
-    part = parse_range(headers["range"], size)
-    if part is None:
+    ranges = parse_ranges(headers["range"], size)
+    if ranges is None:
         return whole
-    if not part:
+    if not ranges:
         return Plan(416, (*common, ("Content-Range", f"bytes */{size}")))
-    content_range = f"bytes {part.start}-{part.stop - 1}/{size}"
-    return Plan(206, (*fields, ("Content-Range", content_range)), part)
+    if len(ranges) == 1:
+        content_range = ("Content-Range", _content_range(ranges[0], size))
+        return Plan(206, (content_type, *common, content_range), tuple(ranges))
+    multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
+    return Plan(206, (multipart, *common), _multipart(ranges, size, media_type, boundary))
 
 
-def parse_range(value: str, size: int) -> range | None:
-    """Return the range that a ``Range`` header asks for, clipped to *size* bytes.
+def parse_ranges(value: str, size: int) -> list[range] | None:
+    """Return the ranges that a ``Range`` header asks for, clipped to *size* bytes, in its order.
 
-    None means: send the whole file. That is the answer to a header that is malformed, of another
-    unit, or asks for several ranges: a server may ignore it (section 14.2). An empty range cannot
-    be satisfied.
+    None means: send the whole file. That is the answer to a header that is malformed or of another
+    unit (section 14.2), and to more than `MAX_RANGES` or overlapping ranges (section 14.2, last
+    paragraph but one). An empty list means that none of them can be satisfied.
     """
-    match = _RANGE.fullmatch(value)
-    if match is None:
+    unit, equals, listed = value.partition("=")
+    if not equals or unit.strip().lower() != "bytes" or listed.count(",") >= MAX_RANGES:
+        return None
+    specs = list(filter(None, (spec.strip(" \t") for spec in listed.split(","))))
+    ranges = [_parse_range(spec, size) for spec in specs]
+    if not specs or None in ranges:
+        return None
+    satisfiable = [part for part in ranges if part]
+    return None if _overlap(satisfiable) else satisfiable
+
+
+def _parse_range(spec: str, size: int) -> range | None:
+    """Return one range, clipped to *size* bytes; None if the whole file is to be sent."""
+    match = _RANGE.fullmatch(spec)
+    if match is None or spec == "-":
         return None
     first, last = match.groups()
     if not first:  # the last bytes
@@ -199,3 +220,27 @@ def _date(value: str | None) -> int | None:
 def _number(digits: str) -> int:
     digits = digits.lstrip("0")
     return int(digits or "0") if len(digits) <= 20 else 10**20
+
+
+def _overlap(ranges: list[range]) -> bool:
+    ordered = sorted(ranges, key=lambda part: part.start)
+    return any(left.stop > right.start for left, right in pairwise(ordered))
+
+
+def _content_range(part: range, size: int) -> str:
+    return f"bytes {part.start}-{part.stop - 1}/{size}"
+
+
+def _multipart(
+    ranges: list[range], size: int, media_type: str, boundary: str
+) -> tuple[bytes | range, ...]:
+    """Return the parts of a ``multipart/byteranges`` body (section 14.6)."""
+    parts: list[bytes | range] = []
+    for part in ranges:
+        head = (
+            f"--{boundary}\r\n"
+            f"Content-Type: {media_type}\r\n"
+            f"Content-Range: {_content_range(part, size)}\r\n\r\n"
+        )
+        parts += [("\r\n" * bool(parts) + head).encode(), part]
+    return (*parts, f"\r\n--{boundary}--\r\n".encode())

@@ -9,9 +9,11 @@ memory while it is the same file, of the same signature, as when it was judged a
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 from rpyserve.files.conditional import CONDITIONS, Plan, evaluate
@@ -141,12 +143,12 @@ class StaticFile(Resource):
             small = self._read_small(file, status)
             if small is None:
                 plan = _evaluate(request.method, conditions, status, self._media_type(file))
-                return _response(plan, lambda part: FileBody(file, (part,)))
+                return _response(plan, lambda parts: FileBody(file, parts))
             file.close()  # a slow client need not hold it open
         if not conditions:
             return small.whole
         plan = _evaluate(request.method, conditions, small.status, small.media_type, small.content)
-        return _response(plan, lambda part: small.content[part.start : part.stop])
+        return _response(plan, partial(_join, small.content))
 
     def _read_small(self, file: BinaryIO, status: os.stat_result) -> _SmallFile | None:
         """Return *file* with its contents; None if it is not small, or grows."""
@@ -158,7 +160,7 @@ class StaticFile(Resource):
             file.seek(0)
             return None
         plan = _evaluate("GET", {}, status, media_type, content)
-        whole = _response(plan, lambda part: content)
+        whole = _response(plan, partial(_join, content))
         small = _SmallFile(status, media_type, content, whole)
         if self._cache is not None:
             self._cache.add(self._path, small)
@@ -193,16 +195,30 @@ def _evaluate(
     media_type: str,
     content: bytes | None = None,
 ) -> Plan:
-    return evaluate(method, conditions, status, media_type, now=time.time_ns(), content=content)
+    return evaluate(
+        method,
+        conditions,
+        status,
+        media_type,
+        now=time.time_ns(),
+        boundary=secrets.token_hex(16),
+        content=content,
+    )
 
 
-def _response(plan: Plan, make_body: Callable[[range], Any]) -> Response:
-    """Return the response of *plan*, whose part *make_body* makes a body of.
+def _response(plan: Plan, make_body: Callable[[tuple[bytes | range, ...]], Any]) -> Response:
+    """Return the response of *plan*, whose parts *make_body* makes into a body.
 
     Raises:
         HTTPError: *plan* is an error.
     """
     if plan.status >= 400:
         raise HTTPError(plan.status, _DETAILS[plan.status], dict(plan.headers))
-    body = b"" if plan.part is None else make_body(plan.part)
+    body = make_body(plan.parts) if plan.parts else b""
     return Response(body, plan.status, (*plan.headers, ("X-Content-Type-Options", "nosniff")))
+
+
+def _join(content: bytes, parts: tuple[bytes | range, ...]) -> bytes:
+    return b"".join(
+        part if isinstance(part, bytes) else content[part.start : part.stop] for part in parts
+    )

@@ -17,7 +17,7 @@ import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 import trio
@@ -36,7 +36,7 @@ from rpyserve.http.forms import (
 )
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.pending_response import PendingResponse
-from rpyserve.http.response import ChunkIterator
+from rpyserve.http.response import ChunkIterator, Response
 from rpyserve.util.server_object import ServerObject
 
 if TYPE_CHECKING:
@@ -572,3 +572,32 @@ def _parse_basic(header: str) -> tuple[str, str] | None:
     if not colon or _CONTROL.search(text):
         return None
     return name, password
+
+
+# What makes a response of a request: a site, or a wrapper of one.
+Responder = Callable[[Request], Awaitable[Response]]
+
+
+class RequestRecord(NamedTuple):
+    """One request and its response, when it is over.
+
+    Args:
+        request: the request; None if what came was none.
+        method: the method as it was sent; empty if it could not be read.
+        target: the request target as it was sent; empty if it could not be read.
+        client: the client's IP address and port.
+        status: the status that was sent; 499 if the client left, or the server stopped, before
+            there was one.
+        sent: bytes of body that were sent, without chunked framing.
+        seconds: from the end of the request's head to the end of the response.
+        complete: whether the whole response went out.
+    """
+
+    request: Request | None
+    method: str
+    target: str
+    client: Address
+    status: int
+    sent: int
+    seconds: float
+    complete: bool

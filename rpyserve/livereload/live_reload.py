@@ -29,9 +29,8 @@ import trio
 from rpyserve.files.directory import Directory
 from rpyserve.http.browser import FOLLOWING, browser_of, is_navigation
 from rpyserve.http.errors import HTTPError, Redirect
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import Response, Stream
-from rpyserve.http.types import Responder
 from rpyserve.livereload import endpoints, watcher
 from rpyserve.livereload.change_feed import MAX_CONNECTIONS, ChangeFeed, Showing
 from rpyserve.livereload.changes import FileKind, Mounts

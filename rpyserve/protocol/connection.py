@@ -17,9 +17,8 @@ import trio
 
 from rpyserve.http.errors import BadRequest, ClientDisconnected, HTTPError
 from rpyserve.http.headers import HeaderFields, reason_phrase
-from rpyserve.http.request import Address, Request
+from rpyserve.http.request import Address, Request, RequestRecord, Responder
 from rpyserve.http.response import Response, Stream, Upgrade
-from rpyserve.http.types import RequestRecord, Responder
 from rpyserve.protocol import timeouts
 from rpyserve.protocol.grammar import RequestHead
 from rpyserve.protocol.request_body import RequestBody

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from rpyserve.http.browser import is_browser_probe
-from rpyserve.http.types import RequestRecord
+from rpyserve.http.request import RequestRecord
 from rpyserve.util.text import escape_for_log, format_size
 
 # The status of a request that never got a response, as nginx has it.

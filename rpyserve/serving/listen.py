@@ -17,9 +17,8 @@ import trio
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.hosts import host_without_port, is_known, machine_names, normalize_host
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import Response
-from rpyserve.http.types import Responder
 from rpyserve.protocol.server_state import Limits
 from rpyserve.serving import console
 from rpyserve.serving.listeners import open_listeners

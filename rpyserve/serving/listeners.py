@@ -23,8 +23,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.request import Address
-from rpyserve.http.types import RequestRecord, Responder
+from rpyserve.http.request import Address, RequestRecord, Responder
 from rpyserve.protocol.connection import report_connection_failure, serve_connection
 from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.util.exceptions import reporting_errors

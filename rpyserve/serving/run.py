@@ -7,6 +7,8 @@ that no script can hold up. Options and directories are the business of `cli`.
 
 from __future__ import annotations
 
+import importlib
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +28,6 @@ from rpyserve.protocol.server_state import Limits
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
-from rpyserve.serving.deferred_imports import import_deferred
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
     CannotListen,
@@ -54,6 +55,30 @@ STUCK: Final = GRACE + 0.2
 
 # Seconds that what has ended in the meantime has to let the server end in the usual way.
 LAST_CHANCE: Final = 0.1
+
+# What is imported after the first answer, in this order, so that a server is there at once. It must
+# not happen too late either: a process that may open no more files can import nothing, and would
+# have no page that says so.
+DEFERRED: Final = (
+    "rpyserve.resources.pages",
+    "rpyserve.diagnostics.advice",
+    "rpyserve.diagnostics.describe",
+    "rpyserve.diagnostics.error_page",
+    "rpyserve.files.static_file",
+    "rpyserve.check.state_loss",
+    "rpyserve.sessions.migration",
+)
+
+# Seconds without a first answer after which these imports begin anyway.
+FIRST_ANSWER: Final = 1.0
+
+# Seconds between two of them, in which requests are answered.
+IMPORT_PAUSE: Final = 0.005
+
+# Seconds after which one that failed is tried again.
+IMPORT_RETRY: Final = 1.0
+
+log = logging.getLogger("rpyserve")
 
 
 @public
@@ -325,3 +350,21 @@ def _fixed_context(
     context: ssl.SSLContext | None,
 ) -> Callable[[Iterable[str]], ssl.SSLContext] | None:
     return None if context is None else lambda names: context
+
+
+async def import_deferred(answered: trio.Event) -> None:
+    """Import `DEFERRED`, one in each turn of the loop, once the event *answered* is set."""
+    with trio.move_on_after(FIRST_ANSWER):
+        await answered.wait()
+    has_failed = False
+    while True:
+        try:
+            for name in DEFERRED:
+                await trio.sleep(IMPORT_PAUSE)
+                importlib.import_module(name)
+            return
+        except Exception as exc:
+            if not has_failed:
+                log.warning("A part of rpyserve cannot be imported now: %s. Trying again.", exc)
+            has_failed = True
+        await trio.sleep(IMPORT_RETRY)

@@ -31,9 +31,8 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.errors import ClientDisconnected
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import Response
-from rpyserve.http.types import Responder
 from rpyserve.serving import console_writer
 from rpyserve.serving.console import print_over_ctrl_c
 from rpyserve.util.author_code import display_position, innermost_author_frame, source_line

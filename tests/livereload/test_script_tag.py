@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from rpyserve import Directory, HTTPError, Resource, Response, Site
 from rpyserve.http.browser import is_navigation
 from rpyserve.http.errors import ClientDisconnected
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import FileBody
-from rpyserve.http.types import Responder
 from rpyserve.livereload import script_tag
 from rpyserve.livereload.changes import Mounts
 from rpyserve.livereload.script_tag import ScriptTag, blocking_directive, policies_in

@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, RequestRecord
 from rpyserve.http.response import FileBody, Response
-from rpyserve.http.types import RequestRecord
 from rpyserve.protocol import response_writer
 from rpyserve.serving.listeners import open_listeners, serve_listeners
 from tests.support.http_client import Client, CutOff, head

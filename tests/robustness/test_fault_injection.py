@@ -32,7 +32,7 @@ from rpyserve import (
     websocket,
 )
 from rpyserve.files.static_file import StaticFile
-from rpyserve.http.types import RequestRecord
+from rpyserve.http.request import RequestRecord
 from rpyserve.protocol.connection import serve_connection
 from rpyserve.protocol.server_state import Limits
 from tests.support.faulty_stream import CancelAt, Fault, Scripted, open_files, tasks

@@ -17,8 +17,8 @@ from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from rpyserve import NOT_DONE_YET, Directory, Request, Resource, Site
 from rpyserve.http import response
+from rpyserve.http.request import RequestRecord
 from rpyserve.http.response import Response
-from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.server_state import Limits

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyserve.http.request import Request
-from rpyserve.http.types import RequestRecord
+from rpyserve.http.request import Request, RequestRecord
 from rpyserve.serving import access_log
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.util.text import escape_for_log

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve.serving.deferred_imports import MODULES, PAUSE, RETRY, WAIT, import_deferred
+from rpyserve.serving.run import (
+    DEFERRED,
+    FIRST_ANSWER,
+    IMPORT_PAUSE,
+    IMPORT_RETRY,
+    import_deferred,
+)
 
 LATE = "rpyserve.check.state_loss"
 
@@ -19,18 +25,18 @@ async def test_it_waits_for_the_first_answer(
     monkeypatch.delitem(sys.modules, LATE, raising=False)
     answered = trio.Event()
     nursery.start_soon(import_deferred, answered)
-    await trio.sleep(WAIT / 2)
+    await trio.sleep(FIRST_ANSWER / 2)
     assert LATE not in sys.modules
     answered.set()
-    await trio.sleep(PAUSE * 2 * len(MODULES))
+    await trio.sleep(IMPORT_PAUSE * 2 * len(DEFERRED))
     assert LATE in sys.modules
 
 
 async def test_it_does_not_wait_for_ever(autojump_clock: Any, monkeypatch: Any) -> None:
     monkeypatch.delitem(sys.modules, LATE, raising=False)
-    with trio.fail_after(WAIT + RETRY):  # each can be imported at the first attempt
+    with trio.fail_after(FIRST_ANSWER + IMPORT_RETRY):  # each can be imported at the first attempt
         await import_deferred(trio.Event())
-    assert set(MODULES) <= sys.modules.keys()
+    assert set(DEFERRED) <= sys.modules.keys()
 
 
 class NoFile:
@@ -50,9 +56,9 @@ async def test_it_tries_again_when_files_have_run_out(
     monkeypatch.delitem(sys.modules, LATE, raising=False)
     monkeypatch.setattr(sys, "meta_path", [NoFile(), *sys.meta_path])
     nursery.start_soon(import_deferred, trio.Event())
-    await trio.sleep(WAIT + 5 * RETRY)
+    await trio.sleep(FIRST_ANSWER + 5 * IMPORT_RETRY)
     assert LATE not in sys.modules
     assert caplog.text.count("Too many open files") == 1
     monkeypatch.undo()
-    await trio.sleep(2 * RETRY)
+    await trio.sleep(2 * IMPORT_RETRY)
     assert LATE in sys.modules

@@ -19,9 +19,8 @@ import trio
 import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, RequestRecord
 from rpyserve.http.response import FileBody, Response
-from rpyserve.http.types import RequestRecord
 from rpyserve.protocol import server_state
 from rpyserve.protocol.server_state import Limits
 from rpyserve.serving.listeners import open_listeners, serve_listeners

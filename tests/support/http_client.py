@@ -12,9 +12,8 @@ import h11
 import trio
 from trio.testing import memory_stream_pair
 
-from rpyserve.http.request import Request
+from rpyserve.http.request import Request, RequestRecord
 from rpyserve.http.response import Response
-from rpyserve.http.types import RequestRecord
 from rpyserve.protocol.connection import serve_connection
 
 CLIENT = ("127.0.0.1", 5000)
