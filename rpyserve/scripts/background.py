@@ -75,9 +75,6 @@ MOST_SWALLOWED: Final = 100
 MOST_ENDED: Final = 1000
 """How many tasks that have ended are remembered, so that they are not started again."""
 
-# What was stopped by force and is not to go on, as it would if it were collected as garbage.
-_abandoned: Final[list[Coroutine[Any, Any, object]]] = []
-
 
 class SiteNursery:
     """Where the tasks of a site run. What is started before it opens waits for that.
@@ -186,11 +183,11 @@ class SiteTask:
             return
         try:
             if self._swallowed > MOST_SWALLOWED:
-                _abandoned.append(work)
+                _abandon(work)
             else:
                 work.close()  # what is shielded has its ``finally`` blocks run
         except RuntimeError:  # one of those waits for something
-            _abandoned.append(work)
+            _abandon(work)
 
     async def _tell_if_it_goes_on(self) -> None:
         with trio.move_on_after(NAMED_AFTER, shield=True):
@@ -232,6 +229,17 @@ _STOPPED_BY_FORCE: Final = (
 
 async def _call(function: Callable[[], Awaitable[object]]) -> None:
     await function()
+
+
+def _abandon(work: Coroutine[Any, Any, object]) -> None:
+    """Never let *work* be collected, not even at the end of the interpreter.
+
+    Python closes a coroutine that is collected: one that swallows everything would go on then, and
+    never end.
+    """
+    import ctypes  # hardly anybody needs it
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(work))
 
 
 @coroutine

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -621,6 +623,46 @@ async def test_a_task_of_a_request_that_swallows_its_cancellation_ends(
         await trio.sleep(1)
         assert len(turns) < 200
     assert "spin of GET / did not end" in caplog.text
+
+
+SPINNER = """
+import trio
+from rpyserve import Request, Site
+
+
+async def spin():
+    while True:
+        try:
+            await trio.sleep(1)
+        except:
+            pass
+
+
+def resource(request):
+    request.start_soon(spin)
+    return "done"
+
+
+async def main():
+    async with Site(resource).running() as site:
+        request = Request("GET", "/")
+        await site.respond(request)
+        await trio.sleep(0.1)
+        request.close()
+        await trio.sleep(0.1)
+
+
+trio.run(main)
+print("over")
+"""
+
+
+def test_what_was_stopped_by_force_does_not_go_on_at_the_end_of_the_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SPINNER], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+    assert "stopped by force" in done.stderr
 
 
 async def test_a_decorator_factory_in_a_helper(
