@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import ast
 import logging
+from typing import Final
 
 from rpyserve.util.author_code import display_path
 
 log = logging.getLogger("rpyserve")
+
+# Code that changes something that lasts contains one of these. Without them nothing is imported.
+_NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
 
 
 class StateLossAnnouncer:
@@ -30,7 +34,8 @@ class StateLossAnnouncer:
             tree: their syntax tree.
             kind: ``"script"`` or ``"module"``.
         """
-        if not log.isEnabledFor(logging.INFO) or self._versions.get(path) == hash(data):
+        is_wanted = log.isEnabledFor(logging.INFO) and any(part in data for part in _NEEDED)
+        if not is_wanted or self._versions.get(path) == hash(data):
             return
         self._versions[path] = hash(data)
         from rpyserve.check.bindings import ModuleBindings
