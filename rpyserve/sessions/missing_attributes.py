@@ -83,7 +83,6 @@ class _State:
 
     Attributes:
         names: these attributes.
-        old_parameters: the parameters that they may have been constructed with.
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
         log: where to say so.
@@ -93,7 +92,6 @@ class _State:
     log: Log
     said: set[str] = field(default_factory=set)
     names: frozenset[str] = frozenset()
-    old_parameters: frozenset[str] = frozenset()
     waiting: int = 0
     slow_calls: int = 0
 
@@ -148,9 +146,6 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
     names = (now - before) | still_missing
     names |= {f"*{name}" for name in names if _reads_elsewhere(class_value(cls, name))}
     state.names |= names
-    state.old_parameters |= {each.name for each in object_state.parameters_of(old_class)}
-    if old_state:
-        state.old_parameters |= old_state.old_parameters
     defaults = object_state.field_defaults(cls)
     return _Edit(
         names,
@@ -278,7 +273,10 @@ class AttributeFiller:
         can be needed.
         """
         factory = self._factories.get(id(thing))
-        _stop_waiting(thing)
+        old_parameters = _stop_waiting(thing)
+        if old_parameters is None:
+            parameters = object_state.parameters_of(old_class)
+            old_parameters = frozenset(each.name for each in parameters)
         edit = self._edit(type(thing), old_class)
         if edit.is_nothing and factory is None:
             return
@@ -293,7 +291,7 @@ class AttributeFiller:
             state = _states[type(thing)]
             state.names |= names
             if id(thing) not in self._without_interface:
-                self._wait(thing, factory, state)
+                self._wait(thing, factory, state, old_parameters)
 
     def finish(self) -> None:
         """Fill what cannot wait for its first use."""
@@ -356,7 +354,13 @@ class AttributeFiller:
         except Exception as exc:
             _say_missing(cls, lacking, _described(exc))
 
-    def _wait(self, thing: Any, factory: Callable[[Any], Any] | None, state: _State) -> None:
+    def _wait(
+        self,
+        thing: Any,
+        factory: Callable[[Any], Any] | None,
+        state: _State,
+        old_parameters: frozenset[str],
+    ) -> None:
         entry: _Reference | _Held
         try:
             entry = _Reference(thing, _forget)
@@ -365,6 +369,7 @@ class AttributeFiller:
             self._held.append(entry)
         entry.key, entry.state = id(thing), state
         entry.factory, entry.holder = factory, self._methods
+        entry.old_parameters = old_parameters
         state.waiting += 1
         _waiting[id(thing)] = entry
         if not _install_hooks(type(thing)):
@@ -387,14 +392,20 @@ def _value_of(make: Any, thing: Any) -> Any:
 
 
 class _Reference(weakref.ref[Any]):
-    """An object that waits. It is not kept alive."""
+    """An object that waits. It is not kept alive.
 
-    __slots__ = ("factory", "holder", "key", "state")
+    Attributes:
+        old_parameters: the parameters that it may have been constructed with: those of the class
+            that it had before the first edit since which it waits.
+    """
+
+    __slots__ = ("factory", "holder", "key", "old_parameters", "state")
 
     key: int
     state: _State
     factory: Callable[[Any], Any] | None
     holder: _HolderMethods
+    old_parameters: frozenset[str]
 
 
 @dataclass(eq=False)
@@ -406,6 +417,7 @@ class _Held:
     state: Any = None
     factory: Callable[[Any], Any] | None = None
     holder: Any = None
+    old_parameters: frozenset[str] = frozenset()
 
     def __call__(self) -> Any:
         return self.thing
@@ -432,10 +444,13 @@ def _forget(entry: _Reference) -> None:
         entry.state.waiting -= 1
 
 
-def _stop_waiting(thing: Any) -> None:
+def _stop_waiting(thing: Any) -> frozenset[str] | None:
+    """Have *thing* wait no more. Return its `_Reference.old_parameters`; None if it did not."""
     entry = _waiting.get(id(thing))
-    if entry is not None and _waiting.pop(id(thing), None) is entry:
-        entry.state.waiting -= 1
+    if entry is None or _waiting.pop(id(thing), None) is not entry:
+        return None
+    entry.state.waiting -= 1
+    return entry.old_parameters
 
 
 def _supply(thing: Any, name: str = "") -> bool:
@@ -608,7 +623,7 @@ def _take_from_another(
     Returns:
         The names of what it got, and where from.
     """
-    arguments = _Arguments(thing, entry.state.old_parameters)
+    arguments = _Arguments(thing, entry.old_parameters)
     make, how = _maker(thing, entry, arguments)
     # In a list, so that nothing here refers to the new one but that list.
     ghost: list[Any] = []

@@ -691,3 +691,15 @@ async def test_the_registry_is_brought_up_to_date_before_it_is_restored(site: Ed
     after = before.replace("self.a = 1", "self.a = 1; self.turn = registry['turn']")
     answer = "it.turn is Turn.X, registry['turn'] is Turn.X"
     assert await edited(site, before, after, answer) == "(True, True)"
+
+
+async def test_what_other_objects_were_constructed_with_does_not_count(site: Editing) -> None:
+    player = "class Player:\n    def __init__(self{}):\n        self.name = 'Ada'{}\n"
+    other = Visitor(site.site)
+    for parameters, body in (("", ""), (", lives=3", "; self.lives = lives")):
+        make = player.format(parameters, body)
+        site.script(make, "s.setdefault('it', Player()).name")
+        await site.get(visitor=None if body == "" else other)
+    site.script(make + "# edited\n", "s['it'].lives")
+    assert await site.get(visitor=other) == "3"
+    assert await site.get() == "3", "it was made before there was such a parameter"
