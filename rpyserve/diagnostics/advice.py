@@ -12,9 +12,11 @@ patterns depend on Python's own messages.
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import logging
 import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,8 +27,10 @@ from rpyserve.diagnostics.import_advice import (
     for_attribute_of_module,
     for_import_error,
 )
+from rpyserve.http.errors import WrongResult
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import innermost_author_line
+from rpyserve.util.author_code import PACKAGE_DIRECTORY
 
 __all__ = ["ROWS", "Advice", "advice_for"]
 
@@ -94,6 +98,28 @@ def _is_global_too(exc: UnboundLocalError) -> bool:
     frame, _ = innermost_author_line(exc)
     found = re.search(r"local variable '(\w+)'", str(exc))
     return frame is not None and found is not None and found[1] in frame.f_globals
+
+
+def _is_raised_by_rpyserve(exc: BaseException) -> bool:
+    """Whether rpyserve's own code raised *exc*, and said in it what to do."""
+    entries = list(traceback.walk_tb(exc.__traceback__))
+    innermost = entries[-1][0].f_code.co_filename if entries else ""
+    return isinstance(exc, WrongResult) or innermost.startswith(PACKAGE_DIRECTORY)
+
+
+def _calls_resource(exc: BaseException) -> str:
+    """The advice on ``resource = page()``, where the server is to call the function."""
+    frame, line = innermost_author_line(exc)
+    found = re.match(r"resource\s*=\s*(\w+)\(", line)
+    if frame is None or found is None or frame.f_code.co_name != "<module>":
+        return ""
+    name = found[1]
+    if not inspect.isfunction(frame.f_globals.get(name)):
+        return ""
+    sentence = "The server calls the function itself, with each request."
+    if name == "resource":
+        return f"{sentence} Remove this line."
+    return f"{sentence} Leave out the parentheses:\nresource = {name}"
 
 
 def _method_without_self(exc: Any) -> str:
@@ -354,6 +380,7 @@ ROWS: Final = (
         _method_without_self,
         pattern=r"\w+\.\w+\(\) takes \d+ positional arguments? but \d+ (was|were) given",
     ),
+    Advice(TypeError, _calls_resource, pattern=r"\(\) missing 1 required positional argument"),
     Advice(
         TypeError,
         "The factory of an adapter is called with the session. Write in \\1:\n"
@@ -388,7 +415,7 @@ ROWS: Final = (
         _TO_BYTES,
         pattern=r"bytes.*\bstr\b|\bstr\b.*bytes",
         # That lists what a function accepts, such as open(); it was given neither.
-        when=lambda exc: "str, bytes or" not in str(exc),
+        when=lambda exc: "str, bytes or" not in str(exc) and not _is_raised_by_rpyserve(exc),
     ),
     Advice(
         TypeError,

@@ -43,6 +43,9 @@ Headers = tuple[tuple[bytes, bytes], ...]
 HTML: Final = (b"Content-Type", b"text/html; charset=utf-8")
 JSON: Final = (b"Content-Type", b"application/json")
 
+# The statuses of responses without a body (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
+_EMPTY: Final = frozenset({204, 205, 304})
+
 FIRST_CHUNK_TIMEOUT: Final = 0.5
 """Seconds that the headers wait for the first chunk of an async generator."""
 
@@ -198,7 +201,8 @@ class Response:
 
     Args:
         body: text (sent as UTF-8 HTML), bytes, a dict or list (sent as JSON), an (async) iterable
-            of text or bytes (streamed), or one of the body classes of this module.
+            of text or bytes (streamed), or one of the body classes of this module. None where the
+            status allows no body: 204, 205, 304.
         status: the HTTP status code.
         headers: header fields, as a mapping or as pairs. ``Content-Length`` is always the server's
             business. ``Content-Type`` follows from the body unless it is given.
@@ -222,7 +226,7 @@ class Response:
             raise ValueError(f"a response's status is a number from 200 to 599, not {status!r}")
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         encoded = tuple([encode_header(name, value) for name, value in pairs])
-        content, content_type = _encode_body(body)
+        content, content_type = _encode_body(b"" if body is None and status in _EMPTY else body)
         if content_type and not any(name.lower() == b"content-type" for name, _ in encoded):
             encoded = (content_type, *encoded)
         _set_fields(self, content, status, encoded)

@@ -11,8 +11,10 @@ sentence that names the method, and the line to write instead.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import inspect
+import numbers
 import time
 from collections.abc import Coroutine
 from pathlib import PurePath
@@ -66,9 +68,9 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     try:
         result = resource.render(request)
     except Exception:
-        _report_slow_call(request, began)
+        _report_slow_call(resource, request, began)
         raise
-    _report_slow_call(request, began)
+    _report_slow_call(resource, request, began)
     if inspect.iscoroutine(result):
         result = await _cancel_on_disconnect(result, request)
     response = _response_of(result, request, resource)
@@ -80,10 +82,16 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     return apply_request_headers(request, response)
 
 
-def _report_slow_call(request: Request, began: float) -> None:
+def _report_slow_call(resource: Resource, request: Request, began: float) -> None:
     seconds = time.perf_counter() - began
-    if seconds > slow_call_log.threshold:
+    if seconds > slow_call_log.threshold and not _is_our_own(resource):
         slow_call_log.report_script(request.path, seconds)
+
+
+def _is_our_own(resource: Resource) -> bool:
+    """Whether all code of *resource* is rpyserve's, so that no author can mend it."""
+    is_function = isinstance(resource, FunctionResource)
+    return not is_function and type(resource).__module__.partition(".")[0] == "rpyserve"
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:
@@ -196,6 +204,19 @@ _FRAMEWORKS: Final = {
     "litestar": "a Litestar app",
     "dash": "a Dash app",
 }
+_SAVED: Final = (
+    "Write file = io.BytesIO(), save it there with {0}, "
+    'and return Response(file.getvalue(), 200, {{"Content-Type": "image/png"}}).'
+)
+# The methods by which objects of other packages give what can be sent.
+_CONVERSIONS: Final = {
+    "to_html": "Write return it.to_html().",
+    "savefig": _SAVED.format('it.savefig(file, format="png")'),
+    "_repr_png_": _SAVED.format('it.save(file, format="png")'),
+    "tolist": "Write return it.tolist(): a list is sent as JSON.",
+    "model_dump": 'Write return it.model_dump(mode="json"): a dict is sent as JSON.',
+    "isoformat": "Write return it.isoformat().",
+}
 _APP_SIGNATURES: Final = {
     ("environ", "start_response"): "a WSGI application",
     ("scope", "receive", "send"): "an ASGI app",
@@ -261,9 +282,9 @@ def _explain_plain(value: Any) -> _Explanation | None:
         return _explain_tuple(value)
     if isinstance(value, bool):
         return f"the truth value {value}", "Write return str(...), or return a dict for JSON."
-    if isinstance(value, (int, float, complex)):
-        advice = f"Write return str({value!r})."
-        if value == 1:
+    if isinstance(value, numbers.Number):  # those of numpy are none of Python's
+        advice = f"Write return str({value})."
+        if isinstance(value, int) and value == 1:
             advice += " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`."
         return f"the number {value}", advice
     if isinstance(value, (set, frozenset)):
@@ -317,7 +338,9 @@ def _explain_object(value: Any) -> _Explanation | None:
     if kind.__name__ == "Deferred":
         advice = "Write `async def`, and await in it; trio takes the place of Twisted's reactor."
         return "a Deferred", advice
-    return _explain_foreign_response(value) or _explain_file_like(value)
+    return (
+        _explain_foreign_response(value) or _explain_convertible(value) or _explain_file_like(value)
+    )
 
 
 def _explain_foreign_response(value: Any) -> _Explanation | None:
@@ -328,6 +351,20 @@ def _explain_foreign_response(value: Any) -> _Explanation | None:
     if kind.__name__.endswith("Response") or app_kind(value) is not None:
         advice = "Write return Response(body, status) with rpyserve's own Response."
         return f"a {kind.__name__} of {package}", advice
+    return None
+
+
+def _explain_convertible(value: Any) -> _Explanation | None:
+    """Explain tables, figures, pictures and records, which have a method that gives what to send.
+
+    Their classes are looked at; no code of theirs is called.
+    """
+    kind = type(value)
+    for method, advice in _CONVERSIONS.items():
+        if callable(getattr(kind, method, None)):
+            return _with_article(value), advice
+    if dataclasses.is_dataclass(kind):
+        return _with_article(value), "Write return dataclasses.asdict(it): a dict is sent as JSON."
     return None
 
 

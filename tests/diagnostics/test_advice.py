@@ -14,6 +14,10 @@ from typing import Any
 import pytest
 
 from rpyserve.diagnostics import advice
+from rpyserve.http.errors import WrongResult
+from rpyserve.http.request import Request
+from rpyserve.resources.rendering import describe_wrong_result
+from rpyserve.resources.resource import FunctionResource
 from tests.support.script_site import ScriptSite
 
 RESOURCE = "from rpyserve import *\n"
@@ -105,6 +109,11 @@ RAISED = {
     "text in a join of bytes": ("b''.join(['a'])", 'text.encode("utf-8")'),
     "bytes in a join of text": ("''.join([b'a'])", 'text = data.decode("utf-8")'),
     "text plus bytes": ("'a' + b'b'", 'text = data.decode("utf-8")'),
+    "no body": (RESOURCE + "Response(None)", ""),
+    "a body of another kind": (RESOURCE + "Response(object())", ""),
+    "a function that is called": ("def resource(request): pass\nresource = resource()", "Remove this line."),
+    "another function that is called": ("def page(request): pass\nresource = page()", "\nresource = page"),
+    "a call that lacks something": ("def f(x): pass\nf()", ""),
     "a list plus bytes": ("[1] + b'b'", ""),
     "None as a file": ("open(None)", ""),
     "None as JSON": ("import json\njson.loads(None)", ""),
@@ -226,6 +235,21 @@ def test_a_helper_deeper_down(site: ScriptSite) -> None:
         == f"helper.py is in {Path('lib/more')}. Write:\nfrom lib.more import helper"
     )
     assert "pip install other" in site.error("import other\n").hint
+
+
+def test_a_script_is_no_helper(site: ScriptSite) -> None:
+    site.write("helpers.rpy", "def greet(): pass\n")
+    site.write("sub/b.rpy", "from . import helpers\n")
+    for error in (site.error("import helpers\n"), site.error(name="sub/b.rpy")):
+        assert error.hint.startswith("helpers.rpy is a script, which cannot be imported.")
+        assert "pip install" not in error.hint
+
+
+def test_what_is_returned_gets_no_advice_on_its_words(site: ScriptSite) -> None:
+    request = Request("GET", "/")
+    message = describe_wrong_result(object(), request, FunctionResource(print))
+    assert "str, bytes" in message
+    assert advice.advice_for(WrongResult(message, print)) == ""
 
 
 def test_a_helper_above(site: ScriptSite) -> None:

@@ -177,3 +177,10 @@ async def test_who_keeps_up_may_read_without_end(
 
     nursery.start_soon(write)
     assert await read_slowly(stream, 0.01) == 6_000_000
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_response_without_a_body_may_have_none(status: int) -> None:
+    assert Response(None, status).body == b""
+    with pytest.raises(TypeError, match="cannot be NoneType"):
+        Response(None)
