@@ -30,7 +30,8 @@ from rpyserve.diagnostics.import_advice import (
 from rpyserve.http.errors import WrongResult
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import innermost_author_line
-from rpyserve.util.author_code import PACKAGE_DIRECTORY
+from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
+from rpyserve.util.html import html
 
 __all__ = ["ROWS", "Advice", "advice_for"]
 
@@ -107,6 +108,27 @@ def _is_raised_by_rpyserve(exc: BaseException) -> bool:
     return isinstance(exc, WrongResult) or innermost.startswith(PACKAGE_DIRECTORY)
 
 
+def _for_braces(exc: BaseException) -> str:
+    """The advice on a template of `html` that fails before any code of the author's is called."""
+    entries = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    codes = [frame.f_code for frame in entries]
+    if html.__code__ not in codes:
+        return ""
+    call = entries[codes.index(html.__code__)]
+    if any(is_author_code(code.co_filename) for code in codes[codes.index(html.__code__) :]):
+        return ""
+    template = call.f_locals["template"]
+    field = exc.args[0] if isinstance(exc, KeyError) else ""
+    if str(field).isidentifier() and re.search(rf"\{{{field}[}}!.\[]", template):
+        return f"Give html a value for {{{field}}}:\nhtml(..., {field}={field})"
+    if call.f_locals["args"] or call.f_locals["values"]:
+        return _BRACES
+    return (
+        f"{_BRACES} Markup that is complete, such as that of a plot, goes without html:\n"
+        "from markupsafe import Markup\nMarkup(text)"
+    )
+
+
 def _calls_resource(exc: BaseException) -> str:
     """The advice on ``resource = page()``, where the server is to call the function."""
     frame, line = innermost_author_line(exc)
@@ -156,6 +178,10 @@ _TO_BYTES: Final = (
 )
 _TO_TEXT: Final = (
     'Text and bytes cannot be mixed. Make text of the bytes:\ntext = data.decode("utf-8")'
+)
+
+_BRACES: Final = (
+    "For html, { begins a place for a value. For the braces of CSS and JavaScript write {{ and }}."
 )
 
 # The rows in their order; the first that applies wins.
@@ -319,6 +345,8 @@ ROWS: Final = (
         when=lambda exc: exc.name is not None and exc.obj is None,
     ),
     Advice(AttributeError, name_advice.for_attribute, when=lambda exc: exc.name),
+    # Templates of html
+    *(Advice(kind, _for_braces) for kind in (KeyError, IndexError, ValueError)),
     # Keys
     Advice(
         KeyError,

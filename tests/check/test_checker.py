@@ -33,6 +33,7 @@ ALL = {
         "from rpyserve import Resource\nclass A(Resource):\n"
         "    def render_GET(self): pass\nresource = A()\n"
     ),
+    "unescaped.rpy": "def resource(request):\n    return f'<p>{request.path}</p>'\n",
     "unresolved-import.rpy": "import nothere\n" + GOOD,
     "shadowed-module.rpy": "import calendar\n" + GOOD,
     "calendar.py": "",
@@ -284,7 +285,7 @@ def test_the_sample_site_is_clean(invoke: object) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
 
 
-MEANT = {"check/counter.rpy", "check/hello.rpy", "check/lost.rpy"}
+MEANT = {"check/counter.rpy", "check/hello.rpy", "check/lost.rpy", "check/unescaped.rpy"}
 """What the documents show as a mistake."""
 
 
