@@ -22,7 +22,7 @@ from rpyserve.http.cookies import cookie_pairs, format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, current_request
-from rpyserve.http.response import HTML, ErrorHandler, Response, Stream
+from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Stream, Upgrade
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
@@ -37,6 +37,7 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.diagnostics.editor import EditorLink
     from rpyserve.diagnostics.model import ErrorReport
+    from rpyserve.scripts.execution import Execution
     from rpyserve.scripts.importer import SourceObserver
 
 __all__ = ["Site"]
@@ -112,7 +113,10 @@ class Site(ServerObject):
         try:
             resource = await traverse(self.root, request)
             response = await render(resource, request, error_handler)
-        except BaseException as exc:
+            if request._watch is not None:
+                _refuse_kept(request, response)
+        except BaseException as raised:
+            exc = _refusal_after_redirect(request, raised) or raised
             page = await self._custom_404(request, exc, error_handler)
             return page or apply_request_headers(request, self._error_page(request, exc))
         if not isinstance(response.body, Stream):
@@ -165,6 +169,15 @@ class Site(ServerObject):
         else:
             self._set_session_cookie(request, session, "getSession() made a session")
         return session
+
+    def watch_execution(self, execution: Execution, request: Request) -> None:
+        """Look, before the answer to *request*, at what it keeps of what *execution* defines."""
+        if request._watch is None:
+            from rpyserve.sessions.transient import Watch  # many sites never need it
+
+            request._watch = Watch(self, request)
+            request.on_close(request._watch.close)
+        request._watch.add(execution)
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
         """Run *function*, an async one, beside the site.
@@ -355,6 +368,25 @@ class Site(ServerObject):
             private=why,
         )
         return pages.error_page(request, busy, trusted=self.trusts(request))
+
+
+def _refuse_kept(request: Request, response: Response) -> None:
+    """Raise what the page is to say if a session keeps what the next request will not know.
+
+    What is still to be sent is looked at when it has been.
+    """
+    body = response.body
+    error = None if isinstance(body, (Stream, Upgrade)) else request._watch.check()
+    if error is None:
+        return
+    if isinstance(body, FileBody):
+        body.close()
+    raise error
+
+
+def _refusal_after_redirect(request: Request, exc: BaseException) -> BaseException | None:
+    is_watched = request._watch is not None and isinstance(unwrap_group(exc), Redirect)
+    return request._watch.check() if is_watched else None
 
 
 def _expire_without_cookie(session: Session, request: Request) -> None:

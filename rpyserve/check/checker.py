@@ -19,8 +19,9 @@ from rpyserve.check.escaping import find_unescaped
 from rpyserve.check.filenames import SiteFiles
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker
+from rpyserve.check.kept_objects import find_kept_objects
 from rpyserve.check.resources import check_resource
-from rpyserve.check.state_loss import find_state_losses
+from rpyserve.check.state_loss import CACHE_NAMES, find_state_losses
 from rpyserve.diagnostics import advice
 from rpyserve.diagnostics.describe import summary
 from rpyserve.scripts import file_state
@@ -134,9 +135,24 @@ def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module:
     bindings = ModuleBindings(tree)
     if not is_module:
         report.add(path, check_resource(tree, bindings))
+        report.add(path, find_kept_objects(bindings))
+        report.add(path, _check_cache_files(tree, bindings, report.root))
     report.add(path, find_unescaped(bindings))
     report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
     report.add(path, find_state_losses(bindings, is_module=is_module))
+
+
+def _check_cache_files(tree: ast.Module, bindings: ModuleBindings, root: str) -> Iterator[Finding]:
+    """Find names in calls of ``cache()`` that stand for nothing."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or bindings.dotted_name(node.func) not in CACHE_NAMES:
+            continue
+        for argument in node.args:
+            name = argument.value if isinstance(argument, ast.Constant) else None
+            if isinstance(name, str) and not file_state.is_there(os.path.join(root, name)):
+                message = f'cache("{name}") names nothing that is there.'
+                hint = "Write the name of a file or directory relative to the site's directory."
+                yield Finding(node.lineno, Rule.MISSING_CACHE_FILE, message, hint)
 
 
 def _parse(path: str, report: Report) -> ast.Module | None:

@@ -31,11 +31,13 @@ class Rule(Enum):
     WRONG_EXTENSION = "wrong-extension"
     UNREACHABLE = "unreachable"
     BAD_LINK = "bad-link"
+    TRANSIENT_OBJECT = "transient-object"
     STATE_LOST_ON_REQUEST = "state-lost-on-request"
     STATE_LOST_ON_EDIT = "state-lost-on-edit"
     BACKUP = "backup"
     NEVER_SERVED = "never-served"
     USELESS_CACHE = "useless-cache"
+    MISSING_CACHE_FILE = "missing-cache-file"
     PYTHON_WARNING = "python-warning"
 
     @property
@@ -44,7 +46,9 @@ class Rule(Enum):
         return self in _NOTES
 
 
-_NOTES: Final = frozenset({Rule.NEVER_SERVED, Rule.USELESS_CACHE, Rule.PYTHON_WARNING})
+_NOTES: Final = frozenset({
+    Rule.NEVER_SERVED, Rule.USELESS_CACHE, Rule.MISSING_CACHE_FILE, Rule.PYTHON_WARNING,
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

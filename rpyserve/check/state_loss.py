@@ -49,7 +49,8 @@ _CONSTRUCTORS: Final = frozenset({"__init__", "__new__", "__init_subclass__", "_
 # What every Resource has, and that is no state.
 _RESOURCE_ATTRIBUTES: Final = frozenset({"isLeaf", "children"})
 _CACHE_NAME: Final = re.compile(r"cache|memo", re.IGNORECASE)
-_CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
+CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
+"""What a script calls to be executed once."""
 _CACHING_DECORATORS: Final = frozenset({"functools.cache", "functools.lru_cache"})
 _MESSAGES: Final = {
     Rule.STATE_LOST_ON_REQUEST: (
@@ -111,7 +112,7 @@ class _Judge:
         self._bindings = bindings
         calls = [node.func for node in bindings.blocks[0].nodes if isinstance(node, ast.Call)]
         called_names = set(map(bindings.dotted_name, calls))
-        self._lasts_until_edit = is_module or bool(called_names & _CACHE_NAMES)
+        self._lasts_until_edit = is_module or bool(called_names & CACHE_NAMES)
         self.writes: list[_Write] = []
         self._reads: dict[str, list[tuple[Block, int]]] = defaultdict(list)
         # The first values of attributes, by the class and the target.

@@ -16,6 +16,7 @@ import inspect
 import linecache
 import logging
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -184,6 +185,18 @@ _BRACES: Final = (
     "For html, { begins a place for a value. For the braces of CSS and JavaScript write {{ and }}."
 )
 
+_TABLES: Final = (
+    "The base class, or its MetaData, remembers the tables of an earlier execution of this file. "
+    "Create it in the same file as the tables, so that it is new each time:\n"
+    "class Base(DeclarativeBase):\n    pass"
+)
+_TABLES_OF_SQLMODEL: Final = (
+    "SQLModel remembers the tables of an earlier execution of this file. Derive them from a base "
+    "class of the file's own, which is new each time:\n"
+    "from sqlalchemy.orm import registry as tables\n"
+    "class Base(SQLModel, registry=tables()):\n    pass"
+)
+
 # The rows in their order; the first that applies wins.
 ROWS: Final = (
     Advice(
@@ -267,6 +280,19 @@ ROWS: Final = (
         SyntaxError,
         rf"{PYTHON2}raise \1(\2)",
         line=r"\braise\s+([\w.]+)\s*,\s*(.+)",
+    ),
+    # A library that remembers what an earlier execution defined
+    Advice(
+        Exception,
+        lambda exc: _TABLES_OF_SQLMODEL if "sqlmodel" in sys.modules else _TABLES,
+        pattern="Table '.*' is already defined for this MetaData instance",
+    ),
+    Advice(
+        Exception,
+        "pickle looks for a class or a function by its name in its module, and this script has "
+        "been executed again for another request since. Move it into a .py file beside the script "
+        "and import it from there, or write cache() as the first line of the script.",
+        pattern=r"(not the same object as|import of module '?|not found as) ?rpysite",
     ),
     # Endless recursion
     Advice(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
 
 FOLLOWING: Final = b"rpyserve-follow"
@@ -56,6 +57,11 @@ def _is_followed_link(request: Request) -> bool:
         request.getHeader("sec-fetch-mode") == "navigate"
         and request.getHeader("sec-fetch-dest") == "document"
     )
+
+
+def browser_of(address: str, headers: HeaderFields) -> tuple[str, bytes | None]:
+    """Return what tells browsers apart, roughly: an address, and what the browser calls itself."""
+    return address, headers.values.get(b"user-agent")
 
 
 def is_navigation(request: Request) -> bool:

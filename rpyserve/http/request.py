@@ -131,6 +131,9 @@ class Request(ServerObject):
     user: str | None = None
     error: HTTPError | None = None
 
+    _watch: Any = None
+    """What looks at the sessions that this request uses, if its script calls for that."""
+
     def __init__(
         self,
         method: str,

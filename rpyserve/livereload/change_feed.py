@@ -1,33 +1,41 @@
-"""The changes of a site with their numbers, and the subscribers who wait for them.
+"""The changes of a site with their numbers, the subscribers who wait for them, and their answers.
 
 A subscriber asks for what has changed since a cursor, so a slow one gets several changes as one,
 and nothing piles up for it. What is kept is bounded: who asks for more is told that anything may
-have changed. Must not know files or HTTP.
+have changed. A browser has few connections to a server, and the site's own streams come first: a
+subscriber for whom there is no room is displaced, and has to ask now and then instead. Must not
+know files or HTTP.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections import deque
-from collections.abc import Hashable, Iterator
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from rpyserve.livereload.changes import NOTHING, Changes, PageChange
 
+if TYPE_CHECKING:
+    from rpyserve.livereload.write_loops import RequestSpan
+
 # How many changes are kept.
 MAX_CHANGES: Final = 256
-# How many streams one browser has before it is asked to close some. It has six connections to a
-# host in all.
+# How many connections a browser opens to one host.
+MAX_CONNECTIONS: Final = 6
+# How many streams a browser may have, the site's own among them, while one of them is a subscriber.
+# The other connections are for what its pages ask for.
 MAX_STREAMS: Final = 4
-# How many more streams it may have for the moment. Then its oldest stream ends: a page that is
-# asked for must find a connection.
-EXTRA_STREAMS: Final = 1
+# Seconds for which a subscriber that has gone is expected to be followed by another one: a browser
+# opens its stream anew when another of its tabs takes over.
+SUCCESSION: Final = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -35,15 +43,102 @@ class Subscriber:
     """One who waits for changes.
 
     Args:
-        client: its browser.
-        crowded: whether that browser has many streams open, and should close some. Who tells it so
-            resets this.
-        displaced: whether this stream is to end, because the browser has closed none.
+        client: its browser, as far as browsers can be told apart.
+        name: what its answers are signed with; one without a name is not expected to answer.
+        shared: whether it is the only one of its browser.
+        displaced: whether it is to go, because there is no room for it.
     """
 
     client: Hashable
-    crowded: bool = False
+    name: str = ""
+    shared: bool = False
     displaced: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Showing:
+    """How many pages show a change, as far as they have said so.
+
+    Args:
+        number: that of the change.
+        tabs: how many pages each subscriber speaks for that is expected to answer; None as long as
+            it has not said.
+        departed: those of them who had just gone: another one may answer in their place.
+        said: how many pages have said that they show the change.
+        unchanged: how many pages have said that it does not concern them.
+        leaving: how many pages have said that they load themselves again.
+        arrived: how many pages that have loaded themselves again are there.
+        last: the time of the last answer, in seconds since the epoch; at first that of the change.
+        settled: set when there is nothing more to wait for.
+    """
+
+    number: int
+    tabs: dict[str, int | None]
+    departed: list[str] = field(default_factory=list)
+    said: int = 0
+    unchanged: int = 0
+    leaving: int = 0
+    arrived: int = 0
+    last: float = field(default_factory=time.time)
+    settled: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def shown(self) -> int:
+        """How many pages show the change."""
+        return self.said + self.arrived
+
+    @property
+    def loading(self) -> int:
+        """How many pages load themselves again, and are not there yet."""
+        return max(0, self.leaving - self.arrived)
+
+    def take(self, name: str, answer: Answer) -> None:
+        """Take an answer of the subscriber called *name*."""
+        if self.settled.is_set():
+            return  # that is of a later change
+        if name not in self.tabs and self.departed:
+            del self.tabs[self.departed.pop()]
+            self.tabs[name] = None
+        if name in self.tabs:
+            self.tabs[name] = max(answer.tabs, self.tabs[name] or 0)
+        self.said += answer.shown
+        self.unchanged += answer.unchanged
+        self.leaving += answer.loading
+        if answer.shown:
+            self.last = time.time()
+        self._check()
+
+    def take_arrival(self) -> None:
+        """A page that has loaded itself again is there."""
+        self.arrived += 1
+        self.last = time.time()
+        self._check()
+
+    def _check(self) -> None:
+        known = [tabs for tabs in self.tabs.values() if tabs is not None]
+        answered = self.said + self.unchanged + max(self.leaving, self.arrived)
+        if len(known) == len(self.tabs) and answered >= sum(known) and not self.loading:
+            self.settled.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the pages of a browser did with a change.
+
+    Args:
+        tabs: how many pages of the browser there are.
+        shown: how many of them say that they show what has changed.
+        loading: how many load themselves again.
+        unchanged: how many are not concerned.
+    """
+
+    tabs: int = 1
+    shown: int = 0
+    loading: int = 0
+    unchanged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +159,9 @@ class FeedStatistics:
 class ChangeFeed:
     """Takes changes, and gives them to subscribers.
 
+    Args:
+        on_full: called with a browser that has as many streams of the site as it has connections.
+
     Attributes:
         token: a random text. A cursor of another feed, such as that of a server before this one,
             has another one.
@@ -71,12 +169,17 @@ class ChangeFeed:
         closed: whether there will be no more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_full: Callable[[Hashable], object] = lambda client: None) -> None:
         self.token = secrets.token_hex(6)
         self.number = 0
         self.closed = False
+        self._on_full = on_full
         self._changes: deque[Changes] = deque(maxlen=MAX_CHANGES)
+        self._causes: deque[tuple[RequestSpan, ...]] = deque(maxlen=MAX_CHANGES)
+        self._showings: deque[Showing] = deque(maxlen=MAX_CHANGES)
         self._subscribers: dict[Subscriber, None] = {}  # in the order in which they came
+        self._departed: deque[tuple[str, float]] = deque(maxlen=MAX_STREAMS)  # and when they went
+        self._site_streams: Counter[Hashable] = Counter()
         self._wake_up = trio.Event()
 
     @property
@@ -88,12 +191,26 @@ class ChangeFeed:
         """Return the cursor of whoever knows the changes up to *number*."""
         return f"{self.token}-{number}"
 
-    def publish(self, changes: Changes) -> int:
-        """Give *changes* to all subscribers. Returns their number."""
+    # Changes
+
+    def publish(self, changes: Changes, causes: tuple[RequestSpan, ...] = ()) -> Showing:
+        """Give *changes* to all subscribers.
+
+        Args:
+            changes: what has changed.
+            causes: the requests that have caused it; none if it was not a request.
+        """
         self.number += 1
         self._changes.append(changes)
+        self._causes.append(causes)
+        names = {each.name for each in self._subscribers if each.name}
+        since = time.monotonic() - SUCCESSION
+        departed = [name for name, left in self._departed if left >= since and name not in names]
+        departed = list(dict.fromkeys(departed))
+        showing = Showing(self.number, dict.fromkeys([*names, *departed]), departed)
+        self._showings.append(showing)
         self._wake_all()
-        return self.number
+        return showing
 
     def since(self, cursor: str) -> Changes | None:
         """Return what has changed since *cursor*.
@@ -101,11 +218,8 @@ class ChangeFeed:
         Returns:
             None if that is too long ago, or of another feed: anything may have changed.
         """
-        token, _, number = cursor.rpartition("-")
-        if token != self.token or not re.fullmatch("[0-9]{1,15}", number):
-            return None
-        missed = self.number - int(number)
-        if not 0 <= missed <= len(self._changes):
+        missed = self._missed(cursor)
+        if missed is None:
             return None
         merged: dict[str, PageChange] = {}
         for changes in islice(self._changes, len(self._changes) - missed, None):
@@ -113,35 +227,119 @@ class ChangeFeed:
                 merged[directory] = merged.get(directory, NOTHING) | change
         return merged
 
+    def causes_since(self, cursor: str) -> tuple[RequestSpan, ...]:
+        """Return the requests that have caused all that has changed since *cursor*.
+
+        Returns:
+            None of them if something had another cause.
+        """
+        missed = self._missed(cursor)
+        if missed is None:
+            return ()
+        causes = list(islice(self._causes, len(self._causes) - missed, None))
+        return tuple({span for spans in causes for span in spans}) if all(causes) else ()
+
+    def _missed(self, cursor: str) -> int | None:
+        """How many changes there were since *cursor*."""
+        number = self._number_of(cursor)
+        missed = self.number - number
+        return missed if number >= 0 and 0 <= missed <= len(self._changes) else None
+
+    def _number_of(self, cursor: str) -> int:
+        """The number in *cursor*; -1 if it is none of this feed."""
+        token, _, number = cursor.rpartition("-")
+        known = token == self.token and re.fullmatch("[0-9]{1,15}", number)
+        return int(number) if known else -1
+
+    # Answers
+
+    def take_answer(self, name: str, cursor: str, answer: Answer) -> None:
+        """Take note of what pages did with the changes up to *cursor*.
+
+        Args:
+            name: that of the subscriber that speaks for them.
+            cursor: the last change that they know.
+            answer: what they did.
+        """
+        for showing in self._showings_up_to(cursor):
+            showing.take(name, answer)
+
+    def take_arrival(self, cursor: str) -> None:
+        """Take note of a page that has loaded itself again, with the changes up to *cursor*."""
+        for showing in self._showings_up_to(cursor):
+            showing.take_arrival()
+
+    def _showings_up_to(self, cursor: str) -> list[Showing]:
+        return [each for each in self._showings if each.number <= self._number_of(cursor)]
+
+    def forget(self, showing: Showing) -> None:
+        """Take no more answers for it."""
+        if showing in self._showings:
+            self._showings.remove(showing)
+
+    # Subscribers
+
     async def wait_change(self, number: int, subscriber: Subscriber) -> None:
-        """Wait until there is a change after *number*, or *subscriber* is to do something else."""
-        while self.number == number and not self.closed:
-            if subscriber.crowded or subscriber.displaced:
-                return
+        """Wait until there is a change after *number*, or *subscriber* is to go."""
+        while self.number == number and not self.closed and not subscriber.displaced:
             await self._wake_up.wait()
 
     @contextmanager
-    def subscribed(self, client: Hashable) -> Iterator[Subscriber]:
-        """While inside, *client*, a browser, has a stream open."""
-        subscriber = Subscriber(client)
+    def subscribed(
+        self, client: Hashable, *, name: str = "", shared: bool = False
+    ) -> Iterator[Subscriber]:
+        """While inside, *client*, a browser, has a subscriber."""
+        subscriber = Subscriber(client, name, shared)
         self._subscribers[subscriber] = None
         self._make_room(client)
         try:
             yield subscriber
         finally:
             del self._subscribers[subscriber]
+            if name:
+                self._departed.append((name, time.monotonic()))
+
+    def occupy(self, client: Hashable) -> Callable[[], None]:
+        """Take note that *client* has a stream of the site. Call what is returned at its end."""
+        self._site_streams[client] += 1
+        self._make_room(client)
+        if self.is_full(client):
+            self._on_full(client)
+
+        def release() -> None:
+            self._site_streams[client] -= 1
+            if not self._site_streams[client]:
+                del self._site_streams[client]
+
+        return release
+
+    def is_full(self, client: Hashable) -> bool:
+        """Whether *client* has as many streams of the site as it has connections."""
+        return self._site_streams[client] >= MAX_CONNECTIONS
+
+    def has_room(self, client: Hashable, *, shared: bool = False) -> bool:
+        """Whether another subscriber of *client* would displace none."""
+        others = [] if shared else self._lone(client)
+        return self._site_streams[client] + len(others) < MAX_STREAMS
 
     def _make_room(self, client: Hashable) -> None:
-        siblings = [
-            each for each in self._subscribers if each.client == client and not each.displaced
+        room = MAX_STREAMS - self._site_streams[client]
+        lone = self._lone(client)
+        displaced = lone[: max(0, len(lone) - max(0, room))]
+        if room <= 0:
+            displaced += [each for each in self._subscribers if each.client == client]
+        for subscriber in displaced:
+            subscriber.displaced = True
+        if displaced:
+            self._wake_all()
+
+    def _lone(self, client: Hashable) -> list[Subscriber]:
+        """The subscribers of *client* that may not be the only ones of their browser."""
+        return [
+            each
+            for each in self._subscribers
+            if each.client == client and not each.shared and not each.displaced
         ]
-        if len(siblings) <= MAX_STREAMS:
-            return
-        for sibling in siblings:
-            sibling.crowded = True
-        for sibling in siblings[: -MAX_STREAMS - EXTRA_STREAMS]:
-            sibling.displaced = True
-        self._wake_all()
 
     def close(self) -> None:
         """Let all subscribers go, now and from now on."""

@@ -4,23 +4,33 @@ Plain resources, in a site of their own, behind a `Gate`: they are for pages of 
 and tell a visitor only of what the site would show to that visitor. Whatever comes to ``/-/`` later
 belongs behind the same gate. What is sent holds URL paths, never a path of this machine or a
 source.
+
+``/-/events`` is three things. A page asks once what has changed since it was made (``?once``); one
+page of each browser has a stream of what changes from then on; and pages say what they have shown
+by a ``POST``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import math
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from rpyserve.http.browser import browser_of
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
-from rpyserve.livereload.change_feed import ChangeFeed
+from rpyserve.livereload.change_feed import Answer, ChangeFeed
 from rpyserve.livereload.changes import ANYTHING, NOTHING, Changes, PageChange
 from rpyserve.livereload.script_tag import SentPages
+from rpyserve.livereload.write_loops import RequestSpan, WriteLoopDetector
 from rpyserve.resources.auth import Gate, View
 from rpyserve.resources.resource import Resource
 
@@ -45,6 +55,7 @@ CLIENT_PARTS: Final = (
     "assets",
     "notice",
     "page",
+    "stream",
     "main",
 )
 """The files of the client, in the order in which they are joined.
@@ -53,14 +64,29 @@ Each uses only functions and constants of those before it, and `main` begins to 
 reached: ``dom`` (what no page's names can hide), ``form_state`` (what a visitor typed),
 ``reload_state`` (the same over a reload), ``morph`` (uses `FormState`), ``text_morph`` (the same
 for pages with scripts), ``assets`` (uses `SITE` of ``main``, at the time of a change), ``notice``,
-``page`` (what the server sends now), and last ``main``.
+``page`` (what the server sends now), ``stream`` (uses what ``main`` knows of the page, once it has
+joined), and last ``main``.
 """
+MAX_TABS: Final = 1000
+"""How many tabs one browser is believed to have."""
 
 
-def tree(feed: ChangeFeed, audience: Audience, sent: SentPages) -> Resource:
-    """Return the root of a site that has the resources below ``/-/``."""
+def tree(
+    feed: ChangeFeed,
+    audience: Audience,
+    sent: SentPages,
+    write_loops: WriteLoopDetector | None = None,
+) -> Resource:
+    """Return the root of a site that has the resources below ``/-/``.
+
+    Args:
+        feed: the changes.
+        audience: decides who is told of them.
+        sent: what was sent as pages, for the scripts in them.
+        write_loops: is told of pages that have loaded themselves again, and of what they write.
+    """
     branch = _Branch()
-    branch.putChild("events", EventStream(feed, audience))
+    branch.putChild("events", EventStream(feed, audience, write_loops))
     branch.putChild("follow.js", _ClientScript())
     branch.putChild("sent", _SentPage(sent))
     root = Resource()
@@ -130,17 +156,24 @@ class _SentPage(_Leaf):
 class EventStream(_Leaf):
     """The changes of *feed*, as they come, as far as *audience* lets the visitor know of them.
 
-    Server-sent events: HTML Living Standard, section 9.2.
+    Server-sent events: HTML Living Standard, section 9.2. What pages send is believed as far as the
+    line on the console goes, and no further.
     """
 
-    def __init__(self, feed: ChangeFeed, audience: Audience) -> None:
+    def __init__(
+        self, feed: ChangeFeed, audience: Audience, write_loops: WriteLoopDetector | None = None
+    ) -> None:
         self._feed = feed
         self._audience = audience
+        self._write_loops = write_loops or WriteLoopDetector(lambda path: None)
 
     async def render_GET(self, request: Request) -> Response:
         view = View(self._audience.site, request)
-        await self._audience.challenge(view, request.field("page", "/"))
+        page = request.field("page", "/")
+        await self._audience.challenge(view, page)
         since = request.getHeader("last-event-id") or request.field("since", self._feed.cursor)
+        if "once" in request.args:
+            return await self._answer_once(since, request, view)
         headers = {
             "Content-Type": "text/event-stream",
             "Cache-Control": "no-store",
@@ -150,45 +183,103 @@ class EventStream(_Leaf):
             return Response(b"", 200, headers)
         return Response(self._events(since, request, view), 200, headers)
 
+    def render_POST(self, request: Request) -> Response:
+        """What the pages of a browser did with the changes up to a cursor."""
+        counts = {name: _count(request, name) for name in ("tabs", "shown", "loading", "unchanged")}
+        name, cursor = request.field("name", ""), request.field("since", "")
+        if _count(request, "caused"):
+            self._write_loops.note_caused()
+        self._feed.take_answer(name, cursor, Answer(**counts))
+        return Response(b"", 204)
+
+    async def _answer_once(self, since: str, request: Request, view: View) -> Response:
+        import json
+
+        client = _client_of(request)
+        if "reloaded" in request.args:
+            self._feed.take_arrival(since)
+            self._write_loops.note_reload(client, request.field("page", "/"), since)
+        number, causes = self._feed.number, self._feed.causes_since(since)
+        change = await self._audience.visible(self._feed.since(since), view)
+        said = {
+            "cursor": self._feed.cursor_at(number),
+            "now": _milliseconds(time.time()),
+            "visitor": self._audience.digest_of(request),
+            "room": self._feed.has_room(client, shared="shared" in request.args),
+            "change": _as_json(change, number, causes, client),
+        }
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return Response(json.dumps(said), 200, headers)
+
     async def _events(self, since: str, request: Request, view: View) -> AsyncIterator[str]:
-        feed = self._feed
-        client = (request.client[0], request.getHeader("user-agent"))
-        with feed.subscribed(client) as subscriber:
-            number = feed.number
+        feed, client = self._feed, _client_of(request)
+        name = request.field("name", "")
+        with feed.subscribed(client, name=name, shared="shared" in request.args) as subscriber:
+            number, causes = feed.number, feed.causes_since(since)
             change = await self._audience.visible(feed.since(since), view)
-            yield f"retry: {RETRY}\n{self._event('hello', change, number)}"
+            data = _as_json(change, number, causes, client)
+            yield f"retry: {RETRY}\n{self._event('hello', data, number)}"
             while True:
                 with trio.move_on_after(HEARTBEAT) as waiting:
                     await feed.wait_change(number, subscriber)
-                if subscriber.crowded:
-                    subscriber.crowded = False
-                    yield "event: crowded\ndata: {}\n\n"
                 if feed.number != number:
-                    changes, number = feed.since(feed.cursor_at(number)), feed.number
+                    before, number = feed.cursor_at(number), feed.number
+                    changes, causes = feed.since(before), feed.causes_since(before)
                     view = View(self._audience.site, request)
                     change = await self._audience.visible(changes, view)
                     if change:
-                        yield self._event("change", change, number)
+                        data = _as_json(change, number, causes, client)
+                        yield self._event("change", data, number)
                 if subscriber.displaced:
-                    return  # it asks again, and is told then what it has missed
+                    yield "event: crowded\ndata: {}\n\n"
+                    return  # it asks now and then, and is told what it has missed
                 if feed.closed:
                     yield "event: stop\ndata: {}\n\n"
                     return
                 if waiting.cancelled_caught:
                     yield ": still here\n\n"
 
-    def _event(self, name: str, change: PageChange, number: int) -> str:
+    def _event(self, name: str, data: dict[str, object], number: int) -> str:
         import json
 
-        data = {
-            "n": number,
-            "urls": sorted(change.urls),
-            "all": change.all,
-            "data": change.data,
-        }
-        if change.lost:
-            data["lost"] = True
         return f"id: {self._feed.cursor_at(number)}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def _client_of(request: Request) -> Hashable:
+    return browser_of(request.client[0], request.raw_headers)
+
+
+def _count(request: Request, name: str) -> int:
+    value = request.field(name, "0")
+    return min(int(value), MAX_TABS) if re.fullmatch("[0-9]{1,9}", value) else 0
+
+
+def _as_json(
+    change: PageChange, number: int, causes: Iterable[RequestSpan], client: Hashable
+) -> dict[str, object]:
+    """What the pages of *client* are told of *change*.
+
+    Args:
+        causes: the requests that have caused it. When they ran is told only to the browser that
+            made them.
+    """
+    data: dict[str, object] = {
+        "n": number,
+        "urls": sorted(change.urls),
+        "all": change.all,
+        "data": change.data,
+    }
+    if change.lost:
+        data["lost"] = True
+    spans = list(causes)
+    if spans and all(span.client == client for span in spans):
+        data["by"] = [[_milliseconds(span.started), _milliseconds(span.ended)] for span in spans]
+    return data
+
+
+def _milliseconds(moment: float) -> int | None:
+    """*moment* for JSON; None if it has not come yet."""
+    return round(moment * 1000) if math.isfinite(moment) else None
 
 
 # Who is told what
@@ -204,10 +295,19 @@ class Audience:
 
     def __init__(self, site: Site, mounts: Sequence[tuple[Directory, str]]) -> None:
         self.site = site
+        self._key = secrets.token_bytes(16)
         self._mounts = [(directory, str(directory.path), prefix) for directory, prefix in mounts]
         self._announced: dict[str, str] = {}  # of each path, the prefix of its URLs in changes
         for _, path, prefix in self._mounts:
             self._announced.setdefault(path, prefix)
+
+    def digest_of(self, request: Request) -> str:
+        """Return what tells visitors apart: two requests with equal ones are told the same."""
+        import hashlib
+
+        fields = request.raw_headers.values
+        known = repr((fields.get(b"authorization"), fields.get(b"cookie"))).encode()
+        return hashlib.blake2b(known, key=self._key, digest_size=8).hexdigest()
 
     async def challenge(self, view: View, page: str) -> None:
         """Have the browser send the password with which it got *page*, the path of an open page.

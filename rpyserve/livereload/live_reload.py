@@ -5,18 +5,21 @@ the feed of changes, the tag in pages, and the detector of write loops. Where li
 none of this exists.
 
 A batch of changes takes four steps, in this order: changed modules are dropped, then what scripts
-wrote themselves is filtered out, then pages are told of the rest (and the console gets its line),
-and last the background tasks of changed scripts are restarted. A request may come before the batch;
-what it has executed of the saved files stays, so a file is executed once for each save.
+wrote themselves is filtered out, then pages are told of the rest, and last the background tasks of
+changed scripts are restarted. A request may come before the batch; what it has executed of the
+saved files stays, so a file is executed once for each save. The console gets its line when the
+pages have said that they show the change, or have had time enough to say it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from urllib.parse import quote
@@ -24,13 +27,13 @@ from urllib.parse import quote
 import trio
 
 from rpyserve.files.directory import Directory
-from rpyserve.http.browser import FOLLOWING, is_navigation
+from rpyserve.http.browser import FOLLOWING, browser_of, is_navigation
 from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.request import Request
-from rpyserve.http.response import Response
+from rpyserve.http.response import Response, Stream
 from rpyserve.http.types import Responder
 from rpyserve.livereload import endpoints, watcher
-from rpyserve.livereload.change_feed import ChangeFeed
+from rpyserve.livereload.change_feed import MAX_CONNECTIONS, ChangeFeed, Showing
 from rpyserve.livereload.changes import FileKind, Mounts
 from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
@@ -52,9 +55,41 @@ MAX_NAMES: Final = 3
 MAX_SAVE_AGE: Final = 5.0
 # How many pages whose policy blocks the script are named: there may be any number of them.
 MAX_BLOCKED_PAGES: Final = 100
+# Seconds that the line of a change waits for the pages to say that they show it.
+SHOWING_TIMEOUT: Final = 2.0
+# Seconds after which a browser without a free connection is worth a warning: its pages may be just
+# loading again.
+FULL_TIMEOUT: Final = 2.0
+# Seconds after which changes that pages seem to cause are announced after all, if no request runs,
+# and how often they wait for that.
+TRIAL_PAUSE: Final = 0.5
+MAX_PAUSES: Final = 6
 
 _CODE: Final = (FileKind.SCRIPT, FileKind.MODULE)
 _DATA: Final = (FileKind.FILE, FileKind.PRIVATE_DATA)
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """A batch of changes that pages have been told of.
+
+    Args:
+        showing: what they say to it.
+        events: what happened to which file, as its author knows it.
+        saved: the times of the files.
+        noticed: when the change was.
+        all_scripts: whether all scripts run again.
+        is_code: whether there is a script or a module among the files.
+        deadline: when the line is due at the latest, by trio's clock.
+    """
+
+    showing: Showing
+    events: Mapping[str, str]
+    saved: list[float]
+    noticed: float
+    all_scripts: bool
+    is_code: bool
+    deadline: float
 
 
 class LiveReload:
@@ -78,12 +113,16 @@ class LiveReload:
         self._poll = poll
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
-        self.feed = ChangeFeed()
+        self._announced, self._to_say = trio.open_memory_channel[_Announced](math.inf)
+        self._held = FileChanges()
+        self._has_held = trio.Event()
+        self._full, self._to_check = trio.open_memory_channel[Hashable](1)
+        self.feed = ChangeFeed(self._note_full)
 
     def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
         tags = ScriptTag(lambda: self.feed.cursor, self._mounts.url_of, self._warn_of_policy)
-        own_site = Site(endpoints.tree(self.feed, self._audience, tags.sent))
+        own_site = Site(endpoints.tree(self.feed, self._audience, tags.sent, self._write_loops))
         own_site.trusts = lambda request: self._site.trusts(request)
 
         async def respond_with_live_reload(request: Request) -> Response:
@@ -93,7 +132,10 @@ class LiveReload:
             is_refetch = FOLLOWING in request.raw_headers.values
             self._write_loops.note(request, is_refetch=is_refetch)
             if not is_navigation(request):
-                return await respond(request)
+                response = await respond(request)
+                if isinstance(response.body, Stream):
+                    self._count_stream(request, response)
+                return response
             page = tags.prepare(request)
             return page.with_tag(await respond(request))
 
@@ -102,13 +144,18 @@ class LiveReload:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the site, and tell the pages, until cancelled."""
         self._warn_of_shadowed_name()
-        await watcher.watch(
-            self._roots,
-            self._on_batch,
-            poll=self._poll,
-            eager=self._has_pages,
-            task_status=task_status,
-        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say_announced)
+            nursery.start_soon(self._announce_held)
+            nursery.start_soon(self._warn_of_streams)
+            await watcher.watch(
+                self._roots,
+                self._on_batch,
+                poll=self._poll,
+                eager=self._has_pages,
+                task_status=task_status,
+            )
+            nursery.cancel_scope.cancel()
 
     def stop(self) -> None:
         """Let the streams of changes end."""
@@ -116,6 +163,13 @@ class LiveReload:
 
     def _has_pages(self) -> bool:
         return self.feed.statistics().subscribers > 0
+
+    def _count_stream(self, request: Request, response: Response) -> None:
+        """The site's own streams take connections, of which a browser has few."""
+        types = [value for name, value in response.headers if name.lower() == b"content-type"]
+        if types and types[0].startswith(b"text/event-stream"):
+            client = browser_of(request.client[0], request.raw_headers)
+            request.on_close(self.feed.occupy(client))
 
     # A batch of changes
 
@@ -145,11 +199,33 @@ class LiveReload:
         return all_scripts
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
-        """Leave in *kinds* what pages are to be told of."""
+        """Leave in *kinds* what pages are to be told of now."""
         for group, threshold in ((_DATA, THRESHOLD), (_CODE, CODE_THRESHOLD)):
             files = [path for path, kind in kinds.items() if kind in group]
-            for path in self._write_loops.self_inflicted(changes, files, threshold):
+            held = self._write_loops.self_inflicted(changes, files, threshold)
+            for path in held:
                 del kinds[path]
+            self._hold(changes, held)
+
+    def _hold(self, changes: FileChanges, files: set[str]) -> None:
+        if files:
+            times = {path: changes.files[path] for path in files}
+            self._held |= FileChanges(times, changes.added_or_removed & files)
+            self._has_held.set()
+
+    async def _announce_held(self) -> None:
+        """Tell pages, once no request runs, of the changes that they seem to cause themselves."""
+        while True:
+            await self._has_held.wait()
+            for _ in range(MAX_PAUSES):
+                await trio.sleep(TRIAL_PAUSE)
+                if self._write_loops.is_quiet():
+                    break
+            self._has_held = trio.Event()
+            changes, self._held = self._held, FileChanges()
+            taken = self._write_loops.take_held(changes, changes.files)
+            kinds = {path: self._mounts.kind_of(path) for path in sorted(taken)}
+            self._announce(changes, kinds, time.time(), all_scripts=False)
 
     def _announce(
         self,
@@ -163,16 +239,42 @@ class LiveReload:
         if not page_changes:
             return
         self._site.errors.reset()
-        self.feed.publish(page_changes)
-        pages = self.feed.statistics().subscribers
-        text = reload_line(
-            self._events(changes, kinds),
-            pages=pages,
-            all_scripts=all_scripts,
-            seconds=seconds_since_save(map(changes.files.__getitem__, kinds), noticed, time.time()),
-        )
         is_code = not set(_CODE).isdisjoint(kinds.values())
-        log.log(logging.INFO if pages or is_code else logging.DEBUG, "%s", text)
+        causes = () if is_code else self._write_loops.causes(changes, kinds)
+        announced = _Announced(
+            self.feed.publish(page_changes, causes),
+            self._events(changes, kinds),
+            [changes.files[path] for path in kinds],
+            noticed,
+            all_scripts,
+            is_code,
+            trio.current_time() + SHOWING_TIMEOUT,
+        )
+        is_next = self._to_say.statistics().tasks_waiting_receive > 0
+        if is_next and announced.showing.settled.is_set():
+            self._say(announced)
+        else:
+            self._announced.send_nowait(announced)
+
+    async def _say_announced(self) -> None:
+        """Print the line of each change, in their order, when its pages show it."""
+        async for announced in self._to_say:
+            with trio.move_on_at(announced.deadline):
+                await announced.showing.settled.wait()
+            self._say(announced)
+
+    def _say(self, announced: _Announced) -> None:
+        showing = announced.showing
+        self.feed.forget(showing)
+        text = reload_line(
+            announced.events,
+            pages=showing.shown,
+            loading=showing.loading,
+            all_scripts=announced.all_scripts,
+            seconds=seconds_since_save(announced.saved, announced.noticed, showing.last),
+        )
+        is_news = announced.is_code or showing.shown or showing.loading
+        log.log(logging.INFO if is_news else logging.DEBUG, "%s", text)
 
     def _events(self, changes: FileChanges, files: Iterable[str]) -> dict[str, str]:
         """What happened to which file; a directory stands for the files in it."""
@@ -206,6 +308,24 @@ class LiveReload:
             "%s changes whenever a page is loaded, so a script must be writing it. Live reload "
             "ignores it until you save it yourself. Scripts should write files outside the site.",
             self._mounts.display_name(path),
+        )
+
+    def _note_full(self, client: Hashable) -> None:
+        with suppress(trio.WouldBlock):  # another one is looked at
+            self._full.send_nowait(client)
+
+    async def _warn_of_streams(self) -> None:
+        """Say once that a browser has no connection left, if that lasts."""
+        async for client in self._to_check:
+            await trio.sleep(FULL_TIMEOUT)
+            if self.feed.is_full(client):
+                break
+        log.warning(
+            "A browser has %d event streams of this site open. Most browsers open no more than %d "
+            "connections to a server: until one of the streams ends, its other requests have to "
+            "wait, and its pages do not follow edits.",
+            MAX_CONNECTIONS,
+            MAX_CONNECTIONS,
         )
 
     def _warn_of_policy(self, path: str, directive: str) -> None:
@@ -249,23 +369,32 @@ def directories_in(root: Resource, prefix: str = "/") -> Iterator[tuple[Director
 # The line on the console
 
 
-def reload_line(events: Mapping[str, str], *, pages: int, all_scripts: bool, seconds: float) -> str:
+def reload_line(
+    events: Mapping[str, str], *, pages: int, loading: int, all_scripts: bool, seconds: float
+) -> str:
     """Return the line that the console shows for a batch of changes.
 
     Args:
         events: the files, as their author knows them, each with what happened to it: `ADDED`,
             `DELETED` or `CHANGED`.
-        pages: how many pages are told.
+        pages: how many pages have said that they show it.
+        loading: how many pages load themselves again, and have not come yet.
         all_scripts: whether all scripts will run again, because of a module of the site.
-        seconds: from the save until the pages were told.
+        seconds: from the save until the last page showed it.
     """
     kinds = set(events.values())
     parts = [f"{_enumerated(sorted(events))} {kinds.pop() if len(kinds) == 1 else CHANGED}"]
     if all_scripts:
         parts.append("all scripts run again")
     if pages:
-        parts.append(f"{pages} page{'' if pages == 1 else 's'} updated")
+        parts.append(f"{_pages(pages)} updated")
+    if loading:
+        parts.append(f"{_pages(loading)} still loading")
     return f"{', '.join(parts)} ({seconds * 1000:.0f} ms)"
+
+
+def _pages(number: int) -> str:
+    return f"{number} page{'' if number == 1 else 's'}"
 
 
 def seconds_since_save(saved: Iterable[float], noticed: float, now: float) -> float:

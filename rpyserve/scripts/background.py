@@ -4,29 +4,79 @@ All of them live in one nursery, the site's, each with a cancel scope of its own
 raises is reported and stops nothing else. A request's tasks are cancelled when its response has
 ended. A background task belongs to the version of the script that started it: a newer version, once
 it has been executed, takes its place.
+
+Two tasks are told apart by their functions' names and by what the functions are bound to and closed
+over, so that each task of a loop or of a decorator factory runs.
+
+A task that has been cancelled must end. One that goes on, because a bare ``except:`` swallows the
+cancellation or a scope shields it, is named on the console, and stopped by force when its grace is
+over: it is not resumed any more. That needs the coroutine to be driven from here; see `_drive`.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
+import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import threading
+import time
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterator,
+)
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import coroutine
+from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
 import trio
 
 from rpyserve._names import public
 from rpyserve.http.request import Request
-from rpyserve.scripts.execution import Execution, current, execution_of
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import (
+    Execution,
+    ScriptExecution,
+    bindings_of,
+    current,
+    execution_name_of,
+    execution_of,
+    is_function,
+    is_plain_value,
+)
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
+from rpyserve.util.server_object import ServerObject
+from rpyserve.util.throttle import ThrottledLogger
+
+log = logging.getLogger("rpyserve")
 
 AsyncFunction = Callable[..., Awaitable[object]]
-TaskName = tuple[str, str]
-"""The home of a background task's function (see `ExecutionName.home`), and its qualified name."""
+
+NAMED_AFTER: Final = 2.0
+"""Seconds after which a task that was cancelled and goes on is named."""
+
+GRACE: Final = 5.0
+"""Seconds that a task has to clean up once it was cancelled; then it is stopped by force."""
+
+MOST_SWALLOWED: Final = 100
+"""How often a task may swallow its cancellation before it is stopped by force."""
+
+MOST_ENDED: Final = 1000
+"""How many tasks that have ended are remembered, so that they are not started again."""
+
+# What was stopped by force and is not to go on, as it would if it were collected as garbage.
+_abandoned: Final[list[Coroutine[Any, Any, object]]] = []
 
 
 class SiteNursery:
@@ -40,6 +90,7 @@ class SiteNursery:
         self._errors = errors
         self._nursery: trio.Nursery | None = None
         self._pending: list[Callable[[], Awaitable[None]]] = []
+        self._running: set[SiteTask] = set()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -51,6 +102,8 @@ class SiteNursery:
             try:
                 yield
             finally:
+                for task in tuple(self._running):
+                    task.cancel()
                 self._nursery.cancel_scope.cancel()
                 self._nursery = None
 
@@ -61,9 +114,148 @@ class SiteNursery:
         else:
             self._nursery.start_soon(work)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether tasks run."""
+        return self._nursery is not None
+
+    @asynccontextmanager
+    async def running(self, task: SiteTask) -> AsyncIterator[None]:
+        """While inside, *task* is cancelled when the site stops."""
+        self._running.add(task)
+        try:
+            yield
+        finally:
+            self._running.discard(task)
+
     def report(self, what: str, exc: BaseException) -> None:
         """Tell that the task *what* raised *exc*."""
         self._errors.report_exception(f"{what} failed", exc)
+
+
+class SiteTask:
+    """One task of an author, which ends soon after it is cancelled, whatever it does.
+
+    Args:
+        nursery: where it runs.
+        name: what the console calls it.
+
+    Attributes:
+        ended: set when it has ended.
+    """
+
+    def __init__(self, nursery: SiteNursery, name: str) -> None:
+        self.name = name
+        self.ended = trio.Event()
+        self._nursery = nursery
+        self._scope = trio.CancelScope()
+        self._cancelled_at = math.inf
+        self._swallowed = 0
+        self._is_stopped = False
+
+    def cancel(self) -> None:
+        """Cancel it. It is named if it goes on."""
+        if self._scope.cancel_called:
+            return
+        self._scope.cancel()
+        if self._nursery.is_open and not self.ended.is_set():
+            self._cancelled_at = trio.current_time()
+            self._nursery.start(self._tell_if_it_goes_on)
+
+    async def run(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Run *function*, unless the task is cancelled already.
+
+        Raises:
+            BaseException: what *function* raises.
+        """
+        try:
+            async with self._nursery.running(self):
+                with self._scope:
+                    if not self._scope.cancel_called:
+                        await self._drive(_call(function))
+        except RuntimeError:
+            if not self._is_stopped:
+                raise
+            # Cancel scopes that the work has left open are misnested, as trio says.
+        finally:
+            self.ended.set()
+
+    async def _drive(self, work: Coroutine[Any, Any, object]) -> None:
+        await _drive(work, self._must_stop)
+        if not self._is_stopped:
+            return
+        try:
+            if self._swallowed > MOST_SWALLOWED:
+                _abandoned.append(work)
+            else:
+                work.close()  # what is shielded has its ``finally`` blocks run
+        except RuntimeError:  # one of those waits for something
+            _abandoned.append(work)
+
+    async def _tell_if_it_goes_on(self) -> None:
+        with trio.move_on_after(NAMED_AFTER, shield=True):
+            await self.ended.wait()
+            return
+        log.warning(_GOES_ON, self.name, NAMED_AFTER, GRACE)
+
+    def _must_stop(self, *, is_cancellation: bool) -> bool:
+        """Whether it must not be resumed any more; asked each time before it is.
+
+        Args:
+            is_cancellation: it would be resumed with `trio.Cancelled`.
+        """
+        if self._cancelled_at == math.inf:
+            return False
+        self._swallowed += is_cancellation
+        is_over = trio.current_time() > self._cancelled_at + GRACE
+        if not is_over and self._swallowed <= MOST_SWALLOWED:
+            return False
+        if trio.lowlevel.current_task().child_nurseries:
+            return False  # their tasks would be left without a parent
+        self._is_stopped = True
+        log.warning(_STOPPED_BY_FORCE, self.name)
+        return True
+
+
+_ADVICE: Final = (
+    "`except:` and `except BaseException:` swallow the cancellation (write `except Exception:`), "
+    "and a shielded cancel scope keeps it out."
+)
+_GOES_ON: Final = (
+    f"%s was cancelled %g seconds ago and goes on. {_ADVICE} It is stopped %g seconds after it was "
+    "cancelled."
+)
+_STOPPED_BY_FORCE: Final = (
+    f"%s did not end when it was cancelled, so it has been stopped by force. {_ADVICE}"
+)
+
+
+async def _call(function: Callable[[], Awaitable[object]]) -> None:
+    await function()
+
+
+@coroutine
+def _drive(
+    work: Coroutine[Any, Any, object], must_stop: Callable[..., bool]
+) -> Generator[Any, Any, None]:
+    """Await *work*, but stop it by force, instead of resuming it, as soon as *must_stop* says so.
+
+    What trio sends to a coroutine that it resumes is an outcome, which may be an error.
+    """
+    resume = partial(work.send, None)
+    while True:
+        try:
+            trap = resume()
+        except StopIteration:
+            return
+        try:
+            sent = yield trap
+            resume = partial(work.send, sent)
+        except BaseException as exc:
+            sent, resume = None, partial(work.throw, exc)
+        error = getattr(sent, "error", None)
+        if must_stop(is_cancellation=isinstance(error, trio.Cancelled)):
+            return
 
 
 class RequestTasks:
@@ -75,19 +267,16 @@ class RequestTasks:
     def start(self, request: Request, function: AsyncFunction, args: tuple[Any, ...]) -> None:
         """Run ``function(*args)`` until it returns or the response to *request* has ended."""
         _check_async_function(function, "request.start_soon", "request.start_soon(f, x)")
-        scope = trio.CancelScope()
-        request.on_close(scope.cancel)
-        self._nursery.start(partial(self._run, request, scope, function, args))
+        name = f"The task {_function_name(function)} of {request.method} {request.path}"
+        task = SiteTask(self._nursery, name)
+        request.on_close(task.cancel)
+        self._nursery.start(partial(self._run, request, task, partial(function, *args)))
 
     async def _run(
-        self,
-        request: Request,
-        scope: trio.CancelScope,
-        function: AsyncFunction,
-        args: tuple[Any, ...],
+        self, request: Request, task: SiteTask, function: Callable[[], Awaitable[object]]
     ) -> None:
-        with scope, reporting_errors(partial(self._handle_failure, request)):
-            await function(*args)
+        with reporting_errors(partial(self._handle_failure, request)):
+            await task.run(function)
 
     def _handle_failure(self, request: Request, exc: BaseException) -> None:
         if not request._response.fail(unwrap_group(exc)):
@@ -112,10 +301,11 @@ class TaskOrigin:
 
     @classmethod
     def of(cls, function: Any) -> TaskOrigin:
-        """Return where *function* is defined."""
-        execution = execution_of(function)
-        if execution is not None:
-            return cls.of_execution(execution)
+        """Return where *function* is defined; the script for which it was made goes first."""
+        executions = list(_executions_of(function))
+        scripts = [each for each in executions if isinstance(each, ScriptExecution)]
+        if executions:
+            return cls.of_execution((scripts or executions)[0])
         module = str(getattr(function, "__module__", ""))
         # A function that is defined anew with each request is the same one each time.
         return cls(module, module, None, getattr(function, "__code__", function))
@@ -126,18 +316,40 @@ class TaskOrigin:
         return cls(execution.name.home, str(execution.name), execution.path, execution.version)
 
 
-@dataclass(slots=True)
-class _Task:
-    """A background task, from when it is asked for until it has ended and is wanted no more.
+class TaskKey(NamedTuple):
+    """What a background task is found by.
 
-    It waits until *predecessor*, the task of an older version, has ended.
+    Args:
+        home: the home of its function; see `ExecutionName.home`.
+        name: the qualified name of its function.
+        bindings: what its function is bound to and closed over.
+        number: which one of that key its version of the script has declared.
     """
 
+    home: str
+    name: str
+    bindings: Hashable
+    number: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _BackgroundTask:
+    """A background task, from when it is asked for until it has ended and is wanted no more.
+
+    Args:
+        key: what it is found by. Objects in it are known by their ids, which *function* keeps.
+        origin: the version of the script that it belongs to.
+        function: what it runs.
+        task: its run.
+        predecessors: the tasks of older versions that must have ended before.
+    """
+
+    key: TaskKey
     origin: TaskOrigin
-    predecessor: _Task | None = None
+    function: AsyncFunction
+    task: SiteTask
+    predecessors: list[SiteTask]
     is_wanted: bool = True
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class BackgroundTasks:
@@ -145,25 +357,23 @@ class BackgroundTasks:
 
     def __init__(self, nursery: SiteNursery) -> None:
         self._nursery = nursery
-        self._tasks: dict[TaskName, _Task] = {}
+        self._tasks: dict[TaskKey, _BackgroundTask] = {}
 
     def start(self, function: AsyncFunction) -> None:
-        """Run *function* unless this version of it runs or has run; cancel an older version."""
+        """Run *function* unless this version of it runs or has run; cancel older versions."""
         _check_async_function(function, "site.background", "site.background(f)")
         origin = TaskOrigin.of(function)
-        name = origin.home, _function_name(function)
-        older = self._tasks.get(name)
-        if older is not None:
-            if older.is_wanted and older.origin.version == origin.version:
-                return
-            older.scope.cancel()
-        task = self._tasks[name] = _Task(origin, older)
-        self._nursery.start(partial(self._run, name, task, function))
+        key = _key_of(function, origin, objects_last=not _is_uncached.get())
+        self._start(key, origin, function)
 
     def start_declared(self, execution: Execution) -> None:
         """Start the tasks that *execution* declared, and cancel those of older versions."""
+        counts: Counter[TaskKey] = Counter()
         for function in execution.background:
-            self.start(function)
+            origin = TaskOrigin.of(function)
+            key = _key_of(function, origin, objects_last=execution.cached)
+            self._start(key._replace(number=counts[key]), origin, function)
+            counts[key] += 1
         present = TaskOrigin.of_execution(execution)
         self._end(lambda origin: origin.home == present.home and origin.version != present.version)
 
@@ -173,35 +383,59 @@ class BackgroundTasks:
 
     def origins(self) -> list[TaskOrigin]:
         """The scripts and modules that have tasks, once for each version that has some."""
-        return list(dict.fromkeys(task.origin for task in self._tasks.values() if task.is_wanted))
+        return list(dict.fromkeys(each.origin for each in self._tasks.values() if each.is_wanted))
+
+    def _start(self, key: TaskKey, origin: TaskOrigin, function: AsyncFunction) -> None:
+        same = self._tasks.get(key)
+        if same is not None and same.is_wanted and same.origin.version == origin.version:
+            return
+        older = [each for each in self._tasks.values() if each.key[:2] == key[:2]]
+        older = [each for each in older if each is same or each.origin.version != origin.version]
+        for each in older:
+            self._end_one(each)
+        task = SiteTask(self._nursery, f"The background task {_display_name(function)}")
+        predecessors = [each.task for each in older if not each.task.ended.is_set()]
+        started = _BackgroundTask(key, origin, function, task, predecessors)
+        self._tasks[key] = started
+        self._nursery.start(partial(self._run, started))
 
     def _end(self, is_meant: Callable[[TaskOrigin], bool]) -> None:
-        for name, task in list(self._tasks.items()):
-            if is_meant(task.origin):
-                task.is_wanted = False
-                task.scope.cancel()
-                self._forget_if_over(name, task)
+        for each in list(self._tasks.values()):
+            if is_meant(each.origin):
+                self._end_one(each)
 
-    def _forget_if_over(self, name: TaskName, task: _Task) -> None:
-        """Forget *task* unless it is still wanted: then it must not be started again."""
-        is_over = not task.is_wanted and task.ended.is_set()
-        if is_over and self._tasks.get(name) is task:
-            del self._tasks[name]
+    def _end_one(self, each: _BackgroundTask) -> None:
+        each.is_wanted = False
+        each.task.cancel()
+        self._forget_if_over(each)
 
-    async def _run(self, name: TaskName, task: _Task, function: AsyncFunction) -> None:
-        # Never two of them at once, however slow the older one is to clean up.
-        if task.predecessor is not None:
-            with trio.CancelScope(shield=True):
-                await task.predecessor.ended.wait()
-            task.predecessor = None
-        report = partial(self._nursery.report, f"The background task {name[1]}")
+    def _forget_if_over(self, each: _BackgroundTask) -> None:
+        """Forget a task unless it is still wanted: then it must not be started again."""
+        is_over = not each.is_wanted and each.task.ended.is_set()
+        if is_over and self._tasks.get(each.key) is each:
+            del self._tasks[each.key]
+
+    async def _run(self, started: _BackgroundTask) -> None:
+        task = started.task
         try:
-            with task.scope, reporting_errors(report):
-                if not task.scope.cancel_called:
-                    await function()
+            # Never two of them at once, however slow the older one is to clean up; unless it cannot
+            # be stopped at all.
+            with trio.move_on_after(GRACE + NAMED_AFTER):
+                for predecessor in started.predecessors:
+                    await predecessor.ended.wait()
+            started.predecessors.clear()
+            with reporting_errors(partial(self._nursery.report, task.name)):
+                await task.run(started.function)
         finally:
             task.ended.set()
-            self._forget_if_over(name, task)
+            self._forget_if_over(started)
+            self._forget_oldest_ended()
+
+    def _forget_oldest_ended(self) -> None:
+        if len(self._tasks) > MOST_ENDED:
+            ended = [each for each in self._tasks.values() if each.task.ended.is_set()]
+            for each in ended[: len(ended) - MOST_ENDED]:
+                del self._tasks[each.key]
 
 
 @public
@@ -229,11 +463,111 @@ def background(function: AsyncFunction) -> AsyncFunction:
     return function
 
 
+# Threads
+
+
+# Those that top-level code has started, by the home of their executions, as long as they run.
+_threads: Final[dict[str, WeakSet[threading.Thread]]] = {}
+_thread_lines: Final = ThrottledLogger(log, interval=math.inf, clock=time.monotonic)
+_MULTIPLY: Final = (
+    "%s was executed again and has started threads again, while those of earlier executions still "
+    "run: %s. Start a thread once and keep it in the registry, or write an async function with "
+    "@background above it, which is replaced when its script changes."
+)
+
+
+@contextmanager
+def noting_threads(execution: Execution) -> Iterator[None]:
+    """While inside, the top-level code of *execution* runs. Say if its threads multiply."""
+    before = set(threading.enumerate())
+    yield
+    started = set(threading.enumerate()) - before
+    if started:
+        started = started.difference(*_threads.values())  # those of a module that it has imported
+    if started:
+        earlier = _threads.setdefault(execution.name.home, WeakSet())
+        names = sorted(thread.name for thread in earlier if thread.is_alive())
+        earlier.update(started)
+        if names:
+            version = execution.name.home, execution.version
+            _thread_lines.warn(_MULTIPLY, execution.path.name, ", ".join(names), key=version)
+
+
+# What tells tasks apart
+
+
+def _executions_of(function: Any, *outer: Any) -> Iterator[Execution]:
+    """The execution that has defined *function*, and those of what it is bound to."""
+    if any(function is each for each in outer):
+        return  # a function may hold itself
+    homes = {home for home, _ in definitions.roles_of(function)}
+    own = execution_of(function if is_function(function) else type(function))
+    yield from filter(None, [own, *map(definitions.latest_execution, homes)])
+    if is_function(function) or not outer:
+        for value in bindings_of(function).values():
+            yield from _executions_of(value, function, *outer)
+
+
 def _function_name(function: Any) -> str:
-    """What is the same for one function each time that its script is executed."""
-    if isinstance(function, partial):
-        return f"{_function_name(function.func)}{function.args}{function.keywords or ''}"
+    while isinstance(function, partial):
+        function = function.func
     return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _display_name(function: Any) -> str:
+    execution = execution_of(function)
+    of_file = "" if execution is None else f" of {execution.path.name}"
+    return f"{_function_name(function)}{of_file}"
+
+
+def _key_of(function: Any, origin: TaskOrigin, *, objects_last: bool) -> TaskKey:
+    """Return what the background task that runs *function* is found by.
+
+    Args:
+        objects_last: objects that the next execution, or the next request, has anew are not told
+            apart; this says whether all others stay the same.
+    """
+
+    def describe(value: Any, *outer: Any) -> Hashable:
+        # A function may hold itself, so those whose bindings are being described are passed on.
+        if is_plain_value(value):
+            return type(value), value
+        if isinstance(value, tuple):
+            return tuple(describe(item, *outer) for item in value)
+        if is_function(value):
+            name = getattr(execution_name_of(value), "home", ""), _function_name(value)
+            is_inner = any(value is each for each in outer)
+            return name if is_inner else (name, *describe_bindings(value, *outer))
+        if roles := definitions.roles_of(value):
+            return min(roles)
+        return id(value) if _stays(value, objects_last) else type(value).__qualname__
+
+    def describe_bindings(function: Any, *outer: Any) -> tuple[Hashable, ...]:
+        bindings = bindings_of(function).items()
+        return tuple((name, describe(value, function, *outer)) for name, value in bindings)
+
+    return TaskKey(origin.home, _function_name(function), describe_bindings(function))
+
+
+def _stays(value: Any, objects_last: bool) -> bool:
+    """Whether the next request has the same *value*, not another one that is like it."""
+    if isinstance(value, (Request, *_CONTAINERS)):
+        return False
+    name = execution_name_of(type(value))
+    is_own = name is not None and name.is_transient
+    return isinstance(value, ServerObject) or (objects_last and not is_own)
+
+
+_CONTAINERS: Final = (list, dict, set, frozenset, bytearray)
+
+# Whether the request that is being answered is answered by a script without ``cache()``.
+_is_uncached: ContextVar[bool] = ContextVar("is uncached", default=False)
+
+
+def note_uncached(request: Request) -> None:
+    """Say that a script without ``cache()`` answers *request*: it has made all its objects anew."""
+    _is_uncached.set(True)
+    request.on_close(partial(_is_uncached.set, False))
 
 
 def _check_async_function(function: object, name: str, usage: str) -> None:

@@ -28,11 +28,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from zope.interface.interface import InterfaceClass
 
+from rpyserve.resources.resource import Resource
 from rpyserve.scripts.execution import Execution, ExecutionName, Key, definition_key, is_interface
 
 Place = tuple[str, str]
@@ -42,6 +44,9 @@ generation = 1
 """Grows with whatever may leave an object of an old class somewhere."""
 edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
+
+MOST_PAGES: Final = 1000
+"""In how many items of a container at top level resources are looked for."""
 
 _DEFINITIONS: Final = (type, FunctionType, InterfaceClass)
 
@@ -97,6 +102,8 @@ _failed: set[str] = set()
 _moved_to: dict[Place, Place] = {}
 # The same the other way round.
 _moved_from: dict[Place, Place] = {}
+# By its id, an object that top-level code has made, as long as it lives, and its roles.
+_roles: dict[int, tuple[weakref.ref[Any], set[Place]]] = {}
 
 
 # What has happened
@@ -144,6 +151,7 @@ def publish(execution: Execution, module: ModuleType) -> None:
     home = execution.name.home
     was_retired = _retired.pop(home, None) is not None
     _failed.discard(home)
+    _note_roles(home, vars(module))
     before = _published.get(home)
     _published[home] = _Published(os.fspath(execution.path), weakref.ref(module))
     has_moved = note_uses(execution, module)
@@ -225,10 +233,61 @@ def forget(root: str) -> None:
     _failed.difference_update(gone)
     for home in [home for home, uses in _uses.items() if uses.path.startswith(below)]:
         del _uses[home]
+    for number, (_, roles) in list(_roles.items()):
+        if not gone.isdisjoint(home for home, _ in roles):
+            del _roles[number]
     for moves in (_moved_to, _moved_from):
         for here, there in list(moves.items()):
             if not gone.isdisjoint({here[0], there[0]}):
                 del moves[here]
+
+
+# What top-level code has made
+
+
+def roles_of(thing: object) -> set[Place]:
+    """Return what *thing* is for those scripts and modules that have made it at their top level.
+
+    The name that such an object has there, or that of the page that it is a child of, is its role.
+    The next execution makes another object for the same role. Empty for all other objects.
+    """
+    known = _roles.get(id(thing))
+    return known[1] if known is not None and known[0]() is thing else set()
+
+
+def _note_roles(home: str, namespace: Mapping[str, Any]) -> None:
+    todo = [(name, value) for name, value in list(namespace.items()) if name[:2] != "__"]
+    seen = {id(namespace)}
+    for path, value in todo:  # it grows
+        if not isinstance(value, (*_DEFINITIONS, ModuleType)) and id(value) not in seen:
+            seen.add(id(value))
+            _note_role(value, (home, path))
+            todo += [(f"{path}.{name}", page) for name, page in _pages_in(value)]
+
+
+def _note_role(thing: Any, role: Place) -> None:
+    number = id(thing)
+    try:
+        reference = weakref.ref(thing, lambda _: _roles.pop(number, None))
+    except TypeError:
+        return  # a number, a text, a list
+    if not roles_of(thing):
+        _roles[number] = reference, set()
+    _roles[number][1].add(role)
+
+
+def _pages_in(value: Any) -> Iterator[tuple[str, Resource]]:
+    """The resources that *value*, a container or a resource itself, directly holds."""
+    held: dict[Any, Any] = {}
+    if isinstance(value, Resource):
+        held = {**vars(value), **value.children} if hasattr(value, "__dict__") else value.children
+    elif isinstance(value, (list, tuple)):
+        held = dict(enumerate(value[:MOST_PAGES]))
+    elif isinstance(value, dict):
+        held = dict(islice(value.items(), MOST_PAGES))
+    for name, each in held.items():
+        if isinstance(each, Resource):
+            yield str(name), each
 
 
 # Where something is defined

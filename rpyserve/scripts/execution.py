@@ -16,14 +16,16 @@ Knows nothing of sessions, nor of how scripts are compiled and when they are run
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn
 
 from zope.interface.interface import InterfaceClass
@@ -253,6 +255,59 @@ def definition_key(target: Any) -> tuple[Execution, Key] | None:
     return known
 
 
+# What a function is bound to
+
+
+def is_function(thing: object) -> bool:
+    """Whether *thing* is a function, a method, a partial or a class."""
+    return isinstance(thing, (FunctionType, MethodType, partial, type))
+
+
+def bindings_of(function: Any) -> dict[str, Any]:
+    """Return what *function* is bound to and closed over, each under a name.
+
+    That is the object of a method, an object that is called itself, the arguments of a partial, and
+    for a nested function the variables of the functions around it and its default values.
+    """
+    found: dict[str, Any] = {}
+    if isinstance(function, partial):
+        found |= {f"argument {index}": value for index, value in enumerate(function.args)}
+        found |= {f"argument {name}": value for name, value in function.keywords.items()}
+        function = function.func
+    if isinstance(function, MethodType):
+        found["self"] = function.__self__
+        function = function.__func__
+    if not isinstance(function, FunctionType):
+        return found if isinstance(function, type) else {**found, "self": function}
+    return {**found, **dict(_enclosed_variables(function)), **_nested_defaults(function)}
+
+
+def _enclosed_variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        if name != "__class__":
+            with suppress(ValueError):  # the variable has no value
+                yield name, cell.cell_contents
+
+
+def _nested_defaults(function: FunctionType) -> dict[str, Any]:
+    """The default values, by which a function in a loop is often given the loop's variables."""
+    if "<locals>" not in function.__qualname__ and function.__name__ != "<lambda>":
+        return {}
+    code, defaults = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+    return dict(zip(names, defaults, strict=True)) | (function.__kwdefaults__ or {})
+
+
+def is_plain_value(value: object) -> bool:
+    """Whether *value* is a text, a number, a path or the like: it is what it equals."""
+    kind = type(value)
+    package = str(kind.__module__).partition(".")[0]
+    is_immutable = kind.__hash__ is not None and not isinstance(value, (tuple, frozenset))
+    if value is None or kind.__eq__ is object.__eq__:
+        return value is None
+    return package in sys.stdlib_module_names and is_immutable and not is_function(value)
+
+
 # What the next request would not know
 
 
@@ -276,17 +331,19 @@ def refuse_transient(value: object, where: str) -> list[Any]:
             continue
         if execution_name.is_transient:
             what = "the class" if kind is value else "an object of the class"
-            raise TypeError(_refusal(where, what, kind.__name__))
+            raise TypeError(": ".join(refusal(where, what, kind.__name__)))
         defined.append(kind)
     return defined
 
 
-def _refusal(where: str, what: str, name: str) -> str:
+def refusal(where: str, what: str, name: str) -> tuple[str, str]:
+    """Return why *where* cannot keep *what*, of the class *name*, and what to write instead."""
     return (
-        f"{where} cannot keep {what} {name}: its script runs anew for every request, so the next "
-        f"request has another class {name} and would not know this one. Write cache() as the first "
-        f"line of the script, or move the class {name} into a .py file beside it and import it, or "
-        "keep plain values: text, numbers, lists, dicts."
+        f"{where} cannot keep {what} {name}",
+        f"its script runs anew for every request, so the next request has another class {name} and "
+        "would not know this one. Write cache() as the first line of the script, or move the class "
+        f"{name} into a .py file beside it and import it, or keep plain values: text, numbers, "
+        "lists, dicts.",
     )
 
 
@@ -331,7 +388,8 @@ def cache(*names: str | os.PathLike[str]) -> None:
     read.
 
     Args:
-        names: files, and directories with all that is below them, relative to the site's directory.
+        names: files, directories with all that is below them, and patterns such as ``notes/*.md``,
+            relative to the site's directory.
 
     Raises:
         RuntimeError: no script's top-level code is running.
@@ -352,7 +410,11 @@ def cache(*names: str | os.PathLike[str]) -> None:
                 "remember what a function returns, write `from functools import cache` and @cache"
             )
     execution.cached = True
-    execution.inputs += [file_state.snapshot(os.path.join(execution.root, name)) for name in names]
+    for name in names:
+        path = os.path.join(execution.root, name)
+        execution.inputs.append(file_state.snapshot(path))
+        if not file_state.is_there(path):
+            execution.missing_inputs.append(os.fspath(name))
 
 
 class ScriptExecution(Execution):
@@ -361,14 +423,16 @@ class ScriptExecution(Execution):
     Attributes:
         root: the site's directory.
         inputs: the files that its ``cache()`` named, as they were then.
+        missing_inputs: those names that stand for nothing that is there.
     """
 
-    __slots__ = ("inputs", "root")
+    __slots__ = ("inputs", "missing_inputs", "root")
 
     def __init__(self, name: str, path: Path, root: str, **options: Any) -> None:
         super().__init__(name, path, may_cache=True, **options)
         self.root = root
         self.inputs: list[file_state.State] = []
+        self.missing_inputs: list[str] = []
 
 
 @contextmanager

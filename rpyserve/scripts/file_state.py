@@ -17,6 +17,7 @@ whoever asks gets an error, and what was known stays (`raise_unless_absent`).
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import stat
@@ -216,6 +217,20 @@ class TreeState:
         return any_changed(self._files.values())
 
 
+class PatternState:
+    """What a pattern such as ``notes/*.md`` matches; ``**`` stands for any directories."""
+
+    __slots__ = ("_states", "path")
+
+    def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
+        self.path = path
+        self._states = {match: snapshot(match, file_system) for match in matches(path)}
+
+    def changed(self) -> bool:
+        """Whether something matches that did not, or has gone or changed."""
+        return matches(self.path) != self._states.keys() or any_changed(self._states.values())
+
+
 class ImportLookups(_Signed):
     """Which of the names that imports asked for a directory has. Other names do not count."""
 
@@ -297,10 +312,25 @@ def read(path: str, file_system: FileSystem = FILE_SYSTEM) -> tuple[bytes, FileS
 
 
 def snapshot(path: str, file_system: FileSystem = FILE_SYSTEM) -> State:
-    """Return the state of a file, of a directory with all that is below it, or of nothing yet."""
+    """Return the state of a file, of a directory with all that is below it, or of nothing yet.
+
+    What is not there may be a pattern, and is then what it matches.
+    """
     if os.path.isdir(path):
         return TreeState(path, file_system)
-    return FileState(path, file_system) if os.path.exists(path) else MissingFile(path)
+    if os.path.exists(path):
+        return FileState(path, file_system)
+    return PatternState(path, file_system) if glob.has_magic(path) else MissingFile(path)
+
+
+def matches(pattern: str) -> set[str]:
+    """Return the files and directories that *pattern* stands for."""
+    return set(glob.iglob(pattern, recursive=True))
+
+
+def is_there(path: str) -> bool:
+    """Whether *path*, which may be a pattern, stands for a file or a directory."""
+    return os.path.exists(path) or bool(matches(path))
 
 
 _changed = methodcaller("changed")

@@ -10,10 +10,10 @@ among the modules drops all of them, and `SiteModules.generation` says so to who
 that was made with them. Python's own caches are never trusted: a directory's goes by its mtime, and
 bytecode by whole seconds and sizes.
 
-Scripts import in threads, too, while the event loop drops modules. What a thread is importing just
-then stays, with its packages, because Python looks for it in `sys.modules` when its code has run;
-it goes later. No lock is held while code of a module runs: that may take long, or wait for the
-event loop. `_lock` guards the tables here, and nothing else is done under it.
+Scripts import in threads, too, while the event loop drops modules. A drop waits for the moments in
+which Python looks into `sys.modules` for what a thread has just imported; they are short. Code of a
+module that is running then has used what is gone, so its import begins again. No lock is held while
+such code runs: that may take long, or wait for the event loop. `_lock` guards the tables here.
 
 Several sites may live in one process, each with a ``words.py``. One of them is active, the one
 whose script was loaded last: the plain names in `sys.modules` mean its modules, and those of the
@@ -51,7 +51,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from rpyserve.scripts import definitions, file_state
-from rpyserve.scripts.background import BackgroundTasks
+from rpyserve.scripts.background import BackgroundTasks, noting_threads
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
 from rpyserve.scripts.source import Source, compile_source
 from rpyserve.util.text import one_line
@@ -65,8 +65,8 @@ PACKAGE_TIMEOUT: Final = 10.0
 
 # How long to sleep before another look at what other threads import.
 _LOOK_AGAIN: Final = 0.001
-# How many looks a drop waits for threads that are about to leave the import system.
-_MOST_LOOKS: Final = 20
+# How many looks a drop waits for threads that are between two steps of an import.
+_MOST_LOOKS: Final = 40
 
 SourceObserver = Callable[[str, bytes, ast.Module, str], object]
 
@@ -104,8 +104,8 @@ class SiteModules:
         self._lock = threading.Lock()
         # The modules whose code is running, each with its thread.
         self._loading: dict[str, int] = {}
-        # The names that the last drop had to leave, because threads were importing them.
-        self._left: set[str] = set()
+        # The modules that wait until another thread has executed their package.
+        self._queued: set[str] = set()
         # The names that were dropped and have not been imported since.
         self._dropped: set[str] = set()
         # The top-level names that were somebody else's before the site's modules were there.
@@ -184,7 +184,7 @@ class SiteModules:
         """Drop the modules if one has changed, or if an import would now find another file."""
         with self._lock:
             states = *self._files.values(), *self._lookups.values()
-        if file_state.any_changed(states) or (self._left and self._may_drop_what_was_left()):
+        if file_state.any_changed(states):
             self.drop()
 
     def drop(self) -> None:
@@ -236,15 +236,17 @@ class SiteModules:
         # It is empty, so that `RelativeFinder` is asked for what is in there, not the path hook.
         package.__path__ = []
         with self._lock:
-            kept = self._names_in_use()
+            # A part of a package would call it a deadlock if that is gone while its code runs.
+            kept = {
+                name for name in list(self._loading) if hasattr(sys.modules.get(name), "__path__")
+            }
             removed = self._names - kept
             for name in removed:
                 sys.modules.pop(name, None)
-            self._names.intersection_update(kept)
+            self._names &= kept
             self._files.clear()
             self._lookups.clear()
             sys.modules[self.package] = package
-        self._left = kept
         for entry, finder in list(sys.path_importer_cache.items()):
             is_own = isinstance(finder, SiteFinder) and finder.modules is self
             if is_own or self.relative(self.place_in_site(entry)) is not None:
@@ -283,35 +285,29 @@ class SiteModules:
 
     # While threads import
 
-    def _names_in_use(self) -> set[str]:
-        """What is being imported, and its packages: Python raises a KeyError if they go."""
-        busy = [f"{name}." for each in imports_under_way().values() for name in each.names]
-        return {name for name in self._names if any(each.startswith(f"{name}.") for each in busy)}
-
-    def _may_drop_what_was_left(self) -> bool:
-        """Whether something that a drop has left is old, and is being imported no more."""
-        if not self._left.isdisjoint(self._names_in_use()):
-            return False
-        left, self._left = self._left, set()
-        return any(map(self._is_old, left))
-
-    def _is_old(self, name: str) -> bool:
-        """Whether the module *name* was executed before the last drop."""
-        loader = getattr(getattr(sys.modules.get(name), "__spec__", None), "loader", None)
-        return isinstance(loader, SiteLoader) and loader.generation not in (None, self.generation)
+    def is_outermost(self, name: str) -> bool:
+        """Whether this thread runs the code of no other module, for which it imports *name*."""
+        own = threading.get_ident()
+        loading = list(self._loading.items())
+        return all(each == name or thread != own for each, thread in loading)
 
     def _wait_for_threads(self) -> None:
-        """Wait a little for threads that have executed a module, and have yet to hand it out.
+        """Wait until no other thread is between two steps of an import of a module of the site.
 
-        What was executed before the drop could not be dropped just then.
+        There, Python raises a KeyError if what it has just imported is gone.
         """
         for _ in range(_MOST_LOOKS):
-            others = imports_under_way()
-            others.pop(threading.get_ident(), None)
-            names = {name for each in others.values() for name in each.names}
-            if not any(self._is_old(name) for name in names - self._loading.keys()):
+            imports = imports_under_way()
+            imports.pop(threading.get_ident(), None)
+            if not any(map(self._is_between_steps, imports.values())):
                 return
             time.sleep(_LOOK_AGAIN)
+
+    def _is_between_steps(self, imports: ThreadImports) -> bool:
+        name = imports.names[0]
+        top = name.partition(".")[0]
+        is_own = name in self._names or (name != top and top in self._names)
+        return is_own and not (imports.is_waiting or name in self._loading or name in self._queued)
 
     def wait_for_package(self, name: str) -> None:
         """Wait while another thread executes a package of *name*, which is to be loaded.
@@ -319,11 +315,23 @@ class SiteModules:
         That thread would take *name* as it is while it is half loaded. It is not waited for once it
         waits for what this one is importing.
         """
-        own = threading.get_ident()
+        if not self._loading:
+            return
+        self._queued.add(name)
+        try:
+            self._wait_for_package(name)
+        finally:
+            self._queued.discard(name)
+
+    def _wait_for_package(self, name: str) -> None:
         deadline = time.monotonic() + PACKAGE_TIMEOUT
-        while any(thread != own for thread in self._threads_executing(name)):
-            if self._is_waited_for() or time.monotonic() > deadline:
+        looks = 0
+        # One look may show a thread that has yet to say that it waits.
+        while looks < 2 and time.monotonic() < deadline:
+            others = self._threads_executing(name) - {threading.get_ident()}
+            if not others:
                 return
+            looks = looks + 1 if others <= self._threads_that_wait() else 0
             time.sleep(_LOOK_AGAIN)
 
     def _threads_executing(self, name: str) -> set[int]:
@@ -331,11 +339,21 @@ class SiteModules:
         loading = list(self._loading.items())
         return {thread for package, thread in loading if name.startswith(f"{package}.")}
 
-    def _is_waited_for(self) -> bool:
-        """Whether another thread waits for a module that this one is importing."""
+    def _threads_that_wait(self) -> set[int]:
+        """The threads that wait for what this one is importing, or for one that does."""
         imports = imports_under_way()
-        own = set(imports.pop(threading.get_ident()).names)
-        return any(each.is_waiting and each.names[0] in own for each in imports.values())
+        held = set(imports.pop(threading.get_ident()).names)
+        waiting: set[int] = set()
+        while True:
+            more = {
+                thread
+                for thread, each in imports.items()
+                if each.is_waiting and each.names[0] in held
+            }
+            if more == waiting:
+                return waiting
+            waiting = more
+            held.update(*(imports[thread].names for thread in waiting))
 
     # Where things are
 
@@ -489,7 +507,7 @@ def imports_under_way() -> dict[int, ThreadImports]:
     for thread, frame in sys._current_frames().items():
         names = list(_imported_by(frame))
         if names:
-            found[thread] = ThreadImports(names, _is_of_python(frame, "acquire"))
+            found[thread] = ThreadImports(names, _is_waiting(frame))
     return found
 
 
@@ -498,6 +516,12 @@ def _imported_by(frame: FrameType | None) -> Iterator[str]:
         if _is_of_python(frame, "_find_and_load"):
             yield frame.f_locals["name"]
         frame = frame.f_back
+
+
+def _is_waiting(frame: FrameType) -> bool:
+    """Whether the innermost *frame* of a thread waits for the lock of a module."""
+    lock = frame.f_locals.get("self") if _is_of_python(frame, "acquire") else None
+    return bool(getattr(lock, "waiters", False))
 
 
 def _is_of_python(frame: FrameType, function: str) -> bool:
@@ -561,6 +585,7 @@ class SiteLoader(SourceFileLoader):
     def __init__(self, modules: SiteModules, fullname: str, path: str) -> None:
         super().__init__(fullname, path)
         self._modules = modules
+        self._is_first = True
         self.generation: int | None = None
 
     def get_code(self, fullname: str) -> CodeType:
@@ -580,6 +605,8 @@ class SiteLoader(SourceFileLoader):
         assert spec is not None
         with self._modules.loading(spec.name):
             execution = self._execute_undisturbed(spec.name, module)
+        if execution is None:
+            return
         execution.finish(module.__dict__)
         self._modules.note_executed(spec.name)
         definitions.publish(execution, module)
@@ -590,40 +617,71 @@ class SiteLoader(SourceFileLoader):
         data = self._modules.read(self.path)
         return self._modules.compile(data, self.path, module=True)
 
-    def _execute_undisturbed(self, name: str, module: ModuleType) -> Execution:
-        """Execute the module, and anew if modules were dropped: it may have used what is gone."""
+    def _execute_undisturbed(self, name: str, module: ModuleType) -> Execution | None:
+        """Execute the module, and anew if modules were dropped: it may have used what is gone.
+
+        Returns:
+            The execution; None if the module is there otherwise.
+        """
+        modules = self._modules
         initial = dict(module.__dict__)
         for _ in range(MOST_EXECUTIONS):
-            execution = self._execute(name, module)
-            if execution is not None:
-                return execution
+            try:
+                if not self._is_first and _begin_again(name, module):
+                    return None
+                self._is_first = False
+                execution = self._execute(name, module)
+                if self.generation == modules.generation:
+                    return execution
+            except Exception as exc:
+                is_old = self.generation != modules.generation
+                if not is_old and not _load_for_waiting_thread(modules, exc):
+                    raise
+            if self.generation != modules.generation and not modules.is_outermost(name):
+                raise ImportError(f"{name} has changed while it was imported", name=name)
             # `from . import x` takes an attribute that is there, though it be of an old module.
             module.__dict__.clear()
             module.__dict__.update(initial)
+            modules.wait_for_package(name)
         raise ImportError(f"{name} changed while it was imported, again and again", name=name)
 
-    def _execute(self, name: str, module: ModuleType) -> Execution | None:
-        """Execute the module once; None if modules were dropped meanwhile."""
+    def _execute(self, name: str, module: ModuleType) -> Execution:
         modules = self._modules
         modules.note_found(name)
-        self.generation = generation = modules.generation
+        self.generation = modules.generation
         execution = Execution(
             name, Path(self.path), cached=True, registry=modules.registry, package=modules.package
         )
-        try:
-            source = self._compile()
-            execution.source = source.data
-            populate_namespace(module.__dict__, execution)
-            with executing(execution):
-                exec(source.code, module.__dict__)
-        except Exception as exc:
-            if modules.generation == generation and not _load_for_waiting_thread(exc):
-                raise
-            return None
-        return execution if modules.generation == generation else None
+        source = self._compile()
+        execution.source = source.data
+        populate_namespace(module.__dict__, execution)
+        with noting_threads(execution), executing(execution):
+            exec(source.code, module.__dict__)
+        return execution
 
 
-def _load_for_waiting_thread(exc: Exception) -> bool:
+def _begin_again(name: str, module: ModuleType) -> bool:
+    """Put *module* back, which was dropped while its code was running.
+
+    Its package comes first, as Python has it. That may import *name* by itself.
+
+    Returns:
+        Whether another module has come in its place, so that all is done.
+    """
+    if sys.modules.get(name) is module:
+        return False
+    package = name.rpartition(".")[0]
+    if package and package not in sys.modules:
+        importlib.import_module(package)
+    present = sys.modules.setdefault(name, module)
+    if present is module:
+        return False
+    # Somebody may have got the dropped one, and have waited until its code had run.
+    module.__dict__.update(vars(present))
+    return True
+
+
+def _load_for_waiting_thread(modules: SiteModules, exc: Exception) -> bool:
     """Load what a deadlock of two imports is about, if that is what *exc* says.
 
     Another thread has begun to import a part of this package, and waits until the package has been
@@ -636,15 +694,25 @@ def _load_for_waiting_thread(exc: Exception) -> bool:
     name = _name_in_deadlock(exc)
     if name is None or name in sys.modules:
         return name is not None
+    generation = modules.generation
     spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None:
         return False
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
+    if sys.modules.setdefault(name, module) is not module:
+        return True
+    spec._initializing = True  # type: ignore[attr-defined]  # so that other threads wait for it
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except Exception:
         sys.modules.pop(name, None)
-        raise
+        if modules.generation == generation:
+            raise
+    finally:
+        spec._initializing = False  # type: ignore[attr-defined]
+    package, _, child = name.rpartition(".")
+    if package in sys.modules:
+        setattr(sys.modules[package], child, module)
     return True
 
 

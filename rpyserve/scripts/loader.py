@@ -13,6 +13,8 @@ or discarded.
 
 from __future__ import annotations
 
+import ast
+import logging
 import os
 import sys
 import threading
@@ -32,8 +34,14 @@ from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, as_resource
 from rpyserve.scripts import definitions, file_state, twisted_names
-from rpyserve.scripts.background import BackgroundTasks, TaskOrigin
+from rpyserve.scripts.background import (
+    BackgroundTasks,
+    TaskOrigin,
+    note_uncached,
+    noting_threads,
+)
 from rpyserve.scripts.execution import (
+    Execution,
     ScriptExecution,
     cache,
     executing,
@@ -44,6 +52,8 @@ from rpyserve.scripts.execution import (
 from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
+
+log = logging.getLogger("rpyserve")
 
 MOST_COMPILED: Final = 500
 """How many scripts' code is remembered for one site."""
@@ -61,6 +71,7 @@ class CompiledScript:
         source: its contents.
         code: what they were compiled to.
         imports: the first names of the modules that it imports; see `Source`.
+        defines_classes: whether it may define classes of its own.
         validated: whether an execution of it has left a resource that can be served.
         serial: tells it from any other code.
     """
@@ -69,6 +80,7 @@ class CompiledScript:
     source: bytes
     code: CodeType
     imports: frozenset[str]
+    defines_classes: bool
     validated: bool = False
     serial: int = field(default_factory=count().__next__)
 
@@ -117,7 +129,23 @@ class CodeCache:
             raise ScriptError(Path(path), why) from exc
         except Exception as exc:  # what is nested too deep is no SyntaxError
             raise ScriptError(Path(path)) from exc
-        return CompiledScript(state, data, source.code, source.imports)
+        defines_classes = _may_define_classes(source.tree)
+        return CompiledScript(state, data, source.code, source.imports, defines_classes)
+
+
+_CLASS_FACTORIES: Final = frozenset({
+    "Enum", "Flag", "IntEnum", "IntFlag", "NamedTuple", "StrEnum", "TypedDict", "make_dataclass",
+    "namedtuple", "new_class", "type",
+})  # fmt: skip
+
+
+def _may_define_classes(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        called = node.func if isinstance(node, ast.Call) else None
+        name = getattr(called, "id", getattr(called, "attr", ""))
+        if isinstance(node, ast.ClassDef) or name in _CLASS_FACTORIES:
+            return True
+    return False
 
 
 # Names
@@ -187,6 +215,10 @@ class SiteServices(Protocol):
         """Have *closer* called once, when the site stops."""
         ...
 
+    def watch_execution(self, execution: ScriptExecution, request: Request) -> None:
+        """Look at what *request* keeps of what *execution* defines, until it is answered."""
+        ...
+
 
 @dataclass(slots=True)
 class _Run:
@@ -243,6 +275,7 @@ class ScriptLoader:
         self.registry = registry
         self.modules = SiteModules(self.root)
         self._tasks: BackgroundTasks | None = None
+        self._watch: Callable[[ScriptExecution, Request], None] | None = None
         self._is_open = False
         self._prefix = ""
         self._names = ScriptNames(self.modules, "")
@@ -259,6 +292,10 @@ class ScriptLoader:
         self._postponed: set[str] = set()
         self._running: set[str] = set()
         self._thread = 0
+        # By the script's name: the modules of uncached executions whose requests have not ended.
+        self._live: dict[str, list[ModuleType]] = {}
+        # The names in `cache()` that the console was told of, each with its script.
+        self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
@@ -354,6 +391,7 @@ class ScriptLoader:
             site.on_close(self.close)
             self.registry = site.registry
             self._tasks = site.tasks
+            self._watch = site.watch_execution
             self.modules.on_source = site.on_source
         twisted_names.install()
         self.modules.install(self.registry, self._tasks)
@@ -416,11 +454,21 @@ class ScriptLoader:
             self.modules.tell_of_old_objects(self._names.of(path).display, exc.__cause__ or exc)
         return True
 
+    def _tell_of_uncached(self, run: _Run, before: ModuleType) -> None:
+        """Say what is lost as a script has ceased to be cached."""
+        execution = vars(before)["__execution__"]
+        kept = [each for each in list(vars(before).values()) if _is_kept_elsewhere(each, execution)]
+        if kept:
+            names = ", ".join(each.__name__ for each in kept)
+            log.warning(_NO_LONGER_CACHED, run.name.display, names)
+
     # One execution
 
     def _execute(self, path: str, request: Request | None) -> Resource:
         compiled = self._codes.get(path)
         run = self._create_run(path, compiled)
+        if compiled.defines_classes and request is not None and self._watch is not None:
+            self._watch(run.execution, request)
         with _in_sys_modules(run.name.module, run.module):
             resource = self._run(run)
         if self._tasks is not None:
@@ -465,7 +513,11 @@ class ScriptLoader:
             definitions.begin(name.module)
         began = time.perf_counter()
         try:
-            with self._noted_as_running(name.module), executing(execution):
+            with (
+                self._noted_as_running(name.module),
+                noting_threads(execution),
+                executing(execution),
+            ):
                 exec(compiled.code, run.module.__dict__)
         except (HTTPError, Redirect):
             raise
@@ -496,30 +548,67 @@ class ScriptLoader:
         inputs = *run.execution.inputs, run.compiled.state
         self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
         definitions.publish(run.execution, run.module)
+        for missing in run.execution.missing_inputs:
+            self._warn_of_missing_input(run.name.display, missing)
         if any(_is_kept_elsewhere(each, run.execution) for each in list(vars(run.module).values())):
             self._definers[path] = run.compiled.state
         else:
             self._definers.pop(path, None)
 
+    def _warn_of_missing_input(self, script: str, name: str) -> None:
+        if (script, name) not in self._warned_of:
+            self._warned_of.add((script, name))
+            log.warning(
+                "%s calls cache(%r), but there is no such file or directory. The script runs again "
+                "as soon as there is one.",
+                script,
+                name,
+            )
+
     def _discard(self, run: _Run, request: Request | None) -> None:
         """Have nothing left of the execution when *request* ends."""
         name = run.name.module
         self._definers.pop(os.fspath(run.name.path), None)
-        if self._cached_modules.pop(name, None) is not None:
+        before = self._cached_modules.pop(name, None)
+        if before is not None:
             self._eras[name] = run.execution.era + 1
-        remove = partial(_remove_module, name, run.module)
+            self._tell_of_uncached(run, before)
+        self._live.setdefault(name, []).append(run.module)
+        remove = partial(self._forget, name, run.module)
         if request is None:
             remove()
         else:
             request.on_close(remove)
+            note_uncached(request)
+
+    def _forget(self, name: str, module: ModuleType) -> None:
+        """Take *module* out of `sys.modules`, where another one may still be in use.
+
+        Requests overlap, and `typing`, `inspect` and `pickle` look there for the script of a class.
+        """
+        live = self._live[name]
+        live.remove(module)
+        if live and sys.modules.get(name) is module:
+            sys.modules[name] = live[-1]
+        elif not live:
+            del self._live[name]
+            _remove_module(name, module)
 
 
-def _is_kept_elsewhere(defined: object, execution: ScriptExecution) -> bool:
+_NO_LONGER_CACHED: Final = (
+    "%s does not call cache() any more. Objects of its classes (%s) that sessions or the registry "
+    "hold keep their old methods until it does, and components are created again."
+)
+
+
+def _is_kept_elsewhere(defined: object, execution: Execution) -> bool:
     """Whether *defined* is a class of this script whose objects sessions may hold."""
     if not isinstance(defined, type) and not is_interface(defined):
         return False
     is_resource = isinstance(defined, type) and issubclass(defined, Resource)
-    return not is_resource and execution_name_of(defined) is execution.name
+    return (
+        not is_resource and execution is not None and execution_name_of(defined) is execution.name
+    )
 
 
 def _resource_of(run: _Run) -> Resource:

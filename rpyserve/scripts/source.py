@@ -37,6 +37,10 @@ _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _HAVE_POSITIONS: Final = (".py", ".rpy", ".pyw")
 _STARTED: Final = time.time()
+_TOO_DEEP: Final = (
+    "an expression or a block in this file is longer or nested deeper than Python can compile, "
+    "such as a sum of thousands of terms; put the values into a list"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,11 @@ def compile_source(data: bytes, path: str) -> Source:
     # It trusts size and mtime, which an edit may leave as they were.
     linecache.cache.pop(path, None)
     text = _decode(data, path)
-    tree = ast.parse(text, path)  # of bytes, the parser would count columns in bytes
-    code: CodeType = compile(tree, path, "exec", dont_inherit=True)
+    try:
+        tree = ast.parse(text, path)  # of bytes, the parser would count columns in bytes
+        code: CodeType = compile(tree, path, "exec", dont_inherit=True)
+    except (RecursionError, MemoryError) as exc:
+        raise SyntaxError(_TOO_DEEP, (path, None, None, None)) from exc
     return Source(data, code, frozenset(_imported_names(tree)), tree)
 
 

@@ -13,12 +13,18 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import trio
 
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import execution_name_of
+from rpyserve.scripts.execution import (
+    bindings_of,
+    execution_name_of,
+    is_function,
+    is_plain_value,
+)
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -53,17 +59,57 @@ def name_of(callback: object) -> str:
 def replaces(new: object, old: object) -> bool:
     """Whether *new* takes the place of *old*: it has its name, and a later execution defined it.
 
-    Only of cached scripts and modules of the site: an uncached one is executed for each request,
-    edited or not.
+    And it is bound to, and closed over, what that was: a callback of another object, or for another
+    file, is another callback. Only of cached scripts and modules of the site: an uncached one is
+    executed for each request, edited or not.
     """
     new_module, old_module = execution_name_of(new), execution_name_of(old)
     if new_module is None or old_module is None or new_module is old_module:
         return False
     if not (new_module.cached and old_module.cached):
         return False
+    return _has_place_of(new, old) and _is_bound_alike(new, old, ())
+
+
+def _has_place_of(new: object, old: object) -> bool:
+    """Whether the function *new* is defined where *old* was."""
+    new_module, old_module = execution_name_of(new), execution_name_of(old)
+    if new_module is None or old_module is None:
+        return new_module is old_module and name_of(new) == name_of(old)
     return definitions.is_same_definition(
         (new_module.home, name_of(new)), (old_module.home, name_of(old))
     )
+
+
+def _is_bound_alike(new: object, old: object, outer: tuple[object, ...]) -> bool:
+    """Whether *new* has all that *old* is bound to and closed over.
+
+    Args:
+        outer: the functions for which that is being found out: a function may hold itself.
+    """
+    if any(new is each for each in outer):
+        return True
+    bindings = bindings_of(new)
+    return all(
+        name in bindings and _is_alike(bindings[name], value, (*outer, new))
+        for name, value in bindings_of(old).items()
+    )
+
+
+def _is_alike(new: Any, old: Any, outer: tuple[object, ...]) -> bool:
+    """Whether *new* is *old*, or what the later execution has in its place."""
+    if new is old:
+        return True
+    if is_plain_value(new):
+        return type(new) is type(old) and bool(new == old)
+    if isinstance(new, tuple) and isinstance(old, tuple):
+        pairs = zip(new, old, strict=False)
+        return len(new) == len(old) and all(_is_alike(*pair, outer) for pair in pairs)
+    if is_function(new) and is_function(old):
+        return _has_place_of(new, old) and _is_bound_alike(new, old, outer)
+    if isinstance(new, ModuleType) and isinstance(old, ModuleType):
+        return new.__name__ == old.__name__
+    return not definitions.roles_of(new).isdisjoint(definitions.roles_of(old))
 
 
 class CallbackTasks:

@@ -32,6 +32,10 @@ from rpyserve.scripts.execution import (
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.util.server_object import ServerObject
 
+touch_observers: list[Callable[[Components, Any], object]] = []
+"""Called with a session or registry, and the name of a value or the key of a component, before that
+is used or changed. Empty unless somebody watches what a request does; see `transient`."""
+
 
 class Entry(ServerObject):
     """A component and where it belongs.
@@ -83,6 +87,8 @@ class Components(ServerObject, MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if self._generation != definitions.generation:
             bring_up_to_date(self)
+        if touch_observers:
+            _note_touch(self, name)
         if self._values is None:
             raise KeyError(name)
         return self._values[name]
@@ -93,6 +99,8 @@ class Components(ServerObject, MutableMapping[str, Any]):
                 f"{self._display_name} keeps values under a text, as in "
                 f'{self._display_name}["n"] = 1, not {name!r:.60}'
             )
+        if touch_observers:
+            _note_touch(self, name)
         definitions_held = refuse_transient(value, f"{self._display_name}[{name!r:.60}]")
         if definitions_held:
             self._mark_stale(*definitions_held)
@@ -177,6 +185,8 @@ class Components(ServerObject, MutableMapping[str, Any]):
             entry = self._find_on(execution, target)
             if entry is not None or not execution.undecided:
                 return entry
+        if touch_observers:
+            _note_touch(self, key)
         if self._components is None:
             return None
         return self._components.get(key) or self._moved_to(key)
@@ -268,6 +278,11 @@ class Components(ServerObject, MutableMapping[str, Any]):
     def _fresh_instance(self) -> Any:
         """Return a new one, made as this one was."""
         return type(self)()
+
+
+def _note_touch(holder: Components, key: Any) -> None:
+    for observer in tuple(touch_observers):
+        observer(holder, key)
 
 
 def _home_of(target: Any) -> tuple[Execution | None, Key | int]:

@@ -197,7 +197,8 @@ class Session(Components):
             callback: a plain or async function without arguments. One that raises is reported and
                 does not stop the others. What it refers to is kept alive until the session ends.
                 After an edit of a cached script or a module of the site, it takes the place of
-                those of its name from before the edit.
+                those from before the edit that have its name, and are bound to and closed over what
+                it is.
 
         Raises:
             TypeError: *callback* is no function.

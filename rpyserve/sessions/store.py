@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 import trio
 
 from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import refuse_transient
 from rpyserve.sessions.callbacks import CallbackTasks
 from rpyserve.sessions.components import bring_up_to_date, is_outdated
 from rpyserve.sessions.expiry import BATCH, Bucket, ExpiryTimer
@@ -96,6 +97,7 @@ class SessionStore(ServerObject):
         self._live: ShardedDict[Session] = ShardedDict()
         self._timer = ExpiryTimer(self._look, self._is_scheduled)
         self._least_recently_used = LeastRecentlyUsed(self._live, attrgetter("_last_access"))
+        self._last_factory: Callable[[Any, str], Any] = Session
         self._is_evicting = False
         self._evictions = ThrottledLogger(log)
 
@@ -127,8 +129,8 @@ class SessionStore(ServerObject):
         """Make a session by the site's factory, under a new id.
 
         Raises:
-            TypeError: the factory returned no new `Session`, or its ``sessionTimeout`` is no number
-                of seconds.
+            TypeError: the factory returned no new `Session`, or one whose class the next request
+                will not know, or its ``sessionTimeout`` is no number of seconds.
             RuntimeError: the callback of one that ends for want of room wants another.
         """
         uid, factory = secrets.token_urlsafe(ID_BYTES), self.site.sessionFactory
@@ -155,6 +157,12 @@ class SessionStore(ServerObject):
                 f"not {session!r:.80}"
             )
         session.site, session.uid = self.site, uid
+        try:
+            refuse_transient(session, "site.sessionFactory makes sessions, and the site")
+        except TypeError:
+            self.site.sessionFactory = self._last_factory
+            raise
+        self._last_factory = factory
         if not definitions.is_current(type(session)):
             bring_up_to_date(session)
         return session  # type: ignore[no-any-return]

@@ -610,7 +610,7 @@ def test_hidden_tabs_make_room_and_catch_up(root: Path, server: Server, browser:
     """A browser has six connections to a server, and each tab needs one."""
     context = browser.new_context()
     context.add_init_script(
-        "Object.defineProperty(document, 'hidden', { get: () => window.away === true });"
+        "Object.defineProperty(Document.prototype, 'hidden', { get: () => window.away === true });"
         "window.turn = (away) => { window.away = away; document.dispatchEvent(new "
         "Event('visibilitychange')) };"
     )

@@ -40,9 +40,13 @@ ALL = {
     "shadowed-page.rpy": GOOD,
     "shadowed-page/style.css": "",
     "wrong-extension.rpy.txt": GOOD,
+    "transient-object.rpy": (
+        "class A: pass\ndef resource(request):\n    request.getSession()['a'] = A()\n"
+    ),
     "state-lost-on-request.rpy": "n = []\ndef resource(request):\n    n.append(1)\n",
     "state-lost-on-edit.rpy": "cache()\nn = []\ndef resource(request):\n    n.append(1)\n",
     "useless-cache.rpy": "import functools\n@functools.cache\ndef f(): pass\n" + GOOD,
+    "missing-cache-file.rpy": "cache('shadowed-page/stlye.css', 'shadowed-page/*.css')\n" + GOOD,
     "python-warning.rpy": "'\\d'\n" + GOOD,
     "backup.rpy": GOOD,
     "backup.rpy~": GOOD,
@@ -285,7 +289,13 @@ def test_the_sample_site_is_clean(invoke: object) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
 
 
-MEANT = {"check/counter.rpy", "check/hello.rpy", "check/lost.rpy", "check/unescaped.rpy"}
+MEANT = {
+    "check/counter.rpy",
+    "check/hello.rpy",
+    "check/lost.rpy",
+    "check/unescaped.rpy",
+    "sessions/basket.rpy",
+}
 """What the documents show as a mistake."""
 
 
@@ -296,7 +306,7 @@ def test_the_scripts_in_the_documents_are_clean(tmp_path: Path) -> None:
         for number, block in enumerate(blocks_of(document.read_text(encoding="utf-8"))):
             name = block.title or f"{number}.rpy"
             if (block.language == "python" and "resource" in block.text) or name.endswith(
-                (".py", ".j2")
+                (".py", ".j2", ".txt", ".toml", ".env")
             ):
                 write(site, {} if BESIDE.fullmatch(name) else {name: block.text})
         if site.exists():

@@ -175,6 +175,14 @@ RAISED = {
     ),
     "a render method without request": ("class Page:\n    def render_GET(self, request): pass\nPage().render_GET()", "\ndef render_GET(self, request):"),
     "a render method with too much": ("class Page:\n    def render_GET(self): pass\nPage().render_GET(1)", "\ndef render_GET(self, request):"),
+    "tables that are defined again": (
+        "raise Exception(\"Table 'p' is already defined for this MetaData instance.\")",
+        "of an earlier execution of this file",
+    ),
+    "pickle after another execution": (
+        "import pickle\nclass A: pass\na = A()\nclass A: pass\npickle.dumps(a)",
+        "Move it into a .py file beside the script",
+    ),
     "text found in bytes": ("'a' in b'a'", 'text.encode("utf-8")'),
     "bytes formatted with text": ("b'%s' % 'a'", 'text.encode("utf-8")'),
 }  # fmt: skip
@@ -335,3 +343,49 @@ async def test_asyncio(case: str, no_loop: None) -> None:
     hint = advice.advice_for(caught.value)
     assert "This needs asyncio, but rpyserve runs on trio" in hint
     assert instead in hint
+
+
+TABLE = """
+{base}
+class {name}({parent}, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+def resource(request): return {name}.__name__
+"""
+IMPORTS = "from sqlmodel import Field, SQLModel\n"
+OWN_BASE = """from sqlalchemy.orm import registry as tables
+class Base(SQLModel, registry=tables()):
+    pass
+"""
+
+
+@pytest.mark.parametrize("cached", ["", "cache()\n"])
+@pytest.mark.filterwarnings("ignore:This declarative base already contains")
+def test_tables_of_sqlmodel_that_are_defined_again(site: ScriptSite, cached: str) -> None:
+    pytest.importorskip("sqlmodel")
+    name = f"Row{len(cached)}"
+    bad = cached + IMPORTS + TABLE.format(base="", name=name, parent="SQLModel")
+    site.write("a.rpy", bad)
+    assert site.get() == name
+    error = site.error(bad + "# edited\n")
+    assert error.hint is not None and error.hint.endswith(OWN_BASE.rstrip())
+    for edit in range(3):
+        good = cached + IMPORTS + TABLE.format(base=OWN_BASE, name=name, parent="Base")
+        site.write("a.rpy", f"{good}# {edit}\n")
+        assert [site.get(), site.get()] == [name, name]
+
+
+@pytest.mark.filterwarnings("ignore:This declarative base already contains")
+def test_tables_of_a_base_class_that_outlives_the_script(site: ScriptSite) -> None:
+    pytest.importorskip("sqlalchemy")
+    site.write(
+        "base.py", "from sqlalchemy.orm import DeclarativeBase\nclass Base(DeclarativeBase): pass\n"
+    )
+    site.write(
+        "a.rpy",
+        "from base import Base\nfrom sqlalchemy.orm import Mapped, mapped_column\n"
+        "class Row(Base):\n    __tablename__ = 'row'\n"
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+        "def resource(request): return 1\n",
+    )
+    assert site.get() == 1
+    assert "of an earlier execution of this file" in site.error().hint

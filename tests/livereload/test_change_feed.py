@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
 
 import pytest
 import trio
 import trio.testing
 
+from rpyserve.http.request import Request
 from rpyserve.livereload.change_feed import (
-    EXTRA_STREAMS,
     MAX_CHANGES,
+    MAX_CONNECTIONS,
     MAX_STREAMS,
+    Answer,
     ChangeFeed,
     FeedStatistics,
     Subscriber,
 )
 from rpyserve.livereload.changes import Changes, PageChange
+from rpyserve.livereload.write_loops import RequestSpan
 
 
 def change(*urls: str, data: bool = False, of: str = "/srv") -> Changes:
@@ -37,9 +41,9 @@ def subscriber(feed: ChangeFeed) -> Iterator[Subscriber]:
 
 def test_what_has_changed_since(feed: ChangeFeed) -> None:
     start = feed.cursor
-    assert feed.publish(change("/a")) == 1
+    assert feed.publish(change("/a")).number == 1
     middle = feed.cursor
-    assert feed.publish(change("/b", data=True)) == 2
+    assert feed.publish(change("/b", data=True)).number == 2
     assert feed.since(start) == change("/a", "/b", data=True)
     assert feed.since(middle) == change("/b", data=True)
     assert feed.since(feed.cursor) == {}
@@ -109,27 +113,152 @@ async def test_nobody_waits_for_what_has_happened(feed: ChangeFeed, subscriber: 
     await feed.wait_change(1, subscriber)
 
 
-def test_a_browser_that_closes_none_loses_its_oldest(feed: ChangeFeed) -> None:
-    with ExitStack() as open_streams:
-        subscribers = [
-            open_streams.enter_context(feed.subscribed("this"))
-            for _ in range(MAX_STREAMS + EXTRA_STREAMS)
-        ]
-        assert not any(subscriber.displaced for subscriber in subscribers)
-        subscribers += [open_streams.enter_context(feed.subscribed("this")) for _ in range(2)]
-        assert [subscriber.displaced for subscriber in subscribers] == [True, True] + [False] * (
-            MAX_STREAMS + EXTRA_STREAMS
-        )
+@pytest.fixture
+def open_streams() -> Iterator[ExitStack]:
+    with ExitStack() as streams:
+        yield streams
 
 
-def test_too_many_streams_of_one_browser(feed: ChangeFeed) -> None:
-    with ExitStack() as open_streams:
-        subscribers = [
-            open_streams.enter_context(feed.subscribed("this")) for _ in range(MAX_STREAMS)
-        ]
-        other = open_streams.enter_context(feed.subscribed("other"))
-        assert not any(subscriber.crowded for subscriber in subscribers)
-        subscribers.append(open_streams.enter_context(feed.subscribed("this")))
-        assert all(subscriber.crowded for subscriber in subscribers) and not other.crowded
-        assert feed.statistics().subscribers == MAX_STREAMS + 2
-    assert feed.statistics().subscribers == 0
+def test_a_browser_with_too_many_loses_its_oldest(
+    feed: ChangeFeed, open_streams: ExitStack
+) -> None:
+    def lone(client: str) -> Subscriber:
+        return open_streams.enter_context(feed.subscribed(client))
+
+    other = lone("other")
+    subscribers = [lone("this") for _ in range(MAX_STREAMS)]
+    assert not any(subscriber.displaced for subscriber in subscribers)
+    assert not feed.has_room("this") and feed.has_room("other")
+    subscribers += [lone("this") for _ in range(2)]
+    assert [subscriber.displaced for subscriber in subscribers] == [True] * 2 + [
+        False
+    ] * MAX_STREAMS
+    assert not other.displaced
+    assert feed.statistics().subscribers == MAX_STREAMS + 3
+
+
+def test_many_browsers_at_one_address_leave_each_other_alone(
+    feed: ChangeFeed, open_streams: ExitStack
+) -> None:
+    subscribers = [
+        open_streams.enter_context(feed.subscribed("class", shared=True)) for _ in range(30)
+    ]
+    assert not any(subscriber.displaced for subscriber in subscribers)
+    assert feed.has_room("class", shared=True)
+
+
+def test_the_sites_own_streams_come_first(open_streams: ExitStack) -> None:
+    full: list[Hashable] = []
+    feed = ChangeFeed(full.append)
+    subscriber = open_streams.enter_context(feed.subscribed("this", shared=True))
+    other = open_streams.enter_context(feed.subscribed("other", shared=True))
+    ends = [feed.occupy("this") for _ in range(MAX_STREAMS - 1)]
+    assert feed.has_room("this", shared=True) and not subscriber.displaced
+    ends.append(feed.occupy("this"))
+    assert not feed.has_room("this", shared=True) and subscriber.displaced and not other.displaced
+    late = open_streams.enter_context(feed.subscribed("this", shared=True))
+    assert late.displaced
+    while len(ends) < MAX_CONNECTIONS:
+        assert not full
+        ends.append(feed.occupy("this"))
+    assert full == ["this"]
+    for end in ends:
+        end()
+    assert feed.has_room("this", shared=True)
+    assert not feed._site_streams
+
+
+async def test_who_is_displaced_waits_no_more(feed: ChangeFeed, subscriber: Subscriber) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed.wait_change, feed.number, subscriber)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(MAX_STREAMS):
+            feed.occupy("browser")
+
+
+# Answers
+
+
+def test_nobody_is_waited_for_who_does_not_answer(feed: ChangeFeed, subscriber: Subscriber) -> None:
+    showing = feed.publish(change("/a"))
+    assert showing.settled.is_set() and showing.shown == 0
+
+
+@pytest.fixture
+def named(feed: ChangeFeed) -> Iterator[Subscriber]:
+    with feed.subscribed("browser", name="one", shared=True) as subscriber:
+        yield subscriber
+
+
+def test_pages_say_that_they_show_a_change(feed: ChangeFeed, named: Subscriber) -> None:
+    showing = feed.publish(change("/a"))
+    feed.take_answer("one", feed.cursor, Answer(tabs=3, shown=1, unchanged=1))
+    assert not showing.settled.is_set()
+    feed.take_answer("one", feed.cursor, Answer(tabs=3, shown=1))
+    assert showing.settled.is_set() and (showing.shown, showing.loading) == (2, 0)
+
+
+def test_a_page_that_loads_itself_shows_it_when_it_is_there(
+    feed: ChangeFeed, named: Subscriber
+) -> None:
+    showing = feed.publish(change("/a"))
+    feed.take_answer("one", feed.cursor, Answer(loading=1))
+    assert not showing.settled.is_set() and (showing.shown, showing.loading) == (0, 1)
+    feed.take_arrival(feed.cursor)
+    assert showing.settled.is_set() and (showing.shown, showing.loading) == (1, 0)
+
+
+def test_the_page_with_the_stream_and_others_load_themselves(
+    feed: ChangeFeed, named: Subscriber
+) -> None:
+    """Whoever comes after it speaks for the rest."""
+    showing = feed.publish(change("/a"))
+    feed.take_answer("one", feed.cursor, Answer(tabs=3, loading=1))
+    feed.take_arrival(feed.cursor)
+    feed.take_arrival(feed.cursor)
+    assert not showing.settled.is_set()
+    feed.take_answer("two", feed.cursor, Answer(tabs=3, shown=1))
+    assert showing.settled.is_set() and showing.shown == 3
+
+
+def test_a_stream_that_is_opened_anew_answers_for_the_one_before(feed: ChangeFeed) -> None:
+    with feed.subscribed("browser", name="one", shared=True):
+        pass
+    showing = feed.publish(change("/a"))
+    assert not showing.settled.is_set()
+    with feed.subscribed("browser", name="two", shared=True):
+        feed.take_answer("two", feed.cursor, Answer(tabs=2, shown=1))
+        assert not showing.settled.is_set()
+        feed.take_answer("two", feed.cursor, Answer(tabs=2, shown=1))
+    assert showing.settled.is_set() and showing.shown == 2
+
+
+def test_an_answer_is_for_the_changes_that_the_page_knows(
+    feed: ChangeFeed, named: Subscriber
+) -> None:
+    first = feed.publish(change("/a"))
+    cursor = feed.cursor
+    second = feed.publish(change("/b"))
+    feed.take_answer("one", cursor, Answer(shown=1))
+    assert first.settled.is_set() and not second.settled.is_set()
+    feed.take_answer("one", "0123-9", Answer(shown=1))
+    assert not second.settled.is_set()
+    feed.forget(first)
+    feed.take_answer("one", feed.cursor, Answer(shown=1))
+    assert second.settled.is_set() and (first.shown, second.shown) == (1, 1)
+
+
+# Causes
+
+
+def test_what_requests_have_caused(feed: ChangeFeed) -> None:
+    request = Request("POST", "/form")
+    span = RequestSpan(request, False, time.time)
+    start = feed.cursor
+    feed.publish(change("/a"), (span,))
+    assert feed.causes_since(start) == (span,)
+    middle = feed.cursor
+    feed.publish(change("/b"))
+    assert feed.causes_since(start) == feed.causes_since(middle) == ()
+    assert feed.causes_since("0123-1") == ()
+    request.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,13 +17,14 @@ import trio.testing
 from rpyserve import Directory, Response, Site
 from rpyserve.http.request import Request
 from rpyserve.http.response import Stream
-from rpyserve.livereload.change_feed import MAX_STREAMS, ChangeFeed
+from rpyserve.livereload.change_feed import ChangeFeed, Showing
 from rpyserve.livereload.changes import PageChange
-from rpyserve.livereload.endpoints import HEARTBEAT, Audience, tree
+from rpyserve.livereload.endpoints import HEARTBEAT, MAX_TABS, Audience, tree
 from rpyserve.livereload.script_tag import SentPages
+from rpyserve.livereload.write_loops import RequestSpan
 from tests.support.in_process import ask
 
-Publish = Callable[[PageChange], int]
+Publish = Callable[[PageChange], Showing]
 
 
 @pytest.fixture
@@ -163,32 +165,7 @@ async def test_the_end(site: Site, feed: ChangeFeed) -> None:
     assert feed.statistics().subscribers == 0
 
 
-async def test_a_browser_with_many_tabs_is_asked_to_close_streams(
-    site: Site, feed: ChangeFeed, publish: Publish
-) -> None:
-    events: list[Events] = []
-
-    async def listen(agent: str, task_status: trio.TaskStatus[Events]) -> None:
-        async with listening(site, user_agent=agent) as stream:
-            await stream.next()
-            task_status.started(stream)
-            await trio.sleep_forever()
-
-    async with trio.open_nursery() as nursery:
-        other = await nursery.start(listen, "other")
-        for _ in range(MAX_STREAMS + 1):
-            events.append(await nursery.start(listen, "one"))
-        for stream in events:
-            assert (await stream.next())["event"] == "crowded"
-        publish(PageChange(frozenset({"/a"})))
-        assert [(await stream.next())["event"] for stream in (*events, other)] == ["change"] * (
-            MAX_STREAMS + 2
-        )
-        nursery.cancel_scope.cancel()
-    assert feed.statistics().subscribers == 0
-
-
-async def test_a_displaced_stream_ends_without_a_word(
+async def test_a_displaced_stream_says_so_and_ends(
     site: Site, feed: ChangeFeed, publish: Publish
 ) -> None:
     async with listening(site) as events:
@@ -196,9 +173,90 @@ async def test_a_displaced_stream_ends_without_a_word(
         (subscriber,) = feed._subscribers
         subscriber.displaced = True
         publish(PageChange(frozenset({"/a"})))
-        assert (await events.next())["event"] == "change"
+        assert [(await events.next())["event"] for _ in range(2)] == ["change", "crowded"]
         with pytest.raises(StopAsyncIteration):
             await events.raw()
+
+
+async def test_a_page_asks_once(site: Site, feed: ChangeFeed, publish: Publish) -> None:
+    start = feed.cursor
+    publish(PageChange(frozenset({"/a"})))
+    answer = await ask(site, f"/-/events?once&since={start}")
+    assert (answer.status, answer.header("content-type")) == (200, "application/json")
+    assert answer.header("cache-control") == "no-store"
+    said = json.loads(answer.text)
+    assert said.pop("visitor") and said.pop("now") / 1000 == pytest.approx(time.time(), abs=60)
+    assert said == {
+        "cursor": feed.cursor,
+        "room": True,
+        "change": {"n": 1, "urls": ["/a"], "all": False, "data": False},
+    }
+    assert feed.statistics().subscribers == 0
+
+
+async def test_there_may_be_no_room_for_a_stream(site: Site, feed: ChangeFeed) -> None:
+    with feed.subscribed(("127.0.0.1", b"one")) as subscriber:
+        while feed.has_room(("127.0.0.1", b"one"), shared=True):
+            feed.occupy(("127.0.0.1", b"one"))
+        assert subscriber.displaced
+        for agent, room in (("one", False), ("other", True)):
+            for more in ("", "&shared"):
+                answer = await ask(site, f"/-/events?once{more}", headers=[("User-Agent", agent)])
+                assert json.loads(answer.text)["room"] is room
+
+
+async def test_whether_two_requests_are_of_one_visitor(site: Site) -> None:
+    async def visitor(*headers: tuple[str, str]) -> str:
+        answer = await ask(site, "/-/events?once", headers=list(headers))
+        return str(json.loads(answer.text)["visitor"])
+
+    nobody, ada = await visitor(), await visitor(("Cookie", "user=ada"))
+    assert (
+        nobody == await visitor(("User-Agent", "x")) != ada == await visitor(("Cookie", "user=ada"))
+    )
+    assert await visitor(("Authorization", "Basic x")) not in (nobody, ada)
+
+
+async def test_pages_answer(site: Site, feed: ChangeFeed, publish: Publish) -> None:
+    with feed.subscribed("browser", name="me", shared=True):
+        publish(PageChange(frozenset({"/a"})))
+    (showing,) = feed._showings
+    fields = f"name=me&since={feed.cursor}&tabs=4&shown=2&loading=1&unchanged=1"
+    assert (await ask(site, f"/-/events?{fields}", "POST")).status == 204
+    assert (showing.shown, showing.loading) == (2, 1)
+    await ask(site, f"/-/events?once&reloaded&since={feed.cursor}")
+    assert showing.settled.is_set() and showing.shown == 3
+
+
+@pytest.mark.parametrize("count", ["", "-1", "x", "1e9", "²", "9" * 5000])
+async def test_what_pages_answer_is_not_believed_blindly(
+    count: str, site: Site, feed: ChangeFeed, publish: Publish
+) -> None:
+    publish(PageChange(frozenset({"/a"})))
+    (showing,) = feed._showings
+    assert (await ask(site, f"/-/events?since={feed.cursor}&shown={count}", "POST")).status == 204
+    assert showing.shown <= MAX_TABS
+
+
+async def test_when_requests_ran_is_told_to_the_browser_that_made_them(
+    site: Site, feed: ChangeFeed, directory: Directory
+) -> None:
+    request = Request("POST", "/api", [(b"user-agent", b"one")])
+    span = RequestSpan(request, False, lambda: time.time() - 1)
+    start = feed.cursor
+    feed.publish({str(directory.path): PageChange(frozenset({"/a"}), data=True)}, (span,))
+
+    async def by(agent: str) -> list[list[int | None]] | None:
+        url, headers = f"/-/events?once&since={start}", [("User-Agent", agent)]
+        told = json.loads((await ask(site, url, headers=headers)).text)["change"]
+        return told.get("by")  # type: ignore[no-any-return]
+
+    ((started, ended),) = await by("one") or []
+    assert (started, ended) == (round(span.started * 1000), None)
+    span.end()
+    ((_, ended),) = await by("one") or []
+    assert ended == round(span.ended * 1000)
+    assert await by("other") is None
 
 
 OURS = [("Host", "localhost:8080")]
@@ -263,12 +321,26 @@ async def test_a_page_is_given_to_its_script_once(directory: Directory, feed: Ch
         assert (await ask(site, target, headers=OURS)).status == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ["/-/events", "/-/follow.js", "/-/sent"])
-async def test_only_to_be_read(site: Site, path: str, method: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "method", "allowed"),
+    [
+        ("/-/follow.js", "POST", "GET, HEAD, OPTIONS"),
+        ("/-/sent", "POST", "GET, HEAD, OPTIONS"),
+        ("/-/follow.js", "PUT", "GET, HEAD, OPTIONS"),
+        ("/-/events", "PUT", "GET, HEAD, OPTIONS, POST"),
+        ("/-/events", "DELETE", "GET, HEAD, OPTIONS, POST"),
+    ],
+)
+async def test_which_methods_there_are(site: Site, path: str, method: str, allowed: str) -> None:
     for asked, status in ((method, 405), ("OPTIONS", 204)):
         answer = await ask(site, path, asked)
-        assert (answer.status, answer.header("allow")) == (status, "GET, HEAD, OPTIONS")
+        assert answer.status == status
+        assert sorted((answer.header("allow") or "").split(", ")) == sorted(allowed.split(", "))
+
+
+async def test_answers_are_taken_from_pages_of_this_server_only(site: Site) -> None:
+    headers = [("Host", "localhost:8080"), ("Origin", "http://evil.example")]
+    assert (await ask(site, "/-/events?shown=1", "POST", headers=headers)).status == 403
 
 
 async def test_head_opens_no_stream(site: Site, feed: ChangeFeed) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,27 @@ import trio.testing
 from rpyserve import BasicAuth, Directory, NameVirtualHost, Resource, Site, cors
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
+from rpyserve.livereload.change_feed import MAX_CONNECTIONS
+from rpyserve.livereload.change_feed import Answer as PageAnswer
 from rpyserve.livereload.changes import NOTHING, PageChange
 from rpyserve.livereload.live_reload import (
     ADDED,
     CHANGED,
     DELETED,
+    FULL_TIMEOUT,
+    MAX_PAUSES,
+    SHOWING_TIMEOUT,
+    TRIAL_PAUSE,
     LiveReload,
     directories_in,
     reload_line,
     seconds_since_save,
 )
 from rpyserve.livereload.snapshot import Snapshot
+from rpyserve.livereload.write_loops import MAX_RELOADS
 from tests.support.in_process import Answer, read
+
+Said = Callable[[], Awaitable[list[str]]]
 
 
 class Play:
@@ -43,6 +53,7 @@ class Play:
         self.snapshot = Snapshot([str(root)])
         self.snapshot.scan()
         self.cursor = live_reload.feed.cursor
+        self.answer: PageAnswer | None = None
 
     def write(self, name: str, text: str = "x") -> None:
         path = self.root / name
@@ -52,6 +63,12 @@ class Play:
     def noticed(self) -> PageChange:
         """Have the watch notice what was saved; return what pages are told."""
         self.tell(self.snapshot.scan())
+        return self.told()
+
+    def told(self) -> PageChange:
+        """What pages are told that they have not been told before."""
+        if self.answer:
+            self.live_reload.feed.take_answer("tab", self.live_reload.feed.cursor, self.answer)
         changes, self.cursor = (
             self.live_reload.feed.since(self.cursor),
             self.live_reload.feed.cursor,
@@ -103,10 +120,11 @@ async def play(
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+def said(caplog: pytest.LogCaptureFixture) -> Said:
     caplog.set_level(logging.INFO, "rpyserve")
 
-    def said() -> list[str]:
+    async def said() -> list[str]:
+        await trio.testing.wait_all_tasks_blocked()
         lines = [re.sub(r"\(\d+ ms\)", "(n ms)", record.getMessage()) for record in caplog.records]
         caplog.clear()
         return lines
@@ -116,12 +134,10 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def page(play: Play) -> Iterator[None]:
-    """A page that listens."""
-    with play.live_reload.feed.subscribed("browser"):
+    """A page that listens, and says at once that it shows each change."""
+    play.answer = PageAnswer(shown=1)
+    with play.live_reload.feed.subscribed("browser", name="tab", shared=True):
         yield
-
-
-Said = Callable[[], list[str]]
 
 
 async def test_the_code_is_fresh_before_pages_are_told(
@@ -130,7 +146,10 @@ async def test_the_code_is_fresh_before_pages_are_told(
     order: list[str] = []
     scripts = play.live_reload._directories[0].scripts
     monkeypatch.setattr(scripts, "refresh", lambda: order.append("refresh"))
-    monkeypatch.setattr(play.live_reload.feed, "publish", lambda change: order.append("publish"))
+    publish = play.live_reload.feed.publish
+    monkeypatch.setattr(
+        play.live_reload.feed, "publish", lambda *args: order.append("publish") or publish(*args)
+    )
     play.save("a.rpy")
     assert order == ["refresh", "publish"]
 
@@ -171,14 +190,14 @@ async def test_what_a_page_is_told_fits_its_tag(play: Play) -> None:
 
 async def test_the_line_for_each_reload(play: Play, page: None, said: Said) -> None:
     await play.get("/a")
-    said()
+    await said()
     play.save("a.rpy")
     play.save("words.py", "WORD = 1")
     play.save("style.css", "i {}")
     play.save("new.rpy")
     (play.root / "style.css").unlink()
     play.noticed()
-    assert said() == [
+    assert await said() == [
         "a.rpy changed, 1 page updated (n ms)",
         "words.py changed, all scripts run again, 1 page updated (n ms)",
         "style.css changed, 1 page updated (n ms)",
@@ -192,7 +211,7 @@ async def test_a_hundred_files_are_one_line(play: Play, page: None, said: Said) 
         play.write(f"f{n:02}.css")
     change = play.noticed()
     assert len(change.urls) == 101 and "/" in change.urls
-    assert said() == ["f00.css, f01.css, f02.css and 97 more added, 1 page updated (n ms)"]
+    assert await said() == ["f00.css, f01.css, f02.css and 97 more added, 1 page updated (n ms)"]
 
 
 async def test_a_directory_that_is_renamed_is_named_itself(
@@ -201,19 +220,19 @@ async def test_a_directory_that_is_renamed_is_named_itself(
     play.write("pics/a.png")
     play.write("pics/b.png")
     play.noticed()
-    said()
+    await said()
     (play.root / "pics").rename(play.root / "images")
     change = play.noticed()
     assert change.urls == {
         "/", "/pics/", "/images/", "/pics/a.png", "/pics/b.png", "/images/a.png", "/images/b.png",
     }  # fmt: skip
-    assert said() == ["images/, pics/ changed, 1 page updated (n ms)"]
+    assert await said() == ["images/, pics/ changed, 1 page updated (n ms)"]
 
 
 async def test_without_pages_only_code_is_worth_a_line(play: Play, said: Said) -> None:
     play.save("a.rpy")
     play.save("style.css", "i {}")
-    assert said() == ["a.rpy changed (n ms)"]
+    assert await said() == ["a.rpy changed (n ms)"]
 
 
 @pytest.mark.parametrize(
@@ -224,21 +243,25 @@ async def test_what_is_none_of_the_sites_is_told_to_nobody(
     play: Play, page: None, said: Said, name: str
 ) -> None:
     assert not play.save(name)
-    assert not said() and play.live_reload.feed.number == 0
+    assert not await said() and play.live_reload.feed.number == 0
 
 
-async def test_what_a_page_writes_itself(play: Play, page: None, said: Said) -> None:
+COUNT = """\
+from pathlib import Path
+def resource(request):
+    path = Path({path!r})
+    path.write_text(str(int(path.read_text()) + 1))
+    return path.read_text()
+"""
+
+
+async def test_what_a_page_writes_itself(
+    play: Play, page: None, said: Said, autojump_clock: object
+) -> None:
     play.write("count.txt", "0")
-    play.write(
-        "count.rpy",
-        "from pathlib import Path\n"
-        "def resource(request):\n"
-        f"    path = Path({str(play.root)!r}, 'count.txt')\n"
-        "    path.write_text(str(int(path.read_text()) + 1))\n"
-        "    return path.read_text()\n",
-    )
+    play.write("count.rpy", COUNT.format(path=str(play.root / "count.txt")))
     play.noticed()
-    said()
+    await said()
     await play.get("/count", sec_fetch_dest="document")
     assert play.noticed() == PageChange(frozenset({"/count.txt"}), data=True)
     rounds = 0
@@ -248,14 +271,137 @@ async def test_what_a_page_writes_itself(play: Play, page: None, said: Said) -> 
             break
         rounds += 1
     assert rounds < 20
+    await trio.sleep(2 * MAX_PAUSES * TRIAL_PAUSE)
+    assert play.told() == PageChange(frozenset({"/count.txt"}), data=True), "on trial"
+    lines = {line for line in await said() if line.startswith("count.txt")}
+    assert lines == {"count.txt changed, 1 page updated (n ms)"}
+    await play.get("/count", rpyserve_follow="1")
+    assert not play.noticed()
     await play.get("/count", sec_fetch_dest="document")
     assert not play.noticed()
-    *changes, last = said()
-    assert set(changes) == {"count.txt changed, 1 page updated (n ms)"}
-    assert last == (
+    await trio.sleep(2 * MAX_PAUSES * TRIAL_PAUSE)
+    assert not play.told()
+    assert [line for line in await said() if line.startswith("count.txt")] == [
         "count.txt changes whenever a page is loaded, so a script must be writing it. Live reload "
-        "ignores it until you save it yourself. Scripts should write files outside the site."
-    )
+        "ignores it until you save it yourself. Scripts should write files outside the site.",
+    ]
+
+
+async def test_a_page_is_told_which_changes_its_requests_have_caused(play: Play) -> None:
+    play.write("count.txt", "0")
+    play.write("count.rpy", COUNT.format(path=str(play.root / "count.txt")))
+    play.noticed()
+    start = play.cursor
+    await play.get("/count", user_agent="one")
+    play.noticed()
+    for agent, known in (("one", True), ("other", False)):
+        answer = await play.get(f"/-/events?once&since={start}", user_agent=agent)
+        assert ("by" in json.loads(answer.text)["change"]) is known
+    start = play.cursor
+    play.write("helper.py")
+    await play.get("/count", user_agent="one")
+    play.noticed()
+    answer = await play.get(f"/-/events?once&since={start}", user_agent="one")
+    assert "by" not in json.loads(answer.text)["change"], "an author has saved something as well"
+
+
+async def test_a_page_that_reloads_because_of_its_own_requests_is_stopped(
+    play: Play, page: None, said: Said
+) -> None:
+    play.write("count.txt", "0")
+    play.write("count.rpy", COUNT.format(path=str(play.root / "count.txt")))
+    play.noticed()
+    await said()
+    rounds = 0
+    while rounds < 20:
+        await play.get("/count")  # as its script fetches it
+        if not play.noticed():
+            break
+        await play.get(f"/-/events?once&reloaded&page=/page&since={play.cursor}")
+        rounds += 1
+    assert rounds == MAX_RELOADS + 1
+    warnings = [line for line in await said() if "whenever" in line]
+    assert len(warnings) == 1 and warnings[0].startswith("count.txt changes")
+
+
+# The line for each reload
+
+
+async def test_the_line_waits_for_the_page_to_show_it(
+    play: Play, page: None, said: Said, autojump_clock: object
+) -> None:
+    play.answer = None
+    play.save("a.rpy")
+    play.save("style.css", "i {}")
+    assert await said() == []
+    feed = play.live_reload.feed
+    feed.take_answer("tab", feed.cursor, PageAnswer(loading=1))
+    assert await said() == []
+    await play.get(f"/-/events?once&reloaded&since={feed.cursor}")
+    assert await said() == [
+        "a.rpy changed, 1 page updated (n ms)",
+        "style.css changed, 1 page updated (n ms)",
+    ]
+
+
+async def test_the_line_says_what_is_known_when_it_is_due(
+    play: Play, page: None, said: Said, autojump_clock: object
+) -> None:
+    play.answer = None
+    play.save("a.rpy")
+    await trio.sleep(SHOWING_TIMEOUT + 0.1)
+    assert await said() == ["a.rpy changed (n ms)"], "the page is frozen"
+    play.answer = PageAnswer(tabs=2, shown=1, loading=1)
+    play.save("a.rpy", "y")
+    await trio.sleep(SHOWING_TIMEOUT + 0.1)
+    assert await said() == ["a.rpy changed, 1 page updated, 1 page still loading (n ms)"]
+    play.answer = PageAnswer(unchanged=1)
+    play.save("a.rpy", "z")
+    play.save("style.css", "b {}")
+    assert await said() == ["a.rpy changed (n ms)"], "the page does not use the stylesheet"
+
+
+STREAM = """\
+from rpyserve import Response
+import trio
+
+async def events():
+    yield "data: one\\n\\n"
+    await trio.sleep_forever()
+
+def resource(request):
+    return Response(events(), headers={"Content-Type": "text/event-stream"})
+"""
+
+
+async def test_a_site_whose_streams_use_up_all_connections(
+    play: Play, said: Said, autojump_clock: object
+) -> None:
+    play.save("chat.rpy", STREAM)
+    await said()
+
+    async def open_streams(number: int) -> list[Request]:
+        requests = [Request("GET", "/chat", [(b"user-agent", b"one")]) for _ in range(number)]
+        for request in requests:
+            await play.respond(request)
+        return requests
+
+    async def has_room() -> bool:
+        asked = await play.get("/-/events?once&shared", user_agent="one")
+        return json.loads(asked.text)["room"] is True
+
+    first = await open_streams(MAX_CONNECTIONS - 1)
+    (replaced,) = await open_streams(1)
+    replaced.close()
+    await trio.sleep(2 * FULL_TIMEOUT)
+    assert await said() == [] and not await has_room()
+    more = await open_streams(2)
+    await trio.sleep(2 * FULL_TIMEOUT)
+    (warning,) = await said()
+    assert warning.startswith("A browser has 6 event streams of this site open. ")
+    for request in first + more:
+        request.close()
+    assert await has_room()
 
 
 async def test_a_policy_is_told_of_once_a_page(play: Play, said: Said) -> None:
@@ -265,10 +411,10 @@ async def test_a_policy_is_told_of_once_a_page(play: Play, said: Said) -> None:
         "headers = {'Content-Security-Policy': \"script-src 'none'\"}\n"
         "resource = lambda request: Response('x', headers=headers)\n",
     )
-    said()
+    await said()
     for _ in range(2):
         assert (await play.get("/strict", sec_fetch_dest="document")).text == "x"
-    assert said() == [
+    assert await said() == [
         "Live reload is off for /strict, because its Content-Security-Policy says "
         "\"script-src 'none'\". To turn it on, allow 'self' in script-src and connect-src."
     ]
@@ -308,10 +454,10 @@ async def test_a_directory_of_our_name_is_told_of(
 
     monkeypatch.setattr("rpyserve.livereload.watcher.watch", watch)
     await LiveReload(Site(Directory(root))).run()
-    assert not said()
+    assert not await said()
     os.mkdir(root / "-")
     await LiveReload(Site(Directory(root))).run()
-    (line,) = said()
+    (line,) = await said()
     assert "--no-reload" in line
 
 
@@ -407,11 +553,11 @@ async def test_an_edit_restarts_background_tasks_without_a_visit(
     play.save("style.css")
     await play.get("/tick")
     assert await logged() == []
-    said()
+    await said()
     play.save("tick.rpy", first + ticking(3) + "1 / 0\n")
     play.save("style.css", "i {}")
     assert await logged() == []
-    told = [line for line in said() if "ZeroDivisionError" in line]
+    told = [line for line in await said() if "ZeroDivisionError" in line]
     assert len(told) == 1 and told[0].startswith(
         "tick.rpy (its background task goes on unchanged): "
     )
@@ -433,7 +579,7 @@ async def test_an_edit_of_a_module_restarts_its_tasks_and_those_of_its_importers
     for kind in ("SystemExit", "GeneratorExit"):
         play.save("helper.py", f"raise {kind}")
         assert await logged() == []
-        assert any(kind in line for line in said())
+        assert any([kind in line for line in await said()])
     (play.root / "helper.py").unlink()
     play.noticed()
     assert await logged() == ["end helper 2"]
@@ -491,9 +637,9 @@ async def test_a_file_is_executed_once_for_each_save_if_a_request_comes_before_t
 
 
 def line(
-    files: dict[str, str], pages: int = 0, seconds: float = 0.0084, *, all_scripts: bool = False
+    files: dict[str, str], pages: int = 0, loading: int = 0, *, all_scripts: bool = False
 ) -> str:
-    return reload_line(files, pages=pages, all_scripts=all_scripts, seconds=seconds)
+    return reload_line(files, pages=pages, loading=loading, all_scripts=all_scripts, seconds=0.0084)
 
 
 def test_one_file() -> None:
@@ -505,6 +651,7 @@ def test_one_file() -> None:
 def test_how_many_pages_are_told() -> None:
     assert line({"a.rpy": CHANGED}, 1) == "a.rpy changed, 1 page updated (8 ms)"
     assert line({"a.rpy": CHANGED}, 2) == "a.rpy changed, 2 pages updated (8 ms)"
+    assert line({"a.rpy": CHANGED}, 0, 2) == "a.rpy changed, 2 pages still loading (8 ms)"
 
 
 def test_a_module() -> None:

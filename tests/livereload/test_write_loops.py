@@ -14,13 +14,17 @@ from rpyserve.livereload.write_loops import (
     AFTERMATH,
     CODE_THRESHOLD,
     LONGEST_REQUEST,
+    MAX_CHAIN,
     MAX_FILES,
+    MAX_RELOADS,
     POINTS_LAPSE,
+    RELOAD_PERIOD,
     WriteLoopDetector,
 )
 
 SITE = os.path.abspath("/srv/site")
 FILE = os.path.join(SITE, "visits.txt")
+BROWSER = ("127.0.0.1", None)
 
 
 class World:
@@ -45,6 +49,12 @@ class World:
     def rest(self, seconds: float = 60) -> None:
         self.time += seconds
 
+    def tried(self, path: str = FILE) -> bool:
+        """Whether a change of *path* that was held back is announced after a while on trial."""
+        self.time += AFTERMATH + 0.05
+        assert self.detector.is_quiet()
+        return path in self.detector.take_held(FileChanges({path: self.time}), [path])
+
     def saved(
         self, path: str = FILE, *, new: bool = False, ago: float = 0, stamp: float | None = None
     ) -> bool:
@@ -59,14 +69,18 @@ def world() -> World:
     return World()
 
 
+def refetched(world: World) -> bool:
+    """Whether what a page's request for itself writes is taken for the page's own doing."""
+    with world.request(refetch=True):
+        written = world.time
+    world.rest(0.02)
+    return world.saved(stamp=written)
+
+
 def written_by_refetching(world: World) -> bool:
-    """Whether the last of two rounds in a row is taken for the page's own doing."""
-    for _ in range(2):
-        with world.request(refetch=True):
-            written = world.time
-        world.rest(0.02)
-        own_doing = world.saved(stamp=written)
-    return own_doing
+    """Whether the file is held back, tried, and then taken for the page's own doing."""
+    held = [refetched(world), refetched(world)]
+    return held == [False, True] and world.tried() and refetched(world)
 
 
 def test_an_author_saves(world: World) -> None:
@@ -94,9 +108,30 @@ def test_a_form_changes_a_file_again_and_again(world: World) -> None:
 
 def test_an_open_page_changes_it(world: World) -> None:
     assert written_by_refetching(world)
-    world.rest()
-    assert written_by_refetching(world)
     assert world.found == [FILE]
+    world.rest()
+    assert refetched(world)
+    assert not world.tried(), "it is known"
+    assert world.found == [FILE]
+
+
+def test_a_tool_that_saves_fast_is_not_taken_for_a_script(world: World) -> None:
+    """Pages look after each save, and the next one comes while they do, or shortly after that."""
+    held = []
+    for _ in range(9):
+        held.append(world.saved())
+        if not held[-1]:
+            world.rest(0.02)
+            with world.request(refetch=True):
+                pass
+        world.rest(0.1)
+    assert True in held and held.count(False) >= 5
+    assert not held[-1] or world.tried(), "the last one is announced in any case"
+    with world.request(refetch=True):
+        pass
+    world.rest()
+    assert not world.saved()
+    assert not world.found
 
 
 def test_once_may_be_an_author_who_saves_several_files(world: World) -> None:
@@ -126,6 +161,7 @@ def test_code_that_is_saved_in_haste_is_not_overlooked(world: World) -> None:
         rounds += 1
         world.rest(0.03)
     assert rounds == CODE_THRESHOLD / 2 - 1
+    assert world.tried() and refetched(world)
     assert world.found == [FILE]
 
 
@@ -153,6 +189,7 @@ def test_named_once(world: World) -> None:
     written_by_refetching(world)
     world.rest()
     assert not world.saved()
+    world.rest()
     assert written_by_refetching(world)
     assert world.found == [FILE]
 
@@ -184,6 +221,13 @@ def test_a_script_that_writes_a_little_later_each_time(world: World) -> None:
             break
         rounds += 1
     assert rounds == 2
+    for _ in range(2):
+        assert not world.found
+        assert world.tried()
+        with world.request(refetch=True):
+            pass
+        world.rest(0.1)
+        assert world.saved()
     assert world.found == [FILE]
 
 
@@ -195,6 +239,13 @@ def test_new_names_each_time(world: World) -> None:
         found.append(world.saved(os.path.join(SITE, "sub", f"{number}.txt"), new=True, ago=0.003))
         world.rest(0.03)
     assert found == [False, True, True]
+    world.rest(AFTERMATH)
+    last = os.path.join(SITE, "sub", "2.txt")
+    batch = FileChanges({last: world.time}, frozenset({last}))
+    assert world.detector.take_held(batch, [last]) == {last}
+    with world.request(refetch=True):
+        pass
+    assert world.saved(os.path.join(SITE, "sub", "3.txt"), new=True, ago=0.003)
     assert world.found == [os.path.join(SITE, "sub")]
 
 
@@ -234,4 +285,89 @@ def test_a_branch_switch_while_pages_ask(world: World) -> None:
                 FileChanges(dict.fromkeys(paths, world.time)), paths
             )
         world.rest(0.03)
+    assert not world.found
+
+
+# Changes that ordinary requests make
+
+
+def test_which_requests_have_caused_a_change(world: World) -> None:
+    with world.request(), world.request(method="POST"):
+        written = world.time
+    batch = FileChanges({FILE: written})
+    spans = world.detector.causes(batch, [FILE])
+    assert len(spans) == 2 and {span.client for span in spans} == {BROWSER}
+    world.rest()
+    assert not world.detector.causes(FileChanges({FILE: world.time}), [FILE])
+    other = os.path.join(SITE, "other.txt")
+    both = FileChanges({FILE: written, other: world.time})
+    assert not world.detector.causes(both, [FILE, other]), "one of them was saved"
+    folder = FileChanges({FILE: written}, frozenset({SITE}))
+    assert not world.detector.causes(folder, [FILE])
+    assert not world.detector.causes(batch, [])
+
+
+def test_a_page_that_reloads_too_often(world: World) -> None:
+    for number in range(MAX_RELOADS + 1):
+        assert not world.found
+        with world.request(method="POST"):
+            pass
+        assert not world.saved(ago=0.003), number
+        for _tab in range(5):
+            world.detector.note_reload(BROWSER, "/page", str(number))
+        world.rest(0.3)
+    assert world.found == [FILE]
+    with world.request(method="POST"):
+        pass
+    assert world.saved(ago=0.003)
+    world.rest()
+    assert not world.saved(), "its author saves it"
+
+
+def test_pages_that_reload_for_a_reason(world: World) -> None:
+    for number in range(10):  # an author who saves, while other requests run
+        with world.request(method="POST"):
+            pass
+        assert not world.saved(ago=0.003)
+        world.rest(AFTERMATH + 0.01)
+        assert not world.saved(os.path.join(SITE, "a.css"))
+        world.detector.note_reload(BROWSER, "/page", str(number))
+        world.detector.note_reload(BROWSER, f"/{number}", str(number))
+        world.rest(0.1)
+    world.rest()
+    for number in range(10):  # visitors who post now and then
+        with world.request(method="POST"):
+            pass
+        assert not world.saved(ago=0.003)
+        world.detector.note_reload(BROWSER, "/page", str(number))
+        world.rest(RELOAD_PERIOD / MAX_RELOADS + 0.1)
+    assert not world.found
+
+
+def test_two_pages_that_have_each_other_reload(world: World) -> None:
+    """Each writes half a second after it has been loaded: not three times in two seconds."""
+    rounds = 0
+    while rounds < 20:
+        world.detector.note_reload(BROWSER, f"/{rounds % 2}", str(rounds))
+        world.rest(0.8)
+        with world.request(method="POST"):
+            pass
+        if world.saved(ago=0.003):
+            break
+        for _ in range(2):  # both say so
+            world.detector.note_caused()
+        rounds += 1
+    assert rounds == MAX_CHAIN + 1
+    assert world.found == [FILE]
+
+
+def test_pages_that_write_when_they_are_loaded_after_a_save(world: World) -> None:
+    for number in range(20):
+        world.rest(0.5)
+        assert not world.saved(os.path.join(SITE, "a.css"))
+        world.detector.note_reload(BROWSER, "/page", str(number))
+        with world.request(method="POST"):
+            pass
+        assert not world.saved(ago=0.003)
+        world.detector.note_caused()
     assert not world.found

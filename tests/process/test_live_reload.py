@@ -163,7 +163,7 @@ def test_who_is_told_of_a_save_gets_the_new(
             expected = {"n": number, "urls": [], "all": False, "data": False, **told}
             assert page.event() == ("change", expected)
             assert body(server.port, path) == answer
-        server.wait_for(r"words\.py changed, all scripts run again, 1 page updated \(\d+ ms\)")
+        server.wait_for(r"words\.py changed, all scripts run again \(\d+ ms\)")
         assert "/-/" not in server.output()
 
 

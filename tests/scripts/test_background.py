@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,410 @@ def test_background_outside_a_script() -> None:
 
     with pytest.raises(RuntimeError, match=r"request\.site\.background\(f\)"):
         rpyserve.background(logging.info)  # type: ignore[arg-type]
+
+
+# Tasks of one name
+
+EVERY = """
+import trio
+from rpyserve import background
+from tests.scripts.test_background import LOG
+
+def every(seconds):
+    def decorate(work):
+        async def loop():
+            while True:
+                await work()
+                await trio.sleep(seconds)
+        background(loop)
+        return work
+    return decorate
+
+@every(5)
+async def feed():
+    LOG.append("feed")
+
+@every(10)
+async def clean():
+    LOG.append("clean")
+
+for room in ["hall", "attic"]:
+    @background
+    async def heat(room=room):
+        LOG.append(room)
+
+for bell in [object(), object()]:
+    @background
+    async def ring(bell=bell):
+        LOG.append("ring")
+
+def resource(request):
+    return ""
+"""
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+async def test_each_task_of_a_decorator_factory_or_a_loop_runs(
+    site: Site, tmp_path: Path, first: str, autojump_clock: Any
+) -> None:
+    (tmp_path / "a.rpy").write_text(first + EVERY, encoding="utf-8")
+    for _ in range(3):
+        assert sorted(await visited(site)) == ["attic", "clean", "feed", "hall", "ring", "ring"]
+    await trio.sleep(7)
+    assert LOG.count("feed") == 2 and LOG.count("clean") == 1
+    LOG.clear()
+    text = EVERY.replace('"clean")', '"scrub")')
+    (tmp_path / "a.rpy").write_text(first + text, encoding="utf-8")
+    assert sorted(await visited(site)) == ["attic", "feed", "hall", "ring", "ring", "scrub"]
+    await trio.sleep(11)
+    assert "clean" not in LOG and LOG.count("feed") == 3, "the old tasks have ended"
+
+
+async def test_a_task_for_each_of_the_things_that_a_request_names(
+    site: Site, tmp_path: Path
+) -> None:
+    text = """
+import trio
+from tests.scripts.test_background import LOG
+
+class Game:
+    def __init__(self, name):
+        self.name = name
+
+    async def clock(self):
+        LOG.append(self.name)
+
+def resource(request):
+    name = request.field("name")
+    games = {}
+    game = registry.setdefault(name, Game(name))
+
+    async def announce():
+        LOG.append(f"{name} is on, {request.path} {games}")
+
+    request.site.background(game.clock)
+    request.site.background(announce)
+    return ""
+"""
+    (tmp_path / "a.rpy").write_text("cache()\n" + text, encoding="utf-8")
+    for name in ("chess", "go", "chess", "go"):
+        await visited(site, f"/a?name={name}")
+    assert sorted(LOG) == ["chess", "chess is on, /a {}", "go", "go is on, /a {}"]
+
+
+async def test_what_an_uncached_script_makes_anew_is_no_other_task(
+    site: Site, tmp_path: Path
+) -> None:
+    helper = """
+from rpyserve import Resource
+from tests.scripts.test_background import LOG
+
+class Page(Resource):
+    async def tick(self):
+        LOG.append("start")
+
+    def render_GET(self, request):
+        request.site.background(self.tick)
+        return ""
+"""
+    (tmp_path / "helper.py").write_text(helper, encoding="utf-8")
+    text = "import helper\nfrom rpyserve import background\nresource = helper.Page()\n"
+    text += "background(helper.Page().tick)\n"
+    (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+    await visited(site)
+    both = list(LOG)
+    assert await visited(site) == both
+    assert await visited(site) == both
+
+
+async def test_tasks_that_have_ended_are_forgotten_some_day(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyserve.scripts.background.MOST_ENDED", 10)
+
+    async def deliver(mail: int) -> None: ...
+
+    for mail in range(50):
+        site.background(partial(deliver, mail))
+        await trio.testing.wait_all_tasks_blocked()
+    assert len(site.tasks._tasks) <= 11
+
+
+async def test_a_task_of_the_version_that_a_late_event_announces_goes_on(
+    site: Site, tmp_path: Path
+) -> None:
+    def save(version: int) -> None:
+        head = "from rpyserve import background\n"
+        task = SCRIPT.format(version=f"{version}", call="pass").replace(
+            "async def", "@background\nasync def"
+        )
+        (tmp_path / "helper.py").write_text(head + task, encoding="utf-8")
+        script = head + "import helper\ncache()\n" + task.replace(f" {version}", f" {version} too")
+        (tmp_path / "a.rpy").write_text(script, encoding="utf-8")
+
+    scripts = site.root.scripts  # type: ignore[attr-defined]
+    save(1)
+    await visited(site)
+    save(2)
+    await visited(site)
+    before = list(LOG)
+    assert sorted(before[-2:]) == ["start 2", "start 2 too"]
+    scripts.refresh()  # the watcher's event comes after the request
+    for origin in site.tasks.origins():
+        scripts.renew(origin)
+    assert await visited(site) == before
+
+
+# Tasks that do not end
+
+SWALLOWING = """
+import trio
+from rpyserve import background
+from tests.scripts.test_background import LOG
+cache()
+
+@background
+async def tick():
+    LOG.append("start VERSION")
+    while True:
+        try:
+            await trio.sleep(1)
+        except:
+            LOG.append("swallowed")
+
+def resource(request):
+    return "VERSION"
+"""
+SHIELDED = """
+import trio
+from rpyserve import background
+from tests.scripts.test_background import LOG
+cache()
+
+@background
+async def tick():
+    LOG.append("start VERSION")
+    try:
+        with trio.CancelScope(shield=True):
+            while True:
+                await trio.sleep(1)
+    finally:
+        LOG.append("end VERSION")
+
+def resource(request):
+    return "VERSION"
+"""
+
+
+def save_version(tmp_path: Path, text: str, version: int) -> None:
+    (tmp_path / "a.rpy").write_text(text.replace("VERSION", str(version)), encoding="utf-8")
+
+
+async def test_a_task_that_swallows_its_cancellation_is_stopped_and_named(
+    site: Site, tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_version(tmp_path, SWALLOWING, 1)
+    await visited(site)
+    save_version(tmp_path, SWALLOWING, 2)
+    await ask(site, "/a")
+    await trio.sleep(0.5)
+    assert LOG[-1] == "start 2" and LOG.count("swallowed") < 200
+    [line] = caplog.messages
+    assert "The background task tick of a.rpy did not end when it was cancelled" in line
+    assert "`except Exception:`" in line
+    await trio.sleep(10)
+    assert LOG[-1] == "start 2", "the old one is not resumed any more"
+
+
+async def test_a_shielded_task_is_named_then_stopped(
+    site: Site, tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_version(tmp_path, SHIELDED, 1)
+    await visited(site)
+    save_version(tmp_path, SHIELDED, 2)
+    await ask(site, "/a")
+    await trio.sleep(2.5)
+    [line] = caplog.messages
+    assert "tick of a.rpy was cancelled 2 seconds ago and goes on" in line
+    assert LOG == ["start 1"]
+    await trio.sleep(4)
+    assert LOG == ["start 1", "end 1", "start 2"]
+
+
+@pytest.mark.parametrize("text", [SWALLOWING, SHIELDED])
+async def test_no_task_holds_the_stop_beyond_its_grace(
+    tmp_path: Path, text: str, autojump_clock: Any
+) -> None:
+    save_version(tmp_path, text, 1)
+    async with Site(Directory(tmp_path)).running() as site:
+        await ask(site, "/a")
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+    assert trio.current_time() - began <= 7
+
+
+async def test_one_that_swallows_within_a_scope_is_stopped_as_well(
+    tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = SWALLOWING.replace(
+        "            await trio.sleep(1)",
+        "            with trio.move_on_after(9):\n                await trio.sleep(1)",
+    )
+    save_version(tmp_path, text, 1)
+    async with Site(Directory(tmp_path)).running() as site:
+        await ask(site, "/a")
+        await trio.testing.wait_all_tasks_blocked()
+    [line] = caplog.messages
+    assert "did not end when it was cancelled" in line
+
+
+async def test_one_with_a_nursery_is_named_and_a_new_version_starts_beside_it(
+    site: Site, tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+import trio
+from rpyserve import background
+from tests.scripts.test_background import LOG
+cache()
+
+async def stubborn():
+    with trio.CancelScope(shield=True):
+        await trio.sleep(VERSION00)
+
+@background
+async def tick():
+    LOG.append("start VERSION")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stubborn)
+
+def resource(request):
+    return "VERSION"
+"""
+    save_version(tmp_path, text, 1)
+    await visited(site)
+    save_version(tmp_path, text, 2)
+    await ask(site, "/a")
+    await trio.sleep(8)
+    assert LOG == ["start 1", "start 2"]
+    assert len(caplog.messages) == 1 and "goes on" in caplog.text
+
+
+async def test_a_task_of_a_request_that_swallows_its_cancellation_ends(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = []
+
+    async def spin() -> None:
+        while True:
+            try:
+                await trio.sleep(1)
+            except:  # noqa: E722
+                turns.append(1)
+
+    async def resource(request: Request) -> str:
+        request.start_soon(spin)
+        await trio.sleep(2)
+        return "done"
+
+    async with Site(resource).running() as site:
+        assert (await ask(site, "/")).text == "done"
+        await trio.sleep(1)
+        assert len(turns) < 200
+    assert "spin of GET / did not end" in caplog.text
+
+
+async def test_a_decorator_factory_in_a_helper(
+    site: Site, tmp_path: Path, autojump_clock: Any
+) -> None:
+    head = EVERY[: EVERY.index("@every(5)")]
+    (tmp_path / "helper.py").write_text(head, encoding="utf-8")
+    text = EVERY[EVERY.index("@every(5)") : EVERY.index("for room")] + "\nresource = str\n"
+    text = "from helper import every, LOG\ncache()\n" + text
+    text = text.replace("resource = str", "def resource(request):\n    return ''")
+    (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+    assert sorted(await visited(site)) == ["clean", "feed"]
+    LOG.clear()
+    (tmp_path / "a.rpy").write_text(text.replace('"clean")', '"scrub")'), encoding="utf-8")
+    assert sorted(await visited(site)) == ["feed", "scrub"]
+    await trio.sleep(11)
+    assert sorted(LOG) == ["feed", "feed", "feed", "scrub", "scrub"]
+
+
+async def test_the_page_of_a_helpers_class_has_its_task_anew_after_an_edit(
+    site: Site, tmp_path: Path
+) -> None:
+    helper = SCRIPT.format(version="{self.text}", call="request.site.background(self.tick)")
+    helper = helper.replace('"start', 'f"start').replace('"end', 'f"end').replace("()", "(self)", 1)
+    at = helper.index("async def")
+    body = helper[at:].replace("resource(", "render_GET(self, ").replace("\n", "\n    ")
+    helper = helper[:at] + (
+        "from rpyserve import Resource\n\nclass Page(Resource):\n"
+        f"    def __init__(self, text):\n        self.text = text\n\n    {body}\n"
+    )
+    (tmp_path / "helper.py").write_text(helper, encoding="utf-8")
+    for version in "12":
+        text = f"import helper\ncache()\nresource = helper.Page('{version}')\n"
+        (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+        await visited(site)
+        await visited(site)
+    assert LOG == ["start 1", "end 1", "start 2"]
+
+
+# Threads
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+@pytest.mark.parametrize("is_module", [False, True])
+async def test_threads_that_multiply_are_named_once_for_each_version(
+    site: Site, tmp_path: Path, first: str, is_module: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+import threading
+from rpyserve import registry
+
+def poll(end):
+    end.wait()
+
+end = threading.Event()
+registry.setdefault("ends", []).append(end)
+threading.Thread(target=poll, args=[end]).start()
+edited = 0
+"""
+    page = "def resource(request):\n    return ''\n"
+    try:
+        for version in range(3):
+            code = text.replace("edited = 0", f"edited = {version}")
+            if is_module:
+                (tmp_path / "helper.py").write_text(code, encoding="utf-8")
+                code = "import helper\n"
+            (tmp_path / "a.rpy").write_text(first + code + page, encoding="utf-8")
+            await visited(site)
+            await visited(site)
+    finally:
+        for end in site.registry["ends"]:
+            end.set()
+    lines = [message for message in caplog.messages if "started threads again" in message]
+    uncached = not first and not is_module
+    assert len(lines) == (3 if uncached else 2)
+    assert "(poll)" in lines[0] and "@background" in lines[0]
+    assert lines[0].startswith("helper.py was" if is_module else "a.rpy was")
+
+
+async def test_a_thread_that_is_started_once_is_not_named(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+import threading
+cache()
+if "end" not in registry:
+    registry["end"] = threading.Event()
+    threading.Thread(target=registry["end"].wait).start()
+
+def resource(request):
+    return "0"
+"""
+    for version in range(3):
+        (tmp_path / "a.rpy").write_text(text.replace("0", str(version)), encoding="utf-8")
+        await visited(site)
+    site.registry["end"].set()
+    assert not caplog.messages

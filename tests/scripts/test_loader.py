@@ -655,3 +655,54 @@ def test_adapters_of_ordinary_modules_still_work(site: ScriptSite) -> None:
         "def resource(request): return r\n",
     )
     assert site.get() is registerAdapter
+
+
+def test_a_pattern_in_cache(site: ScriptSite) -> None:
+    site.write("notes/a.md", "a")
+    site.write("notes/a.txt", "a")
+    text = counting(first="cache('notes/*.md', 'deep/**/*.css')\n")
+    site.write("a.rpy", text)
+    runs = [site.get()[0]]
+    changes = [("notes/a.md", "b"), ("notes/b.md", ""), ("deep/x/y.css", ""), ("notes/c.txt", "")]
+    for name, contents in changes:
+        site.write(name, contents)
+        runs.append(site.get()[0])
+    (site.root / "notes/b.md").unlink()
+    runs.append(site.get()[0])
+    assert runs == [1, 2, 3, 4, 4, 5]
+
+
+def test_a_name_in_cache_that_is_not_there_is_told_once(
+    site: ScriptSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write("words.txt", "")
+    site.write("notes/a.md", "")
+    for edit in range(3):
+        first = "cache('wrods.txt', 'words.txt', 'notes', 'notes/*.md', 'x/*.md')\n"
+        site.write("a.rpy", counting(str(edit), first=first))
+        site.get()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a.rpy calls cache({name!r}), but there is no such file or directory. The script runs "
+        "again as soon as there is one."
+        for name in ("wrods.txt", "x/*.md")
+    ]
+    site.write("wrods.txt", "")
+    assert site.get()[0] == 4
+
+
+def test_overlapping_requests_find_their_script_in_sys_modules(site: ScriptSite) -> None:
+    site.write(
+        "a.rpy",
+        "from __future__ import annotations\nimport inspect, typing\n"
+        "class Part: pass\nclass Item:\n    part: Part\n"
+        "def resource(request):\n"
+        "    return typing.get_type_hints(Item)['part'].__name__, inspect.getsource(Item)\n",
+    )
+    requests = [Request("GET", "/") for _ in range(3)]
+    pages = [site.load(request=request) for request in requests]
+    expected = "Part", "class Item:\n    part: Part\n"
+    for last in (2, 0):
+        requests[last].close()
+        assert pages[1].render(requests[1]) == expected
+    requests[1].close()
+    assert "rpysite.a" not in sys.modules

@@ -111,3 +111,12 @@ def test_code_without_positions() -> None:
     assert position_of(compile("x", "x.py", "exec").replace(co_linetable=b""), 0, ["x"]) is None
     assert position_of(compile("x", "x.py", "exec"), -1, ["x"]) is None
     assert position_of(compile("x", "page.html.j2", "exec"), 0, ["x"]) is None
+
+
+@pytest.mark.parametrize("text", ["x = " + "1+" * 20_000 + "1\n", "x = " + "-" * 50_000 + "1\n"])
+def test_what_is_nested_too_deeply_for_python(site: ScriptSite, text: str) -> None:
+    error = site.error(text)
+    assert "nested deeper than Python can compile" in error.message
+    assert "calls itself" not in error.message + (error.hint or "")
+    site.write("helper.py", text)
+    assert "nested deeper" in site.error("import helper\n").message

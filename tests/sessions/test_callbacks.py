@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import trio
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import CallbackTasks
+from tests.support.edited_site import Editing
 
 
 def sing() -> None:
@@ -185,3 +187,160 @@ async def test_waiting_for_what_was_started_elsewhere(
     await tasks.wait_all_finished()
     assert trio.current_time() == 5
     nursery.cancel_scope.cancel()
+
+
+# After an edit: which callbacks are those of before
+
+RESERVED = """
+class Reserved:
+    def __init__(self, name):
+        self.name = name
+
+    def release(self):
+        registry["stock"][self.name] += 1
+        # edited 0
+
+
+class Shop(Resource):
+    def render_GET(self, request):
+        session = request.getSession()
+        registry.setdefault("stock", dict.fromkeys(["tea", "jam", "egg"], 0))
+        for name in request.args.get("take", []):
+            session.notifyOnExpire(Reserved(name).release)
+        session.notifyOnExpire(self.closed)
+        if request.args.get("end"):
+            session.expire()
+        return str(registry["stock"])
+
+    def closed(self):
+        registry["closed"] = registry.get("closed", 0) + 1
+"""
+PAGES = {
+    "a name": "resource = Shop()",
+    "a child": "resource = Resource()\nresource.putChild('', Shop())",
+    "an attribute": """
+class Root(Resource):
+    def __init__(self):
+        self.shop = Shop()
+    def getChild(self, name, request):
+        return self.shop
+resource = Root()
+""",
+    "a dict": """
+PAGES = {"": Shop()}
+class Root(Resource):
+    def getChild(self, name, request):
+        return PAGES[name]
+resource = Root()
+""",
+}
+
+
+@pytest.mark.parametrize("made", PAGES)
+@pytest.mark.parametrize("is_module", [False, True])
+async def test_callbacks_of_other_objects_stay_after_an_edit(
+    tmp_path: Path, made: str, is_module: bool
+) -> None:
+    async with Editing.at(tmp_path) as site:
+
+        def save(version: int) -> None:
+            text = RESERVED.replace("edited 0", f"edited {version}")
+            if is_module:
+                site.save("from rpyserve import Resource, registry\n" + text, "shop.py")
+                text = "from shop import Shop\n"
+            site.save(text + PAGES[made])
+
+        where = "/a" if made == "a name" else "/a/"
+        save(1)
+        await site.get(where + "?take=tea&take=jam")
+        save(2)
+        await site.get(where + "?take=egg")
+        assert await site.get(where + "?end=1") == "{'tea': 1, 'jam': 1, 'egg': 1}"
+        # In each version the page registers its own with each request.
+        assert site.site.registry["closed"] == 2
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        "s.notifyOnExpire(lambda: ends.append(name))",
+        "s.notifyOnExpire(lambda name=name: ends.append(name))",
+        "s.notifyOnExpire(partial(add, name))",
+        "s.notifyOnExpire(lambda: add(name))",
+        "s.notifyOnExpire(reported(lambda: add(name)))",
+        "s.notifyOnExpire(partial(add, Path(name)))",
+        "s.notifyOnExpire(partial(add, (name, 1)))",
+    ],
+)
+async def test_each_upload_is_removed_at_the_end(tmp_path: Path, register: str) -> None:
+    text = f"""
+from functools import partial
+from pathlib import Path
+from pathlib import Path
+
+def add(name):
+    registry["ends"].append(str(name))
+
+def reported(work):
+    def report():
+        work()
+    return report
+
+def resource(request):
+    s = request.getSession()
+    for name in request.args.get("file", []):
+        keep(s, name, registry.setdefault("ends", []))
+    return "edited 0"
+
+def keep(s, name, ends):
+    {register}
+"""
+    async with Editing.at(tmp_path) as site:
+        for version, files in enumerate(["file=a&file=b", "file=c", "file=c&file=d"]):
+            site.save(text.replace("edited 0", f"edited {version}"))
+            await site.get(f"/a?{files}")
+    ends = [name.strip("()',1 ") for name in site.site.registry["ends"]]
+    assert ends == ["a", "b", "c", "d"], "the one for c took the place of that from before"
+
+
+async def test_an_edited_callback_of_the_same_object_takes_the_place_of_the_old(
+    tmp_path: Path,
+) -> None:
+    text = """
+class Cart:
+    def bye(self):
+        registry.setdefault("ends", []).append("version 0")
+
+def resource(request):
+    s = request.getSession()
+    cart = s.setdefault("cart", Cart())
+    s.notifyOnExpire(cart.bye)
+    return ""
+"""
+    async with Editing.at(tmp_path) as site:
+        for version in (1, 2):
+            site.save(text.replace("version 0", f"version {version}"))
+            await site.get()
+    assert site.site.registry["ends"] == ["version 2"]
+
+
+async def test_two_objects_at_top_level_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    text = """
+class Bell:
+    def __init__(self, name):
+        self.name = name
+    def ring(self):
+        registry.setdefault("ends", []).append(self.name)
+
+tea, jam = Bell("tea"), Bell("jam")
+
+def resource(request):
+    s = request.getSession()
+    s.notifyOnExpire(globals()[request.field("bell")].ring)
+    return "edited 0"
+"""
+    async with Editing.at(tmp_path) as site:
+        for version, name in enumerate(["tea", "jam", "jam"]):
+            site.save(text.replace("edited 0", f"edited {version}"))
+            await site.get(f"/a?bell={name}")
+    assert site.site.registry["ends"] == ["tea", "jam"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import ssl
@@ -88,12 +89,12 @@ def wait_for_quiet(url: str, credentials: str = "") -> None:
 def _number_of_changes(url: str, credentials: str) -> str:
     anyone = ssl.create_default_context()  # a certificate made for the run is known to nobody
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    request = Request(urljoin(url, "/-/events"))
+    request = Request(urljoin(url, "/-/events?once"))
     if credentials:
         encoded = base64.b64encode(credentials.encode()).decode()
         request.add_header("Authorization", f"Basic {encoded}")
-    with urlopen(request, timeout=SECONDS, context=anyone) as stream:
-        return next(line for line in stream if line.startswith(b"id:")).decode()
+    with urlopen(request, timeout=SECONDS, context=anyone) as response:
+        return str(json.load(response)["cursor"])
 
 
 def was_loaded_again(page: Page) -> bool:

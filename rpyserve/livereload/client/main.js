@@ -11,8 +11,6 @@ const tag = document.currentScript;
 // It may be below a prefix, behind a proxy. Not by tag.src: a <base> that comes later changes that.
 const SITE = new URL("..", new URL(tag.getAttribute("src"), location.href));
 
-const RETRY_DELAY = 300; // ms until the server is asked again: it may be starting
-const NOTICE_DELAY = 700; // ms without the server before the page says so
 const LOAD_GRACE = 2000; // ms after which a page that is still loading may be an endless stream
 const MAX_RETRIES = 5; // fetches of the page that fail, before it is loaded instead
 
@@ -31,7 +29,7 @@ let busy = false;
 let failures = 0;
 
 async function queueChange({ urls = [], all = false, data = false, lost = false }) {
-  if (!(urls.length || all || data || lost)) return;
+  if (!(urls.length || all || data || lost)) return answer("unchanged");
   const before = pending ?? { urls: [] };
   pending = {
     urls: [...before.urls, ...urls.map(decode)],
@@ -44,7 +42,8 @@ async function queueChange({ urls = [], all = false, data = false, lost = false 
   while (pending) {
     const change = pending;
     pending = null;
-    await applyChange(change).catch(reload); // what cannot be morphed can still be loaded
+    const isShown = await applyChange(change).catch(reload); // what cannot be morphed is loaded
+    answer(isShown ? "shown" : "unchanged");
   }
   busy = false;
 }
@@ -57,18 +56,20 @@ function isRead(url) {
   return url === "*" || !(url.endsWith(".rpy") || url.endsWith("/") || loaded.has(url));
 }
 
+// Returns whether the page shows something that it did not show before.
 async function applyChange(change) {
   const paths = new Set(change.urls.map(canonical));
   const isChanged = (path) => path !== null && (change.lost || paths.has(canonical(path)));
   const isSource = change.lost || change.urls.some((url) => page.sources.has(url));
   const isScript = page.made === "script";
   const mayDiffer = isScript && (change.all || (change.data && change.urls.some(isRead)));
+  let isShown = false;
   // 1. The page itself.
   if (page.method === "POST") {
     // Its own form may have written the data.
     if (isSource || (mayDiffer && change.all)) offerReload();
   } else if (isSource || mayDiffer) {
-    await refresh(change);
+    isShown = await refresh(change);
   }
   // 2. What it has loaded.
   const swapped = [
@@ -78,12 +79,20 @@ async function applyChange(change) {
   ];
   // 3. What cannot be swapped, such as a script.
   const others = [...loaded].filter(
-    (path) => paths.has(canonical(path)) && !swapped.includes(path),
+    (path) => isAnswered(path, change.urls) && !swapped.includes(path),
   );
   if (others.length && page.method !== "POST") await reload();
+  return isShown || swapped.length > 0;
+}
+
+// Whether one of the files at *urls* answers a request for *path*: /api.rpy also /api/items/3.
+function isAnswered(path, urls) {
+  const isBelow = (url) => url.endsWith(".rpy") && path.startsWith(`${canonical(url)}/`);
+  return urls.some((url) => canonical(url) === canonical(path) || isBelow(url));
 }
 
 function reload() {
+  answer("loading");
   if (!isError(page)) keepState();
   location.reload();
   return sleep(LOAD_TIMEOUT); // nothing else is to happen here meanwhile
@@ -125,7 +134,7 @@ async function isEndless() {
 function retryLater(change) {
   if (failures++ > MAX_RETRIES) return reload();
   const retry = () => {
-    if (stream?.readyState === EventSource.OPEN) queueChange(change);
+    if (isConnected()) queueChange(change);
     else setTimeout(retry, RETRY_DELAY);
   };
   setTimeout(retry, RETRY_DELAY);
@@ -210,53 +219,6 @@ function offerReload() {
   showNotice("This page answered a form, and may have changed since.", "Reload", load);
 }
 
-// --- The stream of changes
-
-let stream = null;
-let retryTimer = 0;
-let noticeTimer = 0; // 0 while there is a connection
-
-function connect() {
-  disconnect();
-  const path = location.pathname.slice(SITE.pathname.length - 1);
-  const fields = new URLSearchParams({ since: cursor, page: path });
-  const address = new URL(`-/events?${fields}`, SITE);
-  stream = new EventSource(address);
-  for (const name of ["hello", "change"]) stream.addEventListener(name, onChange);
-  // Browsers have few connections to one server.
-  stream.addEventListener("crowded", () => document.hidden && disconnect());
-  stream.addEventListener("error", onConnectionLost);
-}
-
-function disconnect() {
-  clearTimeout(retryTimer);
-  stream?.close();
-  stream = null;
-}
-
-function onChange(event) {
-  cursor = event.lastEventId;
-  if (noticeTimer) endNotice();
-  queueChange(JSON.parse(event.data));
-}
-
-async function onConnectionLost() {
-  const refused = stream.readyState === EventSource.CLOSED; // by a response, or by nobody there
-  const url = stream.url;
-  disconnect();
-  noticeTimer ||= setTimeout(showNotice, NOTICE_DELAY, "Connection lost, reconnecting…");
-  const response = refused && (await fetch(url, { method: "HEAD" }).catch(() => null));
-  // The server is there, but without live reload, or not for this visitor.
-  if ([401, 403, 404].includes(response?.status)) return endNotice();
-  if (!document.hidden && !stream) retryTimer = setTimeout(connect, RETRY_DELAY);
-}
-
-function endNotice() {
-  clearTimeout(noticeTimer);
-  noticeTimer = 0;
-  hideNotice();
-}
-
 // --- Beginning
 
 async function mirrorTexts(name) {
@@ -286,7 +248,9 @@ new PerformanceObserver((list) => {
     if (path && !path.startsWith("/-/") && path !== pathOf(location.href)) loaded.add(path);
   }
 }).observe({ type: "resource", buffered: true });
-document.addEventListener("visibilitychange", () => document.hidden || stream || connect());
-addEventListener("pagehide", disconnect); // a page with a stream is not kept for "back"
-addEventListener("pageshow", ({ persisted }) => persisted && connect());
-connect();
+document.addEventListener("visibilitychange", () => document.hidden || membership || join());
+addEventListener("pagehide", leave); // a page with a stream or a lock is not kept for "back"
+addEventListener("pageshow", ({ persisted }) => persisted && join());
+document.addEventListener("freeze", leave);
+document.addEventListener("resume", join);
+join();

@@ -1,0 +1,333 @@
+"""Finds in sessions and the registry what the next request would not know, and takes it out again.
+
+A script without ``cache()`` defines its classes anew for each request. An object of such a class
+that a session keeps is a stranger to the next request: ``isinstance`` and ``==`` are False, and an
+edit does not reach it. What is put into a session directly is refused there and then; this module
+looks for what got into something that the session keeps, however deep it lies.
+
+A `Watch` belongs to one request that an uncached script with classes of its own answers. It notes
+which values of sessions and the registry are used meanwhile, and looks at those only, before the
+answer goes out or at the end of a stream. First comes a quick look at nothing but types; only if
+that finds something is the way to it looked for.
+
+What is refused is taken out of the innermost container that can be changed, so that a list keeps
+its other items. A value that the request has put in as a whole goes as a whole: what was there
+before comes back.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from types import FunctionType
+from typing import Any, Final
+
+from zope.interface.interface import InterfaceClass
+
+from rpyserve.http.errors import ScriptError
+from rpyserve.scripts.execution import Execution, ExecutionName, execution_name_of, refusal
+from rpyserve.sessions.components import Components, touch_observers
+from rpyserve.sessions.containers import ATOMS, container_type_of
+from rpyserve.sessions.object_state import attributes
+from rpyserve.sessions.session import Session
+
+log = logging.getLogger("rpyserve")
+
+LIMIT: Final = 100_000
+"""How many objects are looked at for one request, plain values apart."""
+
+_DEFINITIONS: Final = (type, InterfaceClass)
+_LEAVES: Final = (*_DEFINITIONS, FunctionType, type(functools.lru_cache(int)), Enum)
+_MISSING: Final = object()
+
+IsRefused = Callable[[Any], bool]
+"""Says of a class or interface whether the next request would not know it."""
+
+# The names of executions whose requests have not ended, by their ids: those look for themselves.
+_under_way: Final[dict[int, ExecutionName]] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Root:
+    """A value that a session or the registry holds.
+
+    Args:
+        thing: the value.
+        label: what its author calls it.
+        take_out: takes it out, or puts back what was there before.
+        is_new: the request has put it in.
+    """
+
+    thing: Any
+    label: str
+    take_out: Callable[[], object]
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """Something that is refused.
+
+    Args:
+        thing: what it is.
+        label: where it lies, as its author writes that.
+        container: what holds it; None where that is the session itself.
+        root: the value of the session that it is, or is in.
+    """
+
+    thing: Any
+    label: str
+    container: Any
+    root: _Root
+
+
+class Watch:
+    """What one request may have put into sessions and the registry.
+
+    Args:
+        site: its registry is looked at, and its ``sessionFactory``.
+        request: the request.
+    """
+
+    def __init__(self, site: Any, request: Any) -> None:
+        self._site = site
+        self._request = request
+        self._executions: list[Execution] = []
+        self._factory = site.sessionFactory
+        self._touched: dict[tuple[int, Any], tuple[Components, Any]] = {}
+        touch_observers.append(self._note)
+
+    def add(self, execution: Execution) -> None:
+        """Look for what *execution* defines, too."""
+        self._executions.append(execution)
+        _under_way[id(execution.name)] = execution.name
+
+    def check(self) -> ScriptError | None:
+        """Take out what is refused, and return what to tell the author; None if nothing was."""
+        touched, self._touched = list(self._touched.items()), {}
+        if not any(execution.is_transient for execution in self._executions):
+            return None
+        roots = [*self._touched_roots(touched), *self._attribute_roots(touched)]
+        found = list(_take_out(roots, self._is_refused))
+        told = [self._tell(each.thing, each.label) for each in found]
+        told += self._check_factory()
+        return next(filter(None, told), None)
+
+    def close(self) -> None:
+        """Look for the last time, as the request has ended; the console is told what is refused."""
+        error = self.check()
+        touch_observers.remove(self._note)
+        for execution in self._executions:
+            _under_way.pop(id(execution.name), None)
+        if error is not None:
+            what = f"{self._request.method} {self._request.path}"
+            self._site.errors.report_exception(what, error)
+
+    def _note(self, holder: Components, key: Any) -> None:
+        place = id(holder), key
+        if place not in self._touched:
+            held = holder._values if isinstance(key, str) else holder._components
+            self._touched[place] = holder, (held or {}).get(key, _MISSING)
+
+    # Where to look
+
+    def _touched_roots(self, touched: list[tuple[Any, Any]]) -> Iterator[_Root]:
+        for (_, key), (holder, before) in touched:
+            if isinstance(key, str):
+                yield from _value_root(holder, key, before, self._is_refused)
+            elif key in (holder._components or {}):
+                entry = holder._components[key]
+                name = key[1] if isinstance(key, tuple) else entry.target.__name__
+                take_out = functools.partial(holder._components.pop, key, None)
+                yield _Root(entry.component, f"{name}({holder._display_name})", take_out)
+
+    def _attribute_roots(self, touched: list[tuple[Any, Any]]) -> Iterator[_Root]:
+        holders = {id(holder): holder for _, (holder, _) in touched}
+        for holder in (self._site.registry, self._request.session):
+            if holder is not None:
+                holders[id(holder)] = holder
+        for holder in holders.values():
+            for name, value in list(vars(holder).items()):
+                take_out = functools.partial(vars(holder).pop, name, None)
+                yield _Root(value, f"{holder._display_name}.{name}", take_out)
+
+    def _is_refused(self, defined: Any) -> bool:
+        name = execution_name_of(defined)
+        if name is None or not name.is_transient:
+            return False
+        is_own = any(name is execution.name for execution in self._executions)
+        return is_own or id(name) not in _under_way
+
+    def _check_factory(self) -> list[ScriptError | None]:
+        factory = self._site.sessionFactory
+        if not isinstance(factory, type) or not self._is_refused(factory):
+            return []
+        is_good = not self._is_refused(self._factory)
+        self._site.sessionFactory = self._factory if is_good else Session
+        return [self._tell(factory, "request.site.sessionFactory")]
+
+    # What is said
+
+    def _tell(self, thing: Any, where: str) -> ScriptError | None:
+        """Return the error for the page, unless another script is to blame: then it is logged."""
+        kind = thing if isinstance(thing, _DEFINITIONS) else type(thing)
+        what = "the class" if kind is thing else "an object of the class"
+        message, reason = refusal(where, what, kind.__name__)
+        mend = f"{reason[0].upper()}{reason[1:]} It was taken out again."
+        name = execution_name_of(kind)
+        for execution in self._executions:
+            if name is not None and name.home == execution.name.home:
+                return ScriptError(execution.path, f"{message}.", mend)
+        log.warning("%s. %s", message, mend)
+        return None
+
+
+def _value_root(holder: Any, key: str, before: Any, is_refused: IsRefused) -> Iterator[_Root]:
+    values = holder._values or {}
+    if key not in values:
+        return
+
+    def take_out() -> None:
+        if is_new and before is not _MISSING and not is_refused(type(before)):
+            values[key] = before
+        else:
+            values.pop(key, None)
+
+    is_new = values[key] is not before
+    yield _Root(values[key], f"{holder._display_name}[{_shown(key)}]", take_out, is_new)
+
+
+# Looking, and taking out
+
+
+def _take_out(roots: list[_Root], is_refused: IsRefused) -> Iterator[_Found]:
+    """Take what is refused out of *roots*; yield each such object."""
+    if not _may_hold([root.thing for root in roots], is_refused):
+        return
+    # What holds something that is refused and cannot be changed goes as a whole.
+    spoilt: dict[int, Any] = {}
+    gone: set[int] = set()
+    while True:
+        known = len(spoilt)
+        for found in list(_search(roots, is_refused, spoilt)):
+            if id(found.thing) not in spoilt:
+                yield found
+            if found.container is None or found.root.is_new:
+                if id(found.root) not in gone:
+                    gone.add(id(found.root))
+                    found.root.take_out()
+            elif not _remove(found.container, found.thing):
+                spoilt[id(found.container)] = found.container
+        roots = [root for root in roots if id(root) not in gone]
+        if len(spoilt) == known:
+            return
+
+
+def _may_hold(things: list[Any], is_refused: IsRefused) -> bool:
+    """Whether something may be refused that *things* are or hold: a quick look at types only.
+
+    What the garbage collector does not track, such as a dict of texts, holds no objects.
+    """
+    seen: dict[int, Any] = {}
+    while things and len(seen) < LIMIT:
+        kinds = set(map(type, things))
+        definitions = [thing for thing in things if isinstance(thing, _DEFINITIONS)]
+        if any(map(is_refused, kinds)) or any(map(is_refused, definitions)):
+            return True
+        opened = {kind for kind in kinds if not issubclass(kind, _LEAVES)}
+        opened = {kind for kind in opened if container_type_of(kind) is not None}
+        inner = {id(thing): thing for thing in things if type(thing) in opened}
+        new = [thing for number, thing in inner.items() if number not in seen]
+        seen |= inner
+        things = gc.get_referents(*filter(gc.is_tracked, new))
+    return False
+
+
+def _search(roots: list[_Root], is_refused: IsRefused, spoilt: dict[int, Any]) -> Iterator[_Found]:
+    """Yield what is refused, the nearest first, and what is *spoilt*."""
+    queue = deque(_Found(root.thing, root.label, None, root) for root in roots)
+    seen: dict[int, Any] = {}
+    while queue and len(seen) < LIMIT:
+        found = queue.popleft()
+        thing = found.thing
+        kind = thing if isinstance(thing, _DEFINITIONS) else type(thing)
+        if is_refused(kind) or id(thing) in spoilt:
+            yield found
+        elif id(thing) not in seen and not isinstance(thing, _LEAVES):
+            seen[id(thing)] = thing
+            for child, step in _children(thing):
+                queue.append(_Found(child, found.label + step, thing, found.root))
+
+
+def _children(thing: Any) -> Iterator[tuple[Any, str]]:
+    """Yield what *thing* holds, and how its author reaches that."""
+    container_type = container_type_of(type(thing))
+    if container_type is None:
+        return
+    named: list[tuple[Any, str]] = []
+    if isinstance(thing, dict):
+        for key, value in list(dict.items(thing)):
+            shown = _shown(key)
+            named += [(value, f"[{shown}]"), (key, f" (the key {shown})")]
+    elif isinstance(thing, (list, tuple, deque)):
+        named += [(value, f"[{index}]") for index, value in enumerate(list(_items(thing)))]
+    named += [(value, f".{name}") for name, value in attributes(thing).items()]
+    reached = {id(value) for value, _ in named}
+    others = [each for each in container_type.children(thing) if id(each) not in reached]
+    for value, step in [*named, *((each, " (in it)") for each in others)]:
+        if type(value) not in ATOMS:
+            yield value, step
+
+
+def _shown(key: Any) -> str:
+    """How *key* is written, or of what class it is."""
+    if isinstance(key, str):
+        return f'"{key[:60]}"'
+    return repr(key)[:60] if type(key) in ATOMS else type(key).__name__
+
+
+def _items(thing: Any) -> Iterator[Any]:
+    base: Any = next(base for base in (list, tuple, deque) if isinstance(thing, base))
+    return base.__iter__(thing)  # type: ignore[no-any-return]
+
+
+def _remove(container: Any, thing: Any) -> bool:
+    """Take *thing* out of *container*, wherever it is in there.
+
+    Returns:
+        Whether that could be done.
+    """
+    names = [name for name, value in attributes(container).items() if value is thing]
+    try:
+        for name in names:
+            object.__delattr__(container, name)
+        return _remove_item(container, thing) or bool(names)
+    except Exception:  # of the author's own __hash__ or __eq__, or a slot that cannot be emptied
+        return False
+
+
+def _remove_item(container: Any, thing: Any) -> bool:
+    if isinstance(container, dict):
+        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
+        for key, value in list(dict.items(container)):
+            if key is thing or value is thing:
+                base.__delitem__(container, key)
+    elif isinstance(container, list):
+        kept = [each for each in list.__iter__(container) if each is not thing]
+        list.__setitem__(container, slice(None), kept)
+    elif isinstance(container, set):
+        kept = [each for each in set.__iter__(container) if each is not thing]
+        set.clear(container)
+        set.update(container, kept)
+    elif isinstance(container, deque):
+        kept = [each for each in deque.__iter__(container) if each is not thing]
+        deque.clear(container)
+        deque.extend(container, kept)
+    else:
+        return False
+    return True
