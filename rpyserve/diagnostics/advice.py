@@ -461,6 +461,12 @@ ROWS: Final = (
     ),
     Advice(
         TypeError,
+        "One of the two is text, as all that visitors send. For a number, write:\n"
+        'request.field("n", type=int)\nor make one of any other text: int(text)',
+        pattern=r"('str' and '(int|float)'|'(int|float)' and 'str')|by non-int of type 'str'",
+    ),
+    Advice(
+        TypeError,
         'Text can only be joined with text. Write:\nf"Visit {number}"',
         pattern="can only concatenate str",
     ),
@@ -476,6 +482,13 @@ ROWS: Final = (
         "JSON can only hold text, numbers, True, False, None, lists and dicts. Convert the value: "
         "str(x), or list(x).",
         pattern=r"not JSON serializable",
+    ),
+    Advice(
+        ValueError,
+        "A visitor may send anything. This answers with a plain 400 to what is no number:\n"
+        r'request.field("n", type=\1)',
+        pattern=r"invalid literal for int|could not convert string to float",
+        line=r"\b(int|float)\(request\.(?:field|args)",
     ),
     # Everything else
     Advice(

@@ -115,6 +115,13 @@ RAISED = {
     "a single brace": (RESOURCE + "html('if (x) {', 1)", "write {{ and }}."),
     "a field without a value": (RESOURCE + "html('<p>{name}')", "\nhtml(..., name=name)"),
     "a value that fails": (RESOURCE + "class V:\n    def __html__(self): {}['a']\nhtml('{}', V())", ""),
+    "a text compared with a number": ("'7' < 5", '\nrequest.field("n", type=int)'),
+    "a text times a text": ("'7' * '5'", '\nrequest.field("n", type=int)'),
+    "a text minus a number": ("'7' - 5", '\nrequest.field("n", type=int)'),
+    "a number in a field": (
+        RESOURCE + "request = Request('GET', '/?n=x')\nint(request.field('n'))", '\nrequest.field("n", type=int)',
+    ),
+    "a number elsewhere": ("int('x')", ""),
     "no body": (RESOURCE + "Response(None)", ""),
     "a body of another kind": (RESOURCE + "Response(object())", ""),
     "a function that is called": ("def resource(request): pass\nresource = resource()", "Remove this line."),
