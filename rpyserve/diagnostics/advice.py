@@ -30,7 +30,7 @@ from rpyserve.diagnostics.import_advice import (
 )
 from rpyserve.http.errors import WrongResult
 from rpyserve.scripts import validation
-from rpyserve.scripts.source import innermost_author_line
+from rpyserve.scripts.source import find_dropped_text, innermost_author_line, source_lines
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
 from rpyserve.util.html import html
 
@@ -130,6 +130,21 @@ def _for_braces(exc: BaseException) -> str:
     )
 
 
+def _for_dropped_text(exc: WrongResult) -> str:
+    """The advice on a function that makes its page, and returns nothing."""
+    function: Any = inspect.unwrap(exc.method) if callable(exc.method) else None
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ""
+    dropped = find_dropped_text(code, source_lines(code, function.__globals__) or ())
+    if dropped is None:
+        return ""
+    line = f"return {dropped.source or '...'}"
+    if dropped.is_printed:
+        return f"print() writes to the server's console. Write instead:\n{line}"
+    return f"This text is made, and then dropped. Write:\n{line}"
+
+
 def _calls_resource(exc: BaseException) -> str:
     """The advice on ``resource = page()``, where the server is to call the function."""
     frame, line = innermost_author_line(exc)
@@ -204,6 +219,7 @@ ROWS: Final = (
         "sys.exit() ends programs, and this one is the server. Remove it; to stop early, use if "
         "and else.",
     ),
+    Advice(WrongResult, _for_dropped_text, when=lambda exc: exc.is_nothing),
     # Syntax errors. Where the message explains itself there is no advice.
     Advice(
         SyntaxError,

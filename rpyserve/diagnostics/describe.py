@@ -28,7 +28,13 @@ from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 from rpyserve.diagnostics.redaction import NO_SECRETS, Redactor
 from rpyserve.diagnostics.values import safe_repr
 from rpyserve.http.errors import ScriptError, WrongResult
-from rpyserve.scripts.source import Range, decode_lines, position_of, source_lines
+from rpyserve.scripts.source import (
+    Range,
+    decode_lines,
+    find_dropped_text,
+    position_of,
+    source_lines,
+)
 from rpyserve.util.author_code import is_author_code
 
 __all__ = ["context_lines", "describe", "summary"]
@@ -220,7 +226,7 @@ def _frames(exc: BaseException, options: _Options) -> tuple[Frame, ...]:
             frames.pop()  # how the file came to be compiled
         frames.append(_frame_of_syntax_error(exc, exc.filename, exc.lineno))
     elif isinstance(exc, WrongResult):
-        frames += _frames_of_function(exc.method)
+        frames += _frames_of_function(exc.method, looks_for_dropped_text=exc.is_nothing)
     return tuple(frames)
 
 
@@ -267,16 +273,24 @@ def _function_name(code: CodeType) -> str:
     return code.co_qualname.replace(".<locals>", "").removeprefix("<module>")[:200]
 
 
-def _frames_of_function(function: Any) -> list[Frame]:
-    """The place where *function* is defined, for an error it made that was found after its end."""
+def _frames_of_function(function: Any, *, looks_for_dropped_text: bool) -> list[Frame]:
+    """The place where *function* is defined, for an error it made that was found after its end.
+
+    Or the place in it where it drops the text that it should have returned.
+    """
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     if code is None or not is_author_code(code.co_filename):
         return []
     number = code.co_firstlineno
     source = source_lines(code, function.__globals__) or ()
-    lines = context_lines(source, number, None)
-    return [Frame(code.co_filename, number, 1, _function_name(code), lines=lines)]
+    dropped = find_dropped_text(code, source) if looks_for_dropped_text else None
+    marked = dropped.place if dropped else None
+    if marked:
+        number = marked.line
+    column = marked.column + 1 if marked else 1
+    lines = context_lines(source, number, marked)
+    return [Frame(code.co_filename, number, column, _function_name(code), lines=lines)]
 
 
 # The place of a syntax error

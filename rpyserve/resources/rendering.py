@@ -180,7 +180,7 @@ def _body_response(result: Any, request: Request, resource: Resource) -> Respons
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         return Response(result, request.code)
     message = describe_wrong_result(result, request, resource)
-    raise WrongResult(message, render_method(request, resource))
+    raise WrongResult(message, render_method(request, resource), is_nothing=result is None)
 
 
 # Results that cannot be sent

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rpyserve.diagnostics import advice
+from rpyserve.diagnostics.describe import describe
 from rpyserve.http.errors import WrongResult
 from rpyserve.http.request import Request
 from rpyserve.resources.rendering import describe_wrong_result
@@ -223,6 +224,7 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> set[advice.Advice]:
             exc = site.error(text).__cause__
             assert exc is not None
             found.update([row for row in advice.ROWS if row.apply(exc)][:1])
+        found.update([row for row in advice.ROWS if row.apply(nothing_from(site, "print"))][:1])
     site.scripts.close()
     return found
 
@@ -271,6 +273,38 @@ def test_what_is_returned_gets_no_advice_on_its_words(site: ScriptSite) -> None:
     message = describe_wrong_result(object(), request, FunctionResource(print))
     assert "str, bytes" in message
     assert advice.advice_for(WrongResult(message, print)) == ""
+
+
+NOTHING = {
+    "print": ("print('<h1>Hello</h1>')", "print() writes to the server's console.", "return '<h1>Hello</h1>'"),
+    "an f-string": ("f'<h1>{request.path}</h1>'", "This text is made, and then dropped.", "return f'<h1>{request.path}</h1>'"),
+    "html": ("html('<h1>{}', 1)", "and then dropped", "return html('<h1>{}', 1)"),
+    "a sum": ("'<h1>' + request.path", "and then dropped", "return '<h1>' + request.path"),
+    "a text of several lines": ("request.path\n    '''<h1>\n</h1>'''", "and then dropped", "return ..."),
+    "in a branch": ("if request:\n        'x'\n    print('y')", "and then dropped", "return 'x'"),
+    "in a handler": ("try:\n        int('x')\n    except ValueError:\n        print('y')", "console", "return 'y'"),
+    "a docstring": ("'''Say hello.'''", "", ""),
+    "another function": ("def other():\n        print('x')", "", ""),
+    "a call": ("request.setHeader('X-A', 'b')", "", ""),
+}  # fmt: skip
+
+
+def nothing_from(site: ScriptSite, case: str) -> WrongResult:
+    text = f"from rpyserve import html\n\n\ndef resource(request):\n    {NOTHING[case][0]}\n"
+    site.write("a.rpy", text)
+    return WrongResult("", site.load().function, is_nothing=True)
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_a_page_that_is_made_and_not_returned(site: ScriptSite, case: str) -> None:
+    _, sentence, line = NOTHING[case]
+    exc = nothing_from(site, case)
+    hint = advice.advice_for(exc)
+    assert sentence in hint
+    assert hint.splitlines()[1:] == ([line] if line else [])
+    place = describe(exc).place
+    assert place is not None
+    assert (place.line == 4) is (line == "")
 
 
 def test_a_helper_above(site: ScriptSite) -> None:
