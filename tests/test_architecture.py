@@ -151,7 +151,7 @@ def test_no_package_knows_what_it_must_not() -> None:
 
 def test_the_package_is_small_at_the_top() -> None:
     assert len([name for name in MODULES if "." not in name]) <= 8
-    assert len([name for name in MODULES if not name.endswith("__init__")]) <= 124
+    assert len([name for name in MODULES if not name.endswith("__init__")]) <= 125
 
 
 def test_every_package_and_module_says_what_it_owns() -> None:

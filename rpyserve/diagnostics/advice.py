@@ -29,6 +29,7 @@ from rpyserve.diagnostics.import_advice import (
     for_import_error,
 )
 from rpyserve.http.errors import WrongResult
+from rpyserve.http.json_body import json_form
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import find_dropped_text, innermost_author_line, source_lines
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
@@ -127,6 +128,16 @@ def _for_braces(exc: BaseException) -> str:
     return (
         f"{_BRACES} Markup that is complete, such as that of a plot, goes without html:\n"
         "from markupsafe import Markup\nMarkup(text)"
+    )
+
+
+def _for_json(exc: BaseException) -> str:
+    """The advice on a value for which `json` has no form; its encoder's frame has the value."""
+    innermost = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)][-1]
+    form = json_form(innermost.f_locals.get("o"), "x")
+    return (
+        "JSON can only hold text, numbers, True, False, None, lists and dicts. Write for this "
+        f"value x:\n{form}"
     )
 
 
@@ -493,12 +504,7 @@ ROWS: Final = (
         # That lists what a function accepts, such as open(); it was given neither.
         when=lambda exc: "str, bytes or" not in str(exc) and not _is_raised_by_rpyserve(exc),
     ),
-    Advice(
-        TypeError,
-        "JSON can only hold text, numbers, True, False, None, lists and dicts. Convert the value: "
-        "str(x), or list(x).",
-        pattern=r"not JSON serializable",
-    ),
+    Advice(TypeError, _for_json, pattern=r"not JSON serializable"),
     Advice(
         ValueError,
         "A visitor may send anything. This answers with a plain 400 to what is no number:\n"

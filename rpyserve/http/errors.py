@@ -102,6 +102,10 @@ class WrongResult(TypeError):
         self.is_nothing = is_nothing
 
 
+class NotJSON(TypeError):
+    """A dict or list holds what JSON cannot; the text says where, and what to write instead."""
+
+
 class BadRequest(Exception):
     """The client sent something that cannot be answered.
 

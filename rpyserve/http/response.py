@@ -35,6 +35,7 @@ import trio
 from rpyserve._names import public
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.headers import encode_header
+from rpyserve.http.json_body import encode_json
 from rpyserve.util.exceptions import unwrap_group
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -227,6 +228,8 @@ class Response:
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         encoded = tuple([encode_header(name, value) for name, value in pairs])
         content, content_type = _encode_body(b"" if body is None and status in _EMPTY else body)
+        if isinstance(body, str):
+            encoded = say_utf8(encoded)
         if content_type and not any(name.lower() == b"content-type" for name, _ in encoded):
             encoded = (content_type, *encoded)
         _set_fields(self, content, status, encoded)
@@ -250,6 +253,23 @@ class Response:
         return Response.trusted(self.body, self.status, kept + fields)
 
 
+def say_utf8(headers: Headers) -> Headers:
+    """Return *headers* with the charset of a body that was made of `str`."""
+    return tuple([
+        (name, value + b"; charset=utf-8" if _lacks_charset(name, value) else value)
+        for name, value in headers
+    ])  # fmt: skip
+
+
+def _lacks_charset(name: bytes, value: bytes) -> bool:
+    if name.lower() != b"content-type":
+        return False
+    kind = value.lower()
+    # A stream of events is always UTF-8.
+    is_text = kind.startswith(b"text/") and not kind.startswith(b"text/event-stream")
+    return is_text and b"charset" not in kind
+
+
 def _set_fields(response: Response, body: object, status: int, headers: Headers) -> None:
     set_field = object.__setattr__
     set_field(response, "body", body)
@@ -264,9 +284,7 @@ def _encode_body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, 
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body), HTML if body else None
     if isinstance(body, (dict, list)):
-        import json  # many sites never need it
-
-        return json.dumps(body, ensure_ascii=False).encode(), JSON
+        return encode_json(body), JSON
     if isinstance(body, (FileBody, Stream)):
         return body, None
     if hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
@@ -307,6 +325,7 @@ class IterableStream(Stream):
         self._failure: BaseException | None = None
         self._started: Response | None = None
         self._taken = 0  # bytes of an async source
+        self._is_text = False
 
     @asynccontextmanager
     async def start(self, response: Response) -> AsyncIterator[StartedStream]:
@@ -317,7 +336,7 @@ class IterableStream(Stream):
                 if self._failure is not None:
                     # The source's task cancels this one, and its exception comes out of the block.
                     await trio.sleep_forever()
-                self._started = self.complete_headers(response)
+                self._started = self._complete(response)
                 yield StartedStream(self._started, _chain(first, chunks))
                 return
         except BaseException as exc:
@@ -330,6 +349,12 @@ class IterableStream(Stream):
             if page is None:
                 raise self._failure from (None if exc is self._failure else exc)
         yield StartedStream(page, _chain(b"", None))
+
+    def _complete(self, response: Response) -> Response:
+        response = self.complete_headers(response)
+        if not self._is_text:
+            return response
+        return Response.trusted(response.body, response.status, say_utf8(response.headers))
 
     def _open_source(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         if inspect.isasyncgen(self._source):
@@ -349,12 +374,12 @@ class IterableStream(Stream):
         try:
             if isinstance(source, AsyncIterable):
                 async for item in source:
-                    if chunk := _encode(item):
+                    if chunk := self._encode(item):
                         self._taken += len(chunk)
                         yield chunk
             else:
                 for item in source:
-                    if chunk := _encode(item):
+                    if chunk := self._encode(item):
                         yield chunk
         except (trio.Cancelled, GeneratorExit):
             raise
@@ -365,6 +390,11 @@ class IterableStream(Stream):
             raise
         finally:
             await _close_source(source)
+
+    def _encode(self, item: object) -> bytes:
+        if isinstance(item, str):
+            self._is_text = True
+        return _encode(item)
 
     def _last_piece(self, exc: BaseException, started: Response) -> bytes:
         """What to send after an unfinished page before it is broken off."""

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.errors import ClientDisconnected, HTTPError, NotJSON, Redirect, WrongResult
 from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
@@ -174,9 +174,14 @@ def _written_response(pending: PendingResponse) -> Response:
 
 def _body_response(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, str):
+        request._response.is_text = True
         return Response.trusted(result.encode(), request.code, (HTML,))
     if isinstance(result, (bytes, bytearray, memoryview, dict, list)):
-        return Response(result, request.code)
+        try:
+            return Response(result, request.code)
+        except NotJSON as exc:
+            message = f"{_method_name(request, resource)} returned what JSON cannot hold: {exc}"
+            raise WrongResult(message, render_method(request, resource)) from None
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         return Response(result, request.code)
     message = describe_wrong_result(result, request, resource)

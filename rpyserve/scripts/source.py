@@ -202,12 +202,9 @@ class DroppedText(NamedTuple):
 
 def find_dropped_text(code: CodeType, lines: Sequence[str]) -> DroppedText | None:
     """Return the last text that the function with *code* drops, or else prints; None if none."""
-    try:
-        tree = ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError, RecursionError):
-        return None
+    tree = _parsed(lines)
     found: list[DroppedText] = []
-    for statement in _own_statements(tree, code):
+    for statement in _own_statements(tree, code) if tree else ():
         match statement:
             case ast.Expr(ast.Call(ast.Name("print"), [text])):
                 found.append(_dropped(text, lines, is_printed=True))
@@ -216,6 +213,21 @@ def find_dropped_text(code: CodeType, lines: Sequence[str]) -> DroppedText | Non
             case ast.Expr(ast.Call(ast.Name("html" | "template")) as text):
                 found.append(_dropped(text, lines, is_printed=False))
     return max(found, key=lambda text: (not text.is_printed, text.place), default=None)
+
+
+def find_only_return(code: CodeType, lines: Sequence[str]) -> Range | None:
+    """Return the value that the function with *code* returns, if it has one ``return``."""
+    tree = _parsed(lines)
+    statements = _own_statements(tree, code) if tree else ()
+    found = [each.value for each in statements if isinstance(each, ast.Return) and each.value]
+    return _range_of(found[0], lines) if len(found) == 1 else None
+
+
+def _parsed(lines: Sequence[str]) -> ast.Module | None:
+    try:
+        return ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError):
+        return None
 
 
 def _own_statements(tree: ast.Module, code: CodeType) -> list[ast.stmt]:
@@ -246,11 +258,17 @@ def _has_block(node: ast.AST) -> bool:
 
 
 def _dropped(text: ast.expr, lines: Sequence[str], *, is_printed: bool) -> DroppedText:
-    line, end_line = text.lineno, text.end_lineno or text.lineno
-    start = _count_characters(lines[line - 1], text.col_offset)
-    end = _count_characters(lines[end_line - 1], text.end_col_offset or 0)
-    source = lines[line - 1][start:end] if line == end_line else ""
-    return DroppedText(Range(line, start, end_line, end), source, is_printed)
+    place = _range_of(text, lines)
+    is_one_line = place.line == place.end_line
+    source = lines[place.line - 1][place.column : place.end_column] if is_one_line else ""
+    return DroppedText(place, source, is_printed)
+
+
+def _range_of(node: ast.expr, lines: Sequence[str]) -> Range:
+    end_line = node.end_lineno or node.lineno
+    start = _count_characters(lines[node.lineno - 1], node.col_offset)
+    end = _count_characters(lines[end_line - 1], node.end_col_offset or 0)
+    return Range(node.lineno, start, end_line, end)
 
 
 def _count_characters(line: str, size: int) -> int:

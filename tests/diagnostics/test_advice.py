@@ -141,6 +141,7 @@ RAISED = {
     "a method with too much": ("class Shop:\n    def add(self, item): pass\nShop().add(1, 2)", ""),
     "implements, imported otherwise": ("class Counter:\n    implements(int)", "\n@implementer(ICounter)\nclass Counter:"),
     "JSON": ("import json\njson.dumps({1, 2})", "JSON can only hold text, numbers"),
+    "a date in JSON": ("import json, datetime\njson.dumps([datetime.date(2026, 1, 1)])", "\nx.isoformat()"),
     "no factory": (RESOURCE + "class ICounter(Interface): pass\nICounter(Session(None, None))", "\nregisterAdapter(Counter, Session, ICounter)"),
     "a factory without session": (
         RESOURCE + "class ICounter(Interface): pass\nclass Counter:\n    def __init__(self): pass\n"

@@ -356,7 +356,7 @@ async def test_headers_and_codes_that_a_script_sets() -> None:
     answer = await ask(page(teapot), "/")
     assert (answer.status, answer.header("content-type"), answer.header("x-once")) == (
         418,
-        "text/plain",
+        "text/plain; charset=utf-8",
         "2",
     )
 
