@@ -156,6 +156,11 @@ def _for_dropped_text(exc: WrongResult) -> str:
     return f"This text is made, and then dropped. Write:\n{line}"
 
 
+def _is_property_of_css(exc: NameError) -> object:
+    name = re.escape(exc.name or "")
+    return re.search(rf"\{{\s*{name}[\w-]*\s*:(\s|#|[a-z]{{2}})", innermost_author_line(exc)[1])
+
+
 def _calls_resource(exc: BaseException) -> str:
     """The advice on ``resource = page()``, where the server is to call the function."""
     frame, line = innermost_author_line(exc)
@@ -222,6 +227,16 @@ _TABLES_OF_SQLMODEL: Final = (
     "from sqlalchemy.orm import registry as tables\n"
     "class Base(SQLModel, registry=tables()):\n    pass"
 )
+
+_UNTERMINATED: Final = r"unterminated (f-|t-)?string literal"
+_QUOTES_IN_F_STRINGS: Final = (
+    Advice(
+        SyntaxError,
+        "Quotes within the braces of an f-string are of the other kind than those around it, "
+        "before Python 3.12:\nf\"{user['name']}\"",
+        pattern="f-string: (unmatched|expecting)",
+    ),
+)[: sys.version_info < (3, 12)]
 
 # The rows in their order; the first that applies wins.
 ROWS: Final = (
@@ -321,6 +336,30 @@ ROWS: Final = (
         "and import it from there, or write cache() as the first line of the script.",
         pattern=r"(not the same object as|import of module '?|not found as) ?rpysite",
     ),
+    Advice(
+        SyntaxError,
+        'Nothing ends the text that begins here. Write three quotes where it ends: """',
+        pattern="unterminated triple-quoted",
+    ),
+    *_QUOTES_IN_F_STRINGS,
+    Advice(
+        SyntaxError,
+        # Such as "<p class="big">": it ends after the =.
+        "A quote within the text ends it. Use the other kind there:\n\"<p class='big'>Hello</p>\"",
+        line=r"""(["'])[^"']*<[^"'<>]*=\1[^"']*\1""",
+    ),
+    Advice(
+        SyntaxError,
+        'The apostrophe ends the text. Put double quotes around it:\n"It\'s here"',
+        pattern=_UNTERMINATED,
+        line=r"""'[^'"]*\w'\w""",
+    ),
+    Advice(
+        SyntaxError,
+        "A text in such quotes ends on its own line. For several lines write three quotes:\n"
+        '"""<h1>Hello</h1>\n<p>Welcome.</p>"""',
+        pattern=_UNTERMINATED,
+    ),
     # Endless recursion
     Advice(
         RecursionError,
@@ -362,6 +401,11 @@ ROWS: Final = (
         r'session["\1"] = session.get("\1", 0) + 1',
         pattern=r"local variable '(\w+)'",
         when=_is_global_too,
+    ),
+    Advice(
+        NameError,
+        "In an f-string, { begins a value. For the braces of CSS and JavaScript write {{ and }}.",
+        when=_is_property_of_css,
     ),
     Advice(NameError, lambda exc: _NAMES.get(exc.name, "")),
     Advice(NameError, name_advice.for_name, when=lambda exc: exc.name),

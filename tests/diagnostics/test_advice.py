@@ -56,11 +56,20 @@ SYNTAX = {
     "an asynchronous comprehension": ("def f():\n    return [x async for x in g()]\n", "\nasync def render_GET(self, request):"),
     "return": ("return 'x'\n", 'Put it into one:\ndef resource(request):'),
     "merge": ("x = 1\n<<<<<<< HEAD\n", "marks of a merge conflict"),
+    "quotes in quotes": ('x = "<p class="big">Hello</p>"\n', "\n\"<p class='big'>Hello</p>\""),
+    "quotes in quotes, in a call": ("f('<input name='a' value='{}'>', 1)\n", "Use the other kind there"),
+    "quotes in an f-string": ('x = {}\ny = f"{x["a"]}"\n', "\nf\"{user['name']}\""),
+    "an apostrophe": ("x = 'It's here'\n", "\n\"It's here\""),
+    "a text of several lines": ('x = f"<p>\n  hello</p>"\n', "For several lines write three quotes"),
+    "a text without an end": ('x = f"""<p>\n  hello</p>\n', "Write three quotes where it ends"),
     "curly quotes": ("x = \u201cHello\u201d\n", "Type straight ones"),
     "encoding": (b"x = '\xe9'\n", "choose Save As and the encoding UTF-8"),
     "UTF-16": ("x = 1".encode("utf-16"), "choose Save As and the encoding UTF-8"),
 }  # fmt: skip
 
+
+if sys.version_info >= (3, 12):
+    del SYNTAX["quotes in an f-string"]  # there they may be any
 
 if sys.version_info >= (3, 14):
     del SYNTAX["except"]  # there `except ValueError, e:` means two kinds of exceptions
@@ -123,6 +132,9 @@ RAISED = {
         RESOURCE + "request = Request('GET', '/?n=x')\nint(request.field('n'))", '\nrequest.field("n", type=int)',
     ),
     "a number elsewhere": ("int('x')", ""),
+    "CSS in an f-string": ("f'<style>p {color: red}</style>'", "write {{ and }}."),
+    "CSS in an f-string, with a dash": ("f'p { font-size: 2em; }'", "write {{ and }}."),
+    "a format in an f-string": ("f'{price:.2f}'", ""),
     "no body": (RESOURCE + "Response(None)", ""),
     "a body of another kind": (RESOURCE + "Response(object())", ""),
     "a function that is called": ("def resource(request): pass\nresource = resource()", "Remove this line."),
