@@ -190,6 +190,8 @@ class Request(ServerObject):
         self._id_changes = 0
         # Files and directories, as absolute paths, that the response is known to depend on.
         self._sources: list[str] = []
+        # Whether a browser loads a page that will follow edits.
+        self._follows = False
         # Whether the response gets a line in the access log.
         self._logged = True
         # Called with what a script raised for this request, before a page is made of it.

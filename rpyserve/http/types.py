@@ -27,7 +27,7 @@ class RequestRecord(NamedTuple):
             there was one.
         sent: bytes of body that were sent, without chunked framing.
         seconds: from the end of the request's head to the end of the response.
-        complete: whether the whole response went out.
+        complete: whether the whole response went out. A stream of events ends with its client.
     """
 
     request: Request | None
