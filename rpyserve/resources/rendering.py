@@ -85,7 +85,7 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
 def _report_slow_call(resource: Resource, request: Request, began: float) -> None:
     seconds = time.perf_counter() - began
     if seconds > slow_call_log.threshold and not _is_our_own(resource):
-        slow_call_log.report_script(request.path, seconds)
+        slow_call_log.report_script(request.path, seconds - slow_call_log.own_seconds_since(began))
 
 
 def _is_our_own(resource: Resource) -> bool:

@@ -26,7 +26,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from itertools import islice
 from types import FunctionType, ModuleType
@@ -42,6 +42,8 @@ Place = tuple[str, str]
 
 generation = 1
 """Grows with whatever may leave an object of an old class somewhere."""
+all_are_tracked = True
+"""Whether the garbage collector knows the objects of all classes that were ever defined."""
 edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
 
@@ -89,6 +91,12 @@ class _Retired:
 
     renew: Callable[[str], bool]
 
+
+# The classes that were defined, as long as they live.
+_classes: list[weakref.ref[type]] = []
+
+# Of ``type.__flags__``: the garbage collector knows the objects of the class.
+_TRACKED: Final = 1 << 14
 
 # What was published, by the home of its execution.
 _published: dict[str, _Published] = {}
@@ -149,6 +157,8 @@ def publish(execution: Execution, module: ModuleType) -> None:
     """Say that *execution* went well and lasts; *module* is what it left behind."""
     global edits
     home = execution.name.home
+    _claim_made_dataclasses(execution, module)
+    _note_classes(execution, module)
     was_retired = _retired.pop(home, None) is not None
     _failed.discard(home)
     _note_roles(home, vars(module))
@@ -213,6 +223,30 @@ def _moves(before: _Uses, now: _Uses) -> Iterator[tuple[Place, Place]]:
         new = [place for place in appeared if place[1] == old[1] and place[0] != old[0]]
         if len(new) == 1:
             yield old, new[0]
+
+
+def _claim_made_dataclasses(execution: Execution, module: ModuleType) -> None:
+    """Note where the classes of ``make_dataclass`` are defined: Python 3.11 says in ``types``."""
+    for name, value in list(vars(module).items()):
+        if not (isinstance(value, type) and value.__module__ == "types"):
+            continue
+        if value.__qualname__ == name and is_dataclass(value):
+            value.__module__ = execution.name
+
+
+def _note_classes(execution: Execution, module: ModuleType) -> None:
+    global all_are_tracked
+    _classes[:] = [reference for reference in _classes if reference() is not None]
+    queue = [*vars(module).values()]
+    seen: set[int] = set()
+    while queue:
+        value = queue.pop()
+        is_own = isinstance(value, type) and value.__module__ is execution.name
+        if is_own and id(value) not in seen:
+            seen.add(id(value))
+            _classes.append(weakref.ref(value))
+            all_are_tracked = all_are_tracked and bool(value.__flags__ & _TRACKED)
+            queue += vars(value).values()
 
 
 def _note_move(old: Place, new: Place) -> None:
@@ -312,8 +346,11 @@ def home_of(defined: Any) -> str:
 def is_current(defined: Any) -> bool:
     """Whether *defined*, a class or a function, is not known to be out of date."""
     name = getattr(defined, "__module__", None)
-    if type(name) is not ExecutionName:
-        return True
+    return type(name) is not ExecutionName or is_current_name(name)
+
+
+def is_current_name(name: ExecutionName) -> bool:
+    """Whether the execution of that name is not known to be out of date."""
     if name.home in _retired:
         return False
     namespace = _latest_namespace(name.home)
@@ -337,6 +374,15 @@ def current_definition(defined: Any) -> Any:
         return defined
     found = _look_up(namespace, qualified_name)
     return found if found is not None and _is_same_kind(defined, found) else None
+
+
+def outdated_classes() -> dict[type, type]:
+    """Return the classes that were defined again and still live, each with what stands for it."""
+    classes = [cls for reference in _classes if (cls := reference()) is not None]
+    # No file is executed for this.
+    old = [cls for cls in classes if home_of(cls) not in _retired and not is_current(cls)]
+    found = {cls: current_definition(cls) for cls in old}
+    return {cls: new for cls, new in found.items() if new is not None and new is not cls}
 
 
 def latest_execution(home: str) -> Execution | None:

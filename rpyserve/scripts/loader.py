@@ -319,9 +319,14 @@ class ScriptLoader:
         self.modules.refresh()
         path = os.fspath(path)
         self._retire_changed(path)
-        if request is not None:
-            request.on_close(partial(definitions.advance_if_edited_since, definitions.edits))
-        return self._current(path, request)
+        edits = definitions.edits
+        try:
+            resource = self._current(path, request)
+            edits = definitions.edits  # its code is as new as anything that is defined now
+        finally:
+            if request is not None:
+                request.on_close(partial(definitions.advance_if_edited_since, edits))
+        return resource
 
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)

@@ -26,7 +26,7 @@ from rpyserve.util.author_code import (
     is_author_code,
     source_line,
 )
-from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED
+from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED, slow_call_log
 from rpyserve.util.text import format_duration
 
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
@@ -113,7 +113,7 @@ class Watchdog(trio.abc.Instrument):
             display_position(author),
             format_duration(round(seconds)),
             source_line(author),
-            _AWAIT_ADVICE if _is_async(author) else f"If that is meant: {ASYNC_ADVICE}",
+            _advice(author),
         )
         # Another visitor's may wait as well: it is the script's own if that waits for an answer.
         if _runs_in(_MODULES_THAT_WAIT, innermost) and self._asked():
@@ -121,6 +121,12 @@ class Watchdog(trio.abc.Instrument):
                 "  A connection to this server is waiting: if it is the script's own, the script "
                 "waits for itself."
             )
+
+
+def _advice(author: FrameType) -> str:
+    if slow_call_log.in_own_call:
+        return "The server brings objects from before an edit up to date."
+    return _AWAIT_ADVICE if _is_async(author) else f"If that is meant: {ASYNC_ADVICE}"
 
 
 def _runs_in(modules: frozenset[str], frame: FrameType | None) -> bool:

@@ -31,6 +31,7 @@ from rpyserve.scripts.execution import (
 )
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.util.server_object import ServerObject
+from rpyserve.util.slow_calls import slow_call_log
 
 touch_observers: list[Callable[[Components, Any], object]] = []
 """Called with a session or registry, and the name of a value or the key of a component, before that
@@ -66,12 +67,14 @@ class Components(ServerObject, MutableMapping[str, Any]):
     itself.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_components", "_generation", "_values")
+    __slots__ = ("__dict__", "__weakref__", "_components", "_generation", "_values", "_waits_for")
 
     _display_name = "session"
     _generation: int
     _values: dict[str, Any] | None
     _components: dict[Any, Entry] | None
+    _waits_for: Any
+    """What runs of old code, and must end before all can be brought up to date; mostly None."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, which a script's subclass may forget to call. The dicts are made
@@ -80,6 +83,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
         self._values = None
         self._components = None
         self._generation = definitions.generation
+        self._waits_for = None
         return self
 
     # The mapping
@@ -258,26 +262,45 @@ class Components(ServerObject, MutableMapping[str, Any]):
         Code from before an edit, such as a stream, may still keep objects of its classes here.
         """
         if not all(map(definitions.is_current, definitions_held)):
-            self._generation = 0
+            self._generation, self._waits_for = 0, None
 
     def _mark_current(self) -> None:
         self._generation = definitions.generation
 
-    def _without_side_effects(self, make: Callable[[], Any]) -> Any:
-        """Return what *make* returns, and undo what it does to this session or registry."""
-        values = None if self._values is None else dict(self._values)
-        components = None if self._components is None else dict(self._components)
+    def _without_side_effects(self, make: Callable[[], list[Any]]) -> list[Any]:
+        """Return what *make* returns, and undo what it does to this session or registry.
+
+        What it adds here stays if it is among what it returns.
+        """
+        values, components = dict(self._values or {}), dict(self._components or {})
         attributes = dict(self.__dict__)
+        kept: set[int] = set()
         try:
-            return make()
+            made = make()
+            kept.update(map(id, made))
+            return made
         finally:
-            self._values, self._components = values, components
-            self.__dict__.clear()
-            self.__dict__.update(attributes)
+            _restore(self._values, values, kept, lambda value: value)
+            _restore(self._components, components, kept, lambda entry: entry.component)
+            _restore(self.__dict__, attributes, kept, lambda value: value)
 
     def _fresh_instance(self) -> Any:
         """Return a new one, made as this one was."""
         return type(self)()
+
+
+def _restore(
+    mapping: dict[Any, Any] | None, before: dict[Any, Any], kept: set[int], held: Callable[..., Any]
+) -> None:
+    """Restore *mapping*, in place; what was added stays if the id of what it holds is in *kept*."""
+    if mapping is None:
+        return
+    for key, value in list(mapping.items()):
+        if key not in before and id(held(value)) not in kept:
+            del mapping[key]
+    for key, value in before.items():
+        if mapping.get(key) is not value:
+            mapping[key] = value
 
 
 def _note_touch(holder: Components, key: Any) -> None:
@@ -309,19 +332,24 @@ def is_outdated(holder: Components) -> bool:
 
 def bring_up_to_date(holder: Components) -> None:
     """Bring *holder* and all that it holds up to the present definitions."""
-    from rpyserve.sessions import migration  # nobody needs it before the first edit
+    with slow_call_log.own_call():
+        from rpyserve.sessions import migration  # nobody needs it before the first edit
 
-    migration.migrate(
-        migration.Holder(
-            instance=holder,
-            name=holder._display_name,
-            values={} if holder._values is None else holder._values,
-            components={} if holder._components is None else holder._components,
-            mark_current=holder._mark_current,
-            fresh_instance=holder._fresh_instance,
-            without_side_effects=holder._without_side_effects,
+        if holder._waits_for is not None and holder._waits_for.is_current():
+            return
+        holder._waits_for = migration.migrate(
+            migration.Holder(
+                instance=holder,
+                name=holder._display_name,
+                values={} if holder._values is None else holder._values,
+                components={} if holder._components is None else holder._components,
+                mark_current=holder._mark_current,
+                fresh_instance=holder._fresh_instance,
+                without_side_effects=holder._without_side_effects,
+            )
         )
-    )
+        if holder._waits_for is not None:
+            holder._generation = 0  # look again at the next use
 
 
 def _adapt_other(wanted: Any, thing: object) -> Any:

@@ -2,9 +2,7 @@
 
 The holder's own class comes first, as it decides which adapters apply. Then all that it holds
 becomes of the present classes: see `object_graph`. Last come the attributes that an edited
-constructor sets and that objects from before the edit lack: see `object_state`. A component takes
-them from one that its adapter makes; another object takes them from one constructed with what it
-has under the names of the constructor's parameters.
+constructor sets and that objects from before the edit lack: see `missing_attributes`.
 
 A component that Python cannot change into one of the new class is forgotten, so that the next use
 makes a new one. Anything else that cannot be changed is kept as it was, and the console says so.
@@ -25,12 +23,17 @@ from typing import Any, Final, Protocol
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import current, is_interface
-from rpyserve.sessions import object_state
+from rpyserve.sessions import first_use
 from rpyserve.sessions.adapters import factory_for
-from rpyserve.sessions.object_graph import ObjectGraph, change_class
+from rpyserve.sessions.missing_attributes import AttributeFiller
+from rpyserve.sessions.object_graph import Limits, ObjectGraph, change_class, that_can_wait
+from rpyserve.sessions.running_code import Held, RunningCode
 from rpyserve.util.author_code import display_path
 from rpyserve.util.text import one_line
 from rpyserve.util.throttle import ThrottledLogger
+
+AT_ONCE: Final = Limits(objects=1_000, plain=20_000)
+"""How much is brought up to date when a session or the registry is first used after an edit."""
 
 log = logging.getLogger("rpyserve")
 
@@ -55,9 +58,9 @@ class Holder:
         values: what it holds under names.
         components: its components, by their keys.
         mark_current: called when no later definition can be missed.
-        fresh_instance: returns a new one, made as this one was.
-        without_side_effects: calls a function that may do something to the session, and undoes
-            that.
+        fresh_instance: a method that returns a new one, made as this one was.
+        without_side_effects: a method that calls a function, and undoes what that does to the
+            session or registry, but for what the function returns.
     """
 
     instance: Any
@@ -66,17 +69,24 @@ class Holder:
     components: dict[Any, Any]
     mark_current: Callable[[], None]
     fresh_instance: Callable[[], Any]
-    without_side_effects: Callable[[Callable[[], Any]], Any]
+    without_side_effects: Callable[[Callable[[], list[Any]]], list[Any]]
 
 
-def migrate(holder: Holder) -> None:
-    """Bring *holder* and all that it holds up to the present definitions."""
+def migrate(holder: Holder) -> Held | None:
+    """Bring *holder* and all that it holds up to the present definitions.
+
+    Returns:
+        The methods of old code for whose sake something was left as it was, if there are any.
+    """
     execution = current()
     # While a cached script or a module is being executed, more definitions are on their way.
     is_final = execution is None or not (execution.running and execution.cached)
     if is_final:
         holder.mark_current()  # first, as what follows may use the session
-    _Migration(holder, is_final).run()
+    migration = _Migration(holder, is_final)
+    migration.run()
+    running = migration.running
+    return running.held() if is_final and running is not None else None
 
 
 class _Migration:
@@ -85,10 +95,11 @@ class _Migration:
     def __init__(self, holder: Holder, is_final: bool) -> None:
         self._holder = holder
         self._is_final = is_final
-        self._graph = ObjectGraph()
+        self.running: RunningCode | None = None
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._without_interface: set[int] = set()
-        self._added: dict[tuple[type, type], frozenset[str]] = {}
+        self._filler = AttributeFiller(holder, self._factories, self._without_interface, _log_once)
+        self._graph = self._new_graph(AT_ONCE)
 
     def run(self) -> None:
         holder = self._holder
@@ -108,7 +119,41 @@ class _Migration:
         self._graph.run()
 
         # Step 3: what it holds itself and is replaced
-        for mapping in (holder.values, attributes):
+        self._replace_held(entries)
+
+        # Step 4: missing attributes
+        self._filler.finish()
+
+        # Step 5: what finds things by their hash, which may need all attributes
+        self._graph.finish()
+        self._replace_held(entries)
+
+        self._warn_all(self._graph)
+        if self._graph.rest:
+            self._graph.waiting |= that_can_wait(definitions.outdated_classes())
+            first_use.leave(self._graph, self._renew)
+        del self._graph  # each holds the other, and the graph all that it has collected
+
+    def _new_graph(self, limits: Limits) -> ObjectGraph:
+        return ObjectGraph(self._filler.note, self._holds_back, limits)
+
+    def _renew(self, things: list[tuple[Any, str]], limits: Limits) -> ObjectGraph:
+        """Bring more of what the holder holds up to date."""
+        graph = self._new_graph(limits)
+        for thing, label in things:
+            graph.add_root(thing, label)
+        graph.run()
+        self._filler.finish()
+        graph.finish()
+        self._warn_all(graph)
+        return graph
+
+    def _warn_all(self, graph: ObjectGraph) -> None:
+        for home, sentence in graph.warnings:
+            self._warn(home, sentence)
+
+    def _replace_held(self, entries: dict[Any, ComponentEntry]) -> None:
+        for mapping in (self._holder.values, vars(self._holder.instance)):
             for name, value in list(mapping.items()):
                 replacement = self._graph.replacement_of(value)
                 if replacement is not value:
@@ -116,18 +161,11 @@ class _Migration:
         for key, entry in entries.items():
             self._replace_component(key, entry)
 
-        # Step 4: missing attributes
-        for thing, old_class in self._graph.changed:
-            self._add_missing(thing, old_class)
-
-        for home, sentence in self._graph.warnings:
-            self._warn(home, sentence)
-
     def _change_class_of_holder(self) -> None:
         instance = self._holder.instance
         old_class = type(instance)
         new_class = definitions.current_definition(old_class) or old_class
-        if new_class is old_class:
+        if new_class is old_class or self._holds_back(instance, new_class):
             return
         try:
             change_class(instance, new_class)
@@ -136,6 +174,18 @@ class _Migration:
             self._warn(definitions.home_of(new_class), sentence)
         else:
             self._graph.changed.append((instance, old_class))
+            self._filler.note(instance, old_class)
+
+    def _holds_back(self, thing: Any, new_class: type) -> bool:
+        if self.running is None:
+            self.running = RunningCode()
+            if self._is_final:
+                self.running.renew_names()
+        method = self.running.holds_back(thing, new_class)
+        if method:
+            sentence = _HELD_BACK.format(new_class.__qualname__, method)
+            _log_once(logging.INFO, definitions.home_of(new_class), sentence)
+        return bool(method)
 
     # Components
 
@@ -156,7 +206,7 @@ class _Migration:
         component = entry.component
         reason = self._graph.unchangeable.get(id(component))
         if self._is_final and reason is not None and id(component) in self._factories:
-            del self._holder.components[key]
+            self._holder.components.pop(key, None)
             cls = type(component)
             sentence = _MADE_ANEW.format(cls.__qualname__, self._label(key, entry), reason)
             self._warn(definitions.home_of(cls), sentence)
@@ -166,54 +216,6 @@ class _Migration:
     def _label(self, key: Any, entry: ComponentEntry) -> str:
         name = key[1] if isinstance(key, tuple) else entry.target.__name__
         return f"{name}({self._holder.name})"
-
-    # Missing attributes
-
-    def _add_missing(self, thing: Any, old_class: type) -> None:
-        names = self._names_that_may_be_missing(thing, old_class)
-        cls = type(thing)
-        added: list[str] = []
-        try:
-            added += object_state.add_default_fields(thing)
-            missing = object_state.missing_of(thing, names)
-            if missing and id(thing) in self._without_interface:
-                object_state.record_missing(cls, missing)  # until its interface is there again
-            elif missing:
-                added += object_state.add_missing_attributes(thing, self._maker_of_another(thing))
-        except Exception as exc:
-            self._record_missing(thing, object_state.missing_of(thing, names), exc)
-        if added:
-            sentence = _ADDED.format(cls.__qualname__, ", ".join(sorted(added)))
-            _log_once(logging.INFO, definitions.home_of(cls), sentence)
-
-    def _names_that_may_be_missing(self, thing: Any, old_class: type) -> frozenset[str]:
-        classes = type(thing), old_class
-        if classes not in self._added:
-            self._added[classes] = object_state.added_attributes(*classes)
-        factory = self._factories.get(id(thing))
-        return self._added[classes] | object_state.assigned_by_function(factory)
-
-    def _maker_of_another(self, thing: Any) -> Callable[[], Any]:
-        """Return a function that makes another object like *thing*."""
-        holder = self._holder
-        factory = self._factories.get(id(thing))
-
-        def make() -> Any:
-            if factory is not None:
-                return factory(holder.instance)
-            if thing is holder.instance:
-                return holder.fresh_instance()
-            return object_state.construct_like(thing)
-
-        return lambda: holder.without_side_effects(make)
-
-    def _record_missing(self, thing: Any, missing: frozenset[str], exc: Exception) -> None:
-        cls = type(thing)
-        object_state.record_missing(cls, missing)
-        names = sorted(name for name in missing if name.isidentifier())
-        if names:
-            sentence = _MISSING.format(cls.__qualname__, ", ".join(names), exc, names[0])
-            self._warn(definitions.home_of(cls), sentence)
 
     # The console
 
@@ -226,14 +228,12 @@ class _Migration:
 _SESSIONS_UNCHANGEABLE: Final = (
     "sessions of the class {} that live already cannot be changed: {}. They go on as they were."
 )
+_HELD_BACK: Final = (
+    "an object of the class {} keeps its old methods until {}, which is running on it, has ended"
+)
 _MADE_ANEW: Final = (
     "the {} that {} gave is made afresh: Python cannot change it into one of the new class: {}. "
     "What it held is gone."
-)
-_ADDED: Final = "objects of the class {} from before the edit got {} from a new one"
-_MISSING: Final = (
-    "objects of the class {} from before the edit lack {}, and none can be made to take that from "
-    "({}). Give the class itself a value, as in `{} = None`."
 )
 
 

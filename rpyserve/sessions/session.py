@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from rpyserve._names import public
@@ -216,8 +217,11 @@ class Session(Components):
             ]
             self._callbacks.append(callback)
 
-    def _without_side_effects(self, make: Callable[[], Any]) -> Any:
+    def _without_side_effects(self, make: Callable[[], list[Any]]) -> list[Any]:
         before = None if self._callbacks is None else list(self._callbacks)
+        registry = getattr(self.site, "registry", None)
+        if isinstance(registry, Registry):
+            make = partial(registry._without_side_effects, make)
         try:
             return super()._without_side_effects(make)
         finally:

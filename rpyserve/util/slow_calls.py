@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from rpyserve.util.throttle import ThrottledLogger
@@ -36,6 +39,36 @@ class SlowCallLog:
     def __init__(self) -> None:
         self.threshold = SLOW
         self._lines = ThrottledLogger(_log, clock=time.monotonic)
+        self._own_calls: deque[tuple[float, float]] = deque(maxlen=1000)
+        self._own_calls_under_way = 0
+
+    # Calls that the server makes on its own account, inside of a script's
+
+    @contextmanager
+    def own_call(self) -> Iterator[None]:
+        """While inside, it is the server that wants a script's code called, not the script.
+
+        The script is not blamed for that time. One may be inside of another.
+        """
+        began = time.perf_counter()
+        self._own_calls_under_way += 1
+        try:
+            yield
+        finally:
+            self._own_calls_under_way -= 1
+            if not self._own_calls_under_way:
+                self._own_calls.append((began, time.perf_counter() - began))
+
+    @property
+    def in_own_call(self) -> bool:
+        """Whether such a call is under way."""
+        return self._own_calls_under_way > 0
+
+    def own_seconds_since(self, began: float) -> float:
+        """How long such calls have taken since *began*, a time of `time.perf_counter`."""
+        return sum(seconds for start, seconds in list(self._own_calls) if start >= began)
+
+    # Reports
 
     def report(self, name: str, seconds: float, advice: str = "") -> None:
         """Report a call if it took too long.

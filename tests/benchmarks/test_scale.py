@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.common.docs import wrap
-from benchmarks.scale import report
+from benchmarks.scale import edits, report
 
 
 def test_a_section_is_put_in_its_place(tmp_path: Path) -> None:
@@ -20,3 +22,11 @@ def test_a_section_is_put_in_its_place(tmp_path: Path) -> None:
 def test_the_document_in_the_tree_has_all_sections() -> None:
     assert report.DOCUMENT.read_text(encoding="utf-8").startswith(wrap(report.INTRODUCTION))
     assert tuple(report.read_sections(report.DOCUMENT)) == report.HEADINGS
+
+
+@pytest.mark.parametrize("shape", edits.SHAPES)
+async def test_an_edit_with_many_objects(shape: str, tmp_path: Path) -> None:
+    figures = await edits.measure(shape, count=20_000, modules=2, root=tmp_path)
+    assert figures.keys() == {"pause", "request", "done"}
+    text = edits.section({shape: figures}, {shape: figures}, 20_000, 2)
+    assert shape in text and "pause before" in text

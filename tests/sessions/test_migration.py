@@ -191,13 +191,14 @@ async def test_a_constructor_that_fails_loses_nothing(
     assert await counted(site) == "1"
     failing = COUNTER.replace("self.value = 0", "self.value = 0\n        self.more = 1 / 0")
     assert await counted(site, failing) == "2"
+    assert "lack" not in "".join(told(caplog)), "nobody has asked for it"
+    assert await counted(site, failing, "hasattr(ICounter(s), 'more'), visit(s)") == "(False, 3)"
     assert (
-        "a.rpy: objects of the class Counter from before the edit lack more, and none can be "
-        "made to take that from "
-        "(division by zero). Give the class itself a value, as in `more = None`." in told(caplog)
+        "a.rpy: objects of the class Counter from before the edit lack more: ZeroDivisionError: "
+        "division by zero. Give the class itself a value, as in `more = None`." in told(caplog)
     )
     mended = failing.replace("1 / 0", "[1]")
-    assert await counted(site, mended, "visit(s), ICounter(s).more") == "(3, [1])", (
+    assert await counted(site, mended, "visit(s), ICounter(s).more") == "(4, [1])", (
         "the next edit mends it"
     )
 
@@ -205,8 +206,9 @@ async def test_a_constructor_that_fails_loses_nothing(
 async def test_a_nested_constructor_that_fails_is_mended(site: Editing) -> None:
     assert await counted(site, GAME, "keep(s)") == "None"
     failing = GAME.replace("self.name = name", "self.name = name\n        self.more = name + 1")
-    assert await counted(site, failing, "s['player'].name") == "Ada"
-    assert await counted(site, failing + "# still", "s['player'].name") == "Ada"
+    answer = "s['player'].name, hasattr(s['player'], 'more')"
+    assert await counted(site, failing, answer) == "('Ada', False)"
+    assert await counted(site, failing + "# still", answer) == "('Ada', False)"
     assert await counted(site, failing.replace("+ 1", "+ '!'"), "s['player'].more") == "Ada!"
 
 
@@ -218,11 +220,11 @@ async def test_the_console_is_told_in_one_line_whatever_an_exception_says(
     await site.get("/sub/a")
     raising = "if name: raise ValueError('one\\ntwo')\n        self.more = 1"
     failing = GAME.replace("self.name = name", f"self.name = name\n        {raising}")
-    site.script(failing, "s['player'].name", "sub/a.rpy")
+    site.script(failing, "hasattr(s['player'], 'more')", "sub/a.rpy")
     caplog.clear()
-    assert await site.get("/sub/a") == "Ada"
+    assert await site.get("/sub/a") == "False"
     [line] = told(caplog)
-    assert "(one two)" in line and line.startswith(
+    assert "ValueError: one two." in line and line.startswith(
         str(Path("sub", "a.rpy")) + ": objects of the class Player"
     )
 
@@ -236,19 +238,14 @@ async def test_a_field_is_removed(site: Editing) -> None:
     assert await counted(site, answer="ICounter(s).more") == "5", "what an object has is kept"
 
 
-async def test_slots_are_added(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
+async def test_slots_are_added_and_removed(site: Editing, caplog: pytest.LogCaptureFixture) -> None:
     assert [await counted(site), await site.get()] == ["1", "2"]
     slotted = COUNTER.replace("class Counter:\n", "class Counter:\n    __slots__ = ('value',)\n\n")
     caplog.clear()
-    assert [await counted(site, slotted), await site.get()] == ["1", "2"]
-    assert told(caplog) == [
-        "a.rpy: the Counter that ICounter(session) gave is made afresh: Python cannot change it "
-        "into one of the new "
-        "class: its __slots__ or its base classes differ. What it held is gone."
-    ]
-    assert [await counted(site, slotted + "\n"), await site.get()] == ["3", "4"], (
-        "the same slots can be carried"
-    )
+    assert [await counted(site, slotted), await site.get()] == ["3", "4"]
+    assert [await counted(site, slotted + "\n"), await site.get()] == ["5", "6"]
+    assert await counted(site) == "7"
+    assert not told(caplog)
 
 
 async def test_a_class_becomes_a_dataclass(site: Editing) -> None:
@@ -378,7 +375,7 @@ async def test_a_dataclass_is_given_a_default_and_fields(
     answer = "s['game'] == Game(), isinstance(s['game'], Game), s['game'].size, s['game'].seen"
     assert await counted(site, more, answer) == "(True, True, 3, set())"
     assert told(caplog) == [
-        "a.rpy: objects of the class Game from before the edit got seen from a new one"
+        "a.rpy: objects of the class Game from before the edit got seen from its default"
     ]
 
 
@@ -403,7 +400,7 @@ async def test_a_nested_object_that_cannot_be_made_anew_is_named(
     assert await counted(site, GAME, "keep(s)") == "None"
     more = GAME.replace(
         "(self, name):\n        self.name = name",
-        "(self, called):\n        self.name = called; self.wins = 0",
+        "(self, called):\n        self._who = called.lower(); self.wins = 0",
     )
     caplog.clear()
     assert (
@@ -411,11 +408,9 @@ async def test_a_nested_object_that_cannot_be_made_anew_is_named(
         == "('Ada', False)"
     )
     assert told(caplog) == [
-        "a.rpy: objects of the class Player from before the edit lack wins, and none can be made "
-        "to take that from "
-        "(its constructor wants called, and it has no attribute of that name). Give the class "
-        "itself a value, as in "
-        "`wins = None`."
+        "a.rpy: objects of the class Player from before the edit lack _who, wins: its constructor "
+        "wants called, and it has no attribute of that name. Give the class itself a value, as in "
+        "`_who = None`."
     ]
     assert (
         await counted(
@@ -430,15 +425,27 @@ async def test_a_nested_object_that_cannot_be_changed_is_kept_and_named(
 ) -> None:
     assert await counted(site, GAME, "keep(s)") == "None"
     caplog.clear()
-    slotted = GAME.replace("class Player:", "class Player:\n    __slots__ = ('name',)\n")
-    assert await counted(site, slotted, "s['player'].name") == "Ada"
+    listed = GAME.replace("class Player:", "class Player(list):")
+    assert await counted(site, listed, "s['player'].name") == "Ada"
     assert told(caplog) == [
         "a.rpy: session['player'] holds an object of the class Player that Python cannot change "
-        "into one of the new "
-        "class: its __slots__ or its base classes differ. It is kept as it was, with its old "
+        "into one of the new class: its base classes differ. It is kept as it was, with its old "
         "methods."
     ]
     assert await counted(site, GAME, "isinstance(s['player'], Player)") == "True"
+
+
+async def test_a_component_that_cannot_be_changed_is_made_afresh(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [await counted(site), await site.get()] == ["1", "2"]
+    caplog.clear()
+    listed = COUNTER.replace("class Counter:", "class Counter(list):")
+    assert await counted(site, listed) == "1"
+    assert told(caplog) == [
+        "a.rpy: the Counter that ICounter(session) gave is made afresh: Python cannot change it "
+        "into one of the new class: its base classes differ. What it held is gone."
+    ]
 
 
 async def test_a_nested_class_is_renamed_and_renamed_back(

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from rpyserve import Request, Site
 from rpyserve.scripts import definitions
-from rpyserve.sessions import object_graph
 from rpyserve.sessions.containers import container_type_of
 from rpyserve.sessions.session import Registry, Session
 from rpyserve.sessions.store import SessionStore
@@ -363,27 +362,15 @@ def test_nothing_is_too_deep(edits: Edits) -> None:
     assert depth == 30_000 and value is new.Turn.X
 
 
-def test_beyond_the_limit_things_are_kept_and_the_console_says_so(
-    edits: Edits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(object_graph, "LIMIT", 50)
-    session = Session(None, None)
-    old = edits.save()
-    session["near"], session["many"] = old["Plain"](), [old["Plain"](n) for n in range(100)]
-    new = edits.save()
-    assert type(session["near"]) is new["Plain"]
-    kinds = [type(each) for each in session["many"]]
-    assert kinds[0] is new["Plain"] and kinds[-1] is old["Plain"]
-    assert told(caplog) == [
-        "session['many'] and what comes after it hold more than 50 objects. Those beyond are "
-        "kept as they were."
-    ]
+def test_plain_data_does_not_starve_what_lies_deeper(edits: Edits) -> None:
+    def make(m: Any) -> Any:
+        rows = [{"id": n, "tags": ["a"]} for n in range(60_000)]
+        return [rows, m.Data(0, [[m.Data(1, [[m.Plain()]])]])]
 
-
-def test_numbers_and_texts_do_not_count(edits: Edits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_graph, "LIMIT", 10)
-    value, new = carried(edits, lambda m: [*range(1000), "a", 1.5, None, m.Turn.X])
-    assert value[-1] is new.Turn.X
+    value, new = carried(edits, make)
+    deepest = value[1].inner[0][0].inner[0][0]
+    assert deepest.greet() == "goodbye 1" and type(deepest) is new.Plain
+    assert value[0][-1] == {"id": 59_999, "tags": ["a"]}
 
 
 # What is left alone
@@ -598,8 +585,9 @@ def kinds_in(value: Any) -> Iterator[type]:
     """The class of *value*, and of all that hangs below it."""
     yield value if isinstance(value, type) else type(value)
     container_type = None if isinstance(value, (type, Enum)) else container_type_of(type(value))
-    for each in container_type.children(value) if container_type is not None else ():
-        yield from kinds_in(each)
+    if container_type is not None:
+        for each in container_type.children(value):
+            yield from kinds_in(each)
 
 
 def test_anything_is_as_if_it_had_been_made_after_the_edit(edits: Edits) -> None:

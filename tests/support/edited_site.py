@@ -25,7 +25,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
     A busy machine may have more to say.
     """
-    return [record.getMessage() for record in caplog.records if record.module == "migration"]
+    modules = "migration", "missing_attributes"
+    return [record.getMessage() for record in caplog.records if record.module in modules]
 
 
 class Editing:

@@ -20,7 +20,8 @@ def execute(
 
     It holds its execution, as ``execution``.
     """
-    execution = Execution(f"rpyserve_script_{path}", Path(path), may_cache=may_cache)
+    text = source.encode() if isinstance(source, str) else b""
+    execution = Execution(f"rpyserve_script_{path}", Path(path), may_cache=may_cache, source=text)
 
     def cache() -> None:
         execution.cached = True

@@ -1,0 +1,873 @@
+"""The attributes that objects from before an edit lack, and where they are taken from.
+
+What an object has is never replaced, and a value that cannot be known is not invented: it is named
+on the console. In this order an object gets what it lacks:
+
+1. What the old class gave it under that name: the value of a property, or of the class itself.
+2. The default of a field of a dataclass, and of what attrs, msgspec and pydantic call fields.
+3. What a new object has, constructed with this object's own values under the names of the
+   parameters. Only when the attribute is first asked for: a constructor may be slow, and may do
+   more than set attributes. A value that is made of something that this object does not have, or
+   has otherwise than the new one, is not taken.
+
+For the third the class gets a ``__getattr__``, which Python calls only where an attribute is not
+found. It knows the objects that wait by their identity, so that objects from after the edit are as
+they would be without it, and it goes when none waits any more. It raises what Python would raise.
+
+The new object is a ghost: nobody shall meet it. Wherever its constructor put it, in sessions, the
+registry, or any list, dict, set or object, it is taken out again, or the object that it was made
+for takes its place.
+
+A class whose constructor proved slow is called no more: see `_State.measure`.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import logging
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final, Protocol
+
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import ExecutionName
+from rpyserve.sessions import object_state
+from rpyserve.sessions.containers import ATOMS, container_type_of, rebuild
+from rpyserve.sessions.object_state import (
+    attributes,
+    class_value,
+    has_attribute,
+    set_attribute,
+)
+from rpyserve.util.server_object import ServerObject
+from rpyserve.util.slow_calls import slow_call_log
+
+SLOW: Final = 0.02
+"""Seconds that a constructor may take."""
+
+MOST_SLOW_CALLS: Final = 3
+"""After how many calls in a row that took longer a constructor is called no more."""
+
+TOO_SLOW: Final = 1.0
+"""Seconds after which one such call is enough."""
+
+_MOST_NESTED: Final = 20
+_MOST_WAIT: Final = 5.0
+_MOST_FOLLOWED: Final = 500
+
+Log = Callable[[int, str, str], None]
+"""Logs a sentence of a level and a home, once for each version of the file at that home."""
+
+
+class Unknown(Exception):
+    """Why an attribute is not taken from a new object."""
+
+
+# What is known of a class
+
+
+@dataclass(eq=False, slots=True)
+class _State:
+    """What the objects of one class from before its edits may lack.
+
+    Attributes:
+        names: these attributes.
+        old_parameters: the parameters that they may have been constructed with.
+        waiting: how many objects wait for the first use of such an attribute.
+        slow_calls: how many calls of the constructor in a row were slow.
+        log: where to say so.
+    """
+
+    log: Log
+    names: frozenset[str] = frozenset()
+    old_parameters: frozenset[str] = frozenset()
+    waiting: int = 0
+    slow_calls: int = 0
+
+    @property
+    def is_slow(self) -> bool:
+        return self.slow_calls >= MOST_SLOW_CALLS
+
+    def measure(self, seconds: float) -> None:
+        """Take note of a call. One fast call takes back those before: the machine was busy."""
+        if seconds >= TOO_SLOW:
+            self.slow_calls = MOST_SLOW_CALLS
+        elif not self.is_slow:
+            self.slow_calls = self.slow_calls + 1 if seconds > SLOW else 0
+
+    def may_lack(self, name: str) -> bool:
+        """Whether *name* is one of the names, or may be one that cannot be read off."""
+        return name in self.names or any(not each.isidentifier() for each in self.names)
+
+
+_states: weakref.WeakKeyDictionary[type, _State] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """What happened to a class from one version to another.
+
+    Attributes:
+        names: attributes that objects may lack.
+        former: what the old class had under names that the constructor sets now.
+        defaults: what makes the default of a field that was added.
+        hiding: objects' own attributes that would hide what the class defines now.
+        outdated: cached properties with other code than before.
+    """
+
+    names: frozenset[str]
+    former: dict[str, Any]
+    defaults: dict[str, object_state.Default]
+    hiding: frozenset[str]
+    outdated: frozenset[str]
+
+
+def _compare(cls: type, old_class: type, state: _State) -> _Edit:
+    before, now = map(_set_by, (old_class, cls))
+    old_state = _states.get(old_class)
+    still_missing = old_state.names & now if old_state else frozenset()
+    names = (now - before) | still_missing
+    state.names |= names
+    state.old_parameters |= _parameters_of(old_class)
+    if old_state:
+        state.old_parameters |= old_state.old_parameters
+    defaults = object_state.field_defaults(cls)
+    return _Edit(
+        names,
+        former={name: value for name in names if (value := _former(cls, old_class, name))},
+        defaults={name: make for name, make in defaults.items() if name in names},
+        hiding=frozenset(name for name in before - now if _is_hidden(cls, old_class, name)),
+        outdated=frozenset(_outdated_properties(cls, old_class)),
+    )
+
+
+def _set_by(cls: type) -> frozenset[str]:
+    return object_state.assigned_by_class(cls) | object_state.field_names(cls)
+
+
+def _parameters_of(cls: type) -> frozenset[str]:
+    try:
+        return frozenset(inspect.signature(cls).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def _former(cls: type, old_class: type, name: str) -> Any:
+    """What *old_class* had under *name* and *cls* has no more, if a value can come of it."""
+    value, now = class_value(old_class, name), class_value(cls, name)
+    if isinstance(value, (property, cached_property)):
+        return None if _is_definition(now) else value
+    return None if value is None or _is_definition(value) or now is not None else (value,)
+
+
+def _is_hidden(cls: type, old_class: type, name: str) -> bool:
+    """Whether *cls* has a method under *name*, which *old_class* had not.
+
+    A property is not hidden by what an object has.
+    """
+    value = class_value(cls, name)
+    is_method = _is_definition(value) and not hasattr(type(value), "__set__")
+    return is_method and not _is_definition(class_value(old_class, name))
+
+
+def _is_definition(value: object) -> bool:
+    """Whether a class has *value* to make something else of it: a method, a property."""
+    return hasattr(type(value), "__get__")
+
+
+def _outdated_properties(cls: type, old_class: type) -> Iterable[str]:
+    for name, value in _defined_by_site(cls):
+        old = class_value(old_class, name)
+        are_cached = isinstance(value, cached_property) and isinstance(old, cached_property)
+        if are_cached and _code_behind(cls, value) != _code_behind(old_class, old):
+            yield name
+
+
+def _defined_by_site(cls: type) -> Iterator[tuple[str, Any]]:
+    for base in cls.__mro__:
+        if isinstance(base.__module__, ExecutionName):
+            yield from vars(base).items()
+
+
+def _code_behind(cls: type, prop: cached_property[Any]) -> list[Any]:
+    """What the code of a property says, and that of the methods that it names."""
+    code = getattr(prop.func, "__code__", None)
+    return object_state.code_text(cls, code) if isinstance(code, CodeType) else []
+
+
+# One migration
+
+
+class Holder(Protocol):
+    """A session, or the registry."""
+
+    @property
+    def instance(self) -> Any: ...
+
+    @property
+    def fresh_instance(self) -> Callable[[], Any]:
+        """A method that returns a new one, made as this one was."""
+
+    @property
+    def without_side_effects(self) -> Callable[[Callable[[], list[Any]]], list[Any]]:
+        """A method that calls a function, and undoes what that does to session and registry.
+
+        What the function adds there and returns, too, stays.
+        """
+
+
+class _HolderMethods:
+    """The methods of a holder, which they do not keep alive."""
+
+    def __init__(self, holder: Holder) -> None:
+        self.instance = weakref.ref(holder.instance)
+        self.make_another = weakref.WeakMethod(holder.fresh_instance)
+        self.undo = weakref.WeakMethod(holder.without_side_effects)
+
+
+class AttributeFiller:
+    """Gives the objects of one session, or of the registry, what they lack.
+
+    Args:
+        holder: the session or registry.
+        factories: what makes another component of it, by the component's id. More may be put in.
+        without_interface: the ids of components whose interface is not there for the moment: what
+            they lack is added after another edit. More may be put in.
+        log: where to say what was done.
+    """
+
+    def __init__(
+        self,
+        holder: Holder,
+        factories: dict[int, Callable[[Any], Any]],
+        without_interface: set[int],
+        log: Log,
+    ) -> None:
+        self._factories = factories
+        self._without_interface = without_interface
+        self._methods = _HolderMethods(holder)
+        self._log = log
+        self._edits: dict[tuple[type, type], _Edit] = {}
+        self._held: list[_Held] = []
+
+    def note(self, thing: Any, old_class: type) -> None:
+        """Say that *thing* was an *old_class* and is of another class now.
+
+        From now on it has what it lacks, before anything of it is asked: call this before its hash
+        can be needed.
+        """
+        factory = self._factories.get(id(thing))
+        _stop_waiting(thing)
+        edit = self._edit(type(thing), old_class)
+        names = edit.names | object_state.assigned_by_function(factory)
+        if edit.hiding or edit.outdated:
+            self._drop(thing, edit)
+        if names:
+            self._add_known(thing, edit)
+        if object_state.is_pydantic(type(thing)):
+            self._say_added(type(thing), object_state.add_private_attributes(thing), _FIELDS)
+        if object_state.missing_of(thing, names):
+            state = _states[type(thing)]
+            state.names |= names
+            if id(thing) not in self._without_interface:
+                self._wait(thing, factory, state)
+
+    def finish(self) -> None:
+        """Fill what cannot wait for its first use."""
+        for held in self._held:
+            _supply(held.thing)
+        for thing in {type(held.thing): held.thing for held in self._held}.values():
+            _remove_hook_if_done(type(thing))
+        self._held.clear()
+
+    def _edit(self, cls: type, old_class: type) -> _Edit:
+        classes = cls, old_class
+        if classes not in self._edits:
+            state = _states.setdefault(cls, _State(self._log))
+            self._edits[classes] = _compare(cls, old_class, state)
+        return self._edits[classes]
+
+    def _drop(self, thing: Any, edit: _Edit) -> None:
+        """Drop attributes that would hide what the class defines, and what was cached."""
+        own = object_state.dict_of(thing)
+        for names, sentence in ((edit.hiding, _HIDDEN), (edit.outdated, _OUTDATED)):
+            dropped = sorted(name for name in names if name in own)
+            for name in dropped:
+                del own[name]
+            if dropped:
+                cls = type(thing)
+                line = sentence.format(cls.__qualname__, ", ".join(dropped))
+                self._log(logging.INFO, definitions.home_of(cls), line)
+
+    def _add_known(self, thing: Any, edit: _Edit) -> None:
+        """Add what needs no new object."""
+        own = attributes(thing)
+        for makers, where in ((edit.former, _FORMER), (edit.defaults, _FIELDS)):
+            added = []
+            for name, make in makers.items():
+                if isinstance(make, property) or not (name in own or has_attribute(thing, name)):
+                    added += self._add(thing, name, make)
+            self._say_added(type(thing), added, where)
+
+    def _add(self, thing: Any, name: str, make: Any) -> list[str]:
+        """Add one attribute; what fails is said when the attribute is asked for."""
+        state = _states[type(thing)]
+        if state.is_slow:
+            return []
+        try:
+            with _measuring(state):
+                value = _value_of(make, thing)
+            set_attribute(thing, name, value)
+        except Exception as exc:
+            _say_missing(type(thing), [name], _described(exc))
+            return []
+        return [name]
+
+    def _say_added(self, cls: type, names: Iterable[str], where: str) -> None:
+        if names:
+            line = _ADDED.format(cls.__qualname__, ", ".join(sorted(names)), where)
+            self._log(logging.INFO, definitions.home_of(cls), line)
+
+    def _wait(self, thing: Any, factory: Callable[[Any], Any] | None, state: _State) -> None:
+        entry: _Reference | _Held
+        try:
+            entry = _Reference(thing, _forget)
+        except TypeError:  # its class has slots, and none for weak references
+            entry = _Held(thing)
+            self._held.append(entry)
+        entry.key, entry.state = id(thing), state
+        entry.factory, entry.holder = factory, self._methods
+        state.waiting += 1
+        _waiting[id(thing)] = entry
+        if not _install_hook(type(thing)):
+            _supply(thing)
+
+
+def _value_of(make: Any, thing: Any) -> Any:
+    """The value that a property, a class, or the default of a field gives *thing*."""
+    if isinstance(make, property):
+        return make.__get__(thing, type(thing))
+    if isinstance(make, cached_property):
+        return make.func(thing)
+    if isinstance(make, tuple):  # all objects shared it; now each has its own
+        (value,) = make
+        return copy.copy(value) if type(value) in (list, dict, set) else value
+    return make(thing)
+
+
+# Objects that wait
+
+
+class _Reference(weakref.ref[Any]):
+    """An object that waits. It is not kept alive."""
+
+    __slots__ = ("factory", "holder", "key", "state")
+
+    key: int
+    state: _State
+    factory: Callable[[Any], Any] | None
+    holder: _HolderMethods
+
+
+@dataclass(eq=False)
+class _Held:
+    """The same of an object without weak references, until its migration ends."""
+
+    thing: Any
+    key: int = 0
+    state: Any = None
+    factory: Callable[[Any], Any] | None = None
+    holder: Any = None
+
+    def __call__(self) -> Any:
+        return self.thing
+
+
+@dataclass(eq=False, slots=True)
+class _UnderWay:
+    """An object that is being filled."""
+
+    thread: int = field(default_factory=threading.get_ident)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+_waiting: dict[int, _Reference | _Held] = {}
+_under_way: dict[int, _UnderWay] = {}
+_nesting = threading.local()
+_hooks_lock = threading.RLock()
+
+
+def _forget(entry: _Reference) -> None:
+    """The object is gone."""
+    if _waiting.get(entry.key) is entry:
+        del _waiting[entry.key]
+        entry.state.waiting -= 1
+
+
+def _stop_waiting(thing: Any) -> None:
+    entry = _waiting.get(id(thing))
+    if entry is not None and _waiting.pop(id(thing), None) is entry:
+        entry.state.waiting -= 1
+
+
+def _supply(thing: Any, name: str = "") -> bool:
+    """Give *thing* all that it lacks; return whether it has *name* now.
+
+    Does nothing for an object that does not wait, and for a name that is not lacking.
+    """
+    entry = _waiting.get(id(thing))
+    if entry is None or entry() is not thing:
+        return False
+    if name.startswith("__") or (name and not entry.state.may_lack(name)):
+        return False
+    mine = _UnderWay()
+    other = _under_way.setdefault(id(thing), mine)
+    if other is mine:
+        try:
+            _fill_unless_too_deep(thing, entry)
+        finally:
+            del _under_way[id(thing)]
+            mine.done.set()
+    elif other.thread != mine.thread:
+        other.done.wait(_MOST_WAIT)
+    # Else a constructor reads the very object that it is called for.
+    return has_attribute(thing, name)
+
+
+def _fill_unless_too_deep(thing: Any, entry: _Reference | _Held) -> None:
+    depth = getattr(_nesting, "depth", 0)
+    if depth >= _MOST_NESTED:
+        return
+    _nesting.depth = depth + 1
+    try:
+        _fill(thing, entry)
+    finally:
+        _nesting.depth = depth
+    _stop_waiting(thing)
+
+
+def _fill(thing: Any, entry: _Reference | _Held) -> None:
+    cls, state = type(thing), entry.state
+    lacking = object_state.missing_of(thing, state.names)
+    if not lacking:
+        return
+    try:
+        if state.is_slow:
+            raise Unknown("its constructor is too slow to be called for each of them")
+        added, how = _take_from_another(thing, entry, lacking)
+    except Unknown as exc:
+        _say_missing(cls, object_state.missing_of(thing, lacking), str(exc))
+        return
+    except Exception as exc:
+        _say_missing(cls, object_state.missing_of(thing, lacking), _described(exc))
+        return
+    if added:
+        line = _ADDED.format(cls.__qualname__, ", ".join(sorted(added)), how)
+        state.log(logging.INFO, definitions.home_of(cls), line)
+
+
+def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
+    names = sorted(name for name in missing if name.isidentifier())
+    if names:
+        line = _MISSING.format(cls.__qualname__, ", ".join(names), reason, names[0])
+        _states[cls].log(logging.WARNING, definitions.home_of(cls), line)
+
+
+def _described(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}".rstrip(".")
+
+
+# The hook
+
+
+def _install_hook(cls: type) -> bool:
+    """Have lookups that fail on objects of *cls* end here; False if the class does not allow it."""
+    with _hooks_lock:
+        own = vars(cls).get("__getattr__")
+        if getattr(own, "is_hook", False):
+            return True
+        try:
+            cls.__getattr__ = _hook_of(cls, own)  # type: ignore[attr-defined]
+        except (TypeError, AttributeError):
+            return False
+    return True
+
+
+def _remove_hook_if_done(cls: type) -> None:
+    state = _states.get(cls)
+    if state is not None and state.waiting:
+        return
+    with _hooks_lock:
+        hook = vars(cls).get("__getattr__")
+        if (state is not None and state.waiting) or not getattr(hook, "is_hook", False):
+            return
+        if hook.own is None:  # type: ignore[union-attr]
+            del cls.__getattr__  # type: ignore[attr-defined]
+        else:
+            cls.__getattr__ = hook.own  # type: ignore
+
+
+def _hook_of(cls: type, own: Any) -> Any:
+    def __getattr__(self: Any, name: str) -> Any:
+        getattribute: Any = type(self).__getattribute__
+        is_there = _supply(self, name)
+        _remove_hook_if_done(cls)
+        if is_there:
+            return getattribute(self, name)
+        if own is not None:
+            return own.__get__(self, type(self))(name)
+        inherited = getattr(super(cls, self), "__getattr__", None)
+        if inherited is not None:
+            return inherited(name)
+        return getattribute(self, name)  # it raises, and says what there is to say
+
+    __getattr__.is_hook, __getattr__.own = True, own  # type: ignore[attr-defined]
+    return __getattr__
+
+
+# The ghost
+
+
+@contextmanager
+def _measuring(state: _State) -> Iterator[None]:
+    """While inside, a constructor, a property or a default is called: it is measured."""
+    began = time.perf_counter()
+    try:
+        with slow_call_log.own_call():
+            yield
+    finally:
+        state.measure(time.perf_counter() - began)
+
+
+def _take_from_another(
+    thing: Any, entry: _Reference | _Held, lacking: frozenset[str]
+) -> tuple[list[str], str]:
+    """Give *thing* what a new object has.
+
+    Returns:
+        The names of what it got, and where from.
+    """
+    arguments = _Arguments(thing, entry.state.old_parameters)
+    make, how = _maker(thing, entry, arguments)
+    # In a list, so that nothing here refers to the new one but that list.
+    ghost: list[Any] = []
+    references = sys.getrefcount(thing)
+    with _measuring(entry.state):
+        _undoing(entry.holder.undo(), make, ghost)
+    displaced = references - sys.getrefcount(thing)
+    if type(ghost[0]) is not type(thing):
+        raise TypeError(f"a new one is of the class {type(ghost[0]).__name__}")
+
+    fresh = attributes(ghost[0])
+    unknown = _unknown(thing, fresh, arguments.unknown)
+    kept = object_state.assigned_by_class(type(thing)) - lacking
+    added = []
+    for name, value in fresh.items():
+        if name not in kept and name not in unknown and not has_attribute(thing, name):
+            set_attribute(thing, name, value)
+            added.append(name)
+    value = None
+    fresh.clear()
+    probe = [object()]
+    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0])
+    if references:
+        _remove_ghost(ghost, references, thing, displaced)
+    for name in sorted(lacking & unknown.keys()):
+        _say_missing(type(thing), [name], unknown[name])
+    return added, how
+
+
+def _maker(
+    thing: Any, entry: _Reference | _Held, arguments: _Arguments
+) -> tuple[Callable[[], Any], str]:
+    factory, holder = entry.factory, entry.holder.instance()
+    make_another = entry.holder.make_another()
+    if thing is holder and make_another is not None:
+        return make_another, "a new one"
+    if factory is None:
+        arguments.read()
+        cls: Any = type(thing)
+        return lambda: cls(*arguments.positional, **arguments.by_keyword), arguments.described
+    if holder is None:
+        raise Unknown("its session is gone")
+    return lambda: factory(holder), "a new one"
+
+
+def _undoing(undo: Any, make: Callable[[], Any], made: list[Any]) -> None:
+    """Put what *make* returns into *made*, and undo what it does to session and registry.
+
+    What it adds there and has as its own attribute stays: both shall be the same object.
+    """
+
+    def inner() -> list[Any]:
+        made.append(make())
+        return list(attributes(made[0]).values())
+
+    if undo is None:  # the session is gone
+        made.append(make())
+    else:
+        undo(inner)
+
+
+class _Arguments:
+    """The arguments to construct another object like *thing* with.
+
+    Attributes:
+        unknown: the parameters whose values are not known, and that *thing* may have been
+            constructed with.
+    """
+
+    def __init__(self, thing: Any, old_parameters: frozenset[str]) -> None:
+        self._class = type(thing)
+        self._known = attributes(thing)
+        self._old_parameters = old_parameters
+        self.positional: list[Any] = []
+        self.by_keyword: dict[str, Any] = {}
+        self.unknown: set[str] = set()
+        self._own: dict[str, str] = {}
+
+    @property
+    def described(self) -> str:
+        name = self._class.__name__
+        given = ", ".join(f"{parameter}=self.{own}" for parameter, own in self._own.items())
+        return f"{name}({given})"
+
+    def read(self) -> None:
+        """Find them all.
+
+        Raises:
+            Unknown: there is nothing for a parameter that must be given.
+        """
+        for parameter in inspect.signature(self._class).parameters.values():
+            attribute = self._attribute_for(parameter.name)
+            if attribute is None:
+                self._leave_out(parameter)
+            else:
+                self._pass(parameter, self._known[attribute])
+                self._own[parameter.name] = attribute
+
+    def _attribute_for(self, name: str) -> str | None:
+        """The attribute that has what was given for *name*: as it was assigned, or of its name."""
+        kept_as = object_state.sources_of(self._class).kept_as.get(name, [])
+        candidates = [*sorted(kept_as, key=lambda attribute: attribute != name), name]
+        return next((each for each in candidates if each in self._known), None)
+
+    def _pass(self, parameter: inspect.Parameter, value: Any) -> None:
+        match parameter.kind:
+            case parameter.VAR_POSITIONAL if isinstance(value, (list, tuple)):
+                self.positional += value
+            case parameter.VAR_KEYWORD if isinstance(value, dict):
+                self.by_keyword |= value
+            case parameter.VAR_POSITIONAL | parameter.VAR_KEYWORD:
+                self.unknown.add(parameter.name)
+            case parameter.KEYWORD_ONLY:
+                self.by_keyword[parameter.name] = value
+            case _:
+                self.positional.append(value)
+
+    def _leave_out(self, parameter: inspect.Parameter) -> None:
+        name = parameter.name
+        is_variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not is_variable:
+            raise Unknown(f"its constructor wants {name}, and it has no attribute of that name")
+        # A parameter that the edit has added was not given before: its default is right.
+        if name in self._old_parameters:
+            self.unknown.add(name)
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            self.positional.append(parameter.default)
+
+
+def _unknown(thing: Any, fresh: dict[str, Any], parameters: set[str]) -> dict[str, str]:
+    """Those of the new object's attributes that *thing* cannot take, and why.
+
+    They are made of a parameter that is not known, or of another attribute that *thing* has
+    otherwise.
+    """
+    own = attributes(thing)
+    changed = {name for name in own.keys() & fresh.keys() if not _is_same(own[name], fresh[name])}
+    found = {}
+    for name in fresh.keys() - own.keys():
+        for source in _all_sources(type(thing), name, own.keys()):
+            if source in parameters:
+                found[name] = f"it is made of {source}, which they do not keep"
+            elif source.removeprefix(".") in changed and source.startswith("."):
+                found[name] = f"it is made of {source[1:]}, which may be another by now"
+        if parameters and name not in object_state.sources_of(type(thing)).of:
+            found[name] = f"it may be made of {min(parameters)}, which they do not keep"
+    return found
+
+
+def _all_sources(cls: type, name: str, own: Iterable[str]) -> set[str]:
+    """What the attribute *name* is made of, in the end: parameters, and attributes in *own*."""
+    sources = object_state.sources_of(cls)
+    found: set[str] = set()
+    queue = [f".{name}"]
+    while queue:
+        source = queue.pop()
+        if source in found:
+            continue
+        found.add(source)
+        if source.startswith(".") and source[1:] not in own:
+            queue += sources.of.get(source[1:], ())
+            queue += (f".{each}" for each in object_state.names_in_code(cls, source[1:]))
+    return found
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are surely the same, without asking their own ``__eq__``."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if type(one) in (list, dict, set, tuple, frozenset, deque):
+        return not one and not other
+    return type(one) in ATOMS and bool(one == other)
+
+
+def _remove_ghost(ghost: list[Any], references: int, thing: Any, displaced: int) -> None:
+    """Take the new object out of wherever its constructor put it.
+
+    Args:
+        references: how many there are to it.
+        displaced: how many places have lost *thing* meanwhile: it takes them again.
+    """
+    replaced: dict[int, Any] = {id(ghost[0]): thing}
+    below = _reachable_from(ghost[0])
+    inside = set(map(id, below))
+    below += [thing, object_state.dict_of(thing)]
+    is_elsewhere = references > sum(
+        each is ghost[0] for holder in below for each in gc.get_referents(holder)
+    )
+    # First what refers to it; then what refers to its methods, and to tuples with it.
+    ghosts = ghost
+    for _ in range(3):
+        referrers = gc.get_referrers(*ghosts) if is_elsewhere else _referrers_among(below, ghosts)
+        immutable = [each for each in referrers if type(each) in (tuple, MethodType)]
+        for referrer in referrers:
+            if not any(referrer is each for each in (ghosts, ghost, *ghost, *immutable)):
+                is_inside = id(referrer) in inside or referrer is below[-1]
+                displaced -= _replace_in(referrer, replaced, is_inside, displaced)
+        for each in immutable:
+            replaced[id(each)] = rebuild(each, type(each), lambda v: replaced.get(id(v), v))
+        ghosts = immutable
+        if not ghosts:
+            return
+
+
+def _reachable_from(ghost: Any) -> list[Any]:
+    """What the new object holds, directly and indirectly, as far as it can be followed quickly."""
+    found: list[Any] = []
+    seen = {id(ghost)}
+    queue = deque(gc.get_referents(ghost))
+    while queue and len(found) < _MOST_FOLLOWED:
+        each = queue.popleft()
+        if id(each) in seen or isinstance(each, (type, ModuleType, ServerObject)):
+            continue
+        seen.add(id(each))
+        found.append(each)
+        queue += (
+            each.__closure__ or () if isinstance(each, FunctionType) else gc.get_referents(each)
+        )
+    return found
+
+
+def _referrers_among(objects: list[Any], ghosts: list[Any]) -> list[Any]:
+    ids = set(map(id, ghosts))
+    return [each for each in objects if not ids.isdisjoint(map(id, gc.get_referents(each)))]
+
+
+def _replace_in(referrer: Any, replaced: dict[int, Any], is_inside: bool, displaced: int) -> int:
+    """Replace ghosts in *referrer*, or take them out; return how many displaced ones came back."""
+    if isinstance(referrer, (list, deque)):
+        _replace_in_list(referrer, replaced, is_inside)
+    elif isinstance(referrer, set):
+        for each in [each for each in referrer if id(each) in replaced]:
+            referrer.discard(each)
+            if is_inside:
+                referrer.add(replaced[id(each)])
+    elif isinstance(referrer, dict):
+        return _replace_in_dict(referrer, replaced, is_inside, displaced)
+    elif isinstance(referrer, CellType):
+        referrer.cell_contents = replaced[id(referrer.cell_contents)]
+    else:
+        _replace_in_attributes(referrer, replaced)
+    return 0
+
+
+def _replace_in_list(referrer: Any, replaced: dict[int, Any], is_inside: bool) -> None:
+    for index in reversed(range(len(referrer))):
+        each = referrer[index]
+        if id(each) not in replaced:
+            continue
+        thing = replaced[id(each)]
+        if is_inside and not any(other is thing for other in referrer):
+            referrer[index] = thing
+        else:
+            del referrer[index]
+
+
+def _replace_in_dict(
+    referrer: dict[Any, Any], replaced: dict[int, Any], is_inside: bool, displaced: int
+) -> int:
+    back = 0
+    for key, value in list(referrer.items()):
+        if id(key) in replaced:
+            del referrer[key]
+        elif id(value) in replaced:
+            thing = replaced[id(value)]
+            is_there = any(other is thing for other in referrer.values())
+            if is_inside or (displaced > back and not is_there):
+                referrer[key] = thing
+                back += not is_inside
+            elif not _replace_in_owner(referrer, key, thing):
+                del referrer[key]
+    return back
+
+
+def _replace_in_owner(namespace: dict[Any, Any], name: Any, thing: Any) -> bool:
+    """Set the attribute *name* to *thing*, if *namespace* is the one of an object or a class."""
+    for owner in gc.get_referrers(namespace):
+        if isinstance(owner, type) and name in vars(owner):
+            setattr(owner, name, thing)
+            return True
+        if object_state.dict_of(owner) is namespace:
+            namespace[name] = thing
+            return True
+    return False
+
+
+def _replace_in_attributes(referrer: Any, replaced: dict[int, Any]) -> None:
+    if container_type_of(type(referrer)) is None:
+        return
+    for name, value in attributes(referrer).items():
+        if id(value) in replaced:
+            set_attribute(referrer, name, replaced[id(value)])
+
+
+# The console
+
+_FIELDS: Final = "its default"
+_FORMER: Final = "the class as it was before the edit"
+_ADDED: Final = "objects of the class {} from before the edit got {} from {}"
+_MISSING: Final = (
+    "objects of the class {} from before the edit lack {}: {}. Give the class itself a value, as "
+    "in `{} = None`."
+)
+_HIDDEN: Final = (
+    "objects of the class {} from before the edit lose their attribute {}: it would hide what the "
+    "class defines under that name now"
+)
+_OUTDATED: Final = (
+    "objects of the class {} from before the edit compute {} anew: the code of the cached property "
+    "has changed"
+)
