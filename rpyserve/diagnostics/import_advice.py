@@ -5,6 +5,7 @@ Looks for files beside the script that imports, and in the site's directories.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -121,6 +122,8 @@ def _misspelled(name: str, site: str) -> str:
 
 def _not_installed(name: str) -> str:
     command = [sys.executable, "-m", "pip", "install", _PACKAGES.get(name, name)]
+    if importlib.util.find_spec("pip") is None:  # as uv makes its environments
+        command = ["uv", "pip", "install", "--python", sys.executable, command[-1]]
     return (
         f"There is no {name}.py in the site, and no such module is installed. To install it:\n"
         f"{subprocess.list2cmdline(command)}"

@@ -35,9 +35,7 @@ __all__ = ["ReverseProxyResource"]
 READ_SIZE: Final = 64 * 1024
 """Bytes that are read at once of a body that has been loaded before."""
 
-_MISSING_EXTRA: Final = (
-    "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
-)
+_MISSING_EXTRA: Final = "A proxy needs httpx, which is not installed. Write: pip install httpx"
 _PROCESS_ID: Final = secrets.token_hex(4)
 """Tells this process from others that proxy to the same address."""
 

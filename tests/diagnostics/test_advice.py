@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
@@ -364,6 +365,15 @@ def test_above_the_site(site: ScriptSite) -> None:
 def test_the_pip_line_can_be_run(site: ScriptSite) -> None:
     hint = site.error("import no_such_thing\n").hint
     assert os.path.basename(sys.executable) in hint.splitlines()[-1]
+
+
+def test_where_there_is_no_pip_there_is_uv(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    line = site.error("import no_such_thing\n").hint.splitlines()[-1]
+    assert line.startswith("uv pip install --python ")
+    assert line.endswith(" no_such_thing")
 
 
 # asyncio
