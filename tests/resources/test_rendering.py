@@ -538,6 +538,8 @@ async def test_only_code_of_the_author_is_called_slow(
     site = Site(Directory(tmp_path))
     async with site.running():
         for path in ("/", "/style.css", "/slow"):
-            await site.respond(Request("GET", path))
+            request = Request("GET", path)
+            await site.respond(request)
+            request.close()
     told = [message for message in caplog.messages if " took " in message]
     assert [line.split()[0] for line in told if line.startswith("/")] == ["/slow"]
