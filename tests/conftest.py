@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -81,30 +80,6 @@ def fetch(connect: Callable[..., Client]) -> Callable[..., Awaitable[Reply]]:
         return reply
 
     return fetch
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """One Chromium for the tests of a module: what drives it is an event loop of asyncio, which
-    others would notice.
-    """
-    from tests.support import chromium
-
-    if chromium.installed() is None:
-        assert not (os.environ.get("CI") and sys.platform == "linux"), (
-            "CI on Linux must have a browser"
-        )
-        pytest.skip("there is no Chromium or Chrome here")
-    with chromium.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def context(browser: Any) -> Iterator[Any]:
-    """A browser of its own, as far as cookies go."""
-    context = browser.new_context(viewport={"width": 800, "height": 600})
-    yield context
-    context.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,5 @@
-"""From an edit on disk to the repaint in headless Chromium, beside Vite's dev server in the same
-run.
+"""From an edit on disk to the repaint in Chromium, Firefox and WebKit, without a window to be seen,
+beside Vite's dev server in the same run.
 
 ``python -m benchmarks.livereload.edit_to_repaint``. Measured in the page: a loop of animation
 frames looks for the new text or colour, and notes the time after the frame that shows it. Edits of
@@ -21,20 +21,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from typing import Any
 
 from benchmarks.common.docs import ROOT
 from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import free_port, is_listening, serving
+from tests.support.browsers import ENGINES, new_tab
 
 VITE = ROOT / "build" / "vite"
+# Seconds after an edit in which nobody asks the page, so that it is not disturbed.
+QUIET = 0.3
 PARAGRAPH = "<p>Some text that stays as it is, <a href='#'>with a link</a>.</p>\n"
 FILLER = PARAGRAPH * 60
 STYLE = "h1 {{ --n: {}; color: navy }}"
 LINK = '<link rel="stylesheet" href="style.css">'
-OWN_SCRIPT = "<script>window.own = 1</script>"
-VITE_MODULE = '<script type="module" src="/main.js"></script>'
 
 PAGE, VITE_PAGE = "rpyserve, page (morphed)", "Vite, page (loaded again)"
 STYLESHEET, VITE_STYLESHEET = "rpyserve, stylesheet", "Vite, stylesheet"
@@ -42,7 +42,7 @@ PAGE_WITH_SCRIPTS = "rpyserve, page with scripts"
 
 WATCH = """
 (() => {
-  const wanted = () => Number(sessionStorage.wanted ?? -1);
+  const wanted = () => Number(sessionStorage.wanted ?? -1); // outlives a reload
   const shown = () => {
     const heading = document.querySelector("h1");
     if (!heading) return [];
@@ -54,7 +54,7 @@ WATCH = """
       delete sessionStorage.wanted;
       const { port1, port2 } = new MessageChannel();
       const now = () => performance.timeOrigin + performance.now();
-      port1.onmessage = () => console.log(`seen ${number} ${now()}`);
+      port1.onmessage = () => (sessionStorage.seen = `${number} ${now()}`);
       port2.postMessage(null); // after this frame
       return;
     }
@@ -64,7 +64,9 @@ WATCH = """
   if ("wanted" in sessionStorage) requestAnimationFrame(frame);
 })();
 """
-"""Runs in the page: ``want(number)`` logs the time at which the number is shown."""
+"""Runs in the page: ``want(number)`` notes the time at which the number is shown."""
+OWN_SCRIPT = f"<script>{WATCH}</script>"
+VITE_SCRIPTS = f'{OWN_SCRIPT}<script type="module" src="/main.js"></script>'
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Edit:
     """
 
     name: str
-    page: Page
+    page: Any
     write: Callable[[int], object]
     times: list[float] = field(default_factory=list)
 
@@ -87,13 +89,12 @@ class Edit:
         self.page.bring_to_front()
         self.page.evaluate("(number) => want(number)", number)
         time.sleep(random.uniform(0.15, 0.3))
-        shown = f"seen {number} "
-        with self.page.expect_console_message(
-            lambda message: message.text.startswith(shown)
-        ) as message:
-            began = time.time()
-            self.write(number)
-        self.times.append(float(message.value.text.split()[2]) - began * 1000)
+        began = time.time()
+        self.write(number)
+        time.sleep(QUIET)
+        seen = "sessionStorage.seen?.split(' ') ?? []"
+        self.page.wait_for_function(f"(number) => ({seen})[0] === String(number)", arg=number)
+        self.times.append(float(self.page.evaluate(f"({seen})[1]")) - began * 1000)
 
     @property
     def median(self) -> float:
@@ -121,7 +122,7 @@ def write_script(path: Path, number: int, head: str = "") -> None:
 
 
 def write_vite_page(site: Path, number: int) -> None:
-    (site / "index.html").write_text(document(number, VITE_MODULE))
+    (site / "index.html").write_text(document(number, VITE_SCRIPTS))
 
 
 def write_stylesheet(site: Path, number: int) -> None:
@@ -154,15 +155,16 @@ def serving_by_vite(site: Path) -> Iterator[str]:
 # The measure
 
 
-def open_page(context: BrowserContext, url: str) -> Page:
-    page = context.new_page()
-    page.add_init_script(WATCH)
+def open_page(context: Any, url: str) -> Any:
+    page = new_tab(context)
     page.goto(url)
     page.wait_for_timeout(1500)  # until it listens for changes
+    if not page.evaluate("'want' in window"):
+        page.evaluate(WATCH)  # it has no scripts of its own, and is never loaded again
     return page
 
 
-def own_edits(context: BrowserContext, directory: Path, stack: ExitStack) -> list[Edit]:
+def own_edits(context: Any, directory: Path, stack: ExitStack) -> list[Edit]:
     """Edits of a site that rpyserve serves."""
     site = directory / "rpyserve"
     site.mkdir()
@@ -184,7 +186,7 @@ def own_edits(context: BrowserContext, directory: Path, stack: ExitStack) -> lis
     ]
 
 
-def vite_edits(context: BrowserContext, directory: Path, stack: ExitStack) -> list[Edit]:
+def vite_edits(context: Any, directory: Path, stack: ExitStack) -> list[Edit]:
     """Edits of a site that Vite serves."""
     site = directory / "vite"
     site.mkdir()
@@ -198,7 +200,7 @@ def vite_edits(context: BrowserContext, directory: Path, stack: ExitStack) -> li
     ]
 
 
-def measure(browser: Browser, edits: int, *, with_vite: bool) -> list[Edit]:
+def measure(browser: Any, edits: int, *, with_vite: bool) -> list[Edit]:
     """Measure so many edits of each kind, in random order."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -217,33 +219,32 @@ def measure(browser: Browser, edits: int, *, with_vite: bool) -> list[Edit]:
     return kinds
 
 
-def report(kinds: list[Edit], edits: int) -> None:
-    print(f"{edits} edits of each kind, milliseconds from the edit on disk to the repaint")
-    print(f"{'':34}{'median':>8}{'9 in 10':>9}")
+def report(title: str, kinds: list[Edit]) -> None:
+    print(f"{title:34}{'median':>8}{'9 in 10':>9}")
     for edit in kinds:
         print(f"{edit.name:34}{edit.median:8.1f}{edit.ninth_decile:9.1f}")
     medians = {edit.name: edit.median for edit in kinds}
     pairs = {"page": (PAGE, VITE_PAGE), "stylesheet": (STYLESHEET, VITE_STYLESHEET)}
-    for title, (own, vite) in pairs.items():
+    for what, (own, vite) in pairs.items():
         if vite in medians:
             ratio = medians[own] / medians[vite]
-            print(f"{title}: rpyserve takes {ratio:.2f} times what Vite takes")
+            print(f"{what}: rpyserve takes {ratio:.2f} times what Vite takes")
 
 
 def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--edits", type=int, default=30, help="of each kind")
     parser.add_argument("--no-vite", action="store_true")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    parser.add_argument("--chromium", default=chromium)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     options = parser.parse_args()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=options.chromium)
-        try:
-            kinds = measure(browser, options.edits, with_vite=not options.no_vite)
-        finally:
-            browser.close()
-    report(kinds, options.edits)
+    print(f"{options.edits} edits of each kind, milliseconds from the edit on disk to the repaint")
+    for name in options.engines:
+        engine = ENGINES[name]
+        if engine.installed() is None:
+            print(f"{name}: {engine.lacking}")
+            continue
+        with engine.start() as browser:
+            report(engine.title, measure(browser, options.edits, with_vite=not options.no_vite))
 
 
 if __name__ == "__main__":

@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import ast
 import logging
-import os
 from typing import Final
 
-from rpyserve.util.author_code import working_directory
-
-__all__ = ["FindingAnnouncer"]
+from rpyserve.util.author_code import display_path
 
 log = logging.getLogger("rpyserve")
 
-# Code about which there is something to announce contains one of these.
+# Code about which there is something to announce contains one of these. For other code, nothing of
+# the check is imported before the first answer.
 _NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort", b"html(")
 
 
 class FindingAnnouncer:
-    """Announces state losses and unescaped values, once for each version of a file.
+    """Announces state losses and unescaped values, once for each version of a file."""
 
-    Args:
-        root: paths below this directory are shown relative to it; by default the current one.
-    """
-
-    def __init__(self, root: str | None = None) -> None:
-        self._prefix = os.path.join(working_directory() if root is None else root, "")
+    def __init__(self) -> None:
         self._versions: dict[str, int] = {}
 
     def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:
@@ -53,6 +46,6 @@ class FindingAnnouncer:
         bindings = ModuleBindings(tree)
         losses = find_state_losses(bindings, is_module=kind == "module")
         for finding in (*losses, *find_unescaped(bindings)):
-            shown = path.removeprefix(self._prefix)
+            shown = display_path(path)
             hint = finding.hint.replace("\n", " ")
             log.info("%s:%d: %s %s", shown, finding.line, finding.message, hint)

@@ -17,15 +17,6 @@ from typing import Final
 
 from rpyserve.scripts.validation import is_called_by_requests
 
-__all__ = [
-    "RESOURCE_NAMES",
-    "Block",
-    "Definition",
-    "Function",
-    "ModuleBindings",
-    "name_bound_by",
-]
-
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 Function = Definition | ast.Lambda
 # The dotted names of `Resource`; without a dot it comes from ``from rpyserve import *``.
@@ -52,6 +43,7 @@ _NAME_FIELDS: Final[dict[type[ast.AST], str]] = {
     ast.MatchMapping: "rest",
     ast.arg: "arg",
 }
+_CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 _BIND_ANY_NAME: Final = frozenset({"exec", "globals", "vars", "locals"})
 
 
@@ -78,10 +70,10 @@ class Block:
     @cached_property
     def self_name(self) -> str:
         """What a method calls its object; empty for all else."""
-        decorators = getattr(self.function, "decorator_list", ())
-        is_static = "staticmethod" in [getattr(each, "id", "") for each in decorators]
-        parameters = [node.arg for node in self.nodes if isinstance(node, ast.arg)]
-        return parameters[0] if parameters and self.class_name and not is_static else ""
+        decorators = map(ast.unparse, getattr(self.function, "decorator_list", ()))
+        if not self.class_name or "staticmethod" in decorators:
+            return ""
+        return next((node.arg for node in self.nodes if isinstance(node, ast.arg)), "")
 
     @cached_property
     def local_names(self) -> set[str | None]:
@@ -119,8 +111,20 @@ class ModuleBindings:
         top_level = {getattr(node, "id", "") for node in self.blocks[0].nodes}
         self.has_dynamic_names = "*" in self.names or bool(top_level & _BIND_ANY_NAME)
 
+    @cached_property
+    def cache_calls(self) -> list[ast.Call]:
+        """The calls of ``cache()`` in top-level code; with one, a script is executed only once."""
+        calls = [node for node in self.blocks[0].nodes if isinstance(node, ast.Call)]
+        return [call for call in calls if self.dotted_name(call.func) in _CACHE_NAMES]
+
     def _bind_names(self, tree: ast.Module) -> None:
-        plain = _plain_targets(tree)
+        # The statement of each node that one of the `_PLAIN` statements may bind.
+        plain: dict[ast.AST, ast.stmt] = {
+            node: statement
+            for statement in tree.body
+            if isinstance(statement, _PLAIN)
+            for node in (statement, *ast.iter_child_nodes(statement))
+        }
         # The targets of comprehensions and of annotations without a value bind nothing here.
         not_bound: set[ast.AST] = set()
         for node in self.blocks[0].nodes:
@@ -158,8 +162,9 @@ class ModuleBindings:
         """Return the class *cls* of this file, and those from which it inherits."""
         found = [cls] if cls in self.classes else []
         for each in found:  # it grows
-            bases = [getattr(base, "id", "") for base in self.classes[each].bases]
-            found += [base for base in bases if base in self.classes and base not in found]
+            others = self.classes.keys() - found
+            bases = map(ast.unparse, self.classes[each].bases)
+            found += [base for base in bases if base in others]
         return found
 
     def is_resource(self, cls: str) -> bool | None:
@@ -189,24 +194,16 @@ def name_bound_by(node: ast.AST) -> str | None:
     return getattr(node, _NAME_FIELDS.get(type(node), ""), None)
 
 
-def _plain_targets(tree: ast.Module) -> dict[ast.AST, ast.stmt]:
-    """The statement of each node that one of the `_PLAIN` statements at the top level binds."""
-    found: dict[ast.AST, ast.stmt] = {}
-    for statement in tree.body:
-        if isinstance(statement, _PLAIN):
-            targets = [getattr(statement, "target", statement)]
-            targets += getattr(statement, "targets", getattr(statement, "names", ()))
-            found |= dict.fromkeys(targets, statement)
-    return found
-
-
 def _origins(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
     """The dotted names of what *node* imports, by the names that it binds."""
-    bound = {str(name_bound_by(alias)): alias for alias in node.names}
-    if isinstance(node, ast.ImportFrom):
-        package = "." * node.level + (node.module or "")
-        return {name: f"{package}.{alias.name}" for name, alias in bound.items()}
-    return {name: alias.name if alias.asname else name for name, alias in bound.items()}
+    found: dict[str, str] = {}
+    for alias in node.names:
+        name = str(name_bound_by(alias))
+        if isinstance(node, ast.ImportFrom):
+            found[name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+        else:
+            found[name] = alias.name if alias.asname else name
+    return found
 
 
 def _blocks(tree: ast.Module) -> list[Block]:

@@ -21,15 +21,13 @@ from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker
 from rpyserve.check.kept_objects import find_kept_objects
 from rpyserve.check.resources import check_resource
-from rpyserve.check.state_loss import CACHE_NAMES, find_state_losses
+from rpyserve.check.state_loss import find_state_losses
 from rpyserve.diagnostics import advice
 from rpyserve.diagnostics.describe import summary
 from rpyserve.scripts import file_state
 from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
 from rpyserve.util.text import escape_unprintable
-
-__all__ = ["Report", "check"]
 
 
 @dataclass(slots=True)
@@ -50,7 +48,6 @@ class Report:
 
     @property
     def fault_count(self) -> int:
-        """The number of findings that are faults."""
         return self._count_findings(are_notes=False)
 
     def _count_findings(self, *, are_notes: bool) -> int:
@@ -58,18 +55,15 @@ class Report:
         return [finding.rule.is_note for finding in found].count(are_notes)
 
     def add(self, path: str, findings: Iterable[Finding]) -> None:
-        """Add *findings* about the file or directory at *path*."""
         for finding in findings:
             self.findings.setdefault(path, []).append(finding)
 
     def drop(self, rule: Rule) -> None:
-        """Remove the findings that break *rule*."""
         for path, findings in list(self.findings.items()):
             del self.findings[path]
             self.add(path, [finding for finding in findings if finding.rule is not rule])
 
     def summary(self) -> str:
-        """Return a line that sums up what was found."""
         note_count = self._count_findings(are_notes=True)
         found = _list(self.fault_count, "fault", note_count, "note") or "no problems"
         checked = _list(self.script_count, "script", self.module_count, "module") or "0 scripts"
@@ -85,8 +79,7 @@ class Report:
             if path != min(self.findings):
                 yield ""
             file = os.path.normpath(os.path.join(self.root, path))
-            if directory and file.startswith(os.path.join(directory, "")):
-                file = os.path.relpath(file, directory)
+            file = file.removeprefix(os.path.join(directory, ""))
             for finding in sorted(self.findings[path], key=lambda finding: finding.line):
                 place = f"{file}:{finding.line}" if finding.line else file
                 note = "note: " if finding.rule.is_note else ""
@@ -136,23 +129,21 @@ def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module:
     if not is_module:
         report.add(path, check_resource(tree, bindings))
         report.add(path, find_kept_objects(bindings))
-        report.add(path, _check_cache_files(tree, bindings, report.root))
+        report.add(path, _check_cache_files(bindings, report.root))
     report.add(path, find_unescaped(bindings))
     report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
     report.add(path, find_state_losses(bindings, is_module=is_module))
 
 
-def _check_cache_files(tree: ast.Module, bindings: ModuleBindings, root: str) -> Iterator[Finding]:
+def _check_cache_files(bindings: ModuleBindings, root: str) -> Iterator[Finding]:
     """Find names in calls of ``cache()`` that stand for nothing."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or bindings.dotted_name(node.func) not in CACHE_NAMES:
-            continue
-        for argument in node.args:
-            name = argument.value if isinstance(argument, ast.Constant) else None
-            if isinstance(name, str) and not file_state.is_there(os.path.join(root, name)):
-                message = f'cache("{name}") names nothing that is there.'
-                hint = "Write the name of a file or directory relative to the site's directory."
-                yield Finding(node.lineno, Rule.MISSING_CACHE_FILE, message, hint)
+    hint = "Write the name of a file or directory relative to the site's directory."
+    for call in bindings.cache_calls:
+        for argument in call.args:
+            match argument:
+                case ast.Constant(str(name)) if not file_state.is_there(os.path.join(root, name)):
+                    message = f'cache("{name}") names nothing that is there.'
+                    yield Finding(call.lineno, Rule.MISSING_CACHE_FILE, message, hint)
 
 
 def _parse(path: str, report: Report) -> ast.Module | None:

@@ -12,14 +12,13 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
+from operator import attrgetter
 from typing import Final
 
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.files import path_rules
 from rpyserve.files.safe_open import is_link
 from rpyserve.scripts import file_state
-
-__all__ = ["SiteFiles"]
 
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
 # How the reasons begin for which nobody expects a file to be served.
@@ -63,7 +62,7 @@ class SiteFiles:
     def _visit_directory(self, directory: str) -> None:
         try:
             with os.scandir(os.path.join(self._root, directory)) as scanned:
-                entries = sorted(scanned, key=lambda entry: entry.name)
+                entries = sorted(scanned, key=attrgetter("name"))
             own = [each for each in entries if not file_state.is_ignored_directory(each.path)]
             names = {entry.name for entry in own}
             self._check_collisions(directory, names)
@@ -104,9 +103,11 @@ class SiteFiles:
         if os.path.exists(link):
             if real == link:  # a file that a cloud keeps is marked like a link
                 return link
-            is_script = path_rules.is_script(link)
             reason = path_rules.forbidden_target(
-                self._root, real, follow=self._follow_symlinks, script=is_script
+                self._root,
+                real,
+                follow=self._follow_symlinks,
+                script=path_rules.is_script(link),
             )
             if not reason:
                 return None if path_rules.is_inside(self._root, real) else real

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Finding", "Rule"]
-
 
 class Rule(Enum):
     """What a finding is about; the value is the name that is printed."""

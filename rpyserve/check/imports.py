@@ -12,6 +12,7 @@ import ast
 import functools
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Set
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -28,18 +29,16 @@ from rpyserve.scripts.source import compile_source
 from rpyserve.scripts.validation import Problem
 from rpyserve.util.text import closest_match
 
-__all__ = ["ImportChecker"]
-
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 # Public names that scripts have without an import.
 _PROVIDED: Final = frozenset({"cache", "registry"})
 _OF_EVERY_MODULE: Final = frozenset({"__name__", "__file__", "__doc__"})
 # Names in the header of an ``except``, ``with`` or ``if`` that show that its import may fail, or is
 # chosen by the platform.
-_GUARDS: Final = frozenset({
-    "ImportError", "ModuleNotFoundError", "Exception", "BaseException",
-    "TYPE_CHECKING", "platform", "version_info", "find_spec", "name",
-})  # fmt: skip
+_GUARD: Final = re.compile(
+    r"\b(ImportError|ModuleNotFoundError|Exception|BaseException"
+    r"|TYPE_CHECKING|platform|version_info|find_spec|name)\b"
+)
 # Names that code needs to change the search path of modules.
 _SEARCH_PATH: Final = frozenset({"sys.path", "sys.meta_path", "site.addsitedir", "__path__"})
 _ABOVE: Final = (
@@ -95,8 +94,10 @@ class ImportChecker:
             return _check_rpyserve(names)
         if top in sys.stdlib_module_names:
             return ()
-        if _is_module(self._modules.root, top):
-            return self._check_own(module, names)
+        root = self._modules.root
+        own = module_file(root, top) or os.path.join(root, top)
+        if _is_module(root, top) and not self._modules.is_shadowed(top, own):
+            return self._check_in_site(module, names, root)
         return self._check_installed(module, path)
 
     def _check_relative(
@@ -108,15 +109,6 @@ class ImportChecker:
             return [(f"{'.' * level} leads out of the site.", _ABOVE)]
         directory = os.path.join(self._modules.root, *parts[:depth])
         return self._check_in_site(module, names, directory)
-
-    def _check_own(self, module: str, names: list[str]) -> Iterable[Problem]:
-        """Check a module of the site's, unless another one of the same name hides it."""
-        root = self._modules.root
-        top = module.partition(".")[0]
-        file = module_file(root, top) or os.path.join(root, top)
-        if self._modules.is_shadowed(top, file):
-            return ()
-        return self._check_in_site(module, names, root)
 
     def _check_installed(self, module: str, path: str) -> Iterable[Problem]:
         top = module.partition(".")[0]
@@ -165,7 +157,7 @@ class ImportChecker:
 
 def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
     """Yield public names of rpyserve that are used, but bound nowhere in the file."""
-    missing = PUBLIC - _PROVIDED - {name_bound_by(node) for node in ast.walk(tree)}
+    missing = PUBLIC - _PROVIDED - set(map(name_bound_by, ast.walk(tree)))
     for name in sorted(missing & bindings.used_names):
         uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
         hint = f"Import it first:\nfrom rpyserve import {name}"
@@ -173,7 +165,7 @@ def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Fin
 
 
 def _check_twisted(module: str, names: list[str]) -> Iterator[Problem]:
-    for wanted in [f"{module}.{name}" for name in names if name != "*"] or [module]:
+    for wanted in [f"{module}.{name}".removesuffix(".*") for name in names] or [module]:
         if not twisted_names.is_provided(wanted):
             message, provided, replacement = twisted_names.replacement_for(wanted)
             yield message, replacement or provided
@@ -205,17 +197,15 @@ def _imports(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, bool]]:
 
 def _guards(node: ast.AST) -> bool:
     """Whether the imports in *node* may fail: by ``except``, ``suppress``, or a condition."""
+    headers: list[ast.AST] = []
     match node:
         case ast.Try(handlers=handlers) | ast.TryStar(handlers=handlers):
-            headers = [handler.type or ast.Name("BaseException") for handler in handlers]
+            headers += [handler.type or ast.Name("BaseException") for handler in handlers]
         case ast.With(items) | ast.AsyncWith(items):
-            headers = [item.context_expr for item in items]
+            headers += items
         case ast.If(test):
-            headers = [test]
-        case _:
-            return False
-    mentioned = [node for header in headers for node in ast.walk(header)]
-    return any(getattr(each, "id", getattr(each, "attr", "")) in _GUARDS for each in mentioned)
+            headers.append(test)
+    return any(map(_GUARD.search, map(ast.unparse, headers)))
 
 
 def _is_module(directory: str, name: str) -> bool:

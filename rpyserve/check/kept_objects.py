@@ -8,21 +8,23 @@ other functions, or comes from them, is left to the server, which looks at the v
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rpyserve.check.bindings import Block, ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 
-__all__ = ["find_kept_objects"]
-
-_CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 _REGISTRY_NAMES: Final = frozenset({"registry", "rpyserve.registry"})
 _KEEPING_METHODS: Final = frozenset({
     "add", "append", "appendleft", "extend", "insert", "setdefault", "update",
 })  # fmt: skip
 # They hold what they are called with.
 _CONTAINERS: Final = frozenset({"deque", "dict", "frozenset", "list", "set", "sorted", "tuple"})
+# Expressions whose values hold those of their parts.
+_HOLDING: Final = (
+    ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp,
+    ast.GeneratorExp, ast.BinOp,
+)  # fmt: skip
 _ENUM_ENDINGS: Final = ("Enum", "Flag")
 _MESSAGE: Final = (
     "`{}` cannot keep {} `{}`, as the script runs again for each request, with another class."
@@ -35,8 +37,7 @@ _HINT: Final = (
 
 def find_kept_objects(bindings: ModuleBindings) -> Iterator[Finding]:
     """Yield where the script with these *bindings* keeps objects of its own classes."""
-    calls = [node.func for node in bindings.blocks[0].nodes if isinstance(node, ast.Call)]
-    if bindings.classes and _CACHE_NAMES.isdisjoint(map(bindings.dotted_name, calls)):
+    if bindings.classes and not bindings.cache_calls:
         for block in bindings.blocks:
             yield from _BlockReader(bindings, block).findings()
 
@@ -84,14 +85,13 @@ class _BlockReader:
         elif cls := self._own_class(value):
             self._own[name] = cls
 
-    def _judge(self, place: ast.expr, value: ast.expr) -> Iterator[Finding]:
+    def _judge(self, place: ast.Subscript | ast.Attribute, value: ast.expr) -> Iterator[Finding]:
         cls = self._own_class(value)
         if cls:
             is_class = isinstance(value, ast.Name) and value.id == cls
             what = "the class" if is_class else "an object of the class"
-            shown = ast.unparse(place.value if isinstance(place, ast.Attribute) else place)
-            if isinstance(place, ast.Attribute) and isinstance(place.ctx, ast.Store):
-                shown = ast.unparse(place)
+            # A place that is only read is a method of what keeps the value.
+            shown = ast.unparse(place.value if isinstance(place.ctx, ast.Load) else place)
             message = _MESSAGE.format(shown, what, cls)
             yield Finding(place.lineno, Rule.TRANSIENT_OBJECT, message, _HINT.format(cls))
 
@@ -112,7 +112,7 @@ class _BlockReader:
                 return name in self._kept or (is_registry and not is_local)
         return False
 
-    def _own_class(self, value: ast.expr) -> str:
+    def _own_class(self, value: ast.AST) -> str:
         """The class of the script of which *value* is or holds an object; empty if none."""
         match value:
             case ast.Name(name) if name in self._own:
@@ -123,19 +123,13 @@ class _BlockReader:
                 return name if self._is_enum(name) else ""
             case ast.Call(ast.Name(name), arguments) if name in _CONTAINERS:
                 return self._first_own(arguments)
-            case ast.List(items) | ast.Tuple(items) | ast.Set(items):
-                return self._first_own(items)
-            case ast.Dict(keys, items):
-                return self._first_own([*filter(None, keys), *items])
-            case ast.ListComp(item) | ast.SetComp(item) | ast.GeneratorExp(item):
-                return self._own_class(item)
-            case ast.DictComp(key, item) | ast.IfExp(_, key, item):
-                return self._first_own([key, item])
-            case ast.BinOp(left, _, right):
-                return self._first_own([left, right])
+            case ast.IfExp(_, item, other):
+                return self._first_own([item, other])
+            case _ if isinstance(value, _HOLDING):
+                return self._first_own(ast.iter_child_nodes(value))
         return ""
 
-    def _first_own(self, values: list[ast.expr]) -> str:
+    def _first_own(self, values: Iterable[ast.AST]) -> str:
         return next(filter(None, map(self._own_class, values)), "")
 
     def _is_enum(self, cls: str) -> bool:

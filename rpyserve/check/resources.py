@@ -23,8 +23,6 @@ from rpyserve.check.findings import Finding, Rule
 from rpyserve.scripts import validation
 from rpyserve.scripts.validation import Class, Instance
 
-__all__ = ["check_resource"]
-
 # A value that nothing is known of.
 _UNKNOWN: Final = Instance(Class("", {}, None), may_answer=True)
 # For displays, a value that is judged alike.

@@ -25,8 +25,6 @@ from rpyserve.check.bindings import Block, Definition, ModuleBindings
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.scripts.validation import is_called_by_requests
 
-__all__ = ["find_state_losses"]
-
 _MUTATING_METHODS: Final = frozenset({
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
     "insert", "intersection_update", "pop", "popitem", "popleft", "remove", "rotate", "setdefault",
@@ -49,7 +47,6 @@ _CONSTRUCTORS: Final = frozenset({"__init__", "__new__", "__init_subclass__", "_
 # What every Resource has, and that is no state.
 _RESOURCE_ATTRIBUTES: Final = frozenset({"isLeaf", "children"})
 _CACHE_NAME: Final = re.compile(r"cache|memo", re.IGNORECASE)
-CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 """What a script calls to be executed once."""
 _CACHING_DECORATORS: Final = frozenset({"functools.cache", "functools.lru_cache"})
 _MESSAGES: Final = {
@@ -110,15 +107,13 @@ class _Judge:
 
     def __init__(self, bindings: ModuleBindings, is_module: bool) -> None:
         self._bindings = bindings
-        calls = [node.func for node in bindings.blocks[0].nodes if isinstance(node, ast.Call)]
-        called_names = set(map(bindings.dotted_name, calls))
-        self._lasts_until_edit = is_module or bool(called_names & CACHE_NAMES)
+        self._lasts_until_edit = is_module or bool(bindings.cache_calls)
         self.writes: list[_Write] = []
         self._reads: dict[str, list[tuple[Block, int]]] = defaultdict(list)
         # The first values of attributes, by the class and the target.
         self._values: dict[tuple[str, str], ast.expr] = {}
         # Lines that are reached only where a target has just been found to be None or empty.
-        self._first_times: list[tuple[str, range]] = []
+        self._first_times: dict[str, set[int]] = defaultdict(set)
         # The code that calls what has a name, or None where it is used otherwise. Attributes begin
         # with a dot.
         self._callers: dict[str, set[Block | None]] = defaultdict(set)
@@ -163,7 +158,7 @@ class _Judge:
                 ast.Compare(tested, [ast.Is()], [ast.Constant(None)]), body
             ):
                 lines = range(body[0].lineno, (body[-1].end_lineno or 0) + 1)
-                self._first_times.append((_target(tested, block)[0], lines))
+                self._first_times[_target(tested, block)[0]].update(lines)
 
     def _write(
         self, changed: ast.expr, block: Block, line: int, *, is_assignment: bool = False
@@ -176,9 +171,7 @@ class _Judge:
 
     def rule(self, write: _Write) -> Rule | None:
         """The rule that a loss breaks; None for work that is saved long enough."""
-        is_first_time = any(
-            target == write.target and write.line in lines for target, lines in self._first_times
-        )
+        is_first_time = write.line in self._first_times[write.target]
         is_named_cache = _CACHE_NAME.search(write.target) is not None
         saves_work = is_first_time or is_named_cache or not write.block.name
         if self._lasts_until_edit:
@@ -274,10 +267,8 @@ class _Judge:
                 block.class_name if block.name in _CONSTRUCTORS else name
             ]
         found: set[Block | None] = {block for block in callers if not block.name}
-        count = 0
-        while len(found) > count:
-            count = len(found)
-            found |= {block for block, by in callers.items() if by and by <= found}
+        while more := {block for block, by in callers.items() if by and by <= found} - found:
+            found |= more
         return found
 
 

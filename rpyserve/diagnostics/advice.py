@@ -35,8 +35,6 @@ from rpyserve.scripts.source import find_dropped_text, innermost_author_line, so
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
 from rpyserve.util.html import html
 
-__all__ = ["ROWS", "Advice", "advice_for"]
-
 log = logging.getLogger("rpyserve")
 
 

@@ -13,8 +13,6 @@ from typing import Final
 
 from rpyserve.scripts.source import innermost_author_line
 
-__all__ = ["for_asyncio", "for_coroutine"]
-
 _TRIO_LINES: Final = (
     ("sleep", "await trio.sleep(1)"),
     (

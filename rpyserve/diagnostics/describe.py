@@ -38,8 +38,6 @@ from rpyserve.scripts.source import (
 )
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["context_lines", "describe", "summary"]
-
 log = logging.getLogger("rpyserve")
 
 # How many characters of a message are kept.

@@ -17,8 +17,6 @@ from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["NAMES", "EditorLink", "detected", "parse_editor"]
-
 _LIKE_CODE: Final = "://file/{path}:{line}:{column}"
 _JETBRAINS: Final = "://open?file={path}&line={line}&column={column}"
 _TEXTMATE: Final = "://open?url=file://{path}&line={line}&column={column}"

@@ -22,8 +22,6 @@ from rpyserve.resources.pages import error_page, page_response, path_shown
 from rpyserve.util.author_code import display_path
 from rpyserve.util.html import html
 
-__all__ = ["script_error_page", "truncation_notice"]
-
 _EMPTY: Final = Markup()
 _NEW_LINE: Final = Markup("\n")
 
@@ -49,9 +47,12 @@ def script_error_page(
     parts = [
         html("<h1>{}<small>{} {}</small></h1>", title, request.method, path_shown(request)),
         _hint(report.hint),
-        _script(report.script, editor),
+        html("<p>In {}</p>", _file_link(report.script, 0, 1, editor)) if report.script else _EMPTY,
         _chain(report.chain, editor, level=2, heading=title),
-        _copyable_text(text),
+        html(
+            "<details><summary>As text, to copy</summary>\n{}</details>",
+            _scrollable(text, "The error as text"),
+        ),
     ]
     return page_response(request, 500, title, _lines(parts), text, {})
 
@@ -77,15 +78,6 @@ def _hint(hint: str) -> Markup:
     sentence, _, code = hint.partition("\n")
     block = html("<pre>{}</pre>", code) if code else _EMPTY
     return html('<div class="mend"><p>{}</p>{}</div>', sentence, block)
-
-
-def _script(path: str, editor: EditorLink) -> Markup:
-    return html("<p>In {}</p>", _file_link(path, 0, 1, editor)) if path else _EMPTY
-
-
-def _copyable_text(text: str) -> Markup:
-    block = _scrollable(text, "The error as text")
-    return html("<details><summary>As text, to copy</summary>\n{}</details>", block)
 
 
 def _scrollable(text: str, label: str) -> Markup:

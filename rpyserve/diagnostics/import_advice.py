@@ -21,8 +21,6 @@ from rpyserve.scripts.file_state import is_ignored_directory
 from rpyserve.scripts.importer import module_file
 from rpyserve.util.author_code import is_author_code, working_directory
 
-__all__ = ["PYTHON2", "for_attribute_of_module", "for_import_error", "missing"]
-
 # How advice about what is no more in Python 3 begins.
 PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
 
@@ -147,12 +145,12 @@ def _place(name: str, directory: str, site: str) -> str:
                 return f"{name}.py is in the site's directory. Write:\nimport {name}"
             package = where.replace(os.sep, ".")
             return f"{name}.py is in {where}. Write:\nfrom {package} import {name}"
-        below[:] = sorted(each for each in below if _is_importable(found, each))
+        below[:] = sorted(
+            each
+            for each in filter(str.isidentifier, below)
+            if not is_ignored_directory(os.path.join(found, each))
+        )
     return ""
-
-
-def _is_importable(directory: str, name: str) -> bool:
-    return name.isidentifier() and not is_ignored_directory(os.path.join(directory, name))
 
 
 def _hidden_file(name: str, directory: str, site: str, loaded: str | None) -> str:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 from rpyserve.util.author_code import PACKAGE_DIRECTORY
 
-__all__ = ["ErrorReport", "ExceptionReport", "Frame", "Line", "Relation", "Variable"]
-
 
 @dataclass(frozen=True, slots=True)
 class Line:

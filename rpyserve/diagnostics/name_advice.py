@@ -17,8 +17,6 @@ from rpyserve.scripts.source import innermost_author_line
 from rpyserve.sessions.session import Session
 from rpyserve.util.text import closest_match
 
-__all__ = ["closest", "for_attribute", "for_import", "for_member", "for_name"]
-
 _REQUEST: Final = (
     # Twisted's
     ("getHost host", "request.server"),

@@ -14,8 +14,6 @@ from typing import Final
 
 from rpyserve.http.request import Request
 
-__all__ = ["MASK", "NO_SECRETS", "Redactor", "is_secret", "secrets_of"]
-
 # What is shown in place of a secret.
 MASK: Final = "•••"
 
@@ -37,7 +35,7 @@ _ASSIGNMENT: Final = re.compile(
 )
 _CAMEL_CASE: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
-_CREDENTIAL_HEADERS: Final = ("authorization", "cookie", "proxy-authorization")
+_CREDENTIAL_HEADERS: Final = (b"authorization", b"cookie", b"proxy-authorization")
 
 
 def is_secret(name: object) -> bool:
@@ -66,7 +64,6 @@ class Redactor:
         self.longest = max(map(len, found), default=0)
 
     def redact(self, text: str) -> str:
-        """Return *text* without the secrets."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
@@ -84,7 +81,7 @@ def secrets_of(request: Request) -> Redactor:
     """Return what hides the credentials that *request* came with, and the id of its session."""
     found = list(request.cookies.values())
     for name in _CREDENTIAL_HEADERS:
-        value = request.getHeader(name) or ""
+        value = request.raw_headers.text(name)
         found += [value, value.partition(" ")[2]]
     if request.session is not None:
         found.append(str(request.session.uid))

@@ -21,8 +21,6 @@ from rpyserve.util.author_code import display_path
 from rpyserve.util.exceptions import unwrap_group
 from rpyserve.util.text import escape_unprintable
 
-__all__ = ["ConsoleReporter", "as_text"]
-
 log = logging.getLogger("rpyserve")
 
 # How many errors, failing pages and clients are remembered.

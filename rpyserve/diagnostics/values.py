@@ -38,8 +38,6 @@ from rpyserve.sessions.components import Components
 from rpyserve.sessions.session import Registry
 from rpyserve.util.author_code import is_author_code
 
-__all__ = ["attributes", "safe_repr", "variables"]
-
 # How many characters of a value are written.
 LONGEST: Final = 400
 

@@ -1,6 +1,6 @@
 """What to answer for a file, given the conditions and ranges of a request. No I/O.
 
-`evaluate` is a pure function from method, headers and the file's stat to status, headers and parts.
+`evaluate` is a pure function from method, headers and the file's stat to status, headers and part.
 The order is that of RFC 9110, section 13.2.2: If-Match or If-Unmodified-Since, then If-None-Match
 or If-Modified-Since, then If-Range and Range. A 304 must never go to a client that has other bytes.
 So the ETag of a file whose bytes are at hand is their digest, and time stamps count only when they
@@ -10,21 +10,19 @@ are two seconds old, because until then an edit may leave the same ones on coars
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
-from itertools import pairwise
 from typing import Final
 
+# Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT).
 YOUNG: Final = 2_000_000_000
-"""Nanoseconds that a file counts as young: the coarsest step of time stamps in use (FAT)."""
 
-MAX_RANGES: Final = 16
-"""More ranges in one request are answered with the whole file."""
-
+# The request headers that `evaluate` looks at.
 CONDITIONS: Final = (
     "if-match",
     "if-unmodified-since",
@@ -33,10 +31,10 @@ CONDITIONS: Final = (
     "if-range",
     "range",
 )
-"""The request headers that `evaluate` looks at."""
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_RANGE = re.compile(r"([0-9]*)[ \t]*-[ \t]*([0-9]*)")
+# One range (section 14.2): the first byte, the last one, or how many from the end.
+_RANGE = re.compile(r"[ \t]*bytes[ \t]*=[ \t]*(?=-?[0-9])([0-9]*)[ \t]*-[ \t]*([0-9]*)[ \t]*", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +44,12 @@ class Plan:
     Args:
         status: the status code.
         headers: the response headers.
-        parts: the body, in order: `bytes` as they are, a `range` as that range of the file's bytes.
+        part: which of the file's bytes are the body; None if it has none.
     """
 
     status: int
     headers: tuple[tuple[str, str], ...]
-    parts: tuple[bytes | range, ...] = ()
+    part: range | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,9 @@ class _Validators:
     date_is_reliable: bool
 
     @property
-    def modified(self) -> int | None:
-        """The date for comparisons; None if it must not be used."""
-        return self.date if self.date_is_reliable else None
+    def modified(self) -> float:
+        """The date for comparisons; later than all others if it must not be used."""
+        return self.date if self.date_is_reliable else math.inf
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -87,7 +85,6 @@ def evaluate(
     media_type: str,
     *,
     now: int,
-    boundary: str,
     content: bytes | None = None,
 ) -> Plan:
     """Decide what to answer.
@@ -98,8 +95,7 @@ def evaluate(
         stat: of the open file.
         media_type: the file's ``Content-Type``.
         now: nanoseconds since the epoch.
-        boundary: separates the ranges of a multipart answer; must not occur in the file.
-        content: the file's bytes, if they are at hand; then the ranges are of these.
+        content: the file's bytes, if they are at hand; then the range is of these.
 
     Returns:
         200, 206, 304, 412 or 416 (the last two without content).
@@ -111,49 +107,28 @@ def evaluate(
         return Plan(412, common)
     if _not_modified(headers, validators):
         return Plan(304, common)
-    content_type = ("Content-Type", media_type)
-    whole = Plan(200, (content_type, *common), (range(size),))
+    fields = (("Content-Type", media_type), *common)
+    whole = Plan(200, fields, range(size))
     if method != "GET" or "range" not in headers or not _range_applies(headers, validators):
         return whole
-    ranges = parse_ranges(headers["range"], size)
-    if ranges is None:
+    part = parse_range(headers["range"], size)
+    if part is None:
         return whole
-    if not ranges:
+    if not part:
         return Plan(416, (*common, ("Content-Range", f"bytes */{size}")))
-    if len(ranges) == 1:
-        content_range = ("Content-Range", _content_range(ranges[0], size))
-        return Plan(206, (content_type, *common, content_range), tuple(ranges))
-    multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
-    return Plan(206, (multipart, *common), _multipart(ranges, size, media_type, boundary))
+    content_range = f"bytes {part.start}-{part.stop - 1}/{size}"
+    return Plan(206, (*fields, ("Content-Range", content_range)), part)
 
 
-def parse_ranges(value: str, size: int) -> list[range] | None:
-    """Return the ranges that a ``Range`` header asks for, clipped to *size* bytes, in its order.
+def parse_range(value: str, size: int) -> range | None:
+    """Return the range that a ``Range`` header asks for, clipped to *size* bytes.
 
-    None means: send the whole file. That is the answer to a header that is malformed or of another
-    unit (section 14.2), and to more than `MAX_RANGES` or overlapping ranges (section 14.2, last
-    paragraph but one). An empty list means that none of them can be satisfied.
+    None means: send the whole file. That is the answer to a header that is malformed, of another
+    unit, or asks for several ranges: a server may ignore it (section 14.2). An empty range cannot
+    be satisfied.
     """
-    unit, equals, listed = value.partition("=")
-    if not equals or unit.strip().lower() != "bytes" or listed.count(",") >= MAX_RANGES:
-        return None
-    specs = [spec.strip(" \t") for spec in listed.split(",")]
-    ranges = []
-    for spec in filter(None, specs):
-        found = _parse_range(spec, size)
-        if found is None:
-            return None
-        if found:
-            ranges.append(found)
-    if not any(specs) or _overlap(ranges):
-        return None
-    return ranges
-
-
-def _parse_range(spec: str, size: int) -> range | None:
-    """Return one range, clipped to *size* bytes; None if the whole file is to be sent."""
-    match = _RANGE.fullmatch(spec)
-    if match is None or spec == "-":
+    match = _RANGE.fullmatch(value)
+    if match is None:
         return None
     first, last = match.groups()
     if not first:  # the last bytes
@@ -186,7 +161,7 @@ def _precondition(headers: Mapping[str, str], validators: _Validators) -> bool:
         tags = headers["if-match"]
         return tags.strip() == "*" or ("", validators.etag) in _TAG.findall(tags)
     limit = _date(headers.get("if-unmodified-since"))
-    return limit is None or (validators.modified is not None and validators.modified <= limit)
+    return limit is None or validators.modified <= limit
 
 
 def _not_modified(headers: Mapping[str, str], validators: _Validators) -> bool:
@@ -195,7 +170,7 @@ def _not_modified(headers: Mapping[str, str], validators: _Validators) -> bool:
         tags = headers["if-none-match"]
         return tags.strip() == "*" or validators.etag in [tag for _, tag in _TAG.findall(tags)]
     since = _date(headers.get("if-modified-since"))
-    return since is not None and validators.modified is not None and validators.modified <= since
+    return since is not None and validators.modified <= since
 
 
 def _range_applies(headers: Mapping[str, str], validators: _Validators) -> bool:
@@ -205,7 +180,7 @@ def _range_applies(headers: Mapping[str, str], validators: _Validators) -> bool:
         return True
     if '"' in validator:
         return validator.strip() == validators.etag
-    return validators.modified is not None and _date(validator) == validators.modified
+    return _date(validator) == validators.modified
 
 
 def _date(value: str | None) -> int | None:
@@ -224,27 +199,3 @@ def _date(value: str | None) -> int | None:
 def _number(digits: str) -> int:
     digits = digits.lstrip("0")
     return int(digits or "0") if len(digits) <= 20 else 10**20
-
-
-def _overlap(ranges: list[range]) -> bool:
-    ordered = sorted(ranges, key=lambda part: part.start)
-    return any(left.stop > right.start for left, right in pairwise(ordered))
-
-
-def _content_range(part: range, size: int) -> str:
-    return f"bytes {part.start}-{part.stop - 1}/{size}"
-
-
-def _multipart(
-    ranges: list[range], size: int, media_type: str, boundary: str
-) -> tuple[bytes | range, ...]:
-    """Return the parts of a ``multipart/byteranges`` body (section 14.6)."""
-    parts: list[bytes | range] = []
-    for part in ranges:
-        head = (
-            f"--{boundary}\r\n"
-            f"Content-Type: {media_type}\r\n"
-            f"Content-Range: {_content_range(part, size)}\r\n\r\n"
-        )
-        parts += [("\r\n" * bool(parts) + head).encode(), part]
-    return (*parts, f"\r\n--{boundary}--\r\n".encode())

@@ -44,15 +44,14 @@ from rpyserve.util.author_code import working_directory
 
 if TYPE_CHECKING:
     from rpyserve.files.static_file import SmallFileCache
-    from rpyserve.resources import pages
     from rpyserve.scripts.loader import ScriptLoader
 
+# How many directories an `EntryCache` remembers.
 MAX_DIRECTORIES: Final = 1000
-"""How many directories an `EntryCache` remembers."""
+# How many names of all directories it remembers: a client can ask for any.
 MAX_NAMES: Final = 10_000
-"""How many names of all directories it remembers: a client can ask for any."""
+# The characters of the longest name it remembers; no file system has longer ones.
 MAX_NAME: Final = 255
-"""The characters of the longest name it remembers; no file system has longer ones."""
 
 _INDEXES: Final = ("index.rpy", "index.html")
 
@@ -184,8 +183,9 @@ class _Tree:
     scripts: ScriptLoader | None = None
 
     def forbidden_target(self, real: str, *, script: bool = False) -> str:
-        follow = self.follow_symlinks
-        return path_rules.forbidden_target(self.root, real, follow=follow, script=script)
+        return path_rules.forbidden_target(
+            self.root, real, follow=self.follow_symlinks, script=script
+        )
 
 
 @public
@@ -430,11 +430,15 @@ class Directory(Resource):
             names = self._names(_MAX_NAMES)
         except (OSError, HTTPError):
             return "", ""
-        listed = [each for each in names if each != name and self._is_listed(each)]
-        short = {each.removesuffix(SCRIPT): each for each in listed if is_script(each)}
-        scripts = {url: each for url, each in short.items() if not path_rules.refusal(url)}
-        nearest = path_rules.nearest(name, [*scripts, *listed])
-        if nearest and any(self._public_entries([scripts.get(nearest, nearest)])):
+        entries: dict[str, str] = {}  # by their names in URLs
+        for entry in filter(self._is_listed, names):
+            short = entry.removesuffix(SCRIPT)
+            if self._is_listed(short):
+                entries[short] = entry
+            entries[entry] = entry
+        entries.pop(name, None)
+        nearest = path_rules.nearest(name, entries)
+        if nearest and any(self._public_entries([entries[nearest]])):
             return nearest, ""
         return "", path_rules.rename_hint(name, names)
 
@@ -463,25 +467,16 @@ class _Listing(Resource):
     def render_GET(self, request: Request) -> Response:
         from rpyserve.resources import pages
 
-        rows = [_listing_entry(entry) for entry in self._directory._public_entries()]
+        rows = [
+            pages.ListingEntry(
+                entry.name, entry.kind == "directory", entry.status.st_size, entry.status.st_mtime
+            )
+            for entry in self._directory._public_entries()
+        ]
         if not rows and request.prepath == [""] and request.site.trusts(request):
             return pages.empty_site(request, self._directory.path)
-        rows.sort(key=lambda row: (row.kind != "directory", row.name.casefold(), row.name))
+        rows.sort(key=lambda row: (not row.is_directory, row.name.casefold(), row.name))
         return pages.listing(request, "/" + "/".join(request.prepath), rows)
-
-
-def _listing_entry(entry: _Entry) -> pages.ListingEntry:
-    from rpyserve.resources.pages import ListingEntry
-
-    is_directory = entry.kind == "directory"
-    slash = "/" if is_directory else ""
-    return ListingEntry(
-        name=entry.name + slash,
-        href=quote(entry.name, safe="") + slash,
-        kind=entry.kind,
-        size=None if is_directory else entry.status.st_size,
-        modified=entry.status.st_mtime,
-    )
 
 
 def _can_be_listed(entry: _Entry) -> bool:

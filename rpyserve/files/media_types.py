@@ -9,11 +9,11 @@ from __future__ import annotations
 import codecs
 from typing import Final
 
+# How many bytes of a file without an extension are enough to recognise text.
 SAMPLE: Final = 512
-"""How many bytes of a file without an extension are enough to recognise text."""
 
+# The media type of a file about which nothing is known.
 UNKNOWN: Final = "application/octet-stream"
-"""The media type of a file about which nothing is known."""
 
 _BY_TYPE: Final = {
     "text/calendar": "ics",

@@ -25,17 +25,14 @@ from rpyserve.util.text import WINDOWS_DEVICE, closest_match
 
 SCRIPT: Final = ".rpy"
 
+# How many bytes of UTF-8 a file name may have on the file systems that matter.
 MAX_NAME: Final = 255
-"""How many bytes of UTF-8 a file name may have on the file systems that matter."""
 
 # How many characters of names are compared, which takes time that grows with the square of it.
 _MAX_KEY: Final = 40
 
 # How many names are compared with another one: the likeliest by their length and beginning.
 _MAX_COMPARED: Final = 40
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -44,6 +41,20 @@ def _rules(*rows: tuple[str, str]) -> _Rules:
     """Compile rows of a pattern for whole names and the reason why such files are not served."""
     return tuple((re.compile(pattern, re.I | re.S), reason) for pattern, reason in rows)
 
+
+_INVALID: Final = _rules(
+    (r"", "There is an empty name between two slashes in this URL."),
+    (r"\.\.?", "A URL cannot climb with '.' or '..'."),
+    (rf".{{{MAX_NAME + 1},}}", f"A file name has at most {MAX_NAME} bytes."),
+    (r".*[\ud800-\udfff].*", "This URL is not valid UTF-8."),
+    (r".*[\x00-\x1f\x7f].*", "There is a control character in this URL."),
+    (r".*[/\\:].*", r"A file name cannot contain '/', '\\' or ':'."),
+    (r".*[. ]", "A file name cannot end in a dot or a space."),
+    (
+        WINDOWS_DEVICE.pattern,
+        "This is the name of a device on Windows, so no file has it anywhere.",
+    ),
+)
 
 _BACKUP: Final = "Backups are never served."
 _DATABASE: Final = "Databases are never served."
@@ -96,6 +107,9 @@ _PRIVATE_CONTENT: Final = (
     (re.compile(rb"\x7fELF.{12}(?:\x04\x00|\x00\x04)", re.S), _LOG),  # of the type ET_CORE
 )
 
+# A script, or nearly one: it has another extension than .rpy, or one more.
+_MISNAMED: Final = re.compile(r"([^.]*)\.(?:rpy(?:\.(?:txt|html?|py))?|py)", re.I)
+
 _DATABASE_SIDE_FILE: Final = re.compile(r".*-(?:shm|journal)", re.I | re.S)
 # Directories that are served, but left out of listings.
 _UNLISTED: Final = frozenset({"node_modules", "site-packages"})
@@ -125,24 +139,10 @@ def is_listed(name: str, *, top: bool = False) -> bool:
 
 def invalid_segment(segment: str) -> str:
     """Say why no file has the name *segment*, a decoded URL segment, on any platform."""
-    if not segment:
-        return "There is an empty name between two slashes in this URL."
-    if segment in (".", ".."):
-        return "A URL cannot climb with '.' or '..'."
-    if _SURROGATE.search(segment):
-        return "This URL is not valid UTF-8."
-    if _CONTROL.search(segment):
-        return "There is a control character in this URL."
-    for char in "/\\:":
-        if char in segment:
-            return f"A file name cannot contain {char!r}."
-    if segment[-1] in ". ":
-        return "A file name cannot end in a dot or a space."
-    if WINDOWS_DEVICE.fullmatch(segment):
-        return "This is the name of a device on Windows, so no file has it anywhere."
-    if len(segment.encode()) > MAX_NAME:
-        return f"A file name has at most {MAX_NAME} bytes."
-    return ""
+    if why := _matching_reason(_INVALID, segment):
+        return why
+    too_long = len(segment.encode()) > MAX_NAME
+    return f"A file name has at most {MAX_NAME} bytes." if too_long else ""
 
 
 def is_script(name: str) -> bool:
@@ -216,8 +216,6 @@ def forbidden_target(root: str, path: str, *, follow: bool, script: bool = False
         names = ["", os.path.basename(path)]
     else:
         return "It leads out of the site; --follow-symlinks allows that."
-    if names == [""]:
-        return ""  # a link to the root itself
     for depth, name in enumerate(names):
         if why := private_reason(name, top=depth == 0):
             return f"It leads to {name!r}. {why}"
@@ -245,11 +243,9 @@ def rename_hint(name: str, neighbours: Iterable[str]) -> str:
     """Say which of the *neighbours* to rename, so that it is the script that *name* asks for."""
     wanted = _key(name)
     for neighbour in sorted(neighbours):
-        if is_script(neighbour) or _key(neighbour) != wanted:
-            continue
-        stem, dot, extension = neighbour.partition(".")
-        if dot and re.fullmatch(r"rpy(\.(txt|html?|py))?|py", extension, re.I):
-            return f"There is a file {neighbour!r} here: rename it to {stem + SCRIPT!r}."
+        renamed = _MISNAMED.fullmatch(neighbour)
+        if renamed and _key(neighbour) == wanted and not is_script(neighbour):
+            return f"There is a file {neighbour!r} here: rename it to {renamed[1] + SCRIPT!r}."
     return ""
 
 

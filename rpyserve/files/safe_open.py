@@ -16,8 +16,8 @@ from typing import BinaryIO, Final
 from rpyserve.http.errors import HTTPError
 from rpyserve.scripts.file_state import raise_unless_absent
 
+# Whether file systems of this platform accept other letters, or short names, for a file.
 LENIENT: Final = os.name == "nt" or sys.platform == "darwin"
-"""Whether file systems of this platform accept other letters, or short names, for a file."""
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -145,7 +145,8 @@ def has_exact_name(directory: str, name: str) -> bool:
     names themselves are compared, which sees through short names (``HELLO~1.RPY``) and ignored
     characters as well.
     """
-    if not LENIENT and _differs_only_by_case(name):
+    # A short name has a tilde, and what some file systems ignore or take for others is not ASCII.
+    if not LENIENT and name.isascii() and "~" not in name:
         other = name.swapcase()
         if other == name or not os.path.lexists(os.path.join(directory, other)):
             return True
@@ -154,12 +155,3 @@ def has_exact_name(directory: str, name: str) -> bool:
     except OSError as exc:
         raise_unless_absent(directory, exc)
         return False
-
-
-def _differs_only_by_case(name: str) -> bool:
-    """Whether nothing but letter case could make *name* that of another file.
-
-    A short name has a tilde, and the characters that some file systems ignore, or take for others,
-    are not ASCII.
-    """
-    return name.isascii() and "~" not in name

@@ -9,11 +9,9 @@ memory while it is the same file, of the same signature, as when it was judged a
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, BinaryIO, Final
 
 from rpyserve.files.conditional import CONDITIONS, Plan, evaluate
@@ -26,14 +24,17 @@ from rpyserve.http.response import FileBody, Response
 from rpyserve.resources.resource import Resource
 from rpyserve.scripts.file_state import FILE_SYSTEM, FileSystem, SettlingFile
 
+# Bytes up to which a file is read at once, and known by its contents.
 SMALL: Final = 128 * 1024
-"""Bytes up to which a file is read at once, and known by its contents."""
 
+# Bytes of all small files that one site keeps in memory.
 MOST_IN_MEMORY: Final = 16 * 1024 * 1024
-"""Bytes of all small files that one site keeps in memory."""
 
+# How many these are.
 MOST_FILES: Final = 1000
-"""How many these are."""
+
+# The names of the headers that `evaluate` looks at, by what they are on the wire.
+_CONDITIONS: Final = {name.encode(): name for name in CONDITIONS}
 
 _DETAILS: Final = {
     412: "The file has changed, or is not the one that this request is about.",
@@ -140,12 +141,12 @@ class StaticFile(Resource):
             small = self._read_small(file, status)
             if small is None:
                 plan = _evaluate(request.method, conditions, status, self._media_type(file))
-                return _response(plan, lambda parts: FileBody(file, parts))
+                return _response(plan, lambda part: FileBody(file, (part,)))
             file.close()  # a slow client need not hold it open
         if not conditions:
             return small.whole
         plan = _evaluate(request.method, conditions, small.status, small.media_type, small.content)
-        return _response(plan, partial(_join, small.content))
+        return _response(plan, lambda part: small.content[part.start : part.stop])
 
     def _read_small(self, file: BinaryIO, status: os.stat_result) -> _SmallFile | None:
         """Return *file* with its contents; None if it is not small, or grows."""
@@ -157,7 +158,7 @@ class StaticFile(Resource):
             file.seek(0)
             return None
         plan = _evaluate("GET", {}, status, media_type, content)
-        whole = _response(plan, partial(_join, content))
+        whole = _response(plan, lambda part: content)
         small = _SmallFile(status, media_type, content, whole)
         if self._cache is not None:
             self._cache.add(self._path, small)
@@ -180,8 +181,9 @@ class StaticFile(Resource):
 
 
 def _conditions(request: Request) -> dict[str, str]:
-    values = ((name, request.getHeader(name)) for name in CONDITIONS)
-    return {name: value for name, value in values if value is not None}
+    headers = request.raw_headers
+    found = headers.values.keys() & _CONDITIONS.keys()
+    return {_CONDITIONS[name]: headers.text(name) for name in found}
 
 
 def _evaluate(
@@ -191,30 +193,16 @@ def _evaluate(
     media_type: str,
     content: bytes | None = None,
 ) -> Plan:
-    return evaluate(
-        method,
-        conditions,
-        status,
-        media_type,
-        now=time.time_ns(),
-        boundary=secrets.token_hex(16),
-        content=content,
-    )
+    return evaluate(method, conditions, status, media_type, now=time.time_ns(), content=content)
 
 
-def _response(plan: Plan, make_body: Callable[[tuple[bytes | range, ...]], Any]) -> Response:
-    """Return the response of *plan*, whose parts *make_body* makes into a body.
+def _response(plan: Plan, make_body: Callable[[range], Any]) -> Response:
+    """Return the response of *plan*, whose part *make_body* makes a body of.
 
     Raises:
         HTTPError: *plan* is an error.
     """
     if plan.status >= 400:
         raise HTTPError(plan.status, _DETAILS[plan.status], dict(plan.headers))
-    body = make_body(plan.parts) if plan.parts else b""
+    body = b"" if plan.part is None else make_body(plan.part)
     return Response(body, plan.status, (*plan.headers, ("X-Content-Type-Options", "nosniff")))
-
-
-def _join(content: bytes, parts: tuple[bytes | range, ...]) -> bytes:
-    return b"".join(
-        part if isinstance(part, bytes) else content[part.start : part.stop] for part in parts
-    )

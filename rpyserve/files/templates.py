@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
@@ -73,12 +73,6 @@ def _environment(root: str) -> jinja2.Environment:
     except ImportError as exc:
         raise ImportError(_MISSING_EXTRA, name=exc.name) from None
 
-    class Loader(jinja2.BaseLoader):
-        def get_source(
-            self, environment: jinja2.Environment, name: str
-        ) -> tuple[str, str, Callable[[], bool]]:
-            return _source(root, name, jinja2.TemplateNotFound)
-
     class Environment(jinja2.Environment):
         def join_path(self, template: str, parent: str) -> str:
             beside = os.path.dirname(os.path.join(root, parent))
@@ -88,7 +82,7 @@ def _environment(root: str) -> jinja2.Environment:
         return name is None or not name.lower().endswith((".txt.j2", ".txt.jinja"))
 
     return Environment(
-        loader=Loader(),
+        loader=jinja2.FunctionLoader(partial(_source, root, jinja2.TemplateNotFound)),
         autoescape=is_escaped,
         undefined=jinja2.StrictUndefined,
         auto_reload=True,
@@ -97,7 +91,7 @@ def _environment(root: str) -> jinja2.Environment:
 
 
 def _source(
-    root: str, name: str, not_found: Callable[[str, str], Exception]
+    root: str, not_found: Callable[[str, str], Exception], name: str
 ) -> tuple[str, str, Callable[[], bool]]:
     """Return the text of a template, its file, and what says whether that text is up to date."""
     path = os.path.join(root, *name.split("/"))

@@ -11,11 +11,10 @@ from typing import Final
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
 
+# The header by which the script in a page asks for that page again.
+#
+# No page of another origin may send it.
 FOLLOWING: Final = b"rpyserve-follow"
-"""The header by which the script in a page asks for that page again.
-
-No page of another origin may send it.
-"""
 
 _PROBES: Final = ("/favicon.ico", "/apple-touch-icon", "/.well-known/appspecific/")
 _PAGE_DESTINATIONS: Final = (b"document", b"iframe", b"frame")
@@ -68,28 +67,29 @@ def is_navigation(request: Request) -> bool:
     """Whether a browser loads a page by *request*, into a tab or a frame.
 
     A page load that a service worker passes on has no destination, but still its mode, which no
-    script can give to a request of its own (Fetch Metadata Request Headers, section 2). Browsers
-    send no such headers over plain HTTP to another machine. What they send instead is good enough
-    there.
+    script can give to a request of its own (Fetch Metadata Request Headers, section 2); Firefox
+    makes that "same-origin". Browsers send no such headers over plain HTTP to another machine. What
+    they send instead is good enough there, and for Firefox.
     """
     if request.method not in ("GET", "POST"):
         return False
     fields = request.raw_headers.values
-    destination = fields.get(b"sec-fetch-dest")
+    destination, mode = fields.get(b"sec-fetch-dest"), fields.get(b"sec-fetch-mode")
     if destination in _PAGE_DESTINATIONS:
         return True
-    if destination == b"empty" and fields.get(b"sec-fetch-mode") == b"navigate":
+    if destination == b"empty" and mode == b"navigate":
         return True
     if destination in (None, b"empty") and FOLLOWING in fields:
         return True
-    if destination is not None or fields.get(b"upgrade-insecure-requests") != b"1":
+    is_unclear = destination is None or (destination, mode) == (b"empty", b"same-origin")
+    if not is_unclear or fields.get(b"upgrade-insecure-requests") != b"1":
         return False
     return accepts_html(request)
 
 
 def accepts_html(request: Request) -> bool:
     """Whether the client asks for HTML by name (a browser does; curl and API clients do not)."""
-    return "text/html" in (request.getHeader("accept") or "")
+    return "text/html" in request.raw_headers.text(b"accept")
 
 
 def is_browser_probe(target: str) -> bool:

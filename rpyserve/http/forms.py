@@ -35,18 +35,22 @@ from rpyserve._names import public
 from rpyserve.http.errors import HTTPError
 from rpyserve.util.text import WINDOWS_DEVICE
 
+# How many bytes a urlencoded form, JSON, or the texts of a multipart form may have; else a 413.
 FORM_LIMIT: Final = 10 * 2**20
-"""How many bytes a urlencoded form, JSON, or the texts of a multipart form may have; else a 413."""
 
+# How many fields a query or a form may have; with more it is a 400 or a 413.
 FIELD_LIMIT: Final = 1000
-"""How many fields a query or a form may have; with more it is a 400 or a 413."""
 
+# How many ``%`` that encode nothing a query or a urlencoded form may have; with more it is a 400.
+#
+# No browser sends one. Each costs as much as a hundred other bytes, and all visitors wait
+# meanwhile.
 STRAY_PERCENT_LIMIT: Final = 10_000
-"""How many ``%`` that encode nothing a query or a urlencoded form may have; with more it is a 400.
 
-No browser sends one. Each costs as much as a hundred other bytes, and all visitors wait meanwhile.
-"""
-
+# The charsets, besides UTF-8, that a field of a multipart form may name.
+#
+# Python has others that take a time that grows with the square of the text (``punycode``), or that
+# are no charsets at all; so what a client names is never looked up there.
 CHARSETS: Final = frozenset(
     (
         *("iso-8859-1", "latin-1", "iso-8859-2", "iso-8859-5", "iso-8859-7", "iso-8859-9"),
@@ -55,17 +59,12 @@ CHARSETS: Final = frozenset(
         "shift_jis",
     )
 )
-"""The charsets, besides UTF-8, that a field of a multipart form may name.
 
-Python has others that take a time that grows with the square of the text (``punycode``), or that
-are no charsets at all; so what a client names is never looked up there.
-"""
-
+# How many bytes of a body stay in memory; a longer one goes to disk.
 SPOOL_SIZE: Final = 512 * 1024
-"""How many bytes of a body stay in memory; a longer one goes to disk."""
 
+# How many bytes the name of an upload may have. File systems take 255; scripts may add to it.
 NAME_LENGTH: Final = 100
-"""How many bytes the name of an upload may have. File systems take 255; scripts may add to it."""
 
 # Scripts, modules, templates and their copies; native modules of this platform and of others.
 _EXECUTED: Final = re.compile(
@@ -77,11 +76,11 @@ _UNSAFE_CHARACTERS: Final = re.compile(r'[\x00-\x1f\x7f"*:<>?|\ud800-\udfff]')
 _STRAY_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DISK_FULL: Final = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+# The values of each field, by its name.
 FormFields = dict[str, list[str]]
-"""The values of each field, by its name."""
 
+# Takes what is to be called when the request is over.
 OnClose = Callable[[Callable[[], object]], object]
-"""Takes what is to be called when the request is over."""
 
 
 # Queries, urlencoded forms and JSON

@@ -29,6 +29,10 @@ class HeaderFields(tuple[tuple[bytes, bytes], ...]):
             found[name] = found[name] + separator + value if name in found else value
         return found
 
+    def text(self, name: bytes) -> str:
+        """Return the value of *name*, in lower case, as text; empty if there is none."""
+        return self.values.get(name, b"").decode("latin-1")
+
     @cached_property
     def host(self) -> str | None:
         """The value of ``Host`` as text; None if there is none."""

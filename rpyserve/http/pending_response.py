@@ -7,7 +7,6 @@ the chunks to the client.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 
 from rpyserve.http.errors import Redirect
@@ -15,20 +14,11 @@ from rpyserve.http.headers import encode_header
 from rpyserve.http.response import Headers, Response, WriteStream, say_utf8
 
 
-class BodyState(enum.Enum):
-    """How far the body that a script writes has come."""
-
-    OPEN = enum.auto()
-    """More may be written."""
-    FINISHED = enum.auto()
-    """It is complete."""
-    FAILED = enum.auto()
-    """It will never be complete: a task of the request has failed."""
-
-
 @dataclass(slots=True, eq=False)
 class PendingResponse:
     """The response to one request, as far as it has been said.
+
+    What its methods take and raise is said at those of `Request` that call them.
 
     Attributes:
         status: the status code for what the method returns or writes.
@@ -39,9 +29,9 @@ class PendingResponse:
         redirect: where the script sends the visitor instead.
         headers_sent: whether the headers are complete. What is said about them from then on comes
             too late.
-        state: how far the body is. It has nothing to do with the headers: a body may be finished
-            before them.
-        failure: why the body has failed.
+        finished: whether the body is complete. It has nothing to do with the headers: a body may be
+            finished before them.
+        failure: why the body will never be complete: a task of the request has failed.
         chunks: what was written before there was a stream.
         stream: carries what is written, once the method has returned.
         is_text: whether the body is made of `str`.
@@ -54,32 +44,24 @@ class PendingResponse:
     session_cookie: bytes | None = None
     redirect: Redirect | None = None
     headers_sent: bool = False
-    state: BodyState = BodyState.OPEN
+    finished: bool = False
     failure: BaseException | None = None
     chunks: list[bytes] = field(default_factory=list)
     stream: WriteStream | None = None
     is_text: bool = False
 
-    @property
-    def finished(self) -> bool:
-        """Whether the body is complete."""
-        return self.state is BodyState.FINISHED
-
     def set_status(self, status: int, reason: str | bytes | None = None) -> None:
-        """Set the status; see `Request.setResponseCode`."""
         if not (isinstance(status, int) and 200 <= status <= 599):
             raise ValueError(f"a status code is a number from 200 to 599, not {status!r}")
         self.status = status
         self.reason = b"" if reason is None else encode_header("status", reason)[1]
 
     def set_header(self, name: str | bytes, value: str | bytes | int) -> None:
-        """Set a header; see `Request.setHeader`."""
         encoded = encode_header(name, value)
         self.remove_headers({encoded[0].lower()})
         self.headers += (encoded,)
 
     def add_header(self, name: str | bytes, value: str | bytes | int) -> None:
-        """Add a header; see `Request.addHeader`."""
         self.added_headers += (encode_header(name, value),)
 
     def remove_headers(self, names: set[bytes]) -> None:
@@ -100,7 +82,6 @@ class PendingResponse:
         return response
 
     def write(self, data: str | bytes) -> None:
-        """Add to the body; see `Request.write`."""
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"request.write() takes str or bytes, not {type(data).__name__}")
         self.is_text = isinstance(data, str)
@@ -113,8 +94,7 @@ class PendingResponse:
             self.stream.write(chunk)
 
     def finish(self) -> None:
-        """Say that the body is complete; see `Request.finish`."""
-        self.state = BodyState.FINISHED
+        self.finished = True
         if self.stream is not None:
             self.stream.close()
 
@@ -126,7 +106,6 @@ class PendingResponse:
         """
         if self.finished:
             return False
-        self.state = BodyState.FAILED
         self.failure = exc
         if self.stream is None:
             return False

@@ -47,14 +47,14 @@ if TYPE_CHECKING:
     from rpyserve.http.forms import Upload
     from rpyserve.util.exceptions import ErrorReporter
 
+# An IP address and a port.
 Address = tuple[str, int]
-"""An IP address and a port."""
 
+# Bytes that are read at once of a body on disk.
 READ_SIZE: Final = 2**20
-"""Bytes that are read at once of a body on disk."""
 
+# Bytes of a form on disk that are parsed before other tasks have their turn.
 CHUNK_SIZE: Final = 64 * 1024
-"""Bytes of a form on disk that are parsed before other tasks have their turn."""
 
 _ABSOLUTE_FORM: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 _AUTHORITY_END: Final = re.compile(r"[/?#\\]")
@@ -68,21 +68,19 @@ Default = TypeVar("Default")
 
 
 class RequestSite(Protocol):
-    """What a request, those who answer it, and scripts use of the site; `rpyserve.Site` is one."""
+    """What a request, those who answer it, and scripts use of the site; `rpyserve.Site` is one.
+
+    Attributes:
+        sessionFactory: makes sessions.
+        registry: what all visitors share.
+        sessions: the living sessions.
+        trusts: says of a request whether its client may see details of errors.
+    """
 
     sessionFactory: Callable[[Any, str], Any]
-
-    @property
-    def registry(self) -> Any:
-        """What all visitors share."""
-
-    @property
-    def sessions(self) -> Any:
-        """The living sessions."""
-
-    @property
-    def trusts(self) -> Callable[[Request], bool]:
-        """Says of a request whether its client may see details of errors."""
+    registry: Any
+    sessions: Any
+    trusts: Callable[[Request], bool]
 
     @property
     def errors(self) -> ErrorReporter:
@@ -230,7 +228,7 @@ class Request(ServerObject):
 
         Of two with one name the first counts.
         """
-        return parse_cookies(self.getHeader("cookie") or "")
+        return parse_cookies(self.raw_headers.text(b"cookie"))
 
     def getCookie(self, name: str) -> str | None:
         """Return the value of the cookie *name*, or None."""
@@ -242,7 +240,7 @@ class Request(ServerObject):
 
         None if there are none, or none that can be read.
         """
-        return _parse_basic(self.getHeader("authorization") or "")
+        return _parse_basic(self.raw_headers.text(b"authorization"))
 
     def getUser(self) -> str:
         """Return the user name for HTTP authentication, checked or not; empty if there is none."""
@@ -344,7 +342,7 @@ class Request(ServerObject):
 
     @property
     def _content_type(self) -> str:
-        return self.getHeader("content-type") or ""
+        return self.raw_headers.text(b"content-type")
 
     @property
     def _form(self) -> MultipartForm | None:

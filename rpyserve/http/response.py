@@ -38,8 +38,8 @@ from rpyserve.http.headers import encode_header
 from rpyserve.http.json_body import encode_json
 from rpyserve.util.exceptions import unwrap_group
 
+# Header fields as they are sent: names in the script's spelling, no framing fields.
 Headers = tuple[tuple[bytes, bytes], ...]
-"""Header fields as they are sent: names in the script's spelling, no framing fields."""
 
 HTML: Final = (b"Content-Type", b"text/html; charset=utf-8")
 JSON: Final = (b"Content-Type", b"application/json")
@@ -47,20 +47,19 @@ JSON: Final = (b"Content-Type", b"application/json")
 # The statuses of responses without a body (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
 _EMPTY: Final = frozenset({204, 205, 304})
 
+# Seconds that the headers wait for the first chunk of an async generator.
 FIRST_CHUNK_TIMEOUT: Final = 0.5
-"""Seconds that the headers wait for the first chunk of an async generator."""
 
+# How many bytes that were written may wait for a client that reads more slowly than they come.
+#
+# As much as a message of a WebSocket may have, so hundreds of such clients fit into memory.
 MOST_WAITING: Final = 16 * 2**20
-"""How many bytes that were written may wait for a client that reads more slowly than they come.
 
-As much as a message of a WebSocket may have, so hundreds of such clients fit into memory.
-"""
-
+# Seconds for which more than that may wait, and become more, before the client is given up.
 FALLING_BEHIND: Final = 1.0
-"""Seconds for which more than that may wait, and become more, before the client is given up."""
 
+# Bytes that are read at once of a file.
 FILE_CHUNK: Final = 256 * 1024
-"""Bytes that are read at once of a file."""
 
 
 # Bodies
@@ -119,7 +118,6 @@ class FileBody:
             yield chunk
 
     def close(self) -> None:
-        """Close the file."""
         self.file.close()
 
 
@@ -297,12 +295,11 @@ def _encode_body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, 
 
 # Streams
 
+# Called with what the source of a stream raised, and whether the headers have been sent.
+#
+# Before that it returns the page to send instead. Afterwards it reports the failure, and may return
+# the last piece to send before the body is broken off.
 ErrorHandler = Callable[[BaseException, bool], Response | None]
-"""Called with what the source of a stream raised, and whether the headers have been sent.
-
-Before that it returns the page to send instead. Afterwards it reports the failure, and may return
-the last piece to send before the body is broken off.
-"""
 
 
 class IterableStream(Stream):

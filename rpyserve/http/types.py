@@ -11,8 +11,8 @@ from typing import NamedTuple
 from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Response
 
+# What makes a response of a request: a site, or a wrapper of one.
 Responder = Callable[[Request], Awaitable[Response]]
-"""What makes a response of a request: a site, or a wrapper of one."""
 
 
 class RequestRecord(NamedTuple):

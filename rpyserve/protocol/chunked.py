@@ -19,14 +19,14 @@ from rpyserve.protocol.grammar import FIELD_LINES, TOKEN, parse_length, too_larg
 from rpyserve.protocol.request_reader import ReceiveBuffer
 from rpyserve.protocol.server_state import Limits
 
+# How many bytes the extensions of all chunks of one body may have (RFC 9112, section 7.1.1).
 MOST_EXTENSIONS: Final = 4096
-"""How many bytes the extensions of all chunks of one body may have (RFC 9112, section 7.1.1)."""
 
+# Steps that are done at once, three for each chunk: others must have their turn.
 MOST_STEPS: Final = 3000
-"""Steps that are done at once, three for each chunk: others must have their turn."""
 
+# How many bytes the line before a chunk may have.
 LONGEST_LINE: Final = 1024
-"""How many bytes the line before a chunk may have."""
 
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _EXTENSION: Final = (

@@ -182,7 +182,7 @@ class _Connection:
             await self._refuse(refusal, writer)
         finally:
             self._report(writer, None, method, target, trio.current_time())
-        await self._linger()
+        await self.transport.linger()
 
     async def _refuse_late_head(self) -> None:
         if self.made_room:
@@ -195,10 +195,6 @@ class _Connection:
         text = f"{refusal.status} {reason_phrase(refusal.status)}\n{refusal.text}\n".encode()
         response = Response.trusted(text, refusal.status, (_PLAIN_TEXT,))
         await writer.send(response, b"", close=True)
-
-    async def _linger(self) -> None:
-        if not self.shutdown.requested:
-            await self.transport.linger()
 
     # Requests
 
@@ -229,7 +225,7 @@ class _Connection:
             transport.cycle.start_next()
             return True
         if writer.upgrade is None:
-            await self._linger()
+            await transport.linger()
         return False
 
     def _make_request(self, head: RequestHead, body: RequestBody | None) -> Request:

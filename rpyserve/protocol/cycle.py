@@ -26,14 +26,14 @@ from rpyserve.protocol.grammar import RequestHead
 class H11State(enum.Enum):
     """What h11 knows of the present request."""
 
+    # There is no request. h11 may still send the refusal of one that could not be read.
     IDLE = enum.auto()
-    """There is no request. h11 may still send the refusal of one that could not be read."""
 
+    # There is a request, and h11 has not been told of it.
     BYPASSED = enum.auto()
-    """There is a request, and h11 has not been told of it."""
 
+    # h11 has been told of the request, and everything sent since was framed by it.
     IN_STEP = enum.auto()
-    """h11 has been told of the request, and everything sent since was framed by it."""
 
 
 class MessageCycle:
@@ -51,7 +51,6 @@ class MessageCycle:
         self._h11: h11.Connection | None = None  # made when it is first needed, which may be never
 
     def begin(self, head: RequestHead) -> None:
-        """A request has come."""
         self._head = head
         self.state = H11State.BYPASSED
 

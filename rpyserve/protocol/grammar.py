@@ -18,19 +18,19 @@ from rpyserve.http.errors import BadRequest
 from rpyserve.http.headers import HeaderFields
 from rpyserve.protocol.server_state import Limits
 
+# Stands for the length of a body in chunks, which is not known before its end.
 CHUNKED: Final = -1
-"""Stands for the length of a body in chunks, which is not known before its end."""
 
+# How many digits the length of a body or chunk may have. A number with more is above any limit.
 MOST_DIGITS: Final = 16
-"""How many digits the length of a body or chunk may have. A number with more is above any limit."""
 
+# How many letters a method may have; no longer one exists (RFC 9112, section 3).
 LONGEST_METHOD: Final = 32
-"""How many letters a method may have; no longer one exists (RFC 9112, section 3)."""
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
+# Header fields or trailers, and the empty line that ends them.
 FIELD_LINES: Final = rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n"
-"""Header fields or trailers, and the empty line that ends them."""
 
 _HEAD = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])\r\n" + FIELD_LINES)
 _LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.[0-9]\r\n")
@@ -48,7 +48,33 @@ _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]++\]|\[[Vv][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++\]"
     rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::([0-9]{0,5}))?"
 )
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_Explanations = tuple[tuple[bytes, str], ...]
+
+# Patterns for what a malformed target or line begins with, or is, and what is wrong with it. The
+# first that matches counts.
+_BAD_TARGETS: Final[_Explanations] = (
+    (rb"[^#]*#", "A request target has no fragment: nothing from # on is sent."),
+    (
+        rb"[\x21-\x7e]*?([^\x21-\x7e]|[\"<>\\])",
+        "The request target has a character in it that must be percent-encoded.",
+    ),
+    (b"", "The request target is malformed; it begins with a slash."),
+)
+_BAD_FIELDS: Final[_Explanations] = (
+    (
+        rb"[ \t]",
+        "A line of the head begins with a blank; folded lines are not accepted.",
+    ),
+    (
+        rb"(?=[^\n]*\n)[^\x00-\x08\x0b-\x1f\x7f]*\Z",
+        "Lines of a request's head end with CR LF; one ends with LF alone.",
+    ),
+    (rb"[^:]*\Z", "A line of the head has no colon."),
+    (rb"[^:]*[ \t]:", "There is a blank between a header's name and its colon."),
+    (b"(?!" + TOKEN + b":)", "The name of a header is malformed."),
+    (b"", "The value of a header has a control character in it."),
+)
 
 
 # The whole head
@@ -260,7 +286,7 @@ def explain_bad_head(head: bytes) -> BadRequest:
         return refusal
     for field in rest.split(b"\r\n"):
         if field and not _FIELD_LINE.fullmatch(field):
-            return BadRequest(400, _explain_bad_field(field))
+            return BadRequest(400, _first_that_matches(_BAD_FIELDS, field))
     return BadRequest(400, "The head of the request is malformed.")
 
 
@@ -286,25 +312,8 @@ def _explain_bad_line(line: bytes) -> BadRequest:
 
 
 def _explain_bad_target(target: bytes) -> BadRequest:
-    if b"#" in target:
-        return BadRequest(400, "A request target has no fragment: nothing from # on is sent.")
-    if re.search(rb"[^\x21-\x7e]|[\"<>\\]", target):
-        return BadRequest(
-            400, "The request target has a character in it that must be percent-encoded."
-        )
-    return BadRequest(400, "The request target is malformed; it begins with a slash.")
+    return BadRequest(400, _first_that_matches(_BAD_TARGETS, target))
 
 
-def _explain_bad_field(field: bytes) -> str:
-    name, colon, _ = field.partition(b":")
-    if field.startswith((b" ", b"\t")):
-        return "A line of the head begins with a blank; folded lines are not accepted."
-    if b"\n" in field and not _CONTROL.search(field.replace(b"\n", b"")):
-        return "Lines of a request's head end with CR LF; one ends with LF alone."
-    if not colon:
-        return "A line of the head has no colon."
-    if name.endswith((b" ", b"\t")):
-        return "There is a blank between a header's name and its colon."
-    if not re.fullmatch(TOKEN, name):
-        return "The name of a header is malformed."
-    return "The value of a header has a control character in it."
+def _first_that_matches(rows: _Explanations, text: bytes) -> str:
+    return next(explanation for pattern, explanation in rows if re.match(pattern, text))

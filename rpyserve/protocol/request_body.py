@@ -66,6 +66,9 @@ class RequestBody:
         transport: what it comes from.
         head: the head of its request.
 
+    Attributes:
+        done: whether its end has been read.
+
     Raises, out of the iterator:
         HTTPError: 413, longer than the limits allow; 408, nothing came for too long; 400 or 431,
             malformed chunks or trailers.
@@ -81,7 +84,7 @@ class RequestBody:
         self._received = 0
         self._waited = 0.0  # seconds that went by while more was needed
         self._in_file = False  # as whoever reads so much of it has it, most likely
-        self._done = False
+        self.done = False
         self._failure: tuple[int, str] | None = None
         self._cut = False
 
@@ -101,18 +104,13 @@ class RequestBody:
             raise StopAsyncIteration
         return chunk
 
-    @property
-    def done(self) -> bool:
-        """Whether its end has been read."""
-        return self._done
-
     def can_keep_alive(self, discard: bool) -> bool:
         """Whether another request can follow: what is left of the body has come, or is little.
 
         Args:
             discard: whether nobody will read it any more; a stream might, while it is sent.
         """
-        if self._done:
+        if self.done:
             return True
         if self._failure is not None or self._cut or self._client_waits:
             return False
@@ -122,12 +120,12 @@ class RequestBody:
                 pass
         except (HTTPError, ClientDisconnected):
             return False
-        return self._done or (self._length != CHUNKED and self._length <= little)
+        return self.done or (self._length != CHUNKED and self._length <= little)
 
     async def drain(self) -> bool:
         """Read what is left, which is little. Returns whether the end was reached."""
         try:
-            while not self._done:
+            while not self.done:
                 if self._take() is None:
                     await self._transport.receive_more()
         except (HTTPError, ClientDisconnected):
@@ -163,7 +161,7 @@ class RequestBody:
 
     def _take(self) -> bytes | None:
         """Take what is there; empty at the end of the body, None if more must come first."""
-        if self._done:
+        if self.done:
             return b""
         chunk = self._decoder.take()
         if chunk:
@@ -173,7 +171,7 @@ class RequestBody:
             self._failure = self._decoder.refusal.status, self._decoder.refusal.text
             raise HTTPError(*self._failure)
         if self._decoder.done:
-            self._done = True
+            self.done = True
             return b""
         if self._buffer.ended:
             self._cut = True

@@ -26,11 +26,11 @@ from rpyserve.protocol.grammar import (
 )
 from rpyserve.protocol.server_state import Limits
 
+# How many bytes a head may have to be kept.
 LONGEST_CACHED: Final = 4096
-"""How many bytes a head may have to be kept."""
 
+# How many heads are kept; for one more, all are dropped.
 MOST_CACHED: Final = 256
-"""How many heads are kept; for one more, all are dropped."""
 
 # What no line may have: control characters, and CR or LF that are not together.
 _BAD_BYTE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
@@ -69,7 +69,6 @@ class ReceiveBuffer:
         self.ended = self.ended or not data
 
     def clear(self) -> None:
-        """Drop all bytes."""
         self.data.clear()
         self._searched = 0
 

@@ -22,8 +22,8 @@ from rpyserve._names import __version__
 from rpyserve.http.headers import encode_header, reason_phrase
 from rpyserve.http.response import Headers
 
+# How many heads are kept.
 MOST_CACHED: Final = 256
-"""How many heads are kept."""
 
 _SERVER: Final = (b"Server", f"rpyserve/{__version__}".encode())
 _NOT_FOR_SCRIPTS: Final = frozenset(
@@ -102,10 +102,9 @@ class ResponseHeadCache:
         if length is not None:
             fields.append((b"Content-Length", b"%d" % length))
         fields += _connection_headers(status, headers, close)
-        if status == 405 and b"allow" not in names:
-            # RFC 9110, section 15.5.6: a 405 has it; empty, it names no method.
-            fields.append((b"Allow", b""))
-        fields += [field for field in (self._date, _SERVER) if field[0].lower() not in names]
+        # RFC 9110, section 15.5.6: a 405 has an Allow; empty, it names no method.
+        defaults = [(b"Allow", b"")] * (status == 405) + [self._date, _SERVER]
+        fields += [field for field in defaults if field[0].lower() not in names]
         phrase = encode_header("status", reason)[1] if reason else reason_phrase(status).encode()
         return h11.Response(status_code=status, headers=fields, reason=phrase)
 

@@ -22,12 +22,11 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Up
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
+# Stands for the status of a response that was never begun.
 ABANDONED: Final = 499
-"""Stands for the status of a response that was never begun."""
 
+# Seconds that a stream may send what the system takes at once before other tasks have their turn.
 STREAM_TURN: Final = 0.001
-"""Seconds that a stream may send what the system takes at once before other tasks have their turn.
-"""
 
 _END: Final = h11.EndOfMessage()
 _BODILESS: Final = frozenset({204, 304})
@@ -302,7 +301,6 @@ class UpgradedStream(trio.abc.Stream):
         self._early = buffer.take(len(buffer))
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive what there is; see `trio.abc.ReceiveStream`."""
         transport = self._transport
         if not self._early:
             data = await transport.stream.receive_some(max_bytes or PIECE)
@@ -315,7 +313,6 @@ class UpgradedStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send *data*; see `trio.abc.SendStream`."""
         try:
             await self._transport.send(bytes(data))
         except ClientDisconnected:
@@ -323,11 +320,9 @@ class UpgradedStream(trio.abc.Stream):
         self._transport.enter(Phase.UPGRADED)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """See `trio.abc.SendStream`."""
         await self._transport.stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close the connection."""
         await self._transport.stream.aclose()
 
 

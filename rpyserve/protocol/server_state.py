@@ -15,11 +15,10 @@ import trio
 
 from rpyserve._names import public
 
+# Seconds that a client may make the server wait before its connection can make room for others.
+#
+# One that sends or reads steadily does not take so long.
 STALL_TIMEOUT: Final = 1.0
-"""Seconds that a client may make the server wait before its connection can make room for others.
-
-One that sends or reads steadily does not take so long.
-"""
 
 
 @public
@@ -154,12 +153,10 @@ class Shutdown:
         return len(found)
 
     def hold_file(self) -> None:
-        """Count one more open file."""
         self.files += 1
         self.on_file()
 
     def release_file(self) -> None:
-        """Count one less."""
         self.files -= 1
 
     def subscribe(self, connection: Stoppable) -> None:

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import trio
 
+# Seconds between two looks, at most; something with a short time limit asks for a shorter tick.
 TICK: Final = 1.0
-"""Seconds between two looks, at most; something with a short time limit asks for a shorter tick."""
 
 
 class HasDeadline(Protocol):
@@ -39,7 +39,6 @@ class TimeoutWatcher:
         self._running = False
 
     def add(self, timed: HasDeadline, tick: float) -> None:
-        """Watch *timed*."""
         sleeps_too_long = self._running and tick < min(self._ticks, default=0)
         self._watched[timed] = tick
         self._ticks[tick] = self._ticks.get(tick, 0) + 1

@@ -31,14 +31,14 @@ from rpyserve.protocol.request_reader import RequestReader
 from rpyserve.protocol.server_state import Limits, Shutdown, Wait
 from rpyserve.protocol.timeouts import TICK
 
+# How many bytes are received or sent at once.
 PIECE: Final = 64 * 1024
-"""How many bytes are received or sent at once."""
 
+# How many bytes of a file the kernel is given at once, before other tasks have their turn.
 MOST_FOR_KERNEL: Final = 1024 * 1024
-"""How many bytes of a file the kernel is given at once, before other tasks have their turn."""
 
+# How long the last bytes of TLS may take.
 CLOSE_SECONDS: Final = 1.0
-"""How long the last bytes of TLS may take."""
 
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _CANNOT_SENDFILE: Final = frozenset(
@@ -304,9 +304,9 @@ class Transport:
         """End our side, and read on a little, lest a reset destroys what was sent last.
 
         A system resets a connection that is closed with bytes in it that nobody has read (RFC 9112,
-        section 9.6).
+        section 9.6). A server that stops does not wait for that.
         """
-        if self.ended:
+        if self.ended or self.shutdown.requested:
             return
         self.enter(Phase.LINGERING)
         left = self.limits.linger_size

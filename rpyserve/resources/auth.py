@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from hmac import compare_digest
 from typing import Any, Protocol
 
@@ -27,8 +28,6 @@ from rpyserve.http.errors import HTTPError, Redirect
 from rpyserve.http.headers import encode_header
 from rpyserve.http.request import Request, RequestSite
 from rpyserve.resources.resource import Resource, Wrapper, check_path, child_of
-
-__all__ = ["BasicAuth", "Gate", "View"]
 
 PasswordCheck = Callable[[str, str], object | Awaitable[object]]
 
@@ -56,7 +55,10 @@ class BasicAuth(Wrapper):
     ) -> None:
         super().__init__(resource)
         if isinstance(users, Mapping):
-            self._check: PasswordCheck = _Passwords(users)
+            for name, password in users.items():
+                if not isinstance(password, (str, bytes)):
+                    raise TypeError(f"the password of {name!r} must be text: write it in quotes")
+            self._check: PasswordCheck = partial(_is_password, users)
         elif callable(users):
             self._check = users
         else:
@@ -87,19 +89,11 @@ class BasicAuth(Wrapper):
         return bool(allowed)
 
 
-class _Passwords:
-    """Checks the passwords of a mapping. It takes as long for a name that is not in it."""
-
-    def __init__(self, users: Mapping[str, str]) -> None:
-        for name, password in users.items():
-            if not isinstance(password, (str, bytes)):
-                raise TypeError(f"the password of {name!r} must be text: write it in quotes")
-        self._users = users
-
-    def __call__(self, name: str, password: str) -> bool:
-        expected = self._users.get(name)
-        matches = compare_digest(_encode("" if expected is None else expected), _encode(password))
-        return matches and expected is not None
+def _is_password(users: Mapping[str, str], name: str, password: str) -> bool:
+    """Whether *users* has this password for *name*. For other names it takes as long."""
+    expected = users.get(name)
+    matches = compare_digest(_encode("" if expected is None else expected), _encode(password))
+    return matches and expected is not None
 
 
 def _encode(text: str | bytes) -> bytes:

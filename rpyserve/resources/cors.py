@@ -7,8 +7,8 @@ clients other than browsers ignore it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from rpyserve._names import public
@@ -16,9 +16,8 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, Wrapper, as_list
 
-__all__ = ["cors"]
-
 _ANY: Final = "*"
+_ORIGIN: Final = re.compile(r".+?://[^/]+")
 
 
 @public
@@ -53,80 +52,70 @@ def cors(
             'cors(credentials=True) needs named origins, such as origins="http://localhost:5173"'
         )
     for origin in named - {_ANY}:
-        if not _is_origin(origin):
+        if not _ORIGIN.fullmatch(origin):
             raise ValueError(
                 f"{origin!r} is not an origin: "
                 "write scheme, host and port, such as 'http://localhost:5173'"
             )
-    policy = _Policy(
-        origins=named,
-        methods=", ".join(as_list(methods)),
-        headers=", ".join(as_list(headers)),
-        expose=", ".join(as_list(expose)),
-        credentials=credentials,
-        max_age=max_age,
-    )
-    return _SharedResource(resource, policy)
+    shared = {
+        "Access-Control-Allow-Credentials": "true" if credentials else "",
+        "Access-Control-Expose-Headers": ", ".join(as_list(expose)),
+    }
+    preflight = {
+        "Access-Control-Allow-Methods": ", ".join(as_list(methods)),
+        "Access-Control-Allow-Headers": ", ".join(as_list(headers)),
+        "Access-Control-Max-Age": str(max_age),
+    }
+    return _SharedResource(resource, named, _without_blanks(shared), _without_blanks(preflight))
 
 
-def _is_origin(text: str) -> bool:
-    scheme, separator, host = text.partition("://")
-    return bool(scheme and separator and host) and "/" not in host
-
-
-@dataclass(frozen=True, slots=True)
-class _Policy:
-    """The arguments of `cors`, the lists joined by commas as headers have them."""
-
-    origins: frozenset[str]
-    methods: str
-    headers: str
-    expose: str
-    credentials: bool
-    max_age: int
-
-    def response_headers(self, origin: str) -> dict[str, str]:
-        """What the answer to a page of *origin* says."""
-        any_origin = _ANY in self.origins
-        if not any_origin and origin not in self.origins:
-            return {}
-        headers = {"Access-Control-Allow-Origin": _ANY if any_origin else origin}
-        if self.credentials:
-            headers["Access-Control-Allow-Credentials"] = "true"
-        if self.expose:
-            headers["Access-Control-Expose-Headers"] = self.expose
-        return headers
-
-    def preflight_headers(self, method: str, headers: str) -> dict[str, str]:
-        """What the answer to a preflight says that asks for *method* and *headers*."""
-        allowed = {
-            "Access-Control-Allow-Methods": self.methods or method,
-            "Access-Control-Max-Age": str(self.max_age),
-        }
-        if self.headers or headers:
-            allowed["Access-Control-Allow-Headers"] = self.headers or headers
-        return allowed
+def _without_blanks(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if value}
 
 
 class _SharedResource(Wrapper):
-    def __init__(self, resource: Any, policy: _Policy) -> None:
+    """What `cors` returns.
+
+    Args:
+        resource: what is inside.
+        origins: those whose pages may read it.
+        shared: headers of all answers to them.
+        preflight: headers of the answers to preflights.
+    """
+
+    def __init__(
+        self,
+        resource: Any,
+        origins: frozenset[str],
+        shared: Mapping[str, str],
+        preflight: Mapping[str, str],
+    ) -> None:
         super().__init__(resource)
-        self._policy = policy
+        self._origins = origins
+        self._shared = shared
+        self._preflight = preflight
 
     def enter(self, request: Request) -> Resource | None:
         """Say who may read the answer; a preflight is answered here."""
-        if _ANY not in self._policy.origins:
+        is_for_any = _ANY in self._origins
+        if not is_for_any:
             request.addHeader("Vary", "Origin")
         origin = request.getHeader("origin")
         if origin is None:
             return None
-        for name, value in self._policy.response_headers(origin).items():
-            request.setHeader(name, value)
+        if is_for_any or origin in self._origins:
+            request.setHeader("Access-Control-Allow-Origin", _ANY if is_for_any else origin)
+            for name, value in self._shared.items():
+                request.setHeader(name, value)
         method = request.getHeader("access-control-request-method")
         if request.method != "OPTIONS" or not method:
             return None
-        headers = request.getHeader("access-control-request-headers") or ""
-        return _Preflight(self._policy.preflight_headers(method, headers))
+        headers = request.raw_headers.text(b"access-control-request-headers")
+        asked = {
+            "Access-Control-Allow-Methods": method,
+            "Access-Control-Allow-Headers": headers,
+        }
+        return _Preflight({**_without_blanks(asked), **self._preflight})
 
 
 class _Preflight(Resource):

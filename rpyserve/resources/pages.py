@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -28,18 +29,8 @@ from rpyserve.http.response import Response
 from rpyserve.util.html import html
 from rpyserve.util.text import format_size
 
-__all__ = [
-    "CONTENT_SECURITY_POLICY",
-    "ListingEntry",
-    "empty_site",
-    "error_page",
-    "listing",
-    "page_response",
-    "path_shown",
-]
-
+# Characters of a path that a page shows.
 MAX_PATH_SHOWN: Final = 300
-"""Characters of a path that a page shows."""
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7;
@@ -119,6 +110,7 @@ def resource(request):
     return f"<h1>Hello!</h1><p>Visit {session['visits']}.</p>"
 """
 
+# What an error page says whose `HTTPError` has no detail.
 _DETAILS: Final = {
     400: "The request is not valid for this page.",
     403: "You may not open this page.",
@@ -127,7 +119,6 @@ _DETAILS: Final = {
     413: "The request is too large.",
     500: "An error occurred on this page.",
 }
-"""What an error page says whose `HTTPError` has no detail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +126,15 @@ class ListingEntry:
     """A row of a directory listing.
 
     Args:
-        name: what is shown.
-        href: the link, percent-encoded.
-        kind: ``directory``, ``script`` or ``file``.
-        size: bytes; None for a directory.
+        name: its name.
+        is_directory: whether it is one; else a file, or a script.
+        size: bytes; not shown of a directory.
         modified: seconds since the epoch.
     """
 
     name: str
-    href: str
-    kind: str
-    size: int | None
+    is_directory: bool
+    size: int
     modified: float
 
 
@@ -166,9 +155,9 @@ def listing(request: Request, path: str, entries: Iterable[ListingEntry]) -> Res
     """Return the page for the directory at *path*, a decoded URL path that ends in a slash."""
     entries = list(entries)
     parent = html('<p><a href="../">Up</a></p>\n') if path.strip("/") else ""
-    rows = _join(_listing_row(entry) for entry in entries)
+    rows = Markup("\n").join(map(_listing_row, entries))
     body = html("<h1>{}</h1>\n{}<table>\n{}\n</table>", path, parent, rows)
-    return page_response(request, 200, path, body, "\n".join(entry.name for entry in entries))
+    return page_response(request, 200, path, body, "\n".join(map(_shown_name, entries)))
 
 
 def empty_site(request: Request, directory: Path) -> Response:
@@ -214,7 +203,7 @@ def page_response(
     if accepts_html(request):
         content: str = html(_FRAME, title=title, style=Markup(STYLE), body=body)
         fields["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    elif "application/json" in (request.getHeader("accept") or ""):
+    elif "application/json" in request.raw_headers.text(b"accept"):
         content = json.dumps({"status": status, "title": title, "detail": text})
         fields["Content-Type"] = "application/json"
     else:
@@ -231,15 +220,15 @@ def path_shown(request: Request) -> str:
     return path if len(path) <= MAX_PATH_SHOWN else path[:MAX_PATH_SHOWN] + "…"
 
 
+def _shown_name(entry: ListingEntry) -> str:
+    return f"{entry.name}/" if entry.is_directory else entry.name
+
+
 def _listing_row(entry: ListingEntry) -> Markup:
     return html(
         '<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td></tr>',
-        entry.href,
-        entry.name,
-        "" if entry.size is None else format_size(entry.size),
+        quote(_shown_name(entry), errors="replace"),
+        _shown_name(entry),
+        "" if entry.is_directory else format_size(entry.size),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.modified)),
     )
-
-
-def _join(parts: Iterable[Markup]) -> Markup:
-    return Markup("\n").join(parts)

@@ -30,14 +30,12 @@ from rpyserve.resources.resource import Resource
 if TYPE_CHECKING:
     from rpyserve.resources.upstream import UpstreamResponse
 
-__all__ = ["ReverseProxyResource"]
-
+# Bytes that are read at once of a body that has been loaded before.
 READ_SIZE: Final = 64 * 1024
-"""Bytes that are read at once of a body that has been loaded before."""
 
 _MISSING_EXTRA: Final = "A proxy needs httpx, which is not installed. Write: pip install httpx"
+# Tells this process from others that proxy to the same address.
 _PROCESS_ID: Final = secrets.token_hex(4)
-"""Tells this process from others that proxy to the same address."""
 
 
 @public
@@ -100,7 +98,7 @@ class ReverseProxyResource(Resource):
                 its response begins; 504, it takes too long; 508, it leads back here.
             ImportError: httpx is not installed.
         """
-        if self._pseudonym in (request.getHeader("via") or ""):
+        if self._pseudonym in request.raw_headers.text(b"via"):
             why = f"{self!r} received a request that it had forwarded itself."
             raise HTTPError(508, "This proxy points back to itself.", private=why)
         mount = Mount.of(request, self._origin, self._base)

@@ -18,8 +18,6 @@ from rpyserve.http.response import Headers
 from rpyserve.resources.resource import raw_path_segments
 from rpyserve.resources.websocket import asks_for_websocket
 
-__all__ = ["Mount", "downstream_headers", "upstream_headers"]
-
 HeaderList = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP: Final = frozenset(
@@ -36,17 +34,17 @@ _HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
+# Fields that are forwarded even if ``Connection`` names them.
 _NEVER_HOP_BY_HOP: Final = frozenset({b"host", b"content-length"})
-"""Fields that are forwarded even if ``Connection`` names them."""
 
 _SET_BY_PROXY: Final = re.compile(rb"expect|forwarded|via|x-forwarded-.*")
 _PROTECTED: Final = _HOP_BY_HOP | _NEVER_HOP_BY_HOP
 _PATH_SEPARATORS: Final = re.compile(r"[/\\;]")
 _WITH_ADDRESS: Final = frozenset({b"location", b"content-location", b"refresh"})
+# More than one of these at the start of an address: browsers take them for ``//host``.
 _HOST_MARK: Final = re.compile(r"\A[/\\\t]+")
-"""More than one of these at the start of an address: browsers take them for ``//host``."""
+# A ``Refresh``: the seconds and all else before the address, and the address.
 _REFRESH: Final = re.compile(rb"([\d.]*\s*[;,]?\s*(?:url\s*=\s*)?['\"]?)(.*)", re.I | re.S)
-"""A ``Refresh``: the seconds and all else before the address, and the address."""
 _COOKIE_PATH: Final = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)([^;]*)", re.I)
 _COOKIE_DOMAIN: Final = re.compile(rb";[ \t]*domain[ \t]*=[^;]*", re.I)
 
@@ -88,16 +86,9 @@ class Mount:
 
     def translate(self, address: str) -> str:
         """Return what *address*, of the upstream server, is here; others' are left as they are."""
-        path = address.removeprefix(self.origin)
-        if path == address and (not address.startswith("/") or address.startswith("//")):
-            return address  # of another server, or relative
-        if path and path[0] not in "/?#":
-            return address  # http://upstream.example is not part of http://upstream.example.com
-        inside = path.removeprefix(self.base)
-        is_below = path.startswith(self.base) and (not inside or inside[0] in "/?#")
-        if path and not is_below:
-            return address  # on the same server, but not below the proxy
-        return _on_this_host(self.prefix + inside or "/")
+        server = rf"(?:{re.escape(self.origin)}|(?=/(?!/)))"  # by its name, or as a path of its own
+        found = re.fullmatch(rf"{server}{re.escape(self.base)}([/?#].*)?", address, re.DOTALL)
+        return address if found is None else _on_this_host(self.prefix + (found[1] or "") or "/")
 
 
 def upstream_headers(

@@ -16,7 +16,7 @@ import enum
 import inspect
 import numbers
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any, Final
@@ -24,21 +24,10 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.errors import ClientDisconnected, HTTPError, NotJSON, Redirect, WrongResult
-from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.util.slow_calls import slow_call_log
-
-__all__ = [
-    "NOT_DONE_YET",
-    "app_kind",
-    "apply_request_headers",
-    "describe_wrong_result",
-    "redirect_response",
-    "render",
-    "render_method",
-]
 
 
 class _Pending(enum.Enum):
@@ -157,19 +146,15 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
     if pending.redirect is not None:
         return redirect_response(pending.redirect, request)
     if result is NOT_DONE_YET or (result is None and pending.finished):
-        return _written_response(pending)
+        # A method that uses `request.write`, now or later
+        written = b"".join(pending.chunks) if pending.finished else pending.start_stream()
+        return Response.trusted(written, pending.status, (HTML,))
     # The result is a body
     response = _body_response(result, request, resource)
     if pending.chunks and isinstance(response.body, bytes):
         body = b"".join([*pending.chunks, response.body])
         return Response.trusted(body, pending.status, response.headers)
     return response
-
-
-def _written_response(pending: PendingResponse) -> Response:
-    """The answer of a method that uses `request.write`, now or later."""
-    body = b"".join(pending.chunks) if pending.finished else pending.start_stream()
-    return Response.trusted(body, pending.status, (HTML,))
 
 
 def _body_response(result: Any, request: Request, resource: Resource) -> Response:
@@ -209,36 +194,166 @@ _FRAMEWORKS: Final = {
     "litestar": "a Litestar app",
     "dash": "a Dash app",
 }
-_SAVED: Final = (
-    "Write file = io.BytesIO(), save it there with {0}, "
-    'and return Response(file.getvalue(), 200, {{"Content-Type": "image/png"}}).'
-)
-# The methods by which objects of other packages give what can be sent.
-_CONVERSIONS: Final = {
-    "to_html": "Write return it.to_html().",
-    "savefig": _SAVED.format('it.savefig(file, format="png")'),
-    "_repr_png_": _SAVED.format('it.save(file, format="png")'),
-    "tolist": "Write return it.tolist(): a list is sent as JSON.",
-    "model_dump": 'Write return it.model_dump(mode="json"): a dict is sent as JSON.',
-    "isoformat": "Write return it.isoformat().",
-}
 _APP_SIGNATURES: Final = {
     ("environ", "start_response"): "a WSGI application",
     ("scope", "receive", "send"): "an ASGI app",
 }
 
-_Explanation = tuple[str, str]
-"""What was returned, and what to write instead."""
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+def _has_method(name: str) -> Callable[[Any], bool]:
+    return lambda value: callable(getattr(value, name, None))
+
+
+def _is_foreign_response(value: Any) -> bool:
+    kind = type(value)
+    is_response = kind.__name__.endswith("Response") or app_kind(value) is not None
+    return is_response and _package_of(kind) != "rpyserve"
+
+
+def _of_class_with(name: str) -> Callable[[Any], bool]:
+    """Whether objects have a method *name*; none of their own code is called to find out."""
+    return lambda value: callable(getattr(type(value), name, None))
+
+
+_SAVED: Final = (
+    "Write file = io.BytesIO(), save it there with it.{}, "
+    'and return Response(file.getvalue(), 200, {{{{"Content-Type": "image/png"}}}}).'
+)
+_JSON_OR_TEXT: Final = 'Write return "".join(...) for text, or return {} for JSON.'
+
+# When a row applies, what was returned, and what to write instead. The first that applies wins.
+# The texts may have the value, its own name, and the name and package of its class.
+_EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
+    # What Python's own syntax makes
+    (
+        _is(type(None)),
+        "nothing (None)",
+        'Probably a `return` is missing: end it with return "...".',
+    ),
+    (
+        lambda value: isinstance(value, tuple) and any(map(_is(int), value[1:2])),
+        "a tuple, as Flask's views do",
+        "Write request.setResponseCode({value[1]}) before the return, "
+        "or return Response(..., {value[1]}), or raise HTTPError(404) for an error page.",
+    ),
+    (
+        lambda value: isinstance(value, tuple) and len(value) == 1,
+        "a tuple of one",
+        "There is a comma too many after what it returns.",
+    ),
+    (_is(tuple), "a tuple", _JSON_OR_TEXT.format("a list")),
+    (
+        _is(bool),
+        "the truth value {value}",
+        "Write return str(...), or return a dict for JSON.",
+    ),
+    (
+        lambda value: isinstance(value, int | float | complex) and value == 1,
+        "the number {value}",
+        "Write return str({value!r}). "
+        "If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`.",
+    ),
+    # Those of numpy are none of Python's.
+    (_is(numbers.Number), "the number {value}", "Write return str({value})."),
+    (_is(set, frozenset), "a set", "Write return sorted(...): a list is sent as JSON."),
+    # What should have been called, or awaited
+    (inspect.isclass, "the class {name}, not an instance of it", "Write return {name}(...)."),
+    (
+        lambda value: inspect.isroutine(value) and inspect.iscoroutinefunction(value),
+        "the function {name} without calling it",
+        "Write return await {name}(...).",
+    ),
+    (inspect.isroutine, "the function {name} without calling it", "Write return {name}(...)."),
+    (
+        inspect.iscoroutine,
+        "a coroutine of {name} that nobody awaited",
+        "Write return await {name}(...).",
+    ),
+    # Objects
+    (
+        _is(Resource),
+        "a resource ({kind})",
+        "A resource belongs into getChild, putChild or `resource`; "
+        "or write return {kind}(...).render(request).",
+    ),
+    (_is(BaseException), "an exception ({kind})", "Write raise {kind}(...)."),
+    (
+        _is(PurePath),
+        "a path",
+        'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().',
+    ),
+    (
+        lambda value: type(value).__name__ == "Deferred",
+        "a Deferred",
+        "Write `async def`, and await in it; trio takes the place of Twisted's reactor.",
+    ),
+    (
+        _is_foreign_response,
+        "a {kind} of {package}",
+        "Write return Response(body, status) with rpyserve's own Response.",
+    ),
+    # Tables, figures, pictures and records, which have a method that gives what can be sent
+    (_of_class_with("to_html"), "{article} {kind}", "Write return it.to_html()."),
+    (
+        _of_class_with("savefig"),
+        "{article} {kind}",
+        _SAVED.format('savefig(file, format="png")'),
+    ),
+    (
+        _of_class_with("_repr_png_"),
+        "{article} {kind}",
+        _SAVED.format('save(file, format="png")'),
+    ),
+    (
+        _of_class_with("tolist"),
+        "{article} {kind}",
+        "Write return it.tolist(): a list is sent as JSON.",
+    ),
+    (
+        _of_class_with("model_dump"),
+        "{article} {kind}",
+        'Write return it.model_dump(mode="json"): a dict is sent as JSON.',
+    ),
+    (_of_class_with("isoformat"), "{article} {kind}", "Write return it.isoformat()."),
+    (
+        lambda value: dataclasses.is_dataclass(type(value)),
+        "{article} {kind}",
+        "Write return dataclasses.asdict(it): a dict is sent as JSON.",
+    ),
+    (_has_method("getvalue"), "a {kind}", "Write return it.getvalue()."),
+    (
+        _has_method("read"),
+        "an open file ({kind})",
+        "Write return file.read(), and close the file (`with open(...) as file:`).",
+    ),
+    (
+        lambda value: hasattr(value, "__next__") or isinstance(value, range),
+        "an iterator ({kind})",
+        _JSON_OR_TEXT.format("list(...)"),
+    ),
+)
 
 
 def describe_wrong_result(value: Any, request: Request, resource: Resource) -> str:
     """Say what is wrong with *value*, which *resource* returned for *request*."""
-    name = _method_name(request, resource)
-    explanation = _explain_plain(value) or _explain_callable(value) or _explain_object(value)
-    if explanation is None:
-        return f"{name} returned {_with_article(value)}, which cannot be sent. {_ALLOWED_RESULTS}"
-    returned, advice = explanation
-    return f"{name} returned {returned}. {advice}"
+    method = _method_name(request, resource)
+    kind = type(value)
+    name = getattr(value, "__name__", "")
+    article = "an" if kind.__name__[:1].lower() in "aeiou" else "a"
+    package = _package_of(kind)
+    names = {"name": name, "kind": kind.__name__, "package": package, "article": article}
+    for applies, returned, advice in _EXPLANATIONS:
+        if applies(value):
+            if inspect.iscoroutine(value):
+                value.close()  # nothing will await it
+            text = f"returned {returned}. {advice}"
+            return f"{method} {text.format(value=value, **names)}"
+    returned = f"{article} {kind.__name__}, which cannot be sent"
+    return f"{method} returned {returned}. {_ALLOWED_RESULTS}"
 
 
 def render_method(request: Request, resource: Resource) -> object:
@@ -257,9 +372,8 @@ def app_kind(value: object) -> str | None:
     if isinstance(value, ModuleType) or not callable(value):
         return None
     for base in type(value).__mro__:
-        package = base.__module__.partition(".")[0]
-        if package in _FRAMEWORKS:
-            return _FRAMEWORKS[package]
+        if _package_of(base) in _FRAMEWORKS:
+            return _FRAMEWORKS[_package_of(base)]
     if inspect.isclass(value):
         return None
     try:
@@ -279,114 +393,5 @@ def _method_name(request: Request, resource: Resource) -> str:
     return f"{kind.__name__}.render_{method}"
 
 
-def _explain_plain(value: Any) -> _Explanation | None:
-    """Explain None, numbers, and what Python's own syntax makes."""
-    if value is None:
-        return "nothing (None)", 'Probably a `return` is missing: end it with return "...".'
-    if isinstance(value, tuple):
-        return _explain_tuple(value)
-    if isinstance(value, bool):
-        return f"the truth value {value}", "Write return str(...), or return a dict for JSON."
-    if isinstance(value, numbers.Number):  # those of numpy are none of Python's
-        advice = f"Write return str({value})."
-        if isinstance(value, int) and value == 1:
-            advice += " If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`."
-        return f"the number {value}", advice
-    if isinstance(value, (set, frozenset)):
-        return "a set", "Write return sorted(...): a list is sent as JSON."
-    return None
-
-
-def _explain_tuple(value: tuple[Any, ...]) -> _Explanation:
-    if len(value) > 1 and isinstance(value[1], int):
-        status = value[1]
-        return (
-            "a tuple, as Flask's views do",
-            f"Write request.setResponseCode({status}) before the return, "
-            f"or return Response(..., {status}), "
-            f"or raise HTTPError({status if status >= 400 else 404}) for an error page.",
-        )
-    if len(value) == 1:
-        return "a tuple of one", "There is a comma too many after what it returns."
-    return "a tuple", 'Write return "".join(...) for text, or return a list for JSON.'
-
-
-def _explain_callable(value: Any) -> _Explanation | None:
-    """Explain what should have been called, or awaited."""
-    if inspect.isclass(value):
-        name = value.__name__
-        return f"the class {name}, not an instance of it", f"Write return {name}(...)."
-    if inspect.isroutine(value):
-        name = value.__name__
-        call = "await " * inspect.iscoroutinefunction(value) + f"{name}(...)"
-        return f"the function {name} without calling it", f"Write return {call}."
-    if inspect.iscoroutine(value):
-        value.close()
-        name = value.__name__
-        return f"a coroutine of {name} that nobody awaited", f"Write return await {name}(...)."
-    return None
-
-
-def _explain_object(value: Any) -> _Explanation | None:
-    kind = type(value)
-    if isinstance(value, Resource):
-        return (
-            f"a resource ({kind.__name__})",
-            "A resource belongs into getChild, putChild or `resource`; "
-            f"or write return {kind.__name__}(...).render(request).",
-        )
-    if isinstance(value, BaseException):
-        return f"an exception ({kind.__name__})", f"Write raise {kind.__name__}(...)."
-    if isinstance(value, PurePath):
-        advice = 'Write return path.read_text(encoding="utf-8"), or return path.read_bytes().'
-        return "a path", advice
-    if kind.__name__ == "Deferred":
-        advice = "Write `async def`, and await in it; trio takes the place of Twisted's reactor."
-        return "a Deferred", advice
-    return (
-        _explain_foreign_response(value) or _explain_convertible(value) or _explain_file_like(value)
-    )
-
-
-def _explain_foreign_response(value: Any) -> _Explanation | None:
-    kind = type(value)
-    package = kind.__module__.partition(".")[0]
-    if package == "rpyserve":
-        return None
-    if kind.__name__.endswith("Response") or app_kind(value) is not None:
-        advice = "Write return Response(body, status) with rpyserve's own Response."
-        return f"a {kind.__name__} of {package}", advice
-    return None
-
-
-def _explain_convertible(value: Any) -> _Explanation | None:
-    """Explain tables, figures, pictures and records, which have a method that gives what to send.
-
-    Their classes are looked at; no code of theirs is called.
-    """
-    kind = type(value)
-    for method, advice in _CONVERSIONS.items():
-        if callable(getattr(kind, method, None)):
-            return _with_article(value), advice
-    if dataclasses.is_dataclass(kind):
-        return _with_article(value), "Write return dataclasses.asdict(it): a dict is sent as JSON."
-    return None
-
-
-def _explain_file_like(value: Any) -> _Explanation | None:
-    """Explain what has to be read or iterated over."""
-    name = type(value).__name__
-    if callable(getattr(value, "getvalue", None)):
-        return f"a {name}", "Write return it.getvalue()."
-    if callable(getattr(value, "read", None)):
-        advice = "Write return file.read(), and close the file (`with open(...) as file:`)."
-        return f"an open file ({name})", advice
-    if hasattr(value, "__next__") or isinstance(value, range):
-        advice = 'Write return "".join(...) for text, or return list(...) for JSON.'
-        return f"an iterator ({name})", advice
-    return None
-
-
-def _with_article(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+def _package_of(kind: type) -> str:
+    return kind.__module__.partition(".")[0]

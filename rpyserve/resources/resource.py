@@ -20,28 +20,14 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 
-__all__ = [
-    "HTTP_METHODS",
-    "FunctionResource",
-    "Resource",
-    "Wrapper",
-    "as_list",
-    "as_resource",
-    "check_path",
-    "child_of",
-    "options_response",
-    "raw_path_segments",
-    "traverse",
-]
-
+# The methods that pages usually have.
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-"""The methods that pages usually have."""
 
+# Matches the methods that have a render method; other names of methods may be those of helpers.
 _METHOD: Final = re.compile("[A-Z]+")
-"""Matches the methods that have a render method; other names of methods may be those of helpers."""
 
+# The children of all resources that have none: a subclass need not call ``Resource.__init__``.
 _NO_CHILDREN: Final[dict[str, Resource]] = {}
-"""The children of all resources that have none: a subclass need not call ``Resource.__init__``."""
 
 
 @public
@@ -60,8 +46,8 @@ class Resource:
 
     isLeaf = False
 
+    # Whether the request's body is read before `getChild` or `render` is called.
     _wants_body = True
-    """Whether the request's body is read before `getChild` or `render` is called."""
 
     children: dict[str, Resource] = _NO_CHILDREN
 
@@ -325,8 +311,8 @@ def _render_method(resource: Resource, method: str) -> Callable[[Request], Any] 
 
 def _allowed_methods(resource: Resource) -> list[str]:
     """Return the methods that *resource* supports; none if it is a mere branch of the tree."""
-    names = [name.removeprefix("render_") for name in dir(resource) if name.startswith("render_")]
-    methods = {name for name in names if _render_method(resource, name) is not None}
+    names = {name.removeprefix("render_") for name in dir(resource)}
+    methods = {name for name in names if _render_method(resource, name)}
     if "GET" in methods:
         methods.add("HEAD")
     return sorted(methods | {"OPTIONS"}) if methods else []

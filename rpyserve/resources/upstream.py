@@ -24,25 +24,23 @@ from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Upgrade
 
-__all__ = ["UpstreamRequest", "UpstreamResponse", "transport_for"]
-
+# Seconds that it may take to reach the server.
 CONNECT_TIMEOUT: Final = 5.0
-"""Seconds that it may take to reach the server."""
 
+# Seconds that an idle connection is kept. Most servers close theirs after 5 or more.
 KEEP_ALIVE: Final = 4.0
-"""Seconds that an idle connection is kept. Most servers close theirs after 5 or more."""
 
+# Seconds that it may take to close connections.
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that it may take to close connections."""
 
+# How many contexts for https, each with its connections, a site keeps that are not in use.
 MAX_UNUSED_TRANSPORTS: Final = 8
-"""How many contexts for https, each with its connections, a site keeps that are not in use."""
 
+# Bytes that a tunnel reads at once.
 TUNNEL_SIZE: Final = 64 * 1024
-"""Bytes that a tunnel reads at once."""
 
+# Methods of requests that may be sent twice (RFC 9110, section 9.2.2).
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods of requests that may be sent twice (RFC 9110, section 9.2.2)."""
 
 
 class UpstreamRequest:
@@ -95,7 +93,9 @@ class UpstreamRequest:
                     detail = "The upstream server cannot be reached."
                     raise HTTPError(502, detail, private=why) from None
                 except httpx.TransportError as exc:
-                    if not self._may_repeat:
+                    # Perhaps it has closed an old connection, and sending again is safe.
+                    is_repeatable = not self._has_body and self._method in _REPEATABLE
+                    if self._connected or not is_repeatable:
                         raise _closed_by(self._origin, "before it responded", exc) from None
         raise self._too_slow("did not respond in time")
 
@@ -115,11 +115,6 @@ class UpstreamRequest:
     async def _trace(self, event: str, info: object) -> None:
         if event.startswith("connection.connect_"):
             self._connected = True
-
-    @property
-    def _may_repeat(self) -> bool:
-        """Whether the server may have closed an old connection, and sending again is safe."""
-        return not self._connected and not self._has_body and self._method in _REPEATABLE
 
     def _too_slow(self, what: str) -> HTTPError:
         detail = "The upstream server took too long to respond."
@@ -172,7 +167,6 @@ class UpstreamResponse:
         self.length = int(length) if length.isdecimal() else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
         chunks = self._response.aiter_raw()
         try:
             async for chunk in chunks:
@@ -249,8 +243,8 @@ class _PooledTransport:
 
 
 _Pool = dict[ssl.SSLContext | bool, _PooledTransport]
+# The transports of each site, by what they verify.
 _pools: WeakKeyDictionary[Any, _Pool] = WeakKeyDictionary()
-"""The transports of each site, by what they verify."""
 
 
 def transport_for(request: Request, verify: ssl.SSLContext | bool) -> httpx.AsyncHTTPTransport:

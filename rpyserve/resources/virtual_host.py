@@ -14,8 +14,6 @@ from rpyserve.http.hosts import host_without_port
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import Resource, Wrapper, as_resource
 
-__all__ = ["NameVirtualHost"]
-
 
 @public
 class NameVirtualHost(Wrapper):

@@ -23,13 +23,11 @@ from rpyserve.http.response import Headers, Response
 from rpyserve.http.websocket import WebSocket
 from rpyserve.resources.resource import Resource, as_list
 
-__all__ = ["WebSocketResource", "asks_for_websocket", "websocket"]
-
 _MISSING_EXTRA: Final = (
     "WebSockets need wsproto, which is not installed. Write: pip install wsproto"
 )
+# What RFC 6455, section 1.3, has appended to the client's key.
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""What RFC 6455, section 1.3, has appended to the client's key."""
 
 _VERSION: Final = "13"
 
@@ -66,7 +64,7 @@ class WebSocketResource(Resource):
             HTTPError: 426 for a request without a WebSocket, 400 for a malformed one, 403 for a
                 page of another origin.
         """
-        if request.http_version == "1.0" or "websocket" not in _tokens(request, "upgrade"):
+        if request.http_version == "1.0" or "websocket" not in _tokens(request, b"upgrade"):
             if hasattr(self, "render_GET"):
                 return super().render(request)
             raise HTTPError(426, "This address is for WebSockets.", {"Upgrade": "websocket"})
@@ -96,7 +94,7 @@ class WebSocketResource(Resource):
         raise HTTPError(403, "Pages of other origins may not connect here.", private=why)
 
     def _choose_subprotocol(self, request: Request) -> str | None:
-        offered = _tokens(request, "sec-websocket-protocol", keep_case=True)
+        offered = _tokens(request, b"sec-websocket-protocol", keep_case=True)
         return next((name for name in as_list(self.subprotocols) if name in offered), None)
 
 
@@ -142,13 +140,13 @@ def asks_for_websocket(request: Request) -> bool:
     return (
         request.method == "GET"
         and request.http_version != "1.0"
-        and "upgrade" in _tokens(request, "connection")
-        and "websocket" in _tokens(request, "upgrade")
+        and "upgrade" in _tokens(request, b"connection")
+        and "websocket" in _tokens(request, b"upgrade")
     )
 
 
-def _tokens(request: Request, name: str, *, keep_case: bool = False) -> list[str]:
-    value = request.getHeader(name) or ""
+def _tokens(request: Request, name: bytes, *, keep_case: bool = False) -> list[str]:
+    value = request.raw_headers.text(name)
     if not keep_case:
         value = value.lower()
     return [part.strip() for part in value.split(",")]
@@ -161,7 +159,7 @@ def _accept_value(request: Request) -> bytes:
     if request.getHeader("sec-websocket-version") != _VERSION:
         headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": _VERSION}
         raise HTTPError(426, f"Only version {_VERSION} of WebSockets is supported.", headers)
-    key = request.getHeader("sec-websocket-key") or ""
+    key = request.raw_headers.text(b"sec-websocket-key")
     if not _is_key(key):
         raise HTTPError(400, "The Sec-WebSocket-Key is malformed.")
     digest = hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()

@@ -26,26 +26,24 @@ from rpyserve.http.response import Upgrade
 from rpyserve.http.websocket import WebSocket, WebSocketClosed
 from rpyserve.util.exceptions import reporting_errors
 
-__all__ = ["WebSocketConnection"]
-
+# Bytes that are read at once.
 RECEIVE_SIZE: Final = 64 * 1024
-"""Bytes that are read at once."""
 
+# How many frames of one client are dealt with before others have their turn: they may be tiny.
 EVENTS_AT_ONCE: Final = 100
-"""How many frames of one client are dealt with before others have their turn: they may be tiny."""
 
+# Seconds of silence after which the client is sent a ping, and then has as long to answer.
 PING: Final = 20.0
-"""Seconds of silence after which the client is sent a ping, and then has as long to answer."""
 
+# Seconds that the function has after the client has left, and the client after our close.
 GRACE: Final = 5.0
-"""Seconds that the function has after the client has left, and the client after our close."""
 
+# Seconds that both have when the server stops.
 STOPPING: Final = 0.5
-"""Seconds that both have when the server stops."""
 
 _ABNORMAL: Final = CloseReason.ABNORMAL_CLOSURE
+# Codes that a close frame must not contain (RFC 6455, section 7.4.1).
 _NEVER_SENT: Final = frozenset({CloseReason.NO_STATUS_RCVD, CloseReason.ABNORMAL_CLOSURE})
-"""Codes that a close frame must not contain (RFC 6455, section 7.4.1)."""
 
 
 class WebSocketConnection(Upgrade):
@@ -87,7 +85,6 @@ class WebSocketConnection(Upgrade):
         self._failure: BaseException | None = None
 
     def stop(self) -> None:
-        """Close the connection soon."""
         self._stopping.set()
 
     async def run(self, stream: Any) -> None:
@@ -132,7 +129,6 @@ class WebSocketConnection(Upgrade):
     # For the function
 
     async def receive(self) -> str | bytes:
-        """Return the next message."""
         self._function_receives = True
         try:
             message = await self._messages_out.receive()
@@ -144,14 +140,12 @@ class WebSocketConnection(Upgrade):
         return message
 
     async def send(self, message: str | bytes) -> None:
-        """Send *message*: `str` as text, bytes as bytes."""
         if isinstance(message, str):
             await self._send_event(TextMessage(data=message))
         else:
             await self._send_event(BytesMessage(data=message))
 
     async def _send_event(self, event: Any) -> None:
-        """Send one of wsproto's events."""
         async with self._send_lock:
             if self._closed is not None or self._protocol.state is not ConnectionState.OPEN:
                 raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE)

@@ -23,18 +23,16 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import IterableStream, Response
 from rpyserve.resources.resource import Resource, raw_path_segments
 
-__all__ = ["WSGIResource", "environment"]
-
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
+# Status, reason and headers, as the application gave them to ``start_response``.
 Head = tuple[int, str, list[tuple[str, str]]]
-"""Status, reason and headers, as the application gave them to ``start_response``."""
 
+# How many requests one application works on at the same time, by default.
 THREADS: Final = 20
-"""How many requests one application works on at the same time, by default."""
 
-_NOT_HTTP_VARIABLES: Final = frozenset({"content-length", "content-type", "transfer-encoding"})
-"""Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked."""
+# Headers without a variable ``HTTP_*``: two have other names, and the body is not chunked.
+_NOT_HTTP_VARIABLES: Final = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
 
 
 @public
@@ -64,7 +62,6 @@ class WSGIResource(Resource):
         self._limiter = trio.CapacityLimiter(threads)
 
     async def render(self, request: Request) -> Response:
-        """Have the application answer."""
         await request.load_body(raw=True)
         run = _AppRun(self.app, environment(request), self._limiter)
         request.start_soon(run.run)
@@ -105,7 +102,11 @@ def environment(request: Request) -> dict[str, Any]:
         environ["REMOTE_USER"] = request.user
         environ["AUTH_TYPE"] = "Basic"
     _add_content_headers(environ, request)
-    _add_headers(environ, request)
+    for name, value in request.raw_headers.values.items():
+        # "_" would be taken for "-", and so the client could pretend to be a proxy.
+        if name not in _NOT_HTTP_VARIABLES and b"_" not in name:
+            variable = name.decode("latin-1").upper().replace("-", "_")
+            environ[f"HTTP_{variable}"] = value.decode("latin-1")
     return environ
 
 
@@ -124,15 +125,6 @@ def _add_content_headers(environ: dict[str, Any], request: Request) -> None:
     media_type = request.getHeader("content-type")
     if media_type is not None:
         environ["CONTENT_TYPE"] = media_type
-
-
-def _add_headers(environ: dict[str, Any], request: Request) -> None:
-    for raw_name, _ in request.raw_headers:
-        name = raw_name.decode("latin-1")
-        if name in _NOT_HTTP_VARIABLES or "_" in name:
-            # "_" would be taken for "-", and so the client could pretend to be a proxy.
-            continue
-        environ[f"HTTP_{name.upper().replace('-', '_')}"] = request.getHeader(name) or ""
 
 
 class _AppRun:
@@ -155,7 +147,6 @@ class _AppRun:
     # In the loop
 
     async def run(self) -> None:
-        """Run the application to its end."""
         async with self._send:
             try:
                 await trio.to_thread.run_sync(

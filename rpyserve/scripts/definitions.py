@@ -92,8 +92,8 @@ class _Retired:
     renew: Callable[[str], bool]
 
 
-# The classes that were defined, as long as they live.
-_classes: list[weakref.ref[type]] = []
+# The classes that were defined, as long as they live, by their ids.
+_classes: dict[int, weakref.ref[type]] = {}
 
 # Of ``type.__flags__``: the garbage collector knows the objects of the class.
 _TRACKED: Final = 1 << 14
@@ -236,7 +236,6 @@ def _claim_made_dataclasses(execution: Execution, module: ModuleType) -> None:
 
 def _note_classes(execution: Execution, module: ModuleType) -> None:
     global all_are_tracked
-    _classes[:] = [reference for reference in _classes if reference() is not None]
     queue = [*vars(module).values()]
     seen: set[int] = set()
     while queue:
@@ -244,9 +243,14 @@ def _note_classes(execution: Execution, module: ModuleType) -> None:
         is_own = isinstance(value, type) and value.__module__ is execution.name
         if is_own and id(value) not in seen:
             seen.add(id(value))
-            _classes.append(weakref.ref(value))
+            _note_class(value)
             all_are_tracked = all_are_tracked and bool(value.__flags__ & _TRACKED)
             queue += vars(value).values()
+
+
+def _note_class(cls: type) -> None:
+    number = id(cls)
+    _classes[number] = weakref.ref(cls, lambda _: _classes.pop(number, None))
 
 
 def _note_move(old: Place, new: Place) -> None:
@@ -378,7 +382,8 @@ def current_definition(defined: Any) -> Any:
 
 def outdated_classes() -> dict[type, type]:
     """Return the classes that were defined again and still live, each with what stands for it."""
-    classes = [cls for reference in _classes if (cls := reference()) is not None]
+    references = list(_classes.values())
+    classes = [cls for reference in references if (cls := reference()) is not None]
     # No file is executed for this.
     old = [cls for cls in classes if home_of(cls) not in _retired and not is_current(cls)]
     found = {cls: current_definition(cls) for cls in old}

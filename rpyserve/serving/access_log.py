@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Final
 
 import trio
@@ -19,11 +20,11 @@ from rpyserve.http.browser import is_browser_probe
 from rpyserve.http.types import RequestRecord
 from rpyserve.util.text import escape_for_log, format_size
 
+# The status of a request that never got a response, as nginx has it.
 ABANDONED: Final = 499
-"""The status of a request that never got a response, as nginx has it."""
 
+# Characters of one value in the combined log format; the rest is cut off.
 LONGEST_FIELD: Final = 2000
-"""Characters of one value in the combined log format; the rest is cut off."""
 
 _COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
 _ESCAPES: Final = {ord('"'): '\\"', ord("\\"): "\\\\"} | {
@@ -61,10 +62,9 @@ class AccessLog:
         self.answered = trio.Event()
         self._write = write
         self._probes = probes or combined
-        self._format = _CombinedFormat() if combined else _ShortFormat(colour)
+        self._format = _combined_line if combined else partial(_short_line, colour=colour)
 
     def __call__(self, record: RequestRecord) -> None:
-        """Write the line for one response."""
         if not self.responses:
             self.answered.set()
         self.responses += 1
@@ -83,78 +83,56 @@ def _is_noise(record: RequestRecord) -> bool:
     return record.status == 404 and is_browser_probe(record.target)
 
 
-class _ShortFormat:
+def _short_line(record: RequestRecord, *, colour: bool) -> str:
     """Time, method, target, status, bytes, milliseconds, and the beginning of the session's id."""
-
-    def __init__(self, colour: bool) -> None:
-        self._colour = colour
-        self._clock = _Clock(_time_of_day)
-
-    def __call__(self, record: RequestRecord) -> str:
-        request = record.request
-        session = None if request is None else request.session
-        parts = [
-            self._clock(),
-            escape_for_log(record.method),
-            escape_for_log(record.target),
-            self._status(record.status),
-            format_size(record.sent),
-            _milliseconds(record.seconds),
-        ]
-        if session is not None:
-            parts.append(session.short_id)
-        if not record.complete:
-            parts.append("(cut off)")
-        return " ".join(parts)
-
-    def _status(self, status: int) -> str:
-        text = "-" if status == ABANDONED else str(status)
-        if not self._colour or log.handlers:
-            return text
-        return f"\x1b[{_COLOURS.get(status // 100, '0')}m{text}\x1b[0m"
+    request = record.request
+    session = None if request is None else request.session
+    parts = [
+        _time_of_day(int(time.time())),
+        escape_for_log(record.method),
+        escape_for_log(record.target),
+        _status(record.status, colour),
+        format_size(record.sent),
+        _milliseconds(record.seconds),
+    ]
+    if session is not None:
+        parts.append(session.short_id)
+    if not record.complete:
+        parts.append("(cut off)")
+    return " ".join(parts)
 
 
-class _CombinedFormat:
+def _status(status: int, colour: bool) -> str:
+    text = "-" if status == ABANDONED else str(status)
+    if not colour or log.handlers:
+        return text
+    return f"\x1b[{_COLOURS.get(status // 100, '0')}m{text}\x1b[0m"
+
+
+def _combined_line(record: RequestRecord) -> str:
     """``client - user [time] "request" status bytes "referrer" "agent"``; ``-`` if not known."""
-
-    def __init__(self) -> None:
-        self._clock = _Clock(_date_and_time)
-
-    def __call__(self, record: RequestRecord) -> str:
-        request = record.request
-        version = user = referrer = agent = None
-        if request is not None:
-            version, user = request.http_version, getattr(request, "user", None)
-            referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
-        line = f"{record.method} {record.target}"
-        if version:
-            line += f" HTTP/{version}"
-        return (
-            f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{self._clock()}] "
-            f'"{_escaped(line.strip())}" {record.status} {record.sent or "-"} '
-            f'"{_escaped(referrer)}" "{_escaped(agent)}"'
-        )
+    request = record.request
+    version = user = referrer = agent = None
+    if request is not None:
+        version, user = request.http_version, request.user
+        referrer, agent = request.getHeader("referer"), request.getHeader("user-agent")
+    now = _date_and_time(int(time.time()))
+    line = f"{record.method} {record.target}"
+    if version:
+        line += f" HTTP/{version}"
+    return (
+        f"{record.client[0] or '-'} - {_escaped(user).replace(' ', '+')} [{now}] "
+        f'"{_escaped(line.strip())}" {record.status} {record.sent or "-"} '
+        f'"{_escaped(referrer)}" "{_escaped(agent)}"'
+    )
 
 
-class _Clock:
-    """The present time as *format_time* writes it, once a second."""
-
-    def __init__(self, format_time: Callable[[int], str]) -> None:
-        self._format_time = format_time
-        self._second = -1
-        self._text = ""
-
-    def __call__(self) -> str:
-        now = int(time.time())
-        if now != self._second:
-            self._second, self._text = now, self._format_time(now)
-        return self._text
-
-
+@lru_cache(maxsize=1)
 def _time_of_day(now: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(now))
 
 
+@lru_cache(maxsize=1)
 def _date_and_time(now: int) -> str:
     from email.utils import formatdate  # slow to import, and only one format needs it
 

@@ -31,6 +31,18 @@ _HARMFUL: Final = (
     *(0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),
 )
 _ESCAPES: Final = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _HARMFUL}
+# Why a port cannot be had, by the number of the error.
+_LISTEN_ERRORS: Final = {
+    errno.EADDRINUSE: (
+        "Port {port} of {host} is in use. Stop the program that uses it, or choose another port; "
+        "0 takes any free one."
+    ),
+    errno.EACCES: (
+        "Port {port} of {host} is not allowed; ports below 1024 often need permission. "
+        "Choose another port; 0 takes any free one."
+    ),
+    errno.EADDRNOTAVAIL: "{host} is not an address of this machine.",
+}
 _basic_config: Final = logging.basicConfig
 _UNSPECIFIED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _LEVEL_COLOURS: Final = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
@@ -238,22 +250,12 @@ def url_of(host: str, port: int, scheme: str = "http") -> str:
 
 def listen_error(exc: OSError, host: str, wanted: int) -> str:
     """Say in one line why the server cannot listen on port *wanted* of *host*, and what to do."""
-    port = f"Port {wanted} of {host}"
     if isinstance(exc, socket.gaierror):
         return f"There is no host {host!r}: {exc.strerror}."
-    if exc.errno == errno.EADDRINUSE:
-        return (
-            f"{port} is in use. Stop the program that uses it, or choose another port; 0 "
-            "takes any free one."
-        )
-    if exc.errno == errno.EACCES:
-        return (
-            f"{port} is not allowed; ports below 1024 often need permission. "
-            "Choose another port; 0 takes any free one."
-        )
-    if exc.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine."
-    return f"Cannot listen on {port[0].lower()}{port[1:]}: {exc.strerror or exc}."
+    text = _LISTEN_ERRORS.get(exc.errno or 0)
+    if text is None:
+        return f"Cannot listen on port {wanted} of {host}: {exc.strerror or exc}."
+    return text.format(port=wanted, host=host)
 
 
 def _expiry(timeout: float) -> str:

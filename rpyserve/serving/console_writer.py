@@ -19,19 +19,18 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
 
+# Characters that may wait for the console.
 LIMIT: Final = 1 << 20
-"""Characters that may wait for the console."""
 
+# Seconds that a line waits for others, because writing each by itself costs more than a small
+# request.
 BATCH: Final = 0.02
-"""Seconds that a line waits for others, because writing each by itself costs more than a small
-request.
-"""
 
+# Seconds until the thread tries again to write what could not be written.
 RETRY: Final = 0.1
-"""Seconds until the thread tries again to write what could not be written."""
 
+# Seconds that the last lines have to be written.
 LAST: Final = 0.8
-"""Seconds that the last lines have to be written."""
 
 
 def write(text: str) -> None:

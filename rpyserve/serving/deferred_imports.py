@@ -12,15 +12,16 @@ from typing import Final
 
 import trio
 
+# Seconds without a first answer after which the imports begin anyway.
 WAIT: Final = 1.0
-"""Seconds without a first answer after which the imports begin anyway."""
 
+# Seconds between two imports, in which requests are answered.
 PAUSE: Final = 0.005
-"""Seconds between two imports, in which requests are answered."""
 
+# Seconds after which an import that failed is tried again.
 RETRY: Final = 1.0
-"""Seconds after which an import that failed is tried again."""
 
+# What is imported, in this order.
 MODULES: Final = (
     "rpyserve.resources.pages",
     "rpyserve.diagnostics.advice",
@@ -30,7 +31,6 @@ MODULES: Final = (
     "rpyserve.check.state_loss",
     "rpyserve.sessions.migration",
 )
-"""What is imported, in this order."""
 
 log = logging.getLogger("rpyserve")
 

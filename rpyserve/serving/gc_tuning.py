@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+# See `gc.set_threshold`: new objects, collections of the youngest and of the middle generation.
 THRESHOLDS: Final = 2_000, 5, 600
-"""See `gc.set_threshold`: new objects, collections of the youngest and of the middle generation."""
 
+# Seconds; without a request for so long, the server counts as idle.
 PAUSE: Final = 1.0
-"""Seconds; without a request for so long, the server counts as idle."""
 
+# Collections of the middle generation before a full one is worth while.
 DUE: Final = 5
-"""Collections of the middle generation before a full one is worth while."""
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -79,11 +80,13 @@ class Endpoint:
         listeners: the listening sockets.
         served: the listeners to serve, which may be those sockets under TLS.
         names: the accepted host names.
+        network: the addresses by which others on the network reach it.
     """
 
     listeners: list[trio.SocketListener]
     served: Sequence[trio.abc.Listener[Any]]
     names: frozenset[str]
+    network: frozenset[str]
 
 
 async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
@@ -95,31 +98,27 @@ async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
     """
     listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
     names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
-    reachable = {address for listener in listeners for address in network_addresses_of(listener)}
+    bound = [bound_address(listener)[0] for listener in listeners]
+    reachable = frozenset(chain.from_iterable(map(console.network_addresses, bound)))
     if reachable:
         names |= machine_names()
     if settings.tls is None:
-        return Endpoint(listeners, listeners, frozenset(names))
-    own = {"localhost", "127.0.0.1", "::1", *(bound_address(listener)[0] for listener in listeners)}
+        return Endpoint(listeners, listeners, frozenset(names), reachable)
     try:
-        context = settings.tls(sorted(own | reachable | names))
+        context = settings.tls(
+            sorted({"localhost", "127.0.0.1", "::1", *bound, *reachable, *names})
+        )
     except BaseException:
         for listener in listeners:
             await trio.aclose_forcefully(listener)
         raise
     secure = [trio.SSLListener(listener, context) for listener in listeners]
-    return Endpoint(listeners, secure, frozenset(names))
+    return Endpoint(listeners, secure, frozenset(names), reachable)
 
 
 def bound_address(listener: trio.SocketListener) -> tuple[str, int]:
-    """The address and port that *listener* is bound to."""
     host, port = listener.socket.getsockname()[:2]
     return host, port
-
-
-def network_addresses_of(listener: trio.SocketListener) -> list[str]:
-    """The addresses by which others on the network reach *listener*."""
-    return console.network_addresses(bound_address(listener)[0])
 
 
 def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:

@@ -31,18 +31,16 @@ from rpyserve.util.exceptions import reporting_errors
 from rpyserve.util.file_limits import ADVICE, SpareDescriptor, is_too_many_files
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["open_listeners", "serve_listeners"]
-
 log = logging.getLogger("rpyserve")
 
+# Ports that `open_listeners` tries when the next free one will do.
 ATTEMPTS: Final = 100
-"""Ports that `open_listeners` tries when the next free one will do."""
 
+# Seconds to wait after an ``accept`` that failed, such as for lack of file descriptors.
 ACCEPT_PAUSE: Final = 0.1
-"""Seconds to wait after an ``accept`` that failed, such as for lack of file descriptors."""
 
+# The fraction of all connections, one in so many, that is closed at once when there is no room.
 SHED: Final = 64
-"""The fraction of all connections, one in so many, that is closed at once when there is no room."""
 
 _PORT_TAKEN_ERRNOS: Final = frozenset(
     {errno.EADDRINUSE, errno.EACCES, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
@@ -117,8 +115,7 @@ async def serve_listeners(
     room = ConnectionLimit(most, shutdown)
     serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
 
-    ports = _ports_of(listeners)
-    with room.spare, _released_in_children(ports):
+    with room.spare, _released_in_children([*_ports_of(listeners)]):
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -172,7 +169,6 @@ class ConnectionLimit:
         self._open += 1
 
     def leave(self) -> None:
-        """Count one less."""
         self._open -= 1
         self.spare.hold()
         self._room_made.set()
@@ -312,11 +308,12 @@ def _released_in_children(ports: Sequence[int]) -> Iterator[None]:
             _served_ports.remove(port)
 
 
-def _ports_of(listeners: Iterable[Any]) -> list[int]:
-    bottoms = (getattr(listener, "transport_listener", listener) for listener in listeners)
-    sockets = (getattr(bottom, "socket", None) for bottom in bottoms)
-    names = (sock.getsockname() for sock in sockets if sock is not None)
-    return [name[1] for name in names if isinstance(name, tuple)]
+def _ports_of(listeners: Iterable[Any]) -> Iterator[int]:
+    for listener in listeners:
+        with suppress(AttributeError):  # a listener in memory has no socket
+            name = getattr(listener, "transport_listener", listener).socket.getsockname()
+            if isinstance(name, tuple):
+                yield name[1]
 
 
 def _release_sockets() -> None:

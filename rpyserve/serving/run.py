@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,7 +33,6 @@ from rpyserve.serving.listen import (
     Endpoint,
     Settings,
     bound_address,
-    network_addresses_of,
     open_endpoint,
     trusted_hosts,
 )
@@ -46,14 +46,14 @@ from rpyserve.util import file_limits
 if TYPE_CHECKING:
     import ssl
 
+# Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
-"""Seconds that open requests have once the server is to stop; async callbacks of sessions too."""
 
+# Seconds after which what is still at work cannot be cancelled, such as a call in a thread.
 STUCK: Final = GRACE + 0.2
-"""Seconds after which what is still at work cannot be cancelled, such as a call in a thread."""
 
+# Seconds that what has ended in the meantime has to let the server end in the usual way.
 LAST_CHANCE: Final = 0.1
-"""Seconds that what has ended in the meantime has to let the server end in the usual way."""
 
 
 @public
@@ -97,7 +97,7 @@ def run(
         port=port,
         allowed_hosts=tuple(allowed_hosts),
         quiet=quiet,
-        title=_program_name(),
+        title=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site",
         reload=reload,
         tls=_fixed_context(ssl_context),
     )
@@ -148,11 +148,8 @@ async def serve(
     )
     endpoint = await open_endpoint(site, settings)
     access_log = AccessLog()
-
-    def ready() -> None:
-        task_status.started(endpoint.listeners)
-
-    with _watch_loop(endpoint.listeners):
+    ready = partial(task_status.started, endpoint.listeners)
+    with _watch_loop(endpoint):
         await _serve_until(site, endpoint, settings, access_log, trio.Event(), ready)
 
 
@@ -184,13 +181,10 @@ def run_with(site: Site, settings: Settings) -> None:
 def _say_farewell(site: Site, settings: Settings) -> None:
     if not settings.quiet:
         ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
-        console.print_over_ctrl_c(farewell(ended))
-
-
-def farewell(ended: int) -> str:
-    """What is printed at the end, when *ended* sessions have ended."""
-    many = f"{ended} session{'' if ended == 1 else 's'}"
-    return f"Stopped. {many} ended, and the contents of `registry` are gone."
+        many = f"{ended} session{'' if ended == 1 else 's'}"
+        console.print_over_ctrl_c(
+            f"Stopped. {many} ended, and the contents of `registry` are gone."
+        )
 
 
 def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
@@ -214,17 +208,14 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
         endpoint = await open_endpoint(site, settings)
     except OSError as exc:
         raise CannotListen(console.listen_error(exc, settings.host, settings.port)) from None
-
-    def ready() -> None:
-        _announce(site, endpoint, settings)
-
+    ready = partial(_announce, site, endpoint, settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
         nursery.start_soon(_explain_delay, signals.stop)
         nursery.start_soon(_leave_stuck, site, settings, signals.stop)
         if settings.for_good:
             nursery.start_soon(collect_when_idle, lambda: access_log.responses)
-        with _watch_loop(endpoint.listeners) as watchdog:
+        with _watch_loop(endpoint) as watchdog:
             signals.blocked_for = watchdog.blocked_for
             await _serve_until(site, endpoint, settings, access_log, signals.stop, ready)
         nursery.cancel_scope.cancel()
@@ -317,13 +308,12 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
 
 
 @contextmanager
-def _watch_loop(listeners: Sequence[trio.SocketListener]) -> Iterator[Watchdog]:
+def _watch_loop(endpoint: Endpoint) -> Iterator[Watchdog]:
     """While inside, name scripts that hold the loop, and refuse requests to their own server."""
-    own = {address for listener in listeners for address in network_addresses_of(listener)}
-    sockets = [listener.socket.fileno() for listener in listeners]
+    sockets = [listener.socket.fileno() for listener in endpoint.listeners]
     watchdog = Watchdog(self_requests.connection_waiting(sockets))
-    bound = [bound_address(listener) for listener in listeners]
-    with watchdog.watching(), self_requests.forbid_self_requests(bound, own):
+    bound = map(bound_address, endpoint.listeners)
+    with watchdog.watching(), self_requests.forbid_self_requests(bound, endpoint.network):
         yield watchdog
 
 
@@ -335,7 +325,3 @@ def _fixed_context(
     context: ssl.SSLContext | None,
 ) -> Callable[[Iterable[str]], ssl.SSLContext] | None:
     return None if context is None else lambda names: context
-
-
-def _program_name() -> str:
-    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "a site"

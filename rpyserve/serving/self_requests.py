@@ -31,13 +31,10 @@ MESSAGE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Server:
-    bound: frozenset[Bound]
-    own: frozenset[str]
-    thread: int = field(default_factory=threading.get_ident)
+    """A server of this process: the addresses that lead to it, and the thread of its loop."""
 
-    def is_target(self, host: str, port: int) -> bool:
-        ports = [address for address, bound_port in self.bound if bound_port == port]
-        return any(_leads_to(host, address, self.own) for address in ports)
+    targets: frozenset[Bound]
+    thread: int = field(default_factory=threading.get_ident)
 
 
 _servers: list[_Server] = []
@@ -58,7 +55,7 @@ def forbid_self_requests(bound: Iterable[Bound], own: Iterable[str] = ()) -> Ite
     if not _hooked:
         _hooked = True
         sys.addaudithook(_hook)
-    server = _Server(frozenset(bound), frozenset(own))
+    server = _Server(frozenset(target for each in bound for target in _targets(each, own)))
     _servers.append(server)
     try:
         yield
@@ -87,32 +84,29 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event != "socket.connect" or not _servers:
         return
     sock, address = args
-    if not (isinstance(address, tuple) and len(address) >= 2 and isinstance(address[0], str)):
+    if not isinstance(address, tuple) or not isinstance(address[0], str):
         return
-    host, port = address[:2]
+    target = (address[0].lower(), *address[1:2])
     thread = threading.get_ident()
     for server in _servers:
-        if server.thread == thread and server.is_target(host, port) and _would_block(sock):
-            raise RuntimeError(MESSAGE.format(host=host, port=port))
+        if server.thread == thread and target in server.targets and _would_block(sock):
+            raise RuntimeError(MESSAGE.format(host=address[0], port=address[1]))
 
 
 def _would_block(sock: socket.socket) -> bool:
     return sock.type == socket.SOCK_STREAM and sock.gettimeout() != 0
 
 
-def _leads_to(host: str, bound: str, own: frozenset[str]) -> bool:
-    """Whether a connection to *host* arrives at a socket that is bound to the address *bound*."""
-    if host == bound:
-        return True
-    everything = ip_address(bound.partition("%")[0]).is_unspecified
-    try:
-        target = ip_address(host.partition("%")[0])
-    except ValueError:
-        local = host.lower() in ("", "localhost")
-        return local and (everything or ip_address(bound.partition("%")[0]).is_loopback)
-    if everything:
-        return target.is_loopback or target.is_unspecified or host in own
-    return target.is_unspecified and ip_address(bound.partition("%")[0]).is_loopback
+def _targets(bound: Bound, own: Iterable[str]) -> Iterator[Bound]:
+    """The addresses that lead to a socket that is bound to *bound*."""
+    host, port = bound
+    address = ip_address(host.partition("%")[0])
+    hosts = [host]
+    if address.is_unspecified:
+        hosts += ["127.0.0.1", "::1", *own]
+    if address.is_unspecified or address.is_loopback:
+        hosts += ["localhost", "", "0.0.0.0", "::"]
+    return ((each, port) for each in hosts)
 
 
 if hasattr(os, "register_at_fork"):

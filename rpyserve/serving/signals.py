@@ -40,31 +40,30 @@ from rpyserve.util.author_code import display_position, innermost_author_frame, 
 from rpyserve.util.exceptions import Interrupted, containing_keyboard_interrupts
 
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
+# A signal that nothing else sends: Windows never delivers SIGTERM, and SIGURG is off unless asked
+# for.
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
-"""A signal that nothing else sends: Windows never delivers SIGTERM, and SIGURG is off unless asked
-for.
-"""
 
+# Seconds for which sync code counts as working, not stuck, and may finish.
 AT_WORK: Final = 0.2
-"""Seconds for which sync code counts as working, not stuck, and may finish."""
 
+# Seconds between two checks of the watching thread.
 POLL: Final = 0.25
-"""Seconds between two checks of the watching thread."""
 
+# Seconds after which a script that holds the loop is interrupted, again if necessary.
 INSIST: Final = 0.5
-"""Seconds after which a script that holds the loop is interrupted, again if necessary."""
 
+# Seconds that stopping may take altogether: open requests have 5, expiry callbacks too.
 STOP_TIMEOUT: Final = 12.0
-"""Seconds that stopping may take altogether: open requests have 5, expiry callbacks too."""
 
+# Seconds that a script may keep the loop from noticing the stop; `docker stop` waits for 10.
 BLOCKED_TIMEOUT: Final = 8.0
-"""Seconds that a script may keep the loop from noticing the stop; `docker stop` waits for 10."""
 
+# Seconds that pools of threads and processes have to end, when all else has.
 POOLS_TIMEOUT: Final = 1.0
-"""Seconds that pools of threads and processes have to end, when all else has."""
 
+# The exit status after a second Ctrl-C: 128 plus the number of SIGINT, as shells have it.
 KILLED: Final = 130
-"""The exit status after a second Ctrl-C: 128 plus the number of SIGINT, as shells have it."""
 
 
 def is_interruption(exc: BaseException) -> bool:

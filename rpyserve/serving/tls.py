@@ -21,22 +21,13 @@ import trio
 from rpyserve.http.request import Address
 from rpyserve.serving.console import url_of
 
-__all__ = [
-    "SELF_SIGNED_NOTICE",
-    "NoCertificate",
-    "answer_plain_http",
-    "from_files",
-    "require_trustme",
-    "self_signed",
-]
-
 SELF_SIGNED_NOTICE: Final = (
     "The certificate is self-signed for this run, so browsers show a warning: "
     'choose "Advanced" to continue. With curl, use --insecure.'
 )
 
+# The first byte of every TLS connection (RFC 8446, section 5.1: a handshake record).
 _CLIENT_HELLO: Final = b"\x16"
-"""The first byte of every TLS connection (RFC 8446, section 5.1: a handshake record)."""
 _HOST: Final = re.compile(
     rb"^host:[ \t]*([A-Za-z0-9.\-]+|\[[0-9a-f:.]+\])(?::\d+)?[ \t]*\r?$", re.I | re.M
 )

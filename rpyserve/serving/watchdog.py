@@ -71,7 +71,6 @@ class Watchdog(trio.abc.Instrument):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the loop while inside."""
         stopped = threading.Event()
         thread = threading.Thread(
             target=self._watch, args=(stopped,), name="rpyserve watchdog", daemon=True

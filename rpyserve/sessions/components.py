@@ -272,6 +272,8 @@ class Components(ServerObject, MutableMapping[str, Any]):
 
         What it adds here stays if it is among what it returns.
         """
+        if is_outdated(self):  # what is restored must be of the present classes
+            bring_up_to_date(self)
         values, components = dict(self._values or {}), dict(self._components or {})
         attributes = dict(self.__dict__)
         kept: set[int] = set()

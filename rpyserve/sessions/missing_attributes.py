@@ -11,8 +11,9 @@ on the console. In this order an object gets what it lacks:
    has otherwise than the new one, is not taken.
 
 For the third the class gets a ``__getattr__``, which Python calls only where an attribute is not
-found. It knows the objects that wait by their identity, so that objects from after the edit are as
-they would be without it, and it goes when none waits any more. It raises what Python would raise.
+found, and a ``__reduce_ex__``, which makes copies. They know the objects that wait by their
+identity, so that objects from after the edit are as they would be without them, and they go when
+none waits any more. What is not there raises what Python would raise.
 
 The new object is a ghost: nobody shall meet it. Wherever its constructor put it, in sessions, the
 registry, or any list, dict, set or object, it is taken out again, or the object that it was made
@@ -36,7 +37,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, Protocol
 
 from rpyserve.scripts import definitions
@@ -86,9 +87,11 @@ class _State:
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
         log: where to say so.
+        said: the lines that were logged: there may be a million objects to say it of.
     """
 
     log: Log
+    said: set[str] = field(default_factory=set)
     names: frozenset[str] = frozenset()
     old_parameters: frozenset[str] = frozenset()
     waiting: int = 0
@@ -123,6 +126,7 @@ class _Edit:
         defaults: what makes the default of a field that was added.
         hiding: objects' own attributes that would hide what the class defines now.
         outdated: cached properties with other code than before.
+        has_private: whether it has private attributes of pydantic.
     """
 
     names: frozenset[str]
@@ -130,6 +134,11 @@ class _Edit:
     defaults: dict[str, object_state.Default]
     hiding: frozenset[str]
     outdated: frozenset[str]
+    has_private: bool
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.names or self.hiding or self.outdated or self.has_private)
 
 
 def _compare(cls: type, old_class: type, state: _State) -> _Edit:
@@ -137,8 +146,9 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
     old_state = _states.get(old_class)
     still_missing = old_state.names & now if old_state else frozenset()
     names = (now - before) | still_missing
+    names |= {f"*{name}" for name in names if _reads_elsewhere(class_value(cls, name))}
     state.names |= names
-    state.old_parameters |= _parameters_of(old_class)
+    state.old_parameters |= {each.name for each in object_state.parameters_of(old_class)}
     if old_state:
         state.old_parameters |= old_state.old_parameters
     defaults = object_state.field_defaults(cls)
@@ -148,6 +158,7 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
         defaults={name: make for name, make in defaults.items() if name in names},
         hiding=frozenset(name for name in before - now if _is_hidden(cls, old_class, name)),
         outdated=frozenset(_outdated_properties(cls, old_class)),
+        has_private=bool(object_state.private_attributes_of(cls)),
     )
 
 
@@ -155,18 +166,12 @@ def _set_by(cls: type) -> frozenset[str]:
     return object_state.assigned_by_class(cls) | object_state.field_names(cls)
 
 
-def _parameters_of(cls: type) -> frozenset[str]:
-    try:
-        return frozenset(inspect.signature(cls).parameters)
-    except (TypeError, ValueError):
-        return frozenset()
-
-
 def _former(cls: type, old_class: type, name: str) -> Any:
     """What *old_class* had under *name* and *cls* has no more, if a value can come of it."""
     value, now = class_value(old_class, name), class_value(cls, name)
+    is_slot = isinstance(now, MemberDescriptorType)
     if isinstance(value, (property, cached_property)):
-        return None if _is_definition(now) else value
+        return None if _is_definition(now) and not is_slot else value
     return None if value is None or _is_definition(value) or now is not None else (value,)
 
 
@@ -178,6 +183,12 @@ def _is_hidden(cls: type, old_class: type, name: str) -> bool:
     value = class_value(cls, name)
     is_method = _is_definition(value) and not hasattr(type(value), "__set__")
     return is_method and not _is_definition(class_value(old_class, name))
+
+
+def _reads_elsewhere(value: object) -> bool:
+    """Whether *value* is a descriptor that keeps what it is given under another name."""
+    is_ours = isinstance(value, (property, MemberDescriptorType))
+    return hasattr(type(value), "__set__") and not is_ours
 
 
 def _is_definition(value: object) -> bool:
@@ -269,13 +280,15 @@ class AttributeFiller:
         factory = self._factories.get(id(thing))
         _stop_waiting(thing)
         edit = self._edit(type(thing), old_class)
+        if edit.is_nothing and factory is None:
+            return
         names = edit.names | object_state.assigned_by_function(factory)
         if edit.hiding or edit.outdated:
             self._drop(thing, edit)
-        if names:
+        if edit.former or edit.defaults:
             self._add_known(thing, edit)
-        if object_state.is_pydantic(type(thing)):
-            self._say_added(type(thing), object_state.add_private_attributes(thing), _FIELDS)
+        if edit.has_private:
+            self._add_private(thing)
         if object_state.missing_of(thing, names):
             state = _states[type(thing)]
             state.names |= names
@@ -287,7 +300,7 @@ class AttributeFiller:
         for held in self._held:
             _supply(held.thing)
         for thing in {type(held.thing): held.thing for held in self._held}.values():
-            _remove_hook_if_done(type(thing))
+            _remove_hooks_if_done(type(thing))
         self._held.clear()
 
     def _edit(self, cls: type, old_class: type) -> _Edit:
@@ -305,9 +318,8 @@ class AttributeFiller:
             for name in dropped:
                 del own[name]
             if dropped:
-                cls = type(thing)
-                line = sentence.format(cls.__qualname__, ", ".join(dropped))
-                self._log(logging.INFO, definitions.home_of(cls), line)
+                line = sentence.format(type(thing).__qualname__, ", ".join(dropped))
+                _say(logging.INFO, type(thing), line)
 
     def _add_known(self, thing: Any, edit: _Edit) -> None:
         """Add what needs no new object."""
@@ -317,7 +329,7 @@ class AttributeFiller:
             for name, make in makers.items():
                 if isinstance(make, property) or not (name in own or has_attribute(thing, name)):
                     added += self._add(thing, name, make)
-            self._say_added(type(thing), added, where)
+            _say_added(type(thing), added, where)
 
     def _add(self, thing: Any, name: str, make: Any) -> list[str]:
         """Add one attribute; what fails is said when the attribute is asked for."""
@@ -333,10 +345,16 @@ class AttributeFiller:
             return []
         return [name]
 
-    def _say_added(self, cls: type, names: Iterable[str], where: str) -> None:
-        if names:
-            line = _ADDED.format(cls.__qualname__, ", ".join(sorted(names)), where)
-            self._log(logging.INFO, definitions.home_of(cls), line)
+    def _add_private(self, thing: Any) -> None:
+        cls = type(thing)
+        lacking = object_state.missing_private_attributes(thing)
+        if not lacking or _states[cls].is_slow:
+            return
+        try:
+            with _measuring(_states[cls]):
+                _say_added(cls, object_state.add_private_attributes(thing), _FIELDS)
+        except Exception as exc:
+            _say_missing(cls, lacking, _described(exc))
 
     def _wait(self, thing: Any, factory: Callable[[Any], Any] | None, state: _State) -> None:
         entry: _Reference | _Held
@@ -349,7 +367,7 @@ class AttributeFiller:
         entry.factory, entry.holder = factory, self._methods
         state.waiting += 1
         _waiting[id(thing)] = entry
-        if not _install_hook(type(thing)):
+        if not _install_hooks(type(thing)):
             _supply(thing)
 
 
@@ -471,57 +489,74 @@ def _fill(thing: Any, entry: _Reference | _Held) -> None:
     except Exception as exc:
         _say_missing(cls, object_state.missing_of(thing, lacking), _described(exc))
         return
-    if added:
-        line = _ADDED.format(cls.__qualname__, ", ".join(sorted(added)), how)
-        state.log(logging.INFO, definitions.home_of(cls), line)
+    _say_added(cls, added, how)
+
+
+def _say_added(cls: type, names: Iterable[str], where: str) -> None:
+    if names:
+        _say(logging.INFO, cls, _ADDED.format(cls.__qualname__, ", ".join(sorted(names)), where))
 
 
 def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
     names = sorted(name for name in missing if name.isidentifier())
     if names:
         line = _MISSING.format(cls.__qualname__, ", ".join(names), reason, names[0])
-        _states[cls].log(logging.WARNING, definitions.home_of(cls), line)
+        _say(logging.WARNING, cls, line)
+
+
+def _say(level: int, cls: type, line: str) -> None:
+    state = _states[cls]
+    if line not in state.said:
+        state.said.add(line)
+        state.log(level, definitions.home_of(cls), line)
 
 
 def _described(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}".rstrip(".")
 
 
-# The hook
+# The hooks
 
 
-def _install_hook(cls: type) -> bool:
-    """Have lookups that fail on objects of *cls* end here; False if the class does not allow it."""
+def _install_hooks(cls: type) -> bool:
+    """Have lookups that fail on objects of *cls*, and copies of them, come here first.
+
+    Returns:
+        False if the class does not allow it.
+    """
     with _hooks_lock:
-        own = vars(cls).get("__getattr__")
-        if getattr(own, "is_hook", False):
-            return True
         try:
-            cls.__getattr__ = _hook_of(cls, own)  # type: ignore[attr-defined]
+            for name, make_hook in _HOOKS.items():
+                own = vars(cls).get(name)
+                if not getattr(own, "is_hook", False):
+                    setattr(cls, name, make_hook(cls, own))
         except (TypeError, AttributeError):
             return False
     return True
 
 
-def _remove_hook_if_done(cls: type) -> None:
+def _remove_hooks_if_done(cls: type) -> None:
     state = _states.get(cls)
-    if state is not None and state.waiting:
+    if state is None or state.waiting:
         return
     with _hooks_lock:
-        hook = vars(cls).get("__getattr__")
-        if (state is not None and state.waiting) or not getattr(hook, "is_hook", False):
-            return
-        if hook.own is None:  # type: ignore[union-attr]
-            del cls.__getattr__  # type: ignore[attr-defined]
-        else:
-            cls.__getattr__ = hook.own  # type: ignore
+        for name in _HOOKS if not state.waiting else ():
+            hook: Any = vars(cls).get(name)
+            if not getattr(hook, "is_hook", False):
+                continue
+            if hook.own is None:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, hook.own)
 
 
-def _hook_of(cls: type, own: Any) -> Any:
+def _lookup_hook(cls: type, own: Any) -> Any:
+    """``__getattr__``: called with a name that an object does not have."""
+
     def __getattr__(self: Any, name: str) -> Any:
         getattribute: Any = type(self).__getattribute__
         is_there = _supply(self, name)
-        _remove_hook_if_done(cls)
+        _remove_hooks_if_done(cls)
         if is_there:
             return getattribute(self, name)
         if own is not None:
@@ -533,6 +568,22 @@ def _hook_of(cls: type, own: Any) -> Any:
 
     __getattr__.is_hook, __getattr__.own = True, own  # type: ignore[attr-defined]
     return __getattr__
+
+
+def _copy_hook(cls: type, own: Any) -> Any:
+    """``__reduce_ex__``: called by `copy` and `pickle`, so that copies lack nothing."""
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        _supply(self)
+        _remove_hooks_if_done(cls)
+        inherited: Any = super(cls, self).__reduce_ex__  # type: ignore[arg-type]
+        return (inherited if own is None else own.__get__(self, type(self)))(protocol)
+
+    __reduce_ex__.is_hook, __reduce_ex__.own = True, own  # type: ignore[attr-defined]
+    return __reduce_ex__
+
+
+_HOOKS: Final = {"__getattr__": _lookup_hook, "__reduce_ex__": _copy_hook}
 
 
 # The ghost
@@ -561,35 +612,71 @@ def _take_from_another(
     make, how = _maker(thing, entry, arguments)
     # In a list, so that nothing here refers to the new one but that list.
     ghost: list[Any] = []
-    references = sys.getrefcount(thing)
-    with _measuring(entry.state):
-        _undoing(entry.holder.undo(), make, ghost)
-    displaced = references - sys.getrefcount(thing)
-    if type(ghost[0]) is not type(thing):
-        raise TypeError(f"a new one is of the class {type(ghost[0]).__name__}")
-
-    fresh = attributes(ghost[0])
-    unknown = _unknown(thing, fresh, arguments.unknown)
-    kept = object_state.assigned_by_class(type(thing)) - lacking
-    added = []
-    for name, value in fresh.items():
-        if name not in kept and name not in unknown and not has_attribute(thing, name):
-            set_attribute(thing, name, value)
-            added.append(name)
-    value = None
-    fresh.clear()
-    probe = [object()]
-    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0])
-    if references:
-        _remove_ghost(ghost, references, thing, displaced)
+    displaced = _construct(thing, entry, make, ghost)
+    added, unknown = _take(thing, ghost, lacking, arguments)
+    _remove_wherever_it_is(ghost, thing, displaced)
     for name in sorted(lacking & unknown.keys()):
         _say_missing(type(thing), [name], unknown[name])
     return added, how
 
 
+def _construct(
+    thing: Any, entry: _Reference | _Held, make: Callable[[], Any], ghost: list[Any]
+) -> int:
+    """Put what *make* returns into *ghost*; return how many places have lost *thing* meanwhile."""
+    own = attributes(thing)
+    references = sys.getrefcount(thing)
+    try:
+        with _measuring(entry.state):
+            _undoing(entry.holder.undo(), make, ghost)
+    except Exception as exc:
+        ghost += _constructed_in(exc, type(thing))
+        exc.__traceback__ = None  # it refers to the new object
+        displaced = references - sys.getrefcount(thing)
+        _remove_wherever_it_is(ghost, thing, displaced)
+        raise
+    if ghost[0] is thing:  # there is only one, and its constructor has run again
+        for name, value in own.items():
+            set_attribute(thing, name, value)
+        raise Unknown("its class has no other object")
+    if type(ghost[0]) is not type(thing):
+        raise Unknown(f"a new one is of the class {type(ghost[0]).__name__}")
+    return references - sys.getrefcount(thing)
+
+
+def _constructed_in(exc: Exception, cls: type) -> list[Any]:
+    """The object whose constructor has raised *exc*, if there is one."""
+    traceback = exc.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_name == "__init__" and code.co_argcount:
+            first = traceback.tb_frame.f_locals.get(code.co_varnames[0])
+            if type(first) is cls:
+                return [first]
+        traceback = traceback.tb_next
+    return []
+
+
+def _take(
+    thing: Any, ghost: list[Any], lacking: frozenset[str], arguments: _Arguments
+) -> tuple[list[str], dict[str, str]]:
+    """Give *thing* what it lacks; return the names, and why it does not take others."""
+    fresh = attributes(ghost[0])
+    unknown = _unknown(thing, fresh, arguments)
+    kept = object_state.assigned_by_class(type(thing)) - lacking
+    added = []
+    for name, value in fresh.items():
+        if name not in kept and name not in unknown and not has_attribute(thing, name):
+            set_attribute(thing, name, arguments.original_of(value))
+            added.append(name)
+    return added, unknown
+
+
 def _maker(
     thing: Any, entry: _Reference | _Held, arguments: _Arguments
 ) -> tuple[Callable[[], Any], str]:
+    if class_value(type(thing), "__del__") is not None:
+        raise Unknown("its class has a __del__, which would run for a new one as well")
     factory, holder = entry.factory, entry.holder.instance()
     make_another = entry.holder.make_another()
     if thing is holder and make_another is not None:
@@ -635,6 +722,19 @@ class _Arguments:
         self.by_keyword: dict[str, Any] = {}
         self.unknown: set[str] = set()
         self._own: dict[str, str] = {}
+        # A constructor may change what it is given: it gets copies. By the ids of these.
+        self._originals: dict[int, tuple[Any, Any]] = {}
+
+    def original_of(self, value: Any) -> Any:
+        """What *value* is a copy of; itself if it is none."""
+        return self._originals.get(id(value), (value,))[0]
+
+    def _copy(self, value: Any) -> Any:
+        if type(value) not in (list, dict, set, deque, bytearray):
+            return value
+        copied = copy.copy(value)
+        self._originals[id(copied)] = value, copied
+        return copied
 
     @property
     def described(self) -> str:
@@ -648,12 +748,12 @@ class _Arguments:
         Raises:
             Unknown: there is nothing for a parameter that must be given.
         """
-        for parameter in inspect.signature(self._class).parameters.values():
+        for parameter in object_state.parameters_of(self._class):
             attribute = self._attribute_for(parameter.name)
             if attribute is None:
                 self._leave_out(parameter)
             else:
-                self._pass(parameter, self._known[attribute])
+                self._pass(parameter, self._copy(self._known[attribute]))
                 self._own[parameter.name] = attribute
 
     def _attribute_for(self, name: str) -> str | None:
@@ -687,14 +787,18 @@ class _Arguments:
             self.positional.append(parameter.default)
 
 
-def _unknown(thing: Any, fresh: dict[str, Any], parameters: set[str]) -> dict[str, str]:
+def _unknown(thing: Any, fresh: dict[str, Any], arguments: _Arguments) -> dict[str, str]:
     """Those of the new object's attributes that *thing* cannot take, and why.
 
     They are made of a parameter that is not known, or of another attribute that *thing* has
     otherwise.
     """
-    own = attributes(thing)
-    changed = {name for name in own.keys() & fresh.keys() if not _is_same(own[name], fresh[name])}
+    own, parameters = attributes(thing), arguments.unknown
+    changed = {
+        name
+        for name in own.keys() & fresh.keys()
+        if not _is_same(own[name], arguments.original_of(fresh[name]))
+    }
     found = {}
     for name in fresh.keys() - own.keys():
         for source in _all_sources(type(thing), name, own.keys()):
@@ -734,34 +838,127 @@ def _is_same(one: Any, other: Any) -> bool:
     return type(one) in ATOMS and bool(one == other)
 
 
-def _remove_ghost(ghost: list[Any], references: int, thing: Any, displaced: int) -> None:
+def _remove_wherever_it_is(ghost: list[Any], thing: Any, displaced: int) -> None:
     """Take the new object out of wherever its constructor put it.
 
     Args:
-        references: how many there are to it.
+        ghost: a list with that object, if there is one.
         displaced: how many places have lost *thing* meanwhile: it takes them again.
     """
-    replaced: dict[int, Any] = {id(ghost[0]): thing}
-    below = _reachable_from(ghost[0])
-    inside = set(map(id, below))
-    below += [thing, object_state.dict_of(thing)]
-    is_elsewhere = references > sum(
-        each is ghost[0] for holder in below for each in gc.get_referents(holder)
-    )
-    # First what refers to it; then what refers to its methods, and to tuples with it.
-    ghosts = ghost
-    for _ in range(3):
-        referrers = gc.get_referrers(*ghosts) if is_elsewhere else _referrers_among(below, ghosts)
-        immutable = [each for each in referrers if type(each) in (tuple, MethodType)]
+    probe = [object()]
+    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0]) if ghost else 0
+    if references:
+        _Removal(ghost, thing, displaced).run(references)
+
+
+class _Removal:
+    """Removes one new object, which nobody shall meet, from wherever it is."""
+
+    def __init__(self, ghost: list[Any], thing: Any, displaced: int) -> None:
+        self._ghost = ghost
+        self._thing = thing
+        self._displaced = displaced
+        # By the ids of the new object, its methods and tuples with it: what takes their place.
+        self._replacements: dict[int, Any] = {id(ghost[0]): thing}
+        self._below = _reachable_from(ghost[0])
+        self._inside = {*map(id, self._below), id(object_state.dict_of(thing))}
+        self._below += [thing, object_state.dict_of(thing)]
+
+    def run(self, references: int) -> None:
+        """Remove it, to which there are that many *references*."""
+        is_elsewhere = references > self._references_below()
+        ghosts = self._ghost
+        # First what refers to it; then what refers to its methods, and to tuples with it.
+        for _ in range(3):
+            referrers = gc.get_referrers(*ghosts) if is_elsewhere else self._below
+            ghosts = self._replace_in_all(referrers, ghosts)
+            if not ghosts:
+                return
+
+    def _references_below(self) -> int:
+        ids = [id(each) for holder in self._below for each in gc.get_referents(holder)]
+        return ids.count(id(self._ghost[0]))
+
+    def _replace_in_all(self, referrers: list[Any], ghosts: list[Any]) -> list[Any]:
+        """Replace in all of them; return those that are immutable, and are to be replaced, too."""
+        ours = {id(ghosts), id(self._ghost), id(self._ghost[0]), id(referrers)}
+        immutable = []
         for referrer in referrers:
-            if not any(referrer is each for each in (ghosts, ghost, *ghost, *immutable)):
-                is_inside = id(referrer) in inside or referrer is below[-1]
-                displaced -= _replace_in(referrer, replaced, is_inside, displaced)
+            if id(referrer) in ours:
+                continue
+            if type(referrer) not in (tuple, MethodType):
+                self._replace_in(referrer)
+            elif self._holds_ghost(referrer) and not _is_same_sequence(referrer, ghosts):
+                immutable.append(referrer)
         for each in immutable:
-            replaced[id(each)] = rebuild(each, type(each), lambda v: replaced.get(id(v), v))
-        ghosts = immutable
-        if not ghosts:
-            return
+            self._replacements[id(each)] = rebuild(each, type(each), self._replacement_of)
+        return immutable
+
+    def _holds_ghost(self, referrer: Any) -> bool:
+        return not self._replacements.keys().isdisjoint(map(id, gc.get_referents(referrer)))
+
+    def _replacement_of(self, value: Any) -> Any:
+        return self._replacements.get(id(value), value)
+
+    def _replace_in(self, referrer: Any) -> None:
+        if isinstance(referrer, (list, deque)):
+            self._replace_in_list(referrer)
+        elif isinstance(referrer, set):
+            self._replace_in_set(referrer)
+        elif isinstance(referrer, dict):
+            self._replace_in_dict(referrer)
+        elif isinstance(referrer, CellType):
+            referrer.cell_contents = self._replacement_of(referrer.cell_contents)
+        elif container_type_of(type(referrer)) is not None:
+            for name, value in attributes(referrer).items():
+                if id(value) in self._replacements:
+                    set_attribute(referrer, name, self._replacement_of(value))
+
+    def _replace_in_list(self, referrer: Any) -> None:
+        for index in reversed(range(len(referrer))):
+            each = referrer[index]
+            if id(each) not in self._replacements:
+                continue
+            thing = self._replacement_of(each)
+            if id(referrer) in self._inside and not _contains(referrer, thing):
+                referrer[index] = thing
+            else:
+                del referrer[index]
+
+    def _replace_in_set(self, referrer: set[Any]) -> None:
+        for each in list(referrer):
+            if id(each) in self._replacements:
+                referrer.discard(each)
+                if id(referrer) in self._inside:
+                    referrer.add(self._replacement_of(each))
+
+    def _replace_in_dict(self, referrer: dict[Any, Any]) -> None:
+        last = next(reversed(referrer), None)
+        for key, value in list(referrer.items()):
+            if id(key) in self._replacements:
+                del referrer[key]
+            elif id(value) in self._replacements:
+                self._replace_value(referrer, key, self._replacement_of(value), key is last)
+
+    def _replace_value(self, referrer: dict[Any, Any], key: Any, thing: Any, is_last: bool) -> None:
+        # What is not at the end of a dict was not added, but has replaced something.
+        was_there = self._displaced > 0 or not is_last
+        if id(referrer) in self._inside:
+            referrer[key] = thing
+        elif was_there and not _contains(referrer.values(), thing):
+            referrer[key] = thing
+            self._displaced -= 1
+        elif not _replace_in_owner(referrer, key, thing):
+            del referrer[key]
+
+
+def _contains(values: Iterable[Any], thing: Any) -> bool:
+    return any(each is thing for each in values)
+
+
+def _is_same_sequence(one: Any, other: list[Any]) -> bool:
+    """Whether *one* is a tuple of just these: that of the arguments of a call of ours."""
+    return type(one) is tuple and [*map(id, one)] == [*map(id, other)]
 
 
 def _reachable_from(ghost: Any) -> list[Any]:
@@ -781,59 +978,6 @@ def _reachable_from(ghost: Any) -> list[Any]:
     return found
 
 
-def _referrers_among(objects: list[Any], ghosts: list[Any]) -> list[Any]:
-    ids = set(map(id, ghosts))
-    return [each for each in objects if not ids.isdisjoint(map(id, gc.get_referents(each)))]
-
-
-def _replace_in(referrer: Any, replaced: dict[int, Any], is_inside: bool, displaced: int) -> int:
-    """Replace ghosts in *referrer*, or take them out; return how many displaced ones came back."""
-    if isinstance(referrer, (list, deque)):
-        _replace_in_list(referrer, replaced, is_inside)
-    elif isinstance(referrer, set):
-        for each in [each for each in referrer if id(each) in replaced]:
-            referrer.discard(each)
-            if is_inside:
-                referrer.add(replaced[id(each)])
-    elif isinstance(referrer, dict):
-        return _replace_in_dict(referrer, replaced, is_inside, displaced)
-    elif isinstance(referrer, CellType):
-        referrer.cell_contents = replaced[id(referrer.cell_contents)]
-    else:
-        _replace_in_attributes(referrer, replaced)
-    return 0
-
-
-def _replace_in_list(referrer: Any, replaced: dict[int, Any], is_inside: bool) -> None:
-    for index in reversed(range(len(referrer))):
-        each = referrer[index]
-        if id(each) not in replaced:
-            continue
-        thing = replaced[id(each)]
-        if is_inside and not any(other is thing for other in referrer):
-            referrer[index] = thing
-        else:
-            del referrer[index]
-
-
-def _replace_in_dict(
-    referrer: dict[Any, Any], replaced: dict[int, Any], is_inside: bool, displaced: int
-) -> int:
-    back = 0
-    for key, value in list(referrer.items()):
-        if id(key) in replaced:
-            del referrer[key]
-        elif id(value) in replaced:
-            thing = replaced[id(value)]
-            is_there = any(other is thing for other in referrer.values())
-            if is_inside or (displaced > back and not is_there):
-                referrer[key] = thing
-                back += not is_inside
-            elif not _replace_in_owner(referrer, key, thing):
-                del referrer[key]
-    return back
-
-
 def _replace_in_owner(namespace: dict[Any, Any], name: Any, thing: Any) -> bool:
     """Set the attribute *name* to *thing*, if *namespace* is the one of an object or a class."""
     for owner in gc.get_referrers(namespace):
@@ -844,14 +988,6 @@ def _replace_in_owner(namespace: dict[Any, Any], name: Any, thing: Any) -> bool:
             namespace[name] = thing
             return True
     return False
-
-
-def _replace_in_attributes(referrer: Any, replaced: dict[int, Any]) -> None:
-    if container_type_of(type(referrer)) is None:
-        return
-    for name, value in attributes(referrer).items():
-        if id(value) in replaced:
-            set_attribute(referrer, name, replaced[id(value)])
 
 
 # The console
@@ -868,6 +1004,5 @@ _HIDDEN: Final = (
     "class defines under that name now"
 )
 _OUTDATED: Final = (
-    "objects of the class {} from before the edit compute {} anew: the code of the cached property "
-    "has changed"
+    "objects of the class {} from before the edit compute {} again: its cached_property was edited"
 )

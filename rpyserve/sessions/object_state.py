@@ -132,20 +132,27 @@ def add_private_attributes(thing: Any) -> list[str]:
     Returns:
         Their names.
     """
-    declared = class_value(type(thing), "__private_attributes__") or {}
-    if not (declared and is_pydantic(type(thing))):
+    lacking = missing_private_attributes(thing)
+    if not lacking:
         return []
     present = attributes(thing).get("__pydantic_private__") or {}
-    lacking = [name for name in declared if name not in present]
-    defaults = {name: _pydantic_default(declared[name], thing) for name in lacking}
+    defaults = {name: _pydantic_default(each, thing) for name, each in lacking.items()}
     added = {name: value for name, value in defaults.items() if not _is_undefined(value)}
     set_attribute(thing, "__pydantic_private__", present | added)
     return list(added)
 
 
-def is_pydantic(cls: type) -> bool:
-    """Whether *cls* is a model of pydantic, which reads its fields past ``__getattr__``."""
-    return class_value(cls, "__pydantic_fields__") is not None and not dataclasses.is_dataclass(cls)
+def missing_private_attributes(thing: Any) -> dict[str, Any]:
+    """The declarations of the private attributes that an object of pydantic lacks, by name."""
+    declared = private_attributes_of(type(thing))
+    present = attributes(thing).get("__pydantic_private__") or {}
+    return {name: each for name, each in declared.items() if name not in present}
+
+
+def private_attributes_of(cls: type) -> dict[str, Any]:
+    """The private attributes that *cls* declares, if it is a model of pydantic, by name."""
+    is_model = class_value(cls, "__pydantic_fields__") is not None
+    return class_value(cls, "__private_attributes__") or {} if is_model else {}
 
 
 def class_value(cls: type, name: str) -> Any:
@@ -343,11 +350,31 @@ def code_text(cls: type, code: CodeType) -> list[Any]:
 
 def names_in_code(cls: type, name: str) -> frozenset[str]:
     """The names in the code of the method or property *name*, as far as the site defines it."""
-    codes = _codes_of(cls).get(name, ())
-    return frozenset(each for code in codes for each in code.co_names)
+    found = _names_in_code.get(cls)
+    if found is None:
+        found = _names_in_code[cls] = {
+            method: frozenset(each for code in codes for each in code.co_names)
+            for method, codes in _codes_of(cls).items()
+        }
+    return found.get(name, frozenset())
 
 
+def parameters_of(cls: type) -> tuple[inspect.Parameter, ...]:
+    """The parameters of the constructor of *cls*; none if they cannot be found out."""
+    found = _parameters.get(cls)
+    if found is None:
+        try:
+            found = tuple(inspect.signature(cls).parameters.values())
+        except (TypeError, ValueError):
+            found = ()
+        _parameters[cls] = found
+    return found
+
+
+# What was found for each class, for the next of its objects.
 _sources: WeakKeyDictionary[type, Sources] = WeakKeyDictionary()
+_names_in_code: WeakKeyDictionary[type, dict[str, frozenset[str]]] = WeakKeyDictionary()
+_parameters: WeakKeyDictionary[type, tuple[inspect.Parameter, ...]] = WeakKeyDictionary()
 
 _COMPOUND: Final = ("body", "orelse", "finalbody", "handlers", "cases")
 _LEAVING: Final = (ast.Return, ast.Raise, ast.Break, ast.Continue)

@@ -11,6 +11,7 @@ the task is cancelled, and has ended when the call returns.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,7 +24,7 @@ import trio
 
 from rpyserve.files.directory import Directory
 from rpyserve.http.request import Request
-from rpyserve.http.response import start_body
+from rpyserve.http.response import ChunkIterator, start_body
 from rpyserve.site import Site
 from rpyserve.testing.portal import Portal
 
@@ -213,14 +214,8 @@ class _Exchange(httpx.AsyncByteStream):
         assert self._response is not None
         return self._response
 
-    def __aiter__(self) -> _Exchange:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self.receive()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
+    def __aiter__(self) -> ChunkIterator:
+        return ChunkIterator(self.receive)
 
     async def receive(self) -> bytes:
         """Return the next chunk of the body; empty bytes after the last one.
@@ -277,7 +272,6 @@ class PortalTransport(httpx.BaseTransport):
         self._closes_portal = closes_portal
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See `SiteTransport.handle_async_request`."""
         request.read()
         response = self._portal.call(self._transport.handle_async_request, request)
         assert isinstance(response.stream, _Exchange)
@@ -314,27 +308,17 @@ def _site_request(
         client=(address, 50000),
         server=(url.host, url.port or (443 if url.scheme == "https" else 80)),
         scheme=url.scheme,
-        body=BodyChunks(content) if content else None,
+        body=body_chunks(content) if content else None,
         wait_client_left=wait_client_left,
     )
 
 
-class BodyChunks:
-    """A body as it arrives over a network, *size* bytes at a time.
+def body_chunks(body: bytes, size: int = CHUNK_SIZE) -> ChunkIterator:
+    """Return *body* as it arrives over a network, *size* bytes at a time."""
+    file = io.BytesIO(body)
 
-    No async generator, because a body may be left half-way.
-    """
-
-    def __init__(self, body: bytes, size: int = CHUNK_SIZE) -> None:
-        self._left = memoryview(body)
-        self._size = size
-
-    def __aiter__(self) -> BodyChunks:
-        return self
-
-    async def __anext__(self) -> bytes:
+    async def read() -> bytes:
         await trio.lowlevel.checkpoint()
-        if not self._left:
-            raise StopAsyncIteration
-        chunk, self._left = self._left[: self._size], self._left[self._size :]
-        return bytes(chunk)
+        return file.read(size)
+
+    return ChunkIterator(read)

@@ -15,18 +15,8 @@ from typing import Final
 
 import trio
 
-__all__ = [
-    "PACKAGE_DIRECTORY",
-    "display_path",
-    "display_position",
-    "innermost_author_frame",
-    "is_author_code",
-    "source_line",
-    "working_directory",
-]
-
+# Where rpyserve's own code lies, with a separator at the end.
 PACKAGE_DIRECTORY: Final = str(Path(__file__).parent.parent) + os.sep
-"""Where rpyserve's own code lies, with a separator at the end."""
 
 _TRIO_DIRECTORY: Final = os.path.dirname(trio.__file__) + os.sep
 _SERVER_DIRECTORIES: Final = (_TRIO_DIRECTORY, PACKAGE_DIRECTORY)

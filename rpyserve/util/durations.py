@@ -10,8 +10,6 @@ import math
 import re
 from typing import Final
 
-__all__ = ["parse_duration", "parse_size"]
-
 _SECONDS_PER_UNIT: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)"
 _DURATION: Final = re.compile(_NUMBER + r"\s*([smhd]?)", re.ASCII)

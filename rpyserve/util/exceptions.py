@@ -14,16 +14,6 @@ from typing import Final, Protocol
 
 import trio
 
-__all__ = [
-    "ErrorReporter",
-    "Interrupted",
-    "containing_keyboard_interrupts",
-    "report_or_raise",
-    "reporting_errors",
-    "split_control_flow",
-    "unwrap_group",
-]
-
 
 class ErrorReporter(Protocol):
     """Who hears of failures that belong to no request."""

@@ -11,23 +11,13 @@ import os
 from contextlib import suppress
 from typing import Any, Final
 
-__all__ = [
-    "ADVICE",
-    "SpareDescriptor",
-    "is_too_many_files",
-    "limit",
-    "max_connections",
-    "raise_limit",
-]
-
+# What the soft limit is raised to: the first of these that the system allows.
+#
+# macOS refuses some that are below its hard limit.
 _WANTED: Final = (65_536, 10_240, 4_096)
-"""What the soft limit is raised to: the first of these that the system allows.
 
-macOS refuses some that are below its hard limit.
-"""
-
+# How many descriptors are kept from connections, but no more than a quarter of all.
 _RESERVED: Final = 256
-"""How many descriptors are kept from connections, but no more than a quarter of all."""
 
 ADVICE: Final = (
     "`ulimit -n 65536`, in the shell that starts the server, raises the limit, if the system "

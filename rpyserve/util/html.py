@@ -9,8 +9,6 @@ from markupsafe import Markup, escape
 
 from rpyserve._names import public
 
-__all__ = ["html"]
-
 # A template whose fields are just names or numbers, and the types that are always written alike.
 _SIMPLE_TEMPLATE: Final = re.compile(r"(?:[^{}]++|\{\{|\}\}|\{\w*+\})*+")
 _SIMPLE_TYPES: Final = frozenset({str, int, float, Markup})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["ServerObject"]
-
 
 class ServerObject:
     """Base of classes whose objects an edit of the site leaves alone.

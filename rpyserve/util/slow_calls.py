@@ -16,13 +16,11 @@ from typing import Final
 
 from rpyserve.util.throttle import ThrottledLogger
 
-__all__ = ["ASYNC_ADVICE", "BLOCKED", "SLOW", "SlowCallLog", "slow_call_log"]
-
+# Seconds after which a call is reported when it is over.
 SLOW: Final = 0.1
-"""Seconds after which a call is reported when it is over."""
 
+# Seconds after which the watchdog reports a call that is not over.
 BLOCKED: Final = 2.0
-"""Seconds after which the watchdog reports a call that is not over."""
 
 ASYNC_ADVICE: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
 
@@ -93,5 +91,5 @@ class SlowCallLog:
         self.report(name, seconds, advice)
 
 
+# The one of this process.
 slow_call_log: Final = SlowCallLog()
-"""The one of this process."""

@@ -7,24 +7,13 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = [
-    "LONGEST",
-    "WINDOWS_DEVICE",
-    "closest_match",
-    "escape_for_log",
-    "escape_unprintable",
-    "format_duration",
-    "format_size",
-    "one_line",
-]
-
+# How many characters of a request target are shown.
 LONGEST: Final = 300
-"""How many characters of a request target are shown."""
 
+# Matches the whole name of a file that Windows takes for a device.
 WINDOWS_DEVICE: Final = re.compile(
     r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I
 )
-"""Matches the whole name of a file that Windows takes for a device."""
 
 
 def escape_for_log(text: str) -> str:

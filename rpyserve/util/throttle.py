@@ -13,13 +13,11 @@ from typing import Final
 
 import trio
 
-__all__ = ["INTERVAL", "MAX_KEYS", "ThrottledLogger"]
-
+# Seconds between two lines of one kind.
 INTERVAL: Final = 60.0
-"""Seconds between two lines of one kind."""
 
+# How many kinds of lines one `ThrottledLogger` remembers; beyond that it forgets the oldest.
 MAX_KEYS: Final = 1000
-"""How many kinds of lines one `ThrottledLogger` remembers; beyond that it forgets the oldest."""
 
 
 class ThrottledLogger:

@@ -1,4 +1,4 @@
-"""Which pages follow, in a real Chromium: half-written ones, pages in frames, under a service
+"""Which pages follow, in real browsers: half-written ones, pages in frames, under a service
 worker, in other encodings, with a base of their own, streamed, and with scripts.
 """
 
@@ -8,10 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page
 
 from rpyserve.livereload.script_tag import opening
-from tests.support.chromium import open_tab, wait_for_quiet, was_loaded_again
+from tests.support.browsers import (
+    engine_of,
+    expect,
+    new_tab,
+    open_tab,
+    wait_for_quiet,
+    wait_until_following,
+    was_loaded_again,
+)
 from tests.support.real_process import Server, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
@@ -70,7 +78,7 @@ WHOLE_PAGES = [
 
 @pytest.fixture
 def blank(context: BrowserContext) -> Page:
-    page = context.new_page()
+    page = new_tab(context)
     page.goto("about:blank")
     return page
 
@@ -92,12 +100,14 @@ def with_tag(text: str) -> str:
     return (data[:place] + b"<script id=tag></script>" + data[place:]).decode()
 
 
+@pytest.mark.not_in("webkit", reason="its DOMParser knows no quirks mode of a page without a tag")
 def test_the_tag_changes_nothing_else(blank: Page) -> None:
     pairs = [(text, with_tag(text)) for text in WHOLE_PAGES]
     for (text, _), answer in zip(pairs, blank.evaluate(PARSE, pairs), strict=True):
         assert answer == [True, True, True], text
 
 
+@pytest.mark.not_in("webkit", reason="its DOMParser knows no quirks mode of a page without a tag")
 def test_the_tag_is_in_every_page_cut_off_anywhere(blank: Page) -> None:
     """What somebody has typed so far, at each moment."""
     more = "<!-- c --><p title=\"a\" id='b'><textarea>t</textarea><select><option>o</select><svg>"
@@ -115,15 +125,15 @@ def test_the_tag_is_in_every_page_cut_off_anywhere(blank: Page) -> None:
 def test_a_page_that_is_opened_half_written_follows(
     root: Path, server: Server, context: BrowserContext
 ) -> None:
-    page = context.new_page()
+    page = new_tab(context)
     for unfinished in (
         "<!-- ", "<textarea>", "<style>", "<title>", "<script>", "<template>", "<select>",
         '<p title="',
     ):  # fmt: skip
         save(root, "a.rpy", page_of(f"<!DOCTYPE html><html lang=en>{unfinished}<h1>half</h1>"))
         wait_for_quiet(f"{server.url}/a")
-        with page.expect_response(lambda response: "/-/events" in response.url):
-            page.goto(f"{server.url}/a")
+        page.goto(f"{server.url}/a")
+        wait_until_following(page)
         save(root, "a.rpy", page_of("<!DOCTYPE html><html lang=en><h1>whole</h1>"))
         expect(page.locator("h1")).to_have_text("whole")
 
@@ -169,8 +179,8 @@ def test_a_page_under_a_service_worker_follows(
     page.evaluate("navigator.serviceWorker.register('/worker.js')")
     page.wait_for_function("navigator.serviceWorker.controller !== null")
     wait_for_quiet(f"{server.url}/a")
-    with page.expect_response(lambda response: "/-/events" in response.url):
-        page.reload()
+    page.reload()
+    wait_until_following(page)
     assert page.evaluate("navigator.serviceWorker.controller !== null")
     api = "fetch('/a', {headers: {Accept: 'text/html'}}).then((answer) => answer.text())"
     assert page.evaluate(api) == "<p>first</p>"
@@ -224,6 +234,7 @@ def test_a_page_in_another_encoding_follows(
     assert not was_loaded_again(page)
 
 
+@pytest.mark.not_in("webkit", reason="its driver waits for the end of a page")
 def test_a_stream_without_an_end_is_loaded_again(
     root: Path, server: Server, context: BrowserContext
 ) -> None:
@@ -235,9 +246,9 @@ def test_a_stream_without_an_end_is_loaded_again(
     )
     save(root, "a.rpy", text)
     wait_for_quiet(f"{server.url}/a")
-    page = context.new_page()
-    with page.expect_response(lambda response: "/-/events" in response.url):
-        page.goto(f"{server.url}/a", wait_until="commit")
+    page = new_tab(context)
+    page.goto(f"{server.url}/a", wait_until="commit")
+    wait_until_following(page)
     page.locator("input").fill("typed")
     save(root, "a.rpy", text.replace("first", "second"))
     expect(page.locator("p")).to_have_text("second")
@@ -289,6 +300,8 @@ def test_an_open_page_waits_until_a_half_written_one_is_finished(
     for number, (unfinished, name) in enumerate(UNFINISHED):
         shown = page.locator("h1").text_content()
         save(root, "a.rpy", page_of(text % (f"half {number}", unfinished)))
+        if engine_of(page) == "webkit" and name == "<select>":
+            name = "tag"  # its parser leaves no other trace of a select that is open
         expect(status).to_contain_text(f"ends inside an unfinished {name}.")
         assert page.locator("h1").text_content() == shown
         assert page.input_value("input") == "typed"

@@ -1,4 +1,4 @@
-"""Parts of the series as a real Chromium meets them: https, a guard, hosts, other origins,
+"""Parts of the series as real browsers meet them: https, a guard, hosts, other origins,
 templates, sockets.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
-from tests.support.chromium import open_tab
+from tests.support.browsers import expect, open_tab
 from tests.support.real_process import Server, program, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
@@ -65,6 +65,7 @@ def visiting(browser: Browser, **options: Any) -> Iterator[Any]:
     context.close()
 
 
+@pytest.mark.not_in("firefox", "webkit", reason="their drivers do not tell of cookies")
 def test_over_https_pages_follow_sockets_open_and_sessions_last(
     browser: Browser, root: Path, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_over_https_pages_follow_sockets_open_and_sessions_last(
         assert page.evaluate(SAY, f"wss://127.0.0.1:{server.port}/echo") == "echo hi"
 
 
+@pytest.mark.not_in("firefox", "webkit", reason="their drivers give no password by themselves")
 def test_behind_a_password_pages_follow(browser: Browser, root: Path, tmp_path: Path) -> None:
     save(root, "page.rpy", "def resource(request):\n    return f'<p>one for {request.user}</p>'\n")
     source = (

@@ -19,10 +19,13 @@ COUNTING = "n = 0\ndef resource(request):\n    global n\n    n += 1\n    return 
 
 
 @pytest.fixture
-def site(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[ScriptSite]:
+def site(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ScriptSite]:
     caplog.set_level(logging.INFO, "rpyserve")
+    monkeypatch.chdir(tmp_path)  # paths are shown relative to the current directory
     site = ScriptSite(tmp_path)
-    site.scripts.modules.on_source = FindingAnnouncer(str(tmp_path))
+    site.scripts.modules.on_source = FindingAnnouncer()
     yield site
     site.scripts.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpyserve.http.pending_response import BodyState, PendingResponse
+from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.response import Response, start_body
 
 
@@ -42,19 +42,15 @@ def test_a_body_may_be_finished_before_its_headers() -> None:
     pending = PendingResponse()
     pending.write("all of it")
     pending.finish()
-    assert (pending.state, pending.finished, pending.headers_sent) == (
-        BodyState.FINISHED,
-        True,
-        False,
-    )
+    assert (pending.finished, pending.headers_sent) == (True, False)
     pending.complete_headers(Response(b""))
-    assert (pending.state, pending.headers_sent) == (BodyState.FINISHED, True)
+    assert (pending.finished, pending.headers_sent) == (True, True)
 
 
 def test_a_failure_before_the_stream_is_raised_when_it_starts() -> None:
     pending = PendingResponse()
     assert not pending.fail(ZeroDivisionError())
-    assert pending.state is BodyState.FAILED
+    assert not pending.finished
     with pytest.raises(ZeroDivisionError):
         pending.start_stream()
 

@@ -12,7 +12,7 @@ import pytest
 from rpyserve import HTTPError, Request, Site
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.forms import FIELD_LIMIT, FORM_LIMIT, SPOOL_SIZE
-from rpyserve.testing.transport import BodyChunks
+from rpyserve.testing.transport import body_chunks
 from tests.support.in_process import Visitor, ask
 
 
@@ -243,7 +243,7 @@ async def test_an_ended_session_is_followed_by_a_new_one_in_the_same_request() -
     ],
 )
 async def test_json(body: bytes, value: object) -> None:
-    request = Request("POST", "/", body=BodyChunks(body, 7))
+    request = Request("POST", "/", body=body_chunks(body, 7))
     await request.load_body()
     assert request.json() == request.json() == value
     request.close()
@@ -261,7 +261,7 @@ async def test_json(body: bytes, value: object) -> None:
     ],
 )
 async def test_no_json(body: bytes, why: str) -> None:
-    request = Request("POST", "/", body=BodyChunks(body, 7))
+    request = Request("POST", "/", body=body_chunks(body, 7))
     await request.load_body()
     with pytest.raises(HTTPError, match=why) as caught:
         request.json()

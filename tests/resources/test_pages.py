@@ -48,7 +48,7 @@ def evil_failure() -> ErrorReport:
 
 def every_page(request: Request) -> list[Response]:
     failure = evil_failure()
-    entry = pages.ListingEntry(EVIL, "%3Cscript%3E", "file", 10, 0.0)
+    entry = pages.ListingEntry(EVIL, False, 10, 0.0)
     return [
         pages.error_page(request, HTTPError(404, EVIL, private=EVIL), trusted=True),
         script_error_page(request, failure, trusted=True, editor=EditorLink("x:{path}")),
@@ -110,8 +110,8 @@ def test_details_are_for_trusted_clients_only() -> None:
 
 def test_a_listing_tells_sizes_and_links() -> None:
     entries = [
-        pages.ListingEntry("sub/", "sub/", "directory", None, 0.0),
-        pages.ListingEntry("a b", "a%20b", "file", 12_345, 0.0),
+        pages.ListingEntry("sub", True, 4096, 0.0),
+        pages.ListingEntry("a b", False, 12_345, 0.0),
     ]
     page = text(pages.listing(Request("GET", "/x/", BROWSER), "/x/", entries))
     assert '<a href="a%20b">a b</a></td><td>12 kB</td>' in page

@@ -12,7 +12,7 @@ import trio
 
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, start_body
-from rpyserve.testing.transport import BodyChunks
+from rpyserve.testing.transport import body_chunks
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Visitor:
         if isinstance(body, str):
             body = body.encode()
             raw.append((b"content-type", b"application/x-www-form-urlencoded"))
-        chunks = None if body is None else BodyChunks(body, 7)
+        chunks = None if body is None else body_chunks(body, 7)
         request = Request(
             method,
             target,

@@ -74,7 +74,7 @@ async function applyChange(change) {
   }
   // 2. What it has loaded.
   const swapped = [
-    ...(await swapStylesheets(isChanged, mirror)),
+    ...(await swapStylesheets(isChanged, cursor, mirror)),
     ...(await swapImages(isChanged, loaded, cursor)),
     ...swapFrames(isChanged),
   ];

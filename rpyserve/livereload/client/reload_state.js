@@ -97,7 +97,12 @@ function restoreState() {
   restoreMissing();
   const restoreScrolls = () => state.scrolls.forEach(restoreScroll);
   restoreScrolls();
-  addEventListener("load", restoreScrolls, { once: true });
+  // WebKit goes to its own place only after the event.
+  const restoreTwice = () => {
+    restoreScrolls();
+    setTimeout(restoreScrolls);
+  };
+  addEventListener("load", restoreTwice, { once: true });
   // Scripts may make the rest.
   const observer = new MutationObserver(restoreMissing);
   observer.observe(document.documentElement, { childList: true, subtree: true });
