@@ -28,9 +28,9 @@ from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_respo
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
+from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import split_control_flow, unwrap_group
 from rpyserve.util.file_limits import ADVICE, is_too_many_files
-from rpyserve.util.server_object import ServerObject
 from rpyserve.util.text import escape_for_log
 from rpyserve.util.throttle import ThrottledLogger
 

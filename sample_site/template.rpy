@@ -1,6 +1,6 @@
 """A Jinja template next to the script: template.html.j2. Edit either of them.
 
-Templates need Jinja2: pip install 'rpyserve[templates]'
+Templates need Jinja2: pip install Jinja2
 """
 
 from layout import page

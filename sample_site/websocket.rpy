@@ -1,7 +1,7 @@
 """A WebSocket, and the page that opens it.
 
 When the visitor leaves, the loop over messages ends. WebSockets need wsproto:
-pip install 'rpyserve[websocket]'
+pip install wsproto
 """
 
 from layout import page

@@ -63,6 +63,9 @@ MAY_KNOW = {
 }
 """Who may import these; `__init__` names where public things are, but imports nothing by itself."""
 
+FOR_TYPES = {"http.request -> rpyserve"}
+"""Only for types: what `getSession` returns, where editors look for it."""
+
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -142,7 +145,8 @@ def test_no_package_knows_what_it_must_not() -> None:
         for need, ties in needs.items():
             assert need not in MUST_NOT_KNOW.get(room, set()), ties
             assert need not in MAY_KNOW or room in MAY_KNOW[need], ties
-            assert need != "__init__", f"nothing imports the package's own front: {ties}"
+            front = [tie for tie in ties if tie not in FOR_TYPES] if need == "__init__" else []
+            assert not front, f"nothing imports the package's own front: {front}"
 
 
 def test_the_package_is_small_at_the_top() -> None:

@@ -1,4 +1,4 @@
-"""Logs what a script or module will lose, when a version of it is first executed.
+"""Logs what a script or module will lose or leaves unescaped, when a version is first executed.
 
 A version is the contents of a file: an edit that is taken back is announced again, a mere touch is
 not. `serving` registers the announcer as the observer of a site's sources. Nothing here may stop a
@@ -15,18 +15,19 @@ from rpyserve.util.author_code import display_path
 
 log = logging.getLogger("rpyserve")
 
-# Code that changes something that lasts contains one of these. Without them nothing is imported.
-_NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort")
+# Code about which there is something to announce contains one of these. For other code, nothing of
+# the check is imported before the first answer.
+_NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort", b"html(")
 
 
-class StateLossAnnouncer:
-    """Announces state losses, once for each version of a file."""
+class FindingAnnouncer:
+    """Announces state losses and unescaped values, once for each version of a file."""
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
 
     def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:
-        """Announce what a source will lose, unless that was done for these contents already.
+        """Announce what is found in a source, unless that was done for these contents already.
 
         Args:
             path: the file.
@@ -39,8 +40,12 @@ class StateLossAnnouncer:
             return
         self._versions[path] = hash(data)
         from rpyserve.check.bindings import ModuleBindings
+        from rpyserve.check.escaping import find_unescaped
         from rpyserve.check.state_loss import find_state_losses
 
-        for loss in find_state_losses(ModuleBindings(tree), is_module=kind == "module"):
+        bindings = ModuleBindings(tree)
+        losses = find_state_losses(bindings, is_module=kind == "module")
+        for finding in (*losses, *find_unescaped(bindings)):
             shown = display_path(path)
-            log.info("%s:%d: %s %s", shown, loss.line, loss.message, loss.hint)
+            hint = finding.hint.replace("\n", " ")
+            log.info("%s:%d: %s %s", shown, finding.line, finding.message, hint)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from rpyserve.check.bindings import ModuleBindings
+from rpyserve.check.escaping import find_unescaped
 from rpyserve.check.filenames import SiteFiles
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker
@@ -129,6 +130,7 @@ def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module:
         report.add(path, check_resource(tree, bindings))
         report.add(path, find_kept_objects(bindings))
         report.add(path, _check_cache_files(bindings, report.root))
+    report.add(path, find_unescaped(bindings))
     report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
     report.add(path, find_state_losses(bindings, is_module=is_module))
 

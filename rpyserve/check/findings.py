@@ -21,6 +21,7 @@ class Rule(Enum):
     WRONG_RESOURCE = "wrong-resource"
     MISSPELLED_METHOD = "misspelled-method"
     WRONG_PARAMETERS = "wrong-parameters"
+    UNESCAPED = "unescaped"
     UNRESOLVED_IMPORT = "unresolved-import"
     SHADOWED_MODULE = "shadowed-module"
     SHADOWED_PAGE = "shadowed-page"

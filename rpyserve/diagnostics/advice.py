@@ -11,6 +11,7 @@ patterns depend on Python's own messages.
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import logging
 import re
@@ -27,8 +28,12 @@ from rpyserve.diagnostics.import_advice import (
     for_attribute_of_module,
     for_import_error,
 )
+from rpyserve.http.errors import WrongResult
+from rpyserve.http.response import json_form
 from rpyserve.scripts import validation
-from rpyserve.scripts.source import innermost_author_line
+from rpyserve.scripts.source import find_dropped_text, innermost_author_line, source_lines
+from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
+from rpyserve.util.html import html
 
 log = logging.getLogger("rpyserve")
 
@@ -96,6 +101,79 @@ def _is_global_too(exc: UnboundLocalError) -> bool:
     return frame is not None and found is not None and found[1] in frame.f_globals
 
 
+def _is_raised_by_rpyserve(exc: BaseException) -> bool:
+    """Whether rpyserve's own code raised *exc*, and said in it what to do."""
+    entries = list(traceback.walk_tb(exc.__traceback__))
+    innermost = entries[-1][0].f_code.co_filename if entries else ""
+    return isinstance(exc, WrongResult) or innermost.startswith(PACKAGE_DIRECTORY)
+
+
+def _for_braces(exc: BaseException) -> str:
+    """The advice on a template of `html` that fails before any code of the author's is called."""
+    entries = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    codes = [frame.f_code for frame in entries]
+    if html.__code__ not in codes:
+        return ""
+    call = entries[codes.index(html.__code__)]
+    if any(is_author_code(code.co_filename) for code in codes[codes.index(html.__code__) :]):
+        return ""
+    template = call.f_locals["template"]
+    field = exc.args[0] if isinstance(exc, KeyError) else ""
+    if str(field).isidentifier() and re.search(rf"\{{{field}[}}!.\[]", template):
+        return f"Give html a value for {{{field}}}:\nhtml(..., {field}={field})"
+    if call.f_locals["args"] or call.f_locals["values"]:
+        return _BRACES
+    return (
+        f"{_BRACES} Markup that is complete, such as that of a plot, goes without html:\n"
+        "from markupsafe import Markup\nMarkup(text)"
+    )
+
+
+def _for_json(exc: BaseException) -> str:
+    """The advice on a value for which `json` has no form; its encoder's frame has the value."""
+    innermost = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)][-1]
+    form = json_form(innermost.f_locals.get("o"), "x")
+    return (
+        "JSON can only hold text, numbers, True, False, None, lists and dicts. Write for this "
+        f"value x:\n{form}"
+    )
+
+
+def _for_dropped_text(exc: WrongResult) -> str:
+    """The advice on a function that makes its page, and returns nothing."""
+    function: Any = inspect.unwrap(exc.method) if callable(exc.method) else None
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ""
+    dropped = find_dropped_text(code, source_lines(code, function.__globals__) or ())
+    if dropped is None:
+        return ""
+    line = f"return {dropped.source or '...'}"
+    if dropped.is_printed:
+        return f"print() writes to the server's console. Write instead:\n{line}"
+    return f"This text is made, and then dropped. Write:\n{line}"
+
+
+def _is_property_of_css(exc: NameError) -> object:
+    name = re.escape(exc.name or "")
+    return re.search(rf"\{{\s*{name}[\w-]*\s*:(\s|#|[a-z]{{2}})", innermost_author_line(exc)[1])
+
+
+def _calls_resource(exc: BaseException) -> str:
+    """The advice on ``resource = page()``, where the server is to call the function."""
+    frame, line = innermost_author_line(exc)
+    found = re.match(r"resource\s*=\s*(\w+)\(", line)
+    if frame is None or found is None or frame.f_code.co_name != "<module>":
+        return ""
+    name = found[1]
+    if not inspect.isfunction(frame.f_globals.get(name)):
+        return ""
+    sentence = "The server calls the function itself, with each request."
+    if name == "resource":
+        return f"{sentence} Remove this line."
+    return f"{sentence} Leave out the parentheses:\nresource = {name}"
+
+
 def _method_without_self(exc: Any) -> str:
     found = re.search(r"(\w+)\.(\w+)\(\) takes", str(exc))
     frame, _ = innermost_author_line(exc)
@@ -132,7 +210,10 @@ _TO_TEXT: Final = (
     'Text and bytes cannot be mixed. Make text of the bytes:\ntext = data.decode("utf-8")'
 )
 
-# The rows in their order; the first that applies wins.
+_BRACES: Final = (
+    "For html, { begins a place for a value. For the braces of CSS and JavaScript write {{ and }}."
+)
+
 _TABLES: Final = (
     "The base class, or its MetaData, remembers the tables of an earlier execution of this file. "
     "Create it in the same file as the tables, so that it is new each time:\n"
@@ -201,12 +282,24 @@ def for_asyncio(exc: BaseException) -> str:
 
 # The table
 
+_UNTERMINATED: Final = r"unterminated (f-|t-)?string literal"
+_QUOTES_IN_F_STRINGS: Final = (
+    Advice(
+        SyntaxError,
+        "Quotes within the braces of an f-string are of the other kind than those around it, "
+        "before Python 3.12:\nf\"{user['name']}\"",
+        pattern="f-string: (unmatched|expecting)",
+    ),
+)[: sys.version_info < (3, 12)]
+
+# The rows in their order; the first that applies wins.
 ROWS: Final = (
     Advice(
         SystemExit,
         "sys.exit() ends programs, and this one is the server. Remove it; to stop early, use if "
         "and else.",
     ),
+    Advice(WrongResult, _for_dropped_text, when=lambda exc: exc.is_nothing),
     # Syntax errors. Where the message explains itself there is no advice.
     Advice(
         SyntaxError,
@@ -297,6 +390,30 @@ ROWS: Final = (
         "and import it from there, or write cache() as the first line of the script.",
         pattern=r"(not the same object as|import of module '?|not found as) ?rpysite",
     ),
+    Advice(
+        SyntaxError,
+        'Nothing ends the text that begins here. Write three quotes where it ends: """',
+        pattern="unterminated triple-quoted",
+    ),
+    *_QUOTES_IN_F_STRINGS,
+    Advice(
+        SyntaxError,
+        # Such as "<p class="big">": it ends after the =.
+        "A quote within the text ends it. Use the other kind there:\n\"<p class='big'>Hello</p>\"",
+        line=r"""(["'])[^"']*<[^"'<>]*=\1[^"']*\1""",
+    ),
+    Advice(
+        SyntaxError,
+        'The apostrophe ends the text. Put double quotes around it:\n"It\'s here"',
+        pattern=_UNTERMINATED,
+        line=r"""'[^'"]*\w'\w""",
+    ),
+    Advice(
+        SyntaxError,
+        "A text in such quotes ends on its own line. For several lines write three quotes:\n"
+        '"""<h1>Hello</h1>\n<p>Welcome.</p>"""',
+        pattern=_UNTERMINATED,
+    ),
     # Endless recursion
     Advice(
         RecursionError,
@@ -339,6 +456,11 @@ ROWS: Final = (
         pattern=r"local variable '(\w+)'",
         when=_is_global_too,
     ),
+    Advice(
+        NameError,
+        "In an f-string, { begins a value. For the braces of CSS and JavaScript write {{ and }}.",
+        when=_is_property_of_css,
+    ),
     Advice(NameError, lambda exc: _NAMES.get(exc.name, "")),
     Advice(NameError, name_advice.for_name, when=lambda exc: exc.name),
     # Attributes
@@ -374,6 +496,8 @@ ROWS: Final = (
         when=lambda exc: exc.name is not None and exc.obj is None,
     ),
     Advice(AttributeError, name_advice.for_attribute, when=lambda exc: exc.name),
+    # Templates of html
+    *(Advice(kind, _for_braces) for kind in (KeyError, IndexError, ValueError)),
     # Keys
     Advice(
         KeyError,
@@ -435,6 +559,7 @@ ROWS: Final = (
         _method_without_self,
         pattern=r"\w+\.\w+\(\) takes \d+ positional arguments? but \d+ (was|were) given",
     ),
+    Advice(TypeError, _calls_resource, pattern=r"\(\) missing 1 required positional argument"),
     Advice(
         TypeError,
         "The factory of an adapter is called with the session. Write in \\1:\n"
@@ -461,6 +586,12 @@ ROWS: Final = (
     ),
     Advice(
         TypeError,
+        "One of the two is text, as all that visitors send. For a number, write:\n"
+        'request.field("n", type=int)\nor make one of any other text: int(text)',
+        pattern=r"('str' and '(int|float)'|'(int|float)' and 'str')|by non-int of type 'str'",
+    ),
+    Advice(
+        TypeError,
         'Text can only be joined with text. Write:\nf"Visit {number}"',
         pattern="can only concatenate str",
     ),
@@ -469,13 +600,15 @@ ROWS: Final = (
         _TO_BYTES,
         pattern=r"bytes.*\bstr\b|\bstr\b.*bytes",
         # That lists what a function accepts, such as open(); it was given neither.
-        when=lambda exc: "str, bytes or" not in str(exc),
+        when=lambda exc: "str, bytes or" not in str(exc) and not _is_raised_by_rpyserve(exc),
     ),
+    Advice(TypeError, _for_json, pattern=r"not JSON serializable"),
     Advice(
-        TypeError,
-        "JSON can only hold text, numbers, True, False, None, lists and dicts. Convert the value: "
-        "str(x), or list(x).",
-        pattern=r"not JSON serializable",
+        ValueError,
+        "A visitor may send anything. This answers with a plain 400 to what is no number:\n"
+        r'request.field("n", type=\1)',
+        pattern=r"invalid literal for int|could not convert string to float",
+        line=r"\b(int|float)\(request\.(?:field|args)",
     ),
     # Everything else
     Advice(

@@ -28,7 +28,14 @@ from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 from rpyserve.diagnostics.redaction import NO_SECRETS, Redactor
 from rpyserve.diagnostics.values import safe_repr
 from rpyserve.http.errors import ScriptError, WrongResult
-from rpyserve.scripts.source import Range, decode_lines, position_of, source_lines
+from rpyserve.scripts.source import (
+    Range,
+    decode_lines,
+    find_dropped_text,
+    find_only_return,
+    position_of,
+    source_lines,
+)
 from rpyserve.util.author_code import is_author_code
 
 log = logging.getLogger("rpyserve")
@@ -218,7 +225,7 @@ def _frames(exc: BaseException, options: _Options) -> tuple[Frame, ...]:
             frames.pop()  # how the file came to be compiled
         frames.append(_frame_of_syntax_error(exc, exc.filename, exc.lineno))
     elif isinstance(exc, WrongResult):
-        frames += _frames_of_function(exc.method)
+        frames += _frames_of_function(exc.method, returned_nothing=exc.is_nothing)
     return tuple(frames)
 
 
@@ -265,16 +272,25 @@ def _function_name(code: CodeType) -> str:
     return code.co_qualname.replace(".<locals>", "").removeprefix("<module>")[:200]
 
 
-def _frames_of_function(function: Any) -> list[Frame]:
-    """The place where *function* is defined, for an error it made that was found after its end."""
+def _frames_of_function(function: Any, *, returned_nothing: bool) -> list[Frame]:
+    """The place in *function* of an error that it made and that was found after its end.
+
+    That is what it returns, or the text that it should have returned; else its first line.
+    """
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     if code is None or not is_author_code(code.co_filename):
         return []
-    number = code.co_firstlineno
     source = source_lines(code, function.__globals__) or ()
-    lines = context_lines(source, number, None)
-    return [Frame(code.co_filename, number, 1, _function_name(code), lines=lines)]
+    if returned_nothing:
+        dropped = find_dropped_text(code, source)
+        marked = dropped.place if dropped else None
+    else:
+        marked = find_only_return(code, source)
+    number = marked.line if marked else code.co_firstlineno
+    column = marked.column + 1 if marked else 1
+    lines = context_lines(source, number, marked)
+    return [Frame(code.co_filename, number, column, _function_name(code), lines=lines)]
 
 
 # The place of a syntax error

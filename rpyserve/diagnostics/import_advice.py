@@ -5,6 +5,7 @@ Looks for files beside the script that imports, and in the site's directories.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -94,7 +95,18 @@ def missing(name: str, directory: str, site: str) -> str:
         return f"{PYTHON2}{_SUCCESSORS[top]}"
     if top in sys.modules:
         return ""  # Python says that it is no package
-    return _place(top, directory, site) or _misspelled(top, site) or _not_installed(top)
+    place = _place(top, directory, site) or _script_called(top, directory, site)
+    return place or _misspelled(top, site) or _not_installed(top)
+
+
+def _script_called(name: str, directory: str, site: str) -> str:
+    for place in (directory, site):
+        if os.path.isfile(os.path.join(place, f"{name}.rpy")):
+            return (
+                f"{name}.rpy is a script, which cannot be imported. Move what both need into a "
+                f"module beside it, or rename it if it is no page: {name}.py"
+            )
+    return ""
 
 
 def _misspelled(name: str, site: str) -> str:
@@ -108,6 +120,8 @@ def _misspelled(name: str, site: str) -> str:
 
 def _not_installed(name: str) -> str:
     command = [sys.executable, "-m", "pip", "install", _PACKAGES.get(name, name)]
+    if importlib.util.find_spec("pip") is None:  # as uv makes its environments
+        command = ["uv", "pip", "install", "--python", sys.executable, command[-1]]
     return (
         f"There is no {name}.py in the site, and no such module is installed. To install it:\n"
         f"{subprocess.list2cmdline(command)}"
@@ -115,7 +129,8 @@ def _not_installed(name: str) -> str:
 
 
 def _place_or_none(name: str, directory: str, site: str) -> str:
-    return _place(name, directory, site) or f"There is no {name}.py in the site."
+    place = _place(name, directory, site) or _script_called(name, directory, site)
+    return place or f"There is no {name}.py in the site."
 
 
 def _place(name: str, directory: str, site: str) -> str:

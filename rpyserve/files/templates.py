@@ -24,9 +24,7 @@ from rpyserve.util.author_code import working_directory
 if TYPE_CHECKING:
     import jinja2
 
-_MISSING_EXTRA: Final = (
-    "Templates need Jinja2, which is not installed. Write: pip install 'rpyserve[templates]'"
-)
+_MISSING_EXTRA: Final = "Templates need Jinja2, which is not installed. Write: pip install Jinja2"
 
 
 @public

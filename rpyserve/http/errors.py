@@ -93,11 +93,17 @@ class WrongResult(TypeError):
     Args:
         message: what it returned, and the line to write instead.
         method: the function, which has returned, so that no traceback shows it.
+        is_nothing: it returned None.
     """
 
-    def __init__(self, message: str, method: object) -> None:
+    def __init__(self, message: str, method: object, *, is_nothing: bool = False) -> None:
         super().__init__(message)
         self.method = method
+        self.is_nothing = is_nothing
+
+
+class NotJSON(TypeError):
+    """A dict or list holds what JSON cannot; the text says where, and what to write instead."""
 
 
 class BadRequest(Exception):

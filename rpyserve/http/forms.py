@@ -260,8 +260,9 @@ class Upload:
             The path that it was saved at.
 
         Raises:
-            ValueError: rpyserve or Python would execute a file of that name, and a visitor must not
-                be able to bring code.
+            HTTPError: 400, the visitor's file has a name that rpyserve or Python would execute, and
+                a visitor must not be able to bring code.
+            ValueError: the script itself gives it such a name.
             OSError: it cannot be written; what was there is still there.
         """
         target = Path(path)
@@ -270,10 +271,14 @@ class Upload:
         real = Path(os.path.realpath(target))  # a link stays, as when a file is opened
         for name in (target.name, real.name):
             if _would_be_executed(name):
-                raise ValueError(
+                why = (
                     f"{name!r} would be executed, so a visitor could run any code here: "
                     "save it under another name"
                 )
+                if name == self.filename:  # the visitor's doing, not the script's
+                    detail = f"A file called {name!r} is not accepted here."
+                    raise HTTPError(400, detail, private=f"{why}.")
+                raise ValueError(why)
         self.file.seek(0)
         if real.exists() and not real.is_file():  # a device or a pipe cannot be replaced
             with real.open("wb") as copy:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rpyserve.http.errors import Redirect
 from rpyserve.http.headers import encode_header
-from rpyserve.http.response import Headers, Response, WriteStream
+from rpyserve.http.response import Headers, Response, WriteStream, say_utf8
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +34,7 @@ class PendingResponse:
         failure: why the body will never be complete: a task of the request has failed.
         chunks: what was written before there was a stream.
         stream: carries what is written, once the method has returned.
+        is_text: whether the body is made of `str`.
     """
 
     status: int = 200
@@ -47,6 +48,7 @@ class PendingResponse:
     failure: BaseException | None = None
     chunks: list[bytes] = field(default_factory=list)
     stream: WriteStream | None = None
+    is_text: bool = False
 
     def set_status(self, status: int, reason: str | bytes | None = None) -> None:
         if not (isinstance(status, int) and 200 <= status <= 599):
@@ -70,7 +72,8 @@ class PendingResponse:
         """Return *response* with all headers from here. From now on it is too late for more."""
         self.headers_sent = True
         if self.headers:
-            response = response.with_headers(*self.headers)
+            headers = say_utf8(self.headers) if self.is_text else self.headers
+            response = response.with_headers(*headers)
         if self.added_headers:
             headers = response.headers + self.added_headers
             response = Response.trusted(response.body, response.status, headers)
@@ -81,6 +84,7 @@ class PendingResponse:
     def write(self, data: str | bytes) -> None:
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"request.write() takes str or bytes, not {type(data).__name__}")
+        self.is_text = isinstance(data, str)
         chunk = data.encode() if isinstance(data, str) else bytes(data)
         if self.finished or not chunk:
             return

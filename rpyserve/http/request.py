@@ -13,11 +13,22 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import re
+import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Final,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    overload,
+)
 from urllib.parse import unquote_to_bytes
 
 import trio
@@ -37,9 +48,10 @@ from rpyserve.http.forms import (
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.response import ChunkIterator, Response
-from rpyserve.util.server_object import ServerObject
+from rpyserve.util.author_code import ServerObject, display_position, innermost_author_frame
 
 if TYPE_CHECKING:
+    from rpyserve import Session  # by its public name, as this package must not know `sessions`
     from rpyserve.http.forms import Upload
     from rpyserve.util.exceptions import ErrorReporter
 
@@ -56,6 +68,11 @@ _ABSOLUTE_FORM: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 _AUTHORITY_END: Final = re.compile(r"[/?#\\]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _MISSING: Final[Any] = object()
+# What a text that is no such value is called, by the type that it was to have.
+_WANTED: Final[dict[object, str]] = {int: "a whole number", float: "a number"}
+
+Value = TypeVar("Value")
+Default = TypeVar("Default")
 
 
 class RequestSite(Protocol):
@@ -179,6 +196,8 @@ class Request(ServerObject):
         self._id_changes = 0
         # Files and directories, as absolute paths, that the response is known to depend on.
         self._sources: list[str] = []
+        # Whether a browser loads a page that will follow edits.
+        self._follows = False
         # Whether the response gets a line in the access log.
         self._logged = True
         # Called with what a script raised for this request, before a page is made of it.
@@ -252,22 +271,40 @@ class Request(ServerObject):
         in_body = form_fields(self._content_type, self.content) if form is None else form.fields
         return query_fields(self.query) | in_body
 
-    def field(self, name: str, default: Any = _MISSING) -> Any:
-        """Return the first value of the query or form field *name*, as text.
+    @overload
+    def field(self, name: str) -> str: ...
+    @overload
+    def field(self, name: str, default: Default) -> str | Default: ...
+    @overload
+    def field(self, name: str, *, type: Callable[[str], Value]) -> Value: ...
+    @overload
+    def field(
+        self, name: str, default: Default, *, type: Callable[[str], Value]
+    ) -> Value | Default: ...
+
+    def field(self, name: str, default: Any = _MISSING, *, type: Any = str) -> Any:
+        """Return the first value of the query or form field *name*.
 
         Args:
             name: the field's name.
-            default: what to return if there is no such field.
+            default: what to return if there is no such field, or, with a *type*, if it is blank.
+            type: makes the value of the text that the visitor sent, such as ``int``, ``float`` or a
+                function of your own that raises ValueError for what it does not accept.
 
         Raises:
-            HTTPError: 400, naming the field, if it is missing and there is no default.
+            HTTPError: 400, naming the field, if it is missing and there is no default, or if *type*
+                does not accept it.
         """
         values = self.args.get(name)
-        if values:
-            return values[0]
+        if values and (type is str or default is _MISSING or values[0].strip()):
+            return values[0] if type is str else _converted(name, values[0], type)
         if default is not _MISSING:
             return default
-        raise HTTPError(400, f"This page needs a field called {name!r}, in the query or in a form.")
+        raise HTTPError(
+            400,
+            f"This page needs a field called {name!r}, in the query or in a form.",
+            private=_give_a_default("field", name, '""' if type is str else "0"),
+        )
 
     @property
     def files(self) -> dict[str, list[Upload]]:
@@ -277,6 +314,11 @@ class Request(ServerObject):
         """
         form = self._form
         return {} if form is None else form.files
+
+    @overload
+    def file(self, name: str) -> Upload: ...
+    @overload
+    def file(self, name: str, default: Default) -> Upload | Default: ...
 
     def file(self, name: str, default: Any = _MISSING) -> Any:
         """Return the first file of the form field *name*, an `Upload`.
@@ -296,7 +338,7 @@ class Request(ServerObject):
         detail = f"This page needs a file in the field {name!r}."
         if self._form is None:
             detail += ' The form must say enctype="multipart/form-data".'
-        raise HTTPError(400, detail)
+        raise HTTPError(400, detail, private=_give_a_default("file", name, "None"))
 
     def json(self) -> Any:
         """Return the body, which must be JSON (RFC 8259), as Python objects.
@@ -329,6 +371,11 @@ class Request(ServerObject):
 
     # The session
 
+    @overload
+    def getSession(self) -> Session: ...
+    @overload
+    def getSession(self, sessionInterface: Any) -> Any: ...
+
     def getSession(self, sessionInterface: Any = None) -> Any:
         """Return the visitor's `Session`, made on first use.
 
@@ -347,9 +394,10 @@ class Request(ServerObject):
         return session if sessionInterface is None else sessionInterface(session, None)
 
     @property
-    def session(self) -> Any:
+    def session(self) -> Session | None:
         """The `Session` that this request has used so far, or None. This is not an access."""
-        return self._session
+        session: Session | None = self._session
+        return session
 
     # The response
 
@@ -548,6 +596,28 @@ async def _copy(
         sink.write(chunk)
 
 
+def _converted(name: str, text: str, convert: Callable[[str], Any]) -> Any:
+    try:
+        value = convert(text)
+        if not isinstance(value, float) or math.isfinite(value):
+            return value
+    except ValueError:
+        pass
+    wanted = _WANTED.get(convert, "valid")
+    raise HTTPError(400, f"The field {name!r} must be {wanted}, not {text[:60]!r}.")
+
+
+def _give_a_default(method: str, name: str, default: str) -> str:
+    """What the author of the line that asks for the field *name* may write."""
+    frame = innermost_author_frame(sys._getframe(2))
+    place = "" if frame is None else f" ({display_position(frame)})"
+    return f"To do without it, give a default{place}: request.{method}({_quoted(name)}, {default})."
+
+
+def _quoted(name: str) -> str:
+    return repr(name) if '"' in name else f'"{name}"'
+
+
 def _percent_decode(raw: str) -> str:
     """Percent-decode once. What is not UTF-8 becomes surrogates, which name no file or child."""
     if "%" not in raw and raw.isascii():
@@ -590,7 +660,7 @@ class RequestRecord(NamedTuple):
             there was one.
         sent: bytes of body that were sent, without chunked framing.
         seconds: from the end of the request's head to the end of the response.
-        complete: whether the whole response went out.
+        complete: whether the whole response went out. A stream of events ends with its client.
     """
 
     request: Request | None

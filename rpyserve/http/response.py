@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, Final
 import trio
 
 from rpyserve._names import public
-from rpyserve.http.errors import ClientDisconnected
+from rpyserve.http.errors import ClientDisconnected, NotJSON
 from rpyserve.http.headers import encode_header
 from rpyserve.util.exceptions import unwrap_group
 
@@ -42,6 +42,9 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 HTML: Final = (b"Content-Type", b"text/html; charset=utf-8")
 JSON: Final = (b"Content-Type", b"application/json")
+
+# The statuses of responses without a body (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
+_EMPTY: Final = frozenset({204, 205, 304})
 
 # Seconds that the headers wait for the first chunk of an async generator.
 FIRST_CHUNK_TIMEOUT: Final = 0.5
@@ -196,7 +199,8 @@ class Response:
 
     Args:
         body: text (sent as UTF-8 HTML), bytes, a dict or list (sent as JSON), an (async) iterable
-            of text or bytes (streamed), or one of the body classes of this module.
+            of text or bytes (streamed), or one of the body classes of this module. None where the
+            status allows no body: 204, 205, 304.
         status: the HTTP status code.
         headers: header fields, as a mapping or as pairs. ``Content-Length`` is always the server's
             business. ``Content-Type`` follows from the body unless it is given.
@@ -220,7 +224,9 @@ class Response:
             raise ValueError(f"a response's status is a number from 200 to 599, not {status!r}")
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         encoded = tuple([encode_header(name, value) for name, value in pairs])
-        content, content_type = _encode_body(body)
+        content, content_type = _encode_body(b"" if body is None and status in _EMPTY else body)
+        if isinstance(body, str):
+            encoded = say_utf8(encoded)
         if content_type and not any(name.lower() == b"content-type" for name, _ in encoded):
             encoded = (content_type, *encoded)
         _set_fields(self, content, status, encoded)
@@ -244,6 +250,23 @@ class Response:
         return Response.trusted(self.body, self.status, kept + fields)
 
 
+def say_utf8(headers: Headers) -> Headers:
+    """Return *headers* with the charset of a body that was made of `str`."""
+    return tuple([
+        (name, value + b"; charset=utf-8" if _lacks_charset(name, value) else value)
+        for name, value in headers
+    ])  # fmt: skip
+
+
+def _lacks_charset(name: bytes, value: bytes) -> bool:
+    if name.lower() != b"content-type":
+        return False
+    kind = value.lower()
+    # A stream of events is always UTF-8.
+    is_text = kind.startswith(b"text/") and not kind.startswith(b"text/event-stream")
+    return is_text and b"charset" not in kind
+
+
 def _set_fields(response: Response, body: object, status: int, headers: Headers) -> None:
     set_field = object.__setattr__
     set_field(response, "body", body)
@@ -258,9 +281,7 @@ def _encode_body(body: object) -> tuple[bytes | FileBody | Stream, tuple[bytes, 
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body), HTML if body else None
     if isinstance(body, (dict, list)):
-        import json  # many sites never need it
-
-        return json.dumps(body, ensure_ascii=False).encode(), JSON
+        return encode_json(body), JSON
     if isinstance(body, (FileBody, Stream)):
         return body, None
     if hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
@@ -300,6 +321,7 @@ class IterableStream(Stream):
         self._failure: BaseException | None = None
         self._started: Response | None = None
         self._taken = 0  # bytes of an async source
+        self._is_text = False
 
     @asynccontextmanager
     async def start(self, response: Response) -> AsyncIterator[StartedStream]:
@@ -310,7 +332,7 @@ class IterableStream(Stream):
                 if self._failure is not None:
                     # The source's task cancels this one, and its exception comes out of the block.
                     await trio.sleep_forever()
-                self._started = self.complete_headers(response)
+                self._started = self._complete(response)
                 yield StartedStream(self._started, _chain(first, chunks))
                 return
         except BaseException as exc:
@@ -323,6 +345,12 @@ class IterableStream(Stream):
             if page is None:
                 raise self._failure from (None if exc is self._failure else exc)
         yield StartedStream(page, _chain(b"", None))
+
+    def _complete(self, response: Response) -> Response:
+        response = self.complete_headers(response)
+        if not self._is_text:
+            return response
+        return Response.trusted(response.body, response.status, say_utf8(response.headers))
 
     def _open_source(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         if inspect.isasyncgen(self._source):
@@ -342,12 +370,12 @@ class IterableStream(Stream):
         try:
             if isinstance(source, AsyncIterable):
                 async for item in source:
-                    if chunk := _encode(item):
+                    if chunk := self._encode(item):
                         self._taken += len(chunk)
                         yield chunk
             else:
                 for item in source:
-                    if chunk := _encode(item):
+                    if chunk := self._encode(item):
                         yield chunk
         except (trio.Cancelled, GeneratorExit):
             raise
@@ -358,6 +386,11 @@ class IterableStream(Stream):
             raise
         finally:
             await _close_source(source)
+
+    def _encode(self, item: object) -> bytes:
+        if isinstance(item, str):
+            self._is_text = True
+        return _encode(item)
 
     def _last_piece(self, exc: BaseException, started: Response) -> bytes:
         """What to send after an unfinished page before it is broken off."""
@@ -499,3 +532,70 @@ async def _complete_chunks(body: bytes | FileBody | Upgrade) -> AsyncGenerator[b
             yield chunk
     elif isinstance(body, bytes):
         yield body
+
+
+# JSON (RFC 8259), and which value JSON cannot hold
+#
+# Python's own encoder says neither where such a value is nor what to write instead, and it writes
+# ``NaN``, which is no JSON. Values are described by their classes: no code of theirs is called.
+
+_HELD: Final = (str, int, float, bool, type(None))
+# What to write for a value whose class has that attribute. The first one counts.
+_FORMS: Final = {
+    "isoformat": "{}.isoformat()",
+    "_value2member_map_": "{}.value",
+    "model_dump": '{}.model_dump(mode="json")',
+    "to_dict": "{}.to_dict()",
+    "tolist": "{}.tolist()",
+    "__dataclass_fields__": "dataclasses.asdict({})",
+    "decode": "{}.decode()",
+    "__float__": "float({})",
+    "__iter__": "list({})",
+}
+
+
+def encode_json(value: dict[Any, Any] | list[Any]) -> bytes:
+    """Return *value* as JSON.
+
+    Raises:
+        NotJSON: it holds what JSON cannot, with the place of that, and what to write instead.
+    """
+    import json  # many sites never need it
+
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        problem = next(_problems(value), f"{str(exc)[:1].lower()}{str(exc)[1:]}")
+        raise NotJSON(problem) from None
+    return text.encode()
+
+
+def json_form(value: object, name: str) -> str:
+    """Return an expression that makes what JSON can hold of *value*, which is called *name*."""
+    if isinstance(value, float):
+        return "None"
+    forms = [form for attribute, form in _FORMS.items() if hasattr(type(value), attribute)]
+    return [*forms, "str({})"][0].format(name)
+
+
+def _problems(value: object) -> Iterator[str]:
+    todo: list[tuple[object, str]] = [(value, "")]
+    seen: set[int] = set()
+    for each, place in todo:  # it grows
+        if isinstance(each, dict | list | tuple):
+            if id(each) not in seen:
+                seen.add(id(each))
+                todo += [(item, f"{place}[{key!r:.60}]") for key, item in _items(each)]
+            odd = [key for key, _ in _items(each) if not isinstance(key, _HELD)]
+            if odd:
+                kind = type(odd[0]).__name__
+                yield f"it has keys of type {kind}: write str(key)"
+        elif not isinstance(each, _HELD) or (isinstance(each, float) and not math.isfinite(each)):
+            kind = type(each).__name__
+            what = f"{each}" if isinstance(each, float) else f"a value x of type {kind}"
+            yield f"it has {what} at {place}: write {json_form(each, 'x')}"
+
+
+def _items(container: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+    pairs = container.items() if isinstance(container, dict) else enumerate(container)
+    yield from pairs

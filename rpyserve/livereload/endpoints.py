@@ -171,7 +171,8 @@ class EventStream(_Leaf):
         view = View(self._audience.site, request)
         page = request.field("page", "/")
         await self._audience.challenge(view, page)
-        since = request.getHeader("last-event-id") or request.field("since", self._feed.cursor)
+        asked = request.getHeader("last-event-id") or request.field("since", None)
+        since = self._feed.cursor if asked is None else asked
         if "once" in request.args:
             return await self._answer_once(since, request, view)
         headers = {

@@ -109,6 +109,7 @@ class ScriptTag:
 
     def prepare(self, request: Request) -> PageLoad:
         """Make *request* ask for a whole page. Call it before the site answers."""
+        request._follows = True
         # A copy that the browser kept from before may have another tag, or none.
         headers = request.raw_headers
         request.raw_headers = HeaderFields(pair for pair in headers if pair[0] not in _CONDITIONAL)

@@ -46,13 +46,15 @@ class ResponseWriter:
     Attributes:
         status: the status that was sent, or `ABANDONED`.
         sent: how many bytes of body were sent, without framing.
-        complete: whether the whole response was sent.
+        complete: whether the whole response was sent; of a stream of events, whether nothing but
+            its client ended it.
         upgrade: the other protocol that has taken over the connection, if one has.
     """
 
     __slots__ = (
         "_event_wait",
         "_events_ended",
+        "_has_events",
         "_heads",
         "_is_http_10",
         "_to_head",
@@ -80,6 +82,7 @@ class ResponseWriter:
         self._is_http_10 = http_version == "1.0"
         self._turn_ends = 0.0
         self._events_ended = False
+        self._has_events = False
         self._event_wait: trio.CancelScope | None = None
         self.upgrade: Upgrade | None = None
 
@@ -221,10 +224,12 @@ class ResponseWriter:
             except Exception as exc:
                 failure = exc  # raised below, so that the nursery does not wrap it into a group
             nursery.cancel_scope.cancel()
+        if failure is None and not self.complete:
+            failure = ClientDisconnected()
+        if isinstance(failure, ClientDisconnected) and not failure.args:
+            self.complete = self._has_events  # which have no end but the one that the client makes
         if failure is not None:
             raise failure
-        if not self.complete:
-            raise ClientDisconnected
 
     async def _cancel_on_disconnect(self, scope: trio.CancelScope) -> None:
         await self._transport.wait_client_left()
@@ -241,7 +246,8 @@ class ResponseWriter:
             await self._send_chunk(self._frame_head(head, reason, length, close))
             if not self._is_bodiless(head):
                 chunks = started.chunks
-                if _has_events(head):
+                self._has_events = _has_events(head)
+                if self._has_events:
                     chunks = ChunkIterator(partial(self._wait_next_event, chunks))
                 async for chunk in chunks:
                     await self._send_chunk(self._frame(chunk))

@@ -101,6 +101,8 @@ _FRAME: Final = """\
 </html>
 """
 
+_SHOWS_ITSELF: Final = Markup("<span data-rpyserve-loads>, and it appears here by itself:</span>")
+
 FIRST_SCRIPT: Final = """\
 def resource(request):
     session = request.getSession()
@@ -159,17 +161,22 @@ def listing(request: Request, path: str, entries: Iterable[ListingEntry]) -> Res
 
 
 def empty_site(request: Request, directory: Path) -> Response:
-    """Return the welcome of a site without a page: a first script, and where to save it."""
+    """Return the welcome of a site without a page: a first script, and where to save it.
+
+    A page that follows edits says so. It loads the first page at once: to fetch that and have a
+    look would count as a visit.
+    """
     target = directory / "index.rpy"
     title = "It works! Create your first page"
     body = html(
         "<h1>{}</h1>\n"
         "<p>There are no pages in <code>{}</code> yet. "
-        "Save this as <code>{}</code> and reload this page:</p>\n"
+        "Save this as <code>{}</code>{}</p>\n"
         "<pre>{}</pre>",
         title,
         directory,
         target,
+        _SHOWS_ITSELF if request._follows else " and reload this page:",
         FIRST_SCRIPT,
     )
     text = f"{title}: save this as {target}\n\n{FIRST_SCRIPT}"

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 # Bytes that are read at once of a body that has been loaded before.
 READ_SIZE: Final = 64 * 1024
 
-_MISSING_EXTRA: Final = (
-    "A proxy needs httpx, which is not installed. Write: pip install 'rpyserve[proxy]'"
-)
+_MISSING_EXTRA: Final = "A proxy needs httpx, which is not installed. Write: pip install httpx"
 # Tells this process from others that proxy to the same address.
 _PROCESS_ID: Final = secrets.token_hex(4)
 

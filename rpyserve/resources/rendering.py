@@ -11,8 +11,10 @@ sentence that names the method, and the line to write instead.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import inspect
+import numbers
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import PurePath
@@ -21,7 +23,7 @@ from typing import Any, Final
 
 import trio
 
-from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, WrongResult
+from rpyserve.http.errors import ClientDisconnected, HTTPError, NotJSON, Redirect, WrongResult
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
@@ -55,9 +57,9 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     try:
         result = resource.render(request)
     except Exception:
-        _report_slow_call(request, began)
+        _report_slow_call(resource, request, began)
         raise
-    _report_slow_call(request, began)
+    _report_slow_call(resource, request, began)
     if inspect.iscoroutine(result):
         result = await _cancel_on_disconnect(result, request)
     response = _response_of(result, request, resource)
@@ -69,10 +71,16 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     return apply_request_headers(request, response)
 
 
-def _report_slow_call(request: Request, began: float) -> None:
+def _report_slow_call(resource: Resource, request: Request, began: float) -> None:
     seconds = time.perf_counter() - began
-    if seconds > slow_call_log.threshold:
+    if seconds > slow_call_log.threshold and not _is_our_own(resource):
         slow_call_log.report_script(request.path, seconds - slow_call_log.own_seconds_since(began))
+
+
+def _is_our_own(resource: Resource) -> bool:
+    """Whether all code of *resource* is rpyserve's, so that no author can mend it."""
+    is_function = isinstance(resource, FunctionResource)
+    return not is_function and type(resource).__module__.partition(".")[0] == "rpyserve"
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:
@@ -151,13 +159,18 @@ def _response_of(result: Any, request: Request, resource: Resource) -> Response:
 
 def _body_response(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, str):
+        request._response.is_text = True
         return Response.trusted(result.encode(), request.code, (HTML,))
     if isinstance(result, (bytes, bytearray, memoryview, dict, list)):
-        return Response(result, request.code)
+        try:
+            return Response(result, request.code)
+        except NotJSON as exc:
+            message = f"{_method_name(request, resource)} returned what JSON cannot hold: {exc}"
+            raise WrongResult(message, render_method(request, resource)) from None
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         return Response(result, request.code)
     message = describe_wrong_result(result, request, resource)
-    raise WrongResult(message, render_method(request, resource))
+    raise WrongResult(message, render_method(request, resource), is_nothing=result is None)
 
 
 # Results that cannot be sent
@@ -201,6 +214,15 @@ def _is_foreign_response(value: Any) -> bool:
     return is_response and _package_of(kind) != "rpyserve"
 
 
+def _of_class_with(name: str) -> Callable[[Any], bool]:
+    """Whether objects have a method *name*; none of their own code is called to find out."""
+    return lambda value: callable(getattr(type(value), name, None))
+
+
+_SAVED: Final = (
+    "Write file = io.BytesIO(), save it there with it.{}, "
+    'and return Response(file.getvalue(), 200, {{{{"Content-Type": "image/png"}}}}).'
+)
 _JSON_OR_TEXT: Final = 'Write return "".join(...) for text, or return {} for JSON.'
 
 # When a row applies, what was returned, and what to write instead. The first that applies wins.
@@ -235,7 +257,8 @@ _EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
         "Write return str({value!r}). "
         "If 1 stood for NOT_DONE_YET: write `from rpyserve import NOT_DONE_YET`.",
     ),
-    (_is(int, float, complex), "the number {value}", "Write return str({value!r})."),
+    # Those of numpy are none of Python's.
+    (_is(numbers.Number), "the number {value}", "Write return str({value})."),
     (_is(set, frozenset), "a set", "Write return sorted(...): a list is sent as JSON."),
     # What should have been called, or awaited
     (inspect.isclass, "the class {name}, not an instance of it", "Write return {name}(...)."),
@@ -273,6 +296,34 @@ _EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
         "a {kind} of {package}",
         "Write return Response(body, status) with rpyserve's own Response.",
     ),
+    # Tables, figures, pictures and records, which have a method that gives what can be sent
+    (_of_class_with("to_html"), "{article} {kind}", "Write return it.to_html()."),
+    (
+        _of_class_with("savefig"),
+        "{article} {kind}",
+        _SAVED.format('savefig(file, format="png")'),
+    ),
+    (
+        _of_class_with("_repr_png_"),
+        "{article} {kind}",
+        _SAVED.format('save(file, format="png")'),
+    ),
+    (
+        _of_class_with("tolist"),
+        "{article} {kind}",
+        "Write return it.tolist(): a list is sent as JSON.",
+    ),
+    (
+        _of_class_with("model_dump"),
+        "{article} {kind}",
+        'Write return it.model_dump(mode="json"): a dict is sent as JSON.',
+    ),
+    (_of_class_with("isoformat"), "{article} {kind}", "Write return it.isoformat()."),
+    (
+        lambda value: dataclasses.is_dataclass(type(value)),
+        "{article} {kind}",
+        "Write return dataclasses.asdict(it): a dict is sent as JSON.",
+    ),
     (_has_method("getvalue"), "a {kind}", "Write return it.getvalue()."),
     (
         _has_method("read"),
@@ -292,14 +343,15 @@ def describe_wrong_result(value: Any, request: Request, resource: Resource) -> s
     method = _method_name(request, resource)
     kind = type(value)
     name = getattr(value, "__name__", "")
-    names = {"name": name, "kind": kind.__name__, "package": _package_of(kind)}
+    article = "an" if kind.__name__[:1].lower() in "aeiou" else "a"
+    package = _package_of(kind)
+    names = {"name": name, "kind": kind.__name__, "package": package, "article": article}
     for applies, returned, advice in _EXPLANATIONS:
         if applies(value):
             if inspect.iscoroutine(value):
                 value.close()  # nothing will await it
             text = f"returned {returned}. {advice}"
             return f"{method} {text.format(value=value, **names)}"
-    article = "an" if kind.__name__[:1].lower() in "aeiou" else "a"
     returned = f"{article} {kind.__name__}, which cannot be sent"
     return f"{method} returned {returned}. {_ALLOWED_RESULTS}"
 

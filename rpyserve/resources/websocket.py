@@ -24,7 +24,7 @@ from rpyserve.http.websocket import WebSocket
 from rpyserve.resources.resource import Resource, as_list
 
 _MISSING_EXTRA: Final = (
-    "WebSockets need wsproto, which is not installed. Write: pip install 'rpyserve[websocket]'"
+    "WebSockets need wsproto, which is not installed. Write: pip install wsproto"
 )
 # What RFC 6455, section 1.3, has appended to the client's key.
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -55,8 +55,8 @@ from rpyserve.scripts.execution import (
     is_function,
     is_plain_value,
 )
+from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
-from rpyserve.util.server_object import ServerObject
 from rpyserve.util.throttle import ThrottledLogger
 
 log = logging.getLogger("rpyserve")

@@ -23,7 +23,7 @@ import sys
 import time
 import tokenize
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -184,6 +184,91 @@ def position_of(code: CodeType, instruction: int, lines: Sequence[str]) -> Range
         return None
     column = _count_characters(lines[line - 1], start)
     return Range(line, column, end_line, _count_characters(lines[end_line - 1], end))
+
+
+class DroppedText(NamedTuple):
+    """A text that a function makes and does nothing with, or only prints.
+
+    Args:
+        place: where it is in the source.
+        source: the text as it is written; empty if it has several lines.
+        is_printed: it is the argument of `print`.
+    """
+
+    place: Range
+    source: str
+    is_printed: bool
+
+
+def find_dropped_text(code: CodeType, lines: Sequence[str]) -> DroppedText | None:
+    """Return the last text that the function with *code* drops, or else prints; None if none."""
+    tree = _parsed(lines)
+    found: list[DroppedText] = []
+    for statement in _own_statements(tree, code) if tree else ():
+        match statement:
+            case ast.Expr(ast.Call(ast.Name("print"), [text])):
+                found.append(_dropped(text, lines, is_printed=True))
+            case ast.Expr(ast.JoinedStr() | ast.BinOp() | ast.Constant(str()) as text):
+                found.append(_dropped(text, lines, is_printed=False))
+            case ast.Expr(ast.Call(ast.Name("html" | "template")) as text):
+                found.append(_dropped(text, lines, is_printed=False))
+    return max(found, key=lambda text: (not text.is_printed, text.place), default=None)
+
+
+def find_only_return(code: CodeType, lines: Sequence[str]) -> Range | None:
+    """Return the value that the function with *code* returns, if it has one ``return``."""
+    tree = _parsed(lines)
+    statements = _own_statements(tree, code) if tree else ()
+    found = [each.value for each in statements if isinstance(each, ast.Return) and each.value]
+    return _range_of(found[0], lines) if len(found) == 1 else None
+
+
+def _parsed(lines: Sequence[str]) -> ast.Module | None:
+    try:
+        return ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _own_statements(tree: ast.Module, code: CodeType) -> list[ast.stmt]:
+    """The statements of the function with *code*, at any depth, without its docstring."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if first == code.co_firstlineno:
+                body = node.body[ast.get_docstring(node, clean=False) is not None :]
+                return list(_statements(body))
+    return []
+
+
+def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        for part in ast.iter_child_nodes(statement):
+            if isinstance(part, ast.stmt):
+                yield from _statements([part])
+            else:
+                yield from _statements(getattr(part, "body", ()) if _has_block(part) else ())
+
+
+def _has_block(node: ast.AST) -> bool:
+    return isinstance(node, ast.ExceptHandler | ast.match_case)
+
+
+def _dropped(text: ast.expr, lines: Sequence[str], *, is_printed: bool) -> DroppedText:
+    place = _range_of(text, lines)
+    is_one_line = place.line == place.end_line
+    source = lines[place.line - 1][place.column : place.end_column] if is_one_line else ""
+    return DroppedText(place, source, is_printed)
+
+
+def _range_of(node: ast.expr, lines: Sequence[str]) -> Range:
+    end_line = node.end_lineno or node.lineno
+    start = _count_characters(lines[node.lineno - 1], node.col_offset)
+    end = _count_characters(lines[end_line - 1], node.end_col_offset or 0)
+    return Range(node.lineno, start, end_line, end)
 
 
 def _count_characters(line: str, size: int) -> int:

@@ -165,4 +165,6 @@ def _refuse_attribute(module: str, name: str) -> NoReturn:
 
 
 def _refuse(name: str, kind: type[ImportError]) -> NoReturn:
-    raise kind(" ".join(filter(None, replacement_for(name))), name=name)
+    message, provided, replacement = replacement_for(name)
+    # What to write comes first: a long message is cut.
+    raise kind(" ".join(filter(None, (message, replacement, provided))), name=name)

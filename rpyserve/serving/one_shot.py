@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve.check.announcer import StateLossAnnouncer
+from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, start_body
@@ -32,7 +32,7 @@ def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
         verbose: whether to show the status and the headers as well.
     """
     if site.on_source is None:
-        site.on_source = StateLossAnnouncer()
+        site.on_source = FindingAnnouncer()
     request = Request("GET", target_of(path), [(b"host", b"localhost"), (b"accept", b"*/*")])
     signals = Signals()
     status = 0

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve._names import __version__, public
-from rpyserve.check.announcer import StateLossAnnouncer
+from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits
@@ -260,7 +260,7 @@ async def _serve_until(
         ready: called when all is set up.
     """
     if site.on_source is None:
-        site.on_source = StateLossAnnouncer()
+        site.on_source = FindingAnnouncer()
     live_reload = _live_reload(site, settings)
     respond = site.respond if live_reload is None else live_reload.wrap(site.respond)
     respond = trusted_hosts(interruptible(respond), endpoint.names)

@@ -89,7 +89,7 @@ def require_trustme() -> Any:
     except ImportError:
         raise NoCertificate(
             "--tls without files makes a certificate with trustme, which is not installed. "
-            "Install it: pip install 'rpyserve[tls]'"
+            "Install it: pip install trustme"
         ) from None
     return trustme
 

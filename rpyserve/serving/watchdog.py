@@ -7,6 +7,7 @@ reports. Calls that were slow and have ended are reported by `rpyserve.util.slow
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import threading
@@ -18,11 +19,24 @@ from typing import Final
 
 import trio
 
-from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
+from rpyserve.util.author_code import (
+    PACKAGE_DIRECTORY,
+    display_position,
+    innermost_author_frame,
+    is_author_code,
+    source_line,
+)
 from rpyserve.util.slow_calls import ASYNC_ADVICE, BLOCKED, slow_call_log
 from rpyserve.util.text import format_duration
 
 _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugger"})
+# What waits for a connection, or for a process that may have one.
+_MODULES_THAT_WAIT: Final = frozenset({"selectors", "socket", "ssl", "subprocess"})
+_AWAIT_ADVICE: Final = (
+    "It is in an async function, but others have their turn only where that awaits something. If "
+    "it is meant: `await trio.to_thread.run_sync(f)` for the slow call, or `await trio.sleep(0)` "
+    "in the loop."
+)
 
 log = logging.getLogger("rpyserve")
 
@@ -80,40 +94,53 @@ class Watchdog(trio.abc.Instrument):
         if since is None or since == self._reported or self.blocked_for() < self._threshold:
             return
         frame = sys._current_frames().get(self._thread)
-        if _in_debugger(frame):
+        if _runs_in(_DEBUGGERS, frame):
             return
         author = innermost_author_frame(frame)
         if author is None or self._since != since:
             return
         self._reported = since
-        self._report(author, time.monotonic() - since)
+        self._report(author, frame, time.monotonic() - since)
 
     def _watch(self, stopped: threading.Event) -> None:
         while not stopped.wait(self._threshold / 8):
             self.look()
 
-    def _report(self, frame: FrameType, seconds: float) -> None:
-        if self._asked():
-            advice = (
-                "A connection to this server is waiting: if it is the script's own, the script "
-                "waits for itself."
-            )
-        elif slow_call_log.in_own_call:
-            advice = "The server brings objects from before an edit up to date."
-        else:
-            advice = f"If that is meant: {ASYNC_ADVICE}"
+    def _report(self, author: FrameType, innermost: FrameType | None, seconds: float) -> None:
         log.warning(
             "%s, has been busy for %s, and everyone else waits:\n    %s\n  %s",
-            display_position(frame),
+            display_position(author),
             format_duration(round(seconds)),
-            source_line(frame),
-            advice,
+            source_line(author),
+            _advice(author),
         )
+        # Another visitor's may wait as well: it is the script's own if that waits for an answer.
+        if _runs_in(_MODULES_THAT_WAIT, innermost) and self._asked():
+            log.warning(
+                "  A connection to this server is waiting: if it is the script's own, the script "
+                "waits for itself."
+            )
 
 
-def _in_debugger(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_globals.get("__name__") in _DEBUGGERS:
+def _advice(author: FrameType) -> str:
+    if slow_call_log.in_own_call:
+        return "The server brings objects from before an edit up to date."
+    return _AWAIT_ADVICE if _is_async(author) else f"If that is meant: {ASYNC_ADVICE}"
+
+
+def _runs_in(modules: frozenset[str], frame: FrameType | None) -> bool:
+    """Whether code of one of *modules* is at work, or waits for what it has called."""
+    while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE_DIRECTORY):
+        if frame.f_globals.get("__name__") in modules:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_async(frame: FrameType | None) -> bool:
+    """Whether an async function of the author's is at work: *frame*, or one that called it."""
+    while frame is not None and is_author_code(frame.f_code.co_filename):
+        if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
             return True
         frame = frame.f_back
     return False

@@ -30,7 +30,7 @@ from rpyserve.scripts.execution import (
     refuse_transient,
 )
 from rpyserve.sessions.adapters import factory_for
-from rpyserve.util.server_object import ServerObject
+from rpyserve.util.author_code import ServerObject
 from rpyserve.util.slow_calls import slow_call_log
 
 touch_observers: list[Callable[[Components, Any], object]] = []

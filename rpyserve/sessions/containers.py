@@ -38,7 +38,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from rpyserve.sessions.object_state import attributes, set_attribute
-from rpyserve.util.server_object import ServerObject
+from rpyserve.util.author_code import ServerObject
 
 Replace = Callable[[Any], Any]
 """Returns the replacement of an object; the object itself where there is none."""

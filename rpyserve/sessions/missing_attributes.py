@@ -50,7 +50,7 @@ from rpyserve.sessions.object_state import (
     has_attribute,
     set_attribute,
 )
-from rpyserve.util.server_object import ServerObject
+from rpyserve.util.author_code import ServerObject
 from rpyserve.util.slow_calls import slow_call_log
 
 SLOW: Final = 0.02

@@ -35,8 +35,8 @@ from rpyserve.sessions.session import (
     schedule,
     unschedule,
 )
+from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import ErrorReporter
-from rpyserve.util.server_object import ServerObject
 from rpyserve.util.throttle import ThrottledLogger
 
 log = logging.getLogger("rpyserve")

@@ -24,7 +24,6 @@ def __getattr__(name: str) -> Any:
         if exc.name != "httpx":
             raise
         raise ImportError(
-            "rpyserve.testing needs httpx, which is not installed. "
-            "Write: pip install 'rpyserve[testing]'"
+            "rpyserve.testing needs httpx, which is not installed. Write: pip install httpx"
         ) from exc
     return getattr(client, name)

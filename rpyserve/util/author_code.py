@@ -94,3 +94,17 @@ def source_line(frame: FrameType) -> str:
     filename = frame.f_code.co_filename
     linecache.checkcache(filename)
     return linecache.getline(filename, frame.f_lineno).strip()
+
+
+# What is not the author's
+
+
+class ServerObject:
+    """Base of classes whose objects an edit of the site leaves alone.
+
+    When classes of the site have changed, what sessions and the registry hold is changed, too. An
+    object of the site may refer to its session, its request or the `Site`: those are not looked
+    into, as they lead to everything else.
+    """
+
+    __slots__ = ()

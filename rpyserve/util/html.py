@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from markupsafe import Markup, escape
 
@@ -14,8 +14,23 @@ _SIMPLE_TEMPLATE: Final = re.compile(r"(?:[^{}]++|\{\{|\}\}|\{\w*+\})*+")
 _SIMPLE_TYPES: Final = frozenset({str, int, float, Markup})
 
 
+class _Interpolation(Protocol):
+    """A value of a t-string, and how it is to be written."""
+
+    value: Any
+    conversion: str | None
+    format_spec: str
+
+
+class _Template(Protocol):
+    """What a t-string makes (PEP 750): ``string.templatelib.Template`` of Python 3.14."""
+
+    strings: tuple[str, ...]
+    interpolations: tuple[_Interpolation, ...]
+
+
 @public
-def html(template: str, /, *args: Any, **values: Any) -> Markup:
+def html(template: str | _Template, /, *args: Any, **values: Any) -> Markup:
     """Return *template* with the values put in, each escaped so that it cannot become markup.
 
     ``html("<p>Hello {name}</p>", name=name)`` is safe whatever the visitor called themselves. What
@@ -23,12 +38,15 @@ def html(template: str, /, *args: Any, **values: Any) -> Markup:
     `str.format`.
 
     Args:
-        template: HTML with ``{name}`` or ``{}`` where values go.
+        template: HTML with ``{name}`` or ``{}`` where values go; from Python 3.14 on also a
+            t-string, ``html(t"<p>Hello {name}</p>")``, which has its values in it.
         args, values: the values, of any type.
 
     Returns:
         `markupsafe.Markup`, a `str` that may be returned from a render method.
     """
+    if not isinstance(template, str):
+        return _of_t_string(template)
     if _SIMPLE_TYPES.issuperset(map(type, (*args, *values.values()))) and (
         _SIMPLE_TEMPLATE.fullmatch(template)
     ):
@@ -36,3 +54,18 @@ def html(template: str, /, *args: Any, **values: Any) -> Markup:
         escaped = {name: escape(value) for name, value in values.items()}
         return Markup(str.format(template, *map(escape, args), **escaped))
     return Markup(template).format(*args, **values)
+
+
+def _of_t_string(template: _Template) -> Markup:
+    strings = iter(template.strings)
+    parts = [Markup(next(strings))]
+    for each, text in zip(template.interpolations, strings, strict=True):
+        value = html(each.value) if _is_t_string(each.value) else each.value
+        conversion = f"!{each.conversion}" if each.conversion else ""
+        parts.append(Markup(f"{{{conversion}:{each.format_spec}}}").format(value))
+        parts.append(Markup(text))
+    return Markup().join(parts)
+
+
+def _is_t_string(value: object) -> bool:
+    return hasattr(type(value), "interpolations") and hasattr(type(value), "strings")

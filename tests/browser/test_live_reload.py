@@ -568,6 +568,15 @@ def test_an_empty_site_a_listing_and_a_missing_page_follow(
     expect(missing.locator("h1")).to_have_text("found")
 
 
+def test_the_first_page_of_an_empty_site_appears_by_itself_and_is_one_visit(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    page = open_tab(context, server.url)
+    expect(page.locator("p")).to_contain_text("it appears here by itself")
+    save(root, "index.rpy", page.locator("pre").inner_text())
+    expect(page.locator("p")).to_have_text("Visit 1.")
+
+
 def test_the_server_goes_and_comes_back(
     root: Path, tmp_path: Path, context: BrowserContext
 ) -> None:

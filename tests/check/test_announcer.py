@@ -1,4 +1,4 @@
-"""What is announced about state losses, and how often."""
+"""What is announced about a script, and how often."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from rpyserve import Directory, Site, serve
-from rpyserve.check.announcer import StateLossAnnouncer
+from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.request import Request
 from tests.support.script_site import ScriptSite
 
@@ -25,7 +25,7 @@ def site(
     caplog.set_level(logging.INFO, "rpyserve")
     monkeypatch.chdir(tmp_path)  # paths are shown relative to the current directory
     site = ScriptSite(tmp_path)
-    site.scripts.modules.on_source = StateLossAnnouncer()
+    site.scripts.modules.on_source = FindingAnnouncer()
     yield site
     site.scripts.close()
 
@@ -49,6 +49,21 @@ def test_a_loss_is_announced_once_per_version(
     site.write("sub/a.rpy", "\n" + COUNTING)
     site.load("sub/a.rpy")
     assert [":5: " in line for line in announced(caplog)] == [False, True]
+
+
+def test_what_is_not_escaped_is_announced(
+    site: ScriptSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write(
+        "a.rpy",
+        "from rpyserve import html\n"
+        "def resource(request):\n    return html(f\"<p>{request.field('a', '')}</p>\")\n",
+    )
+    for _ in range(2):
+        site.load()
+    (line,) = announced(caplog)
+    assert line.startswith("a.rpy:3: This text has its values in it before `html` sees it")
+    assert line.endswith("""Write: html("<p>{}</p>", request.field('a', ''))""")
 
 
 def test_a_module_is_announced_as_well(site: ScriptSite, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,6 +33,7 @@ ALL = {
         "from rpyserve import Resource\nclass A(Resource):\n"
         "    def render_GET(self): pass\nresource = A()\n"
     ),
+    "unescaped.rpy": "def resource(request):\n    return f'<p>{request.path}</p>'\n",
     "unresolved-import.rpy": "import nothere\n" + GOOD,
     "shadowed-module.rpy": "import calendar\n" + GOOD,
     "calendar.py": "",
@@ -288,7 +289,13 @@ def test_the_sample_site_is_clean(invoke: object) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
 
 
-MEANT = {"check/counter.rpy", "check/hello.rpy", "check/lost.rpy", "sessions/basket.rpy"}
+MEANT = {
+    "check/counter.rpy",
+    "check/hello.rpy",
+    "check/lost.rpy",
+    "check/unescaped.rpy",
+    "sessions/basket.rpy",
+}
 """What the documents show as a mistake."""
 
 

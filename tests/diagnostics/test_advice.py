@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
@@ -14,6 +15,11 @@ from typing import Any
 import pytest
 
 from rpyserve.diagnostics import advice
+from rpyserve.diagnostics.describe import describe
+from rpyserve.http.errors import WrongResult
+from rpyserve.http.request import Request
+from rpyserve.resources.rendering import describe_wrong_result
+from rpyserve.resources.resource import FunctionResource
 from tests.support.script_site import ScriptSite
 
 RESOURCE = "from rpyserve import *\n"
@@ -51,11 +57,20 @@ SYNTAX = {
     "an asynchronous comprehension": ("def f():\n    return [x async for x in g()]\n", "\nasync def render_GET(self, request):"),
     "return": ("return 'x'\n", 'Put it into one:\ndef resource(request):'),
     "merge": ("x = 1\n<<<<<<< HEAD\n", "marks of a merge conflict"),
+    "quotes in quotes": ('x = "<p class="big">Hello</p>"\n', "\n\"<p class='big'>Hello</p>\""),
+    "quotes in quotes, in a call": ("f('<input name='a' value='{}'>', 1)\n", "Use the other kind there"),
+    "quotes in an f-string": ('x = {}\ny = f"{x["a"]}"\n', "\nf\"{user['name']}\""),
+    "an apostrophe": ("x = 'It's here'\n", "\n\"It's here\""),
+    "a text of several lines": ('x = f"<p>\n  hello</p>"\n', "For several lines write three quotes"),
+    "a text without an end": ('x = f"""<p>\n  hello</p>\n', "Write three quotes where it ends"),
     "curly quotes": ("x = \u201cHello\u201d\n", "Type straight ones"),
     "encoding": (b"x = '\xe9'\n", "choose Save As and the encoding UTF-8"),
     "UTF-16": ("x = 1".encode("utf-16"), "choose Save As and the encoding UTF-8"),
 }  # fmt: skip
 
+
+if sys.version_info >= (3, 12):
+    del SYNTAX["quotes in an f-string"]  # there they may be any
 
 if sys.version_info >= (3, 14):
     del SYNTAX["except"]  # there `except ValueError, e:` means two kinds of exceptions
@@ -105,6 +120,27 @@ RAISED = {
     "text in a join of bytes": ("b''.join(['a'])", 'text.encode("utf-8")'),
     "bytes in a join of text": ("''.join([b'a'])", 'text = data.decode("utf-8")'),
     "text plus bytes": ("'a' + b'b'", 'text = data.decode("utf-8")'),
+    "braces of CSS": (RESOURCE + "html('<style>p{color:red}</style>{}', 1)", "write {{ and }}."),
+    "braces of a plot": (RESOURCE + "html('<script>f({ })</script>')", "\nMarkup(text)"),
+    "braces without a value": (RESOURCE + "html('{}')", "write {{ and }}."),
+    "a single brace": (RESOURCE + "html('if (x) {', 1)", "write {{ and }}."),
+    "a field without a value": (RESOURCE + "html('<p>{name}')", "\nhtml(..., name=name)"),
+    "a value that fails": (RESOURCE + "class V:\n    def __html__(self): {}['a']\nhtml('{}', V())", ""),
+    "a text compared with a number": ("'7' < 5", '\nrequest.field("n", type=int)'),
+    "a text times a text": ("'7' * '5'", '\nrequest.field("n", type=int)'),
+    "a text minus a number": ("'7' - 5", '\nrequest.field("n", type=int)'),
+    "a number in a field": (
+        RESOURCE + "request = Request('GET', '/?n=x')\nint(request.field('n'))", '\nrequest.field("n", type=int)',
+    ),
+    "a number elsewhere": ("int('x')", ""),
+    "CSS in an f-string": ("f'<style>p {color: red}</style>'", "write {{ and }}."),
+    "CSS in an f-string, with a dash": ("f'p { font-size: 2em; }'", "write {{ and }}."),
+    "a format in an f-string": ("f'{price:.2f}'", ""),
+    "no body": (RESOURCE + "Response(None)", ""),
+    "a body of another kind": (RESOURCE + "Response(object())", ""),
+    "a function that is called": ("def resource(request): pass\nresource = resource()", "Remove this line."),
+    "another function that is called": ("def page(request): pass\nresource = page()", "\nresource = page"),
+    "a call that lacks something": ("def f(x): pass\nf()", ""),
     "a list plus bytes": ("[1] + b'b'", ""),
     "None as a file": ("open(None)", ""),
     "None as JSON": ("import json\njson.loads(None)", ""),
@@ -118,6 +154,7 @@ RAISED = {
     "a method with too much": ("class Shop:\n    def add(self, item): pass\nShop().add(1, 2)", ""),
     "implements, imported otherwise": ("class Counter:\n    implements(int)", "\n@implementer(ICounter)\nclass Counter:"),
     "JSON": ("import json\njson.dumps({1, 2})", "JSON can only hold text, numbers"),
+    "a date in JSON": ("import json, datetime\njson.dumps([datetime.date(2026, 1, 1)])", "\nx.isoformat()"),
     "no factory": (RESOURCE + "class ICounter(Interface): pass\nICounter(Session(None, None))", "\nregisterAdapter(Counter, Session, ICounter)"),
     "a factory without session": (
         RESOURCE + "class ICounter(Interface): pass\nclass Counter:\n    def __init__(self): pass\n"
@@ -201,6 +238,7 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> set[advice.Advice]:
             exc = site.error(text).__cause__
             assert exc is not None
             found.update([row for row in advice.ROWS if row.apply(exc)][:1])
+        found.update([row for row in advice.ROWS if row.apply(nothing_from(site, "print"))][:1])
     site.scripts.close()
     return found
 
@@ -234,6 +272,53 @@ def test_a_helper_deeper_down(site: ScriptSite) -> None:
         == f"helper.py is in {Path('lib/more')}. Write:\nfrom lib.more import helper"
     )
     assert "pip install other" in site.error("import other\n").hint
+
+
+def test_a_script_is_no_helper(site: ScriptSite) -> None:
+    site.write("helpers.rpy", "def greet(): pass\n")
+    site.write("sub/b.rpy", "from . import helpers\n")
+    for error in (site.error("import helpers\n"), site.error(name="sub/b.rpy")):
+        assert error.hint.startswith("helpers.rpy is a script, which cannot be imported.")
+        assert "pip install" not in error.hint
+
+
+def test_what_is_returned_gets_no_advice_on_its_words(site: ScriptSite) -> None:
+    request = Request("GET", "/")
+    message = describe_wrong_result(object(), request, FunctionResource(print))
+    assert "str, bytes" in message
+    assert advice.advice_for(WrongResult(message, print)) == ""
+
+
+NOTHING = {
+    "print": ("print('<h1>Hello</h1>')", "print() writes to the server's console.", "return '<h1>Hello</h1>'"),
+    "an f-string": ("f'<h1>{request.path}</h1>'", "This text is made, and then dropped.", "return f'<h1>{request.path}</h1>'"),
+    "html": ("html('<h1>{}', 1)", "and then dropped", "return html('<h1>{}', 1)"),
+    "a sum": ("'<h1>' + request.path", "and then dropped", "return '<h1>' + request.path"),
+    "a text of several lines": ("request.path\n    '''<h1>\n</h1>'''", "and then dropped", "return ..."),
+    "in a branch": ("if request:\n        'x'\n    print('y')", "and then dropped", "return 'x'"),
+    "in a handler": ("try:\n        int('x')\n    except ValueError:\n        print('y')", "console", "return 'y'"),
+    "a docstring": ("'''Say hello.'''", "", ""),
+    "another function": ("def other():\n        print('x')", "", ""),
+    "a call": ("request.setHeader('X-A', 'b')", "", ""),
+}  # fmt: skip
+
+
+def nothing_from(site: ScriptSite, case: str) -> WrongResult:
+    text = f"from rpyserve import html\n\n\ndef resource(request):\n    {NOTHING[case][0]}\n"
+    site.write("a.rpy", text)
+    return WrongResult("", site.load().function, is_nothing=True)
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_a_page_that_is_made_and_not_returned(site: ScriptSite, case: str) -> None:
+    _, sentence, line = NOTHING[case]
+    exc = nothing_from(site, case)
+    hint = advice.advice_for(exc)
+    assert sentence in hint
+    assert hint.splitlines()[1:] == ([line] if line else [])
+    place = describe(exc).place
+    assert place is not None
+    assert (place.line == 4) is (line == "")
 
 
 def test_a_helper_above(site: ScriptSite) -> None:
@@ -280,6 +365,15 @@ def test_above_the_site(site: ScriptSite) -> None:
 def test_the_pip_line_can_be_run(site: ScriptSite) -> None:
     hint = site.error("import no_such_thing\n").hint
     assert os.path.basename(sys.executable) in hint.splitlines()[-1]
+
+
+def test_where_there_is_no_pip_there_is_uv(
+    site: ScriptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    line = site.error("import no_such_thing\n").hint.splitlines()[-1]
+    assert line.startswith("uv pip install --python ")
+    assert line.endswith(" no_such_thing")
 
 
 # asyncio

@@ -100,6 +100,14 @@ def test_ci_runs_readmes_command() -> None:
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
 
 
+def test_nothing_is_installed_that_no_index_has() -> None:
+    """The package is not published: only its source can be installed."""
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]
+    for path in [*pages, *ROOT.glob("rpyserve/**/*.py"), *ROOT.glob("sample_site/*.rpy")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install [^`\n;&]*(?<![/.\w])rpyserve\b", text), path
+
+
 # The code
 
 

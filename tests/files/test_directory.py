@@ -293,6 +293,8 @@ async def test_an_empty_site_says_how_to_begin(root: Path, tmp_path: Path) -> No
     write(root / "helper.py")
     answer = await ask(served(root), "/")
     assert str(root / "index.rpy") in answer.text
+    as_html = await ask(served(root), "/", headers=[("accept", "text/html")])
+    assert "and reload this page:" in as_html.text
     (root / "d").mkdir()
     assert (await ask(served(root), "/d/")).text.strip() == ""
 

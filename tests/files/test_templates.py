@@ -127,4 +127,4 @@ async def test_without_jinja_the_page_says_what_to_install(
     write(tmp_path / "a.html.j2", "x")
     write(tmp_path / "a.rpy", SCRIPT.format("a.html.j2", ""))
     answer = await ask(site, "/a")
-    assert answer.status == 500 and "pip install 'rpyserve[templates]'" in answer.text
+    assert answer.status == 500 and "pip install Jinja2" in answer.text

@@ -432,8 +432,12 @@ async def test_save(tmp_path: Path) -> None:
     for name in ("page.rpy", "page.RPY", "helper.py", "page.html.j2", "page.rpy.txt"):
         with pytest.raises(ValueError, match="would be executed"):
             upload.save(tmp_path / name)
-    with pytest.raises(ValueError, match=r"page\.rpy"):
-        request.file("evil").save(tmp_path)
+    for place in (tmp_path, tmp_path / "page.rpy"):
+        with pytest.raises(HTTPError) as caught:
+            request.file("evil").save(place)
+        assert caught.value.status == 400
+        assert caught.value.detail == "A file called 'page.rpy' is not accepted here."
+        assert "would be executed" in caught.value.private
     assert sorted(os.listdir(tmp_path)) == ["cat.png", "other.png"]
     request.close()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -44,6 +46,48 @@ def test_field_is_the_first_value() -> None:
     with pytest.raises(HTTPError) as caught:
         request.field("missing")
     assert (caught.value.status, "'missing'" in caught.value.detail) == (400, True)
+
+
+def test_a_missing_field_is_explained_to_the_author_only() -> None:
+    for ask_for, line in (
+        (lambda request: request.field("n"), 'request.field("n", "")'),
+        (lambda request: request.field("n", type=int), 'request.field("n", 0)'),
+        (lambda request: request.file("n"), 'request.file("n", None)'),
+    ):
+        with pytest.raises(HTTPError) as caught:
+            ask_for(Request("GET", "/"))
+        assert line in caught.value.private
+        assert re.search(r"\(.*test_request\.py, line \d+\)", caught.value.private)
+        assert line not in caught.value.detail
+
+
+def test_a_field_of_a_type() -> None:
+    request = Request("GET", "/?n=+7+&x=1.5&word=seven&blank=&nan=nan&n=8")
+    assert request.field("n", type=int) == 7
+    assert request.field("x", 0.0, type=float) == 1.5
+    assert request.field("word", type=list) == [*"seven"]
+    # A form sends a field that was left blank.
+    assert request.field("blank", 3, type=int) == request.field("missing", 3, type=int) == 3
+    assert request.field("blank", "x") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "detail"),
+    [
+        ("word", int, "The field 'word' must be a whole number, not 'seven'."),
+        ("x", int, "The field 'x' must be a whole number, not '1.5'."),
+        ("word", float, "The field 'word' must be a number, not 'seven'."),
+        ("nan", float, "The field 'nan' must be a number, not 'nan'."),
+        ("blank", int, "The field 'blank' must be a whole number, not ''."),
+        ("word", date.fromisoformat, "The field 'word' must be valid, not 'seven'."),
+        ("long", int, f"The field 'long' must be a whole number, not '{'9' * 60}'."),
+    ],
+)
+def test_a_field_that_is_no_such_value(name: str, kind: Any, detail: str) -> None:
+    request = Request("GET", f"/?x=1.5&word=seven&blank=&nan=nan&long={'9' * 5000}")
+    with pytest.raises(HTTPError) as caught:
+        request.field(name, type=kind)
+    assert (caught.value.status, caught.value.detail) == (400, detail)
 
 
 async def test_a_form_joins_the_query_and_wins_over_it() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import trio
 
-from rpyserve import Response
+from rpyserve import NOT_DONE_YET, Request, Response, Site
 from rpyserve.http import response
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.response import (
@@ -19,6 +20,7 @@ from rpyserve.http.response import (
     start_body,
 )
 from tests.support.faulty_stream import tasks
+from tests.support.in_process import ask
 
 
 @pytest.mark.parametrize("body", [None, 5, object(), 1.5])
@@ -37,7 +39,7 @@ def test_the_type_follows_from_the_body_unless_it_is_given() -> None:
     assert Response("x").headers == ((b"Content-Type", b"text/html; charset=utf-8"),)
     assert Response({}).headers == ((b"Content-Type", b"application/json"),)
     assert Response("x", headers={"content-type": "text/plain"}).headers == (
-        (b"content-type", b"text/plain"),
+        (b"content-type", b"text/plain; charset=utf-8"),
     )
     assert Response().headers == ()
 
@@ -177,3 +179,53 @@ async def test_who_keeps_up_may_read_without_end(
 
     nursery.start_soon(write)
     assert await read_slowly(stream, 0.01) == 6_000_000
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_response_without_a_body_may_have_none(status: int) -> None:
+    assert Response(None, status).body == b""
+    with pytest.raises(TypeError, match="cannot be NoneType"):
+        Response(None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        ("text/plain", "text/plain; charset=utf-8"),
+        ("Text/CSV; header=present", "Text/CSV; header=present; charset=utf-8"),
+        ("text/plain; charset=latin-1", "text/plain; charset=latin-1"),
+        ("text/event-stream", "text/event-stream"),
+        ("image/svg+xml", "image/svg+xml"),
+    ],
+)
+async def test_a_text_says_its_charset(kind: str, sent: str) -> None:
+    def returned(request: Request) -> str:
+        request.setHeader("Content-Type", kind)
+        return "\xe4"
+
+    def written(request: Request) -> object:
+        request.write("\xe4")
+        request.setHeader("Content-Type", kind)
+        request.finish()
+        return NOT_DONE_YET
+
+    def streamed(request: Request) -> Iterator[str]:
+        request.setHeader("Content-Type", kind)
+        yield "\xe4"
+
+    def response(request: Request) -> Response:
+        return Response("\xe4", headers={"Content-Type": kind})
+
+    for page in (returned, written, streamed, response):
+        answer = await ask(Site(page), "/")
+        assert answer.header("content-type") == sent, page
+        assert answer.body == "\xe4".encode()
+
+
+async def test_bytes_may_be_in_any_charset() -> None:
+    def page(request: Request) -> bytes:
+        request.setHeader("Content-Type", "text/plain")
+        return b"\xe4"
+
+    answer = await ask(Site(page), "/")
+    assert answer.header("content-type") == "text/plain"

@@ -304,6 +304,26 @@ async def test_stream_is_cancelled_when_the_client_goes(connect: Any, autojump_c
     assert not client.records[0].complete
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_stream_of_events_ends_with_its_client(
+    connect: Any, autojump_clock: Any, fails: bool
+) -> None:
+    async def events() -> AsyncIterator[str]:
+        yield "data: 1\n\n"
+        await trio.sleep(1)
+        if fails:
+            raise ValueError("half way")
+        await trio.sleep_forever()
+
+    client = connect(answering(events(), headers=[("Content-Type", "text/event-stream")]))
+    await client.send(head("GET", "/"))
+    await trio.sleep(5)
+    await client.aclose()
+    with trio.fail_after(1):
+        await client.over.wait()
+    assert client.records[0].complete is not fails
+
+
 # Bodies in
 
 

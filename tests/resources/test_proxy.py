@@ -457,4 +457,4 @@ async def test_without_httpx_the_page_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "httpx", None)
     async with proxied("http://127.0.0.1:9") as visitor:
         answer = await visitor.get("/api/")
-        assert answer.status == 500 and "pip install 'rpyserve[proxy]'" in answer.text
+        assert answer.status == 500 and "pip install httpx" in answer.text

@@ -6,13 +6,25 @@ import io
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from rpyserve import NOT_DONE_YET, HTTPError, Redirect, Request, Resource, Response, Site, html
+from rpyserve import (
+    NOT_DONE_YET,
+    Directory,
+    HTTPError,
+    Redirect,
+    Request,
+    Resource,
+    Response,
+    Site,
+    html,
+)
 from rpyserve.resources.rendering import describe_wrong_result, render
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.sessions.session import Session
@@ -344,7 +356,7 @@ async def test_headers_and_codes_that_a_script_sets() -> None:
     answer = await ask(page(teapot), "/")
     assert (answer.status, answer.header("content-type"), answer.header("x-once")) == (
         418,
-        "text/plain",
+        "text/plain; charset=utf-8",
         "2",
     )
 
@@ -415,6 +427,23 @@ def hello(request: Request) -> None:
     return None
 
 
+class Table:
+    """As pandas has it: with a method that makes HTML."""
+
+    def to_html(self) -> str:
+        raise AssertionError("no code of the author's is called")
+
+
+class Figure:
+    def savefig(self, file: object, format: str) -> None:
+        raise AssertionError("no code of the author's is called")
+
+
+@dataclass
+class Point:
+    x: int
+
+
 RETURNED: dict[str, tuple[Any, str, str]] = {
     "None": (None, "returned nothing (None). Probably a `return` is missing", 'return "..."'),
     "a Flask tuple": (("x", 404), "returned a tuple, as Flask's views do.", "request.setResponseCode(404)"),
@@ -436,6 +465,10 @@ RETURNED: dict[str, tuple[Any, str, str]] = {
     "an iterator": (map(str, []), "returned an iterator (map).", '"".join(...)'),
     "a range": (range(3), "returned an iterator (range).", "list(...) for JSON"),
     "a session": (Session(None, None), "returned a Session, which cannot be sent.", "A method returns str, bytes, a dict"),
+    "a data frame": (Table(), "returned a Table.", "return it.to_html()"),
+    "a figure": (Figure(), "returned a Figure.", 'it.savefig(file, format="png")'),
+    "a record": (Point(1), "returned a Point.", "return dataclasses.asdict(it)"),
+    "a number of another kind": (Fraction(1, 2), "returned the number 1/2.", "return str(1/2)"),
     "an object": (object(), "returned an object, which cannot be sent.", "A method returns str, bytes, a dict"),
 }  # fmt: skip
 
@@ -494,3 +527,19 @@ async def test_slow_code_that_fails_is_named_but_not_what_was_interrupted(
             await render(FunctionResource(fail), request, lambda exc, begun: None)
     slow = [record.getMessage() for record in caplog.records if "waited" in record.getMessage()]
     assert [line.split()[0] for line in slow] == ["/ValueError"]
+
+
+async def test_only_code_of_the_author_is_called_slow(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(slow_call_log, "threshold", -1.0)
+    (tmp_path / "style.css").write_text("p {}")
+    (tmp_path / "slow.rpy").write_text("def resource(request): return ''\n")
+    site = Site(Directory(tmp_path))
+    async with site.running():
+        for path in ("/", "/style.css", "/slow"):
+            request = Request("GET", path)
+            await site.respond(request)
+            request.close()
+    told = [message for message in caplog.messages if " took " in message]
+    assert [line.split()[0] for line in told if line.startswith("/")] == ["/slow"]

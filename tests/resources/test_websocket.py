@@ -551,7 +551,7 @@ def test_without_wsproto_the_page_says_what_to_install(monkeypatch: pytest.Monke
 
     async def main() -> None:
         answer = await ask(Site(echo), "/", headers=headers)
-        assert answer.status == 500 and "pip install 'rpyserve[websocket]'" in answer.text
+        assert answer.status == 500 and "pip install wsproto" in answer.text
 
     trio.run(main)
 

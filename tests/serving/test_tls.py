@@ -241,7 +241,7 @@ def test_without_trustme_it_says_what_to_install(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "trustme", None)
     result = CliRunner().invoke(cli.main, ["--tls"])
-    assert result.exit_code == 1 and "pip install 'rpyserve[tls]'" in result.output
+    assert result.exit_code == 1 and "pip install trustme" in result.output
 
 
 @pytest.mark.process

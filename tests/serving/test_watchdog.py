@@ -53,18 +53,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     return clock
 
 
+def look(dog: Watchdog) -> None:
+    """From a thread of its own, as it does."""
+    thread = threading.Thread(target=dog.look)
+    thread.start()
+    thread.join()
+
+
 def block(clock: FakeClock, dog: Watchdog, seconds: float) -> None:
     """The author's code is in the middle of something, and the dog looks."""
 
     def page(request: Request) -> str:
         dog.after_io_wait(0)
         clock.now += seconds
-        thread = threading.Thread(target=dog.look)
-        thread.start()
-        thread.join()
-        thread = threading.Thread(target=dog.look)
-        thread.start()
-        thread.join()
+        look(dog)
+        look(dog)
         return ""
 
     rendered(page)
@@ -86,8 +89,52 @@ def test_a_blocking_script_is_named_once_while_it_blocks(
 
 
 def test_it_may_be_asking_itself(lines: Callable[[], list[str]], clock: FakeClock) -> None:
+    dog = Watchdog(lambda: True)
+
+    def page(request: Request) -> str:
+        namespace: dict[str, Any] = {"__name__": "socket", "look": functools.partial(look, dog)}
+        exec("def recv(): look()", namespace)
+        dog.after_io_wait(0)
+        clock.now += 3
+        namespace["recv"]()
+        return ""
+
+    rendered(page)
+    advice, asked = lines()
+    assert "trio.to_thread.run_sync" in advice
+    assert "A connection to this server is waiting" in asked
+
+
+def test_a_visitor_who_waits_is_no_request_of_the_script(
+    lines: Callable[[], list[str]], clock: FakeClock
+) -> None:
     block(clock, Watchdog(lambda: True), 3)
-    assert "A connection to this server is waiting" in lines()[0]
+    (line,) = lines()
+    assert "trio.to_thread.run_sync" in line
+    assert "waiting" not in line
+
+
+def test_an_async_function_is_not_told_to_become_one(
+    lines: Callable[[], list[str]], clock: FakeClock
+) -> None:
+    dog = Watchdog()
+
+    def loop_for_ever() -> None:
+        dog.after_io_wait(0)
+        clock.now += 3
+        look(dog)
+
+    async def page(request: Request) -> str:
+        loop_for_ever()
+        return ""
+
+    async def main() -> None:
+        await FunctionResource(page).render(Request("GET", "/"))
+
+    trio.run(main)
+    (line,) = lines()
+    assert "async def" not in line
+    assert "await trio.sleep(0)" in line
 
 
 def test_a_waiting_loop_is_not_blocked(lines: Callable[[], list[str]], clock: FakeClock) -> None:
@@ -113,9 +160,7 @@ def test_a_debugger_is_no_block(lines: Callable[[], list[str]], clock: FakeClock
 def block_inside(clock: FakeClock, dog: Watchdog) -> None:
     dog.after_io_wait(0)
     clock.now += 5
-    thread = threading.Thread(target=dog.look)
-    thread.start()
-    thread.join()
+    look(dog)
 
 
 def test_watching_from_a_thread(lines: Callable[[], list[str]]) -> None:

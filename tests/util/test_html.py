@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -45,3 +47,37 @@ def test_templates_are_filled_in_as_markupsafe_does_it(template: str, a: Any, b:
 @pytest.mark.parametrize("template", ["<p>{}</p>", "<p>{:.4}</p>"])
 def test_no_value_becomes_markup(template: str) -> None:
     assert html(template, "<b>&") == "<p>&lt;b&gt;&amp;</p>"
+
+
+@dataclass
+class Interpolation:
+    value: Any
+    conversion: str | None = None
+    format_spec: str = ""
+
+
+@dataclass(slots=True)
+class TString:
+    """As Python 3.14 makes it of ``t"..."``."""
+
+    strings: tuple[str, ...]
+    interpolations: tuple[Interpolation, ...]
+
+
+def test_a_t_string_is_escaped() -> None:
+    row = TString(("<li>", "</li>"), (Interpolation("<b>"),))
+    page = TString(
+        ("<ul>{", "", "|", "</ul>"),
+        (Interpolation(row), Interpolation(html("<hr>")), Interpolation("<", "r", ">5")),
+    )
+    found = html(page)
+    assert found == "<ul>{<li>&lt;b&gt;</li><hr>|  &#39;&lt;&#39;</ul>"
+    assert isinstance(found, Markup)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python has no t-strings before 3.14")
+def test_a_t_string_of_python() -> None:
+    name = "<b>"
+    assert eval('html(t"<p>{name}{3:>3}{name!r}</p>")', {"html": html, "name": name}) == (
+        "<p>&lt;b&gt;  3&#39;&lt;b&gt;&#39;</p>"
+    )

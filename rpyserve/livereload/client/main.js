@@ -11,6 +11,7 @@ const tag = document.currentScript;
 // It may be below a prefix, behind a proxy. Not by tag.src: a <base> that comes later changes that.
 const SITE = new URL("..", new URL(tag.getAttribute("src"), location.href));
 
+const LOADS = "[data-rpyserve-loads]"; // gives way without being compared
 const LOAD_GRACE = 2000; // ms after which a page that is still loading may be an endless stream
 const MAX_RETRIES = 5; // fetches of the page that fail, before it is loaded instead
 
@@ -100,7 +101,7 @@ function reload() {
 
 // Returns whether the page shows something that it did not show before.
 async function refresh(change) {
-  if (await isEndless()) return reload();
+  if ((await isEndless()) || document.querySelector(LOADS)) return reload();
   const next = await fetchPage(cursor);
   if (!next) return retryLater(change);
   failures = 0;
