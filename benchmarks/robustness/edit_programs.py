@@ -528,12 +528,12 @@ def values(classes: list[Class]) -> st.SearchStrategy[Any]:
 
 
 def _distinct(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
-    # Members of other classes have other hashes, mostly; those of one must differ in their keys.
+    # Named tuples of two classes are equal if they hold the same.
     return st.lists(
         leaves,
         min_size=1,
         max_size=3,
-        unique_by=lambda leaf: (leaf.name, leaf.member if isinstance(leaf, Member) else leaf.key),
+        unique_by=lambda leaf: (leaf.name, leaf.member) if isinstance(leaf, Member) else leaf.key,
     )
 
 
