@@ -256,7 +256,10 @@ class ObjectGraph:
         for cls in classes - self._container_types.keys() - self._skipped:
             self._classify(cls, next(thing for thing in things if type(thing) is cls))
         if definitions.all_are_tracked and not classes.isdisjoint(_UNTRACKED):
-            things = [*filter(gc.is_tracked, things)]  # the others hold numbers and texts only
+            # The others hold numbers and texts only.
+            things = [
+                thing for thing in things if type(thing) not in _UNTRACKED or gc.is_tracked(thing)
+            ]
         for thing in things:
             if type(thing) not in self._skipped:
                 self._collect_one(thing, held)

@@ -344,3 +344,13 @@ class User(Base):
     assert said == "['Ada', 'Bob']"
     (line,) = [each for each in told(caplog) if "belongs to a library" in each]
     assert line.startswith("a.rpy: session['users'] holds an object of the class User ")
+
+
+async def test_an_object_that_the_garbage_collector_does_not_track(site: Editing) -> None:
+    pytest.importorskip("msgspec")
+    code = "import msgspec\nclass P(msgspec.Struct):\n    x: int\nclass Other:\n    pass\n"
+    said = await edited(
+        site, code, code, "s['all'] = [P(1), (Other(),), {'x': P(2)}]",
+        "(type(s['all'][0]) is P, type(s['all'][1][0]) is Other, type(s['all'][2]['x']) is P)",
+    )  # fmt: skip
+    assert said == "(True, True, True)"
