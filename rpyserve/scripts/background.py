@@ -487,11 +487,12 @@ _MULTIPLY: Final = (
 @contextmanager
 def noting_threads(execution: Execution) -> Iterator[None]:
     """While inside, the top-level code of *execution* runs. Say if its threads multiply."""
-    before = set(threading.enumerate())
+    count = threading.active_count()
     yield
-    started = set(threading.enumerate()) - before
-    if started:
-        started = started.difference(*_threads.values())  # those of a module that it has imported
+    if threading.active_count() <= count:
+        return
+    started = set(threading.enumerate()[count:])  # they are in the order in which they began
+    started.difference_update(*_threads.values())  # those of a module that it has imported
     if started:
         earlier = _threads.setdefault(execution.name.home, WeakSet())
         names = sorted(thread.name for thread in earlier if thread.is_alive())

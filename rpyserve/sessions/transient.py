@@ -113,9 +113,10 @@ class Watch:
         if not any(execution.is_transient for execution in self._executions):
             return None
         roots = [*self._touched_roots(touched), *self._attribute_roots(touched)]
-        found = list(_take_out(roots, self._is_refused))
+        found = list(_take_out(roots, self._is_refused)) if roots else []
         told = [self._tell(each.thing, each.label) for each in found]
-        told += self._check_factory()
+        if self._site.sessionFactory is not self._factory:
+            told += self._check_factory()
         return next(filter(None, told), None)
 
     def close(self) -> None:
@@ -149,7 +150,7 @@ class Watch:
     def _attribute_roots(self, touched: list[tuple[Any, Any]]) -> Iterator[_Root]:
         holders = {id(holder): holder for _, (holder, _) in touched}
         for holder in (self._site.registry, self._request.session):
-            if holder is not None:
+            if holder is not None and vars(holder):
                 holders[id(holder)] = holder
         for holder in holders.values():
             for name, value in list(vars(holder).items()):
