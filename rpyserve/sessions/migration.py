@@ -174,7 +174,7 @@ class _Migration:
             self._warn(definitions.home_of(new_class), sentence)
         else:
             self._graph.changed.append((instance, old_class))
-            self._filler.note(instance, old_class)
+            self._filler.note(instance, old_class, instance)
 
     def _holds_back(self, thing: Any, new_class: type) -> bool:
         if self.running is None:

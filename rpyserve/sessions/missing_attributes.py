@@ -266,14 +266,14 @@ class AttributeFiller:
         self._edits: dict[tuple[type, type], _Edit] = {}
         self._held: list[_Held] = []
 
-    def note(self, thing: Any, old_class: type) -> None:
-        """Say that *thing* was an *old_class* and is of another class now.
+    def note(self, thing: Any, old_class: type, former: Any) -> None:
+        """Say that *former*, an *old_class*, is of another class now, or *thing* in its place.
 
         From now on it has what it lacks, before anything of it is asked: call this before its hash
         can be needed.
         """
         factory = self._factories.get(id(thing))
-        old_parameters = _stop_waiting(thing)
+        old_parameters = _stop_waiting(former)
         if old_parameters is None:
             parameters = object_state.parameters_of(old_class)
             old_parameters = frozenset(each.name for each in parameters)

@@ -147,8 +147,9 @@ class ObjectGraph:
     """What one holder holds.
 
     Args:
-        on_change: called with each object that is of another class now, and its old class, before
-            anything asks for its hash.
+        on_change: called with each object that is of another class now, its old class, and the
+            object that it was (itself, unless it was made again), before anything asks for its
+            hash.
         holds_back: says whether an object must not become one of a class yet.
         limits: how much is done at once.
 
@@ -164,7 +165,7 @@ class ObjectGraph:
 
     def __init__(
         self,
-        on_change: Callable[[Any, type], None],
+        on_change: Callable[[Any, type, Any], None],
         holds_back: Callable[[Any, type], bool],
         limits: Limits,
     ) -> None:
@@ -364,7 +365,7 @@ class ObjectGraph:
             self._make_again(node, new_class)
         else:
             self.changed.append((thing, old_class))
-            self._on_change(thing, old_class)
+            self._on_change(thing, old_class, thing)
 
     def _make_again(self, node: _Node, new_class: type) -> None:
         thing, label, _ = node
@@ -378,7 +379,7 @@ class ObjectGraph:
         self._note_replacement(node, made, self._container_types[new_class])
         _remember(thing, made)
         self.changed.append((made, old_class))
-        self._on_change(made, old_class)
+        self._on_change(made, old_class, thing)
         if no_room:
             sentence = _NO_ROOM.format(label, new_class.__qualname__, ", ".join(no_room))
             self.warnings.append((definitions.home_of(new_class), sentence))

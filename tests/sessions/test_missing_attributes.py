@@ -703,3 +703,15 @@ async def test_what_other_objects_were_constructed_with_does_not_count(site: Edi
     site.script(make + "# edited\n", "s['it'].lives")
     assert await site.get(visitor=other) == "3"
     assert await site.get() == "3", "it was made before there was such a parameter"
+
+
+async def test_an_object_that_waits_is_made_again(site: Editing) -> None:
+    player = "class Player:\n    {}\n    def __init__(self{}):\n        self.name = 'Ada'{}\n"
+    site.script(player.format("", "", ""), "s.setdefault('it', Player()).name")
+    await site.get()
+    added = ", lives=3", "; self.lives = lives"
+    site.script(player.format("", *added), "s['it'].name")
+    assert await site.get() == "Ada", "nothing has asked for its lives"
+    slots = "__slots__ = 'name', 'lives'"
+    site.script(player.format(slots, *added), "(s['it'].lives, type(s['it']) is Player)")
+    assert await site.get() == "(3, True)"
