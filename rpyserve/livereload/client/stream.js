@@ -399,7 +399,9 @@ async function isOwnDoing(spans) {
 
 function isInOwnRequest(moment) {
   const slack = CLOCK_SLACK + clock.trip / 2;
-  const { responseEnd = 0 } = performance.getEntriesByType("navigation")[0] ?? {};
-  const own = [...requests, [0, responseEnd || performance.now()]];
+  const load = performance.getEntriesByType("navigation")[0] ?? {};
+  // WebKit may not know when the page itself had come; it was there when it was parsed.
+  const loaded = load.responseEnd || load.domInteractive || performance.now();
+  const own = [...requests, [0, loaded]];
   return own.some(([start, end]) => start - slack <= moment && moment <= end + slack);
 }
