@@ -58,13 +58,13 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")  # byte order marks, which overrule 
 
 # What must stay before the tag, as a browser reads it (HTML Standard, section 13.2.5): complete
 # comments, the doctype (without one, layout is another), the tags whose attributes count only if
-# no script came before, and ``<meta>``, which may name the encoding. Group 1: the head has begun.
+# no script came before, and ``<meta>``, which may name the encoding.
 _OPENING: Final = re.compile(
     rb"""(?:\xef\xbb\xbf)?(?>
         [\t\n\f\r ]++
         | <!--(?:-?>|.*?--!?>)
         | <(?:\?|!(?!--))[^>]*+>
-        | <(?:html|(head|meta))(?=[\t\n\f\r />])(?>
+        | <(?:html|head|meta)(?=[\t\n\f\r />])(?>
             [\t\n\f\r /]++
             | [^\t\n\f\r />][^\t\n\f\r />=]*+(?>
                 [\t\n\f\r ]*+=[\t\n\f\r ]*+
@@ -237,11 +237,8 @@ def opening(page: bytes) -> int:
 
 def _has_opened(page: bytes) -> bool:
     """Whether more of *page* could not change where its tag is put."""
-    found = _OPENING.match(page)
-    place = found.end() if found else 0
-    if place == len(page):
-        return bool(found and found[1])
-    return _UNFINISHED.match(page, place) is None
+    place = opening(page)
+    return place < len(page) and _UNFINISHED.match(page, place) is None
 
 
 def _is_whole_page(response: Response) -> bool:

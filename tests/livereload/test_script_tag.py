@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rpyserve import Directory, HTTPError, Resource, Response, Site
@@ -316,6 +316,8 @@ AT_AN_END = (b">", *(bytes([code]) for code in b" \t\r\n\f"))
 
 
 @given(MARKUP, st.lists(st.integers(1, 9)))
+@example("<head> \r\n\t", [1, 1, 1, 3])
+@example("<head><meta charset=utf-8>x", [6])
 def test_it_stands_in_the_same_place_in_a_stream(text: str, sizes: list[int]) -> None:
     """However the text is cut into chunks."""
 
