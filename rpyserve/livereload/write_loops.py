@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from rpyserve.files.path_rules import is_script
 from rpyserve.http.browser import browser_of
 from rpyserve.http.request import Request
 from rpyserve.livereload.snapshot import FileChanges
@@ -77,7 +78,7 @@ class RequestSpan:
         ended: the same; infinite while it runs.
     """
 
-    __slots__ = ("_address", "_headers", "_now", "ended", "is_refetch", "started")
+    __slots__ = ("_address", "_headers", "_now", "_sources", "ended", "is_refetch", "started")
 
     def __init__(self, request: Request, is_refetch: bool, now: Callable[[], float]) -> None:
         self.is_refetch = is_refetch
@@ -86,6 +87,17 @@ class RequestSpan:
         self._now = now
         self._address = request.client[0]
         self._headers = request.raw_headers
+        self._sources = request._sources
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether what it writes may be the purpose of the request.
+
+        A static file writes nothing, and a page that asks for itself again wants to be up to date:
+        whatever changes meanwhile is news to it.
+        """
+        sources = self._sources
+        return not self.is_refetch and (not sources or any(map(is_script, sources)))
 
     @property
     def client(self) -> Hashable:
@@ -207,15 +219,15 @@ class WriteLoopDetector:
                 self._report(key)
 
     def causes(self, changes: FileChanges, files: Collection[str]) -> tuple[RequestSpan, ...]:
-        """Return the requests during which *files* changed.
+        """Return the requests that may have written *files*, as they ran when these changed.
 
         Returns:
-            None of them if one of the files changed while no request ran.
+            None of them if one of the files changed while no such request ran.
         """
         if changes.directories or not files:
             return ()
         moments = {self._plausible(changes.files[path]) for path in files}
-        spans = [self._running(moment) for moment in moments]
+        spans = [[span for span in self._running(moment) if span.is_writing] for moment in moments]
         return tuple({span for group in spans for span in group}) if all(spans) else ()
 
     def self_inflicted(

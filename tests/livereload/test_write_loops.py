@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -37,10 +37,16 @@ class World:
 
     @contextmanager
     def request(
-        self, *, refetch: bool = False, method: str = "GET", seconds: float = 0.005
+        self,
+        *,
+        refetch: bool = False,
+        method: str = "GET",
+        seconds: float = 0.005,
+        sources: Iterable[str] = (),
     ) -> Iterator[None]:
         """A request that runs for *seconds* after what is done inside."""
         request = Request(method, "/page")
+        request._sources += sources
         self.detector.note(request, is_refetch=refetch)
         yield
         self.time += seconds
@@ -305,6 +311,24 @@ def test_which_requests_have_caused_a_change(world: World) -> None:
     folder = FileChanges({FILE: written}, frozenset({SITE}))
     assert not world.detector.causes(folder, [FILE])
     assert not world.detector.causes(batch, [])
+
+
+@pytest.mark.parametrize(
+    ("refetch", "sources", "may_write"),
+    [
+        (False, ["/site/api.rpy"], True),
+        (False, [], True),  # a resource that was made by hand
+        (False, ["/site/a.css"], False),
+        (False, ["/site/"], False),  # there is nothing of that name
+        (True, ["/site/page.rpy"], False),
+    ],
+)
+def test_what_is_saved_while_a_page_is_brought_up_to_date_is_news_to_it(
+    world: World, refetch: bool, sources: list[str], may_write: bool
+) -> None:
+    with world.request(refetch=refetch, sources=sources):
+        batch = FileChanges({FILE: world.time})
+    assert bool(world.detector.causes(batch, [FILE])) is may_write
 
 
 def test_a_page_that_reloads_too_often(world: World) -> None:
