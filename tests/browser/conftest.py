@@ -1,4 +1,7 @@
-"""Each browser test runs in each engine, unless its mark ``not_in`` says why not."""
+"""Each browser test runs in each engine, unless its mark ``not_in`` says why not.
+
+The environment variable ``BROWSERS`` may name the engines to run, such as ``firefox,webkit``.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pytest.param(
             engine, marks=pytest.mark.skip(reason=reasons[engine]) if engine in reasons else ()
         )
-        for engine in ENGINES
+        for engine in os.environ.get("BROWSERS", ",".join(ENGINES)).split(",")
     ]
     metafunc.parametrize("browser", engines, indirect=True, scope="module")
 

@@ -207,6 +207,7 @@ async function restorePage(next) {
   await Promise.all(sheets().filter((sheet) => !sheet.sheet).map(waitLoaded));
   // 3. Put back what depends on the layout, and let it be seen.
   formState.restoreFocus();
+  await sleep(20); // WebKit scrolls to a selection that was set, but later
   for (const [element, left, top] of scrolls) {
     element.scrollTo({ left, top, behavior: "instant" });
   }
