@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 
 from benchmarks.common.options import option_parser
 from rpyserve import Directory, Request, Site
+from rpyserve.util.exceptions import unwrap_group
 
 # The model: classes
 
@@ -624,7 +625,10 @@ def run_programs(programs: int, first: int) -> None:
     @given(st.data())
     def check(data: Any) -> None:
         with tempfile.TemporaryDirectory() as directory:
-            trio.run(run, data.draw, Path(directory))
+            try:
+                trio.run(run, data.draw, Path(directory))
+            except BaseExceptionGroup as group:
+                raise unwrap_group(group) from None  # hypothesis knows its own exceptions
 
     check()
 
