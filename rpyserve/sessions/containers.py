@@ -18,12 +18,14 @@ Knows nothing of executions and of edits.
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from types import (
     AsyncGeneratorType,
@@ -36,6 +38,8 @@ from types import (
 )
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+from zope.interface.interface import InterfaceClass
 
 from rpyserve.sessions.object_state import attributes, set_attribute
 from rpyserve.util.author_code import ServerObject
@@ -63,6 +67,9 @@ ATOMS: Final = frozenset(
     }
 )
 """Classes of objects that hold nothing."""
+
+LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
+"""Classes of objects that a script defines by name, and that are exchanged as a whole."""
 
 # Packages whose objects are left alone, apart from the builtin containers.
 _FOREIGN: Final = frozenset(
@@ -160,6 +167,11 @@ def _is_left_alone(cls: type) -> bool:
     if package == "builtins":
         return not issubclass(cls, tuple(_CONTENTS))
     return package in _FOREIGN and cls not in _CONTENTS
+
+
+def dict_class(thing: dict[Any, Any]) -> Any:
+    """The class whose methods change *thing*, past those of the author's class."""
+    return OrderedDict if isinstance(thing, OrderedDict) else dict
 
 
 def are_found(thing: Any, keys: list[Any]) -> bool:
@@ -268,7 +280,7 @@ def _remake_struct(thing: Any, cls: Any) -> tuple[Any, list[str]]:
 
 
 def _fill_dict(made: Any, thing: dict[Any, Any]) -> None:
-    base: Any = OrderedDict if isinstance(made, OrderedDict) else dict
+    base = dict_class(made)
     for key, value in tuple(dict.items(thing)):
         base.__setitem__(made, key, value)
 
@@ -319,7 +331,7 @@ def _read_keys(thing: dict[Any, Any]) -> tuple[Any, ...]:
 
 
 def _replace_in_dict(thing: dict[Any, Any], replace: Replace) -> None:
-    base: Any = OrderedDict if isinstance(thing, OrderedDict) else dict
+    base = dict_class(thing)
     for key, value in tuple(dict.items(thing)):
         replacement = replace(value)
         if replacement is not value:
@@ -327,7 +339,7 @@ def _replace_in_dict(thing: dict[Any, Any], replace: Replace) -> None:
 
 
 def _replace_keys_of_dict(thing: dict[Any, Any], replace: Replace) -> None:
-    base: Any = OrderedDict if isinstance(thing, OrderedDict) else dict
+    base = dict_class(thing)
     replaced = {replace(key): replace(value) for key, value in tuple(dict.items(thing))}
     base.clear(thing)
     for key, value in replaced.items():

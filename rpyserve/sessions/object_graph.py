@@ -34,7 +34,6 @@ are called. What objects lack after an edit is not known here: see `migration`.
 
 from __future__ import annotations
 
-import functools
 import gc
 import weakref
 from collections import Counter, deque
@@ -44,12 +43,11 @@ from itertools import islice
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
-from zope.interface.interface import InterfaceClass
-
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.containers import (
     ATOMS,
+    LEAF_CLASSES,
     ContainerType,
     are_found,
     container_type_of,
@@ -65,8 +63,6 @@ CHUNK: Final = 1_000
 _UNTRACKED: Final = frozenset({dict, tuple})
 
 _PLAIN: Final = frozenset({list, dict, set, deque})
-
-_LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
 
 # Stands for objects that are not looked into and are replaced as a whole.
 _LEAF: Final = ContainerType(lambda thing: (), lambda thing, replace: None, has_attributes=False)
@@ -269,7 +265,7 @@ class ObjectGraph:
 
     def _classify(self, cls: type, thing: Any) -> None:
         container_type = container_type_of(cls)
-        if issubclass(cls, _LEAF_CLASSES) and cls is not FunctionType:
+        if issubclass(cls, LEAF_CLASSES) and cls is not FunctionType:
             container_type = _LEAF
         if container_type is None:
             self._skipped.add(cls)
@@ -348,7 +344,7 @@ class ObjectGraph:
         for node in list(self._collected.values()):
             if id(node.thing) in self._replacements or node.container_type is _LEFT_ALONE:
                 continue
-            if isinstance(node.thing, _LEAF_CLASSES):
+            if isinstance(node.thing, LEAF_CLASSES):
                 self._replace_leaf(node.thing, node.label)
             elif not node.container_type.is_immutable:
                 self._change(node)
@@ -564,7 +560,7 @@ def that_can_wait(outdated: dict[type, type]) -> dict[type, type]:
 
 
 def _is_simple(cls: type) -> bool:
-    container_type = None if issubclass(cls, _LEAF_CLASSES) else container_type_of(cls)
+    container_type = None if issubclass(cls, LEAF_CLASSES) else container_type_of(cls)
     return container_type is not None and container_type.has_only_attributes
 
 
