@@ -143,6 +143,11 @@ class ContainerType:
             self.replace_contents(thing, replace)
 
 
+def opaque_type() -> ContainerType:
+    """Return a type for objects that are neither looked into nor changed."""
+    return ContainerType(_read_nothing, _replace_nothing, has_attributes=False)
+
+
 def container_type_of(cls: type) -> ContainerType | None:
     """Return how objects of *cls* are read and changed; None if they are not looked into."""
     if cls in ATOMS or _is_left_alone(cls):
@@ -197,32 +202,27 @@ def rebuild(thing: Any, cls: type, replace: Replace) -> Any:
     Raises:
         TypeError: there can be none; the message says why.
     """
-    if isinstance(thing, MethodType):
-        return MethodType(replace(thing.__func__), replace(thing.__self__))
-    if type(thing) is weakref.ref:
-        return weakref.ref(replace(thing()), thing.__callback__)
-    base: Any = next((base for base in _IMMUTABLE if isinstance(thing, base)), None)
+    if type(thing) in _REFERENCES:
+        return _REFERENCES[type(thing)](thing, replace)
+    base: Any = next((base for base in _PLAIN_VALUES if isinstance(thing, base)), None)
     if base is None or not issubclass(cls, base):
         raise TypeError("its __slots__ or its base classes differ")
-    plain_value = _IMMUTABLE[base](thing)
-    if base in (tuple, frozenset):
-        plain_value = [replace(item) for item in plain_value]
-    if base is tuple and hasattr(type(thing), "_fields") and hasattr(cls, "_fields"):
-        by_name = dict(zip(type(thing)._fields, plain_value, strict=False))
-        plain_value = _in_field_order(by_name, cls)
-    rebuilt = base.__new__(cls, plain_value)
-    if type(thing).__dictoffset__ and cls.__dictoffset__:
-        rebuilt.__dict__.update(thing.__dict__)
+    rebuilt = base.__new__(cls, _PLAIN_VALUES[base](thing, cls, replace))
+    _copy_attributes(thing, rebuilt)
     return rebuilt
 
 
-# How the plain value of an instance of a subclass is read.
-_IMMUTABLE: Final[dict[type, Callable[[Any], Any]]] = {
-    tuple: tuple.__iter__,
-    frozenset: frozenset.__iter__,
-    int: int.__int__,
-    bytes: lambda thing: bytes.__getitem__(thing, slice(None)),
+_REFERENCES: Final[dict[type, Callable[[Any, Replace], Any]]] = {
+    MethodType: lambda thing, replace: MethodType(replace(thing.__func__), replace(thing.__self__)),
+    weakref.ref: lambda thing, replace: weakref.ref(replace(thing()), thing.__callback__),
 }
+
+
+def _tuple_items(thing: Any, cls: Any, replace: Replace) -> list[Any]:
+    items = [replace(item) for item in tuple.__iter__(thing)]
+    if not (hasattr(type(thing), "_fields") and hasattr(cls, "_fields")):
+        return items
+    return _in_field_order(dict(zip(type(thing)._fields, items, strict=False)), cls)
 
 
 def _in_field_order(values: dict[str, Any], named_tuple: Any) -> list[Any]:
@@ -232,6 +232,15 @@ def _in_field_order(values: dict[str, Any], named_tuple: Any) -> list[Any]:
     if missing:
         raise TypeError(f"there is no value for its field {missing[0]}; give that a default")
     return [values[name] for name in named_tuple._fields]
+
+
+# What an object of another class is made of that is to have the value of this one.
+_PLAIN_VALUES: Final[dict[type, Callable[[Any, type, Replace], Any]]] = {
+    tuple: _tuple_items,
+    frozenset: lambda thing, cls, replace: map(replace, frozenset.__iter__(thing)),
+    int: lambda thing, cls, replace: int.__int__(thing),
+    bytes: lambda thing, cls, replace: bytes.__getitem__(thing, slice(None)),
+}
 
 
 # What must be made again, as one of a class that Python cannot change it into
@@ -254,13 +263,18 @@ def remake(thing: Any, cls: type) -> tuple[Any, list[str]]:
     made = base.__new__(cls)
     if base is not object:
         _FILL[base](made, thing)
+    return made, _copy_attributes(thing, made)
+
+
+def _copy_attributes(thing: Any, made: Any) -> list[str]:
+    """Give *made* the attributes of *thing*; return those that it has no room for."""
     no_room = []
     for name, value in attributes(thing).items():
         try:
             set_attribute(made, name, value)
         except AttributeError:
             no_room.append(name)
-    return made, no_room
+    return no_room
 
 
 def _builtin_base(cls: type) -> type:

@@ -51,6 +51,7 @@ from rpyserve.sessions.containers import (
     ContainerType,
     are_found,
     container_type_of,
+    opaque_type,
     rebuild,
     remake,
 )
@@ -65,7 +66,7 @@ _UNTRACKED: Final = frozenset({dict, tuple})
 _PLAIN: Final = frozenset({list, dict, set, deque})
 
 # Stands for objects that are not looked into and are replaced as a whole.
-_LEAF: Final = ContainerType(lambda thing: (), lambda thing, replace: None, has_attributes=False)
+_LEAF: Final = opaque_type()
 
 # On an old class: by their ids, the `_Made` of its objects. That lasts as long as the class, and so
 # as long as anybody may still hold such an object.
@@ -539,9 +540,7 @@ _INSTRUMENTED: Final = (
 )
 
 # Stands for objects that are neither looked into nor changed.
-_LEFT_ALONE: Final = ContainerType(
-    lambda thing: (), lambda thing, replace: None, has_attributes=False
-)
+_LEFT_ALONE: Final = opaque_type()
 
 
 def _is_found_by_identity(cls: type) -> bool:
