@@ -204,10 +204,10 @@ def rebuild(thing: Any, cls: type, replace: Replace) -> Any:
     """
     if type(thing) in _REFERENCES:
         return _REFERENCES[type(thing)](thing, replace)
-    base: Any = next((base for base in _PLAIN_VALUES if isinstance(thing, base)), None)
+    base: Any = next((base for base in _VALUES if isinstance(thing, base)), None)
     if base is None or not issubclass(cls, base):
         raise TypeError("its __slots__ or its base classes differ")
-    rebuilt = base.__new__(cls, _PLAIN_VALUES[base](thing, cls, replace))
+    rebuilt = base.__new__(cls, _VALUES[base](thing, cls, replace))
     _copy_attributes(thing, rebuilt)
     return rebuilt
 
@@ -234,8 +234,8 @@ def _in_field_order(values: dict[str, Any], named_tuple: Any) -> list[Any]:
     return [values[name] for name in named_tuple._fields]
 
 
-# What an object of another class is made of that is to have the value of this one.
-_PLAIN_VALUES: Final[dict[type, Callable[[Any, type, Replace], Any]]] = {
+# What ``__new__`` is given for an object of *cls* that has the value of *thing*.
+_VALUES: Final[dict[type, Callable[[Any, type, Replace], Any]]] = {
     tuple: _tuple_items,
     frozenset: lambda thing, cls, replace: map(replace, frozenset.__iter__(thing)),
     int: lambda thing, cls, replace: int.__int__(thing),
