@@ -86,6 +86,8 @@ class SiteNursery:
     def __init__(self, errors: ErrorReporter) -> None:
         self._errors = errors
         self._nursery: trio.Nursery | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._thread = 0
         self._pending: list[Callable[[], Awaitable[None]]] = []
         self._running: set[SiteTask] = set()
 
@@ -93,6 +95,8 @@ class SiteNursery:
     async def open(self) -> AsyncIterator[None]:
         """While inside, tasks run; on the way out they are cancelled."""
         async with trio.open_nursery() as self._nursery:
+            self._token = trio.lowlevel.current_trio_token()
+            self._thread = threading.get_ident()
             for work in self._pending:
                 self._nursery.start_soon(work)
             self._pending.clear()
@@ -102,7 +106,18 @@ class SiteNursery:
                 for task in tuple(self._running):
                     task.cancel()
                 self._nursery.cancel_scope.cancel()
-                self._nursery = None
+                self._nursery = self._token = None
+
+    def run_sync(self, function: Callable[[], object]) -> None:
+        """Call *function*, which must not raise, in the thread of the event loop.
+
+        That is done at once, unless this is another thread: then soon.
+        """
+        token = self._token
+        if token is None or threading.get_ident() == self._thread:
+            function()
+        else:
+            token.run_sync_soon(function)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, which must not raise."""
@@ -372,7 +387,7 @@ class BackgroundTasks:
         _check_async_function(function, "site.background", "site.background(f)")
         origin = TaskOrigin.of(function)
         key = _key_of(function, origin, objects_last=not _is_uncached.get())
-        self._start(key, origin, function)
+        self._nursery.run_sync(partial(self._start, key, origin, function))
 
     def start_declared(self, execution: Execution) -> None:
         """Start the tasks that *execution* declared, and cancel those of older versions."""
@@ -380,10 +395,10 @@ class BackgroundTasks:
         for function in execution.background:
             origin = TaskOrigin.of(function)
             key = _key_of(function, origin, objects_last=execution.cached)
-            self._start(key._replace(number=counts[key]), origin, function)
+            numbered = key._replace(number=counts[key])
             counts[key] += 1
-        present = TaskOrigin.of_execution(execution)
-        self._end(lambda origin: origin.home == present.home and origin.version != present.version)
+            self._nursery.run_sync(partial(self._start, numbered, origin, function))
+        self._nursery.run_sync(partial(self._end_older, TaskOrigin.of_execution(execution)))
 
     def end_deleted(self) -> None:
         """Cancel what scripts and modules have started whose files there are no more."""
@@ -406,6 +421,9 @@ class BackgroundTasks:
         started = _BackgroundTask(key, origin, function, task, predecessors)
         self._tasks[key] = started
         self._nursery.start(partial(self._run, started))
+
+    def _end_older(self, present: TaskOrigin) -> None:
+        self._end(lambda origin: origin.home == present.home and origin.version != present.version)
 
     def _end(self, is_meant: Callable[[TaskOrigin], bool]) -> None:
         for each in list(self._tasks.values()):

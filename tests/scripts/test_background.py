@@ -308,6 +308,38 @@ async def test_modules_of_one_name_of_two_sites_have_their_own_tasks(tmp_path: P
         assert sorted(LOG) == ["start a.localhost", "start b.localhost"]
 
 
+@pytest.mark.parametrize("call", ["import helper", "site.background(tick)"])
+async def test_a_task_that_a_thread_starts(site: Site, tmp_path: Path, call: str) -> None:
+    helper = SCRIPT.replace("async def tick", "@background\nasync def tick")
+    helper = f"from rpyserve import background\n{helper}"
+    script = f"""
+import trio
+from tests.scripts.test_background import LOG
+
+async def tick():
+    LOG.append("start {{version}}")
+    await trio.sleep_forever()
+
+def work(site):
+    {call}
+
+async def resource(request):
+    await trio.to_thread.run_sync(work, request.site)
+    return ""
+"""
+    for version in (1, 2):
+        for name, text in (("helper.py", helper), ("a.rpy", script)):
+            text = text.format(version=version, call="pass")
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        assert (await ask(site, "/a")).status == 200
+        await visited(site)
+        assert [each for each in LOG if "start" in each] == [
+            f"start {n + 1}" for n in range(version)
+        ]
+    if call == "import helper":
+        assert sorted(LOG) == ["end 1", "start 1", "start 2"]
+
+
 def test_background_outside_a_script() -> None:
     import rpyserve
 
