@@ -54,6 +54,7 @@ from rpyserve.scripts.execution import (
     execution_of,
     is_function,
     is_plain_value,
+    without_partials,
 )
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
@@ -329,6 +330,9 @@ class TaskOrigin:
         scripts = [each for each in executions if isinstance(each, ScriptExecution)]
         if executions:
             return cls.of_execution((scripts or executions)[0])
+        function = without_partials(function)
+        if not is_function(function):
+            function = type(function).__call__
         module = str(getattr(function, "__module__", ""))
         # A function that is defined anew with each request is the same one each time.
         return cls(module, module, None, getattr(function, "__code__", function))
@@ -536,8 +540,7 @@ def _executions_of(function: Any, *outer: Any) -> Iterator[Execution]:
 
 
 def _function_name(function: Any) -> str:
-    while isinstance(function, partial):
-        function = function.func
+    function = without_partials(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 

@@ -279,6 +279,29 @@ async def test_a_function_that_each_request_defines_anew_runs_once() -> None:
         assert await visited(site, "/") == ["start"]
 
 
+class Feed:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def __call__(self) -> None:
+        LOG.append(f"start {self.name}")
+        await trio.sleep_forever()
+
+
+async def follow(name: str) -> None:
+    await Feed(name)()
+
+
+async def test_tasks_of_an_ordinary_module_run_beside_each_other(site: Site) -> None:
+    for start in (Feed, partial(partial, follow)):
+        LOG.clear()
+        tasks = [start(name) for name in "ab"]
+        for task in tasks * 2:
+            site.background(task)
+            await trio.testing.wait_all_tasks_blocked()
+        assert LOG == ["start a", "start b"]
+
+
 async def test_a_function_with_its_arguments_runs_once(site: Site, tmp_path: Path) -> None:
     text = "from functools import partial\n" + SCRIPT.replace("tick()", "tick(*numbers)")
     call = "for n in (1, 2): request.site.background(partial(tick, n))"
