@@ -464,7 +464,7 @@ class BackgroundTasks:
     def _forget_oldest_ended(self) -> None:
         if len(self._tasks) > MOST_ENDED:
             ended = [each for each in self._tasks.values() if each.task.ended.is_set()]
-            for each in ended[: len(ended) - MOST_ENDED]:
+            for each in ended[:-MOST_ENDED]:
                 del self._tasks[each.key]
 
 

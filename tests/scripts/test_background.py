@@ -484,6 +484,24 @@ class Page(Resource):
     assert await visited(site) == both
 
 
+async def test_what_has_ended_is_remembered_beside_many_that_run(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyserve.scripts.background.MOST_ENDED", 10)
+    ended = []
+
+    async def deliver(mail: int) -> None:
+        if mail >= 5:
+            await trio.sleep_forever()
+        ended.append(mail)
+
+    for _ in range(2):
+        for mail in range(20):
+            site.background(partial(deliver, mail))
+            await trio.testing.wait_all_tasks_blocked()
+    assert ended == [0, 1, 2, 3, 4]
+
+
 async def test_tasks_that_have_ended_are_forgotten_some_day(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
