@@ -509,11 +509,9 @@ _MULTIPLY: Final = (
 @contextmanager
 def noting_threads(execution: Execution) -> Iterator[None]:
     """While inside, the top-level code of *execution* runs. Say if its threads multiply."""
-    count = threading.active_count()
+    before = threading.enumerate()
     yield
-    if threading.active_count() <= count:
-        return
-    started = set(threading.enumerate()[count:])  # they are in the order in which they began
+    started = set(threading.enumerate()).difference(before)
     started.difference_update(*_threads.values())  # those of a module that it has imported
     if started:
         earlier = _threads.setdefault(execution.name.home, WeakSet())

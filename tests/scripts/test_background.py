@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -813,6 +814,29 @@ edited = 0
     assert len(lines) == (3 if uncached else 2)
     assert "(poll)" in lines[0] and "@background" in lines[0]
     assert lines[0].startswith("helper.py was" if is_module else "a.rpy was")
+
+
+async def test_threads_that_multiply_while_another_one_ends(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+import threading
+if "other" in registry:
+    registry["end"].set()
+    registry["other"].join()
+threading.Thread(target=registry["last"].wait, name="mine").start()
+
+def resource(request):
+    return ""
+"""
+    (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+    end, last = site.registry["end"], site.registry["last"] = threading.Event(), threading.Event()
+    await visited(site)
+    other = site.registry["other"] = threading.Thread(target=end.wait)
+    other.start()
+    await visited(site)
+    last.set()
+    assert "while those of earlier executions still run: mine." in caplog.text
 
 
 async def test_a_thread_that_is_started_once_is_not_named(
