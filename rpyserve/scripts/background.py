@@ -15,6 +15,7 @@ over: it is not resumed any more. That needs the coroutine to be driven from her
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import logging
 import math
@@ -132,8 +133,8 @@ class SiteNursery:
         """Whether tasks run."""
         return self._nursery is not None
 
-    @asynccontextmanager
-    async def running(self, task: SiteTask) -> AsyncIterator[None]:
+    @contextmanager
+    def running(self, task: SiteTask) -> Iterator[None]:
         """While inside, *task* is cancelled when the site stops."""
         self._running.add(task)
         try:
@@ -182,10 +183,9 @@ class SiteTask:
             BaseException: what *function* raises.
         """
         try:
-            async with self._nursery.running(self):
-                with self._scope:
-                    if not self._scope.cancel_called:
-                        await self._drive(_call(function))
+            with self._nursery.running(self), self._scope:
+                if not self._scope.cancel_called:
+                    await self._drive(_call(function))
         except RuntimeError:
             if not self._is_stopped:
                 raise
@@ -253,8 +253,6 @@ def _abandon(work: Coroutine[Any, Any, object]) -> None:
     Python closes a coroutine that is collected: one that swallows everything would go on then, and
     never end.
     """
-    import ctypes  # hardly anybody needs it
-
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(work))
 
 
@@ -266,18 +264,18 @@ def _drive(
 
     What trio sends to a coroutine that it resumes is an outcome, which may be an error.
     """
-    resume = partial(work.send, None)
+    resume: Callable[[Any], Any] = work.send
+    outcome: Any = None
     while True:
         try:
-            trap = resume()
+            trap = resume(outcome)
         except StopIteration:
             return
         try:
-            sent = yield trap
-            resume = partial(work.send, sent)
-        except BaseException as exc:
-            sent, resume = None, partial(work.throw, exc)
-        error = getattr(sent, "error", None)
+            outcome, resume = (yield trap), work.send
+        except BaseException as exc:  # trio throws only where *trap* is none of its own
+            outcome, resume = exc, work.throw
+        error = getattr(outcome, "error", None)
         if must_stop(is_cancellation=isinstance(error, trio.Cancelled)):
             return
 
