@@ -627,7 +627,8 @@ def _resource_of(run: _Run) -> Resource:
         if message:
             raise ScriptError(path, message, hint)
         run.compiled.validated = True
-        definitions.note_uses(run.execution, run.module)
+        if not run.execution.cached:  # else they are noted as it is published
+            definitions.note_uses(run.execution, run.module)
     try:
         return as_resource(namespace.get("resource"))
     except TypeError as exc:
