@@ -15,6 +15,7 @@ over: it is not resumed any more. That needs the coroutine to be driven from her
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import logging
 import math
@@ -54,6 +55,7 @@ from rpyserve.scripts.execution import (
     execution_of,
     is_function,
     is_plain_value,
+    without_partials,
 )
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
@@ -86,6 +88,8 @@ class SiteNursery:
     def __init__(self, errors: ErrorReporter) -> None:
         self._errors = errors
         self._nursery: trio.Nursery | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._thread = 0
         self._pending: list[Callable[[], Awaitable[None]]] = []
         self._running: set[SiteTask] = set()
 
@@ -93,6 +97,8 @@ class SiteNursery:
     async def open(self) -> AsyncIterator[None]:
         """While inside, tasks run; on the way out they are cancelled."""
         async with trio.open_nursery() as self._nursery:
+            self._token = trio.lowlevel.current_trio_token()
+            self._thread = threading.get_ident()
             for work in self._pending:
                 self._nursery.start_soon(work)
             self._pending.clear()
@@ -102,7 +108,18 @@ class SiteNursery:
                 for task in tuple(self._running):
                     task.cancel()
                 self._nursery.cancel_scope.cancel()
-                self._nursery = None
+                self._nursery = self._token = None
+
+    def run_sync(self, function: Callable[[], object]) -> None:
+        """Call *function*, which must not raise, in the thread of the event loop.
+
+        That is done at once, unless this is another thread: then soon.
+        """
+        token = self._token
+        if token is None or threading.get_ident() == self._thread:
+            function()
+        else:
+            token.run_sync_soon(function)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, which must not raise."""
@@ -116,8 +133,8 @@ class SiteNursery:
         """Whether tasks run."""
         return self._nursery is not None
 
-    @asynccontextmanager
-    async def running(self, task: SiteTask) -> AsyncIterator[None]:
+    @contextmanager
+    def running(self, task: SiteTask) -> Iterator[None]:
         """While inside, *task* is cancelled when the site stops."""
         self._running.add(task)
         try:
@@ -166,10 +183,9 @@ class SiteTask:
             BaseException: what *function* raises.
         """
         try:
-            async with self._nursery.running(self):
-                with self._scope:
-                    if not self._scope.cancel_called:
-                        await self._drive(_call(function))
+            with self._nursery.running(self), self._scope:
+                if not self._scope.cancel_called:
+                    await self._drive(_call(function))
         except RuntimeError:
             if not self._is_stopped:
                 raise
@@ -237,8 +253,6 @@ def _abandon(work: Coroutine[Any, Any, object]) -> None:
     Python closes a coroutine that is collected: one that swallows everything would go on then, and
     never end.
     """
-    import ctypes  # hardly anybody needs it
-
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(work))
 
 
@@ -250,18 +264,18 @@ def _drive(
 
     What trio sends to a coroutine that it resumes is an outcome, which may be an error.
     """
-    resume = partial(work.send, None)
+    resume: Callable[[Any], Any] = work.send
+    outcome: Any = None
     while True:
         try:
-            trap = resume()
+            trap = resume(outcome)
         except StopIteration:
             return
         try:
-            sent = yield trap
-            resume = partial(work.send, sent)
-        except BaseException as exc:
-            sent, resume = None, partial(work.throw, exc)
-        error = getattr(sent, "error", None)
+            outcome, resume = (yield trap), work.send
+        except BaseException as exc:  # trio throws only where *trap* is none of its own
+            outcome, resume = exc, work.throw
+        error = getattr(outcome, "error", None)
         if must_stop(is_cancellation=isinstance(error, trio.Cancelled)):
             return
 
@@ -314,6 +328,9 @@ class TaskOrigin:
         scripts = [each for each in executions if isinstance(each, ScriptExecution)]
         if executions:
             return cls.of_execution((scripts or executions)[0])
+        function = without_partials(function)
+        if not is_function(function):
+            function = type(function).__call__
         module = str(getattr(function, "__module__", ""))
         # A function that is defined anew with each request is the same one each time.
         return cls(module, module, None, getattr(function, "__code__", function))
@@ -372,7 +389,7 @@ class BackgroundTasks:
         _check_async_function(function, "site.background", "site.background(f)")
         origin = TaskOrigin.of(function)
         key = _key_of(function, origin, objects_last=not _is_uncached.get())
-        self._start(key, origin, function)
+        self._nursery.run_sync(partial(self._start, key, origin, function))
 
     def start_declared(self, execution: Execution) -> None:
         """Start the tasks that *execution* declared, and cancel those of older versions."""
@@ -380,10 +397,10 @@ class BackgroundTasks:
         for function in execution.background:
             origin = TaskOrigin.of(function)
             key = _key_of(function, origin, objects_last=execution.cached)
-            self._start(key._replace(number=counts[key]), origin, function)
+            numbered = key._replace(number=counts[key])
             counts[key] += 1
-        present = TaskOrigin.of_execution(execution)
-        self._end(lambda origin: origin.home == present.home and origin.version != present.version)
+            self._nursery.run_sync(partial(self._start, numbered, origin, function))
+        self._nursery.run_sync(partial(self._end_older, TaskOrigin.of_execution(execution)))
 
     def end_deleted(self) -> None:
         """Cancel what scripts and modules have started whose files there are no more."""
@@ -406,6 +423,9 @@ class BackgroundTasks:
         started = _BackgroundTask(key, origin, function, task, predecessors)
         self._tasks[key] = started
         self._nursery.start(partial(self._run, started))
+
+    def _end_older(self, present: TaskOrigin) -> None:
+        self._end(lambda origin: origin.home == present.home and origin.version != present.version)
 
     def _end(self, is_meant: Callable[[TaskOrigin], bool]) -> None:
         for each in list(self._tasks.values()):
@@ -442,7 +462,7 @@ class BackgroundTasks:
     def _forget_oldest_ended(self) -> None:
         if len(self._tasks) > MOST_ENDED:
             ended = [each for each in self._tasks.values() if each.task.ended.is_set()]
-            for each in ended[: len(ended) - MOST_ENDED]:
+            for each in ended[:-MOST_ENDED]:
                 del self._tasks[each.key]
 
 
@@ -487,11 +507,9 @@ _MULTIPLY: Final = (
 @contextmanager
 def noting_threads(execution: Execution) -> Iterator[None]:
     """While inside, the top-level code of *execution* runs. Say if its threads multiply."""
-    count = threading.active_count()
+    before = threading.enumerate()
     yield
-    if threading.active_count() <= count:
-        return
-    started = set(threading.enumerate()[count:])  # they are in the order in which they began
+    started = set(threading.enumerate()).difference(before)
     started.difference_update(*_threads.values())  # those of a module that it has imported
     if started:
         earlier = _threads.setdefault(execution.name.home, WeakSet())
@@ -518,8 +536,7 @@ def _executions_of(function: Any, *outer: Any) -> Iterator[Execution]:
 
 
 def _function_name(function: Any) -> str:
-    while isinstance(function, partial):
-        function = function.func
+    function = without_partials(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 

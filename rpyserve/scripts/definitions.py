@@ -164,21 +164,15 @@ def publish(execution: Execution, module: ModuleType) -> None:
     _note_roles(home, vars(module))
     before = _published.get(home)
     _published[home] = _Published(os.fspath(execution.path), weakref.ref(module))
-    has_moved = note_uses(execution, module)
-    if before is None:
-        return
-    if has_moved or not was_retired:
-        advance()
-    else:
+    note_uses(execution, module)
+    if was_retired:
         edits += 1  # whoever uses its objects has asked for it, or will
+    elif before is not None:
+        advance()
 
 
-def note_uses(execution: Execution, module: ModuleType) -> bool:
-    """Note which definitions the code in *module* uses.
-
-    Returns:
-        Whether one of them has moved since the last version of the file.
-    """
+def note_uses(execution: Execution, module: ModuleType) -> None:
+    """Note which definitions the code in *module* uses, and which of them have moved."""
     home = execution.name.home
     before = _uses.get(home)
     names = {
@@ -191,7 +185,8 @@ def note_uses(execution: Execution, module: ModuleType) -> bool:
     moves = [] if before is None else list(_moves(before, now))
     for old, new in moves:
         _note_move(old, new)
-    return bool(moves)
+    if moves:
+        advance()
 
 
 def _places_in_modules(module: ModuleType, package: str = "") -> frozenset[Place]:

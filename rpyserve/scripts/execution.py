@@ -214,9 +214,7 @@ def execution_name_of(defined: object) -> ExecutionName | None:
 
     None for what an ordinary module defines.
     """
-    while isinstance(defined, partial):
-        defined = defined.func
-    module = getattr(defined, "__module__", None)
+    module = getattr(without_partials(defined), "__module__", None)
     return module if isinstance(module, ExecutionName) else None
 
 
@@ -265,6 +263,13 @@ FUNCTION_CLASSES: Final = (FunctionType, MethodType, partial, type)
 def is_function(thing: object) -> bool:
     """Whether *thing* is a function, a method, a partial or a class."""
     return isinstance(thing, FUNCTION_CLASSES)
+
+
+def without_partials(function: Any) -> Any:
+    """Return what *function* calls at last, if it is a partial; else itself."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 def bindings_of(function: Any) -> dict[str, Any]:

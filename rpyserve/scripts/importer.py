@@ -576,17 +576,11 @@ class SiteFinder(FileFinder):
 
 
 class SiteLoader(SourceFileLoader):
-    """Loads a module of the site from its source; each load is an execution.
-
-    Attributes:
-        generation: that of the site's modules when its module was executed; None before.
-    """
+    """Loads a module of the site from its source; each load is an execution."""
 
     def __init__(self, modules: SiteModules, fullname: str, path: str) -> None:
         super().__init__(fullname, path)
         self._modules = modules
-        self._is_first = True
-        self.generation: int | None = None
 
     def get_code(self, fullname: str) -> CodeType:
         """Compile the source as it is now."""
@@ -625,19 +619,19 @@ class SiteLoader(SourceFileLoader):
         """
         modules = self._modules
         initial = dict(module.__dict__)
-        for _ in range(MOST_EXECUTIONS):
+        for attempt in range(MOST_EXECUTIONS):
+            generation = modules.generation
             try:
-                if not self._is_first and _begin_again(name, module):
+                if attempt and _begin_again(name, module):
                     return None
-                self._is_first = False
                 execution = self._execute(name, module)
-                if self.generation == modules.generation:
+                if generation == modules.generation:
                     return execution
             except Exception as exc:
-                is_old = self.generation != modules.generation
+                is_old = generation != modules.generation
                 if not is_old and not _load_for_waiting_thread(modules, exc):
                     raise
-            if self.generation != modules.generation and not modules.is_outermost(name):
+            if generation != modules.generation and not modules.is_outermost(name):
                 raise ImportError(f"{name} has changed while it was imported", name=name)
             # `from . import x` takes an attribute that is there, though it be of an old module.
             module.__dict__.clear()
@@ -648,7 +642,6 @@ class SiteLoader(SourceFileLoader):
     def _execute(self, name: str, module: ModuleType) -> Execution:
         modules = self._modules
         modules.note_found(name)
-        self.generation = modules.generation
         execution = Execution(
             name, Path(self.path), cached=True, registry=modules.registry, package=modules.package
         )

@@ -41,7 +41,6 @@ from rpyserve.scripts.background import (
     noting_threads,
 )
 from rpyserve.scripts.execution import (
-    Execution,
     ScriptExecution,
     cache,
     executing,
@@ -461,10 +460,8 @@ class ScriptLoader:
 
     def _tell_of_uncached(self, run: _Run, before: ModuleType) -> None:
         """Say what is lost as a script has ceased to be cached."""
-        execution = vars(before)["__execution__"]
-        kept = [each for each in list(vars(before).values()) if _is_kept_elsewhere(each, execution)]
-        if kept:
-            names = ", ".join(each.__name__ for each in kept)
+        names = ", ".join(each.__name__ for each in _kept_elsewhere(before))
+        if names:
             log.warning(_NO_LONGER_CACHED, run.name.display, names)
 
     # One execution
@@ -555,7 +552,7 @@ class ScriptLoader:
         definitions.publish(run.execution, run.module)
         for missing in run.execution.missing_inputs:
             self._warn_of_missing_input(run.name.display, missing)
-        if any(_is_kept_elsewhere(each, run.execution) for each in list(vars(run.module).values())):
+        if _kept_elsewhere(run.module):
             self._definers[path] = run.compiled.state
         else:
             self._definers.pop(path, None)
@@ -606,14 +603,15 @@ _NO_LONGER_CACHED: Final = (
 )
 
 
-def _is_kept_elsewhere(defined: object, execution: Execution) -> bool:
-    """Whether *defined* is a class of this script whose objects sessions may hold."""
-    if not isinstance(defined, type) and not is_interface(defined):
-        return False
-    is_resource = isinstance(defined, type) and issubclass(defined, Resource)
-    return (
-        not is_resource and execution is not None and execution_name_of(defined) is execution.name
-    )
+def _kept_elsewhere(module: ModuleType) -> list[Any]:
+    """The classes and interfaces of the script in *module* whose objects sessions may hold."""
+    return [
+        value
+        for value in list(vars(module).values())
+        if isinstance(value, type) or is_interface(value)
+        if execution_name_of(value) is module.__name__
+        if not (isinstance(value, type) and issubclass(value, Resource))
+    ]
 
 
 def _resource_of(run: _Run) -> Resource:
@@ -627,7 +625,8 @@ def _resource_of(run: _Run) -> Resource:
         if message:
             raise ScriptError(path, message, hint)
         run.compiled.validated = True
-        definitions.note_uses(run.execution, run.module)
+        if not run.execution.cached:  # else they are noted as it is published
+            definitions.note_uses(run.execution, run.module)
     try:
         return as_resource(namespace.get("resource"))
     except TypeError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,29 @@ async def test_a_function_that_each_request_defines_anew_runs_once() -> None:
         assert await visited(site, "/") == ["start"]
 
 
+class Feed:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def __call__(self) -> None:
+        LOG.append(f"start {self.name}")
+        await trio.sleep_forever()
+
+
+async def follow(name: str) -> None:
+    await Feed(name)()
+
+
+async def test_tasks_of_an_ordinary_module_run_beside_each_other(site: Site) -> None:
+    for start in (Feed, partial(partial, follow)):
+        LOG.clear()
+        tasks = [start(name) for name in "ab"]
+        for task in tasks * 2:
+            site.background(task)
+            await trio.testing.wait_all_tasks_blocked()
+        assert LOG == ["start a", "start b"]
+
+
 async def test_a_function_with_its_arguments_runs_once(site: Site, tmp_path: Path) -> None:
     text = "from functools import partial\n" + SCRIPT.replace("tick()", "tick(*numbers)")
     call = "for n in (1, 2): request.site.background(partial(tick, n))"
@@ -306,6 +330,38 @@ async def test_modules_of_one_name_of_two_sites_have_their_own_tasks(tmp_path: P
             await ask(site, "/", headers=[("Host", name)])
         await trio.testing.wait_all_tasks_blocked()
         assert sorted(LOG) == ["start a.localhost", "start b.localhost"]
+
+
+@pytest.mark.parametrize("call", ["import helper", "site.background(tick)"])
+async def test_a_task_that_a_thread_starts(site: Site, tmp_path: Path, call: str) -> None:
+    helper = SCRIPT.replace("async def tick", "@background\nasync def tick")
+    helper = f"from rpyserve import background\n{helper}"
+    script = f"""
+import trio
+from tests.scripts.test_background import LOG
+
+async def tick():
+    LOG.append("start {{version}}")
+    await trio.sleep_forever()
+
+def work(site):
+    {call}
+
+async def resource(request):
+    await trio.to_thread.run_sync(work, request.site)
+    return ""
+"""
+    for version in (1, 2):
+        for name, text in (("helper.py", helper), ("a.rpy", script)):
+            text = text.format(version=version, call="pass")
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        assert (await ask(site, "/a")).status == 200
+        await visited(site)
+        assert [each for each in LOG if "start" in each] == [
+            f"start {n + 1}" for n in range(version)
+        ]
+    if call == "import helper":
+        assert sorted(LOG) == ["end 1", "start 1", "start 2"]
 
 
 def test_background_outside_a_script() -> None:
@@ -427,6 +483,24 @@ class Page(Resource):
     both = list(LOG)
     assert await visited(site) == both
     assert await visited(site) == both
+
+
+async def test_what_has_ended_is_remembered_beside_many_that_run(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyserve.scripts.background.MOST_ENDED", 10)
+    ended = []
+
+    async def deliver(mail: int) -> None:
+        if mail >= 5:
+            await trio.sleep_forever()
+        ended.append(mail)
+
+    for _ in range(2):
+        for mail in range(20):
+            site.background(partial(deliver, mail))
+            await trio.testing.wait_all_tasks_blocked()
+    assert ended == [0, 1, 2, 3, 4]
 
 
 async def test_tasks_that_have_ended_are_forgotten_some_day(
@@ -740,6 +814,29 @@ edited = 0
     assert len(lines) == (3 if uncached else 2)
     assert "(poll)" in lines[0] and "@background" in lines[0]
     assert lines[0].startswith("helper.py was" if is_module else "a.rpy was")
+
+
+async def test_threads_that_multiply_while_another_one_ends(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+import threading
+if "other" in registry:
+    registry["end"].set()
+    registry["other"].join()
+threading.Thread(target=registry["last"].wait, name="mine").start()
+
+def resource(request):
+    return ""
+"""
+    (tmp_path / "a.rpy").write_text(text, encoding="utf-8")
+    end, last = site.registry["end"], site.registry["last"] = threading.Event(), threading.Event()
+    await visited(site)
+    other = site.registry["other"] = threading.Thread(target=end.wait)
+    other.start()
+    await visited(site)
+    last.set()
+    assert "while those of earlier executions still run: mine." in caplog.text
 
 
 async def test_a_thread_that_is_started_once_is_not_named(

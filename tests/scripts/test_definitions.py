@@ -105,6 +105,22 @@ def test_the_generation_grows_with_edits_and_not_with_requests(site: ScriptSite)
     assert definitions.generation > before
 
 
+def test_it_grows_as_an_uncached_script_shows_that_a_class_has_moved(site: ScriptSite) -> None:
+    text = "from {} import Thing\ndef resource(request): return Thing\n"
+    site.write("one.py", "class Thing: pass\n")
+    site.write("a.rpy", text.format("one"))
+    old: Any = site.get()
+    site.write("one.py", "")
+    site.error()
+    assert definitions.current_definition(old) is None
+    before = definitions.generation
+    site.write("two.py", "class Thing: pass\n")
+    site.write("a.rpy", text.format("two"))
+    new = site.get()
+    assert definitions.generation > before
+    assert definitions.current_definition(old) is new
+
+
 def test_it_does_not_grow_with_what_is_loaded_for_the_first_time(site: ScriptSite) -> None:
     run(site)
     before = definitions.generation
