@@ -85,6 +85,8 @@ class _State:
         names: these attributes.
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
+        registers: whether a constructor puts its object into something that others hold: the last
+            one that was called did, or none was called yet.
         log: where to say so.
         said: the lines that were logged: there may be a million objects to say it of.
     """
@@ -94,6 +96,7 @@ class _State:
     names: frozenset[str] = frozenset()
     waiting: int = 0
     slow_calls: int = 0
+    registers: bool = True
 
     @property
     def is_slow(self) -> bool:
@@ -627,9 +630,16 @@ def _take_from_another(
     make, how = _maker(thing, entry, arguments)
     # In a list, so that nothing here refers to the new one but that list.
     ghost: list[Any] = []
-    displaced = _construct(thing, entry, make, ghost)
-    added, unknown = _take(thing, ghost, lacking, arguments)
-    _remove_wherever_it_is(ghost, thing, displaced)
+    removal = _Removal(ghost, thing, entry.state)
+    try:
+        _construct(thing, entry, make, ghost)
+        if ghost[0] is thing or removal.was_there_before:
+            raise Unknown("its class has no other object")
+        if type(ghost[0]) is not type(thing):
+            raise Unknown(f"a new one is of the class {type(ghost[0]).__name__}")
+        added, unknown = _take(thing, ghost, lacking, arguments)
+    finally:
+        removal.run()
     for name in sorted(lacking & unknown.keys()):
         _say_missing(type(thing), [name], unknown[name])
     return added, how
@@ -637,26 +647,19 @@ def _take_from_another(
 
 def _construct(
     thing: Any, entry: _Reference | _Held, make: Callable[[], Any], ghost: list[Any]
-) -> int:
-    """Put what *make* returns into *ghost*; return how many places have lost *thing* meanwhile."""
+) -> None:
+    """Put what *make* returns into *ghost*; if it raises, the object it was about to return."""
     own = attributes(thing)
-    references = sys.getrefcount(thing)
     try:
         with _measuring(entry.state):
             _undoing(entry.holder.undo(), make, ghost)
     except Exception as exc:
         ghost += _constructed_in(exc, type(thing))
         exc.__traceback__ = None  # it refers to the new object
-        displaced = references - sys.getrefcount(thing)
-        _remove_wherever_it_is(ghost, thing, displaced)
         raise
     if ghost[0] is thing:  # there is only one, and its constructor has run again
         for name, value in own.items():
             set_attribute(thing, name, value)
-        raise Unknown("its class has no other object")
-    if type(ghost[0]) is not type(thing):
-        raise Unknown(f"a new one is of the class {type(ghost[0]).__name__}")
-    return references - sys.getrefcount(thing)
 
 
 def _constructed_in(exc: Exception, cls: type) -> list[Any]:
@@ -853,39 +856,51 @@ def _is_same(one: Any, other: Any) -> bool:
     return type(one) in ATOMS and bool(one == other)
 
 
-def _remove_wherever_it_is(ghost: list[Any], thing: Any, displaced: int) -> None:
-    """Take the new object out of wherever its constructor put it.
+class _Removal:
+    """Removes one new object, which nobody shall meet, from wherever it is.
 
     Args:
-        ghost: a list with that object, if there is one.
-        displaced: how many places have lost *thing* meanwhile: it takes them again.
+        ghost: a list that will have that object, if there is one.
+        thing: the object that it is made for. It takes its place again where it has lost it.
+        state: what is known of its class.
     """
-    probe = [object()]
-    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0]) if ghost else 0
-    if references:
-        _Removal(ghost, thing, displaced).run(references)
 
-
-class _Removal:
-    """Removes one new object, which nobody shall meet, from wherever it is."""
-
-    def __init__(self, ghost: list[Any], thing: Any, displaced: int) -> None:
+    def __init__(self, ghost: list[Any], thing: Any, state: _State) -> None:
         self._ghost = ghost
         self._thing = thing
-        self._displaced = displaced
+        self._state = state
+        # Looking through all objects takes time: only where the constructor may register its own.
+        self._is_known = state.registers
+        before = gc.get_referrers(thing, type(thing)) if self._is_known else []
+        self._siblings = [each for each in before if type(each) is type(thing)]
+        self._held_by = [each for each in before if _contains(_items_of(each), thing)]
+
+    @property
+    def was_there_before(self) -> bool:
+        """Whether it is no new object: one that others have, such as one of a pool."""
+        return bool(self._ghost) and _contains(self._siblings, self._ghost[0])
+
+    def run(self) -> None:
+        """Remove it."""
+        ghost, thing = self._ghost, self._thing
+        if not ghost or ghost[0] is thing or self.was_there_before:
+            return
+        probe = [object()]
+        references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0])
         # By the ids of the new object, its methods and tuples with it: what takes their place.
         self._replacements: dict[int, Any] = {id(ghost[0]): thing}
         self._below = _reachable_from(ghost[0])
         self._inside = {*map(id, self._below), id(object_state.dict_of(thing))}
         self._below += [thing, object_state.dict_of(thing)]
+        self._state.registers = references > self._references_below()
+        if references:
+            self._replace_everywhere()
 
-    def run(self, references: int) -> None:
-        """Remove it, to which there are that many *references*."""
-        is_elsewhere = references > self._references_below()
+    def _replace_everywhere(self) -> None:
         ghosts = self._ghost
         # First what refers to it; then what refers to its methods, and to tuples with it.
         for _ in range(3):
-            referrers = gc.get_referrers(*ghosts) if is_elsewhere else self._below
+            referrers = gc.get_referrers(*ghosts) if self._state.registers else self._below
             ghosts = self._replace_in_all(referrers, ghosts)
             if not ghosts:
                 return
@@ -935,7 +950,8 @@ class _Removal:
             if id(each) not in self._replacements:
                 continue
             thing = self._replacement_of(each)
-            if id(referrer) in self._inside and not _contains(referrer, thing):
+            takes_place = id(referrer) in self._inside or _contains(self._held_by, referrer)
+            if takes_place and not _contains(referrer, thing):
                 referrer[index] = thing
             else:
                 del referrer[index]
@@ -956,19 +972,28 @@ class _Removal:
                 self._replace_value(referrer, key, self._replacement_of(value), key is last)
 
     def _replace_value(self, referrer: dict[Any, Any], key: Any, thing: Any, is_last: bool) -> None:
-        # What is not at the end of a dict was not added, but has replaced something.
-        was_there = self._displaced > 0 or not is_last
+        # What is not at the end of a dict was not added, but has replaced something. At the end it
+        # is removed only if the object itself is known to have had no place there.
+        was_added = is_last and self._is_known and thing is self._thing
+        was_there = not was_added or _contains(self._held_by, referrer)
         if id(referrer) in self._inside:
             referrer[key] = thing
         elif was_there and not _contains(referrer.values(), thing):
             referrer[key] = thing
-            self._displaced -= 1
         elif not _replace_in_owner(referrer, key, thing):
             del referrer[key]
 
 
+def _items_of(referrer: Any) -> Iterable[Any]:
+    """What a list or dict holds, where a new object may have taken another's place."""
+    if isinstance(referrer, dict):
+        return dict.values(referrer)
+    return referrer if isinstance(referrer, (list, deque)) else ()
+
+
 def _contains(values: Iterable[Any], thing: Any) -> bool:
-    return any(each is thing for each in values)
+    is_method = type(thing) is MethodType  # each look-up makes another
+    return any(each is thing or (is_method and each == thing) for each in values)
 
 
 def _is_same_sequence(one: Any, other: list[Any]) -> bool:
