@@ -128,6 +128,7 @@ class _Edit:
         hiding: objects' own attributes that would hide what the class defines now.
         outdated: cached properties with other code than before.
         has_private: whether it has private attributes of pydantic.
+        old_parameters: the parameters that the old class had.
     """
 
     names: frozenset[str]
@@ -136,10 +137,13 @@ class _Edit:
     hiding: frozenset[str]
     outdated: frozenset[str]
     has_private: bool
+    old_parameters: frozenset[str]
 
     @property
-    def is_nothing(self) -> bool:
-        return not (self.names or self.hiding or self.outdated or self.has_private)
+    def changes_objects(self) -> bool:
+        """Whether objects change at once, and not only at the first use of what they lack."""
+        kinds = self.former, self.defaults, self.hiding, self.outdated, self.has_private
+        return any(kinds)
 
 
 def _compare(cls: type, old_class: type, state: _State) -> _Edit:
@@ -157,6 +161,7 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
         hiding=frozenset(name for name in before - now if _is_hidden(cls, old_class, name)),
         outdated=frozenset(_outdated_properties(cls, old_class)),
         has_private=bool(object_state.private_attributes_of(cls)),
+        old_parameters=frozenset(each.name for each in object_state.parameters_of(old_class)),
     )
 
 
@@ -275,21 +280,14 @@ class AttributeFiller:
         From now on it has what it lacks, before anything of it is asked: call this before its hash
         can be needed.
         """
-        factory = self._factories.get(id(thing))
+        edit = self._edit(type(thing), old_class)
         old_parameters = _stop_waiting(former)
         if old_parameters is None:
-            parameters = object_state.parameters_of(old_class)
-            old_parameters = frozenset(each.name for each in parameters)
-        edit = self._edit(type(thing), old_class)
-        if edit.is_nothing and factory is None:
-            return
+            old_parameters = edit.old_parameters
+        if edit.changes_objects:
+            self._change(thing, edit)
+        factory = self._factories.get(id(thing))
         names = edit.names | object_state.assigned_by_function(factory)
-        if edit.hiding or edit.outdated:
-            self._drop(thing, edit)
-        if edit.former or edit.defaults:
-            self._add_known(thing, edit)
-        if edit.has_private:
-            self._add_private(thing)
         if object_state.missing_of(thing, names):
             state = _states[type(thing)]
             state.names |= names
@@ -311,6 +309,13 @@ class AttributeFiller:
             self._edits[classes] = _compare(cls, old_class, state)
         return self._edits[classes]
 
+    def _change(self, thing: Any, edit: _Edit) -> None:
+        """Change what needs no new object."""
+        self._drop(thing, edit)
+        self._add_known(thing, edit)
+        if edit.has_private:
+            self._add_private(thing)
+
     def _drop(self, thing: Any, edit: _Edit) -> None:
         """Drop attributes that would hide what the class defines, and what was cached."""
         own = object_state.dict_of(thing)
@@ -323,7 +328,7 @@ class AttributeFiller:
                 _say(logging.INFO, type(thing), line)
 
     def _add_known(self, thing: Any, edit: _Edit) -> None:
-        """Add what needs no new object."""
+        """Add what the old class gave it, and defaults."""
         own = attributes(thing)
         for makers, where in ((edit.former, _FORMER), (edit.defaults, _FIELDS)):
             added = []
@@ -873,7 +878,8 @@ class _Removal:
         self._is_known = state.registers
         before = gc.get_referrers(thing, type(thing)) if self._is_known else []
         self._siblings = [each for each in before if type(each) is type(thing)]
-        self._held_by = [each for each in before if _contains(_items_of(each), thing)]
+        holders = [each for each in before if isinstance(each, (list, deque, dict))]
+        self._held_by = [each for each in holders if _contains(_items_of(each), thing)]
 
     @property
     def was_there_before(self) -> bool:
@@ -984,11 +990,8 @@ class _Removal:
             del referrer[key]
 
 
-def _items_of(referrer: Any) -> Iterable[Any]:
-    """What a list or dict holds, where a new object may have taken another's place."""
-    if isinstance(referrer, dict):
-        return dict.values(referrer)
-    return referrer if isinstance(referrer, (list, deque)) else ()
+def _items_of(holder: Any) -> Iterable[Any]:
+    return dict.values(holder) if isinstance(holder, dict) else holder
 
 
 def _contains(values: Iterable[Any], thing: Any) -> bool:
