@@ -329,11 +329,10 @@ class AttributeFiller:
 
     def _add_known(self, thing: Any, edit: _Edit) -> None:
         """Add what the old class gave it, and defaults."""
-        own = attributes(thing)
         for makers, where in ((edit.former, _FORMER), (edit.defaults, _FIELDS)):
             added = []
             for name, make in makers.items():
-                if isinstance(make, property) or not (name in own or has_attribute(thing, name)):
+                if isinstance(make, property) or not has_attribute(thing, name):
                     added += self._add(thing, name, make)
             _say_added(type(thing), added, where)
 
@@ -380,8 +379,7 @@ class AttributeFiller:
         entry.old_parameters = old_parameters
         state.waiting += 1
         _waiting[id(thing)] = entry
-        if not _install_hooks(type(thing)):
-            _supply(thing)
+        _install_hooks(type(thing))
 
 
 def _value_of(make: Any, thing: Any) -> Any:
@@ -541,21 +539,16 @@ def _described(exc: Exception) -> str:
 # The hooks
 
 
-def _install_hooks(cls: type) -> bool:
+def _install_hooks(cls: type) -> None:
     """Have lookups that fail on objects of *cls*, and copies of them, come here first.
 
-    Returns:
-        False if the class does not allow it.
+    A metaclass is not asked: it may not allow it.
     """
     with _hooks_lock:
-        try:
-            for name, make_hook in _HOOKS.items():
-                own = vars(cls).get(name)
-                if not getattr(own, "is_hook", False):
-                    setattr(cls, name, make_hook(cls, own))
-        except (TypeError, AttributeError):
-            return False
-    return True
+        for name, make_hook in _HOOKS.items():
+            own = vars(cls).get(name)
+            if not getattr(own, "is_hook", False):
+                type.__setattr__(cls, name, make_hook(cls, own))
 
 
 def _remove_hooks_if_done(cls: type) -> None:
@@ -568,9 +561,9 @@ def _remove_hooks_if_done(cls: type) -> None:
             if not getattr(hook, "is_hook", False):
                 continue
             if hook.own is None:
-                delattr(cls, name)
+                type.__delattr__(cls, name)
             else:
-                setattr(cls, name, hook.own)
+                type.__setattr__(cls, name, hook.own)
 
 
 def _lookup_hook(cls: type, own: Any) -> Any:
@@ -981,10 +974,9 @@ class _Removal:
         # What is not at the end of a dict was not added, but has replaced something. At the end it
         # is removed only if the object itself is known to have had no place there.
         was_added = is_last and self._is_known and thing is self._thing
-        was_there = not was_added or _contains(self._held_by, referrer)
-        if id(referrer) in self._inside:
-            referrer[key] = thing
-        elif was_there and not _contains(referrer.values(), thing):
+        had_it = not was_added or _contains(self._held_by, referrer)
+        lost_it = had_it and not _contains(referrer.values(), thing)
+        if lost_it or id(referrer) in self._inside:
             referrer[key] = thing
         elif not _replace_in_owner(referrer, key, thing):
             del referrer[key]

@@ -318,6 +318,33 @@ async def test_a_class_s_own_getattr_goes_on(site: Editing) -> None:
     assert await edited(site, before, after, answer) == str(([("xyz", 1, "xyz", False)] * 2, "x"))
 
 
+async def test_a_metaclass_that_allows_no_attributes(site: Editing) -> None:
+    before = "class Sealed(type):\n    def __setattr__(cls, name, value): raise TypeError(name)\n"
+    before += "    __delattr__ = None\ncalls = []\nclass P(metaclass=Sealed):\n"
+    before += (
+        "    def __init__(self):\n        calls.append(1); self.a = 1\ndef make(): return P()\n"
+    )
+    after = before.replace("self.a = 1", "self.a = self.b = 1")
+    answer = "calls[:], it.b, calls, '__getattr__' in vars(P)"
+    assert await edited(site, before, after, answer) == "([], 1, [1], False)"
+
+
+async def test_a_very_slow_constructor_is_called_once(
+    site: Editing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyserve.sessions.missing_attributes.TOO_SLOW", 0.0)
+    before = "class P:\n    def __init__(self): self.a = 1\ndef make(): return [P(), P()]\n"
+    after = before.replace("self.a = 1", "self.a = self.b = 1")
+    assert await edited(site, before, after, "[hasattr(p, 'b') for p in it]") == "[True, False]"
+
+
+async def test_a_cached_property_becomes_an_attribute(site: Editing) -> None:
+    before = "from functools import cached_property\nclass P:\n    def __init__(self): self.a = 2\n"
+    before += "    @cached_property\n    def b(self): return self.a + 1\ndef make(): return P()\n"
+    after = "class P:\n    def __init__(self):\n        self.a, self.b = 2, 0\n"
+    assert await edited(site, before, after, "it.b") == "3"
+
+
 async def test_constructors_that_read_one_another(site: Editing) -> None:
     before = "class P:\n    def __init__(self): self.a = 1\n"
     before += (
