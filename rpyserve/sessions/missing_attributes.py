@@ -869,15 +869,16 @@ class _Removal:
         self._state = state
         # Looking through all objects takes time: only where the constructor may register its own.
         self._is_known = state.registers
-        before = gc.get_referrers(thing, type(thing)) if self._is_known else []
-        self._siblings = [each for each in before if type(each) is type(thing)]
-        holders = [each for each in before if isinstance(each, (list, deque, dict))]
+        # What refers to it, and all objects of its class.
+        self._before = gc.get_referrers(thing, type(thing)) if self._is_known else []
+        others = [each for each in self._before if type(each) is not type(thing)]
+        holders = [each for each in others if isinstance(each, (list, deque, dict))]
         self._held_by = [each for each in holders if _contains(_items_of(each), thing)]
 
-    @property
+    @cached_property
     def was_there_before(self) -> bool:
         """Whether it is no new object: one that others have, such as one of a pool."""
-        return bool(self._ghost) and _contains(self._siblings, self._ghost[0])
+        return bool(self._ghost) and _contains(self._before, self._ghost[0])
 
     def run(self) -> None:
         """Remove it."""
