@@ -85,6 +85,8 @@ class _State:
         names: these attributes.
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
+        registers: whether a constructor puts its object into something that others hold: the last
+            one that was called did, or none was called yet.
         log: where to say so.
         said: the lines that were logged: there may be a million objects to say it of.
     """
@@ -94,6 +96,7 @@ class _State:
     names: frozenset[str] = frozenset()
     waiting: int = 0
     slow_calls: int = 0
+    registers: bool = True
 
     @property
     def is_slow(self) -> bool:
@@ -125,6 +128,7 @@ class _Edit:
         hiding: objects' own attributes that would hide what the class defines now.
         outdated: cached properties with other code than before.
         has_private: whether it has private attributes of pydantic.
+        old_parameters: the parameters that the old class had.
     """
 
     names: frozenset[str]
@@ -133,10 +137,13 @@ class _Edit:
     hiding: frozenset[str]
     outdated: frozenset[str]
     has_private: bool
+    old_parameters: frozenset[str]
 
     @property
-    def is_nothing(self) -> bool:
-        return not (self.names or self.hiding or self.outdated or self.has_private)
+    def changes_objects(self) -> bool:
+        """Whether objects change at once, and not only at the first use of what they lack."""
+        kinds = self.former, self.defaults, self.hiding, self.outdated, self.has_private
+        return any(kinds)
 
 
 def _compare(cls: type, old_class: type, state: _State) -> _Edit:
@@ -154,6 +161,7 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
         hiding=frozenset(name for name in before - now if _is_hidden(cls, old_class, name)),
         outdated=frozenset(_outdated_properties(cls, old_class)),
         has_private=bool(object_state.private_attributes_of(cls)),
+        old_parameters=frozenset(each.name for each in object_state.parameters_of(old_class)),
     )
 
 
@@ -272,21 +280,14 @@ class AttributeFiller:
         From now on it has what it lacks, before anything of it is asked: call this before its hash
         can be needed.
         """
-        factory = self._factories.get(id(thing))
+        edit = self._edit(type(thing), old_class)
         old_parameters = _stop_waiting(former)
         if old_parameters is None:
-            parameters = object_state.parameters_of(old_class)
-            old_parameters = frozenset(each.name for each in parameters)
-        edit = self._edit(type(thing), old_class)
-        if edit.is_nothing and factory is None:
-            return
+            old_parameters = edit.old_parameters
+        if edit.changes_objects:
+            self._change(thing, edit)
+        factory = self._factories.get(id(thing))
         names = edit.names | object_state.assigned_by_function(factory)
-        if edit.hiding or edit.outdated:
-            self._drop(thing, edit)
-        if edit.former or edit.defaults:
-            self._add_known(thing, edit)
-        if edit.has_private:
-            self._add_private(thing)
         if object_state.missing_of(thing, names):
             state = _states[type(thing)]
             state.names |= names
@@ -308,6 +309,13 @@ class AttributeFiller:
             self._edits[classes] = _compare(cls, old_class, state)
         return self._edits[classes]
 
+    def _change(self, thing: Any, edit: _Edit) -> None:
+        """Change what needs no new object."""
+        self._drop(thing, edit)
+        self._add_known(thing, edit)
+        if edit.has_private:
+            self._add_private(thing)
+
     def _drop(self, thing: Any, edit: _Edit) -> None:
         """Drop attributes that would hide what the class defines, and what was cached."""
         own = object_state.dict_of(thing)
@@ -320,12 +328,11 @@ class AttributeFiller:
                 _say(logging.INFO, type(thing), line)
 
     def _add_known(self, thing: Any, edit: _Edit) -> None:
-        """Add what needs no new object."""
-        own = attributes(thing)
+        """Add what the old class gave it, and defaults."""
         for makers, where in ((edit.former, _FORMER), (edit.defaults, _FIELDS)):
             added = []
             for name, make in makers.items():
-                if isinstance(make, property) or not (name in own or has_attribute(thing, name)):
+                if isinstance(make, property) or not has_attribute(thing, name):
                     added += self._add(thing, name, make)
             _say_added(type(thing), added, where)
 
@@ -372,8 +379,7 @@ class AttributeFiller:
         entry.old_parameters = old_parameters
         state.waiting += 1
         _waiting[id(thing)] = entry
-        if not _install_hooks(type(thing)):
-            _supply(thing)
+        _install_hooks(type(thing))
 
 
 def _value_of(make: Any, thing: Any) -> Any:
@@ -533,21 +539,16 @@ def _described(exc: Exception) -> str:
 # The hooks
 
 
-def _install_hooks(cls: type) -> bool:
+def _install_hooks(cls: type) -> None:
     """Have lookups that fail on objects of *cls*, and copies of them, come here first.
 
-    Returns:
-        False if the class does not allow it.
+    A metaclass is not asked: it may not allow it.
     """
     with _hooks_lock:
-        try:
-            for name, make_hook in _HOOKS.items():
-                own = vars(cls).get(name)
-                if not getattr(own, "is_hook", False):
-                    setattr(cls, name, make_hook(cls, own))
-        except (TypeError, AttributeError):
-            return False
-    return True
+        for name, make_hook in _HOOKS.items():
+            own = vars(cls).get(name)
+            if not getattr(own, "is_hook", False):
+                type.__setattr__(cls, name, make_hook(cls, own))
 
 
 def _remove_hooks_if_done(cls: type) -> None:
@@ -560,9 +561,9 @@ def _remove_hooks_if_done(cls: type) -> None:
             if not getattr(hook, "is_hook", False):
                 continue
             if hook.own is None:
-                delattr(cls, name)
+                type.__delattr__(cls, name)
             else:
-                setattr(cls, name, hook.own)
+                type.__setattr__(cls, name, hook.own)
 
 
 def _lookup_hook(cls: type, own: Any) -> Any:
@@ -627,9 +628,16 @@ def _take_from_another(
     make, how = _maker(thing, entry, arguments)
     # In a list, so that nothing here refers to the new one but that list.
     ghost: list[Any] = []
-    displaced = _construct(thing, entry, make, ghost)
-    added, unknown = _take(thing, ghost, lacking, arguments)
-    _remove_wherever_it_is(ghost, thing, displaced)
+    removal = _Removal(ghost, thing, entry.state)
+    try:
+        _construct(thing, entry, make, ghost)
+        if ghost[0] is thing or removal.was_there_before:
+            raise Unknown("its class has no other object")
+        if type(ghost[0]) is not type(thing):
+            raise Unknown(f"a new one is of the class {type(ghost[0]).__name__}")
+        added, unknown = _take(thing, ghost, lacking, arguments)
+    finally:
+        removal.run()
     for name in sorted(lacking & unknown.keys()):
         _say_missing(type(thing), [name], unknown[name])
     return added, how
@@ -637,26 +645,19 @@ def _take_from_another(
 
 def _construct(
     thing: Any, entry: _Reference | _Held, make: Callable[[], Any], ghost: list[Any]
-) -> int:
-    """Put what *make* returns into *ghost*; return how many places have lost *thing* meanwhile."""
+) -> None:
+    """Put what *make* returns into *ghost*; if it raises, the object it was about to return."""
     own = attributes(thing)
-    references = sys.getrefcount(thing)
     try:
         with _measuring(entry.state):
             _undoing(entry.holder.undo(), make, ghost)
     except Exception as exc:
         ghost += _constructed_in(exc, type(thing))
         exc.__traceback__ = None  # it refers to the new object
-        displaced = references - sys.getrefcount(thing)
-        _remove_wherever_it_is(ghost, thing, displaced)
         raise
     if ghost[0] is thing:  # there is only one, and its constructor has run again
         for name, value in own.items():
             set_attribute(thing, name, value)
-        raise Unknown("its class has no other object")
-    if type(ghost[0]) is not type(thing):
-        raise Unknown(f"a new one is of the class {type(ghost[0]).__name__}")
-    return references - sys.getrefcount(thing)
 
 
 def _constructed_in(exc: Exception, cls: type) -> list[Any]:
@@ -853,39 +854,53 @@ def _is_same(one: Any, other: Any) -> bool:
     return type(one) in ATOMS and bool(one == other)
 
 
-def _remove_wherever_it_is(ghost: list[Any], thing: Any, displaced: int) -> None:
-    """Take the new object out of wherever its constructor put it.
+class _Removal:
+    """Removes one new object, which nobody shall meet, from wherever it is.
 
     Args:
-        ghost: a list with that object, if there is one.
-        displaced: how many places have lost *thing* meanwhile: it takes them again.
+        ghost: a list that will have that object, if there is one.
+        thing: the object that it is made for. It takes its place again where it has lost it.
+        state: what is known of its class.
     """
-    probe = [object()]
-    references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0]) if ghost else 0
-    if references:
-        _Removal(ghost, thing, displaced).run(references)
 
-
-class _Removal:
-    """Removes one new object, which nobody shall meet, from wherever it is."""
-
-    def __init__(self, ghost: list[Any], thing: Any, displaced: int) -> None:
+    def __init__(self, ghost: list[Any], thing: Any, state: _State) -> None:
         self._ghost = ghost
         self._thing = thing
-        self._displaced = displaced
+        self._state = state
+        # Looking through all objects takes time: only where the constructor may register its own.
+        self._is_known = state.registers
+        # What refers to it, and all objects of its class.
+        self._before = gc.get_referrers(thing, type(thing)) if self._is_known else []
+        others = [each for each in self._before if type(each) is not type(thing)]
+        holders = [each for each in others if isinstance(each, (list, deque, dict))]
+        self._held_by = [each for each in holders if _contains(_items_of(each), thing)]
+
+    @cached_property
+    def was_there_before(self) -> bool:
+        """Whether it is no new object: one that others have, such as one of a pool."""
+        return bool(self._ghost) and _contains(self._before, self._ghost[0])
+
+    def run(self) -> None:
+        """Remove it."""
+        ghost, thing = self._ghost, self._thing
+        if not ghost or ghost[0] is thing or self.was_there_before:
+            return
+        probe = [object()]
+        references = sys.getrefcount(ghost[0]) - sys.getrefcount(probe[0])
         # By the ids of the new object, its methods and tuples with it: what takes their place.
         self._replacements: dict[int, Any] = {id(ghost[0]): thing}
         self._below = _reachable_from(ghost[0])
         self._inside = {*map(id, self._below), id(object_state.dict_of(thing))}
         self._below += [thing, object_state.dict_of(thing)]
+        self._state.registers = references > self._references_below()
+        if references:
+            self._replace_everywhere()
 
-    def run(self, references: int) -> None:
-        """Remove it, to which there are that many *references*."""
-        is_elsewhere = references > self._references_below()
+    def _replace_everywhere(self) -> None:
         ghosts = self._ghost
         # First what refers to it; then what refers to its methods, and to tuples with it.
         for _ in range(3):
-            referrers = gc.get_referrers(*ghosts) if is_elsewhere else self._below
+            referrers = gc.get_referrers(*ghosts) if self._state.registers else self._below
             ghosts = self._replace_in_all(referrers, ghosts)
             if not ghosts:
                 return
@@ -935,7 +950,8 @@ class _Removal:
             if id(each) not in self._replacements:
                 continue
             thing = self._replacement_of(each)
-            if id(referrer) in self._inside and not _contains(referrer, thing):
+            takes_place = id(referrer) in self._inside or _contains(self._held_by, referrer)
+            if takes_place and not _contains(referrer, thing):
                 referrer[index] = thing
             else:
                 del referrer[index]
@@ -956,19 +972,24 @@ class _Removal:
                 self._replace_value(referrer, key, self._replacement_of(value), key is last)
 
     def _replace_value(self, referrer: dict[Any, Any], key: Any, thing: Any, is_last: bool) -> None:
-        # What is not at the end of a dict was not added, but has replaced something.
-        was_there = self._displaced > 0 or not is_last
-        if id(referrer) in self._inside:
+        # What is not at the end of a dict was not added, but has replaced something. At the end it
+        # is removed only if the object itself is known to have had no place there.
+        was_added = is_last and self._is_known and thing is self._thing
+        had_it = not was_added or _contains(self._held_by, referrer)
+        lost_it = had_it and not _contains(referrer.values(), thing)
+        if lost_it or id(referrer) in self._inside:
             referrer[key] = thing
-        elif was_there and not _contains(referrer.values(), thing):
-            referrer[key] = thing
-            self._displaced -= 1
         elif not _replace_in_owner(referrer, key, thing):
             del referrer[key]
 
 
+def _items_of(holder: Any) -> Iterable[Any]:
+    return dict.values(holder) if isinstance(holder, dict) else holder
+
+
 def _contains(values: Iterable[Any], thing: Any) -> bool:
-    return any(each is thing for each in values)
+    is_method = type(thing) is MethodType  # each look-up makes another
+    return any(each is thing or (is_method and each == thing) for each in values)
 
 
 def _is_same_sequence(one: Any, other: list[Any]) -> bool:

@@ -318,6 +318,33 @@ async def test_a_class_s_own_getattr_goes_on(site: Editing) -> None:
     assert await edited(site, before, after, answer) == str(([("xyz", 1, "xyz", False)] * 2, "x"))
 
 
+async def test_a_metaclass_that_allows_no_attributes(site: Editing) -> None:
+    before = "class Sealed(type):\n    def __setattr__(cls, name, value): raise TypeError(name)\n"
+    before += "    __delattr__ = None\ncalls = []\nclass P(metaclass=Sealed):\n"
+    before += (
+        "    def __init__(self):\n        calls.append(1); self.a = 1\ndef make(): return P()\n"
+    )
+    after = before.replace("self.a = 1", "self.a = self.b = 1")
+    answer = "calls[:], it.b, calls, '__getattr__' in vars(P)"
+    assert await edited(site, before, after, answer) == "([], 1, [1], False)"
+
+
+async def test_a_very_slow_constructor_is_called_once(
+    site: Editing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyserve.sessions.missing_attributes.TOO_SLOW", 0.0)
+    before = "class P:\n    def __init__(self): self.a = 1\ndef make(): return [P(), P()]\n"
+    after = before.replace("self.a = 1", "self.a = self.b = 1")
+    assert await edited(site, before, after, "[hasattr(p, 'b') for p in it]") == "[True, False]"
+
+
+async def test_a_cached_property_becomes_an_attribute(site: Editing) -> None:
+    before = "from functools import cached_property\nclass P:\n    def __init__(self): self.a = 2\n"
+    before += "    @cached_property\n    def b(self): return self.a + 1\ndef make(): return P()\n"
+    after = "class P:\n    def __init__(self):\n        self.a, self.b = 2, 0\n"
+    assert await edited(site, before, after, "it.b") == "3"
+
+
 async def test_constructors_that_read_one_another(site: Editing) -> None:
     before = "class P:\n    def __init__(self): self.a = 1\n"
     before += (
@@ -387,6 +414,53 @@ async def test_what_it_puts_of_itself_anywhere_is_taken_out_again(
     )
     after = text.replace("self.name = name", "self.name = name; self.score = 0")
     assert await edited(site, text, after, f"it.score, {shown}") == f"(0, {expected})"
+
+
+@pytest.mark.parametrize(
+    ("register", "keep", "shown"),
+    [
+        ("registry.setdefault('all', {})[name] = self", KEPT + " and registry['all'].clear()", "registry['all'] == {}"),
+        ("registry.setdefault('seats', [None, 1])[0] = self", KEPT, "registry['seats'] == [it, 1]"),
+        ("registry.setdefault('calls', {})[name] = self.hello", KEPT, "registry['calls']['Ada'].__self__ is it"),
+        ("d = registry.setdefault('all', {}); d.setdefault('log', []).append(d.get(name)); d[name] = self", KEPT, "registry['all']['Ada'] is it"),
+    ],
+)  # fmt: skip
+async def test_the_object_has_the_places_that_it_had(
+    site: Editing, register: str, keep: str, shown: str
+) -> None:
+    text = PLAYER.format(more=register + "\n\n    def hello(self): pass")
+    after = text.replace("self.name = name", "self.name = name; self.score = 0")
+    assert await edited(site, text, after, f"it.score, {shown}", keep) == "(0, True)"
+
+
+async def test_a_registry_that_is_first_used_by_a_constructor(site: Editing) -> None:
+    text = PLAYER.format(more="registry['all'][name] = self")
+    many = "registry.setdefault('all', {}).update({n: Player(n) for n in range(1500)})"
+    site.script(text, f"[{many}, s.setdefault('it', make())] and None")
+    await site.get()
+    after = text.replace("self.name = name", "self.name = name; self.score = 0")
+    site.script(after, "s['it'].score, registry['all'].get('Ada') is s['it'], len(registry['all'])")
+    assert await site.get() == "(0, True, 1501)"
+
+
+async def test_an_object_that_others_have_is_no_new_one(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = """
+class Seat:
+    def __new__(cls, n=0):
+        return registry.setdefault('pool', {}).setdefault(n, object.__new__(cls))
+
+    def __init__(self, n=0):
+        self.a = 1
+
+def make():
+    return [Seat(0), Seat(1)]
+"""
+    after = before.replace("self.a = 1", "self.a = 1; self.b = []")
+    answer = "hasattr(it[1], 'b'), [*map(id, registry['pool'].values())] == [*map(id, it)]"
+    assert await edited(site, before, after, answer) == "(False, True)"
+    assert "lack b: its class has no other object" in told(caplog)[-1]
 
 
 async def test_it_may_be_anywhere_else(site: Editing) -> None:
