@@ -114,11 +114,9 @@ def install_bun(environment: Path) -> str | None:
     done = subprocess.run(
         [npm, "install", "--silent", "--prefix", environment, "bun"], capture_output=True
     )
-    return (
-        shutil.which("bun", path=environment / "node_modules" / ".bin")
-        if not done.returncode
-        else None
-    )
+    if done.returncode:
+        return None
+    return shutil.which("bun", path=environment / "node_modules" / ".bin")
 
 
 def compare(environment: Path) -> dict[str, list[Outcome]]:

@@ -1,4 +1,4 @@
-"""Programs by chance: classes, containers, edits and visits in any order. Is anything ever lost?
+"""Random programs: classes, containers, edits and visits in any order. Is anything ever lost?
 
 ``python -m benchmarks.robustness.edit_programs --programs 10000``. hypothesis makes a site: a
 cached script, a module, classes of many kinds, and values of them in sessions and the registry. It
@@ -340,6 +340,7 @@ def resource(request):
     return {"value": describe(holder[name], globals())}
 """
 BROKEN = "class Half(:\n"
+PAGES = ["page", "stranger", "threaded"]
 
 
 class Program:
@@ -494,8 +495,7 @@ def available_kinds() -> list[str]:
     return [
         kind
         for kind in KINDS
-        if kind not in NEEDED_LIBRARIES
-        or importlib.util.find_spec(NEEDED_LIBRARIES[kind].partition(".")[0])
+        if kind not in NEEDED_LIBRARIES or importlib.util.find_spec(NEEDED_LIBRARIES[kind])
     ]
 
 
@@ -582,7 +582,8 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
                 case "make":
                     await program.make(draw(visitors), draw(places), draw(st.sampled_from(names)))
                 case "look":
-                    await _look(program, draw)
+                    holder, name = draw(st.sampled_from(sorted(program.made)))
+                    await _look(program, holder, name, draw(st.sampled_from(PAGES)))
                 case "edit":
                     for _ in range(draw(st.integers(1, 3))):
                         chosen = draw(st.sampled_from(sorted(program.classes)))
@@ -593,18 +594,18 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
                     await program.visit_broken(draw(visitors), file)
                 case "watch":
                     program.watch()
-        pages = draw(st.permutations(["page", "stranger", "threaded"]))
+        pages = draw(st.permutations(PAGES))
         for holder, name in program.made:
-            at = "registry" if holder == "registry" else "session"
             for page in pages:
-                await program.look("ann" if at == "registry" else holder, at, name, page)
+                await _look(program, holder, name, page)
 
 
-async def _look(program: Program, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
-    holder, name = draw(st.sampled_from(sorted(program.made)))
-    at = "registry" if holder == "registry" else "session"
-    page = draw(st.sampled_from(["page", "stranger", "threaded"]))
-    await program.look("ann" if at == "registry" else holder, at, name, page)
+async def _look(program: Program, holder: str, name: str, page: str) -> None:
+    """Look by *page* at the value *name* of *holder*, a visitor or the registry."""
+    if holder == "registry":
+        await program.look("ann", "registry", name, page)
+    else:
+        await program.look(holder, "session", name, page)
 
 
 def run_programs(programs: int, first: int) -> None:

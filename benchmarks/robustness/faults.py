@@ -6,7 +6,7 @@ write, sendfile, stat, open; and where memory, descriptors, the disk or the cloc
 process stands still. One round has one kind of faults, or all of them. Meanwhile visitors ask for
 files and ranges, scripts, streams, uploads, forms and their sessions, and scripts are edited.
 
-An answer must be whole and right, or a refusal (404, 500, 503, 507), or plainly cut: never wrong
+An answer must be whole and right, or a refusal (500, 503, 507), or plainly cut: never wrong
 bytes, never old ones, no session lost, and nothing without an end. After each round, without
 faults, every page is right again; memory and open files are what they were. The seed is printed;
 with it, the same calls of each function fail in the same way.
@@ -45,8 +45,7 @@ RECOVERY = 10.0
 """Seconds after the last fault in which everything must be right again."""
 STOPPED = 0.5
 """Seconds that the process stands still under ``stop``."""
-REFUSALS = (404, 500, 503, 507)
-"""A file that the system fails to look at counts as absent: hence the 404."""
+REFUSALS = (500, 503, 507)
 MOST_GROWTH = 16 * 2**20
 """Bytes that the server may grow by after the first quarter of the rounds."""
 MOST_FILES = 4

@@ -17,8 +17,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from time import process_time
 
@@ -27,6 +25,7 @@ import trio
 from benchmarks.common.docs import ROOT, table
 from benchmarks.common.options import add_write, option_parser
 from benchmarks.scale import report
+from benchmarks.scale.sessions import Figures, measuring_pauses
 from rpyserve import Directory, Site
 from rpyserve.http.request import Request
 from rpyserve.serving import gc_tuning
@@ -73,12 +72,13 @@ def resource(request):
     return it[0].greet()
 """
 
-Figures = dict[str, float]
-"""``pause``, ``request`` and ``done``, in milliseconds."""
-
 
 async def measure(shape: str, count: int, modules: int, root: Path) -> Figures:
-    """Edit a module of a site whose registry holds *count* objects."""
+    """Edit a module of a site whose registry holds *count* objects.
+
+    Returns:
+        ``pause``, ``request`` and ``done``, in milliseconds.
+    """
     for n in range(modules):
         (root / f"helper{n}.py").write_text(f"class Helper{n}:\n    pass\n")
     page = PAGE.format(
@@ -96,7 +96,7 @@ async def measure(shape: str, count: int, modules: int, root: Path) -> Figures:
         await trio.sleep(2.5)  # a file that is younger is read again at each request
         (root / "models.py").write_text(MODELS.format(word="goodbye"))
         figures: Figures = {}
-        async with _measuring_pauses(figures):
+        async with measuring_pauses(figures, "pause"):
             began = process_time()
             assert await _get(site) == b"goodbye"
             figures["request"] = (process_time() - began) * 1000
@@ -125,26 +125,6 @@ async def _until_idle() -> None:
         began = process_time()
         await trio.sleep(0.005)
         quiet = quiet + 1 if process_time() - began < 0.001 else 0
-
-
-@asynccontextmanager
-async def _measuring_pauses(figures: Figures) -> AsyncIterator[None]:
-    longest = 0.0
-
-    async def sleep_repeatedly() -> None:
-        nonlocal longest
-        while True:
-            began = process_time()
-            await trio.sleep(0.001)
-            longest = max(longest, process_time() - began)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(sleep_repeatedly)
-        await trio.sleep(0.01)
-        yield
-        await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()
-    figures["pause"] = longest * 1000
 
 
 def measure_here(shape: str, count: int, modules: int) -> Figures:
@@ -182,7 +162,7 @@ of the first request, and until every object is up to date. {report.machine()}
 The first line is what it takes to import the modules again. The nearest 1,000 objects are brought
 up to date at once, the others when they are first used and in slices between requests. Looking
 through one list or dict with a million entries, to see of which classes they are, is what remains
-of the pause."""
+of the pause. What is over {PAUSE_LIMIT} ms is in bold."""
 
 
 def main() -> None:

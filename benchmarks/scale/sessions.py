@@ -172,7 +172,7 @@ async def _each(
     """Call *function* with each of *things*, a few in each turn of the loop."""
     gc.freeze()  # the list of a million things is the benchmark's own, and not to be traversed
     took = 0.0
-    async with _measuring_pauses(figures, name):
+    async with measuring_pauses(figures, f"{name} pause"):
         for start in range(0, len(things), CHUNK):
             began = process_time()
             for thing in things[start : start + CHUNK]:
@@ -186,7 +186,7 @@ async def _expire_all(figures: Figures, name: str, sessions: Any) -> None:
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
     count, began = len(sessions), process_time()
-    async with _measuring_pauses(figures, name):
+    async with measuring_pauses(figures, f"{name} pause"):
         clock.jump(1000)
         while len(sessions):  # noqa: ASYNC110  # nothing is called when the last one has expired
             await trio.sleep(0.01)
@@ -194,8 +194,11 @@ async def _expire_all(figures: Figures, name: str, sessions: Any) -> None:
 
 
 @asynccontextmanager
-async def _measuring_pauses(figures: Figures, name: str) -> AsyncIterator[None]:
-    """While inside, measure the longest CPU time for which a task that sleeps 1 ms waits."""
+async def measuring_pauses(figures: Figures, name: str) -> AsyncIterator[None]:
+    """While inside, measure the longest CPU time for which a task that sleeps 1 ms waits.
+
+    It is put into *figures* under *name*, in milliseconds.
+    """
     longest = 0.0
 
     async def sleep_repeatedly() -> None:
@@ -211,7 +214,7 @@ async def _measuring_pauses(figures: Figures, name: str) -> AsyncIterator[None]:
         yield
         await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    figures[f"{name} pause"] = longest * 1000
+    figures[name] = longest * 1000
 
 
 def _memory() -> int:

@@ -11,7 +11,7 @@ from benchmarks.robustness import cookieless
 
 
 @pytest.mark.process
-async def test_sessions_of_visitors_without_cookies_are_evicted(tmp_path: Path) -> None:
+async def test_each_request_without_a_cookie_is_answered_as_a_first_visit(tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
     (site / "counter.rpy").write_text(cookieless.COUNTER)
@@ -21,6 +21,8 @@ async def test_sessions_of_visitors_without_cookies_are_evicted(tmp_path: Path) 
     assert len(result.memory) == cookieless.MEASUREMENTS
 
 
-def test_what_is_lost_and_what_grows_is_seen() -> None:
-    grown = cookieless.Result(800, [10, 20, 10 + 3 * 1024**2])
-    assert grown.growth > cookieless.MOST_GROWTH
+def test_lost_answers_and_growing_memory_are_no_good_result() -> None:
+    memory = [10, 3 * 1024**2, 1024**2]
+    assert cookieless.Result(800, 800, memory).good
+    assert not cookieless.Result(800, 799, memory).good
+    assert not cookieless.Result(800, 800, [10, 20, 10 + 3 * 1024**2]).good

@@ -1,4 +1,4 @@
-"""Programs by chance: some of them on every run, and the check finds what is lost."""
+"""Random programs: some of them on every run, and the check finds what is lost."""
 
 from __future__ import annotations
 

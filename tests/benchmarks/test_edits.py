@@ -7,10 +7,8 @@ import sys
 
 import pytest
 
-from benchmarks.edits.rows import ROWS
+from benchmarks.edits.rows import ROWS, Row
 from benchmarks.edits.run import DOCUMENT, OWN, Outcome, document, play
-
-LIBRARIES = {row.edit: re.findall(r"^import (attrs|pydantic)", row.before) for row in ROWS}
 
 
 @pytest.fixture(scope="module", params=OWN, ids=lambda tool: tool.driver[1])
@@ -20,11 +18,10 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.edit)
-def test_an_object_from_before_the_edit(row: object, outcomes: dict[str, Outcome]) -> None:
-    edit = getattr(row, "edit", "")
-    for library in LIBRARIES[edit]:
+def test_an_object_lives_through_the_edit(row: Row, outcomes: dict[str, Outcome]) -> None:
+    for library in re.findall(r"^import (attrs|pydantic)", row.before):
         pytest.importorskip(library)
-    assert outcomes[edit] is True
+    assert outcomes[row.edit] is True
 
 
 def test_the_page_in_the_tree_is_written_by_this_code() -> None:

@@ -276,10 +276,8 @@ def test_an_idle_pool_does_not_outlive_the_server(
     with serving(site, tmp_path, own_group=True) as server:
         pid = int(body(server.port, "/pool"))  # which waits for the end of the connection
         assert pid != server.process.pid and is_running(pid)
-        began = time.monotonic()
         (os.killpg if to_all else os.kill)(server.process.pid, number)
-        assert server.process.wait(20) == 0
-        assert time.monotonic() - began < 10  # it was 12, of which it needs one
+        assert server.process.wait(10) == 0  # it needs one second; 12 if it waited for the pool
         wait_until_gone(pid)
         with socket.create_server(("127.0.0.1", server.port)):
             pass  # the port is free
@@ -292,10 +290,8 @@ def test_a_process_that_works_on_is_ended_and_named(site: Path, tmp_path: Path) 
     (site / "helper.rpy").write_text(HELPER_PROCESS)
     with serving(site, tmp_path) as server:
         pid = int(body(server.port, "/helper"))
-        began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
-        assert time.monotonic() - began < 10
         wait_until_gone(pid)
     assert "A process that a script started was still running, and was ended." in server.output()
 
@@ -365,10 +361,8 @@ def test_a_call_in_a_thread_holds_the_end_no_longer_than_is_said(
     )
     with serving(site, tmp_path) as server, ask(server.port, "/slow"):
         server.wait_for("begun")
-        began = time.monotonic()
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(30) == 0
-        assert time.monotonic() - began < 10  # it was 12; 5 are said
+        assert server.process.wait(10) == 0  # 5 seconds are announced; the call takes 60
     for words in ("waiting up to 5 seconds", "callback", "Not waiting for", "Stopped. 1 session"):
         assert words in server.output()
 

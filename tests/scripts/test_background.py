@@ -586,13 +586,18 @@ def save_version(tmp_path: Path, text: str, version: int) -> None:
     (tmp_path / "a.rpy").write_text(text.replace("VERSION", str(version)), encoding="utf-8")
 
 
+async def save_while_it_runs(site: Site, tmp_path: Path, text: str) -> None:
+    """Start the task of version 1 of the script *text*, then save version 2 and visit it."""
+    save_version(tmp_path, text, 1)
+    await visited(site)
+    save_version(tmp_path, text, 2)
+    await ask(site, "/a")
+
+
 async def test_a_task_that_swallows_its_cancellation_is_stopped_and_named(
     site: Site, tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save_version(tmp_path, SWALLOWING, 1)
-    await visited(site)
-    save_version(tmp_path, SWALLOWING, 2)
-    await ask(site, "/a")
+    await save_while_it_runs(site, tmp_path, SWALLOWING)
     await trio.sleep(0.5)
     assert LOG[-1] == "start 2" and LOG.count("swallowed") < 200
     [line] = caplog.messages
@@ -605,10 +610,7 @@ async def test_a_task_that_swallows_its_cancellation_is_stopped_and_named(
 async def test_a_shielded_task_is_named_then_stopped(
     site: Site, tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save_version(tmp_path, SHIELDED, 1)
-    await visited(site)
-    save_version(tmp_path, SHIELDED, 2)
-    await ask(site, "/a")
+    await save_while_it_runs(site, tmp_path, SHIELDED)
     await trio.sleep(2.5)
     [line] = caplog.messages
     assert "tick of a.rpy was cancelled 2 seconds ago and goes on" in line

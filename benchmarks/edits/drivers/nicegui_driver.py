@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from common import play_all, wait_true
 
 START = 30.0
 """Seconds in which a server must have started."""
+RESTART = 15.0
+"""Seconds in which it must have started again after an edit."""
+ERRORS = 6.0
+"""Seconds in which errors are those of a server that is still starting."""
 PAGE = """\
 from nicegui import app, ui
 {definitions}
@@ -61,27 +66,26 @@ def play(directory, number, row):
     path = site / "main.py"
     path.write_text(PAGE.format(definitions=row["before"], version=1, **page))
     command = [sys.executable, path.name]
-    with subprocess.Popen(
-        command, cwd=site, stdout=-3, stderr=-3, start_new_session=True
-    ) as server:
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=site, start_new_session=True, **silent) as server:
         try:
             wait_true(lambda: connected(port), START)
             ask(port, "make")
             path.write_text(PAGE.format(definitions=row["after"], version=2, **page))
-            deadline = time.monotonic() + 15
-            while time.monotonic() < deadline:
+            began = time.monotonic()
+            while time.monotonic() - began < RESTART:
                 try:
                     answer = ask(port, "check")
                 except OSError:
                     answer = {}
                 if answer.get("version") == 2:
                     return answer["outcome"]
-                if "error" in answer and time.monotonic() > deadline - 9:
+                if "error" in answer and time.monotonic() - began > ERRORS:
                     raise RuntimeError(answer["error"])
                 time.sleep(0.1)
             return False
         finally:
-            os.killpg(server.pid, 9)
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 play_all(play)
