@@ -69,34 +69,31 @@ class SmallFileCache:
 
     def __init__(self, file_system: FileSystem = FILE_SYSTEM) -> None:
         self._file_system = file_system
-        self._states: dict[str, SettlingFile] = {}
-        self._files: dict[str, _SmallFile] = {}  # of the states, those that were small
+        # What was read of each file since it changed last: None if that was not small, or failed.
+        self._files: dict[str, tuple[SettlingFile, _SmallFile | None]] = {}
         self._size = 0
 
     def get(self, path: str) -> _SmallFile | None:
         """Return the file at *path*; None if it must be read now, and `add` be told of it."""
-        state = self._states.get(path)
-        if state is None:
-            self._states[path] = SettlingFile(path, self._file_system)
-            if len(self._states) > MOST_FILES:
-                self._forget(next(iter(self._states)))
-        elif not state.changed():
-            return self._files.get(path)
+        state, file = self._files.get(path, (None, None))
+        if state is not None and not state.changed():
+            return file
+        self._forget(path)
+        self._files[path] = state or SettlingFile(path, self._file_system), None
+        if len(self._files) > MOST_FILES:
+            self._forget(next(iter(self._files)))
         return None
 
     def add(self, path: str, file: _SmallFile) -> None:
         """Keep *file*, which was read after `get` had returned None for *path*."""
-        state = self._states[path]
-        self._forget(path)
-        self._states[path] = state
-        self._files[path] = file
+        state, _ = self._files[path]
+        self._files[path] = state, file
         self._size += len(file.content)
         while self._size > MOST_IN_MEMORY:
             self._forget(next(iter(self._files)))
 
     def _forget(self, path: str) -> None:
-        self._states.pop(path, None)
-        file = self._files.pop(path, None)
+        _, file = self._files.pop(path, (None, None))
         if file is not None:
             self._size -= len(file.content)
 
