@@ -227,6 +227,13 @@ def test_an_index_is_remembered_and_forgotten(site: Site) -> None:
     assert site.ask("") == "StaticFile"
 
 
+def test_an_index_has_the_very_name_whatever_is_asked_first(site: Site) -> None:
+    site.write("index.html.rpy", "resource = lambda request: 'index.html'")
+    assert site.ask("") == "_Listing"
+    assert site.ask("index.html") == "FunctionResource"
+    assert site.ask("") == "_Listing"
+
+
 @needs_links
 def test_where_a_link_leads_is_looked_up_each_time(site: Site, tmp_path: Path) -> None:
     (tmp_path / "out.rpy").write_text("resource = lambda request: 'out'")
