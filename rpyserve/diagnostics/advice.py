@@ -29,7 +29,7 @@ from rpyserve.diagnostics.import_advice import (
     for_import_error,
 )
 from rpyserve.http.errors import WrongResult
-from rpyserve.http.response import json_form
+from rpyserve.http.response import json_conversion
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import find_dropped_text, innermost_author_line, source_lines
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
@@ -130,12 +130,12 @@ def _for_braces(exc: BaseException) -> str:
 
 
 def _for_json(exc: BaseException) -> str:
-    """The advice on a value for which `json` has no form; its encoder's frame has the value."""
+    """The advice on a value that `json` cannot hold; its encoder's frame has the value."""
     innermost = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)][-1]
-    form = json_form(innermost.f_locals.get("o"), "x")
+    conversion = json_conversion(innermost.f_locals.get("o"), "x")
     return (
         "JSON can only hold text, numbers, True, False, None, lists and dicts. Write for this "
-        f"value x:\n{form}"
+        f"value x:\n{conversion}"
     )
 
 
