@@ -267,10 +267,7 @@ class ResponseWriter:
         taken = self._transport.send_nowait(data)
         if taken == len(data) and time.monotonic() < self._turn_ends:
             return
-        if taken < len(data):
-            await self._transport.send(data[taken:])
-        else:
-            await trio.lowlevel.checkpoint()
+        await self._transport.send(data[taken:])  # a turn of the loop even if that is nothing
         self._transport.enter(Phase.STREAMING)
         self._turn_ends = time.monotonic() + STREAM_TURN
 
