@@ -22,7 +22,7 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Up
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
-# Stands for the status of a response that was never begun.
+# Stands for the status of a response that was never begun, as nginx has it.
 ABANDONED: Final = 499
 
 # Seconds that a stream may send what the system takes at once before other tasks have their turn.
