@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Final
 
-from rpyserve.files.conditional import CONDITIONS, Plan, evaluate
+from rpyserve.files.conditional import CONDITIONS, Plan, etag_of, evaluate
 from rpyserve.files.media_types import SAMPLE, UNKNOWN, media_type
 from rpyserve.files.path_rules import private_content, readable
 from rpyserve.files.safe_open import open_checked
@@ -52,12 +52,14 @@ class _SmallFile:
         status: its stat.
         media_type: its media type.
         content: its bytes.
+        etag: its ETag by these.
         whole: the response to a request without conditions.
     """
 
     status: os.stat_result
     media_type: str
     content: bytes
+    etag: str
     whole: Response
 
 
@@ -144,7 +146,10 @@ class StaticFile(Resource):
             file.close()  # a slow client need not hold it open
         if not conditions:
             return small.whole
-        plan = _evaluate(request.method, conditions, small.status, small.media_type, small.content)
+        size = len(small.content)
+        plan = _evaluate(
+            request.method, conditions, small.status, small.media_type, size, small.etag
+        )
         return _response(plan, partial(_join, small.content))
 
     def _read_small(self, file: BinaryIO, status: os.stat_result) -> _SmallFile | None:
@@ -156,9 +161,10 @@ class StaticFile(Resource):
         if len(content) > SMALL:
             file.seek(0)
             return None
-        plan = _evaluate("GET", {}, status, media_type, content)
+        etag = etag_of(content)
+        plan = _evaluate("GET", {}, status, media_type, len(content), etag)
         whole = _response(plan, partial(_join, content))
-        small = _SmallFile(status, media_type, content, whole)
+        small = _SmallFile(status, media_type, content, etag, whole)
         if self._cache is not None:
             self._cache.add(self._path, small)
         return small
@@ -190,7 +196,8 @@ def _evaluate(
     conditions: dict[str, str],
     status: os.stat_result,
     media_type: str,
-    content: bytes | None = None,
+    size: int | None = None,
+    etag: str | None = None,
 ) -> Plan:
     return evaluate(
         method,
@@ -199,7 +206,8 @@ def _evaluate(
         media_type,
         now=time.time_ns(),
         boundary=secrets.token_hex(16),
-        content=content,
+        size=size,
+        etag=etag,
     )
 
 
