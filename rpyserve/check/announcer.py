@@ -45,7 +45,7 @@ class FindingAnnouncer:
 
         bindings = ModuleBindings(tree)
         losses = find_state_losses(bindings, is_module=kind == "module")
+        shown = display_path(path)
         for finding in (*losses, *find_unescaped(bindings)):
-            shown = display_path(path)
             hint = finding.hint.replace("\n", " ")
             log.info("%s:%d: %s %s", shown, finding.line, finding.message, hint)

@@ -43,6 +43,7 @@ _NAME_FIELDS: Final[dict[type[ast.AST], str]] = {
     ast.MatchMapping: "rest",
     ast.arg: "arg",
 }
+# What a script calls to be executed once.
 _CACHE_NAMES: Final = frozenset({"cache", "rpyserve.cache"})
 _BIND_ANY_NAME: Final = frozenset({"exec", "globals", "vars", "locals"})
 

@@ -17,8 +17,6 @@ from typing import Final
 from rpyserve.check.bindings import Block, ModuleBindings, name_bound_by
 from rpyserve.check.findings import Finding, Rule
 
-__all__ = ["find_unescaped"]
-
 _HTML_NAMES: Final = frozenset({"html", "rpyserve.html"})
 _FINISHED: Final = (
     "This text has its values in it before `html` sees it, so they are not escaped: "

@@ -47,7 +47,6 @@ _CONSTRUCTORS: Final = frozenset({"__init__", "__new__", "__init_subclass__", "_
 # What every Resource has, and that is no state.
 _RESOURCE_ATTRIBUTES: Final = frozenset({"isLeaf", "children"})
 _CACHE_NAME: Final = re.compile(r"cache|memo", re.IGNORECASE)
-"""What a script calls to be executed once."""
 _CACHING_DECORATORS: Final = frozenset({"functools.cache", "functools.lru_cache"})
 _MESSAGES: Final = {
     Rule.STATE_LOST_ON_REQUEST: (

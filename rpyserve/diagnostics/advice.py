@@ -2,7 +2,8 @@
 
 The advice is a table, `ROWS`: each row names a kind of exception and says when it applies (by a
 pattern in the message, by one in the line of source, by a function) and what to do. The first row
-that applies wins. Large subjects have modules of their own: `import_advice` and `name_advice`.
+that applies wins. Imports and names, which take a look around, have modules of their own:
+`import_advice` and `name_advice`.
 
 Advice is a sentence, followed by lines to write. No advice is better than wrong advice: an
 exception that explains itself gets none. A test provokes each row by real code, because the
@@ -29,7 +30,7 @@ from rpyserve.diagnostics.import_advice import (
     for_import_error,
 )
 from rpyserve.http.errors import WrongResult
-from rpyserve.http.response import json_form
+from rpyserve.http.response import json_conversion
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import find_dropped_text, innermost_author_line, source_lines
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
@@ -130,12 +131,12 @@ def _for_braces(exc: BaseException) -> str:
 
 
 def _for_json(exc: BaseException) -> str:
-    """The advice on a value for which `json` has no form; its encoder's frame has the value."""
+    """The advice on a value that `json` cannot hold; its encoder's frame has the value."""
     innermost = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)][-1]
-    form = json_form(innermost.f_locals.get("o"), "x")
+    conversion = json_conversion(innermost.f_locals.get("o"), "x")
     return (
         "JSON can only hold text, numbers, True, False, None, lists and dicts. Write for this "
-        f"value x:\n{form}"
+        f"value x:\n{conversion}"
     )
 
 
@@ -226,9 +227,11 @@ _TABLES_OF_SQLMODEL: Final = (
     "class Base(SQLModel, registry=tables()):\n    pass"
 )
 
-# Await: forgotten, or asyncio's. A coroutine that was not awaited shows
-# up in three ways: in an exception, where a value was expected (here), as the result of a method
-# (`resources.rendering`), or not at all (`serving.unawaited`).
+# Await: forgotten, or asyncio's
+#
+# A coroutine that was not awaited shows up in three ways: in an exception, where a value was
+# expected (here), as the result of a method (`resources.rendering`), or not at all
+# (`serving.unawaited`).
 
 _TRIO_LINES: Final = (
     ("sleep", "await trio.sleep(1)"),
@@ -254,7 +257,7 @@ _TRIO_LINES: Final = (
 _TRIO: Final = {name: line for names, line in _TRIO_LINES for name in names.split()}
 
 
-def for_coroutine(exc: BaseException) -> str:
+def _for_coroutine(exc: BaseException) -> str:
     """Return the advice if *exc* says that a value is a ``coroutine``; else an empty text."""
     if not re.search(r"\bcoroutine\b", str(exc)):
         return ""
@@ -267,7 +270,7 @@ def for_coroutine(exc: BaseException) -> str:
     return "The call of an async function lacks `await`. Write:\nvalue = await f(...)"
 
 
-def for_asyncio(exc: BaseException) -> str:
+def _for_asyncio(exc: BaseException) -> str:
     """Return what to write with trio in place of the asyncio function that failed."""
     sentence = "This needs asyncio, but rpyserve runs on trio: `import trio`."
     for frame, _ in traceback.walk_tb(exc.__traceback__):
@@ -283,16 +286,13 @@ def for_asyncio(exc: BaseException) -> str:
 # The table
 
 _UNTERMINATED: Final = r"unterminated (f-|t-)?string literal"
-_QUOTES_IN_F_STRINGS: Final = (
-    Advice(
-        SyntaxError,
-        "Quotes within the braces of an f-string are of the other kind than those around it, "
-        "before Python 3.12:\nf\"{user['name']}\"",
-        pattern="f-string: (unmatched|expecting)",
-    ),
-)[: sys.version_info < (3, 12)]
+_QUOTES_IN_F_STRINGS: Final = Advice(
+    SyntaxError,
+    "Quotes within the braces of an f-string are of the other kind than those around it, "
+    "before Python 3.12:\nf\"{user['name']}\"",
+    pattern="f-string: (unmatched|expecting)",
+)
 
-# The rows in their order; the first that applies wins.
 ROWS: Final = (
     Advice(
         SystemExit,
@@ -395,7 +395,7 @@ ROWS: Final = (
         'Nothing ends the text that begins here. Write three quotes where it ends: """',
         pattern="unterminated triple-quoted",
     ),
-    *_QUOTES_IN_F_STRINGS,
+    *([_QUOTES_IN_F_STRINGS] if sys.version_info < (3, 12) else []),
     Advice(
         SyntaxError,
         # Such as "<p class="big">": it ends after the =.
@@ -465,7 +465,7 @@ ROWS: Final = (
     Advice(NameError, name_advice.for_name, when=lambda exc: exc.name),
     # Attributes
     Advice(AttributeError, for_attribute_of_module),
-    Advice(AttributeError, for_coroutine),
+    Advice(AttributeError, _for_coroutine),
     Advice(AttributeError, name_advice.for_member),
     Advice(AttributeError, lambda exc: _METHODS.get(exc.name, "")),
     Advice(
@@ -486,7 +486,7 @@ ROWS: Final = (
     ),
     Advice(
         AttributeError,
-        for_asyncio,  # it asked for its event loop, and there is none
+        _for_asyncio,  # it asked for its event loop, and there is none
         when=lambda exc: exc.obj is None and exc.name == "create_future",
     ),
     Advice(
@@ -544,7 +544,7 @@ ROWS: Final = (
     ),
     Advice(
         TypeError,
-        for_asyncio,
+        _for_asyncio,
         pattern="library written for",
     ),
     Advice(
@@ -553,7 +553,7 @@ ROWS: Final = (
         r"This function is not async: it returns a value (\1\2) at once. Remove the `await`.",
         pattern=r"object (\w+) can't be used in 'await'|'(\w+)' object can't be awaited",
     ),
-    Advice(TypeError, for_coroutine),
+    Advice(TypeError, _for_coroutine),
     Advice(
         TypeError,
         _method_without_self,
@@ -616,7 +616,7 @@ ROWS: Final = (
         "The loop changes the dict that it goes through. Use a copy:\nfor key in list(d):",
         pattern=r"changed size during iteration",
     ),
-    Advice(RuntimeError, for_asyncio, pattern=r"no (running|current) event loop"),
+    Advice(RuntimeError, _for_asyncio, pattern=r"no (running|current) event loop"),
     Advice(
         RuntimeError,
         "The server is already running trio. Write `async def`, and await the function in it.",

@@ -89,7 +89,8 @@ def evaluate(
     *,
     now: int,
     boundary: str,
-    content: bytes | None = None,
+    size: int | None = None,
+    etag: str | None = None,
 ) -> Plan:
     """Decide what to answer.
 
@@ -100,13 +101,14 @@ def evaluate(
         media_type: the file's ``Content-Type``.
         now: nanoseconds since the epoch.
         boundary: separates the ranges of a multipart answer; must not occur in the file.
-        content: the file's bytes, if they are at hand; then the ranges are of these.
+        size: how many bytes were read, if they are at hand; then the ranges are of these.
+        etag: the ETag by these bytes; see `etag_of`.
 
     Returns:
         200, 206, 304, 412 or 416 (the last two without content).
     """
-    size = stat.st_size if content is None else len(content)
-    validators = _validators(stat, now, content)
+    size = stat.st_size if size is None else size
+    validators = _validators(stat, now, etag)
     common = (*validators.headers, ("Cache-Control", "no-cache"), ("Accept-Ranges", "bytes"))
     if not _precondition(headers, validators):
         return Plan(412, common)
@@ -126,6 +128,11 @@ def evaluate(
         return Plan(206, (content_type, *common, content_range), tuple(ranges))
     multipart = ("Content-Type", f"multipart/byteranges; boundary={boundary}")
     return Plan(206, (multipart, *common), _multipart(ranges, size, media_type, boundary))
+
+
+def etag_of(content: bytes) -> str:
+    """Return the ETag of a file by its bytes, which holds however young they are."""
+    return f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
 
 def parse_ranges(value: str, size: int) -> list[range] | None:
@@ -162,12 +169,9 @@ def _parse_range(spec: str, size: int) -> range | None:
     return range(_number(first), stop)
 
 
-def _validators(stat: os.stat_result, now: int, content: bytes | None) -> _Validators:
+def _validators(stat: os.stat_result, now: int, etag: str | None) -> _Validators:
     young = now - max(stat.st_mtime_ns, stat.st_ctime_ns) < YOUNG
-    etag = None
-    if content is not None:
-        etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    elif not young:
+    if etag is None and not young:
         etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}-{stat.st_ctime_ns:x}"'
     # A file that was written just now is given a date one second older: before all later ones.
     just_written = now - stat.st_mtime_ns < YOUNG

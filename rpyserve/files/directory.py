@@ -245,16 +245,12 @@ class Directory(Resource):
     def getChild(self, name: str, request: Request) -> Any:
         if not name:
             return self._index(request)
-        known = self._tree.entries.of(self._real)
-        entry = known.get(name)
-        if entry is None:
-            try:
-                entry = self._entry_for(name)
-            except HTTPError as exc:
-                if exc.status >= 500:
-                    raise
-                raise self._not_found(name, _Missing(exc.private), request, exc.status) from None
-            self._remember(name, entry, known)
+        try:
+            entry = self._entry(name)
+        except HTTPError as exc:
+            if exc.status >= 500:
+                raise
+            raise self._not_found(name, _Missing(exc.private), request, exc.status) from None
         if isinstance(entry, _Missing):
             raise self._not_found(name, entry, request)
         return self._resource(entry, request)
@@ -262,7 +258,7 @@ class Directory(Resource):
     def error_page(self, status: int, request: Request) -> Resource | None:
         """Return the script ``404.rpy`` in the directory, if there is one."""
         name = f"{status}{SCRIPT}"
-        entry = self._find_remembered(name)
+        entry = self._exact_entry(name)
         request._sources.append(os.path.join(self._real, "" if entry is None else name))
         if entry is None or entry.kind != "script":
             return None
@@ -270,12 +266,25 @@ class Directory(Resource):
 
     # Which entry, and which resource that is
 
-    def _entry_for(self, name: str) -> _Entry | _Missing:
-        """Return what the URL segment *name* leads to.
+    def _entry(self, name: str) -> _Entry | _Missing:
+        """Return what the URL segment *name* leads to; the disk is asked if that may have changed.
 
         Raises:
             HTTPError: it must not be reached, or not by us; that may change without its name.
         """
+        known = self._tree.entries.of(self._real)
+        entry = known.get(name)
+        if entry is None:
+            entry = self._find_for(name)
+            self._remember(name, entry, known)
+        return entry
+
+    def _exact_entry(self, name: str) -> _Entry | None:
+        """Return the entry *name* itself, not one that its URL leads to. Raises as `_entry`."""
+        entry = self._entry(name)
+        return entry if isinstance(entry, _Entry) and entry.name == name else None
+
+    def _find_for(self, name: str) -> _Entry | _Missing:
         if why := path_rules.refusal(name, top=self._is_top):
             return _Missing(why)
         entry = self._find(name)
@@ -294,7 +303,7 @@ class Directory(Resource):
             raise HTTPError(404, private=path_rules.invalid_segment(""))
         for name in _INDEXES:
             try:
-                entry = self._find_remembered(name)
+                entry = self._exact_entry(name)
             except HTTPError as exc:
                 if exc.status >= 500:
                     raise
@@ -343,15 +352,6 @@ class Directory(Resource):
         return path_rules.is_listed(name, top=self._is_top)
 
     # What the disk has
-
-    def _find_remembered(self, name: str) -> _Entry | None:
-        """Do as `_find`, but look at the disk only if the directory has changed."""
-        known = self._tree.entries.of(self._real)
-        entry = known.get(name)
-        if entry is None:
-            entry = self._find(name) or _Missing(f"There is no {name!r} in {self._path}.")
-            self._remember(name, entry, known)
-        return entry if isinstance(entry, _Entry) else None
 
     def _find(self, name: str) -> _Entry | None:
         """Return the entry *name*, or None if there is none in just these letters.

@@ -45,7 +45,6 @@ def _rules(*rows: tuple[str, str]) -> _Rules:
 _INVALID: Final = _rules(
     (r"", "There is an empty name between two slashes in this URL."),
     (r"\.\.?", "A URL cannot climb with '.' or '..'."),
-    (rf".{{{MAX_NAME + 1},}}", f"A file name has at most {MAX_NAME} bytes."),
     (r".*[\ud800-\udfff].*", "This URL is not valid UTF-8."),
     (r".*[\x00-\x1f\x7f].*", "There is a control character in this URL."),
     (r".*[/\\:].*", r"A file name cannot contain '/', '\\' or ':'."),
@@ -139,10 +138,9 @@ def is_listed(name: str, *, top: bool = False) -> bool:
 
 def invalid_segment(segment: str) -> str:
     """Say why no file has the name *segment*, a decoded URL segment, on any platform."""
-    if why := _matching_reason(_INVALID, segment):
-        return why
-    too_long = len(segment.encode()) > MAX_NAME
-    return f"A file name has at most {MAX_NAME} bytes." if too_long else ""
+    if len(segment.encode(errors="surrogatepass")) > MAX_NAME:
+        return f"A file name has at most {MAX_NAME} bytes."
+    return _matching_reason(_INVALID, segment)
 
 
 def is_script(name: str) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Final
 
-from rpyserve.files.conditional import CONDITIONS, Plan, evaluate
+from rpyserve.files.conditional import CONDITIONS, Plan, etag_of, evaluate
 from rpyserve.files.media_types import SAMPLE, UNKNOWN, media_type
 from rpyserve.files.path_rules import private_content, readable
 from rpyserve.files.safe_open import open_checked
@@ -52,12 +52,14 @@ class _SmallFile:
         status: its stat.
         media_type: its media type.
         content: its bytes.
+        etag: its ETag by these.
         whole: the response to a request without conditions.
     """
 
     status: os.stat_result
     media_type: str
     content: bytes
+    etag: str
     whole: Response
 
 
@@ -69,34 +71,31 @@ class SmallFileCache:
 
     def __init__(self, file_system: FileSystem = FILE_SYSTEM) -> None:
         self._file_system = file_system
-        self._states: dict[str, SettlingFile] = {}
-        self._files: dict[str, _SmallFile] = {}  # of the states, those that were small
+        # What was read of each file since it changed last: None if that was not small, or failed.
+        self._files: dict[str, tuple[SettlingFile, _SmallFile | None]] = {}
         self._size = 0
 
     def get(self, path: str) -> _SmallFile | None:
         """Return the file at *path*; None if it must be read now, and `add` be told of it."""
-        state = self._states.get(path)
-        if state is None:
-            self._states[path] = SettlingFile(path, self._file_system)
-            if len(self._states) > MOST_FILES:
-                self._forget(next(iter(self._states)))
-        elif not state.changed():
-            return self._files.get(path)
+        state, file = self._files.get(path, (None, None))
+        if state is not None and not state.changed():
+            return file
+        self._forget(path)
+        self._files[path] = state or SettlingFile(path, self._file_system), None
+        if len(self._files) > MOST_FILES:
+            self._forget(next(iter(self._files)))
         return None
 
     def add(self, path: str, file: _SmallFile) -> None:
         """Keep *file*, which was read after `get` had returned None for *path*."""
-        state = self._states[path]
-        self._forget(path)
-        self._states[path] = state
-        self._files[path] = file
+        state, _ = self._files[path]
+        self._files[path] = state, file
         self._size += len(file.content)
         while self._size > MOST_IN_MEMORY:
             self._forget(next(iter(self._files)))
 
     def _forget(self, path: str) -> None:
-        self._states.pop(path, None)
-        file = self._files.pop(path, None)
+        _, file = self._files.pop(path, (None, None))
         if file is not None:
             self._size -= len(file.content)
 
@@ -147,7 +146,10 @@ class StaticFile(Resource):
             file.close()  # a slow client need not hold it open
         if not conditions:
             return small.whole
-        plan = _evaluate(request.method, conditions, small.status, small.media_type, small.content)
+        size = len(small.content)
+        plan = _evaluate(
+            request.method, conditions, small.status, small.media_type, size, small.etag
+        )
         return _response(plan, partial(_join, small.content))
 
     def _read_small(self, file: BinaryIO, status: os.stat_result) -> _SmallFile | None:
@@ -159,9 +161,10 @@ class StaticFile(Resource):
         if len(content) > SMALL:
             file.seek(0)
             return None
-        plan = _evaluate("GET", {}, status, media_type, content)
+        etag = etag_of(content)
+        plan = _evaluate("GET", {}, status, media_type, len(content), etag)
         whole = _response(plan, partial(_join, content))
-        small = _SmallFile(status, media_type, content, whole)
+        small = _SmallFile(status, media_type, content, etag, whole)
         if self._cache is not None:
             self._cache.add(self._path, small)
         return small
@@ -193,7 +196,8 @@ def _evaluate(
     conditions: dict[str, str],
     status: os.stat_result,
     media_type: str,
-    content: bytes | None = None,
+    size: int | None = None,
+    etag: str | None = None,
 ) -> Plan:
     return evaluate(
         method,
@@ -202,7 +206,8 @@ def _evaluate(
         media_type,
         now=time.time_ns(),
         boundary=secrets.token_hex(16),
-        content=content,
+        size=size,
+        etag=etag,
     )
 
 

@@ -34,7 +34,7 @@ class PendingResponse:
         failure: why the body will never be complete: a task of the request has failed.
         chunks: what was written before there was a stream.
         stream: carries what is written, once the method has returned.
-        is_text: whether the body is made of `str`.
+        is_text: whether the body is made of `str`, at least in part.
     """
 
     status: int = 200
@@ -84,7 +84,8 @@ class PendingResponse:
     def write(self, data: str | bytes) -> None:
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"request.write() takes str or bytes, not {type(data).__name__}")
-        self.is_text = isinstance(data, str)
+        if isinstance(data, str):
+            self.is_text = True
         chunk = data.encode() if isinstance(data, str) else bytes(data)
         if self.finished or not chunk:
             return

@@ -2,7 +2,8 @@
 
 A protocol makes a `Request` of values, and gives it two capabilities: the body, as chunks that come
 in, and a function that waits until the client has left. What the script says about the response is
-kept in a `PendingResponse`.
+kept in a `PendingResponse`. A `Responder` answers it, and when that is over, a `RequestRecord` says
+how it went.
 
 Nothing here waits, except for `Request.load_body`, which is called before a script runs. Attributes
 with an underscore are for rpyserve's own packages.
@@ -643,6 +644,8 @@ def _parse_basic(header: str) -> tuple[str, str] | None:
         return None
     return name, password
 
+
+# Who answers, and what came of it
 
 # What makes a response of a request: a site, or a wrapper of one.
 Responder = Callable[[Request], Awaitable[Response]]

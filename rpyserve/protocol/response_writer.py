@@ -22,7 +22,7 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Up
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
 
-# Stands for the status of a response that was never begun.
+# Stands for the status of a response that was never begun, as nginx has it.
 ABANDONED: Final = 499
 
 # Seconds that a stream may send what the system takes at once before other tasks have their turn.
@@ -267,10 +267,7 @@ class ResponseWriter:
         taken = self._transport.send_nowait(data)
         if taken == len(data) and time.monotonic() < self._turn_ends:
             return
-        if taken < len(data):
-            await self._transport.send(data[taken:])
-        else:
-            await trio.lowlevel.checkpoint()
+        await self._transport.send(data[taken:])  # a turn of the loop even if that is nothing
         self._transport.enter(Phase.STREAMING)
         self._turn_ends = time.monotonic() + STREAM_TURN
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 import trio
 
 from rpyserve.http.errors import ClientDisconnected, HTTPError, NotJSON, Redirect, WrongResult
+from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
 from rpyserve.resources.resource import FunctionResource, Resource
@@ -132,45 +133,54 @@ async def _cancel_on_disconnect(work: Coroutine[Any, Any, Any], request: Request
 
 
 def _response_of(result: Any, request: Request, resource: Resource) -> Response:
-    # What the result says by itself
-    if isinstance(result, Redirect):
-        return redirect_response(result, request)
-    if isinstance(result, HTTPError):
-        raise result
-    if isinstance(result, Response):
-        # Its own headers win over those that were set on the request.
-        request._response.remove_headers({name.lower() for name, _ in result.headers})
-        return result
-    # What was said on the request
+    """Return the response: as *result* says, or else as the script said on *request*."""
     pending = request._response
+    match result:
+        case HTTPError():
+            raise result
+        case Redirect():
+            return redirect_response(result, request)
+        case Response():
+            # Its own headers win over those that were set on the request.
+            pending.remove_headers({name.lower() for name, _ in result.headers})
+            return result
     if pending.redirect is not None:
         return redirect_response(pending.redirect, request)
     if result is NOT_DONE_YET or (result is None and pending.finished):
-        # A method that uses `request.write`, now or later
-        written = b"".join(pending.chunks) if pending.finished else pending.start_stream()
-        return Response.trusted(written, pending.status, (HTML,))
-    # The result is a body
-    response = _body_response(result, request, resource)
-    if pending.chunks and isinstance(response.body, bytes):
-        body = b"".join([*pending.chunks, response.body])
-        return Response.trusted(body, pending.status, response.headers)
-    return response
+        return _written_response(pending)
+    return _after_what_was_written(pending, _body_response(result, request, resource))
+
+
+def _written_response(pending: PendingResponse) -> Response:
+    """The response of a method that uses `Request.write`, now or later."""
+    body = b"".join(pending.chunks) if pending.finished else pending.start_stream()
+    return Response.trusted(body, pending.status, (HTML,))
+
+
+def _after_what_was_written(pending: PendingResponse, response: Response) -> Response:
+    if not pending.chunks or not isinstance(response.body, bytes):
+        return response
+    body = b"".join([*pending.chunks, response.body])
+    return Response.trusted(body, pending.status, response.headers)
 
 
 def _body_response(result: Any, request: Request, resource: Resource) -> Response:
     if isinstance(result, str):
         request._response.is_text = True
         return Response.trusted(result.encode(), request.code, (HTML,))
-    if isinstance(result, (bytes, bytearray, memoryview, dict, list)):
-        try:
-            return Response(result, request.code)
-        except NotJSON as exc:
-            message = f"{_method_name(request, resource)} returned what JSON cannot hold: {exc}"
-            raise WrongResult(message, render_method(request, resource)) from None
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+    if not _is_body(result):
+        message = describe_wrong_result(result, request, resource)
+        raise WrongResult(message, render_method(request, resource), is_nothing=result is None)
+    try:
         return Response(result, request.code)
-    message = describe_wrong_result(result, request, resource)
-    raise WrongResult(message, render_method(request, resource), is_nothing=result is None)
+    except NotJSON as exc:
+        message = f"{_method_name(request, resource)} returned what JSON cannot hold: {exc}"
+        raise WrongResult(message, render_method(request, resource)) from None
+
+
+def _is_body(result: object) -> bool:
+    is_data = isinstance(result, (bytes, bytearray, memoryview, dict, list))
+    return is_data or inspect.isgenerator(result) or inspect.isasyncgen(result)
 
 
 # Results that cannot be sent
@@ -208,15 +218,15 @@ def _has_method(name: str) -> Callable[[Any], bool]:
     return lambda value: callable(getattr(value, name, None))
 
 
+def _class_has_method(name: str) -> Callable[[Any], bool]:
+    """Whether objects have a method *name*; none of their own code is called to find out."""
+    return lambda value: callable(getattr(type(value), name, None))
+
+
 def _is_foreign_response(value: Any) -> bool:
     kind = type(value)
     is_response = kind.__name__.endswith("Response") or app_kind(value) is not None
     return is_response and _package_of(kind) != "rpyserve"
-
-
-def _of_class_with(name: str) -> Callable[[Any], bool]:
-    """Whether objects have a method *name*; none of their own code is called to find out."""
-    return lambda value: callable(getattr(type(value), name, None))
 
 
 _SAVED: Final = (
@@ -297,28 +307,28 @@ _EXPLANATIONS: Final[tuple[tuple[Callable[[Any], object], str, str], ...]] = (
         "Write return Response(body, status) with rpyserve's own Response.",
     ),
     # Tables, figures, pictures and records, which have a method that gives what can be sent
-    (_of_class_with("to_html"), "{article} {kind}", "Write return it.to_html()."),
+    (_class_has_method("to_html"), "{article} {kind}", "Write return it.to_html()."),
     (
-        _of_class_with("savefig"),
+        _class_has_method("savefig"),
         "{article} {kind}",
         _SAVED.format('savefig(file, format="png")'),
     ),
     (
-        _of_class_with("_repr_png_"),
+        _class_has_method("_repr_png_"),
         "{article} {kind}",
         _SAVED.format('save(file, format="png")'),
     ),
     (
-        _of_class_with("tolist"),
+        _class_has_method("tolist"),
         "{article} {kind}",
         "Write return it.tolist(): a list is sent as JSON.",
     ),
     (
-        _of_class_with("model_dump"),
+        _class_has_method("model_dump"),
         "{article} {kind}",
         'Write return it.model_dump(mode="json"): a dict is sent as JSON.',
     ),
-    (_of_class_with("isoformat"), "{article} {kind}", "Write return it.isoformat()."),
+    (_class_has_method("isoformat"), "{article} {kind}", "Write return it.isoformat()."),
     (
         lambda value: dataclasses.is_dataclass(type(value)),
         "{article} {kind}",

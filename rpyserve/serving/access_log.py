@@ -18,10 +18,8 @@ import trio
 
 from rpyserve.http.browser import is_browser_probe
 from rpyserve.http.request import RequestRecord
+from rpyserve.protocol.response_writer import ABANDONED
 from rpyserve.util.text import escape_for_log, format_size
-
-# The status of a request that never got a response, as nginx has it.
-ABANDONED: Final = 499
 
 # Characters of one value in the combined log format; the rest is cut off.
 LONGEST_FIELD: Final = 2000

@@ -16,6 +16,7 @@ from rpyserve.files import static_file
 from rpyserve.files.directory import MAX_DIRECTORIES, MAX_NAMES, EntryCache
 from rpyserve.files.safe_open import LENIENT
 from rpyserve.files.static_file import SmallFileCache
+from rpyserve.http.response import FileBody
 from rpyserve.scripts.file_state import FileSystem
 
 LATER = 10.0
@@ -226,6 +227,13 @@ def test_an_index_is_remembered_and_forgotten(site: Site) -> None:
     assert site.ask("") == "StaticFile"
 
 
+def test_an_index_has_the_very_name_whatever_is_asked_first(site: Site) -> None:
+    site.write("index.html.rpy", "resource = lambda request: 'index.html'")
+    assert site.ask("") == "_Listing"
+    assert site.ask("index.html") == "FunctionResource"
+    assert site.ask("") == "_Listing"
+
+
 @needs_links
 def test_where_a_link_leads_is_looked_up_each_time(site: Site, tmp_path: Path) -> None:
     (tmp_path / "out.rpy").write_text("resource = lambda request: 'out'")
@@ -293,6 +301,7 @@ async def test_a_small_file_is_read_once(site: Site, monkeypatch: pytest.MonkeyP
     await settle(site, "a.txt")
     with monkeypatch.context() as patch:
         patch.setattr(static_file, "open_checked", None)
+        patch.setattr(static_file, "etag_of", None)
         whole = await site.get("a.txt")
         assert (whole.status, whole.body) == (200, b"one")
         tag = dict(whole.headers)[b"ETag"]
@@ -315,6 +324,33 @@ async def test_an_edit_of_a_file_in_memory_is_served_at_once(site: Site) -> None
     assert (await site.get("a.txt")).body == b"renamed"
     (site.root / "a.txt").unlink()
     assert (await site.get("a.txt")).status == 404
+
+
+async def test_a_file_that_is_no_longer_small_is_not_served_as_it_was(
+    site: Site, watched: Watched
+) -> None:
+    site.write("a.txt", "small")
+    await settle(site, "a.txt")
+    site.write("a.txt", "x" * (static_file.SMALL + 1))
+    for _ in range(3):
+        assert isinstance((await site.get("a.txt")).body, FileBody)
+        watched.time += LATER
+
+
+async def test_a_file_that_may_no_longer_be_read_is_not_served_as_it_was(
+    site: Site, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write("a.txt", "one")
+    await settle(site, "a.txt")
+
+    def refuse(path: str, judge: object) -> None:
+        raise HTTPError(403)
+
+    monkeypatch.setattr(static_file, "open_checked", refuse)
+    site.write("a.txt", "secret")
+    for _ in range(3):
+        assert (await site.get("a.txt")).status == 403
+        watched.time += LATER
 
 
 async def test_an_edit_that_leaves_the_signature_shows_while_the_file_is_young(site: Site) -> None:

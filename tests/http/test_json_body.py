@@ -28,6 +28,11 @@ class int64:
         raise AssertionError("no code of the author's is called")
 
 
+class Key:
+    def __repr__(self) -> str:
+        raise AssertionError("no code of the author's is called")
+
+
 class Colour(enum.Enum):
     RED = 1
 
@@ -49,6 +54,7 @@ PROBLEMS: dict[str, tuple[Any, str]] = {
     "a record": ([Point(1)], "of type Point at [0]: write dataclasses.asdict(x)"),
     "an id": ([uuid.UUID(int=1)], "of type UUID at [0]: write str(x)"),
     "a key": ({"a": {(1, 2): 3}}, "it has keys of type tuple: write str(key)"),
+    "a key of the site": ({Key(): 1}, "it has keys of type Key: write str(key)"),
 }  # fmt: skip
 
 

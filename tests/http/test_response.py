@@ -222,6 +222,24 @@ async def test_a_text_says_its_charset(kind: str, sent: str) -> None:
         assert answer.body == "\xe4".encode()
 
 
+async def test_a_body_that_is_text_in_part_says_its_charset() -> None:
+    def written(request: Request) -> object:
+        request.setHeader("Content-Type", "text/plain")
+        request.write("\xe4")
+        request.write(b"")
+        request.finish()
+        return NOT_DONE_YET
+
+    def streamed(request: Request) -> Iterator[str | bytes]:
+        request.setHeader("Content-Type", "text/plain")
+        yield "\xe4"
+        yield b""
+
+    for page in (written, streamed):
+        answer = await ask(Site(page), "/")
+        assert answer.header("content-type") == "text/plain; charset=utf-8", page
+
+
 async def test_bytes_may_be_in_any_charset() -> None:
     def page(request: Request) -> bytes:
         request.setHeader("Content-Type", "text/plain")
