@@ -62,12 +62,18 @@ class World:
         return path in self.detector.take_held(FileChanges({path: self.time}), [path])
 
     def saved(
-        self, path: str = FILE, *, new: bool = False, ago: float = 0, stamp: float | None = None
+        self,
+        path: str = FILE,
+        *,
+        new: bool = False,
+        ago: float = 0,
+        stamp: float | None = None,
+        is_code: bool = False,
     ) -> bool:
         """Whether a save of *path* just now is the pages' own doing."""
         when = self.time - ago if stamp is None else stamp
         batch = FileChanges({path: when}, frozenset({path} if new else ()))
-        return path in self.detector.self_inflicted(batch, [path])
+        return path in self.detector.self_inflicted(batch, [path], is_code=is_code)
 
 
 @pytest.fixture
@@ -162,7 +168,7 @@ def test_code_that_is_saved_in_haste_is_not_overlooked(world: World) -> None:
     while rounds < 100:
         with world.request(refetch=True):
             written = world.time
-        if world.detector.self_inflicted(FileChanges({FILE: written}), [FILE], CODE_THRESHOLD):
+        if world.saved(stamp=written, is_code=True):
             break
         rounds += 1
         world.rest(0.03)
@@ -385,10 +391,11 @@ def test_two_pages_that_have_each_other_reload(world: World) -> None:
     assert world.found == [FILE]
 
 
-def test_pages_that_write_when_they_are_loaded_after_a_save(world: World) -> None:
+@pytest.mark.parametrize("is_code", [False, True])
+def test_pages_that_write_when_they_are_loaded_after_a_save(world: World, is_code: bool) -> None:
     for number in range(20):
         world.rest(0.5)
-        assert not world.saved(os.path.join(SITE, "a.css"))
+        assert not world.saved(os.path.join(SITE, "a.css"), is_code=is_code)
         world.detector.note_reload(BROWSER, "/page", str(number))
         with world.request(method="POST"):
             pass
