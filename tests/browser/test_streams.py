@@ -235,6 +235,40 @@ def test_five_tabs_of_a_chat(root: Path, server: Server, context: BrowserContext
     expect(other.locator("p")).to_have_text("third")
 
 
+ASKING = """() => {
+    const { fetch, EventSource } = window;
+    window.streams = 0;
+    window.fetch = async (...request) => {
+        await new Promise((done) => { window.release = done; });
+        return fetch(...request);
+    };
+    window.EventSource = class extends EventSource {
+        constructor(url) { super(url); window.streams++; }
+    };
+}"""
+STEAL = """void navigator.locks.request(
+    `rpyserve ${location.origin}/`, { steal: true }, () => new Promise(() => {}))"""
+
+
+@pytest.mark.not_in("firefox", "webkit", reason="what is held up there depends on their timers")
+def test_who_loses_the_lock_while_asking_opens_no_stream(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    save(root, "chat.rpy", CHAT)
+    save(root, "page.rpy", page_of("<p>first</p>"))
+    page = open_tab(context, f"{server.url}/page")
+    tabs = [open_tab(context, f"{server.url}/chat") for _ in range(4)]
+    page.evaluate(ASKING)
+    page.wait_for_function("Boolean(window.release)")
+    for tab in tabs:
+        tab.close()
+    page.wait_for_timeout(500)  # now there is room
+    page.evaluate(STEAL)
+    page.evaluate("release()")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("streams") == 0
+
+
 def test_a_chat_that_uses_all_connections(
     root: Path, server: Server, context: BrowserContext
 ) -> None:
