@@ -178,7 +178,8 @@ class ChangeFeed:
         self._changes: deque[tuple[Changes, tuple[RequestSpan, ...]]] = deque(maxlen=MAX_CHANGES)
         self._showings: deque[Showing] = deque(maxlen=MAX_CHANGES)
         self._subscribers: dict[Subscriber, None] = {}  # in the order in which they came
-        self._departed: deque[tuple[str, float]] = deque(maxlen=MAX_STREAMS)  # and when they went
+        # Those whose browsers have no subscriber since then: their names, browsers, and when.
+        self._departed: deque[tuple[str, Hashable, float]] = deque(maxlen=MAX_STREAMS)
         self._site_streams: Counter[Hashable] = Counter()
         self._wake_up = trio.Event()
 
@@ -204,8 +205,8 @@ class ChangeFeed:
         self._changes.append((changes, causes))
         names = {each.name for each in self._subscribers if each.name}
         since = time.monotonic() - SUCCESSION
-        left = dict(self._departed).items()
-        departed = [name for name, when in left if when >= since and name not in names]
+        departed = [name for name, _, left in self._departed if left >= since and name not in names]
+        departed = list(dict.fromkeys(departed))
         showing = Showing(self.number, dict.fromkeys([*names, *departed]), departed)
         self._showings.append(showing)
         self._wake_all()
@@ -289,13 +290,21 @@ class ChangeFeed:
         """While inside, *client*, a browser, has a subscriber."""
         subscriber = Subscriber(client, name, shared)
         self._subscribers[subscriber] = None
+        self._take_place(client)
         self._make_room(client)
         try:
             yield subscriber
         finally:
             del self._subscribers[subscriber]
-            if name:
-                self._departed.append((name, time.monotonic()))
+            if name and all(each.client != client for each in self._subscribers):
+                self._departed.append((name, client, time.monotonic()))
+
+    def _take_place(self, client: Hashable) -> None:
+        """A subscriber of *client* has come, so nobody waits for one that has gone."""
+        for gone in self._departed:
+            if gone[1] == client:
+                self._departed.remove(gone)
+                return
 
     def occupy(self, client: Hashable) -> Callable[[], None]:
         """Take note that *client* has a stream of the site. Call what is returned at its end."""

@@ -96,7 +96,7 @@ class _Retired:
 _classes: dict[int, weakref.ref[type]] = {}
 
 # Of ``type.__flags__``: the garbage collector knows the objects of the class.
-_TRACKED: Final = 1 << 14
+IS_TRACKED: Final = 1 << 14
 
 # What was published, by the home of its execution.
 _published: dict[str, _Published] = {}
@@ -244,7 +244,7 @@ def _note_classes(execution: Execution, module: ModuleType) -> None:
         if is_own and id(value) not in seen:
             seen.add(id(value))
             _note_class(value)
-            all_are_tracked = all_are_tracked and bool(value.__flags__ & _TRACKED)
+            all_are_tracked = all_are_tracked and bool(value.__flags__ & IS_TRACKED)
             queue += vars(value).values()
 
 

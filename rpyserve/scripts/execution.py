@@ -258,9 +258,13 @@ def definition_key(target: Any) -> tuple[Execution, Key] | None:
 # What a function is bound to
 
 
+FUNCTION_CLASSES: Final = (FunctionType, MethodType, partial, type)
+"""What a script defines or makes to be called."""
+
+
 def is_function(thing: object) -> bool:
     """Whether *thing* is a function, a method, a partial or a class."""
-    return isinstance(thing, (FunctionType, MethodType, partial, type))
+    return isinstance(thing, FUNCTION_CLASSES)
 
 
 def bindings_of(function: Any) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import (
+    FUNCTION_CLASSES,
     bindings_of,
     execution_name_of,
-    is_function,
     is_plain_value,
 )
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
@@ -102,14 +102,32 @@ def _is_alike(new: Any, old: Any, outer: tuple[object, ...]) -> bool:
         return True
     if is_plain_value(new):
         return type(new) is type(old) and bool(new == old)
-    if isinstance(new, tuple) and isinstance(old, tuple):
-        pairs = zip(new, old, strict=False)
-        return len(new) == len(old) and all(_is_alike(*pair, outer) for pair in pairs)
-    if is_function(new) and is_function(old):
-        return _has_place_of(new, old) and _is_bound_alike(new, old, outer)
-    if isinstance(new, ModuleType) and isinstance(old, ModuleType):
-        return new.__name__ == old.__name__
+    for kinds, are_alike in _COMPARISONS:
+        if isinstance(new, kinds) and isinstance(old, kinds):
+            return are_alike(new, old, outer)
     return not definitions.roles_of(new).isdisjoint(definitions.roles_of(old))
+
+
+def _are_functions_alike(new: object, old: object, outer: tuple[object, ...]) -> bool:
+    return _has_place_of(new, old) and _is_bound_alike(new, old, outer)
+
+
+def _are_tuples_alike(
+    new: tuple[Any, ...], old: tuple[Any, ...], outer: tuple[object, ...]
+) -> bool:
+    pairs = zip(new, old, strict=False)
+    return len(new) == len(old) and all(_is_alike(*pair, outer) for pair in pairs)
+
+
+def _are_modules_alike(new: ModuleType, old: ModuleType, outer: tuple[object, ...]) -> bool:
+    return new.__name__ == old.__name__
+
+
+_COMPARISONS: Final[tuple[tuple[Any, Callable[..., bool]], ...]] = (
+    (FUNCTION_CLASSES, _are_functions_alike),
+    (tuple, _are_tuples_alike),
+    (ModuleType, _are_modules_alike),
+)
 
 
 class CallbackTasks:

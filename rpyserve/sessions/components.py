@@ -246,6 +246,8 @@ class Components(ServerObject, MutableMapping[str, Any]):
         if execution is not None:
             execution.components[id(self), id(target)] = Entry(component, self, target)
             return
+        if touch_observers:
+            _note_touch(self, key)
         self._mark_stale(type(component))
         if self._components is None:
             self._components = {}

@@ -18,12 +18,14 @@ Knows nothing of executions and of edits.
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from types import (
     AsyncGeneratorType,
@@ -36,6 +38,8 @@ from types import (
 )
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+from zope.interface.interface import InterfaceClass
 
 from rpyserve.sessions.object_state import attributes, set_attribute
 from rpyserve.util.author_code import ServerObject
@@ -63,6 +67,9 @@ ATOMS: Final = frozenset(
     }
 )
 """Classes of objects that hold nothing."""
+
+LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
+"""Classes of objects that a script defines by name, and that are exchanged as a whole."""
 
 # Packages whose objects are left alone, apart from the builtin containers.
 _FOREIGN: Final = frozenset(
@@ -136,6 +143,11 @@ class ContainerType:
             self.replace_contents(thing, replace)
 
 
+def opaque_type() -> ContainerType:
+    """Return a type for objects that are neither looked into nor changed."""
+    return ContainerType(_read_nothing, _replace_nothing, has_attributes=False)
+
+
 def container_type_of(cls: type) -> ContainerType | None:
     """Return how objects of *cls* are read and changed; None if they are not looked into."""
     if cls in ATOMS or _is_left_alone(cls):
@@ -162,6 +174,11 @@ def _is_left_alone(cls: type) -> bool:
     return package in _FOREIGN and cls not in _CONTENTS
 
 
+def dict_class(thing: dict[Any, Any]) -> Any:
+    """The class whose methods change *thing*, past those of the author's class."""
+    return OrderedDict if isinstance(thing, OrderedDict) else dict
+
+
 def are_found(thing: Any, keys: list[Any]) -> bool:
     """Whether *thing* has the *keys* under the hashes that they have now."""
     try:
@@ -185,32 +202,27 @@ def rebuild(thing: Any, cls: type, replace: Replace) -> Any:
     Raises:
         TypeError: there can be none; the message says why.
     """
-    if isinstance(thing, MethodType):
-        return MethodType(replace(thing.__func__), replace(thing.__self__))
-    if type(thing) is weakref.ref:
-        return weakref.ref(replace(thing()), thing.__callback__)
-    base: Any = next((base for base in _IMMUTABLE if isinstance(thing, base)), None)
+    if type(thing) in _REFERENCES:
+        return _REFERENCES[type(thing)](thing, replace)
+    base: Any = next((base for base in _VALUES if isinstance(thing, base)), None)
     if base is None or not issubclass(cls, base):
         raise TypeError("its __slots__ or its base classes differ")
-    plain_value = _IMMUTABLE[base](thing)
-    if base in (tuple, frozenset):
-        plain_value = [replace(item) for item in plain_value]
-    if base is tuple and hasattr(type(thing), "_fields") and hasattr(cls, "_fields"):
-        by_name = dict(zip(type(thing)._fields, plain_value, strict=False))
-        plain_value = _in_field_order(by_name, cls)
-    rebuilt = base.__new__(cls, plain_value)
-    if type(thing).__dictoffset__ and cls.__dictoffset__:
-        rebuilt.__dict__.update(thing.__dict__)
+    rebuilt = base.__new__(cls, _VALUES[base](thing, cls, replace))
+    _copy_attributes(thing, rebuilt)
     return rebuilt
 
 
-# How the plain value of an instance of a subclass is read.
-_IMMUTABLE: Final[dict[type, Callable[[Any], Any]]] = {
-    tuple: tuple.__iter__,
-    frozenset: frozenset.__iter__,
-    int: int.__int__,
-    bytes: lambda thing: bytes.__getitem__(thing, slice(None)),
+_REFERENCES: Final[dict[type, Callable[[Any, Replace], Any]]] = {
+    MethodType: lambda thing, replace: MethodType(replace(thing.__func__), replace(thing.__self__)),
+    weakref.ref: lambda thing, replace: weakref.ref(replace(thing()), thing.__callback__),
 }
+
+
+def _tuple_items(thing: Any, cls: Any, replace: Replace) -> list[Any]:
+    items = [replace(item) for item in tuple.__iter__(thing)]
+    if not (hasattr(type(thing), "_fields") and hasattr(cls, "_fields")):
+        return items
+    return _in_field_order(dict(zip(type(thing)._fields, items, strict=False)), cls)
 
 
 def _in_field_order(values: dict[str, Any], named_tuple: Any) -> list[Any]:
@@ -220,6 +232,15 @@ def _in_field_order(values: dict[str, Any], named_tuple: Any) -> list[Any]:
     if missing:
         raise TypeError(f"there is no value for its field {missing[0]}; give that a default")
     return [values[name] for name in named_tuple._fields]
+
+
+# What ``__new__`` is given for an object of *cls* that has the value of *thing*.
+_VALUES: Final[dict[type, Callable[[Any, type, Replace], Any]]] = {
+    tuple: _tuple_items,
+    frozenset: lambda thing, cls, replace: map(replace, frozenset.__iter__(thing)),
+    int: lambda thing, cls, replace: int.__int__(thing),
+    bytes: lambda thing, cls, replace: bytes.__getitem__(thing, slice(None)),
+}
 
 
 # What must be made again, as one of a class that Python cannot change it into
@@ -242,13 +263,18 @@ def remake(thing: Any, cls: type) -> tuple[Any, list[str]]:
     made = base.__new__(cls)
     if base is not object:
         _FILL[base](made, thing)
+    return made, _copy_attributes(thing, made)
+
+
+def _copy_attributes(thing: Any, made: Any) -> list[str]:
+    """Give *made* the attributes of *thing*; return those that it has no room for."""
     no_room = []
     for name, value in attributes(thing).items():
         try:
             set_attribute(made, name, value)
         except AttributeError:
             no_room.append(name)
-    return made, no_room
+    return no_room
 
 
 def _builtin_base(cls: type) -> type:
@@ -268,7 +294,7 @@ def _remake_struct(thing: Any, cls: Any) -> tuple[Any, list[str]]:
 
 
 def _fill_dict(made: Any, thing: dict[Any, Any]) -> None:
-    base: Any = OrderedDict if isinstance(made, OrderedDict) else dict
+    base = dict_class(made)
     for key, value in tuple(dict.items(thing)):
         base.__setitem__(made, key, value)
 
@@ -319,7 +345,7 @@ def _read_keys(thing: dict[Any, Any]) -> tuple[Any, ...]:
 
 
 def _replace_in_dict(thing: dict[Any, Any], replace: Replace) -> None:
-    base: Any = OrderedDict if isinstance(thing, OrderedDict) else dict
+    base = dict_class(thing)
     for key, value in tuple(dict.items(thing)):
         replacement = replace(value)
         if replacement is not value:
@@ -327,7 +353,7 @@ def _replace_in_dict(thing: dict[Any, Any], replace: Replace) -> None:
 
 
 def _replace_keys_of_dict(thing: dict[Any, Any], replace: Replace) -> None:
-    base: Any = OrderedDict if isinstance(thing, OrderedDict) else dict
+    base = dict_class(thing)
     replaced = {replace(key): replace(value) for key, value in tuple(dict.items(thing))}
     base.clear(thing)
     for key, value in replaced.items():

@@ -173,8 +173,8 @@ def _names_to_watch(*classes: type) -> set[str]:
 
 def _watching(watch: _Watch, name: str, original: Any) -> Callable[..., Any]:
     """Return a method *name* that first brings its object up to date."""
-    if name in _ACCESS:
-        return _ACCESS[name](watch, original)
+    if name == "__getattribute__":
+        return _watching_get(watch, original)
 
     def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if watch.is_renewed(self, sys._getframe(1)):
@@ -195,33 +195,6 @@ def _watching_get(watch: _Watch, original: Any) -> Callable[..., Any]:
         return original(self, name)
 
     return __getattribute__
-
-
-def _watching_set(watch: _Watch, original: Any) -> Callable[..., Any]:
-    def __setattr__(self: Any, name: str, value: Any, /) -> None:
-        if watch.is_renewed(self, sys._getframe(1)):
-            setattr(self, name, value)
-        else:
-            original(self, name, value)
-
-    return __setattr__
-
-
-def _watching_delete(watch: _Watch, original: Any) -> Callable[..., Any]:
-    def __delattr__(self: Any, name: str, /) -> None:
-        if watch.is_renewed(self, sys._getframe(1)):
-            delattr(self, name)
-        else:
-            original(self, name)
-
-    return __delattr__
-
-
-_ACCESS: Final = {
-    "__getattribute__": _watching_get,
-    "__setattr__": _watching_set,
-    "__delattr__": _watching_delete,
-}
 
 
 def _is_used_by_its_method(thing: Any, caller: Any) -> bool:

@@ -34,7 +34,6 @@ are called. What objects lack after an edit is not known here: see `migration`.
 
 from __future__ import annotations
 
-import functools
 import gc
 import weakref
 from collections import Counter, deque
@@ -44,15 +43,15 @@ from itertools import islice
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
-from zope.interface.interface import InterfaceClass
-
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions.containers import (
     ATOMS,
+    LEAF_CLASSES,
     ContainerType,
     are_found,
     container_type_of,
+    opaque_type,
     rebuild,
     remake,
 )
@@ -66,10 +65,8 @@ _UNTRACKED: Final = frozenset({dict, tuple})
 
 _PLAIN: Final = frozenset({list, dict, set, deque})
 
-_LEAF_CLASSES: Final = (type, FunctionType, InterfaceClass, type(functools.lru_cache(int)), Enum)
-
 # Stands for objects that are not looked into and are replaced as a whole.
-_LEAF: Final = ContainerType(lambda thing: (), lambda thing, replace: None, has_attributes=False)
+_LEAF: Final = opaque_type()
 
 # On an old class: by their ids, the `_Made` of its objects. That lasts as long as the class, and so
 # as long as anybody may still hold such an object.
@@ -269,7 +266,7 @@ class ObjectGraph:
 
     def _classify(self, cls: type, thing: Any) -> None:
         container_type = container_type_of(cls)
-        if issubclass(cls, _LEAF_CLASSES) and cls is not FunctionType:
+        if issubclass(cls, LEAF_CLASSES) and cls is not FunctionType:
             container_type = _LEAF
         if container_type is None:
             self._skipped.add(cls)
@@ -348,7 +345,7 @@ class ObjectGraph:
         for node in list(self._collected.values()):
             if id(node.thing) in self._replacements or node.container_type is _LEFT_ALONE:
                 continue
-            if isinstance(node.thing, _LEAF_CLASSES):
+            if isinstance(node.thing, LEAF_CLASSES):
                 self._replace_leaf(node.thing, node.label)
             elif not node.container_type.is_immutable:
                 self._change(node)
@@ -543,9 +540,7 @@ _INSTRUMENTED: Final = (
 )
 
 # Stands for objects that are neither looked into nor changed.
-_LEFT_ALONE: Final = ContainerType(
-    lambda thing: (), lambda thing, replace: None, has_attributes=False
-)
+_LEFT_ALONE: Final = opaque_type()
 
 
 def _is_found_by_identity(cls: type) -> bool:
@@ -564,7 +559,7 @@ def that_can_wait(outdated: dict[type, type]) -> dict[type, type]:
 
 
 def _is_simple(cls: type) -> bool:
-    container_type = None if issubclass(cls, _LEAF_CLASSES) else container_type_of(cls)
+    container_type = None if issubclass(cls, LEAF_CLASSES) else container_type_of(cls)
     return container_type is not None and container_type.has_only_attributes
 
 

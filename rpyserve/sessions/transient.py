@@ -20,19 +20,24 @@ from __future__ import annotations
 import functools
 import gc
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
-from types import FunctionType
 from typing import Any, Final
 
 from zope.interface.interface import InterfaceClass
 
 from rpyserve.http.errors import ScriptError
+from rpyserve.http.request import current_request
+from rpyserve.scripts.definitions import IS_TRACKED
 from rpyserve.scripts.execution import Execution, ExecutionName, execution_name_of, refusal
 from rpyserve.sessions.components import Components, touch_observers
-from rpyserve.sessions.containers import ATOMS, container_type_of
+from rpyserve.sessions.containers import (
+    ATOMS,
+    LEAF_CLASSES,
+    container_type_of,
+    dict_class,
+)
 from rpyserve.sessions.object_state import attributes
 from rpyserve.sessions.session import Session
 
@@ -42,7 +47,6 @@ LIMIT: Final = 100_000
 """How many objects are looked at for one request, plain values apart."""
 
 _DEFINITIONS: Final = (type, InterfaceClass)
-_LEAVES: Final = (*_DEFINITIONS, FunctionType, type(functools.lru_cache(int)), Enum)
 _MISSING: Final = object()
 
 IsRefused = Callable[[Any], bool]
@@ -85,6 +89,11 @@ class _Found:
     container: Any
     root: _Root
 
+    @property
+    def goes_with_root(self) -> bool:
+        """Whether the value of the session is to be taken out as a whole."""
+        return self.container is None or self.root.is_new
+
 
 class Watch:
     """What one request may have put into sessions and the registry.
@@ -93,6 +102,8 @@ class Watch:
         site: its registry is looked at, and its ``sessionFactory``.
         request: the request.
     """
+
+    __slots__ = ("_executions", "_factory", "_request", "_site", "_touched")
 
     def __init__(self, site: Any, request: Any) -> None:
         self._site = site
@@ -109,11 +120,13 @@ class Watch:
 
     def check(self) -> ScriptError | None:
         """Take out what is refused, and return what to tell the author; None if nothing was."""
+        if not self._may_have_kept():
+            return None
         touched, self._touched = list(self._touched.items()), {}
         if not any(execution.is_transient for execution in self._executions):
             return None
         roots = [*self._touched_roots(touched), *self._attribute_roots(touched)]
-        found = list(_take_out(roots, self._is_refused)) if roots else []
+        found = _take_out(roots, self._is_refused)
         told = [self._tell(each.thing, each.label) for each in found]
         if self._site.sessionFactory is not self._factory:
             told += self._check_factory()
@@ -129,7 +142,19 @@ class Watch:
             what = f"{self._request.method} {self._request.path}"
             self._site.errors.report_exception(what, error)
 
+    def _may_have_kept(self) -> bool:
+        """Whether there is anything to look at: most requests use no session and no registry.
+
+        The attributes of a session and the registry are set without a touch.
+        """
+        if self._touched or self._request.session is not None or vars(self._site.registry):
+            return True
+        return self._site.sessionFactory is not self._factory
+
     def _note(self, holder: Components, key: Any) -> None:
+        user = current_request()
+        if user is not None and user is not self._request:
+            return  # a long stream would keep the sessions of all others
         place = id(holder), key
         if place not in self._touched:
             held = holder._values if isinstance(key, str) else holder._components
@@ -206,46 +231,41 @@ def _value_root(holder: Any, key: str, before: Any, is_refused: IsRefused) -> It
 # Looking, and taking out
 
 
-def _take_out(roots: list[_Root], is_refused: IsRefused) -> Iterator[_Found]:
-    """Take what is refused out of *roots*; yield each such object."""
+def _take_out(roots: list[_Root], is_refused: IsRefused) -> list[_Found]:
+    """Take what is refused out of *roots*; return where it was."""
     if not _may_hold([root.thing for root in roots], is_refused):
-        return
-    # What holds something that is refused and cannot be changed goes as a whole.
+        return []
+    told: list[_Found] = []
+    # What holds something that is refused and cannot be changed is spoilt: it is taken out as well.
     spoilt: dict[int, Any] = {}
-    gone: set[int] = set()
-    while True:
-        known = len(spoilt)
-        for found in list(_search(roots, is_refused, spoilt)):
-            if id(found.thing) not in spoilt:
-                yield found
-            if found.container is None or found.root.is_new:
-                if id(found.root) not in gone:
-                    gone.add(id(found.root))
-                    found.root.take_out()
-            elif not _remove(found.container, found.thing):
-                spoilt[id(found.container)] = found.container
-        roots = [root for root in roots if id(root) not in gone]
-        if len(spoilt) == known:
-            return
+    while found := list(_search(roots, is_refused, spoilt)):
+        told += [each for each in found if id(each.thing) not in spoilt]
+        whole = {id(each.root): each.root for each in found if each.goes_with_root}
+        for root in whole.values():
+            root.take_out()
+        roots = [root for root in roots if id(root) not in whole]
+        for each in found:
+            if not (each.goes_with_root or _remove(each.container, each.thing)):
+                spoilt[id(each.container)] = each.container
+    return told
 
 
 def _may_hold(things: list[Any], is_refused: IsRefused) -> bool:
-    """Whether something may be refused that *things* are or hold: a quick look at types only.
-
-    What the garbage collector does not track, such as a dict of texts, holds no objects.
-    """
+    """Whether something may be refused that *things* are or hold: a quick look at types only."""
     seen: dict[int, Any] = {}
     while things and len(seen) < LIMIT:
         kinds = set(map(type, things))
         definitions = [thing for thing in things if isinstance(thing, _DEFINITIONS)]
         if any(map(is_refused, kinds)) or any(map(is_refused, definitions)):
             return True
-        opened = {kind for kind in kinds if not issubclass(kind, _LEAVES)}
+        opened = {kind for kind in kinds if not issubclass(kind, LEAF_CLASSES)}
         opened = {kind for kind in opened if container_type_of(kind) is not None}
         inner = {id(thing): thing for thing in things if type(thing) in opened}
         new = [thing for number, thing in inner.items() if number not in seen]
         seen |= inner
-        things = gc.get_referents(*filter(gc.is_tracked, new))
+        things = gc.get_referents(*new)
+        if not all(kind.__flags__ & IS_TRACKED for kind in opened):
+            things += (child for thing in new for child, _ in _children(thing))
     return False
 
 
@@ -259,7 +279,7 @@ def _search(roots: list[_Root], is_refused: IsRefused, spoilt: dict[int, Any]) -
         kind = thing if isinstance(thing, _DEFINITIONS) else type(thing)
         if is_refused(kind) or id(thing) in spoilt:
             yield found
-        elif id(thing) not in seen and not isinstance(thing, _LEAVES):
+        elif id(thing) not in seen and not isinstance(thing, LEAF_CLASSES):
             seen[id(thing)] = thing
             for child, step in _children(thing):
                 queue.append(_Found(child, found.label + step, thing, found.root))
@@ -276,7 +296,8 @@ def _children(thing: Any) -> Iterator[tuple[Any, str]]:
             shown = _shown(key)
             named += [(value, f"[{shown}]"), (key, f" (the key {shown})")]
     elif isinstance(thing, (list, tuple, deque)):
-        named += [(value, f"[{index}]") for index, value in enumerate(list(_items(thing)))]
+        items = list(container_type.read_contents(thing))
+        named += [(value, f"[{index}]") for index, value in enumerate(items)]
     named += [(value, f".{name}") for name, value in attributes(thing).items()]
     reached = {id(value) for value, _ in named}
     others = [each for each in container_type.children(thing) if id(each) not in reached]
@@ -292,43 +313,37 @@ def _shown(key: Any) -> str:
     return repr(key)[:60] if type(key) in ATOMS else type(key).__name__
 
 
-def _items(thing: Any) -> Iterator[Any]:
-    base: Any = next(base for base in (list, tuple, deque) if isinstance(thing, base))
-    return base.__iter__(thing)  # type: ignore[no-any-return]
-
-
 def _remove(container: Any, thing: Any) -> bool:
     """Take *thing* out of *container*, wherever it is in there.
 
     Returns:
-        Whether that could be done.
+        Whether it is not in there any more.
     """
-    names = [name for name, value in attributes(container).items() if value is thing]
     try:
-        for name in names:
-            object.__delattr__(container, name)
-        return _remove_item(container, thing) or bool(names)
+        for name, value in attributes(container).items():
+            if value is thing:
+                object.__delattr__(container, name)
+        _remove_item(container, thing)
     except Exception:  # of the author's own __hash__ or __eq__, or a slot that cannot be emptied
         return False
+    return all(child is not thing for child, _ in _children(container))
 
 
-def _remove_item(container: Any, thing: Any) -> bool:
+def _remove_item(container: Any, thing: Any) -> None:
     if isinstance(container, dict):
-        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
+        base = dict_class(container)
         for key, value in list(dict.items(container)):
             if key is thing or value is thing:
                 base.__delitem__(container, key)
-    elif isinstance(container, list):
-        kept = [each for each in list.__iter__(container) if each is not thing]
-        list.__setitem__(container, slice(None), kept)
-    elif isinstance(container, set):
-        kept = [each for each in set.__iter__(container) if each is not thing]
-        set.clear(container)
-        set.update(container, kept)
-    elif isinstance(container, deque):
-        kept = [each for each in deque.__iter__(container) if each is not thing]
-        deque.clear(container)
-        deque.extend(container, kept)
-    else:
-        return False
-    return True
+    for cls, extend in _EXTEND.items():
+        if isinstance(container, cls):
+            kept = cls(each for each in cls.__iter__(container) if each is not thing)
+            cls.clear(container)
+            extend(container, kept)
+
+
+_EXTEND: Final[dict[Any, Callable[[Any, Any], None]]] = {
+    list: list.extend,
+    set: set.update,
+    deque: deque.extend,
+}

@@ -233,6 +233,22 @@ def test_a_stream_that_is_opened_anew_answers_for_the_one_before(feed: ChangeFee
     assert showing.settled.is_set() and showing.shown == 2
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_page_that_was_left_for_another_is_not_waited_for(
+    feed: ChangeFeed, is_late: bool
+) -> None:
+    """Whether its end is noticed before or after the next page is there."""
+    left = ExitStack()
+    left.enter_context(feed.subscribed("browser", name="one", shared=True))
+    if not is_late:
+        left.close()
+    with feed.subscribed("browser", name="two", shared=True):
+        left.close()
+        showing = feed.publish(change("/a"))
+        feed.take_answer("two", feed.cursor, Answer(shown=1))
+        assert showing.settled.is_set() and showing.shown == 1
+
+
 def test_an_answer_is_for_the_changes_that_the_page_knows(
     feed: ChangeFeed, named: Subscriber
 ) -> None:

@@ -60,6 +60,7 @@ class Names(list): pass
 class Table(dict): pass
 class Group(set): pass
 class Fixed(frozenset): pass
+class Slim(frozenset): __slots__ = ("turn",)
 class Row(tuple): pass
 class Money(int): pass
 class Text(str): pass
@@ -180,7 +181,7 @@ def test_in_a_class_of_the_scripts_own(edits: Edits, hold: Any, take: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "kind", ["Names", "Table", "Group", "Fixed", "Row", "Money", "Text", "Wrong"]
+    "kind", ["Names", "Table", "Group", "Fixed", "Slim", "Row", "Money", "Text", "Wrong"]
 )
 def test_a_subclass_of_a_builtin_keeps_its_attributes(edits: Edits, kind: str) -> None:
     def make(m: Any) -> Any:

@@ -16,7 +16,7 @@ from rpyserve.sessions.components import touch_observers
 from tests.support.in_process import Visitor
 
 HEAD = """
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -99,6 +99,9 @@ CASES = {
     's["cart"] = kept.Cart(); s["cart"].items.append(Item())': 'session["cart"].items[0]',
     "kept.ICart(s).items.append(Item())": "ICart(session).items[0]",
     "kept.ICart(registry).last = Item()": "ICart(registry).last",
+    "cart = kept.Cart(); s.setComponent(kept.ICart, cart); cart.last = Item()": (
+        "ICart(session).last"
+    ),
     'registry.setdefault("notes", []).append(Item())': 'registry["notes"][0]',
     'request.site.registry.setdefault("n", {})["x"] = Item()': 'registry["n"]["x"]',
     "registry.best = Item()": "registry.best",
@@ -144,6 +147,34 @@ async def test_a_value_that_took_the_place_of_another_gives_it_back(play: Play) 
     assert play.session["n"] == [1]
 
 
+async def test_what_lies_under_two_names_is_taken_out_from_under_both(play: Play) -> None:
+    play.script('s["old"] = ["tea"]')
+    await play.get()
+    play.script(
+        's.get("new")\nitems = s["old"]\ns["new"] = items\nitems.append(Item())',
+    )
+    await play.get(status=500)
+    assert play.session["old"] == ["tea"]
+
+
+async def test_what_cannot_be_taken_out_of_its_container_goes_with_that(play: Play) -> None:
+    play.script('s["items"] = ["tea"]')
+    await play.get()
+    play.script('s["items"].append(defaultdict(Item))')
+    await play.get(status=500)
+    assert play.session["items"] == ["tea"]
+
+
+async def test_what_the_garbage_collector_does_not_track_is_looked_into(play: Play) -> None:
+    first = "import msgspec\nclass Small(msgspec.Struct, gc=False):\n    item: object = None\n"
+    play.script('s["d"] = [{"a": Small()}]', first=first)
+    await play.get(status=500)
+    (play.root / "kept.py").write_text(KEPT + first, encoding="utf-8")
+    play.script('s["d"] = [kept.Small(Item())]')
+    await play.get(status=500)
+    assert "d" not in play.session
+
+
 async def test_what_is_gone_again_by_the_end_is_nobodys_business(play: Play) -> None:
     play.script('s["q"] = []\ns["q"].append(Item())\ns["q"].clear()\nItem()\nmine = [Item()]')
     assert await play.get() == "fine"
@@ -173,6 +204,25 @@ async def test_a_stream_is_looked_at_when_it_ends(
     assert await play.get() == "ab"
     assert 'GET /a: session["items"][0] cannot keep' in caplog.text
     assert "items" not in play.session
+
+
+async def test_a_long_stream_keeps_no_session_of_another_visitor(play: Play) -> None:
+    text = HEAD + (
+        "import trio\nfrom rpyserve import Response\nasync def resource(request):\n"
+        "    async def chunks():\n        await trio.sleep_forever()\n        yield 'a'\n"
+        "    return Response(chunks())\n"
+    )
+    (play.root / "stream.rpy").write_text(text, encoding="utf-8")
+    play.script('s["n"] = 1')
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Visitor(play.site).get, "/stream")
+        await trio.testing.wait_all_tasks_blocked()
+        await play.get()
+        session = weakref.ref(play.session)
+        play.session.expire()
+        gc.collect()
+        assert session() is None
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_a_background_task_of_a_former_request_keeps_is_found_by_the_next(
