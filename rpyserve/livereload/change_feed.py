@@ -174,8 +174,8 @@ class ChangeFeed:
         self.number = 0
         self.closed = False
         self._on_full = on_full
-        self._changes: deque[Changes] = deque(maxlen=MAX_CHANGES)
-        self._causes: deque[tuple[RequestSpan, ...]] = deque(maxlen=MAX_CHANGES)
+        # Each with the requests that have caused it; none if it was not a request.
+        self._changes: deque[tuple[Changes, tuple[RequestSpan, ...]]] = deque(maxlen=MAX_CHANGES)
         self._showings: deque[Showing] = deque(maxlen=MAX_CHANGES)
         self._subscribers: dict[Subscriber, None] = {}  # in the order in which they came
         # Those whose browsers have no subscriber since then: their names, browsers, and when.
@@ -202,8 +202,7 @@ class ChangeFeed:
             causes: the requests that have caused it; none if it was not a request.
         """
         self.number += 1
-        self._changes.append(changes)
-        self._causes.append(causes)
+        self._changes.append((changes, causes))
         names = {each.name for each in self._subscribers if each.name}
         since = time.monotonic() - SUCCESSION
         departed = [name for name, _, left in self._departed if left >= since and name not in names]
@@ -223,7 +222,7 @@ class ChangeFeed:
         if missed is None:
             return None
         merged: dict[str, PageChange] = {}
-        for changes in islice(self._changes, len(self._changes) - missed, None):
+        for changes, _ in missed:
             for directory, change in changes.items():
                 merged[directory] = merged.get(directory, NOTHING) | change
         return merged
@@ -234,17 +233,16 @@ class ChangeFeed:
         Returns:
             None of them if something had another cause.
         """
-        missed = self._missed(cursor)
-        if missed is None:
-            return ()
-        causes = list(islice(self._causes, len(self._causes) - missed, None))
+        causes = [spans for _, spans in self._missed(cursor) or ()]
         return tuple({span for spans in causes for span in spans}) if all(causes) else ()
 
-    def _missed(self, cursor: str) -> int | None:
-        """How many changes there were since *cursor*."""
+    def _missed(self, cursor: str) -> list[tuple[Changes, tuple[RequestSpan, ...]]] | None:
+        """The changes since *cursor*, with their causes; None if they are not known."""
         number = self._number_of(cursor)
         missed = self.number - number
-        return missed if number >= 0 and 0 <= missed <= len(self._changes) else None
+        if number < 0 or not 0 <= missed <= len(self._changes):
+            return None
+        return list(islice(self._changes, len(self._changes) - missed, None))
 
     def _number_of(self, cursor: str) -> int:
         """The number in *cursor*; -1 if it is none of this feed."""

@@ -16,7 +16,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -200,14 +200,14 @@ class EventStream(_Leaf):
         if "reloaded" in request.args:
             self._feed.take_arrival(since)
             self._write_loops.note_reload(client, request.field("page", "/"), since)
-        number, causes = self._feed.number, self._feed.causes_since(since)
-        change = await self._audience.visible(self._feed.since(since), view)
+        cursor = self._feed.cursor
+        change = await self._visible_since(since, view, client)
         said = {
-            "cursor": self._feed.cursor_at(number),
+            "cursor": cursor,
             "now": _milliseconds(time.time()),
             "visitor": self._audience.digest_of(request),
             "room": self._feed.has_room(client, shared="shared" in request.args),
-            "change": _as_json(change, number, causes, client),
+            "change": change,
         }
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
         return Response(json.dumps(said), 200, headers)
@@ -216,21 +216,18 @@ class EventStream(_Leaf):
         feed, client = self._feed, _client_of(request)
         name = request.field("name", "")
         with feed.subscribed(client, name=name, shared="shared" in request.args) as subscriber:
-            number, causes = feed.number, feed.causes_since(since)
-            change = await self._audience.visible(feed.since(since), view)
-            data = _as_json(change, number, causes, client)
-            yield f"retry: {RETRY}\n{self._event('hello', data, number)}"
+            number = feed.number
+            change = await self._visible_since(since, view, client)
+            yield f"retry: {RETRY}\n{self._event('hello', change, number)}"
             while True:
                 with trio.move_on_after(HEARTBEAT) as waiting:
                     await feed.wait_change(number, subscriber)
                 if feed.number != number:
                     before, number = feed.cursor_at(number), feed.number
-                    changes, causes = feed.since(before), feed.causes_since(before)
                     view = View(self._audience.site, request)
-                    change = await self._audience.visible(changes, view)
-                    if change:
-                        data = _as_json(change, number, causes, client)
-                        yield self._event("change", data, number)
+                    change = await self._visible_since(before, view, client)
+                    if any(change.values()):
+                        yield self._event("change", change, number)
                 if subscriber.displaced:
                     yield "event: crowded\ndata: {}\n\n"
                     return  # it asks now and then, and is told what it has missed
@@ -239,6 +236,11 @@ class EventStream(_Leaf):
                     return
                 if waiting.cancelled_caught:
                     yield ": still here\n\n"
+
+    async def _visible_since(self, cursor: str, view: View, client: Hashable) -> dict[str, object]:
+        """What the pages of *client* are told of all that has changed since *cursor* by now."""
+        changes, causes = self._feed.since(cursor), self._feed.causes_since(cursor)
+        return _as_json(await self._audience.visible(changes, view), causes, client)
 
     def _event(self, name: str, data: dict[str, object], number: int) -> str:
         import json
@@ -256,7 +258,7 @@ def _count(request: Request, name: str) -> int:
 
 
 def _as_json(
-    change: PageChange, number: int, causes: Iterable[RequestSpan], client: Hashable
+    change: PageChange, causes: Sequence[RequestSpan], client: Hashable
 ) -> dict[str, object]:
     """What the pages of *client* are told of *change*.
 
@@ -265,16 +267,14 @@ def _as_json(
             made them.
     """
     data: dict[str, object] = {
-        "n": number,
         "urls": sorted(change.urls),
         "all": change.all,
         "data": change.data,
     }
     if change.lost:
         data["lost"] = True
-    spans = list(causes)
-    if spans and all(span.client == client for span in spans):
-        data["by"] = [[_milliseconds(span.started), _milliseconds(span.ended)] for span in spans]
+    if change and causes and all(span.client == client for span in causes):
+        data["by"] = [[_milliseconds(span.started), _milliseconds(span.ended)] for span in causes]
     return data
 
 

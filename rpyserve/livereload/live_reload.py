@@ -36,7 +36,7 @@ from rpyserve.livereload.change_feed import MAX_CONNECTIONS, ChangeFeed, Showing
 from rpyserve.livereload.changes import FileKind, Mounts
 from rpyserve.livereload.script_tag import ScriptTag
 from rpyserve.livereload.snapshot import FileChanges
-from rpyserve.livereload.write_loops import CODE_THRESHOLD, THRESHOLD, WriteLoopDetector
+from rpyserve.livereload.write_loops import WriteLoopDetector
 from rpyserve.resources.resource import Resource, Wrapper
 from rpyserve.site import Site
 from rpyserve.util.exceptions import report_or_raise
@@ -199,9 +199,9 @@ class LiveReload:
 
     def _drop_own_writes(self, changes: FileChanges, kinds: dict[str, FileKind]) -> None:
         """Leave in *kinds* what pages are to be told of now."""
-        for group, threshold in ((_DATA, THRESHOLD), (_CODE, CODE_THRESHOLD)):
+        for group, is_code in ((_DATA, False), (_CODE, True)):
             files = [path for path, kind in kinds.items() if kind in group]
-            held = self._write_loops.self_inflicted(changes, files, threshold)
+            held = self._write_loops.self_inflicted(changes, files, is_code=is_code)
             for path in held:
                 del kinds[path]
             self._hold(changes, held)

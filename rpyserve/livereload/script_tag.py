@@ -22,6 +22,7 @@ from functools import partial
 from html import escape, unescape
 from typing import Final
 
+from rpyserve.files.path_rules import is_script
 from rpyserve.http.headers import HeaderFields
 from rpyserve.http.request import Request
 from rpyserve.http.response import (
@@ -91,6 +92,38 @@ _META: Final = re.compile(r"<meta\s[^>]*content-security-policy[\"'\s/>][^>]*", 
 _CONTENT: Final = re.compile(r"""\bcontent\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
 
 
+class SentPages:
+    """The pages with scripts that were sent last, for the script in each of them.
+
+    It cannot find out by itself what the server had sent: scripts have changed the document by the
+    time that it runs. A page can be taken once, by the random name that only its tag has.
+    """
+
+    def __init__(self) -> None:
+        self._responses: dict[str, Response] = {}
+
+    def keep(self, response: Response, content: bytes | None) -> str:
+        """Return the name of a page that will be wanted; empty for any other.
+
+        Args:
+            response: its headers.
+            content: its content, where it is known.
+        """
+        if content is None or len(content) > MAX_SENT_SIZE or b"<script" not in content:
+            return ""
+        if len(self._responses) >= MAX_SENT:
+            del self._responses[next(iter(self._responses))]
+        headers = [pair for pair in response.headers if pair[0].lower() == b"content-type"]
+        headers.append((b"Cache-Control", b"no-store"))
+        name = secrets.token_urlsafe(12)
+        self._responses[name] = Response.trusted(content, 200, tuple(headers))
+        return name
+
+    def take(self, name: str) -> Response | None:
+        """Return the page of that name, and forget it."""
+        return self._responses.pop(name, None)
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptTag:
     """Makes the tags of a site's pages.
@@ -105,7 +138,7 @@ class ScriptTag:
     cursor: Callable[[], str]
     url_of: Callable[[str], str]
     on_blocked: Callable[[str, str], object]
-    sent: SentPages = field(default_factory=lambda: SentPages())
+    sent: SentPages = field(default_factory=SentPages)
 
     def prepare(self, request: Request) -> PageLoad:
         """Make *request* ask for a whole page. Call it before the site answers."""
@@ -174,7 +207,7 @@ class PageLoad:
             self.tags.on_blocked(self.request.path, blocking)
             return b""
         sources = self.request._sources
-        is_file = bool(sources) and not any(path.endswith(".rpy") for path in sources)
+        is_file = bool(sources) and not any(map(is_script, sources))
         data = {
             "rpyserve": self.cursor,
             "sources": " ".join(dict.fromkeys(map(self.tags.url_of, sources))),
@@ -192,38 +225,6 @@ class PageLoad:
     def _way_up(self) -> str:
         """The relative URL of the server's root, since a proxy may have it below a prefix."""
         return "../" * (self.request.raw_path.count("/") - 1) or "./"
-
-
-class SentPages:
-    """The pages with scripts that were sent last, for the script in each of them.
-
-    It cannot find out by itself what the server had sent: scripts have changed the document by the
-    time that it runs. A page can be taken once, by the random name that only its tag has.
-    """
-
-    def __init__(self) -> None:
-        self._responses: dict[str, Response] = {}
-
-    def keep(self, response: Response, content: bytes | None) -> str:
-        """Return the name of a page that will be wanted; empty for any other.
-
-        Args:
-            response: its headers.
-            content: its content, where it is known.
-        """
-        if content is None or len(content) > MAX_SENT_SIZE or b"<script" not in content:
-            return ""
-        if len(self._responses) >= MAX_SENT:
-            del self._responses[next(iter(self._responses))]
-        headers = [pair for pair in response.headers if pair[0].lower() == b"content-type"]
-        headers.append((b"Cache-Control", b"no-store"))
-        name = secrets.token_urlsafe(12)
-        self._responses[name] = Response.trusted(content, 200, tuple(headers))
-        return name
-
-    def take(self, name: str) -> Response | None:
-        """Return the page of that name, and forget it."""
-        return self._responses.pop(name, None)
 
 
 def opening(page: bytes) -> int:

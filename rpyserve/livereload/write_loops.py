@@ -55,6 +55,8 @@ TRIAL_THRESHOLD: Final = 2
 POINTS_LAPSE: Final = 10.0
 # How many files a page may write by itself; a batch of more has another cause.
 MAX_FILES: Final = 100
+# How many reloads are kept.
+MAX_KEPT_RELOADS: Final = 100
 # How often a page may reload within `RELOAD_PERIOD` because of what requests write, however many
 # tabs show it.
 MAX_RELOADS: Final = 3
@@ -173,7 +175,7 @@ class WriteLoopDetector:
         self._reported: set[str] = set()
         self._saved = 0.0  # when an author saved last
         self._written: deque[tuple[float, str]] = deque(maxlen=MAX_FILES)  # by requests
-        self._reloads: deque[_Reload] = deque(maxlen=MAX_FILES)
+        self._reloads: deque[_Reload] = deque(maxlen=MAX_KEPT_RELOADS)
 
     def note(self, request: Request, *, is_refetch: bool) -> None:
         """Take note that *request* runs from now on, until it is closed.
@@ -197,26 +199,20 @@ class WriteLoopDetector:
         since = self._now() - RELOAD_PERIOD
         recent = [each for each in self._reloads if each.when >= since]
         changes = {each.cursor for each in recent if (each.client, each.page) == (client, page)}
-        if len(changes) <= MAX_RELOADS:
-            return
-        for when, key in self._written:
-            if when >= since:
-                self._records[key] = _Record(when, state=_State.FOUND)
-                self._report(key)
+        if len(changes) > MAX_RELOADS:
+            for key, when in self._recently_written().items():
+                self._note_found(key, self._records.setdefault(key, _Record(when)))
 
     def note_caused(self) -> None:
         """Take note that a page that has just reloaded has caused the last change, by itself."""
-        since = self._now() - RELOAD_PERIOD
-        latest = {key: when for when, key in self._written if when >= since}
-        for key, when in latest.items():
+        for key, when in self._recently_written().items():
             record = self._records.setdefault(key, _Record(when))
             if when == record.chained:
                 continue  # another page has said so
             is_next = when - record.chained <= POINTS_LAPSE and record.chained > self._saved
             record.chain, record.chained = record.chain + 1 if is_next else 1, when
             if record.chain > MAX_CHAIN:
-                record.state = _State.FOUND
-                self._report(key)
+                self._note_found(key, record)
 
     def causes(self, changes: FileChanges, files: Collection[str]) -> tuple[RequestSpan, ...]:
         """Return the requests that may have written *files*, as they ran when these changed.
@@ -231,14 +227,14 @@ class WriteLoopDetector:
         return tuple({span for group in spans for span in group}) if all(spans) else ()
 
     def self_inflicted(
-        self, changes: FileChanges, files: Iterable[str], threshold: int = THRESHOLD
+        self, changes: FileChanges, files: Iterable[str], *, is_code: bool = False
     ) -> set[str]:
         """Return which of *files* pages seem to change by being loaded. Ask once a batch.
 
         Args:
             changes: all that has changed.
             files: those of its files that are asked about.
-            threshold: how many points it takes.
+            is_code: whether they are scripts and modules.
         """
         groups = _groups(changes, files)
         if len(groups) > MAX_FILES:
@@ -246,7 +242,7 @@ class WriteLoopDetector:
         found: set[str] = set()
         for key, paths in groups.items():
             moment = self._plausible(max(changes.files[path] for path in paths))
-            if self._is_written_by_pages(key, moment, threshold):
+            if self._is_written_by_pages(key, moment, is_code):
                 found.update(paths)
         return found
 
@@ -264,21 +260,21 @@ class WriteLoopDetector:
         """Whether no request has run for a moment."""
         return not self._ran(self._now(), AFTERMATH)
 
-    def _is_written_by_pages(self, key: str, moment: float, threshold: int) -> bool:
+    def _is_written_by_pages(self, key: str, moment: float, is_code: bool) -> bool:
+        recent = self._ran(moment, AFTERMATH)
         record = self._records.pop(key, None) or _Record(moment)
-        self._judge(record, moment, threshold)
-        if threshold == THRESHOLD and record.state in (_State.WATCHED, _State.ON_TRIAL):
-            self._note_written(key, moment)
+        self._judge(record, moment, recent, CODE_THRESHOLD if is_code else THRESHOLD)
+        if record.state in (_State.WATCHED, _State.ON_TRIAL):
+            self._note_announced(key, by_request=bool(recent) and not is_code)
         record.last = moment
         if record.points or record.chain or record.state is not _State.WATCHED:
             self._records[key] = record
         if record.state is _State.FOUND:
-            self._report(key)
+            self._note_found(key, record)
         return record.state in (_State.HELD, _State.FOUND)
 
-    def _judge(self, record: _Record, moment: float, threshold: int) -> None:
-        """Have *record* say what follows from a change at *moment*."""
-        recent = self._ran(moment, AFTERMATH)
+    def _judge(self, record: _Record, moment: float, recent: set[bool], threshold: int) -> None:
+        """Have *record* say what follows from a change at *moment*, shortly after *recent*."""
         if record.state is _State.WATCHED:
             record.points = self._points_after(record, moment, recent)
             if record.points >= threshold:
@@ -302,15 +298,21 @@ class WriteLoopDetector:
             return before + POINTS_DURING
         return before + POINTS_AFTERWARDS if True in recent else 0
 
-    def _note_written(self, key: str, moment: float) -> None:
-        """Remember a change that is not held back, if a request may have made it."""
-        if self._ran(moment, AFTERMATH):
+    def _note_announced(self, key: str, *, by_request: bool) -> None:
+        """Remember a change that is not held back, and whether a request may have made it."""
+        if by_request:
             self._written.append((self._now(), key))
         else:
             self._reloads.clear()  # a save: what reloads now has a reason
             self._saved = self._now()
 
-    def _report(self, key: str) -> None:
+    def _recently_written(self) -> dict[str, float]:
+        """When each file was changed last that requests have changed within `RELOAD_PERIOD`."""
+        since = self._now() - RELOAD_PERIOD
+        return {key: when for when, key in self._written if when >= since}
+
+    def _note_found(self, key: str, record: _Record) -> None:
+        record.state = _State.FOUND
         if key not in self._reported:
             self._reported.add(key)
             self._on_found(key)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.browsers import ENGINES
+from tests.support.real_process import Server, serving
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -53,3 +55,18 @@ def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 800, "height": 600})
     yield context
     context.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory of the site."""
+    root = tmp_path / "site"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def server(root: Path, tmp_path: Path) -> Iterator[Server]:
+    """One that serves *root*."""
+    with serving(root, tmp_path) as server:
+        yield server

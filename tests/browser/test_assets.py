@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext
 
-from tests.support.browsers import expect, open_tab, was_loaded_again
+from tests.support.browsers import expect, open_tab, save, was_loaded_again
 from tests.support.real_process import Server, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
@@ -37,12 +37,6 @@ def root(server: Server) -> Path:
     made = site / f"part{len(list(site.iterdir()))}"
     made.mkdir()
     return made
-
-
-def save(root: Path, name: str, content: str | bytes) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def png(colour: tuple[int, int, int], side: int = 40) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,9 @@ from tests.support.browsers import (
     expect,
     new_tab,
     open_tab,
+    page_of,
     picture,
+    save,
     wait_for_quiet,
     wait_until_following,
     was_loaded_again,
@@ -41,30 +42,6 @@ def resource(request):
 <div class="box"><div class="tall">first box</div></div>
 <div class="tall"></div>'''
 """
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "site"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def server(root: Path, tmp_path: Path) -> Iterator[Server]:
-    with serving(root, tmp_path) as server:
-        yield server
-
-
-def save(root: Path, name: str, text: str) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
-def page_of(text: str) -> str:
-    """A script that shows *text*."""
-    return f"def resource(request):\n    return {text!r}\n"
 
 
 def test_an_edit_shows_and_what_the_visitor_did_stays(

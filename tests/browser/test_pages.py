@@ -4,7 +4,6 @@ worker, in other encodings, with a base of their own, streamed, and with scripts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,37 +15,15 @@ from tests.support.browsers import (
     expect,
     new_tab,
     open_tab,
+    page_of,
+    save,
     wait_for_quiet,
     wait_until_following,
     was_loaded_again,
 )
-from tests.support.real_process import Server, serving
+from tests.support.real_process import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "site"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def server(root: Path, tmp_path: Path) -> Iterator[Server]:
-    with serving(root, tmp_path) as server:
-        yield server
-
-
-def save(root: Path, name: str, text: str | bytes) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-
-
-def page_of(text: str) -> str:
-    """A script that shows *text*."""
-    return f"def resource(request):\n    return {text!r}\n"
 
 
 # The place of the tag

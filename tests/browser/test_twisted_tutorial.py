@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.support.browsers import expect, open_tab
+from tests.support.browsers import expect, open_tab, save
 from tests.support.real_process import Server, program, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
@@ -36,17 +36,6 @@ SAY = """(url) => new Promise((done) => {
     socket.onmessage = (event) => { done(event.data); socket.close(); };
     socket.onerror = () => done("refused");
 })"""
-
-
-def save(root: Path, name: str, text: str) -> None:
-    (root / name).write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "site"
-    root.mkdir()
-    return root
 
 
 @contextmanager

@@ -13,10 +13,12 @@ from rpyserve.livereload.snapshot import FileChanges
 from rpyserve.livereload.write_loops import (
     AFTERMATH,
     CODE_THRESHOLD,
+    FILE_CLOCK_LAG,
     LONGEST_REQUEST,
     MAX_CHAIN,
     MAX_FILES,
     MAX_RELOADS,
+    OWN_CLOCK_LAG,
     POINTS_LAPSE,
     RELOAD_PERIOD,
     WriteLoopDetector,
@@ -62,12 +64,18 @@ class World:
         return path in self.detector.take_held(FileChanges({path: self.time}), [path])
 
     def saved(
-        self, path: str = FILE, *, new: bool = False, ago: float = 0, stamp: float | None = None
+        self,
+        path: str = FILE,
+        *,
+        new: bool = False,
+        ago: float = 0,
+        stamp: float | None = None,
+        is_code: bool = False,
     ) -> bool:
         """Whether a save of *path* just now is the pages' own doing."""
         when = self.time - ago if stamp is None else stamp
         batch = FileChanges({path: when}, frozenset({path} if new else ()))
-        return path in self.detector.self_inflicted(batch, [path])
+        return path in self.detector.self_inflicted(batch, [path], is_code=is_code)
 
 
 @pytest.fixture
@@ -162,7 +170,7 @@ def test_code_that_is_saved_in_haste_is_not_overlooked(world: World) -> None:
     while rounds < 100:
         with world.request(refetch=True):
             written = world.time
-        if world.detector.self_inflicted(FileChanges({FILE: written}), [FILE], CODE_THRESHOLD):
+        if world.saved(stamp=written, is_code=True):
             break
         rounds += 1
         world.rest(0.03)
@@ -201,10 +209,32 @@ def test_named_once(world: World) -> None:
 
 
 def test_who_posts_while_others_look_is_not_taken_for_a_loop(world: World) -> None:
-    with world.request(method="POST"), world.request(refetch=True):
-        written = world.time
-    assert not world.saved(stamp=written)
+    for _ in range(5):
+        with world.request(method="POST"), world.request(refetch=True):
+            written = world.time
+        assert not world.saved(stamp=written)
+        world.rest(0.03)
     assert not world.found
+
+
+def test_a_slow_page_that_writes_at_its_end(world: World) -> None:
+    held = []
+    for _ in range(2):
+        with world.request(refetch=True):
+            world.rest(LONGEST_REQUEST + 5)
+            held.append(world.saved())
+    assert held == [False, True]
+
+
+@pytest.mark.parametrize("off", [-FILE_CLOCK_LAG, OWN_CLOCK_LAG], ids=["file", "own"])
+def test_clocks_that_lag_behind(world: World, off: float) -> None:
+    held = []
+    for _ in range(2):
+        with world.request(refetch=True):
+            start = world.time
+        held.append(world.saved(stamp=(start if off < 0 else world.time) + off / 2))
+        world.rest(0.03)
+    assert held == [False, True]
 
 
 def test_a_tool_that_writes_shortly_after_a_page_looked(world: World) -> None:
@@ -348,6 +378,17 @@ def test_a_page_that_reloads_too_often(world: World) -> None:
     assert not world.saved(), "its author saves it"
 
 
+@pytest.mark.parametrize("is_code", [False, True])
+def test_it_is_one_page_that_reloads_because_of_data(world: World, is_code: bool) -> None:
+    for number in range(MAX_RELOADS + 1):
+        with world.request(method="POST"):
+            pass
+        assert not world.saved(ago=0.003, is_code=is_code)
+        page = "/page" if is_code else f"/{number}"
+        world.detector.note_reload(BROWSER, page, str(number))
+    assert not world.found
+
+
 def test_pages_that_reload_for_a_reason(world: World) -> None:
     for number in range(10):  # an author who saves, while other requests run
         with world.request(method="POST"):
@@ -385,10 +426,21 @@ def test_two_pages_that_have_each_other_reload(world: World) -> None:
     assert world.found == [FILE]
 
 
-def test_pages_that_write_when_they_are_loaded_after_a_save(world: World) -> None:
+def test_pages_that_write_now_and_then(world: World) -> None:
+    for _ in range(MAX_CHAIN + 2):
+        with world.request(method="POST"):
+            pass
+        assert not world.saved(ago=0.003)
+        world.detector.note_caused()
+        world.rest(POINTS_LAPSE + 1)
+    assert not world.found
+
+
+@pytest.mark.parametrize("is_code", [False, True])
+def test_pages_that_write_when_they_are_loaded_after_a_save(world: World, is_code: bool) -> None:
     for number in range(20):
         world.rest(0.5)
-        assert not world.saved(os.path.join(SITE, "a.css"))
+        assert not world.saved(os.path.join(SITE, "a.css"), is_code=is_code)
         world.detector.note_reload(BROWSER, "/page", str(number))
         with world.request(method="POST"):
             pass

@@ -28,7 +28,11 @@ from tests.support.webdriver import SECONDS, Locator, LocatorAssertions, Tab, Ta
 
 PICTURES = Path(__file__).parent.parent.parent / "build" / "screenshots"
 
-_IS_FOLLOWING = "!Document.prototype.querySelector.call(document, 'script[data-rpyserve]')"
+# The page has loaded the script, and that has taken its tag away.
+_IS_FOLLOWING = """
+performance.getEntriesByType("resource").some(({ name }) => name.endsWith("/-/follow.js")) &&
+!Document.prototype.querySelector.call(document, "script[data-rpyserve]")
+"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,18 @@ ENGINES = {
         "there is no WebKitGTK with a driver, or no Xvfb, here",
     ),
 }
+
+
+def save(root: Path, name: str, content: str | bytes) -> None:
+    """Save a file of the site at *root*."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def page_of(text: str) -> str:
+    """A script that shows *text*."""
+    return f"def resource(request):\n    return {text!r}\n"
 
 
 def expect(what: Any) -> Any:

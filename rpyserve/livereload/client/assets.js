@@ -9,7 +9,7 @@
 // returns the paths that the page now shows: only those of which all uses could be found.
 // Needs SITE, the address of the site's root.
 
-const LOAD_LIMIT = 2000; // ms after which nobody waits for a stylesheet or an image any more
+const ASSET_TIMEOUT = 2000; // ms after which nobody waits for a stylesheet or an image any more
 const STAMP_NAME = "rpyserve";
 
 const sleep = (time) => new Promise((done) => setTimeout(done, time));
@@ -82,7 +82,7 @@ function rootsIn(root) {
 // Waits until a stylesheet or an image is there, or is not going to be.
 function waitLoaded(element) {
   const once = (name) => new Promise((done) => element.addEventListener(name, done));
-  return Promise.race([once("load"), once("error"), sleep(LOAD_LIMIT)]);
+  return Promise.race([once("load"), once("error"), sleep(ASSET_TIMEOUT)]);
 }
 
 // --- Stylesheets
@@ -178,7 +178,7 @@ async function replaceImport(sheet, old, text, address) {
   const index = rulesOf(sheet).indexOf(old);
   sheet.deleteRule(index);
   const fresh = sheet.cssRules[sheet.insertRule(text, index)];
-  const deadline = Date.now() + LOAD_LIMIT;
+  const deadline = Date.now() + ASSET_TIMEOUT;
   const count = (imported) => (imported ? rulesOf(imported).length : 0);
   while (count(fresh.styleSheet) !== count(probe.sheet) && Date.now() < deadline) await sleep(5);
   probe.remove();

@@ -96,7 +96,7 @@ function reload() {
   answer("loading");
   if (!isError(page)) keepState();
   location.reload();
-  return sleep(LOAD_TIMEOUT); // nothing else is to happen here meanwhile
+  return sleep(PAGE_TIMEOUT); // nothing else is to happen here meanwhile
 }
 
 // Returns whether the page shows something that it did not show before.
@@ -181,11 +181,8 @@ async function showPage(next) {
 function setPageAside() {
   hideNotice();
   keepState(); // in case the page that comes back can only be loaded
-  const scrolls = [...document.querySelectorAll("*")]
-    .map(plain)
-    .filter((element) => element.scrollTop || element.scrollLeft)
-    .map((element) => [element, element.scrollLeft, element.scrollTop]);
-  aside = { mirror, root: document.documentElement, scrolls, formState: new FormState() };
+  const { documentElement: root } = document;
+  aside = { mirror, root, scrolls: scrolledElements(), formState: new FormState() };
   document.replaceChild(document.createElement("html"), document.documentElement);
   mirror = new Mirror();
 }
@@ -208,16 +205,14 @@ async function restorePage(next) {
   // 3. Put back what depends on the layout, and let it be seen.
   formState.restoreFocus();
   await sleep(20); // WebKit scrolls to a selection that was set, but later
-  for (const [element, left, top] of scrolls) {
-    element.scrollTo({ left, top, behavior: "instant" });
-  }
+  scrolls.forEach(scrollBack);
   document.adoptedStyleSheets = document.adoptedStyleSheets.filter(
     (sheet) => sheet !== INVISIBLE,
   );
 }
 
 function offerReload() {
-  const load = () => location.replace(location.href.replace(/#.*/s, ""));
+  const load = () => location.replace(addressOfPage());
   showNotice("This page answered a form, and may have changed since.", "Reload", load);
 }
 

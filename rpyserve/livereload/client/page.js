@@ -2,7 +2,7 @@
 //
 // What is done with it is not decided here. Uses plain, and decode of assets.js.
 
-const LOAD_TIMEOUT = 10000; // ms after which a page that does not come is given up
+const PAGE_TIMEOUT = 10000; // ms after which a page that does not come is given up
 const END = "data-rpyserve-end"; // marks the end of the text: where is it when that is parsed?
 const RAW = "title, textarea, style, script, iframe, noembed, noframes, noscript, xmp, template";
 const UNSEEN = "select, object, video, audio, canvas, svg, math";
@@ -11,6 +11,8 @@ const readTag = ({ dataset }) => ({
   ...dataset,
   sources: new Set(dataset.sources.split(" ").map(decode)),
 });
+
+const addressOfPage = () => location.href.replace(/#.*/s, "");
 
 // Returns null if the server has gone away, else an object with one of
 //   mustLoad: true, for what only the browser itself can load, such as a redirect;
@@ -21,11 +23,11 @@ async function fetchPage(cursor) {
     headers: { Accept: "text/html,application/xhtml+xml,*/*;q=0.8", "Rpyserve-Follow": cursor },
     cache: "no-store",
     redirect: "manual",
-    signal: AbortSignal.timeout(LOAD_TIMEOUT),
+    signal: AbortSignal.timeout(PAGE_TIMEOUT),
   };
   let content, response;
   try {
-    response = await fetch(location.href.replace(/#.*/s, ""), options);
+    response = await fetch(addressOfPage(), options);
     content = await response.arrayBuffer();
   } catch (error) {
     return error.name === "TimeoutError" ? { mustLoad: true } : null;

@@ -36,7 +36,7 @@ function keepState() {
     time: Date.now(),
     fields: [...typedFields(), ...missing.fields],
     details: toggledDetails(),
-    scrolls: scrolledElements(),
+    scrolls: scrolledElements().map(({ element, ...to }) => ({ place: placeOf(element), ...to })),
     focus: focusNow(),
   };
   try {
@@ -63,11 +63,11 @@ function toggledDetails() {
 // The page itself, too: the browser keeps its place, but not while an error page is there.
 function scrolledElements() {
   return [...document.querySelectorAll("*")]
-    .filter((element) => plain(element).scrollTop || plain(element).scrollLeft)
     .map((element) => {
       const { scrollLeft: left, scrollTop: top } = plain(element);
-      return { place: placeOf(element), left, top };
-    });
+      return { element, left, top };
+    })
+    .filter(({ left, top }) => left || top);
 }
 
 function focusNow() {
@@ -95,7 +95,9 @@ function restoreState() {
   if (!state) return;
   Object.assign(missing, { fields: state.fields, details: state.details, focus: state.focus });
   restoreMissing();
-  const restoreScrolls = () => state.scrolls.forEach(restoreScroll);
+  const restoreScrolls = () => {
+    for (const { place, ...to } of state.scrolls) scrollBack({ element: elementAt(place), ...to });
+  };
   restoreScrolls();
   // WebKit goes to its own place only after the event.
   const restoreTwice = () => {
@@ -144,7 +146,6 @@ function restoreFocus({ place, selection }) {
   return true;
 }
 
-function restoreScroll({ place, left, top }) {
-  const element = elementAt(place);
+function scrollBack({ element, left, top }) {
   if (element) plain(element).scrollTo({ left, top, behavior: "instant" });
 }

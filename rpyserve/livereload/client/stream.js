@@ -172,7 +172,7 @@ class Membership {
 
   lead() {
     this.isLeading = true;
-    if (!this.isOver) this.listen();
+    this.listen();
     return new Promise((release) => {
       if (this.isOver) release();
       this.over.signal.addEventListener("abort", release);
@@ -180,6 +180,7 @@ class Membership {
   }
 
   listen() {
+    if (!this.isLeading || this.isOver) return; // another tab has taken the lock meanwhile
     this.closeSource();
     this.heard = cursor;
     this.source = new EventSource(eventsUrl(this.isShared ? { shared: "" } : {}));
@@ -225,7 +226,7 @@ class Membership {
   }
 
   async refresh() {
-    if ((await this.catchUp()) && this.isLeading) this.listen();
+    if (await this.catchUp()) this.listen();
   }
 
   noticeLost() {
