@@ -65,7 +65,9 @@ class Tab:
         self._data = b""
         name, missed = self.event()
         assert name == "hello"
-        if writes and any(missed.values()):  # what loading the page has written may be announced already
+        if writes and any(
+            missed.values()
+        ):  # what loading the page has written may be announced already
             self._look(missed)
         else:
             assert missed == {"urls": [], "all": False, "data": False}
