@@ -1,0 +1,167 @@
+"""What a store does: it keeps records under keys, and lets one worker at a time have each.
+
+A record is what the codec made of a session or of the registry: bytes, of which a store knows
+nothing. A key is a hash of a session's id, so that no store ever holds an id. Who takes a record
+has a lease on it until it is given back: the token of the lease is kept in the record, and each
+write checks it in the same atomic step. So a worker that was stalled, and whose record somebody
+else has by now, is told so instead of writing over it. A store that only one process can use, as a
+file of SQLite, needs no leases and keeps the same interface.
+
+Deadlines are by the store's own clock: the clocks of workers may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+REGISTRY: Final = b"registry"
+"""The key of the registry's record, which no session has: theirs are hashes of 32 bytes."""
+
+
+class StoreError(Exception):
+    """A store cannot do what it is asked. The text says why, in a sentence for the console."""
+
+
+class Unavailable(StoreError):
+    """The store cannot be reached, is still loading, is full, or cannot be written.
+
+    The request is answered by a 503 with ``Retry-After``: nothing is answered as done that is not
+    stored.
+    """
+
+
+class LeaseLost(StoreError):
+    """Somebody else has taken the record meanwhile, so what this worker made of it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A record that this worker has.
+
+    Attributes:
+        key: under which it is kept.
+        token: of the lease, which each write checks; empty where there are no leases.
+        blob: what was stored last; empty for a record that has just been made.
+    """
+
+    key: bytes
+    token: bytes
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A session whose time is over and that this worker has claimed: nobody else will.
+
+    Attributes:
+        key: under which it was kept.
+        blob: what was stored last.
+        listeners: the workers that have callbacks of it which could not be stored.
+        adopted: whether a worker that died had claimed it before, so that its callbacks may have
+            run already.
+    """
+
+    key: bytes
+    blob: bytes
+    listeners: Collection[bytes] = ()
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """How many sessions a store keeps, and how many bytes their records have (None: unknown)."""
+
+    live: int
+    size: int | None = None
+
+
+class Store(Protocol):
+    """Keeps records. Each method raises `Unavailable` if the store cannot be used at present.
+
+    *lives* is always in seconds from now until the record is due; `math.inf` for never.
+    """
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the connection, the heartbeat and whatever else is needed, until cancelled.
+
+        ``task_status.started()`` is called when the store can be used.
+
+        Raises:
+            StoreError: it cannot be used at all, and the server must not start.
+        """
+
+    async def take(self, key: bytes, *, create: bool = False) -> Taken | None:
+        """Take the record of *key*, as soon as nobody else has it.
+
+        Args:
+            key: whose record.
+            create: make an empty one if there is none, as for the registry.
+
+        Returns:
+            None if there is none, or its time is over.
+        """
+
+    async def create(self, key: bytes, blob: bytes, lives: float) -> Taken:
+        """Make the record of a new session, and take it."""
+
+    async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
+        """Store *blob* in place of what is there, and keep the lease.
+
+        Raises:
+            LeaseLost: somebody else has it.
+        """
+
+    async def give(
+        self, taken: Taken, blob: bytes | None, lives: float, *, listens: bool = False
+    ) -> None:
+        """Give the record back.
+
+        Args:
+            taken: what is given back.
+            blob: what to store first; None if nothing has changed. It counts as an access anyway.
+            lives: seconds until it is due.
+            listens: whether this worker has callbacks of it that could not be stored.
+
+        Raises:
+            LeaseLost: somebody else has it.
+        """
+
+    async def move(self, taken: Taken, key: bytes) -> Taken:
+        """Keep the record under another key from now on; the old one is gone in the same step.
+
+        Raises:
+            LeaseLost: somebody else has it.
+        """
+
+    async def end(self, taken: Taken) -> None:
+        """Forget the record: the session has ended. Its callbacks are the caller's business."""
+
+    async def due(self, most: int) -> list[Ending]:
+        """Claim up to *most* sessions whose time is over: they are in no other worker's list."""
+
+    async def ended(self, ending: Ending) -> None:
+        """Forget a claimed session: its callbacks have run."""
+
+    async def adopt(self) -> list[Ending]:
+        """Claim what workers that have died had claimed, and had not called `ended` for."""
+
+    async def wait_told(self) -> bytes:
+        """Wait until another worker has claimed a session that this worker listens to.
+
+        Returns:
+            The session's key.
+        """
+
+    async def tell(self, worker: bytes, key: bytes) -> bool:
+        """Tell a worker that the session of *key* has ended.
+
+        Returns:
+            False if that worker is dead, so that its callbacks are lost.
+        """
+
+    def statistics(self) -> StoreStatistics:
+        """Return the counts as they were known last."""
