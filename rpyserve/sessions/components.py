@@ -356,6 +356,11 @@ def bring_up_to_date(holder: Components) -> None:
             holder._generation = 0  # look again at the next use
 
 
+def values_of(holder: Components) -> dict[str, Any]:
+    """Return what *holder* keeps under names, without counting as a use of it."""
+    return dict(holder._values or {})
+
+
 def _adapt_other(wanted: Any, thing: object) -> Any:
     """Adapters of all other things. What they make is not kept."""
     if isinstance(thing, Components):
