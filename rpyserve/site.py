@@ -26,6 +26,11 @@ from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Strea
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.sessions.components import (
+    bring_up_to_date_in_slices,
+    holds_much,
+    is_outdated,
+)
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from rpyserve.util.author_code import ServerObject
@@ -178,6 +183,15 @@ class Site(ServerObject):
             request._watch = Watch(self, request)
             request.on_close(request._watch.close)
         request._watch.add(execution)
+
+    def registry_renewal(self) -> Callable[[], Awaitable[None]] | None:
+        """Return what brings the registry up to date after an edit while others have their turn.
+
+        None, if that need not be done, or takes no time when the registry is used.
+        """
+        if not is_outdated(self.registry) or not holds_much(self.registry):
+            return None
+        return partial(bring_up_to_date_in_slices, self.registry)
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
         """Run *function*, an async one, beside the site.

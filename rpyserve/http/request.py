@@ -147,6 +147,9 @@ class Request(ServerObject):
     user: str | None = None
     error: HTTPError | None = None
 
+    _may_wait: bool = False
+    """Whether `NotReady` may be raised: whoever asks for a child waits, and asks again."""
+
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
 

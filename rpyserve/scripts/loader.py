@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from typing import Any, Final, Protocol
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
-from rpyserve.resources.resource import Resource, as_resource
+from rpyserve.resources.resource import NotReady, Resource, as_resource
 from rpyserve.scripts import definitions, file_state, twisted_names
 from rpyserve.scripts.background import (
     BackgroundTasks,
@@ -214,6 +214,10 @@ class SiteServices(Protocol):
         """Have *closer* called once, when the site stops."""
         ...
 
+    def registry_renewal(self) -> Callable[[], Awaitable[None]] | None:
+        """Return what brings the registry up to date, if that is to be done and takes long."""
+        ...
+
     def watch_execution(self, execution: ScriptExecution, request: Request) -> None:
         """Look at what *request* keeps of what *execution* defines, until it is answered."""
         ...
@@ -296,6 +300,9 @@ class ScriptLoader:
         # The names in `cache()` that the console was told of, each with its script.
         self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
+        # In which generation the registry was as it should be, and what brings it there.
+        self._ready_in = 0
+        self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
@@ -310,6 +317,7 @@ class ScriptLoader:
         Raises:
             ScriptError: the script cannot be executed, or leaves nothing that could be served.
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
+            NotReady: something is to be done before, and *request* may wait.
         """
         if not self._is_open:
             self._open(getattr(request, "site", None))
@@ -318,6 +326,7 @@ class ScriptLoader:
         self.modules.refresh()
         path = os.fspath(path)
         self._retire_changed(path)
+        self._wait_for_registry(request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -325,7 +334,23 @@ class ScriptLoader:
         finally:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
+        if path in self._published:
+            self._wait_for_registry(request)  # its execution has defined other classes
         return resource
+
+    def _wait_for_registry(self, request: Request | None) -> None:
+        """Have the registry brought up to date before *request* uses it, if that takes long.
+
+        Raises:
+            NotReady: it does.
+        """
+        if self._ready_in == definitions.generation or self._registry_renewal is None:
+            return
+        if request is not None and request._may_wait:
+            wait = self._registry_renewal()
+            if wait is not None:
+                raise NotReady(wait)
+            self._ready_in = definitions.generation
 
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
@@ -396,6 +421,7 @@ class ScriptLoader:
             self.registry = site.registry
             self._tasks = site.tasks
             self._watch = site.watch_execution
+            self._registry_renewal = site.registry_renewal
             self.modules.on_source = site.on_source
         twisted_names.install()
         self.modules.install(self.registry, self._tasks)
