@@ -86,11 +86,13 @@ class Store(Protocol):
     cancelled has either done its whole work or nothing of it: no lease is left behind.
 
     Attributes:
+        name: where it is, for people; no password is in it.
         is_shared: whether other workers use it, too. If not, nobody else can write, so that what
             was given back may be used without being taken again, and its methods never really
             wait: a plain function may call them.
     """
 
+    name: str
     is_shared: bool
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -188,7 +190,7 @@ class Store(Protocol):
         """
 
     async def clear(self) -> int:
-        """Forget every session and the registry; no callback runs.
+        """Forget every session and the registry; no callback runs. Called without `run`.
 
         Returns:
             How many sessions there were.
