@@ -207,6 +207,7 @@ class Directory(Resource):
     """
 
     _wants_body = False
+    _wants_session = False
 
     def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
         root = resolved(path)
@@ -345,8 +346,17 @@ class Directory(Resource):
             return _Subdirectory(self._tree, path, entry.real)
         request._sources.append(entry.real)
         if entry.kind == "script":
+            if request._use is not None:
+                return self._load_held(path, request)
             return self.scripts.load(path, request)
         return self._static_file(entry)
+
+    async def _load_held(self, path: str, request: Request) -> Resource:
+        """Load a script once what it may use is here, as its top-level code may use it already."""
+        await request._use.hold(self.scripts.uses(path, request))
+        resource = self.scripts.load(path, request)
+        await request._use.hold(self.scripts.uses(path, request))  # it may have imported more
+        return resource
 
     def _static_file(self, entry: _Entry) -> Resource:
         from rpyserve.files.static_file import SmallFileCache, StaticFile
@@ -485,6 +495,7 @@ class _Subdirectory(Directory):
 
 class _Listing(Resource):
     _wants_body = False
+    _wants_session = False
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory

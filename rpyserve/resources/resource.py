@@ -67,6 +67,11 @@ class Resource:
     # Whether the request's body is read before `getChild` or `render` is called.
     _wants_body = True
 
+    # Whether the visitor's session and the registry may be asked for while it is rendered. Matters
+    # where they are kept outside of the process: then they are fetched before. Of what a script
+    # leaves it is known from its code.
+    _wants_session = True
+
     children: dict[str, Resource] = _NO_CHILDREN
 
     def putChild(self, path: str | bytes, child: Any) -> None:

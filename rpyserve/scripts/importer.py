@@ -53,7 +53,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.background import BackgroundTasks, noting_threads
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
-from rpyserve.scripts.source import Source, compile_source
+from rpyserve.scripts.source import Source, compile_source, uses_of
 from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
@@ -95,6 +95,7 @@ class SiteModules:
         package: the name of the package that stands for *root* in relative imports. There must be
             no such module.
         generation: grows each time that the modules are dropped.
+        uses: what of the session and the registry their code may use; see `source.uses_of`.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
         tasks: what runs the background tasks that modules declare, if anything does.
         on_source: called with each source of a script or module that was compiled: its path, its
@@ -107,6 +108,7 @@ class SiteModules:
         self.root = os.path.abspath(root)
         self.package = "rpydir"
         self.generation = 0
+        self.uses: frozenset[str] = frozenset()
         self.registry: Any = None
         self.tasks: BackgroundTasks | None = None
         self.on_source: SourceObserver | None = None
@@ -465,6 +467,8 @@ class SiteModules:
     def compile(self, data: bytes, path: str, *, module: bool = False) -> Source:
         """Compile the contents of a script or module, and tell what its author should know."""
         source = compile_source(data, path)
+        if module:
+            self.uses |= uses_of(source.code)
         self._warn_of_shadowed(source.imports, path)
         if self.on_source is not None:
             self.on_source(path, data, source.tree, "module" if module else "script")

@@ -49,6 +49,7 @@ from rpyserve.scripts.execution import (
     populate_namespace,
 )
 from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
+from rpyserve.scripts.source import uses_of
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
 
@@ -71,6 +72,7 @@ class CompiledScript:
         code: what they were compiled to.
         imports: the first names of the modules that it imports; see `Source`.
         defines_classes: whether it may define classes of its own.
+        uses: what of the session and the registry it may use; see `source.uses_of`.
         validated: whether an execution of it has left a resource that can be served.
         serial: tells it from any other code.
     """
@@ -80,6 +82,7 @@ class CompiledScript:
     code: CodeType
     imports: frozenset[str]
     defines_classes: bool
+    uses: frozenset[str]
     validated: bool = False
     serial: int = field(default_factory=count().__next__)
 
@@ -129,7 +132,8 @@ class CodeCache:
         except Exception as exc:  # what is nested too deep is no SyntaxError
             raise ScriptError(Path(path)) from exc
         defines_classes = _may_define_classes(source.tree)
-        return CompiledScript(state, data, source.code, source.imports, defines_classes)
+        uses = uses_of(source.code)
+        return CompiledScript(state, data, source.code, source.imports, defines_classes, uses)
 
 
 _CLASS_FACTORIES: Final = frozenset({
@@ -351,6 +355,21 @@ class ScriptLoader:
             if wait is not None:
                 raise NotReady(wait)
             self._ready_in = definitions.generation
+
+    def uses(self, path: str, request: Request) -> frozenset[str]:
+        """Return what of the session and the registry the script at *path* may use.
+
+        What it has not imported yet does not count. For one that cannot be executed, that is
+        nothing.
+        """
+        if not self._is_open:
+            self._open(getattr(request, "site", None))
+        try:
+            compiled = self._codes.get(path)
+        except (ScriptError, HTTPError):  # as `load` will say
+            return frozenset()
+        uses_modules = self.modules.may_serve(compiled.imports)
+        return compiled.uses | self.modules.uses if uses_modules else compiled.uses
 
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)

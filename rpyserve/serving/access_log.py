@@ -84,7 +84,7 @@ def _is_noise(record: RequestRecord) -> bool:
 def _short_line(record: RequestRecord, *, colour: bool) -> str:
     """Time, method, target, status, bytes, milliseconds, and the beginning of the session's id."""
     request = record.request
-    session = None if request is None else request.session
+    session = None if request is None else request._session
     parts = [
         _time_of_day(int(time.time())),
         escape_for_log(record.method),
