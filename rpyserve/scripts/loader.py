@@ -32,7 +32,7 @@ from typing import Any, Final, Protocol
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
-from rpyserve.resources.resource import Resource, as_resource
+from rpyserve.resources.resource import Resource, as_resource, base_class_of
 from rpyserve.scripts import definitions, file_state, twisted_names
 from rpyserve.scripts.background import (
     BackgroundTasks,
@@ -296,6 +296,7 @@ class ScriptLoader:
         # The names in `cache()` that the console was told of, each with its script.
         self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
+        self._twisted_changes = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
@@ -316,6 +317,7 @@ class ScriptLoader:
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
+        self._follow_twisted()
         path = os.fspath(path)
         self._retire_changed(path)
         edits = definitions.edits
@@ -326,6 +328,13 @@ class ScriptLoader:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
         return resource
+
+    def _follow_twisted(self) -> None:
+        """Have everything executed anew when Twisted was installed or removed."""
+        changes = twisted_names.changes()
+        if changes != self._twisted_changes:
+            self._twisted_changes = changes
+            self.modules.drop()
 
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
@@ -398,6 +407,7 @@ class ScriptLoader:
             self._watch = site.watch_execution
             self.modules.on_source = site.on_source
         twisted_names.install()
+        self._twisted_changes = twisted_names.changes()
         self.modules.install(self.registry, self._tasks)
 
     # Whether what is published may serve
@@ -610,7 +620,7 @@ def _kept_elsewhere(module: ModuleType) -> list[Any]:
         for value in list(vars(module).values())
         if isinstance(value, type) or is_interface(value)
         if execution_name_of(value) is module.__name__
-        if not (isinstance(value, type) and issubclass(value, Resource))
+        if not (isinstance(value, type) and base_class_of(value))
     ]
 
 
