@@ -32,7 +32,7 @@ from typing import Any, Final, Protocol
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
-from rpyserve.resources.resource import NotReady, Resource, as_resource
+from rpyserve.resources.resource import NotReady, Resource, as_resource, base_class_of
 from rpyserve.scripts import definitions, file_state, twisted_names
 from rpyserve.scripts.background import (
     BackgroundTasks,
@@ -308,6 +308,8 @@ class ScriptLoader:
         self._ready_in = 0
         self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
 
+        self._twisted_changes = 0
+
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
 
@@ -328,6 +330,7 @@ class ScriptLoader:
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
+        self._follow_twisted()
         path = os.fspath(path)
         self._retire_changed(path)
         self._wait_for_registry(request)
@@ -370,6 +373,13 @@ class ScriptLoader:
             return frozenset()
         uses_modules = self.modules.may_serve(compiled.imports)
         return compiled.uses | self.modules.uses if uses_modules else compiled.uses
+
+    def _follow_twisted(self) -> None:
+        """Have everything executed anew when Twisted was installed or removed."""
+        changes = twisted_names.changes()
+        if changes != self._twisted_changes:
+            self._twisted_changes = changes
+            self.modules.drop()
 
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
@@ -443,6 +453,7 @@ class ScriptLoader:
             self._registry_renewal = site.registry_renewal
             self.modules.on_source = site.on_source
         twisted_names.install()
+        self._twisted_changes = twisted_names.changes()
         self.modules.install(self.registry, self._tasks)
 
     # Whether what is published may serve
@@ -655,7 +666,7 @@ def _kept_elsewhere(module: ModuleType) -> list[Any]:
         for value in list(vars(module).values())
         if isinstance(value, type) or is_interface(value)
         if execution_name_of(value) is module.__name__
-        if not (isinstance(value, type) and issubclass(value, Resource))
+        if not (isinstance(value, type) and base_class_of(value))
     ]
 
 

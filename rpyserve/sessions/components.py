@@ -155,8 +155,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
 
     def __conform__(self, wanted: Any) -> Any:
         """Return the component for the interface *wanted*: what ``ICounter(session)`` calls."""
-        entry = self._find(wanted)
-        return self._make(wanted) if entry is None else entry.component
+        return self._component_for(wanted, self)
 
     def getComponent(self, interface: Any, default: Any = None) -> Any:
         """Return the component for *interface*, made on first use; *default* if there is none.
@@ -229,10 +228,16 @@ class Components(ServerObject, MutableMapping[str, Any]):
         entry = self._components[key] = self._components.pop(old_key)
         return entry
 
-    def _make(self, wanted: Any) -> Any:
-        if wanted.providedBy(self):
-            return self
-        factory = factory_for(self, wanted)
+    def _component_for(self, wanted: Any, adapted: Any) -> Any:
+        """The component for the interface *wanted*, which is made of *adapted* if need be."""
+        entry = self._find(wanted)
+        return self._make(wanted, adapted) if entry is None else entry.component
+
+    def _make(self, wanted: Any, adapted: Any) -> Any:
+        """Make the component for *wanted* of *adapted*: of this object, or what stands for it."""
+        if wanted.providedBy(adapted):
+            return adapted
+        factory = factory_for(adapted, wanted)
         if factory is None:
             return None
 
@@ -246,7 +251,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
         entry = self._find_on(maker, wanted)
         if entry is not None:
             return entry.component
-        component = factory(self)
+        component = factory(adapted)
         if component is None:
             return None
 
