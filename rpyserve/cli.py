@@ -165,6 +165,11 @@ def _is_certificate(arg: str) -> bool:
     ),
 )
 @click.option(
+    "--browser-log",
+    is_flag=True,
+    help="Print also what pages log in the browser (console.log and the like), not only errors.",
+)
+@click.option(
     "--tls",
     type=ParsedText(_tls),
     default="no",
@@ -312,6 +317,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         combined=options["access_log"] == "combined",
         reload=options["reload"],
         poll=options["poll"],
+        browser_log=options["browser_log"],
         tls=_certificate(options["tls"]),
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,

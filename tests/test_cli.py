@@ -43,7 +43,7 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_sessions": 100_000, "max_body": 2 * 2**30, "open_browser": False, "editor": None,
         "follow_symlinks": False, "quiet": False, "verbose": False, "access_log": "short", "reload": True,
-        "poll": False, "tls": False,
+        "poll": False, "browser_log": False, "tls": False,
     }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     result = invoke(
         "site", "-p", "0", "--host", "0.0.0.0", "--allowed-host", "a.example", "--allowed-host", "b.example", "--trust",
         "172.17.0.0/16", "--trust", "10.0.0.1", "--session-timeout", "0.5", "--max-sessions", "7", "--max-body", "500M",
-        "--open", "--follow-symlinks", "--no-reload", "--poll", "-q", "-v", "--editor", "pycharm",
+        "--open", "--follow-symlinks", "--no-reload", "--poll", "--browser-log", "-q", "-v", "--editor", "pycharm",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert parsed["directory"] == (tmp_path / "site").resolve()
@@ -63,7 +63,7 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed["max_sessions"] == 7
     assert parsed["max_body"] == 500 * 2**20
     assert parsed["editor"].link("/a.rpy", 3) == "pycharm://open?file=/a.rpy&line=3&column=1"
-    for flag in ("open_browser", "follow_symlinks", "quiet", "verbose", "poll"):
+    for flag in ("open_browser", "follow_symlinks", "quiet", "verbose", "poll", "browser_log"):
         assert parsed[flag]
     assert not parsed["reload"]
 

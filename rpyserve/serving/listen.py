@@ -50,6 +50,7 @@ class Settings:
             directory.
         tls: makes the context for https from the names and addresses of the server; None for http.
         poll: whether to poll for changes instead of using file system events.
+        browser_log: whether what pages log in the browser is written on the console.
         on_ready: called with the URL when the server listens.
         for_good: whether the process has nothing else to do: the signal handlers then stay to its
             end, and the garbage collector is tuned.
@@ -66,6 +67,7 @@ class Settings:
     combined: bool = False
     reload: bool = False
     poll: bool = False
+    browser_log: bool = False
     tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False

@@ -329,7 +329,7 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
     """What refreshes pages; None if it is not wanted, or there are no files to edit."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return LiveReload(site, poll=settings.poll)
+    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log)
 
 
 @contextmanager
