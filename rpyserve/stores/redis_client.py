@@ -172,7 +172,7 @@ class RedisConnection:
             self._reader.feed(bytes(data))
             while (reply := self._reader.gets()) is not _NOTHING:
                 self._hand_out(reply)
-        raise ConnectionLost("it closed the connection")
+        raise ConnectionLost("it has closed the connection")
 
     def _hand_out(self, reply: Any) -> None:
         # The reply to SUBSCRIBE is a push itself.
@@ -258,7 +258,7 @@ class RedisClient:
             try:
                 await self._run_once(task_status)
             except Exception as exc:
-                reason = describe(_first_expected(exc), self.address)
+                reason = describe(_first_expected(exc))
             if before < self.connections:
                 pause = _FIRST_PAUSE
                 self._has_lost(reason)
@@ -279,8 +279,9 @@ class RedisClient:
                 with trio.fail_after(TIMEOUT):
                     await _enter(connection, self.address)
                     await self._greet(connection)
+                if not self.connections:
+                    task_status.started()
                 self._has_connected(connection)
-                task_status.started()
         except* ConnectionLost:
             pass  # what ended the connection says more
         raise connection.lost_because or ConnectionLost("it was lost")
@@ -355,17 +356,15 @@ _ADVICE: Final = (
 )
 
 
-def describe(exc: Exception, address: RedisAddress) -> str:
-    """Return why *address* cannot be used, as the end of a sentence."""
+def describe(exc: Exception) -> str:
+    """Return why Redis cannot be used, as the end of a sentence."""
     if isinstance(exc, RedisError):
         text = str(exc)
         return next((advice for start, advice in _ADVICE if text.startswith(start)), text)
     if isinstance(exc, trio.TooSlowError):
         return f"it has not answered for {TIMEOUT:g} seconds"
     if isinstance(exc, hiredis.HiredisError):
-        return "what answers there does not speak the protocol of Redis"
-    if isinstance(exc, ConnectionLost) and address.tls is None and address.path is None:
-        return f"{exc}. If it wants TLS, write rediss://"
+        return "what answers there does not speak the protocol of Redis, or wants TLS (rediss://)"
     return _describe_error(exc)
 
 
