@@ -77,7 +77,7 @@ class HostedRequest(_Genuine):  # type: ignore[misc]
 
     @property
     def session(self) -> Any:
-        native = self.native.session
+        native = self.native._session
         return None if native is None else hosting_of(self.native.site).sessions.of(native)
 
     # Rendered
