@@ -231,6 +231,11 @@ def _is_certificate(arg: str) -> bool:
     ),
 )
 @click.option(
+    "--browser-log",
+    is_flag=True,
+    help="Print also what pages log in the browser (console.log and the like), not only errors.",
+)
+@click.option(
     "--tls",
     type=ParsedText(_tls),
     default="no",
@@ -357,6 +362,7 @@ _FOR_AUTHORS = {
     "poll": "--poll",
     "open_browser": "--open",
     "editor": "--editor",
+    "browser_log": "--browser-log",
 }
 
 
@@ -462,6 +468,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         root_path=options["root_path"],
         binds=_binds(options, port),
         poll=options["poll"],
+        browser_log=options["browser_log"],
         tls=_certificate(options["tls"]),
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,

@@ -43,7 +43,7 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_sessions": 100_000, "max_body": 2 * 2**30, "open_browser": False, "editor": None,
         "follow_symlinks": False, "quiet": False, "verbose": False, "access_log": "short", "reload": True,
-        "poll": False, "tls": False, "production": False, "drain": 2, "behind_proxy": (), "root_path": "",
+        "poll": False, "browser_log": False, "tls": False, "production": False, "drain": 2, "behind_proxy": (), "root_path": "",
         "cookie_name": None, "bind": (),
     }  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     result = invoke(
         "site", "-p", "0", "--host", "0.0.0.0", "--allowed-host", "a.example", "--allowed-host", "b.example", "--trust",
         "172.17.0.0/16", "--trust", "10.0.0.1", "--session-timeout", "0.5", "--max-sessions", "7", "--max-body", "500M",
-        "--open", "--follow-symlinks", "--no-reload", "--poll", "-q", "-v", "--editor", "pycharm",
+        "--open", "--follow-symlinks", "--no-reload", "--poll", "--browser-log", "-q", "-v", "--editor", "pycharm",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert parsed["directory"] == (tmp_path / "site").resolve()
@@ -64,7 +64,7 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert parsed["max_sessions"] == 7
     assert parsed["max_body"] == 500 * 2**20
     assert parsed["editor"].link("/a.rpy", 3) == "pycharm://open?file=/a.rpy&line=3&column=1"
-    for flag in ("open_browser", "follow_symlinks", "quiet", "verbose", "poll"):
+    for flag in ("open_browser", "follow_symlinks", "quiet", "verbose", "poll", "browser_log"):
         assert parsed[flag]
     assert not parsed["reload"]
 
@@ -121,6 +121,7 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--production", "--reload"], "--reload is for a site's author"),
         (["--production", "--poll"], "--poll is for a site's author"),
         (["--production", "--open"], "--open is for a site's author"),
+        (["--production", "--browser-log"], "--browser-log is for a site's author"),
         (["--production", "--editor", "vscode"], "--editor is for a site's author"),
         (["--production", "--tls"], "--tls CERT KEY"),
         (["--drain", "1s"], "--drain is for --production"),

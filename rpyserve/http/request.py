@@ -18,6 +18,7 @@ import math
 import re
 import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from functools import cached_property
 from typing import (
@@ -98,6 +99,9 @@ class RequestSite(Protocol):
     def session_for(self, request: Request) -> Any:
         """Return the session of the visitor who makes *request*."""
 
+    def session_held(self, request: Request) -> AbstractAsyncContextManager[Any]:
+        """Have that session inside of a block; what is changed in it is stored at its end."""
+
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
         """Run *function* beside the site."""
 
@@ -158,8 +162,14 @@ class Request(ServerObject):
     _authority: str | None = None
     """The host and port that the client asked for, if a proxy says so."""
 
+    _may_wait: bool = False
+    """Whether `NotReady` may be raised: whoever asks for a child waits, and asks again."""
+
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
+
+    _use: Any = None
+    """What this request has of the store outside of the process, if the site has one."""
 
     def __init__(
         self,
@@ -417,11 +427,18 @@ class Request(ServerObject):
         _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
-    @property
-    def session(self) -> Session | None:
-        """The `Session` that this request has used so far, or None. This is not an access."""
-        session: Session | None = self._session
-        return session
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """Have the visitor's session for a while: ``async with request.session() as session:``.
+
+        It is that of `getSession`. What was changed is stored when the block is left, whatever the
+        response is doing. Streams and WebSockets need it where sessions are kept outside of the
+        process (``--session-store``): they have given theirs back when the head of their response
+        went out. Elsewhere it is of no harm.
+
+        Raises:
+            HTTPError: 503, the session cannot be had, or not be stored.
+        """
+        return self.site.session_held(self)
 
     # The response
 

@@ -51,6 +51,7 @@ class WSGIResource(Resource):
 
     isLeaf = True
     _wants_body = False
+    _wants_session = False
 
     def __init__(self, app: Callable[..., Iterable[bytes]], threads: int = THREADS) -> None:
         if not callable(app):

@@ -58,6 +58,7 @@ class Settings:
             directory.
         tls: makes the context for https from the names and addresses of the server; None for http.
         poll: whether to poll for changes instead of using file system events.
+        browser_log: whether what pages log in the browser is written on the console.
         on_ready: called with the URL when the server listens.
         production: whether only visitors see the site: no hints, and nothing below ``/-/`` but what
             a load balancer asks.
@@ -80,6 +81,7 @@ class Settings:
     combined: bool = False
     reload: bool = False
     poll: bool = False
+    browser_log: bool = False
     tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False
@@ -104,6 +106,11 @@ class Endpoint:
     served: Sequence[trio.abc.Listener[Any]]
     names: frozenset[str]
     network: frozenset[str]
+
+    async def close(self) -> None:
+        """Close what is still open: all of it, if the site could not be served."""
+        for listener in self.listeners:
+            await trio.aclose_forcefully(listener)
 
 
 async def open_endpoint(site: Site, settings: Settings) -> Endpoint:

@@ -242,9 +242,14 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
         nursery.start_soon(_leave_stuck, site, settings, signals.stop)
         if settings.for_good:
             nursery.start_soon(collect_when_idle, lambda: access_log.responses)
-        with _watch_loop(endpoint) as watchdog:
-            signals.blocked_for = watchdog.blocked_for
-            await _serve_until(site, endpoint, settings, access_log, signals.stop, ready, shutdown)
+        try:
+            with _watch_loop(endpoint) as watchdog:
+                signals.blocked_for = watchdog.blocked_for
+                await _serve_until(
+                    site, endpoint, settings, access_log, signals.stop, ready, shutdown
+                )
+        finally:
+            await endpoint.close()
         nursery.cancel_scope.cancel()
 
 
@@ -353,7 +358,7 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
     """What refreshes pages; None if it is not wanted, or there are no files to edit."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return LiveReload(site, poll=settings.poll)
+    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log)
 
 
 @contextmanager
