@@ -55,7 +55,7 @@ ADOPT: Final = 2.0
 BATCH: Final = 250
 """How many sessions that are due are claimed at once."""
 
-PATIENCE: Final = 10.0
+LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
 
 T = TypeVar("T")
@@ -349,7 +349,7 @@ class Persistence:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         """While inside, nobody but a store that does not answer cuts the task off."""
-        with trio.move_on_after(PATIENCE, shield=True) as scope:
+        with trio.move_on_after(LONGEST_WAIT, shield=True) as scope:
             yield
         if scope.cancelled_caught:
             raise Unavailable(f"{self.store.name} does not answer")
@@ -617,7 +617,7 @@ class Persistence:
             streamed.blob = blob
 
     def _key_now(self, record: Record) -> bytes:
-        # Only `regenerate` changes an id, and that is seldom.
+        # Only `regenerate` changes an id, and it is rarely called.
         return key_of(record.holder.uid)
 
     def _rename(self, record: Record, taken: Taken) -> None:
