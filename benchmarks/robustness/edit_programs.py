@@ -22,7 +22,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -592,8 +591,8 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
                 case "crowd":
                     looks = st.tuples(st.sampled_from(sorted(program.made)), st.sampled_from(PAGES))
                     async with trio.open_nursery() as nursery:
-                        for made, page in draw(st.lists(looks, min_size=2, max_size=4)):
-                            nursery.start_soon(partial(_look, program, *made, page))
+                        for (holder, name), page in draw(st.lists(looks, min_size=2, max_size=4)):
+                            nursery.start_soon(_look, program, holder, name, page)
                 case "edit":
                     for _ in range(draw(st.integers(1, 3))):
                         chosen = draw(st.sampled_from(sorted(program.classes)))

@@ -30,6 +30,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, Protocol
 
+import trio
+
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import NotReady, Resource, as_resource
@@ -56,6 +58,8 @@ log = logging.getLogger("rpyserve")
 
 MOST_COMPILED: Final = 500
 """How many scripts' code is remembered for one site."""
+MANY_FILES: Final = 500
+"""How many files that ``cache()`` names are looked at without giving others their turn."""
 
 
 # Compiled code
@@ -296,12 +300,14 @@ class _Published:
         compiled: its code, as long as the file is the same.
         inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
+        has_many_inputs: whether looking at all these files takes long.
     """
 
     resource: Resource
     compiled: CompiledScript
     inputs: tuple[file_state.State, ...]
     generation: int
+    has_many_inputs: bool
 
 
 class ScriptLoader:
@@ -345,6 +351,8 @@ class ScriptLoader:
         # The names in `cache()` that the console was told of, each with its script.
         self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
+        # Threads of the site's own may all be at work.
+        self._limiter = trio.CapacityLimiter(4)
         # In which generation the registry was as it should be, and what brings it there.
         self._ready_in = 0
         self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
@@ -400,7 +408,7 @@ class ScriptLoader:
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
         if published is not None:
-            if self._is_fresh(published):
+            if self._is_fresh(published, request):
                 return published.resource
             del self._published[path]
         return self._execute(path, request)
@@ -473,16 +481,37 @@ class ScriptLoader:
 
     # Whether what is published may serve
 
-    def _is_fresh(self, published: _Published) -> bool:
+    def _is_fresh(self, published: _Published, request: Request | None) -> bool:
+        """Whether *published* may serve.
+
+        Raises:
+            NotReady: so many files must be looked at that *request* is to wait for that.
+        """
         if published.generation != self.modules.generation:
             return False
         compiled = published.compiled
+        if published.has_many_inputs and request is not None:
+            looked_at, has_changed = request._looked_at
+            if looked_at is not published.inputs and request._may_wait:
+                raise NotReady(partial(self._look_at_many, published.inputs, request))
+            if looked_at is published.inputs and not has_changed:
+                return not compiled.state.changed()
         for state in published.inputs:
             if state.changed():
                 if state is not compiled.state and self.modules.may_serve(compiled.imports):
                     self.modules.drop()  # a module may have read the file as well
                 return False
         return True
+
+    async def _look_at_many(self, inputs: tuple[file_state.State, ...], request: Request) -> None:
+        """Look at files in a thread, while others have their turn.
+
+        What is saved meanwhile is for later requests. What has changed is looked at again.
+        """
+        has_changed = await trio.to_thread.run_sync(
+            file_state.any_changed, inputs, limiter=self._limiter
+        )
+        request._looked_at = inputs, has_changed
 
     # Scripts that define classes
 
@@ -622,7 +651,10 @@ class ScriptLoader:
         """Have *resource* serve until something has changed."""
         self._cached[run.name.module] = _Cached(run.module, run.compiled, run.generation, resource)
         inputs = *run.execution.inputs, run.compiled.state
-        self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
+        is_many = sum(map(file_state.count_of, inputs)) > MANY_FILES
+        self._published[path] = _Published(
+            resource, run.compiled, inputs, run.generation, has_many_inputs=is_many
+        )
         definitions.publish(run.execution, run.module, is_repetition=run.is_repetition)
         for missing in run.execution.missing_inputs:
             self._warn_of_missing_input(run.name.display, missing)
