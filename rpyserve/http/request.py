@@ -165,6 +165,9 @@ class Request(ServerObject):
     _may_wait: bool = False
     """Whether `NotReady` may be raised: whoever asks for a child waits, and asks again."""
 
+    _looked_at: tuple[Any, bool] = (None, False)
+    """The many files of a script that were looked at for this request; whether any has changed."""
+
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
 

@@ -19,16 +19,18 @@ import os
 import sys
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import chain, count
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, Protocol
+
+import trio
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
@@ -57,6 +59,8 @@ log = logging.getLogger("rpyserve")
 
 MOST_COMPILED: Final = 500
 """How many scripts' code is remembered for one site."""
+MANY_FILES: Final = 500
+"""How many files that ``cache()`` names are looked at without giving others their turn."""
 
 
 # Compiled code
@@ -207,6 +211,10 @@ class ScriptNames:
 # Executing
 
 
+def _attributes_of(resource: Resource) -> Iterable[Any]:
+    return getattr(resource, "__dict__", {}).values()
+
+
 class SiteServices(Protocol):
     """What scripts have of the site that they belong to."""
 
@@ -237,6 +245,7 @@ class _Run:
         generation: that of the site's modules when it began.
         execution: what the code knows itself by.
         module: what the code runs in.
+        is_repetition: see `_Cached.is_repeated_by`.
     """
 
     name: ScriptName
@@ -244,6 +253,46 @@ class _Run:
     generation: int
     execution: ScriptExecution
     module: ModuleType
+    is_repetition: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """The last execution of a cached script.
+
+    Args:
+        module: what its code ran in.
+        compiled: the code.
+        generation: that of the site's modules when it began.
+        resource: what it made.
+    """
+
+    module: ModuleType
+    compiled: CompiledScript
+    generation: int
+    resource: Resource
+
+    def is_repeated_by(self, compiled: CompiledScript, generation: int) -> bool:
+        """Whether executing *compiled* is no edit: only a file that ``cache()`` names has changed.
+
+        That is so if the code is the same, and nobody can have anything that it has defined.
+        """
+        is_same = compiled.source == self.compiled.source and generation == self.generation
+        return is_same and not self._is_in_use
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether anybody may have a class or a function of it, or an object of such a class."""
+        name, namespace = self.module.__name__, vars(self.module)
+        own = [value for value in namespace.values() if execution_name_of(value) is name]
+        if any(type(value) is not FunctionType for value in own):
+            return True
+        known = Counter(map(id, [*namespace.values(), *_attributes_of(self.resource)]))
+        own = [*{id(value): value for value in own}.values(), object()]
+        *counts, of_nobodys = [sys.getrefcount(value) for value in own]
+        return any(
+            count - of_nobodys > known[id(value)] for count, value in zip(counts, own, strict=False)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +304,14 @@ class _Published:
         compiled: its code, as long as the file is the same.
         inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
+        has_many_inputs: whether looking at all these files takes long.
     """
 
     resource: Resource
     compiled: CompiledScript
     inputs: tuple[file_state.State, ...]
     generation: int
+    has_many_inputs: bool
 
 
 class ScriptLoader:
@@ -289,9 +340,9 @@ class ScriptLoader:
         self._codes = CodeCache(self.modules)
         # By the script's path: what may serve the next request.
         self._published: dict[str, _Published] = {}
-        # By the script's name: the modules of cached scripts, which stay in `sys.modules`, and how
-        # often the script has ceased to be cached.
-        self._cached_modules: dict[str, ModuleType] = {}
+        # By the script's name: the last executions of cached scripts, whose modules stay in
+        # `sys.modules`, and how often the script has ceased to be cached.
+        self._cached: dict[str, _Cached] = {}
         self._eras: dict[str, int] = {}
         # By the path of a cached script with classes that objects elsewhere may be of: its file.
         self._definers: dict[str, file_state.State] = {}
@@ -304,6 +355,8 @@ class ScriptLoader:
         # The names in `cache()` that the console was told of, each with its script.
         self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
+        # Threads of the site's own may all be at work.
+        self._limiter = trio.CapacityLimiter(4)
         # In which generation the registry was as it should be, and what brings it there.
         self._ready_in = 0
         self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
@@ -384,7 +437,7 @@ class ScriptLoader:
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
         if published is not None:
-            if self._is_fresh(published):
+            if self._is_fresh(published, request):
                 return published.resource
             del self._published[path]
         return self._execute(path, request)
@@ -421,9 +474,9 @@ class ScriptLoader:
         if not self._is_open:
             return
         self._is_open = False
-        for name, module in self._cached_modules.items():
-            _remove_module(name, module)
-        self._cached_modules.clear()
+        for name, cached in self._cached.items():
+            _remove_module(name, cached.module)
+        self._cached.clear()
         self._published.clear()
         self._codes.clear()
         self._eras.clear()
@@ -458,16 +511,37 @@ class ScriptLoader:
 
     # Whether what is published may serve
 
-    def _is_fresh(self, published: _Published) -> bool:
+    def _is_fresh(self, published: _Published, request: Request | None) -> bool:
+        """Whether *published* may serve.
+
+        Raises:
+            NotReady: so many files must be looked at that *request* is to wait for that.
+        """
         if published.generation != self.modules.generation:
             return False
         compiled = published.compiled
+        if published.has_many_inputs and request is not None:
+            looked_at, has_changed = request._looked_at
+            if looked_at is not published.inputs and request._may_wait:
+                raise NotReady(partial(self._look_at_many, published.inputs, request))
+            if looked_at is published.inputs and not has_changed:
+                return not compiled.state.changed()
         for state in published.inputs:
             if state.changed():
                 if state is not compiled.state and self.modules.may_serve(compiled.imports):
                     self.modules.drop()  # a module may have read the file as well
                 return False
         return True
+
+    async def _look_at_many(self, inputs: tuple[file_state.State, ...], request: Request) -> None:
+        """Look at files in a thread, while others have their turn.
+
+        What is saved meanwhile is for later requests. What has changed is looked at again.
+        """
+        has_changed = await trio.to_thread.run_sync(
+            file_state.any_changed, inputs, limiter=self._limiter
+        )
+        request._looked_at = inputs, has_changed
 
     # Scripts that define classes
 
@@ -484,7 +558,7 @@ class ScriptLoader:
             definers[each] = file_state.FileState(each)
         if self._retired_in != self.modules.generation:
             self._retired_in = self.modules.generation
-            definitions.retire(self._cached_modules, self._renew_script)
+            definitions.retire(self._cached, self._renew_script)
         elif changed:
             homes = [self._names.of(each).module for each in changed]
             definitions.retire(homes, self._renew_script)
@@ -502,10 +576,10 @@ class ScriptLoader:
         if threading.get_ident() != self._thread:
             self._postponed.add(home)
             return False
-        module = self._cached_modules.get(home)
-        if module is None or home in self._running:
+        cached = self._cached.get(home)
+        if cached is None or home in self._running:
             return True
-        path = str(module.__file__)
+        path = str(cached.module.__file__)
         try:
             self._current(path, None)
         except (HTTPError, Redirect):
@@ -553,7 +627,10 @@ class ScriptLoader:
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
         populate_namespace(module.__dict__, execution)
         module.__dict__.update(cache=cache, registry=self.registry)
-        return _Run(name, compiled, self.modules.generation, execution, module)
+        generation = self.modules.generation
+        before = self._cached.get(name.module)
+        is_repetition = before is not None and before.is_repeated_by(compiled, generation)
+        return _Run(name, compiled, generation, execution, module, is_repetition)
 
     def _code_version(self, compiled: CompiledScript) -> object:
         return compiled.serial, self.modules.generation
@@ -566,7 +643,7 @@ class ScriptLoader:
             HTTPError, Redirect: it raised that.
         """
         name, compiled, execution = run.name, run.compiled, run.execution
-        if name.module in self._cached_modules:
+        if name.module in self._cached and not run.is_repetition:
             # What its top-level code takes from the registry is to be of its own classes.
             definitions.begin(name.module)
         began = time.perf_counter()
@@ -602,10 +679,13 @@ class ScriptLoader:
 
     def _publish(self, path: str, run: _Run, resource: Resource) -> None:
         """Have *resource* serve until something has changed."""
-        self._cached_modules[run.name.module] = run.module
+        self._cached[run.name.module] = _Cached(run.module, run.compiled, run.generation, resource)
         inputs = *run.execution.inputs, run.compiled.state
-        self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
-        definitions.publish(run.execution, run.module)
+        is_many = sum(map(file_state.count_of, inputs)) > MANY_FILES
+        self._published[path] = _Published(
+            resource, run.compiled, inputs, run.generation, has_many_inputs=is_many
+        )
+        definitions.publish(run.execution, run.module, is_repetition=run.is_repetition)
         for missing in run.execution.missing_inputs:
             self._warn_of_missing_input(run.name.display, missing)
         if _kept_elsewhere(run.module):
@@ -627,10 +707,10 @@ class ScriptLoader:
         """Have nothing left of the execution when *request* ends."""
         name = run.name.module
         self._definers.pop(os.fspath(run.name.path), None)
-        before = self._cached_modules.pop(name, None)
+        before = self._cached.pop(name, None)
         if before is not None:
             self._eras[name] = run.execution.era + 1
-            self._tell_of_uncached(run, before)
+            self._tell_of_uncached(run, before.module)
         self._live.setdefault(name, []).append(run.module)
         remove = partial(self._forget, name, run.module)
         if request is None:
