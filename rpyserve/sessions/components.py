@@ -15,7 +15,7 @@ methods: scripts have subclasses of `Session`, whose methods may have any name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from zope.interface.interface import adapter_hooks
@@ -334,8 +334,18 @@ def is_outdated(holder: Components) -> bool:
     return holder._generation != definitions.generation
 
 
-def bring_up_to_date(holder: Components) -> None:
-    """Bring *holder* and all that it holds up to the present definitions."""
+def bring_up_to_date(
+    holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
+) -> None:
+    """Bring *holder* and all that it holds up to the present definitions.
+
+    Args:
+        holder: the session or registry.
+        callbacks: a list of callbacks that are brought up to date, too: those which were stored.
+            After an edit, they stay the ones that they are.
+        made: objects in it that are of a present class already, but were made from the state of one
+            of an earlier class, each with that.
+    """
     with slow_call_log.own_call():
         from rpyserve.sessions import migration  # nobody needs it before the first edit
 
@@ -350,6 +360,8 @@ def bring_up_to_date(holder: Components) -> None:
                 mark_current=holder._mark_current,
                 fresh_instance=holder._fresh_instance,
                 without_side_effects=holder._without_side_effects,
+                callbacks=callbacks,
+                made=made,
             )
         )
         if holder._waits_for is not None:
