@@ -50,7 +50,7 @@ from rpyserve.scripts.execution import (
     is_interface,
     populate_namespace,
 )
-from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
+from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped, unescaped
 from rpyserve.scripts.source import uses_of
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
@@ -196,6 +196,11 @@ class ScriptNames:
         if name is None:
             name = self._names[path] = self._decide(path)
         return name
+
+    def path_of(self, module: str) -> str:
+        """Return the path of the script whose ``__name__`` is *module*; it need not be there."""
+        parts = map(unescaped, module.split(".")[1:])
+        return os.path.join(self._modules.root, *parts) + ".rpy"
 
     def _decide(self, path: str) -> ScriptName:
         *directories, file = self._modules.relative(path) or (os.path.basename(path),)
@@ -343,6 +348,8 @@ class ScriptLoader:
         # By the script's name: the last executions of cached scripts, whose modules stay in
         # `sys.modules`, and how often the script has ceased to be cached.
         self._cached: dict[str, _Cached] = {}
+        # The names of those that an earlier process has executed.
+        self._recalled: set[str] = set()
         self._eras: dict[str, int] = {}
         # By the path of a cached script with classes that objects elsewhere may be of: its file.
         self._definers: dict[str, file_state.State] = {}
@@ -378,8 +385,7 @@ class ScriptLoader:
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
             NotReady: something is to be done before, and *request* may wait.
         """
-        if not self._is_open:
-            self._open(getattr(request, "site", None))
+        self.open(getattr(request, "site", None))
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
@@ -418,8 +424,7 @@ class ScriptLoader:
         What it has not imported yet does not count. For one that cannot be executed, that is
         nothing.
         """
-        if not self._is_open:
-            self._open(getattr(request, "site", None))
+        self.open(getattr(request, "site", None))
         try:
             compiled = self._codes.get(path)
         except (ScriptError, HTTPError):  # as `load` will say
@@ -469,6 +474,47 @@ class ScriptLoader:
             if origin.version != self._code_version(self._codes.get(path)):
                 self.load(path)
 
+    # What an earlier process has left
+
+    def stored_name(self, home: str) -> str | None:
+        """Return what a home (see `ExecutionName`) is called outside of this process.
+
+        The numbers in it may differ between processes. None if it is not one of this site.
+        """
+        prefix, package = self._prefix, self.modules.package
+        marks = {f"{package}:{package}.": ":", f"{package}:": "", f"{prefix}.": "."}
+        for beginning, mark in marks.items() if self._is_open else ():
+            if home.startswith(beginning):
+                return mark + home.removeprefix(beginning)
+        return None
+
+    def home_of(self, stored_name: str) -> str:
+        """Return the home that `stored_name` stands for in this process."""
+        package = self.modules.package
+        match stored_name[:1]:
+            case ".":
+                return self._prefix + stored_name
+            case ":":
+                return f"{package}:{package}.{stored_name[1:]}"
+        return f"{package}:{stored_name}"
+
+    def recall(self, home: str) -> None:
+        """Execute what has that home when its definitions are asked for.
+
+        An earlier process has executed it, and objects of its classes come back. Does nothing if
+        this one has.
+        """
+        package, _, module = home.rpartition(":")
+        if package:
+            self.modules.recall(module)
+        else:
+            definitions.recall(home, self._names.path_of(home), self._renew_script)
+            self._recalled.add(home)
+
+    def era_of(self, home: str) -> int:
+        """How often the script of *home* has ceased to be cached; 0 for a module."""
+        return self._eras.get(home, 0)
+
     def close(self) -> None:
         """Let go of all scripts and modules, and leave the import system as it was."""
         if not self._is_open:
@@ -477,6 +523,7 @@ class ScriptLoader:
         for name, cached in self._cached.items():
             _remove_module(name, cached.module)
         self._cached.clear()
+        self._recalled.clear()
         self._published.clear()
         self._codes.clear()
         self._eras.clear()
@@ -487,7 +534,10 @@ class ScriptLoader:
         twisted_names.uninstall()
         sys.modules.pop(self._prefix, None)
 
-    def _open(self, site: SiteServices | None) -> None:
+    def open(self, site: SiteServices | None) -> None:
+        """Begin to serve the scripts of *site*, if that has not happened yet."""
+        if self._is_open:
+            return
         self._is_open = True
         self._thread = threading.get_ident()
         self._retired_in = self.modules.generation
@@ -558,7 +608,7 @@ class ScriptLoader:
             definers[each] = file_state.FileState(each)
         if self._retired_in != self.modules.generation:
             self._retired_in = self.modules.generation
-            definitions.retire(self._cached, self._renew_script)
+            definitions.retire({*self._cached, *self._recalled}, self._renew_script)
         elif changed:
             homes = [self._names.of(each).module for each in changed]
             definitions.retire(homes, self._renew_script)
@@ -577,9 +627,9 @@ class ScriptLoader:
             self._postponed.add(home)
             return False
         cached = self._cached.get(home)
-        if cached is None or home in self._running:
+        if home in self._running or not (cached or home in self._recalled):
             return True
-        path = str(cached.module.__file__)
+        path = self._names.path_of(home) if cached is None else str(cached.module.__file__)
         try:
             self._current(path, None)
         except (HTTPError, Redirect):
