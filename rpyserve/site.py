@@ -21,12 +21,17 @@ from rpyserve.http.browser import is_browser_probe, is_cross_origin
 from rpyserve.http.cookies import cookie_pairs, format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
-from rpyserve.http.request import Request, current_request
+from rpyserve.http.request import Request, cookie_path, current_request
 from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Stream, Upgrade
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
 from rpyserve.scripts.source import ALL_USES
+from rpyserve.sessions.components import (
+    bring_up_to_date_in_slices,
+    holds_much,
+    is_outdated,
+)
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from rpyserve.util.author_code import ServerObject
@@ -67,6 +72,11 @@ class Site(ServerObject):
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
         tasks: what runs beside the site; see `background`.
+        cookieName: the name of the session cookie; empty for one that carries the port.
+        production: whether only visitors see the site, so that the console need not say what an
+            author could do.
+        ready_checks: async functions that raise if the site cannot serve at present, such as one
+            that asks its session store; ``/-/ready`` awaits them.
         trusts: says of a request whether its client may see details of errors. By default: clients
             on this machine.
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
@@ -79,6 +89,8 @@ class Site(ServerObject):
     """
 
     sessionFactory: Callable[[Any, str], Session] = Session
+    cookieName: str = ""
+    production: bool = False
 
     def __init__(
         self,
@@ -92,6 +104,7 @@ class Site(ServerObject):
         self.errors = ConsoleReporter()
         self.sessions = SessionStore(self, sessionTimeout, maxSessions, self.errors)
         self.sessions.on_new_id = self._on_new_id
+        self.ready_checks: list[Callable[[], Awaitable[object]]] = []
         self.trusts: Callable[[Request], bool] = TrustedClients()
         self.editor: EditorLink | None = None
         self.on_source: SourceObserver | None = None
@@ -244,6 +257,15 @@ class Site(ServerObject):
             request.on_close(request._watch.close)
         request._watch.add(execution)
 
+    def registry_renewal(self) -> Callable[[], Awaitable[None]] | None:
+        """Return what brings the registry up to date after an edit while others have their turn.
+
+        None, if that need not be done, or takes no time when the registry is used.
+        """
+        if not is_outdated(self.registry) or not holds_much(self.registry):
+            return None
+        return partial(bring_up_to_date_in_slices, self.registry)
+
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
         """Run *function*, an async one, beside the site.
 
@@ -265,9 +287,7 @@ class Site(ServerObject):
         Args:
             what: what made it necessary, for the warning that it is too late.
         """
-        cookie = _session_cookie(
-            self._cookie_name(request), session, https=request.scheme == "https"
-        )
+        cookie = _session_cookie(self._cookie_name(request), session, request)
         request._response.session_cookie = cookie.encode("latin-1")
         if request._response.headers_sent:
             log.warning(
@@ -347,8 +367,12 @@ class Site(ServerObject):
             await self.persistence.close(grace)
 
     def _cookie_name(self, request: Request) -> str:
-        """Browsers share cookies between the ports of a host, so the name carries the port."""
-        return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
+        """Browsers share cookies between the ports of a host, so the name carries the port.
+
+        Behind a proxy that is the public port, so all workers have one name.
+        """
+        given = self.cookieName or getattr(self.sessionFactory, "cookieName", None)
+        return given or f"rpyserve_{request.server[1]}"
 
     def _stream_error_response(
         self, request: Request, exc: BaseException, begun: bool
@@ -362,7 +386,8 @@ class Site(ServerObject):
             return None
 
     def _log_reason(self, request: Request, exc: HTTPError) -> None:
-        if exc.private and not is_browser_probe(request.uri):
+        is_expected = exc.status == 404 and self.production
+        if exc.private and not is_expected and not is_browser_probe(request.uri):
             log.info("%s: %s", escape_for_log(request.uri), exc.private)
 
     def _error_page(self, request: Request, raised: BaseException) -> Response:
@@ -426,7 +451,7 @@ class Site(ServerObject):
     def _warn_that_details_are_hidden(self, request: Request) -> None:
         client = request.client[0]
         # The address is empty if the client had gone before it could be asked.
-        if not client or not self.errors.once_for(client):
+        if not client or self.production or not self.errors.once_for(client):
             return
         if is_cross_origin(request, allow_links=True):
             log.warning(
@@ -475,10 +500,11 @@ def _expire_without_cookie(session: Session, request: Request) -> None:
         session.expire()
 
 
-def _session_cookie(name: str, session: Session, *, https: bool) -> str:
+def _session_cookie(name: str, session: Session, request: Request) -> str:
+    https = request.scheme == "https"
     secure = https if session.cookieSecure is None else session.cookieSecure
     attributes = {
-        "Path": session.cookiePath,
+        "Path": cookie_path(request, session.cookiePath),
         "HttpOnly": True if session.cookieHttpOnly else None,
         "SameSite": session.cookieSameSite or None,
         "Secure": True if secure else None,

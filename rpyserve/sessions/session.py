@@ -244,7 +244,7 @@ class Registry(Components):
         site: the `Site` it belongs to, or None.
     """
 
-    __slots__ = ("site",)
+    __slots__ = ("_begun", "site")
 
     _display_name = "registry"
 
@@ -252,7 +252,7 @@ class Registry(Components):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self.site = None
+        self.site = self._begun = None
         return self
 
     def __init__(self, site: Any = None) -> None:
