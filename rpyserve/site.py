@@ -26,6 +26,7 @@ from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Strea
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.scripts.source import ALL_USES
 from rpyserve.sessions.components import (
     bring_up_to_date_in_slices,
     holds_much,
@@ -160,8 +161,8 @@ class Site(ServerObject):
 
         What a script uses is known from its code.
         """
-        if request._use.names is None and resource._wants_session:
-            await request._use.hold_all()
+        if request._use.names is None:
+            await request._use.hold(ALL_USES if resource._wants_session else frozenset())
 
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
