@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import trio
+
+pytest.importorskip("twisted")
+
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.web.resource import Resource
