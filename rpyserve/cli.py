@@ -144,6 +144,14 @@ def _is_certificate(arg: str) -> bool:
     help="Maximum number of live sessions; beyond it the longest idle one is expired.",
 )
 @click.option(
+    "--script-timeout",
+    type=ParsedText(durations.parse_duration),
+    default="never",
+    show_default=True,
+    metavar="DURATION",
+    help="Interrupt a script that holds the server for this long, such as 30s.",
+)
+@click.option(
     "--max-body",
     type=ParsedText(durations.parse_size),
     default="2G",
@@ -311,6 +319,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         verbose=options["verbose"],
         combined=options["access_log"] == "combined",
         reload=options["reload"],
+        script_timeout=options["script_timeout"],
         poll=options["poll"],
         tls=_certificate(options["tls"]),
         on_ready=_open if options["open_browser"] else lambda url: None,

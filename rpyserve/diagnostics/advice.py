@@ -34,6 +34,7 @@ from rpyserve.http.response import json_conversion
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import find_dropped_text, innermost_author_line, source_lines
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
+from rpyserve.util.exceptions import ScriptInterrupted
 from rpyserve.util.html import html
 
 log = logging.getLogger("rpyserve")
@@ -298,6 +299,11 @@ ROWS: Final = (
         SystemExit,
         "sys.exit() ends programs, and this one is the server. Remove it; to stop early, use if "
         "and else.",
+    ),
+    Advice(
+        ScriptInterrupted,
+        "Everybody waits while a plain function runs. For what takes long on purpose, write "
+        "@in_thread above it (`from rpyserve import in_thread`).",
     ),
     Advice(WrongResult, _for_dropped_text, when=lambda exc: exc.is_nothing),
     # Syntax errors. Where the message explains itself there is no advice.

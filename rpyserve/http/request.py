@@ -150,6 +150,9 @@ class Request(ServerObject):
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
 
+    _has_tasks = False
+    """Whether `start_soon` has started something."""
+
     def __init__(
         self,
         method: str,
@@ -178,9 +181,7 @@ class Request(ServerObject):
         self.raw_path = raw_path or "/"
         self.path = _percent_decode(self.raw_path)
         self.prepath: list[str] = []
-        self.postpath = self.raw_path.split("/")[1:]
-        if self.path is not self.raw_path:
-            self.postpath = [_percent_decode(segment) for segment in self.postpath]
+        self.postpath = self._segments()
 
         self.content: BinaryIO = io.BytesIO()
         self.closed = False
@@ -206,6 +207,12 @@ class Request(ServerObject):
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri}>"
+
+    def _segments(self) -> list[str]:
+        segments = self.raw_path.split("/")[1:]
+        if self.path is self.raw_path:
+            return segments
+        return [_percent_decode(segment) for segment in segments]
 
     # The head
 
@@ -517,12 +524,25 @@ class Request(ServerObject):
                 "for longer work, use site.background(f)"
             )
         self.site.start_request_task(self, function, args)
+        self._has_tasks = True
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called when the response has been sent or given up."""
         self._closers.append(closer)
 
     # For the layers around the script
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether whoever answers it may do so from the beginning, as nothing has come of it."""
+        response = self._response
+        is_untouched = response.stream is None and not (response.chunks or response.headers_sent)
+        return self.method in ("GET", "HEAD") and is_untouched and not self._has_tasks
+
+    def begin_again(self) -> None:
+        """Forget what has been said about the response, but for the cookie of a new session."""
+        self.prepath, self.postpath = [], self._segments()
+        self._response = PendingResponse(session_cookie=self._response.session_cookie)
 
     @property
     def has_body(self) -> bool:

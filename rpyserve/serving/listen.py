@@ -8,6 +8,7 @@ refused request reaches nothing else.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -49,6 +50,7 @@ class Settings:
         reload: whether open pages are refreshed when a file is saved, where the site has a
             directory.
         tls: makes the context for https from the names and addresses of the server; None for http.
+        script_timeout: seconds for which a script may hold the loop.
         poll: whether to poll for changes instead of using file system events.
         on_ready: called with the URL when the server listens.
         for_good: whether the process has nothing else to do: the signal handlers then stay to its
@@ -65,6 +67,7 @@ class Settings:
     verbose: bool = False
     combined: bool = False
     reload: bool = False
+    script_timeout: float = math.inf
     poll: bool = False
     tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
     on_ready: Callable[[str], object] = lambda url: None
