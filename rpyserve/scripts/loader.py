@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from typing import Any, Final, Protocol
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
-from rpyserve.resources.resource import Resource, as_resource
+from rpyserve.resources.resource import NotReady, Resource, as_resource, base_class_of
 from rpyserve.scripts import definitions, file_state, twisted_names
 from rpyserve.scripts.background import (
     BackgroundTasks,
@@ -49,6 +49,7 @@ from rpyserve.scripts.execution import (
     populate_namespace,
 )
 from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
+from rpyserve.scripts.source import uses_of
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
 
@@ -71,6 +72,7 @@ class CompiledScript:
         code: what they were compiled to.
         imports: the first names of the modules that it imports; see `Source`.
         defines_classes: whether it may define classes of its own.
+        uses: what of the session and the registry it may use; see `source.uses_of`.
         validated: whether an execution of it has left a resource that can be served.
         serial: tells it from any other code.
     """
@@ -80,6 +82,7 @@ class CompiledScript:
     code: CodeType
     imports: frozenset[str]
     defines_classes: bool
+    uses: frozenset[str]
     validated: bool = False
     serial: int = field(default_factory=count().__next__)
 
@@ -129,7 +132,8 @@ class CodeCache:
         except Exception as exc:  # what is nested too deep is no SyntaxError
             raise ScriptError(Path(path)) from exc
         defines_classes = _may_define_classes(source.tree)
-        return CompiledScript(state, data, source.code, source.imports, defines_classes)
+        uses = uses_of(source.code)
+        return CompiledScript(state, data, source.code, source.imports, defines_classes, uses)
 
 
 _CLASS_FACTORIES: Final = frozenset({
@@ -214,6 +218,10 @@ class SiteServices(Protocol):
         """Have *closer* called once, when the site stops."""
         ...
 
+    def registry_renewal(self) -> Callable[[], Awaitable[None]] | None:
+        """Return what brings the registry up to date, if that is to be done and takes long."""
+        ...
+
     def watch_execution(self, execution: ScriptExecution, request: Request) -> None:
         """Look at what *request* keeps of what *execution* defines, until it is answered."""
         ...
@@ -296,6 +304,11 @@ class ScriptLoader:
         # The names in `cache()` that the console was told of, each with its script.
         self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
+        # In which generation the registry was as it should be, and what brings it there.
+        self._ready_in = 0
+        self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
+
+        self._twisted_changes = 0
 
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
@@ -310,14 +323,17 @@ class ScriptLoader:
         Raises:
             ScriptError: the script cannot be executed, or leaves nothing that could be served.
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
+            NotReady: something is to be done before, and *request* may wait.
         """
         if not self._is_open:
             self._open(getattr(request, "site", None))
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
+        self._follow_twisted()
         path = os.fspath(path)
         self._retire_changed(path)
+        self._wait_for_registry(request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -325,7 +341,45 @@ class ScriptLoader:
         finally:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
+        if path in self._published:
+            self._wait_for_registry(request)  # its execution has defined other classes
         return resource
+
+    def _wait_for_registry(self, request: Request | None) -> None:
+        """Have the registry brought up to date before *request* uses it, if that takes long.
+
+        Raises:
+            NotReady: it does.
+        """
+        if self._ready_in == definitions.generation or self._registry_renewal is None:
+            return
+        if request is not None and request._may_wait:
+            wait = self._registry_renewal()
+            if wait is not None:
+                raise NotReady(wait)
+            self._ready_in = definitions.generation
+
+    def uses(self, path: str, request: Request) -> frozenset[str]:
+        """Return what of the session and the registry the script at *path* may use.
+
+        What it has not imported yet does not count. For one that cannot be executed, that is
+        nothing.
+        """
+        if not self._is_open:
+            self._open(getattr(request, "site", None))
+        try:
+            compiled = self._codes.get(path)
+        except (ScriptError, HTTPError):  # as `load` will say
+            return frozenset()
+        uses_modules = self.modules.may_serve(compiled.imports)
+        return compiled.uses | self.modules.uses if uses_modules else compiled.uses
+
+    def _follow_twisted(self) -> None:
+        """Have everything executed anew when Twisted was installed or removed."""
+        changes = twisted_names.changes()
+        if changes != self._twisted_changes:
+            self._twisted_changes = changes
+            self.modules.drop()
 
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
@@ -396,8 +450,10 @@ class ScriptLoader:
             self.registry = site.registry
             self._tasks = site.tasks
             self._watch = site.watch_execution
+            self._registry_renewal = site.registry_renewal
             self.modules.on_source = site.on_source
         twisted_names.install()
+        self._twisted_changes = twisted_names.changes()
         self.modules.install(self.registry, self._tasks)
 
     # Whether what is published may serve
@@ -610,7 +666,7 @@ def _kept_elsewhere(module: ModuleType) -> list[Any]:
         for value in list(vars(module).values())
         if isinstance(value, type) or is_interface(value)
         if execution_name_of(value) is module.__name__
-        if not (isinstance(value, type) and issubclass(value, Resource))
+        if not (isinstance(value, type) and base_class_of(value))
     ]
 
 

@@ -13,6 +13,9 @@ trio's: for those it is an exception that a script has raised, which may happen 
 all in order. A run that swallows it is interrupted again at its next step, so that no ``except``
 in a loop holds it, while every ``finally`` runs to its end.
 
+A server that drains goes on as before for a while after SIGTERM, and is stopped by the same thread
+then. Another signal stops it at once, and the one after that ends the process.
+
 A process that a script forks, such as a worker of a pool, is no server: it has none of these
 handlers. At the end, pools are told to end, and processes that are still at work are ended.
 
@@ -138,18 +141,25 @@ class _Order:
 class Signals:
     """What the signals have asked for in one run of a server.
 
+    Args:
+        drain: seconds from SIGTERM to the stop; with any other signal it begins at once.
+
     Attributes:
-        stop: set in the loop after the first signal.
+        draining: set in the loop when they begin.
+        stop: set in the loop after the first signal, or when the server has drained.
         blocked_for: returns for how many seconds the loop has been busy without a pause.
         busy_run: returns the run that was last seen to hold the loop, if it may still do so.
         ends_runs: whether Ctrl-C ends the run that holds the loop before it stops the server.
     """
 
-    def __init__(self, *, ends_runs: bool = False) -> None:
+    def __init__(self, drain: float = 0, *, ends_runs: bool = False) -> None:
+        self.draining = trio.Event()
         self.stop = trio.Event()
         self.blocked_for: Callable[[], float] = lambda: math.inf
         self.busy_run: Callable[[], BusyRun | None] = lambda: None
         self.ends_runs = ends_runs
+        self._drain = drain
+        self._drain_ends = math.inf
         self._order: _Order | None = None
         self._main = 0
         self._ended_run_at = -math.inf
@@ -190,6 +200,8 @@ class Signals:
     async def run(self) -> None:
         """Wait in the loop for the first signal, and note that the loop has noticed it."""
         self._token = trio.lowlevel.current_trio_token()
+        if self._drain_ends < math.inf:
+            self.draining.set()
         if self._requested_at is None:
             await self.stop.wait()
         self.stop.set()
@@ -215,12 +227,17 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == NUDGE:
             self._install()
+            if self._has_drained():
+                self._request_stop(frame)
             if self._seconds_stopping() > INSIST:
                 self._interrupt(frame, again=True)
             elif self._requested_at is None:
                 self._carry_out(frame)
         elif self._requested_at is not None:
             force_exit(KILLED)
+        elif number == signal.SIGTERM and self._drain and self._drain_ends == math.inf:
+            self._drain_ends = time.monotonic() + self._drain
+            self._tell_loop(self.draining)
         elif number == signal.SIGINT and (run := self._run_to_end(frame)) is not None:
             self._ended_run_at = time.monotonic()
             self._order = _Order(run, ScriptInterrupted(Interruption.CONSOLE))
@@ -274,11 +291,20 @@ class Signals:
 
     def _request_stop(self, frame: FrameType | None) -> None:
         self._requested_at = time.monotonic()
-        if self._token is not None:
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self.stop.set)
+        self._tell_loop(self.stop)
         if self.blocked_for() > AT_WORK:
             self._interrupt(frame)
+
+    def _tell_loop(self, event: trio.Event) -> None:
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(event.set)
+
+    def _is_replaced(self) -> bool:
+        return any(signal.getsignal(number) != self._handle for number in self._before)
+
+    def _has_drained(self) -> bool:
+        return self._requested_at is None and time.monotonic() >= self._drain_ends
 
     def _seconds_stopping(self) -> float:
         """Seconds since the first signal; 0 before it."""
@@ -304,7 +330,7 @@ class Signals:
                 if not told and waited > 4 * INSIST:
                     told = True
                     print_over_ctrl_c("A script is still running. Press Ctrl-C again to quit now.")
-            elif any(signal.getsignal(number) != self._handle for number in self._before):
+            elif self._has_drained() or self._is_replaced():
                 _nudge(main)
             if waited > (STOP_TIMEOUT if self._noticed else BLOCKED_TIMEOUT):
                 print_over_ctrl_c("Stopping took too long, quitting now.")
