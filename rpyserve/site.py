@@ -21,11 +21,12 @@ from rpyserve.http.browser import is_browser_probe, is_cross_origin
 from rpyserve.http.cookies import cookie_pairs, format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
-from rpyserve.http.request import Request, current_request
+from rpyserve.http.request import Request, cookie_path, current_request
 from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Stream, Upgrade
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.scripts.source import ALL_USES
 from rpyserve.sessions.components import (
     bring_up_to_date_in_slices,
     holds_much,
@@ -34,7 +35,13 @@ from rpyserve.sessions.components import (
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from rpyserve.util.author_code import ServerObject
-from rpyserve.util.exceptions import split_control_flow, unwrap_group
+from rpyserve.util.exceptions import (
+    Interruption,
+    ScriptInterrupted,
+    is_on_console,
+    split_control_flow,
+    unwrap_group,
+)
 from rpyserve.util.file_limits import ADVICE, is_too_many_files
 from rpyserve.util.text import escape_for_log
 from rpyserve.util.throttle import ThrottledLogger
@@ -71,6 +78,11 @@ class Site(ServerObject):
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
         tasks: what runs beside the site; see `background`.
+        cookieName: the name of the session cookie; empty for one that carries the port.
+        production: whether only visitors see the site, so that the console need not say what an
+            author could do.
+        ready_checks: async functions that raise if the site cannot serve at present, such as one
+            that asks its session store; ``/-/ready`` awaits them.
         trusts: says of a request whether its client may see details of errors. By default: clients
             on this machine.
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
@@ -83,6 +95,8 @@ class Site(ServerObject):
     """
 
     sessionFactory: Callable[[Any, str], Session] = Session
+    cookieName: str = ""
+    production: bool = False
 
     def __init__(
         self,
@@ -96,6 +110,7 @@ class Site(ServerObject):
         self.errors = ConsoleReporter()
         self.sessions = SessionStore(self, sessionTimeout, maxSessions, self.errors)
         self.sessions.on_new_id = self._on_new_id
+        self.ready_checks: list[Callable[[], Awaitable[object]]] = []
         self.trusts: Callable[[Request], bool] = TrustedClients()
         self.editor: EditorLink | None = None
         self.on_source: SourceObserver | None = None
@@ -132,6 +147,9 @@ class Site(ServerObject):
             if request._watch is not None:
                 _refuse_kept(request, response)
         except BaseException as raised:
+            if _was_saved_meanwhile(raised) and request.may_begin_again:
+                request.begin_again()
+                return await self._answer(request)
             exc = _refusal_after_redirect(request, raised) or raised
             page = await self._custom_404(request, exc, error_handler)
             return page or self.page_for(request, exc)
@@ -152,8 +170,8 @@ class Site(ServerObject):
 
         What a script uses is known from its code.
         """
-        if request._use.names is None and resource._wants_session:
-            await request._use.hold_all()
+        if request._use.names is None:
+            await request._use.hold(ALL_USES if resource._wants_session else frozenset())
 
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
@@ -278,9 +296,7 @@ class Site(ServerObject):
         Args:
             what: what made it necessary, for the warning that it is too late.
         """
-        cookie = _session_cookie(
-            self._cookie_name(request), session, https=request.scheme == "https"
-        )
+        cookie = _session_cookie(self._cookie_name(request), session, request)
         request._response.session_cookie = cookie.encode("latin-1")
         if request._response.headers_sent:
             log.warning(
@@ -360,8 +376,12 @@ class Site(ServerObject):
             await self.persistence.close(grace)
 
     def _cookie_name(self, request: Request) -> str:
-        """Browsers share cookies between the ports of a host, so the name carries the port."""
-        return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
+        """Browsers share cookies between the ports of a host, so the name carries the port.
+
+        Behind a proxy that is the public port, so all workers have one name.
+        """
+        given = self.cookieName or getattr(self.sessionFactory, "cookieName", None)
+        return given or f"rpyserve_{request.server[1]}"
 
     def _stream_error_response(
         self, request: Request, exc: BaseException, begun: bool
@@ -375,7 +395,8 @@ class Site(ServerObject):
             return None
 
     def _log_reason(self, request: Request, exc: HTTPError) -> None:
-        if exc.private and not is_browser_probe(request.uri):
+        is_expected = exc.status == 404 and self.production
+        if exc.private and not is_expected and not is_browser_probe(request.uri):
             log.info("%s: %s", escape_for_log(request.uri), exc.private)
 
     def _error_page(self, request: Request, raised: BaseException) -> Response:
@@ -386,6 +407,8 @@ class Site(ServerObject):
         exc = unwrap_group(raised)
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
+        if is_on_console(exc):
+            exc = HTTPError(503, f"The script was interrupted: {exc}.", {"Retry-After": "1"})
         if isinstance(exc, HTTPError):
             self._log_reason(request, exc)
             return pages.error_page(request, exc, trusted=self.trusts(request))
@@ -402,6 +425,8 @@ class Site(ServerObject):
         from rpyserve.http import browser
 
         exc = unwrap_group(raised)
+        if is_on_console(exc):
+            return None
         if isinstance(exc, HTTPError) and exc.private:  # no script's fault
             log.warning("%s is broken off. %s", escape_for_log(request.uri), exc.private)
             return None
@@ -439,7 +464,7 @@ class Site(ServerObject):
     def _warn_that_details_are_hidden(self, request: Request) -> None:
         client = request.client[0]
         # The address is empty if the client had gone before it could be asked.
-        if not client or not self.errors.once_for(client):
+        if not client or self.production or not self.errors.once_for(client):
             return
         if is_cross_origin(request, allow_links=True):
             log.warning(
@@ -478,6 +503,11 @@ def _refuse_kept(request: Request, response: Response) -> None:
     raise error
 
 
+def _was_saved_meanwhile(raised: BaseException) -> bool:
+    exc = unwrap_group(raised)
+    return isinstance(exc, ScriptInterrupted) and exc.reason is Interruption.SAVED
+
+
 def _refusal_after_redirect(request: Request, exc: BaseException) -> BaseException | None:
     is_watched = request._watch is not None and isinstance(unwrap_group(exc), Redirect)
     return request._watch.check() if is_watched else None
@@ -488,10 +518,11 @@ def _expire_without_cookie(session: Session, request: Request) -> None:
         session.expire()
 
 
-def _session_cookie(name: str, session: Session, *, https: bool) -> str:
+def _session_cookie(name: str, session: Session, request: Request) -> str:
+    https = request.scheme == "https"
     secure = https if session.cookieSecure is None else session.cookieSecure
     attributes = {
-        "Path": session.cookiePath,
+        "Path": cookie_path(request, session.cookiePath),
         "HttpOnly": True if session.cookieHttpOnly else None,
         "SameSite": session.cookieSameSite or None,
         "Secure": True if secure else None,

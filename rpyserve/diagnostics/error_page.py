@@ -129,7 +129,7 @@ def _headers(request: Request) -> dict[str, object]:
 
 
 def _session(request: Request) -> dict[str, object]:
-    return {} if request.session is None else values_of(request.session)
+    return {} if request._session is None else values_of(request._session)
 
 
 def truncation_notice(report: ErrorReport) -> str:

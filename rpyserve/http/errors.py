@@ -69,7 +69,7 @@ class Redirect(Exception):
 
     Args:
         url: where to, absolute or relative to the page that was asked for (RFC 9110, section
-            10.2.2).
+            10.2.2). A path that begins with a slash is one of the site, wherever that is.
         status: the status code; by default 303 after a POST and 302 otherwise.
     """
 

@@ -66,7 +66,9 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     response = _response_of(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
-        body.complete_headers = request._response.complete_headers
+        pending = request._response
+        is_result = isinstance(result, Response)  # which says its status itself
+        body.complete_headers = pending.complete_headers if is_result else pending.complete_head
         body.error_handler = error_handler
         return response
     return apply_request_headers(request, response)
@@ -92,7 +94,9 @@ def apply_request_headers(request: Request, response: Response) -> Response:
 def redirect_response(redirect: Redirect, request: Request) -> Response:
     """Return the response for *redirect*: 303 after a POST, else 302, unless it says otherwise."""
     status = redirect.status or (303 if request.method == "POST" else 302)
-    return Response(b"", status, [("Location", quote_location(redirect.url))])
+    is_path = redirect.url.startswith("/") and not redirect.url.startswith("//")
+    url = request.root_path + redirect.url if is_path else redirect.url
+    return Response(b"", status, [("Location", quote_location(url))])
 
 
 def quote_location(url: str) -> str:
