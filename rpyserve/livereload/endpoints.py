@@ -125,6 +125,7 @@ class _Branch(Resource):
 class _Leaf(Resource):
     isLeaf = True
     _wants_body = False
+    _wants_session = False
 
     def render(self, request: Request) -> Any:
         if request.postpath:

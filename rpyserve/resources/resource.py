@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from rpyserve._names import public
@@ -67,6 +68,11 @@ class Resource:
     # Whether the request's body is read before `getChild` or `render` is called.
     _wants_body = True
 
+    # Whether the visitor's session and the registry may be asked for while it is rendered. Matters
+    # where they are kept outside of the process: then they are fetched before. Of what a script
+    # leaves it is known from its code.
+    _wants_session = True
+
     children: dict[str, Resource] = _NO_CHILDREN
 
     def putChild(self, path: str | bytes, child: Any) -> None:
@@ -74,7 +80,7 @@ class Resource:
 
         Args:
             path: one decoded segment, without a slash; the empty one is what ``/here/`` names.
-            child: a `Resource`, or a function of the request.
+            child: a `Resource`, a function of the request, or a resource of Twisted's.
 
         Raises:
             ValueError: there is a slash in *path*.
@@ -202,8 +208,67 @@ class Wrapper(Resource):
         return await result if inspect.isawaitable(result) else result
 
 
+class ForeignResource(Resource):
+    """Another library's resource, and all that is below it, at a place of the tree.
+
+    Args:
+        wrapped: that resource.
+    """
+
+    isLeaf = True
+    _wants_body = False
+
+    def __init__(self, wrapped: Any) -> None:
+        self.wrapped = wrapped
+
+    async def descend(self, request: Request) -> Resource:
+        """Walk through what is below, and return the resource that answers *request*.
+
+        It has loaded the body as it needs it.
+        """
+        raise NotImplementedError
+
+    def render(self, request: Request) -> Any:
+        """Answer with what `descend` finds, for callers that render this one without a walk."""
+        return self._render_below(request)
+
+    async def _render_below(self, request: Request) -> Any:
+        result = (await self.descend(request)).render(request)
+        return await result if inspect.isawaitable(result) else result
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Another library whose resources can be served.
+
+    Args:
+        base: the class of its resources that scripts inherit from.
+        convert: returns a `ForeignResource` for what is a resource of the library, by whatever
+            class; None for what is none.
+    """
+
+    base: type
+    convert: Callable[[Any], Resource | None]
+
+
+libraries: dict[str, Library] = {}
+"""The libraries that are there, by their names."""
+
+
+def foreign_resource(thing: Any) -> Resource | None:
+    """Return what serves *thing* if it is a resource of another library; else None."""
+    found = (library.convert(thing) for library in libraries.values())
+    return next((resource for resource in found if resource is not None), None)
+
+
+def base_class_of(cls: type) -> type | None:
+    """Return the class ``Resource``, ours or another library's, of which *cls* is a subclass."""
+    bases = (Resource, *(library.base for library in libraries.values()))
+    return next((base for base in bases if issubclass(cls, base)), None)
+
+
 def as_resource(thing: Any) -> Resource:
-    """Return *thing* as a resource: itself, or a function wrapped into one.
+    """Return *thing* as a resource: itself, or a function or another library's resource wrapped.
 
     Raises:
         TypeError: it is neither, with the line to write instead.
@@ -215,6 +280,9 @@ def as_resource(thing: Any) -> Resource:
         raise TypeError(f"this is the class {name}, not an instance of it: write {name}()")
     if inspect.isroutine(thing):
         return FunctionResource(thing)
+    resource = foreign_resource(thing)
+    if resource is not None:
+        return resource
     raise TypeError(
         f"a resource is a Resource instance or a function of the request, not {thing!r:.80}"
     )
@@ -244,6 +312,8 @@ async def traverse(root: Resource, request: Request) -> Resource:
             break
         else:
             resource = await child_of(resource, request)
+    if isinstance(resource, ForeignResource):
+        return await resource.descend(request)
     await _load_body_for(resource, request)
     return resource
 

@@ -53,7 +53,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.background import BackgroundTasks, noting_threads
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
-from rpyserve.scripts.source import Source, compile_source
+from rpyserve.scripts.source import Source, compile_source, uses_of
 from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
@@ -95,6 +95,7 @@ class SiteModules:
         package: the name of the package that stands for *root* in relative imports. There must be
             no such module.
         generation: grows each time that the modules are dropped.
+        uses: what of the session and the registry their code may use; see `source.uses_of`.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
         tasks: what runs the background tasks that modules declare, if anything does.
         on_source: called with each source of a script or module that was compiled: its path, its
@@ -107,6 +108,7 @@ class SiteModules:
         self.root = os.path.abspath(root)
         self.package = "rpydir"
         self.generation = 0
+        self.uses: frozenset[str] = frozenset()
         self.registry: Any = None
         self.tasks: BackgroundTasks | None = None
         self.on_source: SourceObserver | None = None
@@ -227,6 +229,18 @@ class SiteModules:
         self.refresh()
         if name not in sys.modules:
             importlib.import_module(name)
+
+    def recall(self, name: str) -> None:
+        """Import the module *name* when its definitions are asked for, if it is not there.
+
+        An earlier process has imported it, and objects of its classes come back.
+        """
+        *parents, last = name.removeprefix(f"{self.package}.").split(".")
+        directory = os.path.join(self.root, *map(unescaped, parents))
+        path = module_file(directory, unescaped(last)) or os.path.join(directory, f"{last}.py")
+        definitions.recall(f"{self.package}:{name}", path, self._renew)
+        if name not in self._names:
+            self._dropped.add(name)
 
     def watches(self, path: str) -> bool:
         """Whether *path* is a file of the site that was loaded as a module."""
@@ -465,6 +479,8 @@ class SiteModules:
     def compile(self, data: bytes, path: str, *, module: bool = False) -> Source:
         """Compile the contents of a script or module, and tell what its author should know."""
         source = compile_source(data, path)
+        if module:
+            self.uses |= uses_of(source.code)
         self._warn_of_shadowed(source.imports, path)
         if self.on_source is not None:
             self.on_source(path, data, source.tree, "module" if module else "script")
@@ -781,7 +797,7 @@ class RelativeFinder(MetaPathFinder):
         package, _, rest = fullname.partition(".")
         if package != modules.package or not rest:
             return None
-        parts = [_unescaped(part) for part in rest.split(".")]
+        parts = [unescaped(part) for part in rest.split(".")]
         directory = os.path.join(modules.root, *parts[:-1])
         if not modules.is_site_directory(directory):
             return None
@@ -839,7 +855,8 @@ def escaped(name: str) -> str:
     return name.replace("%", "%25").replace(".", "%2E")
 
 
-def _unescaped(part: str) -> str:
+def unescaped(part: str) -> str:
+    """Return what `escaped` has made *part* of."""
     return part.replace("%2E", ".").replace("%25", "%")
 
 

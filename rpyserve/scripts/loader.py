@@ -36,7 +36,7 @@ import trio
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
-from rpyserve.resources.resource import NotReady, Resource, as_resource
+from rpyserve.resources.resource import NotReady, Resource, as_resource, base_class_of
 from rpyserve.scripts import definitions, file_state, twisted_names
 from rpyserve.scripts.background import (
     BackgroundTasks,
@@ -52,7 +52,8 @@ from rpyserve.scripts.execution import (
     is_interface,
     populate_namespace,
 )
-from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
+from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped, unescaped
+from rpyserve.scripts.source import uses_of
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
 
@@ -77,6 +78,7 @@ class CompiledScript:
         code: what they were compiled to.
         imports: the first names of the modules that it imports; see `Source`.
         defines_classes: whether it may define classes of its own.
+        uses: what of the session and the registry it may use; see `source.uses_of`.
         validated: whether an execution of it has left a resource that can be served.
         serial: tells it from any other code.
     """
@@ -86,6 +88,7 @@ class CompiledScript:
     code: CodeType
     imports: frozenset[str]
     defines_classes: bool
+    uses: frozenset[str]
     validated: bool = False
     serial: int = field(default_factory=count().__next__)
 
@@ -135,7 +138,8 @@ class CodeCache:
         except Exception as exc:  # what is nested too deep is no SyntaxError
             raise ScriptError(Path(path)) from exc
         defines_classes = _may_define_classes(source.tree)
-        return CompiledScript(state, data, source.code, source.imports, defines_classes)
+        uses = uses_of(source.code)
+        return CompiledScript(state, data, source.code, source.imports, defines_classes, uses)
 
 
 _CLASS_FACTORIES: Final = frozenset({
@@ -194,6 +198,11 @@ class ScriptNames:
         if name is None:
             name = self._names[path] = self._decide(path)
         return name
+
+    def path_of(self, module: str) -> str:
+        """Return the path of the script whose ``__name__`` is *module*; it need not be there."""
+        parts = map(unescaped, module.split(".")[1:])
+        return os.path.join(self._modules.root, *parts) + ".rpy"
 
     def _decide(self, path: str) -> ScriptName:
         *directories, file = self._modules.relative(path) or (os.path.basename(path),)
@@ -365,6 +374,8 @@ class ScriptLoader:
         # By the script's name: the last executions of cached scripts, whose modules stay in
         # `sys.modules`, and how often the script has ceased to be cached.
         self._cached: dict[str, _Cached] = {}
+        # The names of those that an earlier process has executed.
+        self._recalled: set[str] = set()
         self._eras: dict[str, int] = {}
         # By the path of a cached script with classes that objects elsewhere may be of: its file.
         self._definers: dict[str, file_state.State] = {}
@@ -383,6 +394,8 @@ class ScriptLoader:
         self._ready_in = 0
         self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
 
+        self._twisted_changes = 0
+
     def load(self, path: str | Path, request: Request | None = None) -> Resource:
         """Return the resource of the script at *path*.
 
@@ -398,11 +411,11 @@ class ScriptLoader:
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
             NotReady: something is to be done before, and *request* may wait.
         """
-        if not self._is_open:
-            self._open(getattr(request, "site", None))
+        self.open(getattr(request, "site", None))
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
+        self._follow_twisted()
         path = os.fspath(path)
         self._retire_changed(path)
         self._wait_for_registry(request)
@@ -430,6 +443,27 @@ class ScriptLoader:
             if wait is not None:
                 raise NotReady(wait)
             self._ready_in = definitions.generation
+
+    def uses(self, path: str, request: Request) -> frozenset[str]:
+        """Return what of the session and the registry the script at *path* may use.
+
+        What it has not imported yet does not count. For one that cannot be executed, that is
+        nothing.
+        """
+        self.open(getattr(request, "site", None))
+        try:
+            compiled = self._codes.get(path)
+        except (ScriptError, HTTPError):  # as `load` will say
+            return frozenset()
+        uses_modules = self.modules.may_serve(compiled.imports)
+        return compiled.uses | self.modules.uses if uses_modules else compiled.uses
+
+    def _follow_twisted(self) -> None:
+        """Have everything executed anew when Twisted was installed or removed."""
+        changes = twisted_names.changes()
+        if changes != self._twisted_changes:
+            self._twisted_changes = changes
+            self.modules.drop()
 
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
@@ -466,6 +500,47 @@ class ScriptLoader:
             if origin.version != self._code_version(self._codes.get(path)):
                 self.load(path)
 
+    # What an earlier process has left
+
+    def stored_name(self, home: str) -> str | None:
+        """Return what a home (see `ExecutionName`) is called outside of this process.
+
+        The numbers in it may differ between processes. None if it is not one of this site.
+        """
+        prefix, package = self._prefix, self.modules.package
+        marks = {f"{package}:{package}.": ":", f"{package}:": "", f"{prefix}.": "."}
+        for beginning, mark in marks.items() if self._is_open else ():
+            if home.startswith(beginning):
+                return mark + home.removeprefix(beginning)
+        return None
+
+    def home_of(self, stored_name: str) -> str:
+        """Return the home that `stored_name` stands for in this process."""
+        package = self.modules.package
+        match stored_name[:1]:
+            case ".":
+                return self._prefix + stored_name
+            case ":":
+                return f"{package}:{package}.{stored_name[1:]}"
+        return f"{package}:{stored_name}"
+
+    def recall(self, home: str) -> None:
+        """Execute what has that home when its definitions are asked for.
+
+        An earlier process has executed it, and objects of its classes come back. Does nothing if
+        this one has.
+        """
+        package, _, module = home.rpartition(":")
+        if package:
+            self.modules.recall(module)
+        else:
+            definitions.recall(home, self._names.path_of(home), self._renew_script)
+            self._recalled.add(home)
+
+    def era_of(self, home: str) -> int:
+        """How often the script of *home* has ceased to be cached; 0 for a module."""
+        return self._eras.get(home, 0)
+
     def close(self) -> None:
         """Let go of all scripts and modules, and leave the import system as it was."""
         if not self._is_open:
@@ -474,6 +549,7 @@ class ScriptLoader:
         for name, cached in self._cached.items():
             _remove_module(name, cached.module)
         self._cached.clear()
+        self._recalled.clear()
         self._published.clear()
         self._codes.clear()
         self._eras.clear()
@@ -484,7 +560,10 @@ class ScriptLoader:
         twisted_names.uninstall()
         sys.modules.pop(self._prefix, None)
 
-    def _open(self, site: SiteServices | None) -> None:
+    def open(self, site: SiteServices | None) -> None:
+        """Begin to serve the scripts of *site*, if that has not happened yet."""
+        if self._is_open:
+            return
         self._is_open = True
         self._thread = threading.get_ident()
         self._retired_in = self.modules.generation
@@ -503,6 +582,7 @@ class ScriptLoader:
             self._registry_renewal = site.registry_renewal
             self.modules.on_source = site.on_source
         twisted_names.install()
+        self._twisted_changes = twisted_names.changes()
         self.modules.install(self.registry, self._tasks)
 
     # Whether what is published may serve
@@ -554,7 +634,7 @@ class ScriptLoader:
             definers[each] = file_state.FileState(each)
         if self._retired_in != self.modules.generation:
             self._retired_in = self.modules.generation
-            definitions.retire(self._cached, self._renew_script)
+            definitions.retire({*self._cached, *self._recalled}, self._renew_script)
         elif changed:
             homes = [self._names.of(each).module for each in changed]
             definitions.retire(homes, self._renew_script)
@@ -573,9 +653,9 @@ class ScriptLoader:
             self._postponed.add(home)
             return False
         cached = self._cached.get(home)
-        if cached is None or home in self._running:
+        if home in self._running or not (cached or home in self._recalled):
             return True
-        path = str(cached.module.__file__)
+        path = self._names.path_of(home) if cached is None else str(cached.module.__file__)
         try:
             self._current(path, None)
         except (HTTPError, Redirect):
@@ -744,7 +824,7 @@ def _kept_elsewhere(module: ModuleType) -> list[Any]:
         for value in list(vars(module).values())
         if isinstance(value, type) or is_interface(value)
         if execution_name_of(value) is module.__name__
-        if not (isinstance(value, type) and issubclass(value, Resource))
+        if not (isinstance(value, type) and base_class_of(value))
     ]
 
 

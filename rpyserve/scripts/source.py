@@ -88,6 +88,28 @@ def _imported_names(tree: ast.Module) -> set[str]:
     return found
 
 
+USES: Final = {
+    "getSession": "session",
+    "session": "session",
+    "sessions": "session",
+    "registry": "registry",
+    "registry_lease": "registry",
+}
+"""What it means that code has such a name: that it may use the session, or the registry."""
+
+ALL_USES: Final = frozenset(USES.values())
+
+
+def uses_of(code: CodeType) -> frozenset[str]:
+    """Return which of `ALL_USES` *code*, or the functions in it, may make."""
+    found: set[str] = set()
+    codes = [code]
+    for each in codes:  # it grows
+        found.update(USES[name] for name in each.co_names if name in USES)
+        codes += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+    return frozenset(found)
+
+
 def _decode(data: bytes, path: str) -> str:
     if data.startswith(_UTF16_MARKS):
         _fail("this file is saved as UTF-16; save it as UTF-8", path, 1)

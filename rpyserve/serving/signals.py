@@ -6,6 +6,9 @@ the loop, so these are plain handlers: if they find the author's code on the sta
 interrupts again until the loop has noticed the stop, and ends a process that cannot stop. It makes
 the main thread run a handler by sending it the signal `NUDGE`.
 
+A server that drains goes on as before for a while after SIGTERM, and is stopped by the same thread
+then. Another signal stops it at once, and the one after that ends the process.
+
 A process that a script forks, such as a worker of a pool, is no server: it has none of these
 handlers. At the end, pools are told to end, and processes that are still at work are ended.
 
@@ -76,14 +79,21 @@ def is_interruption(exc: BaseException) -> bool:
 class Signals:
     """What the signals have asked for in one run of a server.
 
+    Args:
+        drain: seconds from SIGTERM to the stop; with any other signal it begins at once.
+
     Attributes:
-        stop: set in the loop after the first signal.
+        draining: set in the loop when they begin.
+        stop: set in the loop after the first signal, or when the server has drained.
         blocked_for: returns for how many seconds the loop has been busy without a pause.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drain: float = 0) -> None:
+        self.draining = trio.Event()
         self.stop = trio.Event()
         self.blocked_for: Callable[[], float] = lambda: math.inf
+        self._drain = drain
+        self._drain_ends = math.inf
         self._requested_at: float | None = None
         self._noticed = False
         self._reported = False
@@ -116,6 +126,8 @@ class Signals:
     async def run(self) -> None:
         """Wait in the loop for the first signal, and note that the loop has noticed it."""
         self._token = trio.lowlevel.current_trio_token()
+        if self._drain_ends < math.inf:
+            self.draining.set()
         if self._requested_at is None:
             await self.stop.wait()
         self.stop.set()
@@ -141,20 +153,34 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == NUDGE:
             self._install()
+            if self._has_drained():
+                self._request_stop(frame)
             if self._seconds_stopping() > INSIST:
                 self._interrupt(frame, again=True)
-        elif self._requested_at is None:
-            self._request_stop(frame)
-        else:
+        elif self._requested_at is not None:
             force_exit(KILLED)
+        elif number == signal.SIGTERM and self._drain and self._drain_ends == math.inf:
+            self._drain_ends = time.monotonic() + self._drain
+            self._tell_loop(self.draining)
+        else:
+            self._request_stop(frame)
 
     def _request_stop(self, frame: FrameType | None) -> None:
         self._requested_at = time.monotonic()
-        if self._token is not None:
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self.stop.set)
+        self._tell_loop(self.stop)
         if self.blocked_for() > AT_WORK:
             self._interrupt(frame)
+
+    def _tell_loop(self, event: trio.Event) -> None:
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(event.set)
+
+    def _is_replaced(self) -> bool:
+        return any(signal.getsignal(number) != self._handle for number in self._before)
+
+    def _has_drained(self) -> bool:
+        return self._requested_at is None and time.monotonic() >= self._drain_ends
 
     def _seconds_stopping(self) -> float:
         """Seconds since the first signal; 0 before it."""
@@ -181,7 +207,7 @@ class Signals:
                 if not told and waited > 4 * INSIST:
                     told = True
                     print_over_ctrl_c("A script is still running. Press Ctrl-C again to quit now.")
-            elif any(signal.getsignal(number) != self._handle for number in self._before):
+            elif self._has_drained() or self._is_replaced():
                 _nudge(main)
             if waited > (STOP_TIMEOUT if self._noticed else BLOCKED_TIMEOUT):
                 print_over_ctrl_c("Stopping took too long, quitting now.")
