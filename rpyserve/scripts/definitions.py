@@ -233,8 +233,14 @@ def begin(home: str) -> None:
         advance()
 
 
-def publish(execution: Execution, module: ModuleType) -> None:
-    """Say that *execution* went well and lasts; *module* is what it left behind."""
+def publish(execution: Execution, module: ModuleType, *, is_repetition: bool = False) -> None:
+    """Say that *execution* went well and lasts.
+
+    Args:
+        module: what it left behind.
+        is_repetition: whether nobody can have anything of the execution before, whose code was the
+            same, so that nothing is out of date.
+    """
     global edits
     home = execution.name.home
     _claim_made_dataclasses(execution, module)
@@ -247,7 +253,7 @@ def publish(execution: Execution, module: ModuleType) -> None:
     note_uses(execution, module)
     if was_retired:
         edits += 1  # whoever uses its objects has asked for it, or will
-    elif before is not None:
+    elif before is not None and not is_repetition:
         advance()
 
 

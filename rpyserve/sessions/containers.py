@@ -129,8 +129,11 @@ class ContainerType:
 
     def keys(self, thing: Any) -> list[Any]:
         """Return what *thing* finds by its hash, numbers and texts apart."""
-        keys = () if self.read_keys is None else tuple(self.read_keys(thing))
-        return [] if ATOMS.issuperset(map(type, keys)) else [*keys]
+        if self.read_keys is None:
+            return []
+        # There may be very many, so no copy is made where they are numbers and texts.
+        is_plain = ATOMS.issuperset(map(type, self.read_keys(thing)))
+        return [] if is_plain else [*self.read_keys(thing)]
 
     def replace_children(self, thing: Any, replace: Replace) -> None:
         """Replace in *thing*, in place, what it holds. Its keys stay."""
@@ -350,8 +353,8 @@ def _read_values(thing: dict[Any, Any]) -> tuple[Any, ...]:
     return tuple(dict.values(thing))
 
 
-def _read_keys(thing: dict[Any, Any]) -> tuple[Any, ...]:
-    return tuple(dict.keys(thing))
+def _read_keys(thing: dict[Any, Any]) -> Iterable[Any]:
+    return dict.keys(thing)
 
 
 def _replace_in_dict(thing: dict[Any, Any], replace: Replace) -> None:

@@ -182,9 +182,10 @@ def _set_by(cls: type) -> frozenset[str]:
 def _former(cls: type, old_class: type, name: str) -> Any:
     """What *old_class* had under *name* and *cls* has no more, if a value can come of it."""
     value, now = class_value(old_class, name), class_value(cls, name)
-    is_slot = isinstance(now, MemberDescriptorType)
+    if isinstance(now, MemberDescriptorType):
+        now = None  # a slot, which is empty as yet
     if isinstance(value, (property, cached_property)):
-        return None if _is_definition(now) and not is_slot else value
+        return None if _is_definition(now) else value
     return None if value is None or _is_definition(value) or now is not None else (value,)
 
 

@@ -106,6 +106,7 @@ class Session(Components):
         "_bucket",
         "_callbacks",
         "_last_access",
+        "_record",
         "_store",
         "_timeout",
         "ended",
@@ -125,6 +126,8 @@ class Session(Components):
     _bucket: Bucket | None
     _callbacks: list[Callback] | None
     _last_access: float
+    _record: Any
+    """What a store outside of the process has of it; None where there is none."""
     _store: Store | None
     _timeout: float
     ended: SessionEnd | None
@@ -134,7 +137,8 @@ class Session(Components):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self._callbacks = self._store = self._bucket = self.ended = self.site = self.uid = None
+        self._callbacks = self._store = self._bucket = self._record = None
+        self.ended = self.site = self.uid = None
         self._timeout = math.inf
         self._last_access = -math.inf
         self.new = True
@@ -242,7 +246,7 @@ class Registry(Components):
         site: the `Site` it belongs to, or None.
     """
 
-    __slots__ = ("site",)
+    __slots__ = ("_begun", "site")
 
     _display_name = "registry"
 
@@ -250,7 +254,7 @@ class Registry(Components):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self.site = None
+        self.site = self._begun = None
         return self
 
     def __init__(self, site: Any = None) -> None:

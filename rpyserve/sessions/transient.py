@@ -147,7 +147,7 @@ class Watch:
 
         The attributes of a session and the registry are set without a touch.
         """
-        if self._touched or self._request.session is not None or vars(self._site.registry):
+        if self._touched or self._request._session is not None or vars(self._site.registry):
             return True
         return self._site.sessionFactory is not self._factory
 
@@ -174,7 +174,7 @@ class Watch:
 
     def _attribute_roots(self, touched: list[tuple[Any, Any]]) -> Iterator[_Root]:
         holders = {id(holder): holder for _, (holder, _) in touched}
-        for holder in (self._site.registry, self._request.session):
+        for holder in (self._site.registry, self._request._session):
             if holder is not None and vars(holder):
                 holders[id(holder)] = holder
         for holder in holders.values():
