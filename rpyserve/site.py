@@ -26,7 +26,6 @@ from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Strea
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
-from rpyserve.scripts.source import ALL_USES
 from rpyserve.sessions.components import (
     bring_up_to_date_in_slices,
     holds_much,
@@ -43,7 +42,6 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.diagnostics.editor import EditorLink
     from rpyserve.diagnostics.model import ErrorReport
-    from rpyserve.resources.resource import Resource
     from rpyserve.scripts.execution import Execution
     from rpyserve.scripts.importer import SourceObserver
     from rpyserve.stores.persistence import Persistence
@@ -136,7 +134,7 @@ class Site(ServerObject):
         try:
             resource = await traverse(self.root, request)
             if request._use is not None:
-                await self._hold_for(resource, request)
+                await request._use.hold_for(resource)
             response = await render(resource, request, error_handler)
             if request._watch is not None:
                 _refuse_kept(request, response)
@@ -156,14 +154,6 @@ class Site(ServerObject):
         """
         return apply_request_headers(request, self._error_page(request, raised))
 
-    async def _hold_for(self, resource: Resource, request: Request) -> None:
-        """Take what *resource* may use, where sessions are kept outside of the process.
-
-        What a script uses is known from its code.
-        """
-        if request._use.names is None:
-            await request._use.hold(ALL_USES if resource._wants_session else frozenset())
-
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
     ) -> Response | None:
@@ -179,7 +169,7 @@ class Site(ServerObject):
             request.error = exc
             request.setResponseCode(404)
             if request._use is not None:
-                await self._hold_for(resource, request)
+                await request._use.hold_for(resource)
             return await render(resource, request, error_handler)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
