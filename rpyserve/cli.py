@@ -210,6 +210,14 @@ def _is_certificate(arg: str) -> bool:
     help="Maximum number of live sessions; beyond it the longest idle one is expired.",
 )
 @click.option(
+    "--script-timeout",
+    type=ParsedText(durations.parse_duration),
+    default="never",
+    show_default=True,
+    metavar="DURATION",
+    help="Interrupt a script that holds the server for this long, such as 30s.",
+)
+@click.option(
     "--max-body",
     type=ParsedText(durations.parse_size),
     default="2G",
@@ -461,6 +469,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         quiet=options["quiet"],
         verbose=options["verbose"],
         combined=options["access_log"] == "combined",
+        script_timeout=options["script_timeout"],
         reload=options["reload"] and not options["production"],
         production=options["production"],
         drain=options["drain"] if options["production"] else 0,

@@ -24,14 +24,12 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterator,
-    Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from hashlib import blake2b
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -42,6 +40,7 @@ from rpyserve.resources.resource import FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
     Ending,
@@ -64,48 +63,12 @@ ADOPT: Final = 2.0
 BATCH: Final = 250
 """How many sessions that are due are claimed at once."""
 
-PATIENCE: Final = 10.0
+LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
 
 T = TypeVar("T")
 
 Respond = Callable[[Request], Awaitable[Response]]
-
-
-class Dumped(Protocol):
-    """A record that was made; `codec.Dumped` is one.
-
-    Attributes:
-        blob: the record.
-        left_out: what of the session it cannot keep, each in words.
-        callbacks: how many callbacks it cannot keep.
-    """
-
-    @property
-    def blob(self) -> bytes: ...
-    @property
-    def left_out(self) -> Sequence[object]: ...
-    @property
-    def callbacks(self) -> int: ...
-
-    def require_whole(self) -> bytes:
-        """Return the record; raise an exception that names what is left out."""
-
-
-class Codec(Protocol):
-    """Makes records of sessions and of the registry, and the other way round: `codec.Codec`."""
-
-    def dump(self, session: Session, key: bytes) -> Dumped:
-        """Make the record of *session*, which is kept under *key*."""
-
-    def load(self, uid: str, key: bytes, blob: bytes) -> Session:
-        """Return the session of a record, whose id is *uid*; raise if it cannot be trusted."""
-
-    def dump_registry(self) -> Dumped:
-        """Make the record of the site's registry."""
-
-    def load_registry(self, blob: bytes) -> None:
-        """Have the site's registry, which is empty, hold what the record holds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -221,11 +184,6 @@ def _uses_of_code(definition: Any) -> frozenset[str]:
 
 
 _answered: ContextVar[Request | None] = ContextVar("answered request", default=None)
-
-
-def key_of(uid: str) -> bytes:
-    """Return the key of the session *uid*: from what a store holds no id can be had."""
-    return blake2b(uid.encode("utf-8", "surrogateescape"), digest_size=32).digest()
 
 
 class Persistence:
@@ -429,7 +387,7 @@ class Persistence:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         """While inside, nobody but a store that does not answer cuts the task off."""
-        with trio.move_on_after(PATIENCE, shield=True) as scope:
+        with trio.move_on_after(LONGEST_WAIT, shield=True) as scope:
             yield
         if scope.cancelled_caught:
             raise Unavailable(f"{self.store.name} does not answer")
@@ -744,7 +702,7 @@ class Persistence:
             await self._end(record)
             return
         else:
-            # Only `regenerate` changes an id, and that is seldom.
+            # Only `regenerate` changes an id, and it is rarely called.
             key, lives = key_of(holder.uid), self._lives(holder)
         blob = self._blob_of(holder, key)
         changed = blob != taken.blob

@@ -29,10 +29,10 @@ Word: TypeAlias = bytes | str | int
 TIMEOUT: Final = 5.0
 """Seconds that a connection may take to be made, and a reply to come."""
 
-PATIENCE: Final = 1.0
+LONGEST_WAIT: Final = 1.0
 """Seconds after a connection was lost in which commands wait for the next one."""
 
-LOADING_PATIENCE: Final = 60.0
+LOADING_LONGEST_WAIT: Final = 60.0
 """Seconds that a start waits for a Redis that is still loading its data."""
 
 _CHUNK: Final = 65536
@@ -251,7 +251,7 @@ class RedisClient:
         Raises:
             StoreError: this Redis cannot be used. One that is loading its data is waited for.
         """
-        give_up = trio.current_time() + LOADING_PATIENCE
+        give_up = trio.current_time() + LOADING_LONGEST_WAIT
         pause = _FIRST_PAUSE
         while True:
             before = self.connections
@@ -304,7 +304,7 @@ class RedisClient:
 
     async def _wait_connected(self) -> RedisConnection:
         lost_at = self._lost_at if self._connection is None else trio.current_time()
-        with trio.move_on_at(lost_at + PATIENCE):
+        with trio.move_on_at(lost_at + LONGEST_WAIT):
             while True:
                 await self._waiting.park()
                 if self._connection is not None and self._connection.lost_because is None:

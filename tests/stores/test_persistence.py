@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from rpyserve import HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
-from rpyserve.stores.persistence import key_of
+from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import Unavailable
 from tests.support.in_process import Visitor
