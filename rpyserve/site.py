@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -70,6 +71,13 @@ class Site(ServerObject):
             session's class (900, unless it says otherwise).
         maxSessions: how many sessions may live at once: for one more, the one idle longest ends,
             `SessionEnd.EVICTED`. None is any number.
+        store: what keeps sessions and the registry when the server stops, as ``--session-store``
+            has it: ``"sqlite"``, ``"sqlite:/var/lib/site.db"``, ``"redis://localhost"``. Paths are
+            relative to the current directory. None: they are kept in memory.
+
+    Raises:
+        ValueError: *store* names no store.
+        StoreError: it cannot be used; most that may be wrong is found when the server starts.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
@@ -102,6 +110,7 @@ class Site(ServerObject):
         *,
         sessionTimeout: float | None = None,
         maxSessions: int | None = MOST_SESSIONS,
+        store: str | None = None,
     ) -> None:
         self.root = as_resource(root)
         self.registry = Registry(self)
@@ -118,6 +127,10 @@ class Site(ServerObject):
         self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
         self.persistence: Persistence | None = None
+        if store is not None:
+            from rpyserve.stores.opening import parse_store, persistence_of  # many never need it
+
+            self.persistence = persistence_of(self, parse_store(store), Path.cwd())
 
     async def respond(self, request: Request) -> Response:
         """Answer *request*.

@@ -66,6 +66,9 @@ BATCH: Final = 250
 LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
 
+_NOBODY: Final = bytes(32)
+"""The key of no session."""
+
 T = TypeVar("T")
 
 Respond = Callable[[Request], Awaitable[Response]]
@@ -213,7 +216,12 @@ class Persistence:
         self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
         self._sessions.on_end = self._note_end
+        site.ready_checks.append(self._check)
         _AbsentRegistry.install(site.registry, self)
+
+    async def _check(self) -> None:
+        """Raise if the store is away."""
+        await self.store.take(_NOBODY)
 
     def _new_lock(self) -> trio.Lock | None:
         return trio.Lock() if self.store.is_shared else None
