@@ -229,6 +229,14 @@ def _is_certificate(arg: str) -> bool:
     help="Maximum number of live sessions; beyond it the longest idle one is expired.",
 )
 @click.option(
+    "--script-timeout",
+    type=ParsedText(durations.parse_duration),
+    default="never",
+    show_default=True,
+    metavar="DURATION",
+    help="Interrupt a script that holds the server for this long, such as 30s.",
+)
+@click.option(
     "--max-body",
     type=ParsedText(durations.parse_size),
     default="2G",
@@ -511,6 +519,7 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         send_file=options["send_file"],
         metrics=options["metrics"],
         metrics_from=options["metrics_from"],
+        script_timeout=options["script_timeout"],
         reload=options["reload"] and not options["production"],
         production=options["production"],
         drain=options["drain"] if options["production"] else 0,

@@ -26,6 +26,7 @@ from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Strea
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.scripts.source import ALL_USES
 from rpyserve.sessions.components import (
     bring_up_to_date_in_slices,
     holds_much,
@@ -34,7 +35,13 @@ from rpyserve.sessions.components import (
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from rpyserve.util.author_code import ServerObject
-from rpyserve.util.exceptions import split_control_flow, unwrap_group
+from rpyserve.util.exceptions import (
+    Interruption,
+    ScriptInterrupted,
+    is_on_console,
+    split_control_flow,
+    unwrap_group,
+)
 from rpyserve.util.file_limits import ADVICE, is_too_many_files
 from rpyserve.util.text import escape_for_log
 from rpyserve.util.throttle import ThrottledLogger
@@ -140,6 +147,9 @@ class Site(ServerObject):
             if request._watch is not None:
                 _refuse_kept(request, response)
         except BaseException as raised:
+            if _was_saved_meanwhile(raised) and request.may_begin_again:
+                request.begin_again()
+                return await self._answer(request)
             exc = _refusal_after_redirect(request, raised) or raised
             page = await self._custom_404(request, exc, error_handler)
             return page or self.page_for(request, exc)
@@ -160,8 +170,8 @@ class Site(ServerObject):
 
         What a script uses is known from its code.
         """
-        if request._use.names is None and resource._wants_session:
-            await request._use.hold_all()
+        if request._use.names is None:
+            await request._use.hold(ALL_USES if resource._wants_session else frozenset())
 
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
@@ -397,6 +407,8 @@ class Site(ServerObject):
         exc = unwrap_group(raised)
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
+        if is_on_console(exc):
+            exc = HTTPError(503, f"The script was interrupted: {exc}.", {"Retry-After": "1"})
         if isinstance(exc, HTTPError):
             self._log_reason(request, exc)
             return pages.error_page(request, exc, trusted=self.trusts(request))
@@ -413,6 +425,8 @@ class Site(ServerObject):
         from rpyserve.http import browser
 
         exc = unwrap_group(raised)
+        if is_on_console(exc):
+            return None
         if isinstance(exc, HTTPError) and exc.private:  # no script's fault
             log.warning("%s is broken off. %s", escape_for_log(request.uri), exc.private)
             return None
@@ -489,6 +503,11 @@ def _refuse_kept(request: Request, response: Response) -> None:
     if isinstance(body, FileBody):
         body.close()
     raise error
+
+
+def _was_saved_meanwhile(raised: BaseException) -> bool:
+    exc = unwrap_group(raised)
+    return isinstance(exc, ScriptInterrupted) and exc.reason is Interruption.SAVED
 
 
 def _refusal_after_redirect(request: Request, exc: BaseException) -> BaseException | None:

@@ -174,8 +174,14 @@ class Request(ServerObject):
     _may_wait: bool = False
     """Whether `NotReady` may be raised: whoever asks for a child waits, and asks again."""
 
+    _looked_at: tuple[Any, bool] = (None, False)
+    """The many files of a script that were looked at for this request; whether any has changed."""
+
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
+
+    _has_tasks = False
+    """Whether `start_soon` has started something."""
 
     _use: Any = None
     """What this request has of the store outside of the process, if the site has one."""
@@ -568,12 +574,25 @@ class Request(ServerObject):
                 "for longer work, use site.background(f)"
             )
         self.site.start_request_task(self, function, args)
+        self._has_tasks = True
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called when the response has been sent or given up."""
         self._closers.append(closer)
 
     # For the layers around the script
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether whoever answers it may do so from the beginning, as nothing has come of it."""
+        response = self._response
+        is_untouched = response.stream is None and not (response.chunks or response.headers_sent)
+        return self.method in ("GET", "HEAD") and is_untouched and not self._has_tasks
+
+    def begin_again(self) -> None:
+        """Forget what has been said about the response, but for the cookie of a new session."""
+        self._set_path(self.raw_path)
+        self._response = PendingResponse(session_cookie=self._response.session_cookie)
 
     @property
     def has_body(self) -> bool:

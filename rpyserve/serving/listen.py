@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -58,6 +59,7 @@ class Settings:
         reload: whether open pages are refreshed when a file is saved, where the site has a
             directory.
         tls: makes the context for https from the names and addresses of the server; None for http.
+        script_timeout: seconds for which a script may hold the loop.
         poll: whether to poll for changes instead of using file system events.
         browser_log: whether what pages log in the browser is written on the console.
         on_ready: called with the URL when the server listens.
@@ -84,6 +86,7 @@ class Settings:
     verbose: bool = False
     access_log: str = "short"
     reload: bool = False
+    script_timeout: float = math.inf
     poll: bool = False
     browser_log: bool = False
     tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None

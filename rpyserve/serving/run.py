@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -198,7 +199,7 @@ def run_with(site: Site, settings: Settings) -> None:
         layout=settings.access_log,
     )
     console.set_up(quiet=settings.quiet, verbose=settings.verbose)
-    signals = Signals(settings.drain)
+    signals = Signals(settings.drain, ends_runs=True)
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
@@ -247,8 +248,9 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
         if settings.for_good:
             nursery.start_soon(collect_when_idle, lambda: access_log.responses)
         try:
-            with _watch_loop(endpoint) as watchdog:
+            with _watch_loop(endpoint, signals, settings.script_timeout) as watchdog:
                 signals.blocked_for = watchdog.blocked_for
+                signals.busy_run = lambda: watchdog.run
                 await _serve_until(
                     site, endpoint, settings, access_log, signals.stop, ready, shutdown
                 )
@@ -416,10 +418,21 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
 
 
 @contextmanager
-def _watch_loop(endpoint: Endpoint) -> Iterator[Watchdog]:
-    """While inside, name scripts that hold the loop, and refuse requests to their own server."""
+def _watch_loop(
+    endpoint: Endpoint, signals: Signals | None = None, script_timeout: float = math.inf
+) -> Iterator[Watchdog]:
+    """While inside, name scripts that hold the loop, and refuse requests to their own server.
+
+    Args:
+        signals: if they are handled, they can interrupt scripts.
+        script_timeout: seconds after which a script that holds the loop is interrupted.
+    """
     sockets = [listener.socket.fileno() for listener in endpoint.listeners]
-    watchdog = Watchdog(self_requests.connection_waiting(sockets))
+    watchdog = Watchdog(
+        self_requests.connection_waiting(sockets),
+        interruptor=signals if signals is not None and signals.are_handled else None,
+        timeout=script_timeout,
+    )
     bound = [(host, port) for host, port in map(bound_address, endpoint.listeners) if port]
     with watchdog.watching(), self_requests.forbid_self_requests(bound, endpoint.network):
         yield watchdog

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -358,12 +358,22 @@ def is_outdated(holder: Components) -> bool:
     return holder._generation != definitions.generation
 
 
-def bring_up_to_date(holder: Components) -> None:
-    """Bring *holder* and all that it holds up to the present definitions."""
+def bring_up_to_date(
+    holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
+) -> None:
+    """Bring *holder* and all that it holds up to the present definitions.
+
+    Args:
+        holder: the session or registry.
+        callbacks: a list of callbacks that are brought up to date, too: those which were stored.
+            After an edit, they stay the ones that they are.
+        made: objects in it that are of a present class already, but were made from the state of one
+            of an earlier class, each with that.
+    """
     with slow_call_log.own_call():
         if _has_to_wait(holder):
             return
-        holder._waits_for = _take_migration(holder).run()
+        holder._waits_for = _take_migration(holder, callbacks, made).run()
         if holder._waits_for is not None:
             holder._generation = 0  # look again at the next use
 
@@ -410,14 +420,16 @@ def _has_to_wait(holder: Components) -> bool:
     return holder._waits_for is not None and bool(holder._waits_for.is_current())
 
 
-def _take_migration(holder: Components) -> Migration:
+def _take_migration(
+    holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
+) -> Migration:
     """Return the migration that was begun, or another one. It is nobody else's now."""
     from rpyserve.sessions import migration  # nobody needs it before the first edit
 
     begun = holder._begun
     if begun is not None:
         holder._begun = None
-        if begun.can_go_on:
+        if begun.can_go_on and not callbacks and not made:
             return begun  # type: ignore[no-any-return]
     return migration.Migration(
         migration.Holder(
@@ -428,6 +440,8 @@ def _take_migration(holder: Components) -> Migration:
             mark_current=holder._mark_current,
             fresh_instance=holder._fresh_instance,
             without_side_effects=holder._without_side_effects,
+            callbacks=callbacks,
+            made=made,
         )
     )
 

@@ -260,7 +260,7 @@ def remake(thing: Any, cls: type) -> tuple[Any, list[str]]:
     if hasattr(cls, "__struct_fields__"):
         return _remake_struct(thing, cls)
     base: Any = next((base for base in _FILL if isinstance(thing, base)), object)
-    fits = _builtin_base(type(thing)) is _builtin_base(cls) or base is not object
+    fits = builtin_base(type(thing)) is builtin_base(cls) or base is not object
     if not (fits and issubclass(cls, base)):
         raise TypeError("its base classes differ")
     made = base.__new__(cls)
@@ -280,8 +280,8 @@ def _copy_attributes(thing: Any, made: Any) -> list[str]:
     return no_room
 
 
-def _builtin_base(cls: type) -> type:
-    """The class written in C that decides how objects of *cls* lie in memory."""
+def builtin_base(cls: type) -> type:
+    """Return the class written in C that decides how objects of *cls* lie in memory."""
     return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
 
 

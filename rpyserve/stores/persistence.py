@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +31,6 @@ import trio
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStream, Stream, Upgrade
-from rpyserve.scripts.source import ALL_USES
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
 from rpyserve.stores.store import (
     REGISTRY,
@@ -55,7 +54,7 @@ ADOPT: Final = 2.0
 BATCH: Final = 250
 """How many sessions that are due are claimed at once."""
 
-PATIENCE: Final = 10.0
+LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
 
 T = TypeVar("T")
@@ -131,12 +130,22 @@ class Use:
         request: the request.
 
     Attributes:
-        names: what its script may use, of `ALL_USES`; None until that is known.
+        names: what its script may use, of `source.ALL_USES`; None until that is known.
         records: what it has, and will give back.
         streamed: what it had when the head of its stream went out.
+        has_answer: whether what it had before its answer has been settled.
+        streams: whether its code goes on after that.
     """
 
-    __slots__ = ("_persistence", "_request", "names", "records", "streamed")
+    __slots__ = (
+        "_persistence",
+        "_request",
+        "has_answer",
+        "names",
+        "records",
+        "streamed",
+        "streams",
+    )
 
     def __init__(self, persistence: Persistence, request: Request) -> None:
         self._persistence = persistence
@@ -144,12 +153,13 @@ class Use:
         self.names: frozenset[str] | None = None
         self.records: list[Record] = []
         self.streamed: list[Streamed] = []
+        self.has_answer = self.streams = False
 
     async def hold(self, names: frozenset[str]) -> None:
         """Take what the script that is to answer may use; what is here already is not taken again.
 
         Args:
-            names: of what; see `ALL_USES`.
+            names: of what, of `source.ALL_USES`.
 
         Raises:
             HTTPError: 503, the store is away.
@@ -158,10 +168,6 @@ class Use:
         self.names = known | names
         if not names <= known:
             await self._persistence.hold(self._request, names - known)
-
-    async def hold_all(self) -> None:
-        """Take whatever a script may use. Raises as `hold`."""
-        await self.hold(ALL_USES)
 
 
 _answered: ContextVar[Request | None] = ContextVar("answered request", default=None)
@@ -190,6 +196,8 @@ class Persistence:
         self._records: dict[bytes, Record] = {}
         self._registry = Record(REGISTRY, site.registry, lock=self._new_lock())
         self._streamed: dict[bytes, Streamed] = {}
+        # Those who stream just now, and the store is for this process alone.
+        self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
         self._ends: dict[bytes, Record] = {}
         self._unwritten: dict[int, Any] = {}
@@ -221,6 +229,7 @@ class Persistence:
                         next_adoption = trio.current_time() + ADOPT
                         await self._finish(await self.store.adopt(), SessionEnd.IDLE)
                     await self._catch_up()
+                    await self._put_streaming()
                     while endings := await self.store.due(BATCH):
                         await self._finish(endings, SessionEnd.IDLE)
                         await trio.lowlevel.checkpoint()
@@ -233,7 +242,9 @@ class Persistence:
             grace: seconds.
         """
         with trio.move_on_after(grace, shield=True):
-            if not self.store.is_shared:
+            if self.store.is_shared:
+                await self._release_all()
+            else:
                 await self._put_all()
             with self._telling():
                 await self._catch_up()
@@ -244,6 +255,13 @@ class Persistence:
                 self.store.name,
                 len(self._unwritten) + len(self._ends),
             )
+
+    async def _release_all(self) -> None:
+        """Give back what requests had that have been cut off."""
+        for record in [*self._records.values(), self._registry]:
+            if record.is_held:
+                record.users = 1
+                await self._release_or_tell(record)
 
     async def _put_all(self) -> None:
         """Store what was changed outside of requests."""
@@ -257,10 +275,17 @@ class Persistence:
         """Tell the store what it could not be told before."""
         for key, record in list(self._ends.items()):
             assert record.taken is not None
-            await self.store.end(record.taken)
+            with suppress(LeaseLost):
+                await self.store.end(record.taken)
             self._ends.pop(key, None)
         for holder in list(self._unwritten.values()):
             await self._put_holder(holder)
+
+    async def _put_streaming(self) -> None:
+        """Store what streams have changed, and that messages of WebSockets are accesses."""
+        for request in list(self._streaming.values()):
+            if request._session is not None:
+                await self._put_holder(request._session)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -315,8 +340,11 @@ class Persistence:
             StoreError: that cannot be done.
         """
         use, session = request._use, request._session
+        use.has_answer, use.streams = True, streams
         if not self.store.is_shared:
-            await self._settle_alone(request)
+            if streams:
+                self._streaming[use] = request
+            await self._settle_alone(request, use)
             return
         failure: Exception | None = None
         with self._in_time():
@@ -333,13 +361,12 @@ class Persistence:
         if failure is not None:
             raise failure
 
-    async def _settle_alone(self, request: Request) -> None:
+    async def _settle_alone(self, request: Request, use: Use) -> None:
         if self._ends:
             await self._catch_up()
         if request._session is not None:
             await self._put_holder(request._session)
-        names = request._use.names
-        if names is None or "registry" in names:
+        if use.names is None or "registry" in use.names:
             await self._put_registry()
 
     async def _put_registry(self) -> None:
@@ -349,7 +376,7 @@ class Persistence:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         """While inside, nobody but a store that does not answer cuts the task off."""
-        with trio.move_on_after(PATIENCE, shield=True) as scope:
+        with trio.move_on_after(LONGEST_WAIT, shield=True) as scope:
             yield
         if scope.cancelled_caught:
             raise Unavailable(f"{self.store.name} does not answer")
@@ -358,17 +385,17 @@ class Persistence:
         """Store what has changed since the answer went out, or was given up."""
         use, request._use = request._use, None
         if not self.store.is_shared:
-            with self._telling():
-                if request._session is not None and request._session.ended is None:
-                    at_once(self._put_holder(request._session, accessed=False))
+            self._streaming.pop(use, None)
+            if use.streams or not use.has_answer:
+                with self._telling():
+                    at_once(self._settle_alone(request, use))
             return
         if use.records or use.streamed:
             self._site.start_task(partial(self._settle_closed, request, use))
 
     async def _settle_closed(self, request: Request, use: Use) -> None:
-        with self._telling(), self._in_time():
-            while use.records:
-                await self._release(use.records.pop(), accessed=True)
+        while use.records:
+            await self._release_or_tell(use.records.pop())
         while use.streamed:
             with self._telling(), self._in_time():
                 await self._end_stream(use.streamed.pop(), request)
@@ -425,6 +452,8 @@ class Persistence:
     def _find_stored(self, uid: str, request: Request) -> Session | None:
         key = key_of(uid)
         record = self._records.get(key)
+        if key in self._ends:
+            return None
         if not self.store.is_shared:
             if record is not None:  # it has ended, or another id
                 return None
@@ -444,8 +473,22 @@ class Persistence:
         elif not record.is_held or record.holder is None or record.holder.uid != uid:
             raise Unavailable("This visitor's session is on its way to another request")
         record.users += 1
-        request._use.records.append(record)
+        self._note_found(record, request)
         return record.holder if record.holder.touch() else None
+
+    def _note_found(self, record: Record, request: Request) -> None:
+        """Have *record* given back once the request is done, or at once if its head has gone."""
+        use = request._use
+        if use is not None and not use.has_answer:
+            use.records.append(record)
+            return
+        if use is not None and use.streams:
+            self._note_streamed(use, record)
+        self._site.start_task(partial(self._release_or_tell, record))
+
+    async def _release_or_tell(self, record: Record) -> None:
+        with self._telling(), self._in_time():
+            await self._release(record, accessed=True)
 
     def _hint_at_blocking(self, request: Request) -> None:
         if request.path not in self._hinted:
@@ -479,6 +522,8 @@ class Persistence:
     async def _acquire(self, uid: str) -> Record | None:
         """Take the record of the session *uid*, or share it with another request that has it."""
         key = key_of(uid)
+        if key in self._ends:
+            return None
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, lock=self._new_lock())
@@ -521,7 +566,11 @@ class Persistence:
         record = self._registry
         _AbsentRegistry.put_back(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
-            self._codec.load_registry(record.holder, taken.blob)
+            try:
+                self._codec.load_registry(record.holder, taken.blob)
+            except BaseException:
+                _AbsentRegistry.install(record.holder, self)
+                raise
         record.taken, record.is_held, record.is_lost = taken, True, False
 
     async def _release(self, record: Record, accessed: bool) -> None:
@@ -617,7 +666,7 @@ class Persistence:
             streamed.blob = blob
 
     def _key_now(self, record: Record) -> bytes:
-        # Only `regenerate` changes an id, and that is seldom.
+        # Only `regenerate` changes an id, and it is rarely called.
         return key_of(record.holder.uid)
 
     def _rename(self, record: Record, taken: Taken) -> None:
@@ -855,7 +904,7 @@ def _bringing(name: str) -> Any:
 
 for _name in (
     "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__getattribute__", "__setattr__", "__delattr__",
+    "__conform__", "__repr__", "__getattribute__", "__setattr__", "__delattr__",
 ):  # fmt: skip
     setattr(_AbsentRegistry, _name, _bringing(_name))
 

@@ -216,7 +216,7 @@ class SQLiteStore:
             )
         [found] = file.execute("pragma quick_check(1)").fetchone()
         if found != "ok":
-            raise StoreError(f"{self.name} is damaged ({found}). {_WAY_OUT}")
+            raise StoreError(f"{self.name} is damaged: {found.splitlines()[-1]}. {_WAY_OUT}")
 
     def _read_counts(self, file: sqlite3.Connection) -> None:
         rows = file.execute("select key, data from records where claimed").fetchall()

@@ -343,9 +343,7 @@ def test_nginx_sends_the_files_that_the_site_names(site: Path, tmp_path: Path, s
                 assert ask(c, "/large%20file.bin", If_None_Match=etag)[0] == 304
                 for private in ("/internal/large%20file.bin", "/internal/page.rpy", "/data.db"):
                     assert ask(c, private)[0] == 404
-                status, headers, text = ask(
-                    c, "/who", X_Forwarded_For="192.0.2.9", X_Request_ID="me"
-                )
+                _, headers, text = ask(c, "/who", X_Forwarded_For="192.0.2.9", X_Request_ID="me")
                 client, url, request_id = text.split()
                 assert (client, url) == ("127.0.0.1", f"http://127.0.0.1:{port}/who")
                 assert request_id == headers["X-Request-ID"] != "me"

@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from rpyserve import Registry, Session, Site
+from rpyserve.resources.resource import as_resource
 from rpyserve.stores.persistence import Persistence
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import (
@@ -51,8 +52,13 @@ class PlainCodec:
 
 
 def stored_site(root: Any, store: Any, **options: Any) -> Site:
-    """A site whose sessions are in *store*, or in the SQLite file of that path."""
-    site = Site(root, **options)
+    """A site whose sessions are in *store*, or in the SQLite file of that path.
+
+    A function answers all paths.
+    """
+    resource = as_resource(root)
+    resource.isLeaf = resource.isLeaf or resource is not root
+    site = Site(resource, **options)
     if isinstance(store, Path):
         store = SQLiteStore(store, clock=trio.current_time)
     site.persistence = Persistence(site, store, PlainCodec(site))
