@@ -459,6 +459,8 @@ class Site(ServerObject):
             request._on_failure(exc)
         report = describe(exc, values=values, redactor=secrets_of(request))
         what = f"{request.method} {escape_for_log(request.uri)}"
+        if request.id:
+            what += f" [{request.id}]"
         self.errors.report(what, report, page=request.path)
         if not trusted:
             self._warn_that_details_are_hidden(request)

@@ -23,7 +23,8 @@ import trio
 
 from rpyserve._names import __version__, public
 from rpyserve.check.announcer import FindingAnnouncer
-from rpyserve.http.hosts import Network, TrustedClients
+from rpyserve.http.hosts import Network, TrustedClients, machine_names
+from rpyserve.http.request import RequestRecord, Responder
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
@@ -38,6 +39,7 @@ from rpyserve.serving.listen import (
     as_deployed,
     bound_address,
     open_endpoint,
+    trusted_hosts,
 )
 from rpyserve.serving.listeners import serve_listeners
 from rpyserve.serving.signals import Signals, end_process, interruptible, is_interruption
@@ -49,6 +51,8 @@ from rpyserve.util.exceptions import unwrap_group
 
 if TYPE_CHECKING:
     import ssl
+
+    from rpyserve.production.metrics import Metrics
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
@@ -194,7 +198,7 @@ def run_with(site: Site, settings: Settings) -> None:
         None if settings.quiet else console_writer.write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
-        combined=settings.combined,
+        layout=settings.access_log,
     )
     console.set_up(quiet=settings.quiet, verbose=settings.verbose)
     signals = Signals(settings.drain, ends_runs=True)
@@ -293,15 +297,18 @@ async def _serve_until(
     shutdown = shutdown or Shutdown()
     if site.on_source is None and not settings.production:
         site.on_source = FindingAnnouncer()
-    live_reload = _live_reload(site, settings)
+    live_reload, metrics = _live_reload(site, settings), _metrics(site, settings, shutdown)
     respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
-    if settings.production:
-        from rpyserve.production.status import Status, with_status
-
-        respond = with_status(respond, Status(site.ready_checks, lambda: shutdown.closing))
+    respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
+    on_record: Callable[[RequestRecord], object] = access_log
+    if metrics is not None:
+        respond, on_record = metrics.counted(respond), metrics.observed(access_log)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
+        if metrics is not None:
+            nursery.start_soon(metrics.measure_lag)
+            nursery.start_soon(_serve_metrics, metrics, endpoint, settings, stop)
         if live_reload is not None:
             await nursery.start(live_reload.run)
             nursery.start_soon(_end_streams, live_reload, stop)
@@ -312,17 +319,64 @@ async def _serve_until(
             limits=settings.limits,
             grace=GRACE,
             most=file_limits.max_connections(),
-            on_record=access_log,
+            on_record=on_record,
             stop=stop,
             shutdown=shutdown,
         )
         nursery.cancel_scope.cancel()
 
 
+def _with_tools(
+    respond: Responder,
+    site: Site,
+    settings: Settings,
+    shutdown: Shutdown,
+    metrics: Metrics | None,
+) -> Responder:
+    """Wrap *respond* so that it also does what a proxy, a load balancer or Prometheus needs."""
+    if settings.send_file is not None and (path := getattr(site.root, "path", None)) is not None:
+        from rpyserve.production.send_file import with_send_file
+
+        respond = with_send_file(respond, settings.send_file, str(path))
+    if settings.production:
+        from rpyserve.production.status import Status, with_status
+
+        respond = with_status(respond, Status(site.ready_checks, lambda: shutdown.closing))
+    if metrics is not None and isinstance(settings.metrics, str):
+        from rpyserve.production.metrics import with_metrics
+
+        clients = TrustedClients(settings.metrics_from)
+        respond = with_metrics(respond, metrics, settings.metrics, clients)
+    return respond
+
+
+def _metrics(site: Site, settings: Settings, shutdown: Shutdown) -> Metrics | None:
+    if settings.metrics is None:
+        return None
+    from rpyserve.production.metrics import Metrics
+
+    return Metrics(site, lambda: shutdown.connections)
+
+
+async def _serve_metrics(
+    metrics: Metrics, endpoint: Endpoint, settings: Settings, stop: trio.Event
+) -> None:
+    """Serve *metrics* on a port of their own, if they have one."""
+    if not endpoint.metrics:
+        return
+    from rpyserve.production.metrics import metrics_site
+
+    respond = metrics_site(metrics, TrustedClients(settings.metrics_from))
+    names = endpoint.names | machine_names()
+    await serve_listeners(trusted_hosts(respond, names), endpoint.metrics, stop=stop)
+
+
 def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
     """Print the banner, and give the URL to whoever waits for it. From then on a thread writes."""
     host, port = bound_address(endpoint.listeners[0])
     notes = [f"Also at {name}." for name in _others(endpoint, settings)]
+    for name, number in map(bound_address, endpoint.metrics):
+        notes.append(f"Metrics at {console.url_of(name, number)}{'metrics' if number else ''}")
     if not settings.binds and settings.port not in (0, port):
         notes.append(f"Port {settings.port} is not free, using port {port} instead:")
     url = console.banner(
