@@ -143,6 +143,8 @@ class Request(ServerObject):
         content: the whole body as a binary file, at its start. For a multipart form it is usually
             empty: see `args` and `files`.
         site: the `Site` that answers.
+        id: what logs call this request (``--access-log json``, ``--production``), as it is in
+            ``X-Request-ID``; else empty.
         user: the name of the user that a `BasicAuth` around this resource has accepted; else None.
         error: in a site's own ``404.rpy``: the `HTTPError` that it answers, with its ``detail``;
             else None.
@@ -153,11 +155,18 @@ class Request(ServerObject):
 
     site: RequestSite
     root_path: str = ""
+    id: str = ""
     user: str | None = None
     error: HTTPError | None = None
 
     _proxy: Address | None = None
     """Where the connection comes from, if that is a proxy that the server knows."""
+
+    _own_lines: bytes = b""
+    """Lines that the head of the response has besides what the site says."""
+
+    _hands_over: bool = False
+    """Whether large files are sent by the proxy, which judges conditions and ranges then."""
 
     _authority: str | None = None
     """The host and port that the client asked for, if a proxy says so."""
@@ -170,6 +179,9 @@ class Request(ServerObject):
 
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
+
+    _has_tasks = False
+    """Whether `start_soon` has started something."""
 
     _use: Any = None
     """What this request has of the store outside of the process, if the site has one."""
@@ -562,12 +574,25 @@ class Request(ServerObject):
                 "for longer work, use site.background(f)"
             )
         self.site.start_request_task(self, function, args)
+        self._has_tasks = True
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called when the response has been sent or given up."""
         self._closers.append(closer)
 
     # For the layers around the script
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether whoever answers it may do so from the beginning, as nothing has come of it."""
+        response = self._response
+        is_untouched = response.stream is None and not (response.chunks or response.headers_sent)
+        return self.method in ("GET", "HEAD") and is_untouched and not self._has_tasks
+
+    def begin_again(self) -> None:
+        """Forget what has been said about the response, but for the cookie of a new session."""
+        self._set_path(self.raw_path)
+        self._response = PendingResponse(session_cookie=self._response.session_cookie)
 
     @property
     def has_body(self) -> bool:

@@ -24,6 +24,7 @@ import time
 import tokenize
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -180,6 +181,14 @@ def decode_lines(data: bytes) -> Sequence[str]:
     except SyntaxError:
         encoding = "utf-8"
     return _LINE_END.split(data.decode(encoding, "replace"))
+
+
+def line_at(frame: FrameType) -> str:
+    """Return the line of source that *frame* is at; empty if it is not known. Never fails."""
+    with suppress(Exception):
+        lines = source_lines(frame.f_code, frame.f_globals) or ()
+        return lines[frame.f_lineno - 1].strip()
+    return ""
 
 
 def innermost_author_line(exc: BaseException) -> tuple[FrameType | None, str]:

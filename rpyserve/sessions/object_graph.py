@@ -312,6 +312,10 @@ class ObjectGraph:
         if id(thing) in self._collected:
             return
         cls = type(thing)
+        if cls not in self._container_types:  # a file was executed meanwhile, whose code uses it
+            self._classify(cls, thing)
+            if cls in self._skipped:
+                return
         if held.can_wait and self._must_wait(cls, held.label):
             self.rest.append(((thing,), 0, held.label))
             return

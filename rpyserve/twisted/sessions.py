@@ -221,6 +221,11 @@ def _component(ours: Session, session: Any, interface: Any, default: Any) -> Any
     if not is_interface(interface):
         return ours.getComponent(interface, default)
     component = ours._component_for(interface, session)
+    if component is not None:
+        return component
+    component = interface.__adapt__(session)  # by an adapter that is registered with Twisted only
     if component is None:
-        component = interface.__adapt__(session)  # other adapters, whose results are not kept
-    return default if component is None else component
+        return default
+    if not getattr(component, "temporaryAdapter", False):
+        ours.setComponent(interface, component)
+    return component
