@@ -124,6 +124,12 @@ def _tls(text: str) -> tuple[Path, Path] | bool:
     return Path(files[0]).resolve(), Path(files[1]).resolve()
 
 
+def _store(text: str) -> Any:
+    from rpyserve.stores.opening import parse_store
+
+    return parse_store(text)
+
+
 class Command(click.Command):
     """One whose option ``--tls`` may be followed by two files, or by none."""
 
@@ -235,6 +241,15 @@ def _is_certificate(arg: str) -> bool:
     show_default=True,
     metavar="DURATION",
     help="Interrupt a script that holds the server for this long, such as 30s.",
+)
+@click.option(
+    "--session-store",
+    type=ParsedText(_store),
+    metavar="STORE",
+    help=(
+        "Keep sessions and the registry when the server stops: sqlite, sqlite:PATH, or "
+        "redis://HOST. Default: they are kept in memory."
+    ),
 )
 @click.option(
     "--max-body",
@@ -355,6 +370,11 @@ def _is_certificate(arg: str) -> bool:
     help="Check all scripts without running them, then exit.",
 )
 @click.option(
+    "--forget",
+    is_flag=True,
+    help="Empty what --session-store names, by default sqlite, then exit.",
+)
+@click.option(
     "--example",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -379,7 +399,13 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.help_option("-h", "--help", allow_from_autoenv=False)
 def main(
-    site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any
+    site: Path,
+    port: int | None,
+    example: Path | None,
+    get: str | None,
+    check: bool,
+    forget: bool,
+    **options: Any,
 ) -> None:
     """Serve the directory SITE: each .rpy script is a page, all other files are static.
 
@@ -394,6 +420,9 @@ def main(
     directory = _enter(site)
     if check:
         click.get_current_context().exit(_check(directory, here, options))
+    if forget:
+        _forget(directory, options["session_store"])
+        return
     from rpyserve.serving import gc_tuning
 
     # Before the other imports, which make many objects and no garbage.
@@ -499,13 +528,15 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
     from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
-    from rpyserve.serving.listen import CannotListen, Settings
+    from rpyserve.serving.listen import CannotServe, Settings
     from rpyserve.serving.run import run_with
     from rpyserve.util import file_limits
 
     if options["metrics"] is not None:
         _require_prometheus()
     file_limits.raise_limit()
+    if options["session_store"] is not None:
+        _keep_sessions(site, directory, options["session_store"])
     settings = Settings(
         host=options["host"],
         port=8080 if port is None else port,
@@ -534,9 +565,33 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
     )
     try:
         run_with(site, settings)
-    except CannotListen as exc:
+    except CannotServe as exc:
         raise click.ClickException(str(exc)) from None
     signals.end_process()
+
+
+def _keep_sessions(site: Site, directory: Path, address: Any) -> None:
+    from rpyserve.stores import opening
+
+    try:
+        site.persistence = opening.persistence_of(site, address, directory)
+    except opening.StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+def _forget(directory: Path, address: Any) -> None:
+    """Empty the store at *address*, or the usual file of SQLite."""
+    import trio
+
+    from rpyserve.stores import opening
+
+    try:
+        store = opening.open_store(address or opening.SQLiteAddress(), directory)
+        count = trio.run(store.clear)
+    except opening.StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+    many = f"{count:,} session{'' if count == 1 else 's'}"
+    click.echo(f"{store.name} is empty now: {many} and the registry are forgotten.", err=True)
 
 
 def _require_prometheus() -> None:

@@ -19,15 +19,17 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import chain, count
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, Protocol
 
 import trio
@@ -259,6 +261,30 @@ class _Run:
     execution: ScriptExecution
     module: ModuleType
     is_repetition: bool
+
+
+class ScriptModule(ModuleType):
+    """What a script's code runs in.
+
+    Requests overlap, and `sys.modules` has one module of a name. Where that is of another request
+    of an uncached script, what is asked of it comes from the asking request's own: `pickle` finds
+    a class only if it is the very same one.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name[:2] != "__":
+            own = _own_modules.get().get(super().__getattribute__("__name__"))
+            module = None if own is None else own()
+            if module is not None and module is not self:
+                return ModuleType.__getattribute__(module, name)
+        return super().__getattribute__(name)
+
+
+# By the script's name: what the code of an uncached script runs in for the request that is answered
+# here. As everything that goes by context, it holds in the threads of that request, too.
+_own_modules: ContextVar[Mapping[str, weakref.ref[ModuleType]]] = ContextVar(
+    "modules of uncached scripts", default=MappingProxyType({})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -672,7 +698,7 @@ class ScriptLoader:
             source=compiled.source,
             code_version=self._code_version(compiled),
         )
-        module = ModuleType(execution.name)
+        module = ScriptModule(execution.name)
         spec = ModuleSpec(name.spec, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
         populate_namespace(module.__dict__, execution)
@@ -762,6 +788,8 @@ class ScriptLoader:
             self._eras[name] = run.execution.era + 1
             self._tell_of_uncached(run, before.module)
         self._live.setdefault(name, []).append(run.module)
+        others = {key: own for key, own in _own_modules.get().items() if own() is not None}
+        _own_modules.set({**others, name: weakref.ref(run.module)})
         remove = partial(self._forget, name, run.module)
         if request is None:
             remove()

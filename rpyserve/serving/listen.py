@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("rpyserve")
 
 
-class CannotListen(Exception):
-    """The server cannot listen; the text says why, and what to do."""
+class CannotServe(Exception):
+    """The server cannot run; the text says why, and what to do."""
+
+
+class CannotListen(CannotServe):
+    """The server cannot listen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
     CannotListen,
+    CannotServe,
     Endpoint,
     Settings,
     as_deployed,
@@ -46,6 +47,7 @@ from rpyserve.serving.watchdog import Watchdog
 from rpyserve.sessions.session import SessionEnd
 from rpyserve.site import Site
 from rpyserve.util import file_limits
+from rpyserve.util.exceptions import unwrap_group
 
 if TYPE_CHECKING:
     import ssl
@@ -100,7 +102,7 @@ def run(
 ) -> None:
     """Serve *site* until Ctrl-C or SIGTERM.
 
-    Returns when all sessions have ended, their callbacks included.
+    Returns when all sessions have ended, their callbacks included, unless a store keeps them.
 
     Args:
         site: a `Site`, or the `Resource` at its root.
@@ -113,7 +115,7 @@ def run(
         ssl_context: to serve over https, a context with a certificate.
 
     Raises:
-        SystemExit: with a message, if the port cannot be had.
+        SystemExit: with a message, if the port cannot be had, or the store cannot be used.
 
     "Twisted Web in 60 seconds": session endings, which calls it ``reactor.listenTCP`` and
     ``reactor.run``.
@@ -133,7 +135,7 @@ def run(
     )
     try:
         run_with(site, settings)
-    except CannotListen as exc:
+    except CannotServe as exc:
         raise SystemExit(str(exc)) from None
 
 
@@ -190,7 +192,7 @@ def run_with(site: Site, settings: Settings) -> None:
     """Do what `run` does, with all *settings*.
 
     Raises:
-        CannotListen: the port cannot be had.
+        CannotServe: the port cannot be had, or the store cannot be used.
     """
     access_log = AccessLog(
         None if settings.quiet else console_writer.write,
@@ -213,11 +215,19 @@ def run_with(site: Site, settings: Settings) -> None:
 
 def _say_farewell(site: Site, settings: Settings) -> None:
     if not settings.quiet:
-        ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
-        many = f"{ended} session{'' if ended == 1 else 's'}"
-        console.print_over_ctrl_c(
-            f"Stopped. {many} ended, and the contents of `registry` are gone."
-        )
+        console.print_over_ctrl_c(f"Stopped. {_fate_of_sessions(site, settings)}")
+
+
+def _fate_of_sessions(site: Site, settings: Settings) -> str:
+    if site.persistence is not None:
+        kept = site.persistence.store.statistics().live
+        return f"{kept:,} session{'' if kept == 1 else 's'} kept in {site.persistence.store.name}."
+    ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
+    how = "--session-store sqlite" if settings.for_good else 'Site(..., store="sqlite")'
+    return (
+        f"{ended} session{'' if ended == 1 else 's'} ended, and the contents of `registry` are "
+        f"gone. ({how} keeps them.)"
+    )
 
 
 def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
@@ -232,8 +242,18 @@ def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Si
             restrict_keyboard_interrupt_to_checkpoints=False,
         )
     except BaseException as exc:
+        if site.persistence is not None:
+            _raise_if_unusable(exc)
         if not is_interruption(exc):
             raise
+
+
+def _raise_if_unusable(exc: BaseException) -> None:
+    """Raise what says why, if the store of sessions cannot be used."""
+    from rpyserve.stores.store import StoreError
+
+    if isinstance(reason := unwrap_group(exc), StoreError):
+        raise CannotServe(str(reason)) from None
 
 
 async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
@@ -398,7 +418,7 @@ async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None
     """End the sessions and the process even if something cannot be cancelled."""
     await stop.wait()
     await trio.sleep(STUCK)
-    await site.sessions.end_all(SessionEnd.STOPPED, GRACE)
+    await site.end_sessions(GRACE)
     await trio.sleep(LAST_CHANCE)
     console.print_over_ctrl_c("Not waiting for what cannot be cancelled: a call in a thread.")
     _say_farewell(site, settings)

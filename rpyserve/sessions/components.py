@@ -358,6 +358,11 @@ def is_outdated(holder: Components) -> bool:
     return holder._generation != definitions.generation
 
 
+def mark_outdated(holder: Components) -> None:
+    """Have the next use of *holder* bring all that it holds up to date."""
+    holder._generation, holder._waits_for = 0, None
+
+
 def bring_up_to_date(
     holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
 ) -> None:
