@@ -188,6 +188,7 @@ def banner(
     quiet: bool = False,
     notes: Iterable[str] = (),
     warn: bool = True,
+    store: str = "",
 ) -> str:
     """Print what is served, where, and how to stop it; return the URL.
 
@@ -201,6 +202,7 @@ def banner(
         quiet: print only the URL, and the warning if the network can reach it.
         notes: lines to print above the URL.
         warn: whether to say that the network can reach it.
+        store: where sessions are kept when the server stops; empty if nowhere.
     """
     host, port = bound
     url = url_of(_UNSPECIFIED.get(host, host), port, scheme)
@@ -218,7 +220,8 @@ def banner(
         )
     if not quiet:
         expiry = "" if timeout is None else f"{_expiry(timeout)} "
-        print_line(f"{expiry}Ctrl-C stops the server and ends all sessions.")
+        fate = f"keeps the sessions in {store}" if store else "ends all sessions"
+        print_line(f"{expiry}Ctrl-C stops the server and {fate}.")
     return url
 
 

@@ -387,6 +387,7 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         quiet=settings.quiet,
         notes=notes,
         warn=not settings.production,
+        store="" if site.persistence is None else site.persistence.store.name,
     )
     console_writer.start()
     settings.on_ready(url)
