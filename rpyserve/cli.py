@@ -9,6 +9,8 @@ Ctrl-C, 1 if the server cannot run, 2 for bad usage.
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +23,9 @@ from rpyserve.util import durations
 
 if TYPE_CHECKING:
     from rpyserve.site import Site
+
+
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
 class ParsedText(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -51,6 +56,57 @@ def _network(text: str) -> Any:
         raise ValueError(f"{exc}: use an address or a network, such as 172.17.0.0/16") from None
 
 
+def _drain(text: str) -> float:
+    """Seconds; 0 for none."""
+    if text.strip() in ("0", "0s"):
+        return 0.0
+    seconds = durations.parse_duration(text)
+    if seconds > 3600:
+        raise ValueError(f"{text!r} is too long: systemd, for one, kills after 90 seconds")
+    return seconds
+
+
+def _proxy(text: str) -> Any:
+    """The network of a proxy, or None for whoever connects to a Unix socket."""
+    return None if text == "unix" else _network(text)
+
+
+def _root_path(text: str) -> str:
+    if not text:
+        return text
+    from rpyserve.production.forwarded import parse_root_path
+
+    return parse_root_path(text)
+
+
+def _bind(text: str) -> Any:
+    from rpyserve.production import sockets
+
+    return sockets.parse_bind(text)
+
+
+def _send_file(text: str) -> Any:
+    from rpyserve.production.send_file import parse_send_file
+
+    return parse_send_file(text)
+
+
+def _metrics(text: str) -> Any:
+    """A path of the site, or a socket."""
+    if not text.startswith("/"):
+        return _bind(text)
+    if not _PATH.fullmatch(text):
+        raise ValueError(f"{text[:60]!r} is not a path such as /metrics")
+    return text
+
+
+def _cookie_name(text: str) -> str:
+    from rpyserve.http.cookies import format_set_cookie
+
+    format_set_cookie(text, "")  # raises if it is none
+    return text
+
+
 def _editor(text: str) -> Any:
     from rpyserve.diagnostics import editor
 
@@ -68,6 +124,12 @@ def _tls(text: str) -> tuple[Path, Path] | bool:
     return Path(files[0]).resolve(), Path(files[1]).resolve()
 
 
+def _store(text: str) -> Any:
+    from rpyserve.stores.opening import parse_store
+
+    return parse_store(text)
+
+
 class Command(click.Command):
     """One whose option ``--tls`` may be followed by two files, or by none."""
 
@@ -79,6 +141,19 @@ class Command(click.Command):
             value = os.pathsep.join(files) or "yes"
             args = [*args[:index], f"--tls={value}", *args[index + 1 + len(files) :]]
         return super().parse_args(ctx, args)
+
+
+def _hide_from_imports(context: click.Context, param: click.Parameter, site: Path) -> Path:
+    """Take the site out of the path of imports: its ``secrets.py`` is not for the server.
+
+    It comes before all other options, as reading those may import something. Scripts find the
+    site's modules all the same, after Python's own. What is relative in the path goes on meaning
+    what it means now, before the command changes into the site.
+    """
+    real = os.path.realpath(site)
+    entries = [os.path.abspath(path) if os.path.isdir(path or ".") else path for path in sys.path]
+    sys.path[:] = [path for path in entries if os.path.realpath(path) != real]
+    return site
 
 
 def _is_certificate(arg: str) -> bool:
@@ -96,7 +171,13 @@ def _is_certificate(arg: str) -> bool:
         "RPYSERVE_SESSION_TIMEOUT=2h."
     ),
 )
-@click.argument("site", default=".", type=click.Path(path_type=Path))
+@click.argument(
+    "site",
+    default=".",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=_hide_from_imports,
+)
 @click.option(
     "-p",
     "--port",
@@ -110,6 +191,16 @@ def _is_certificate(arg: str) -> bool:
     show_default=True,
     metavar="ADDRESS",
     help="Address to listen on. Use 0.0.0.0 to accept connections from the network.",
+)
+@click.option(
+    "--bind",
+    multiple=True,
+    type=ParsedText(_bind),
+    metavar="SOCKET",
+    help=(
+        "Listen on unix:PATH, unix:PATH,mode=660, fd:NUMBER, systemd, or ADDRESS:PORT, instead of "
+        "--host and --port. Repeatable."
+    ),
 )
 @click.option(
     "--allowed-host",
@@ -144,6 +235,23 @@ def _is_certificate(arg: str) -> bool:
     help="Maximum number of live sessions; beyond it the longest idle one is expired.",
 )
 @click.option(
+    "--script-timeout",
+    type=ParsedText(durations.parse_duration),
+    default="never",
+    show_default=True,
+    metavar="DURATION",
+    help="Interrupt a script that holds the server for this long, such as 30s.",
+)
+@click.option(
+    "--session-store",
+    type=ParsedText(_store),
+    metavar="STORE",
+    help=(
+        "Keep sessions and the registry when the server stops: sqlite, sqlite:PATH, or "
+        "redis://HOST. Default: they are kept in memory."
+    ),
+)
+@click.option(
     "--max-body",
     type=ParsedText(durations.parse_size),
     default="2G",
@@ -165,6 +273,11 @@ def _is_certificate(arg: str) -> bool:
     ),
 )
 @click.option(
+    "--browser-log",
+    is_flag=True,
+    help="Print also what pages log in the browser (console.log and the like), not only errors.",
+)
+@click.option(
     "--tls",
     type=ParsedText(_tls),
     default="no",
@@ -173,6 +286,61 @@ def _is_certificate(arg: str) -> bool:
         "Serve over https, with a certificate and key from two PEM files, or a self-signed one "
         "made for this run."
     ),
+)
+@click.option(
+    "--production",
+    is_flag=True,
+    help="Serve visitors: no reload, no details of errors, /-/health and /-/ready, a drain.",
+)
+@click.option(
+    "--drain",
+    type=ParsedText(_drain),
+    default="2s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long --production goes on serving after SIGTERM, with /-/ready saying 503.",
+)
+@click.option(
+    "--behind-proxy",
+    multiple=True,
+    type=ParsedText(_proxy),
+    metavar="NETWORK|unix",
+    help=(
+        "Believe the proxies of this network, or those on a Unix socket, who the client is. "
+        "Repeatable."
+    ),
+)
+@click.option(
+    "--root-path",
+    type=ParsedText(_root_path),
+    default="",
+    metavar="PATH",
+    help="Serve the site below this path of its host, such as /app.",
+)
+@click.option(
+    "--cookie-name",
+    type=ParsedText(_cookie_name),
+    metavar="NAME",
+    help="Name of the session cookie. Default: rpyserve_ and the port.",
+)
+@click.option(
+    "--send-file",
+    type=ParsedText(_send_file),
+    metavar="nginx:/LOCATION/|x-sendfile",
+    help="Have the proxy send large files: by X-Accel-Redirect, or by X-Sendfile.",
+)
+@click.option(
+    "--metrics",
+    type=ParsedText(_metrics),
+    metavar="PORT|SOCKET|/PATH",
+    help="Figures for Prometheus, on a socket of their own (see --bind) or at a path of the site.",
+)
+@click.option(
+    "--metrics-from",
+    multiple=True,
+    type=ParsedText(_network),
+    metavar="NETWORK",
+    help="Also show the metrics to clients of this network. Repeatable.",
 )
 @click.option(
     "--open",
@@ -202,6 +370,11 @@ def _is_certificate(arg: str) -> bool:
     help="Check all scripts without running them, then exit.",
 )
 @click.option(
+    "--forget",
+    is_flag=True,
+    help="Empty what --session-store names, by default sqlite, then exit.",
+)
+@click.option(
     "--example",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -209,10 +382,13 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--access-log",
-    type=click.Choice(["short", "combined"]),
+    type=click.Choice(["short", "combined", "json"]),
     default="short",
     show_default=True,
-    help="Format of the access log; combined is the format of Apache and nginx.",
+    help=(
+        "Format of the access log; combined is the format of Apache and nginx, json an object a "
+        "line."
+    ),
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL, warnings and errors.")
 @click.option(
@@ -223,7 +399,13 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.help_option("-h", "--help", allow_from_autoenv=False)
 def main(
-    site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any
+    site: Path,
+    port: int | None,
+    example: Path | None,
+    get: str | None,
+    check: bool,
+    forget: bool,
+    **options: Any,
 ) -> None:
     """Serve the directory SITE: each .rpy script is a page, all other files are static.
 
@@ -233,10 +415,14 @@ def main(
     if example is not None:
         _copy_example(example)
         return
+    _check_combination(click.get_current_context(), options)
     here = _here()
     directory = _enter(site)
     if check:
         click.get_current_context().exit(_check(directory, here, options))
+    if forget:
+        _forget(directory, options["session_store"])
+        return
     from rpyserve.serving import gc_tuning
 
     # Before the other imports, which make many objects and no garbage.
@@ -245,6 +431,49 @@ def main(
         if get is not None:
             click.get_current_context().exit(_print_one(built, get, options))
         _serve(built, directory, port, options)
+
+
+# Options for the author of a site, by the names of their values.
+_FOR_AUTHORS = {
+    "trust": "--trust",
+    "reload": "--reload",
+    "poll": "--poll",
+    "open_browser": "--open",
+    "editor": "--editor",
+    "browser_log": "--browser-log",
+}
+
+
+def _check_combination(context: click.Context, options: dict[str, Any]) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        click.UsageError: they do.
+    """
+
+    def is_given(name: str) -> bool:
+        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    def refuse(why: str) -> None:
+        raise click.UsageError(why, context)
+
+    if options["bind"] and (is_given("host") or is_given("port")):
+        refuse("--bind says where to listen: leave out --host and --port.")
+    if (options["cookie_name"] or "").startswith("__Host-") and options["root_path"]:
+        refuse("Browsers accept a cookie named __Host-... for a whole host only, not a root path.")
+    if options["send_file"] and not options["behind_proxy"]:
+        refuse("--send-file needs --behind-proxy: only a known proxy is told to send a file.")
+    if options["metrics_from"] and options["metrics"] is None:
+        refuse("--metrics-from needs --metrics: a port, or a path of the site.")
+    if not options["production"]:
+        if is_given("drain"):
+            refuse("--drain is for --production: otherwise the server stops at once.")
+        return
+    for name, flag in _FOR_AUTHORS.items():
+        if is_given(name) and options[name]:
+            refuse(f"{flag} is for a site's author: leave it out with --production.")
+    if options["tls"] is True:
+        refuse("--production needs a certificate that browsers know: --tls CERT KEY.")
 
 
 def _here() -> str:
@@ -289,17 +518,25 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
     )
     site.trusts = TrustedClients(options["trust"])
     site.editor = options["editor"]
+    site.cookieName = options["cookie_name"] or ""
+    if options["production"]:
+        site.production = True
+        site.trusts = lambda request: False
     return site
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
     from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
-    from rpyserve.serving.listen import CannotListen, Settings
+    from rpyserve.serving.listen import CannotServe, Settings
     from rpyserve.serving.run import run_with
     from rpyserve.util import file_limits
 
+    if options["metrics"] is not None:
+        _require_prometheus()
     file_limits.raise_limit()
+    if options["session_store"] is not None:
+        _keep_sessions(site, directory, options["session_store"])
     settings = Settings(
         host=options["host"],
         port=8080 if port is None else port,
@@ -309,18 +546,80 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         title=str(directory),
         quiet=options["quiet"],
         verbose=options["verbose"],
-        combined=options["access_log"] == "combined",
-        reload=options["reload"],
+        access_log=options["access_log"],
+        send_file=options["send_file"],
+        metrics=options["metrics"],
+        metrics_from=options["metrics_from"],
+        script_timeout=options["script_timeout"],
+        reload=options["reload"] and not options["production"],
+        production=options["production"],
+        drain=options["drain"] if options["production"] else 0,
+        proxies=_proxies(options["behind_proxy"]),
+        root_path=options["root_path"],
+        binds=_binds(options, port),
         poll=options["poll"],
+        browser_log=options["browser_log"],
         tls=_certificate(options["tls"]),
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,
     )
     try:
         run_with(site, settings)
-    except CannotListen as exc:
+    except CannotServe as exc:
         raise click.ClickException(str(exc)) from None
     signals.end_process()
+
+
+def _keep_sessions(site: Site, directory: Path, address: Any) -> None:
+    from rpyserve.stores import opening
+
+    try:
+        site.persistence = opening.persistence_of(site, address, directory)
+    except opening.StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+def _forget(directory: Path, address: Any) -> None:
+    """Empty the store at *address*, or the usual file of SQLite."""
+    import trio
+
+    from rpyserve.stores import opening
+
+    try:
+        store = opening.open_store(address or opening.SQLiteAddress(), directory)
+        count = trio.run(store.clear)
+    except opening.StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+    many = f"{count:,} session{'' if count == 1 else 's'}"
+    click.echo(f"{store.name} is empty now: {many} and the registry are forgotten.", err=True)
+
+
+def _require_prometheus() -> None:
+    from rpyserve.production import metrics
+
+    try:
+        metrics.require_prometheus()
+    except metrics.NoMetrics as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+def _proxies(networks: tuple[Any, ...]) -> Any:
+    if not networks:
+        return None
+    from rpyserve.production.forwarded import TrustedProxies
+
+    return TrustedProxies(tuple(filter(None, networks)), None in networks)
+
+
+def _binds(options: dict[str, Any], port: int | None) -> tuple[Any, ...]:
+    """Where to listen instead of a host and a port: systemd may have opened sockets for us."""
+    given = click.get_current_context().get_parameter_source("host")
+    is_open = options["bind"] or port is not None or "LISTEN_FDS" not in os.environ
+    if is_open or given is not click.core.ParameterSource.DEFAULT:
+        return tuple(options["bind"])
+    from rpyserve.production import sockets
+
+    return (sockets.Systemd(),) if sockets.are_passed_to_us() else ()
 
 
 def _certificate(wanted: tuple[Path, Path] | bool) -> Any:

@@ -94,7 +94,9 @@ def apply_request_headers(request: Request, response: Response) -> Response:
 def redirect_response(redirect: Redirect, request: Request) -> Response:
     """Return the response for *redirect*: 303 after a POST, else 302, unless it says otherwise."""
     status = redirect.status or (303 if request.method == "POST" else 302)
-    return Response(b"", status, [("Location", quote_location(redirect.url))])
+    is_path = redirect.url.startswith("/") and not redirect.url.startswith("//")
+    url = request.root_path + redirect.url if is_path else redirect.url
+    return Response(b"", status, [("Location", quote_location(url))])
 
 
 def quote_location(url: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
@@ -31,6 +31,24 @@ _METHOD: Final = re.compile("[A-Z]+")
 
 # The children of all resources that have none: a subclass need not call ``Resource.__init__``.
 _NO_CHILDREN: Final[dict[str, Resource]] = {}
+
+
+MOST_WAITS: Final = 5
+"""How often `traverse` waits for a child; once for each edit that is made meanwhile."""
+
+
+class NotReady(BaseException):
+    """Raised by `getChild` where something takes long that must be done before.
+
+    That is for `traverse` only, which says by ``request._may_wait`` that it waits and asks again.
+
+    Args:
+        wait: returns when it is done.
+    """
+
+    def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.wait = wait
 
 
 @public
@@ -51,6 +69,11 @@ class Resource:
 
     # Whether the request's body is read before `getChild` or `render` is called.
     _wants_body = True
+
+    # Whether the visitor's session and the registry may be asked for while it is rendered. Matters
+    # where they are kept outside of the process: then they are fetched before. Of what a script
+    # leaves it is known from its code.
+    _wants_session = True
 
     children: dict[str, Resource] = _NO_CHILDREN
 
@@ -317,7 +340,7 @@ async def child_of(parent: Resource, request: Request) -> Resource:
         await _load_body_for(parent, request, raw=True)
     name = request.postpath.pop(0)
     request.prepath.append(name)
-    child = parent.getChildWithDefault(name, request)
+    child = await _ask_for_child(parent, name, request)
     if inspect.iscoroutine(child):
         child = await child
     if isinstance(child, Resource):
@@ -329,6 +352,19 @@ async def child_of(parent: Resource, request: Request) -> Resource:
             f"{type(parent).__name__}.getChild() returned {child!r:.80}: "
             "return a Resource, or raise HTTPError(404)"
         ) from exc
+
+
+async def _ask_for_child(parent: Resource, name: str, request: Request) -> Any:
+    for _ in range(MOST_WAITS):
+        request._may_wait = True
+        try:
+            return parent.getChildWithDefault(name, request)
+        except NotReady as exc:
+            not_ready = exc
+        finally:
+            request._may_wait = False
+        await not_ready.wait()
+    return parent.getChildWithDefault(name, request)
 
 
 def raw_path_segments(request: Request) -> tuple[list[str], list[str]]:

@@ -187,6 +187,8 @@ def banner(
     scheme: str = "http",
     quiet: bool = False,
     notes: Iterable[str] = (),
+    warn: bool = True,
+    store: str = "",
 ) -> str:
     """Print what is served, where, and how to stop it; return the URL.
 
@@ -199,6 +201,8 @@ def banner(
         scheme: ``http`` or ``https``.
         quiet: print only the URL, and the warning if the network can reach it.
         notes: lines to print above the URL.
+        warn: whether to say that the network can reach it.
+        store: where sessions are kept when the server stops; empty if nowhere.
     """
     host, port = bound
     url = url_of(_UNSPECIFIED.get(host, host), port, scheme)
@@ -206,7 +210,7 @@ def banner(
         print_line("\n".join([title, *notes]))
     with suppress(OSError, ValueError):
         print(url, flush=True)
-    if addresses := network_addresses(host):
+    if port and warn and (addresses := network_addresses(host)):
         where = " ".join(url_of(address, port, scheme) for address in addresses)
         print_line(
             _emphasize(
@@ -216,7 +220,8 @@ def banner(
         )
     if not quiet:
         expiry = "" if timeout is None else f"{_expiry(timeout)} "
-        print_line(f"{expiry}Ctrl-C stops the server and ends all sessions.")
+        fate = f"keeps the sessions in {store}" if store else "ends all sessions"
+        print_line(f"{expiry}Ctrl-C stops the server and {fate}.")
     return url
 
 
@@ -242,6 +247,8 @@ def network_addresses(host: str) -> list[str]:
 
 def url_of(host: str, port: int, scheme: str = "http") -> str:
     """Return the URL of the site's root."""
+    if not port:
+        return host  # a Unix socket
     # RFC 3986, section 3.2.2: an IPv6 address goes into brackets.
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[scheme]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -22,17 +23,20 @@ import trio
 
 from rpyserve._names import __version__, public
 from rpyserve.check.announcer import FindingAnnouncer
-from rpyserve.http.hosts import Network, TrustedClients
+from rpyserve.http.hosts import Network, TrustedClients, machine_names
+from rpyserve.http.request import RequestRecord, Responder
 from rpyserve.livereload.live_reload import LiveReload, directories_in
-from rpyserve.protocol.server_state import Limits
+from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
     CannotListen,
+    CannotServe,
     Endpoint,
     Settings,
+    as_deployed,
     bound_address,
     open_endpoint,
     trusted_hosts,
@@ -43,9 +47,12 @@ from rpyserve.serving.watchdog import Watchdog
 from rpyserve.sessions.session import SessionEnd
 from rpyserve.site import Site
 from rpyserve.util import file_limits
+from rpyserve.util.exceptions import unwrap_group
 
 if TYPE_CHECKING:
     import ssl
+
+    from rpyserve.production.metrics import Metrics
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
@@ -95,7 +102,7 @@ def run(
 ) -> None:
     """Serve *site* until Ctrl-C or SIGTERM.
 
-    Returns when all sessions have ended, their callbacks included.
+    Returns when all sessions have ended, their callbacks included, unless a store keeps them.
 
     Args:
         site: a `Site`, or the `Resource` at its root.
@@ -108,7 +115,7 @@ def run(
         ssl_context: to serve over https, a context with a certificate.
 
     Raises:
-        SystemExit: with a message, if the port cannot be had.
+        SystemExit: with a message, if the port cannot be had, or the store cannot be used.
 
     "Twisted Web in 60 seconds": session endings, which calls it ``reactor.listenTCP`` and
     ``reactor.run``.
@@ -128,7 +135,7 @@ def run(
     )
     try:
         run_with(site, settings)
-    except CannotListen as exc:
+    except CannotServe as exc:
         raise SystemExit(str(exc)) from None
 
 
@@ -171,7 +178,10 @@ async def serve(
         reload=reload,
         tls=_fixed_context(ssl_context),
     )
-    endpoint = await open_endpoint(site, settings)
+    try:
+        endpoint = await open_endpoint(site, settings)
+    except CannotListen as exc:
+        raise exc.__cause__ or exc from None
     access_log = AccessLog()
     ready = partial(task_status.started, endpoint.listeners)
     with _watch_loop(endpoint):
@@ -182,16 +192,16 @@ def run_with(site: Site, settings: Settings) -> None:
     """Do what `run` does, with all *settings*.
 
     Raises:
-        CannotListen: the port cannot be had.
+        CannotServe: the port cannot be had, or the store cannot be used.
     """
     access_log = AccessLog(
         None if settings.quiet else console_writer.write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
-        combined=settings.combined,
+        layout=settings.access_log,
     )
     console.set_up(quiet=settings.quiet, verbose=settings.verbose)
-    signals = Signals()
+    signals = Signals(settings.drain, ends_runs=True)
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
@@ -205,11 +215,19 @@ def run_with(site: Site, settings: Settings) -> None:
 
 def _say_farewell(site: Site, settings: Settings) -> None:
     if not settings.quiet:
-        ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
-        many = f"{ended} session{'' if ended == 1 else 's'}"
-        console.print_over_ctrl_c(
-            f"Stopped. {many} ended, and the contents of `registry` are gone."
-        )
+        console.print_over_ctrl_c(f"Stopped. {_fate_of_sessions(site, settings)}")
+
+
+def _fate_of_sessions(site: Site, settings: Settings) -> str:
+    if site.persistence is not None:
+        kept = site.persistence.store.statistics().live
+        return f"{kept:,} session{'' if kept == 1 else 's'} kept in {site.persistence.store.name}."
+    ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
+    how = "--session-store sqlite" if settings.for_good else 'Site(..., store="sqlite")'
+    return (
+        f"{ended} session{'' if ended == 1 else 's'} ended, and the contents of `registry` are "
+        f"gone. ({how} keeps them.)"
+    )
 
 
 def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
@@ -224,25 +242,40 @@ def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Si
             restrict_keyboard_interrupt_to_checkpoints=False,
         )
     except BaseException as exc:
+        if site.persistence is not None:
+            _raise_if_unusable(exc)
         if not is_interruption(exc):
             raise
 
 
+def _raise_if_unusable(exc: BaseException) -> None:
+    """Raise what says why, if the store of sessions cannot be used."""
+    from rpyserve.stores.store import StoreError
+
+    if isinstance(reason := unwrap_group(exc), StoreError):
+        raise CannotServe(str(reason)) from None
+
+
 async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
-    try:
-        endpoint = await open_endpoint(site, settings)
-    except OSError as exc:
-        raise CannotListen(console.listen_error(exc, settings.host, settings.port)) from None
+    endpoint = await open_endpoint(site, settings)
     ready = partial(_announce, site, endpoint, settings)
+    shutdown = Shutdown()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
+        nursery.start_soon(_drain, settings, signals.draining, shutdown)
         nursery.start_soon(_explain_delay, signals.stop)
         nursery.start_soon(_leave_stuck, site, settings, signals.stop)
         if settings.for_good:
             nursery.start_soon(collect_when_idle, lambda: access_log.responses)
-        with _watch_loop(endpoint) as watchdog:
-            signals.blocked_for = watchdog.blocked_for
-            await _serve_until(site, endpoint, settings, access_log, signals.stop, ready)
+        try:
+            with _watch_loop(endpoint, signals, settings.script_timeout) as watchdog:
+                signals.blocked_for = watchdog.blocked_for
+                signals.busy_run = lambda: watchdog.run
+                await _serve_until(
+                    site, endpoint, settings, access_log, signals.stop, ready, shutdown
+                )
+        finally:
+            await endpoint.close()
         nursery.cancel_scope.cancel()
 
 
@@ -253,19 +286,29 @@ async def _serve_until(
     access_log: AccessLog,
     stop: trio.Event,
     ready: Callable[[], object],
+    shutdown: Shutdown | None = None,
 ) -> None:
     """Serve *site* at *endpoint* until *stop*, and end its sessions.
 
     Args:
         ready: called when all is set up.
+        shutdown: what the connections are told.
     """
-    if site.on_source is None:
+    shutdown = shutdown or Shutdown()
+    if site.on_source is None and not settings.production:
         site.on_source = FindingAnnouncer()
-    live_reload = _live_reload(site, settings)
-    respond = site.respond if live_reload is None else live_reload.wrap(site.respond)
-    respond = trusted_hosts(interruptible(respond), endpoint.names)
+    live_reload, metrics = _live_reload(site, settings), _metrics(site, settings, shutdown)
+    respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
+    respond = _with_tools(respond, site, settings, shutdown, metrics)
+    respond = as_deployed(respond, endpoint.names, settings)
+    on_record: Callable[[RequestRecord], object] = access_log
+    if metrics is not None:
+        respond, on_record = metrics.counted(respond), metrics.observed(access_log)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
+        if metrics is not None:
+            nursery.start_soon(metrics.measure_lag)
+            nursery.start_soon(_serve_metrics, metrics, endpoint, settings, stop)
         if live_reload is not None:
             await nursery.start(live_reload.run)
             nursery.start_soon(_end_streams, live_reload, stop)
@@ -276,17 +319,65 @@ async def _serve_until(
             limits=settings.limits,
             grace=GRACE,
             most=file_limits.max_connections(),
-            on_record=access_log,
+            on_record=on_record,
             stop=stop,
+            shutdown=shutdown,
         )
         nursery.cancel_scope.cancel()
+
+
+def _with_tools(
+    respond: Responder,
+    site: Site,
+    settings: Settings,
+    shutdown: Shutdown,
+    metrics: Metrics | None,
+) -> Responder:
+    """Wrap *respond* so that it also does what a proxy, a load balancer or Prometheus needs."""
+    if settings.send_file is not None and (path := getattr(site.root, "path", None)) is not None:
+        from rpyserve.production.send_file import with_send_file
+
+        respond = with_send_file(respond, settings.send_file, str(path))
+    if settings.production:
+        from rpyserve.production.status import Status, with_status
+
+        respond = with_status(respond, Status(site.ready_checks, lambda: shutdown.closing))
+    if metrics is not None and isinstance(settings.metrics, str):
+        from rpyserve.production.metrics import with_metrics
+
+        clients = TrustedClients(settings.metrics_from)
+        respond = with_metrics(respond, metrics, settings.metrics, clients)
+    return respond
+
+
+def _metrics(site: Site, settings: Settings, shutdown: Shutdown) -> Metrics | None:
+    if settings.metrics is None:
+        return None
+    from rpyserve.production.metrics import Metrics
+
+    return Metrics(site, lambda: shutdown.connections)
+
+
+async def _serve_metrics(
+    metrics: Metrics, endpoint: Endpoint, settings: Settings, stop: trio.Event
+) -> None:
+    """Serve *metrics* on a port of their own, if they have one."""
+    if not endpoint.metrics:
+        return
+    from rpyserve.production.metrics import metrics_site
+
+    respond = metrics_site(metrics, TrustedClients(settings.metrics_from))
+    names = endpoint.names | machine_names()
+    await serve_listeners(trusted_hosts(respond, names), endpoint.metrics, stop=stop)
 
 
 def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
     """Print the banner, and give the URL to whoever waits for it. From then on a thread writes."""
     host, port = bound_address(endpoint.listeners[0])
-    notes = []
-    if settings.port not in (0, port):
+    notes = [f"Also at {name}." for name in _others(endpoint, settings)]
+    for name, number in map(bound_address, endpoint.metrics):
+        notes.append(f"Metrics at {console.url_of(name, number)}{'metrics' if number else ''}")
+    if not settings.binds and settings.port not in (0, port):
         notes.append(f"Port {settings.port} is not free, using port {port} instead:")
     url = console.banner(
         f"rpyserve {__version__} serves {settings.title}",
@@ -295,9 +386,24 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         scheme="http" if settings.tls is None else "https",
         quiet=settings.quiet,
         notes=notes,
+        warn=not settings.production,
+        store="" if site.persistence is None else site.persistence.store.name,
     )
     console_writer.start()
     settings.on_ready(url)
+
+
+def _others(endpoint: Endpoint, settings: Settings) -> Iterator[str]:
+    """The addresses besides the first one, where several were asked for."""
+    for host, port in map(bound_address, endpoint.listeners[1:] if settings.binds else []):
+        yield console.url_of(host, port, "http" if settings.tls is None else "https")
+
+
+async def _drain(settings: Settings, draining: trio.Event, shutdown: Shutdown) -> None:
+    await draining.wait()
+    shutdown.drain()
+    if not settings.quiet:
+        console.print_line(f"SIGTERM: {settings.drain:g} more seconds, then the server stops.")
 
 
 async def _explain_delay(stop: trio.Event) -> None:
@@ -313,7 +419,7 @@ async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None
     """End the sessions and the process even if something cannot be cancelled."""
     await stop.wait()
     await trio.sleep(STUCK)
-    await site.sessions.end_all(SessionEnd.STOPPED, GRACE)
+    await site.end_sessions(GRACE)
     await trio.sleep(LAST_CHANCE)
     console.print_over_ctrl_c("Not waiting for what cannot be cancelled: a call in a thread.")
     _say_farewell(site, settings)
@@ -329,15 +435,26 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
     """What refreshes pages; None if it is not wanted, or there are no files to edit."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return LiveReload(site, poll=settings.poll)
+    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log)
 
 
 @contextmanager
-def _watch_loop(endpoint: Endpoint) -> Iterator[Watchdog]:
-    """While inside, name scripts that hold the loop, and refuse requests to their own server."""
+def _watch_loop(
+    endpoint: Endpoint, signals: Signals | None = None, script_timeout: float = math.inf
+) -> Iterator[Watchdog]:
+    """While inside, name scripts that hold the loop, and refuse requests to their own server.
+
+    Args:
+        signals: if they are handled, they can interrupt scripts.
+        script_timeout: seconds after which a script that holds the loop is interrupted.
+    """
     sockets = [listener.socket.fileno() for listener in endpoint.listeners]
-    watchdog = Watchdog(self_requests.connection_waiting(sockets))
-    bound = map(bound_address, endpoint.listeners)
+    watchdog = Watchdog(
+        self_requests.connection_waiting(sockets),
+        interruptor=signals if signals is not None and signals.are_handled else None,
+        timeout=script_timeout,
+    )
+    bound = [(host, port) for host, port in map(bound_address, endpoint.listeners) if port]
     with watchdog.watching(), self_requests.forbid_self_requests(bound, endpoint.network):
         yield watchdog
 

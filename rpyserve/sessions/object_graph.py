@@ -60,6 +60,11 @@ from rpyserve.sessions.object_state import attributes
 CHUNK: Final = 1_000
 """Of so many objects in a container at once it is asked whether their classes matter."""
 
+# Other processes have their own modules.
+_POOLS: Final = frozenset(
+    {("concurrent.futures.process", "ProcessPoolExecutor"), ("multiprocessing.pool", "Pool")}
+)
+
 # What Python does not track if it holds numbers and texts only.
 _UNTRACKED: Final = frozenset({dict, tuple})
 
@@ -174,6 +179,7 @@ class ObjectGraph:
         self.rest: list[Left] = []
         self.waiting: dict[type, type] = {}
         self._queue: deque[_Held] = deque()
+        self._steps = self._collect()
         self._factories: dict[int, Any] = {}
         self._collected: dict[int, _Node] = {}
         self._replacements: dict[int, Any] = {}
@@ -209,9 +215,23 @@ class ObjectGraph:
             thing = self._replacements[id(thing)]
         return thing
 
+    def collect(self, is_time_over: Callable[[], bool]) -> bool:
+        """Do a part of `run` that changes nothing yet: go on until all is collected.
+
+        What was collected is no longer looked at, so that whoever changes it meanwhile must not
+        put old objects there.
+
+        Args:
+            is_time_over: whether to stop for now.
+
+        Returns:
+            Whether all is collected.
+        """
+        return not any(is_time_over() for _ in self._steps)
+
     def run(self) -> None:
         """Bring all that hangs below the roots up to the present classes, but for `finish`."""
-        self._collect()
+        self.collect(lambda: False)
         self._change_all()
         self._rebuild_immutable(lambda node: node.container_type.read_keys is None)
         if self._has_changed():
@@ -237,7 +257,8 @@ class ObjectGraph:
 
     # Step 1: collect
 
-    def _collect(self) -> None:
+    def _collect(self) -> Iterator[None]:
+        """Collect all; a step is a chunk of objects."""
         while self._queue:
             held = self._queue.popleft()
             things = iter(held.things)
@@ -245,6 +266,7 @@ class ObjectGraph:
                 classes = set(map(type, islice(things, CHUNK)))
                 if not classes <= self._skipped:
                     self._collect_chunk(held, start, classes)
+                yield
 
     def _collect_chunk(self, held: _Held, start: int, classes: set[type]) -> None:
         if held.can_wait and self._count >= self._limits.objects and classes <= self._patient:
@@ -253,6 +275,8 @@ class ObjectGraph:
         things = held.things[start : start + CHUNK]
         for cls in classes - self._container_types.keys() - self._skipped:
             self._classify(cls, next(thing for thing in things if type(thing) is cls))
+            if (cls.__module__, cls.__name__) in _POOLS:
+                self.warnings.append(("", _POOL.format(held.label, cls.__name__)))
         if definitions.all_are_tracked and not classes.isdisjoint(_UNTRACKED):
             # The others hold numbers and texts only.
             things = [
@@ -288,6 +312,10 @@ class ObjectGraph:
         if id(thing) in self._collected:
             return
         cls = type(thing)
+        if cls not in self._container_types:  # a file was executed meanwhile, whose code uses it
+            self._classify(cls, thing)
+            if cls in self._skipped:
+                return
         if held.can_wait and self._must_wait(cls, held.label):
             self.rest.append(((thing,), 0, held.label))
             return
@@ -533,6 +561,10 @@ _OLD_KEYS: Final = "{} holds a {} that is kept as it was, with keys from before 
 _ITERATOR: Final = (
     "{} holds a {} that goes on with objects from before the edit: they cannot be exchanged in it. "
     "A list and an index can be brought up to date."
+)
+_POOL: Final = (
+    "{} holds a {}, whose processes go on with the code that they began with. To have them run the "
+    "edited code, shut it down and make another one."
 )
 _INSTRUMENTED: Final = (
     "{} holds an object of the class {} that belongs to a library which knows it by its old class. "

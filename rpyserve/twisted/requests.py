@@ -77,7 +77,7 @@ class HostedRequest(_Genuine):  # type: ignore[misc]
 
     @property
     def session(self) -> Any:
-        native = self.native.session
+        native = self.native._session
         return None if native is None else hosting_of(self.native.site).sessions.of(native)
 
     # Rendered
@@ -164,8 +164,13 @@ def _new(native: Request) -> Any:
     hosted.parseCookies()
     hosted.content = native.content
     native.content.seek(0, io.SEEK_END)
-    target = native.uri.encode("latin-1", "replace")
-    hosted.requestReceived(native.method.encode(), target, f"HTTP/{native.http_version}".encode())
+    # Paths are those of the site, also where it is below a root path.
+    target = native.uri
+    if native.root_path:
+        _, mark, query = native.uri.partition("?")
+        target = f"{native.raw_path}{mark}{query}"
+    version = f"HTTP/{native.http_version}".encode()
+    hosted.requestReceived(native.method.encode(), target.encode("latin-1", "replace"), version)
     if channel.is_malformed:
         raise HTTPError(400, "The form in the body of this request is malformed.")
     return hosted

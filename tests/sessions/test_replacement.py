@@ -354,3 +354,20 @@ async def test_an_object_that_the_garbage_collector_does_not_track(site: Editing
         "(type(s['all'][0]) is P, type(s['all'][1][0]) is Other, type(s['all'][2]['x']) is P)",
     )  # fmt: skip
     assert said == "(True, True, True)"
+
+
+async def test_a_pool_of_processes_is_named(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its processes have modules of their own."""
+    page = "import concurrent.futures\ndef double(n): return 2 * n\n"
+    site.script(
+        page, "registry.setdefault('pool', concurrent.futures.ProcessPoolExecutor(1)) and 1"
+    )
+    await site.get()
+    assert told(caplog) == []
+    site.script(page, "registry['pool'] and 2")
+    assert await site.get() == await site.get() == "2"
+    (line,) = told(caplog)
+    assert line.startswith("registry['pool'] holds a ProcessPoolExecutor, whose processes go on")
+    site.site.registry["pool"].shutdown()
