@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from rpyserve.check.checker import check_site
-from tests.support.genuine import TwistedSite
-
 GOOD = """\
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet import defer, reactor, task
