@@ -32,6 +32,8 @@ from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import free_port
 
 WORKERS = 4
+LINES = 12
+"""Of the workers' consoles, which are printed."""
 LONGEST_WAIT = 3.0
 """Seconds that nobody may wait for longer, and neither may an answer be late."""
 
@@ -212,13 +214,15 @@ class Workers:
                 process.kill()
                 process.wait()
 
+    def _start(self, port: int) -> subprocess.Popen[bytes]:
+        with open(self.directory / f"{port}.log", "ab") as log:
+            return subprocess.Popen(
+                self.command(port), stdout=log, stderr=log, env=self._environment
+            )
+
     async def _supervise(self, port: int) -> None:
         while True:
-            with open(self.directory / f"{port}.log", "ab") as log:
-                process = subprocess.Popen(
-                    self.command(port), stdout=log, stderr=log, env=self._environment
-                )
-            self._processes[port] = process
+            process = self._processes[port] = self._start(port)
             while process.poll() is None:  # noqa: ASYNC110
                 await trio.sleep(0.02)
 
@@ -232,9 +236,13 @@ class Workers:
     def cpu_time(self) -> float:
         return sum(cpu_time(process.pid) for process in self._processes.values())
 
-    def output(self) -> str:
+    def print_console(self) -> None:
+        """Print what the workers have said, the same lines once."""
         logs = (self.directory / f"{port}.log" for port in self.ports)
-        return "".join(log.read_text(errors="replace") for log in logs)
+        lines = (line for log in logs for line in log.read_text(errors="replace").splitlines())
+        said = Counter(re.sub(r"^[\d:]+ ", "", line) for line in lines if line.strip())
+        for line, count in said.most_common(LINES):
+            print(f"    {count} x {line:.200}")
 
 
 async def wait_listening(port: int) -> None:
@@ -319,14 +327,12 @@ class Visitor:
         self.failed = 0
 
 
-async def visit_often(
-    visitor: Visitor, workers: Workers, count: int, stopping: trio.CancelScope | None = None
-) -> None:
+async def visit_often(visitor: Visitor, ports: list[int], count: int) -> None:
     """Ask random workers *count* times."""
     done = 0
     while done < count:
         try:
-            await visitor.visit(random.choice(workers.ports))
+            await visitor.visit(random.choice(ports))
             done += 1
         except OSError:
             await trio.sleep(0.01)
@@ -355,6 +361,7 @@ async def running(
             async with trio.open_nursery() as nursery:
                 await nursery.start(workers.run)
                 yield workers, redis
+                workers.print_console()
                 nursery.cancel_scope.cancel()
         finally:
             redis.kill()
@@ -400,7 +407,7 @@ async def kills(visitors: int, requests: int, *, redis_too: bool = False) -> lis
                 chaos.start_soon(every, 4, kill_redis)
             async with trio.open_nursery() as nursery:
                 for visitor in everybody:
-                    nursery.start_soon(visit_often, visitor, workers, requests)
+                    nursery.start_soon(visit_often, visitor, workers.ports, requests)
             chaos.cancel_scope.cancel()
         what = f"workers killed {workers.kills} times, Redis {lost} times"
         faults = verdict("Redis killed" if redis_too else "killed", everybody, what, {0, 200, 503})
@@ -433,7 +440,7 @@ async def stalled(rounds: int) -> list[str]:
                 nursery.start_soon(late.visit, workers.ports[0])
                 await trio.sleep(0.3)
                 workers.signal(workers.ports[0], signal.SIGSTOP)
-                nursery.start_soon(visit_often, other, Some(workers.ports[1:]), 5)
+                nursery.start_soon(visit_often, other, workers.ports[1:], 5)
                 await trio.sleep(5)
                 workers.signal(workers.ports[0], signal.SIGCONT)
             twice = set(late.numbers[1:]) & set(other.numbers)
@@ -442,13 +449,6 @@ async def stalled(rounds: int) -> list[str]:
                 "stalled", [other], f"late: {dict(late.statuses)}", {200}
             )
     return faults
-
-
-@dataclass
-class Some:
-    """Some of the workers."""
-
-    ports: list[int]
 
 
 async def crowd(visitors: int, at_once: int, rounds: int) -> list[str]:
@@ -527,8 +527,8 @@ async def cost(requests: int) -> list[str]:
                 before = workers.cpu_time()
                 async with trio.open_nursery() as nursery:
                     for number, visitor in enumerate(everybody):
-                        port = Some([workers.ports[number % WORKERS]])
-                        nursery.start_soon(visit_kept, visitor, port.ports[0], requests)
+                        port = workers.ports[number % WORKERS]
+                        nursery.start_soon(visit_kept, visitor, port, requests)
                 spent[store].append((workers.cpu_time() - before) / (16 * requests) * 1e6)
     redis, memory = (sorted(spent[store])[2] for store in (True, False))
     print(f"cost: {redis:.0f} us with Redis, {memory:.0f} in memory: {redis / memory:.2f}")
