@@ -35,6 +35,7 @@ from rpyserve.scripts.execution import (
     is_interface,
     refuse_transient,
 )
+from rpyserve.scripts.threads import current_call, in_loop
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.slow_calls import slow_call_log
@@ -359,7 +360,10 @@ def is_outdated(holder: Components) -> bool:
 
 
 def bring_up_to_date(holder: Components) -> None:
-    """Bring *holder* and all that it holds up to the present definitions."""
+    """Bring *holder* and all that it holds up to the present definitions, in the loop."""
+    if current_call() is not None:
+        in_loop(bring_up_to_date, holder)
+        return
     with slow_call_log.own_call():
         if _has_to_wait(holder):
             return
