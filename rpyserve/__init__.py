@@ -41,6 +41,7 @@ __all__ = [
     "cors",
     "html",
     "implementer",
+    "in_thread",
     "registerAdapter",
     "registry",
     "run",
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from rpyserve.resources.wsgi import WSGIResource
     from rpyserve.scripts.background import background
     from rpyserve.scripts.execution import cache
+    from rpyserve.scripts.threads import in_thread
     from rpyserve.serving.run import run, serve
     from rpyserve.sessions.adapters import registerAdapter
     from rpyserve.sessions.session import Registry, Session, SessionEnd

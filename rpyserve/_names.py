@@ -35,6 +35,7 @@ HOMES: Final = {
     "cache": "rpyserve.scripts.execution",
     "cors": "rpyserve.resources.cors",
     "html": "rpyserve.util.html",
+    "in_thread": "rpyserve.scripts.threads",
     "implementer": "zope.interface",
     "registerAdapter": "rpyserve.sessions.adapters",
     "run": "rpyserve.serving.run",

@@ -182,7 +182,7 @@ def test_public_names() -> None:
         "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "Limits",
         "NameVirtualHost", "Redirect", "Registry", "Request", "Resource", "Response",
         "ReverseProxyResource", "Session", "SessionEnd", "Site", "Upload", "WSGIResource",
-        "WebSocket", "WebSocketClosed", "WebSocketResource", "background", "cache", "cors", "html",
+        "WebSocket", "WebSocketClosed", "WebSocketResource", "background", "cache", "cors", "html", "in_thread",
         "implementer", "registerAdapter", "registry", "run", "serve", "template", "websocket",
     }  # fmt: skip
     for name in set(rpyserve.__all__) - {"registry"}:

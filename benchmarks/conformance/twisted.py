@@ -85,9 +85,11 @@ def main() -> None:
         distribution = options.distribution or download(root)
         scripts = take_scripts(distribution, root / "site")
         print(f"{len(scripts)} programs and scripts of {distribution.name}")
-        with serving(twisted_command(root / "site")) as theirs:
-            with serving(rpyserve_command(root / "site")) as ours:
-                failed = compare(scripts, theirs, ours)
+        with (
+            serving(twisted_command(root / "site")) as theirs,
+            serving(rpyserve_command(root / "site")) as ours,
+        ):
+            failed = compare(scripts, theirs, ours)
     sys.exit(failed)
 
 
@@ -229,7 +231,7 @@ def compare(scripts: list[str], theirs: int, ours: int) -> bool:
     print(f"{same} of {well} that Twisted answers well ({same / well:.1%})")
     for reason, count in sum((each.reasons for each in found), Counter[str]()).items():
         print(f"  {count} with another {reason}: {EXPECTED[reason]}")
-    return same < 0.99 * well
+    return bool(same < 0.99 * well)
 
 
 def compare_script(script: str, theirs: int, ours: int) -> Comparison:

@@ -181,7 +181,9 @@ class Cluster:
         text = text.replace("/srv/site", str(self.arguments.site.resolve()))
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"{kind}_temp_path {self.directory}/{kind};\n" for kind in kinds)
-        head = f"daemon off; pid {self.directory}/nginx.pid; error_log {self.directory}/nginx.log;\n"
+        head = (
+            f"daemon off; pid {self.directory}/nginx.pid; error_log {self.directory}/nginx.log;\n"
+        )
         if os.geteuid() == 0:
             head += "user root;\n"
         path = self.directory / "nginx.conf"
