@@ -291,7 +291,9 @@ def _set_place(defined: Any, name: str, qualified_name: str) -> None:
 
 
 def _missing(name: str, qualified_name: str) -> str:
-    where = name.rpartition(".")[2]
+    where = name
+    if isinstance(name, ExecutionName):
+        where = name.rpartition(".")[2] + (".py" if ":" in name.home else ".rpy")
     return (
         f"{qualified_name} of {where} is not there at present; what was stored of it is kept as it "
         "was until there is one of that name again"

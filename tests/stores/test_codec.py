@@ -471,7 +471,7 @@ async def test_a_callback_whose_function_is_gone_is_reported(
     await restarting.get()
     (session,) = restarting.site.sessions
     session.expire()
-    assert "bye of a is not there at present" in caplog.text
+    assert "bye of a.rpy is not there at present" in caplog.text
 
 
 # What cannot be loaded
@@ -496,7 +496,7 @@ async def test_a_class_that_is_not_there_keeps_its_state_until_it_is(
     assert len(lines) == 1, lines
     restarting.script("import builtins", "s['carts'][0].size()")
     await restarting.get(status=500)
-    assert "Cart of shop is not there at present" in caplog.text
+    assert "Cart of shop.py is not there at present" in caplog.text
     (session,) = restarting.site.sessions
     assert keep(restarting.site, session).blob == before
     restarting.save(cart, "shop.py")

@@ -49,6 +49,8 @@ OTHERWISE = {
     "it_is_exchanged_in_what_holds_it[weakref": NO_DATA,
     "it_is_exchanged_in_what_holds_it[(lambda": NO_DATA,
     "a_class_with_a_finalizer": RUNS,
+    "a_pool_of_processes_is_named": RUNS,
+    "an_array_of_objects": NO_DATA,
     "edit_upon_edit": FILLED,
     "an_object_that_waits_is_made_again": FILLED,
     "a_holder_that_was_not_used_for_some_edits_gets_the_latest": FILLED,
