@@ -27,9 +27,9 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
@@ -51,6 +51,9 @@ from rpyserve.stores.store import (
     Unavailable,
 )
 from rpyserve.util.throttle import ThrottledLogger
+
+if TYPE_CHECKING:
+    from rpyserve.scripts.loader import ScriptLoader
 
 log = logging.getLogger("rpyserve")
 
@@ -86,6 +89,7 @@ class Record:
         is_lost: whether somebody else has taken it, so that what is here counts no more.
         users: how many requests have it, or wait for it.
         lock: whoever takes, writes or gives it, where that takes time.
+        uid: the id that *key* is of.
     """
 
     key: bytes
@@ -95,6 +99,7 @@ class Record:
     is_lost: bool = False
     users: int = 0
     lock: trio.Lock | None = None
+    uid: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,23 +134,17 @@ class Use:
         streams: whether its code goes on after that.
     """
 
-    __slots__ = (
-        "_persistence",
-        "_request",
-        "has_answer",
-        "names",
-        "records",
-        "streamed",
-        "streams",
-    )
+    names: frozenset[str] | None = None
+    has_answer = False
+    streams = False
+    records: list[Record]
+    streamed: list[Streamed]
 
     def __init__(self, persistence: Persistence, request: Request) -> None:
         self._persistence = persistence
         self._request = request
-        self.names: frozenset[str] | None = None
-        self.records: list[Record] = []
-        self.streamed: list[Streamed] = []
-        self.has_answer = self.streams = False
+        if persistence.store.is_shared:
+            self.records, self.streamed = [], []
 
     async def hold(self, names: frozenset[str]) -> None:
         """Take what the script that is to answer may use; what is here already is not taken again.
@@ -160,6 +159,21 @@ class Use:
         self.names = known | names
         if not names <= known:
             await self._persistence.hold(self._request, names - known)
+
+    def load(self, scripts: ScriptLoader, path: str) -> Resource | Awaitable[Resource]:
+        """Load a script, once what it may use is here: its top-level code may use it already."""
+        if self._persistence.store.is_shared:
+            return self._load_held(scripts, path)
+        resource = scripts.load(path, self._request)
+        self.names = scripts.uses(path)
+        return resource
+
+    async def _load_held(self, scripts: ScriptLoader, path: str) -> Resource:
+        scripts.prepare(path, self._request)
+        await self.hold(scripts.uses(path))
+        resource = scripts.load(path, self._request)
+        await self.hold(scripts.uses(path))  # it may have imported more
+        return resource
 
     async def hold_for(self, resource: Resource) -> None:
         """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
@@ -320,22 +334,43 @@ class Persistence:
         Raises:
             BaseException: whatever *respond* raises.
         """
-        request._use = Use(self, request)
-        request.on_close(partial(self._closed, request))
-        token = _answered.set(request)
+        use = request._use = Use(self, request)
+        if self.store.is_shared:
+            _answered.set(request)
         try:
             response = await respond(request)
-            if isinstance(response.body, Stream):
-                body = _StoredStream(response.body, partial(self._settle_page, request, True))
-                return Response.trusted(body, response.status, response.headers)
-            page = await self._settle_page(request, isinstance(response.body, Upgrade))
+            if isinstance(response.body, (Stream, Upgrade)):
+                return await self._settle_stream(request, response)
+            if not self.store.is_shared and self._has_nothing(request, use):
+                request._use = None
+                return response
+            page = await self._settle_page(request)
+        except BaseException:
+            request.on_close(partial(self._closed, request))
+            raise
         finally:
-            _answered.reset(token)
+            if self.store.is_shared:
+                _answered.set(None)
+        request._use = None
         if page is not None and isinstance(response.body, FileBody):
             response.body.close()
         return page or response
 
-    async def _settle_page(self, request: Request, streams: bool) -> Response | None:
+    def _has_nothing(self, request: Request, use: Use) -> bool:
+        """Whether there is nothing that *request* could have changed."""
+        uses_registry = use.names is None or "registry" in use.names
+        return request._session is None and not uses_registry and not self._ends
+
+    async def _settle_stream(self, request: Request, response: Response) -> Response:
+        """Have what *request* has changed stored before the head of its stream goes out."""
+        request.on_close(partial(self._closed, request))
+        if isinstance(response.body, Upgrade):
+            return await self._settle_page(request, streams=True) or response
+        assert isinstance(response.body, Stream)
+        body = _StoredStream(response.body, partial(self._settle_page, request, True))
+        return Response.trusted(body, response.status, response.headers)
+
+    async def _settle_page(self, request: Request, streams: bool = False) -> Response | None:
         """Store and give back; return the page that says so if that cannot be done."""
         try:
             await self._settle(request, streams)
@@ -403,6 +438,8 @@ class Persistence:
     def _closed(self, request: Request) -> None:
         """Store what has changed since the answer went out, or was given up."""
         use, request._use = request._use, None
+        if use is None:
+            return
         if not self.store.is_shared:
             self._streaming.pop(use, None)
             if use.streams or not use.has_answer:
@@ -526,7 +563,7 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
-        record.holder, record.taken = session, taken
+        record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
         self._sessions.add(session)
@@ -682,6 +719,7 @@ class Persistence:
         blob = self._blob_of(session, key)
         taken = await self.store.create(key, blob, self._lives(session))
         record = Record(key, session, taken, self.store.is_shared, False, 1, self._new_lock())
+        record.uid = session.uid
         session._record = self._records[key] = record
         await self._make_room()
         return record
@@ -711,7 +749,8 @@ class Persistence:
             return
         else:
             # Only `regenerate` changes an id, and it is rarely called.
-            key, lives = key_of(holder.uid), self._lives(holder)
+            key = record.key if holder.uid == record.uid else key_of(holder.uid)
+            lives = self._lives(holder)
         blob = self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
@@ -722,7 +761,7 @@ class Persistence:
             await self.store.give(
                 taken, blob if changed else None, lives if accessed or changed else None
             )
-            taken = replace(taken, blob=blob) if changed else taken
+            taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
             taken = await self.store.write(taken, blob, lives)
         record.taken = taken
@@ -732,7 +771,7 @@ class Persistence:
 
     def _rename(self, record: Record, taken: Taken) -> None:
         self._records.pop(record.key, None)
-        record.key, record.taken = taken.key, taken
+        record.key, record.taken, record.uid = taken.key, taken, record.holder.uid
         self._records[taken.key] = record
 
     def _lives(self, session: Session) -> float:
