@@ -151,7 +151,7 @@ class Cluster:
         options = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(self.directory)]
         self.spawn("redis-server", *where, *options)
-        wait_for(lambda: is_open(port), "Redis")
+        self.wait_for(lambda: is_open(port), "redis-server")
         return port
 
     def command_of_unit(self, number: int, redis_port: int) -> list[str]:
@@ -172,7 +172,7 @@ class Cluster:
             self.spawn("haproxy", "-f", str(HERE / "haproxy.cfg"), **variables)
         else:
             self.spawn("nginx", "-c", str(self.nginx_config()), "-p", str(self.directory))
-        wait_for(lambda: get(self.port, "/-/ready") == 200, self.arguments.proxy)
+        self.wait_for(lambda: get(self.port, "/-/ready") == 200, self.arguments.proxy)
 
     def nginx_config(self) -> Path:
         text = (HERE / "nginx.conf").read_text()
@@ -181,7 +181,9 @@ class Cluster:
         text = text.replace("/srv/site", str(self.arguments.site.resolve()))
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"{kind}_temp_path {self.directory}/{kind};\n" for kind in kinds)
-        head = f"daemon off; pid {self.directory}/nginx.pid; error_log {self.directory}/nginx.log;\n"
+        head = (
+            f"daemon off; pid {self.directory}/nginx.pid; error_log {self.directory}/nginx.log;\n"
+        )
         if os.geteuid() == 0:
             head += "user root;\n"
         path = self.directory / "nginx.conf"
@@ -200,6 +202,15 @@ class Cluster:
         self.closing.callback(process.wait, PATIENT)
         self.closing.callback(process.terminate)
 
+    def wait_for(self, is_so: Callable[[], bool], program: str) -> None:
+        """Wait until *is_so*; if that takes too long, show what *program* has written."""
+        try:
+            wait_for(is_so, program)
+        except SystemExit:
+            log_file = self.directory / f"{program}.log"
+            print(log_file.read_text(errors="replace"), file=sys.stderr)
+            raise
+
     # What happens to the workers
 
     def kill(self, index: int) -> None:
@@ -214,11 +225,7 @@ class Cluster:
 
     def wait_ready(self, number: int) -> None:
         path = self.directory / f"{number}.sock"
-        try:
-            wait_for(lambda: get_on_socket(path, "/-/ready") == 200, f"worker {number}")
-        except SystemExit:
-            print((self.directory / f"worker{number}.log").read_text(), file=sys.stderr)
-            raise
+        self.wait_for(lambda: get_on_socket(path, "/-/ready") == 200, f"worker{number}")
 
 
 # Visitors
