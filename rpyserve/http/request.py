@@ -177,6 +177,9 @@ class Request(ServerObject):
     _looked_at: tuple[Any, bool] = (None, False)
     """The many files of a script that were looked at for this request; whether any has changed."""
 
+    _foreign: Any = None
+    """The request that another library's resources see in place of this one."""
+
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
 
@@ -592,6 +595,7 @@ class Request(ServerObject):
     def begin_again(self) -> None:
         """Forget what has been said about the response, but for the cookie of a new session."""
         self._set_path(self.raw_path)
+        self._foreign = None
         self._response = PendingResponse(session_cookie=self._response.session_cookie)
 
     @property

@@ -41,6 +41,8 @@ PROVIDED: Final[dict[str, dict[str, str]]] = {
 """Each module with its names, and where rpyserve has them."""
 
 COMPLETIONS: Final = {
+    "twisted.internet.default": "rpyserve.twisted.installation",
+    "twisted.internet.main": "rpyserve.twisted.installation",
     "twisted.python.components": "rpyserve.twisted.adapters",
     "twisted.web.resource": "rpyserve.twisted.resources",
     "twisted.web.server": "rpyserve.twisted.sessions",

@@ -123,6 +123,10 @@ class Session(Components):
     cookieSameSite: str | None = "Lax"
     cookiePath: str = "/"
 
+    _counterpart: Any = None
+    """The session of another library that stands for this one, if there is one; its ``_clock.end``
+    is called at the end."""
+
     _bucket: Bucket | None
     _callbacks: list[Callback] | None
     _last_access: float
@@ -300,6 +304,9 @@ def finish(session: Session, reason: SessionEnd) -> None:
         waiting, session._callbacks = session._callbacks, None
         for callback in waiting:
             _call(session, callback)
+    clock = getattr(session._counterpart, "_clock", None)
+    if clock is not None:
+        _call(session, clock.end)
 
 
 def _call(session: Session, callback: Callback) -> None:

@@ -36,7 +36,7 @@ import trio
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStream, Stream, Upgrade
-from rpyserve.resources.resource import FunctionResource, Resource
+from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
@@ -173,7 +173,7 @@ class Use:
 def _uses_of(resource: Resource) -> frozenset[str]:
     if isinstance(resource, FunctionResource):
         return _uses_of_code(resource.function) | {"session"}
-    kind: Any = type(resource)
+    kind: Any = type(resource.wrapped if isinstance(resource, ForeignResource) else resource)
     return _uses_of_code(kind) | {"session"}
 
 
