@@ -235,6 +235,7 @@ class Persistence:
         self._failures = ThrottledLogger(log)
         self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
+        self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
         _AbsentRegistry.install(site.registry, self)
@@ -465,6 +466,7 @@ class Persistence:
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
         self._failures.warn("%s", exc)
+        self.errors += 1
         return HTTPError(
             503,
             "What you do here cannot be stored just now. Try again in a moment.",
@@ -1048,11 +1050,18 @@ def _bringing(name: str) -> Any:
     return method
 
 
+def _get_attribute(self: Registry, name: str) -> Any:
+    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
+        _bring(self)
+    return object.__getattribute__(self, name)
+
+
 for _name in (
     "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__getattribute__", "__setattr__", "__delattr__",
+    "__conform__", "__repr__", "__setattr__", "__delattr__",
 ):  # fmt: skip
     setattr(_AbsentRegistry, _name, _bringing(_name))
+_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):
