@@ -9,6 +9,7 @@ Ctrl-C, 1 if the server cannot run, 2 for bad usage.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
@@ -51,6 +52,42 @@ def _network(text: str) -> Any:
         raise ValueError(f"{exc}: use an address or a network, such as 172.17.0.0/16") from None
 
 
+def _drain(text: str) -> float:
+    """Seconds; 0 for none."""
+    if text.strip() in ("0", "0s"):
+        return 0.0
+    seconds = durations.parse_duration(text)
+    if seconds > 3600:
+        raise ValueError(f"{text!r} is too long: systemd, for one, kills after 90 seconds")
+    return seconds
+
+
+def _proxy(text: str) -> Any:
+    """The network of a proxy, or None for whoever connects to a Unix socket."""
+    return None if text == "unix" else _network(text)
+
+
+def _root_path(text: str) -> str:
+    if not text:
+        return text
+    from rpyserve.production.forwarded import parse_root_path
+
+    return parse_root_path(text)
+
+
+def _bind(text: str) -> Any:
+    from rpyserve.production import sockets
+
+    return sockets.parse_bind(text)
+
+
+def _cookie_name(text: str) -> str:
+    from rpyserve.http.cookies import format_set_cookie
+
+    format_set_cookie(text, "")  # raises if it is none
+    return text
+
+
 def _editor(text: str) -> Any:
     from rpyserve.diagnostics import editor
 
@@ -81,6 +118,19 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
 
+def _hide_from_imports(context: click.Context, param: click.Parameter, site: Path) -> Path:
+    """Take the site out of the path of imports: its ``secrets.py`` is not for the server.
+
+    It comes before all other options, as reading those may import something. Scripts find the
+    site's modules all the same, after Python's own. What is relative in the path goes on meaning
+    what it means now, before the command changes into the site.
+    """
+    real = os.path.realpath(site)
+    entries = [os.path.abspath(path) if os.path.isdir(path or ".") else path for path in sys.path]
+    sys.path[:] = [path for path in entries if os.path.realpath(path) != real]
+    return site
+
+
 def _is_certificate(arg: str) -> bool:
     return os.path.isfile(arg) or arg.lower().endswith((".pem", ".crt", ".cer", ".key"))
 
@@ -96,7 +146,13 @@ def _is_certificate(arg: str) -> bool:
         "RPYSERVE_SESSION_TIMEOUT=2h."
     ),
 )
-@click.argument("site", default=".", type=click.Path(path_type=Path))
+@click.argument(
+    "site",
+    default=".",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=_hide_from_imports,
+)
 @click.option(
     "-p",
     "--port",
@@ -110,6 +166,16 @@ def _is_certificate(arg: str) -> bool:
     show_default=True,
     metavar="ADDRESS",
     help="Address to listen on. Use 0.0.0.0 to accept connections from the network.",
+)
+@click.option(
+    "--bind",
+    multiple=True,
+    type=ParsedText(_bind),
+    metavar="SOCKET",
+    help=(
+        "Listen on unix:PATH, unix:PATH,mode=660, fd:NUMBER, systemd, or ADDRESS:PORT, instead of "
+        "--host and --port. Repeatable."
+    ),
 )
 @click.option(
     "--allowed-host",
@@ -144,6 +210,14 @@ def _is_certificate(arg: str) -> bool:
     help="Maximum number of live sessions; beyond it the longest idle one is expired.",
 )
 @click.option(
+    "--script-timeout",
+    type=ParsedText(durations.parse_duration),
+    default="never",
+    show_default=True,
+    metavar="DURATION",
+    help="Interrupt a script that holds the server for this long, such as 30s.",
+)
+@click.option(
     "--max-body",
     type=ParsedText(durations.parse_size),
     default="2G",
@@ -165,6 +239,11 @@ def _is_certificate(arg: str) -> bool:
     ),
 )
 @click.option(
+    "--browser-log",
+    is_flag=True,
+    help="Print also what pages log in the browser (console.log and the like), not only errors.",
+)
+@click.option(
     "--tls",
     type=ParsedText(_tls),
     default="no",
@@ -173,6 +252,42 @@ def _is_certificate(arg: str) -> bool:
         "Serve over https, with a certificate and key from two PEM files, or a self-signed one "
         "made for this run."
     ),
+)
+@click.option(
+    "--production",
+    is_flag=True,
+    help="Serve visitors: no reload, no details of errors, /-/health and /-/ready, a drain.",
+)
+@click.option(
+    "--drain",
+    type=ParsedText(_drain),
+    default="2s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long --production goes on serving after SIGTERM, with /-/ready saying 503.",
+)
+@click.option(
+    "--behind-proxy",
+    multiple=True,
+    type=ParsedText(_proxy),
+    metavar="NETWORK|unix",
+    help=(
+        "Believe the proxies of this network, or those on a Unix socket, who the client is. "
+        "Repeatable."
+    ),
+)
+@click.option(
+    "--root-path",
+    type=ParsedText(_root_path),
+    default="",
+    metavar="PATH",
+    help="Serve the site below this path of its host, such as /app.",
+)
+@click.option(
+    "--cookie-name",
+    type=ParsedText(_cookie_name),
+    metavar="NAME",
+    help="Name of the session cookie. Default: rpyserve_ and the port.",
 )
 @click.option(
     "--open",
@@ -233,6 +348,7 @@ def main(
     if example is not None:
         _copy_example(example)
         return
+    _check_combination(click.get_current_context(), options)
     here = _here()
     directory = _enter(site)
     if check:
@@ -245,6 +361,45 @@ def main(
         if get is not None:
             click.get_current_context().exit(_print_one(built, get, options))
         _serve(built, directory, port, options)
+
+
+# Options for the author of a site, by the names of their values.
+_FOR_AUTHORS = {
+    "trust": "--trust",
+    "reload": "--reload",
+    "poll": "--poll",
+    "open_browser": "--open",
+    "editor": "--editor",
+    "browser_log": "--browser-log",
+}
+
+
+def _check_combination(context: click.Context, options: dict[str, Any]) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        click.UsageError: they do.
+    """
+
+    def is_given(name: str) -> bool:
+        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    def refuse(why: str) -> None:
+        raise click.UsageError(why, context)
+
+    if options["bind"] and (is_given("host") or is_given("port")):
+        refuse("--bind says where to listen: leave out --host and --port.")
+    if (options["cookie_name"] or "").startswith("__Host-") and options["root_path"]:
+        refuse("Browsers accept a cookie named __Host-... for a whole host only, not a root path.")
+    if not options["production"]:
+        if is_given("drain"):
+            refuse("--drain is for --production: otherwise the server stops at once.")
+        return
+    for name, flag in _FOR_AUTHORS.items():
+        if is_given(name) and options[name]:
+            refuse(f"{flag} is for a site's author: leave it out with --production.")
+    if options["tls"] is True:
+        refuse("--production needs a certificate that browsers know: --tls CERT KEY.")
 
 
 def _here() -> str:
@@ -289,6 +444,10 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
     )
     site.trusts = TrustedClients(options["trust"])
     site.editor = options["editor"]
+    site.cookieName = options["cookie_name"] or ""
+    if options["production"]:
+        site.production = True
+        site.trusts = lambda request: False
     return site
 
 
@@ -310,8 +469,15 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         quiet=options["quiet"],
         verbose=options["verbose"],
         combined=options["access_log"] == "combined",
-        reload=options["reload"],
+        script_timeout=options["script_timeout"],
+        reload=options["reload"] and not options["production"],
+        production=options["production"],
+        drain=options["drain"] if options["production"] else 0,
+        proxies=_proxies(options["behind_proxy"]),
+        root_path=options["root_path"],
+        binds=_binds(options, port),
         poll=options["poll"],
+        browser_log=options["browser_log"],
         tls=_certificate(options["tls"]),
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,
@@ -321,6 +487,25 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
     except CannotListen as exc:
         raise click.ClickException(str(exc)) from None
     signals.end_process()
+
+
+def _proxies(networks: tuple[Any, ...]) -> Any:
+    if not networks:
+        return None
+    from rpyserve.production.forwarded import TrustedProxies
+
+    return TrustedProxies(tuple(filter(None, networks)), None in networks)
+
+
+def _binds(options: dict[str, Any], port: int | None) -> tuple[Any, ...]:
+    """Where to listen instead of a host and a port: systemd may have opened sockets for us."""
+    given = click.get_current_context().get_parameter_source("host")
+    is_open = options["bind"] or port is not None or "LISTEN_FDS" not in os.environ
+    if is_open or given is not click.core.ParameterSource.DEFAULT:
+        return tuple(options["bind"])
+    from rpyserve.production import sockets
+
+    return (sockets.Systemd(),) if sockets.are_passed_to_us() else ()
 
 
 def _certificate(wanted: tuple[Path, Path] | bool) -> Any:

@@ -21,15 +21,27 @@ from rpyserve.http.browser import is_browser_probe, is_cross_origin
 from rpyserve.http.cookies import cookie_pairs, format_set_cookie
 from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, ScriptError
 from rpyserve.http.hosts import TrustedClients
-from rpyserve.http.request import Request, current_request
+from rpyserve.http.request import Request, cookie_path, current_request
 from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Stream, Upgrade
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.scripts.source import ALL_USES
+from rpyserve.sessions.components import (
+    bring_up_to_date_in_slices,
+    holds_much,
+    is_outdated,
+)
 from rpyserve.sessions.session import Registry, Session, SessionEnd
 from rpyserve.sessions.store import SessionStore
 from rpyserve.util.author_code import ServerObject
-from rpyserve.util.exceptions import split_control_flow, unwrap_group
+from rpyserve.util.exceptions import (
+    Interruption,
+    ScriptInterrupted,
+    is_on_console,
+    split_control_flow,
+    unwrap_group,
+)
 from rpyserve.util.file_limits import ADVICE, is_too_many_files
 from rpyserve.util.text import escape_for_log
 from rpyserve.util.throttle import ThrottledLogger
@@ -37,8 +49,10 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.diagnostics.editor import EditorLink
     from rpyserve.diagnostics.model import ErrorReport
+    from rpyserve.resources.resource import Resource
     from rpyserve.scripts.execution import Execution
     from rpyserve.scripts.importer import SourceObserver
+    from rpyserve.stores.persistence import Persistence
 
 __all__ = ["Site"]
 
@@ -64,17 +78,25 @@ class Site(ServerObject):
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
         tasks: what runs beside the site; see `background`.
+        cookieName: the name of the session cookie; empty for one that carries the port.
+        production: whether only visitors see the site, so that the console need not say what an
+            author could do.
+        ready_checks: async functions that raise if the site cannot serve at present, such as one
+            that asks its session store; ``/-/ready`` awaits them.
         trusts: says of a request whether its client may see details of errors. By default: clients
             on this machine.
         editor: the `EditorLink` that error pages link to; None for the one that this machine seems
             to have.
         errors: writes failures on the console, each once.
         on_source: called with each source of a script or module; see `SiteModules.on_source`.
+        persistence: keeps sessions and the registry in a store; None if they are in memory only.
 
     "Twisted Web in 60 seconds": session basics, session endings.
     """
 
     sessionFactory: Callable[[Any, str], Session] = Session
+    cookieName: str = ""
+    production: bool = False
 
     def __init__(
         self,
@@ -88,6 +110,7 @@ class Site(ServerObject):
         self.errors = ConsoleReporter()
         self.sessions = SessionStore(self, sessionTimeout, maxSessions, self.errors)
         self.sessions.on_new_id = self._on_new_id
+        self.ready_checks: list[Callable[[], Awaitable[object]]] = []
         self.trusts: Callable[[Request], bool] = TrustedClients()
         self.editor: EditorLink | None = None
         self.on_source: SourceObserver | None = None
@@ -96,6 +119,7 @@ class Site(ServerObject):
         self._request_tasks = RequestTasks(self._nursery)
         self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
+        self.persistence: Persistence | None = None
 
     async def respond(self, request: Request) -> Response:
         """Answer *request*.
@@ -109,19 +133,45 @@ class Site(ServerObject):
         request._id_changes = self.sessions.id_changes
         if request.uri == "*":
             return options_response(HTTP_METHODS)  # of the server as a whole (RFC 9110, 9.3.7)
+        if self.persistence is not None:
+            return await self.persistence.answer(request, self._answer)
+        return await self._answer(request)
+
+    async def _answer(self, request: Request) -> Response:
         error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
+            if request._use is not None:
+                await self._hold_for(resource, request)
             response = await render(resource, request, error_handler)
             if request._watch is not None:
                 _refuse_kept(request, response)
         except BaseException as raised:
+            if _was_saved_meanwhile(raised) and request.may_begin_again:
+                request.begin_again()
+                return await self._answer(request)
             exc = _refusal_after_redirect(request, raised) or raised
             page = await self._custom_404(request, exc, error_handler)
-            return page or apply_request_headers(request, self._error_page(request, exc))
+            return page or self.page_for(request, exc)
         if not isinstance(response.body, Stream):
             self.errors.resolve(request.path)
         return response
+
+    def page_for(self, request: Request, raised: BaseException) -> Response:
+        """Return the page for what answering *request* has *raised*.
+
+        Raises:
+            BaseException: *raised*, if it is not the script's business.
+        """
+        return apply_request_headers(request, self._error_page(request, raised))
+
+    async def _hold_for(self, resource: Resource, request: Request) -> None:
+        """Take what *resource* may use, where sessions are kept outside of the process.
+
+        What a script uses is known from its code.
+        """
+        if request._use.names is None:
+            await request._use.hold(ALL_USES if resource._wants_session else frozenset())
 
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
@@ -137,11 +187,13 @@ class Site(ServerObject):
             self._log_reason(request, exc)
             request.error = exc
             request.setResponseCode(404)
+            if request._use is not None:
+                await self._hold_for(resource, request)
             return await render(resource, request, error_handler)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
                 return None
-            return apply_request_headers(request, self._error_page(request, own))
+            return self.page_for(request, own)
 
     def session_for(self, request: Request) -> Session:
         """Return the session that the request's cookie names, or a new one.
@@ -156,11 +208,9 @@ class Site(ServerObject):
         the cookie of the new id by now. So the new session is for this request only, and brings no
         cookie that would take the place of that one.
         """
-        wanted = self._cookie_name(request)
-        pairs = cookie_pairs(request.getHeader("cookie") or "")
-        ids = [uid for name, uid in pairs if name == wanted]
+        ids = self.session_ids(request)
         for uid in ids:
-            session = self.sessions.find(uid)
+            session = self._find_session(uid, request)
             if session is not None:
                 return session
         session = self.sessions.make()
@@ -170,6 +220,43 @@ class Site(ServerObject):
             self._set_session_cookie(request, session, "getSession() made a session")
         return session
 
+    def session_ids(self, request: Request) -> list[str]:
+        """Return the ids in the request's cookies, of sessions or not, the first one first."""
+        wanted = self._cookie_name(request)
+        pairs = cookie_pairs(request.getHeader("cookie") or "")
+        return [uid for name, uid in pairs if name == wanted]
+
+    def _find_session(self, uid: str, request: Request) -> Session | None:
+        if self.persistence is not None:
+            return self.persistence.find(uid, request)
+        return self.sessions.find(uid)
+
+    @asynccontextmanager
+    async def session_held(self, request: Request) -> AsyncIterator[Session]:
+        """Have the session of *request* inside of a block; see `Request.session`."""
+        if self.persistence is None:
+            yield request.getSession()
+            return
+        async with self.persistence.session_held(request) as session:
+            yield session
+
+    @asynccontextmanager
+    async def registry_lease(self) -> AsyncIterator[Registry]:
+        """Have the registry inside of a block: ``async with site.registry_lease() as registry:``.
+
+        What is changed in it is stored when the block is left. Background tasks need it where other
+        processes share the registry (``--session-store redis:``), as they have no answer before
+        which it would be stored. Elsewhere it is of no harm.
+
+        Raises:
+            HTTPError: 503, the registry cannot be had, or not be stored.
+        """
+        if self.persistence is None:
+            yield self.registry
+            return
+        async with self.persistence.registry_lease() as registry:
+            yield registry
+
     def watch_execution(self, execution: Execution, request: Request) -> None:
         """Look, before the answer to *request*, at what it keeps of what *execution* defines."""
         if request._watch is None:
@@ -178,6 +265,15 @@ class Site(ServerObject):
             request._watch = Watch(self, request)
             request.on_close(request._watch.close)
         request._watch.add(execution)
+
+    def registry_renewal(self) -> Callable[[], Awaitable[None]] | None:
+        """Return what brings the registry up to date after an edit while others have their turn.
+
+        None, if that need not be done, or takes no time when the registry is used.
+        """
+        if not is_outdated(self.registry) or not holds_much(self.registry):
+            return None
+        return partial(bring_up_to_date_in_slices, self.registry)
 
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
         """Run *function*, an async one, beside the site.
@@ -200,9 +296,7 @@ class Site(ServerObject):
         Args:
             what: what made it necessary, for the warning that it is too late.
         """
-        cookie = _session_cookie(
-            self._cookie_name(request), session, https=request.scheme == "https"
-        )
+        cookie = _session_cookie(self._cookie_name(request), session, request)
         request._response.session_cookie = cookie.encode("latin-1")
         if request._response.headers_sent:
             log.warning(
@@ -214,7 +308,7 @@ class Site(ServerObject):
 
     def _on_new_id(self, session: Session) -> None:
         request = current_request()
-        if request is not None and request.session is session:
+        if request is not None and request._session is session:
             self._set_session_cookie(request, session, "regenerate() changed the session's id")
         else:
             log.warning(
@@ -249,25 +343,45 @@ class Site(ServerObject):
     async def running(self, *, grace: float = 5) -> AsyncIterator[Site]:
         """While inside, sessions expire when their time has come.
 
-        On the way out all of them end, callbacks included.
+        On the way out all of them end, callbacks included, unless a store keeps them.
 
         Args:
             grace: seconds that async callbacks have at the end.
+
+        Raises:
+            StoreError: in a group, the store cannot be used.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.sessions.run)
+            if self.persistence is not None:
+                await nursery.start(self.persistence.run)
             try:
                 async with self._nursery.open():
                     yield self
             finally:
                 with trio.CancelScope(shield=True):
-                    await self.sessions.end_all(SessionEnd.STOPPED, grace)
+                    await self.end_sessions(grace)
                 self.close()
                 nursery.cancel_scope.cancel()
 
+    async def end_sessions(self, grace: float) -> None:
+        """End all sessions, as the site stops; where they are kept, store them instead.
+
+        Args:
+            grace: seconds that async callbacks have.
+        """
+        if self.persistence is None:
+            await self.sessions.end_all(SessionEnd.STOPPED, grace)
+        else:
+            await self.persistence.close(grace)
+
     def _cookie_name(self, request: Request) -> str:
-        """Browsers share cookies between the ports of a host, so the name carries the port."""
-        return getattr(self.sessionFactory, "cookieName", None) or f"rpyserve_{request.server[1]}"
+        """Browsers share cookies between the ports of a host, so the name carries the port.
+
+        Behind a proxy that is the public port, so all workers have one name.
+        """
+        given = self.cookieName or getattr(self.sessionFactory, "cookieName", None)
+        return given or f"rpyserve_{request.server[1]}"
 
     def _stream_error_response(
         self, request: Request, exc: BaseException, begun: bool
@@ -281,7 +395,8 @@ class Site(ServerObject):
             return None
 
     def _log_reason(self, request: Request, exc: HTTPError) -> None:
-        if exc.private and not is_browser_probe(request.uri):
+        is_expected = exc.status == 404 and self.production
+        if exc.private and not is_expected and not is_browser_probe(request.uri):
             log.info("%s: %s", escape_for_log(request.uri), exc.private)
 
     def _error_page(self, request: Request, raised: BaseException) -> Response:
@@ -292,6 +407,8 @@ class Site(ServerObject):
         exc = unwrap_group(raised)
         if isinstance(exc, Redirect):
             return redirect_response(exc, request)
+        if is_on_console(exc):
+            exc = HTTPError(503, f"The script was interrupted: {exc}.", {"Retry-After": "1"})
         if isinstance(exc, HTTPError):
             self._log_reason(request, exc)
             return pages.error_page(request, exc, trusted=self.trusts(request))
@@ -308,6 +425,8 @@ class Site(ServerObject):
         from rpyserve.http import browser
 
         exc = unwrap_group(raised)
+        if is_on_console(exc):
+            return None
         if isinstance(exc, HTTPError) and exc.private:  # no script's fault
             log.warning("%s is broken off. %s", escape_for_log(request.uri), exc.private)
             return None
@@ -345,7 +464,7 @@ class Site(ServerObject):
     def _warn_that_details_are_hidden(self, request: Request) -> None:
         client = request.client[0]
         # The address is empty if the client had gone before it could be asked.
-        if not client or not self.errors.once_for(client):
+        if not client or self.production or not self.errors.once_for(client):
             return
         if is_cross_origin(request, allow_links=True):
             log.warning(
@@ -384,6 +503,11 @@ def _refuse_kept(request: Request, response: Response) -> None:
     raise error
 
 
+def _was_saved_meanwhile(raised: BaseException) -> bool:
+    exc = unwrap_group(raised)
+    return isinstance(exc, ScriptInterrupted) and exc.reason is Interruption.SAVED
+
+
 def _refusal_after_redirect(request: Request, exc: BaseException) -> BaseException | None:
     is_watched = request._watch is not None and isinstance(unwrap_group(exc), Redirect)
     return request._watch.check() if is_watched else None
@@ -394,10 +518,11 @@ def _expire_without_cookie(session: Session, request: Request) -> None:
         session.expire()
 
 
-def _session_cookie(name: str, session: Session, *, https: bool) -> str:
+def _session_cookie(name: str, session: Session, request: Request) -> str:
+    https = request.scheme == "https"
     secure = https if session.cookieSecure is None else session.cookieSecure
     attributes = {
-        "Path": session.cookiePath,
+        "Path": cookie_path(request, session.cookiePath),
         "HttpOnly": True if session.cookieHttpOnly else None,
         "SameSite": session.cookieSameSite or None,
         "Secure": True if secure else None,

@@ -49,6 +49,15 @@ MUST_NOT_KNOW = {
     "check": {"protocol", "sessions", "livereload"},
     "livereload": {"protocol", "check"},
     "stores": {"protocol", "files", "check", "livereload"},
+    "production": {
+        "protocol",
+        "scripts",
+        "sessions",
+        "files",
+        "diagnostics",
+        "check",
+        "livereload",
+    },
     "twisted": {"protocol", "files", "check", "livereload"},
     "testing": {"protocol", "check", "livereload"},
     "serving": set(),
@@ -65,8 +74,8 @@ MAY_KNOW = {
 }
 """Who may import these; `__init__` names where public things are, but imports nothing by itself."""
 
-OPTIONAL = {"stores", "twisted", "inspector"}
-"""Packages that a site without sessions kept elsewhere, or without Twisted, never imports. They are
+OPTIONAL = {"stores", "twisted", "inspector", "production"}
+"""Packages that a site on its author's machine, without sessions kept elsewhere or Twisted, never imports. They are
 not counted among the modules that everybody who works here has to know.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_sessions": 100_000, "max_body": 2 * 2**30, "open_browser": False, "editor": None,
         "follow_symlinks": False, "quiet": False, "verbose": False, "access_log": "short", "reload": True,
-        "poll": False, "tls": False,
+        "poll": False, "browser_log": False, "tls": False, "production": False, "drain": 2, "behind_proxy": (), "root_path": "",
+        "cookie_name": None, "bind": (), "script_timeout": math.inf,
     }  # fmt: skip
 
 
@@ -52,7 +54,8 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     result = invoke(
         "site", "-p", "0", "--host", "0.0.0.0", "--allowed-host", "a.example", "--allowed-host", "b.example", "--trust",
         "172.17.0.0/16", "--trust", "10.0.0.1", "--session-timeout", "0.5", "--max-sessions", "7", "--max-body", "500M",
-        "--open", "--follow-symlinks", "--no-reload", "--poll", "-q", "-v", "--editor", "pycharm",
+        "--open", "--follow-symlinks", "--no-reload", "--poll", "--browser-log", "-q", "-v", "--editor", "pycharm",
+        "--script-timeout", "30s",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert parsed["directory"] == (tmp_path / "site").resolve()
@@ -61,11 +64,25 @@ def test_all_options(parsed: dict[str, Any], tmp_path: Path) -> None:
     assert [str(network) for network in parsed["trust"]] == ["172.17.0.0/16", "10.0.0.1/32"]
     assert parsed["session_timeout"] == 0.5
     assert parsed["max_sessions"] == 7
+    assert parsed["script_timeout"] == 30
     assert parsed["max_body"] == 500 * 2**20
     assert parsed["editor"].link("/a.rpy", 3) == "pycharm://open?file=/a.rpy&line=3&column=1"
-    for flag in ("open_browser", "follow_symlinks", "quiet", "verbose", "poll"):
+    for flag in ("open_browser", "follow_symlinks", "quiet", "verbose", "poll", "browser_log"):
         assert parsed[flag]
     assert not parsed["reload"]
+
+
+def test_the_options_of_production(parsed: dict[str, Any], tmp_path: Path) -> None:
+    result = invoke(
+        "--production", "--no-reload", "--drain", "0", "--behind-proxy", "10.0.0.0/8", "--behind-proxy", "unix",
+        "--root-path", "/app/", "--cookie-name", "visit", "--bind", "unix:a.sock,mode=660", "--bind", "[::1]:80",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert parsed["drain"] == 0
+    assert [str(each) for each in parsed["behind_proxy"]] == ["10.0.0.0/8", "None"]
+    assert parsed["root_path"] == "/app"
+    assert [str(each) for each in parsed["bind"]] == [f"unix:{tmp_path}/a.sock", "[::1]:80"]
+    assert parsed["bind"][0].mode == 0o660
 
 
 def test_the_environment_comes_after_the_options(parsed: dict[str, Any]) -> None:
@@ -103,6 +120,31 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--trust", "docker"], "172.17.0.0/16"),
         (["--editor", "notepad"], "vscode, "),
         (["--editor", "javascript:{path}"], "does not open an editor"),
+        (["--production", "--trust", "10.0.0.0/8"], "--trust is for a site's author"),
+        (["--production", "--reload"], "--reload is for a site's author"),
+        (["--production", "--poll"], "--poll is for a site's author"),
+        (["--production", "--open"], "--open is for a site's author"),
+        (["--production", "--browser-log"], "--browser-log is for a site's author"),
+        (["--production", "--editor", "vscode"], "--editor is for a site's author"),
+        (["--production", "--tls"], "--tls CERT KEY"),
+        (["--drain", "1s"], "--drain is for --production"),
+        (["--production", "--drain", "never"], "is too long"),
+        (["--production", "--drain", "soon"], "is not a duration"),
+        (["--behind-proxy", "haproxy"], "172.17.0.0/16"),
+        (["--behind-proxy", "10.0.0.1/8"], "has host bits set"),
+        (["--root-path", "app"], "does not begin with a slash"),
+        (["--root-path", "/a/../b"], "is not a path such as /app"),
+        (["--root-path", "/%2e%2e/b"], "is not a path such as /app"),
+        (["--root-path", "//example.com"], "is not a path such as /app"),
+        (["--root-path", "/a;b"], "is not a path such as /app"),
+        (["--cookie-name", "a b"], "is not a name for a cookie"),
+        (["--cookie-name", "__Host-s", "--root-path", "/app"], "for a whole host only"),
+        (["--bind", "nowhere"], "use unix:PATH"),
+        (["--bind", "127.0.0.1:65536"], "65536 is not a port"),
+        (["--bind", "fd:x"], "use unix:PATH"),
+        (["--bind", "unix:" + "a" * 200], "bytes; the path of a socket may have"),
+        (["--bind", "fd:3", "--port", "80"], "leave out --host and --port"),
+        (["--bind", "fd:3", "--host", "::"], "leave out --host and --port"),
         (["--prot", "1"], "--port"),
         (["one", "two"], "unexpected extra argument"),
     ],

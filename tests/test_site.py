@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from rpyserve import Request, Resource, Session, Site
-from rpyserve.util.exceptions import Interrupted
+from rpyserve.util.exceptions import Interrupted, Interruption, ScriptInterrupted
 from tests.support.in_process import Visitor, ask
 
 
@@ -159,6 +159,70 @@ async def test_what_is_no_scripts_business_passes(error: BaseException) -> None:
 
     with pytest.raises(type(error)):
         await ask(Site(fails), "/")
+
+
+def interrupted_once(reason: Interruption) -> tuple[list[Request], Resource]:
+    """A page that is interrupted when it is asked for first, and the requests it was asked by."""
+    asked: list[Request] = []
+
+    class Page(Resource):
+        def getChild(self, name: str, request: Request) -> Resource:
+            return self
+
+        def render_GET(self, request: Request) -> str:
+            asked.append(request)
+            request.setHeader("X-Run", len(asked))
+            session = request.getSession()
+            session["runs"] = session.get("runs", 0) + 1
+            if len(asked) == 1:
+                raise ScriptInterrupted(reason)
+            return f"{request.prepath} {session['runs']}"
+
+        render_POST = render_GET
+
+    return asked, Page()
+
+
+async def test_a_script_that_was_saved_meanwhile_begins_again() -> None:
+    asked, page = interrupted_once(Interruption.SAVED)
+    visitor = Visitor(Site(page))
+    answer = await visitor.get("/a/b%20c")
+    assert answer.text == "['a', 'b c'] 2"
+    assert answer.header("X-Run") == "2"
+    assert (await visitor.get("/a")).text == "['a'] 3"  # the session of the run that was given up
+    assert asked[0] is asked[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [("POST", Interruption.SAVED), ("GET", Interruption.CONSOLE), ("GET", Interruption.LEFT)],
+)
+async def test_else_its_visitor_gets_an_error(
+    method: str, reason: Interruption, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, page = interrupted_once(reason)
+    answer = await Visitor(Site(page)).ask(method, "/")
+    assert answer.status == 503
+    assert reason.value in answer.text
+    assert len(asked) == 1
+    assert not caplog.records
+
+
+async def test_what_has_begun_something_does_not_begin_again() -> None:
+    async def work() -> None:
+        pass
+
+    def page(request: Request) -> str:
+        if request.field("write", ""):
+            request.write("x")
+        else:
+            request.start_soon(work)
+        raise ScriptInterrupted(Interruption.SAVED)
+
+    site = Site(page)
+    async with site.running():
+        assert (await ask(site, "/?write=1")).status == 503
+        assert (await ask(site, "/")).status == 503
 
 
 async def test_cancellation_passes(autojump_clock: Any) -> None:

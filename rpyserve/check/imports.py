@@ -168,7 +168,7 @@ def _check_twisted(module: str, names: list[str]) -> Iterator[Problem]:
     for wanted in [f"{module}.{name}".removesuffix(".*") for name in names] or [module]:
         if not twisted_names.is_provided(wanted):
             message, provided, replacement = twisted_names.replacement_for(wanted)
-            yield message, replacement or provided
+            yield message, f"{replacement}\n{provided}"
 
 
 def _check_rpyserve(names: list[str]) -> Iterator[Problem]:

@@ -34,6 +34,7 @@ from rpyserve.http.response import json_conversion
 from rpyserve.scripts import validation
 from rpyserve.scripts.source import find_dropped_text, innermost_author_line, source_lines
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
+from rpyserve.util.exceptions import ScriptInterrupted
 from rpyserve.util.html import html
 
 log = logging.getLogger("rpyserve")
@@ -283,6 +284,24 @@ def _for_asyncio(exc: BaseException) -> str:
     return f"{sentence} Look for trio's counterpart."
 
 
+def _for_busy_script(exc: ScriptInterrupted) -> str:
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    own = [frame for frame in frames if is_author_code(frame.f_code.co_filename)]
+    if any(frame.f_code.co_flags & _ASYNC for frame in own):
+        return (
+            "An async function holds the server wherever it does not await. Move what takes long "
+            "into a plain function with @in_thread above it, and await that; or write "
+            "`await trio.sleep(0)` in the loop."
+        )
+    return (
+        "Everybody waits while a plain function runs. For what takes long on purpose, write "
+        "@in_thread above it:\nfrom rpyserve import in_thread\n\n@in_thread\ndef resource(request):"
+    )
+
+
+_ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
 # The table
 
 _UNTERMINATED: Final = r"unterminated (f-|t-)?string literal"
@@ -299,6 +318,7 @@ ROWS: Final = (
         "sys.exit() ends programs, and this one is the server. Remove it; to stop early, use if "
         "and else.",
     ),
+    Advice(ScriptInterrupted, _for_busy_script),
     Advice(WrongResult, _for_dropped_text, when=lambda exc: exc.is_nothing),
     # Syntax errors. Where the message explains itself there is no advice.
     Advice(

@@ -15,6 +15,7 @@ import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType, TracebackType
@@ -66,6 +67,9 @@ BEFORE: Final = 5
 
 # How many lines are shown after it.
 AFTER: Final = 4
+
+# How many characters of source, up to the last line shown, are looked at for colours.
+MAX_COLOURED: Final = 20_000
 
 # How many characters of a line are shown.
 WIDEST: Final = 240
@@ -199,6 +203,7 @@ def _report(exc: BaseException, relation: Relation, options: _Options) -> Except
         relation=relation,
         branches=branches,
         left_out=left_out,
+        kind=type(exc).__name__,
     )
 
 
@@ -223,9 +228,9 @@ def _frames(exc: BaseException, options: _Options) -> tuple[Frame, ...]:
     if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
         while frames and not frames[-1].own:
             frames.pop()  # how the file came to be compiled
-        frames.append(_frame_of_syntax_error(exc, exc.filename, exc.lineno))
+        frames.append(_frame_of_syntax_error(exc, exc.filename, exc.lineno, options))
     elif isinstance(exc, WrongResult):
-        frames += _frames_of_function(exc.method, returned_nothing=exc.is_nothing)
+        frames += _frames_of_function(exc.method, options, returned_nothing=exc.is_nothing)
     return tuple(frames)
 
 
@@ -261,7 +266,7 @@ def _frame(tb: TracebackType, skipped: int, options: _Options) -> Frame:
         column=0 if marked is None else marked.column + 1,
         function=_function_name(code),
         own=own,
-        lines=context_lines(source, number, marked),
+        lines=_coloured(context_lines(source, number, marked), source, options),
         variables=variables,
         skipped=skipped,
         source_hash=hash(tuple(source)),
@@ -272,7 +277,7 @@ def _function_name(code: CodeType) -> str:
     return code.co_qualname.replace(".<locals>", "").removeprefix("<module>")[:200]
 
 
-def _frames_of_function(function: Any, *, returned_nothing: bool) -> list[Frame]:
+def _frames_of_function(function: Any, options: _Options, *, returned_nothing: bool) -> list[Frame]:
     """The place in *function* of an error that it made and that was found after its end.
 
     That is what it returns, or the text that it should have returned; else its first line.
@@ -289,20 +294,20 @@ def _frames_of_function(function: Any, *, returned_nothing: bool) -> list[Frame]
         marked = find_only_return(code, source)
     number = marked.line if marked else code.co_firstlineno
     column = marked.column + 1 if marked else 1
-    lines = context_lines(source, number, marked)
+    lines = _coloured(context_lines(source, number, marked), source, options)
     return [Frame(code.co_filename, number, column, _function_name(code), lines=lines)]
 
 
 # The place of a syntax error
 
 
-def _frame_of_syntax_error(exc: SyntaxError, path: str, number: int) -> Frame:
+def _frame_of_syntax_error(exc: SyntaxError, path: str, number: int, options: _Options) -> Frame:
     text = (exc.text or "").rstrip()
     source = _read_lines(path)
     marked = _range_of(exc, number)
     lines: tuple[Line, ...] = ()
     if number <= len(source) and text in ("", source[number - 1].rstrip()):
-        lines = context_lines(source, number, marked)
+        lines = _coloured(context_lines(source, number, marked), source, options)
     elif text:  # the file is gone or has been saved again: the line is all that is known
         lines = (_line(text, number, number, marked),)
     return Frame(
@@ -368,3 +373,65 @@ def _marked_columns(text: str, number: int, marked: Range | None) -> tuple[int, 
     end = marked.end_column if number == marked.end_line else len(text)
     is_whole_line = start <= indent and end >= len(text.rstrip())
     return None if end <= start or is_whole_line else (start, end)
+
+
+# Colours
+
+
+def _coloured(
+    lines: tuple[Line, ...], source: Sequence[str], options: _Options
+) -> tuple[Line, ...]:
+    """*lines* of *source* with the kinds of their tokens, for a page that shows them."""
+    if not lines or not options.show_values:
+        return lines
+    before = source[: lines[-1].number]
+    if sum(map(len, before)) > MAX_COLOURED:
+        return lines
+    tokens = _tokens("\n".join(before))
+    return tuple(
+        replace(line, tokens=tokens.get(line.number, ())) if len(line.text) <= WIDEST else line
+        for line in lines
+    )
+
+
+@lru_cache(maxsize=8)
+def _tokens(text: str) -> dict[int, tuple[tuple[int, str], ...]]:
+    """For each line of *text*, by its number, where its tokens begin, and their kinds.
+
+    Returns:
+        Nothing if that cannot be known.
+    """
+    try:
+        from pygments.lexers.python import PythonLexer
+    except Exception as exc:  # it is not installed, or the process may open no more files
+        log.debug("source is shown without colours: %s", exc)
+        return {}
+    found: dict[int, list[tuple[int, str]]] = {}
+    number, column = 1, 0
+    for token_type, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens(text):
+        kind = next((kind for wanted, kind in _kinds() if token_type in wanted), "")
+        for index, part in enumerate(value.split("\n")):
+            if index:
+                number, column = number + 1, 0
+            begun = found.setdefault(number, [])
+            if part and (not begun or begun[-1][1] != kind):
+                begun.append((column, kind))
+            column += len(part)
+    return {number: tuple(tokens) for number, tokens in found.items()}
+
+
+@cache
+def _kinds() -> list[tuple[Any, str]]:
+    from pygments import token
+
+    return [
+        (token.Keyword, "keyword"),
+        (token.Operator.Word, "keyword"),
+        (token.Name.Builtin, "name"),
+        (token.Name.Decorator, "name"),
+        (token.Name.Function, "name"),
+        (token.Name.Class, "name"),
+        (token.String, "string"),
+        (token.Number, "number"),
+        (token.Comment, "comment"),
+    ]

@@ -7,22 +7,26 @@ can be markup. A response that has begun gets `truncation_notice` as its last pi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from markupsafe import Markup
 
 from rpyserve.diagnostics.editor import EditorLink
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation, Variable
+from rpyserve.diagnostics.redaction import Redactor, secrets_of
 from rpyserve.diagnostics.reporter import as_text
+from rpyserve.diagnostics.values import variables
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.pages import error_page, page_response, path_shown
-from rpyserve.util.author_code import display_path
+from rpyserve.sessions.components import values_of
+from rpyserve.util.author_code import PACKAGE_DIRECTORY, display_path
 from rpyserve.util.html import html
 
 _EMPTY: Final = Markup()
+_COPY_BUTTON: Final = Markup('<p><button type="button" data-rpyserve-copy>Copy</button></p>\n')
 _NEW_LINE: Final = Markup("\n")
 
 _SOURCE_UNKNOWN: Final = (
@@ -44,17 +48,88 @@ def script_error_page(
         bare = HTTPError(500, "This page has an error. Its author sees the details on the console.")
         return error_page(request, bare, trusted=False)
     title, text = report.title, as_text(report)
+    redactor = secrets_of(request)
     parts = [
         html("<h1>{}<small>{} {}</small></h1>", title, request.method, path_shown(request)),
         _hint(report.hint),
         html("<p>In {}</p>", _file_link(report.script, 0, 1, editor)) if report.script else _EMPTY,
         _chain(report.chain, editor, level=2, heading=title),
+        _section("Fields of the request", _fields(request), redactor),
+        _section("Headers of the request", _headers(request), redactor),
+        _section("Session", _session(request), redactor),
         html(
-            "<details><summary>As text, to copy</summary>\n{}</details>",
+            "<details><summary>As text, to copy</summary>\n{}{}</details>",
+            _COPY_BUTTON if request._follows else _EMPTY,
             _scrollable(text, "The error as text"),
         ),
     ]
-    return page_response(request, 500, title, _lines(parts), text, {})
+    return page_response(request, 500, title, _lines(parts), text, error=as_fields(report))
+
+
+def as_fields(report: ErrorReport) -> dict[str, object]:
+    """Return *report* for JSON: what went wrong, where, and what led to it, the outermost first."""
+    first = report.chain[0] if report.chain else None
+    return {
+        "kind": first.kind if first else "ScriptError",
+        "message": report.title,
+        "hint": report.hint,
+        "script": report.script or (report.place.file if report.place else ""),
+        "chain": [_exception_fields(each) for each in report.chain],
+    }
+
+
+def _exception_fields(exc: ExceptionReport) -> dict[str, object]:
+    return {
+        "kind": exc.kind,
+        "message": exc.text or exc.title,
+        "relation": exc.relation.name.lower(),
+        "notes": exc.notes,
+        "frames": [_frame_fields(frame) for frame in exc.frames if not _is_ours(frame)],
+        "exceptions": [[_exception_fields(each) for each in chain] for chain in exc.branches],
+    }
+
+
+def _is_ours(frame: Frame) -> bool:
+    return frame.file.startswith(PACKAGE_DIRECTORY)
+
+
+def _frame_fields(frame: Frame) -> dict[str, object]:
+    line = frame.failing_line
+    return {
+        "path": frame.file,
+        "line": frame.line,
+        "column": frame.column,
+        "function": frame.function,
+        "own": frame.own,
+        "source": line.text if line else "",
+        "values": {each.name: each.value for each in frame.variables},
+    }
+
+
+# The request
+
+
+def _section(title: str, values: Mapping[str, object], redactor: Redactor) -> Markup:
+    rows = variables(values, redactor)
+    if not rows:
+        return _EMPTY
+    return html("<details><summary>{}</summary>\n{}</details>", title, _value_list(rows))
+
+
+def _fields(request: Request) -> dict[str, object]:
+    try:
+        fields = request.args
+    except HTTPError:  # it has none that can be read
+        return {}
+    return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+
+def _headers(request: Request) -> dict[str, object]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.raw_headers}
+
+
+def _session(request: Request) -> dict[str, object]:
+    return {} if request._session is None else values_of(request._session)
 
 
 def truncation_notice(report: ErrorReport) -> str:
@@ -196,20 +271,37 @@ def _source(frame: Frame) -> Markup:
 def _source_line(line: Line, width: int) -> Markup:
     sign = "▸" if line.failing else " "
     number = html("<i>{}{}</i> ", sign, str(line.number).rjust(width))
-    text = html("{}", line.text)
+    text = _coloured(line, 0, len(line.text))
     if line.marked is not None:
         start, end = line.marked
-        marked = line.text[start:end] or " "
-        text = html("{}<mark>{}</mark>{}", line.text[:start], marked, line.text[end:])
+        marked = _coloured(line, start, end) or Markup(" ")
+        before, after = _coloured(line, 0, start), _coloured(line, end, len(line.text))
+        text = html("{}<mark>{}</mark>{}", before, marked, after)
     return html("<b>{}{}</b>" if line.failing else "{}{}", number, text)
 
 
-def _values(variables: Sequence[Variable], *, folded: bool) -> Markup:
-    if not variables:
+def _coloured(line: Line, start: int, end: int) -> Markup:
+    """The text of *line* from one column to another."""
+    tokens = line.tokens or ((0, ""),)
+    ends = [column for column, _ in tokens[1:]] + [len(line.text)]
+    parts = []
+    for (column, kind), token_end in zip(tokens, ends, strict=True):
+        text = line.text[max(column, start) : min(token_end, end)]
+        if text:
+            parts.append(html('<span class="{}">{}</span>' if kind else "{1}", kind, text))
+    return _EMPTY.join(parts)
+
+
+def _values(shown: Sequence[Variable], *, folded: bool) -> Markup:
+    if not shown:
         return _EMPTY
-    rows = [html("<dt>{}</dt><dd>{}</dd>", each.name, each.value) for each in variables]
     return html(
-        '<details{}><summary>Values</summary>\n<dl class="values">\n{}\n</dl></details>\n',
+        "<details{}><summary>Values</summary>\n{}</details>\n",
         _EMPTY if folded else Markup(" open"),
-        _lines(rows),
+        _value_list(shown),
     )
+
+
+def _value_list(shown: Sequence[Variable]) -> Markup:
+    rows = [html("<dt>{}</dt><dd>{}</dd>", each.name, each.value) for each in shown]
+    return html('<dl class="values">\n{}\n</dl>', _lines(rows))

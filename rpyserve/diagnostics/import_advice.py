@@ -5,10 +5,8 @@ Looks for files beside the script that imports, and in the site's directories.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import subprocess
 import sys
 import traceback
 from itertools import islice
@@ -20,6 +18,7 @@ from rpyserve.diagnostics import name_advice
 from rpyserve.scripts.file_state import is_ignored_directory
 from rpyserve.scripts.importer import module_file
 from rpyserve.util.author_code import is_author_code, working_directory
+from rpyserve.util.text import install_command
 
 # How advice about what is no more in Python 3 begins.
 PYTHON2: Final = "This is Python 2. In Python 3 write:\n"
@@ -119,12 +118,9 @@ def _misspelled(name: str, site: str) -> str:
 
 
 def _not_installed(name: str) -> str:
-    command = [sys.executable, "-m", "pip", "install", _PACKAGES.get(name, name)]
-    if importlib.util.find_spec("pip") is None:  # as uv makes its environments
-        command = ["uv", "pip", "install", "--python", sys.executable, command[-1]]
     return (
         f"There is no {name}.py in the site, and no such module is installed. To install it:\n"
-        f"{subprocess.list2cmdline(command)}"
+        f"{install_command(_PACKAGES.get(name, name))}"
     )
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Final
 
 from rpyserve.util.author_code import PACKAGE_DIRECTORY
+
+TOKEN_KINDS: Final = ("keyword", "name", "string", "number", "comment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,15 @@ class Line:
         text: without its line end.
         failing: whether it is the line that raised the exception.
         marked: the columns at fault, if they are less than the whole line. The end is exclusive.
+        tokens: where each token begins that has a colour, and the kind of what begins there, one of
+            `TOKEN_KINDS`; empty for text without a colour.
     """
 
     number: int
     text: str
     failing: bool = False
     marked: tuple[int, int] | None = None
+    tokens: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class ExceptionReport:
 
     Args:
         title: its class and the first line of its message.
+        kind: the name of its class.
         text: the whole message, if it has more than that line.
         notes: what ``add_note`` added.
         frames: the places it passed, the innermost last.
@@ -97,6 +104,7 @@ class ExceptionReport:
     relation: Relation = Relation.ITSELF
     branches: tuple[tuple[ExceptionReport, ...], ...] = ()
     left_out: int = 0
+    kind: str = ""
 
     @property
     def own_frames(self) -> tuple[Frame, ...]:

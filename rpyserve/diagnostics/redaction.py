@@ -83,6 +83,6 @@ def secrets_of(request: Request) -> Redactor:
     for name in _CREDENTIAL_HEADERS:
         value = request.raw_headers.text(name)
         found += [value, value.partition(" ")[2]]
-    if request.session is not None:
-        found.append(str(request.session.uid))
+    if request._session is not None:
+        found.append(str(request._session.uid))
     return Redactor(found)

@@ -18,7 +18,7 @@ from typing import Final
 
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line, Relation
 from rpyserve.util.author_code import display_path
-from rpyserve.util.exceptions import unwrap_group
+from rpyserve.util.exceptions import is_on_console, unwrap_group
 from rpyserve.util.text import escape_unprintable
 
 log = logging.getLogger("rpyserve")
@@ -103,7 +103,9 @@ class ConsoleReporter:
         """Report that *what* raised *exc*; this makes it an `ErrorReporter`."""
         from rpyserve.diagnostics.describe import describe
 
-        self.report(what, describe(unwrap_group(exc)))
+        exc = unwrap_group(exc)
+        if not is_on_console(exc):
+            self.report(what, describe(exc))
 
     def once_for(self, client: str) -> bool:
         """Return True when first called for *client*, and False from then on."""

@@ -17,6 +17,7 @@ take other letters for a file's own, nothing is.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -30,7 +31,8 @@ from rpyserve._names import public
 from rpyserve.files import path_rules
 from rpyserve.files.path_rules import SCRIPT, is_script
 from rpyserve.files.safe_open import LENIENT, has_exact_name, is_link, resolved
-from rpyserve.http.errors import HTTPError, Redirect
+from rpyserve.http.browser import is_navigation
+from rpyserve.http.errors import HTTPError, PageNotFound, Redirect
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
 from rpyserve.resources.resource import Resource, options_response
@@ -57,6 +59,9 @@ _INDEXES: Final = ("index.rpy", "index.html")
 
 # How many names of a directory are looked at for the nearest one.
 _MAX_NAMES: Final = 500
+
+# How many names of a directory are looked at for the pages that are there.
+_MAX_LINKS: Final = 100
 
 T = TypeVar("T")
 
@@ -202,6 +207,7 @@ class Directory(Resource):
     """
 
     _wants_body = False
+    _wants_session = False
 
     def __init__(self, path: str | os.PathLike[str], *, follow_symlinks: bool = False) -> None:
         root = resolved(path)
@@ -252,6 +258,8 @@ class Directory(Resource):
                 raise
             raise self._not_found(name, _Missing(exc.private), request, exc.status) from None
         if isinstance(entry, _Missing):
+            if request.prepath == ["favicon.ico"]:
+                return _NoIcon()
             raise self._not_found(name, entry, request)
         return self._resource(entry, request)
 
@@ -296,7 +304,25 @@ class Directory(Resource):
         self, name: str, missing: _Missing, request: Request, status: int = 404
     ) -> HTTPError:
         request._sources.append(os.path.join(self._real, ""))
-        return HTTPError(status, private=self._with_hints(name, missing, request))
+        why = self._with_hints(name, missing, request)
+        is_for_author = status == 404 and not request.postpath and is_navigation(request)
+        if is_for_author and request.site.trusts(request):
+            return PageNotFound(why, self._links(), self._new_file(name))
+        return HTTPError(status, private=why)
+
+    def _links(self) -> list[str]:
+        """The pages of the directory, as they stand in relative URLs; not all if they are many."""
+        try:
+            entries = [*self._public_entries(self._names(_MAX_LINKS))]
+        except (OSError, HTTPError):
+            return []
+        names = (_link(entry) for entry in entries)
+        return sorted(filter(None, dict.fromkeys(names)), key=str.casefold)
+
+    def _new_file(self, name: str) -> str:
+        if not re.fullmatch(r"[\w-]+(\.rpy)?", name) or path_rules.refusal(name, top=self._is_top):
+            return ""
+        return os.path.join(self._path, name.removesuffix(SCRIPT) + SCRIPT)
 
     def _index(self, request: Request) -> Any:
         if request.postpath:
@@ -320,8 +346,17 @@ class Directory(Resource):
             return _Subdirectory(self._tree, path, entry.real)
         request._sources.append(entry.real)
         if entry.kind == "script":
+            if request._use is not None:
+                return self._load_held(path, request)
             return self.scripts.load(path, request)
         return self._static_file(entry)
+
+    async def _load_held(self, path: str, request: Request) -> Resource:
+        """Load a script once what it may use is here, as its top-level code may use it already."""
+        await request._use.hold(self.scripts.uses(path, request))
+        resource = self.scripts.load(path, request)
+        await request._use.hold(self.scripts.uses(path, request))  # it may have imported more
+        return resource
 
     def _static_file(self, entry: _Entry) -> Resource:
         from rpyserve.files.static_file import SmallFileCache, StaticFile
@@ -460,6 +495,7 @@ class _Subdirectory(Directory):
 
 class _Listing(Resource):
     _wants_body = False
+    _wants_session = False
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -477,6 +513,27 @@ class _Listing(Resource):
             return pages.empty_site(request, self._directory.path)
         rows.sort(key=lambda row: (not row.is_directory, row.name.casefold(), row.name))
         return pages.listing(request, "/" + "/".join(request.prepath), rows)
+
+
+def _link(entry: _Entry) -> str:
+    """The relative URL of a page or directory, beside it; empty for other files."""
+    if entry.kind == "directory":
+        return f"{entry.name}/"
+    if entry.name in _INDEXES:
+        return "./"
+    if entry.kind == "script":
+        return entry.name.removesuffix(SCRIPT)
+    return entry.name if entry.name.endswith((".html", ".htm")) else ""
+
+
+class _NoIcon(Resource):
+    """What browsers ask for with each site: a 404 would be an error in their consoles."""
+
+    isLeaf = True
+    _wants_body = False
+
+    def render_GET(self, request: Request) -> Response:
+        return Response(b"", 204, {"Cache-Control": "no-cache"})
 
 
 def _can_be_listed(entry: _Entry) -> bool:

@@ -111,6 +111,7 @@ class StaticFile(Resource):
     """
 
     _wants_body = False
+    _wants_session = False
 
     def __init__(
         self,

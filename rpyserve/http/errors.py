@@ -7,7 +7,7 @@ and `WrongResult` are the fault of a script; `BadRequest` and `ClientDisconnecte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rpyserve._names import public
@@ -48,13 +48,28 @@ class HTTPError(Exception):
         self.private = private
 
 
+class PageNotFound(HTTPError):
+    """There is no page at a URL of a directory, and its author may make one.
+
+    Args:
+        private: why not.
+        links: the names of the pages beside it, as they stand in relative URLs.
+        new_file: the path of the script that would be the page; empty if none would.
+    """
+
+    def __init__(self, private: str, links: Sequence[str], new_file: str) -> None:
+        super().__init__(404, private=private)
+        self.links = links
+        self.new_file = new_file
+
+
 @public
 class Redirect(Exception):
     """Raise or return it to send the visitor to another page.
 
     Args:
         url: where to, absolute or relative to the page that was asked for (RFC 9110, section
-            10.2.2).
+            10.2.2). A path that begins with a slash is one of the site, wherever that is.
         status: the status code; by default 303 after a POST and 302 otherwise.
     """
 

@@ -58,11 +58,11 @@ def is_known(host: str, names: frozenset[str] = frozenset()) -> bool:
     if host == "localhost" or host in names:
         return True
     if not _HOST_NAME.fullmatch(host):
-        return bool(_IP_LITERAL.fullmatch(host)) and _parse_address(host[1:-1]) is not None
+        return bool(_IP_LITERAL.fullmatch(host)) and parse_address(host[1:-1]) is not None
     domains = [name for name in names if name.startswith(".")]
     if host.endswith((".localhost", *domains)):
         return True
-    return _parse_address(host) is not None
+    return parse_address(host) is not None
 
 
 def machine_names() -> frozenset[str]:
@@ -74,7 +74,7 @@ def machine_names() -> frozenset[str]:
 
 def is_loopback(host: str) -> bool:
     """Whether *host*, an address or ``localhost``, can be reached from this machine only."""
-    address = _parse_address(host)
+    address = parse_address(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
@@ -84,8 +84,9 @@ class TrustedClients:
     These are clients on this machine and in trusted networks.
 
     A request that a proxy passed on is not from this machine, unless the proxy is in one of
-    *networks*. A request that a page of another origin makes is never trusted, because that page
-    might read the answer.
+    *networks*. What a proxy says of its clients (``--behind-proxy``) makes nobody trusted, and a
+    request that a page of another origin makes is never trusted, because that page might read the
+    answer.
 
     Args:
         networks: whose clients are trusted besides this machine's, such as the host of a container.
@@ -95,7 +96,7 @@ class TrustedClients:
         self.networks = tuple(networks)
 
     def __call__(self, request: Request) -> bool:
-        client = _parse_address(request.client[0])
+        client = None if request._proxy is not None else parse_address(request.client[0])
         if client is None or is_cross_origin(request, allow_links=True):
             return False
         if any(client in network for network in self.networks):
@@ -103,11 +104,11 @@ class TrustedClients:
         if _PROXY_HEADER.search(b"\n".join(request.raw_headers.values)):
             return False
         # A client with the server's own address is on the same machine.
-        return client.is_loopback or client == _parse_address(request.server[0])
+        return client.is_loopback or client == parse_address(request.server[0])
 
 
 @lru_cache(maxsize=256)
-def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """Return *text* as an address, or None.
 
     An IPv4 address in IPv6 form, as dual-stack sockets give it, becomes one of IPv4.

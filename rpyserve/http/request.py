@@ -18,6 +18,7 @@ import math
 import re
 import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from functools import cached_property
 from typing import (
@@ -98,6 +99,9 @@ class RequestSite(Protocol):
     def session_for(self, request: Request) -> Any:
         """Return the session of the visitor who makes *request*."""
 
+    def session_held(self, request: Request) -> AbstractAsyncContextManager[Any]:
+        """Have that session inside of a block; what is changed in it is stored at its end."""
+
     def background(self, function: Callable[[], Awaitable[object]]) -> None:
         """Run *function* beside the site."""
 
@@ -129,9 +133,13 @@ class Request(ServerObject):
         query: what follows the first ``?``, as it was sent.
         prepath: the decoded path segments that led to this resource.
         postpath: the decoded segments that are left over for it.
-        client: the client's IP address and port.
-        server: the address and port that the client connected to.
+        client: the client's IP address and port. Behind a proxy that the server knows
+            (``--behind-proxy``), what that says; a client that it does not know by an address has
+            another name there, and port 0.
+        server: our own address, and the port that the client connected to.
         scheme: ``"http"`` or ``"https"``.
+        root_path: the path below which the site is, such as ``"/app"``; empty at the root of its
+            host. It is no part of `path`.
         content: the whole body as a binary file, at its start. For a multipart form it is usually
             empty: see `args` and `files`.
         site: the `Site` that answers.
@@ -144,11 +152,30 @@ class Request(ServerObject):
     """
 
     site: RequestSite
+    root_path: str = ""
     user: str | None = None
     error: HTTPError | None = None
 
+    _proxy: Address | None = None
+    """Where the connection comes from, if that is a proxy that the server knows."""
+
+    _authority: str | None = None
+    """The host and port that the client asked for, if a proxy says so."""
+
+    _may_wait: bool = False
+    """Whether `NotReady` may be raised: whoever asks for a child waits, and asks again."""
+
+    _looked_at: tuple[Any, bool] = (None, False)
+    """The many files of a script that were looked at for this request; whether any has changed."""
+
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
+
+    _has_tasks = False
+    """Whether `start_soon` has started something."""
+
+    _use: Any = None
+    """What this request has of the store outside of the process, if the site has one."""
 
     def __init__(
         self,
@@ -175,12 +202,7 @@ class Request(ServerObject):
         absolute = None if uri.startswith("/") else _ABSOLUTE_FORM.match(uri)
         target = uri[absolute.end() :] if absolute else uri
         raw_path, _, self.query = target.partition("?")
-        self.raw_path = raw_path or "/"
-        self.path = _percent_decode(self.raw_path)
-        self.prepath: list[str] = []
-        self.postpath = self.raw_path.split("/")[1:]
-        if self.path is not self.raw_path:
-            self.postpath = [_percent_decode(segment) for segment in self.postpath]
+        self._set_path(raw_path or "/")
 
         self.content: BinaryIO = io.BytesIO()
         self.closed = False
@@ -204,6 +226,14 @@ class Request(ServerObject):
         # Called with what a script raised for this request, before a page is made of it.
         self._on_failure: Callable[[BaseException], object] | None = None
 
+    def _set_path(self, raw_path: str) -> None:
+        self.raw_path = raw_path
+        self.path = _percent_decode(raw_path)
+        self.prepath: list[str] = []
+        self.postpath = raw_path.split("/")[1:]
+        if self.path is not raw_path:
+            self.postpath = [_percent_decode(segment) for segment in self.postpath]
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri}>"
 
@@ -224,12 +254,21 @@ class Request(ServerObject):
         """The host and port that the request is for, as sent; None if it names none (HTTP/1.0).
 
         The authority of the target takes precedence over the ``Host`` field (RFC 9112, section
-        3.2.2).
+        3.2.2), and what a proxy that the server knows says over both.
         """
+        if self._authority is not None:
+            return self._authority
         if self.uri.startswith("/") or "://" not in self.uri:
             return self.raw_headers.host
         after_scheme = self.uri.partition("://")[2]
         return _AUTHORITY_END.split(after_scheme, maxsplit=1)[0].rpartition("@")[2]
+
+    @property
+    def url(self) -> str:
+        """The whole URL, as the visitor's browser shows it: ``"https://example.com/app/a?b=1"``."""
+        mark = "?" if self.query else ""
+        host = self.authority or ""
+        return f"{self.scheme}://{host}{self.root_path}{self.raw_path}{mark}{self.query}"
 
     @cached_property
     def cookies(self) -> dict[str, str]:
@@ -394,11 +433,18 @@ class Request(ServerObject):
         _current.set(self)
         return session if sessionInterface is None else sessionInterface(session, None)
 
-    @property
-    def session(self) -> Session | None:
-        """The `Session` that this request has used so far, or None. This is not an access."""
-        session: Session | None = self._session
-        return session
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """Have the visitor's session for a while: ``async with request.session() as session:``.
+
+        It is that of `getSession`. What was changed is stored when the block is left, whatever the
+        response is doing. Streams and WebSockets need it where sessions are kept outside of the
+        process (``--session-store``): they have given theirs back when the head of their response
+        went out. Elsewhere it is of no harm.
+
+        Raises:
+            HTTPError: 503, the session cannot be had, or not be stored.
+        """
+        return self.site.session_held(self)
 
     # The response
 
@@ -457,7 +503,8 @@ class Request(ServerObject):
                 the browser.
             domain: the host to which the browser sends it, and all hosts below; by default only
                 this host.
-            path: the path below which the browser sends it; by default this page's directory.
+            path: the path of the site below which the browser sends it; by default this page's
+                directory.
             max_age: seconds that it lives.
             comment: accepted for Twisted's sake, and sent.
             secure: send it over https only.
@@ -470,7 +517,7 @@ class Request(ServerObject):
         attributes = {
             "Expires": expires,
             "Domain": domain,
-            "Path": path,
+            "Path": None if path is None else cookie_path(self, path),
             "Max-Age": max_age,
             "Comment": comment,
             "Secure": secure or None,
@@ -482,7 +529,8 @@ class Request(ServerObject):
     def redirect(self, url: str | bytes, status: int | None = None) -> None:
         """Answer with a redirect to *url*: 303 after a POST, 302 otherwise.
 
-        The method need not return anything then.
+        A path that begins with a slash is one of the site, wherever that is. The method need not
+        return anything then.
         """
         self._response.redirect = Redirect(url.decode() if isinstance(url, bytes) else url, status)
 
@@ -517,12 +565,25 @@ class Request(ServerObject):
                 "for longer work, use site.background(f)"
             )
         self.site.start_request_task(self, function, args)
+        self._has_tasks = True
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have *closer* called when the response has been sent or given up."""
         self._closers.append(closer)
 
     # For the layers around the script
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether whoever answers it may do so from the beginning, as nothing has come of it."""
+        response = self._response
+        is_untouched = response.stream is None and not (response.chunks or response.headers_sent)
+        return self.method in ("GET", "HEAD") and is_untouched and not self._has_tasks
+
+    def begin_again(self) -> None:
+        """Forget what has been said about the response, but for the cookie of a new session."""
+        self._set_path(self.raw_path)
+        self._response = PendingResponse(session_cookie=self._response.session_cookie)
 
     @property
     def has_body(self) -> bool:
@@ -584,6 +645,14 @@ class Request(ServerObject):
         finally:
             if closers:  # one that fails must not keep the others from being called
                 self.close()
+
+
+def cookie_path(request: Request, path: str | bytes) -> str:
+    """Return the ``Path`` of a cookie for the site's *path*: below the site's own `root_path`."""
+    text = path.decode("latin-1") if isinstance(path, bytes) else path
+    if not request.root_path or not text.startswith("/"):
+        return text
+    return request.root_path + (text if text != "/" else "")
 
 
 async def _copy(

@@ -129,9 +129,11 @@ class Stream:
 
     Attributes:
         length: how many bytes it will have; None if that is not known.
+        reason: the words beside a status that was set when it had been started.
     """
 
     length: int | None = None
+    reason: bytes = b""
 
     def start(self, response: Response) -> AbstractAsyncContextManager[StartedStream]:
         """Start making the body of *response*; leaving the block gives up what is left of it."""
@@ -506,20 +508,21 @@ class WriteStream(IterableStream):
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._send.send_nowait(chunk)
             self._written += len(chunk)
-        if self._waiting > MOST_WAITING and self._sending is not None and not self._watched:
+        if self.waiting > MOST_WAITING and self._sending is not None and not self._watched:
             self._watched = True
             trio.lowlevel.spawn_system_task(self._give_up_slow_client)
 
     @property
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
+        """How many bytes were written and not taken yet."""
         return self._written - self._taken
 
     async def _give_up_slow_client(self) -> None:
         waiting = self._written
-        while self._sending is not None and self._waiting > MOST_WAITING:
-            if self._waiting > waiting:
+        while self._sending is not None and self.waiting > MOST_WAITING:
+            if self.waiting > waiting:
                 self._sending.cancel()
-            waiting = self._waiting
+            waiting = self.waiting
             await trio.sleep(FALLING_BEHIND)
         self._watched = False
 

@@ -5,6 +5,7 @@ and tell a visitor only of what the site would show to that visitor. Whatever co
 belongs behind the same gate. What is sent holds URL paths, never a path of this machine or a
 source.
 
+``/-/errors.js`` has each page tell of its scripts' errors, by a ``POST`` to ``/-/browser``.
 ``/-/events`` is three things. A page asks once what has changed since it was made (``?once``); one
 page of each browser has a stream of what changes from then on; and pages say what they have shown
 by a ``POST``.
@@ -12,11 +13,12 @@ by a ``POST``.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +35,8 @@ from rpyserve.livereload.script_tag import SentPages
 from rpyserve.livereload.write_loops import RequestSpan, WriteLoopDetector
 from rpyserve.resources.auth import Gate, View
 from rpyserve.resources.resource import Resource
+from rpyserve.util.text import escape_for_log, escape_unprintable
+from rpyserve.util.throttle import ThrottledLogger
 
 if TYPE_CHECKING:
     from rpyserve.files.directory import Directory
@@ -67,6 +71,21 @@ for pages with scripts), ``assets`` (uses `SITE` of ``main``, at the time of a c
 ``page`` (what the server sends now), ``stream`` (uses what ``main`` knows of the page, once it has
 joined), and last ``main``.
 """
+YEAR: Final = 365 * 24 * 3600
+MAX_REPORT: Final = 500
+"""Of how many characters of a browser's report a line on the console has at most."""
+REPEAT_INTERVAL: Final = 5.0
+"""Seconds in which the same report is written once."""
+REPORT_PERIOD: Final = 60.0
+MAX_REPORTS: Final = 60
+"""How many reports are written in so many seconds."""
+
+_KINDS: Final = {"error": "", "rejection": "unhandled rejection: "}
+_FAILURES: Final = frozenset({"error", "rejection", "console.error", "console.warn"})
+_REPORTED: Final = _FAILURES | {"console.debug", "console.log", "console.info"}
+
+log = logging.getLogger("rpyserve")
+
 MAX_TABS: Final = 1000
 """How many tabs one browser is believed to have."""
 
@@ -76,6 +95,7 @@ def tree(
     audience: Audience,
     sent: SentPages,
     write_loops: WriteLoopDetector | None = None,
+    browser_errors: BrowserErrors | None = None,
 ) -> Resource:
     """Return the root of a site that has the resources below ``/-/``.
 
@@ -84,10 +104,13 @@ def tree(
         audience: decides who is told of them.
         sent: what was sent as pages, for the scripts in them.
         write_loops: is told of pages that have loaded themselves again, and of what they write.
+        browser_errors: writes on the console what goes wrong in pages.
     """
     branch = _Branch()
     branch.putChild("events", EventStream(feed, audience, write_loops))
-    branch.putChild("follow.js", _ClientScript())
+    branch.putChild("follow.js", _ClientScript(follow_script))
+    branch.putChild("errors.js", _ClientScript(errors_script, max_age=YEAR))
+    branch.putChild("browser", _BrowserReports(browser_errors or BrowserErrors()))
     branch.putChild("sent", _SentPage(sent))
     root = Resource()
     root.putChild("-", Gate(branch, audience.site))
@@ -102,6 +125,7 @@ class _Branch(Resource):
 class _Leaf(Resource):
     isLeaf = True
     _wants_body = False
+    _wants_session = False
 
     def render(self, request: Request) -> Any:
         if request.postpath:
@@ -110,15 +134,26 @@ class _Leaf(Resource):
 
 
 class _ClientScript(_Leaf):
-    """``follow.js``: several files in one function, so that none of their names is the page's."""
+    """A script for pages.
+
+    Args:
+        script: gives its code, and its version.
+        max_age: seconds for which a browser may keep it, where it asks for that very version.
+    """
+
+    def __init__(self, script: Callable[[], tuple[bytes, str]], max_age: int = 0) -> None:
+        self._script = script
+        self._max_age = max_age
 
     def render_GET(self, request: Request) -> Response:
         from rpyserve.files.media_types import media_type
 
-        code, etag = _client_script()
+        code, version = self._script()
+        etag = f'"{version}"'
+        is_for_good = self._max_age and request.uri.endswith(f"?{version}")
         headers = {
             "Content-Type": media_type("follow.js"),
-            "Cache-Control": "no-cache",
+            "Cache-Control": f"max-age={self._max_age}, immutable" if is_for_good else "no-cache",
             "ETag": etag,
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -129,15 +164,101 @@ class _ClientScript(_Leaf):
 
 
 @lru_cache(maxsize=1)
-def _client_script() -> tuple[bytes, str]:
-    """The script, and its ETag."""
-    import hashlib
+def follow_script() -> tuple[bytes, str]:
+    """Return ``follow.js`` and its version.
+
+    It is several files in one function, so that none of their names is the page's.
+    """
+    code = "".join(['(() => {\n"use strict";\n', *map(_client_file, CLIENT_PARTS), "})();\n"])
+    return _with_version(code)
+
+
+@lru_cache(maxsize=1)
+def errors_script() -> tuple[bytes, str]:
+    """Return ``errors.js`` and its version."""
+    return _with_version(_client_file("errors"))
+
+
+def _client_file(name: str) -> str:
     from importlib.resources import files
 
-    folder = files("rpyserve.livereload") / "client"
-    parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in CLIENT_PARTS]
-    code = "".join(['(() => {\n"use strict";\n', *parts, "})();\n"]).encode()
-    return code, f'"{hashlib.blake2b(code, digest_size=8).hexdigest()}"'
+    path = files("rpyserve.livereload") / "client" / f"{name}.js"
+    return path.read_text(encoding="utf-8")
+
+
+def _with_version(code: str) -> tuple[bytes, str]:
+    import hashlib
+
+    encoded = code.encode()
+    return encoded, hashlib.blake2b(encoded, digest_size=8).hexdigest()
+
+
+class BrowserErrors:
+    """Writes on the console what goes wrong in the pages of this site.
+
+    Whoever may load a page may send such reports: a line is short, and cannot control a terminal;
+    one that repeats is counted; and of many that differ, only the first of a minute are written.
+    """
+
+    def __init__(self) -> None:
+        self._lines = ThrottledLogger(log, REPEAT_INTERVAL)
+        self._omitted = ThrottledLogger(log)
+        self._ends = -math.inf
+        self._left = 0
+
+    def report(self, page: str, kind: str, text: str, place: str = "") -> None:
+        """Write the line of one report.
+
+        Args:
+            page: the path of the page.
+            kind: ``error``, ``rejection``, or ``console.log`` and the like.
+            text: what happened.
+            place: where, for an author; empty if that is not known.
+        """
+        if not self._has_room():
+            self._omitted.warn("In the browser: more than %d errors a minute.", MAX_REPORTS)
+            return
+        level = logging.WARNING if kind in _FAILURES else logging.INFO
+        line = "".join(
+            (
+                f"In the browser, {escape_for_log(page)}: {_KINDS.get(kind, f'{kind}: ')}",
+                escape_unprintable(text[:MAX_REPORT]),
+                f" ({place})" if place else "",
+            )
+        )
+        self._lines.log(level, "%s", line, key=line)
+
+    def _has_room(self) -> bool:
+        now = trio.current_time()
+        if now >= self._ends:
+            self._ends, self._left = now + REPORT_PERIOD, MAX_REPORTS
+        self._left -= 1
+        return self._left >= 0
+
+
+class _BrowserReports(_Leaf):
+    _wants_body = True
+
+    def __init__(self, errors: BrowserErrors) -> None:
+        self._errors = errors
+
+    def render_POST(self, request: Request) -> Response:
+        """What went wrong in a page, or what it has logged."""
+        kind, text = request.field("kind", ""), request.field("text", "")
+        if kind not in _REPORTED:
+            raise HTTPError(400)
+        page, url, line = (request.field(name, "") for name in ("page", "url", "line"))
+        place = (
+            f"{_file_of(url, page)}, line {line}" if re.fullmatch("[1-9][0-9]{0,6}", line) else ""
+        )
+        self._errors.report(page, kind, text, place)
+        return Response(b"", 204)
+
+
+def _file_of(url: str, page: str) -> str:
+    if url.partition("?")[0] == page:
+        return "the page as the browser got it"
+    return escape_for_log(url) if url else "a script that the page has made"
 
 
 class _SentPage(_Leaf):

@@ -97,12 +97,13 @@ class LiveReload:
     Args:
         site: it must hold a `Directory`; see `directories_in`.
         poll: poll the files instead of waiting for the system's events.
+        browser_log: have pages tell also what they log in the browser, not only their errors.
 
     Attributes:
         feed: the changes that pages are told of.
     """
 
-    def __init__(self, site: Site, *, poll: bool = False) -> None:
+    def __init__(self, site: Site, *, poll: bool = False, browser_log: bool = False) -> None:
         mounts = list(directories_in(site.root))
         self._directories = list(dict.fromkeys(directory for directory, _ in mounts))
         self._roots = list(dict.fromkeys(str(directory.path) for directory in self._directories))
@@ -110,6 +111,7 @@ class LiveReload:
         self._site = site
         self._audience = endpoints.Audience(site, mounts)
         self._poll = poll
+        self._browser_log = browser_log
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
         self._announced, self._to_say = trio.open_memory_channel[_Announced](math.inf)
@@ -120,7 +122,13 @@ class LiveReload:
 
     def wrap(self, respond: Responder) -> Responder:
         """Wrap *respond*, the site's: pages get their tag, and ``/-/`` is ours."""
-        tags = ScriptTag(lambda: self.feed.cursor, self._mounts.url_of, self._warn_of_policy)
+        tags = ScriptTag(
+            lambda: self.feed.cursor,
+            self._mounts.url_of,
+            self._warn_of_policy,
+            errors_version=lambda: endpoints.errors_script()[1],
+            browser_log=self._browser_log,
+        )
         own_site = Site(endpoints.tree(self.feed, self._audience, tags.sent, self._write_loops))
         own_site.trusts = lambda request: self._site.trusts(request)
 

@@ -133,12 +133,16 @@ class ScriptTag:
         url_of: gives the URL path of a file or directory, or ``"*"``.
         on_blocked: called with a page's path and the directive of its policy that is in the way.
         sent: keeps the pages with scripts.
+        errors_version: gives which version of ``errors.js`` a page is to have.
+        browser_log: whether pages tell the server also what they log.
     """
 
     cursor: Callable[[], str]
     url_of: Callable[[str], str]
     on_blocked: Callable[[str, str], object]
     sent: SentPages = field(default_factory=SentPages)
+    errors_version: Callable[[], str] = str
+    browser_log: bool = False
 
     def prepare(self, request: Request) -> PageLoad:
         """Make *request* ask for a whole page. Call it before the site answers."""
@@ -220,7 +224,14 @@ class PageLoad:
         }
         attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
         src = f"{self._way_up()}-/follow.js"
-        return f'<script async src="{src}" {attributes}></script>'.encode()
+        follow = f'<script async src="{src}" {attributes}></script>'
+        return f"{self._errors_tag()}{follow}".encode()
+
+    def _errors_tag(self) -> str:
+        """Its script is waited for, so that no error of the page's own scripts comes before it."""
+        src = f"{self._way_up()}-/errors.js?{self.tags.errors_version()}"
+        console = " data-console" if self.tags.browser_log else ""
+        return f'<script src="{src}" data-rpyserve-errors{console}></script>'
 
     def _way_up(self) -> str:
         """The relative URL of the server's root, since a proxy may have it below a prefix."""

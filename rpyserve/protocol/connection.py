@@ -220,7 +220,7 @@ class _Connection:
             transport.enter(Phase.DRAINING)
             keep_alive = await body.drain()
         # The wish to stop, or to close, may have come while this response was sent.
-        if keep_alive and transport.cycle.keep_alive and not self.shutdown.requested:
+        if keep_alive and transport.cycle.keep_alive and not self.shutdown.closing:
             transport.cycle.start_next()
             return True
         if writer.upgrade is None:
@@ -249,7 +249,7 @@ class _Connection:
             response = await self.respond(request)
             discard = not isinstance(response.body, Stream)
             keep_alive = body is None or body.can_keep_alive(discard)
-            close = self.shutdown.requested or not keep_alive
+            close = self.shutdown.closing or not keep_alive
             pending = request._response
             reason = pending.reason if response.status == pending.status else b""
             await writer.send(response, reason, close)
@@ -308,7 +308,7 @@ class _Connection:
             request,
             method,
             target,
-            self.client,
+            self.client if request is None else request.client,
             writer.status,
             writer.sent,
             trio.current_time() - started,
@@ -340,6 +340,8 @@ def warn_of_tls_client(server: Address) -> None:
         throttled = ThrottledLogger(log)
         _tls_warnings.set(throttled)
     host, port = server
+    if not port:
+        return  # a Unix socket, which no browser speaks to
     host = f"[{host}]" if ":" in host else host
     throttled.warn(
         "Someone asked for https://, which takes --tls. The page is at http://%s:%d/", host, port

@@ -243,6 +243,8 @@ class ResponseWriter:
                 await self._send_bytes(head, head.body, b"", close)
                 return
             length = head.body.length if isinstance(head.body, Stream) else None
+            if head.status != response.status:
+                reason = head.body.reason if isinstance(head.body, Stream) else b""
             await self._send_chunk(self._frame_head(head, reason, length, close))
             if not self._is_bodiless(head):
                 chunks = started.chunks

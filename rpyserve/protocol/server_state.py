@@ -112,20 +112,31 @@ class Shutdown:
 
     Attributes:
         requested: whether all shall end.
+        closing: whether each response is the last one on its connection.
         files: how many files connections hold open, besides their sockets.
         on_file: called when that has become one more.
     """
 
     requested: bool = False
+    closing: bool = False
     files: int = 0
     on_file: Callable[[], object] = lambda: None
     _connections: dict[Stoppable, None] = field(default_factory=dict)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def drain(self) -> None:
+        """Let each connection end after its next response; new ones are served as well."""
+        self.closing = True
 
     def request(self) -> None:
         """Ask all connections to end. Doing so twice does nothing."""
         if self.requested:
             return
-        self.requested = True
+        self.requested = self.closing = True
         for connection in tuple(self._connections):
             connection.request_shutdown()
 

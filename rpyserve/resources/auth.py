@@ -228,6 +228,8 @@ class View:
             scheme=asked.scheme,
         )
         probe.site = self._site
+        probe.root_path, probe._proxy = asked.root_path, asked._proxy
+        probe._authority = asked._authority
         probe._session = asked._session
         try:
             yield probe

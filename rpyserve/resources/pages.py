@@ -22,7 +22,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from rpyserve.http.browser import accepts_html
-from rpyserve.http.errors import HTTPError
+from rpyserve.http.errors import HTTPError, PageNotFound
 from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response
@@ -34,10 +34,12 @@ MAX_PATH_SHOWN: Final = 300
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --dim: #5d6873; --paper: #fff; --box: #f3f5f7;
-  --edge: #d8dee4; --link: #0b5cad; --bad: #b3261e; --fault: #fde4e1 }
+  --edge: #d8dee4; --link: #0b5cad; --bad: #b3261e; --fault: #fde4e1;
+  --keyword: #7c2fa8; --name: #0b5cad; --string: #1c6b2f; --number: #8a4b00 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e8ec; --dim: #9aa5b1; --paper: #15191d; --box: #1f252b;
-    --edge: #333c45; --link: #7ab8ff; --bad: #ff9d94; --fault: #4b2422 } }
+    --edge: #333c45; --link: #7ab8ff; --bad: #ff9d94; --fault: #4b2422;
+    --keyword: #d9a5f2; --name: #8cc4ff; --string: #9be29b; --number: #ffc07a } }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 52rem; padding: 3rem 1.25rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.55 system-ui, sans-serif }
@@ -59,6 +61,11 @@ h2, h3, h4, h5, h6 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; overflow-wrap: a
 .code b, .code b i { display: inline-block; min-width: 100%; background: var(--fault);
   font-weight: 400 }
 .code b i { display: inline; color: var(--bad) }
+.keyword { color: var(--keyword) }
+.name { color: var(--name) }
+.string { color: var(--string) }
+.number { color: var(--number) }
+.comment { color: var(--dim) }
 mark { background: none; color: inherit; border-bottom: .15rem solid var(--bad) }
 summary { cursor: pointer; color: var(--dim) }
 details { margin: .3rem 0 }
@@ -72,7 +79,9 @@ details > ol > li { margin: .3rem 0 }
 .values dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap }
 .values dt, .values dd { font: .85rem/1.5 ui-monospace, Consolas, monospace }
 @media (max-width: 30rem) { body { padding: 1.5rem 1rem } .values { display: block }
-  .values dd { margin-bottom: .5rem } }
+  .values dd { margin-bottom: .5rem } td:nth-child(3) { display: none } }
+button { font: inherit; color: var(--ink); background: var(--box); border: 1px solid var(--edge);
+  border-radius: .4rem; padding: .3rem .9rem; cursor: pointer }
 table { border-collapse: collapse; width: 100% }
 td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--edge); overflow-wrap: anywhere }
 td + td { color: var(--dim); white-space: nowrap; text-align: right; width: 1% }
@@ -110,6 +119,11 @@ def resource(request):
     return f"<h1>Hello!</h1><p>Visit {session['visits']}.</p>"
 """
 
+NEW_PAGE: Final = """\
+def resource(request):
+    return "<h1>Hello!</h1>"
+"""
+
 # What an error page says whose `HTTPError` has no detail.
 _DETAILS: Final = {
     400: "The request is not valid for this page.",
@@ -140,6 +154,8 @@ class ListingEntry:
 
 def error_page(request: Request, error: HTTPError, *, trusted: bool) -> Response:
     """Return the page for an `HTTPError`: what it says to everyone, and to a trusted client why."""
+    if trusted and isinstance(error, PageNotFound) and accepts_html(request):
+        return _page_not_found(request, error)
     title = f"{error.status} {reason_phrase(error.status)}".strip()
     lines = [error.detail or _DETAILS.get(error.status, "")]
     if trusted:
@@ -149,6 +165,32 @@ def error_page(request: Request, error: HTTPError, *, trusted: bool) -> Response
     body = html(template, title, request.method, path_shown(request), *lines)
     text = "\n".join([title, *lines])
     return page_response(request, error.status, title, body, text, error.headers)
+
+
+def _page_not_found(request: Request, error: PageNotFound) -> Response:
+    """Return the page for its author: why it is not there, how to make it, and what is there."""
+    title = f"404 {reason_phrase(404)}"
+    body = html(
+        "<h1>{}<small>{} {}</small></h1>\n<p>{}</p>\n",
+        title,
+        request.method,
+        path_shown(request),
+        error.private,
+    )
+    if error.new_file:
+        body += html(
+            "<p>To create it, save this as <code>{}</code>{}</p>\n<pre>{}</pre>\n",
+            error.new_file,
+            _SHOWS_ITSELF if request._follows else ":",
+            NEW_PAGE,
+        )
+    if error.links:
+        items = Markup("\n").join(
+            html('<li><a href="{}">{}</a></li>', quote(link, errors="replace"), link)
+            for link in error.links
+        )
+        body += html("<h2>Pages here</h2>\n<ul>\n{}\n</ul>", items)
+    return page_response(request, 404, title, body, error.private)
 
 
 def listing(request: Request, path: str, entries: Iterable[ListingEntry]) -> Response:
@@ -190,6 +232,7 @@ def page_response(
     body: Markup,
     text: str,
     headers: Mapping[str, str] | None = None,
+    error: Mapping[str, object] | None = None,
 ) -> Response:
     """Return one of rpyserve's pages in the form that the client asks for.
 
@@ -198,13 +241,15 @@ def page_response(
         text: the same as plain text, for other clients. One that asks for JSON gets it as
             ``detail``.
         headers: further response headers.
+        error: what JSON has besides, under this name.
     """
     fields = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
     if accepts_html(request):
         content: str = html(_FRAME, title=title, style=Markup(STYLE), body=body)
         fields["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     elif "application/json" in request.raw_headers.text(b"accept"):
-        content = json.dumps({"status": status, "title": title, "detail": text})
+        told = {"status": status, "title": title, "detail": text}
+        content = json.dumps({**told, "error": error} if error else told)
         fields["Content-Type"] = "application/json"
     else:
         content = text + "\n"

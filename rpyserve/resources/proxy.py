@@ -62,6 +62,7 @@ class ReverseProxyResource(Resource):
 
     isLeaf = True
     _wants_body = False
+    _wants_session = False
 
     def __init__(
         self,

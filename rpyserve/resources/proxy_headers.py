@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rpyserve.http.request import Request
+from rpyserve.http.request import Address, Request
 from rpyserve.http.response import Headers
 from rpyserve.resources.resource import raw_path_segments
 from rpyserve.resources.websocket import asks_for_websocket
@@ -69,7 +69,8 @@ class Mount:
     def of(cls, request: Request, origin: str, base: str) -> Mount:
         """Return the mount that *request* has been led to."""
         mounted_at, left_over = raw_path_segments(request)
-        prefix = _on_this_host("".join("/" + segment for segment in mounted_at))
+        below = "".join("/" + segment for segment in mounted_at)
+        prefix = _on_this_host(request.root_path + below)
         rest = "".join("/" + segment for segment in left_over)
         return cls(prefix, origin, base, rest)
 
@@ -101,17 +102,17 @@ def upstream_headers(
         keep_host: whether ``Host`` stays as the client sent it.
     """
     fields = [pair for pair in _end_to_end(request.raw_headers) if _may_forward(pair[0])]
-    host = request.authority or ""
+    host, peer = request.authority or "", request._proxy or request.client
     if not keep_host:
         upstream_host = mount.origin.partition("://")[2]
         others = [pair for pair in fields if pair[0] != b"host"]
         fields = [(b"host", upstream_host.encode("latin-1")), *others]
     added = {
-        "x-forwarded-for": _append(request, "x-forwarded-for", request.client[0]),
+        "x-forwarded-for": _append(request, "x-forwarded-for", _node(peer[0])),
         "x-forwarded-host": request.getHeader("x-forwarded-host") or host,
         "x-forwarded-proto": request.getHeader("x-forwarded-proto") or request.scheme,
         "x-forwarded-prefix": mount.prefix,
-        "forwarded": _append(request, "forwarded", _forwarded(request, host)),
+        "forwarded": _append(request, "forwarded", _forwarded(request, peer, host)),
         "via": _append(request, "via", f"{request.http_version} {pseudonym}"),
     }
     fields += [(name.encode(), value.encode("latin-1")) for name, value in added.items() if value]
@@ -154,10 +155,15 @@ def _append(request: Request, name: str, value: str) -> str:
     return f"{before}, {value}" if before else value
 
 
-def _forwarded(request: Request, host: str) -> str:
+def _node(address: str) -> str:
+    """Return *address* as other proxies read it; a Unix socket is none."""
+    return "unknown" if not address or address.startswith("unix:") else address
+
+
+def _forwarded(request: Request, peer: Address, host: str) -> str:
     """Return this hop as RFC 7239, section 4, has it."""
-    address = request.client[0]
-    node = f'"[{address}]"' if ":" in address else address or "unknown"
+    address = _node(peer[0])
+    node = f'"[{address}]"' if ":" in address else address
     return f'for={node};host="{host}";proto={request.scheme}'
 
 

@@ -27,7 +27,7 @@ from rpyserve.http.errors import ClientDisconnected, HTTPError, NotJSON, Redirec
 from rpyserve.http.pending_response import PendingResponse
 from rpyserve.http.request import Request
 from rpyserve.http.response import HTML, ErrorHandler, IterableStream, Response
-from rpyserve.resources.resource import FunctionResource, Resource
+from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.util.slow_calls import slow_call_log
 
 
@@ -66,7 +66,9 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     response = _response_of(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
-        body.complete_headers = request._response.complete_headers
+        pending = request._response
+        is_result = isinstance(result, Response)  # which says its status itself
+        body.complete_headers = pending.complete_headers if is_result else pending.complete_head
         body.error_handler = error_handler
         return response
     return apply_request_headers(request, response)
@@ -80,8 +82,8 @@ def _report_slow_call(resource: Resource, request: Request, began: float) -> Non
 
 def _is_our_own(resource: Resource) -> bool:
     """Whether all code of *resource* is rpyserve's, so that no author can mend it."""
-    is_function = isinstance(resource, FunctionResource)
-    return not is_function and type(resource).__module__.partition(".")[0] == "rpyserve"
+    is_wrapper = isinstance(resource, FunctionResource | ForeignResource)
+    return not is_wrapper and type(resource).__module__.partition(".")[0] == "rpyserve"
 
 
 def apply_request_headers(request: Request, response: Response) -> Response:
@@ -92,7 +94,9 @@ def apply_request_headers(request: Request, response: Response) -> Response:
 def redirect_response(redirect: Redirect, request: Request) -> Response:
     """Return the response for *redirect*: 303 after a POST, else 302, unless it says otherwise."""
     status = redirect.status or (303 if request.method == "POST" else 302)
-    return Response(b"", status, [("Location", quote_location(redirect.url))])
+    is_path = redirect.url.startswith("/") and not redirect.url.startswith("//")
+    url = request.root_path + redirect.url if is_path else redirect.url
+    return Response(b"", status, [("Location", quote_location(url))])
 
 
 def quote_location(url: str) -> str:
@@ -185,10 +189,11 @@ def _is_body(result: object) -> bool:
 
 # Results that cannot be sent
 
-_ALLOWED_RESULTS: Final = (
+ALLOWED_RESULTS: Final = (
     "A method returns str, bytes, a dict or list (sent as JSON), a Response, a Redirect, "
     "or it yields text."
 )
+"""What is said of a result of which nothing else is known."""
 
 _FRAMEWORKS: Final = {
     "flask": "a Flask app",
@@ -363,18 +368,30 @@ def describe_wrong_result(value: Any, request: Request, resource: Resource) -> s
             text = f"returned {returned}. {advice}"
             return f"{method} {text.format(value=value, **names)}"
     returned = f"{article} {kind.__name__}, which cannot be sent"
-    return f"{method} returned {returned}. {_ALLOWED_RESULTS}"
+    return f"{method} returned {returned}. {ALLOWED_RESULTS}"
 
 
 def render_method(request: Request, resource: Resource) -> object:
     """Return the function by which *resource* answered *request*; None if that is not known."""
     if isinstance(resource, FunctionResource):
         return resource.function
-    kind = type(resource)
-    if kind.render is not Resource.render:
+    kind = type(_of_author(resource))
+    if _overrides_render(kind):
         return kind.render
     method = getattr(kind, f"render_{request.method}", None)
     return getattr(kind, "render_GET", None) if method is None else method
+
+
+def _of_author(resource: Any) -> Any:
+    return resource.wrapped if isinstance(resource, ForeignResource) else resource
+
+
+def _overrides_render(kind: Any) -> bool:
+    return getattr(kind.render, "__module__", "") not in _RENDERS
+
+
+_RENDERS: Final = (Resource.render.__module__, "twisted.web.resource")
+"""Where the methods ``render`` are that call ``render_GET`` and its like."""
 
 
 def app_kind(value: object) -> str | None:
@@ -395,10 +412,10 @@ def app_kind(value: object) -> str | None:
 def _method_name(request: Request, resource: Resource) -> str:
     if isinstance(resource, FunctionResource):
         return f"{getattr(resource.function, '__name__', 'resource')}()"
-    kind, method = type(resource), request.method
-    if kind.render is not Resource.render:
+    kind, method = type(_of_author(resource)), request.method
+    if _overrides_render(kind):
         return f"{kind.__name__}.render"
-    if method == "HEAD" and not hasattr(resource, "render_HEAD"):
+    if method == "HEAD" and not hasattr(kind, "render_HEAD"):
         method = "GET"
     return f"{kind.__name__}.render_{method}"
 

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from rpyserve._names import public
@@ -28,6 +31,24 @@ _METHOD: Final = re.compile("[A-Z]+")
 
 # The children of all resources that have none: a subclass need not call ``Resource.__init__``.
 _NO_CHILDREN: Final[dict[str, Resource]] = {}
+
+
+MOST_WAITS: Final = 5
+"""How often `traverse` waits for a child; once for each edit that is made meanwhile."""
+
+
+class NotReady(BaseException):
+    """Raised by `getChild` where something takes long that must be done before.
+
+    That is for `traverse` only, which says by ``request._may_wait`` that it waits and asks again.
+
+    Args:
+        wait: returns when it is done.
+    """
+
+    def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.wait = wait
 
 
 @public
@@ -49,6 +70,11 @@ class Resource:
     # Whether the request's body is read before `getChild` or `render` is called.
     _wants_body = True
 
+    # Whether the visitor's session and the registry may be asked for while it is rendered. Matters
+    # where they are kept outside of the process: then they are fetched before. Of what a script
+    # leaves it is known from its code.
+    _wants_session = True
+
     children: dict[str, Resource] = _NO_CHILDREN
 
     def putChild(self, path: str | bytes, child: Any) -> None:
@@ -56,7 +82,7 @@ class Resource:
 
         Args:
             path: one decoded segment, without a slash; the empty one is what ``/here/`` names.
-            child: a `Resource`, or a function of the request.
+            child: a `Resource`, a function of the request, or a resource of Twisted's.
 
         Raises:
             ValueError: there is a slash in *path*.
@@ -184,8 +210,70 @@ class Wrapper(Resource):
         return await result if inspect.isawaitable(result) else result
 
 
+class ForeignResource(Resource):
+    """Another library's resource, and all that is below it, at a place of the tree.
+
+    Args:
+        wrapped: that resource.
+    """
+
+    isLeaf = True
+    _wants_body = False
+
+    def __init__(self, wrapped: Any) -> None:
+        self.wrapped = wrapped
+
+    async def descend(self, request: Request) -> Resource:
+        """Walk through what is below, and return the resource that answers *request*.
+
+        It has loaded the body as it needs it.
+        """
+        raise NotImplementedError
+
+    def render(self, request: Request) -> Any:
+        """Answer with what `descend` finds, for callers that render this one without a walk."""
+        return self._render_below(request)
+
+    async def _render_below(self, request: Request) -> Any:
+        result = (await self.descend(request)).render(request)
+        return await result if inspect.isawaitable(result) else result
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Another library whose resources can be served.
+
+    Args:
+        base: the class of its resources that scripts inherit from.
+        convert: returns a `ForeignResource` for what is a resource of the library, by whatever
+            class; None for what is none.
+    """
+
+    base: type
+    convert: Callable[[Any], Resource | None]
+
+
+libraries: dict[str, Library] = {}
+"""The libraries that are there, by their names."""
+
+
+def foreign_resource(thing: Any) -> Resource | None:
+    """Return what serves *thing* if it is a resource of another library; else None."""
+    if "twisted.web.resource" in sys.modules and "twisted" not in libraries:
+        # A program has imported it itself. Scripts, which look after that, are above this package.
+        import_module("rpyserve.scripts.twisted_names").complete_loaded()
+    found = (library.convert(thing) for library in libraries.values())
+    return next((resource for resource in found if resource is not None), None)
+
+
+def base_class_of(cls: type) -> type | None:
+    """Return the class ``Resource``, ours or another library's, of which *cls* is a subclass."""
+    bases = (Resource, *(library.base for library in libraries.values()))
+    return next((base for base in bases if issubclass(cls, base)), None)
+
+
 def as_resource(thing: Any) -> Resource:
-    """Return *thing* as a resource: itself, or a function wrapped into one.
+    """Return *thing* as a resource: itself, or a function or another library's resource wrapped.
 
     Raises:
         TypeError: it is neither, with the line to write instead.
@@ -197,6 +285,9 @@ def as_resource(thing: Any) -> Resource:
         raise TypeError(f"this is the class {name}, not an instance of it: write {name}()")
     if inspect.isroutine(thing):
         return FunctionResource(thing)
+    resource = foreign_resource(thing)
+    if resource is not None:
+        return resource
     raise TypeError(
         f"a resource is a Resource instance or a function of the request, not {thing!r:.80}"
     )
@@ -226,6 +317,8 @@ async def traverse(root: Resource, request: Request) -> Resource:
             break
         else:
             resource = await child_of(resource, request)
+    if isinstance(resource, ForeignResource):
+        return await resource.descend(request)
     await _load_body_for(resource, request)
     return resource
 
@@ -247,7 +340,7 @@ async def child_of(parent: Resource, request: Request) -> Resource:
         await _load_body_for(parent, request, raw=True)
     name = request.postpath.pop(0)
     request.prepath.append(name)
-    child = parent.getChildWithDefault(name, request)
+    child = await _ask_for_child(parent, name, request)
     if inspect.iscoroutine(child):
         child = await child
     if isinstance(child, Resource):
@@ -259,6 +352,19 @@ async def child_of(parent: Resource, request: Request) -> Resource:
             f"{type(parent).__name__}.getChild() returned {child!r:.80}: "
             "return a Resource, or raise HTTPError(404)"
         ) from exc
+
+
+async def _ask_for_child(parent: Resource, name: str, request: Request) -> Any:
+    for _ in range(MOST_WAITS):
+        request._may_wait = True
+        try:
+            return parent.getChildWithDefault(name, request)
+        except NotReady as exc:
+            not_ready = exc
+        finally:
+            request._may_wait = False
+        await not_ready.wait()
+    return parent.getChildWithDefault(name, request)
 
 
 def raw_path_segments(request: Request) -> tuple[list[str], list[str]]:

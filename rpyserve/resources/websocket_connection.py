@@ -134,7 +134,7 @@ class WebSocketConnection(Upgrade):
             message = await self._messages_out.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise self._closed or WebSocketClosed(CloseReason.NORMAL_CLOSURE) from None
-        session = self._request.session
+        session = self._request._session
         if session is not None:
             session.touch()
         return message

@@ -51,6 +51,7 @@ class WSGIResource(Resource):
 
     isLeaf = True
     _wants_body = False
+    _wants_session = False
 
     def __init__(self, app: Callable[..., Iterable[bytes]], threads: int = THREADS) -> None:
         if not callable(app):
@@ -81,7 +82,7 @@ def environment(request: Request) -> dict[str, Any]:
     mounted_at, left_over = raw_path_segments(request)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": _decode_path(mounted_at),
+        "SCRIPT_NAME": request.root_path + _decode_path(mounted_at),
         "PATH_INFO": _decode_path(left_over),
         "QUERY_STRING": request.query,
         "SERVER_NAME": request.server[0],

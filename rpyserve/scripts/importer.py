@@ -53,7 +53,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from rpyserve.scripts import definitions, file_state
 from rpyserve.scripts.background import BackgroundTasks, noting_threads
 from rpyserve.scripts.execution import Execution, executing, populate_namespace
-from rpyserve.scripts.source import Source, compile_source
+from rpyserve.scripts.source import Source, compile_source, uses_of
 from rpyserve.util.text import one_line
 
 log = logging.getLogger("rpyserve")
@@ -71,6 +71,20 @@ _MOST_LOOKS: Final = 40
 SourceObserver = Callable[[str, bytes, ast.Module, str], object]
 
 
+class _Compiled(NamedTuple):
+    """A module's code, without its syntax tree, which is large.
+
+    Args:
+        data: the contents of the file.
+        code: what they were compiled to.
+        imports: the first names of the modules that it imports; see `Source`.
+    """
+
+    data: bytes
+    code: CodeType
+    imports: frozenset[str]
+
+
 class SiteModules:
     """The modules of the site at *root*.
 
@@ -81,6 +95,7 @@ class SiteModules:
         package: the name of the package that stands for *root* in relative imports. There must be
             no such module.
         generation: grows each time that the modules are dropped.
+        uses: what of the session and the registry their code may use; see `source.uses_of`.
         registry: what a module gets as ``rpyserve.registry`` while it is loaded.
         tasks: what runs the background tasks that modules declare, if anything does.
         on_source: called with each source of a script or module that was compiled: its path, its
@@ -93,6 +108,7 @@ class SiteModules:
         self.root = os.path.abspath(root)
         self.package = "rpydir"
         self.generation = 0
+        self.uses: frozenset[str] = frozenset()
         self.registry: Any = None
         self.tasks: BackgroundTasks | None = None
         self.on_source: SourceObserver | None = None
@@ -116,6 +132,8 @@ class SiteModules:
         self._path_length = 0
         # The modules with plain names, while another site has those.
         self._set_aside: dict[str, ModuleType] = {}
+        # By their paths: what modules were compiled to.
+        self._compiled: dict[str, _Compiled] = {}
         # The hidden files that the console was told of.
         self._warned_of: set[str] = set()
 
@@ -141,6 +159,7 @@ class SiteModules:
         self._loading.clear()
         self._remove_all()
         self._dropped.clear()
+        self._compiled.clear()
         self._deactivate()
         sys.modules.pop(self.package, None)
         sys.path_hooks.remove(self._path_hook)
@@ -210,6 +229,18 @@ class SiteModules:
         self.refresh()
         if name not in sys.modules:
             importlib.import_module(name)
+
+    def recall(self, name: str) -> None:
+        """Import the module *name* when its definitions are asked for, if it is not there.
+
+        An earlier process has imported it, and objects of its classes come back.
+        """
+        *parents, last = name.removeprefix(f"{self.package}.").split(".")
+        directory = os.path.join(self.root, *map(unescaped, parents))
+        path = module_file(directory, unescaped(last)) or os.path.join(directory, f"{last}.py")
+        definitions.recall(f"{self.package}:{name}", path, self._renew)
+        if name not in self._names:
+            self._dropped.add(name)
 
     def watches(self, path: str) -> bool:
         """Whether *path* is a file of the site that was loaded as a module."""
@@ -448,10 +479,23 @@ class SiteModules:
     def compile(self, data: bytes, path: str, *, module: bool = False) -> Source:
         """Compile the contents of a script or module, and tell what its author should know."""
         source = compile_source(data, path)
+        if module:
+            self.uses |= uses_of(source.code)
         self._warn_of_shadowed(source.imports, path)
         if self.on_source is not None:
             self.on_source(path, data, source.tree, "module" if module else "script")
         return source
+
+    def compile_module(self, path: str) -> _Compiled:
+        """Compile a module, unless that was done: of those that are dropped, few have changed."""
+        data = self.read(path)
+        compiled = self._compiled.get(path)
+        if compiled is None or compiled.data != data:
+            source = self.compile(data, path, module=True)
+            compiled = self._compiled[path] = _Compiled(data, source.code, source.imports)
+        else:
+            self._warn_of_shadowed(compiled.imports, path)
+        return compiled
 
     def read(self, path: str) -> bytes:
         """Return the contents of a module's file, and watch it even if it cannot be loaded."""
@@ -549,12 +593,18 @@ _find_as_python_does: Final = FileFinder.path_hook(
 )
 
 
+# Where a name of another case is found, too, so that the names themselves must be looked at.
+_IGNORING_CASE: Final = frozenset({"win32", "cygwin", "darwin"})
+
+
 class SiteFinder(FileFinder):
     """Finds modules in one directory of the site. Looks afresh each time."""
 
     def __init__(self, path: str, modules: SiteModules) -> None:
         loader: Any = partial(SiteLoader, modules)
         super().__init__(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (loader, [".py"]))
+        extensions = [(suffix, ExtensionFileLoader) for suffix in EXTENSION_SUFFIXES]
+        self._kinds: list[tuple[str, Any]] = [*extensions, (".py", loader)]
         self.modules = modules
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -563,16 +613,37 @@ class SiteFinder(FileFinder):
         if not self.modules.owns(parent):
             # The rest of a package that was loaded before the site was, such as rpyserve itself.
             return _find_as_python_does(self.path).find_spec(fullname, target)
-        # They go by the directory's mtime, which may stand still for a while.
-        self.invalidate_caches()
         self.modules.note_lookup(self.path, name)
         below = os.path.join(self.path, name)
         if os.path.isdir(below):
             self.modules.note_lookup(below, "__init__")
-        spec = super().find_spec(fullname, target)
+        spec = self._find_afresh(fullname, below)
         if spec is not None and not isinstance(spec.loader, ExtensionFileLoader):
             self.modules.note_found(fullname)
         return spec
+
+    def _find_afresh(self, fullname: str, below: str) -> ModuleSpec | None:
+        """Find *fullname*, whose file or directory is called *below*."""
+        spec = None if sys.platform in _IGNORING_CASE else self._find_file(fullname, below)
+        if spec is None:
+            # Python's list of all names goes by the directory's mtime, which may stand still.
+            self.invalidate_caches()
+            spec = super().find_spec(fullname)
+        return spec
+
+    def _find_file(self, fullname: str, below: str) -> ModuleSpec | None:
+        """Find the usual, without a list of all names: a site may have hundreds of modules."""
+        for start, places in ((os.path.join(below, "__init__"), [below]), (below, None)):
+            for suffix, loader in self._kinds:
+                file = start + suffix
+                if os.path.isfile(file):
+                    return importlib.util.spec_from_file_location(
+                        fullname,
+                        file,
+                        loader=loader(fullname, file),
+                        submodule_search_locations=places,
+                    )
+        return None
 
 
 class SiteLoader(SourceFileLoader):
@@ -584,7 +655,7 @@ class SiteLoader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         """Compile the source as it is now."""
-        return self._compile().code
+        return self._modules.compile_module(self.path).code
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Leave it to Python to make the module, but not too early.
@@ -606,10 +677,6 @@ class SiteLoader(SourceFileLoader):
         definitions.publish(execution, module)
         if self._modules.tasks is not None:
             self._modules.tasks.start_declared(execution)
-
-    def _compile(self) -> Source:
-        data = self._modules.read(self.path)
-        return self._modules.compile(data, self.path, module=True)
 
     def _execute_undisturbed(self, name: str, module: ModuleType) -> Execution | None:
         """Execute the module, and anew if modules were dropped: it may have used what is gone.
@@ -645,11 +712,11 @@ class SiteLoader(SourceFileLoader):
         execution = Execution(
             name, Path(self.path), cached=True, registry=modules.registry, package=modules.package
         )
-        source = self._compile()
-        execution.source = source.data
+        compiled = modules.compile_module(self.path)
+        execution.source = compiled.data
         populate_namespace(module.__dict__, execution)
         with noting_threads(execution), executing(execution):
-            exec(source.code, module.__dict__)
+            exec(compiled.code, module.__dict__)
         return execution
 
 
@@ -730,7 +797,7 @@ class RelativeFinder(MetaPathFinder):
         package, _, rest = fullname.partition(".")
         if package != modules.package or not rest:
             return None
-        parts = [_unescaped(part) for part in rest.split(".")]
+        parts = [unescaped(part) for part in rest.split(".")]
         directory = os.path.join(modules.root, *parts[:-1])
         if not modules.is_site_directory(directory):
             return None
@@ -788,7 +855,8 @@ def escaped(name: str) -> str:
     return name.replace("%", "%25").replace(".", "%2E")
 
 
-def _unescaped(part: str) -> str:
+def unescaped(part: str) -> str:
+    """Return what `escaped` has made *part* of."""
     return part.replace("%2E", ".").replace("%25", "%")
 
 

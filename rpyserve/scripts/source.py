@@ -24,6 +24,7 @@ import time
 import tokenize
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -86,6 +87,28 @@ def _imported_names(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             found.add("." if node.level else (node.module or "").partition(".")[0])
     return found
+
+
+USES: Final = {
+    "getSession": "session",
+    "session": "session",
+    "sessions": "session",
+    "registry": "registry",
+    "registry_lease": "registry",
+}
+"""What it means that code has such a name: that it may use the session, or the registry."""
+
+ALL_USES: Final = frozenset(USES.values())
+
+
+def uses_of(code: CodeType) -> frozenset[str]:
+    """Return which of `ALL_USES` *code*, or the functions in it, may make."""
+    found: set[str] = set()
+    codes = [code]
+    for each in codes:  # it grows
+        found.update(USES[name] for name in each.co_names if name in USES)
+        codes += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+    return frozenset(found)
 
 
 def _decode(data: bytes, path: str) -> str:
@@ -158,6 +181,14 @@ def decode_lines(data: bytes) -> Sequence[str]:
     except SyntaxError:
         encoding = "utf-8"
     return _LINE_END.split(data.decode(encoding, "replace"))
+
+
+def line_at(frame: FrameType) -> str:
+    """Return the line of source that *frame* is at; empty if it is not known. Never fails."""
+    with suppress(Exception):
+        lines = source_lines(frame.f_code, frame.f_globals) or ()
+        return lines[frame.f_lineno - 1].strip()
+    return ""
 
 
 def innermost_author_line(exc: BaseException) -> tuple[FrameType | None, str]:

@@ -1,24 +1,33 @@
-"""Twisted's names: a script of the series imports from ``twisted`` and gets rpyserve's classes.
+"""``from twisted...`` in a script: an installed Twisted, or else a few names that are ours.
 
-Owns a finder that is first on ``sys.meta_path`` while scripts are served. In a program, ``import
-rpyserve`` is enough: where no Twisted is installed, the program's own import of it installs the
-finder. It gives exactly the names in `PROVIDED`; any other is an ImportError that says what there
-is. Nothing of Twisted is written again here, and a Twisted that has been imported already is left
-alone.
+Owns a finder that is first on ``sys.meta_path`` while scripts are served. Where Twisted is
+installed it finds the genuine modules, and has some of them completed when they have been loaded:
+see `COMPLETIONS`. Nothing is loaded before somebody asks. Where there is none, it gives exactly the
+names in `PROVIDED`, which are rpyserve's classes; any other is an ImportError that says what there
+is, and how to install Twisted.
+
+Whether Twisted is there may change while the server runs: `changes` says how often it has.
+
+In a program, ``import rpyserve`` is enough: where no Twisted is installed, the program's own import
+of it installs the finder.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
+from rpyserve.scripts.file_state import ImportLookups
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
+from rpyserve.util.text import install_command
 
 PROVIDED: Final[dict[str, dict[str, str]]] = {
     "twisted.web.resource": {"Resource": "rpyserve.resources.resource"},
@@ -30,6 +39,17 @@ PROVIDED: Final[dict[str, dict[str, str]]] = {
     "twisted.python.components": {"registerAdapter": "rpyserve.sessions.adapters"},
 }
 """Each module with its names, and where rpyserve has them."""
+
+COMPLETIONS: Final = {
+    "twisted.internet.default": "rpyserve.twisted.installation",
+    "twisted.internet.main": "rpyserve.twisted.installation",
+    "twisted.python.components": "rpyserve.twisted.adapters",
+    "twisted.python.log": "rpyserve.twisted.logs",
+    "twisted.web.resource": "rpyserve.twisted.resources",
+    "twisted.web.server": "rpyserve.twisted.sessions",
+    "twisted.web.util": "rpyserve.twisted.texts",
+}
+"""Each genuine module that is completed, and the module of ours whose ``adopt`` does that."""
 
 _PACKAGES: Final = frozenset({"twisted", "twisted.web", "twisted.python"})
 _DIRECTORY_ADVICE: Final = (
@@ -70,39 +90,108 @@ _ADVICE: Final = {
 
 _install_count = 0
 
+# Where the answer to the last import of Twisted came from, and how often it has become another.
+_watched: list[ImportLookups] = []
+_changes = 0
+
 
 def install() -> None:
     """Serve Twisted's names from now on, until `uninstall` has been called as often."""
     global _install_count
     _install_count += 1
-    if _install_count == 1 and "twisted" not in sys.modules:
-        sys.meta_path.insert(0, _FINDER)
+    if _install_count > 1:
+        return
+    sys.meta_path.insert(0, _FINDER)
+    complete_loaded()
+
+
+def complete_loaded() -> None:
+    """Complete the modules of Twisted's that a program has imported before."""
+    for name in COMPLETIONS:
+        module = sys.modules.get(name)
+        if module is not None and not _is_ours(name):
+            _complete(module)
 
 
 def uninstall() -> None:
-    """Take back one `install`; the last takes the names away again."""
+    """Take back one `install`; the last takes the names that are ours away again."""
     global _install_count
     _install_count = max(0, _install_count - 1)
     if _install_count == 0 and _FINDER in sys.meta_path:
         sys.meta_path.remove(_FINDER)
-        for name in (*_PACKAGES, *PROVIDED):
-            if isinstance(getattr(sys.modules.get(name), "__loader__", None), _TwistedLoader):
-                del sys.modules[name]
+        _watched.clear()
+        _forget(_is_ours)
+
+
+def changes() -> int:
+    """Return how often Twisted was installed or removed since a script first asked for it.
+
+    Its modules are forgotten then, and the next import finds what is there now.
+    """
+    global _changes
+    if _watched and any(lookups.changed() for lookups in _watched):
+        _watched.clear()
+        _changes += 1
+        importlib.invalidate_caches()
+        _forget(lambda name: True)
+    return _changes
+
+
+def genuine_spec() -> ModuleSpec | None:
+    """Return the spec of an installed Twisted; None if there is none."""
+    loaded = sys.modules.get("twisted")
+    if loaded is not None and not _is_ours("twisted"):
+        return loaded.__spec__ or ModuleSpec("twisted", None)
+    spec = PathFinder.find_spec("twisted")
+    # Without such a file it is what is left of one, or a directory of the site.
+    return spec if spec is not None and type(spec.loader) is SourceFileLoader else None
+
+
+def _watch(spec: ModuleSpec | None) -> None:
+    """Have `changes` look at the place of *spec*, or at all places where there may be one."""
+    if _watched:
+        return
+    place = None if spec is None or spec.origin is None else os.path.dirname(spec.origin)
+    for entry in sys.path if place is None else [os.path.dirname(place)]:
+        lookups = ImportLookups(os.path.abspath(entry))
+        lookups.add("twisted")
+        _watched.append(lookups)
+
+
+def _is_ours(name: str) -> bool:
+    return isinstance(getattr(sys.modules.get(name), "__loader__", None), _TwistedLoader)
+
+
+def _forget(applies: Callable[[str], bool]) -> None:
+    for name in list(sys.modules):
+        is_part = name.partition(".")[0] == "twisted" or name.startswith("rpyserve.twisted.")
+        if is_part and applies(name):
+            del sys.modules[name]
+
+
+def _complete(module: ModuleType) -> None:
+    if not hasattr(module, _COMPLETED):
+        setattr(module, _COMPLETED, True)
+        importlib.import_module(COMPLETIONS[module.__name__]).adopt(module)
+
+
+# On a module of Twisted's that has been completed.
+_COMPLETED: Final = "__rpyserve_completed__"
 
 
 def replacement_for(name: str) -> tuple[str, str, str]:
     """What to say of *name*, a dotted name of Twisted's that is not provided.
 
     Returns:
-        That there is none, which names there are, and what to write instead, or "" if that is not
-        known.
+        That there is none, which names there are, and what to write instead or to install.
     """
     imports = (f"from {module} import {', '.join(names)}" for module, names in PROVIDED.items())
     known = [_ADVICE[part] for part in reversed(name.split(".")) if part in _ADVICE]
+    installation = f"Or install Twisted, which is used from then on: {install_command('twisted')}"
     return (
         f"rpyserve has no {name}.",
         f"Of Twisted's names it has: {'; '.join(imports)}.",
-        known[0] if known else "",
+        " ".join([*known[:1], installation]),
     )
 
 
@@ -133,18 +222,56 @@ def _is_imported_by_author() -> bool:
 
 
 class _TwistedFinder(MetaPathFinder):
-    """Finds the modules that are provided, and refuses all others of Twisted's."""
+    """Finds the modules of an installed Twisted, or else those that are provided."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname.partition(".")[0] != "twisted":
             return None
+        genuine = genuine_spec()
+        _watch(genuine)
+        if genuine is not None:
+            return _find_genuine(fullname, path, genuine)
         if fullname not in _PACKAGES and fullname not in PROVIDED:
             _refuse(fullname, ModuleNotFoundError)
         return ModuleSpec(
             fullname, _TwistedLoader(), is_package=fullname in _PACKAGES, origin="rpyserve"
         )
+
+
+def _find_genuine(name: str, path: Sequence[str] | None, package: ModuleSpec) -> ModuleSpec | None:
+    spec = package if name == "twisted" else PathFinder.find_spec(name, path)
+    if spec is not None and type(spec.loader) is SourceFileLoader:
+        if spec.submodule_search_locations is not None:
+            spec.loader = _PackageLoader(name, spec.loader.path)
+        elif name in COMPLETIONS:
+            spec.loader = _CompletingLoader(name, spec.loader.path)
+    return spec
+
+
+class _PackageLoader(SourceFileLoader):
+    """Loads a package of Twisted's, whose modules are there when they are mentioned.
+
+    Twisted's own server has imported most of them, so scripts say just ``import twisted``.
+    """
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        module.__dict__.setdefault("__getattr__", partial(_import_submodule, module.__name__))
+
+
+class _CompletingLoader(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        _complete(module)
+
+
+def _import_submodule(package: str, name: str) -> ModuleType:
+    full_name = f"{package}.{name}"
+    if not name.startswith("__") and importlib.util.find_spec(full_name) is not None:
+        return importlib.import_module(full_name)
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
 
 class _TwistedLoader(Loader):

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from rpyserve.http.response import Response
 from rpyserve.resources.rendering import app_kind
-from rpyserve.resources.resource import HTTP_METHODS, Resource
+from rpyserve.resources.resource import HTTP_METHODS, Resource, base_class_of, foreign_resource
 from rpyserve.util.text import closest_match
 
 # A message and a hint, which may have several lines.
@@ -163,12 +163,13 @@ def _describe(value: object) -> Function | Class | Instance:
 
 def _describe_class(cls: type) -> Class:
     own = {name: inspect.getattr_static(cls, name, None) for name in dir(cls)}
+    base = base_class_of(cls)
     methods = {
         name: describe_function(value, name)
         for name, value in own.items()
-        if value is not inspect.getattr_static(Resource, name, None)
+        if value is not inspect.getattr_static(base or Resource, name, None)
     }
-    return Class(cls.__name__, methods, issubclass(cls, Resource))
+    return Class(cls.__name__, methods, base is not None)
 
 
 def describe_function(function: object, name: str) -> Function:
@@ -199,6 +200,8 @@ def validate_namespace(namespace: Mapping[str, Any], source: str) -> Problem:
     if "resource" not in namespace:
         prints = re.search(r"\bprint\s*\(", source) is not None
         return NO_RESOURCE, hint_for_missing(_own_things(namespace), prints=prints)
+    if foreign_resource(namespace["resource"]) is not None:
+        return NO_PROBLEM  # whose methods are its library's business
     message, hint = problem_with(namespace["resource"])
     call = re.search(r"^resource\s*=\s*([\w.]+)\(", source, re.MULTILINE)
     if namespace["resource"] is None and call:

@@ -78,13 +78,13 @@ def _is_noise(record: RequestRecord) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
     if record.request is not None and not record.request._logged:
         return True
-    return record.status == 404 and is_browser_probe(record.target)
+    return record.status in (204, 404) and is_browser_probe(record.target)
 
 
 def _short_line(record: RequestRecord, *, colour: bool) -> str:
     """Time, method, target, status, bytes, milliseconds, and the beginning of the session's id."""
     request = record.request
-    session = None if request is None else request.session
+    session = None if request is None else request._session
     parts = [
         _time_of_day(int(time.time())),
         escape_for_log(record.method),

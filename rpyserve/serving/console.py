@@ -187,6 +187,7 @@ def banner(
     scheme: str = "http",
     quiet: bool = False,
     notes: Iterable[str] = (),
+    warn: bool = True,
 ) -> str:
     """Print what is served, where, and how to stop it; return the URL.
 
@@ -199,6 +200,7 @@ def banner(
         scheme: ``http`` or ``https``.
         quiet: print only the URL, and the warning if the network can reach it.
         notes: lines to print above the URL.
+        warn: whether to say that the network can reach it.
     """
     host, port = bound
     url = url_of(_UNSPECIFIED.get(host, host), port, scheme)
@@ -206,7 +208,7 @@ def banner(
         print_line("\n".join([title, *notes]))
     with suppress(OSError, ValueError):
         print(url, flush=True)
-    if addresses := network_addresses(host):
+    if port and warn and (addresses := network_addresses(host)):
         where = " ".join(url_of(address, port, scheme) for address in addresses)
         print_line(
             _emphasize(
@@ -242,6 +244,8 @@ def network_addresses(host: str) -> list[str]:
 
 def url_of(host: str, port: int, scheme: str = "http") -> str:
     """Return the URL of the site's root."""
+    if not port:
+        return host  # a Unix socket
     # RFC 3986, section 3.2.2: an IPv6 address goes into brackets.
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[scheme]

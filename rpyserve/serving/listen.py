@@ -1,13 +1,15 @@
 """How a site is to be served: settings, listening sockets, accepted host names.
 
 The accepted host names depend on the addresses that are listened on: this machine's names count
-only where the network can reach it. `trusted_hosts` must be the outermost wrapper, so that a
-refused request reaches nothing else.
+only where the network can reach it. `trusted_hosts` must be around all that answers, so that a
+refused request reaches nothing else; outside of it is only what a proxy says the host to be.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -23,9 +25,15 @@ from rpyserve.protocol.server_state import Limits
 from rpyserve.serving import console
 from rpyserve.serving.listeners import open_listeners
 from rpyserve.site import Site
+from rpyserve.util.throttle import ThrottledLogger
 
 if TYPE_CHECKING:
     import ssl
+
+    from rpyserve.production.forwarded import TrustedProxies
+    from rpyserve.production.sockets import Bind
+
+log = logging.getLogger("rpyserve")
 
 
 class CannotListen(Exception):
@@ -40,6 +48,7 @@ class Settings:
         host: the address or name to listen on.
         port: the port; 0 takes any free one.
         next_free: whether the next free port will do if *port* cannot be had.
+        binds: what to listen on instead of *host* and *port*.
         allowed_hosts: host names that requests may have besides localhost and IP addresses.
         limits: of what clients may send.
         title: what is served, for the banner.
@@ -49,8 +58,15 @@ class Settings:
         reload: whether open pages are refreshed when a file is saved, where the site has a
             directory.
         tls: makes the context for https from the names and addresses of the server; None for http.
+        script_timeout: seconds for which a script may hold the loop.
         poll: whether to poll for changes instead of using file system events.
+        browser_log: whether what pages log in the browser is written on the console.
         on_ready: called with the URL when the server listens.
+        production: whether only visitors see the site: no hints, and nothing below ``/-/`` but what
+            a load balancer asks.
+        drain: seconds for which the server goes on after SIGTERM before it stops.
+        proxies: who is believed when it says whose request it passes on; None for nobody.
+        root_path: the path below which the site is; empty for the root of its host.
         for_good: whether the process has nothing else to do: the signal handlers then stay to its
             end, and the garbage collector is tuned.
     """
@@ -58,6 +74,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     next_free: bool = False
+    binds: tuple[Bind, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     title: str = "a site"
@@ -65,10 +82,16 @@ class Settings:
     verbose: bool = False
     combined: bool = False
     reload: bool = False
+    script_timeout: float = math.inf
     poll: bool = False
+    browser_log: bool = False
     tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False
+    production: bool = False
+    drain: float = 0
+    proxies: TrustedProxies | None = None
+    root_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,28 +99,32 @@ class Endpoint:
     """Where a site is served.
 
     Args:
-        listeners: the listening sockets.
+        listeners: what listens: `trio.SocketListener` objects, or others that have a ``socket``.
         served: the listeners to serve, which may be those sockets under TLS.
         names: the accepted host names.
         network: the addresses by which others on the network reach it.
     """
 
-    listeners: list[trio.SocketListener]
+    listeners: list[Any]
     served: Sequence[trio.abc.Listener[Any]]
     names: frozenset[str]
     network: frozenset[str]
+
+    async def close(self) -> None:
+        """Close what is still open: all of it, if the site could not be served."""
+        for listener in self.listeners:
+            await trio.aclose_forcefully(listener)
 
 
 async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
     """Open the listening sockets.
 
     Raises:
-        OSError: the port cannot be had.
-        CannotListen: there is no certificate.
+        CannotListen: a socket cannot be had, or there is no certificate.
     """
-    listeners = await open_listeners(settings.host, settings.port, next_free=settings.next_free)
+    listeners = await _open_listeners(settings)
     names = {*settings.allowed_hosts, *getattr(site.root, "hosts", ())}
-    bound = [bound_address(listener)[0] for listener in listeners]
+    bound = [host for host, port in map(bound_address, listeners) if port]
     reachable = frozenset(chain.from_iterable(map(console.network_addresses, bound)))
     if reachable:
         names |= machine_names()
@@ -115,15 +142,64 @@ async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
     return Endpoint(listeners, secure, frozenset(names), reachable)
 
 
-def bound_address(listener: trio.SocketListener) -> tuple[str, int]:
-    host, port = listener.socket.getsockname()[:2]
+async def _open_listeners(settings: Settings) -> list[Any]:
+    if not settings.binds:
+        return await _open_port(settings.host, settings.port, next_free=settings.next_free)
+    from rpyserve.production import sockets
+
+    listeners: list[Any] = []
+    try:
+        for bind in settings.binds:
+            if isinstance(bind, sockets.TCPPort):
+                listeners += await _open_port(bind.host, bind.port)
+            else:
+                listeners += sockets.open_listeners(bind)
+    except BaseException as exc:
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
+        if isinstance(exc, sockets.CannotBind):
+            raise CannotListen(str(exc)) from None
+        raise
+    return listeners
+
+
+async def _open_port(host: str, port: int, *, next_free: bool = False) -> list[Any]:
+    try:
+        return [*await open_listeners(host, port, next_free=next_free)]
+    except OSError as exc:
+        raise CannotListen(console.listen_error(exc, host, port)) from exc
+
+
+def bound_address(listener: Any) -> tuple[str, int]:
+    """Return the address and port of *listener*; of a Unix socket ``unix:PATH``, and port 0."""
+    name = listener.socket.getsockname()
+    if not isinstance(name, tuple):
+        return f"unix:{name}", 0
+    host, port = name[:2]
     return host, port
 
 
-def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
+def as_deployed(respond: Responder, names: Iterable[str], settings: Settings) -> Responder:
+    """Wrap *respond* so that it sees requests as the client made them, for a host that is ours."""
+    proxies, root_path = settings.proxies, settings.root_path
+    if root_path:
+        from rpyserve.production.forwarded import below_root_path
+
+        respond = below_root_path(respond, root_path)
+    respond = trusted_hosts(respond, names, explain=not settings.production)
+    if proxies is None:
+        return respond
+    from rpyserve.production.forwarded import behind_proxy
+    from rpyserve.resources.pages import error_page
+
+    refuse = functools.partial(error_page, trusted=False)
+    return behind_proxy(respond, proxies, refuse, prefixes=not root_path)
+
+
+def trusted_hosts(respond: Responder, names: Iterable[str], *, explain: bool = True) -> Responder:
     """Wrap *respond* so that a request for a host that is not ours is refused.
 
-    It gets a 403 that names ``--allowed-host``.
+    It gets a 403 that names ``--allowed-host``, unless only the console is to explain it.
 
     Args:
         respond: who answers the other requests.
@@ -131,6 +207,7 @@ def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
             ``*.localhost``. One that begins with a dot or ``*.`` stands for all names below it.
     """
     known = frozenset(normalize_host(name).removeprefix("*") for name in names)
+    refused = ThrottledLogger(log)
 
     @functools.lru_cache(maxsize=256)
     def passes(authority: str) -> bool:
@@ -140,17 +217,22 @@ def trusted_hosts(respond: Responder, names: Iterable[str]) -> Responder:
         authority = request.authority
         if not authority or passes(authority):
             return await respond(request)
-        return _refusal(request, host_without_port(authority))
+        host = host_without_port(authority)
+        if not explain:
+            refused.warn("A request was for %r; --allowed-host would accept it.", host[:253])
+        return _refusal(request, host, explain)
 
     return guarded
 
 
-def _refusal(request: Request, host: str) -> Response:
+def _refusal(request: Request, host: str, explain: bool) -> Response:
     from rpyserve.resources import pages
 
     host = host if len(host) <= 253 else host[:253] + "…"
-    detail = (
-        f"This server does not know the name {host!r}. If the name is yours, "
-        f"start the server with: --allowed-host {host}"
-    )
+    detail = "This server does not know the name of the host."
+    if explain:
+        detail = (
+            f"This server does not know the name {host!r}. If the name is yours, "
+            f"start the server with: --allowed-host {host}"
+        )
     return pages.error_page(request, HTTPError(403, detail), trusted=False)

@@ -44,6 +44,7 @@ SHED: Final = 64
 _PORT_TAKEN_ERRNOS: Final = frozenset(
     {errno.EADDRINUSE, errno.EACCES, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
 )
+_ON_UNIX_SOCKET: Final = "unix:", 0
 _NO_IPV6_ERRNOS: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 Listener = trio.abc.Listener[Any]
@@ -96,6 +97,7 @@ async def serve_listeners(
     most: int | None = None,
     on_record: Callable[[RequestRecord], object] | None = None,
     stop: trio.Event,
+    shutdown: Shutdown | None = None,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve every client of *listeners* until *stop* is set; the listeners are closed then.
@@ -108,13 +110,14 @@ async def serve_listeners(
         most: how many connections may be open at once; None for any number.
         on_record: called with each `RequestRecord`, when it is over.
         stop: set it to stop.
+        shutdown: what the connections are told; its `Shutdown.drain` may come before *stop*.
         task_status: ``nursery.start`` gives the listeners back once they are being served.
     """
-    shutdown = Shutdown()
+    shutdown = shutdown or Shutdown()
     room = ConnectionLimit(most, shutdown)
     serve = _Serving(respond, limits or Limits(), on_record, shutdown, room).serve
 
-    with room.spare, _released_in_children([*_ports_of(listeners)]):
+    with room.spare, _released_in_children([*_names_of(listeners)]):
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -293,26 +296,26 @@ class _Serving:
 
 # Processes that scripts fork
 
-_served_ports: list[int] = []
+# The ports, and the paths of Unix sockets, that are served.
+_served: list[int | str] = []
 
 
 @contextmanager
-def _released_in_children(ports: Sequence[int]) -> Iterator[None]:
-    """While inside, a process that is forked lets go of the sockets of these *ports*."""
-    _served_ports.extend(ports)
+def _released_in_children(names: Sequence[int | str]) -> Iterator[None]:
+    """While inside, a process that is forked lets go of the sockets of these *names*."""
+    _served.extend(names)
     try:
         yield
     finally:
-        for port in ports:
-            _served_ports.remove(port)
+        for name in names:
+            _served.remove(name)
 
 
-def _ports_of(listeners: Iterable[Any]) -> Iterator[int]:
+def _names_of(listeners: Iterable[Any]) -> Iterator[int | str]:
     for listener in listeners:
         with suppress(AttributeError):  # a listener in memory has no socket
             name = getattr(listener, "transport_listener", listener).socket.getsockname()
-            if isinstance(name, tuple):
-                yield name[1]
+            yield name[1] if isinstance(name, tuple) else name
 
 
 def _release_sockets() -> None:
@@ -321,19 +324,19 @@ def _release_sockets() -> None:
     A worker of a pool would keep the port taken when the server is gone, and connections open that
     the server has closed. Their numbers are kept, for an object of the server's may close them yet.
     """
-    if not _served_ports:
+    if not _served:
         return
     with suppress(OSError):
         descriptors = [int(name) for name in os.listdir("/dev/fd")]
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in descriptors:
-            if _local_port(descriptor) in _served_ports:
+            if _local_name(descriptor) in _served:
                 os.dup2(null, descriptor, inheritable=False)
         os.close(null)
 
 
-def _local_port(descriptor: int) -> int | None:
-    """The port of a socket of TCP; None for anything else."""
+def _local_name(descriptor: int) -> int | str | None:
+    """The port of a socket of TCP, or the path of a Unix socket; None for anything else."""
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError:
@@ -344,7 +347,9 @@ def _local_port(descriptor: int) -> int | None:
         return None
     finally:
         sock.detach()
-    return name[1] if isinstance(name, tuple) and sock.type == socket.SOCK_STREAM else None
+    if sock.type != socket.SOCK_STREAM:
+        return None
+    return name[1] if isinstance(name, tuple) else str(name)
 
 
 if hasattr(os, "register_at_fork"):
@@ -354,11 +359,15 @@ if hasattr(os, "register_at_fork"):
 def _addresses(stream: trio.abc.Stream) -> tuple[Address, Address]:
     """Return the client's and our own address.
 
-    They are unknown for a stream that is no socket, and for a client that has gone.
+    They are unknown for a stream that is no socket, and for a client that has gone. Clients on a
+    Unix socket have no address, and are all called ``unix:``.
     """
     bottom: Any = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     try:
-        client, server = bottom.socket.getpeername(), bottom.socket.getsockname()
+        server = bottom.socket.getsockname()
+        if not isinstance(server, tuple):
+            return _ON_UNIX_SOCKET, _ON_UNIX_SOCKET
+        client = bottom.socket.getpeername()
     except (AttributeError, OSError):
         return ("", 0), ("", 0)
     return client[:2], _shared(server[:2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +25,7 @@ from rpyserve._names import __version__, public
 from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients
 from rpyserve.livereload.live_reload import LiveReload, directories_in
-from rpyserve.protocol.server_state import Limits
+from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
 from rpyserve.serving import console, console_writer, self_requests, unawaited
 from rpyserve.serving.access_log import AccessLog
@@ -33,9 +34,9 @@ from rpyserve.serving.listen import (
     CannotListen,
     Endpoint,
     Settings,
+    as_deployed,
     bound_address,
     open_endpoint,
-    trusted_hosts,
 )
 from rpyserve.serving.listeners import serve_listeners
 from rpyserve.serving.signals import Signals, end_process, interruptible, is_interruption
@@ -171,7 +172,10 @@ async def serve(
         reload=reload,
         tls=_fixed_context(ssl_context),
     )
-    endpoint = await open_endpoint(site, settings)
+    try:
+        endpoint = await open_endpoint(site, settings)
+    except CannotListen as exc:
+        raise exc.__cause__ or exc from None
     access_log = AccessLog()
     ready = partial(task_status.started, endpoint.listeners)
     with _watch_loop(endpoint):
@@ -191,7 +195,7 @@ def run_with(site: Site, settings: Settings) -> None:
         combined=settings.combined,
     )
     console.set_up(quiet=settings.quiet, verbose=settings.verbose)
-    signals = Signals()
+    signals = Signals(settings.drain, ends_runs=True)
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
@@ -229,20 +233,25 @@ def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Si
 
 
 async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
-    try:
-        endpoint = await open_endpoint(site, settings)
-    except OSError as exc:
-        raise CannotListen(console.listen_error(exc, settings.host, settings.port)) from None
+    endpoint = await open_endpoint(site, settings)
     ready = partial(_announce, site, endpoint, settings)
+    shutdown = Shutdown()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.run)
+        nursery.start_soon(_drain, settings, signals.draining, shutdown)
         nursery.start_soon(_explain_delay, signals.stop)
         nursery.start_soon(_leave_stuck, site, settings, signals.stop)
         if settings.for_good:
             nursery.start_soon(collect_when_idle, lambda: access_log.responses)
-        with _watch_loop(endpoint) as watchdog:
-            signals.blocked_for = watchdog.blocked_for
-            await _serve_until(site, endpoint, settings, access_log, signals.stop, ready)
+        try:
+            with _watch_loop(endpoint, signals, settings.script_timeout) as watchdog:
+                signals.blocked_for = watchdog.blocked_for
+                signals.busy_run = lambda: watchdog.run
+                await _serve_until(
+                    site, endpoint, settings, access_log, signals.stop, ready, shutdown
+                )
+        finally:
+            await endpoint.close()
         nursery.cancel_scope.cancel()
 
 
@@ -253,17 +262,24 @@ async def _serve_until(
     access_log: AccessLog,
     stop: trio.Event,
     ready: Callable[[], object],
+    shutdown: Shutdown | None = None,
 ) -> None:
     """Serve *site* at *endpoint* until *stop*, and end its sessions.
 
     Args:
         ready: called when all is set up.
+        shutdown: what the connections are told.
     """
-    if site.on_source is None:
+    shutdown = shutdown or Shutdown()
+    if site.on_source is None and not settings.production:
         site.on_source = FindingAnnouncer()
     live_reload = _live_reload(site, settings)
-    respond = site.respond if live_reload is None else live_reload.wrap(site.respond)
-    respond = trusted_hosts(interruptible(respond), endpoint.names)
+    respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
+    if settings.production:
+        from rpyserve.production.status import Status, with_status
+
+        respond = with_status(respond, Status(site.ready_checks, lambda: shutdown.closing))
+    respond = as_deployed(respond, endpoint.names, settings)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
         if live_reload is not None:
@@ -278,6 +294,7 @@ async def _serve_until(
             most=file_limits.max_connections(),
             on_record=access_log,
             stop=stop,
+            shutdown=shutdown,
         )
         nursery.cancel_scope.cancel()
 
@@ -285,8 +302,8 @@ async def _serve_until(
 def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
     """Print the banner, and give the URL to whoever waits for it. From then on a thread writes."""
     host, port = bound_address(endpoint.listeners[0])
-    notes = []
-    if settings.port not in (0, port):
+    notes = [f"Also at {name}." for name in _others(endpoint, settings)]
+    if not settings.binds and settings.port not in (0, port):
         notes.append(f"Port {settings.port} is not free, using port {port} instead:")
     url = console.banner(
         f"rpyserve {__version__} serves {settings.title}",
@@ -295,9 +312,23 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         scheme="http" if settings.tls is None else "https",
         quiet=settings.quiet,
         notes=notes,
+        warn=not settings.production,
     )
     console_writer.start()
     settings.on_ready(url)
+
+
+def _others(endpoint: Endpoint, settings: Settings) -> Iterator[str]:
+    """The addresses besides the first one, where several were asked for."""
+    for host, port in map(bound_address, endpoint.listeners[1:] if settings.binds else []):
+        yield console.url_of(host, port, "http" if settings.tls is None else "https")
+
+
+async def _drain(settings: Settings, draining: trio.Event, shutdown: Shutdown) -> None:
+    await draining.wait()
+    shutdown.drain()
+    if not settings.quiet:
+        console.print_line(f"SIGTERM: {settings.drain:g} more seconds, then the server stops.")
 
 
 async def _explain_delay(stop: trio.Event) -> None:
@@ -329,15 +360,26 @@ def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
     """What refreshes pages; None if it is not wanted, or there are no files to edit."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return LiveReload(site, poll=settings.poll)
+    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log)
 
 
 @contextmanager
-def _watch_loop(endpoint: Endpoint) -> Iterator[Watchdog]:
-    """While inside, name scripts that hold the loop, and refuse requests to their own server."""
+def _watch_loop(
+    endpoint: Endpoint, signals: Signals | None = None, script_timeout: float = math.inf
+) -> Iterator[Watchdog]:
+    """While inside, name scripts that hold the loop, and refuse requests to their own server.
+
+    Args:
+        signals: if they are handled, they can interrupt scripts.
+        script_timeout: seconds after which a script that holds the loop is interrupted.
+    """
     sockets = [listener.socket.fileno() for listener in endpoint.listeners]
-    watchdog = Watchdog(self_requests.connection_waiting(sockets))
-    bound = map(bound_address, endpoint.listeners)
+    watchdog = Watchdog(
+        self_requests.connection_waiting(sockets),
+        interruptor=signals if signals is not None and signals.are_handled else None,
+        timeout=script_timeout,
+    )
+    bound = [(host, port) for host, port in map(bound_address, endpoint.listeners) if port]
     with watchdog.watching(), self_requests.forbid_self_requests(bound, endpoint.network):
         yield watchdog
 

@@ -6,6 +6,16 @@ the loop, so these are plain handlers: if they find the author's code on the sta
 interrupts again until the loop has noticed the stop, and ends a process that cannot stop. It makes
 the main thread run a handler by sending it the signal `NUDGE`.
 
+While a script holds the loop, the first Ctrl-C ends that run of it only, and so does whoever calls
+`Signals.interrupt`: a `ScriptInterrupted` is raised. It is raised only where the author's code is
+the innermost that is neither Python's nor a package's, so never within a step of rpyserve's or
+trio's: for those it is an exception that a script has raised, which may happen anywhere and leaves
+all in order. A run that swallows it is interrupted again at its next step, so that no ``except``
+in a loop holds it, while every ``finally`` runs to its end.
+
+A server that drains goes on as before for a while after SIGTERM, and is stopped by the same thread
+then. Another signal stops it at once, and the one after that ends the process.
+
 A process that a script forks, such as a worker of a pool, is no server: it has none of these
 handlers. At the end, pools are told to end, and processes that are still at work are ended.
 
@@ -25,6 +35,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -33,24 +45,41 @@ import trio
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import Response
+from rpyserve.scripts.source import line_at
 from rpyserve.serving import console_writer
 from rpyserve.serving.console import print_over_ctrl_c
-from rpyserve.util.author_code import display_position, innermost_author_frame, source_line
-from rpyserve.util.exceptions import Interrupted, containing_keyboard_interrupts
+from rpyserve.serving.watchdog import AT_WORK, BusyRun
+from rpyserve.util.author_code import (
+    display_position,
+    frames_from,
+    innermost_author_frame,
+    outermost_author_frame,
+)
+from rpyserve.util.exceptions import (
+    ConstructorInterrupted,
+    Interrupted,
+    Interruption,
+    ScriptInterrupted,
+    containing_keyboard_interrupts,
+)
+from rpyserve.util.slow_calls import slow_call_log
 
 STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 # A signal that nothing else sends: Windows never delivers SIGTERM, and SIGURG is off unless asked
 # for.
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
 
-# Seconds for which sync code counts as working, not stuck, and may finish.
-AT_WORK: Final = 0.2
-
 # Seconds between two checks of the watching thread.
 POLL: Final = 0.25
 
 # Seconds after which a script that holds the loop is interrupted, again if necessary.
 INSIST: Final = 0.5
+
+# Seconds after a Ctrl-C that ended a run in which the next one stops the server, whatever is busy.
+AGAIN: Final = 5.0
+
+# Seconds without effect after which it is said that Python cannot interrupt what a run is doing.
+NO_EFFECT: Final = 2.0
 
 # Seconds that stopping may take altogether: open requests have 5, expiry callbacks too.
 STOP_TIMEOUT: Final = 12.0
@@ -73,22 +102,77 @@ def is_interruption(exc: BaseException) -> bool:
     return isinstance(exc, Interrupted)
 
 
+class BusyScriptInterrupted(ScriptInterrupted):
+    """What is raised in a script that holds the loop.
+
+    It lives until the run has ended, or has swallowed it. Then the handler runs again, at the next
+    step of the main thread. So this must be no function of Python's, which has steps itself. One
+    that is kept, or part of a cycle, runs the handler in vain.
+    """
+
+    __del__ = staticmethod(partial(_thread.interrupt_main, NUDGE))
+
+
+@atexit.register
+def _keep_quiet() -> None:
+    """At the end of the interpreter there is no handler."""
+    del BusyScriptInterrupted.__del__
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    """That a run is to be interrupted.
+
+    Args:
+        run: which one.
+        cause: what is raised in it.
+        given: when it was asked for.
+        times: how often it was raised.
+        last: when that was last.
+    """
+
+    run: BusyRun
+    cause: ScriptInterrupted
+    given: float = field(default_factory=time.monotonic)
+    times: int = 0
+    last: float = -math.inf
+
+
 class Signals:
     """What the signals have asked for in one run of a server.
 
+    Args:
+        drain: seconds from SIGTERM to the stop; with any other signal it begins at once.
+
     Attributes:
-        stop: set in the loop after the first signal.
+        draining: set in the loop when they begin.
+        stop: set in the loop after the first signal, or when the server has drained.
         blocked_for: returns for how many seconds the loop has been busy without a pause.
+        busy_run: returns the run that was last seen to hold the loop, if it may still do so.
+        ends_runs: whether Ctrl-C ends the run that holds the loop before it stops the server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drain: float = 0, *, ends_runs: bool = False) -> None:
+        self.draining = trio.Event()
         self.stop = trio.Event()
         self.blocked_for: Callable[[], float] = lambda: math.inf
+        self.busy_run: Callable[[], BusyRun | None] = lambda: None
+        self.ends_runs = ends_runs
+        self._drain = drain
+        self._drain_ends = math.inf
+        self._order: _Order | None = None
+        self._main = 0
+        self._ended_run_at = -math.inf
         self._requested_at: float | None = None
         self._noticed = False
         self._reported = False
         self._token: trio.lowlevel.TrioToken | None = None
         self._before: dict[int, Any] = {}
+
+    @property
+    def are_handled(self) -> bool:
+        """Whether the handlers are installed."""
+        return self in _handling
 
     @contextmanager
     def installed(self, *, for_good: bool = False) -> Iterator[None]:
@@ -101,7 +185,7 @@ class Signals:
         self._before = {number: signal.getsignal(number) for number in (*_stopping(), NUDGE)}
         self._install()
         _handling.append(self)
-        main = threading.get_ident()
+        main = self._main = threading.get_ident()
         threading.Thread(
             target=self._watch, args=(main, over), name="rpyserve signals", daemon=True
         ).start()
@@ -116,6 +200,8 @@ class Signals:
     async def run(self) -> None:
         """Wait in the loop for the first signal, and note that the loop has noticed it."""
         self._token = trio.lowlevel.current_trio_token()
+        if self._drain_ends < math.inf:
+            self.draining.set()
         if self._requested_at is None:
             await self.stop.wait()
         self.stop.set()
@@ -141,20 +227,84 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == NUDGE:
             self._install()
+            if self._has_drained():
+                self._request_stop(frame)
             if self._seconds_stopping() > INSIST:
                 self._interrupt(frame, again=True)
-        elif self._requested_at is None:
-            self._request_stop(frame)
-        else:
+            elif self._requested_at is None:
+                self._carry_out(frame)
+        elif self._requested_at is not None:
             force_exit(KILLED)
+        elif number == signal.SIGTERM and self._drain and self._drain_ends == math.inf:
+            self._drain_ends = time.monotonic() + self._drain
+            self._tell_loop(self.draining)
+        elif number == signal.SIGINT and (run := self._run_to_end(frame)) is not None:
+            self._ended_run_at = time.monotonic()
+            self._order = _Order(run, ScriptInterrupted(Interruption.CONSOLE))
+            self._carry_out(frame)
+        else:
+            self._request_stop(frame)
+
+    # The run that holds the loop
+
+    def interrupt(self, run: BusyRun, cause: ScriptInterrupted | None) -> None:
+        """End *run* because of *cause*; if that is None, insist on what was asked for before.
+
+        Called by the watchdog's thread, again and again as long as the run lasts.
+        """
+        order = self._order
+        if order is None or order.run is not run:
+            if cause is None:
+                return
+            order = self._order = _Order(run, cause)
+        now = time.monotonic()
+        if not order.times and now - order.given > NO_EFFECT:
+            order.given = math.inf
+            print_over_ctrl_c(_NO_EFFECT)
+        if now - order.last > INSIST:
+            _nudge(self._main)
+
+    def _run_to_end(self, frame: FrameType | None) -> BusyRun | None:
+        """The run of which Ctrl-C is the end; None if it is to stop the server."""
+        if not self.ends_runs or time.monotonic() - self._ended_run_at < AGAIN:
+            return None
+        outermost, run = outermost_author_frame(frame), self.busy_run()
+        if outermost is None or self.blocked_for() < AT_WORK:
+            return None
+        if run is None:
+            return BusyRun(time.monotonic(), outermost, time.monotonic())
+        return run if run.frame is outermost else None
+
+    def _carry_out(self, frame: FrameType | None) -> None:
+        """Raise what was asked for in the run that was meant, if the author's code is at work."""
+        order = self._order
+        author = None if order is None else innermost_author_frame(frame)
+        if order is None or author is None or not _may_raise(order.run, frame):
+            return
+        order.times += 1
+        order.last = time.monotonic()
+        if order.times == 1 and order.cause.reason in _AFTER_INTERRUPTION:
+            _say_interrupted(order.cause.reason, author)
+        if slow_call_log.in_own_call:
+            raise ConstructorInterrupted(str(order.cause))
+        raise BusyScriptInterrupted(order.cause.reason, str(order.cause))
 
     def _request_stop(self, frame: FrameType | None) -> None:
         self._requested_at = time.monotonic()
-        if self._token is not None:
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self.stop.set)
+        self._tell_loop(self.stop)
         if self.blocked_for() > AT_WORK:
             self._interrupt(frame)
+
+    def _tell_loop(self, event: trio.Event) -> None:
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(event.set)
+
+    def _is_replaced(self) -> bool:
+        return any(signal.getsignal(number) != self._handle for number in self._before)
+
+    def _has_drained(self) -> bool:
+        return self._requested_at is None and time.monotonic() >= self._drain_ends
 
     def _seconds_stopping(self) -> float:
         """Seconds since the first signal; 0 before it."""
@@ -168,8 +318,7 @@ class Signals:
         if not self._reported:
             self._reported = True
             with suppress(Exception):
-                where = f"{display_position(author)}: {source_line(author)}"
-                print_over_ctrl_c(f"Interrupted {where}")
+                print_over_ctrl_c(f"Interrupted {_place(author)}")
         raise Interrupted
 
     def _watch(self, main: int, over: threading.Event) -> None:
@@ -181,7 +330,7 @@ class Signals:
                 if not told and waited > 4 * INSIST:
                     told = True
                     print_over_ctrl_c("A script is still running. Press Ctrl-C again to quit now.")
-            elif any(signal.getsignal(number) != self._handle for number in self._before):
+            elif self._has_drained() or self._is_replaced():
                 _nudge(main)
             if waited > (STOP_TIMEOUT if self._noticed else BLOCKED_TIMEOUT):
                 print_over_ctrl_c("Stopping took too long, quitting now.")
@@ -208,6 +357,36 @@ def interruptible(respond: Responder) -> Responder:
             raise ClientDisconnected from None
 
     return guarded
+
+
+_AFTER_INTERRUPTION: Final = {
+    Interruption.CONSOLE: "the server goes on; Ctrl-C again stops it",
+    Interruption.SAVED: "it was saved meanwhile",
+}
+_NO_EFFECT: Final = (
+    "The script is to be interrupted, but what it is doing now is no Python, such as a long "
+    "regular expression: that cannot be interrupted before it ends."
+)
+
+
+def _say_interrupted(reason: Interruption, author: FrameType) -> None:
+    with suppress(Exception):
+        print_over_ctrl_c(f"Interrupted {_place(author)}  ({_AFTER_INTERRUPTION[reason]})")
+
+
+def _place(author: FrameType) -> str:
+    line = line_at(author)
+    return f"{display_position(author)}: {line}" if line else display_position(author)
+
+
+def _may_raise(run: BusyRun, frame: FrameType | None) -> bool:
+    """Whether *run* is at work, and what it raises does not end the loop.
+
+    What is called by ``TrioToken.run_sync_soon`` must not raise.
+    """
+    return run.is_on_stack(frame) and not any(
+        each.f_globals.get("__name__") == "trio._core._entry_queue" for each in frames_from(frame)
+    )
 
 
 def force_exit(status: int) -> None:

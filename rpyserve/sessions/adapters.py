@@ -22,6 +22,8 @@ _FACTORIES: Final = "rpyserve.factories"
 _USAGE: Final = (
     "registerAdapter(Counter, Session, ICounter) takes a factory, a class to adapt, and interfaces"
 )
+# A session of Twisted's stands for one of ours: what adapts one adapts the other.
+_STANDS_FOR: Final = {("twisted.web.server", "Session"): ("rpyserve", "Session")}
 
 
 @public
@@ -80,5 +82,6 @@ def factory_for(thing: object, wanted: Any) -> Callable[[Any], Any] | None:
 def _name_of(original: Any) -> tuple[str, ...]:
     # By name, not identity: the class may come again with the next execution.
     if isinstance(original, type):
-        return str(original.__module__), original.__qualname__
+        name = str(original.__module__), original.__qualname__
+        return _STANDS_FOR.get(name, name)
     return "interface", str(original.__module__), original.__name__

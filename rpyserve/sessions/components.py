@@ -7,7 +7,9 @@ was. What an uncached execution defines is new each time: its components live on
 go with it. Nothing is stored before its factory has returned.
 
 After an edit a session or registry brings what it holds up to date when it is first used: see
-`migration`. Until then that costs one comparison of generations.
+`migration`. Until then that costs one comparison of generations. A registry that holds very much
+(`holds_much`) is looked through before, in slices, when the first script is asked for: scripts use
+it without waiting for anything. Code that uses it meanwhile does what is left at once.
 
 What the rest of the package does with a holder are functions at the end of this module, not
 methods: scripts have subclasses of `Session`, whose methods may have any name.
@@ -15,9 +17,13 @@ methods: scripts have subclasses of `Session`, whose methods may have any name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+import gc
+from collections import deque
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
 
+import trio
 from zope.interface.interface import adapter_hooks
 
 from rpyserve.scripts import definitions
@@ -32,6 +38,17 @@ from rpyserve.scripts.execution import (
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.slow_calls import slow_call_log
+
+if TYPE_CHECKING:
+    from rpyserve.sessions.migration import Migration
+
+SLICE: Final = 0.005
+"""Seconds for which a registry is looked through before others have their turn."""
+MUCH: Final = 5_000
+"""How many objects are looked through at once."""
+
+_NOT_LOOKED_INTO: Final = (type, FunctionType, ModuleType, ServerObject, str, int, float, bytes)
+_CONTAINERS: Final = (dict, list, set, frozenset, tuple, deque)
 
 touch_observers: list[Callable[[Components, Any], object]] = []
 """Called with a session or registry, and the name of a value or the key of a component, before that
@@ -75,6 +92,8 @@ class Components(ServerObject, MutableMapping[str, Any]):
     _components: dict[Any, Entry] | None
     _waits_for: Any
     """What runs of old code, and must end before all can be brought up to date; mostly None."""
+    _begun: Any = None
+    """The migration that goes on in slices, of a `Registry` only; mostly None."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, which a script's subclass may forget to call. The dicts are made
@@ -136,8 +155,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
 
     def __conform__(self, wanted: Any) -> Any:
         """Return the component for the interface *wanted*: what ``ICounter(session)`` calls."""
-        entry = self._find(wanted)
-        return self._make(wanted) if entry is None else entry.component
+        return self._component_for(wanted, self)
 
     def getComponent(self, interface: Any, default: Any = None) -> Any:
         """Return the component for *interface*, made on first use; *default* if there is none.
@@ -210,10 +228,16 @@ class Components(ServerObject, MutableMapping[str, Any]):
         entry = self._components[key] = self._components.pop(old_key)
         return entry
 
-    def _make(self, wanted: Any) -> Any:
-        if wanted.providedBy(self):
-            return self
-        factory = factory_for(self, wanted)
+    def _component_for(self, wanted: Any, adapted: Any) -> Any:
+        """The component for the interface *wanted*, which is made of *adapted* if need be."""
+        entry = self._find(wanted)
+        return self._make(wanted, adapted) if entry is None else entry.component
+
+    def _make(self, wanted: Any, adapted: Any) -> Any:
+        """Make the component for *wanted* of *adapted*: of this object, or what stands for it."""
+        if wanted.providedBy(adapted):
+            return adapted
+        factory = factory_for(adapted, wanted)
         if factory is None:
             return None
 
@@ -227,7 +251,7 @@ class Components(ServerObject, MutableMapping[str, Any]):
         entry = self._find_on(maker, wanted)
         if entry is not None:
             return entry.component
-        component = factory(self)
+        component = factory(adapted)
         if component is None:
             return None
 
@@ -334,26 +358,106 @@ def is_outdated(holder: Components) -> bool:
     return holder._generation != definitions.generation
 
 
-def bring_up_to_date(holder: Components) -> None:
-    """Bring *holder* and all that it holds up to the present definitions."""
-    with slow_call_log.own_call():
-        from rpyserve.sessions import migration  # nobody needs it before the first edit
+def bring_up_to_date(
+    holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
+) -> None:
+    """Bring *holder* and all that it holds up to the present definitions.
 
-        if holder._waits_for is not None and holder._waits_for.is_current():
+    Args:
+        holder: the session or registry.
+        callbacks: a list of callbacks that are brought up to date, too: those which were stored.
+            After an edit, they stay the ones that they are.
+        made: objects in it that are of a present class already, but were made from the state of one
+            of an earlier class, each with that.
+    """
+    with slow_call_log.own_call():
+        if _has_to_wait(holder):
             return
-        holder._waits_for = migration.migrate(
-            migration.Holder(
-                instance=holder,
-                name=holder._display_name,
-                values={} if holder._values is None else holder._values,
-                components={} if holder._components is None else holder._components,
-                mark_current=holder._mark_current,
-                fresh_instance=holder._fresh_instance,
-                without_side_effects=holder._without_side_effects,
-            )
-        )
+        holder._waits_for = _take_migration(holder, callbacks, made).run()
         if holder._waits_for is not None:
             holder._generation = 0  # look again at the next use
+
+
+def values_of(holder: Components) -> dict[str, Any]:
+    """Return what *holder* keeps under names, without counting as a use of it."""
+    return dict(holder._values or {})
+
+
+async def bring_up_to_date_in_slices(registry: Components) -> None:
+    """Do the same, while others have their turn. Whoever uses *registry* meanwhile does the rest.
+
+    Several tasks may do so at a time: they share the work.
+    """
+    await trio.lowlevel.checkpoint()
+    while is_outdated(registry) and not _has_to_wait(registry):
+        migration = _take_migration(registry)
+        if migration.is_collected:
+            registry._begun = migration
+            bring_up_to_date(registry)
+        else:
+            _collect_more(registry, migration)
+        await trio.lowlevel.checkpoint()
+
+
+def holds_much(holder: Components) -> bool:
+    """Whether *holder* holds so much that it should be brought up to date in slices."""
+    entries = (holder._components or {}).values()
+    queue = deque([holder._values, vars(holder), *(entry.component for entry in entries)])
+    seen: set[int] = set()
+    while queue:
+        thing = queue.popleft()
+        if id(thing) in seen or isinstance(thing, _NOT_LOOKED_INTO):
+            continue
+        seen.add(id(thing))
+        if len(seen) > MUCH or (isinstance(thing, _CONTAINERS) and len(thing) > MUCH):
+            return True
+        queue += gc.get_referents(thing)
+    return False
+
+
+def _has_to_wait(holder: Components) -> bool:
+    """Whether *holder* waits for running code, and nothing has changed meanwhile."""
+    return holder._waits_for is not None and bool(holder._waits_for.is_current())
+
+
+def _take_migration(
+    holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
+) -> Migration:
+    """Return the migration that was begun, or another one. It is nobody else's now."""
+    from rpyserve.sessions import migration  # nobody needs it before the first edit
+
+    begun = holder._begun
+    if begun is not None:
+        holder._begun = None
+        if begun.can_go_on and not callbacks and not made:
+            return begun  # type: ignore[no-any-return]
+    return migration.Migration(
+        migration.Holder(
+            instance=holder,
+            name=holder._display_name,
+            values={} if holder._values is None else holder._values,
+            components={} if holder._components is None else holder._components,
+            mark_current=holder._mark_current,
+            fresh_instance=holder._fresh_instance,
+            without_side_effects=holder._without_side_effects,
+            callbacks=callbacks,
+            made=made,
+        )
+    )
+
+
+def _collect_more(registry: Components, migration: Migration) -> None:
+    """Have *migration* collect for one slice.
+
+    That may execute modules, whose code may use the registry as it is.
+    """
+    with slow_call_log.own_call():
+        registry._mark_current()
+        try:
+            migration.collect(SLICE)
+        finally:
+            registry._generation = 0
+        registry._begun = migration
 
 
 def _adapt_other(wanted: Any, thing: object) -> Any:

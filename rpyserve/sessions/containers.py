@@ -129,8 +129,11 @@ class ContainerType:
 
     def keys(self, thing: Any) -> list[Any]:
         """Return what *thing* finds by its hash, numbers and texts apart."""
-        keys = () if self.read_keys is None else tuple(self.read_keys(thing))
-        return [] if ATOMS.issuperset(map(type, keys)) else [*keys]
+        if self.read_keys is None:
+            return []
+        # There may be very many, so no copy is made where they are numbers and texts.
+        is_plain = ATOMS.issuperset(map(type, self.read_keys(thing)))
+        return [] if is_plain else [*self.read_keys(thing)]
 
     def replace_children(self, thing: Any, replace: Replace) -> None:
         """Replace in *thing*, in place, what it holds. Its keys stay."""
@@ -257,7 +260,7 @@ def remake(thing: Any, cls: type) -> tuple[Any, list[str]]:
     if hasattr(cls, "__struct_fields__"):
         return _remake_struct(thing, cls)
     base: Any = next((base for base in _FILL if isinstance(thing, base)), object)
-    fits = _builtin_base(type(thing)) is _builtin_base(cls) or base is not object
+    fits = builtin_base(type(thing)) is builtin_base(cls) or base is not object
     if not (fits and issubclass(cls, base)):
         raise TypeError("its base classes differ")
     made = base.__new__(cls)
@@ -277,8 +280,8 @@ def _copy_attributes(thing: Any, made: Any) -> list[str]:
     return no_room
 
 
-def _builtin_base(cls: type) -> type:
-    """The class written in C that decides how objects of *cls* lie in memory."""
+def builtin_base(cls: type) -> type:
+    """Return the class written in C that decides how objects of *cls* lie in memory."""
     return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
 
 
@@ -340,8 +343,8 @@ def _read_values(thing: dict[Any, Any]) -> tuple[Any, ...]:
     return tuple(dict.values(thing))
 
 
-def _read_keys(thing: dict[Any, Any]) -> tuple[Any, ...]:
-    return tuple(dict.keys(thing))
+def _read_keys(thing: dict[Any, Any]) -> Iterable[Any]:
+    return dict.keys(thing)
 
 
 def _replace_in_dict(thing: dict[Any, Any], replace: Replace) -> None:

@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -61,6 +61,9 @@ class Holder:
         fresh_instance: a method that returns a new one, made as this one was.
         without_side_effects: a method that calls a function, and undoes what that does to the
             session or registry, but for what the function returns.
+        callbacks: a list of callbacks that are brought up to date, too.
+        made: objects in there that are of a present class already, but were made from the state of
+            one of an earlier class, each with that.
     """
 
     instance: Any
@@ -70,69 +73,97 @@ class Holder:
     mark_current: Callable[[], None]
     fresh_instance: Callable[[], Any]
     without_side_effects: Callable[[Callable[[], list[Any]]], list[Any]]
+    callbacks: Sequence[Any] = ()
+    made: Sequence[tuple[Any, type]] = ()
 
 
-def migrate(holder: Holder) -> Held | None:
-    """Bring *holder* and all that it holds up to the present definitions.
-
-    Returns:
-        The methods of old code for whose sake something was left as it was, if there are any.
-    """
+def _is_final() -> bool:
+    """Whether no cached script or module is being executed, so that all definitions are there."""
     execution = current()
-    # While a cached script or a module is being executed, more definitions are on their way.
-    is_final = execution is None or not (execution.running and execution.cached)
-    if is_final:
-        holder.mark_current()  # first, as what follows may use the session
-    migration = _Migration(holder, is_final)
-    migration.run()
-    running = migration.running
-    return running.held() if is_final and running is not None else None
+    return execution is None or not (execution.running and execution.cached)
 
 
-class _Migration:
-    """One holder's way over one edit."""
+class Migration:
+    """One holder's way over one edit.
 
-    def __init__(self, holder: Holder, is_final: bool) -> None:
+    `run` brings the holder and all that it holds up to the present definitions. Where very much is
+    held, `collect` does most of the work before, in slices between which others have their turn.
+    """
+
+    def __init__(self, holder: Holder) -> None:
         self._holder = holder
-        self._is_final = is_final
-        self.running: RunningCode | None = None
+        self._is_final = _is_final()
+        self._generation = definitions.generation
+        self._has_begun = False
+        self.is_collected = False
+        self._entries: dict[Any, ComponentEntry] = {}
+        self._running: RunningCode | None = None
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._without_interface: set[int] = set()
-        self._filler = AttributeFiller(holder, self._factories, self._without_interface, _log_once)
+        self._filler = AttributeFiller(holder, self._factories, self._without_interface, log_once)
         self._graph = self._new_graph(AT_ONCE)
 
-    def run(self) -> None:
-        holder = self._holder
+    @property
+    def can_go_on(self) -> bool:
+        """Whether what was collected is still what is to be brought up to date."""
+        return self._generation == definitions.generation and self._is_final == _is_final()
 
-        # Step 1: the holder's own class
-        self._change_class_of_holder()
+    def collect(self, seconds: float) -> None:
+        """Go on collecting what the holder holds, for about so long."""
+        self._begin()
+        end = time.perf_counter() + seconds
+        self.is_collected = self._graph.collect(lambda: time.perf_counter() >= end)
+
+    def run(self) -> Held | None:
+        """Do it, or what is left of it.
+
+        Returns:
+            The methods of old code for whose sake something was left as it was, if there are any.
+        """
+        if self._is_final:
+            self._holder.mark_current()  # first, as what follows may use the session
+        self._begin()
 
         # Step 2: all that it holds
-        entries = dict(holder.components)
-        attributes = vars(holder.instance)
-        for key, entry in entries.items():
-            self._add_component(key, entry)
-        for name, value in holder.values.items():
-            self._graph.add_root(value, f"{holder.name}[{name!r:.60}]")
-        for name, value in attributes.items():
-            self._graph.add_root(value, f"{holder.name}.{name}")
         self._graph.run()
 
         # Step 3: what it holds itself and is replaced
-        self._replace_held(entries)
+        self._replace_held(self._entries)
 
         # Step 4: missing attributes
         self._filler.finish()
 
         # Step 5: what finds things by their hash, which may need all attributes
         self._graph.finish()
-        self._replace_held(entries)
+        self._replace_held(self._entries)
 
         self._warn_all(self._graph)
         if self._graph.rest:
             self._graph.waiting |= that_can_wait(definitions.outdated_classes())
             first_use.leave(self._graph, self._renew)
         del self._graph  # each holds the other, and the graph all that it has collected
+        return self._running.held() if self._is_final and self._running is not None else None
+
+    def _begin(self) -> None:
+        if self._has_begun:
+            return
+        self._has_begun = True
+        holder = self._holder
+
+        # Step 1: the holder's own class
+        self._change_class_of_holder()
+
+        self._entries = dict(holder.components)
+        for key, entry in self._entries.items():
+            self._add_component(key, entry)
+        for name, value in holder.values.items():
+            self._graph.add_root(value, f"{holder.name}[{name!r:.60}]")
+        for name, value in vars(holder.instance).items():
+            self._graph.add_root(value, f"{holder.name}.{name}")
+        if holder.callbacks:
+            self._graph.add_root(holder.callbacks, f"a callback of the {holder.name}")
+        for thing, old_class in holder.made:
+            self._filler.note(thing, old_class, thing)
 
     def _new_graph(self, limits: Limits) -> ObjectGraph:
         return ObjectGraph(self._filler.note, self._holds_back, limits)
@@ -177,14 +208,14 @@ class _Migration:
             self._filler.note(instance, old_class, instance)
 
     def _holds_back(self, thing: Any, new_class: type) -> bool:
-        if self.running is None:
-            self.running = RunningCode()
+        if self._running is None:
+            self._running = RunningCode()
             if self._is_final:
-                self.running.renew_names()
-        method = self.running.holds_back(thing, new_class)
+                self._running.renew_names()
+        method = self._running.holds_back(thing, new_class)
         if method:
             sentence = _HELD_BACK.format(new_class.__qualname__, method)
-            _log_once(logging.INFO, definitions.home_of(new_class), sentence)
+            log_once(logging.INFO, definitions.home_of(new_class), sentence)
         return bool(method)
 
     # Components
@@ -222,7 +253,7 @@ class _Migration:
     def _warn(self, home: str, sentence: str) -> None:
         """Log *sentence*, unless an execution is under way that may yet define what is missing."""
         if self._is_final:
-            _log_once(logging.WARNING, home, sentence)
+            log_once(logging.WARNING, home, sentence)
 
 
 _SESSIONS_UNCHANGEABLE: Final = (
@@ -237,7 +268,7 @@ _MADE_ANEW: Final = (
 )
 
 
-def _log_once(level: int, home: str, sentence: str) -> None:
+def log_once(level: int, home: str, sentence: str) -> None:
     """Log *sentence*, once for each version of the script or module at *home*."""
     sentence = one_line(sentence)  # an exception's text may have lines, of a visitor's making even
     execution = definitions.latest_execution(home)

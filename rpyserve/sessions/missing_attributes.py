@@ -37,11 +37,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import CellType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, Protocol
 
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions import object_state
 from rpyserve.sessions.containers import ATOMS, container_type_of, rebuild
 from rpyserve.sessions.object_state import (
@@ -66,6 +65,12 @@ _MOST_NESTED: Final = 20
 _MOST_WAIT: Final = 5.0
 _MOST_FOLLOWED: Final = 500
 
+ON_CHANGE: Final = "__rpyserve_on_change__"
+"""On an old class: called with an object that has become one of a new class, before anything else.
+
+It returns whether the object stays so.
+"""
+
 Log = Callable[[int, str, str], None]
 """Logs a sentence of a level and a home, once for each version of the file at that home."""
 
@@ -83,6 +88,7 @@ class _State:
 
     Attributes:
         names: these attributes.
+        unknown: those of them whose values could not be known.
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
         registers: whether a constructor puts its object into something that others hold: the last
@@ -94,6 +100,7 @@ class _State:
     log: Log
     said: set[str] = field(default_factory=set)
     names: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
     waiting: int = 0
     slow_calls: int = 0
     registers: bool = True
@@ -115,6 +122,12 @@ class _State:
 
 
 _states: weakref.WeakKeyDictionary[type, _State] = weakref.WeakKeyDictionary()
+
+
+def unknown_attributes(cls: type) -> frozenset[str]:
+    """The attributes that some objects of *cls* lack, as their values could not be known."""
+    state = _states.get(cls)
+    return frozenset() if state is None else state.unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +185,10 @@ def _set_by(cls: type) -> frozenset[str]:
 def _former(cls: type, old_class: type, name: str) -> Any:
     """What *old_class* had under *name* and *cls* has no more, if a value can come of it."""
     value, now = class_value(old_class, name), class_value(cls, name)
-    is_slot = isinstance(now, MemberDescriptorType)
+    if isinstance(now, MemberDescriptorType):
+        now = None  # a slot, which is empty as yet
     if isinstance(value, (property, cached_property)):
-        return None if _is_definition(now) and not is_slot else value
+        return None if _is_definition(now) else value
     return None if value is None or _is_definition(value) or now is not None else (value,)
 
 
@@ -200,23 +214,8 @@ def _is_definition(value: object) -> bool:
 
 
 def _outdated_properties(cls: type, old_class: type) -> Iterable[str]:
-    for name, value in _defined_by_site(cls):
-        old = class_value(old_class, name)
-        are_cached = isinstance(value, cached_property) and isinstance(old, cached_property)
-        if are_cached and _code_behind(cls, value) != _code_behind(old_class, old):
-            yield name
-
-
-def _defined_by_site(cls: type) -> Iterator[tuple[str, Any]]:
-    for base in cls.__mro__:
-        if isinstance(base.__module__, ExecutionName):
-            yield from vars(base).items()
-
-
-def _code_behind(cls: type, prop: cached_property[Any]) -> list[Any]:
-    """What the code of a property says, and that of the methods that it names."""
-    code = getattr(prop.func, "__code__", None)
-    return object_state.code_text(cls, code) if isinstance(code, CodeType) else []
+    before, now = map(object_state.cached_properties, (old_class, cls))
+    return [name for name in before.keys() & now if before[name] != now[name]]
 
 
 # One migration
@@ -280,6 +279,9 @@ class AttributeFiller:
         From now on it has what it lacks, before anything of it is asked: call this before its hash
         can be needed.
         """
+        on_change = vars(old_class).get(ON_CHANGE)
+        if on_change is not None and not on_change(thing):
+            return
         edit = self._edit(type(thing), old_class)
         old_parameters = _stop_waiting(former)
         if old_parameters is None:
@@ -522,6 +524,7 @@ def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
     names = sorted(name for name in missing if name.isidentifier())
     if names:
         line = _MISSING.format(cls.__qualname__, ", ".join(names), reason, names[0])
+        _states[cls].unknown |= frozenset(names)
         _say(logging.WARNING, cls, line)
 
 

@@ -174,6 +174,7 @@ class ObjectGraph:
         self.rest: list[Left] = []
         self.waiting: dict[type, type] = {}
         self._queue: deque[_Held] = deque()
+        self._steps = self._collect()
         self._factories: dict[int, Any] = {}
         self._collected: dict[int, _Node] = {}
         self._replacements: dict[int, Any] = {}
@@ -209,9 +210,23 @@ class ObjectGraph:
             thing = self._replacements[id(thing)]
         return thing
 
+    def collect(self, is_time_over: Callable[[], bool]) -> bool:
+        """Do a part of `run` that changes nothing yet: go on until all is collected.
+
+        What was collected is no longer looked at, so that whoever changes it meanwhile must not
+        put old objects there.
+
+        Args:
+            is_time_over: whether to stop for now.
+
+        Returns:
+            Whether all is collected.
+        """
+        return not any(is_time_over() for _ in self._steps)
+
     def run(self) -> None:
         """Bring all that hangs below the roots up to the present classes, but for `finish`."""
-        self._collect()
+        self.collect(lambda: False)
         self._change_all()
         self._rebuild_immutable(lambda node: node.container_type.read_keys is None)
         if self._has_changed():
@@ -237,7 +252,8 @@ class ObjectGraph:
 
     # Step 1: collect
 
-    def _collect(self) -> None:
+    def _collect(self) -> Iterator[None]:
+        """Collect all; a step is a chunk of objects."""
         while self._queue:
             held = self._queue.popleft()
             things = iter(held.things)
@@ -245,6 +261,7 @@ class ObjectGraph:
                 classes = set(map(type, islice(things, CHUNK)))
                 if not classes <= self._skipped:
                     self._collect_chunk(held, start, classes)
+                yield
 
     def _collect_chunk(self, held: _Held, start: int, classes: set[type]) -> None:
         if held.can_wait and self._count >= self._limits.objects and classes <= self._patient:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -20,7 +21,7 @@ from rpyserve._names import public
 from rpyserve.scripts import definitions
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import Callback, CallbackTasks
-from rpyserve.sessions.components import Components
+from rpyserve.sessions.components import Components, Entry
 from rpyserve.sessions.expiry import Bucket, ExpiryTimer
 
 DEFAULT_TIMEOUT: Final = 900
@@ -104,6 +105,7 @@ class Session(Components):
         "_bucket",
         "_callbacks",
         "_last_access",
+        "_record",
         "_store",
         "_timeout",
         "ended",
@@ -123,6 +125,8 @@ class Session(Components):
     _bucket: Bucket | None
     _callbacks: list[Callback] | None
     _last_access: float
+    _record: Any
+    """What a store outside of the process has of it; None where there is none."""
     _store: Store | None
     _timeout: float
     ended: SessionEnd | None
@@ -132,7 +136,8 @@ class Session(Components):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self._callbacks = self._store = self._bucket = self.ended = self.site = self.uid = None
+        self._callbacks = self._store = self._bucket = self._record = None
+        self.ended = self.site = self.uid = None
         self._timeout = math.inf
         self._last_access = -math.inf
         self.new = True
@@ -240,7 +245,7 @@ class Registry(Components):
         site: the `Site` it belongs to, or None.
     """
 
-    __slots__ = ("site",)
+    __slots__ = ("_begun", "site")
 
     _display_name = "registry"
 
@@ -248,7 +253,7 @@ class Registry(Components):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self.site = None
+        self.site = self._begun = None
         return self
 
     def __init__(self, site: Any = None) -> None:
@@ -299,3 +304,67 @@ def finish(session: Session, reason: SessionEnd) -> None:
 def _call(session: Session, callback: Callback) -> None:
     tasks = CallbackTasks() if session._store is None else session._store.callbacks
     tasks.call(callback, session.short_id)
+
+
+# For what keeps sessions outside of the process
+
+
+@dataclass(slots=True)
+class Contents:
+    """All that is kept of a session or the registry, its class apart.
+
+    Attributes:
+        values: under their names.
+        components: by their keys.
+        attributes: what its class or a script has set on it.
+        callbacks: of `Session.notifyOnExpire`.
+    """
+
+    values: dict[str, Any]
+    components: dict[Any, Entry]
+    attributes: dict[str, Any]
+    callbacks: list[Callback]
+
+
+def contents_of(holder: Components) -> Contents:
+    """Return what *holder* holds, in dicts that it does not share. This is no access."""
+    callbacks = holder._callbacks if isinstance(holder, Session) else None
+    return Contents(
+        dict(holder._values or {}),
+        dict(holder._components or {}),
+        own_attributes(holder),
+        list(callbacks or ()),
+    )
+
+
+def put_contents(holder: Components, contents: Contents) -> None:
+    """Have *holder*, which is new, hold *contents*."""
+    holder._values = contents.values or None
+    holder._components = contents.components or None
+    from rpyserve.sessions.object_state import set_attribute
+
+    for name, value in contents.attributes.items():
+        set_attribute(holder, name, value)
+    if isinstance(holder, Session):
+        holder._callbacks = contents.callbacks or None
+
+
+def restored(cls: type[Session], site: Any, uid: str) -> Session:
+    """Return an empty session of *cls*, without calling its constructor.
+
+    It belongs to no store yet, and is not `Session.new`.
+    """
+    session: Session = Session.__new__(cls)
+    session.site, session.uid, session.new = site, uid, False
+    return session
+
+
+def own_attributes(holder: Components) -> dict[str, Any]:
+    """Return the attributes of *holder* that are not the package's own."""
+    from rpyserve.sessions.object_state import attributes  # nobody else needs it before an edit
+
+    found = attributes(holder)
+    return {name: value for name, value in found.items() if name not in _OWN_SLOTS}
+
+
+_OWN_SLOTS: Final = frozenset((*Components.__slots__, *Session.__slots__, *Registry.__slots__))

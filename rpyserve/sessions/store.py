@@ -72,6 +72,7 @@ class SessionStore(ServerObject):
         callbacks: calls the callbacks of sessions that end.
         now: returns the time, as `trio.current_time` has it.
         on_new_id: called with each session that has a new id.
+        on_end: called with each that has ended, if it is kept outside of the process.
         id_changes: how often a session got a new id.
 
     Raises:
@@ -92,6 +93,7 @@ class SessionStore(ServerObject):
         self.max_sessions = max_sessions
         self.callbacks = CallbackTasks(errors)
         self.on_new_id: Callable[[Session], object] = lambda session: None
+        self.on_end: Callable[[Session], object] = lambda session: None
         self.now: Callable[[], float] = trio.current_time
 
         self._live: ShardedDict[Session] = ShardedDict()
@@ -191,6 +193,29 @@ class SessionStore(ServerObject):
         finally:
             self._is_evicting = False
 
+    # Sessions that are kept elsewhere
+
+    def add(self, session: Session) -> None:
+        """Let *session*, which was kept elsewhere, live on here. Counts as an access."""
+        session._store, session.new = self, False
+        session._timeout = self.timeout_of(session)
+        session._last_access = self.now()
+        self._live.put(session.uid, session)
+        schedule(session, self._timer)
+
+    def drop(self, session: Session) -> None:
+        """Forget *session* without ending it: from now on it is elsewhere."""
+        if self._live.get(session.uid) is session:
+            self._live.pop(session.uid)
+            self._timer.discard(unschedule(session))
+        session._store = None
+
+    def end_elsewhere(self, session: Session, reason: SessionEnd) -> None:
+        """End *session*, which lives elsewhere and not here: call its callbacks."""
+        session._store = self
+        self._ended[reason] += 1
+        finish(session, reason)
+
     # Accesses
 
     def find(self, uid: str) -> Session | None:
@@ -264,6 +289,8 @@ class SessionStore(ServerObject):
             self._timer.discard(unschedule(session))
             self._ended[reason] += 1
             finish(session, reason)
+            if session._record is not None:
+                self.on_end(session)
 
     def _is_scheduled(self, uid: str, bucket: Bucket) -> bool:
         session = self._live.get(uid)

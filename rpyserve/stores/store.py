@@ -82,8 +82,18 @@ class StoreStatistics:
 class Store(Protocol):
     """Keeps records. Each method raises `Unavailable` if the store cannot be used at present.
 
-    *lives* is always in seconds from now until the record is due; `math.inf` for never.
+    *lives* is always in seconds from now until the record is due; `math.inf` for never. What is
+    cancelled has either done its whole work or nothing of it: no lease is left behind.
+
+    Attributes:
+        name: where it is, for people; no password is in it.
+        is_shared: whether other workers use it, too. If not, nobody else can write, so that what
+            was given back may be used without being taken again, and its methods never really
+            wait: a plain function may call them.
     """
+
+    name: str
+    is_shared: bool
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection, the heartbeat and whatever else is needed, until cancelled.
@@ -105,6 +115,16 @@ class Store(Protocol):
             None if there is none, or its time is over.
         """
 
+    def take_blocking(self, key: bytes) -> Taken | None:
+        """Take the record of *key* while everything else in this process stands still.
+
+        For code that asks for a session in a plain function, where nobody knew that it would. It
+        waits for the network, never for a lease.
+
+        Raises:
+            Unavailable: also if somebody else has the record.
+        """
+
     async def create(self, key: bytes, blob: bytes, lives: float) -> Taken:
         """Make the record of a new session, and take it."""
 
@@ -116,22 +136,25 @@ class Store(Protocol):
         """
 
     async def give(
-        self, taken: Taken, blob: bytes | None, lives: float, *, listens: bool = False
+        self, taken: Taken, blob: bytes | None, lives: float | None, *, listens: bool = False
     ) -> None:
         """Give the record back.
 
         Args:
             taken: what is given back.
-            blob: what to store first; None if nothing has changed. It counts as an access anyway.
-            lives: seconds until it is due.
+            blob: what to store first; None if nothing has changed.
+            lives: seconds until it is due; None if this was no access, so that it is due when it
+                was.
             listens: whether this worker has callbacks of it that could not be stored.
 
         Raises:
             LeaseLost: somebody else has it.
         """
 
-    async def move(self, taken: Taken, key: bytes) -> Taken:
-        """Keep the record under another key from now on; the old one is gone in the same step.
+    async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
+        """Keep the record as *blob* under another key from now on, and keep the lease.
+
+        The old one is gone in the same step, or, where that cannot be, afterwards.
 
         Raises:
             LeaseLost: somebody else has it.
@@ -139,6 +162,9 @@ class Store(Protocol):
 
     async def end(self, taken: Taken) -> None:
         """Forget the record: the session has ended. Its callbacks are the caller's business."""
+
+    async def evict(self) -> Ending | None:
+        """Claim the session that is due next, to make room; None if there is none."""
 
     async def due(self, most: int) -> list[Ending]:
         """Claim up to *most* sessions whose time is over: they are in no other worker's list."""
@@ -161,6 +187,16 @@ class Store(Protocol):
 
         Returns:
             False if that worker is dead, so that its callbacks are lost.
+        """
+
+    async def clear(self) -> int:
+        """Forget every session and the registry; no callback runs. Called without `run`.
+
+        Returns:
+            How many sessions there were.
+
+        Raises:
+            StoreError: a server uses it.
         """
 
     def statistics(self) -> StoreStatistics:

@@ -1,6 +1,6 @@
-"""What scripts and programs written for Twisted need, where Twisted is installed.
+"""An installed Twisted, in our loop: its resources are rendered here, with our sessions and pages.
 
-Nobody else imports this package, and nothing of Twisted is written again in it: it joins the
-genuine one to the site, its sessions and its event loop. Must not know how bytes come from a
-socket (`protocol`), nor the server (`serving`).
+Nothing of Twisted is written again. What a script imports from it is genuine; each module of this
+package completes one of Twisted's when a script first imports that, by its ``adopt``: see
+`scripts.twisted_names`. So a site without such a script loads nothing of this package.
 """

@@ -7,10 +7,10 @@ next to nothing and calls nothing that could fail.
 from __future__ import annotations
 
 import functools
-import linecache
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Final
 
 import trio
@@ -70,6 +70,34 @@ def innermost_author_frame(
     return None
 
 
+def outermost_author_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the outermost frame of the author's code in the task that runs just now.
+
+    Args:
+        frame: the innermost frame of the loop's thread.
+
+    Returns:
+        None if the author's code has no part in it. A program that runs the loop has none.
+    """
+    outermost = None
+    while frame is not None and not _runs_tasks(frame.f_code):
+        if is_author_code(frame.f_code.co_filename):
+            outermost = frame
+        frame = frame.f_back
+    return outermost if frame is not None else None
+
+
+def _runs_tasks(code: CodeType) -> bool:
+    return code.co_name == "unrolled_run" and _is_trio_code(code.co_filename)
+
+
+def frames_from(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield *frame* and all that have called it, the innermost first."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 def display_path(filename: str) -> str:
     """Return *filename* relative to the current directory, or whole if it lies elsewhere."""
     here = working_directory()
@@ -87,13 +115,6 @@ def working_directory() -> str:
 def display_position(frame: FrameType) -> str:
     """Return the script and the line that *frame* is at, such as ``counter.rpy, line 3``."""
     return f"{display_path(frame.f_code.co_filename)}, line {frame.f_lineno}"
-
-
-def source_line(frame: FrameType) -> str:
-    """Return the line of source that *frame* is at, or an empty text."""
-    filename = frame.f_code.co_filename
-    linecache.checkcache(filename)
-    return linecache.getline(filename, frame.f_lineno).strip()
 
 
 # What is not the author's

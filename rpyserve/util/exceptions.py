@@ -3,11 +3,13 @@
 A script can raise anything. Cancellation and interrupts always pass; every other exception ends the
 script only. `KeyboardInterrupt` is an interrupt only where Python raises it at Ctrl-C. Where
 rpyserve handles the signals itself, Ctrl-C raises `Interrupted`, or nothing, so that one must be a
-script's own.
+script's own. `ScriptInterrupted` is raised in a script from outside, and yet ends that script only,
+so it counts as a failure of it.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
@@ -37,6 +39,42 @@ def unwrap_group(exc: BaseException) -> BaseException:
 
 class Interrupted(BaseException):
     """Raised in the middle of a script's sync code because the server is to stop."""
+
+
+class Interruption(enum.Enum):
+    """Why a run of a script was interrupted."""
+
+    SAVED = "the script was saved meanwhile"
+    CONSOLE = "Ctrl-C was pressed at the server's console"
+    TIMEOUT = "it took too long"
+    LEFT = "nobody waits for it any more"
+
+
+class ScriptInterrupted(BaseException):
+    """Raised in the middle of a script's sync code, to end what it does there and nothing else.
+
+    It is no `Exception`, so that ``except Exception`` in a loop does not swallow it.
+
+    Args:
+        reason: why.
+        message: what the author is told.
+    """
+
+    def __init__(self, reason: Interruption, message: str = "") -> None:
+        super().__init__(message or reason.value)
+        self.reason = reason
+
+
+def is_on_console(exc: BaseException) -> bool:
+    """Whether *exc* is an interruption of which the console has been told as it was raised."""
+    return isinstance(exc, ScriptInterrupted) and exc.reason is not Interruption.TIMEOUT
+
+
+class ConstructorInterrupted(Exception):
+    """Raised in place of `ScriptInterrupted` in code that the server calls for objects of an edit.
+
+    Whatever calls that is ready for every `Exception`.
+    """
 
 
 _OURS: Final = (trio.Cancelled, Interrupted)

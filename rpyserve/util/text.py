@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -90,3 +93,11 @@ def _escape(char: str) -> str:
 
 def _count(number: float, name: str) -> str:
     return f"{number:g} {name}" + ("" if number == 1 else "s")
+
+
+def install_command(package: str) -> str:
+    """Return the command line that installs *package* for this Python."""
+    command = [sys.executable, "-m", "pip", "install", package]
+    if importlib.util.find_spec("pip") is None:  # as uv makes its environments
+        command = ["uv", "pip", "install", "--python", sys.executable, package]
+    return subprocess.list2cmdline(command)

@@ -20,6 +20,7 @@ from rpyserve.http.errors import WrongResult
 from rpyserve.http.request import Request
 from rpyserve.resources.rendering import describe_wrong_result
 from rpyserve.resources.resource import FunctionResource
+from rpyserve.util.exceptions import Interruption, ScriptInterrupted
 from tests.support.script_site import ScriptSite
 
 RESOURCE = "from rpyserve import *\n"
@@ -239,8 +240,22 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> set[advice.Advice]:
             assert exc is not None
             found.update([row for row in advice.ROWS if row.apply(exc)][:1])
         found.update([row for row in advice.ROWS if row.apply(nothing_from(site, "print"))][:1])
+        busy = ScriptInterrupted(Interruption.TIMEOUT)
+        found.update([row for row in advice.ROWS if row.apply(busy)][:1])
     site.scripts.close()
     return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("def", "@in_thread\ndef"), ("async def", "await trio")]
+)
+def test_a_script_that_was_busy_for_too_long(kind: str, words: str) -> None:
+    namespace: dict[str, Any] = {"exc": ScriptInterrupted(Interruption.TIMEOUT)}
+    exec(compile(f"{kind} page():\n    raise exc\n", "page.rpy", "exec"), namespace)
+    with pytest.raises(ScriptInterrupted) as caught:
+        result = namespace["page"]()
+        result.send(None)
+    assert words in advice.advice_for(caught.value)
 
 
 @pytest.mark.parametrize("number", range(len(advice.ROWS)))

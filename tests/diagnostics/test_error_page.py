@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rpyserve import Request, Site
+from rpyserve.diagnostics.describe import MAX_COLOURED
 from rpyserve.diagnostics.editor import EditorLink
 from rpyserve.files.directory import Directory
 from tests.support.in_process import Answer, Visitor
@@ -48,6 +50,10 @@ def plain(html: str) -> str:
     return entities.unescape(re.sub(r"<[^>]+>", "", html.partition("<body>")[2]))
 
 
+def uncoloured(html: str) -> str:
+    return re.sub("</?span[^>]*>", "", html)
+
+
 async def test_a_render_method(site: Site) -> None:
     path = write("a.rpy", (
         "from rpyserve import Resource\n\n\nclass Page(Resource):\n"
@@ -60,7 +66,7 @@ async def test_a_render_method(site: Site) -> None:
         f'<a href="edit:{path.as_posix()}?7,16" title="Open in the editor">a.rpy, line 7</a>'
         in answer.text
     )
-    assert "<mark>&#39;Hello &#39; + len(name)</mark>" in answer.text
+    assert "<mark>&#39;Hello &#39; + len(name)</mark>" in uncoloured(answer.text)
     text = plain(answer.text)
     assert "class Page(Resource):" in text and "resource = Page()" in text
     assert "name'Ada'" in text.replace("\n", "")
@@ -103,7 +109,7 @@ async def test_the_import_of_a_helper(site: Site) -> None:
     write("a.rpy", "from lib.helper import total\n")
     answer = await page(site)
     assert "<h1>SyntaxError: &#39;(&#39; was never closed" in answer.text
-    assert "def total<mark>(</mark>n:" in answer.text
+    assert "def total<mark>(</mark>n:" in uncoloured(answer.text)
     assert "a.rpy, line 1" in plain(answer.text)
 
 
@@ -219,7 +225,59 @@ async def test_it_can_be_read_aloud_and_used_by_keyboard(site: Site) -> None:
         'tabindex="0"' in tag and "aria-label" in tag
         for tag in re.findall(r"<pre class[^>]*>", text)
     )
-    assert text.count("<details") == text.count("<summary>") == 2
+    assert text.count("<details") == text.count("<summary>") == 3
+
+
+async def test_the_source_has_colours(site: Site) -> None:
+    write("a.rpy", 'text = """\n1 if\n"""\n\ndef resource(request):\n    return "a" + 1  # no\n')
+    text = (await page(site)).text
+    assert '<span class="keyword">def</span> <span class="name">resource</span>(request)' in text
+    assert (
+        '<mark><span class="string">&#34;a&#34;</span> + <span class="number">1</span></mark>'
+        in text
+    )
+    assert '<span class="comment"># no</span>' in text
+    assert '<span class="string">1 if</span>' in text, "it began before"
+
+
+async def test_a_long_source_is_shown_all_the_same(site: Site) -> None:
+    write("a.rpy", "#" * MAX_COLOURED + "\n1 / 0\n")
+    text = (await page(site)).text
+    assert "<b><i>▸2</i> 1 / 0</b>" in text
+
+
+async def test_what_the_request_and_the_session_held(site: Site) -> None:
+    write("a.rpy", (
+        "def resource(request):\n    session = request.getSession()\n"
+        "    session['cart'] = {'tea': 2}\n    session['api_key'] = 'hush'\n    1 / 0\n"
+    ))  # fmt: skip
+    headers = [*HTML, ("X-Colour", "blue"), ("Cookie", "a=verysecret; b=2")]
+    answer = await page(site, "/a?name=Ada&tag=x&tag=y", headers)
+    shown = re.sub(r"\s+", " ", plain(answer.text))
+    assert "Fields of the request name&#39;Ada&#39;".replace("&#39;", "'") in shown
+    assert "tag['x', 'y']" in shown and "x-colour'blue'" in shown
+    assert "Session cart{'tea': 2} api_key•••" in shown
+    assert "verysecret" not in answer.text and shown.count("hush") == 1, "in the source"
+
+
+async def test_json_has_fields(site: Site) -> None:
+    path = write("a.rpy", "def resource(request):\n    name = 'x'\n    return nmae\n")
+    told = json.loads((await page(site, headers=JSON)).text)
+    error = told["error"]
+    assert (error["kind"], error["message"]) == (
+        "NameError", "NameError: name 'nmae' is not defined"
+    )  # fmt: skip
+    assert error["hint"] and error["script"] == str(path)
+    [exc] = error["chain"]
+    assert (exc["kind"], exc["relation"], exc["exceptions"]) == ("NameError", "itself", [])
+    [frame] = exc["frames"]
+    assert (frame["path"], frame["line"], frame["function"]) == (str(path), 3, "resource")
+    assert frame["source"] == "    return nmae" and frame["values"]["name"] == "'x'"
+
+
+async def test_json_for_others_has_none(site: Site) -> None:
+    write("a.rpy", "1 / 0\n")
+    assert "error" not in json.loads((await page(site, headers=JSON, client="10.0.0.1")).text)
 
 
 async def test_no_editor_no_links(site: Site) -> None:

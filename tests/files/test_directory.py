@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shelve
 import socket
 from collections.abc import Iterable, Iterator
@@ -710,6 +711,36 @@ async def test_a_404_says_why_and_what_is_near_to_its_author_only(
     for sentence in says:
         assert sentence in answer.text
         assert sentence not in foreign.text
+
+
+BROWSER = [("Accept", "text/html"), ("Sec-Fetch-Dest", "document")]
+
+
+async def test_a_404_for_the_author_has_the_pages_that_are_there_and_how_to_make_it(
+    root: Path,
+) -> None:
+    for name in ("index.rpy", "a b.rpy", "about.html", "style.css", "sub/x.rpy", ".hidden.rpy"):
+        write(root / name)
+    site = served(root)
+    text = (await ask(site, "/new", headers=BROWSER)).text
+    links = re.findall('<li><a href="(.*?)">', text)
+    assert links == ["./", "a%20b", "about.html", "sub/"]
+    assert f"save this as <code>{root / 'new.rpy'}</code>" in text
+    foreign = await Visitor(site, client="192.0.2.1").get("/new", headers=BROWSER)
+    assert "about" not in foreign.text and "new.rpy" not in foreign.text
+
+
+@pytest.mark.parametrize("target", ["/new.css", "/..x", "/con", "/new/page", "/%3Cscript%3E"])
+async def test_a_404_offers_only_what_would_be_the_page(root: Path, target: str) -> None:
+    assert "save this" not in (await ask(served(root), target, headers=BROWSER)).text
+
+
+async def test_a_site_without_an_icon_is_no_error_in_the_browser(root: Path) -> None:
+    site = served(root)
+    assert (await ask(site, "/favicon.ico")).status == 204
+    assert (await ask(site, "/sub/favicon.ico")).status == 404
+    write(root / "favicon.ico", "icon")
+    assert (await ask(site, "/favicon.ico")).body == b"icon"
 
 
 async def test_what_is_private_is_not_suggested(root: Path) -> None:

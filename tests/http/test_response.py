@@ -128,7 +128,7 @@ async def test_who_reads_more_slowly_than_is_written_is_given_up(
         nonlocal most
         while True:
             stream.write(b"x" * 1000)
-            most = max(most, stream._waiting)
+            most = max(most, stream.waiting)
             await trio.sleep(0.01)
 
     nursery.start_soon(write)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import trio
@@ -19,7 +20,19 @@ from rpyserve.http.request import Request
 from rpyserve.http.response import Stream
 from rpyserve.livereload.change_feed import ChangeFeed, Showing
 from rpyserve.livereload.changes import PageChange
-from rpyserve.livereload.endpoints import HEARTBEAT, MAX_TABS, Audience, tree
+from rpyserve.livereload.endpoints import (
+    HEARTBEAT,
+    MAX_REPORT,
+    MAX_REPORTS,
+    MAX_TABS,
+    REPEAT_INTERVAL,
+    REPORT_PERIOD,
+    YEAR,
+    Audience,
+    BrowserErrors,
+    errors_script,
+    tree,
+)
 from rpyserve.livereload.script_tag import SentPages
 from rpyserve.livereload.write_loops import RequestSpan
 from tests.support.in_process import ask
@@ -307,6 +320,88 @@ async def test_for_pages_of_this_server(
     assert again.status == 304
 
 
+async def test_the_script_for_errors_is_kept_as_long_as_it_is_the_one_asked_for(site: Site) -> None:
+    version = errors_script()[1]
+    for query, kept in ((f"?{version}", f"max-age={YEAR}, immutable"), ("?old", "no-cache")):
+        script = await ask(site, f"/-/errors.js{query}", headers=OURS)
+        assert (script.status, script.header("cache-control")) == (200, kept)
+
+
+def report(**fields: str) -> bytes:
+    given = {"kind": "error", "text": "TypeError: x", "page": "/draw", "url": "/a.js", "line": "3"}
+    return urlencode(given | fields).encode()
+
+
+FORM = [*OURS, ("Content-Type", "application/x-www-form-urlencoded")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "level", "line"),
+    [
+        ({}, "WARNING", "/draw: TypeError: x (/a.js, line 3)"),
+        (
+            {"url": "/draw"},
+            "WARNING",
+            "/draw: TypeError: x (the page as the browser got it, line 3)",
+        ),
+        ({"url": "", "line": "0"}, "WARNING", "/draw: TypeError: x"),
+        ({"line": "3; rm"}, "WARNING", "/draw: TypeError: x"),
+        (
+            {"kind": "rejection"},
+            "WARNING",
+            "/draw: unhandled rejection: TypeError: x (/a.js, line 3)",
+        ),
+        ({"kind": "console.log", "text": "hi", "line": ""}, "INFO", "/draw: console.log: hi"),
+        ({"kind": "console.warn", "text": "hi", "line": ""}, "WARNING", "/draw: console.warn: hi"),
+        ({"text": "a\n\x1b[31mb", "line": ""}, "WARNING", r"/draw: a\n\x1b[31mb"),
+        ({"page": "/a\nb", "line": ""}, "WARNING", "/a%0Ab: TypeError: x"),
+        ({"text": "x" * 9999, "line": ""}, "WARNING", "/draw: " + "x" * MAX_REPORT),
+    ],
+)
+async def test_what_goes_wrong_in_a_page_is_a_line(
+    site: Site, caplog: pytest.LogCaptureFixture, fields: dict[str, str], level: str, line: str
+) -> None:
+    caplog.set_level("INFO")
+    answer = await ask(site, "/-/browser", "POST", headers=FORM, body=report(**fields))
+    assert answer.status == 204
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        (level, f"In the browser, {line}")
+    ]
+
+
+async def test_only_what_pages_send_is_taken_for_a_report(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = report(kind="other")
+    assert (await ask(site, "/-/browser", "POST", headers=FORM, body=body)).status == 400
+    elsewhere = [("Host", "localhost:8080"), ("Origin", "http://evil.example"), FORM[-1]]
+    answer = await ask(site, "/-/browser", "POST", headers=elsewhere, body=report())
+    assert answer.status == 403
+    assert not [r for r in caplog.records if "In the browser" in r.getMessage()]
+
+
+async def test_a_loop_of_errors_is_a_few_lines(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    errors = BrowserErrors()
+    for _ in range(MAX_REPORTS // 2):
+        errors.report("/draw", "error", "TypeError: x")
+    await trio.sleep(REPEAT_INTERVAL + 1)
+    errors.report("/draw", "error", "TypeError: x")
+    for n in range(3 * MAX_REPORTS):
+        errors.report("/draw", "error", f"TypeError: {n}")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:2] == [
+        "In the browser, /draw: TypeError: x",
+        f"In the browser, /draw: TypeError: x ({MAX_REPORTS // 2 - 1} more since the last such line)",
+    ]
+    assert lines[-1] == f"In the browser: more than {MAX_REPORTS} errors a minute."
+    assert len(lines) == 2 + MAX_REPORTS // 2 - 1 + 1
+    await trio.sleep(REPORT_PERIOD)
+    errors.report("/other", "error", "Error")
+    assert caplog.records[-1].getMessage() == "In the browser, /other: Error"
+
+
 async def test_a_page_is_given_to_its_script_once(directory: Directory, feed: ChangeFeed) -> None:
     sent = SentPages()
     site = Site(tree(feed, Audience(Site(directory), [(directory, "/")]), sent))
@@ -325,6 +420,7 @@ async def test_a_page_is_given_to_its_script_once(directory: Directory, feed: Ch
         ("/-/follow.js", "POST", "GET, HEAD, OPTIONS"),
         ("/-/sent", "POST", "GET, HEAD, OPTIONS"),
         ("/-/follow.js", "PUT", "GET, HEAD, OPTIONS"),
+        ("/-/browser", "GET", "OPTIONS, POST"),
         ("/-/events", "PUT", "GET, HEAD, OPTIONS, POST"),
         ("/-/events", "DELETE", "GET, HEAD, OPTIONS, POST"),
     ],

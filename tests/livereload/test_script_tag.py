@@ -28,7 +28,10 @@ from rpyserve.resources import pages
 from tests.support.in_process import Answer, read
 
 BROWSER = {"sec-fetch-dest": "document", "accept": "text/html,*/*", "host": "localhost:8080"}
-TAG = re.compile(rb'<script async src="[^"]*-/follow\.js"[^>]*></script>')
+TAG = re.compile(
+    rb'<script src="[^"]*-/errors\.js\?" data-rpyserve-errors></script>'
+    rb'<script async src="[^"]*-/follow\.js"[^>]*></script>'
+)
 ROOT = os.path.abspath("/srv/site")
 
 
@@ -99,9 +102,18 @@ def at(*names: str) -> str:
 async def test_a_page(tags: ScriptTag) -> None:
     answer = await load(answering("<p>Hi", sources=[at("a b.rpy")]), tags)
     assert answer.text == (
+        '<script src="./-/errors.js?" data-rpyserve-errors></script>'
         '<script async src="./-/follow.js" data-rpyserve="boot-7" data-sources="/a%20b.rpy"'
         ' data-made="script" data-method="GET" data-status="200" data-digest="ebf7d66d"'
         ' data-policy="" data-sent=""></script><p>Hi'
+    )
+
+
+async def test_a_page_that_tells_what_it_logs(told: Told) -> None:
+    tags = ScriptTag(lambda: "b-0", str, told, errors_version=lambda: "1a2b", browser_log=True)
+    answer = await load(answering("<p>Hi"), tags)
+    assert answer.text.startswith(
+        '<script src="./-/errors.js?1a2b" data-rpyserve-errors data-console></script><script async'
     )
 
 

@@ -199,7 +199,7 @@ def test_a_script_that_holds_the_loop_is_interrupted_and_named(start: Start, scr
     with command.ask("/script"):
         command.told(b"now" if "'now'" in script else b"begun")
         time.sleep(HELD)
-        command.interrupt()
+        command.interrupt(signal.SIGTERM)
         status, _, err = command.ended()
     assert status == 0
     assert re.search(r"Interrupted script\.rpy, line \d+: (while True|time\.sleep)", err), err
@@ -218,7 +218,7 @@ def test_an_expiry_callback_that_holds_the_loop(start: Start) -> None:
     assert b"hello" in command.get("/script")
     command.told(b"begun")
     time.sleep(HELD)
-    command.interrupt()
+    command.interrupt(signal.SIGTERM)
     assert command.ended()[0] == 0
 
 
@@ -234,9 +234,9 @@ def test_a_second_signal_ends_whatever_swallows_the_first(start: Start) -> None:
     with command.ask("/script"):
         command.told(b"begun")
         time.sleep(HELD)
-        command.interrupt()
+        command.interrupt(signal.SIGTERM)
         command.told(b"again")
-        command.interrupt()
+        command.interrupt(signal.SIGTERM)
         status, _, _ = command.ended()
     assert status == 130
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from types import TracebackType
 import pytest
 
 from rpyserve.http.request import Request
-from rpyserve.scripts.source import decode_lines, position_of, source_lines
+from rpyserve.scripts.source import decode_lines, line_at, position_of, source_lines
 from tests.support.script_site import ScriptSite
 
 
@@ -120,3 +121,10 @@ def test_what_is_nested_too_deeply_for_python(site: ScriptSite, text: str) -> No
     assert "calls itself" not in error.message + (error.hint or "")
     site.write("helper.py", text)
     assert "nested deeper" in site.error("import helper\n").message
+
+
+def test_the_line_at_which_a_frame_is() -> None:
+    frame = sys._getframe()
+    assert line_at(frame).startswith("assert line_at(frame)")
+    tb = failing("1 / 0", "nowhere.py")
+    assert line_at(tb.tb_frame) == ""

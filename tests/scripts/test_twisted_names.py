@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -109,10 +110,14 @@ def test_a_program_asks_for_them_as_well_as_a_site() -> None:
 def test_a_twisted_that_is_there_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = ModuleType("twisted")
     monkeypatch.setitem(sys.modules, "twisted", genuine)
-    before = list(sys.meta_path)
+    genuine.__path__ = []
     twisted_names.install()
-    assert sys.meta_path == before
-    twisted_names.uninstall()
+    try:
+        assert importlib.import_module("twisted") is genuine
+        with pytest.raises(ModuleNotFoundError, match=r"No module named 'twisted\.web'"):
+            importlib.import_module("twisted.web")
+    finally:
+        twisted_names.uninstall()
     assert sys.modules["twisted"] is genuine
 
 

@@ -41,18 +41,18 @@ def test_a_line() -> None:
 
 def test_a_session_is_named_shortly() -> None:
     uid = "abcdefghijklmnop"
-    request = SimpleNamespace(_logged=True, session=SimpleNamespace(uid=uid, short_id=uid[:6]))
+    request = SimpleNamespace(_logged=True, _session=SimpleNamespace(uid=uid, short_id=uid[:6]))
     line = line_of(record(request=request))
     assert line.endswith(" abcdef\n")
     assert uid not in line
 
 
 def test_no_session_is_looked_for() -> None:
-    assert line_of(record(request=SimpleNamespace(_logged=True, session=None))).endswith(" ms\n")
+    assert line_of(record(request=SimpleNamespace(_logged=True, _session=None))).endswith(" ms\n")
 
 
 def test_what_pages_ask_of_the_server_to_follow_is_shown_on_request_only() -> None:
-    request = SimpleNamespace(_logged=False, session=None)
+    request = SimpleNamespace(_logged=False, _session=None)
     assert line_of(record("/-/events", request=request)) == ""
     assert "/-/events" in line_of(record("/-/events", request=request), probes=True)
 

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ import trio.lowlevel
 
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
-from rpyserve.serving.watchdog import Watchdog
+from rpyserve.scripts.execution import Execution
+from rpyserve.serving.watchdog import BusyRun, Watchdog
+from rpyserve.util.exceptions import Interruption, ScriptInterrupted
 
 
 def rendered(function: Callable[[Request], Any]) -> None:
@@ -179,3 +182,83 @@ def test_watching_from_a_thread(lines: Callable[[], list[str]]) -> None:
 
     trio.run(main)
     assert "test_watchdog.py" in lines()[0]
+
+
+# Interruption
+
+
+class Recorder:
+    """Notes what is to be interrupted, and why."""
+
+    def __init__(self) -> None:
+        self.causes: list[ScriptInterrupted | None] = []
+
+    def interrupt(self, run: BusyRun, cause: ScriptInterrupted | None) -> None:
+        self.causes.append(cause)
+
+    @property
+    def reasons(self) -> list[Interruption]:
+        return [cause.reason for cause in self.causes if cause is not None]
+
+
+def running(path: Path, clock: FakeClock, dog: Watchdog, *during: Callable[[], object]) -> None:
+    """Run the script at *path* in the loop, with looks in between *during*, a second apart."""
+    source = path.read_bytes()
+    execution = Execution("script", path, source=source)
+
+    def work() -> None:
+        for change in during:
+            change()
+            for _ in range(2):
+                clock.now += 1
+                look(dog)
+
+    namespace = {"__execution__": execution, "work": work}
+    exec(compile(source, path, "exec"), namespace)
+
+    async def main() -> None:
+        dog.after_io_wait(0)
+        clock.now += 1
+        look(dog)
+        namespace["page"]()  # type: ignore[operator]
+
+    trio.run(main)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "page.rpy"
+    path.write_text("def page():\n    work()\n")
+    return path
+
+
+def test_a_save_while_it_runs(script: Path, clock: FakeClock) -> None:
+    recorder = Recorder()
+    dog = Watchdog(interruptor=recorder)
+    running(script, clock, dog, lambda: None)
+    assert recorder.causes
+    assert recorder.reasons == []
+    running(script, clock, dog, lambda: None, lambda: script.write_text("new = 1\n"))
+    assert recorder.reasons == [Interruption.SAVED]
+    assert "page.rpy was saved" in str(recorder.causes[-1])
+
+
+def test_a_file_that_is_deleted(script: Path, clock: FakeClock) -> None:
+    recorder = Recorder()
+    running(script, clock, Watchdog(interruptor=recorder), lambda: None, script.unlink)
+    assert recorder.reasons == [Interruption.SAVED]
+
+
+def test_a_save_without_a_change_interrupts_nothing(script: Path, clock: FakeClock) -> None:
+    recorder = Recorder()
+    running(script, clock, Watchdog(interruptor=recorder), lambda: None, script.touch)
+    assert recorder.reasons == []
+
+
+def test_the_time_limit(script: Path, clock: FakeClock) -> None:
+    recorder = Recorder()
+    running(script, clock, Watchdog(interruptor=recorder, timeout=9), lambda: None)
+    assert recorder.reasons == []
+    running(script, clock, Watchdog(interruptor=recorder, timeout=1.5), lambda: None)
+    assert set(recorder.reasons) == {Interruption.TIMEOUT}
+    assert "1.5 seconds" in str(recorder.causes[-1])

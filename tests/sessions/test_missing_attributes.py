@@ -198,6 +198,23 @@ async def test_a_value_of_the_class_becomes_each_object_s_own(site: Editing) -> 
     assert await edited(site, before, after, answer) == "(3, None, ['made', 'x'], ['made'])"
 
 
+async def test_a_default_of_the_class_becomes_a_slot(site: Editing) -> None:
+    """Twice edited: what an object took from its class is its own in the slot that comes then."""
+    head = "class P:\n    def __init__(self, name): self.name = name\n"
+    field = "@dataclass\nclass P:\n    name: str\n    lives: int = 3\n"
+    slots = (
+        "class P:\n    __slots__ = 'name', 'lives'\n    def __init__(self, name, lives=3):\n"
+        "        self.name = name\n        self.lives = lives\n"
+    )
+    make = "def make(): return P('Ada')\n"
+    site.script(head + make, KEPT)
+    await site.get()
+    site.script(field + make, "s['it'].lives")
+    assert await site.get() == "3"
+    site.script(slots + make, "(s['it'].lives, s['it'].name, type(s['it']) is P)")
+    assert await site.get() == "(3, 'Ada', True)"
+
+
 async def test_an_attribute_becomes_a_method(
     site: Editing, caplog: pytest.LogCaptureFixture
 ) -> None:

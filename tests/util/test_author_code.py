@@ -17,12 +17,12 @@ import trio
 from rpyserve.diagnostics.model import ExceptionReport, Frame
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
-from rpyserve.util import author_code
 from rpyserve.util.author_code import (
     display_path,
     display_position,
     innermost_author_frame,
     is_author_code,
+    outermost_author_frame,
     working_directory,
 )
 
@@ -160,6 +160,17 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert display_position(frame) == f"{Path(__file__).name}, line {frame.f_lineno}"
 
 
-def test_its_line_of_source() -> None:
-    line = author_code.source_line(here())
-    assert line == "line = author_code.source_line(here())"
+def test_the_outermost_frame_is_that_of_the_task() -> None:
+    """This file runs the loop as well, which counts for nothing."""
+    found: list[FrameType | None] = []
+
+    def inner() -> None:
+        found.append(outermost_author_frame(here()))
+
+    async def outer() -> None:
+        inner()
+
+    trio.run(outer)
+    assert [frame and frame.f_code.co_name for frame in found] == ["outer"]
+    assert outermost_author_frame(here()) is None
+    assert outermost_author_frame(None) is None

@@ -216,6 +216,18 @@ function offerReload() {
   showNotice("This page answered a form, and may have changed since.", "Reload", load);
 }
 
+// Copies the text beside the button of an error page.
+async function copyText(button) {
+  if (!button.matches?.("[data-rpyserve-copy]")) return;
+  const text = button.closest("details").querySelector("pre");
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(text); // this is for pages of this machine and TLS only
+  }
+}
+
 // --- Beginning
 
 async function mirrorTexts(name) {
@@ -246,6 +258,7 @@ new PerformanceObserver((list) => {
   }
 }).observe({ type: "resource", buffered: true });
 document.addEventListener("visibilitychange", () => document.hidden || membership || join());
+document.addEventListener("click", ({ target }) => copyText(target));
 addEventListener("pagehide", leave); // a page with a stream or a lock is not kept for "back"
 addEventListener("pageshow", ({ persisted }) => persisted && join());
 document.addEventListener("freeze", leave);

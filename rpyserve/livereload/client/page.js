@@ -90,6 +90,7 @@ function parsePage(text) {
   const open = unfinishedIn(parsed);
   if (open) return { obstacle: `The page that is saved now ends inside an unfinished ${open}.` };
   parsed.querySelector(`meta[${END}]`)?.remove();
+  parsed.querySelector("script[data-rpyserve-errors]")?.remove();
   const found = parsed.querySelector("script[data-rpyserve]");
   if (!found) return { obstacle: "The page that is saved now does not allow live reload." };
   found.remove();

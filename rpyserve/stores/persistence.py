@@ -1,0 +1,937 @@
+"""Sessions and the registry of a site that are kept in a store: when they are loaded and written.
+
+A session is a live object in at most one process at a time. Where others share the store, a request
+that may use one takes its record before it is rendered, and requests of the same visitor in this
+process share the object. Before an answer goes out, what has changed is written: nothing is
+answered as done that is not stored. Whether it has changed is seen by its bytes, so reading costs
+no write. When its last user is done, the record is given back. Where the store is for this process
+alone, nothing need be taken: a session is loaded when its cookie comes, and stays in memory.
+
+A stream gives its session back with the head of its response. What it changes afterwards is written
+at its end, unless somebody else has written meanwhile: then the console tells. The registry is one
+record, with the same rules.
+
+Must not know how sessions become bytes, nor where those lie.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final, Protocol, TypeVar
+
+import trio
+
+from rpyserve.http.errors import HTTPError
+from rpyserve.http.request import Request
+from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStream, Stream, Upgrade
+from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.store import (
+    REGISTRY,
+    Ending,
+    LeaseLost,
+    Store,
+    StoreError,
+    Taken,
+    Unavailable,
+)
+from rpyserve.util.throttle import ThrottledLogger
+
+log = logging.getLogger("rpyserve")
+
+SWEEP: Final = 0.25
+"""Seconds between two looks for sessions that are due in the store."""
+
+ADOPT: Final = 2.0
+"""Seconds between two looks for what workers that died had claimed."""
+
+BATCH: Final = 250
+"""How many sessions that are due are claimed at once."""
+
+LONGEST_WAIT: Final = 10.0
+"""Seconds after which a store that does not answer is unavailable, client or no client."""
+
+T = TypeVar("T")
+
+Respond = Callable[[Request], Awaitable[Response]]
+
+
+class Codec(Protocol):
+    """Makes records of sessions and of the registry, and the other way round."""
+
+    def dump(self, session: Session, key: bytes) -> bytes:
+        """Return the record of *session*, which is kept under *key*."""
+
+    def load(self, uid: str | None, key: bytes, blob: bytes) -> Session | None:
+        """Return the session of a record; None if it cannot be trusted, which has been told.
+
+        Args:
+            uid: its id; None if only its callbacks are wanted.
+        """
+
+    def dump_registry(self, registry: Registry) -> bytes:
+        """Return the record of *registry*."""
+
+    def load_registry(self, registry: Registry, blob: bytes) -> None:
+        """Have *registry* hold what the record holds, and nothing else."""
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """What this process has of one record.
+
+    Attributes:
+        key: under which it is kept.
+        holder: the session or registry; None until it is loaded.
+        taken: what is stored, as far as is known.
+        is_held: whether the lease on it is ours.
+        is_lost: whether somebody else has taken it, so that what is here counts no more.
+        users: how many requests have it, or wait for it.
+        lock: whoever takes, writes or gives it, where that takes time.
+    """
+
+    key: bytes
+    holder: Any = None
+    taken: Taken | None = None
+    is_held: bool = False
+    is_lost: bool = False
+    users: int = 0
+    lock: trio.Lock | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Streamed:
+    """A session that was given back as the heads of streams went out, which still have it.
+
+    Attributes:
+        session: the object that the streams know.
+        key: of its record.
+        blob: what is stored of this object.
+        count: how many streams.
+    """
+
+    session: Session
+    key: bytes
+    blob: bytes
+    count: int = 0
+
+
+class Use:
+    """What one request has of the store.
+
+    Args:
+        persistence: what takes it from there.
+        request: the request.
+
+    Attributes:
+        names: what its script may use, of `source.ALL_USES`; None until that is known.
+        records: what it has, and will give back.
+        streamed: what it had when the head of its stream went out.
+        has_answer: whether what it had before its answer has been settled.
+        streams: whether its code goes on after that.
+    """
+
+    __slots__ = (
+        "_persistence",
+        "_request",
+        "has_answer",
+        "names",
+        "records",
+        "streamed",
+        "streams",
+    )
+
+    def __init__(self, persistence: Persistence, request: Request) -> None:
+        self._persistence = persistence
+        self._request = request
+        self.names: frozenset[str] | None = None
+        self.records: list[Record] = []
+        self.streamed: list[Streamed] = []
+        self.has_answer = self.streams = False
+
+    async def hold(self, names: frozenset[str]) -> None:
+        """Take what the script that is to answer may use; what is here already is not taken again.
+
+        Args:
+            names: of what, of `source.ALL_USES`.
+
+        Raises:
+            HTTPError: 503, the store is away.
+        """
+        known = self.names or frozenset()
+        self.names = known | names
+        if not names <= known:
+            await self._persistence.hold(self._request, names - known)
+
+
+_answered: ContextVar[Request | None] = ContextVar("answered request", default=None)
+
+
+def key_of(uid: str) -> bytes:
+    """Return the key of the session *uid*: from what a store holds no id can be had."""
+    return blake2b(uid.encode("utf-8", "surrogateescape"), digest_size=32).digest()
+
+
+class Persistence:
+    """Keeps the sessions and the registry of a site in a store.
+
+    Args:
+        site: the site.
+        store: where they are kept.
+        codec: makes records.
+    """
+
+    def __init__(self, site: Any, store: Store, codec: Codec) -> None:
+        self.store = store
+        self._site = site
+        self._sessions = site.sessions
+        self._codec = codec
+        # By their keys: those that are loaded here.
+        self._records: dict[bytes, Record] = {}
+        self._registry = Record(REGISTRY, site.registry, lock=self._new_lock())
+        self._streamed: dict[bytes, Streamed] = {}
+        # Those who stream just now, and the store is for this process alone.
+        self._streaming: dict[Use, Request] = {}
+        # What the store does not know yet, as it was away: that some have ended, or have changed.
+        self._ends: dict[bytes, Record] = {}
+        self._unwritten: dict[int, Any] = {}
+        self._failures = ThrottledLogger(log)
+        self._hinted: set[str] = set()
+        self._sessions.on_end = self._note_end
+        _AbsentRegistry.install(site.registry, self)
+
+    def _new_lock(self) -> trio.Lock | None:
+        return trio.Lock() if self.store.is_shared else None
+
+    # The whole life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Have the store, and end sessions that are due there, until cancelled.
+
+        Raises:
+            StoreError: the store cannot be used at all.
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.store.run)
+            if self.store.is_shared:
+                nursery.start_soon(self._hear)
+            task_status.started()
+            next_adoption = -math.inf
+            while True:
+                with self._telling():
+                    if trio.current_time() >= next_adoption:
+                        next_adoption = trio.current_time() + ADOPT
+                        await self._finish(await self.store.adopt(), SessionEnd.IDLE)
+                    await self._catch_up()
+                    await self._put_streaming()
+                    while endings := await self.store.due(BATCH):
+                        await self._finish(endings, SessionEnd.IDLE)
+                        await trio.lowlevel.checkpoint()
+                await trio.sleep(SWEEP)
+
+    async def close(self, grace: float) -> None:
+        """Store what has changed, and let callbacks finish that have begun. No session ends.
+
+        Args:
+            grace: seconds.
+        """
+        with trio.move_on_after(grace, shield=True):
+            if self.store.is_shared:
+                await self._release_all()
+            else:
+                await self._put_all()
+            with self._telling():
+                await self._catch_up()
+            await self._sessions.callbacks.wait_all_finished()
+        if self._unwritten or self._ends:
+            log.error(
+                "%s: the last changes of %d sessions could not be written, and are lost",
+                self.store.name,
+                len(self._unwritten) + len(self._ends),
+            )
+
+    async def _release_all(self) -> None:
+        """Give back what requests had that have been cut off."""
+        for record in [*self._records.values(), self._registry]:
+            if record.is_held:
+                record.users = 1
+                await self._release_or_tell(record)
+
+    async def _put_all(self) -> None:
+        """Store what was changed outside of requests."""
+        holders = [*(record.holder for record in self._records.values()), self._registry.holder]
+        for holder in holders:
+            if type(holder) is not _AbsentRegistry:
+                with self._telling():
+                    await self._put_holder(holder, accessed=False)
+
+    async def _catch_up(self) -> None:
+        """Tell the store what it could not be told before."""
+        for key, record in list(self._ends.items()):
+            assert record.taken is not None
+            with suppress(LeaseLost):
+                await self.store.end(record.taken)
+            self._ends.pop(key, None)
+        for holder in list(self._unwritten.values()):
+            await self._put_holder(holder)
+
+    async def _put_streaming(self) -> None:
+        """Store what streams have changed, and that messages of WebSockets are accesses."""
+        for request in list(self._streaming.values()):
+            if request._session is not None:
+                await self._put_holder(request._session)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """While inside, what a store cannot do is told on the console, not raised."""
+        try:
+            yield
+        except StoreError as exc:
+            self._failures.warn("%s", exc)
+
+    # One request
+
+    async def answer(self, request: Request, respond: Respond) -> Response:
+        """Answer *request* by *respond*; what it changes is stored before the answer goes out.
+
+        Raises:
+            BaseException: whatever *respond* raises.
+        """
+        request._use = Use(self, request)
+        request.on_close(partial(self._closed, request))
+        token = _answered.set(request)
+        try:
+            response = await respond(request)
+            if isinstance(response.body, Stream):
+                body = _StoredStream(response.body, partial(self._settle_page, request, True))
+                return Response.trusted(body, response.status, response.headers)
+            page = await self._settle_page(request, isinstance(response.body, Upgrade))
+        finally:
+            _answered.reset(token)
+        if page is not None and isinstance(response.body, FileBody):
+            response.body.close()
+        return page or response
+
+    async def _settle_page(self, request: Request, streams: bool) -> Response | None:
+        """Store and give back; return the page that says so if that cannot be done."""
+        try:
+            await self._settle(request, streams)
+        except StoreError as exc:
+            if self.store.is_shared:  # or the visitor would have the cookie of what is not stored
+                request._response.session_cookie = None
+            return self._site.page_for(request, self._refusal(exc))  # type: ignore[no-any-return]
+        except Exception as exc:
+            return self._site.page_for(request, exc)  # type: ignore[no-any-return]
+        return None
+
+    async def _settle(self, request: Request, streams: bool = False) -> None:
+        """Store what *request* has changed, and give back what it has.
+
+        Args:
+            streams: whether its code goes on, as it is a stream.
+
+        Raises:
+            StoreError: that cannot be done.
+        """
+        use, session = request._use, request._session
+        use.has_answer, use.streams = True, streams
+        if not self.store.is_shared:
+            if streams:
+                self._streaming[use] = request
+            await self._settle_alone(request, use)
+            return
+        failure: Exception | None = None
+        with self._in_time():
+            if session is not None and session._record is None and session.ended is None:
+                use.records.append(await self._create(session))
+            while use.records:
+                record = use.records.pop()
+                if streams and record.holder is session:
+                    self._note_streamed(use, record)
+                try:
+                    await self._release(record, record.holder in (session, self._site.registry))
+                except Exception as exc:
+                    failure = failure or exc
+        if failure is not None:
+            raise failure
+
+    async def _settle_alone(self, request: Request, use: Use) -> None:
+        if self._ends:
+            await self._catch_up()
+        if request._session is not None:
+            await self._put_holder(request._session)
+        if use.names is None or "registry" in use.names:
+            await self._put_registry()
+
+    async def _put_registry(self) -> None:
+        if type(self._registry.holder) is not _AbsentRegistry:
+            await self._put_holder(self._registry.holder)
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """While inside, nobody but a store that does not answer cuts the task off."""
+        with trio.move_on_after(LONGEST_WAIT, shield=True) as scope:
+            yield
+        if scope.cancelled_caught:
+            raise Unavailable(f"{self.store.name} does not answer")
+
+    def _closed(self, request: Request) -> None:
+        """Store what has changed since the answer went out, or was given up."""
+        use, request._use = request._use, None
+        if not self.store.is_shared:
+            self._streaming.pop(use, None)
+            if use.streams or not use.has_answer:
+                with self._telling():
+                    at_once(self._settle_alone(request, use))
+            return
+        if use.records or use.streamed:
+            self._site.start_task(partial(self._settle_closed, request, use))
+
+    async def _settle_closed(self, request: Request, use: Use) -> None:
+        while use.records:
+            await self._release_or_tell(use.records.pop())
+        while use.streamed:
+            with self._telling(), self._in_time():
+                await self._end_stream(use.streamed.pop(), request)
+
+    def _refusal(self, exc: StoreError) -> HTTPError:
+        """What the visitor gets as *exc* was raised, which the console is told."""
+        self._failures.warn("%s", exc)
+        return HTTPError(
+            503,
+            "What you do here cannot be stored just now. Try again in a moment.",
+            {"Retry-After": "1"},
+            private=str(exc),
+        )
+
+    # What a request gets
+
+    async def hold(self, request: Request, names: frozenset[str]) -> None:
+        """Take what *request* may use, where others share the store. See `Use.hold`."""
+        if not self.store.is_shared:
+            return
+        with self._refusing():
+            if "session" in names:
+                await self._hold_session(request, self._site.session_ids(request))
+            if "registry" in names:
+                request._use.records.append(await self._acquire_registry())
+
+    async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
+        for uid in ids:
+            record = await self._acquire(uid)
+            if record is not None:
+                request._use.records.append(record)
+                return record
+        return None
+
+    def find(self, uid: str, request: Request) -> Session | None:
+        """Return the session *uid*, and count that as an access; None if there is none.
+
+        Raises:
+            HTTPError: 503, the store is away; or somebody else has the session, and this request
+                has not waited for it, as nobody knew that its script would ask.
+        """
+        session: Session | None = self._sessions.find(uid)
+        if session is not None and (not self.store.is_shared or self._has(request, session)):
+            return session
+        try:
+            return self._find_stored(uid, request)
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
+
+    def _has(self, request: Request, session: Session) -> bool:
+        use = request._use
+        return use is not None and any(record.holder is session for record in use.records)
+
+    def _find_stored(self, uid: str, request: Request) -> Session | None:
+        key = key_of(uid)
+        record = self._records.get(key)
+        if key in self._ends:
+            return None
+        if not self.store.is_shared:
+            if record is not None:  # it has ended, or another id
+                return None
+            return self._load(Record(key), uid, at_once(self.store.take(key)))
+        if record is None:
+            self._hint_at_blocking(request)
+            record = self._records[key] = Record(key, lock=self._new_lock())
+            try:
+                taken = self.store.take_blocking(key)
+            except BaseException:
+                del self._records[key]
+                raise
+            if self._load(record, uid, taken) is None:
+                del self._records[key]
+                return None
+            record.is_held = True
+        elif not record.is_held or record.holder is None or record.holder.uid != uid:
+            raise Unavailable("This visitor's session is on its way to another request")
+        record.users += 1
+        self._note_found(record, request)
+        return record.holder if record.holder.touch() else None
+
+    def _note_found(self, record: Record, request: Request) -> None:
+        """Have *record* given back once the request is done, or at once if its head has gone."""
+        use = request._use
+        if use is not None and not use.has_answer:
+            use.records.append(record)
+            return
+        if use is not None and use.streams:
+            self._note_streamed(use, record)
+        self._site.start_task(partial(self._release_or_tell, record))
+
+    async def _release_or_tell(self, record: Record) -> None:
+        with self._telling(), self._in_time():
+            await self._release(record, accessed=True)
+
+    def _hint_at_blocking(self, request: Request) -> None:
+        if request.path not in self._hinted:
+            self._hinted.add(request.path)
+            log.info(
+                "%s: code that is not in the site asks for a session. Each time the server stands "
+                "still until %s has answered.",
+                request.path,
+                self.store.name,
+            )
+
+    def _load(self, record: Record, uid: str, taken: Taken | None) -> Session | None:
+        """Have the session of what was *taken* live here."""
+        if taken is None:
+            return None
+        streamed = self._streamed.get(record.key)
+        if streamed is not None and streamed.blob == taken.blob:
+            session: Session | None = streamed.session
+        else:
+            session = self._codec.load(uid, record.key, taken.blob)
+        if session is None:
+            return None
+        record.holder, record.taken = session, taken
+        session._record = record
+        self._records[record.key] = record
+        self._sessions.add(session)
+        return session
+
+    # Taking and giving, where others share the store
+
+    async def _acquire(self, uid: str) -> Record | None:
+        """Take the record of the session *uid*, or share it with another request that has it."""
+        key = key_of(uid)
+        if key in self._ends:
+            return None
+        record = self._records.get(key)
+        if record is None:
+            record = self._records[key] = Record(key, lock=self._new_lock())
+        record.users += 1
+        try:
+            assert record.lock is not None
+            async with record.lock:
+                if not record.is_held:
+                    taken = await self.store.take(key)
+                    record.is_held = self._load(record, uid, taken) is not None
+        except BaseException:
+            self._leave(record)
+            raise
+        session = record.holder
+        if not record.is_held or session.ended is not None or session.uid != uid:
+            await self._release(record, accessed=False)
+            return None
+        return record
+
+    def _leave(self, record: Record) -> None:
+        record.users -= 1
+        if not record.users and not record.is_held and self._records.get(record.key) is record:
+            del self._records[record.key]
+
+    async def _acquire_registry(self) -> Record:
+        record = self._registry
+        record.users += 1
+        try:
+            assert record.lock is not None
+            async with record.lock:
+                if not record.is_held:
+                    self._load_registry(await self.store.take(REGISTRY, create=True))
+        except BaseException:
+            record.users -= 1
+            raise
+        return record
+
+    def _load_registry(self, taken: Taken | None) -> None:
+        assert taken is not None
+        record = self._registry
+        _AbsentRegistry.put_back(record.holder)
+        if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
+            try:
+                self._codec.load_registry(record.holder, taken.blob)
+            except BaseException:
+                _AbsentRegistry.install(record.holder, self)
+                raise
+        record.taken, record.is_held, record.is_lost = taken, True, False
+
+    async def _release(self, record: Record, accessed: bool) -> None:
+        """Have a request less use *record*: write what has changed, or give it back.
+
+        Raises:
+            LeaseLost: somebody else has it.
+        """
+        assert record.lock is not None
+        async with record.lock:
+            record.users -= 1
+            is_last = not record.users
+            try:
+                if record.is_lost and accessed:
+                    raise LeaseLost("Somebody else has taken what this request has changed")
+                if record.is_held:
+                    await self._put(record, give=is_last, accessed=accessed)
+            except LeaseLost:
+                self._lose(record)
+                raise
+            finally:
+                if is_last:
+                    self._forget(record)
+
+    def _lose(self, record: Record) -> None:
+        """What is here counts no more: whoever comes next loads what is stored."""
+        record.is_held, record.is_lost = False, True
+        self._forget(record)
+
+    def _forget(self, record: Record) -> None:
+        record.is_held = False
+        if record is self._registry:
+            _AbsentRegistry.install(record.holder, self)
+            return
+        if self._records.get(record.key) is record:
+            del self._records[record.key]
+        if record.holder is not None:
+            self._sessions.drop(record.holder)
+
+    # Writing
+
+    async def _create(self, session: Session) -> Record:
+        """Store a new session."""
+        key = key_of(session.uid)
+        blob = self._codec.dump(session, key)
+        taken = await self.store.create(key, blob, self._lives(session))
+        record = Record(key, session, taken, self.store.is_shared, False, 1, self._new_lock())
+        session._record = self._records[key] = record
+        await self._make_room()
+        return record
+
+    async def _put_holder(self, holder: Any, *, accessed: bool = True) -> None:
+        """Store a session or the registry if it has changed. What fails is tried again later."""
+        try:
+            if holder is self._registry.holder:
+                await self._put(self._registry, give=True, accessed=accessed)
+            elif holder._record is not None:
+                await self._put(holder._record, give=True, accessed=accessed)
+            elif holder.ended is None:
+                await self._create(holder)
+        except Unavailable:
+            self._unwritten[id(holder)] = holder
+            raise
+        self._unwritten.pop(id(holder), None)
+
+    async def _put(self, record: Record, *, give: bool, accessed: bool) -> None:
+        """Store *record* if it has changed, and give it back if *give*."""
+        taken, holder = record.taken, record.holder
+        assert taken is not None
+        if record is self._registry:
+            key, lives, blob = REGISTRY, math.inf, self._codec.dump_registry(holder)
+        elif holder.ended is not None:
+            await self._end(record)
+            return
+        else:
+            key = self._key_now(record)
+            lives, blob = self._lives(holder), self._codec.dump(holder, key)
+        changed = blob != taken.blob
+        if key != taken.key:
+            taken = await self.store.move(taken, key, blob, lives)
+            self._rename(record, taken)
+            changed = False
+        if give:
+            await self.store.give(
+                taken, blob if changed else None, lives if accessed or changed else None
+            )
+            taken = replace(taken, blob=blob) if changed else taken
+        elif changed:
+            taken = await self.store.write(taken, blob, lives)
+        record.taken = taken
+        streamed = self._streamed.get(key)
+        if streamed is not None and streamed.session is holder:
+            streamed.blob = blob
+
+    def _key_now(self, record: Record) -> bytes:
+        # Only `regenerate` changes an id, and it is rarely called.
+        return key_of(record.holder.uid)
+
+    def _rename(self, record: Record, taken: Taken) -> None:
+        self._records.pop(record.key, None)
+        record.key, record.taken = taken.key, taken
+        self._records[taken.key] = record
+
+    def _lives(self, session: Session) -> float:
+        seconds: float = deadline_of(session) - self._sessions.now()
+        return max(0.0, seconds)
+
+    async def _make_room(self) -> None:
+        limit = self._sessions.max_sessions
+        if limit is not None and self.store.statistics().live > limit:
+            ending = await self.store.evict()
+            if ending is not None:
+                await self._finish([ending], SessionEnd.EVICTED)
+
+    # Ends
+
+    def _note_end(self, session: Session) -> None:
+        """Have the store forget a session that has ended here.
+
+        Where others share it, the request that has the session does that.
+        """
+        if self.store.is_shared:
+            return
+        with self._telling():
+            at_once(self._end(session._record))
+
+    async def _end(self, record: Record) -> None:
+        assert record.taken is not None
+        if self._records.get(record.key) is record:
+            del self._records[record.key]
+        elif not record.is_held:
+            return  # another request has done that
+        record.is_held = False
+        self._ends[record.key] = record
+        await self.store.end(record.taken)
+        del self._ends[record.key]
+
+    async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
+        """End what was claimed as it is due, or to make room."""
+        for ending in endings:
+            record = self._records.get(ending.key)
+            session = None if record is None else record.holder
+            if record is None or session is None or session.ended is not None:
+                await self._end_stored(ending, reason)
+            elif reason is SessionEnd.IDLE and deadline_of(session) > self._sessions.now():
+                # It is in use here. That is not yet known there.
+                blob = self._codec.dump(session, ending.key)
+                record.taken = await self.store.create(ending.key, blob, self._lives(session))
+            else:
+                self._sessions.end(session, reason)
+
+    async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
+        session = self._codec.load(None, ending.key, ending.blob)
+        if session is not None:
+            self._sessions.end_elsewhere(session, reason)
+        for worker in ending.listeners:
+            if not await self.store.tell(worker, ending.key):
+                log.warning(
+                    "A session has ended whose callbacks were in a worker that is gone: those that "
+                    "no store can keep, such as lambdas, have not run."
+                )
+        await self.store.ended(ending)
+
+    async def _hear(self) -> None:
+        while True:
+            with self._telling():
+                await self.store.wait_told()
+
+    # Streams
+
+    def _note_streamed(self, use: Use, record: Record) -> None:
+        streamed = self._streamed.get(record.key)
+        if streamed is None or streamed.session is not record.holder:
+            blob = b"" if record.taken is None else record.taken.blob
+            streamed = self._streamed[record.key] = Streamed(record.holder, record.key, blob)
+        streamed.count += 1
+        use.streamed.append(streamed)
+
+    async def _end_stream(self, streamed: Streamed, request: Request) -> None:
+        """Write what a stream has changed since its head went out, if nobody else has written."""
+        streamed.count -= 1
+        if not streamed.count and self._streamed.get(streamed.key) is streamed:
+            del self._streamed[streamed.key]
+        session = streamed.session
+        record = self._records.get(streamed.key)
+        if record is not None and record.holder is session:
+            return  # another request has it, and will write it
+        is_changed = session.ended is not None
+        if not is_changed:
+            is_changed = self._codec.dump(session, streamed.key) != streamed.blob
+        if is_changed and not await self._write_late(streamed):
+            log.warning(
+                "%s: what the stream has changed in the session since its head went out is lost: "
+                "somebody else has used that meanwhile. Write `async with request.session() as "
+                "session:` around what changes it.",
+                request.path,
+            )
+
+    async def _write_late(self, streamed: Streamed) -> bool:
+        """Write what has changed; return whether that was possible."""
+        taken = await self.store.take(streamed.key)
+        if taken is None:
+            return streamed.session.ended is not None
+        if streamed.session.ended is not None:
+            await self.store.end(taken)
+            return True
+        is_same = taken.blob == streamed.blob
+        blob = self._codec.dump(streamed.session, streamed.key) if is_same else None
+        lives = self._sessions.timeout_of(streamed.session) if is_same else None
+        await self.store.give(taken, blob, lives)
+        return is_same
+
+    @asynccontextmanager
+    async def session_held(self, request: Request) -> AsyncIterator[Session]:
+        """Have the visitor's session inside of a block. See `Request.session`."""
+        if not self.store.is_shared:
+            session = request.getSession()
+            try:
+                yield session
+            finally:
+                with self._refusing():
+                    await self._put_holder(session)
+            return
+        with self._refusing():
+            record = await self._hold_again(request)
+        try:
+            yield record.holder
+        finally:
+            with self._refusing(), self._in_time():
+                await self._release(record, accessed=True)
+
+    async def _hold_again(self, request: Request) -> Record:
+        known = request._session
+        ids = self._site.session_ids(request) if known is None else [known.uid]
+        for uid in ids:
+            record = await self._acquire(uid)
+            if record is not None:
+                request._session = record.holder
+                record.holder.touch()
+                return record
+        return await self._create(request.getSession())
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
+
+    # The registry
+
+    @asynccontextmanager
+    async def registry_lease(self) -> AsyncIterator[Registry]:
+        """Have the registry inside of a block. See `Site.registry_lease`."""
+        registry = self._registry.holder
+        if not self.store.is_shared:
+            try:
+                yield registry
+            finally:
+                await self._put_registry()
+            return
+        record = await self._acquire_registry()
+        try:
+            yield registry
+        finally:
+            with self._in_time():
+                await self._release(record, accessed=True)
+
+    def fetch_registry(self) -> None:
+        """Have the registry here, as it is asked for just now.
+
+        Raises:
+            HTTPError: 503, the store is away, or another worker has it.
+            RuntimeError: no request asks for it, so that nobody would give it back.
+        """
+        with self._refusing():
+            if not self.store.is_shared:
+                self._load_registry(at_once(self.store.take(REGISTRY, create=True)))
+                return
+            request = _answered.get()
+            if request is None or request._use is None:
+                raise RuntimeError(
+                    "The registry is shared with other processes: write "
+                    "`async with site.registry_lease() as registry:` around what uses it."
+                )
+            taken = self.store.take_blocking(REGISTRY)
+            self._load_registry(taken or Taken(REGISTRY, b"", b""))
+            self._registry.users += 1
+            request._use.records.append(self._registry)
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work*, which does not wait, and return what it returns."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    work.close()
+    raise RuntimeError("the store of a single process must not wait")
+
+
+class _AbsentRegistry(Registry):
+    """What a registry is while its contents are in the store: whatever uses it brings them here."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def install(registry: Registry, persistence: Persistence) -> None:
+        if type(registry) is Registry:
+            object.__setattr__(registry, "_waits_for", persistence)
+            object.__setattr__(registry, "__class__", _AbsentRegistry)
+
+    @staticmethod
+    def put_back(registry: Registry) -> None:
+        if type(registry) is _AbsentRegistry:
+            object.__setattr__(registry, "__class__", Registry)
+            registry._waits_for = None
+
+
+def _bring(registry: Registry) -> None:
+    object.__getattribute__(registry, "_waits_for").fetch_registry()
+
+
+def _bringing(name: str) -> Any:
+    def method(self: Registry, *args: Any) -> Any:
+        _bring(self)
+        return getattr(Registry, name)(self, *args)
+
+    return method
+
+
+for _name in (
+    "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
+    "__conform__", "__repr__", "__getattribute__", "__setattr__", "__delattr__",
+):  # fmt: skip
+    setattr(_AbsentRegistry, _name, _bringing(_name))
+
+
+class _StoredStream(Stream):
+    """A stream whose session is stored before its head goes out.
+
+    Args:
+        stream: what is sent.
+        settle: stores it, or returns the page that is to be sent instead.
+    """
+
+    def __init__(self, stream: Stream, settle: Callable[[], Awaitable[Response | None]]) -> None:
+        self._stream = stream
+        self._settle = settle
+        self.length = stream.length
+
+    @asynccontextmanager
+    async def start(self, response: Response) -> AsyncIterator[StartedStream]:
+        """See `Stream`."""
+        async with self._stream.start(response) as started:
+            page = await self._settle()
+            if page is None:
+                yield started
+                return
+        yield StartedStream(page, ChunkIterator(_no_chunk))
+
+
+async def _no_chunk() -> bytes:
+    return b""

@@ -1,0 +1,117 @@
+"""The sign that a worker lives: a key in Redis that ends unless it is set again and again.
+
+It is set from a thread of its own, by a connection of its own: a script that holds the event loop
+for seconds does not make the worker dead, and its sessions are not taken from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import hiredis
+
+from rpyserve.stores.redis_address import RedisAddress
+from rpyserve.stores.redis_client import Word, hello, pack_command
+
+BEAT: Final = 0.5
+"""Seconds from one beat to the next."""
+
+LIFE: Final = 1500
+"""Milliseconds that a beat lasts."""
+
+_TIMEOUT: Final = 1.0
+
+
+class Heartbeat:
+    """Sets *key* at *address* every `BEAT` seconds, from `start` until `stop`.
+
+    While Redis cannot be reached it tries again, and says nothing: the client of the event loop
+    does.
+    """
+
+    def __init__(self, address: RedisAddress, key: str) -> None:
+        self._address = address
+        self._key = key
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name=f"rpyserve heartbeat to {address}", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the key away soon, so that nobody has to wait for its end."""
+        self._stopped.set()
+
+    def join(self) -> None:
+        """Wait until the key is gone, or Redis could not be reached for that."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            with (
+                contextlib.suppress(OSError, hiredis.HiredisError),
+                _connected(self._address) as (call),
+            ):
+                self._beat(call)
+            self._stopped.wait(BEAT)
+
+    def _beat(self, call: _Caller) -> None:
+        while not self._stopped.is_set():
+            call("SET", self._key, 1, "PX", LIFE)
+            self._stopped.wait(BEAT)
+        call("DEL", self._key)
+
+
+class _Caller:
+    """Sends a command over a socket, and waits for the reply, which must be no error."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reader = hiredis.Reader(notEnoughData=self)
+
+    def __call__(self, *words: Word) -> Any:
+        self._connection.sendall(pack_command(words))
+        while (reply := self._reader.gets()) is self:
+            data = self._connection.recv(65536)
+            if not data:
+                raise ConnectionResetError
+            self._reader.feed(data)
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
+
+
+@contextlib.contextmanager
+def _connected(address: RedisAddress) -> Iterator[_Caller]:
+    with _open_socket(address) as connection:
+        connection.settimeout(_TIMEOUT)
+        call = _Caller(connection)
+        call(*hello(address))
+        if address.database:
+            call("SELECT", address.database)
+        yield call
+
+
+def _open_socket(address: RedisAddress) -> socket.socket:
+    if address.path is not None:
+        return _open_unix_socket(address.path)
+    context = None if address.tls is None else address.tls.context()
+    connection = socket.create_connection((address.host, address.port), timeout=_TIMEOUT)
+    if context is None:
+        return connection
+    return context.wrap_socket(connection, server_hostname=address.host)
+
+
+def _open_unix_socket(path: str) -> socket.socket:
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+        connection.settimeout(_TIMEOUT)
+        connection.connect(path)
+        stack.pop_all()
+        return connection

@@ -1,0 +1,352 @@
+"""What Redis does in one step: a script in Lua for each method of the store.
+
+A record is a hash:
+
+====  ==============================================================================================
+b     what the codec made
+d     until when it lives, in milliseconds of Redis's clock
+o     the token of whoever has it; empty or not there if nobody has
+u     until when, even if its worker lives
+q     the tokens of those who wait for it, the first one first
+l     the workers that have callbacks of it which could not be stored
+====  ==============================================================================================
+
+A token begins with the id of its worker, so that everybody can see from a token whether its worker
+lives: as long as the worker's heartbeat is there. Who gives a record back hands it to the first of
+those who wait, and tells that one's worker by the worker's channel: nobody has to ask again and
+again, nobody is passed over, and no two get it. A message that is lost costs a moment only, as
+those who wait look again when the heartbeat that they have seen would end.
+
+Redis forbids commands that need memory when there is none left, but not after a script has written
+something. So a script either fails at its first write, or does all that it has to do.
+
+The names of the keys, with ``rpy`` as the prefix: ``rpy:{7f}:s:KEY`` a record, ``rpy:{7f}:e:KEY``
+one whose time is over and that a worker has claimed, ``rpy:{7f}:due`` the deadlines of all that
+begin with the byte 7f, ``rpy:w:ID`` a worker's heartbeat and its channel, ``rpy:workers`` all ids,
+``rpy:endings:ID`` what a worker has claimed, ``rpy:inbox:ID`` what it has been told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+WORKER_ID: Final = 16
+"""Characters of a worker's id."""
+
+TOKEN: Final = 32
+"""Characters of a token: the id of its worker, and a number."""
+
+NEVER: Final = 9_000_000_000_000_000
+"""The deadline of what never ends, in milliseconds; Lua's numbers hold it exactly."""
+
+BROOM: Final = 3_600_000
+"""Milliseconds after its deadline at which Redis drops a record that no worker has claimed."""
+
+_COMMON: Final = f"""
+local PREFIX, NEVER, TOKEN, ID = '@PREFIX@', {NEVER}, {TOKEN}, {WORKER_ID}
+
+local function text(number) return string.format('%.0f', number) end
+
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function heartbeat(token) return PREFIX .. ':w:' .. string.sub(token, 1, ID) end
+
+local function lives(token) return redis.call('EXISTS', heartbeat(token)) == 1 end
+
+local function has(token) return token and token ~= '' end
+
+-- Lets all in the queue look again.
+local function wake(queue)
+  for at = 1, #(queue or ''), TOKEN do
+    local token = string.sub(queue, at, at + TOKEN - 1)
+    redis.call('PUBLISH', heartbeat(token), token)
+  end
+end
+
+-- Gives the record to the first in the queue whose worker lives. Returns its token.
+local function hand_over(record, queue, till)
+  local owner = ''
+  while owner == '' and queue ~= '' do
+    local first = string.sub(queue, 1, TOKEN)
+    queue = string.sub(queue, TOKEN + 1)
+    if lives(first) then owner = first end
+  end
+  redis.call('HSET', record, 'o', owner, 'u', text(till), 'q', queue)
+  if owner ~= '' then redis.call('PUBLISH', heartbeat(owner), owner) end
+  return owner
+end
+
+local function deadline(now, lives_for)
+  return lives_for == '' and NEVER or now + lives_for
+end
+
+local function schedule(record, deadlines, member, due)
+  redis.call('ZADD', deadlines, text(due), member)
+  if due == NEVER then
+    redis.call('PERSIST', record)
+  else
+    redis.call('PEXPIREAT', record, text(due + {BROOM}))
+  end
+end
+"""
+
+_TAKE: Final = """
+local token, lease, may_take_over, create = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4] == '1'
+local found = redis.call('HMGET', KEYS[1], 'b', 'o', 'u', 'q', 'd')
+local blob, owner, till, queue, due = found[1], found[2], found[3], found[4] or '', found[5]
+local now = clock()
+if not blob then
+  if not create then return {0} end
+  redis.call('HSET', KEYS[1], 'b', '', 'o', token, 'u', text(now + lease), 'd', text(NEVER))
+  return {1, ''}
+end
+if owner == token then return {1, blob} end
+if not has(owner) then
+  if tonumber(due) <= now then return {0} end
+  redis.call('HSET', KEYS[1], 'o', token, 'u', text(now + lease))
+  return {1, blob}
+end
+if not string.find(queue, token, 1, true) then queue = queue .. token end
+if tonumber(till) <= now or (may_take_over and not lives(owner)) then
+  if tonumber(due) <= now then return {0} end
+  till = now + lease
+  owner = hand_over(KEYS[1], queue, till)
+  if owner == token then return {1, blob} end
+else
+  redis.call('HSET', KEYS[1], 'q', queue)
+end
+-- When to look again: the heartbeat may have ended then, or the lease.
+local left = redis.call('PTTL', heartbeat(owner))
+if left < 0 then left = 250 end
+return {2, math.min(left, till - now)}
+"""
+
+_CREATE: Final = """
+local token, lease, lives_for, member, blob = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local now = clock()
+local due = deadline(now, lives_for)
+redis.call('HSET', KEYS[1], 'b', blob, 'o', token, 'u', text(now + lease), 'd', text(due))
+schedule(KEYS[1], KEYS[2], member, due)
+return 1
+"""
+
+_WRITE: Final = """
+local token, lease, lives_for, member, blob = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if redis.call('HGET', KEYS[1], 'o') ~= token then return 0 end
+local now = clock()
+local due = deadline(now, lives_for)
+redis.call('HSET', KEYS[1], 'b', blob, 'u', text(now + lease), 'd', text(due))
+schedule(KEYS[1], KEYS[2], member, due)
+return 1
+"""
+
+_GIVE: Final = """
+local token, lease, lives_for, member = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local listens, blob = ARGV[5] == '1', ARGV[6]
+local found = redis.call('HMGET', KEYS[1], 'o', 'q', 'l')
+local owner, queue, listeners = found[1], found[2], found[3] or ''
+if owner ~= token then return 0 end
+local now = clock()
+local due = deadline(now, lives_for)
+if blob then
+  redis.call('HSET', KEYS[1], 'o', '', 'd', text(due), 'b', blob)
+else
+  redis.call('HSET', KEYS[1], 'o', '', 'd', text(due))
+end
+if listens or listeners ~= '' then
+  local id = string.sub(token, 1, ID)
+  local others = string.gsub(listeners, id, '')
+  redis.call('HSET', KEYS[1], 'l', listens and others .. id or others)
+end
+if has(queue) then hand_over(KEYS[1], queue, now + lease) end
+schedule(KEYS[1], KEYS[2], member, due)
+return 1
+"""
+
+_RELEASE: Final = """
+local token, lease = ARGV[1], ARGV[2]
+local found = redis.call('HMGET', KEYS[1], 'o', 'q')
+local owner, queue = found[1], found[2] or ''
+if owner == token then
+  redis.call('HDEL', KEYS[1], 'o') -- needs no memory, so this is done in any case
+  if queue ~= '' then hand_over(KEYS[1], queue, clock() + lease) end
+elseif string.find(queue, token, 1, true) then
+  redis.call('HDEL', KEYS[1], 'q')
+  redis.call('HSET', KEYS[1], 'q', (string.gsub(queue, token, '')))
+end
+return redis.call('EXISTS', KEYS[1])
+"""
+
+_MOVE: Final = """
+local token, member, new_member = ARGV[1], ARGV[2], ARGV[3]
+local found = redis.call('HMGET', KEYS[1], 'o', 'q', 'd')
+if found[1] ~= token then return 0 end
+redis.call('RENAME', KEYS[1], KEYS[3])
+redis.call('HDEL', KEYS[3], 'q')
+redis.call('ZREM', KEYS[2], member)
+redis.call('ZADD', KEYS[4], found[3], new_member)
+wake(found[2])
+return 1
+"""
+
+_READ: Final = """
+if redis.call('HGET', KEYS[1], 'o') ~= ARGV[1] then return 0 end
+return redis.call('HMGET', KEYS[1], 'b', 'u', 'd', 'l')
+"""
+
+_IMPORT: Final = """
+local token, member, blob, till, due, listeners = unpack(ARGV)
+redis.call('HSET', KEYS[1], 'b', blob, 'o', token, 'u', till, 'd', due, 'l', listeners)
+schedule(KEYS[1], KEYS[2], member, tonumber(due))
+return 1
+"""
+
+_END: Final = """
+local token, member = ARGV[1], ARGV[2]
+local found = redis.call('HMGET', KEYS[1], 'o', 'q')
+if found[1] ~= token then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], member)
+wake(found[2])
+return 1
+"""
+
+_DUE: Final = """
+local id, most = ARGV[1], tonumber(ARGV[2])
+-- Needs no memory, and from here on nothing else does: what is due is to go above all then.
+redis.call('DEL', PREFIX .. ':nothing')
+-- Whichever worker comes first; together they look no more often than this.
+if not redis.call('SET', PREFIX .. ':swept', id, 'NX', 'PX', 50) then return {} end
+local now = clock()
+local claimed = {}
+
+local function look(bucket, deadlines, member)
+  local record = bucket .. 's:' .. member
+  local found = redis.call('HMGET', record, 'b', 'o', 'u', 'l', 'q', 'd')
+  local blob, owner, till, listeners, queue, due = unpack(found)
+  if not blob then
+    redis.call('ZREM', deadlines, member)
+  elseif has(owner) and tonumber(till) > now and lives(owner) then
+    -- It is in use, and lives on when it is given back.
+    redis.call('ZADD', deadlines, text(now + 250), member)
+  elseif tonumber(due) > now then
+    redis.call('ZADD', deadlines, due, member)
+  else
+    redis.call('ZREM', deadlines, member)
+    redis.call('RENAME', record, bucket .. 'e:' .. member)
+    redis.call('SADD', PREFIX .. ':endings:' .. id, member)
+    wake(queue)
+    claimed[#claimed + 1] = {member, blob, listeners or ''}
+  end
+end
+
+for number = 0, 255 do
+  local bucket = string.format('%s:{%02x}:', PREFIX, number)
+  local deadlines = bucket .. 'due'
+  local room = most - #claimed
+  if room <= 0 then
+    redis.call('DEL', PREFIX .. ':swept')
+    return claimed
+  end
+  local members = redis.call('ZRANGEBYSCORE', deadlines, 0, text(now), 'LIMIT', 0, room)
+  for _, member in ipairs(members) do look(bucket, deadlines, member) end
+end
+return claimed
+"""
+
+_ENDED: Final = """
+redis.call('DEL', KEYS[1])
+redis.call('SREM', PREFIX .. ':endings:' .. ARGV[1], ARGV[2])
+return 1
+"""
+
+_ADOPT: Final = """
+local id = ARGV[1]
+redis.call('DEL', PREFIX .. ':nothing')
+if not redis.call('SET', PREFIX .. ':adopted', id, 'NX', 'PX', 200) then return {} end
+local adopted = {}
+
+local function adopt(dead)
+  local endings, inbox = PREFIX .. ':endings:' .. dead, PREFIX .. ':inbox:' .. dead
+  for _, member in ipairs(redis.call('SMEMBERS', endings)) do
+    local ending = PREFIX .. ':{' .. string.sub(member, 1, 2) .. '}:e:' .. member
+    local found = redis.call('HMGET', ending, 'b', 'l')
+    if found[1] then
+      redis.call('SADD', PREFIX .. ':endings:' .. id, member)
+      adopted[#adopted + 1] = {member, found[1], found[2] or ''}
+    end
+  end
+  -- What it had been told and has not done: of that, only its callbacks are lost.
+  for _, member in ipairs(redis.call('LRANGE', inbox, 0, -1)) do
+    adopted[#adopted + 1] = {member, '', dead}
+  end
+  redis.call('DEL', endings, inbox)
+  redis.call('SREM', PREFIX .. ':workers', dead)
+end
+
+for _, worker in ipairs(redis.call('SMEMBERS', PREFIX .. ':workers')) do
+  if worker ~= id and not lives(worker) then adopt(worker) end
+end
+return adopted
+"""
+
+_TELL: Final = """
+local worker, member = ARGV[1], ARGV[2]
+if not lives(worker) then return 0 end
+redis.call('RPUSH', PREFIX .. ':inbox:' .. worker, member)
+redis.call('PUBLISH', heartbeat(worker), '')
+return 1
+"""
+
+_COUNT: Final = """
+local known = redis.call('GET', PREFIX .. ':live')
+if known then return tonumber(known) end
+local live = 0
+for number = 0, 255 do
+  live = live + redis.call('ZCARD', string.format('%s:{%02x}:due', PREFIX, number))
+end
+redis.call('SET', PREFIX .. ':live', live, 'PX', 900)
+return live
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, and the hash under which Redis knows it once it has been loaded."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, text: str, prefix: str) -> Script:
+        text = (_COMMON + text).replace("@PREFIX@", prefix)
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class Scripts:
+    """All scripts, for keys that begin with *prefix*."""
+
+    def __init__(self, prefix: str) -> None:
+        self.take = Script.of(_TAKE, prefix)
+        self.create = Script.of(_CREATE, prefix)
+        self.write = Script.of(_WRITE, prefix)
+        self.give = Script.of(_GIVE, prefix)
+        self.release = Script.of(_RELEASE, prefix)
+        self.move = Script.of(_MOVE, prefix)
+        self.read = Script.of(_READ, prefix)
+        self.import_ = Script.of(_IMPORT, prefix)
+        self.end = Script.of(_END, prefix)
+        self.due = Script.of(_DUE, prefix)
+        self.ended = Script.of(_ENDED, prefix)
+        self.adopt = Script.of(_ADOPT, prefix)
+        self.tell = Script.of(_TELL, prefix)
+        self.count = Script.of(_COUNT, prefix)
+
+    def __iter__(self) -> Iterator[Script]:
+        return iter(vars(self).values())

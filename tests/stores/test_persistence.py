@@ -1,0 +1,511 @@
+"""Sessions and the registry in a store, for one process and for several."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from rpyserve import HTTPError, Redirect, Registry, Request, SessionEnd, Site
+from rpyserve.stores.persistence import key_of
+from rpyserve.stores.sqlite import SQLiteStore
+from tests.support.in_process import Visitor
+from tests.support.stored import running_site
+
+
+def counter(request: Request) -> str:
+    session = request.getSession()
+    session["n"] = session.get("n", 0) + 1
+    return str(session["n"])
+
+
+def reader(request: Request) -> str:
+    return str(request.getSession().get("n", 0))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+def like(visitor: Visitor, site: Site) -> Visitor:
+    """The same visitor at another site."""
+    other = Visitor(site)
+    other.cookies = visitor.cookies
+    return other
+
+
+async def killed_copy(path: Path, root: Any, visitor: Visitor, **options: Any) -> list[str]:
+    """What the visitor gets twice from a process that begins with the file as it is now."""
+    copy = path.with_name("copy.db")
+    for end in ("", "-wal"):
+        Path(f"{copy}{end}").write_bytes(Path(f"{path}{end}").read_bytes())
+    async with running_site(root, copy, **options) as site:
+        again = Visitor(site)
+        again.cookies = dict(visitor.cookies)
+        return [(await again.get("/")).text for _ in range(2)]
+
+
+def failing(store: SQLiteStore) -> Callable[[bool], None]:
+    """What makes the file one that cannot be written, and back."""
+    return lambda fails: store._file.execute(f"pragma query_only = {int(fails)}")  # type: ignore
+
+
+# For one process
+
+
+async def test_a_session_goes_on_after_a_restart(path: Path, autojump_clock: Any) -> None:
+    visits, cookies = [], {}
+    for _ in range(3):
+        async with running_site(counter, path) as site:
+            visitor = Visitor(site)
+            visitor.cookies = cookies
+            visits += [(await visitor.get("/")).text for _ in range(2)]
+            assert len(site.sessions) == 1
+        assert site.sessions.statistics().ended[SessionEnd.STOPPED] == 0
+    assert visits == ["1", "2", "3", "4", "5", "6"]
+
+
+async def test_it_is_stored_before_the_answer(path: Path, autojump_clock: Any) -> None:
+    async with running_site(counter, path) as site:
+        visitor = Visitor(site)
+        await visitor.get("/")
+        assert await killed_copy(path, counter, visitor) == ["2", "3"]
+
+
+@pytest.mark.parametrize("raised", [Redirect("/there"), HTTPError(404), HTTPError(500), KeyError()])
+async def test_whatever_the_answer_is(path: Path, raised: Exception, autojump_clock: Any) -> None:
+    def page(request: Request) -> str:
+        counter(request)
+        raise raised
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        assert (await visitor.get("/")).status >= 302
+        assert await killed_copy(path, counter, visitor) == ["2", "3"]
+
+
+async def test_no_id_is_in_the_file(path: Path, autojump_clock: Any) -> None:
+    async with running_site(counter, path) as site:
+        visitors = [Visitor(site) for _ in range(50)]
+        for visitor in visitors:
+            await visitor.get("/")
+        data = path.read_bytes() + Path(f"{path}-wal").read_bytes()
+    data += path.read_bytes()
+    for visitor in visitors:
+        [uid] = visitor.cookies.values()
+        assert uid.encode() not in data and key_of(uid) in data
+
+
+async def test_reading_costs_no_write(path: Path, autojump_clock: Any) -> None:
+    async with running_site(reader, path) as site:
+        visitor = Visitor(site)
+        await visitor.get("/")
+        statements: list[str] = []
+        site.persistence.store._file.set_trace_callback(statements.append)  # type: ignore
+        for _ in range(20):
+            await visitor.get("/")
+        assert statements == []
+
+
+async def test_a_page_without_a_session_costs_nothing(path: Path, autojump_clock: Any) -> None:
+    async with running_site(lambda request: "Hello", path) as site:
+        visitor = Visitor(site)
+        visitor.cookies["rpyserve_8080"] = "x" * 32
+        statements: list[str] = []
+        site.persistence.store._file.set_trace_callback(statements.append)  # type: ignore
+        await visitor.get("/")
+        assert statements == []
+
+
+async def test_an_unknown_cookie_gets_a_session_of_its_own(path: Path, autojump_clock: Any) -> None:
+    async with running_site(counter, path) as site:
+        visitor = Visitor(site)
+        visitor.cookies["rpyserve_8080"] = "guessed"
+        assert (await visitor.get("/")).text == "1"
+        assert visitor.cookies["rpyserve_8080"] != "guessed"
+
+
+async def test_a_new_id_is_stored_with_its_answer(path: Path, autojump_clock: Any) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/login":
+            request.getSession().regenerate()
+        return counter(request)
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        await visitor.get("/")
+        before = dict(visitor.cookies)
+        await visitor.get("/login")
+        assert visitor.cookies != before
+    async with running_site(page, path) as site:
+        assert (await like(visitor, site).get("/")).text == "3"
+        thief = Visitor(site)
+        thief.cookies = before
+        assert (await thief.get("/")).text == "1"
+
+
+async def test_the_old_id_is_dead_at_once(path: Path, autojump_clock: Any) -> None:
+    """Also while the request that has changed it is still under way."""
+    changed, go_on = trio.Event(), trio.Event()
+
+    async def page(request: Request) -> str:
+        if request.path == "/login":
+            request.getSession().regenerate()
+            changed.set()
+            await go_on.wait()
+        return counter(request)
+
+    async with running_site(page, path) as site, trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 60
+        visitor = Visitor(site)
+        await visitor.get("/")
+        thief = Visitor(site)
+        thief.cookies = dict(visitor.cookies)
+        nursery.start_soon(visitor.get, "/login")
+        await changed.wait()
+        assert (await thief.get("/")).text == "1"
+        go_on.set()
+
+
+# Ends
+
+
+ENDED: list[str] = []
+
+
+def note_end(name: str) -> None:
+    ENDED.append(name)
+
+
+@pytest.fixture(autouse=True)
+def _none_ended() -> None:
+    ENDED.clear()
+
+
+def noting(request: Request) -> str:
+    session = request.getSession()
+    if session.new:
+        session.notifyOnExpire(functools.partial(note_end, request.path))
+    return counter(request)
+
+
+async def test_a_session_that_nobody_has_asked_for_ends_in_time(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running_site(noting, path, sessionTimeout=10) as site:
+        visitor = Visitor(site)
+        await visitor.get("/a")
+        await trio.sleep(4)
+        await visitor.get("/b")
+    async with running_site(noting, path, sessionTimeout=10) as site:
+        await trio.sleep(9.9)
+        assert ENDED == [] and len(site.sessions) == 0
+        await trio.sleep(1.4)
+        assert ENDED == ["/a"]
+        assert (await like(visitor, site).get("/c")).text == "1"
+        assert site.sessions.statistics().ended[SessionEnd.IDLE] == 1
+
+
+async def test_one_that_was_due_while_the_server_was_away_ends_at_once(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running_site(noting, path, sessionTimeout=10) as site:
+        await Visitor(site).get("/a")
+    await trio.sleep(100)
+    async with running_site(noting, path):
+        await trio.sleep(0.1)
+        assert ENDED == ["/a"]
+    async with running_site(noting, path):
+        await trio.sleep(100)
+        assert ENDED == ["/a"]
+
+
+async def test_a_loaded_one_ends_on_the_dot(path: Path, autojump_clock: Any) -> None:
+    async with running_site(noting, path, sessionTimeout=10) as site:
+        visitor = Visitor(site)
+        await visitor.get("/a")
+        await trio.sleep(9.9)
+        assert ENDED == []
+        await trio.sleep(0.2)
+        assert ENDED == ["/a"]
+        assert site.persistence.store.statistics().live == 0
+    async with running_site(noting, path):
+        await trio.sleep(30)
+    assert ENDED == ["/a"]
+
+
+async def test_visits_keep_one_alive_that_the_file_knows_of_late(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running_site(reader, path, sessionTimeout=2) as site:
+        visitor = Visitor(site)
+        await visitor.get("/")
+        for _ in range(30):
+            await trio.sleep(0.7)
+            await visitor.get("/")
+        assert site.sessions.statistics().made == 1
+
+
+async def test_one_that_a_script_ends_stays_ended(path: Path, autojump_clock: Any) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/logout":
+            request.getSession().expire()
+            return "Bye"
+        return noting(request)
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        await visitor.get("/a")
+        await visitor.get("/logout")
+        assert ENDED == ["/a"]
+        assert await killed_copy(path, counter, visitor) == ["1", "2"]
+
+
+async def test_no_more_live_than_may(path: Path, autojump_clock: Any) -> None:
+    async with running_site(noting, path, maxSessions=3) as site:
+        for name in "abc":
+            await Visitor(site).get(f"/{name}")
+            await trio.sleep(1.5)
+    async with running_site(noting, path, maxSessions=3) as site:
+        await Visitor(site).get("/d")
+        assert ENDED == ["/a"]
+        assert site.persistence.store.statistics().live == 3
+        await Visitor(site).get("/e")
+        assert ENDED == ["/a", "/b"]
+        assert site.sessions.statistics().ended[SessionEnd.EVICTED] == 2
+
+
+async def test_async_callbacks_finish_as_the_server_stops(path: Path, autojump_clock: Any) -> None:
+    async with running_site(counter, path) as site:
+        visitor = Visitor(site)
+        await visitor.get("/")
+
+        async def slow() -> None:
+            await trio.sleep(2)
+            ENDED.append("slow")
+
+        [session] = site.sessions
+        session._callbacks = [slow]
+        session.expire()
+    assert ENDED == ["slow"]
+
+
+# A file that cannot be written
+
+
+async def test_what_cannot_be_stored_is_no_200(
+    path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_site(counter, path) as site:
+        visitor = Visitor(site)
+        assert (await visitor.get("/")).text == "1"
+        fail = failing(site.persistence.store)  # type: ignore
+        fail(True)
+        for _ in range(3):
+            answer = await visitor.get("/")
+            assert answer.status == 503 and answer.header("Retry-After") == "1"
+        new = Visitor(site)
+        assert (await new.get("/")).status == 503
+        assert len([text for text in caplog.messages if "cannot be written" in text]) == 1
+        fail(False)
+        assert (await visitor.get("/")).text == "5"
+        assert await killed_copy(path, counter, visitor) == ["6", "7"]
+
+
+async def test_what_could_not_be_stored_is_stored_later(path: Path, autojump_clock: Any) -> None:
+    async with running_site(counter, path) as site:
+        visitor = Visitor(site)
+        await visitor.get("/")
+        fail = failing(site.persistence.store)  # type: ignore
+        fail(True)
+        await visitor.get("/")
+        new = Visitor(site)
+        await new.get("/")
+        fail(False)
+        await trio.sleep(1)
+        assert await killed_copy(path, reader, visitor) == ["2", "2"]
+        assert await killed_copy(path, reader, new) == ["1", "1"]
+
+
+async def test_a_logout_that_cannot_be_stored_is_no_200(path: Path, autojump_clock: Any) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/logout":
+            request.getSession().expire()
+            return "Bye"
+        return counter(request)
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        await visitor.get("/")
+        fail = failing(site.persistence.store)  # type: ignore
+        fail(True)
+        assert (await visitor.get("/logout")).status == 503
+        assert (await visitor.get("/")).status == 503  # and not the session that has ended
+        fail(False)
+        await trio.sleep(1)
+        assert await killed_copy(path, counter, visitor) == ["1", "2"]
+
+
+# Streams
+
+
+async def test_what_a_stream_does_before_its_head_is_stored_first(
+    path: Path, autojump_clock: Any
+) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        yield counter(request)
+        copied.append(await killed_copy(path, reader, visitor))
+        yield "."
+
+    copied: list[Any] = []
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        visitor.cookies = await _first_cookies(site)
+        await visitor.get("/")
+        assert copied == [["2", "2"]]
+
+
+async def _first_cookies(site: Site) -> dict[str, str]:
+    first = Visitor(site)
+    root, site.root = site.root, Site(counter).root
+    await first.get("/")
+    site.root = root
+    return first.cookies
+
+
+async def test_what_a_stream_does_later_is_stored_at_its_end(
+    path: Path, autojump_clock: Any
+) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        session = request.getSession()
+        yield "head"
+        session["n"] = 7
+        yield "tail"
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        assert (await visitor.get("/")).text == "headtail"
+        assert await killed_copy(path, reader, visitor) == ["7", "7"]
+
+
+async def test_a_long_stream_is_stored_meanwhile(path: Path, autojump_clock: Any) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        session = request.getSession()
+        yield "head"
+        session["n"] = 7
+        await trio.sleep(1)
+        copied.append(await killed_copy(path, reader, visitor))
+        async with request.session() as session:
+            session["n"] = 8
+        copied.append(await killed_copy(path, reader, visitor))
+        yield "tail"
+
+    copied: list[Any] = []
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        visitor.cookies = await _first_cookies(site)
+        await visitor.get("/")
+        assert copied == [["7", "7"], ["8", "8"]]
+
+
+async def test_a_stream_whose_session_cannot_be_stored_is_no_200(
+    path: Path, autojump_clock: Any
+) -> None:
+    closed = []
+
+    async def page(request: Request) -> AsyncIterator[str]:
+        try:
+            yield counter(request)
+            yield "more"
+        finally:
+            closed.append(True)
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        visitor.cookies = await _first_cookies(site)
+        failing(site.persistence.store)(True)  # type: ignore
+        answer = await visitor.get("/")
+        assert answer.status == 503 and "more" not in answer.text and closed == [True]
+        failing(site.persistence.store)(False)  # type: ignore
+
+
+async def test_without_a_store_a_session_can_be_held_as_well() -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        yield "head"
+        async with request.session() as session:
+            session["n"] = 7
+            assert session is request.getSession()
+        async with request.site.registry_lease() as registry:  # type: ignore[attr-defined]
+            registry["n"] = 8
+
+    site = Site(page)
+    async with site.running():
+        await Visitor(site).get("/")
+        [session] = site.sessions
+        assert session["n"] == 7 and site.registry["n"] == 8
+
+
+# The registry
+
+
+def board(request: Request) -> str:
+    notes = request.site.registry.setdefault("notes", [])
+    if request.path == "/add":
+        notes.append("x")
+    return str(len(notes))
+
+
+async def test_the_registry_goes_on_after_a_restart(path: Path, autojump_clock: Any) -> None:
+    async with running_site(board, path) as site:
+        assert [(await Visitor(site).get("/add")).text for _ in range(3)] == ["1", "2", "3"]
+        assert await killed_copy(path, board, Visitor(site)) == ["3", "3"]
+    async with running_site(board, path) as site:
+        assert isinstance(site.registry, Registry)
+        assert (await Visitor(site).get("/add")).text == "4"
+        assert type(site.registry) is Registry
+
+
+async def test_the_registry_may_be_used_before_it_is_loaded(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running_site(board, path) as site:
+        await Visitor(site).get("/add")
+    for look in (
+        lambda registry: "notes" in registry,
+        lambda registry: len(registry) == 1,
+        lambda registry: list(registry) == ["notes"],
+        lambda registry: registry.get("notes") == ["x"],
+        lambda registry: repr(registry) == "<Registry, 1 values>",
+        lambda registry: registry.pop("notes") == ["x"],
+    ):
+        async with running_site(board, path) as site:
+            assert look(site.registry)
+            site.registry["notes"] = ["x"]
+
+
+async def test_a_task_that_changes_the_registry(path: Path, autojump_clock: Any) -> None:
+    async with running_site(board, path) as site:
+        async with site.registry_lease() as registry:
+            registry["notes"] = ["from a task"]
+        assert await killed_copy(path, board, Visitor(site)) == ["1", "1"]
+        registry["notes"].append("when it stops")
+    async with running_site(board, path) as site:
+        assert (await Visitor(site).get("/")).text == "2"
+
+
+async def test_the_registry_that_cannot_be_stored_is_no_200(
+    path: Path, autojump_clock: Any
+) -> None:
+    async with running_site(board, path) as site:
+        await Visitor(site).get("/add")
+        fail = failing(site.persistence.store)  # type: ignore
+        fail(True)
+        assert (await Visitor(site).get("/add")).status == 503
+        assert (await Visitor(site).get("/")).status == 503
+        fail(False)
+        assert (await Visitor(site).get("/")).text == "2"
