@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -26,7 +27,6 @@ from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Strea
 from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
 from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
-from rpyserve.scripts.source import ALL_USES
 from rpyserve.sessions.components import (
     bring_up_to_date_in_slices,
     holds_much,
@@ -49,7 +49,6 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.diagnostics.editor import EditorLink
     from rpyserve.diagnostics.model import ErrorReport
-    from rpyserve.resources.resource import Resource
     from rpyserve.scripts.execution import Execution
     from rpyserve.scripts.importer import SourceObserver
     from rpyserve.stores.persistence import Persistence
@@ -72,6 +71,13 @@ class Site(ServerObject):
             session's class (900, unless it says otherwise).
         maxSessions: how many sessions may live at once: for one more, the one idle longest ends,
             `SessionEnd.EVICTED`. None is any number.
+        store: what keeps sessions and the registry when the server stops, as ``--session-store``
+            has it: ``"sqlite"``, ``"sqlite:/var/lib/site.db"``, ``"redis://localhost"``. Paths are
+            relative to the current directory. None: they are kept in memory.
+
+    Raises:
+        ValueError: *store* names no store.
+        StoreError: it cannot be used; most that may be wrong is found when the server starts.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
@@ -104,6 +110,7 @@ class Site(ServerObject):
         *,
         sessionTimeout: float | None = None,
         maxSessions: int | None = MOST_SESSIONS,
+        store: str | None = None,
     ) -> None:
         self.root = as_resource(root)
         self.registry = Registry(self)
@@ -120,6 +127,10 @@ class Site(ServerObject):
         self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
         self.persistence: Persistence | None = None
+        if store is not None:
+            from rpyserve.stores.opening import parse_store, persistence_of  # many never need it
+
+            self.persistence = persistence_of(self, parse_store(store), Path.cwd())
 
     async def respond(self, request: Request) -> Response:
         """Answer *request*.
@@ -142,7 +153,7 @@ class Site(ServerObject):
         try:
             resource = await traverse(self.root, request)
             if request._use is not None:
-                await self._hold_for(resource, request)
+                await request._use.hold_for(resource)
             response = await render(resource, request, error_handler)
             if request._watch is not None:
                 _refuse_kept(request, response)
@@ -165,14 +176,6 @@ class Site(ServerObject):
         """
         return apply_request_headers(request, self._error_page(request, raised))
 
-    async def _hold_for(self, resource: Resource, request: Request) -> None:
-        """Take what *resource* may use, where sessions are kept outside of the process.
-
-        What a script uses is known from its code.
-        """
-        if request._use.names is None:
-            await request._use.hold(ALL_USES if resource._wants_session else frozenset())
-
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
     ) -> Response | None:
@@ -188,7 +191,7 @@ class Site(ServerObject):
             request.error = exc
             request.setResponseCode(404)
             if request._use is not None:
-                await self._hold_for(resource, request)
+                await request._use.hold_for(resource)
             return await render(resource, request, error_handler)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
@@ -219,6 +222,11 @@ class Site(ServerObject):
         else:
             self._set_session_cookie(request, session, "getSession() made a session")
         return session
+
+    def adopt_session(self, request: Request, session: Session) -> None:
+        """Have the visitor who makes *request* go on with *session*, which was another one's."""
+        request._session = session
+        self._set_session_cookie(request, session, "the session of another browser was taken over")
 
     def session_ids(self, request: Request) -> list[str]:
         """Return the ids in the request's cookies, of sessions or not, the first one first."""
@@ -456,6 +464,8 @@ class Site(ServerObject):
             request._on_failure(exc)
         report = describe(exc, values=values, redactor=secrets_of(request))
         what = f"{request.method} {escape_for_log(request.uri)}"
+        if request.id:
+            what += f" [{request.id}]"
         self.errors.report(what, report, page=request.path)
         if not trusted:
             self._warn_that_details_are_hidden(request)

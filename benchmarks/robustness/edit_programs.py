@@ -6,7 +6,7 @@ edits the site again and again (methods, attributes, bases, kinds of classes, mo
 and module, members of enumerations, half-typed saves) and visits it: by the page that has the
 classes, by one that imports none of them, by one that imports them in a thread; by one visitor, or
 by several at the same time; with and without what a watcher would do. In some programs the registry
-counts as large, so that it is brought up to date in slices, and objects wait for their first use.
+counts as large, so that it is brought up to date in slices.
 
 What each value must look like is kept beside, by a model. After each save, every object that a page
 reaches is of the present class, and has what it had and what the edit adds; equality, hashes,
@@ -32,8 +32,7 @@ from hypothesis import strategies as st
 
 from benchmarks.common.options import option_parser
 from rpyserve import Directory, Request, Site
-from rpyserve.sessions import components, migration
-from rpyserve.sessions.object_graph import Limits
+from rpyserve.sessions import components
 from rpyserve.util.exceptions import unwrap_group
 
 # The model: classes
@@ -612,14 +611,13 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
 @asynccontextmanager
 async def size_limits(*, is_large: bool) -> AsyncIterator[None]:
     """While inside, each registry counts as large if *is_large*."""
-    usual = components.MUCH, components.SLICE, migration.AT_ONCE
+    usual = components.MUCH, components.SLICE
     if is_large:
         components.MUCH, components.SLICE = 0, 0.0  # type: ignore[misc]
-        migration.AT_ONCE = Limits(objects=1, plain=1_000)  # type: ignore[misc]
     try:
         yield
     finally:
-        components.MUCH, components.SLICE, migration.AT_ONCE = usual  # type: ignore[misc]
+        components.MUCH, components.SLICE = usual  # type: ignore[misc]
 
 
 async def _look(program: Program, holder: str, name: str, page: str) -> None:

@@ -46,6 +46,10 @@ all_are_tracked = True
 """Whether the garbage collector knows the objects of all classes that were ever defined."""
 edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
+remarks = 1
+"""Grows with whatever is found out about definitions while they stay the same: who uses them, what
+their objects lack.
+"""
 
 MOST_PAGES: Final = 1000
 """In how many items of a container at top level resources are looked for."""
@@ -130,6 +134,12 @@ def advance() -> None:
     edits += 1
 
 
+def note_remark() -> None:
+    """Say that more is known of definitions than before."""
+    global remarks
+    remarks += 1
+
+
 def advance_if_edited_since(edits_then: int) -> None:
     """Say that a request has ended which began when `edits` was *edits_then*.
 
@@ -186,11 +196,11 @@ class Use:
 
 
 def uses_of(place: Place) -> list[Use]:
-    """Return how other files use what is defined at *place*."""
+    """Return how other files use what is defined at *place*, or used it in an earlier process."""
     top = place[0], place[1].partition(".")[0]
     return [
         Use(home, top[1], uses.names.get(top[1]) == top, _homes_reached(uses, top[1]))
-        for home, uses in _uses.items()
+        for home, uses in {**_recalled_uses, **_uses}.items()
         if home != top[0] and top in uses.places
     ]
 
@@ -258,6 +268,8 @@ def note_uses(execution: Execution, module: ModuleType) -> None:
     }
     places = frozenset(names.values()) | _places_in_modules(module)
     now = _uses[home] = _Uses(os.fspath(execution.path), names, places)
+    if before is None or before.places != places or before.names != names:
+        note_remark()
     if before is not None:
         _note_moves(before, now)
 
@@ -552,6 +564,7 @@ def _renew(home: str) -> None:
     elif _retired.get(home) is retired:
         del _retired[home]
         _failed.add(home)
+        _recalled_uses.pop(home, None)
 
 
 def _is_gone(place: Place) -> bool:
@@ -619,8 +632,7 @@ def _is_shared(place: Place, user: str) -> bool:
     """Whether any file but its own and the one of *user* has the definition at *place*."""
     home, qualified_name = place
     top = home, qualified_name.partition(".")[0]
-    others = _uses.keys() - {home, user}
-    return any(top in _uses[other].places for other in others)
+    return not _users_of(top) <= {home, user}
 
 
 def _look_up(namespace: Mapping[str, Any], qualified_name: str) -> Any:

@@ -19,15 +19,17 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import chain, count
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, Protocol
 
 import trio
@@ -261,6 +263,30 @@ class _Run:
     is_repetition: bool
 
 
+class ScriptModule(ModuleType):
+    """What a script's code runs in.
+
+    Requests overlap, and `sys.modules` has one module of a name. Where that is of another request
+    of an uncached script, what is asked of it comes from the asking request's own: `pickle` finds
+    a class only if it is the very same one.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name[:2] != "__":
+            own = _own_modules.get().get(super().__getattribute__("__name__"))
+            module = None if own is None else own()
+            if module is not None and module is not self:
+                return ModuleType.__getattribute__(module, name)
+        return super().__getattribute__(name)
+
+
+# By the script's name: what the code of an uncached script runs in for the request that is answered
+# here. As everything that goes by context, it holds in the threads of that request, too.
+_own_modules: ContextVar[Mapping[str, weakref.ref[ModuleType]]] = ContextVar(
+    "modules of uncached scripts", default=MappingProxyType({})
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Cached:
     """The last execution of a cached script.
@@ -392,7 +418,7 @@ class ScriptLoader:
         self._follow_twisted()
         path = os.fspath(path)
         self._retire_changed(path)
-        self._wait_for_registry(request)
+        self._wait_for_registry(path, request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -401,22 +427,28 @@ class ScriptLoader:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
         if path in self._published:
-            self._wait_for_registry(request)  # its execution has defined other classes
+            self._wait_for_registry(path, request)  # its execution has defined other classes
         return resource
 
-    def _wait_for_registry(self, request: Request | None) -> None:
-        """Have the registry brought up to date before *request* uses it, if that takes long.
+    def _wait_for_registry(self, path: str, request: Request | None) -> None:
+        """Have the registry brought up to date before the script at *path* uses it.
 
         Raises:
-            NotReady: it does.
+            NotReady: that takes long.
         """
         if self._ready_in == definitions.generation or self._registry_renewal is None:
             return
         if request is not None and request._may_wait:
             wait = self._registry_renewal()
-            if wait is not None:
+            if wait is None:
+                self._ready_in = definitions.generation
+            elif self._may_use_registry(path):
                 raise NotReady(wait)
-            self._ready_in = definitions.generation
+
+    def _may_use_registry(self, path: str) -> bool:
+        """Whether the script at *path* may use the registry; what does anyway does not wait."""
+        compiled = self._codes.get(path)
+        return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
     def uses(self, path: str, request: Request) -> frozenset[str]:
         """Return what of the session and the registry the script at *path* may use.
@@ -672,7 +704,7 @@ class ScriptLoader:
             source=compiled.source,
             code_version=self._code_version(compiled),
         )
-        module = ModuleType(execution.name)
+        module = ScriptModule(execution.name)
         spec = ModuleSpec(name.spec, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
         populate_namespace(module.__dict__, execution)
@@ -762,6 +794,8 @@ class ScriptLoader:
             self._eras[name] = run.execution.era + 1
             self._tell_of_uncached(run, before.module)
         self._live.setdefault(name, []).append(run.module)
+        others = {key: own for key, own in _own_modules.get().items() if own() is not None}
+        _own_modules.set({**others, name: weakref.ref(run.module)})
         remove = partial(self._forget, name, run.module)
         if request is None:
             remove()

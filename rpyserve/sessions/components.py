@@ -8,8 +8,8 @@ go with it. Nothing is stored before its factory has returned.
 
 After an edit a session or registry brings what it holds up to date when it is first used: see
 `migration`. Until then that costs one comparison of generations. A registry that holds very much
-(`holds_much`) is looked through before, in slices, when the first script is asked for: scripts use
-it without waiting for anything. Code that uses it meanwhile does what is left at once.
+(`holds_much`) is looked through before, in slices, when a script is asked for that may use it. Code
+that uses it meanwhile does what is left at once.
 
 What the rest of the package does with a holder are functions at the end of this module, not
 methods: scripts have subclasses of `Session`, whose methods may have any name.
@@ -356,6 +356,11 @@ def _home_of(target: Any) -> tuple[Execution | None, Key | int]:
 def is_outdated(holder: Components) -> bool:
     """Whether definitions may have changed since *holder* was brought up to date."""
     return holder._generation != definitions.generation
+
+
+def mark_outdated(holder: Components) -> None:
+    """Have the next use of *holder* bring all that it holds up to date."""
+    holder._generation, holder._waits_for = 0, None
 
 
 def bring_up_to_date(

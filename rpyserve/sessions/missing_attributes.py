@@ -66,10 +66,7 @@ _MOST_WAIT: Final = 5.0
 _MOST_FOLLOWED: Final = 500
 
 ON_CHANGE: Final = "__rpyserve_on_change__"
-"""On an old class: called with an object that has become one of a new class, before anything else.
-
-It returns whether the object stays so.
-"""
+"""On an old class: called with an object of a new class, and what that was, before all else."""
 
 Log = Callable[[int, str, str], None]
 """Logs a sentence of a level and a home, once for each version of the file at that home."""
@@ -280,8 +277,8 @@ class AttributeFiller:
         can be needed.
         """
         on_change = vars(old_class).get(ON_CHANGE)
-        if on_change is not None and not on_change(thing):
-            return
+        if on_change is not None:
+            on_change(thing, former)
         edit = self._edit(type(thing), old_class)
         old_parameters = _stop_waiting(former)
         if old_parameters is None:
@@ -290,10 +287,13 @@ class AttributeFiller:
             self._change(thing, edit)
         factory = self._factories.get(id(thing))
         names = edit.names | object_state.assigned_by_function(factory)
-        if object_state.missing_of(thing, names):
+        missing = object_state.missing_of(thing, names)
+        if missing:
             state = _states[type(thing)]
             state.names |= names
-            if id(thing) not in self._without_interface:
+            if id(thing) in self._without_interface:
+                _note_unknown(state, missing)
+            else:
                 self._wait(thing, factory, state, old_parameters)
 
     def finish(self) -> None:
@@ -524,7 +524,7 @@ def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
     names = sorted(name for name in missing if name.isidentifier())
     if names:
         line = _MISSING.format(cls.__qualname__, ", ".join(names), reason, names[0])
-        _states[cls].unknown |= frozenset(names)
+        _note_unknown(_states[cls], names)
         _say(logging.WARNING, cls, line)
 
 
@@ -533,6 +533,12 @@ def _say(level: int, cls: type, line: str) -> None:
     if line not in state.said:
         state.said.add(line)
         state.log(level, definitions.home_of(cls), line)
+
+
+def _note_unknown(state: _State, names: Iterable[str]) -> None:
+    if not state.unknown.issuperset(names):
+        state.unknown |= frozenset(names)
+        definitions.note_remark()
 
 
 def _described(exc: Exception) -> str:

@@ -86,6 +86,12 @@ def slot_names(cls: type) -> frozenset[str]:
     return frozenset(name for name, _ in _slots_of(cls))
 
 
+STATE: Final = "<state>"
+"""The attribute of an object that waits for a class which is not there: what the class's own
+``__setstate__`` is to be given then.
+"""
+
+
 def _slots_of(cls: type) -> Iterator[tuple[str, Any]]:
     if cls in _without_slots:
         return

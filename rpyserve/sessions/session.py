@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from rpyserve._names import public
 from rpyserve.scripts import definitions
@@ -121,6 +122,10 @@ class Session(Components):
     cookieHttpOnly: bool = True
     cookieSameSite: str | None = "Lax"
     cookiePath: str = "/"
+
+    _counterpart: Any = None
+    """The session of another library that stands for this one, if there is one; its ``_clock.end``
+    is called at the end."""
 
     _bucket: Bucket | None
     _callbacks: list[Callback] | None
@@ -299,6 +304,9 @@ def finish(session: Session, reason: SessionEnd) -> None:
         waiting, session._callbacks = session._callbacks, None
         for callback in waiting:
             _call(session, callback)
+    clock = getattr(session._counterpart, "_clock", None)
+    if clock is not None:
+        _call(session, clock.end)
 
 
 def _call(session: Session, callback: Callback) -> None:
@@ -341,10 +349,8 @@ def put_contents(holder: Components, contents: Contents) -> None:
     """Have *holder*, which is new, hold *contents*."""
     holder._values = contents.values or None
     holder._components = contents.components or None
-    from rpyserve.sessions.object_state import set_attribute
-
     for name, value in contents.attributes.items():
-        set_attribute(holder, name, value)
+        object.__setattr__(holder, name, value)
     if isinstance(holder, Session):
         holder._callbacks = contents.callbacks or None
 
@@ -361,10 +367,23 @@ def restored(cls: type[Session], site: Any, uid: str) -> Session:
 
 def own_attributes(holder: Components) -> dict[str, Any]:
     """Return the attributes of *holder* that are not the package's own."""
-    from rpyserve.sessions.object_state import attributes  # nobody else needs it before an edit
+    cls = type(holder)
+    slots = _EXTRA_SLOTS.get(cls)
+    if slots is None:
+        slots = _EXTRA_SLOTS[cls] = _extra_slots(cls)
+    own = dict(vars(holder))
+    for name in slots:
+        if hasattr(holder, name):
+            own[name] = getattr(holder, name)
+    return own
 
-    found = attributes(holder)
-    return {name: value for name, value in found.items() if name not in _OWN_SLOTS}
+
+def _extra_slots(cls: type) -> list[str]:
+    """The slots that a subclass has added."""
+    from rpyserve.sessions.object_state import slot_names  # nobody else needs it before an edit
+
+    return sorted(slot_names(cls) - _OWN_SLOTS)
 
 
+_EXTRA_SLOTS: Final[WeakKeyDictionary[type, list[str]]] = WeakKeyDictionary()
 _OWN_SLOTS: Final = frozenset((*Components.__slots__, *Session.__slots__, *Registry.__slots__))

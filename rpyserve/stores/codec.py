@@ -137,10 +137,13 @@ class Codec:
     def load_registry(self, blob: bytes) -> None:
         """Have the site's registry, which is empty as yet, hold what *blob* keeps.
 
+        No script is executed for that: scripts use the registry. It is brought up to date when it
+        is first used.
+
         Raises:
             BadSignature, NewerFormat: as for `load`.
         """
-        self._load(REGISTRY, blob, lambda cls: self._site.registry)
+        self._load(REGISTRY, blob, lambda cls: self._site.registry, deferred=True)
 
     # The signature
 
@@ -152,11 +155,10 @@ class Codec:
 
     def _verified(self, key: bytes, blob: bytes) -> bytes:
         signature, payload = blob[:_SIGNATURE_SIZE], blob[_SIGNATURE_SIZE:]
-        good = [
+        if not payload or not any(
             hmac.compare_digest(self._sign(secret, key, payload), signature)
             for secret in self._keys
-        ]
-        if not any(good) or not payload:
+        ):
             raise BadSignature("a record that this site has not signed for this key")
         if payload[:1] > FORMAT:
             raise NewerFormat(
@@ -182,6 +184,13 @@ class Codec:
         signature = self._sign(self._keys[0], key, written.record)
         return Dumped(signature + written.record, written.left_out, written.callbacks)
 
-    def _load(self, key: bytes, blob: bytes, make: Callable[[Any], Components]) -> Any:
+    def _load(
+        self,
+        key: bytes,
+        blob: bytes,
+        make: Callable[[Any], Components],
+        *,
+        deferred: bool = False,
+    ) -> Any:
         record = self._verified(key, blob)
-        return RecordReader(self._references, self._site).read(record, make)
+        return RecordReader(self._references, self._site).read(record, make, deferred=deferred)

@@ -33,7 +33,7 @@ from zope.interface.interface import InterfaceClass
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions import object_state
-from rpyserve.sessions.containers import ATOMS, builtin_base
+from rpyserve.sessions.containers import ATOMS, MAKE, builtin_base
 from rpyserve.sessions.missing_attributes import ON_CHANGE, unknown_attributes
 from rpyserve.sessions.object_state import class_value
 from rpyserve.sessions.session import Session
@@ -52,10 +52,10 @@ class How(enum.IntEnum):
     """As `object.__reduce_ex__` has it: attributes, and what a builtin base holds."""
     BY_NAME = 1
     """Attributes by their names, as what the class itself gives goes by their order."""
-    SET_STATE = 2
+    SETSTATE = 2
     """The class, or a library, has its own ``__setstate__``."""
     BY_ITSELF = 3
-    """The class says what to call to make another: nothing can stand for it."""
+    """The class says what to call to make another one."""
     STRUCT = 4
     """One of msgspec's structs, made with all its fields."""
 
@@ -136,6 +136,8 @@ def facts_of(cls: type) -> Facts:
 
 def how_of(cls: type) -> How:
     """Return how the objects of *cls* are stored."""
+    if origin_of(cls) is not None:
+        return How(vars(cls).get(_HOW, How.PLAIN))
     if hasattr(cls, "__struct_fields__"):
         return How.STRUCT
     if _is_own(cls, ("__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")):
@@ -144,7 +146,7 @@ def how_of(cls: type) -> How:
     if getattr(set_state, "__module__", None) == "dataclasses":
         return How.BY_NAME
     is_python = isinstance(set_state, FunctionType)
-    return How.SET_STATE if is_python and not issubclass(cls, enum.Enum) else How.PLAIN
+    return How.SETSTATE if is_python and not issubclass(cls, enum.Enum) else How.PLAIN
 
 
 def _is_own(cls: type, names: Iterable[str]) -> bool:
@@ -232,14 +234,22 @@ def former_class(name: ExecutionName, qualified_name: str, packed: bytes, origin
 
 
 def former_function(name: ExecutionName, qualified_name: str, origin: object) -> Any:
-    """Return a function that stands for the one at that place."""
+    """Return a function that stands for the one at that place. Calling it calls that."""
 
-    def former(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(_missing(name, qualified_name))
-
+    # It is closed over nothing, as the one that it stands for.
+    former = FunctionType(_call_present.__code__, globals())
+    former.__kwdefaults__ = {"_self": [former]}
     _set_place(former, name, qualified_name)
     setattr(former, _ORIGIN, origin)
     return former
+
+
+def _call_present(*args: Any, _self: list[Any], **kwargs: Any) -> Any:
+    (former,) = _self
+    present = definitions.current_definition(former)
+    if present is None or present is former:
+        raise RuntimeError(_missing(former.__module__, former.__qualname__))
+    return present(*args, **kwargs)
 
 
 def former_interface(name: ExecutionName, own_name: str, origin: object) -> Any:
@@ -255,11 +265,6 @@ def missing_class(module: str, name: str) -> type:
     return type(name.rpartition(".")[2], (), namespace)
 
 
-def makes_itself(cls: type) -> bool:
-    """Whether no other class can stand for the one that *cls* stands for."""
-    return bool(vars(cls)[_HOW] == How.BY_ITSELF)
-
-
 def origin_of(defined: Any) -> Any:
     """Return what *defined*, which stands for another definition, was made of; None if it is none.
 
@@ -273,9 +278,6 @@ def origin_of(defined: Any) -> Any:
 # On what stands for another definition: what it was made of. On a class also its `How`.
 _ORIGIN: Final = "__rpyserve_origin__"
 _HOW: Final = "__rpyserve_how__"
-
-# The attribute of an object for what its own ``__setstate__`` is to be given.
-_STATE: Final = "<state>"
 
 
 def _set_place(defined: Any, name: str, qualified_name: str) -> None:
@@ -293,6 +295,8 @@ def _missing(name: str, qualified_name: str) -> str:
 
 
 def _plain(qualified_name: str, facts: Facts) -> type:
+    if facts.how == How.BY_ITSELF:
+        return type(qualified_name.rpartition(".")[2], (_Call,), {"__slots__": ()})
     base = _found(*facts.base[:2])
     namespace: dict[str, Any] = {"__getattr__": _lookup}
     for name in facts.hidden:
@@ -304,7 +308,7 @@ def _plain(qualified_name: str, facts: Facts) -> type:
         namespace[name] = functools.cached_property(getter) if is_cached else property(getter)
     if facts.fields is not None:
         namespace |= _WITH_FIELDS[facts.how == How.STRUCT](facts.fields)
-    if facts.how == How.SET_STATE:
+    if facts.how == How.SETSTATE:
         namespace |= {
             "__new__": _new_present,
             "__setstate__": _keep_state,
@@ -367,24 +371,31 @@ _WITH_FIELDS: Final[dict[bool, Callable[[tuple[str, ...]], dict[str, Any]]]] = {
 # there is none, what that method is to be given waits until there is.
 
 _made: list[tuple[Any, type]] = []
+_is_deferred = False
 
 
 @contextmanager
-def noting_made() -> Iterator[list[tuple[Any, type]]]:
+def noting_made(*, deferred: bool) -> Iterator[list[tuple[Any, type]]]:
     """While inside, objects are loaded.
+
+    Args:
+        deferred: whether no file may be executed for that.
 
     Yields:
         Those that were made as objects of a present class at once, each with its former class.
     """
+    global _is_deferred
     _made.clear()
+    _is_deferred = deferred
     try:
         yield _made
     finally:
         _made.clear()
+        _is_deferred = False
 
 
 def _new_present(cls: type, *args: Any) -> Any:
-    present = definitions.current_definition(cls)
+    present = cls if _is_deferred else definitions.current_definition(cls)
     if present is None or present is cls:
         return builtin_base(cls).__new__(cls, *args)
     thing = present.__new__(present, *args)
@@ -393,26 +404,103 @@ def _new_present(cls: type, *args: Any) -> Any:
 
 
 def _keep_state(self: Any, state: Any) -> None:
-    object_state.set_attribute(self, _STATE, state)
+    object_state.set_attribute(self, object_state.STATE, state)
 
 
 def _kept_state(self: Any) -> Any:
-    return object_state.attributes(self).get(_STATE)
+    return object_state.attributes(self).get(object_state.STATE)
 
 
-def _give_state(thing: Any) -> bool:
-    own = object_state.dict_of(thing)
-    if _STATE not in own:
-        return True
-    state = own.pop(_STATE)
+def _give_state(thing: Any, before: Any) -> None:
+    """Give *thing* what its ``__setstate__`` is to be given, which waited in *before*."""
+    own = object_state.attributes(before)
+    if object_state.STATE not in own:
+        return
+    object_state.dict_of(thing).pop(object_state.STATE, None)
     try:
-        thing.__setstate__(state)
+        thing.__setstate__(own[object_state.STATE])
     except Exception as exc:
-        own[_STATE] = state
         cls = type(thing)
         log.warning("%s.__setstate__ fails: %s: %s", cls.__qualname__, type(exc).__name__, exc)
-        return False
-    return True
+
+
+# A class that says what to call to make another one is called when there is a present one.
+
+
+class _Call:
+    """What stands for an object, and knows what it is to be made by.
+
+    Python can make no object of the site of it in place: it has no room. So it is made again.
+    """
+
+    __slots__ = ("__weakref__", "args", "is_called", "items", "pairs", "state")
+
+    args: tuple[tuple[Any, ...], dict[str, Any]]
+    is_called: bool
+    items: list[Any]
+    pairs: list[tuple[Any, Any]]
+    state: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        self.args, self.is_called = (args, kwargs), False
+        self.state, self.items, self.pairs = None, [], []
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.is_called = True  # the class itself was, not only its ``__new__``
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.pairs.append((key, value))
+
+    def append(self, item: Any) -> None:
+        self.items.append(item)
+
+    def extend(self, items: Iterable[Any]) -> None:
+        self.items.extend(items)
+
+    def __getattr__(self, name: str) -> Any:
+        return _lookup(self, name)
+
+
+def call_of(thing: Any) -> Any:
+    """Return what `object.__reduce_ex__` would return for what *thing* stands for."""
+    args, kwargs = thing.args
+    make, given = (type(thing), args) if thing.is_called else (_new, (type(thing), args, kwargs))
+    return make, given, thing.state, iter(thing.items) or None, iter(thing.pairs) or None
+
+
+def _new(cls: Any, args: Any, kwargs: Any) -> Any:
+    return cls.__new__(cls, *args, **kwargs)
+
+
+def _make(call: Any, cls: Any) -> Any:
+    """Make the object of *cls* that *call* stands for."""
+    args, kwargs = call.args
+    made = cls(*args, **kwargs) if call.is_called else cls.__new__(cls, *args, **kwargs)
+    if call.state is not None:
+        _set_state(made, call.state)
+    if call.items:
+        made.extend(call.items)
+    for key, value in call.pairs:
+        made[key] = value
+    return made
+
+
+def _set_state(made: Any, state: Any) -> None:
+    """As pickle does."""
+    if hasattr(made, "__setstate__"):
+        made.__setstate__(state)
+        return
+    own, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    for name, value in {**(own or {}), **(slots or {})}.items():
+        object_state.set_attribute(made, name, value)
+
+
+setattr(_Call, MAKE, _make)
 
 
 # Enumerations

@@ -18,20 +18,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial
-from hashlib import blake2b
-from typing import Any, Final, Protocol, TypeVar
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar
 
 import trio
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStream, Stream, Upgrade
+from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
+from rpyserve.scripts.execution import without_partials
+from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
     Ending,
@@ -57,29 +66,12 @@ BATCH: Final = 250
 LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
 
+_NOBODY: Final = bytes(32)
+"""The key of no session."""
+
 T = TypeVar("T")
 
 Respond = Callable[[Request], Awaitable[Response]]
-
-
-class Codec(Protocol):
-    """Makes records of sessions and of the registry, and the other way round."""
-
-    def dump(self, session: Session, key: bytes) -> bytes:
-        """Return the record of *session*, which is kept under *key*."""
-
-    def load(self, uid: str | None, key: bytes, blob: bytes) -> Session | None:
-        """Return the session of a record; None if it cannot be trusted, which has been told.
-
-        Args:
-            uid: its id; None if only its callbacks are wanted.
-        """
-
-    def dump_registry(self, registry: Registry) -> bytes:
-        """Return the record of *registry*."""
-
-    def load_registry(self, registry: Registry, blob: bytes) -> None:
-        """Have *registry* hold what the record holds, and nothing else."""
 
 
 @dataclass(slots=True, eq=False)
@@ -169,13 +161,32 @@ class Use:
         if not names <= known:
             await self._persistence.hold(self._request, names - known)
 
+    async def hold_for(self, resource: Resource) -> None:
+        """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
+
+        That is the session, unless it says otherwise, and the registry if its own code names it.
+        """
+        if self.names is None:
+            await self.hold(_uses_of(resource) if resource._wants_session else frozenset())
+
+
+def _uses_of(resource: Resource) -> frozenset[str]:
+    if isinstance(resource, FunctionResource):
+        return _uses_of_code(resource.function) | {"session"}
+    kind: Any = type(resource.wrapped if isinstance(resource, ForeignResource) else resource)
+    return _uses_of_code(kind) | {"session"}
+
+
+@lru_cache(maxsize=1000)
+def _uses_of_code(definition: Any) -> frozenset[str]:
+    """What a function, or the methods of a class, may use."""
+    classes = definition.__mro__ if isinstance(definition, type) else ()
+    functions = [each for cls in classes for each in vars(cls).values()] or [definition]
+    codes = [getattr(without_partials(each), "__code__", None) for each in functions]
+    return frozenset().union(*(uses_of(code) for code in codes if code is not None))
+
 
 _answered: ContextVar[Request | None] = ContextVar("answered request", default=None)
-
-
-def key_of(uid: str) -> bytes:
-    """Return the key of the session *uid*: from what a store holds no id can be had."""
-    return blake2b(uid.encode("utf-8", "surrogateescape"), digest_size=32).digest()
 
 
 class Persistence:
@@ -202,9 +213,15 @@ class Persistence:
         self._ends: dict[bytes, Record] = {}
         self._unwritten: dict[int, Any] = {}
         self._failures = ThrottledLogger(log)
-        self._hinted: set[str] = set()
+        self._refusals = ThrottledLogger(log)
+        self._told: set[str] = set()
         self._sessions.on_end = self._note_end
+        site.ready_checks.append(self._check)
         _AbsentRegistry.install(site.registry, self)
+
+    async def _check(self) -> None:
+        """Raise if the store is away."""
+        await self.store.take(_NOBODY)
 
     def _new_lock(self) -> trio.Lock | None:
         return trio.Lock() if self.store.is_shared else None
@@ -322,13 +339,15 @@ class Persistence:
         """Store and give back; return the page that says so if that cannot be done."""
         try:
             await self._settle(request, streams)
+            return None
         except StoreError as exc:
-            if self.store.is_shared:  # or the visitor would have the cookie of what is not stored
-                request._response.session_cookie = None
-            return self._site.page_for(request, self._refusal(exc))  # type: ignore[no-any-return]
+            reason: Exception = self._refusal(exc)
         except Exception as exc:
-            return self._site.page_for(request, exc)  # type: ignore[no-any-return]
-        return None
+            reason = exc
+        if self.store.is_shared:  # or the visitor would have the cookie of what is not stored
+            request._response.session_cookie = None
+        page: Response = self._site.page_for(request, reason)
+        return page
 
     async def _settle(self, request: Request, streams: bool = False) -> None:
         """Store what *request* has changed, and give back what it has.
@@ -491,14 +510,10 @@ class Persistence:
             await self._release(record, accessed=True)
 
     def _hint_at_blocking(self, request: Request) -> None:
-        if request.path not in self._hinted:
-            self._hinted.add(request.path)
-            log.info(
-                "%s: code that is not in the site asks for a session. Each time the server stands "
-                "still until %s has answered.",
-                request.path,
-                self.store.name,
-            )
+        self._tell_once(
+            f"{request.path}: code that is not in the site asks for a session. Each time the "
+            f"server stands still until {self.store.name} has answered"
+        )
 
     def _load(self, record: Record, uid: str, taken: Taken | None) -> Session | None:
         """Have the session of what was *taken* live here."""
@@ -508,7 +523,7 @@ class Persistence:
         if streamed is not None and streamed.blob == taken.blob:
             session: Session | None = streamed.session
         else:
-            session = self._codec.load(uid, record.key, taken.blob)
+            session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
         record.holder, record.taken = session, taken
@@ -516,6 +531,41 @@ class Persistence:
         self._records[record.key] = record
         self._sessions.add(session)
         return session
+
+    def _loaded(self, uid: str, key: bytes, blob: bytes) -> Session | None:
+        """The session of a record; None if it cannot be trusted or read, which is told."""
+        try:
+            return self._codec.load(uid, key, blob)
+        except StoreError:
+            raise
+        except Exception as exc:
+            what = f"A session in {self.store.name} cannot be loaded, and its visitor gets another"
+            self._refusals.warn("%s: %s", what, exc)
+        return None
+
+    def _blob_of(self, holder: Any, key: bytes) -> bytes:
+        """The record of a session or the registry as it is now.
+
+        Raises:
+            Exception: it holds what no other worker could have.
+        """
+        is_registry = key == REGISTRY
+        dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
+        if self.store.is_shared:
+            return dumped.require_whole()
+        for each in dumped.left_out:
+            self._tell_once(f"{each}. It is lost when the server stops")
+        if dumped.callbacks:
+            self._tell_once(
+                "A session has callbacks that cannot be kept, such as lambdas: they are lost when "
+                "the server stops. Functions of a module or a cached script can be kept"
+            )
+        return dumped.blob
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("%s.", text)
 
     # Taking and giving, where others share the store
 
@@ -566,12 +616,20 @@ class Persistence:
         record = self._registry
         _AbsentRegistry.put_back(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
-            try:
-                self._codec.load_registry(record.holder, taken.blob)
-            except BaseException:
-                _AbsentRegistry.install(record.holder, self)
-                raise
+            self._read_registry(record.holder, taken.blob)
         record.taken, record.is_held, record.is_lost = taken, True, False
+
+    def _read_registry(self, registry: Registry, blob: bytes) -> None:
+        registry._values = registry._components = None
+        registry.__dict__.clear()
+        try:
+            self._codec.load_registry(blob)
+        except StoreError:
+            _AbsentRegistry.install(registry, self)
+            raise
+        except Exception as exc:
+            what = f"The registry in {self.store.name} cannot be loaded, and begins anew"
+            self._refusals.warn("%s: %s", what, exc)
 
     async def _release(self, record: Record, accessed: bool) -> None:
         """Have a request less use *record*: write what has changed, or give it back.
@@ -590,6 +648,12 @@ class Persistence:
                     await self._put(record, give=is_last, accessed=accessed)
             except LeaseLost:
                 self._lose(record)
+                raise
+            except StoreError:
+                raise
+            except Exception:  # it holds what cannot be stored: what was stored remains
+                if is_last and record.taken is not None:
+                    await self.store.give(record.taken, None, None)
                 raise
             finally:
                 if is_last:
@@ -615,7 +679,7 @@ class Persistence:
     async def _create(self, session: Session) -> Record:
         """Store a new session."""
         key = key_of(session.uid)
-        blob = self._codec.dump(session, key)
+        blob = self._blob_of(session, key)
         taken = await self.store.create(key, blob, self._lives(session))
         record = Record(key, session, taken, self.store.is_shared, False, 1, self._new_lock())
         session._record = self._records[key] = record
@@ -641,13 +705,14 @@ class Persistence:
         taken, holder = record.taken, record.holder
         assert taken is not None
         if record is self._registry:
-            key, lives, blob = REGISTRY, math.inf, self._codec.dump_registry(holder)
+            key, lives = REGISTRY, math.inf
         elif holder.ended is not None:
             await self._end(record)
             return
         else:
-            key = self._key_now(record)
-            lives, blob = self._lives(holder), self._codec.dump(holder, key)
+            # Only `regenerate` changes an id, and it is rarely called.
+            key, lives = key_of(holder.uid), self._lives(holder)
+        blob = self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
             taken = await self.store.move(taken, key, blob, lives)
@@ -664,10 +729,6 @@ class Persistence:
         streamed = self._streamed.get(key)
         if streamed is not None and streamed.session is holder:
             streamed.blob = blob
-
-    def _key_now(self, record: Record) -> bytes:
-        # Only `regenerate` changes an id, and it is rarely called.
-        return key_of(record.holder.uid)
 
     def _rename(self, record: Record, taken: Taken) -> None:
         self._records.pop(record.key, None)
@@ -717,13 +778,13 @@ class Persistence:
                 await self._end_stored(ending, reason)
             elif reason is SessionEnd.IDLE and deadline_of(session) > self._sessions.now():
                 # It is in use here. That is not yet known there.
-                blob = self._codec.dump(session, ending.key)
+                blob = self._blob_of(session, ending.key)
                 record.taken = await self.store.create(ending.key, blob, self._lives(session))
             else:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        session = self._codec.load(None, ending.key, ending.blob)
+        session = self._loaded("", ending.key, ending.blob)
         if session is not None:
             self._sessions.end_elsewhere(session, reason)
         for worker in ending.listeners:
@@ -760,7 +821,7 @@ class Persistence:
             return  # another request has it, and will write it
         is_changed = session.ended is not None
         if not is_changed:
-            is_changed = self._codec.dump(session, streamed.key) != streamed.blob
+            is_changed = self._blob_of(session, streamed.key) != streamed.blob
         if is_changed and not await self._write_late(streamed):
             log.warning(
                 "%s: what the stream has changed in the session since its head went out is lost: "
@@ -778,7 +839,7 @@ class Persistence:
             await self.store.end(taken)
             return True
         is_same = taken.blob == streamed.blob
-        blob = self._codec.dump(streamed.session, streamed.key) if is_same else None
+        blob = self._blob_of(streamed.session, streamed.key) if is_same else None
         lives = self._sessions.timeout_of(streamed.session) if is_same else None
         await self.store.give(taken, blob, lives)
         return is_same

@@ -11,6 +11,7 @@ classes for all: see `former`.
 from __future__ import annotations
 
 import copyreg
+import enum
 import io
 import pickle
 import pickletools
@@ -196,6 +197,12 @@ def _reduce_struct(writer: Writer, thing: Any) -> Reduced:
     return marks.struct, (kind, {name: getattr(thing, name) for name in names})
 
 
+def _reduce_call(writer: Writer, thing: Any) -> Reduced:
+    if former.origin_of(type(thing)) is None:
+        return NotImplemented
+    return former.call_of(thing)
+
+
 def _reduce_unloaded(writer: Writer, thing: Any) -> Reduced:
     return marks.unloaded, thing._rpyserve_record
 
@@ -211,7 +218,22 @@ _REDUCTIONS: Final[dict[type, Reduce]] = {
     Resource: _reduce_page,
     former.Unloaded: _reduce_unloaded,
 }
-_OF_SITE: Final[dict[How, Reduce]] = {How.BY_NAME: _reduce_by_name, How.STRUCT: _reduce_struct}
+_OF_SITE: Final[dict[How, Reduce]] = {
+    How.BY_NAME: _reduce_by_name,
+    How.STRUCT: _reduce_struct,
+    How.BY_ITSELF: _reduce_call,
+}
+
+
+class Way(enum.Enum):
+    """A way of reading a record."""
+
+    AS_IT_IS = enum.auto()
+    """All classes must have the shape that they had."""
+    FORMER = enum.auto()
+    """Former classes are taken for all of the site's."""
+    DEFERRED = enum.auto()
+    """The same, and no file may be executed meanwhile."""
 
 
 class Reader(pickle.Unpickler):
@@ -221,16 +243,16 @@ class Reader(pickle.Unpickler):
         file: the pickles.
         references: finds what the site defines.
         site: the site.
-        as_former: whether former classes are taken for all of the site's.
+        way: how.
 
     Attributes:
         holder: the session or registry whose record it is.
     """
 
-    def __init__(self, file: Any, references: References, site: Any, *, as_former: bool) -> None:
+    def __init__(self, file: Any, references: References, site: Any, way: Way) -> None:
         super().__init__(file)
         self.holder: Any = None
-        self.marks = Marks(self, references, site, as_former)
+        self.marks = Marks(self, references, site, way)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle calls *name* of *module*."""
@@ -246,17 +268,17 @@ class Marks:
         reader: who reads it.
         references: finds what the site defines.
         site: the site.
-        as_former: see `Reader`.
+        way: how it is read.
 
     Attributes:
         used: the classes of the site that were read as former ones.
     """
 
-    def __init__(self, reader: Any, references: References, site: Any, as_former: bool) -> None:
+    def __init__(self, reader: Any, references: References, site: Any, way: Way) -> None:
         self.references = references
         self._site = site
         self._reader = reader
-        self._as_former = as_former
+        self.way = way
         self.used: set[Definition] = set()
 
     def find(self, name: str) -> Callable[..., Any]:
@@ -268,24 +290,20 @@ class Marks:
         try:
             return find(module, name)
         except (ImportError, AttributeError):
-            if not self._as_former:
+            if self.way is Way.AS_IT_IS:
                 raise Changed(name) from None
             return former.missing_class(module, name)
 
     def definition(self, *described: Any) -> Any:
         definition = Definition(*described)
-        if not self._as_former:
+        if self.way is Way.AS_IT_IS:
             found = self.references.present(definition)
             if found is None:
                 raise Changed(definition.name)
             return found
-        before = self.references.former(definition)
-        if definition.kind != CLASS:
-            return before
-        self.used.add(definition)
-        if not former.makes_itself(before):
-            return before
-        return self.references.successor(definition) or before
+        if definition.kind == CLASS:
+            self.used.add(definition)
+        return self.references.former(definition)
 
     def member(self, cls: Any, names: Any, unnamed: int = 0) -> Any:
         members = cls.__members__
@@ -326,7 +344,7 @@ class Marks:
         return self._reader.find_class(module, name)
 
     def unloaded(self, record: bytes, position: int) -> Any:
-        if not self._as_former:
+        if self.way is Way.AS_IT_IS:
             raise Changed("what could not be loaded")
         return load_again(self._reader, record, position)
 
@@ -348,16 +366,17 @@ class OneByOne:
         record: the record, with one byte before the first pickle.
         references: finds what the site defines.
         site: the site.
+        way: how they are read, `Way.FORMER` or `Way.DEFERRED`.
 
     Attributes:
         holder: the session or registry whose record it is.
     """
 
-    def __init__(self, record: bytes, references: References, site: Any) -> None:
+    def __init__(self, record: bytes, references: References, site: Any, way: Way) -> None:
         self._record = record
         self._pickles = list(_pickles_in(record))
         self._next = 0
-        self._reader = _ResumingReader(references, site)
+        self._reader = _ResumingReader(references, site, way)
         self.marks = self._reader.marks
 
     @property
@@ -413,12 +432,12 @@ class _ResumingReader(_Unpickler):  # type: ignore[misc]
     That can be done with the memo of Python's own unpickler only.
     """
 
-    def __init__(self, references: References, site: Any) -> None:
+    def __init__(self, references: References, site: Any, way: Way) -> None:
         super().__init__(io.BytesIO())
         self.holder: Any = None
         self.memo: dict[int, Any] = {}
         self._memo_size = 0
-        self.marks = Marks(self, references, site, as_former=True)
+        self.marks = Marks(self, references, site, way)
 
     def find_class(self, module: str, name: str) -> Any:
         if module == marks.__name__:
@@ -440,7 +459,7 @@ class _ResumingReader(_Unpickler):  # type: ignore[misc]
 
 def load_again(reader: Any, record: bytes, position: int) -> Any:
     """Return what could not be loaded before, if it can be now, else what stands for it."""
-    again = OneByOne(record, reader.marks.references, reader.marks.site())
+    again = OneByOne(record, reader.marks.references, reader.marks.site(), reader.marks.way)
     again.holder = reader.holder
     try:
         return again.load_at(position)

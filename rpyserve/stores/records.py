@@ -21,24 +21,34 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
+from functools import partial
+from types import (
+    AsyncGeneratorType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, Final
 
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import without_partials
+from rpyserve.scripts.execution import execution_name_of, without_partials
 from rpyserve.sessions import migration
-from rpyserve.sessions.components import Components, Entry, bring_up_to_date
+from rpyserve.sessions.components import Components, Entry, bring_up_to_date, mark_outdated
 from rpyserve.sessions.containers import LEAF_CLASSES
 from rpyserve.sessions.session import Contents, Session, contents_of, put_contents
 from rpyserve.sessions.transient import children_of, shown
 from rpyserve.stores import former
 from rpyserve.stores.pickles import (
+    Changed,
     OneByOne,
     Output,
     Reader,
     Reductions,
     Refused,
     TooLarge,
+    Way,
     Writer,
     described,
 )
@@ -170,11 +180,9 @@ class RecordWriter:
         if not isinstance(key, tuple):
             target = entry.target
             return target.__module__, getattr(target, "__qualname__", None) or target.__name__
-        home, name, number, _ = key
-        if home.startswith(_NOT_THERE):
-            return home.removeprefix(_NOT_THERE), name
-        file = self._references.file_of(home)
-        return file, name, number, self._references.users_of((home, name))
+        if key[0].startswith(_NOT_THERE):
+            return key[0].removeprefix(_NOT_THERE), key[1]
+        return self._references.stored_key(key, self._holder)
 
     # What cannot be written
 
@@ -293,6 +301,9 @@ _REASONS: Final[dict[Any, str]] = {
 # Reading
 
 
+MakeHolder = Callable[[Any], Components]
+
+
 class RecordReader:
     """Reads records.
 
@@ -305,53 +316,80 @@ class RecordReader:
         self._references = references
         self._site = site
 
-    def read(self, record: bytes, make_holder: Callable[[Any], Components]) -> Components:
-        """Return the session or registry that *record* is of, brought up to date.
+    def read(self, record: bytes, make_holder: MakeHolder, *, deferred: bool = False) -> Components:
+        """Return the session or registry that *record* is of.
 
         Args:
             record: what `RecordWriter.write` has written.
             make_holder: returns an empty one of a class; None stands for the usual class.
+            deferred: whether no file may be executed for it now, as for the registry, which the
+                code in there uses. Then it is brought up to date at its first use. Else that has
+                happened.
 
         Raises:
             Unreadable: there is no way to read it.
         """
+        reason: Exception | None = None
+        if not deferred:
+            try:
+                return self._read_as_it_is(record, make_holder)
+            except Exception as exc:
+                reason = exc
         try:
-            return self._read_as_it_is(record, make_holder)
+            return self._read_as_former(record, make_holder, deferred)
         except Exception as exc:
-            reason = exc
-        try:
-            return self._read_as_former(record, make_holder)
-        except Unreadable:
-            raise
-        except Exception:
-            raise Unreadable(str(reason)) from reason
+            raise Unreadable(str(reason or exc)) from exc
 
-    def _read_as_it_is(self, record: bytes, make_holder: Any) -> Components:
+    def _read_as_it_is(self, record: bytes, make_holder: MakeHolder) -> Components:
         file = io.BytesIO(record)
         file.seek(len(FORMAT))
-        reader = Reader(file, self._references, self._site, as_former=False)
-        return self._read(reader, make_holder)
+        reader = Reader(file, self._references, self._site, Way.AS_IT_IS)
+        holder = self._read(reader, make_holder)
+        self._keep_as_before(_callbacks_of(holder))
+        return holder
 
-    def _read(self, reader: Any, make_holder: Any) -> Components:
+    def _read(self, reader: Any, make_holder: MakeHolder) -> Components:
         load: Any = reader.load
-        holder: Components
         cls, values, components, attributes, callbacks = load()
         reader.holder = holder = make_holder(cls)
         contents = Contents(
             values={name: load() for name in values},
-            components={self._key(*each): self._entry(each, load()) for each in components},
+            components={self._key(each, reader): self._entry(each, load()) for each in components},
             attributes={name: load() for name in attributes},
             callbacks=[load() for _ in range(callbacks)],
         )
         put_contents(holder, contents)
         return holder
 
-    def _key(self, *stored: Any) -> Any:
+    def _keep_as_before(self, callbacks: list[Any]) -> None:
+        """Have callbacks known as those from before.
+
+        They run the present code, but one of that name which is registered now takes their place.
+        """
+        if callbacks:
+            callbacks[:] = map(self._as_before, callbacks)
+
+    def _as_before(self, callback: Any) -> Any:
+        if isinstance(callback, partial):
+            function = self._as_before(callback.func)
+            return partial(function, *callback.args, **callback.keywords)
+        if isinstance(callback, MethodType):
+            return MethodType(self._as_before(callback.__func__), callback.__self__)
+        if isinstance(callback, FunctionType) and execution_name_of(callback) is not None:
+            return self._references.former(self._references.describe(callback))
+        return callback
+
+    def _key(self, stored: Any, reader: Any) -> Any:
         """The key under which a component is held, of what a record says of its interface."""
-        if len(stored) == 4:
-            return self._references.key_of(*stored)
-        target = _found(*stored)
-        return (_NOT_THERE + stored[0], stored[1], 0, 0) if target is None else id(target)
+        if len(stored) == 2:
+            target = _found(*stored)
+            return (_NOT_THERE + stored[0], stored[1], 0, 0) if target is None else id(target)
+        if reader.marks.way is Way.DEFERRED:
+            return self._references.key_without_executing(stored)
+        key, sets_more = self._references.key_of(stored, reader.holder)
+        if sets_more and reader.marks.way is Way.AS_IT_IS:
+            raise Changed(stored[1])
+        return key
 
     def _entry(self, stored: tuple[Any, ...], component: Any) -> Entry:
         # What an ordinary module defines is known by its id, and must live as long as that.
@@ -359,22 +397,37 @@ class RecordReader:
 
     # With former classes
 
-    def _read_as_former(self, record: bytes, make_holder: Any) -> Components:
-        with former.noting_made() as made:
+    def _read_as_former(self, record: bytes, make_holder: MakeHolder, deferred: bool) -> Components:
+        way = Way.DEFERRED if deferred else Way.FORMER
+        with former.noting_made(deferred=deferred) as made:
+
+            def make(cls: Any) -> Components:
+                present = cls if cls is None or deferred else self._present_holder(cls)
+                holder = make_holder(present)
+                if present is not cls:
+                    made.append((holder, cls))
+                return holder
+
             file = io.BytesIO(record)
             file.seek(len(FORMAT))
-            reader: Any = Reader(file, self._references, self._site, as_former=True)
+            reader: Any = Reader(file, self._references, self._site, way)
             try:
-                holder = self._read(reader, make_holder)
+                holder = self._read(reader, make)
             except Exception:
                 made.clear()
-                reader = OneByOne(record, self._references, self._site)
-                holder = self._read(reader, make_holder)
-            # The very list that the session has.
-            callbacks = getattr(holder, "_callbacks", None) or []
-            bring_up_to_date(holder, callbacks, made)
-        self._tell_of_absent(reader.marks.used)
+                reader = OneByOne(record, self._references, self._site, way)
+                holder = self._read(reader, make)
+            if deferred:
+                mark_outdated(holder)
+            else:
+                bring_up_to_date(holder, _callbacks_of(holder), made)
+                self._keep_as_before(_callbacks_of(holder))
+                self._tell_of_absent(reader.marks.used)
         return holder
+
+    def _present_holder(self, cls: Any) -> Any:
+        found = definitions.current_definition(cls)
+        return found if isinstance(found, type) and issubclass(found, Session) else cls
 
     def _tell_of_absent(self, used: Iterable[Definition]) -> None:
         """Say of which classes objects stay as they were stored."""
@@ -395,6 +448,11 @@ _ABSENT: Final = (
     "name again"
 )
 _UNLOADED: Final = "{} could not be loaded: {}. It is kept as it was stored, and tried again."
+
+
+def _callbacks_of(holder: Components) -> list[Any]:
+    """The very list of callbacks that a session has."""
+    return (holder._callbacks if isinstance(holder, Session) else None) or []
 
 
 def _found(module: str, name: str) -> Any:

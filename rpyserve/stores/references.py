@@ -23,6 +23,8 @@ from rpyserve.scripts import definitions
 from rpyserve.scripts.definitions import Place, Use
 from rpyserve.scripts.execution import Execution, ExecutionName, Key, is_interface
 from rpyserve.scripts.loader import ScriptLoader
+from rpyserve.sessions.adapters import factory_for
+from rpyserve.sessions.object_state import assigned_by_function
 from rpyserve.stores import former
 
 MOST_FORMER: Final = 1_000
@@ -31,6 +33,11 @@ MOST_FORMER: Final = 1_000
 Users = tuple[tuple[str, bool, tuple[str, ...]], ...]
 """The files that use a definition; see `definitions.Use`. Files are stored names."""
 
+
+StoredKey = tuple[str, str, int, Users, tuple[str, ...]]
+"""What is kept of the key of a component: file, name and number of its interface, who uses that,
+and which attributes the function sets that makes such components.
+"""
 
 CLASS: Final = "class"
 FUNCTION: Final = "function"
@@ -127,10 +134,14 @@ class References:
 
     def __init__(self, site: Any) -> None:
         self.directories = Directories(site)
-        # By the ids of definitions, which are kept alive, as long as none changes.
+        # What was found out, as long as no definition changes: by the ids of definitions, which are
+        # kept alive, what records say of them, and the same of the keys of components;
         self._described: dict[int, tuple[Any, Definition]] = {}
-        self._edits = 0
+        self._stored_keys: dict[tuple[Key, type], StoredKey] = {}
+        self._as_of = (0, 0)
+        # and the other way round.
         self._present: dict[Definition, Any] = {}
+        self._keys: dict[tuple[StoredKey, type], tuple[Key, bool]] = {}
         self._generation = 0
         self._former: dict[Definition, Any] = {}
         # What former definitions belong to.
@@ -144,13 +155,31 @@ class References:
         Raises:
             LookupError: it could not be found again; says why.
         """
-        if self._edits != definitions.edits:
-            self._described.clear()
-            self._edits = definitions.edits
+        self._forget_if_edited()
         known = self._described.get(id(defined))
         if known is None:
             known = self._described[id(defined)] = defined, self._describe(defined)
         return known[1]
+
+    def stored_key(self, key: Key, holder: Any) -> StoredKey:
+        """Return what records say of the key of a component that *holder* has."""
+        self._forget_if_edited()
+        known = self._stored_keys.get((key, type(holder)))
+        if known is None:
+            home, name, number, _ = key
+            # A home that is none is the stored name of a file in no directory at present.
+            file = home if "/" in home else self.directories.stored_name(home) or home
+            users, assigned = tuple(self._users_of((home, name))), _assigned_by_factory(key, holder)
+            known = file, name, number, users, assigned
+            self._stored_keys[key, type(holder)] = known
+        return known
+
+    def _forget_if_edited(self) -> None:
+        as_of = definitions.edits, definitions.remarks
+        if self._as_of != as_of:
+            self._described.clear()
+            self._stored_keys.clear()
+            self._as_of = as_of
 
     def _describe(self, defined: Any) -> Definition:
         origin: Definition | None = former.origin_of(defined)
@@ -184,9 +213,7 @@ class References:
         Returns:
             None if there is nothing, or it is a class of another shape.
         """
-        if self._generation != definitions.generation:
-            self._present.clear()
-            self._generation = definitions.generation
+        self._forget_if_outdated()
         found = self._present.get(definition)
         if found is None:
             found = self._find_present(definition)
@@ -222,6 +249,12 @@ class References:
         if is_same and {*described.users} < {*definition.users}:
             self._described[id(found)] = found, definition
 
+    def display(self, file: str) -> str:
+        """Return what people are told for the stored name of a file."""
+        place, _, name = file.rpartition("/")
+        suffix = ".rpy" if name.startswith(".") else ".py"
+        return f"{place}/{name.lstrip('.:').replace('.', '/')}{suffix}".lstrip("/")
+
     def page(self, file: str, path: str) -> Any:
         """Return the resource that the top-level code of *file* has made and calls *path*.
 
@@ -238,12 +271,25 @@ class References:
             raise LookupError(f"{file} has no {path}")
         return page
 
-    def file_of(self, home: str) -> str | None:
-        """Return the stored name of a home, also of one that is in no directory at present."""
-        return home if "/" in home else self.directories.stored_name(home)
+    def key_of(self, stored_key: StoredKey, holder: Any) -> tuple[Key, bool]:
+        """Return the key under which a component of *holder* is held at present.
 
-    def key_of(self, file: str, name: str, number: int, users: Users) -> Key:
-        """Return the key under which components for an interface of *file* are at present."""
+        And whether what makes such components sets more attributes than it did.
+        """
+        self._forget_if_outdated()
+        known = self._keys.get((stored_key, type(holder)))
+        if known is None:
+            key, before = self._find_key(*stored_key[:4]), stored_key[4]
+            known = key, not {*_assigned_by_factory(key, holder)} <= {*before}
+            if self._generation == definitions.generation:
+                self._keys[stored_key, type(holder)] = known
+        return known
+
+    def key_without_executing(self, stored_key: StoredKey) -> Key:
+        """Return that key, and execute no file to find out more."""
+        return self._find_key(*stored_key[:4])
+
+    def _find_key(self, file: str, name: str, number: int, users: Users) -> Key:
         self._recall(Definition(INTERFACE, file, name, users))
         found = self.directories.find(file)
         if found is None:
@@ -251,9 +297,11 @@ class References:
         loader, home = found
         return home, name, number, loader.era_of(home)
 
-    def users_of(self, place: Place) -> Users:
-        """Return which files use what is defined at *place*."""
-        return tuple(self._users_of(place))
+    def _forget_if_outdated(self) -> None:
+        if self._generation != definitions.generation:
+            self._present.clear()
+            self._keys.clear()
+            self._generation = definitions.generation
 
     def former(self, definition: Definition) -> Any:
         """Return what stands for the definition as it was."""
@@ -299,3 +347,10 @@ class References:
             known = Execution(name, Path(name), cached=True, package=package)
             self._executions[home] = known
         return known
+
+
+def _assigned_by_factory(key: Key, holder: Any) -> tuple[str, ...]:
+    """The attributes that a function sets which makes the components of that key."""
+    interface = definitions.interface_at(key)
+    factory = None if interface is None else factory_for(holder, interface)
+    return tuple(sorted(assigned_by_function(factory)))

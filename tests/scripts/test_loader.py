@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import trio
+import trio.testing
 
 import rpyserve
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
@@ -706,6 +708,38 @@ def test_overlapping_requests_find_their_script_in_sys_modules(site: ScriptSite)
         requests[last].close()
         assert pages[1].render(requests[1]) == expected
     requests[1].close()
+    assert "rpysite.a" not in sys.modules
+
+
+PICKLING = """\
+import pickle, trio
+class Item:
+    def __init__(self, n): self.n = n
+def work(n): return pickle.loads(pickle.dumps([Item(n)]))[0]
+async def resource(request):
+    n = int(request.field("n"))
+    await trio.sleep(1 / n)
+    in_thread = await trio.to_thread.run_sync(work, n)
+    await trio.sleep(n)
+    return [isinstance(each, Item) and each.n for each in (in_thread, work(n))]
+"""
+
+
+async def test_overlapping_requests_pickle_what_their_script_defines(
+    site: ScriptSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    site.write("a.rpy", PICKLING)
+    answers = {}
+
+    async def visit(n: int) -> None:
+        request = Request("GET", f"/?n={n}")
+        answers[n] = await site.load(request=request).render(request)
+        request.close()
+
+    async with trio.open_nursery() as nursery:
+        for n in range(1, 6):
+            nursery.start_soon(visit, n)
+    assert answers == {n: [n, n] for n in range(1, 6)}
     assert "rpysite.a" not in sys.modules
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from rpyserve import HTTPError, Redirect, Registry, Request, SessionEnd, Site
-from rpyserve.stores.persistence import key_of
+from rpyserve import HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
+from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
+from rpyserve.stores.store import Unavailable
 from tests.support.in_process import Visitor
-from tests.support.stored import running_site
+from tests.support.stored import SharedRecords, SharedStore, running_site
 
 
 def counter(request: Request) -> str:
@@ -509,3 +511,364 @@ async def test_the_registry_that_cannot_be_stored_is_no_200(
         assert (await Visitor(site).get("/")).status == 503
         fail(False)
         assert (await Visitor(site).get("/")).text == "2"
+
+
+# What a file cannot keep
+
+
+async def test_what_cannot_be_kept_lives_on_and_is_named_once(
+    path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def page(request: Request) -> str:
+        session = request.getSession()
+        session.setdefault("job", lambda: "done")
+        session.notifyOnExpire(lambda: None)
+        return f"{counter(request)} {session['job']()}"
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        assert [(await visitor.get("/")).text for _ in range(3)] == ["1 done", "2 done", "3 done"]
+        assert len([text for text in caplog.messages if "session['job']" in text]) == 1
+        assert len([text for text in caplog.messages if "callbacks" in text]) == 1
+    async with running_site(page, path) as site:
+        assert (await like(visitor, site).get("/")).text == "4 done"
+
+
+# For several
+
+
+@asynccontextmanager
+async def workers(root: Any, number: int, **options: Any) -> AsyncIterator[Any]:
+    """Several sites that share a store, and the records in it."""
+    records = SharedRecords()
+    async with AsyncExitStack() as stack:
+        sites = [
+            await stack.enter_async_context(running_site(root, SharedStore(records), **options))
+            for _ in range(number)
+        ]
+        yield records, *sites
+        assert not records.owners  # everything has been given back
+
+
+async def test_workers_share_sessions(autojump_clock: Any) -> None:
+    async with workers(counter, 2) as (records, one, two):
+        visitor = Visitor(one)
+        visits = []
+        for site in (one, two, two, one):
+            visits.append((await like(visitor, site).get("/")).text)
+        assert visits == ["1", "2", "3", "4"]
+        assert not records.owners and len(one.sessions) == len(two.sessions) == 0
+        assert records.calls["take_blocking"] == 0
+
+
+async def ask_at_once(visitor: Visitor, sites: list[Site], path: str = "/") -> list[str]:
+    seen: list[str] = []
+
+    async def visit(site: Site) -> None:
+        seen.append((await like(visitor, site).get(path)).text)
+
+    async with trio.open_nursery() as nursery:
+        for site in sites:
+            nursery.start_soon(visit, site)
+    return seen
+
+
+async def slow_counter(request: Request) -> str:
+    session = request.getSession()
+    n = session.get("n", 0) + 1
+    await trio.sleep(0.05)
+    session["n"] = n
+    return str(n)
+
+
+async def test_nobody_overtakes_another_in_any_worker(autojump_clock: Any) -> None:
+    async with workers(slow_counter, 4) as (_, *sites):
+        visitor = Visitor(sites[0])
+        await visitor.get("/")
+        assert sorted(await ask_at_once(visitor, sites)) == ["2", "3", "4", "5"]
+
+
+async def test_in_one_worker_they_share_the_object(autojump_clock: Any) -> None:
+    """As without a store. They take it once, and the last one gives it back."""
+    async with workers(counter, 2) as (records, one, _):
+        visitor = Visitor(one)
+        await visitor.get("/")
+        records.calls.clear()
+        seen = await ask_at_once(visitor, [one] * 8)
+        assert sorted(map(int, seen)) == list(range(2, 10))
+        assert records.calls["take"] == 1 and records.calls["give"] == 1
+
+
+async def test_eight_at_once_over_all_workers(autojump_clock: Any) -> None:
+    async with workers(counter, 4) as (_, *sites):
+        visitor = Visitor(sites[0])
+        await visitor.get("/")
+        seen = await ask_at_once(visitor, sites * 8)
+        assert sorted(map(int, seen)) == list(range(2, 34))
+
+
+async def test_a_page_that_is_only_read_writes_nothing(autojump_clock: Any) -> None:
+    async with workers(reader, 2) as (records, one, _):
+        visitor = Visitor(one)
+        await visitor.get("/")
+        before = dict(records.blobs)
+        records.calls.clear()
+        await visitor.get("/")
+        assert records.blobs == before and dict(records.calls) == {"take": 1, "give": 1}
+
+
+async def test_a_page_that_only_might_use_the_session_is_no_access(autojump_clock: Any) -> None:
+    async with workers(lambda request: "Hello", 1, sessionTimeout=10) as (records, site):
+        visitor = Visitor(site)
+        root, site.root = site.root, Site(counter).root
+        await visitor.get("/")
+        site.root = root
+        due = dict(records.due)
+        await trio.sleep(5)
+        await visitor.get("/")
+        assert records.calls["take"] == 1 and records.due == due
+
+
+async def test_a_lost_lease_is_a_503_and_never_stored(autojump_clock: Any) -> None:
+    async def page(request: Request) -> str:
+        if request.path == "/stalled":
+            [key] = records.owners
+            records.owners[key] = b"another"
+        return counter(request)
+
+    async with workers(page, 2) as (records, one, two):
+        visitor = Visitor(one)
+        await visitor.get("/")
+        answer = await visitor.get("/stalled")
+        assert answer.status == 503 and answer.header("Retry-After") == "1"
+        assert answer.header("Set-Cookie") is None and len(one.sessions) == 0
+        records.owners.clear()
+        assert (await like(visitor, two).get("/")).text == "2"
+        assert (await visitor.get("/")).text == "3"
+
+
+@pytest.mark.parametrize("step", ["take", "give", "create"])
+async def test_a_store_that_is_away_is_a_503(step: str, autojump_clock: Any) -> None:
+    def fail(name: str) -> None:
+        if name == step:
+            raise Unavailable("The store is away")
+
+    async with workers(counter, 2) as (records, one, two):
+        visitor = Visitor(one)
+        if step != "create":
+            await visitor.get("/")
+        records.before = fail
+        answer = await visitor.get("/")
+        assert answer.status == 503 and answer.header("Retry-After") == "1"
+        assert answer.header("Set-Cookie") is None
+        records.before = lambda name: None
+        records.owners.clear()  # as when the worker's lease is over
+        assert (await like(visitor, two).get("/")).text == ("1" if step == "create" else "2")
+
+
+async def test_a_client_that_leaves_gives_the_session_back(autojump_clock: Any) -> None:
+    async def page(request: Request) -> str:
+        counter(request)
+        if request.path == "/slow":
+            await trio.sleep(1000)
+        return reader(request)
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        await visitor.get("/")
+
+        async def leave() -> None:
+            await trio.sleep(1)
+
+        with pytest.raises(Exception):  # noqa: B017 (the client has left)
+            await visitor.ask("GET", "/slow", wait_client_left=leave)
+        with trio.fail_after(1):
+            assert (await like(visitor, two).get("/")).text == "3"
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_gives_nothing_away(
+    autojump_clock: Any,
+) -> None:
+    async with workers(slow_counter, 2) as (records, one, two), trio.open_nursery() as nursery:
+        visitor = Visitor(one)
+        await visitor.get("/")
+        nursery.start_soon(visitor.get, "/")
+        await trio.sleep(0.01)
+        with trio.move_on_after(0.01):
+            await like(visitor, two).get("/")
+        assert (await like(visitor, two).get("/")).text == "3"
+        assert not records.owners
+
+
+async def test_a_new_id_in_one_worker_holds_in_all(autojump_clock: Any) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/login":
+            request.getSession().regenerate()
+        return counter(request)
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        await visitor.get("/")
+        thief = Visitor(two)
+        thief.cookies = dict(visitor.cookies)
+        await visitor.get("/login")
+        assert (await like(visitor, two).get("/")).text == "3"
+        assert (await thief.get("/")).text == "1"
+
+
+async def test_an_end_in_one_worker_holds_in_all(autojump_clock: Any) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/logout":
+            request.getSession().expire()
+            return "Bye"
+        return noting(request)
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        await visitor.get("/a")
+        old = dict(visitor.cookies)
+        await like(visitor, two).get("/logout")
+        assert ENDED == ["/a"]
+        visitor.cookies = old
+        assert (await visitor.get("/")).text == "1"
+
+
+async def test_what_is_due_ends_in_one_of_them(autojump_clock: Any) -> None:
+    async with workers(noting, 4, sessionTimeout=10) as (_, *sites):
+        for number in range(20):
+            await Visitor(sites[number % 4]).get(f"/{number}")
+        await trio.sleep(9.9)
+        assert ENDED == []
+        await trio.sleep(0.5)
+        assert sorted(ENDED) == sorted(f"/{number}" for number in range(20))
+
+
+async def test_what_no_other_worker_could_have_is_an_error_page(autojump_clock: Any) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/bad":
+            request.getSession()["job"] = lambda: None
+        return counter(request)
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        await visitor.get("/")
+        answer = await visitor.get("/bad")
+        assert answer.status == 500 and "session['job'] cannot be kept" in answer.text
+        assert (await like(visitor, two).get("/")).text == "2"
+
+
+async def test_code_that_nobody_knew_would_ask(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its session is taken while the server stands still, or not at all."""
+    blocked: list[str] = []
+
+    class Foreign(Resource):
+        isLeaf = True
+        _wants_session = False
+
+        async def render_GET(self, request: Request) -> str:
+            text = counter(request)
+            if request.path == "/slow":
+                await trio.sleep(1)
+            return text
+
+    async with workers(Foreign(), 2) as (records, one, two), trio.open_nursery() as nursery:
+        visitor = Visitor(one)
+        assert [(await visitor.get("/")).text for _ in range(3)] == ["1", "2", "3"]
+        assert records.calls["take_blocking"] == 2
+        assert len([text for text in caplog.messages if "stands still" in text]) == 1
+        nursery.start_soon(like(visitor, two).get, "/slow")
+        await trio.sleep(0.5)
+        blocked.append((await visitor.get("/")).status)
+        await trio.sleep(1)
+        assert blocked == [503] and (await visitor.get("/")).text == "5"
+
+
+async def test_a_stream_gives_its_session_back_with_its_head(autojump_clock: Any) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        if request.path != "/stream":
+            yield counter(request)
+            return
+        counter(request)
+        yield "head"
+        await go_on.wait()
+        yield "tail"
+
+    go_on = trio.Event()
+    async with workers(page, 2) as (records, one, two), trio.open_nursery() as nursery:
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        nursery.start_soon(like(visitor, one).get, "/stream")
+        await trio.sleep(1)
+        assert not records.owners
+        assert (await like(visitor, two).get("/")).text == "3"
+        assert (await like(visitor, one).get("/")).text == "4"
+        go_on.set()
+
+
+async def test_what_a_stream_changes_later_is_written_if_nobody_else_has(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        session = request.getSession()
+        yield "head"
+        session["n"] = 7
+        await trio.sleep(1)
+        yield "tail"
+
+    async with workers(page, 2) as (_, one, two), trio.open_nursery() as nursery:
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        await visitor.get("/")
+        await trio.sleep(0.1)
+        two.root = Site(counter).root
+        assert (await like(visitor, two).get("/")).text == "8"
+        assert not [text for text in caplog.messages if "is lost" in text]
+        nursery.start_soon(visitor.get, "/")
+        await trio.sleep(0.5)
+        assert (await like(visitor, two).get("/")).text == "9"  # 7 is only in the stream
+        await trio.sleep(1)
+        assert [text for text in caplog.messages if "/: what the stream has changed" in text]
+        assert (await like(visitor, two).get("/")).text == "10"
+
+
+async def test_a_stream_may_have_its_session_for_a_while(autojump_clock: Any) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        yield "head"
+        for _ in range(3):
+            async with request.session() as session:
+                n = session.get("n", 0)
+                await trio.sleep(0.1)
+                session["n"] = n + 1
+            yield "."
+
+    async with workers(page, 2) as (records, one, two):
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        await ask_at_once(visitor, [one, two])
+        assert not records.owners
+        one.root = Site(reader).root
+        assert (await visitor.get("/")).text == "7"
+
+
+async def test_workers_share_the_registry(autojump_clock: Any) -> None:
+    async with workers(board, 3) as (records, *sites):
+        seen = [
+            text for _ in range(3) for text in await ask_at_once(Visitor(sites[0]), sites, "/add")
+        ]
+        assert sorted(map(int, seen)) == list(range(1, 10))
+        async with sites[0].registry_lease() as registry:
+            registry["notes"].clear()
+            with trio.move_on_after(1) as waiting:
+                await Visitor(sites[1]).get("/add")
+            assert waiting.cancelled_caught
+        assert (await Visitor(sites[1]).get("/add")).text == "1"
+        assert records.calls["take_blocking"] == 0
+
+
+async def test_a_task_must_ask_for_the_registry(autojump_clock: Any) -> None:
+    async with workers(board, 2) as (_, one, two):
+        await Visitor(two).get("/add")
+        with pytest.raises(RuntimeError, match=r"site\.registry_lease"):
+            one.registry["notes"]
