@@ -223,6 +223,11 @@ class Site(ServerObject):
             self._set_session_cookie(request, session, "getSession() made a session")
         return session
 
+    def adopt_session(self, request: Request, session: Session) -> None:
+        """Have the visitor who makes *request* go on with *session*, which was another one's."""
+        request._session = session
+        self._set_session_cookie(request, session, "the session of another browser was taken over")
+
     def session_ids(self, request: Request) -> list[str]:
         """Return the ids in the request's cookies, of sessions or not, the first one first."""
         wanted = self._cookie_name(request)

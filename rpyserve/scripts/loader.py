@@ -420,7 +420,7 @@ class ScriptLoader:
         path = os.fspath(path)
         self._follow_twisted(path)
         self._retire_changed(path)
-        self._wait_for_registry(request)
+        self._wait_for_registry(path, request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -429,22 +429,28 @@ class ScriptLoader:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
         if path in self._published:
-            self._wait_for_registry(request)  # its execution has defined other classes
+            self._wait_for_registry(path, request)  # its execution has defined other classes
         return resource
 
-    def _wait_for_registry(self, request: Request | None) -> None:
-        """Have the registry brought up to date before *request* uses it, if that takes long.
+    def _wait_for_registry(self, path: str, request: Request | None) -> None:
+        """Have the registry brought up to date before the script at *path* uses it.
 
         Raises:
-            NotReady: it does.
+            NotReady: that takes long.
         """
         if self._ready_in == definitions.generation or self._registry_renewal is None:
             return
         if request is not None and request._may_wait:
             wait = self._registry_renewal()
-            if wait is not None:
+            if wait is None:
+                self._ready_in = definitions.generation
+            elif self._may_use_registry(path):
                 raise NotReady(wait)
-            self._ready_in = definitions.generation
+
+    def _may_use_registry(self, path: str) -> bool:
+        """Whether the script at *path* may use the registry; what does anyway does not wait."""
+        compiled = self._codes.get(path)
+        return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
     def uses(self, path: str, request: Request) -> frozenset[str]:
         """Return what of the session and the registry the script at *path* may use.

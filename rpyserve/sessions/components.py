@@ -8,8 +8,8 @@ go with it. Nothing is stored before its factory has returned.
 
 After an edit a session or registry brings what it holds up to date when it is first used: see
 `migration`. Until then that costs one comparison of generations. A registry that holds very much
-(`holds_much`) is looked through before, in slices, when the first script is asked for: scripts use
-it without waiting for anything. Code that uses it meanwhile does what is left at once.
+(`holds_much`) is looked through before, in slices, when a script is asked for that may use it. Code
+that uses it meanwhile does what is left at once.
 
 What the rest of the package does with a holder are functions at the end of this module, not
 methods: scripts have subclasses of `Session`, whose methods may have any name.
