@@ -340,6 +340,7 @@ class _Published:
         inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
         has_many_inputs: whether looking at all these files takes long.
+        may_use_twisted: whether it, or a module that it imports, may use Twisted's names.
     """
 
     resource: Resource
@@ -347,6 +348,7 @@ class _Published:
     inputs: tuple[file_state.State, ...]
     generation: int
     has_many_inputs: bool
+    may_use_twisted: bool
 
 
 class ScriptLoader:
@@ -419,8 +421,8 @@ class ScriptLoader:
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
-        self._follow_twisted()
         path = os.fspath(path)
+        self._follow_twisted(path)
         self._retire_changed(path)
         self._wait_for_registry(path, request)
         edits = definitions.edits
@@ -473,8 +475,14 @@ class ScriptLoader:
             return compiled.uses
         return compiled.uses | self.modules.uses
 
-    def _follow_twisted(self) -> None:
-        """Have everything executed anew when Twisted was installed or removed."""
+    def _follow_twisted(self, path: str) -> None:
+        """Have everything executed anew when Twisted was installed or removed.
+
+        Whether it was is no question for *path* if that script cannot use it.
+        """
+        published = self._published.get(path)
+        if published is not None and not published.may_use_twisted:
+            return
         changes = twisted_names.changes()
         if changes != self._twisted_changes:
             self._twisted_changes = changes
@@ -773,8 +781,14 @@ class ScriptLoader:
         self._cached[run.name.module] = _Cached(run.module, run.compiled, run.generation, resource)
         inputs = *run.execution.inputs, run.compiled.state
         is_many = sum(map(file_state.count_of, inputs)) > MANY_FILES
+        imports = run.compiled.imports
         self._published[path] = _Published(
-            resource, run.compiled, inputs, run.generation, has_many_inputs=is_many
+            resource,
+            run.compiled,
+            inputs,
+            run.generation,
+            has_many_inputs=is_many,
+            may_use_twisted="twisted" in imports or self.modules.may_serve(imports),
         )
         definitions.publish(run.execution, run.module, is_repetition=run.is_repetition)
         for missing in run.execution.missing_inputs:
