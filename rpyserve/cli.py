@@ -9,6 +9,7 @@ Ctrl-C, 1 if the server cannot run, 2 for bad usage.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from itertools import takewhile
@@ -22,6 +23,9 @@ from rpyserve.util import durations
 
 if TYPE_CHECKING:
     from rpyserve.site import Site
+
+
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
 class ParsedText(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -81,6 +85,21 @@ def _bind(text: str) -> Any:
     return sockets.parse_bind(text)
 
 
+def _send_file(text: str) -> Any:
+    from rpyserve.production.send_file import parse_send_file
+
+    return parse_send_file(text)
+
+
+def _metrics(text: str) -> Any:
+    """A path of the site, or a socket."""
+    if not text.startswith("/"):
+        return _bind(text)
+    if not _PATH.fullmatch(text):
+        raise ValueError(f"{text[:60]!r} is not a path such as /metrics")
+    return text
+
+
 def _cookie_name(text: str) -> str:
     from rpyserve.http.cookies import format_set_cookie
 
@@ -103,6 +122,12 @@ def _tls(text: str) -> tuple[Path, Path] | bool:
     if len(files) != 2:
         raise ValueError(f"{text!r} is not two files: use --tls CERT KEY, or --tls alone")
     return Path(files[0]).resolve(), Path(files[1]).resolve()
+
+
+def _store(text: str) -> Any:
+    from rpyserve.stores.opening import parse_store
+
+    return parse_store(text)
 
 
 class Command(click.Command):
@@ -218,6 +243,15 @@ def _is_certificate(arg: str) -> bool:
     help="Interrupt a script that holds the server for this long, such as 30s.",
 )
 @click.option(
+    "--session-store",
+    type=ParsedText(_store),
+    metavar="STORE",
+    help=(
+        "Keep sessions and the registry when the server stops: sqlite, sqlite:PATH, or "
+        "redis://HOST. Default: they are kept in memory."
+    ),
+)
+@click.option(
     "--max-body",
     type=ParsedText(durations.parse_size),
     default="2G",
@@ -236,6 +270,14 @@ def _is_certificate(arg: str) -> bool:
     is_flag=True,
     help=(
         "Poll for changes instead of using file system events (network drives, some containers)."
+    ),
+)
+@click.option(
+    "--phone",
+    is_flag=True,
+    help=(
+        "Accept connections from the network, and print a QR code for a phone; /-/phone in your "
+        "browser hands your session over."
     ),
 )
 @click.option(
@@ -290,6 +332,25 @@ def _is_certificate(arg: str) -> bool:
     help="Name of the session cookie. Default: rpyserve_ and the port.",
 )
 @click.option(
+    "--send-file",
+    type=ParsedText(_send_file),
+    metavar="nginx:/LOCATION/|x-sendfile",
+    help="Have the proxy send large files: by X-Accel-Redirect, or by X-Sendfile.",
+)
+@click.option(
+    "--metrics",
+    type=ParsedText(_metrics),
+    metavar="PORT|SOCKET|/PATH",
+    help="Figures for Prometheus, on a socket of their own (see --bind) or at a path of the site.",
+)
+@click.option(
+    "--metrics-from",
+    multiple=True,
+    type=ParsedText(_network),
+    metavar="NETWORK",
+    help="Also show the metrics to clients of this network. Repeatable.",
+)
+@click.option(
     "--open",
     "open_browser",
     is_flag=True,
@@ -317,6 +378,11 @@ def _is_certificate(arg: str) -> bool:
     help="Check all scripts without running them, then exit.",
 )
 @click.option(
+    "--forget",
+    is_flag=True,
+    help="Empty what --session-store names, by default sqlite, then exit.",
+)
+@click.option(
     "--example",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -324,10 +390,13 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--access-log",
-    type=click.Choice(["short", "combined"]),
+    type=click.Choice(["short", "combined", "json"]),
     default="short",
     show_default=True,
-    help="Format of the access log; combined is the format of Apache and nginx.",
+    help=(
+        "Format of the access log; combined is the format of Apache and nginx, json an object a "
+        "line."
+    ),
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL, warnings and errors.")
 @click.option(
@@ -338,7 +407,13 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.help_option("-h", "--help", allow_from_autoenv=False)
 def main(
-    site: Path, port: int | None, example: Path | None, get: str | None, check: bool, **options: Any
+    site: Path,
+    port: int | None,
+    example: Path | None,
+    get: str | None,
+    check: bool,
+    forget: bool,
+    **options: Any,
 ) -> None:
     """Serve the directory SITE: each .rpy script is a page, all other files are static.
 
@@ -353,6 +428,9 @@ def main(
     directory = _enter(site)
     if check:
         click.get_current_context().exit(_check(directory, here, options))
+    if forget:
+        _forget(directory, options["session_store"])
+        return
     from rpyserve.serving import gc_tuning
 
     # Before the other imports, which make many objects and no garbage.
@@ -371,6 +449,7 @@ _FOR_AUTHORS = {
     "open_browser": "--open",
     "editor": "--editor",
     "browser_log": "--browser-log",
+    "phone": "--phone",
 }
 
 
@@ -391,6 +470,12 @@ def _check_combination(context: click.Context, options: dict[str, Any]) -> None:
         refuse("--bind says where to listen: leave out --host and --port.")
     if (options["cookie_name"] or "").startswith("__Host-") and options["root_path"]:
         refuse("Browsers accept a cookie named __Host-... for a whole host only, not a root path.")
+    if options["phone"] and (is_given("host") or options["bind"]):
+        refuse("--phone listens on the whole network: leave out --host and --bind.")
+    if options["send_file"] and not options["behind_proxy"]:
+        refuse("--send-file needs --behind-proxy: only a known proxy is told to send a file.")
+    if options["metrics_from"] and options["metrics"] is None:
+        refuse("--metrics-from needs --metrics: a port, or a path of the site.")
     if not options["production"]:
         if is_given("drain"):
             refuse("--drain is for --production: otherwise the server stops at once.")
@@ -454,13 +539,18 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
     from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
-    from rpyserve.serving.listen import CannotListen, Settings
+    from rpyserve.serving.listen import CannotServe, Settings
     from rpyserve.serving.run import run_with
     from rpyserve.util import file_limits
 
+    if options["metrics"] is not None:
+        _require_prometheus()
     file_limits.raise_limit()
+    if options["session_store"] is not None:
+        _keep_sessions(site, directory, options["session_store"])
     settings = Settings(
-        host=options["host"],
+        host="0.0.0.0" if options["phone"] else options["host"],
+        phone=options["phone"],
         port=8080 if port is None else port,
         next_free=port is None,
         allowed_hosts=options["allowed_host"],
@@ -468,7 +558,10 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         title=str(directory),
         quiet=options["quiet"],
         verbose=options["verbose"],
-        combined=options["access_log"] == "combined",
+        access_log=options["access_log"],
+        send_file=options["send_file"],
+        metrics=options["metrics"],
+        metrics_from=options["metrics_from"],
         script_timeout=options["script_timeout"],
         reload=options["reload"] and not options["production"],
         production=options["production"],
@@ -484,9 +577,42 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
     )
     try:
         run_with(site, settings)
-    except CannotListen as exc:
+    except CannotServe as exc:
         raise click.ClickException(str(exc)) from None
     signals.end_process()
+
+
+def _keep_sessions(site: Site, directory: Path, address: Any) -> None:
+    from rpyserve.stores import opening
+
+    try:
+        site.persistence = opening.persistence_of(site, address, directory)
+    except opening.StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+def _forget(directory: Path, address: Any) -> None:
+    """Empty the store at *address*, or the usual file of SQLite."""
+    import trio
+
+    from rpyserve.stores import opening
+
+    try:
+        store = opening.open_store(address or opening.SQLiteAddress(), directory)
+        count = trio.run(store.clear)
+    except opening.StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+    many = f"{count:,} session{'' if count == 1 else 's'}"
+    click.echo(f"{store.name} is empty now: {many} and the registry are forgotten.", err=True)
+
+
+def _require_prometheus() -> None:
+    from rpyserve.production import metrics
+
+    try:
+        metrics.require_prometheus()
+    except metrics.NoMetrics as exc:
+        raise click.ClickException(str(exc)) from None
 
 
 def _proxies(networks: tuple[Any, ...]) -> Any:

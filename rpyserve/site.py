@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -54,7 +55,6 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.diagnostics.editor import EditorLink
     from rpyserve.diagnostics.model import ErrorReport
-    from rpyserve.resources.resource import Resource
     from rpyserve.scripts.execution import Execution
     from rpyserve.scripts.importer import SourceObserver
     from rpyserve.stores.persistence import Persistence
@@ -77,6 +77,13 @@ class Site(ServerObject):
             session's class (900, unless it says otherwise).
         maxSessions: how many sessions may live at once: for one more, the one idle longest ends,
             `SessionEnd.EVICTED`. None is any number.
+        store: what keeps sessions and the registry when the server stops, as ``--session-store``
+            has it: ``"sqlite"``, ``"sqlite:/var/lib/site.db"``, ``"redis://localhost"``. Paths are
+            relative to the current directory. None: they are kept in memory.
+
+    Raises:
+        ValueError: *store* names no store.
+        StoreError: it cannot be used; most that may be wrong is found when the server starts.
 
     Attributes:
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
@@ -110,6 +117,7 @@ class Site(ServerObject):
         *,
         sessionTimeout: float | None = None,
         maxSessions: int | None = MOST_SESSIONS,
+        store: str | None = None,
     ) -> None:
         self.root = as_resource(root)
         self.registry = Registry(self)
@@ -127,6 +135,10 @@ class Site(ServerObject):
         self._out_of_files = ThrottledLogger(log)
         self._closers: list[Callable[[], object]] = []
         self.persistence: Persistence | None = None
+        if store is not None:
+            from rpyserve.stores.opening import parse_store, persistence_of  # many never need it
+
+            self.persistence = persistence_of(self, parse_store(store), Path.cwd())
 
     async def respond(self, request: Request) -> Response:
         """Answer *request*.
@@ -151,7 +163,7 @@ class Site(ServerObject):
             if self.session_locks.held and resource._wants_session:
                 await self._wait_for_thread(request)
             if request._use is not None:
-                await self._hold_for(resource, request)
+                await request._use.hold_for(resource)
             response = await render(resource, request, error_handler)
             if request._watch is not None:
                 _refuse_kept(request, response)
@@ -181,14 +193,6 @@ class Site(ServerObject):
                 work = self.session_locks.wait_free(self.sessions[uid])
                 await cancel_on_disconnect(work, request)
 
-    async def _hold_for(self, resource: Resource, request: Request) -> None:
-        """Take what *resource* may use, where sessions are kept outside of the process.
-
-        What a script uses is known from its code.
-        """
-        if request._use.names is None and resource._wants_session:
-            await request._use.hold_all()
-
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
     ) -> Response | None:
@@ -204,7 +208,7 @@ class Site(ServerObject):
             request.error = exc
             request.setResponseCode(404)
             if request._use is not None:
-                await self._hold_for(resource, request)
+                await request._use.hold_for(resource)
             return await render(resource, request, error_handler)
         except BaseException as own:
             if isinstance(unwrap_group(own), HTTPError):
@@ -245,6 +249,11 @@ class Site(ServerObject):
             await call.hold(session)
             if session.ended is None:
                 return session
+
+    def adopt_session(self, request: Request, session: Session) -> None:
+        """Have the visitor who makes *request* go on with *session*, which was another one's."""
+        request._session = session
+        self._set_session_cookie(request, session, "the session of another browser was taken over")
 
     def session_ids(self, request: Request) -> list[str]:
         """Return the ids in the request's cookies, of sessions or not, the first one first."""
@@ -489,6 +498,8 @@ class Site(ServerObject):
             request._on_failure(exc)
         report = describe(exc, values=values, redactor=secrets_of(request))
         what = f"{request.method} {escape_for_log(request.uri)}"
+        if request.id:
+            what += f" [{request.id}]"
         self.errors.report(what, report, page=request.path)
         if not trusted:
             self._warn_that_details_are_hidden(request)

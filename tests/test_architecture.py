@@ -59,6 +59,7 @@ MUST_NOT_KNOW = {
         "livereload",
     },
     "twisted": {"protocol", "files", "check", "livereload"},
+    "inspector": {"protocol", "files", "check", "livereload", "serving"},
     "testing": {"protocol", "check", "livereload"},
     "serving": set(),
 }
@@ -69,7 +70,7 @@ or `cli` unasked.
 MAY_KNOW = {
     "serving": {"cli"},
     "testing": set(),
-    "site": {"cli", "serving", "livereload", "testing"},
+    "site": {"cli", "serving", "livereload", "testing", "inspector"},
     "cli": {"__main__"},
 }
 """Who may import these; `__init__` names where public things are, but imports nothing by itself."""

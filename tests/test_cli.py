@@ -44,8 +44,8 @@ def test_the_defaults(parsed: dict[str, Any], tmp_path: Path) -> None:
         "directory": tmp_path.resolve(), "port": None, "host": "127.0.0.1", "allowed_host": (), "trust": (),
         "session_timeout": 900, "max_sessions": 100_000, "max_body": 2 * 2**30, "open_browser": False, "editor": None,
         "follow_symlinks": False, "quiet": False, "verbose": False, "access_log": "short", "reload": True,
-        "poll": False, "browser_log": False, "tls": False, "production": False, "drain": 2, "behind_proxy": (), "root_path": "",
-        "cookie_name": None, "bind": (), "script_timeout": math.inf,
+        "poll": False, "browser_log": False, "phone": False, "tls": False, "production": False, "session_store": None, "drain": 2, "behind_proxy": (), "root_path": "",
+        "cookie_name": None, "bind": (), "script_timeout": math.inf, "send_file": None, "metrics": None, "metrics_from": (),
     }  # fmt: skip
 
 
@@ -139,6 +139,15 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--root-path", "/a;b"], "is not a path such as /app"),
         (["--cookie-name", "a b"], "is not a name for a cookie"),
         (["--cookie-name", "__Host-s", "--root-path", "/app"], "for a whole host only"),
+        (["--send-file", "nginx:/internal/"], "--send-file needs --behind-proxy"),
+        (["--send-file", "nginx:internal", "--behind-proxy", "unix"], "use nginx:/internal/"),
+        (["--send-file", "nginx://a/", "--behind-proxy", "unix"], "use nginx:/internal/"),
+        (["--send-file", "apache", "--behind-proxy", "unix"], "or x-sendfile"),
+        (["--metrics", "/a b"], "is not a path such as /metrics"),
+        (["--metrics", "70000"], "70000 is not a port"),
+        (["--metrics", "here"], "use unix:PATH"),
+        (["--metrics-from", "10.0.0.0/8"], "--metrics-from needs --metrics"),
+        (["--access-log", "xml"], "'short', 'combined', 'json'"),
         (["--bind", "nowhere"], "use unix:PATH"),
         (["--bind", "127.0.0.1:65536"], "65536 is not a port"),
         (["--bind", "fd:x"], "use unix:PATH"),

@@ -4,8 +4,9 @@
 cached script, a module, classes of many kinds, and values of them in sessions and the registry. It
 edits the site again and again (methods, attributes, bases, kinds of classes, moves between script
 and module, members of enumerations, half-typed saves) and visits it: by the page that has the
-classes, by one that imports none of them, by one that imports them in a thread; with and without
-what a watcher would do.
+classes, by one that imports none of them, by one that imports them in a thread; by one visitor, or
+by several at the same time; with and without what a watcher would do. In some programs the registry
+counts as large, so that it is brought up to date in slices.
 
 What each value must look like is kept beside, by a model. After each save, every object that a page
 reaches is of the present class, and has what it had and what the edit adds; equality, hashes,
@@ -18,7 +19,8 @@ import importlib.util
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -30,6 +32,7 @@ from hypothesis import strategies as st
 
 from benchmarks.common.options import option_parser
 from rpyserve import Directory, Request, Site
+from rpyserve.sessions import components
 from rpyserve.util.exceptions import unwrap_group
 
 # The model: classes
@@ -573,9 +576,9 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
     classes = draw(class_lists())
     names = ["v0", "v1", "v2"][: draw(st.integers(1, 3))]
     program = Program(root, classes, {name: draw(values(classes)) for name in names})
-    steps = st.sampled_from(["make", "look", "look", "edit", "edit", "broken", "watch"])
+    steps = st.sampled_from(["make", "look", "look", "crowd", "edit", "edit", "broken", "watch"])
     visitors, places = st.sampled_from(["ann", "bob"]), st.sampled_from(["session", "registry"])
-    async with program.site.running():
+    async with program.site.running(), size_limits(is_large=draw(st.booleans())):
         await program.make("ann", draw(places), names[0])
         for _ in range(draw(st.integers(1, 8))):
             match draw(steps):
@@ -584,6 +587,11 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
                 case "look":
                     holder, name = draw(st.sampled_from(sorted(program.made)))
                     await _look(program, holder, name, draw(st.sampled_from(PAGES)))
+                case "crowd":
+                    looks = st.tuples(st.sampled_from(sorted(program.made)), st.sampled_from(PAGES))
+                    async with trio.open_nursery() as nursery:
+                        for (holder, name), page in draw(st.lists(looks, min_size=2, max_size=4)):
+                            nursery.start_soon(_look, program, holder, name, page)
                 case "edit":
                     for _ in range(draw(st.integers(1, 3))):
                         chosen = draw(st.sampled_from(sorted(program.classes)))
@@ -598,6 +606,18 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
         for holder, name in program.made:
             for page in pages:
                 await _look(program, holder, name, page)
+
+
+@asynccontextmanager
+async def size_limits(*, is_large: bool) -> AsyncIterator[None]:
+    """While inside, each registry counts as large if *is_large*."""
+    usual = components.MUCH, components.SLICE
+    if is_large:
+        components.MUCH, components.SLICE = 0, 0.0  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        components.MUCH, components.SLICE = usual  # type: ignore[misc]
 
 
 async def _look(program: Program, holder: str, name: str, page: str) -> None:

@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
+from rpyserve._names import PUBLIC
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.escaping import find_unescaped
 from rpyserve.check.filenames import SiteFiles
 from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker
 from rpyserve.check.kept_objects import find_kept_objects
-from rpyserve.check.resources import check_resource
+from rpyserve.check.resources import check_requests, check_resource, check_results
 from rpyserve.check.state_loss import find_state_losses
 from rpyserve.diagnostics import advice
 from rpyserve.diagnostics.describe import summary
 from rpyserve.scripts import file_state
 from rpyserve.scripts.importer import SiteModules
 from rpyserve.scripts.source import compile_source
-from rpyserve.util.text import escape_unprintable
+from rpyserve.util.text import closest_match, escape_unprintable
 
 
 @dataclass(slots=True)
@@ -128,8 +130,11 @@ def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module:
     bindings = ModuleBindings(tree)
     if not is_module:
         report.add(path, check_resource(tree, bindings))
+        report.add(path, check_results(bindings))
+        report.add(path, check_requests(bindings))
         report.add(path, find_kept_objects(bindings))
         report.add(path, _check_cache_files(bindings, report.root))
+    report.add(path, _find_undefined_names(tree, bindings))
     report.add(path, find_unescaped(bindings))
     report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
     report.add(path, find_state_losses(bindings, is_module=is_module))
@@ -144,6 +149,33 @@ def _check_cache_files(bindings: ModuleBindings, root: str) -> Iterator[Finding]
                 case ast.Constant(str(name)) if not file_state.is_there(os.path.join(root, name)):
                     message = f'cache("{name}") names nothing that is there.'
                     yield Finding(call.lineno, Rule.MISSING_CACHE_FILE, message, hint)
+
+
+def _find_undefined_names(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
+    """Find names that nothing defines, as far as pyflakes can tell."""
+    if bindings.has_dynamic_names:
+        return
+    from pyflakes.checker import Checker
+    from pyflakes.messages import UndefinedName
+
+    for told in Checker(tree, builtins={"__execution__"}).messages:
+        if type(told) is UndefinedName:
+            name = told.message_args[0]
+            yield Finding(
+                told.lineno,
+                Rule.UNDEFINED_NAME,
+                f"{name} is not defined.",
+                _hint_for(name, bindings),
+            )
+
+
+def _hint_for(name: str, bindings: ModuleBindings) -> str:
+    meant = closest_match(name, [*bindings.names, *bindings.used_names - {name}, *PUBLIC])
+    if name in PUBLIC:
+        return f"Import it:\nfrom rpyserve import {name}"
+    if name in sys.stdlib_module_names:
+        return f"Import it:\nimport {name}"
+    return f"Did you mean {meant}?" if meant else "Define it, or correct its spelling."
 
 
 def _parse(path: str, report: Report) -> ast.Module | None:

@@ -11,17 +11,21 @@ import ast
 from collections.abc import Iterator
 from inspect import Parameter, Signature
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from rpyserve.check.bindings import (
     RESOURCE_NAMES,
+    Block,
+    Definition,
     Function,
     ModuleBindings,
     name_bound_by,
 )
 from rpyserve.check.findings import Finding, Rule
+from rpyserve.diagnostics import advice
+from rpyserve.http.request import Request
 from rpyserve.scripts import validation
-from rpyserve.scripts.validation import Class, Instance
+from rpyserve.scripts.validation import Class, Instance, is_called_by_requests
 
 # A value that nothing is known of.
 _UNKNOWN: Final = Instance(Class("", {}, None), may_answer=True)
@@ -42,6 +46,10 @@ def check_resource(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Findi
     bound = bindings.names.get("resource", [None])[-1]
     if not tree.body:
         yield Finding(0, Rule.NO_RESOURCE, *validation.EMPTY_SCRIPT)
+    elif bound and _calls_itself(bindings.names["resource"]):
+        message = "resource is what the function returned once, without a request."
+        hint = "Remove this line: the function is called for each request."
+        yield Finding(bound.lineno, Rule.WRONG_RESOURCE, message, hint)
     elif bound:
         problem = validation.problem_with(_describe(bound, bindings))
         if problem != validation.NO_PROBLEM:
@@ -55,6 +63,20 @@ def check_resource(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Findi
             yield from _check_methods(cls, bindings)
 
 
+def _calls_itself(statements: list[ast.stmt | None]) -> bool:
+    """Whether *statements* define a function ``resource``, and call it: ``resource = resource()``.
+
+    That is not known of a function with a decorator.
+    """
+    match statements:
+        case [
+            ast.FunctionDef(decorator_list=[]) | ast.AsyncFunctionDef(decorator_list=[]),
+            ast.Assign(value=ast.Call(ast.Name("resource"))),
+        ]:
+            return True
+    return False
+
+
 def _check_methods(cls: str, bindings: ModuleBindings) -> Iterator[Finding]:
     methods = bindings.methods(cls)
     described = _class(cls, bindings)
@@ -64,6 +86,181 @@ def _check_methods(cls: str, bindings: ModuleBindings) -> Iterator[Finding]:
         # Where there is a base class from elsewhere, `get` may be meant for that.
         if name.startswith(("r", "R")) or _is_self_contained(cls, bindings):
             yield Finding(methods[name].lineno, Rule.MISSPELLED_METHOD, *problem)
+    for name in _called_on_self(cls, bindings):
+        method = described.methods.get(name)
+        if method and _takes_nothing(method) and not is_called_by_requests(name):
+            hint = f"Write:\n{method.rewritten(name, 'self')}"
+            message = f"{cls}.{name} does not take self."
+            yield Finding(methods[name].lineno, Rule.WRONG_PARAMETERS, message, hint)
+
+
+def _takes_nothing(method: validation.Function) -> bool:
+    return not method.parameters and not method.takes(1)
+
+
+def _called_on_self(cls: str, bindings: ModuleBindings) -> set[str]:
+    """The names of methods that the methods of *cls* call on their object."""
+    found: set[str] = set()
+    for block in bindings.blocks:
+        if block.class_name == cls and block.self_name:
+            for node in block.nodes:
+                match node:
+                    case ast.Call(ast.Attribute(ast.Name(owner), name)) if owner == block.self_name:
+                        found.add(name)
+    return found
+
+
+# What render methods return, and what they ask of the request
+
+_NOT_SENT: Final = (bool, int, float, complex, type(...))
+"""Types of constants that cannot be sent."""
+
+# What a method may have done instead of returning something.
+_ANSWERS: Final = frozenset({"write", "finish", "redirect", "render", "setResponseCode"})
+
+
+def check_results(bindings: ModuleBindings) -> Iterator[Finding]:
+    """Yield the render functions that return nothing, or what cannot be sent."""
+    for block in _rendering_blocks(bindings):
+        returned = [node.value for node in _own_nodes(block) if isinstance(node, ast.Return)]
+        for value in returned:
+            match value:
+                case ast.Constant(constant) if isinstance(constant, _NOT_SENT):
+                    kind = type(constant).__name__
+                    message = f"{block.name}() returns {_with_article(kind)}, which cannot be sent."
+                    hint = f"Return a text:\nreturn str({constant!r})"
+                    yield Finding(value.lineno, Rule.WRONG_RESULT, message, hint)
+        if _returns_nothing(block):
+            assert block.function is not None
+            message = f"{block.name}() returns nothing."
+            hint = 'Return the text of the page:\nreturn "..."'
+            if any(isinstance(node, ast.Name) and node.id == "print" for node in block.nodes):
+                hint = 'print() writes on the console. For the page write:\nreturn "..."'
+            yield Finding(block.function.lineno, Rule.WRONG_RESULT, message, hint)
+
+
+def check_requests(bindings: ModuleBindings) -> Iterator[Finding]:
+    """Yield uses of the request's attributes that there are not."""
+    if any(origin.partition(".")[0] == "twisted" for origin in bindings.origins.values()):
+        return  # whose request has other ones
+    known = _request_attributes()
+    for block in _rendering_blocks(bindings):
+        name = _request_name(block)
+        stored = {node.id for node in block.nodes if _stores(node)}
+        for node in block.nodes if name and name not in stored else ():
+            match node:
+                case ast.Attribute(ast.Name(owner), attribute, ast.Load()) if owner == name:
+                    if attribute not in known and not _is_set(attribute, bindings):
+                        yield _unknown_attribute(node, attribute)
+                case ast.Subscript(
+                    ast.Attribute(ast.Name(owner), "args"), ast.Constant(bytes() as key)
+                ) if owner == name:
+                    message = f"The names in request.args are texts, so {key!r} is never there."
+                    hint = f"Write:\nrequest.args[{key.decode('latin-1')!r}]"
+                    yield Finding(node.lineno, Rule.UNKNOWN_ATTRIBUTE, message, hint)
+
+
+def _unknown_attribute(node: ast.Attribute, name: str) -> Finding:
+    try:
+        getattr(Request("GET", "/"), name)
+    except AttributeError as exc:
+        hint = advice.advice_for(exc)
+    else:
+        hint = ""
+    message = f"A request has no {name}."
+    return Finding(
+        node.lineno, Rule.UNKNOWN_ATTRIBUTE, message, hint or "See the reference of Request."
+    )
+
+
+def _request_attributes() -> set[str]:
+    return {*dir(Request("GET", "/")), *Request.__annotations__}
+
+
+def _is_set(attribute: str, bindings: ModuleBindings) -> bool:
+    """Whether code of this file gives something an attribute of that name."""
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == attribute
+        and not isinstance(node.ctx, ast.Load)
+        for block in bindings.blocks
+        for node in block.nodes
+    )
+
+
+def _stores(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+
+
+def _rendering_blocks(bindings: ModuleBindings) -> Iterator[Block]:
+    """The function ``resource``, and the methods that answer requests, if nothing wraps them."""
+    for block in bindings.blocks:
+        function = block.function
+        if not isinstance(function, Definition) or function.decorator_list:
+            continue
+        if block.class_name:
+            is_method = function in bindings.methods(block.class_name).values()
+            renders = function.name.startswith("render") and is_called_by_requests(function.name)
+            if is_method and renders and bindings.may_be_resource(block.class_name):
+                yield block
+        elif bindings.only("resource") is function:
+            yield block
+
+
+def _request_name(block: Block) -> str:
+    arguments = block.function.args if block.function else None
+    if arguments is None:
+        return ""
+    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
+    place = 1 if block.class_name else 0
+    return names[place] if len(names) > place else ""
+
+
+def _own_nodes(block: Block) -> Iterator[ast.AST]:
+    """What belongs to the function itself, and not to functions and classes within it."""
+    todo: list[ast.AST] = list(getattr(block.function, "body", ()))
+    while todo:
+        node = todo.pop()
+        yield node
+        if not isinstance(node, (*_SCOPES,)):
+            todo += ast.iter_child_nodes(node)
+
+
+_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+
+
+def _returns_nothing(block: Block) -> bool:
+    """Whether the function can only return None, and does nothing else that could be an answer."""
+    for node in _own_nodes(block):
+        match node:
+            case ast.Yield() | ast.YieldFrom() | ast.Raise() | ast.Delete():
+                return False
+            case ast.Return(value) if not _is_nothing(value):
+                return False
+            case ast.Attribute(attr=name) if name in _ANSWERS:
+                return False
+            case ast.While(ast.Constant(value=truth)) if truth:
+                return False  # it may never return
+    return not _calls_with_request(block)
+
+
+def _is_nothing(value: ast.expr | None) -> bool:
+    return value is None or (isinstance(value, ast.Constant) and value.value is None)
+
+
+def _calls_with_request(block: Block) -> bool:
+    """Whether it passes the request on, to what may answer it."""
+    name = _request_name(block)
+    return any(
+        isinstance(node, ast.Call)
+        and any(isinstance(each, ast.Name) and each.id == name for each in ast.walk(node))
+        and not isinstance(node.func, ast.Attribute)
+        for node in block.nodes
+    )
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 # What the text tells

@@ -41,7 +41,7 @@ _REQUEST: Final = (
     ("host_url getRequestHostname", 'request.getHeader("host")'),
     ("remote_addr getClientIP", "request.client[0]"),
     ("query_string", "request.query"),
-    ("url full_path", "request.uri"),
+    ("full_path", "request.uri"),
 )
 _SESSION: Final = (
     ("permanent", "session.sessionTimeout = None"),

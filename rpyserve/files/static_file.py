@@ -142,6 +142,8 @@ class StaticFile(Resource):
             request.on_close(file.close)
             small = self._read_small(file, status)
             if small is None:
+                if request._hands_over:
+                    conditions = {}
                 plan = _evaluate(request.method, conditions, status, self._media_type(file))
                 return _response(plan, lambda parts: FileBody(file, parts))
             file.close()  # a slow client need not hold it open

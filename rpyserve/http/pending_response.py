@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rpyserve.http.errors import Redirect
 from rpyserve.http.headers import encode_header
-from rpyserve.http.response import Headers, Response, WriteStream, say_utf8
+from rpyserve.http.response import Headers, Response, Stream, WriteStream, say_utf8
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +80,18 @@ class PendingResponse:
         if self.session_cookie is not None:
             response = response.with_headers((b"Set-Cookie", self.session_cookie))
         return response
+
+    def complete_head(self, response: Response) -> Response:
+        """Return *response*, a stream of what the script writes, with all that it has said by now.
+
+        Unlike `complete_headers`, that is the status, too.
+        """
+        response = self.complete_headers(response)
+        if response.status == self.status:
+            return response
+        if isinstance(response.body, Stream):
+            response.body.reason = self.reason
+        return Response.trusted(response.body, self.status, response.headers)
 
     def write(self, data: str | bytes) -> None:
         if not isinstance(data, (str, bytes, bytearray, memoryview)):

@@ -143,6 +143,8 @@ class Request(ServerObject):
         content: the whole body as a binary file, at its start. For a multipart form it is usually
             empty: see `args` and `files`.
         site: the `Site` that answers.
+        id: what logs call this request (``--access-log json``, ``--production``), as it is in
+            ``X-Request-ID``; else empty.
         user: the name of the user that a `BasicAuth` around this resource has accepted; else None.
         error: in a site's own ``404.rpy``: the `HTTPError` that it answers, with its ``detail``;
             else None.
@@ -153,17 +155,30 @@ class Request(ServerObject):
 
     site: RequestSite
     root_path: str = ""
+    id: str = ""
     user: str | None = None
     error: HTTPError | None = None
 
     _proxy: Address | None = None
     """Where the connection comes from, if that is a proxy that the server knows."""
 
+    _own_lines: bytes = b""
+    """Lines that the head of the response has besides what the site says."""
+
+    _hands_over: bool = False
+    """Whether large files are sent by the proxy, which judges conditions and ranges then."""
+
     _authority: str | None = None
     """The host and port that the client asked for, if a proxy says so."""
 
     _may_wait: bool = False
     """Whether `NotReady` may be raised: whoever asks for a child waits, and asks again."""
+
+    _looked_at: tuple[Any, bool] = (None, False)
+    """The many files of a script that were looked at for this request; whether any has changed."""
+
+    _foreign: Any = None
+    """The request that another library's resources see in place of this one."""
 
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
@@ -580,6 +595,7 @@ class Request(ServerObject):
     def begin_again(self) -> None:
         """Forget what has been said about the response, but for the cookie of a new session."""
         self._set_path(self.raw_path)
+        self._foreign = None
         self._response = PendingResponse(session_cookie=self._response.session_cookie)
 
     @property

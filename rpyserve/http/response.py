@@ -129,9 +129,11 @@ class Stream:
 
     Attributes:
         length: how many bytes it will have; None if that is not known.
+        reason: the words beside a status that was set when it had been started.
     """
 
     length: int | None = None
+    reason: bytes = b""
 
     def start(self, response: Response) -> AbstractAsyncContextManager[StartedStream]:
         """Start making the body of *response*; leaving the block gives up what is left of it."""

@@ -207,7 +207,7 @@ class _Connection:
         started = trio.current_time()
         self.writer = writer = ResponseWriter(transport, _HEADS, head.method, head.http_version)
         body = RequestBody(transport, head) if head.body_length else None
-        request = self._make_request(head, body)
+        writer.request = request = self._make_request(head, body)
         try:
             keep_alive = await self._answer(request, body, writer)
         except BadRequest as refusal:

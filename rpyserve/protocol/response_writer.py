@@ -18,6 +18,7 @@ import h11
 import trio
 
 from rpyserve.http.errors import ClientDisconnected
+from rpyserve.http.request import Request
 from rpyserve.http.response import ChunkIterator, FileBody, Response, Stream, Upgrade
 from rpyserve.protocol.response_headers import ResponseHeadCache
 from rpyserve.protocol.transport import PIECE, Phase, Transport
@@ -44,6 +45,7 @@ class ResponseWriter:
         http_version: the request's.
 
     Attributes:
+        request: the request; None for one that could not be read.
         status: the status that was sent, or `ABANDONED`.
         sent: how many bytes of body were sent, without framing.
         complete: whether the whole response was sent; of a stream of events, whether nothing but
@@ -61,6 +63,7 @@ class ResponseWriter:
         "_transport",
         "_turn_ends",
         "complete",
+        "request",
         "sent",
         "status",
         "upgrade",
@@ -73,6 +76,7 @@ class ResponseWriter:
         method: str,
         http_version: str = "1.1",
     ) -> None:
+        self.request: Request | None = None
         self.status = ABANDONED
         self.sent = 0
         self.complete = False
@@ -138,7 +142,12 @@ class ResponseWriter:
         head = self._heads.get(status, response.headers, reason, length, close)
         data = self._transport.cycle.h11.send(head.event)
         self.status = status
-        return data
+        return self._with_own_lines(data)
+
+    def _with_own_lines(self, head: bytes) -> bytes:
+        """Return *head* with the lines that only this response has, so that heads can be kept."""
+        own = b"" if self.request is None else self.request._own_lines
+        return head[:-2] + own + head[-2:] if own else head
 
     def _frame(self, chunk: bytes) -> bytes:
         return self._transport.cycle.h11.send(h11.Data(data=chunk))
@@ -163,10 +172,10 @@ class ResponseWriter:
         transport, cycle = self._transport, self._transport.cycle
         head = self._heads.get(response.status, response.headers, reason, len(body), close)
         if head.written is not None and cycle.can_bypass_h11:
-            data = head.written + body
+            data = self._with_own_lines(head.written) + body
         else:
             written = cycle.h11.send(head.event)
-            data = written + self._frame(body)
+            data = self._with_own_lines(written) + self._frame(body)
             cycle.h11.send(_END)  # no bytes: the length says where the end is
             if cycle.keep_alive:
                 head.written = written
@@ -243,6 +252,8 @@ class ResponseWriter:
                 await self._send_bytes(head, head.body, b"", close)
                 return
             length = head.body.length if isinstance(head.body, Stream) else None
+            if head.status != response.status:
+                reason = head.body.reason if isinstance(head.body, Stream) else b""
             await self._send_chunk(self._frame_head(head, reason, length, close))
             if not self._is_bodiless(head):
                 chunks = started.chunks
@@ -274,7 +285,8 @@ class ResponseWriter:
     # Another protocol
 
     async def _switch(self, response: Response, upgrade: Upgrade) -> None:
-        data = self._transport.cycle.h11.send(self._heads.switching(response.headers))
+        head = self._transport.cycle.h11.send(self._heads.switching(response.headers))
+        data = self._with_own_lines(head)
         self.status = response.status
         self.upgrade = upgrade
         if self._events_ended:

@@ -66,7 +66,9 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
     response = _response_of(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
-        body.complete_headers = request._response.complete_headers
+        pending = request._response
+        is_result = isinstance(result, Response)  # which says its status itself
+        body.complete_headers = pending.complete_headers if is_result else pending.complete_head
         body.error_handler = error_handler
         return response
     return apply_request_headers(request, response)

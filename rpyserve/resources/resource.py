@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from rpyserve._names import public
@@ -257,6 +259,9 @@ libraries: dict[str, Library] = {}
 
 def foreign_resource(thing: Any) -> Resource | None:
     """Return what serves *thing* if it is a resource of another library; else None."""
+    if "twisted.web.resource" in sys.modules and "twisted" not in libraries:
+        # A program has imported it itself. Scripts, which look after that, are above this package.
+        import_module("rpyserve.scripts.twisted_names").complete_loaded()
     found = (library.convert(thing) for library in libraries.values())
     return next((resource for resource in found if resource is not None), None)
 

@@ -107,9 +107,13 @@ class SiteNursery:
             for work in self._pending:
                 self._nursery.start_soon(work)
             self._pending.clear()
+            _open_nurseries.append(self)
+            for open_too in on_open:
+                open_too(self)
             try:
                 yield
             finally:
+                _open_nurseries.remove(self)
                 for task in tuple(self._running):
                     task.cancel()
                 self._nursery.cancel_scope.cancel()
@@ -157,6 +161,17 @@ class SiteNursery:
     def report(self, what: str, exc: BaseException) -> None:
         """Tell that the task *what* raised *exc*."""
         self._errors.report_exception(f"{what} failed", exc)
+
+
+on_open: Final[list[Callable[[SiteNursery], object]]] = []
+"""What is called with each nursery that opens."""
+
+_open_nurseries: Final[list[SiteNursery]] = []
+
+
+def running_nursery() -> SiteNursery | None:
+    """Return the nursery of the site that runs; of several, the one that was opened last."""
+    return _open_nurseries[-1] if _open_nurseries else None
 
 
 class SiteTask(ServerObject):

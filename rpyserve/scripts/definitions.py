@@ -46,6 +46,10 @@ all_are_tracked = True
 """Whether the garbage collector knows the objects of all classes that were ever defined."""
 edits = 1
 """Grows with each change of a definition; `generation` grows with it."""
+remarks = 1
+"""Grows with whatever is found out about definitions while they stay the same: who uses them, what
+their objects lack.
+"""
 
 MOST_PAGES: Final = 1000
 """In how many items of a container at top level resources are looked for."""
@@ -59,11 +63,15 @@ class _Published:
 
     Args:
         path: the file.
-        module: what was executed; it may be gone.
+        module: returns what was executed; None if it is gone.
     """
 
     path: str
-    module: weakref.ref[ModuleType]
+    module: Callable[[], ModuleType | None]
+
+
+def _no_module() -> None:
+    """What an earlier process has executed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,8 @@ IS_TRACKED: Final = 1 << 14
 _published: dict[str, _Published] = {}
 # What scripts and modules use, uncached ones too, by the home of the execution.
 _uses: dict[str, _Uses] = {}
+# The same as an earlier process had it, of files that this one has not executed yet.
+_recalled_uses: dict[str, _Uses] = {}
 # What of those published is out of date.
 _retired: dict[str, _Retired] = {}
 # What of those published could not be executed again.
@@ -122,6 +132,12 @@ def advance() -> None:
     global generation, edits
     generation += 1
     edits += 1
+
+
+def note_remark() -> None:
+    """Say that more is known of definitions than before."""
+    global remarks
+    remarks += 1
 
 
 def advance_if_edited_since(edits_then: int) -> None:
@@ -147,14 +163,84 @@ def retire(homes: Iterable[str], renew: Callable[[str], bool]) -> None:
     advance()
 
 
+def recall(home: str, path: str, renew: Callable[[str], bool]) -> None:
+    """Say that an earlier process has executed the file of *home*, and objects of it come back.
+
+    Does nothing if this one has. Else the file is executed when its definitions are asked for.
+
+    Args:
+        home: see `ExecutionName`.
+        path: the file, which may be gone.
+        renew: see `retire`.
+    """
+    if home not in _published and _latest_namespace(home) is None:
+        _published[home] = _Published(path, _no_module)
+        _retired[home] = _Retired(renew)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How a file uses a definition of another one, or its own.
+
+    Args:
+        home: of the file that uses it.
+        name: the name of the definition.
+        has_name: whether that is a global name there which stands for it.
+        homes: where all is defined that the file can reach under that name.
+    """
+
+    home: str
+    name: str
+    has_name: bool
+    homes: tuple[str, ...]
+
+
+def uses_of(place: Place) -> list[Use]:
+    """Return how other files use what is defined at *place*, or used it in an earlier process."""
+    top = place[0], place[1].partition(".")[0]
+    return [
+        Use(home, top[1], uses.names.get(top[1]) == top, _homes_reached(uses, top[1]))
+        for home, uses in {**_recalled_uses, **_uses}.items()
+        if home != top[0] and top in uses.places
+    ]
+
+
+def _homes_reached(uses: _Uses, name: str) -> tuple[str, ...]:
+    return tuple(sorted(home for home, other in uses.places if other == name))
+
+
+def recall_use(use: Use, place: Place) -> None:
+    """Say that in an earlier process a file used what was defined at *place*.
+
+    So it can be seen that this has moved since.
+    """
+    names = {use.name: (place[0], use.name)} if use.has_name else {}
+    before = _Uses("", names, frozenset((home, use.name) for home in use.homes))
+    now = _uses.get(use.home)
+    if now is not None:
+        _note_moves(before, now)
+    elif use.home in _recalled_uses:
+        other = _recalled_uses[use.home]
+        both = {**other.names, **names}, other.places | before.places
+        _recalled_uses[use.home] = _Uses("", *both)
+    else:
+        _recalled_uses[use.home] = before
+
+
 def begin(home: str) -> None:
     """Say that a script is executed again, whose code may already use objects of its classes."""
     if home not in _retired:
         advance()
 
 
-def publish(execution: Execution, module: ModuleType) -> None:
-    """Say that *execution* went well and lasts; *module* is what it left behind."""
+def publish(execution: Execution, module: ModuleType, *, is_repetition: bool = False) -> None:
+    """Say that *execution* went well and lasts.
+
+    Args:
+        module: what it left behind.
+        is_repetition: whether nobody can have anything of the execution before, whose code was the
+            same, so that nothing is out of date.
+    """
     global edits
     home = execution.name.home
     _claim_made_dataclasses(execution, module)
@@ -167,14 +253,14 @@ def publish(execution: Execution, module: ModuleType) -> None:
     note_uses(execution, module)
     if was_retired:
         edits += 1  # whoever uses its objects has asked for it, or will
-    elif before is not None:
+    elif before is not None and not is_repetition:
         advance()
 
 
 def note_uses(execution: Execution, module: ModuleType) -> None:
     """Note which definitions the code in *module* uses, and which of them have moved."""
     home = execution.name.home
-    before = _uses.get(home)
+    before = _uses.get(home) or _recalled_uses.pop(home, None)
     names = {
         name: place
         for name, value in list(vars(module).items())
@@ -182,7 +268,14 @@ def note_uses(execution: Execution, module: ModuleType) -> None:
     }
     places = frozenset(names.values()) | _places_in_modules(module)
     now = _uses[home] = _Uses(os.fspath(execution.path), names, places)
-    moves = [] if before is None else list(_moves(before, now))
+    if before is None or before.places != places or before.names != names:
+        note_remark()
+    if before is not None:
+        _note_moves(before, now)
+
+
+def _note_moves(before: _Uses, now: _Uses) -> None:
+    moves = list(_moves(before, now))
     for old, new in moves:
         _note_move(old, new)
     if moves:
@@ -230,7 +323,6 @@ def _claim_made_dataclasses(execution: Execution, module: ModuleType) -> None:
 
 
 def _note_classes(execution: Execution, module: ModuleType) -> None:
-    global all_are_tracked
     queue = [*vars(module).values()]
     seen: set[int] = set()
     while queue:
@@ -238,14 +330,16 @@ def _note_classes(execution: Execution, module: ModuleType) -> None:
         is_own = isinstance(value, type) and value.__module__ is execution.name
         if is_own and id(value) not in seen:
             seen.add(id(value))
-            _note_class(value)
-            all_are_tracked = all_are_tracked and bool(value.__flags__ & IS_TRACKED)
+            note_class(value)
             queue += vars(value).values()
 
 
-def _note_class(cls: type) -> None:
+def note_class(cls: type) -> None:
+    """Note that there is the class *cls*, defined by an execution of this process or before."""
+    global all_are_tracked
     number = id(cls)
     _classes[number] = weakref.ref(cls, lambda _: _classes.pop(number, None))
+    all_are_tracked = all_are_tracked and bool(cls.__flags__ & IS_TRACKED)
 
 
 def _note_move(old: Place, new: Place) -> None:
@@ -262,6 +356,7 @@ def forget(root: str) -> None:
     gone = {home for home, published in _published.items() if published.path.startswith(below)}
     for home in gone:
         del _published[home]
+        _recalled_uses.pop(home, None)
         _retired.pop(home, None)
     _failed.difference_update(gone)
     for home in [home for home, uses in _uses.items() if uses.path.startswith(below)]:
@@ -286,6 +381,13 @@ def roles_of(thing: object) -> set[Place]:
     """
     known = _roles.get(id(thing))
     return known[1] if known is not None and known[0]() is thing else set()
+
+
+def made_as(role: Place) -> Any:
+    """Return what has that role at present, or None. Its file is executed if it is out of date."""
+    _renew(role[0])
+    things = [reference() for reference, roles in list(_roles.values()) if role in roles]
+    return next((thing for thing in things if thing is not None), None)
 
 
 def _note_roles(home: str, namespace: Mapping[str, Any]) -> None:
@@ -392,6 +494,25 @@ def latest_execution(home: str) -> Execution | None:
     return execution if isinstance(execution, Execution) else None
 
 
+def namespace_of(home: str) -> Mapping[str, Any]:
+    """Return the names in the latest execution of *home* that lasts; empty if there is none."""
+    return _latest_namespace(home) or {}
+
+
+def is_found_by_name(defined: Any) -> bool:
+    """Whether *defined*, a class, a function or an interface, can be found by its name.
+
+    True as well of what is out of date: it could.
+    """
+    name, qualified_name = defined.__module__, _qualified_name(defined)
+    if "<" in qualified_name:
+        return False
+    namespace = _latest_namespace(name.home)
+    if namespace is None or namespace["__name__"] is not name:
+        return True
+    return _look_up(namespace, qualified_name) is not None
+
+
 def interface_at(key: Key) -> Any:
     """Return the interface that *key* stands for at present, or None."""
     _renew(key[0])
@@ -443,6 +564,7 @@ def _renew(home: str) -> None:
     elif _retired.get(home) is retired:
         del _retired[home]
         _failed.add(home)
+        _recalled_uses.pop(home, None)
 
 
 def _is_gone(place: Place) -> bool:
@@ -459,7 +581,8 @@ def _is_gone(place: Place) -> bool:
 def _users_of(place: Place) -> set[str]:
     """The homes in which a name stands for the definition at *place*."""
     top = place[0], place[1].partition(".")[0]
-    return {home for home, uses in _uses.items() if top in uses.places}
+    known = *_uses.items(), *_recalled_uses.items()
+    return {home for home, uses in known if top in uses.places}
 
 
 # Helpers
@@ -509,8 +632,7 @@ def _is_shared(place: Place, user: str) -> bool:
     """Whether any file but its own and the one of *user* has the definition at *place*."""
     home, qualified_name = place
     top = home, qualified_name.partition(".")[0]
-    others = _uses.keys() - {home, user}
-    return any(top in _uses[other].places for other in others)
+    return not _users_of(top) <= {home, user}
 
 
 def _look_up(namespace: Mapping[str, Any], qualified_name: str) -> Any:

@@ -202,19 +202,31 @@ class MissingFile:
 class TreeState:
     """A directory with all that is below it, dot files and foreign directories apart."""
 
-    __slots__ = ("_directories", "_files", "path")
+    __slots__ = ("_directories", "_files", "_is_settled", "path")
 
     def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
         self.path = path
-        self._directories, files = _below(path)
+        directories, files = _below(path)
+        # They show what comes and goes; for the first two seconds the names are read again anyway.
+        self._directories = {each: DirectoryState(each, file_system) for each in directories}
         self._files = {file: FileState(file, file_system) for file in files}
+        # A link that leads nowhere may lead to a directory later.
+        self._is_settled = all(map(os.path.isfile, files))
+
+    @property
+    def count(self) -> int:
+        """How many files there are."""
+        return len(self._files)
 
     def changed(self) -> bool:
         """Whether anything has come, gone or changed."""
+        return self._has_other_names() or any_changed(self._files.values())
+
+    def _has_other_names(self) -> bool:
+        if self._is_settled and not any_changed(self._directories.values()):
+            return False
         directories, files = _below(self.path)
-        if directories != self._directories or files != self._files.keys():
-            return True
-        return any_changed(self._files.values())
+        return directories != self._directories.keys() or files != self._files.keys()
 
 
 class PatternState:
@@ -225,6 +237,11 @@ class PatternState:
     def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
         self.path = path
         self._states = {match: snapshot(match, file_system) for match in matches(path)}
+
+    @property
+    def count(self) -> int:
+        """How many files match, with all below the directories that do."""
+        return sum(map(count_of, self._states.values()))
 
     def changed(self) -> bool:
         """Whether something matches that did not, or has gone or changed."""
@@ -331,6 +348,11 @@ def matches(pattern: str) -> set[str]:
 def is_there(path: str) -> bool:
     """Whether *path*, which may be a pattern, stands for a file or a directory."""
     return os.path.exists(path) or bool(matches(path))
+
+
+def count_of(state: State) -> int:
+    """Of how many files *state* is."""
+    return state.count if isinstance(state, (TreeState, PatternState)) else 1
 
 
 _changed = methodcaller("changed")

@@ -230,13 +230,25 @@ class SiteModules:
         if name not in sys.modules:
             importlib.import_module(name)
 
+    def recall(self, name: str) -> None:
+        """Import the module *name* when its definitions are asked for, if it is not there.
+
+        An earlier process has imported it, and objects of its classes come back.
+        """
+        *parents, last = name.removeprefix(f"{self.package}.").split(".")
+        directory = os.path.join(self.root, *map(unescaped, parents))
+        path = module_file(directory, unescaped(last)) or os.path.join(directory, f"{last}.py")
+        definitions.recall(f"{self.package}:{name}", path, self._renew)
+        if name not in self._names:
+            self._dropped.add(name)
+
     def watches(self, path: str) -> bool:
         """Whether *path* is a file of the site that was loaded as a module."""
         return path in self._files
 
     def may_serve(self, imports: frozenset[str]) -> bool:
         """Whether code with these *imports* (see `Source`) may use one of the modules."""
-        loaded = {name.partition(".")[0] for name in self._names}
+        loaded = {name.partition(".")[0] for name in self._names | self._dropped}
         return not imports.isdisjoint({".", "importlib", *loaded})
 
     @contextmanager
@@ -785,7 +797,7 @@ class RelativeFinder(MetaPathFinder):
         package, _, rest = fullname.partition(".")
         if package != modules.package or not rest:
             return None
-        parts = [_unescaped(part) for part in rest.split(".")]
+        parts = [unescaped(part) for part in rest.split(".")]
         directory = os.path.join(modules.root, *parts[:-1])
         if not modules.is_site_directory(directory):
             return None
@@ -843,7 +855,8 @@ def escaped(name: str) -> str:
     return name.replace("%", "%25").replace(".", "%2E")
 
 
-def _unescaped(part: str) -> str:
+def unescaped(part: str) -> str:
+    """Return what `escaped` has made *part* of."""
     return part.replace("%2E", ".").replace("%25", "%")
 
 

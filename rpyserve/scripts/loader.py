@@ -19,16 +19,20 @@ import os
 import sys
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import chain, count
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, Protocol
+
+import trio
 
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
@@ -48,7 +52,7 @@ from rpyserve.scripts.execution import (
     is_interface,
     populate_namespace,
 )
-from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped
+from rpyserve.scripts.importer import SiteModules, SourceObserver, escaped, unescaped
 from rpyserve.scripts.source import uses_of
 from rpyserve.scripts.validation import validate_namespace
 from rpyserve.util.slow_calls import slow_call_log
@@ -57,6 +61,8 @@ log = logging.getLogger("rpyserve")
 
 MOST_COMPILED: Final = 500
 """How many scripts' code is remembered for one site."""
+MANY_FILES: Final = 500
+"""How many files that ``cache()`` names are looked at without giving others their turn."""
 
 
 # Compiled code
@@ -193,6 +199,11 @@ class ScriptNames:
             name = self._names[path] = self._decide(path)
         return name
 
+    def path_of(self, module: str) -> str:
+        """Return the path of the script whose ``__name__`` is *module*; it need not be there."""
+        parts = map(unescaped, module.split(".")[1:])
+        return os.path.join(self._modules.root, *parts) + ".rpy"
+
     def _decide(self, path: str) -> ScriptName:
         *directories, file = self._modules.relative(path) or (os.path.basename(path),)
         parts = [*map(escaped, directories), escaped(file.removesuffix(".rpy"))]
@@ -205,6 +216,10 @@ class ScriptNames:
 
 
 # Executing
+
+
+def _attributes_of(resource: Resource) -> Iterable[Any]:
+    return getattr(resource, "__dict__", {}).values()
 
 
 class SiteServices(Protocol):
@@ -237,6 +252,7 @@ class _Run:
         generation: that of the site's modules when it began.
         execution: what the code knows itself by.
         module: what the code runs in.
+        is_repetition: see `_Cached.is_repeated_by`.
     """
 
     name: ScriptName
@@ -244,6 +260,70 @@ class _Run:
     generation: int
     execution: ScriptExecution
     module: ModuleType
+    is_repetition: bool
+
+
+class ScriptModule(ModuleType):
+    """What a script's code runs in.
+
+    Requests overlap, and `sys.modules` has one module of a name. Where that is of another request
+    of an uncached script, what is asked of it comes from the asking request's own: `pickle` finds
+    a class only if it is the very same one.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name[:2] != "__":
+            own = _own_modules.get().get(super().__getattribute__("__name__"))
+            module = None if own is None else own()
+            if module is not None and module is not self:
+                return ModuleType.__getattribute__(module, name)
+        return super().__getattribute__(name)
+
+
+# By the script's name: what the code of an uncached script runs in for the request that is answered
+# here. As everything that goes by context, it holds in the threads of that request, too.
+_own_modules: ContextVar[Mapping[str, weakref.ref[ModuleType]]] = ContextVar(
+    "modules of uncached scripts", default=MappingProxyType({})
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """The last execution of a cached script.
+
+    Args:
+        module: what its code ran in.
+        compiled: the code.
+        generation: that of the site's modules when it began.
+        resource: what it made.
+    """
+
+    module: ModuleType
+    compiled: CompiledScript
+    generation: int
+    resource: Resource
+
+    def is_repeated_by(self, compiled: CompiledScript, generation: int) -> bool:
+        """Whether executing *compiled* is no edit: only a file that ``cache()`` names has changed.
+
+        That is so if the code is the same, and nobody can have anything that it has defined.
+        """
+        is_same = compiled.source == self.compiled.source and generation == self.generation
+        return is_same and not self._is_in_use
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether anybody may have a class or a function of it, or an object of such a class."""
+        name, namespace = self.module.__name__, vars(self.module)
+        own = [value for value in namespace.values() if execution_name_of(value) is name]
+        if any(type(value) is not FunctionType for value in own):
+            return True
+        known = Counter(map(id, [*namespace.values(), *_attributes_of(self.resource)]))
+        own = [*{id(value): value for value in own}.values(), object()]
+        *counts, of_nobodys = [sys.getrefcount(value) for value in own]
+        return any(
+            count - of_nobodys > known[id(value)] for count, value in zip(counts, own, strict=False)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +335,14 @@ class _Published:
         compiled: its code, as long as the file is the same.
         inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
+        has_many_inputs: whether looking at all these files takes long.
     """
 
     resource: Resource
     compiled: CompiledScript
     inputs: tuple[file_state.State, ...]
     generation: int
+    has_many_inputs: bool
 
 
 class ScriptLoader:
@@ -289,9 +371,11 @@ class ScriptLoader:
         self._codes = CodeCache(self.modules)
         # By the script's path: what may serve the next request.
         self._published: dict[str, _Published] = {}
-        # By the script's name: the modules of cached scripts, which stay in `sys.modules`, and how
-        # often the script has ceased to be cached.
-        self._cached_modules: dict[str, ModuleType] = {}
+        # By the script's name: the last executions of cached scripts, whose modules stay in
+        # `sys.modules`, and how often the script has ceased to be cached.
+        self._cached: dict[str, _Cached] = {}
+        # The names of those that an earlier process has executed.
+        self._recalled: set[str] = set()
         self._eras: dict[str, int] = {}
         # By the path of a cached script with classes that objects elsewhere may be of: its file.
         self._definers: dict[str, file_state.State] = {}
@@ -304,6 +388,8 @@ class ScriptLoader:
         # The names in `cache()` that the console was told of, each with its script.
         self._warned_of: set[tuple[str, str]] = set()
         self._retired_in = 0
+        # Threads of the site's own may all be at work.
+        self._limiter = trio.CapacityLimiter(4)
         # In which generation the registry was as it should be, and what brings it there.
         self._ready_in = 0
         self._registry_renewal: Callable[[], Callable[[], Awaitable[None]] | None] | None = None
@@ -325,15 +411,14 @@ class ScriptLoader:
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
             NotReady: something is to be done before, and *request* may wait.
         """
-        if not self._is_open:
-            self._open(getattr(request, "site", None))
+        self.open(getattr(request, "site", None))
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
         self._follow_twisted()
         path = os.fspath(path)
         self._retire_changed(path)
-        self._wait_for_registry(request)
+        self._wait_for_registry(path, request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -342,22 +427,28 @@ class ScriptLoader:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
         if path in self._published:
-            self._wait_for_registry(request)  # its execution has defined other classes
+            self._wait_for_registry(path, request)  # its execution has defined other classes
         return resource
 
-    def _wait_for_registry(self, request: Request | None) -> None:
-        """Have the registry brought up to date before *request* uses it, if that takes long.
+    def _wait_for_registry(self, path: str, request: Request | None) -> None:
+        """Have the registry brought up to date before the script at *path* uses it.
 
         Raises:
-            NotReady: it does.
+            NotReady: that takes long.
         """
         if self._ready_in == definitions.generation or self._registry_renewal is None:
             return
         if request is not None and request._may_wait:
             wait = self._registry_renewal()
-            if wait is not None:
+            if wait is None:
+                self._ready_in = definitions.generation
+            elif self._may_use_registry(path):
                 raise NotReady(wait)
-            self._ready_in = definitions.generation
+
+    def _may_use_registry(self, path: str) -> bool:
+        """Whether the script at *path* may use the registry; what does anyway does not wait."""
+        compiled = self._codes.get(path)
+        return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
     def uses(self, path: str, request: Request) -> frozenset[str]:
         """Return what of the session and the registry the script at *path* may use.
@@ -365,8 +456,7 @@ class ScriptLoader:
         What it has not imported yet does not count. For one that cannot be executed, that is
         nothing.
         """
-        if not self._is_open:
-            self._open(getattr(request, "site", None))
+        self.open(getattr(request, "site", None))
         try:
             compiled = self._codes.get(path)
         except (ScriptError, HTTPError):  # as `load` will say
@@ -384,7 +474,7 @@ class ScriptLoader:
     def _current(self, path: str, request: Request | None) -> Resource:
         published = self._published.get(path)
         if published is not None:
-            if self._is_fresh(published):
+            if self._is_fresh(published, request):
                 return published.resource
             del self._published[path]
         return self._execute(path, request)
@@ -416,14 +506,56 @@ class ScriptLoader:
             if origin.version != self._code_version(self._codes.get(path)):
                 self.load(path)
 
+    # What an earlier process has left
+
+    def stored_name(self, home: str) -> str | None:
+        """Return what a home (see `ExecutionName`) is called outside of this process.
+
+        The numbers in it may differ between processes. None if it is not one of this site.
+        """
+        prefix, package = self._prefix, self.modules.package
+        marks = {f"{package}:{package}.": ":", f"{package}:": "", f"{prefix}.": "."}
+        for beginning, mark in marks.items() if self._is_open else ():
+            if home.startswith(beginning):
+                return mark + home.removeprefix(beginning)
+        return None
+
+    def home_of(self, stored_name: str) -> str:
+        """Return the home that `stored_name` stands for in this process."""
+        package = self.modules.package
+        match stored_name[:1]:
+            case ".":
+                return self._prefix + stored_name
+            case ":":
+                return f"{package}:{package}.{stored_name[1:]}"
+        return f"{package}:{stored_name}"
+
+    def recall(self, home: str) -> None:
+        """Execute what has that home when its definitions are asked for.
+
+        An earlier process has executed it, and objects of its classes come back. Does nothing if
+        this one has.
+        """
+        package, _, module = home.rpartition(":")
+        if package:
+            self.modules.recall(module)
+        else:
+            definitions.recall(home, self._names.path_of(home), self._renew_script)
+            self._recalled.add(home)
+
+    def era_of(self, home: str) -> int:
+        """How often the script of *home* has ceased to be cached; 0 for a module."""
+        return self._eras.get(home, 0)
+
     def close(self) -> None:
         """Let go of all scripts and modules, and leave the import system as it was."""
         if not self._is_open:
             return
         self._is_open = False
-        for name, module in self._cached_modules.items():
-            _remove_module(name, module)
-        self._cached_modules.clear()
+        for name, cached in self._cached.items():
+            _remove_module(name, cached.module)
+        self._cached.clear()
+        self._recalled.clear()
         self._published.clear()
         self._codes.clear()
         self._eras.clear()
@@ -434,7 +566,10 @@ class ScriptLoader:
         twisted_names.uninstall()
         sys.modules.pop(self._prefix, None)
 
-    def _open(self, site: SiteServices | None) -> None:
+    def open(self, site: SiteServices | None) -> None:
+        """Begin to serve the scripts of *site*, if that has not happened yet."""
+        if self._is_open:
+            return
         self._is_open = True
         self._thread = threading.get_ident()
         self._retired_in = self.modules.generation
@@ -458,16 +593,37 @@ class ScriptLoader:
 
     # Whether what is published may serve
 
-    def _is_fresh(self, published: _Published) -> bool:
+    def _is_fresh(self, published: _Published, request: Request | None) -> bool:
+        """Whether *published* may serve.
+
+        Raises:
+            NotReady: so many files must be looked at that *request* is to wait for that.
+        """
         if published.generation != self.modules.generation:
             return False
         compiled = published.compiled
+        if published.has_many_inputs and request is not None:
+            looked_at, has_changed = request._looked_at
+            if looked_at is not published.inputs and request._may_wait:
+                raise NotReady(partial(self._look_at_many, published.inputs, request))
+            if looked_at is published.inputs and not has_changed:
+                return not compiled.state.changed()
         for state in published.inputs:
             if state.changed():
                 if state is not compiled.state and self.modules.may_serve(compiled.imports):
                     self.modules.drop()  # a module may have read the file as well
                 return False
         return True
+
+    async def _look_at_many(self, inputs: tuple[file_state.State, ...], request: Request) -> None:
+        """Look at files in a thread, while others have their turn.
+
+        What is saved meanwhile is for later requests. What has changed is looked at again.
+        """
+        has_changed = await trio.to_thread.run_sync(
+            file_state.any_changed, inputs, limiter=self._limiter
+        )
+        request._looked_at = inputs, has_changed
 
     # Scripts that define classes
 
@@ -484,7 +640,7 @@ class ScriptLoader:
             definers[each] = file_state.FileState(each)
         if self._retired_in != self.modules.generation:
             self._retired_in = self.modules.generation
-            definitions.retire(self._cached_modules, self._renew_script)
+            definitions.retire({*self._cached, *self._recalled}, self._renew_script)
         elif changed:
             homes = [self._names.of(each).module for each in changed]
             definitions.retire(homes, self._renew_script)
@@ -502,10 +658,10 @@ class ScriptLoader:
         if threading.get_ident() != self._thread:
             self._postponed.add(home)
             return False
-        module = self._cached_modules.get(home)
-        if module is None or home in self._running:
+        cached = self._cached.get(home)
+        if home in self._running or not (cached or home in self._recalled):
             return True
-        path = str(module.__file__)
+        path = self._names.path_of(home) if cached is None else str(cached.module.__file__)
         try:
             self._current(path, None)
         except (HTTPError, Redirect):
@@ -548,12 +704,15 @@ class ScriptLoader:
             source=compiled.source,
             code_version=self._code_version(compiled),
         )
-        module = ModuleType(execution.name)
+        module = ScriptModule(execution.name)
         spec = ModuleSpec(name.spec, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
         populate_namespace(module.__dict__, execution)
         module.__dict__.update(cache=cache, registry=self.registry)
-        return _Run(name, compiled, self.modules.generation, execution, module)
+        generation = self.modules.generation
+        before = self._cached.get(name.module)
+        is_repetition = before is not None and before.is_repeated_by(compiled, generation)
+        return _Run(name, compiled, generation, execution, module, is_repetition)
 
     def _code_version(self, compiled: CompiledScript) -> object:
         return compiled.serial, self.modules.generation
@@ -566,7 +725,7 @@ class ScriptLoader:
             HTTPError, Redirect: it raised that.
         """
         name, compiled, execution = run.name, run.compiled, run.execution
-        if name.module in self._cached_modules:
+        if name.module in self._cached and not run.is_repetition:
             # What its top-level code takes from the registry is to be of its own classes.
             definitions.begin(name.module)
         began = time.perf_counter()
@@ -602,10 +761,13 @@ class ScriptLoader:
 
     def _publish(self, path: str, run: _Run, resource: Resource) -> None:
         """Have *resource* serve until something has changed."""
-        self._cached_modules[run.name.module] = run.module
+        self._cached[run.name.module] = _Cached(run.module, run.compiled, run.generation, resource)
         inputs = *run.execution.inputs, run.compiled.state
-        self._published[path] = _Published(resource, run.compiled, inputs, run.generation)
-        definitions.publish(run.execution, run.module)
+        is_many = sum(map(file_state.count_of, inputs)) > MANY_FILES
+        self._published[path] = _Published(
+            resource, run.compiled, inputs, run.generation, has_many_inputs=is_many
+        )
+        definitions.publish(run.execution, run.module, is_repetition=run.is_repetition)
         for missing in run.execution.missing_inputs:
             self._warn_of_missing_input(run.name.display, missing)
         if _kept_elsewhere(run.module):
@@ -627,11 +789,13 @@ class ScriptLoader:
         """Have nothing left of the execution when *request* ends."""
         name = run.name.module
         self._definers.pop(os.fspath(run.name.path), None)
-        before = self._cached_modules.pop(name, None)
+        before = self._cached.pop(name, None)
         if before is not None:
             self._eras[name] = run.execution.era + 1
-            self._tell_of_uncached(run, before)
+            self._tell_of_uncached(run, before.module)
         self._live.setdefault(name, []).append(run.module)
+        others = {key: own for key, own in _own_modules.get().items() if own() is not None}
+        _own_modules.set({**others, name: weakref.ref(run.module)})
         remove = partial(self._forget, name, run.module)
         if request is None:
             remove()

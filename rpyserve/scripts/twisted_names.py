@@ -41,6 +41,8 @@ PROVIDED: Final[dict[str, dict[str, str]]] = {
 """Each module with its names, and where rpyserve has them."""
 
 COMPLETIONS: Final = {
+    "twisted.internet.default": "rpyserve.twisted.installation",
+    "twisted.internet.main": "rpyserve.twisted.installation",
     "twisted.python.components": "rpyserve.twisted.adapters",
     "twisted.web.resource": "rpyserve.twisted.resources",
     "twisted.web.server": "rpyserve.twisted.sessions",
@@ -99,7 +101,12 @@ def install() -> None:
     if _install_count > 1:
         return
     sys.meta_path.insert(0, _FINDER)
-    for name in COMPLETIONS:  # a program has imported it before
+    complete_loaded()
+
+
+def complete_loaded() -> None:
+    """Complete the modules of Twisted's that a program has imported before."""
+    for name in COMPLETIONS:
         module = sys.modules.get(name)
         if module is not None and not _is_ours(name):
             _complete(module)

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from rpyserve.http.browser import is_browser_probe
-from rpyserve.http.request import RequestRecord
+from rpyserve.http.request import Request, RequestRecord
 from rpyserve.protocol.response_writer import ABANDONED
 from rpyserve.util.text import escape_for_log, format_size
 
@@ -41,7 +41,8 @@ class AccessLog:
         colour: whether the status is coloured.
         probes: whether to log the files that browsers request by themselves and that the site
             lacks, and the requests of live reload.
-        combined: whether to write the combined log format, which has all requests and no colours.
+        layout: ``short``; ``combined``, the format of that name, or ``json``, an object a line,
+            which have all requests and no colours.
 
     Attributes:
         responses: how many responses there were, those without a line among them.
@@ -54,19 +55,19 @@ class AccessLog:
         *,
         colour: bool = False,
         probes: bool = False,
-        combined: bool = False,
+        layout: str = "short",
     ) -> None:
         self.responses = 0
         self.answered = trio.Event()
         self._write = write
-        self._probes = probes or combined
-        self._format = _combined_line if combined else partial(_short_line, colour=colour)
+        self._skips = _never if probes or layout == "combined" else _SKIPS.get(layout, _is_noise)
+        self._format = _LAYOUTS.get(layout) or partial(_short_line, colour=colour)
 
     def __call__(self, record: RequestRecord) -> None:
         if not self.responses:
             self.answered.set()
         self.responses += 1
-        if not self._probes and _is_noise(record):
+        if self._skips(record):
             return
         if log.handlers:
             log.info("%s", self._format(record))
@@ -74,9 +75,18 @@ class AccessLog:
             self._write(self._format(record) + "\n")
 
 
+def _never(record: RequestRecord) -> bool:
+    return False
+
+
+def _is_unlogged(record: RequestRecord) -> bool:
+    """Whether the request is one of live reload, or of a load balancer."""
+    return record.request is not None and not record.request._logged
+
+
 def _is_noise(record: RequestRecord) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
-    if record.request is not None and not record.request._logged:
+    if _is_unlogged(record):
         return True
     return record.status in (204, 404) and is_browser_probe(record.target)
 
@@ -123,6 +133,46 @@ def _combined_line(record: RequestRecord) -> str:
         f'"{_escaped(line.strip())}" {record.status} {record.sent or "-"} '
         f'"{_escaped(referrer)}" "{_escaped(agent)}"'
     )
+
+
+def _json_line(record: RequestRecord) -> str:
+    """The record as JSON, in ASCII. What is not known, or not there, is null."""
+    import json  # only this format needs it
+
+    request, moment = record.request, time.time()
+    session = None if request is None else request._session
+    return json.dumps({
+        "time": f"{_utc(int(moment))}.{int(moment % 1 * 1000):03}Z",
+        "id": request.id if request is not None and request.id else None,
+        "client": record.client[0] or None,
+        "method": record.method[:LONGEST_FIELD],
+        "target": record.target[:LONGEST_FIELD],
+        "status": record.status,
+        "bytes": record.sent,
+        "seconds": round(record.seconds, 6),
+        "complete": record.complete,
+        "session": None if session is None else session.short_id,
+        "user": None if request is None else request.user,
+        "user_agent": _header(request, "user-agent"),
+        "referer": _header(request, "referer"),
+    })  # fmt: skip
+
+
+def _header(request: Request | None, name: str) -> str | None:
+    value = None if request is None else request.getHeader(name)
+    return None if value is None else value[:LONGEST_FIELD]
+
+
+_LAYOUTS: Final[dict[str, Callable[[RequestRecord], str]]] = {
+    "combined": _combined_line,
+    "json": _json_line,
+}
+_SKIPS: Final = {"json": _is_unlogged}
+
+
+@lru_cache(maxsize=1)
+def _utc(now: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
 
 
 @lru_cache(maxsize=1)

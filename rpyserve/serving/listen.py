@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from rpyserve.http.errors import HTTPError
-from rpyserve.http.hosts import host_without_port, is_known, machine_names, normalize_host
+from rpyserve.http.hosts import Network, host_without_port, is_known, machine_names, normalize_host
 from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import Response
 from rpyserve.protocol.server_state import Limits
@@ -31,13 +31,18 @@ if TYPE_CHECKING:
     import ssl
 
     from rpyserve.production.forwarded import TrustedProxies
+    from rpyserve.production.send_file import SendFile
     from rpyserve.production.sockets import Bind
 
 log = logging.getLogger("rpyserve")
 
 
-class CannotListen(Exception):
-    """The server cannot listen; the text says why, and what to do."""
+class CannotServe(Exception):
+    """The server cannot run; the text says why, and what to do."""
+
+
+class CannotListen(CannotServe):
+    """The server cannot listen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +59,23 @@ class Settings:
         title: what is served, for the banner.
         quiet: print only the URL, warnings and errors.
         verbose: print more.
-        combined: whether the access log has the combined log format.
+        access_log: the format of the access log: ``short``, ``combined`` or ``json``.
         reload: whether open pages are refreshed when a file is saved, where the site has a
             directory.
         tls: makes the context for https from the names and addresses of the server; None for http.
         script_timeout: seconds for which a script may hold the loop.
         poll: whether to poll for changes instead of using file system events.
         browser_log: whether what pages log in the browser is written on the console.
+        phone: whether a phone is to open the site: a QR code is printed.
         on_ready: called with the URL when the server listens.
         production: whether only visitors see the site: no hints, and nothing below ``/-/`` but what
             a load balancer asks.
         drain: seconds for which the server goes on after SIGTERM before it stops.
         proxies: who is believed when it says whose request it passes on; None for nobody.
         root_path: the path below which the site is; empty for the root of its host.
+        send_file: how the proxy is told to send a file itself; None if it is not to.
+        metrics: where figures for Prometheus are: a path of the site, or a socket; None for none.
+        metrics_from: the networks whose clients may see them, besides this machine.
         for_good: whether the process has nothing else to do: the signal handlers then stay to its
             end, and the garbage collector is tuned.
     """
@@ -80,11 +89,12 @@ class Settings:
     title: str = "a site"
     quiet: bool = False
     verbose: bool = False
-    combined: bool = False
+    access_log: str = "short"
     reload: bool = False
     script_timeout: float = math.inf
     poll: bool = False
     browser_log: bool = False
+    phone: bool = False
     tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False
@@ -92,6 +102,13 @@ class Settings:
     drain: float = 0
     proxies: TrustedProxies | None = None
     root_path: str = ""
+    send_file: SendFile | None = None
+    metrics: str | Bind | None = None
+    metrics_from: tuple[Network, ...] = ()
+
+    @property
+    def has_request_ids(self) -> bool:
+        return self.production or self.access_log == "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +120,18 @@ class Endpoint:
         served: the listeners to serve, which may be those sockets under TLS.
         names: the accepted host names.
         network: the addresses by which others on the network reach it.
+        metrics: what listens for those who want figures.
     """
 
     listeners: list[Any]
     served: Sequence[trio.abc.Listener[Any]]
     names: frozenset[str]
     network: frozenset[str]
+    metrics: list[Any] = field(default_factory=list)
 
     async def close(self) -> None:
         """Close what is still open: all of it, if the site could not be served."""
-        for listener in self.listeners:
+        for listener in (*self.listeners, *self.metrics):
             await trio.aclose_forcefully(listener)
 
 
@@ -128,28 +147,40 @@ async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
     reachable = frozenset(chain.from_iterable(map(console.network_addresses, bound)))
     if reachable:
         names |= machine_names()
-    if settings.tls is None:
-        return Endpoint(listeners, listeners, frozenset(names), reachable)
     try:
-        context = settings.tls(
-            sorted({"localhost", "127.0.0.1", "::1", *bound, *reachable, *names})
-        )
+        served: Sequence[trio.abc.Listener[Any]] = listeners
+        if settings.tls is not None:
+            context = settings.tls(
+                sorted({"localhost", "127.0.0.1", "::1", *bound, *reachable, *names})
+            )
+            served = [trio.SSLListener(listener, context) for listener in listeners]
+        metrics: list[Any] = []
+        if not isinstance(settings.metrics, str | None):
+            metrics = await open_binds([settings.metrics])
     except BaseException:
         for listener in listeners:
             await trio.aclose_forcefully(listener)
         raise
-    secure = [trio.SSLListener(listener, context) for listener in listeners]
-    return Endpoint(listeners, secure, frozenset(names), reachable)
+    return Endpoint(listeners, served, frozenset(names), reachable, metrics)
 
 
 async def _open_listeners(settings: Settings) -> list[Any]:
-    if not settings.binds:
-        return await _open_port(settings.host, settings.port, next_free=settings.next_free)
+    if settings.binds:
+        return await open_binds(settings.binds)
+    return await _open_port(settings.host, settings.port, next_free=settings.next_free)
+
+
+async def open_binds(binds: Iterable[Bind]) -> list[Any]:
+    """Open what the command line says.
+
+    Raises:
+        CannotListen: one of them cannot be had; none is left open.
+    """
     from rpyserve.production import sockets
 
     listeners: list[Any] = []
     try:
-        for bind in settings.binds:
+        for bind in binds:
             if isinstance(bind, sockets.TCPPort):
                 listeners += await _open_port(bind.host, bind.port)
             else:
@@ -187,13 +218,17 @@ def as_deployed(respond: Responder, names: Iterable[str], settings: Settings) ->
 
         respond = below_root_path(respond, root_path)
     respond = trusted_hosts(respond, names, explain=not settings.production)
-    if proxies is None:
-        return respond
-    from rpyserve.production.forwarded import behind_proxy
-    from rpyserve.resources.pages import error_page
+    if proxies is not None:
+        from rpyserve.production.forwarded import behind_proxy
+        from rpyserve.resources.pages import error_page
 
-    refuse = functools.partial(error_page, trusted=False)
-    return behind_proxy(respond, proxies, refuse, prefixes=not root_path)
+        refuse = functools.partial(error_page, trusted=False)
+        respond = behind_proxy(respond, proxies, refuse, prefixes=not root_path)
+    if settings.has_request_ids:
+        from rpyserve.production.request_ids import with_request_ids
+
+        respond = with_request_ids(respond, proxies)
+    return respond
 
 
 def trusted_hosts(respond: Responder, names: Iterable[str], *, explain: bool = True) -> Responder:

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve._names import __version__, public
-from rpyserve.http.hosts import Network, TrustedClients
+from rpyserve.http.hosts import Network, TrustedClients, machine_names
+from rpyserve.http.request import RequestRecord, Responder
+from rpyserve.livereload.endpoints import Tools
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
@@ -31,11 +33,13 @@ from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
     CannotListen,
+    CannotServe,
     Endpoint,
     Settings,
     as_deployed,
     bound_address,
     open_endpoint,
+    trusted_hosts,
 )
 from rpyserve.serving.listeners import serve_listeners
 from rpyserve.serving.signals import Signals, end_process, interruptible, is_interruption
@@ -43,12 +47,18 @@ from rpyserve.serving.watchdog import Watchdog
 from rpyserve.sessions.session import SessionEnd
 from rpyserve.site import Site
 from rpyserve.util import file_limits
+from rpyserve.util.exceptions import unwrap_group
 
 if TYPE_CHECKING:
     import ssl
 
+    from rpyserve.production.metrics import Metrics
+
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
+
+# How many addresses get a QR code: a machine may have many.
+MAX_QR_CODES: Final = 2
 
 # Seconds after which what is still at work cannot be cancelled, such as a call in a thread.
 STUCK: Final = GRACE + 0.2
@@ -95,7 +105,7 @@ def run(
 ) -> None:
     """Serve *site* until Ctrl-C or SIGTERM.
 
-    Returns when all sessions have ended, their callbacks included.
+    Returns when all sessions have ended, their callbacks included, unless a store keeps them.
 
     Args:
         site: a `Site`, or the `Resource` at its root.
@@ -108,7 +118,7 @@ def run(
         ssl_context: to serve over https, a context with a certificate.
 
     Raises:
-        SystemExit: with a message, if the port cannot be had.
+        SystemExit: with a message, if the port cannot be had, or the store cannot be used.
 
     "Twisted Web in 60 seconds": session endings, which calls it ``reactor.listenTCP`` and
     ``reactor.run``.
@@ -128,7 +138,7 @@ def run(
     )
     try:
         run_with(site, settings)
-    except CannotListen as exc:
+    except CannotServe as exc:
         raise SystemExit(str(exc)) from None
 
 
@@ -185,13 +195,13 @@ def run_with(site: Site, settings: Settings) -> None:
     """Do what `run` does, with all *settings*.
 
     Raises:
-        CannotListen: the port cannot be had.
+        CannotServe: the port cannot be had, or the store cannot be used.
     """
     access_log = AccessLog(
         None if settings.quiet else console_writer.write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
-        combined=settings.combined,
+        layout=settings.access_log,
     )
     console.set_up(quiet=settings.quiet, verbose=settings.verbose)
     signals = Signals(settings.drain, ends_runs=True)
@@ -208,11 +218,19 @@ def run_with(site: Site, settings: Settings) -> None:
 
 def _say_farewell(site: Site, settings: Settings) -> None:
     if not settings.quiet:
-        ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
-        many = f"{ended} session{'' if ended == 1 else 's'}"
-        console.print_over_ctrl_c(
-            f"Stopped. {many} ended, and the contents of `registry` are gone."
-        )
+        console.print_over_ctrl_c(f"Stopped. {_fate_of_sessions(site, settings)}")
+
+
+def _fate_of_sessions(site: Site, settings: Settings) -> str:
+    if site.persistence is not None:
+        kept = site.persistence.store.statistics().live
+        return f"{kept:,} session{'' if kept == 1 else 's'} kept in {site.persistence.store.name}."
+    ended = site.sessions.statistics().ended[SessionEnd.STOPPED]
+    how = "--session-store sqlite" if settings.for_good else 'Site(..., store="sqlite")'
+    return (
+        f"{ended} session{'' if ended == 1 else 's'} ended, and the contents of `registry` are "
+        f"gone. ({how} keeps them.)"
+    )
 
 
 def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
@@ -227,8 +245,18 @@ def _run_trio(site: Site, settings: Settings, access_log: AccessLog, signals: Si
             restrict_keyboard_interrupt_to_checkpoints=False,
         )
     except BaseException as exc:
+        if site.persistence is not None:
+            _raise_if_unusable(exc)
         if not is_interruption(exc):
             raise
+
+
+def _raise_if_unusable(exc: BaseException) -> None:
+    """Raise what says why, if the store of sessions cannot be used."""
+    from rpyserve.stores.store import StoreError
+
+    if isinstance(reason := unwrap_group(exc), StoreError):
+        raise CannotServe(str(reason)) from None
 
 
 async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: Signals) -> None:
@@ -272,15 +300,19 @@ async def _serve_until(
     shutdown = shutdown or Shutdown()
     if site.on_source is None and not settings.production:
         site.on_source = notices.FindingAnnouncer()
-    live_reload = _live_reload(site, settings)
+    tools = {"phone": partial(_phone_page, site, endpoint, settings)}
+    live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
     respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
-    if settings.production:
-        from rpyserve.production.status import Status, with_status
-
-        respond = with_status(respond, Status(site.ready_checks, lambda: shutdown.closing))
+    respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
+    on_record: Callable[[RequestRecord], object] = access_log
+    if metrics is not None:
+        respond, on_record = metrics.counted(respond), metrics.observed(access_log)
     async with site.running(), trio.open_nursery() as nursery:
         nursery.start_soon(import_deferred, access_log.answered)
+        if metrics is not None:
+            nursery.start_soon(metrics.measure_lag)
+            nursery.start_soon(_serve_metrics, metrics, endpoint, settings, stop)
         if live_reload is not None:
             await nursery.start(live_reload.run)
             nursery.start_soon(_end_streams, live_reload, stop)
@@ -291,17 +323,64 @@ async def _serve_until(
             limits=settings.limits,
             grace=GRACE,
             most=file_limits.max_connections(),
-            on_record=access_log,
+            on_record=on_record,
             stop=stop,
             shutdown=shutdown,
         )
         nursery.cancel_scope.cancel()
 
 
+def _with_tools(
+    respond: Responder,
+    site: Site,
+    settings: Settings,
+    shutdown: Shutdown,
+    metrics: Metrics | None,
+) -> Responder:
+    """Wrap *respond* so that it also does what a proxy, a load balancer or Prometheus needs."""
+    if settings.send_file is not None and (path := getattr(site.root, "path", None)) is not None:
+        from rpyserve.production.send_file import with_send_file
+
+        respond = with_send_file(respond, settings.send_file, str(path))
+    if settings.production:
+        from rpyserve.production.status import Status, with_status
+
+        respond = with_status(respond, Status(site.ready_checks, lambda: shutdown.closing))
+    if metrics is not None and isinstance(settings.metrics, str):
+        from rpyserve.production.metrics import with_metrics
+
+        clients = TrustedClients(settings.metrics_from)
+        respond = with_metrics(respond, metrics, settings.metrics, clients)
+    return respond
+
+
+def _metrics(site: Site, settings: Settings, shutdown: Shutdown) -> Metrics | None:
+    if settings.metrics is None:
+        return None
+    from rpyserve.production.metrics import Metrics
+
+    return Metrics(site, lambda: shutdown.connections)
+
+
+async def _serve_metrics(
+    metrics: Metrics, endpoint: Endpoint, settings: Settings, stop: trio.Event
+) -> None:
+    """Serve *metrics* on a port of their own, if they have one."""
+    if not endpoint.metrics:
+        return
+    from rpyserve.production.metrics import metrics_site
+
+    respond = metrics_site(metrics, TrustedClients(settings.metrics_from))
+    names = endpoint.names | machine_names()
+    await serve_listeners(trusted_hosts(respond, names), endpoint.metrics, stop=stop)
+
+
 def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
     """Print the banner, and give the URL to whoever waits for it. From then on a thread writes."""
     host, port = bound_address(endpoint.listeners[0])
     notes = [f"Also at {name}." for name in _others(endpoint, settings)]
+    for name, number in map(bound_address, endpoint.metrics):
+        notes.append(f"Metrics at {console.url_of(name, number)}{'metrics' if number else ''}")
     if not settings.binds and settings.port not in (0, port):
         notes.append(f"Port {settings.port} is not free, using port {port} instead:")
     url = console.banner(
@@ -312,9 +391,22 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         quiet=settings.quiet,
         notes=notes,
         warn=not settings.production,
+        codes=_qr_codes(endpoint, settings),
+        store="" if site.persistence is None else site.persistence.store.name,
     )
     console_writer.start()
     settings.on_ready(url)
+
+
+def _qr_codes(endpoint: Endpoint, settings: Settings) -> list[str]:
+    """QR codes of the addresses that a phone can open, where somebody may scan them."""
+    if not settings.phone and (settings.production or not console.is_terminal(sys.stderr)):
+        return []
+    if urls := _network_urls(endpoint, settings):
+        from rpyserve.inspector.phone import qr_text
+
+        return [qr_text(url) for url in urls[:MAX_QR_CODES]]
+    return []
 
 
 def _others(endpoint: Endpoint, settings: Settings) -> Iterator[str]:
@@ -343,7 +435,7 @@ async def _leave_stuck(site: Site, settings: Settings, stop: trio.Event) -> None
     """End the sessions and the process even if something cannot be cancelled."""
     await stop.wait()
     await trio.sleep(STUCK)
-    await site.sessions.end_all(SessionEnd.STOPPED, GRACE)
+    await site.end_sessions(GRACE)
     await trio.sleep(LAST_CHANCE)
     console.print_over_ctrl_c("Not waiting for what cannot be cancelled: a call in a thread.")
     _say_farewell(site, settings)
@@ -355,11 +447,24 @@ async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:
     live_reload.stop()
 
 
-def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
+def _phone_page(site: Site, endpoint: Endpoint, settings: Settings) -> Resource:
+    from rpyserve.inspector.phone import PhonePage
+
+    return PhonePage(site, _network_urls(endpoint, settings))
+
+
+def _network_urls(endpoint: Endpoint, settings: Settings) -> list[str]:
+    """The URLs by which other devices reach the site."""
+    port = bound_address(endpoint.listeners[0])[1]
+    scheme = "http" if settings.tls is None else "https"
+    return [console.url_of(each, port, scheme) for each in sorted(endpoint.network)] if port else []
+
+
+def _live_reload(site: Site, settings: Settings, tools: Tools) -> LiveReload | None:
     """What refreshes pages; None if it is not wanted, or there are no files to edit."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log)
+    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log, tools=tools)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ go with it. Nothing is stored before its factory has returned.
 
 After an edit a session or registry brings what it holds up to date when it is first used: see
 `migration`. Until then that costs one comparison of generations. A registry that holds very much
-(`holds_much`) is looked through before, in slices, when the first script is asked for: scripts use
-it without waiting for anything. Code that uses it meanwhile does what is left at once.
+(`holds_much`) is looked through before, in slices, when a script is asked for that may use it. Code
+that uses it meanwhile does what is left at once.
 
 What the rest of the package does with a holder are functions at the end of this module, not
 methods: scripts have subclasses of `Session`, whose methods may have any name.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -359,15 +359,30 @@ def is_outdated(holder: Components) -> bool:
     return holder._generation != definitions.generation
 
 
-def bring_up_to_date(holder: Components) -> None:
-    """Bring *holder* and all that it holds up to the present definitions, in the loop."""
+def mark_outdated(holder: Components) -> None:
+    """Have the next use of *holder* bring all that it holds up to date."""
+    holder._generation, holder._waits_for = 0, None
+
+
+def bring_up_to_date(
+    holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
+) -> None:
+    """Bring *holder* and all that it holds up to the present definitions.
+
+    Args:
+        holder: the session or registry.
+        callbacks: a list of callbacks that are brought up to date, too: those which were stored.
+            After an edit, they stay the ones that they are.
+        made: objects in it that are of a present class already, but were made from the state of one
+            of an earlier class, each with that.
+    """
     if current_call() is not None:
-        in_loop(bring_up_to_date, holder)
+        in_loop(bring_up_to_date, holder, callbacks, made)
         return
     with slow_call_log.own_call():
         if _has_to_wait(holder):
             return
-        holder._waits_for = _take_migration(holder).run()
+        holder._waits_for = _take_migration(holder, callbacks, made).run()
         if holder._waits_for is not None:
             holder._generation = 0  # look again at the next use
 
@@ -414,14 +429,16 @@ def _has_to_wait(holder: Components) -> bool:
     return holder._waits_for is not None and bool(holder._waits_for.is_current())
 
 
-def _take_migration(holder: Components) -> Migration:
+def _take_migration(
+    holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
+) -> Migration:
     """Return the migration that was begun, or another one. It is nobody else's now."""
     from rpyserve.sessions import migration  # nobody needs it before the first edit
 
     begun = holder._begun
     if begun is not None:
         holder._begun = None
-        if begun.can_go_on:
+        if begun.can_go_on and not callbacks and not made:
             return begun  # type: ignore[no-any-return]
     return migration.Migration(
         migration.Holder(
@@ -432,6 +449,8 @@ def _take_migration(holder: Components) -> Migration:
             mark_current=holder._mark_current,
             fresh_instance=holder._fresh_instance,
             without_side_effects=holder._without_side_effects,
+            callbacks=callbacks,
+            made=made,
         )
     )
 

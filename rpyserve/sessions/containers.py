@@ -41,7 +41,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from zope.interface.interface import InterfaceClass
 
-from rpyserve.sessions.object_state import attributes, set_attribute
+from rpyserve.sessions.object_state import STATE, attributes, class_value, set_attribute
 from rpyserve.util.author_code import ServerObject
 
 Replace = Callable[[Any], Any]
@@ -249,18 +249,26 @@ _VALUES: Final[dict[type, Callable[[Any, type, Replace], Any]]] = {
 # What must be made again, as one of a class that Python cannot change it into
 
 
+MAKE: Final = "__rpyserve_make__"
+"""On an old class: a method that makes an object of a class, where there is no other way."""
+
+
 def remake(thing: Any, cls: type) -> tuple[Any, list[str]]:
     """Return an object of *cls* with the state of *thing*, and attributes that it has no room for.
 
-    No constructor of the author's is called.
+    No constructor of the author's is called, unless *thing* only stands for another object and
+    knows what that is to be made by.
 
     Raises:
         TypeError: there can be none; the message says why.
     """
+    make = class_value(type(thing), MAKE)
+    if make is not None:
+        return make(thing, cls), []
     if hasattr(cls, "__struct_fields__"):
         return _remake_struct(thing, cls)
     base: Any = next((base for base in _FILL if isinstance(thing, base)), object)
-    fits = _builtin_base(type(thing)) is _builtin_base(cls) or base is not object
+    fits = builtin_base(type(thing)) is builtin_base(cls) or base is not object
     if not (fits and issubclass(cls, base)):
         raise TypeError("its base classes differ")
     made = base.__new__(cls)
@@ -273,6 +281,8 @@ def _copy_attributes(thing: Any, made: Any) -> list[str]:
     """Give *made* the attributes of *thing*; return those that it has no room for."""
     no_room = []
     for name, value in attributes(thing).items():
+        if name == STATE:
+            continue
         try:
             set_attribute(made, name, value)
         except AttributeError:
@@ -280,8 +290,8 @@ def _copy_attributes(thing: Any, made: Any) -> list[str]:
     return no_room
 
 
-def _builtin_base(cls: type) -> type:
-    """The class written in C that decides how objects of *cls* lie in memory."""
+def builtin_base(cls: type) -> type:
+    """Return the class written in C that decides how objects of *cls* lie in memory."""
     return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
 
 

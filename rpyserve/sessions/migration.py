@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -61,6 +61,9 @@ class Holder:
         fresh_instance: a method that returns a new one, made as this one was.
         without_side_effects: a method that calls a function, and undoes what that does to the
             session or registry, but for what the function returns.
+        callbacks: a list of callbacks that are brought up to date, too.
+        made: objects in there that are of a present class already, but were made from the state of
+            one of an earlier class, each with that.
     """
 
     instance: Any
@@ -70,6 +73,8 @@ class Holder:
     mark_current: Callable[[], None]
     fresh_instance: Callable[[], Any]
     without_side_effects: Callable[[Callable[[], list[Any]]], list[Any]]
+    callbacks: Sequence[Any] = ()
+    made: Sequence[tuple[Any, type]] = ()
 
 
 def _is_final() -> bool:
@@ -95,7 +100,7 @@ class Migration:
         self._running: RunningCode | None = None
         self._factories: dict[int, Callable[[Any], Any]] = {}
         self._without_interface: set[int] = set()
-        self._filler = AttributeFiller(holder, self._factories, self._without_interface, _log_once)
+        self._filler = AttributeFiller(holder, self._factories, self._without_interface, log_once)
         self._graph = self._new_graph(AT_ONCE)
 
     @property
@@ -155,6 +160,10 @@ class Migration:
             self._graph.add_root(value, f"{holder.name}[{name!r:.60}]")
         for name, value in vars(holder.instance).items():
             self._graph.add_root(value, f"{holder.name}.{name}")
+        if holder.callbacks:
+            self._graph.add_root(holder.callbacks, f"a callback of the {holder.name}")
+        for thing, old_class in holder.made:
+            self._filler.note(thing, old_class, thing)
 
     def _new_graph(self, limits: Limits) -> ObjectGraph:
         return ObjectGraph(self._filler.note, self._holds_back, limits)
@@ -206,7 +215,7 @@ class Migration:
         method = self._running.holds_back(thing, new_class)
         if method:
             sentence = _HELD_BACK.format(new_class.__qualname__, method)
-            _log_once(logging.INFO, definitions.home_of(new_class), sentence)
+            log_once(logging.INFO, definitions.home_of(new_class), sentence)
         return bool(method)
 
     # Components
@@ -244,7 +253,7 @@ class Migration:
     def _warn(self, home: str, sentence: str) -> None:
         """Log *sentence*, unless an execution is under way that may yet define what is missing."""
         if self._is_final:
-            _log_once(logging.WARNING, home, sentence)
+            log_once(logging.WARNING, home, sentence)
 
 
 _SESSIONS_UNCHANGEABLE: Final = (
@@ -259,7 +268,7 @@ _MADE_ANEW: Final = (
 )
 
 
-def _log_once(level: int, home: str, sentence: str) -> None:
+def log_once(level: int, home: str, sentence: str) -> None:
     """Log *sentence*, once for each version of the script or module at *home*."""
     sentence = one_line(sentence)  # an exception's text may have lines, of a visitor's making even
     execution = definitions.latest_execution(home)

@@ -37,11 +37,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import CellType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, Protocol
 
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions import object_state
 from rpyserve.sessions.containers import ATOMS, container_type_of, rebuild
 from rpyserve.sessions.object_state import (
@@ -66,6 +65,9 @@ _MOST_NESTED: Final = 20
 _MOST_WAIT: Final = 5.0
 _MOST_FOLLOWED: Final = 500
 
+ON_CHANGE: Final = "__rpyserve_on_change__"
+"""On an old class: called with an object of a new class, and what that was, before all else."""
+
 Log = Callable[[int, str, str], None]
 """Logs a sentence of a level and a home, once for each version of the file at that home."""
 
@@ -83,6 +85,7 @@ class _State:
 
     Attributes:
         names: these attributes.
+        unknown: those of them whose values could not be known.
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
         registers: whether a constructor puts its object into something that others hold: the last
@@ -94,6 +97,7 @@ class _State:
     log: Log
     said: set[str] = field(default_factory=set)
     names: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
     waiting: int = 0
     slow_calls: int = 0
     registers: bool = True
@@ -115,6 +119,12 @@ class _State:
 
 
 _states: weakref.WeakKeyDictionary[type, _State] = weakref.WeakKeyDictionary()
+
+
+def unknown_attributes(cls: type) -> frozenset[str]:
+    """The attributes that some objects of *cls* lack, as their values could not be known."""
+    state = _states.get(cls)
+    return frozenset() if state is None else state.unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,23 +211,8 @@ def _is_definition(value: object) -> bool:
 
 
 def _outdated_properties(cls: type, old_class: type) -> Iterable[str]:
-    for name, value in _defined_by_site(cls):
-        old = class_value(old_class, name)
-        are_cached = isinstance(value, cached_property) and isinstance(old, cached_property)
-        if are_cached and _code_behind(cls, value) != _code_behind(old_class, old):
-            yield name
-
-
-def _defined_by_site(cls: type) -> Iterator[tuple[str, Any]]:
-    for base in cls.__mro__:
-        if isinstance(base.__module__, ExecutionName):
-            yield from vars(base).items()
-
-
-def _code_behind(cls: type, prop: cached_property[Any]) -> list[Any]:
-    """What the code of a property says, and that of the methods that it names."""
-    code = getattr(prop.func, "__code__", None)
-    return object_state.code_text(cls, code) if isinstance(code, CodeType) else []
+    before, now = map(object_state.cached_properties, (old_class, cls))
+    return [name for name in before.keys() & now if before[name] != now[name]]
 
 
 # One migration
@@ -281,6 +276,9 @@ class AttributeFiller:
         From now on it has what it lacks, before anything of it is asked: call this before its hash
         can be needed.
         """
+        on_change = vars(old_class).get(ON_CHANGE)
+        if on_change is not None:
+            on_change(thing, former)
         edit = self._edit(type(thing), old_class)
         old_parameters = _stop_waiting(former)
         if old_parameters is None:
@@ -289,10 +287,13 @@ class AttributeFiller:
             self._change(thing, edit)
         factory = self._factories.get(id(thing))
         names = edit.names | object_state.assigned_by_function(factory)
-        if object_state.missing_of(thing, names):
+        missing = object_state.missing_of(thing, names)
+        if missing:
             state = _states[type(thing)]
             state.names |= names
-            if id(thing) not in self._without_interface:
+            if id(thing) in self._without_interface:
+                _note_unknown(state, missing)
+            else:
                 self._wait(thing, factory, state, old_parameters)
 
     def finish(self) -> None:
@@ -523,6 +524,7 @@ def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
     names = sorted(name for name in missing if name.isidentifier())
     if names:
         line = _MISSING.format(cls.__qualname__, ", ".join(names), reason, names[0])
+        _note_unknown(_states[cls], names)
         _say(logging.WARNING, cls, line)
 
 
@@ -531,6 +533,12 @@ def _say(level: int, cls: type, line: str) -> None:
     if line not in state.said:
         state.said.add(line)
         state.log(level, definitions.home_of(cls), line)
+
+
+def _note_unknown(state: _State, names: Iterable[str]) -> None:
+    if not state.unknown.issuperset(names):
+        state.unknown |= frozenset(names)
+        definitions.note_remark()
 
 
 def _described(exc: Exception) -> str:

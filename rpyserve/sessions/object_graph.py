@@ -60,6 +60,11 @@ from rpyserve.sessions.object_state import attributes
 CHUNK: Final = 1_000
 """Of so many objects in a container at once it is asked whether their classes matter."""
 
+# Other processes have their own modules.
+_POOLS: Final = frozenset(
+    {("concurrent.futures.process", "ProcessPoolExecutor"), ("multiprocessing.pool", "Pool")}
+)
+
 # What Python does not track if it holds numbers and texts only.
 _UNTRACKED: Final = frozenset({dict, tuple})
 
@@ -270,6 +275,8 @@ class ObjectGraph:
         things = held.things[start : start + CHUNK]
         for cls in classes - self._container_types.keys() - self._skipped:
             self._classify(cls, next(thing for thing in things if type(thing) is cls))
+            if (cls.__module__, cls.__name__) in _POOLS:
+                self.warnings.append(("", _POOL.format(held.label, cls.__name__)))
         if definitions.all_are_tracked and not classes.isdisjoint(_UNTRACKED):
             # The others hold numbers and texts only.
             things = [
@@ -305,6 +312,10 @@ class ObjectGraph:
         if id(thing) in self._collected:
             return
         cls = type(thing)
+        if cls not in self._container_types:  # a file was executed meanwhile, whose code uses it
+            self._classify(cls, thing)
+            if cls in self._skipped:
+                return
         if held.can_wait and self._must_wait(cls, held.label):
             self.rest.append(((thing,), 0, held.label))
             return
@@ -550,6 +561,10 @@ _OLD_KEYS: Final = "{} holds a {} that is kept as it was, with keys from before 
 _ITERATOR: Final = (
     "{} holds a {} that goes on with objects from before the edit: they cannot be exchanged in it. "
     "A list and an index can be brought up to date."
+)
+_POOL: Final = (
+    "{} holds a {}, whose processes go on with the code that they began with. To have them run the "
+    "edited code, shut it down and make another one."
 )
 _INSTRUMENTED: Final = (
     "{} holds an object of the class {} that belongs to a library which knows it by its old class. "

@@ -18,6 +18,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import dis
+import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
@@ -77,6 +79,17 @@ def dict_of(thing: Any) -> dict[str, Any]:
     except AttributeError:
         return {}
     return found if type(found) is dict else {}
+
+
+def slot_names(cls: type) -> frozenset[str]:
+    """Return the names of the attributes for which *cls* has slots."""
+    return frozenset(name for name, _ in _slots_of(cls))
+
+
+STATE: Final = "<state>"
+"""The attribute of an object that waits for a class which is not there: what the class's own
+``__setstate__`` is to be given then.
+"""
 
 
 def _slots_of(cls: type) -> Iterator[tuple[str, Any]]:
@@ -270,8 +283,7 @@ def _assigned_in(code: CodeType) -> Iterator[str]:
         if instruction.opname == "STORE_ATTR":
             yield str(instruction.argval)
     if _UNREADABLE.intersection(code.co_names):
-        plain = [const for const in code.co_consts if not isinstance(const, CodeType)]
-        yield f"*{plain}"
+        yield f"*{_plain_constants(code)}"
     for const in code.co_consts:
         if isinstance(const, CodeType):
             yield from _assigned_in(const)
@@ -340,12 +352,65 @@ def code_text(cls: type, code: CodeType) -> list[Any]:
     while queue:
         each = queue.pop()
         inner = [const for const in each.co_consts if isinstance(const, CodeType)]
-        plain = [const for const in each.co_consts if not isinstance(const, CodeType)]
-        text += [each.co_code, each.co_names, each.co_varnames, repr(plain)]
+        text += [each.co_code, each.co_names, each.co_varnames, _plain_constants(each)]
         named = [name for name in each.co_names if name in codes and name not in seen]
         seen.update(named)
         queue += inner + [method for name in named for method in codes[name]]
     return text
+
+
+def _plain_constants(code: CodeType) -> str:
+    return repr([_ordered(const) for const in code.co_consts if not isinstance(const, CodeType)])
+
+
+def _ordered(const: Any) -> Any:
+    """A constant of code, with an order that is the same in each process."""
+    if isinstance(const, frozenset):
+        return sorted(map(repr, const))
+    return tuple(map(_ordered, const)) if isinstance(const, tuple) else const
+
+
+def cached_properties(cls: type) -> dict[str, bytes]:
+    """For each `cached_property` of *cls* that the site defines, a digest of its code.
+
+    It covers the methods that the code names.
+    """
+    found = _cached_properties.get(cls)
+    if found is None:
+        found = _cached_properties[cls] = {
+            name: hashlib.blake2b(repr(code_text(cls, code)).encode(), digest_size=8).digest()
+            for base in reversed(cls.__mro__)
+            if isinstance(base.__module__, ExecutionName)
+            for name, value in vars(base).items()
+            if isinstance(value, functools.cached_property)
+            if isinstance(code := getattr(value.func, "__code__", None), CodeType)
+        }
+    return found
+
+
+def source_of(function: Any) -> str:
+    """Return the source of *function*, a function of the site, without its decorators; or empty."""
+    definition = _definition_of(function) if isinstance(function, FunctionType) else None
+    if definition is None:
+        return ""
+    bare = ast.FunctionDef(**{**dict(ast.iter_fields(definition)), "decorator_list": []})
+    return ast.unparse(ast.fix_missing_locations(bare))
+
+
+def describe(
+    cls: type, assigned: frozenset[str], parameters: Iterable[str], cached: dict[str, bytes]
+) -> None:
+    """Say of *cls*, which stands for a class whose code is gone, what was read from that.
+
+    Args:
+        assigned: what `assigned_by_class` has returned.
+        parameters: the names of those that `parameters_of` has returned.
+        cached: what `cached_properties` has returned.
+    """
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    _assigned[cls] = assigned
+    _parameters[cls] = tuple(inspect.Parameter(name, kind) for name in parameters)
+    _cached_properties[cls] = cached
 
 
 def names_in_code(cls: type, name: str) -> frozenset[str]:
@@ -375,6 +440,7 @@ def parameters_of(cls: type) -> tuple[inspect.Parameter, ...]:
 _sources: WeakKeyDictionary[type, Sources] = WeakKeyDictionary()
 _names_in_code: WeakKeyDictionary[type, dict[str, frozenset[str]]] = WeakKeyDictionary()
 _parameters: WeakKeyDictionary[type, tuple[inspect.Parameter, ...]] = WeakKeyDictionary()
+_cached_properties: WeakKeyDictionary[type, dict[str, bytes]] = WeakKeyDictionary()
 
 _COMPOUND: Final = ("body", "orelse", "finalbody", "handlers", "cases")
 _LEAVING: Final = (ast.Return, ast.Raise, ast.Break, ast.Continue)

@@ -13,15 +13,17 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from rpyserve._names import public
 from rpyserve.scripts import definitions
 from rpyserve.scripts.threads import in_loop
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import Callback, CallbackTasks
-from rpyserve.sessions.components import Components
+from rpyserve.sessions.components import Components, Entry
 from rpyserve.sessions.expiry import Bucket, ExpiryTimer
 
 DEFAULT_TIMEOUT: Final = 900
@@ -121,6 +123,10 @@ class Session(Components):
     cookieHttpOnly: bool = True
     cookieSameSite: str | None = "Lax"
     cookiePath: str = "/"
+
+    _counterpart: Any = None
+    """The session of another library that stands for this one, if there is one; its ``_clock.end``
+    is called at the end."""
 
     _bucket: Bucket | None
     _callbacks: list[Callback] | None
@@ -299,8 +305,86 @@ def finish(session: Session, reason: SessionEnd) -> None:
         waiting, session._callbacks = session._callbacks, None
         for callback in waiting:
             _call(session, callback)
+    clock = getattr(session._counterpart, "_clock", None)
+    if clock is not None:
+        _call(session, clock.end)
 
 
 def _call(session: Session, callback: Callback) -> None:
     tasks = CallbackTasks() if session._store is None else session._store.callbacks
     tasks.call(callback, session.short_id)
+
+
+# For what keeps sessions outside of the process
+
+
+@dataclass(slots=True)
+class Contents:
+    """All that is kept of a session or the registry, its class apart.
+
+    Attributes:
+        values: under their names.
+        components: by their keys.
+        attributes: what its class or a script has set on it.
+        callbacks: of `Session.notifyOnExpire`.
+    """
+
+    values: dict[str, Any]
+    components: dict[Any, Entry]
+    attributes: dict[str, Any]
+    callbacks: list[Callback]
+
+
+def contents_of(holder: Components) -> Contents:
+    """Return what *holder* holds, in dicts that it does not share. This is no access."""
+    callbacks = holder._callbacks if isinstance(holder, Session) else None
+    return Contents(
+        dict(holder._values or {}),
+        dict(holder._components or {}),
+        own_attributes(holder),
+        list(callbacks or ()),
+    )
+
+
+def put_contents(holder: Components, contents: Contents) -> None:
+    """Have *holder*, which is new, hold *contents*."""
+    holder._values = contents.values or None
+    holder._components = contents.components or None
+    for name, value in contents.attributes.items():
+        object.__setattr__(holder, name, value)
+    if isinstance(holder, Session):
+        holder._callbacks = contents.callbacks or None
+
+
+def restored(cls: type[Session], site: Any, uid: str) -> Session:
+    """Return an empty session of *cls*, without calling its constructor.
+
+    It belongs to no store yet, and is not `Session.new`.
+    """
+    session: Session = Session.__new__(cls)
+    session.site, session.uid, session.new = site, uid, False
+    return session
+
+
+def own_attributes(holder: Components) -> dict[str, Any]:
+    """Return the attributes of *holder* that are not the package's own."""
+    cls = type(holder)
+    slots = _EXTRA_SLOTS.get(cls)
+    if slots is None:
+        slots = _EXTRA_SLOTS[cls] = _extra_slots(cls)
+    own = dict(vars(holder))
+    for name in slots:
+        if hasattr(holder, name):
+            own[name] = getattr(holder, name)
+    return own
+
+
+def _extra_slots(cls: type) -> list[str]:
+    """The slots that a subclass has added."""
+    from rpyserve.sessions.object_state import slot_names  # nobody else needs it before an edit
+
+    return sorted(slot_names(cls) - _OWN_SLOTS)
+
+
+_EXTRA_SLOTS: Final[WeakKeyDictionary[type, list[str]]] = WeakKeyDictionary()
+_OWN_SLOTS: Final = frozenset((*Components.__slots__, *Session.__slots__, *Registry.__slots__))

@@ -225,7 +225,7 @@ def _value_root(holder: Any, key: str, before: Any, is_refused: IsRefused) -> It
             values.pop(key, None)
 
     is_new = values[key] is not before
-    yield _Root(values[key], f"{holder._display_name}[{_shown(key)}]", take_out, is_new)
+    yield _Root(values[key], f"{holder._display_name}[{shown(key)}]", take_out, is_new)
 
 
 # Looking, and taking out
@@ -265,7 +265,7 @@ def _may_hold(things: list[Any], is_refused: IsRefused) -> bool:
         seen |= inner
         things = gc.get_referents(*new)
         if not all(kind.__flags__ & IS_TRACKED for kind in opened):
-            things += (child for thing in new for child, _ in _children(thing))
+            things += (child for thing in new for child, _ in children_of(thing))
     return False
 
 
@@ -281,11 +281,11 @@ def _search(roots: list[_Root], is_refused: IsRefused, spoilt: dict[int, Any]) -
             yield found
         elif id(thing) not in seen and not isinstance(thing, LEAF_CLASSES):
             seen[id(thing)] = thing
-            for child, step in _children(thing):
+            for child, step in children_of(thing):
                 queue.append(_Found(child, found.label + step, thing, found.root))
 
 
-def _children(thing: Any) -> Iterator[tuple[Any, str]]:
+def children_of(thing: Any) -> Iterator[tuple[Any, str]]:
     """Yield what *thing* holds, and how its author reaches that."""
     container_type = container_type_of(type(thing))
     if container_type is None:
@@ -293,8 +293,7 @@ def _children(thing: Any) -> Iterator[tuple[Any, str]]:
     named: list[tuple[Any, str]] = []
     if isinstance(thing, dict):
         for key, value in list(dict.items(thing)):
-            shown = _shown(key)
-            named += [(value, f"[{shown}]"), (key, f" (the key {shown})")]
+            named += [(value, f"[{shown(key)}]"), (key, f" (the key {shown(key)})")]
     elif isinstance(thing, (list, tuple, deque)):
         items = list(container_type.read_contents(thing))
         named += [(value, f"[{index}]") for index, value in enumerate(items)]
@@ -306,8 +305,8 @@ def _children(thing: Any) -> Iterator[tuple[Any, str]]:
             yield value, step
 
 
-def _shown(key: Any) -> str:
-    """How *key* is written, or of what class it is."""
+def shown(key: Any) -> str:
+    """Return how *key* is written, or of what class it is."""
     if isinstance(key, str):
         return f'"{key[:60]}"'
     return repr(key)[:60] if type(key) in ATOMS else type(key).__name__
@@ -326,7 +325,7 @@ def _remove(container: Any, thing: Any) -> bool:
         _remove_item(container, thing)
     except Exception:  # of the author's own __hash__ or __eq__, or a slot that cannot be emptied
         return False
-    return all(child is not thing for child, _ in _children(container))
+    return all(child is not thing for child, _ in children_of(container))
 
 
 def _remove_item(container: Any, thing: Any) -> None:

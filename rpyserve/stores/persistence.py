@@ -18,21 +18,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial
-from hashlib import blake2b
-from typing import Any, Final, Protocol, TypeVar
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar
 
 import trio
 
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStream, Stream, Upgrade
-from rpyserve.scripts.source import ALL_USES
+from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
+from rpyserve.scripts.execution import without_partials
+from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
     Ending,
@@ -55,32 +63,15 @@ ADOPT: Final = 2.0
 BATCH: Final = 250
 """How many sessions that are due are claimed at once."""
 
-PATIENCE: Final = 10.0
+LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
+
+_NOBODY: Final = bytes(32)
+"""The key of no session."""
 
 T = TypeVar("T")
 
 Respond = Callable[[Request], Awaitable[Response]]
-
-
-class Codec(Protocol):
-    """Makes records of sessions and of the registry, and the other way round."""
-
-    def dump(self, session: Session, key: bytes) -> bytes:
-        """Return the record of *session*, which is kept under *key*."""
-
-    def load(self, uid: str | None, key: bytes, blob: bytes) -> Session | None:
-        """Return the session of a record; None if it cannot be trusted, which has been told.
-
-        Args:
-            uid: its id; None if only its callbacks are wanted.
-        """
-
-    def dump_registry(self, registry: Registry) -> bytes:
-        """Return the record of *registry*."""
-
-    def load_registry(self, registry: Registry, blob: bytes) -> None:
-        """Have *registry* hold what the record holds, and nothing else."""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,12 +122,22 @@ class Use:
         request: the request.
 
     Attributes:
-        names: what its script may use, of `ALL_USES`; None until that is known.
+        names: what its script may use, of `source.ALL_USES`; None until that is known.
         records: what it has, and will give back.
         streamed: what it had when the head of its stream went out.
+        has_answer: whether what it had before its answer has been settled.
+        streams: whether its code goes on after that.
     """
 
-    __slots__ = ("_persistence", "_request", "names", "records", "streamed")
+    __slots__ = (
+        "_persistence",
+        "_request",
+        "has_answer",
+        "names",
+        "records",
+        "streamed",
+        "streams",
+    )
 
     def __init__(self, persistence: Persistence, request: Request) -> None:
         self._persistence = persistence
@@ -144,12 +145,13 @@ class Use:
         self.names: frozenset[str] | None = None
         self.records: list[Record] = []
         self.streamed: list[Streamed] = []
+        self.has_answer = self.streams = False
 
     async def hold(self, names: frozenset[str]) -> None:
         """Take what the script that is to answer may use; what is here already is not taken again.
 
         Args:
-            names: of what; see `ALL_USES`.
+            names: of what, of `source.ALL_USES`.
 
         Raises:
             HTTPError: 503, the store is away.
@@ -159,17 +161,32 @@ class Use:
         if not names <= known:
             await self._persistence.hold(self._request, names - known)
 
-    async def hold_all(self) -> None:
-        """Take whatever a script may use. Raises as `hold`."""
-        await self.hold(ALL_USES)
+    async def hold_for(self, resource: Resource) -> None:
+        """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
+
+        That is the session, unless it says otherwise, and the registry if its own code names it.
+        """
+        if self.names is None:
+            await self.hold(_uses_of(resource) if resource._wants_session else frozenset())
+
+
+def _uses_of(resource: Resource) -> frozenset[str]:
+    if isinstance(resource, FunctionResource):
+        return _uses_of_code(resource.function) | {"session"}
+    kind: Any = type(resource.wrapped if isinstance(resource, ForeignResource) else resource)
+    return _uses_of_code(kind) | {"session"}
+
+
+@lru_cache(maxsize=1000)
+def _uses_of_code(definition: Any) -> frozenset[str]:
+    """What a function, or the methods of a class, may use."""
+    classes = definition.__mro__ if isinstance(definition, type) else ()
+    functions = [each for cls in classes for each in vars(cls).values()] or [definition]
+    codes = [getattr(without_partials(each), "__code__", None) for each in functions]
+    return frozenset().union(*(uses_of(code) for code in codes if code is not None))
 
 
 _answered: ContextVar[Request | None] = ContextVar("answered request", default=None)
-
-
-def key_of(uid: str) -> bytes:
-    """Return the key of the session *uid*: from what a store holds no id can be had."""
-    return blake2b(uid.encode("utf-8", "surrogateescape"), digest_size=32).digest()
 
 
 class Persistence:
@@ -190,13 +207,21 @@ class Persistence:
         self._records: dict[bytes, Record] = {}
         self._registry = Record(REGISTRY, site.registry, lock=self._new_lock())
         self._streamed: dict[bytes, Streamed] = {}
+        # Those who stream just now, and the store is for this process alone.
+        self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
         self._ends: dict[bytes, Record] = {}
         self._unwritten: dict[int, Any] = {}
         self._failures = ThrottledLogger(log)
-        self._hinted: set[str] = set()
+        self._refusals = ThrottledLogger(log)
+        self._told: set[str] = set()
         self._sessions.on_end = self._note_end
+        site.ready_checks.append(self._check)
         _AbsentRegistry.install(site.registry, self)
+
+    async def _check(self) -> None:
+        """Raise if the store is away."""
+        await self.store.take(_NOBODY)
 
     def _new_lock(self) -> trio.Lock | None:
         return trio.Lock() if self.store.is_shared else None
@@ -221,6 +246,7 @@ class Persistence:
                         next_adoption = trio.current_time() + ADOPT
                         await self._finish(await self.store.adopt(), SessionEnd.IDLE)
                     await self._catch_up()
+                    await self._put_streaming()
                     while endings := await self.store.due(BATCH):
                         await self._finish(endings, SessionEnd.IDLE)
                         await trio.lowlevel.checkpoint()
@@ -233,7 +259,9 @@ class Persistence:
             grace: seconds.
         """
         with trio.move_on_after(grace, shield=True):
-            if not self.store.is_shared:
+            if self.store.is_shared:
+                await self._release_all()
+            else:
                 await self._put_all()
             with self._telling():
                 await self._catch_up()
@@ -244,6 +272,13 @@ class Persistence:
                 self.store.name,
                 len(self._unwritten) + len(self._ends),
             )
+
+    async def _release_all(self) -> None:
+        """Give back what requests had that have been cut off."""
+        for record in [*self._records.values(), self._registry]:
+            if record.is_held:
+                record.users = 1
+                await self._release_or_tell(record)
 
     async def _put_all(self) -> None:
         """Store what was changed outside of requests."""
@@ -257,10 +292,17 @@ class Persistence:
         """Tell the store what it could not be told before."""
         for key, record in list(self._ends.items()):
             assert record.taken is not None
-            await self.store.end(record.taken)
+            with suppress(LeaseLost):
+                await self.store.end(record.taken)
             self._ends.pop(key, None)
         for holder in list(self._unwritten.values()):
             await self._put_holder(holder)
+
+    async def _put_streaming(self) -> None:
+        """Store what streams have changed, and that messages of WebSockets are accesses."""
+        for request in list(self._streaming.values()):
+            if request._session is not None:
+                await self._put_holder(request._session)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -297,13 +339,15 @@ class Persistence:
         """Store and give back; return the page that says so if that cannot be done."""
         try:
             await self._settle(request, streams)
+            return None
         except StoreError as exc:
-            if self.store.is_shared:  # or the visitor would have the cookie of what is not stored
-                request._response.session_cookie = None
-            return self._site.page_for(request, self._refusal(exc))  # type: ignore[no-any-return]
+            reason: Exception = self._refusal(exc)
         except Exception as exc:
-            return self._site.page_for(request, exc)  # type: ignore[no-any-return]
-        return None
+            reason = exc
+        if self.store.is_shared:  # or the visitor would have the cookie of what is not stored
+            request._response.session_cookie = None
+        page: Response = self._site.page_for(request, reason)
+        return page
 
     async def _settle(self, request: Request, streams: bool = False) -> None:
         """Store what *request* has changed, and give back what it has.
@@ -315,8 +359,11 @@ class Persistence:
             StoreError: that cannot be done.
         """
         use, session = request._use, request._session
+        use.has_answer, use.streams = True, streams
         if not self.store.is_shared:
-            await self._settle_alone(request)
+            if streams:
+                self._streaming[use] = request
+            await self._settle_alone(request, use)
             return
         failure: Exception | None = None
         with self._in_time():
@@ -333,13 +380,12 @@ class Persistence:
         if failure is not None:
             raise failure
 
-    async def _settle_alone(self, request: Request) -> None:
+    async def _settle_alone(self, request: Request, use: Use) -> None:
         if self._ends:
             await self._catch_up()
         if request._session is not None:
             await self._put_holder(request._session)
-        names = request._use.names
-        if names is None or "registry" in names:
+        if use.names is None or "registry" in use.names:
             await self._put_registry()
 
     async def _put_registry(self) -> None:
@@ -349,7 +395,7 @@ class Persistence:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         """While inside, nobody but a store that does not answer cuts the task off."""
-        with trio.move_on_after(PATIENCE, shield=True) as scope:
+        with trio.move_on_after(LONGEST_WAIT, shield=True) as scope:
             yield
         if scope.cancelled_caught:
             raise Unavailable(f"{self.store.name} does not answer")
@@ -358,17 +404,17 @@ class Persistence:
         """Store what has changed since the answer went out, or was given up."""
         use, request._use = request._use, None
         if not self.store.is_shared:
-            with self._telling():
-                if request._session is not None and request._session.ended is None:
-                    at_once(self._put_holder(request._session, accessed=False))
+            self._streaming.pop(use, None)
+            if use.streams or not use.has_answer:
+                with self._telling():
+                    at_once(self._settle_alone(request, use))
             return
         if use.records or use.streamed:
             self._site.start_task(partial(self._settle_closed, request, use))
 
     async def _settle_closed(self, request: Request, use: Use) -> None:
-        with self._telling(), self._in_time():
-            while use.records:
-                await self._release(use.records.pop(), accessed=True)
+        while use.records:
+            await self._release_or_tell(use.records.pop())
         while use.streamed:
             with self._telling(), self._in_time():
                 await self._end_stream(use.streamed.pop(), request)
@@ -425,6 +471,8 @@ class Persistence:
     def _find_stored(self, uid: str, request: Request) -> Session | None:
         key = key_of(uid)
         record = self._records.get(key)
+        if key in self._ends:
+            return None
         if not self.store.is_shared:
             if record is not None:  # it has ended, or another id
                 return None
@@ -444,18 +492,28 @@ class Persistence:
         elif not record.is_held or record.holder is None or record.holder.uid != uid:
             raise Unavailable("This visitor's session is on its way to another request")
         record.users += 1
-        request._use.records.append(record)
+        self._note_found(record, request)
         return record.holder if record.holder.touch() else None
 
+    def _note_found(self, record: Record, request: Request) -> None:
+        """Have *record* given back once the request is done, or at once if its head has gone."""
+        use = request._use
+        if use is not None and not use.has_answer:
+            use.records.append(record)
+            return
+        if use is not None and use.streams:
+            self._note_streamed(use, record)
+        self._site.start_task(partial(self._release_or_tell, record))
+
+    async def _release_or_tell(self, record: Record) -> None:
+        with self._telling(), self._in_time():
+            await self._release(record, accessed=True)
+
     def _hint_at_blocking(self, request: Request) -> None:
-        if request.path not in self._hinted:
-            self._hinted.add(request.path)
-            log.info(
-                "%s: code that is not in the site asks for a session. Each time the server stands "
-                "still until %s has answered.",
-                request.path,
-                self.store.name,
-            )
+        self._tell_once(
+            f"{request.path}: code that is not in the site asks for a session. Each time the "
+            f"server stands still until {self.store.name} has answered"
+        )
 
     def _load(self, record: Record, uid: str, taken: Taken | None) -> Session | None:
         """Have the session of what was *taken* live here."""
@@ -465,7 +523,7 @@ class Persistence:
         if streamed is not None and streamed.blob == taken.blob:
             session: Session | None = streamed.session
         else:
-            session = self._codec.load(uid, record.key, taken.blob)
+            session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
         record.holder, record.taken = session, taken
@@ -474,11 +532,48 @@ class Persistence:
         self._sessions.add(session)
         return session
 
+    def _loaded(self, uid: str, key: bytes, blob: bytes) -> Session | None:
+        """The session of a record; None if it cannot be trusted or read, which is told."""
+        try:
+            return self._codec.load(uid, key, blob)
+        except StoreError:
+            raise
+        except Exception as exc:
+            what = f"A session in {self.store.name} cannot be loaded, and its visitor gets another"
+            self._refusals.warn("%s: %s", what, exc)
+        return None
+
+    def _blob_of(self, holder: Any, key: bytes) -> bytes:
+        """The record of a session or the registry as it is now.
+
+        Raises:
+            Exception: it holds what no other worker could have.
+        """
+        is_registry = key == REGISTRY
+        dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
+        if self.store.is_shared:
+            return dumped.require_whole()
+        for each in dumped.left_out:
+            self._tell_once(f"{each}. It is lost when the server stops")
+        if dumped.callbacks:
+            self._tell_once(
+                "A session has callbacks that cannot be kept, such as lambdas: they are lost when "
+                "the server stops. Functions of a module or a cached script can be kept"
+            )
+        return dumped.blob
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("%s.", text)
+
     # Taking and giving, where others share the store
 
     async def _acquire(self, uid: str) -> Record | None:
         """Take the record of the session *uid*, or share it with another request that has it."""
         key = key_of(uid)
+        if key in self._ends:
+            return None
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, lock=self._new_lock())
@@ -521,8 +616,20 @@ class Persistence:
         record = self._registry
         _AbsentRegistry.put_back(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
-            self._codec.load_registry(record.holder, taken.blob)
+            self._read_registry(record.holder, taken.blob)
         record.taken, record.is_held, record.is_lost = taken, True, False
+
+    def _read_registry(self, registry: Registry, blob: bytes) -> None:
+        registry._values = registry._components = None
+        registry.__dict__.clear()
+        try:
+            self._codec.load_registry(blob)
+        except StoreError:
+            _AbsentRegistry.install(registry, self)
+            raise
+        except Exception as exc:
+            what = f"The registry in {self.store.name} cannot be loaded, and begins anew"
+            self._refusals.warn("%s: %s", what, exc)
 
     async def _release(self, record: Record, accessed: bool) -> None:
         """Have a request less use *record*: write what has changed, or give it back.
@@ -541,6 +648,12 @@ class Persistence:
                     await self._put(record, give=is_last, accessed=accessed)
             except LeaseLost:
                 self._lose(record)
+                raise
+            except StoreError:
+                raise
+            except Exception:  # it holds what cannot be stored: what was stored remains
+                if is_last and record.taken is not None:
+                    await self.store.give(record.taken, None, None)
                 raise
             finally:
                 if is_last:
@@ -566,7 +679,7 @@ class Persistence:
     async def _create(self, session: Session) -> Record:
         """Store a new session."""
         key = key_of(session.uid)
-        blob = self._codec.dump(session, key)
+        blob = self._blob_of(session, key)
         taken = await self.store.create(key, blob, self._lives(session))
         record = Record(key, session, taken, self.store.is_shared, False, 1, self._new_lock())
         session._record = self._records[key] = record
@@ -592,13 +705,14 @@ class Persistence:
         taken, holder = record.taken, record.holder
         assert taken is not None
         if record is self._registry:
-            key, lives, blob = REGISTRY, math.inf, self._codec.dump_registry(holder)
+            key, lives = REGISTRY, math.inf
         elif holder.ended is not None:
             await self._end(record)
             return
         else:
-            key = self._key_now(record)
-            lives, blob = self._lives(holder), self._codec.dump(holder, key)
+            # Only `regenerate` changes an id, and it is rarely called.
+            key, lives = key_of(holder.uid), self._lives(holder)
+        blob = self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
             taken = await self.store.move(taken, key, blob, lives)
@@ -615,10 +729,6 @@ class Persistence:
         streamed = self._streamed.get(key)
         if streamed is not None and streamed.session is holder:
             streamed.blob = blob
-
-    def _key_now(self, record: Record) -> bytes:
-        # Only `regenerate` changes an id, and that is seldom.
-        return key_of(record.holder.uid)
 
     def _rename(self, record: Record, taken: Taken) -> None:
         self._records.pop(record.key, None)
@@ -668,13 +778,13 @@ class Persistence:
                 await self._end_stored(ending, reason)
             elif reason is SessionEnd.IDLE and deadline_of(session) > self._sessions.now():
                 # It is in use here. That is not yet known there.
-                blob = self._codec.dump(session, ending.key)
+                blob = self._blob_of(session, ending.key)
                 record.taken = await self.store.create(ending.key, blob, self._lives(session))
             else:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        session = self._codec.load(None, ending.key, ending.blob)
+        session = self._loaded("", ending.key, ending.blob)
         if session is not None:
             self._sessions.end_elsewhere(session, reason)
         for worker in ending.listeners:
@@ -711,7 +821,7 @@ class Persistence:
             return  # another request has it, and will write it
         is_changed = session.ended is not None
         if not is_changed:
-            is_changed = self._codec.dump(session, streamed.key) != streamed.blob
+            is_changed = self._blob_of(session, streamed.key) != streamed.blob
         if is_changed and not await self._write_late(streamed):
             log.warning(
                 "%s: what the stream has changed in the session since its head went out is lost: "
@@ -729,7 +839,7 @@ class Persistence:
             await self.store.end(taken)
             return True
         is_same = taken.blob == streamed.blob
-        blob = self._codec.dump(streamed.session, streamed.key) if is_same else None
+        blob = self._blob_of(streamed.session, streamed.key) if is_same else None
         lives = self._sessions.timeout_of(streamed.session) if is_same else None
         await self.store.give(taken, blob, lives)
         return is_same
@@ -855,7 +965,7 @@ def _bringing(name: str) -> Any:
 
 for _name in (
     "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__getattribute__", "__setattr__", "__delattr__",
+    "__conform__", "__repr__", "__getattribute__", "__setattr__", "__delattr__",
 ):  # fmt: skip
     setattr(_AbsentRegistry, _name, _bringing(_name))
 

@@ -16,17 +16,19 @@ import logging
 import math
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import hiredis
 import trio
 
 from rpyserve.stores.redis_address import RedisSettings
 from rpyserve.stores.redis_client import RedisClient, RedisConnection, RedisError, Word
-from rpyserve.stores.redis_heartbeat import LIFE, Heartbeat
+from rpyserve.stores.redis_heartbeat import LIFE, Heartbeat, connected
 from rpyserve.stores.redis_scripts import TOKEN, WORKER_ID, Script, Scripts
 from rpyserve.stores.store import (
     REGISTRY,
@@ -80,9 +82,12 @@ class RedisStore:
         worker: the id of this worker.
     """
 
+    is_shared = True
+
     def __init__(
         self, settings: RedisSettings, make_client: Callable[..., RedisClient] = RedisClient
     ) -> None:
+        self.name = f"Redis at {', '.join(map(str, settings.shards))}"
         self.worker = secrets.token_hex(WORKER_ID // 2).encode()
         self._prefix = settings.prefix
         self._lease = _milliseconds(settings.lease)
@@ -98,12 +103,12 @@ class RedisStore:
         self._handling: tuple[RedisClient, bytes] | None = None
         self._cleanups: deque[Cleanup] = deque()
         self._something_left = trio.Event()
-        self._statistics = StoreStatistics(0)
+        self._live = 0
         self._warned = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         hearts = [Heartbeat(client.address, self._heart) for client in self._clients]
-        try:
+        with _unwrapping():
             async with trio.open_nursery() as nursery:
                 for client in self._clients:
                     await nursery.start(client.run)
@@ -112,8 +117,6 @@ class RedisStore:
                 async with _beating(hearts):
                     task_status.started()
                     await trio.sleep_forever()
-        except ExceptionGroup as group:
-            raise unwrap_group(group) from None
 
     # Records
 
@@ -137,9 +140,24 @@ class RedisStore:
 
     async def _take(self, place: Place, token: bytes, create: bool) -> Any:
         trusts = _trusts_heartbeats(place.client)
-        return await self._run(
-            self._scripts.take, place, token, self._lease, int(trusts), int(create)
-        )
+        words = (token, self._lease, int(trusts), int(create), 1)
+        return await self._run(self._scripts.take, place, *words)
+
+    def take_blocking(self, key: bytes) -> Taken | None:
+        place, token = self._place(key), self._new_token()
+        words = (token, self._lease, int(_trusts_heartbeats(place.client)), int(key == REGISTRY), 0)
+        try:
+            with connected(place.client.address) as call:
+                script = self._scripts.take.text
+                answer = call("EVAL", script, 2, place.record, place.deadlines, *words)
+        except (OSError, hiredis.HiredisError) as exc:
+            self._leave(self._releasing(place, token))
+            raise Unavailable(f"{self.name}: {exc}") from exc
+        if answer[0] == _NONE:
+            return None
+        if answer[0] != _TAKEN:
+            raise Unavailable("another worker has the session of this visitor at the moment")
+        return Taken(key, token, answer[1])
 
     async def create(self, key: bytes, blob: bytes, lives: float) -> Taken:
         place, token = self._place(key), self._new_token()
@@ -149,51 +167,63 @@ class RedisStore:
         except (Unavailable, trio.Cancelled):
             self._leave(self._ending(place, token))
             raise
+        self._live += 1
         return Taken(key, token, blob)
 
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, blob)
-        await self._run_with_lease(self._scripts.write, place, *words)
+        if not await self._run(self._scripts.write, place, *words):
+            raise LeaseLost(_LOST)
         return Taken(taken.key, taken.token, blob)
 
     async def give(
-        self, taken: Taken, blob: bytes | None, lives: float, *, listens: bool = False
+        self, taken: Taken, blob: bytes | None, lives: float | None, *, listens: bool = False
     ) -> None:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, int(listens))
         changed = () if blob is None else (blob,)
-        await self._run_with_lease(self._scripts.give, place, *words, *changed)
+        await self._give_up(self._scripts.give, place, *words, *changed)
 
     async def end(self, taken: Taken) -> None:
         place = self._place(taken.key)
-        await self._run_with_lease(self._scripts.end, place, taken.token, place.member)
+        await self._give_up(self._scripts.end, place, taken.token, place.member)
+        self._live -= 1
 
-    async def move(self, taken: Taken, key: bytes) -> Taken:
+    async def _give_up(self, script: Script, place: Place, token: bytes, *words: Word) -> None:
+        """Run a script after which the lease is over. It is over as well if that fails."""
+        try:
+            had_lease = await self._run(script, place, token, *words)
+        except (Unavailable, trio.Cancelled):
+            self._leave(self._releasing(place, token))
+            raise
+        if not had_lease:
+            raise LeaseLost(_LOST)
+
+    async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
         old, new = self._place(taken.key), self._place(key)
+        words = (taken.token, self._lease, _lives(lives), new.member, blob)
         try:
             if old.client is new.client:
-                await self._move(taken.token, old, new)
+                await self._move(old, new, *words)
             else:
-                await self._move_to_other(taken.token, old, new)
+                await self._move_to_other(old, new, *words)
         except (Unavailable, LeaseLost, trio.Cancelled):
             self._leave(partial(self._undo_move, taken.token, old, new))
             raise
-        return Taken(key, taken.token, taken.blob)
+        return Taken(key, taken.token, blob)
 
-    async def _move(self, token: bytes, old: Place, new: Place) -> None:
+    async def _move(self, old: Place, new: Place, *words: Word) -> None:
         keys = (old.record, old.deadlines, new.record, new.deadlines)
-        words = (token, old.member, new.member)
-        if not await _evaluate(old.client, self._scripts.move, keys, *words):
+        if not await _evaluate(old.client, self._scripts.move, keys, *words, old.member):
             raise LeaseLost(_LOST)
 
-    async def _move_to_other(self, token: bytes, old: Place, new: Place) -> None:
-        """Move a record from one server to another: there are two of it for a moment, both had."""
-        fields = await self._run(self._scripts.read, old, token)
-        if not fields:
+    async def _move_to_other(self, old: Place, new: Place, token: bytes, *words: Word) -> None:
+        """Move a record from one server to another: there are two for a moment, both leased."""
+        listeners = await self._run(self._scripts.listeners, old, token)
+        if listeners is None:
             raise LeaseLost(_LOST)
-        words = [b"" if field is None else field for field in fields]
-        await self._run(self._scripts.import_, new, token, new.member, *words)
+        await self._run(self._scripts.create, new, token, *words, listeners)
         if not await self._run(self._scripts.end, old, token, old.member):
             raise LeaseLost(_LOST)
 
@@ -212,6 +242,23 @@ class RedisStore:
     async def adopt(self) -> list[Ending]:
         return await self._claim(self._scripts.adopt, adopted=True)
 
+    async def evict(self) -> Ending | None:
+        """See `Store.evict`. Of several servers, it is the one with the earliest deadline."""
+        firsts: list[tuple[float, RedisClient]] = []
+
+        async def peek(client: RedisClient) -> None:
+            first = await _evaluate(client, self._scripts.peek, ())
+            if first is not None:
+                firsts.append((float(first), client))
+
+        await self._with_each(peek)
+        if not firsts:
+            return None
+        client = min(firsts, key=itemgetter(0))[1]
+        found = await _evaluate(client, self._scripts.evict, (), self.worker)
+        self._live -= len(found)
+        return _claimed(found[0], False) if found else None
+
     async def ended(self, ending: Ending) -> None:
         place = self._place(ending.key)
         keys = (f"{place.bucket}e:{place.member}",)
@@ -226,6 +273,7 @@ class RedisStore:
                 endings.extend(_claimed(fields, adopted) for fields in found)
 
         await self._with_each(claim)
+        self._live -= 0 if adopted else len(endings)
         return endings
 
     async def tell(self, worker: bytes, key: bytes) -> bool:
@@ -263,21 +311,45 @@ class RedisStore:
     def _inbox(self) -> str:
         return f"{self._prefix}:inbox:{self.worker.decode()}"
 
+    async def clear(self) -> int:
+        count = 0
+        with _unwrapping():
+            async with trio.open_nursery() as nursery:
+                for address in (client.address for client in self._clients):
+                    client = RedisClient(address, _trust)
+                    await nursery.start(client.run)
+                    count += await self._clear(client)
+                nursery.cancel_scope.cancel()
+        return count
+
+    async def _clear(self, client: RedisClient) -> int:
+        workers = await _evaluate(client, self._scripts.workers, ())
+        if workers:
+            raise StoreError(f"{self.name} is in use: workers that run: {workers}")
+        count: int = await _evaluate(client, self._scripts.count, (), 1)
+        cursor = b""
+        while cursor != b"0":
+            words = ("SCAN", cursor or b"0", "MATCH", f"{self._prefix}:*", "COUNT", 1000)
+            cursor, keys = await client.call(*words)
+            if keys:
+                await client.call("UNLINK", *keys)
+        return count
+
     # Statistics
 
     def statistics(self) -> StoreStatistics:
-        return self._statistics
+        return StoreStatistics(max(0, self._live))
 
     async def _count(self) -> None:
         while True:
             counts: list[int] = []
 
             async def count(client: RedisClient, counts: list[int] = counts) -> None:
-                counts.append(await _evaluate(client, self._scripts.count, ()))
+                counts.append(await _evaluate(client, self._scripts.count, (), 0))
 
             try:
                 await self._with_each(count)
-                self._statistics = StoreStatistics(sum(counts))
+                self._live = sum(counts)
             except Unavailable:
                 pass
             await trio.sleep(COUNTED)
@@ -310,18 +382,6 @@ class RedisStore:
 
     async def _run(self, script: Script, place: Place, *words: Word) -> Any:
         return await _evaluate(place.client, script, (place.record, place.deadlines), *words)
-
-    async def _run_with_lease(
-        self, script: Script, place: Place, token: bytes, *words: Word
-    ) -> None:
-        """Run a script that checks the lease. If that fails, the lease is given up."""
-        try:
-            has_lease = await self._run(script, place, token, *words)
-        except (Unavailable, trio.Cancelled):
-            self._leave(self._releasing(place, token))
-            raise
-        if not has_lease:
-            raise LeaseLost(_LOST)
 
     async def _with_each(self, function: Callable[[RedisClient], Awaitable[object]]) -> None:
         """Call *function* for each server. One that cannot be reached does not hold up others.
@@ -440,6 +500,19 @@ async def _information(connection: RedisConnection) -> Mapping[str, str]:
     return {name: value for name, _, value in lines}
 
 
+async def _trust(connection: RedisConnection) -> None:
+    """Greet a connection on which nothing has to be said."""
+
+
+@contextmanager
+def _unwrapping() -> Iterator[None]:
+    """Raise what a nursery inside raises as it is, if it is one exception."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        raise unwrap_group(group) from None
+
+
 @asynccontextmanager
 async def _beating(hearts: list[Heartbeat]) -> AsyncIterator[None]:
     """While inside, all hearts beat."""
@@ -467,8 +540,10 @@ def _key(member: bytes) -> bytes:
     return REGISTRY if member == REGISTRY else bytes.fromhex(member.decode())
 
 
-def _lives(seconds: float) -> Word:
+def _lives(seconds: float | None) -> Word:
     """What the scripts call ``lives_for``."""
+    if seconds is None:
+        return "-"
     return "" if seconds == math.inf else _milliseconds(seconds)
 
 

@@ -12,6 +12,7 @@ Knows nothing of sessions.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import ssl
 from collections import deque
@@ -29,10 +30,10 @@ Word: TypeAlias = bytes | str | int
 TIMEOUT: Final = 5.0
 """Seconds that a connection may take to be made, and a reply to come."""
 
-PATIENCE: Final = 1.0
+LONGEST_WAIT: Final = 1.0
 """Seconds after a connection was lost in which commands wait for the next one."""
 
-LOADING_PATIENCE: Final = 60.0
+LOADING_LONGEST_WAIT: Final = 60.0
 """Seconds that a start waits for a Redis that is still loading its data."""
 
 _CHUNK: Final = 65536
@@ -62,17 +63,26 @@ log = logging.getLogger("rpyserve")
 class RedisError(Unavailable):
     """Redis has answered a command by an error.
 
+    Args:
+        reply: what it says.
+        address: which Redis, as far as that is known.
+
     Attributes:
-        code: its first word, such as ``NOSCRIPT``.
+        code: the first word of *reply*, such as ``NOSCRIPT``.
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.code = text.partition(" ")[0]
+    def __init__(self, reply: str, address: RedisAddress | None = None) -> None:
+        text = reply.partition(" script: ")[0]  # where in it says nothing to people
+        super().__init__(text if address is None else f"Redis at {address}: {text}")
+        self.reply = reply
+        self.code = reply.partition(" ")[0]
 
 
 class ConnectionLost(Unavailable):
     """The connection ended before a reply came: nobody knows whether the command was done."""
+
+
+_CLOSED: Final = (ConnectionLost, trio.BrokenResourceError)
 
 
 class _Call:
@@ -172,7 +182,7 @@ class RedisConnection:
             self._reader.feed(bytes(data))
             while (reply := self._reader.gets()) is not _NOTHING:
                 self._hand_out(reply)
-        raise ConnectionLost("it closed the connection")
+        raise ConnectionLost("it has closed the connection")
 
     def _hand_out(self, reply: Any) -> None:
         # The reply to SUBSCRIBE is a push itself.
@@ -243,7 +253,12 @@ class RedisClient:
         connection = self._connection
         if connection is None or connection.lost_because is not None:
             connection = await self._wait_connected()
-        return await connection.call(*words)
+        try:
+            return await connection.call(*words)
+        except RedisError as exc:
+            raise RedisError(exc.reply, self.address) from None
+        except ConnectionLost as exc:
+            raise ConnectionLost(f"Redis at {self.address}: {exc}") from None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a connection until cancelled. A first one must be had, or this raises.
@@ -251,14 +266,14 @@ class RedisClient:
         Raises:
             StoreError: this Redis cannot be used. One that is loading its data is waited for.
         """
-        give_up = trio.current_time() + LOADING_PATIENCE
+        give_up = trio.current_time() + LOADING_LONGEST_WAIT
         pause = _FIRST_PAUSE
         while True:
             before = self.connections
             try:
                 await self._run_once(task_status)
             except Exception as exc:
-                reason = describe(_first_expected(exc), self.address)
+                reason = self._describe(_first_expected(exc))
             if before < self.connections:
                 pause = _FIRST_PAUSE
                 self._has_lost(reason)
@@ -279,11 +294,22 @@ class RedisClient:
                 with trio.fail_after(TIMEOUT):
                     await _enter(connection, self.address)
                     await self._greet(connection)
+                if not self.connections:
+                    task_status.started()
                 self._has_connected(connection)
-                task_status.started()
         except* ConnectionLost:
             pass  # what ended the connection says more
         raise connection.lost_because or ConnectionLost("it was lost")
+
+    def _describe(self, exc: Exception) -> str:
+        """Return why there is no connection, with what may be wrong in the address."""
+        hint = ""
+        if not self.connections and self.address.path is None:
+            if self.address.tls is not None and isinstance(exc, trio.TooSlowError):
+                hint = ". Without TLS, it is redis://"
+            if self.address.tls is None and isinstance(exc, _CLOSED):
+                hint = ". If it wants TLS, write rediss://"
+        return describe(exc) + hint
 
     def _has_connected(self, connection: RedisConnection) -> None:
         if self.connections:
@@ -304,7 +330,7 @@ class RedisClient:
 
     async def _wait_connected(self) -> RedisConnection:
         lost_at = self._lost_at if self._connection is None else trio.current_time()
-        with trio.move_on_at(lost_at + PATIENCE):
+        with trio.move_on_at(lost_at + LONGEST_WAIT):
             while True:
                 await self._waiting.park()
                 if self._connection is not None and self._connection.lost_because is None:
@@ -321,11 +347,16 @@ async def open_redis_stream(address: RedisAddress) -> trio.abc.Stream:
     """
     if address.path is not None:
         return await trio.open_unix_socket(address.path)
+    context = None if address.tls is None else address.tls.context()
     stream = await trio.open_tcp_stream(address.host, address.port)
-    if address.tls is None:
+    if context is None:
         return stream
-    encrypted = trio.SSLStream(stream, address.tls.context(), server_hostname=address.host)
-    await encrypted.do_handshake()
+    encrypted = trio.SSLStream(stream, context, server_hostname=address.host)
+    try:
+        await encrypted.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(encrypted)
+        raise
     return encrypted
 
 
@@ -355,17 +386,15 @@ _ADVICE: Final = (
 )
 
 
-def describe(exc: Exception, address: RedisAddress) -> str:
-    """Return why *address* cannot be used, as the end of a sentence."""
+def describe(exc: Exception) -> str:
+    """Return why Redis cannot be used, as the end of a sentence."""
     if isinstance(exc, RedisError):
-        text = str(exc)
-        return next((advice for start, advice in _ADVICE if text.startswith(start)), text)
+        reply = exc.reply
+        return next((advice for start, advice in _ADVICE if reply.startswith(start)), reply)
     if isinstance(exc, trio.TooSlowError):
         return f"it has not answered for {TIMEOUT:g} seconds"
     if isinstance(exc, hiredis.HiredisError):
-        return "what answers there does not speak the protocol of Redis"
-    if isinstance(exc, ConnectionLost) and address.tls is None and address.path is None:
-        return f"{exc}. If it wants TLS, write rediss://"
+        return "what answers there does not speak the protocol of Redis, or wants TLS (rediss://)"
     return _describe_error(exc)
 
 
@@ -379,6 +408,10 @@ def _describe_error(exc: BaseException) -> str:
         return f"TLS has failed ({exc.reason}). Without TLS, it is redis://"
     if exc.__cause__ is not None:
         return _describe_error(exc.__cause__)
+    if (
+        isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0
+    ):  # trio's texts have the address, too
+        return os.strerror(exc.errno)
     return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
 
 

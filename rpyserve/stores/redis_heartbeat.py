@@ -1,7 +1,8 @@
-"""The sign that a worker lives: a key in Redis that ends unless it is set again and again.
+"""Redis without trio: the sign that a worker lives, and calls that wait for the network.
 
-It is set from a thread of its own, by a connection of its own: a script that holds the event loop
-for seconds does not make the worker dead, and its sessions are not taken from it.
+The sign is a key that ends unless it is set again and again. It is set from a thread of its own, by
+a connection of its own: a script that holds the event loop for seconds does not make the worker
+dead, and its sessions are not taken from it.
 """
 
 from __future__ import annotations
@@ -56,20 +57,20 @@ class Heartbeat:
         while not self._stopped.is_set():
             with (
                 contextlib.suppress(OSError, hiredis.HiredisError),
-                _connected(self._address) as (call),
+                connected(self._address) as (call),
             ):
                 self._beat(call)
             self._stopped.wait(BEAT)
 
-    def _beat(self, call: _Caller) -> None:
+    def _beat(self, call: Caller) -> None:
         while not self._stopped.is_set():
             call("SET", self._key, 1, "PX", LIFE)
             self._stopped.wait(BEAT)
         call("DEL", self._key)
 
 
-class _Caller:
-    """Sends a command over a socket, and waits for the reply, which must be no error."""
+class Caller:
+    """Sends a command over a socket, waits for the reply, and raises it if it is an error."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -88,10 +89,16 @@ class _Caller:
 
 
 @contextlib.contextmanager
-def _connected(address: RedisAddress) -> Iterator[_Caller]:
+def connected(address: RedisAddress) -> Iterator[Caller]:
+    """A connection that plain functions can use.
+
+    Raises:
+        OSError: there is none.
+        hiredis.HiredisError: it does not let us in.
+    """
     with _open_socket(address) as connection:
         connection.settimeout(_TIMEOUT)
-        call = _Caller(connection)
+        call = Caller(connection)
         call(*hello(address))
         if address.database:
             call("SELECT", address.database)

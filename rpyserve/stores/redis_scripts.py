@@ -82,8 +82,11 @@ local function hand_over(record, queue, till)
   return owner
 end
 
-local function deadline(now, lives_for)
-  return lives_for == '' and NEVER or now + lives_for
+-- Until when a record lives: for ever without lives_for, and as until now without an access.
+local function deadline(now, lives_for, until_now)
+  if lives_for == '' then return NEVER end
+  if lives_for == '-' then return tonumber(until_now) end
+  return now + lives_for
 end
 
 local function schedule(record, deadlines, member, due)
@@ -97,7 +100,8 @@ end
 """
 
 _TAKE: Final = """
-local token, lease, may_take_over, create = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4] == '1'
+local token, lease, may_take_over = ARGV[1], ARGV[2], ARGV[3] == '1'
+local create, waits = ARGV[4] == '1', ARGV[5] == '1'
 local found = redis.call('HMGET', KEYS[1], 'b', 'o', 'u', 'q', 'd')
 local blob, owner, till, queue, due = found[1], found[2], found[3], found[4] or '', found[5]
 local now = clock()
@@ -112,8 +116,10 @@ if not has(owner) then
   redis.call('HSET', KEYS[1], 'o', token, 'u', text(now + lease))
   return {1, blob}
 end
+local is_over = tonumber(till) <= now or (may_take_over and not lives(owner))
+if not waits and (not is_over or queue ~= '') then return {2, 0} end
 if not string.find(queue, token, 1, true) then queue = queue .. token end
-if tonumber(till) <= now or (may_take_over and not lives(owner)) then
+if is_over then
   if tonumber(due) <= now then return {0} end
   till = now + lease
   owner = hand_over(KEYS[1], queue, till)
@@ -128,10 +134,11 @@ return {2, math.min(left, till - now)}
 """
 
 _CREATE: Final = """
-local token, lease, lives_for, member, blob = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local token, lease, lives_for, member, blob, listeners = unpack(ARGV)
 local now = clock()
 local due = deadline(now, lives_for)
 redis.call('HSET', KEYS[1], 'b', blob, 'o', token, 'u', text(now + lease), 'd', text(due))
+if has(listeners) then redis.call('HSET', KEYS[1], 'l', listeners) end
 schedule(KEYS[1], KEYS[2], member, due)
 return 1
 """
@@ -149,11 +156,11 @@ return 1
 _GIVE: Final = """
 local token, lease, lives_for, member = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local listens, blob = ARGV[5] == '1', ARGV[6]
-local found = redis.call('HMGET', KEYS[1], 'o', 'q', 'l')
+local found = redis.call('HMGET', KEYS[1], 'o', 'q', 'l', 'd')
 local owner, queue, listeners = found[1], found[2], found[3] or ''
 if owner ~= token then return 0 end
 local now = clock()
-local due = deadline(now, lives_for)
+local due = deadline(now, lives_for, found[4])
 if blob then
   redis.call('HSET', KEYS[1], 'o', '', 'd', text(due), 'b', blob)
 else
@@ -184,27 +191,22 @@ return redis.call('EXISTS', KEYS[1])
 """
 
 _MOVE: Final = """
-local token, member, new_member = ARGV[1], ARGV[2], ARGV[3]
-local found = redis.call('HMGET', KEYS[1], 'o', 'q', 'd')
+local token, lease, lives_for, member, blob, old_member = unpack(ARGV)
+local found = redis.call('HMGET', KEYS[1], 'o', 'q')
 if found[1] ~= token then return 0 end
+local now = clock()
+local due = deadline(now, lives_for)
+redis.call('HSET', KEYS[1], 'b', blob, 'u', text(now + lease), 'd', text(due), 'q', '')
 redis.call('RENAME', KEYS[1], KEYS[3])
-redis.call('HDEL', KEYS[3], 'q')
-redis.call('ZREM', KEYS[2], member)
-redis.call('ZADD', KEYS[4], found[3], new_member)
+redis.call('ZREM', KEYS[2], old_member)
+schedule(KEYS[3], KEYS[4], member, due)
 wake(found[2])
 return 1
 """
 
-_READ: Final = """
-if redis.call('HGET', KEYS[1], 'o') ~= ARGV[1] then return 0 end
-return redis.call('HMGET', KEYS[1], 'b', 'u', 'd', 'l')
-"""
-
-_IMPORT: Final = """
-local token, member, blob, till, due, listeners = unpack(ARGV)
-redis.call('HSET', KEYS[1], 'b', blob, 'o', token, 'u', till, 'd', due, 'l', listeners)
-schedule(KEYS[1], KEYS[2], member, tonumber(due))
-return 1
+_LISTENERS: Final = """
+if redis.call('HGET', KEYS[1], 'o') ~= ARGV[1] then return false end
+return redis.call('HGET', KEYS[1], 'l') or ''
 """
 
 _END: Final = """
@@ -217,14 +219,29 @@ wake(found[2])
 return 1
 """
 
-_DUE: Final = """
-local id, most = ARGV[1], tonumber(ARGV[2])
+# Claims a record for the worker *id*, and puts it into the list *claimed*.
+_CLAIM: Final = """
+local id = ARGV[1]
+local claimed = {}
+
+local function claim(bucket, deadlines, member, blob, listeners, queue)
+  redis.call('ZREM', deadlines, member)
+  redis.call('RENAME', bucket .. 's:' .. member, bucket .. 'e:' .. member)
+  redis.call('SADD', PREFIX .. ':endings:' .. id, member)
+  wake(queue)
+  claimed[#claimed + 1] = {member, blob, listeners or ''}
+end
+"""
+
+_DUE: Final = (
+    _CLAIM
+    + """
+local most = tonumber(ARGV[2])
 -- Needs no memory, and from here on nothing else does: what is due is to go above all then.
 redis.call('DEL', PREFIX .. ':nothing')
 -- Whichever worker comes first; together they look no more often than this.
 if not redis.call('SET', PREFIX .. ':swept', id, 'NX', 'PX', 50) then return {} end
 local now = clock()
-local claimed = {}
 
 local function look(bucket, deadlines, member)
   local record = bucket .. 's:' .. member
@@ -238,11 +255,7 @@ local function look(bucket, deadlines, member)
   elseif tonumber(due) > now then
     redis.call('ZADD', deadlines, due, member)
   else
-    redis.call('ZREM', deadlines, member)
-    redis.call('RENAME', record, bucket .. 'e:' .. member)
-    redis.call('SADD', PREFIX .. ':endings:' .. id, member)
-    wake(queue)
-    claimed[#claimed + 1] = {member, blob, listeners or ''}
+    claim(bucket, deadlines, member, blob, listeners, queue)
   end
 end
 
@@ -259,6 +272,41 @@ for number = 0, 255 do
 end
 return claimed
 """
+)
+
+# Returns when the first session is due, in milliseconds; then, when it is told to, claims that.
+_FIRST: Final = """
+local first, score
+for number = 0, 255 do
+  local bucket = string.format('%s:{%02x}:', PREFIX, number)
+  local found = redis.call('ZRANGE', bucket .. 'due', 0, 0, 'WITHSCORES')
+  if found[1] and (not score or tonumber(found[2]) < score) then
+    first, score = {bucket, found[1]}, tonumber(found[2])
+  end
+end
+"""
+
+_PEEK: Final = _FIRST + "return score and text(score)"
+
+_EVICT: Final = (
+    _CLAIM
+    + _FIRST
+    + """
+if first then
+  local bucket, member = unpack(first)
+  local record = bucket .. 's:' .. member
+  local found = redis.call('HMGET', record, 'b', 'o', 'u', 'l', 'q')
+  local blob, owner, till, listeners, queue = unpack(found)
+  local now = clock()
+  if not blob then
+    redis.call('ZREM', bucket .. 'due', member)
+  elseif not has(owner) or tonumber(till) <= now or not lives(owner) then
+    claim(bucket, bucket .. 'due', member, blob, listeners, queue)
+  end
+end
+return claimed
+"""
+)
 
 _ENDED: Final = """
 redis.call('DEL', KEYS[1])
@@ -304,9 +352,17 @@ redis.call('PUBLISH', heartbeat(worker), '')
 return 1
 """
 
+_WORKERS: Final = """
+local living = 0
+for _, worker in ipairs(redis.call('SMEMBERS', PREFIX .. ':workers')) do
+  if lives(worker) then living = living + 1 end
+end
+return living
+"""
+
 _COUNT: Final = """
 local known = redis.call('GET', PREFIX .. ':live')
-if known then return tonumber(known) end
+if known and ARGV[1] == '0' then return tonumber(known) end
 local live = 0
 for number = 0, 255 do
   live = live + redis.call('ZCARD', string.format('%s:{%02x}:due', PREFIX, number))
@@ -339,13 +395,15 @@ class Scripts:
         self.give = Script.of(_GIVE, prefix)
         self.release = Script.of(_RELEASE, prefix)
         self.move = Script.of(_MOVE, prefix)
-        self.read = Script.of(_READ, prefix)
-        self.import_ = Script.of(_IMPORT, prefix)
+        self.listeners = Script.of(_LISTENERS, prefix)
         self.end = Script.of(_END, prefix)
         self.due = Script.of(_DUE, prefix)
+        self.peek = Script.of(_PEEK, prefix)
+        self.evict = Script.of(_EVICT, prefix)
         self.ended = Script.of(_ENDED, prefix)
         self.adopt = Script.of(_ADOPT, prefix)
         self.tell = Script.of(_TELL, prefix)
+        self.workers = Script.of(_WORKERS, prefix)
         self.count = Script.of(_COUNT, prefix)
 
     def __iter__(self) -> Iterator[Script]:

@@ -216,7 +216,7 @@ class SQLiteStore:
             )
         [found] = file.execute("pragma quick_check(1)").fetchone()
         if found != "ok":
-            raise StoreError(f"{self.name} is damaged ({found}). {_WAY_OUT}")
+            raise StoreError(f"{self.name} is damaged: {found.splitlines()[-1]}. {_WAY_OUT}")
 
     def _read_counts(self, file: sqlite3.Connection) -> None:
         rows = file.execute("select key, data from records where claimed").fetchall()
@@ -487,9 +487,7 @@ def _is_busy(exc: sqlite3.OperationalError) -> bool:
 
 def _make_directory(directory: Path) -> None:
     """Make the directory; one of our own keeps itself out of repositories and backups."""
-    if directory.is_dir():
-        return
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if directory.name == ".rpyserve":
+    if directory.name == ".rpyserve" and not (directory / ".gitignore").exists():
         (directory / ".gitignore").write_text(_IGNORED, encoding="utf-8")
         (directory / "CACHEDIR.TAG").write_text(_CACHE_TAG, encoding="utf-8")

@@ -12,7 +12,7 @@ see `takeover`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.headers import encode_header, reason_phrase
 from rpyserve.http.request import Address, Request
-from rpyserve.http.response import FileBody, Headers, Response, Upgrade, WriteStream
+from rpyserve.http.response import FileBody, Headers, Response, StartedStream, Upgrade, WriteStream
 from rpyserve.twisted.site import hosting_of
 from rpyserve.twisted.takeover import ConnectionTransport
 from rpyserve.twisted.texts import encoded
@@ -302,14 +302,24 @@ class _ChannelStream(WriteStream):
 
     def __init__(self, channel: Channel, length: int | None) -> None:
         super().__init__()
+        self._channel = channel
         self.length = length
         self._source = _Chunks(channel, self._source)
+
+    @asynccontextmanager
+    async def start(self, response: Response) -> AsyncIterator[StartedStream]:
+        """See `WriteStream`. If the block is left before the end, the client has gone."""
+        try:
+            async with super().start(response) as started:
+                yield started
+        finally:
+            self._channel.lose()
 
     async def _first_chunk(self, chunks: AsyncIterator[bytes]) -> bytes:
         return b""  # the head goes out when it is written
 
 
-class _Chunks(trio.abc.AsyncResource):
+class _Chunks:
     """What waits in a stream; when nothing does, the producer is asked for more."""
 
     def __init__(self, channel: Channel, written: trio.MemoryReceiveChannel[Any]) -> None:
@@ -330,10 +340,6 @@ class _Chunks(trio.abc.AsyncResource):
                 await trio.lowlevel.checkpoint()  # it may write nothing, again and again
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-
-    async def aclose(self) -> None:
-        self._channel.lose()
-        self._written.close()
 
 
 def exception_of(failure: Any) -> BaseException:

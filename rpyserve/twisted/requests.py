@@ -146,9 +146,9 @@ def hosted_request(native: Request) -> Any:
     Raises:
         HTTPError: 400, its form is malformed.
     """
-    hosted = getattr(native, "_hosted", None)
+    hosted = native._foreign
     if hosted is None:
-        hosted = native._hosted = _new(native)  # type: ignore[attr-defined]
+        hosted = native._foreign = _new(native)
     hosted.prepath = segments_of(native.prepath)
     hosted.postpath = segments_of(native.postpath)
     return hosted

@@ -31,8 +31,11 @@ ALL = {
     ),
     "wrong-parameters.rpy": (
         "from rpyserve import Resource\nclass A(Resource):\n"
-        "    def render_GET(self): pass\nresource = A()\n"
+        "    def render_GET(self): return ''\nresource = A()\n"
     ),
+    "wrong-result.rpy": "def resource(request):\n    return 42\n",
+    "undefined-name.rpy": "def resource(request):\n    return nmae\n",
+    "unknown-attribute.rpy": "def resource(request):\n    return request.getsession()['n']\n",
     "unescaped.rpy": "def resource(request):\n    return f'<p>{request.path}</p>'\n",
     "unresolved-import.rpy": "import nothere\n" + GOOD,
     "shadowed-module.rpy": "import calendar\n" + GOOD,
@@ -41,12 +44,13 @@ ALL = {
     "shadowed-page/style.css": "",
     "wrong-extension.rpy.txt": GOOD,
     "transient-object.rpy": (
-        "class A: pass\ndef resource(request):\n    request.getSession()['a'] = A()\n"
+        "class A: pass\ndef resource(request):\n    request.getSession()['a'] = A()\n    return ''\n"
     ),
-    "state-lost-on-request.rpy": "n = []\ndef resource(request):\n    n.append(1)\n",
-    "state-lost-on-edit.rpy": "cache()\nn = []\ndef resource(request):\n    n.append(1)\n",
+    "state-lost-on-request.rpy": "n = []\ndef resource(request):\n    n.append(1)\n    return ''\n",
+    "state-lost-on-edit.rpy": "from rpyserve import cache\ncache()\nn = []\ndef resource(request):\n    n.append(1)\n    return ''\n",
     "useless-cache.rpy": "import functools\n@functools.cache\ndef f(): pass\n" + GOOD,
-    "missing-cache-file.rpy": "cache('shadowed-page/stlye.css', 'shadowed-page/*.css')\n" + GOOD,
+    "missing-cache-file.rpy": "from rpyserve import cache\ncache('shadowed-page/stlye.css', 'shadowed-page/*.css')\n"
+    + GOOD,
     "python-warning.rpy": "'\\d'\n" + GOOD,
     "backup.rpy": GOOD,
     "backup.rpy~": GOOD,
@@ -202,7 +206,7 @@ def test_findings_are_grouped_and_can_be_clicked(
     sep = os.sep
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"site{sep}a.rpy:4: `n` is shared by all visitors, but lost when this file is edited. "
+        f"site{sep}a.rpy:5: `n` is shared by all visitors, but lost when this file is edited. "
         "[state-lost-on-edit]",
         '    Keep it in session["n"] for each visitor (session = request.getSession()), or in '
         'registry["n"] for all of them.',
@@ -294,6 +298,7 @@ MEANT = {
     "check/hello.rpy",
     "check/lost.rpy",
     "check/unescaped.rpy",
+    "index/hello.rpy",
     "sessions/basket.rpy",
 }
 """What the documents show as a mistake."""
@@ -329,3 +334,36 @@ def test_every_rule_can_be_broken() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rpyserve").rglob("*.py"))
     for rule in Rule:
         assert f"Rule.{rule.name}" in re.sub(r"_NOTES.*", "", text), rule
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("def resource(request):\n    name = 1\n    return nmae\n", "Did you mean name?"),
+        ("def resource(request):\n    return json.dumps(1)\n", "Import it:\nimport json"),
+        ("def resource(request):\n    return html('x')\n", "Import it:\nfrom rpyserve import html"),
+        ("def resource(request):\n    return qqqqq\n", "Define it, or correct its spelling."),
+    ],
+)
+def test_a_name_that_nothing_defines(tmp_path: Path, text: str, hint: str) -> None:
+    findings = check(str(write(tmp_path, {"a.rpy": text}))).findings["a.rpy"]
+    assert [each.hint for each in findings if each.rule is Rule.UNDEFINED_NAME] == [hint]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from helpers import *\n" + GOOD + "x = nmae\n",
+        GOOD + "def f():\n    global later\n    later = 1\ndef g():\n    return later\n",
+        GOOD + "try:\n    unicode\nexcept NameError:\n    unicode = str\n",
+        GOOD + "exec('made = 1')\nprint(made)\n",
+        GOOD + "print(__file__, __name__, __execution__, __annotations__)\n",
+        GOOD + "class A:\n    x = 1\n    y = [x for _ in range(3)]\n    print(__qualname__)\n",
+        GOOD + "def f[T](x: T) -> T:\n    return x\n" if sys.version_info >= (3, 12) else GOOD,
+        "def resource(request):\n    return [y := 1, y][0] and ''\n",
+    ],
+)
+def test_a_name_that_may_be_defined(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {"a.rpy": text, "helpers.py": ""})
+    rules = {finding.rule for each in check(str(tmp_path)).findings.values() for finding in each}
+    assert Rule.UNDEFINED_NAME not in rules

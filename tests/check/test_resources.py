@@ -8,7 +8,7 @@ import pytest
 
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.findings import Finding, Rule
-from rpyserve.check.resources import check_resource
+from rpyserve.check.resources import check_requests, check_resource, check_results
 from rpyserve.scripts.validation import validate_namespace
 
 IMPORT = "from rpyserve import Resource\n"
@@ -190,3 +190,91 @@ def test_an_execution_says_the_same(text: str) -> None:
     exec(text, namespace)
     problem = validate_namespace(namespace, text)
     assert [(finding.message, finding.hint) for finding in found(text)] == [problem]
+
+
+# What render functions return, and what they ask of the request
+
+
+def told(text: str) -> list[tuple[int, Rule]]:
+    bindings = ModuleBindings(ast.parse(text))
+    return [
+        (each.line, each.rule) for each in (*check_results(bindings), *check_requests(bindings))
+    ]
+
+
+def method(body: str) -> str:
+    return f"{IMPORT}class Page(Resource):\n    def render_GET(self, request):\n        {body}\n"
+
+
+RESULTS = [
+    ("def resource(request):\n    print('hi')", 1),
+    ("async def resource(request):\n    await f()", 1),
+    ("def resource(request):\n    if a:\n        return\n    return None", 1),
+    ("def resource(request):\n    def inner():\n        return 1\n    inner()", 1),
+    ("def resource(request):\n    return 42", 2),
+    ("def resource(request):\n    return True", 2),
+    ("def resource(request):\n    if a:\n        return 4.5\n    return 'x'", 3),
+    (method("f'<p>{request.path}</p>'"), 3),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), RESULTS)
+def test_what_is_no_page(text: str, line: int) -> None:
+    assert told(text) == [(line, Rule.WRONG_RESULT)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("def resource(request):\n    return request.getsession()", 2),
+        ("def resource(req):\n    return req.form['a']", 2),
+        (method("return request.cookie"), 4),
+        ("def resource(request):\n    return request.args[b'x'][0]", 2),
+    ],
+)
+def test_what_a_request_does_not_have(text: str, line: int) -> None:
+    assert [rule for _, rule in told(text)] == [Rule.UNKNOWN_ATTRIBUTE]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def resource(request):\n    yield 'x'",
+        "def resource(request):\n    raise HTTPError(404)",
+        "def resource(request):\n    request.write('x')\n    request.finish()",
+        "def resource(request):\n    request.setResponseCode(204)",
+        "def resource(request):\n    while True:\n        work()",
+        "def resource(request):\n    if a:\n        return 'x'",
+        "def resource(request):\n    return None if a else 'x'",
+        "def resource(request):\n    answer(request)",
+        "@websocket\ndef resource(request):\n    print('x')",
+        "def resource(request):\n    pass\ndef resource(request):\n    return 'x'",
+        method("return 'x'\n    def show(self):\n        print('x')"),
+        "class Game:\n    def render_GET(self, request):\n        print('x')",
+        "def helper(request):\n    return request.anything",
+        "def resource(request):\n    request.user_id = 1\n    return str(request.user_id)",
+        "def resource(request):\n    request = wrap(request)\n    return request.form",
+        "def resource(request):\n    return f'{request.args} {request.site} {request.method}'",
+        "from twisted.web.resource import Resource\nclass Page(Resource):\n"
+        "    def render_GET(self, request):\n        return request.args[b'x'][0] + request.channel",
+    ],
+)
+def test_what_may_be_right_is_not_told(text: str) -> None:
+    assert told(text) == []
+
+
+def test_a_function_that_is_called_for_its_own_name() -> None:
+    [finding] = found("def resource(request):\n    return ''\nresource = resource()")
+    assert (finding.line, finding.rule) == (3, Rule.WRONG_RESOURCE)
+    assert "Remove this line" in finding.hint
+    assert found("@made\ndef resource(request):\n    return ''\nresource = resource()") == []
+
+
+def test_a_helper_without_self() -> None:
+    text = method("return self.helper() + self.other() + self.third(1)") + (
+        "    def helper():\n        return ''\n    @staticmethod\n    def other():\n        return ''\n"
+        "    def third(*all):\n        return ''\nresource = Page()\n"
+    )
+    [finding] = found(text)
+    assert (finding.line, finding.rule) == (5, Rule.WRONG_PARAMETERS)
+    assert finding.hint == "Write:\ndef helper(self):"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -276,6 +278,92 @@ def test_ipv6(site: Path, tmp_path: Path) -> None:
             connection = http.client.HTTPConnection(host, port, timeout=10)
             assert ask(connection, "/page")[2] == "hello"
             connection.close()
+
+
+# Behind nginx
+
+NGINX = """
+daemon off; master_process off; error_log {root}/error.log; pid {root}/nginx.pid;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {root}/body; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;
+  uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://unix:{socket}; proxy_http_version 1.1;
+      proxy_set_header Host $http_host; proxy_set_header Forwarded "";
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host "";
+      proxy_set_header X-Forwarded-Port ""; proxy_set_header X-Forwarded-Prefix "";
+      proxy_set_header X-Request-ID $request_id;
+    }}
+    location /internal/ {{ internal; alias {site}/; }}
+  }}
+}}
+"""
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx")
+def test_nginx_sends_the_files_that_the_site_names(site: Path, tmp_path: Path, short: Path) -> None:
+    content = bytes(range(256)) * 2000
+    (site / "large file.bin").write_bytes(content)
+    (site / "data.db").write_bytes(content)
+    (site / "who.rpy").write_text(
+        "def resource(request):\n    return f'{request.client[0]} {request.url} {request.id}'\n"
+    )
+    path, port = short / "a.sock", free_port()
+    flags = [
+        "--bind",
+        f"unix:{path},mode=666",
+        "--behind-proxy",
+        "unix",
+        "--production",
+        "--drain",
+        "0",
+    ]
+    more = ["--send-file", "nginx:/internal/", "--access-log", "json"]
+    command = [sys.executable, "-m", "rpyserve", str(site), *flags, *more]
+    config = tmp_path / "nginx.conf"
+    config.write_text(NGINX.format(root=tmp_path, port=port, socket=path, site=site))
+    with program(command, tmp_path / "console") as server:
+        server.wait_for("unix:")
+        proxy = subprocess.Popen(["nginx", "-c", str(config)], stderr=subprocess.DEVNULL)
+        try:
+            wait_until_open(port)
+            with connected(port) as c:
+                c.request("GET", "/large%20file.bin")
+                answer = c.getresponse()
+                assert (answer.status, answer.read() == content) == (200, True)
+                assert answer.headers["Server"].startswith("nginx") and answer.headers["ETag"]
+                c.request("GET", "/large%20file.bin", headers={"Range": "bytes=1000-1009"})
+                answer = c.getresponse()
+                assert (answer.status, answer.read()) == (206, content[1000:1010])
+                etag = answer.headers["ETag"]
+                assert ask(c, "/large%20file.bin", If_None_Match=etag)[0] == 304
+                for private in ("/internal/large%20file.bin", "/internal/page.rpy", "/data.db"):
+                    assert ask(c, private)[0] == 404
+                _, headers, text = ask(c, "/who", X_Forwarded_For="192.0.2.9", X_Request_ID="me")
+                client, url, request_id = text.split()
+                assert (client, url) == ("127.0.0.1", f"http://127.0.0.1:{port}/who")
+                assert request_id == headers["X-Request-ID"] != "me"
+        finally:
+            proxy.terminate()
+            proxy.wait(10)
+        server.wait_for(rf'"id": "{request_id}", "client": "127.0.0.1"')
+        lines = [line for line in server.output().splitlines() if line.startswith("{")]
+        assert json.loads(lines[0])["bytes"] == 0  # nginx has sent it
+
+
+def wait_until_open(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 # The end

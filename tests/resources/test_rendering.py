@@ -29,6 +29,7 @@ from rpyserve.resources.rendering import describe_wrong_result, render
 from rpyserve.resources.resource import FunctionResource
 from rpyserve.sessions.session import Session
 from rpyserve.util.slow_calls import slow_call_log
+from tests.support.http_client import head
 from tests.support.in_process import Visitor, ask, read
 
 
@@ -226,6 +227,35 @@ async def test_not_done_yet(nursery: trio.Nursery) -> None:
     await trio.testing.wait_all_tasks_blocked()
     assert [answer.body for answer in answers] == [b"begun told so"]
     assert answers[0].header("x-when") == "later"
+
+
+@pytest.mark.parametrize("kind", ["written", "yielded"])
+async def test_a_status_that_is_set_before_the_first_piece_is_sent(
+    kind: str, connect: Any, nursery: trio.Nursery
+) -> None:
+    proceed = trio.Event()
+
+    async def later(request: Request) -> None:
+        await proceed.wait()
+        request.setResponseCode(404, "Not Here")
+        request.write("no")
+        request.finish()
+
+    def written(request: Request) -> Any:
+        nursery.start_soon(later, request)
+        return NOT_DONE_YET
+
+    async def yielded(request: Request) -> Any:
+        proceed.set()
+        request.setResponseCode(404, "Not Here")
+        yield "no"
+
+    client = connect(page({"written": written, "yielded": yielded}[kind]).respond)
+    await client.send(head("GET", "/"))
+    await trio.testing.wait_all_tasks_blocked()
+    proceed.set()
+    reply = await client.reply()
+    assert (reply.status, reply.reason, reply.body) == (404, b"Not Here", b"no")
 
 
 async def test_written_and_finished_before_the_return() -> None:

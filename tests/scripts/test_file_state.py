@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from rpyserve.scripts.file_state import (
     FileSystem,
     ImportLookups,
     TreeState,
+    count_of,
     read,
     snapshot,
 )
@@ -285,6 +287,67 @@ def test_trees_go_through_links(tmp_path: Path) -> None:
     (tree / "link").unlink()
     (tree / "link").symlink_to(tmp_path / "two", target_is_directory=True)
     assert state.changed()
+
+
+def test_a_link_that_leads_to_a_directory_later(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    try:
+        (tree / "link").symlink_to(tmp_path / "later")
+    except OSError:
+        pytest.skip("no symbolic links here")
+    clock = SteppingClock()
+    state = TreeState(str(tree), FileSystem(os.stat, lambda: clock.time))
+    clock.time += 3
+    assert [state.changed() for _ in range(3)] == [False] * 3
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "a.txt").write_text("")
+    assert state.changed()
+
+
+@pytest.mark.parametrize("change", ["write", "add", "remove", "rename", "add below", "remove all"])
+def test_the_names_in_a_tree_are_read_when_its_directories_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    for name in ("a.txt", "sub/b.txt"):
+        (tree / name).write_text("one")
+    clock = SteppingClock()
+    state = TreeState(str(tree), FileSystem(os.stat, lambda: clock.time))
+    reads: list[str] = []
+    below = file_state._below
+    monkeypatch.setattr(file_state, "_below", lambda path: reads.append(path) or below(path))
+    assert not state.changed()
+    assert reads, "a change may not show yet in what a directory says of itself"
+    clock.time += 3
+    for _ in range(5):
+        assert not state.changed()
+    reads.clear()
+    assert not state.changed()
+    assert not reads
+    match change:
+        case "write":
+            (tree / "sub/b.txt").write_text("two!")
+        case "add":
+            (tree / "c.txt").write_text("")
+        case "remove":
+            (tree / "sub/b.txt").unlink()
+        case "rename":
+            (tree / "a.txt").rename(tree / "c.txt")
+        case "add below":
+            (tree / "sub" / "more").mkdir()
+        case "remove all":
+            shutil.rmtree(tree)
+    assert state.changed()
+
+
+def test_how_many_files(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.txt", "b.txt", "sub/c.txt"):
+        (tmp_path / name).write_text("")
+    states = [snapshot(str(tmp_path / name)) for name in ("a.txt", "", "*.txt", "s*", "none")]
+    assert [*map(count_of, states)] == [1, 3, 2, 1, 1]
 
 
 def test_a_listing_knows_what_it_was_asked_for(tmp_path: Path) -> None:

@@ -13,11 +13,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import trio
+import trio.testing
 
 import rpyserve
 from rpyserve.http.errors import HTTPError, Redirect, ScriptError
 from rpyserve.http.request import Request
 from rpyserve.resources.resource import FunctionResource
+from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName, cache, current
 from rpyserve.scripts.loader import ScriptLoader
 from rpyserve.sessions.adapters import registerAdapter
@@ -706,3 +709,86 @@ def test_overlapping_requests_find_their_script_in_sys_modules(site: ScriptSite)
         assert pages[1].render(requests[1]) == expected
     requests[1].close()
     assert "rpysite.a" not in sys.modules
+
+
+PICKLING = """\
+import pickle, trio
+class Item:
+    def __init__(self, n): self.n = n
+def work(n): return pickle.loads(pickle.dumps([Item(n)]))[0]
+async def resource(request):
+    n = int(request.field("n"))
+    await trio.sleep(1 / n)
+    in_thread = await trio.to_thread.run_sync(work, n)
+    await trio.sleep(n)
+    return [isinstance(each, Item) and each.n for each in (in_thread, work(n))]
+"""
+
+
+async def test_overlapping_requests_pickle_what_their_script_defines(
+    site: ScriptSite, autojump_clock: trio.testing.MockClock
+) -> None:
+    site.write("a.rpy", PICKLING)
+    answers = {}
+
+    async def visit(n: int) -> None:
+        request = Request("GET", f"/?n={n}")
+        answers[n] = await site.load(request=request).render(request)
+        request.close()
+
+    async with trio.open_nursery() as nursery:
+        for n in range(1, 6):
+            nursery.start_soon(visit, n)
+    assert answers == {n: [n, n] for n in range(1, 6)}
+    assert "rpysite.a" not in sys.modules
+
+
+# A script that is executed again because of a file that ``cache()`` names
+
+GUESTBOOK = """\
+from pathlib import Path
+cache("book.txt")
+entries = Path(__file__).with_name("book.txt").read_text().split()
+def page(): return list(entries)
+def resource(request): return page()
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "is_edit"),
+    [
+        ("", False),
+        ("import functools\n@functools.cache\ndef more(): return 1\n", True),
+        ("registry['page'] = page\n", True),
+        ("registry.setdefault('list', []).append(page)\n", True),
+        ("registry['page'] = lambda: page()\n", False),  # what is nested in others stays anyway
+        ("class Entry:\n    pass\n", True),
+        ("from rpyserve import Resource\nclass Page(Resource):\n    pass\n", True),
+        ("from rpyserve import Interface\nclass IEntry(Interface):\n    pass\n", True),
+        ("from collections import namedtuple\nEntry = namedtuple('Entry', 'a b')\n", True),
+    ],
+)
+def test_what_nobody_can_have_is_not_looked_for(
+    site: ScriptSite, added: str, is_edit: bool
+) -> None:
+    site.write("book.txt", "ada")
+    site.write("a.rpy", GUESTBOOK + added)
+    for entries in (["ada"], ["ada", "bob"], ["ada", "bob", "eve"]):
+        site.write("book.txt", " ".join(entries))
+        before = definitions.generation
+        assert site.get() == entries
+        is_first = len(entries) == 1
+        assert (definitions.generation > before) is (is_edit and not is_first)
+    before = definitions.generation
+    site.write("a.rpy", GUESTBOOK + added + "# edited\n")
+    assert site.get() == ["ada", "bob", "eve"]
+    assert definitions.generation > before
+
+
+def test_a_function_that_somebody_took_from_it_becomes_the_present_one(site: ScriptSite) -> None:
+    site.write("book.txt", "ada")
+    site.write("a.rpy", GUESTBOOK.replace("page()\n", "page\n"))
+    site.scripts.registry["it"] = {"page": site.get()}
+    site.write("book.txt", "ada bob")
+    site.get()
+    assert site.scripts.registry["it"]["page"]() == ["ada", "bob"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -152,7 +153,7 @@ COMBINED = re.compile(
 
 def test_combined() -> None:
     request = asked(referer="http://localhost/", user_agent="curl/8")
-    found = COMBINED.fullmatch(line_of(record("/a?b=1", request=request), combined=True))
+    found = COMBINED.fullmatch(line_of(record("/a?b=1", request=request), layout="combined"))
     assert found
     assert found.group(1, 2) == ("127.0.0.1", "-")
     assert found.groups()[3:] == ("GET /a?b=1 HTTP/1.1", "200", "19", "http://localhost/", "curl/8")
@@ -160,16 +161,62 @@ def test_combined() -> None:
 
 def test_combined_without_a_request_or_a_body() -> None:
     found = COMBINED.fullmatch(
-        line_of(record("", 400, method="", sent=0, client=("", 0)), combined=True)
+        line_of(record("", 400, method="", sent=0, client=("", 0)), layout="combined")
     )
     assert found and found.group(1, 4, 5, 6, 7, 8) == ("-", "-", "400", "-", "-", "-")
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=60), st.text(max_size=20))
 def test_no_client_forges_a_combined_line(sent: str, target: str) -> None:
-    line = line_of(record(target, request=asked(referer=sent, user_agent=sent)), combined=True)
+    line = line_of(record(target, request=asked(referer=sent, user_agent=sent)), layout="combined")
     assert COMBINED.fullmatch(line) and line.isascii()
 
 
 def test_combined_has_what_the_short_lines_leave_out() -> None:
-    assert "favicon" in line_of(record("/favicon.ico", 404), combined=True, colour=True)
+    assert "favicon" in line_of(record("/favicon.ico", 404), layout="combined", colour=True)
+
+
+# JSON
+
+
+def test_json() -> None:
+    request = asked(referer="http://localhost/", user_agent="curl/8")
+    request.id, request.user = "4f1c", "ada"
+    line = line_of(record("/a?b=1", request=request), layout="json")
+    found = json.loads(line)
+    assert line.endswith("}\n") and line.count("\n") == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found.pop("time"))
+    assert found == {
+        "id": "4f1c", "client": "127.0.0.1", "method": "GET", "target": "/a?b=1", "status": 200, "bytes": 19,
+        "seconds": 0.0012, "complete": True, "session": None, "user": "ada", "user_agent": "curl/8",
+        "referer": "http://localhost/",
+    }  # fmt: skip
+
+
+def test_json_without_a_request() -> None:
+    given = record("", 400, method="", client=("", 0), complete=False)
+    found = json.loads(line_of(given, layout="json"))
+    assert (found["id"], found["client"], found["user_agent"]) == (None, None, None)
+    assert (found["method"], found["status"], found["complete"]) == ("", 400, False)
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=60), st.text(max_size=20))
+def test_no_client_forges_a_line_of_json(sent: str, target: str) -> None:
+    line = line_of(record(target, request=asked(referer=sent, user_agent=sent)), layout="json")
+    assert line.isascii() and line.removesuffix("\n").isprintable()
+    found = json.loads(line)
+    assert (found["target"], found["referer"], found["user_agent"]) == (target, sent, sent)
+
+
+def test_json_names_a_session_shortly_and_cuts_what_is_long() -> None:
+    request = asked(user_agent="x" * 10_000)
+    request._session = SimpleNamespace(uid="abcdefghijkl", short_id="abcdef")
+    line = line_of(record(request=request), layout="json")
+    assert json.loads(line)["session"] == "abcdef" and "abcdefg" not in line
+    assert len(line) < 3000
+
+
+def test_json_has_all_but_what_load_balancers_ask() -> None:
+    assert "favicon" in line_of(record("/favicon.ico", 404), layout="json")
+    asks = SimpleNamespace(_logged=False, _session=None)
+    assert line_of(record("/-/ready", request=asks), layout="json") == ""

@@ -122,6 +122,24 @@ async def test_a_script_that_uses_the_registry_at_its_top_level(
     assert [each for each in begun if each.is_collected] == begun, "none did all at once"
 
 
+async def test_a_page_without_the_registry_does_not_wait(site: Editing) -> None:
+    site.script(FILL, ASK)
+    (site.root / "b.rpy").write_text("import math\ndef resource(request):\n    return 'hi'\n")
+    assert await site.get() == HELLO
+    site.save(MODELS.format(word="goodbye"), "models.py")
+    answers: list[str] = []
+
+    async def ask(target: str) -> None:
+        answers.append(await site.get(target, Visitor(site.site)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "/a")
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(ask, "/b")
+    assert answers == ["hi", GOODBYE]
+
+
 async def test_visitors_share_the_work(site: Editing, begun: list[migration.Migration]) -> None:
     site.script(FILL, ASK)
     assert await site.get() == HELLO
@@ -182,6 +200,31 @@ async def test_a_module_that_is_broken(site: Editing) -> None:
     assert await site.get("/b") == "hello"
     site.save(MODELS.format(word="goodbye"), "models.py")
     assert await site.get("/b") == "goodbye"
+
+
+async def test_a_script_that_writes_what_its_cache_names(
+    site: Editing, begun: list[migration.Migration]
+) -> None:
+    """Nothing is looked through after each POST: what it defines nobody can have."""
+    site.script(FILL, ASK)
+    assert await site.get() == HELLO
+    (site.root / "book.txt").write_text("")
+    (site.root / "book.rpy").write_text(
+        "from pathlib import Path\nfrom rpyserve import Redirect, cache\n"
+        'cache("book.txt")\nPATH = Path(__file__).with_name("book.txt")\n'
+        "entries = PATH.read_text().split()\n\n\n"
+        "async def resource(request):\n    registry['all'][5].greet()\n"
+        '    if request.method == "POST":\n'
+        '        PATH.write_text(" ".join([*entries, request.field("who")]))\n'
+        '        return Redirect("/book")\n    return entries\n'
+    )
+    begun.clear()
+    for who in ("ada", "bob", "eve"):
+        answer = await site.visitor.post(f"/book?who={who}")
+        assert answer.status == 303
+        assert who in await site.get("/book")
+    assert await site.get("/book") == '["ada", "bob", "eve"]'
+    assert begun == []
 
 
 async def test_what_is_not_much_waits_until_it_is_used(

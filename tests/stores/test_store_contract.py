@@ -19,7 +19,15 @@ from trio.testing import wait_all_tasks_blocked
 
 from rpyserve.stores.redis import RedisStore
 from rpyserve.stores.redis_address import parse_redis_url
-from rpyserve.stores.store import REGISTRY, Ending, LeaseLost, Store, Taken
+from rpyserve.stores.store import (
+    REGISTRY,
+    Ending,
+    LeaseLost,
+    Store,
+    StoreError,
+    Taken,
+    Unavailable,
+)
 from tests.support.memory_store import SharedMemory
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
 
@@ -38,11 +46,11 @@ class Running:
 
     def __init__(self, nursery: trio.Nursery, make: Callable[[], Any]) -> None:
         self._nursery = nursery
-        self._make = make
+        self.make = make
         self._running: dict[Any, tuple[trio.CancelScope, trio.Event]] = {}
 
     async def start(self) -> Any:
-        store = self._make()
+        store = self.make()
         await self._nursery.start(self._run, store)
         return store
 
@@ -192,7 +200,7 @@ async def test_a_lease_is_over_when_it_has_been_given_back(store: Store) -> None
         store.write(taken, b"late", LONG),
         store.give(taken, b"late", LONG),
         store.give(taken, None, LONG),
-        store.move(taken, new_key()),
+        store.move(taken, new_key(), b"late", LONG),
         store.end(taken),
     ):
         with pytest.raises(LeaseLost):
@@ -203,9 +211,10 @@ async def test_a_lease_is_over_when_it_has_been_given_back(store: Store) -> None
 async def test_a_record_moves_and_stays_taken(store: Store) -> None:
     for _ in range(20):  # from one server to another, and within one
         taken = await take(store, await make_record(store, b"one"))
-        moved = await store.move(taken, new_key())
+        moved = await store.move(taken, new_key(), b"two", LONG)
+        assert moved.blob == b"two"
         assert await store.take(taken.key) is None
-        await store.give(moved, b"two", LONG)
+        await store.give(moved, None, LONG)
         assert (await take(store, moved.key)).blob == b"two"
 
 
@@ -269,6 +278,13 @@ async def test_an_access_puts_the_deadline_off(store: Store) -> None:
     await take(store, key)
 
 
+async def test_giving_back_is_no_access_unless_it_says_so(store: Store) -> None:
+    key = await make_record(store, lives=0.2)
+    await store.give(await take(store, key), b"two", None)
+    (ending,) = await all_due(store)
+    assert (ending.key, ending.blob) == (key, b"two")
+
+
 async def test_a_deadline_can_come_nearer(store: Store) -> None:
     key = await make_record(store, lives=LONG)
     await store.give(await take(store, key), None, 0.05)
@@ -308,6 +324,77 @@ async def test_no_more_are_claimed_than_asked_for(store: Store) -> None:
         assert len(some) <= 6
         claimed += some
     assert {ending.key for ending in claimed} == keys
+
+
+async def test_room_is_made_by_who_is_due_next_and_not_in_use(store: Store) -> None:
+    assert await store.evict() is None
+    later = await make_record(store, lives=LONG)
+    first = await make_record(store, b"first", lives=LONG / 2)
+    used = await take(store, await make_record(store, lives=LONG / 4))
+    await make_record(store, lives=math.inf)
+    await store.give(used, None, 2 * LONG)
+    ending = await store.evict()
+    assert ending is not None and (ending.key, ending.blob) == (first, b"first")
+    assert await store.take(first) is None
+    await store.ended(ending)
+    ending = await store.evict()
+    assert ending is not None and ending.key == later
+
+
+async def test_a_moved_record_keeps_its_listeners_and_has_a_new_deadline(
+    workers: Callable[..., Running],
+) -> None:
+    store = await workers().start()
+    for _ in range(4):  # from one server to another, and within one
+        key = await make_record(store)
+        await store.give(await take(store, key), None, LONG, listens=True)
+        moved = await store.move(await take(store, key), new_key(), b"two", 0.1)
+        await store.give(moved, None, None, listens=True)
+        (ending,) = await all_due(store)
+        assert (ending.key, ending.blob) == (moved.key, b"two")
+        assert list(ending.listeners) == [store.worker]
+
+
+async def test_a_store_is_cleared_once_no_worker_uses_it(
+    workers: Callable[..., Running],
+) -> None:
+    both = workers()
+    store, other = await both.start(), both.make()
+    for _ in range(5):
+        await make_record(store)
+    registry = await store.take(REGISTRY, create=True)
+    assert registry is not None
+    await store.give(registry, b"contents", math.inf)
+    with pytest.raises(StoreError, match=r"running|in use"):
+        await other.clear()
+    await both.stop(store)
+    assert await other.clear() == 5
+    assert await other.clear() == 0
+    store = await both.start()
+    assert await store.take(REGISTRY) is None
+
+
+# For code that cannot await
+
+
+async def test_a_record_is_taken_while_everything_stands_still(store: Store) -> None:
+    key = await make_record(store, b"one")
+    assert store.take_blocking(new_key()) is None
+    taken = store.take_blocking(key)
+    assert taken is not None and taken.blob == b"one"
+    await store.give(taken, b"two", LONG)
+    assert (await take(store, key)).blob == b"two"
+    registry = store.take_blocking(REGISTRY)
+    assert registry is not None and registry.blob == b""
+
+
+async def test_what_another_has_is_not_waited_for(two: tuple[Store, Store]) -> None:
+    first, second = two
+    taken = await take(first, await make_record(first))
+    with pytest.raises(Unavailable, match="another worker"):
+        second.take_blocking(taken.key)
+    await first.give(taken, b"two", LONG)
+    assert second.take_blocking(taken.key) is not None
 
 
 # Two workers
@@ -406,7 +493,7 @@ async def test_a_record_that_ends_or_moves_is_nobody_s_who_waits_for_it(
     two: tuple[Store, Store], nursery: trio.Nursery
 ) -> None:
     first, second = two
-    for leave in (first.end, lambda taken: first.move(taken, new_key())):
+    for leave in (first.end, lambda taken: first.move(taken, new_key(), b"", LONG)):
         taken = await take(first, await make_record(first))
         results: list[Any] = []
         await in_background(nursery, second, taken.key, results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,9 @@ import pytest
 
 from rpyserve.testing.client import Client
 
-try:
-    TWISTED = tuple(map(int, version("twisted").split(".")[:2]))
-except PackageNotFoundError:
-    pytest.skip("Twisted is not installed", allow_module_level=True)
+pytest.importorskip("twisted")
+
+TWISTED = tuple(map(int, version("twisted").split(".")[:2]))
 
 
 class TwistedSite:

@@ -36,6 +36,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     interim: list[int] = field(default_factory=list)
+    reason: bytes = b""
 
     @property
     def text(self) -> str:
@@ -78,7 +79,7 @@ class Client:
             if isinstance(event, h11.InformationalResponse):
                 reply.interim.append(event.status_code)
             elif isinstance(event, h11.Response):
-                reply.status = event.status_code
+                reply.status, reply.reason = event.status_code, bytes(event.reason)
                 reply.headers = {k.decode(): v.decode("latin-1") for k, v in event.headers}
             elif isinstance(event, h11.Data):
                 reply.body += event.data

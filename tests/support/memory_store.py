@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from rpyserve.stores.store import REGISTRY, Ending, LeaseLost, StoreStatistics, Taken
+from rpyserve.stores.store import (
+    REGISTRY,
+    Ending,
+    LeaseLost,
+    StoreError,
+    StoreStatistics,
+    Taken,
+    Unavailable,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +66,9 @@ class SharedMemory:
 class MemoryStore:
     """The store of one worker."""
 
+    name = "the memory of the tests"
+    is_shared = True
+
     def __init__(self, shared: SharedMemory, worker: bytes) -> None:
         self.worker = worker
         self._shared = shared
@@ -81,18 +92,30 @@ class MemoryStore:
 
     async def take(self, key: bytes, *, create: bool = False) -> Taken | None:
         await trio.lowlevel.checkpoint()
-        records, token = self._shared.records, self._token()
-        if create and key not in records:
-            records[key] = Record(b"", math.inf)
-        while (record := records.get(key)) is not None:
-            now = trio.current_time()
-            if record.owner == token or not record.owner or record.till <= now:
-                if record.owner != token and record.due <= now:
-                    return None
-                record.owner, record.till = token, self._shared.till()
-                return Taken(key, token, record.blob)
+        token = self._token()
+        if create and key not in self._shared.records:
+            self._shared.records[key] = Record(b"", math.inf)
+        while (record := self._shared.records.get(key)) is not None:
+            if record.owner in (b"", token) or record.till <= trio.current_time():
+                return self._take(record, key, token)
             await self._wait(record, token)
         return None
+
+    def _take(self, record: Record, key: bytes, token: bytes) -> Taken | None:
+        if record.owner != token and record.due <= trio.current_time():
+            return None
+        record.owner, record.till = token, self._shared.till()
+        return Taken(key, token, record.blob)
+
+    def take_blocking(self, key: bytes) -> Taken | None:
+        if key == REGISTRY:
+            self._shared.records.setdefault(key, Record(b"", math.inf))
+        record = self._shared.records.get(key)
+        if record is None:
+            return None
+        if record.owner and record.till > trio.current_time():
+            raise Unavailable("another worker has the session of this visitor at the moment")
+        return self._take(record, key, self._token())
 
     async def _wait(self, record: Record, token: bytes) -> None:
         place = (token, trio.Event())
@@ -123,24 +146,25 @@ class MemoryStore:
         return replace(taken, blob=blob)
 
     async def give(
-        self, taken: Taken, blob: bytes | None, lives: float, *, listens: bool = False
+        self, taken: Taken, blob: bytes | None, lives: float | None, *, listens: bool = False
     ) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
         record = self._leased(taken)
         record.blob = record.blob if blob is None else blob
-        record.due = trio.current_time() + lives
+        record.due = record.due if lives is None else trio.current_time() + lives
         record.listeners.discard(self.worker)
         if listens:
             record.listeners.add(self.worker)
         record.hand_over(self._shared.till())
 
-    async def move(self, taken: Taken, key: bytes) -> Taken:
+    async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
         await trio.lowlevel.cancel_shielded_checkpoint()
         record = self._leased(taken)
-        self._shared.records[key] = replace(record, queue=deque())
+        due = trio.current_time() + lives
+        self._shared.records[key] = replace(record, blob=blob, due=due, queue=deque())
         del self._shared.records[taken.key]
         record.wake()
-        return replace(taken, key=key)
+        return replace(taken, key=key, blob=blob)
 
     async def end(self, taken: Taken) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -148,17 +172,24 @@ class MemoryStore:
         del self._shared.records[taken.key]
         record.wake()
 
+    async def evict(self) -> Ending | None:
+        await trio.lowlevel.checkpoint()
+        free = [key for key, each in self._sessions() if not each.owner]
+        first = min(free, key=lambda key: self._shared.records[key].due, default=None)
+        return None if first is None else self._claim(first)
+
     async def due(self, most: int) -> list[Ending]:
         await trio.lowlevel.checkpoint()
-        now, records = trio.current_time(), self._shared.records
-        over = [key for key, each in records.items() if each.due <= now and not each.owner]
-        endings = [self._claim(key, records.pop(key)) for key in over[:most]]
-        self._shared.endings[self.worker] |= {ending.key: ending for ending in endings}
-        return endings
+        now = trio.current_time()
+        over = [key for key, each in self._sessions() if each.due <= now and not each.owner]
+        return [self._claim(key) for key in over[:most]]
 
-    def _claim(self, key: bytes, record: Record) -> Ending:
+    def _claim(self, key: bytes) -> Ending:
+        record = self._shared.records.pop(key)
         record.wake()
-        return Ending(key, record.blob, sorted(record.listeners))
+        ending = Ending(key, record.blob, sorted(record.listeners))
+        self._shared.endings[self.worker][key] = ending
+        return ending
 
     async def ended(self, ending: Ending) -> None:
         await trio.lowlevel.checkpoint()
@@ -186,9 +217,19 @@ class MemoryStore:
         self._shared.inboxes[worker].send_nowait(key)
         return True
 
+    async def clear(self) -> int:
+        await trio.lowlevel.checkpoint()
+        if self._shared.inboxes:
+            raise StoreError("workers are running")
+        count = len(self._sessions())
+        self._shared.records.clear()
+        return count
+
     def statistics(self) -> StoreStatistics:
-        sessions = [key for key in self._shared.records if key != REGISTRY]
-        return StoreStatistics(len(sessions))
+        return StoreStatistics(len(self._sessions()))
+
+    def _sessions(self) -> list[tuple[bytes, Record]]:
+        return [(key, each) for key, each in self._shared.records.items() if key != REGISTRY]
 
     def _token(self) -> bytes:
         self._tokens += 1

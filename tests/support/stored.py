@@ -14,7 +14,8 @@ from typing import Any
 
 import trio
 
-from rpyserve import Registry, Session, Site
+from rpyserve import Session, Site
+from rpyserve.resources.resource import as_resource
 from rpyserve.stores.persistence import Persistence
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import (
@@ -27,32 +28,61 @@ from rpyserve.stores.store import (
 )
 
 
+@dataclass
+class PlainDump:
+    blob: bytes
+    left_out: tuple[str, ...] = ()
+    callbacks: int = 0
+
+    def require_whole(self) -> bytes:
+        if self.left_out:
+            raise ValueError(*self.left_out)
+        return self.blob
+
+
 class PlainCodec:
     """Plain pickles of the values, without a signature."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
 
-    def dump(self, session: Session, key: bytes) -> bytes:
-        return pickle.dumps((dict(session), session._callbacks))
+    def dump(self, session: Session, key: bytes) -> PlainDump:
+        callbacks = [each for each in session._callbacks or () if _may_be_kept(each)]
+        kept = {name: value for name, value in session.items() if _may_be_kept(value)}
+        left_out = tuple(f"session[{name!r}] cannot be kept" for name in session.keys() - kept)
+        count = len(session._callbacks or ()) - len(callbacks)
+        return PlainDump(pickle.dumps((kept, callbacks)), left_out, count)
 
-    def load(self, uid: str | None, key: bytes, blob: bytes) -> Session | None:
-        session: Any = self.site.sessionFactory(self.site, uid or "")
+    def load(self, uid: str, key: bytes, blob: bytes) -> Session:
+        session: Any = self.site.sessionFactory(self.site, uid)
         values, session._callbacks = pickle.loads(blob)
         session.update(values)
         return session  # type: ignore[no-any-return]
 
-    def dump_registry(self, registry: Registry) -> bytes:
-        return pickle.dumps(dict(registry))
+    def dump_registry(self) -> PlainDump:
+        return PlainDump(pickle.dumps(dict(self.site.registry)))
 
-    def load_registry(self, registry: Registry, blob: bytes) -> None:
-        registry.clear()
-        registry.update(pickle.loads(blob))
+    def load_registry(self, blob: bytes) -> None:
+        assert not len(self.site.registry)
+        self.site.registry.update(pickle.loads(blob))
+
+
+def _may_be_kept(value: object) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return False
+    return True
 
 
 def stored_site(root: Any, store: Any, **options: Any) -> Site:
-    """A site whose sessions are in *store*, or in the SQLite file of that path."""
-    site = Site(root, **options)
+    """A site whose sessions are in *store*, or in the SQLite file of that path.
+
+    A function answers all paths.
+    """
+    resource = as_resource(root)
+    resource.isLeaf = resource.isLeaf or resource is not root
+    site = Site(resource, **options)
     if isinstance(store, Path):
         store = SQLiteStore(store, clock=trio.current_time)
     site.persistence = Persistence(site, store, PlainCodec(site))

@@ -1,0 +1,466 @@
+"""What is in a record, once its signature is right: a session or the registry as a row of pickles.
+
+The first pickle says what there is; then comes one for each value, component, attribute and
+callback. They share one memo, so what several of them hold is one object afterwards, too. One that
+cannot be written or read does not take the others with it: it is left out whole, never half.
+
+A record is read in up to three ways, each slower than the one before: as it is, if all classes have
+the shape that they had; with former classes, which are then brought up to date as after an edit;
+and at last pickle by pickle, to find the ones that fail. Those become an `Unloaded`, and are
+written again as they came.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from types import (
+    AsyncGeneratorType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any, Final
+
+from rpyserve.scripts import definitions
+from rpyserve.scripts.execution import execution_name_of, without_partials
+from rpyserve.sessions import migration
+from rpyserve.sessions.components import Components, Entry, bring_up_to_date, mark_outdated
+from rpyserve.sessions.containers import LEAF_CLASSES
+from rpyserve.sessions.session import Contents, Session, contents_of, put_contents
+from rpyserve.sessions.transient import children_of, shown
+from rpyserve.stores import former
+from rpyserve.stores.pickles import (
+    Changed,
+    OneByOne,
+    Output,
+    Reader,
+    Reductions,
+    Refused,
+    TooLarge,
+    Way,
+    Writer,
+    described,
+)
+from rpyserve.stores.references import Definition, References
+
+log = logging.getLogger("rpyserve")
+
+FORMAT: Final = b"\x01"
+"""What records begin with: the format that is written. Newer ones cannot be read."""
+
+MOST_LOOKS: Final = 100_000
+"""How many objects are looked at to say where something is that cannot be written."""
+
+# Before the module of an interface that cannot be imported at present, in the key of a component.
+_NOT_THERE: Final = "not there: "
+
+LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of the largest record that is written. What would make it larger is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A value that a record cannot keep.
+
+    Attributes:
+        name: the value that is left out, as its author writes it: ``session["job"]``.
+        path: what in it is to blame: ``session["job"].file``.
+        kind: the name of its class.
+        why: the reason, a clause.
+    """
+
+    name: str
+    path: str
+    kind: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.kind}) cannot be kept: {self.why}"
+
+
+class Unreadable(Exception):
+    """A record cannot be read, not even in part. It is best left where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write` has written.
+
+    Attributes:
+        record: the record, without its signature.
+        left_out: what is not in it.
+        callbacks: how many callbacks are not in it.
+    """
+
+    record: bytes
+    left_out: tuple[LeftOut, ...] = ()
+    callbacks: int = 0
+
+
+# Writing
+
+
+class RecordWriter:
+    """Writes the record of one session, or of the registry.
+
+    Args:
+        holder: the session or registry.
+        references: names what the site defines.
+        reductions: see `Writer`.
+        site: the site.
+    """
+
+    def __init__(
+        self, holder: Components, references: References, reductions: Reductions, site: Any
+    ) -> None:
+        self._holder = holder
+        self._references = references
+        self._reductions = reductions
+        self._site = site
+
+    def write(self, *, carefully: bool) -> Written:
+        """Write it.
+
+        Args:
+            carefully: whether it is known that something cannot be written.
+        """
+        contents = contents_of(self._holder)
+        all_callbacks = len(contents.callbacks)
+        contents.callbacks = [each for each in contents.callbacks if _may_have_name(each)]
+        left_out: list[LeftOut] = []
+        record = None
+        if not carefully:
+            with suppress(Exception):
+                record = self._write_all(contents)
+        if record is None:
+            left_out = self._leave_out(contents)
+            record = self._write_what_fits(contents, left_out)
+        return Written(record, tuple(left_out), all_callbacks - len(contents.callbacks))
+
+    def _write_all(self, contents: Contents) -> bytes:
+        output = Output(LARGEST)
+        output.write(FORMAT)
+        dump = self._writer(output).dump
+        cls = type(self._holder)
+        dump(
+            (
+                None if cls is Session or not isinstance(self._holder, Session) else cls,
+                tuple(contents.values),
+                tuple(map(self._stored_key, contents.components, contents.components.values())),
+                tuple(contents.attributes),
+                len(contents.callbacks),
+            )
+        )
+        for thing in contents.values.values():
+            dump(thing)
+        for entry in contents.components.values():
+            dump(entry.component)
+        for thing in contents.attributes.values():
+            dump(thing)
+        for callback in contents.callbacks:
+            dump(callback)
+        return output.joined()
+
+    def _writer(self, output: Output) -> Writer:
+        return Writer(output, self._references, self._reductions, self._site, self._holder)
+
+    def _stored_key(self, key: Any, entry: Entry) -> tuple[Any, ...]:
+        """What a record says of the interface or class that a component is kept for."""
+        if not isinstance(key, tuple):
+            target = entry.target
+            return target.__module__, getattr(target, "__qualname__", None) or target.__name__
+        if key[0].startswith(_NOT_THERE):
+            return key[0].removeprefix(_NOT_THERE), key[1]
+        return self._references.stored_key(key, self._holder)
+
+    # What cannot be written
+
+    def _leave_out(self, contents: Contents) -> list[LeftOut]:
+        """Take out of *contents* what cannot be written, each looked at by itself."""
+        left_out = []
+        for held, key, thing in list(_things_in(contents)):
+            try:
+                self._writer(Output(LARGEST)).dump(thing)
+            except Exception as exc:
+                if isinstance(held, list):
+                    held.remove(key)
+                else:
+                    del held[key]
+                    left_out.append(self._explain(self._label(contents, held, key), thing, exc))
+        return left_out
+
+    def _write_what_fits(self, contents: Contents, left_out: list[LeftOut]) -> bytes:
+        while True:
+            try:
+                return self._write_all(contents)
+            except TooLarge as exc:
+                held, key, thing = max(_things_in(contents), key=lambda each: self._size(each[2]))
+                label = self._label(contents, held, key)
+                left_out.append(self._explain(label, thing, exc))
+                del held[key]
+
+    def _size(self, thing: Any) -> int:
+        output = Output(LARGEST)
+        self._writer(output).dump(thing)
+        return len(output.joined())
+
+    def _label(self, contents: Contents, held: Any, key: Any) -> str:
+        name = self._holder._display_name
+        if held is contents.components:
+            entry = held[key]
+            return f"{self._stored_key(key, entry)[1]}({name})"
+        return f"{name}.{key}" if held is contents.attributes else f"{name}[{shown(key)}]"
+
+    def _explain(self, label: str, thing: Any, exc: Exception) -> LeftOut:
+        culprit, path = thing, label
+        if not isinstance(exc, (TooLarge, RecursionError)):
+            tracer = _Tracer(
+                Output(LARGEST), self._references, self._reductions, self._site, self._holder
+            )
+            with suppress(Exception):
+                tracer.dump(thing)
+            culprit = tracer.last
+            path = _path_to(culprit, thing, label) or label
+        return LeftOut(label, path, type(culprit).__name__, _reason(culprit, exc))
+
+
+class _Tracer(Writer):
+    """A writer that knows what it was given last."""
+
+    last: Any = None
+
+    def reducer_override(self, thing: Any) -> Any:
+        self.last = thing
+        return super().reducer_override(thing)
+
+
+def _may_have_name(callback: Any) -> bool:
+    """Whether a callback may be found by its name again: most are closures."""
+    function = without_partials(callback)
+    return not isinstance(function, FunctionType) or "<" not in function.__qualname__
+
+
+def _things_in(contents: Contents) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield what is held: by what, under which key, and the thing itself."""
+    for held in (contents.values, contents.attributes):
+        yield from ((held, key, thing) for key, thing in held.items())
+    components = contents.components
+    yield from ((components, key, entry.component) for key, entry in components.items())
+    yield from ((contents.callbacks, callback, callback) for callback in contents.callbacks)
+
+
+def _path_to(culprit: Any, thing: Any, label: str) -> str:
+    """How an author reaches *culprit* from *thing*, which is called *label*; empty if not known."""
+    queue = deque([(thing, label)])
+    seen: dict[int, Any] = {}
+    while queue and len(seen) < MOST_LOOKS:
+        each, path = queue.popleft()
+        if each is culprit:
+            return path
+        if id(each) not in seen and not isinstance(each, LEAF_CLASSES):
+            seen[id(each)] = each
+            queue += ((child, path + step) for child, step in children_of(each))
+    return ""
+
+
+def _reason(culprit: Any, exc: Exception) -> str:
+    if isinstance(exc, Refused):
+        return str(exc)
+    if isinstance(exc, TooLarge):
+        return f"it takes more than {LARGEST // 2**20} MB; keep it in a file, and its name here"
+    if isinstance(exc, RecursionError):
+        return "its objects are nested too deep"
+    for kinds, reason in _REASONS.items():
+        if isinstance(culprit, kinds):
+            return reason
+    return described(exc)
+
+
+_SUSPENDED: Final = (GeneratorType, CoroutineType, AsyncGeneratorType)
+_LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
+_REASONS: Final[dict[Any, str]] = {
+    io.IOBase: "an open file ends with the process; keep its name, and open it when it is used",
+    socket.socket: "a connection ends with the process",
+    _LOCKS: "a lock is of use in this process only; give its class a __getstate__ without it",
+    _SUSPENDED: "code that waits half-way cannot be stored; keep what it needs to begin again",
+    ModuleType: "a module is not data; keep its name",
+}
+
+
+# Reading
+
+
+MakeHolder = Callable[[Any], Components]
+
+
+class RecordReader:
+    """Reads records.
+
+    Args:
+        references: finds what the site defines.
+        site: the site.
+    """
+
+    def __init__(self, references: References, site: Any) -> None:
+        self._references = references
+        self._site = site
+
+    def read(self, record: bytes, make_holder: MakeHolder, *, deferred: bool = False) -> Components:
+        """Return the session or registry that *record* is of.
+
+        Args:
+            record: what `RecordWriter.write` has written.
+            make_holder: returns an empty one of a class; None stands for the usual class.
+            deferred: whether no file may be executed for it now, as for the registry, which the
+                code in there uses. Then it is brought up to date at its first use. Else that has
+                happened.
+
+        Raises:
+            Unreadable: there is no way to read it.
+        """
+        reason: Exception | None = None
+        if not deferred:
+            try:
+                return self._read_as_it_is(record, make_holder)
+            except Exception as exc:
+                reason = exc
+        try:
+            return self._read_as_former(record, make_holder, deferred)
+        except Exception as exc:
+            raise Unreadable(str(reason or exc)) from exc
+
+    def _read_as_it_is(self, record: bytes, make_holder: MakeHolder) -> Components:
+        file = io.BytesIO(record)
+        file.seek(len(FORMAT))
+        reader = Reader(file, self._references, self._site, Way.AS_IT_IS)
+        holder = self._read(reader, make_holder)
+        self._keep_as_before(_callbacks_of(holder))
+        return holder
+
+    def _read(self, reader: Any, make_holder: MakeHolder) -> Components:
+        load: Any = reader.load
+        cls, values, components, attributes, callbacks = load()
+        reader.holder = holder = make_holder(cls)
+        contents = Contents(
+            values={name: load() for name in values},
+            components={self._key(each, reader): self._entry(each, load()) for each in components},
+            attributes={name: load() for name in attributes},
+            callbacks=[load() for _ in range(callbacks)],
+        )
+        put_contents(holder, contents)
+        return holder
+
+    def _keep_as_before(self, callbacks: list[Any]) -> None:
+        """Have callbacks known as those from before.
+
+        They run the present code, but one of that name which is registered now takes their place.
+        """
+        if callbacks:
+            callbacks[:] = map(self._as_before, callbacks)
+
+    def _as_before(self, callback: Any) -> Any:
+        if isinstance(callback, partial):
+            function = self._as_before(callback.func)
+            return partial(function, *callback.args, **callback.keywords)
+        if isinstance(callback, MethodType):
+            return MethodType(self._as_before(callback.__func__), callback.__self__)
+        if isinstance(callback, FunctionType) and execution_name_of(callback) is not None:
+            return self._references.former(self._references.describe(callback))
+        return callback
+
+    def _key(self, stored: Any, reader: Any) -> Any:
+        """The key under which a component is held, of what a record says of its interface."""
+        if len(stored) == 2:
+            target = _found(*stored)
+            return (_NOT_THERE + stored[0], stored[1], 0, 0) if target is None else id(target)
+        if reader.marks.way is Way.DEFERRED:
+            return self._references.key_without_executing(stored)
+        key, sets_more = self._references.key_of(stored, reader.holder)
+        if sets_more and reader.marks.way is Way.AS_IT_IS:
+            raise Changed(stored[1])
+        return key
+
+    def _entry(self, stored: tuple[Any, ...], component: Any) -> Entry:
+        # What an ordinary module defines is known by its id, and must live as long as that.
+        return Entry(component, None, _found(*stored) if len(stored) == 2 else None)
+
+    # With former classes
+
+    def _read_as_former(self, record: bytes, make_holder: MakeHolder, deferred: bool) -> Components:
+        way = Way.DEFERRED if deferred else Way.FORMER
+        with former.noting_made(deferred=deferred) as made:
+
+            def make(cls: Any) -> Components:
+                present = cls if cls is None or deferred else self._present_holder(cls)
+                holder = make_holder(present)
+                if present is not cls:
+                    made.append((holder, cls))
+                return holder
+
+            file = io.BytesIO(record)
+            file.seek(len(FORMAT))
+            reader: Any = Reader(file, self._references, self._site, way)
+            try:
+                holder = self._read(reader, make)
+            except Exception:
+                made.clear()
+                reader = OneByOne(record, self._references, self._site, way)
+                holder = self._read(reader, make)
+            if deferred:
+                mark_outdated(holder)
+            else:
+                bring_up_to_date(holder, _callbacks_of(holder), made)
+                self._keep_as_before(_callbacks_of(holder))
+                self._tell_of_absent(reader.marks.used)
+        return holder
+
+    def _present_holder(self, cls: Any) -> Any:
+        found = definitions.current_definition(cls)
+        return found if isinstance(found, type) and issubclass(found, Session) else cls
+
+    def _tell_of_absent(self, used: Iterable[Definition]) -> None:
+        """Say of which classes objects stay as they were stored."""
+        for definition in used:
+            before = self._references.former(definition)
+            if definitions.current_definition(before) is before:
+                migration.log_once(
+                    logging.WARNING,
+                    definitions.home_of(before),
+                    _ABSENT.format(
+                        definition.name, definition.file.rpartition("/")[2].lstrip(".:")
+                    ),
+                )
+
+
+_ABSENT: Final = (
+    "objects of the class {} of {} are kept as they were stored, until there is a class of that "
+    "name again"
+)
+_UNLOADED: Final = "{} could not be loaded: {}. It is kept as it was stored, and tried again."
+
+
+def _callbacks_of(holder: Components) -> list[Any]:
+    """The very list of callbacks that a session has."""
+    return (holder._callbacks if isinstance(holder, Session) else None) or []
+
+
+def _found(module: str, name: str) -> Any:
+    """The interface or class *name* of *module*, which is none of the site's; or None."""
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return None
+    return found
