@@ -20,6 +20,7 @@ __all__ = [
     "Directory",
     "HTTPError",
     "Interface",
+    "Job",
     "Limits",
     "NameVirtualHost",
     "Redirect",
@@ -39,6 +40,7 @@ __all__ = [
     "background",
     "cache",
     "cors",
+    "current_job",
     "html",
     "implementer",
     "in_thread",
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
     from rpyserve.resources.virtual_host import NameVirtualHost
     from rpyserve.resources.websocket import WebSocketResource, websocket
     from rpyserve.resources.wsgi import WSGIResource
-    from rpyserve.scripts.background import background
+    from rpyserve.scripts.background import Job, background, current_job
     from rpyserve.scripts.execution import cache
     from rpyserve.scripts.threads import in_thread
     from rpyserve.serving.run import run, serve

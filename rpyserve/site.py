@@ -31,7 +31,7 @@ from rpyserve.resources.rendering import (
     render,
 )
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
-from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.scripts.background import BackgroundTasks, Job, RequestTasks, SiteNursery
 from rpyserve.scripts.threads import SessionLocks, ThreadCall, current_call, in_loop_async
 from rpyserve.sessions.components import (
     bring_up_to_date_in_slices,
@@ -242,11 +242,6 @@ class Site(ServerObject):
             self._set_session_cookie(request, session, "getSession() made a session")
         return session
 
-    def adopt_session(self, request: Request, session: Session) -> None:
-        """Have the visitor who makes *request* go on with *session*, which was another one's."""
-        request._session = session
-        self._set_session_cookie(request, session, "the session of another browser was taken over")
-
     async def _session_for_thread(self, request: Request, call: ThreadCall) -> Session:
         """Return the session for *request*, and let *call* have it to itself."""
         while True:
@@ -254,6 +249,11 @@ class Site(ServerObject):
             await call.hold(session)
             if session.ended is None:
                 return session
+
+    def adopt_session(self, request: Request, session: Session) -> None:
+        """Have the visitor who makes *request* go on with *session*, which was another one's."""
+        request._session = session
+        self._set_session_cookie(request, session, "the session of another browser was taken over")
 
     def session_ids(self, request: Request) -> list[str]:
         """Return the ids in the request's cookies, of sessions or not, the first one first."""
@@ -310,20 +310,27 @@ class Site(ServerObject):
             return None
         return partial(bring_up_to_date_in_slices, self.registry)
 
-    def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function*, an async one, beside the site.
+    def background(self, function: Callable[..., object], *args: Any) -> Job:
+        """Run ``function(*args)`` beside the site; a plain function in a thread.
 
-        It runs once for each version of the script that defines it.
+        With arguments, each call starts it once more. It goes on with the code that it began with
+        when the script is edited, and is cancelled if the script is deleted.
 
-        Calling it again does nothing while the script is the same, so it may stand in a render
-        method. When the script has changed, which is noticed at once where pages follow edits, the
-        old version is cancelled, and the next call starts the new one. What it raises is told on
-        the console, and is the end of it.
+        Without arguments it runs once for each version of the script that defines it. Calling it
+        again does nothing while the script is the same, so it may stand in a render method. When
+        the script has changed, which is noticed at once where pages follow edits, the old version
+        is cancelled, and the next call starts the new one.
+
+        What it raises is told on the console, and is the end of it.
+
+        Returns:
+            The `Job`: its state, progress and result. Without arguments, that of the one that runs
+            or has run already.
 
         Raises:
-            TypeError: *function* is no async function.
+            TypeError: *function* cannot be called.
         """
-        self.tasks.start(function)
+        return self.tasks.start(function, args)
 
     def _set_session_cookie(self, request: Request, session: Session, what: str) -> None:
         """Have the response to *request* set the cookie of *session*.

@@ -93,6 +93,7 @@ def apply_request_headers(request: Request, response: Response) -> Response:
 
 def redirect_response(redirect: Redirect, request: Request) -> Response:
     """Return the response for *redirect*: 303 after a POST, else 302, unless it says otherwise."""
+    request._response.redirect = redirect
     status = redirect.status or (303 if request.method == "POST" else 302)
     is_path = redirect.url.startswith("/") and not redirect.url.startswith("//")
     url = request.root_path + redirect.url if is_path else redirect.url

@@ -282,8 +282,10 @@ async def test_what_cannot_be_interrupted_keeps_its_session_until_it_ends(gate: 
         session["n"] = 100
 
     async def page(request: Request) -> str:
-        with trio.move_on_after(0.05):
-            await stuck(request.getSession())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stuck, request.getSession())
+            await gate.is_reached()
+            nursery.cancel_scope.cancel()
         return "given up"
 
     site = pages(page=page, count=count)
