@@ -31,9 +31,9 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trio
 
@@ -56,6 +56,9 @@ from rpyserve.stores.store import (
     Unavailable,
 )
 from rpyserve.util.throttle import ThrottledLogger
+
+if TYPE_CHECKING:
+    from rpyserve.scripts.loader import ScriptLoader
 
 log = logging.getLogger("rpyserve")
 
@@ -100,6 +103,7 @@ class Record:
         since: when it was taken.
         users: how many requests have it, or wait for it.
         turn: has it, where others share the store: one request after the other.
+        uid: the id that *key* is of.
     """
 
     key: bytes
@@ -109,6 +113,7 @@ class Record:
     since: float = -math.inf
     users: int = 0
     turn: trio.Semaphore | None = None
+    uid: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -150,23 +155,17 @@ class Use:
         streams: whether its code goes on after that.
     """
 
-    __slots__ = (
-        "_persistence",
-        "_request",
-        "has_answer",
-        "names",
-        "records",
-        "streamed",
-        "streams",
-    )
+    names: frozenset[str] | None = None
+    has_answer = False
+    streams = False
+    records: list[Record]
+    streamed: list[Streamed]
 
     def __init__(self, persistence: Persistence, request: Request) -> None:
         self._persistence = persistence
         self._request = request
-        self.names: frozenset[str] | None = None
-        self.records: list[Record] = []
-        self.streamed: list[Streamed] = []
-        self.has_answer = self.streams = False
+        if persistence.store.is_shared:
+            self.records, self.streamed = [], []
 
     async def hold(self, names: frozenset[str]) -> None:
         """Take what the script that is to answer may use; what is here already is not taken again.
@@ -181,6 +180,21 @@ class Use:
         self.names = known | names
         if not names <= known:
             await self._persistence.hold(self._request, names - known)
+
+    def load(self, scripts: ScriptLoader, path: str) -> Resource | Awaitable[Resource]:
+        """Load a script, once what it may use is here: its top-level code may use it already."""
+        if self._persistence.store.is_shared:
+            return self._load_held(scripts, path)
+        resource = scripts.load(path, self._request)
+        self.names = scripts.uses(path)
+        return resource
+
+    async def _load_held(self, scripts: ScriptLoader, path: str) -> Resource:
+        scripts.prepare(path, self._request)
+        await self.hold(scripts.uses(path))
+        resource = scripts.load(path, self._request)
+        await self.hold(scripts.uses(path))  # it may have imported more
+        return resource
 
     async def hold_for(self, resource: Resource) -> None:
         """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
@@ -238,6 +252,7 @@ class Persistence:
         self._failures = ThrottledLogger(log)
         self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
+        self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
         _AbsentRegistry.install(site.registry, self)
@@ -343,22 +358,43 @@ class Persistence:
         Raises:
             BaseException: whatever *respond* raises.
         """
-        request._use = Use(self, request)
-        request.on_close(partial(self._closed, request))
-        token = _answered.set(request)
+        use = request._use = Use(self, request)
+        if self.store.is_shared:
+            _answered.set(request)
         try:
             response = await respond(request)
-            if isinstance(response.body, Stream):
-                body = _StoredStream(response.body, partial(self._settle_page, request, True))
-                return Response.trusted(body, response.status, response.headers)
-            page = await self._settle_page(request, isinstance(response.body, Upgrade))
+            if isinstance(response.body, (Stream, Upgrade)):
+                return await self._settle_stream(request, response)
+            if not self.store.is_shared and self._has_nothing(request, use):
+                request._use = None
+                return response
+            page = await self._settle_page(request)
+        except BaseException:
+            request.on_close(partial(self._closed, request))
+            raise
         finally:
-            _answered.reset(token)
+            if self.store.is_shared:
+                _answered.set(None)
+        request._use = None
         if page is not None and isinstance(response.body, FileBody):
             response.body.close()
         return page or response
 
-    async def _settle_page(self, request: Request, streams: bool) -> Response | None:
+    def _has_nothing(self, request: Request, use: Use) -> bool:
+        """Whether there is nothing that *request* could have changed."""
+        uses_registry = use.names is None or "registry" in use.names
+        return request._session is None and not uses_registry and not self._ends
+
+    async def _settle_stream(self, request: Request, response: Response) -> Response:
+        """Have what *request* has changed stored before the head of its stream goes out."""
+        request.on_close(partial(self._closed, request))
+        if isinstance(response.body, Upgrade):
+            return await self._settle_page(request, streams=True) or response
+        assert isinstance(response.body, Stream)
+        body = _StoredStream(response.body, partial(self._settle_page, request, True))
+        return Response.trusted(body, response.status, response.headers)
+
+    async def _settle_page(self, request: Request, streams: bool = False) -> Response | None:
         """Store and give back; return the page that says so if that cannot be done."""
         try:
             await self._settle(request, streams)
@@ -426,6 +462,8 @@ class Persistence:
     def _closed(self, request: Request) -> None:
         """Store what has changed since the answer went out, or was given up."""
         use, request._use = request._use, None
+        if use is None:
+            return
         if not self.store.is_shared:
             self._streaming.pop(use, None)
             if use.streams or not use.has_answer:
@@ -445,6 +483,7 @@ class Persistence:
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
         self._failures.warn("%s", exc)
+        self.errors += 1
         return HTTPError(
             503,
             "What you do here cannot be stored just now. Try again in a moment.",
@@ -549,7 +588,7 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
-        record.holder, record.taken = session, taken
+        record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
         self._put_back_own(session, record.key)
@@ -727,7 +766,7 @@ class Persistence:
         blob = self._blob_of(session, key)
         taken = await self.store.create(key, blob, self._lives(session))
         record = Record(key, session, taken, self.store.is_shared, users=1)
-        record.turn = self._new_turn(free=False)
+        record.turn, record.uid = self._new_turn(free=False), session.uid
         session._record = self._records[key] = record
         await self._make_room()
         return record
@@ -757,7 +796,8 @@ class Persistence:
             return
         else:
             # Only `regenerate` changes an id, and it is rarely called.
-            key, lives = key_of(holder.uid), self._lives(holder)
+            key = record.key if holder.uid == record.uid else key_of(holder.uid)
+            lives = self._lives(holder)
         blob = self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
@@ -771,7 +811,7 @@ class Persistence:
                 lives if accessed or changed else None,
                 listens=key in self._own,
             )
-            taken = replace(taken, blob=blob) if changed else taken
+            taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
             taken = await self.store.write(taken, blob, lives)
         record.taken = taken
@@ -782,7 +822,7 @@ class Persistence:
     def _rename(self, record: Record, taken: Taken) -> None:
         self._own.pop(record.key, None)
         self._records.pop(record.key, None)
-        record.key, record.taken = taken.key, taken
+        record.key, record.taken, record.uid = taken.key, taken, record.holder.uid
         self._records[taken.key] = record
 
     def _lives(self, session: Session) -> float:
@@ -1063,11 +1103,18 @@ def _bringing(name: str) -> Any:
     return method
 
 
+def _get_attribute(self: Registry, name: str) -> Any:
+    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
+        _bring(self)
+    return object.__getattribute__(self, name)
+
+
 for _name in (
     "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__getattribute__", "__setattr__", "__delattr__",
+    "__conform__", "__repr__", "__setattr__", "__delattr__",
 ):  # fmt: skip
     setattr(_AbsentRegistry, _name, _bringing(_name))
+_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):
