@@ -35,7 +35,9 @@ WORKERS = 4
 LINES = 12
 """Of the workers' consoles, which are printed."""
 LONGEST_WAIT = 3.0
-"""Seconds that nobody may wait for longer, and neither may an answer be late."""
+"""Seconds that nobody may wait for longer while workers are killed."""
+LATEST = 1.0
+"""Seconds that the callbacks of a session may be late."""
 
 SITE = {
     "item.rpy": """\
@@ -511,7 +513,7 @@ async def expiries(sessions: int) -> list[str]:
     early = [float(when) - answered[name][0] - 2 for name, when in ends]
     if min(early, default=0) < 0:
         faults.append(f"a callback ran {-min(early):.3f} s early")
-    if max(late, default=0) > 1:
+    if max(late, default=0) > LATEST:
         faults.append(f"a callback ran {max(late):.2f} s late")
     print(f"expiries: {len(called):,} of {sessions:,}, at most {max(late, default=0):.2f} s late")
     return faults

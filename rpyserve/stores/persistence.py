@@ -831,10 +831,11 @@ class Persistence:
 
     async def _make_room(self) -> None:
         limit = self._sessions.max_sessions
-        if limit is not None and self.store.statistics().live > limit:
+        while limit is not None and self.store.statistics().live > limit:
             ending = await self.store.evict()
-            if ending is not None:
-                await self._finish([ending], SessionEnd.EVICTED)
+            if ending is None:  # all are in use
+                break
+            await self._finish([ending], SessionEnd.EVICTED)
 
     # Ends
 
