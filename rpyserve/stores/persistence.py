@@ -65,7 +65,7 @@ log = logging.getLogger("rpyserve")
 SWEEP: Final = 0.25
 """Seconds between two looks for sessions that are due in the store."""
 
-ADOPT: Final = 2.0
+ADOPT: Final = 0.5
 """Seconds between two looks for what workers that died had claimed."""
 
 TURNS: Final = 1.0

@@ -107,7 +107,8 @@ class RedisStore:
         self._warned = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        hearts = [Heartbeat(client.address, self._heart) for client in self._clients]
+        channel = f"{self._prefix}:h:{self.worker.decode()}"
+        hearts = [Heartbeat(client.address, self._heart, channel) for client in self._clients]
         with _unwrapping():
             async with trio.open_nursery() as nursery:
                 for client in self._clients:
