@@ -150,7 +150,7 @@ def print_line(text: str) -> None:
 
 def print_over_ctrl_c(text: str) -> None:
     """Write a line of ours over the ``^C`` that a terminal shows when it is typed."""
-    print_line("\r" + text if _is_terminal(sys.stderr) else text)
+    print_line("\r" + text if is_terminal(sys.stderr) else text)
 
 
 def use_colour(stream: TextIO | Any) -> bool:
@@ -160,13 +160,13 @@ def use_colour(stream: TextIO | Any) -> bool:
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    terminal = _is_terminal(stream)
+    terminal = is_terminal(stream)
     if terminal and os.name == "nt":
         _enable_windows_colours()
     return terminal
 
 
-def _is_terminal(stream: TextIO | Any) -> bool:
+def is_terminal(stream: TextIO | Any) -> bool:
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError):
@@ -188,6 +188,7 @@ def banner(
     quiet: bool = False,
     notes: Iterable[str] = (),
     warn: bool = True,
+    codes: Iterable[str] = (),
     store: str = "",
 ) -> str:
     """Print what is served, where, and how to stop it; return the URL.
@@ -202,6 +203,7 @@ def banner(
         quiet: print only the URL, and the warning if the network can reach it.
         notes: lines to print above the URL.
         warn: whether to say that the network can reach it.
+        codes: QR codes of the addresses by which the network reaches it.
         store: where sessions are kept when the server stops; empty if nowhere.
     """
     host, port = bound
@@ -218,6 +220,9 @@ def banner(
                 "the site."
             )
         )
+    if not quiet:
+        for code in codes:
+            print_line(code)
     if not quiet:
         expiry = "" if timeout is None else f"{_expiry(timeout)} "
         fate = f"keeps the sessions in {store}" if store else "ends all sessions"
