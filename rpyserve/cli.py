@@ -273,6 +273,14 @@ def _is_certificate(arg: str) -> bool:
     ),
 )
 @click.option(
+    "--phone",
+    is_flag=True,
+    help=(
+        "Accept connections from the network, and print a QR code for a phone; /-/phone in your "
+        "browser hands your session over."
+    ),
+)
+@click.option(
     "--browser-log",
     is_flag=True,
     help="Print also what pages log in the browser (console.log and the like), not only errors.",
@@ -441,6 +449,7 @@ _FOR_AUTHORS = {
     "open_browser": "--open",
     "editor": "--editor",
     "browser_log": "--browser-log",
+    "phone": "--phone",
 }
 
 
@@ -461,6 +470,8 @@ def _check_combination(context: click.Context, options: dict[str, Any]) -> None:
         refuse("--bind says where to listen: leave out --host and --port.")
     if (options["cookie_name"] or "").startswith("__Host-") and options["root_path"]:
         refuse("Browsers accept a cookie named __Host-... for a whole host only, not a root path.")
+    if options["phone"] and (is_given("host") or options["bind"]):
+        refuse("--phone listens on the whole network: leave out --host and --bind.")
     if options["send_file"] and not options["behind_proxy"]:
         refuse("--send-file needs --behind-proxy: only a known proxy is told to send a file.")
     if options["metrics_from"] and options["metrics"] is None:
@@ -538,7 +549,8 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
     if options["session_store"] is not None:
         _keep_sessions(site, directory, options["session_store"])
     settings = Settings(
-        host=options["host"],
+        host="0.0.0.0" if options["phone"] else options["host"],
+        phone=options["phone"],
         port=8080 if port is None else port,
         next_free=port is None,
         allowed_hosts=options["allowed_host"],

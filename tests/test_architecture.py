@@ -59,6 +59,7 @@ MUST_NOT_KNOW = {
         "livereload",
     },
     "twisted": {"protocol", "files", "check", "livereload"},
+    "inspector": {"protocol", "files", "check", "livereload", "serving"},
     "testing": {"protocol", "check", "livereload"},
     "serving": set(),
 }
@@ -69,7 +70,7 @@ or `cli` unasked.
 MAY_KNOW = {
     "serving": {"cli"},
     "testing": set(),
-    "site": {"cli", "serving", "livereload", "testing"},
+    "site": {"cli", "serving", "livereload", "testing", "inspector"},
     "cli": {"__main__"},
 }
 """Who may import these; `__init__` names where public things are, but imports nothing by itself."""
@@ -178,10 +179,10 @@ def test_every_package_and_module_says_what_it_owns() -> None:
 
 def test_public_names() -> None:
     assert set(rpyserve.__all__) == {
-        "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "Limits",
+        "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "Job", "Limits",
         "NameVirtualHost", "Redirect", "Registry", "Request", "Resource", "Response",
         "ReverseProxyResource", "Session", "SessionEnd", "Site", "Upload", "WSGIResource",
-        "WebSocket", "WebSocketClosed", "WebSocketResource", "background", "cache", "cors", "html",
+        "WebSocket", "WebSocketClosed", "WebSocketResource", "background", "cache", "cors", "current_job", "html", "in_thread",
         "implementer", "registerAdapter", "registry", "run", "serve", "template", "websocket",
     }  # fmt: skip
     for name in set(rpyserve.__all__) - {"registry"}:

@@ -160,10 +160,10 @@ of the first request, and until every object is up to date. {report.machine()}
 {table(titles, rows)}
 
 The first line is what it takes to import the modules again, in one iteration of the loop. A
-registry that holds very much is looked through in slices of 5 ms, before the first script that is
-asked for, so that requests for anything else are answered meanwhile. The nearest 1,000 objects are
-then brought up to date at once, the others when they are first used and in slices between requests.
-What is over {PAUSE_LIMIT} ms is in bold."""
+registry that holds very much is looked through in slices of 5 ms, before the first request for a
+page that may use it, so that all other requests are answered meanwhile. The nearest 1,000 objects
+are then brought up to date at once, the others when they are first used and in slices between
+requests. What is over {PAUSE_LIMIT} ms is in bold."""
 
 
 def main() -> None:

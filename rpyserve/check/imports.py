@@ -45,6 +45,7 @@ _ABOVE: Final = (
     "One dot is the file's own directory, two dots are the one above it; "
     "the site's directory is the topmost."
 )
+_CHANGED: Final = "It may have another name or place in this version: see Twisted's documentation."
 
 
 class ImportChecker:
@@ -89,7 +90,7 @@ class ImportChecker:
         if node.level:
             return self._check_relative(node.level, module, names, path)
         if top == "twisted":
-            return _check_twisted(module, names)
+            return self._check_twisted(module, names)
         if module == "rpyserve":
             return _check_rpyserve(names)
         if top in sys.stdlib_module_names:
@@ -116,6 +117,26 @@ class ImportChecker:
             return ()
         hint = import_advice.missing(module, os.path.dirname(path), self._modules.root)
         return [(f"There is no module named {module}.", hint)]
+
+    def _check_twisted(self, module: str, names: list[str]) -> Iterable[Problem]:
+        installed = twisted_names.genuine_spec()
+        if installed is None or installed.origin is None:
+            return _without_twisted(module, names)
+        return self._check_genuine(module, names, os.path.dirname(installed.origin))
+
+    def _check_genuine(self, module: str, names: list[str], directory: str) -> Iterator[Problem]:
+        """Yield what *module* of the Twisted in *directory* lacks of *names*."""
+        found = os.path.join(directory, *module.split(".")[1:])
+        if not _is_module(*os.path.split(found)):
+            yield f"Twisted has no module {module}.", _CHANGED
+            return
+        known = self._names_in(module_file(*os.path.split(found)) or found)
+        for name in names:
+            is_known = name == "*" or not known.isdisjoint({name, "*"})
+            if not is_known and not _is_module(found, name):
+                closest = closest_match(name, known)
+                hint = f"Did you mean {closest}?" if closest else _CHANGED
+                yield f"There is no {name} in {module}.", hint
 
     def _check_in_site(self, module: str, names: list[str], directory: str) -> Iterator[Problem]:
         """Yield what *module*, looked for from *directory* of the site, lacks of *names*."""
@@ -164,7 +185,7 @@ def _missing_imports(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Fin
         yield Finding(uses[0].lineno, Rule.UNRESOLVED_IMPORT, f"{name} is not imported.", hint)
 
 
-def _check_twisted(module: str, names: list[str]) -> Iterator[Problem]:
+def _without_twisted(module: str, names: list[str]) -> Iterator[Problem]:
     for wanted in [f"{module}.{name}".removesuffix(".*") for name in names] or [module]:
         if not twisted_names.is_provided(wanted):
             message, provided, replacement = twisted_names.replacement_for(wanted)

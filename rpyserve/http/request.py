@@ -102,8 +102,8 @@ class RequestSite(Protocol):
     def session_held(self, request: Request) -> AbstractAsyncContextManager[Any]:
         """Have that session inside of a block; what is changed in it is stored at its end."""
 
-    def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function* beside the site."""
+    def background(self, function: Callable[..., object], *args: Any) -> Any:
+        """Run ``function(*args)`` beside the site."""
 
     def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, which must not raise, beside the site."""
@@ -176,6 +176,9 @@ class Request(ServerObject):
 
     _looked_at: tuple[Any, bool] = (None, False)
     """The many files of a script that were looked at for this request; whether any has changed."""
+
+    _foreign: Any = None
+    """The request that another library's resources see in place of this one."""
 
     _watch: Any = None
     """What looks at the sessions that this request uses, if its script calls for that."""
@@ -592,6 +595,7 @@ class Request(ServerObject):
     def begin_again(self) -> None:
         """Forget what has been said about the response, but for the cookie of a new session."""
         self._set_path(self.raw_path)
+        self._foreign = None
         self._response = PendingResponse(session_cookie=self._response.session_cookie)
 
     @property

@@ -18,7 +18,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +41,8 @@ from rpyserve.util.throttle import ThrottledLogger
 if TYPE_CHECKING:
     from rpyserve.files.directory import Directory
     from rpyserve.site import Site
+
+Tools = Mapping[str, Callable[[], Resource]]
 
 PREFIX: Final = "/-/"
 HEARTBEAT: Final = 15.0
@@ -96,6 +98,7 @@ def tree(
     sent: SentPages,
     write_loops: WriteLoopDetector | None = None,
     browser_errors: BrowserErrors | None = None,
+    tools: Tools | None = None,
 ) -> Resource:
     """Return the root of a site that has the resources below ``/-/``.
 
@@ -105,8 +108,9 @@ def tree(
         sent: what was sent as pages, for the scripts in them.
         write_loops: is told of pages that have loaded themselves again, and of what they write.
         browser_errors: writes on the console what goes wrong in pages.
+        tools: make what else is there, by its name, when it is first asked for.
     """
-    branch = _Branch()
+    branch = _Branch(tools or {})
     branch.putChild("events", EventStream(feed, audience, write_loops))
     branch.putChild("follow.js", _ClientScript(follow_script))
     branch.putChild("errors.js", _ClientScript(errors_script, max_age=YEAR))
@@ -118,8 +122,14 @@ def tree(
 
 
 class _Branch(Resource):
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
     def getChild(self, name: str, request: Request) -> Any:
-        raise HTTPError(404)
+        if name not in self._tools:
+            raise HTTPError(404)
+        self.putChild(name, self._tools[name]())
+        return self.children[name]
 
 
 class _Leaf(Resource):

@@ -98,12 +98,20 @@ class LiveReload:
         site: it must hold a `Directory`; see `directories_in`.
         poll: poll the files instead of waiting for the system's events.
         browser_log: have pages tell also what they log in the browser, not only their errors.
+        tools: what else is below ``/-/``; see `endpoints.tree`.
 
     Attributes:
         feed: the changes that pages are told of.
     """
 
-    def __init__(self, site: Site, *, poll: bool = False, browser_log: bool = False) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        poll: bool = False,
+        browser_log: bool = False,
+        tools: endpoints.Tools | None = None,
+    ) -> None:
         mounts = list(directories_in(site.root))
         self._directories = list(dict.fromkeys(directory for directory, _ in mounts))
         self._roots = list(dict.fromkeys(str(directory.path) for directory in self._directories))
@@ -112,6 +120,7 @@ class LiveReload:
         self._audience = endpoints.Audience(site, mounts)
         self._poll = poll
         self._browser_log = browser_log
+        self._tools = tools
         self._write_loops = WriteLoopDetector(self._warn_of_write_loop)
         self._blocked_pages: set[str] = set()
         self._announced, self._to_say = trio.open_memory_channel[_Announced](math.inf)
@@ -129,7 +138,11 @@ class LiveReload:
             errors_version=lambda: endpoints.errors_script()[1],
             browser_log=self._browser_log,
         )
-        own_site = Site(endpoints.tree(self.feed, self._audience, tags.sent, self._write_loops))
+        own_site = Site(
+            endpoints.tree(
+                self.feed, self._audience, tags.sent, self._write_loops, tools=self._tools
+            )
+        )
         own_site.trusts = lambda request: self._site.trusts(request)
 
         async def respond_with_live_reload(request: Request) -> Response:

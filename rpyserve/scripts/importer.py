@@ -248,7 +248,7 @@ class SiteModules:
 
     def may_serve(self, imports: frozenset[str]) -> bool:
         """Whether code with these *imports* (see `Source`) may use one of the modules."""
-        loaded = {name.partition(".")[0] for name in self._names}
+        loaded = {name.partition(".")[0] for name in self._names | self._dropped}
         return not imports.isdisjoint({".", "importlib", *loaded})
 
     @contextmanager

@@ -340,6 +340,7 @@ class _Published:
         inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
         has_many_inputs: whether looking at all these files takes long.
+        may_use_twisted: whether it, or a module that it imports, may use Twisted's names.
     """
 
     resource: Resource
@@ -347,6 +348,7 @@ class _Published:
     inputs: tuple[file_state.State, ...]
     generation: int
     has_many_inputs: bool
+    may_use_twisted: bool
 
 
 class ScriptLoader:
@@ -419,10 +421,10 @@ class ScriptLoader:
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
-        self._follow_twisted()
         path = os.fspath(path)
+        self._follow_twisted(path)
         self._retire_changed(path)
-        self._wait_for_registry(request)
+        self._wait_for_registry(path, request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -431,22 +433,28 @@ class ScriptLoader:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
         if path in self._published:
-            self._wait_for_registry(request)  # its execution has defined other classes
+            self._wait_for_registry(path, request)  # its execution has defined other classes
         return resource
 
-    def _wait_for_registry(self, request: Request | None) -> None:
-        """Have the registry brought up to date before *request* uses it, if that takes long.
+    def _wait_for_registry(self, path: str, request: Request | None) -> None:
+        """Have the registry brought up to date before the script at *path* uses it.
 
         Raises:
-            NotReady: it does.
+            NotReady: that takes long.
         """
         if self._ready_in == definitions.generation or self._registry_renewal is None:
             return
         if request is not None and request._may_wait:
             wait = self._registry_renewal()
-            if wait is not None:
+            if wait is None:
+                self._ready_in = definitions.generation
+            elif self._may_use_registry(path):
                 raise NotReady(wait)
-            self._ready_in = definitions.generation
+
+    def _may_use_registry(self, path: str) -> bool:
+        """Whether the script at *path* may use the registry; what does anyway does not wait."""
+        compiled = self._codes.get(path)
+        return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
     def prepare(self, path: str, request: Request) -> None:
         """Compile the script at *path*, so that `uses` knows it, unless it cannot be compiled."""
@@ -467,8 +475,14 @@ class ScriptLoader:
             return compiled.uses
         return compiled.uses | self.modules.uses
 
-    def _follow_twisted(self) -> None:
-        """Have everything executed anew when Twisted was installed or removed."""
+    def _follow_twisted(self, path: str) -> None:
+        """Have everything executed anew when Twisted was installed or removed.
+
+        Whether it was is no question for *path* if that script cannot use it.
+        """
+        published = self._published.get(path)
+        if published is not None and not published.may_use_twisted:
+            return
         changes = twisted_names.changes()
         if changes != self._twisted_changes:
             self._twisted_changes = changes
@@ -767,8 +781,14 @@ class ScriptLoader:
         self._cached[run.name.module] = _Cached(run.module, run.compiled, run.generation, resource)
         inputs = *run.execution.inputs, run.compiled.state
         is_many = sum(map(file_state.count_of, inputs)) > MANY_FILES
+        imports = run.compiled.imports
         self._published[path] = _Published(
-            resource, run.compiled, inputs, run.generation, has_many_inputs=is_many
+            resource,
+            run.compiled,
+            inputs,
+            run.generation,
+            has_many_inputs=is_many,
+            may_use_twisted="twisted" in imports or self.modules.may_serve(imports),
         )
         definitions.publish(run.execution, run.module, is_repetition=run.is_repetition)
         for missing in run.execution.missing_inputs:

@@ -150,7 +150,7 @@ def print_line(text: str) -> None:
 
 def print_over_ctrl_c(text: str) -> None:
     """Write a line of ours over the ``^C`` that a terminal shows when it is typed."""
-    print_line("\r" + text if _is_terminal(sys.stderr) else text)
+    print_line("\r" + text if is_terminal(sys.stderr) else text)
 
 
 def use_colour(stream: TextIO | Any) -> bool:
@@ -160,13 +160,13 @@ def use_colour(stream: TextIO | Any) -> bool:
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    terminal = _is_terminal(stream)
+    terminal = is_terminal(stream)
     if terminal and os.name == "nt":
         _enable_windows_colours()
     return terminal
 
 
-def _is_terminal(stream: TextIO | Any) -> bool:
+def is_terminal(stream: TextIO | Any) -> bool:
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError):
@@ -188,6 +188,8 @@ def banner(
     quiet: bool = False,
     notes: Iterable[str] = (),
     warn: bool = True,
+    codes: Iterable[str] = (),
+    store: str = "",
 ) -> str:
     """Print what is served, where, and how to stop it; return the URL.
 
@@ -201,6 +203,8 @@ def banner(
         quiet: print only the URL, and the warning if the network can reach it.
         notes: lines to print above the URL.
         warn: whether to say that the network can reach it.
+        codes: QR codes of the addresses by which the network reaches it.
+        store: where sessions are kept when the server stops; empty if nowhere.
     """
     host, port = bound
     url = url_of(_UNSPECIFIED.get(host, host), port, scheme)
@@ -217,8 +221,12 @@ def banner(
             )
         )
     if not quiet:
+        for code in codes:
+            print_line(code)
+    if not quiet:
         expiry = "" if timeout is None else f"{_expiry(timeout)} "
-        print_line(f"{expiry}Ctrl-C stops the server and ends all sessions.")
+        fate = f"keeps the sessions in {store}" if store else "ends all sessions"
+        print_line(f"{expiry}Ctrl-C stops the server and {fate}.")
     return url
 
 

@@ -66,6 +66,7 @@ class Settings:
         script_timeout: seconds for which a script may hold the loop.
         poll: whether to poll for changes instead of using file system events.
         browser_log: whether what pages log in the browser is written on the console.
+        phone: whether a phone is to open the site: a QR code is printed.
         on_ready: called with the URL when the server listens.
         production: whether only visitors see the site: no hints, and nothing below ``/-/`` but what
             a load balancer asks.
@@ -93,6 +94,7 @@ class Settings:
     script_timeout: float = math.inf
     poll: bool = False
     browser_log: bool = False
+    phone: bool = False
     tls: Callable[[Iterable[str]], ssl.SSLContext] | None = None
     on_ready: Callable[[str], object] = lambda url: None
     for_good: bool = False

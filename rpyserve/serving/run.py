@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from rpyserve._names import __version__, public
-from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients, machine_names
 from rpyserve.http.request import RequestRecord, Responder
+from rpyserve.livereload.endpoints import Tools
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
-from rpyserve.serving import console, console_writer, self_requests, unawaited
+from rpyserve.serving import console, console_writer, notices, self_requests
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 
 # Seconds that open requests have once the server is to stop; async callbacks of sessions too.
 GRACE: Final = 5.0
+
+# How many addresses get a QR code: a machine may have many.
+MAX_QR_CODES: Final = 2
 
 # Seconds after which what is still at work cannot be cancelled, such as a call in a thread.
 STUCK: Final = GRACE + 0.2
@@ -206,7 +209,7 @@ def run_with(site: Site, settings: Settings) -> None:
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
         streams = console.unfailing_streams(for_good=settings.for_good)
-        with handlers, streams, unawaited.reporting_unawaited(site.errors):
+        with handlers, streams, notices.reporting_unawaited(site.errors):
             _run_trio(site, settings, access_log, signals)
         _say_farewell(site, settings)
     finally:
@@ -296,8 +299,9 @@ async def _serve_until(
     """
     shutdown = shutdown or Shutdown()
     if site.on_source is None and not settings.production:
-        site.on_source = FindingAnnouncer()
-    live_reload, metrics = _live_reload(site, settings), _metrics(site, settings, shutdown)
+        site.on_source = notices.FindingAnnouncer()
+    tools = {"phone": partial(_phone_page, site, endpoint, settings)}
+    live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
     respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
     respond = _with_tools(respond, site, settings, shutdown, metrics)
     respond = as_deployed(respond, endpoint.names, settings)
@@ -387,9 +391,22 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         quiet=settings.quiet,
         notes=notes,
         warn=not settings.production,
+        codes=_qr_codes(endpoint, settings),
+        store="" if site.persistence is None else site.persistence.store.name,
     )
     console_writer.start()
     settings.on_ready(url)
+
+
+def _qr_codes(endpoint: Endpoint, settings: Settings) -> list[str]:
+    """QR codes of the addresses that a phone can open, where somebody may scan them."""
+    if not settings.phone and (settings.production or not console.is_terminal(sys.stderr)):
+        return []
+    if urls := _network_urls(endpoint, settings):
+        from rpyserve.inspector.phone import qr_text
+
+        return [qr_text(url) for url in urls[:MAX_QR_CODES]]
+    return []
 
 
 def _others(endpoint: Endpoint, settings: Settings) -> Iterator[str]:
@@ -430,11 +447,24 @@ async def _end_streams(live_reload: LiveReload, stop: trio.Event) -> None:
     live_reload.stop()
 
 
-def _live_reload(site: Site, settings: Settings) -> LiveReload | None:
+def _phone_page(site: Site, endpoint: Endpoint, settings: Settings) -> Resource:
+    from rpyserve.inspector.phone import PhonePage
+
+    return PhonePage(site, _network_urls(endpoint, settings))
+
+
+def _network_urls(endpoint: Endpoint, settings: Settings) -> list[str]:
+    """The URLs by which other devices reach the site."""
+    port = bound_address(endpoint.listeners[0])[1]
+    scheme = "http" if settings.tls is None else "https"
+    return [console.url_of(each, port, scheme) for each in sorted(endpoint.network)] if port else []
+
+
+def _live_reload(site: Site, settings: Settings, tools: Tools) -> LiveReload | None:
     """What refreshes pages; None if it is not wanted, or there are no files to edit."""
     if not settings.reload or not any(directories_in(site.root)):
         return None
-    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log)
+    return LiveReload(site, poll=settings.poll, browser_log=settings.browser_log, tools=tools)
 
 
 @contextmanager

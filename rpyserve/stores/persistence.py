@@ -1,11 +1,13 @@
 """Sessions and the registry of a site that are kept in a store: when they are loaded and written.
 
 A session is a live object in at most one process at a time. Where others share the store, a request
-that may use one takes its record before it is rendered, and requests of the same visitor in this
-process share the object. Before an answer goes out, what has changed is written: nothing is
-answered as done that is not stored. Whether it has changed is seen by its bytes, so reading costs
-no write. When its last user is done, the record is given back. Where the store is for this process
-alone, nothing need be taken: a session is loaded when its cookie comes, and stays in memory.
+that may use one takes its record before it is rendered. Requests of the same visitor have it one
+after the other, in this process as in all others, so an async script may await between reading and
+writing. Before an answer goes out, what has changed is written: nothing is answered as done that is
+not stored. Whether it has changed is seen by its bytes, so reading costs no write. When nobody here
+waits for it, or others may have waited for long, the record is given back. Where the store is for
+this process alone, nothing need be taken: a session is loaded when its cookie comes, and stays in
+memory, and requests share it at any time.
 
 A stream gives its session back with the head of its response. What it changes afterwards is written
 at its end, unless somebody else has written meanwhile: then the console tells. The registry is one
@@ -36,7 +38,7 @@ import trio
 from rpyserve.http.errors import HTTPError
 from rpyserve.http.request import Request
 from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStream, Stream, Upgrade
-from rpyserve.resources.resource import FunctionResource, Resource
+from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
@@ -63,6 +65,10 @@ SWEEP: Final = 0.25
 ADOPT: Final = 2.0
 """Seconds between two looks for what workers that died had claimed."""
 
+TURNS: Final = 1.0
+"""Seconds in which requests of this process have a record one after the other, before it is given
+back though more of them wait: others elsewhere may do so, too."""
+
 BATCH: Final = 250
 """How many sessions that are due are claimed at once."""
 
@@ -86,9 +92,9 @@ class Record:
         holder: the session or registry; None until it is loaded.
         taken: what is stored, as far as is known.
         is_held: whether the lease on it is ours.
-        is_lost: whether somebody else has taken it, so that what is here counts no more.
+        since: when it was taken.
         users: how many requests have it, or wait for it.
-        lock: whoever takes, writes or gives it, where that takes time.
+        turn: has it, where others share the store: one request after the other.
         uid: the id that *key* is of.
     """
 
@@ -96,9 +102,9 @@ class Record:
     holder: Any = None
     taken: Taken | None = None
     is_held: bool = False
-    is_lost: bool = False
+    since: float = -math.inf
     users: int = 0
-    lock: trio.Lock | None = None
+    turn: trio.Semaphore | None = None
     uid: str = ""
 
 
@@ -187,7 +193,7 @@ class Use:
 def _uses_of(resource: Resource) -> frozenset[str]:
     if isinstance(resource, FunctionResource):
         return _uses_of_code(resource.function) | {"session"}
-    kind: Any = type(resource)
+    kind: Any = type(resource.wrapped if isinstance(resource, ForeignResource) else resource)
     return _uses_of_code(kind) | {"session"}
 
 
@@ -219,7 +225,7 @@ class Persistence:
         self._codec = codec
         # By their keys: those that are loaded here.
         self._records: dict[bytes, Record] = {}
-        self._registry = Record(REGISTRY, site.registry, lock=self._new_lock())
+        self._registry = Record(REGISTRY, site.registry, turn=self._new_turn())
         self._streamed: dict[bytes, Streamed] = {}
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
@@ -229,6 +235,7 @@ class Persistence:
         self._failures = ThrottledLogger(log)
         self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
+        self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
         _AbsentRegistry.install(site.registry, self)
@@ -237,8 +244,8 @@ class Persistence:
         """Raise if the store is away."""
         await self.store.take(_NOBODY)
 
-    def _new_lock(self) -> trio.Lock | None:
-        return trio.Lock() if self.store.is_shared else None
+    def _new_turn(self, *, free: bool = True) -> trio.Semaphore | None:
+        return trio.Semaphore(int(free), max_value=1) if self.store.is_shared else None
 
     # The whole life
 
@@ -480,6 +487,7 @@ class Persistence:
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
         self._failures.warn("%s", exc)
+        self.errors += 1
         return HTTPError(
             503,
             "What you do here cannot be stored just now. Try again in a moment.",
@@ -537,7 +545,7 @@ class Persistence:
             return self._load(Record(key), uid, at_once(self.store.take(key)))
         if record is None:
             self._hint_at_blocking(request)
-            record = self._records[key] = Record(key, lock=self._new_lock())
+            record = self._records[key] = Record(key, turn=self._new_turn(free=False))
             try:
                 taken = self.store.take_blocking(key)
             except BaseException:
@@ -547,8 +555,8 @@ class Persistence:
                 del self._records[key]
                 return None
             record.is_held = True
-        elif not record.is_held or record.holder is None or record.holder.uid != uid:
-            raise Unavailable("This visitor's session is on its way to another request")
+        else:
+            raise Unavailable("Another request of this visitor has the session at the moment")
         record.users += 1
         self._note_found(record, request)
         return record.holder if record.holder.touch() else None
@@ -628,46 +636,48 @@ class Persistence:
     # Taking and giving, where others share the store
 
     async def _acquire(self, uid: str) -> Record | None:
-        """Take the record of the session *uid*, or share it with another request that has it."""
+        """Take the record of the session *uid*, once nobody else has it, here or elsewhere."""
         key = key_of(uid)
         if key in self._ends:
             return None
         record = self._records.get(key)
         if record is None:
-            record = self._records[key] = Record(key, lock=self._new_lock())
-        record.users += 1
-        try:
-            assert record.lock is not None
-            async with record.lock:
-                if not record.is_held:
-                    taken = await self.store.take(key)
-                    record.is_held = self._load(record, uid, taken) is not None
-        except BaseException:
-            self._leave(record)
-            raise
+            record = self._records[key] = Record(key, turn=self._new_turn())
+        async with self._having_turn(record):
+            if not record.is_held:
+                taken = await self.store.take(key)
+                record.is_held = self._load(record, uid, taken) is not None
+                record.since = trio.current_time()
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
             return None
         return record
 
-    def _leave(self, record: Record) -> None:
-        record.users -= 1
-        if not record.users and not record.is_held and self._records.get(record.key) is record:
-            del self._records[record.key]
-
     async def _acquire_registry(self) -> Record:
         record = self._registry
+        async with self._having_turn(record):
+            if not record.is_held:
+                self._load_registry(await self.store.take(REGISTRY, create=True))
+                record.since = trio.current_time()
+        return record
+
+    @asynccontextmanager
+    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
+        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+        assert record.turn is not None
         record.users += 1
         try:
-            assert record.lock is not None
-            async with record.lock:
-                if not record.is_held:
-                    self._load_registry(await self.store.take(REGISTRY, create=True))
+            await record.turn.acquire()
         except BaseException:
             record.users -= 1
+            self._forget_unused(record)
             raise
-        return record
+        try:
+            yield
+        except BaseException:
+            self._leave(record)
+            raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
@@ -675,7 +685,7 @@ class Persistence:
         _AbsentRegistry.put_back(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
             self._read_registry(record.holder, taken.blob)
-        record.taken, record.is_held, record.is_lost = taken, True, False
+        record.taken, record.is_held = taken, True
 
     def _read_registry(self, registry: Registry, blob: bytes) -> None:
         registry._values = registry._components = None
@@ -690,47 +700,45 @@ class Persistence:
             self._refusals.warn("%s: %s", what, exc)
 
     async def _release(self, record: Record, accessed: bool) -> None:
-        """Have a request less use *record*: write what has changed, or give it back.
+        """Write what a request has changed in *record*. Then who waits here has it, or it is given
+        back: if nobody does, or others elsewhere have waited for long.
 
         Raises:
             LeaseLost: somebody else has it.
         """
-        assert record.lock is not None
-        async with record.lock:
-            record.users -= 1
-            is_last = not record.users
-            try:
-                if record.is_lost and accessed:
-                    raise LeaseLost("Somebody else has taken what this request has changed")
-                if record.is_held:
-                    await self._put(record, give=is_last, accessed=accessed)
-            except LeaseLost:
-                self._lose(record)
-                raise
-            except StoreError:
-                raise
-            except Exception:  # it holds what cannot be stored: what was stored remains
-                if is_last and record.taken is not None:
-                    await self.store.give(record.taken, None, None)
-                raise
-            finally:
-                if is_last:
-                    self._forget(record)
+        give = record.users == 1 or trio.current_time() > record.since + TURNS
+        try:
+            if record.is_held:
+                await self._put(record, give=give, accessed=accessed)
+                record.is_held = record.is_held and not give
+        except BaseException as exc:
+            if record.is_held and record.taken is not None and not isinstance(exc, StoreError):
+                # It holds what cannot be stored: what was stored remains.
+                await self.store.give(record.taken, None, None)
+            record.is_held = False
+            raise
+        finally:
+            self._leave(record)
 
-    def _lose(self, record: Record) -> None:
-        """What is here counts no more: whoever comes next loads what is stored."""
-        record.is_held, record.is_lost = False, True
-        self._forget(record)
+    def _leave(self, record: Record) -> None:
+        """Let the next one have *record*. Unless it is held, what is here counts no more then."""
+        assert record.turn is not None
+        record.users -= 1
+        if not record.is_held:
+            self._drop(record)
+        self._forget_unused(record)
+        record.turn.release()
 
-    def _forget(self, record: Record) -> None:
-        record.is_held = False
+    def _drop(self, record: Record) -> None:
         if record is self._registry:
             _AbsentRegistry.install(record.holder, self)
-            return
-        if self._records.get(record.key) is record:
-            del self._records[record.key]
-        if record.holder is not None:
+        elif record.holder is not None:
             self._sessions.drop(record.holder)
+            record.holder = None
+
+    def _forget_unused(self, record: Record) -> None:
+        if not record.users and self._records.get(record.key) is record:
+            del self._records[record.key]
 
     # Writing
 
@@ -739,8 +747,8 @@ class Persistence:
         key = key_of(session.uid)
         blob = self._blob_of(session, key)
         taken = await self.store.create(key, blob, self._lives(session))
-        record = Record(key, session, taken, self.store.is_shared, False, 1, self._new_lock())
-        record.uid = session.uid
+        record = Record(key, session, taken, self.store.is_shared, users=1)
+        record.turn, record.uid = self._new_turn(free=False), session.uid
         session._record = self._records[key] = record
         return record
 
@@ -914,6 +922,10 @@ class Persistence:
                 with self._refusing():
                     await self._put_holder(session)
             return
+        had = self._had_session(request)
+        if had is not None:
+            yield had
+            return
         with self._refusing():
             record = await self._hold_again(request)
         try:
@@ -921,6 +933,19 @@ class Persistence:
         finally:
             with self._refusing(), self._in_time():
                 await self._release(record, accessed=True)
+
+    def _had_session(self, request: Request) -> Session | None:
+        """The session that *request* has anyway until its answer goes out."""
+        use = request._use
+        if use is None or use.has_answer:
+            return None
+        if request._session is not None and request._session._record is None:
+            new: Session = request._session
+            return new
+        for record in use.records:
+            if record is not self._registry:
+                return record.holder  # type: ignore[no-any-return]
+        return None
 
     async def _hold_again(self, request: Request) -> Record:
         known = request._session
@@ -952,6 +977,14 @@ class Persistence:
             finally:
                 await self._put_registry()
             return
+        request = _answered.get()
+        if (
+            request is not None
+            and request._use is not None
+            and self._registry in (request._use.records)
+        ):
+            yield registry
+            return
         record = await self._acquire_registry()
         try:
             yield registry
@@ -976,10 +1009,23 @@ class Persistence:
                     "The registry is shared with other processes: write "
                     "`async with site.registry_lease() as registry:` around what uses it."
                 )
+            self._take_registry_blocking()
+            request._use.records.append(self._registry)
+
+    def _take_registry_blocking(self) -> None:
+        turn = self._registry.turn
+        assert turn is not None
+        try:
+            turn.acquire_nowait()
+        except trio.WouldBlock:
+            raise Unavailable("Another request has the registry at the moment") from None
+        try:
             taken = self.store.take_blocking(REGISTRY)
             self._load_registry(taken or Taken(REGISTRY, b"", b""))
-            self._registry.users += 1
-            request._use.records.append(self._registry)
+        except BaseException:
+            turn.release()
+            raise
+        self._registry.users += 1
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
@@ -1016,17 +1062,26 @@ def _bring(registry: Registry) -> None:
 
 def _bringing(name: str) -> Any:
     def method(self: Registry, *args: Any) -> Any:
+        if args == ("__class__",):  # what it is can be told without what it holds
+            return Registry
         _bring(self)
         return getattr(Registry, name)(self, *args)
 
     return method
 
 
+def _get_attribute(self: Registry, name: str) -> Any:
+    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
+        _bring(self)
+    return object.__getattribute__(self, name)
+
+
 for _name in (
     "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__getattribute__", "__setattr__", "__delattr__",
+    "__conform__", "__repr__", "__setattr__", "__delattr__",
 ):  # fmt: skip
     setattr(_AbsentRegistry, _name, _bringing(_name))
+_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):

@@ -46,7 +46,7 @@ class HostedRequest(_Genuine):  # type: ignore[misc]
     # Filled in
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        super().requestReceived(Text(command), Text(path), Text(version))
+        super().requestReceived(Text(command), Text(path), version)
 
     def process(self) -> None:
         """Called by Twisted when the request is complete; who answers is decided elsewhere."""
@@ -146,9 +146,9 @@ def hosted_request(native: Request) -> Any:
     Raises:
         HTTPError: 400, its form is malformed.
     """
-    hosted = getattr(native, "_hosted", None)
+    hosted = native._foreign
     if hosted is None:
-        hosted = native._hosted = _new(native)  # type: ignore[attr-defined]
+        hosted = native._foreign = _new(native)
     hosted.prepath = segments_of(native.prepath)
     hosted.postpath = segments_of(native.postpath)
     return hosted

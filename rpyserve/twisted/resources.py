@@ -69,6 +69,9 @@ class GenuineResource(ForeignResource):
         await request.load_body(raw=True)
         hosted = hosted_request(request)
         found = _walk(self.wrapped, hosted)
+        if hosted.uri != request.uri:  # a virtual host of Twisted's has changed it
+            request.uri = _decoded(hosted.uri)
+            request.raw_path, request.path = request.uri.partition("?")[0], _decoded(hosted.path)
         request.prepath = [_decoded(name) for name in hosted.prepath]
         request.postpath = [_decoded(name) for name in hosted.postpath]
         if isinstance(found, Resource):

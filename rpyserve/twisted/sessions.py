@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from twisted.web import server
 
@@ -41,21 +41,25 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
     def of_request(self, request: Request) -> Any:
         """Return the genuine session of the visitor who makes *request*; this is an access."""
         session = self.of(request.getSession())
-        session.touch()
+        if _is_plain(type(session)) and "sessionTimeout" not in vars(session):
+            session.lastModified = session._clock.seconds()  # ours has been told already
+        else:
+            session.touch()
         return session
 
     def of(self, native: Session) -> Any:
         """Return the genuine session for *native*, made on first use."""
         if is_outdated(native):
             bring_up_to_date(native)
-        session = vars(native).get("_genuine")
-        if session is None:
-            session = self._make(native)
+        session = native._counterpart
+        if session is None or "_clock" not in vars(session):
+            session = self._make(native, session)
         elif session.uid != native.uid:  # it has been regenerated
             session.uid = Text(native.uid.encode())
         return session
 
-    def _make(self, native: Session) -> Any:
+    def _make(self, native: Session, kept: Any) -> Any:
+        """Make one; *kept* is what a store has kept of a former one, if it has."""
         site = self._site
         if not definitions.is_current(site.sessionFactory):
             site.sessionFactory = definitions.current_definition(site.sessionFactory)
@@ -65,9 +69,11 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
             session = site.sessionFactory(site, Text(native.uid.encode()))
         finally:
             site.reactor = reactor
-        clock.genuine = session
-        session._clock = clock
-        native._genuine = session  # type: ignore[attr-defined]
+        if kept is not None:  # components may refer to it
+            vars(kept).update(vars(session) | vars(kept))
+            session = kept
+        clock.genuine, session._clock = session, clock
+        native._counterpart = session
         session.startCheckingExpiration()
         return session
 
@@ -94,9 +100,9 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
         if native is None:
             self._others.pop(uid, None)
             return
-        session = vars(native).get("_genuine")
-        if session is not None:
-            session._clock.cancel()
+        clock = getattr(native._counterpart, "_clock", None)
+        if clock is not None:
+            clock.cancel()
         native.expire()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -136,12 +142,9 @@ class SessionClock(ServerObject):
 
     def callLater(self, delay: float, function: Callable[..., object], *args: Any) -> SessionClock:
         """Have *function* called when the session of ours ends."""
-        is_first = self._function is None
         self._function = (lambda: function(*args)) if args else function
         self._is_active = True
         self.reset(delay)
-        if is_first:
-            self.native.notifyOnExpire(self._end)
         return self
 
     # As a timed call
@@ -166,7 +169,8 @@ class SessionClock(ServerObject):
         """Return when the session ends unless it is visited, in seconds since 1970."""
         return time.time() + float(self.native.sessionTimeout or 0)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The session of ours has ended."""
         if self._is_active and self._function is not None:
             self._is_active = False
             self._function()
@@ -174,10 +178,34 @@ class SessionClock(ServerObject):
 
 def _has_own_timeout(session: Any) -> bool:
     """Whether the session, or its class, says how long it lives; Twisted's own class does not."""
-    if "sessionTimeout" in vars(session):
-        return True
-    kinds = (kind for kind in type(session).__mro__ if "sessionTimeout" in vars(kind))
-    return next(kinds, None) is not server.Session
+    return "sessionTimeout" in vars(session) or _overrides(type(session), "sessionTimeout")
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether a class of sessions has the time-out and the ``touch`` that Twisted's has."""
+    return not (_overrides(kind, "sessionTimeout") or _overrides(kind, "touch"))
+
+
+def _overrides(kind: type, name: str) -> bool:
+    """Whether another class than Twisted's gives *kind* what it has under *name*."""
+    if kind is server.Session:
+        return False
+    return next(each for each in kind.__mro__ if name in vars(each)) is not server.Session
+
+
+# What a store does not keep of a session: what Twisted's constructor gives it, and its callbacks.
+_NOT_KEPT: Final = frozenset(
+    [
+        "site",
+        "uid",
+        "_clock",
+        "_reactor",
+        "_expireCall",
+        "_adapterCache",
+        "expireCallbacks",
+        "sessionNamespaces",
+    ]
+)
 
 
 # Components
@@ -208,7 +236,10 @@ def adopt(module: Any) -> None:
         else:
             ours.unsetComponent(interface)
 
-    for method in (getComponent, setComponent, unsetComponent):
+    def __getstate__(self: Any) -> dict[str, Any]:
+        return {name: each for name, each in vars(self).items() if name not in _NOT_KEPT}
+
+    for method in (getComponent, setComponent, unsetComponent, __getstate__):
         setattr(kind, method.__name__, method)
 
 

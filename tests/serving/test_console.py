@@ -227,6 +227,9 @@ def test_a_quiet_banner_is_the_url(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sessions_that_never_end(capsys: pytest.CaptureFixture[str]) -> None:
+    banner("x", ("127.0.0.1", 1), timeout=math.inf, store=".rpyserve/sessions.db")
+    kept = "Ctrl-C stops the server and keeps the sessions in .rpyserve/sessions.db."
+    assert kept in capsys.readouterr().err
     banner("x", ("127.0.0.1", 1), timeout=math.inf)
     assert "Sessions never expire." in capsys.readouterr().err
 

@@ -371,3 +371,41 @@ async def test_a_pool_of_processes_is_named(
     (line,) = told(caplog)
     assert line.startswith("registry['pool'] holds a ProcessPoolExecutor, whose processes go on")
     site.site.registry["pool"].shutdown()
+
+
+class Flat(list[object]):
+    """What numpy calls `flat`, of an array of objects."""
+
+
+def stand_in_for_array(items: list[object]) -> object:
+    dtype = type("dtype", (), {"kind": "O"})()
+    cls = type("ndarray", (), {"__module__": "numpy", "__slots__": ("dtype", "flat")})
+    array = cls()
+    array.dtype, array.flat = dtype, Flat(items)
+    return array
+
+
+async def test_an_array_of_objects(site: Editing) -> None:
+    """By a stand-in, as numpy is large; the next test takes numpy where it is installed."""
+    page = "class Turn(Enum):\n    X = 1\nclass P:\n    def who(self): return '{}'\n"
+    site.script(page.format("old"), "registry['make']([Turn.X, P(), 3])")
+    site.site.registry["make"] = lambda items: site.site.registry.update(
+        it=stand_in_for_array(items)
+    )
+    await site.get()
+    site.script(
+        page.format("new"),
+        "(lambda x, p, n: (x is Turn.X, p.who(), n))(*registry['it'].flat)",
+    )
+    assert await site.get() == "(True, 'new', 3)"
+
+
+async def test_arrays_and_series_of_numpy_and_pandas(site: Editing) -> None:
+    pytest.importorskip("numpy")
+    pytest.importorskip("pandas")
+    page = "import numpy, pandas\nclass T(Enum):\n    X = 1\n    O = 2\n"
+    keep = "s.update(a=numpy.array([T.X, T.O], dtype=object), b=pandas.Series([T.X, T.O, T.X]))"
+    site.script(page, keep)
+    await site.get()
+    site.script(page, "int((s['a'] == T.X).sum()), int((s['b'] == T.X).sum())")
+    assert await site.get() == "(1, 2)"

@@ -122,6 +122,24 @@ async def test_a_script_that_uses_the_registry_at_its_top_level(
     assert [each for each in begun if each.is_collected] == begun, "none did all at once"
 
 
+async def test_a_page_without_the_registry_does_not_wait(site: Editing) -> None:
+    site.script(FILL, ASK)
+    (site.root / "b.rpy").write_text("import math\ndef resource(request):\n    return 'hi'\n")
+    assert await site.get() == HELLO
+    site.save(MODELS.format(word="goodbye"), "models.py")
+    answers: list[str] = []
+
+    async def ask(target: str) -> None:
+        answers.append(await site.get(target, Visitor(site.site)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "/a")
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(ask, "/b")
+    assert answers == ["hi", GOODBYE]
+
+
 async def test_visitors_share_the_work(site: Editing, begun: list[migration.Migration]) -> None:
     site.script(FILL, ASK)
     assert await site.get() == HELLO
