@@ -13,6 +13,7 @@ Deadlines are by the store's own clock: the clocks of workers may differ.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -162,6 +163,12 @@ class Store(Protocol):
 
     async def end(self, taken: Taken) -> None:
         """Forget the record: the session has ended. Its callbacks are the caller's business."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """While inside, what is written is stored as a whole, or not at all.
+
+        Only of a store that is not shared.
+        """
 
     async def evict(self) -> Ending | None:
         """Claim the session that is due next, to make room; None if there is none."""
