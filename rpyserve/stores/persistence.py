@@ -24,14 +24,16 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Iterator,
+    Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trio
 
@@ -41,6 +43,7 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStr
 from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
+from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
@@ -77,6 +80,11 @@ LONGEST_WAIT: Final = 10.0
 
 _NOBODY: Final = bytes(32)
 """The key of no session."""
+
+_LOST_CALLBACKS: Final = (
+    "A session has ended whose callbacks were in a worker that is gone: those that no store can "
+    "keep, such as lambdas, have not run."
+)
 
 T = TypeVar("T")
 
@@ -123,6 +131,13 @@ class Streamed:
     key: bytes
     blob: bytes
     count: int = 0
+
+
+class OwnCallbacks(NamedTuple):
+    """Callbacks of a session that only this process has."""
+
+    session_id: str
+    callbacks: Sequence[Callback]
 
 
 class Use:
@@ -227,6 +242,8 @@ class Persistence:
         self._records: dict[bytes, Record] = {}
         self._registry = Record(REGISTRY, site.registry, turn=self._new_turn())
         self._streamed: dict[bytes, Streamed] = {}
+        # The callbacks of sessions that no store can keep, by their keys.
+        self._own: dict[bytes, OwnCallbacks] = {}
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -595,6 +612,7 @@ class Persistence:
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
+        self._put_back_own(session, record.key)
         self._sessions.add(session)
         return session
 
@@ -618,6 +636,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
+            self._keep_own(holder, key, dumped.own_callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -628,10 +647,30 @@ class Persistence:
             )
         return dumped.blob
 
+    def _keep_own(self, holder: Any, key: bytes, callbacks: Sequence[Callback]) -> None:
+        """Keep callbacks here that no store can: they run in this process when the session ends."""
+        if not callbacks:
+            self._own.pop(key, None)
+            return
+        self._own[key] = OwnCallbacks(holder.short_id, callbacks)
+        self._tell_once(
+            "A session has callbacks that cannot be stored, such as lambdas: they run in the "
+            "worker where they were made, and are lost with it. Functions of a module or a cached "
+            "script run in any"
+        )
+
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
             log.warning("%s.", text)
+
+    def _put_back_own(self, session: Session, key: bytes) -> None:
+        """Have *session*, which was loaded, have its callbacks that only this process has."""
+        own = self._own.get(key)
+        if own is not None:
+            had = session._callbacks or []
+            missing = [each for each in own.callbacks if not any(each is one for one in had)]
+            session._callbacks = [*had, *missing]
 
     # Taking and giving, where others share the store
 
@@ -787,7 +826,10 @@ class Persistence:
             changed = False
         if give:
             await self.store.give(
-                taken, blob if changed else None, lives if accessed or changed else None
+                taken,
+                blob if changed else None,
+                lives if accessed or changed else None,
+                listens=key in self._own,
             )
             taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
@@ -798,6 +840,7 @@ class Persistence:
             streamed.blob = blob
 
     def _rename(self, record: Record, taken: Taken) -> None:
+        self._own.pop(record.key, None)
         self._records.pop(record.key, None)
         record.key, record.taken, record.uid = taken.key, taken, record.holder.uid
         self._records[taken.key] = record
@@ -833,8 +876,10 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        await self.store.end(record.taken)
+        listeners = await self.store.end(record.taken)
         del self._ends[record.key]
+        self._own.pop(record.key, None)  # they have run here
+        await self._tell_listeners(listeners, record.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
@@ -851,21 +896,29 @@ class Persistence:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        session = self._loaded("", ending.key, ending.blob)
+        # Without a record, only callbacks of a worker that died are left of it.
+        session = self._loaded("", ending.key, ending.blob) if ending.blob else None
         if session is not None:
+            self._put_back_own(session, ending.key)
+            self._own.pop(ending.key, None)
             self._sessions.end_elsewhere(session, reason)
-        for worker in ending.listeners:
-            if not await self.store.tell(worker, ending.key):
-                log.warning(
-                    "A session has ended whose callbacks were in a worker that is gone: those that "
-                    "no store can keep, such as lambdas, have not run."
-                )
+        await self._tell_listeners(ending.listeners, ending.key)
         await self.store.ended(ending)
 
+    async def _tell_listeners(self, listeners: Collection[bytes], key: bytes) -> None:
+        """Have other workers call the callbacks that only they have."""
+        for worker in listeners:
+            if worker != self.store.worker and not await self.store.tell(worker, key):
+                log.warning(_LOST_CALLBACKS)
+
     async def _hear(self) -> None:
+        """Call the callbacks that only this worker has, as others find that sessions have ended."""
         while True:
             with self._telling():
-                await self.store.wait_told()
+                own = self._own.pop(await self.store.wait_told(), None)
+                if own is not None:
+                    for callback in own.callbacks:
+                        self._sessions.callbacks.call(callback, own.session_id)
 
     # Streams
 
