@@ -59,7 +59,9 @@ def main() -> int:
     say(visits.summary(), began)
     if visits.repeated and arguments.proxy == "nginx":
         # It cannot tell a worker that has not got a request from one that was killed at work.
-        print(f"Counted twice: {visits.repeated}, as nginx sends a GET again if there is no answer.")
+        print(
+            f"Counted twice: {visits.repeated}, as nginx sends a GET again if there is no answer."
+        )
     elif visits.repeated:
         visits.lost.append(f"{visits.repeated} visits were counted twice.")
     print("\n".join(visits.lost) or "Nothing was lost: each visitor's numbers go on.")
