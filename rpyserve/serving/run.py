@@ -26,14 +26,13 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from rpyserve._names import __version__, public
-from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.hosts import Network, TrustedClients, machine_names
 from rpyserve.http.request import RequestRecord, Responder
 from rpyserve.livereload.endpoints import Tools
 from rpyserve.livereload.live_reload import LiveReload, directories_in
 from rpyserve.protocol.server_state import Limits, Shutdown
 from rpyserve.resources.resource import Resource
-from rpyserve.serving import console, console_writer, self_requests, unawaited
+from rpyserve.serving import console, console_writer, notices, self_requests
 from rpyserve.serving.access_log import AccessLog
 from rpyserve.serving.gc_tuning import collect_when_idle
 from rpyserve.serving.listen import (
@@ -224,7 +223,7 @@ def run_with(
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
         streams = console.unfailing_streams(for_good=settings.for_good)
-        with handlers, streams, unawaited.reporting_unawaited(site.errors):
+        with handlers, streams, notices.reporting_unawaited(site.errors):
             _run_trio(site, settings, access_log, signals)
         _say_farewell(site, settings)
     finally:
@@ -428,7 +427,7 @@ async def _serve_until(
     """
     shutdown = shutdown or Shutdown()
     if site.on_source is None and not settings.production:
-        site.on_source = FindingAnnouncer()
+        site.on_source = notices.FindingAnnouncer()
     tools = {"phone": partial(_phone_page, site, endpoint, settings)}
     live_reload, metrics = _live_reload(site, settings, tools), _metrics(site, settings, shutdown)
     respond = interruptible(site.respond if live_reload is None else live_reload.wrap(site.respond))
