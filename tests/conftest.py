@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,26 @@ def fetch(connect: Callable[..., Client]) -> Callable[..., Awaitable[Reply]]:
         return reply
 
     return fetch
+
+
+@pytest.fixture
+def without_twisted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Twisted is not installed, as far as this process is concerned."""
+    find = PathFinder.find_spec
+
+    def find_others(name: str, *args: Any) -> Any:
+        return None if name.partition(".")[0] == "twisted" else find(name, *args)
+
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if is_twisted(name)}
+    monkeypatch.setattr(PathFinder, "find_spec", find_others)
+    yield
+    for name in filter(is_twisted, list(sys.modules)):
+        del sys.modules[name]
+    sys.modules.update(hidden)
+
+
+def is_twisted(name: str) -> bool:
+    return name.partition(".")[0] == "twisted" or name.startswith("rpyserve.twisted")
 
 
 @pytest.fixture(autouse=True)

@@ -85,9 +85,9 @@ def main() -> None:
         distribution = options.distribution or download(root)
         scripts = take_scripts(distribution, root / "site")
         print(f"{len(scripts)} programs and scripts of {distribution.name}")
-        with serving(twisted_command(root / "site")) as theirs:
-            with serving(rpyserve_command(root / "site")) as ours:
-                failed = compare(scripts, theirs, ours)
+        commands = twisted_command(root / "site"), rpyserve_command(root / "site")
+        with serving(commands[0]) as theirs, serving(commands[1]) as ours:
+            failed = compare(scripts, theirs, ours)
     sys.exit(failed)
 
 
@@ -175,21 +175,28 @@ def rpyserve_command(site: Path) -> list[str]:
 @contextlib.contextmanager
 def serving(command: list[str]) -> Iterator[int]:
     """Run a server while inside; gives its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     arguments = [part.replace("{port}", str(port)) for part in command]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(arguments, stdout=log, stderr=log, env=dict(os.environ))
         try:
-            _wait_until_it_listens(port, process)
+            wait_until_it_listens(port, process)
             yield port
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until *process*, a server, accepts connections at *port*."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError):
@@ -229,7 +236,7 @@ def compare(scripts: list[str], theirs: int, ours: int) -> bool:
     print(f"{same} of {well} that Twisted answers well ({same / well:.1%})")
     for reason, count in sum((each.reasons for each in found), Counter[str]()).items():
         print(f"  {count} with another {reason}: {EXPECTED[reason]}")
-    return same < 0.99 * well
+    return bool(same < 0.99 * well)
 
 
 def compare_script(script: str, theirs: int, ours: int) -> Comparison:

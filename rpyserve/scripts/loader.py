@@ -22,7 +22,7 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,6 +119,10 @@ class CodeCache:
         if len(self._compiled) > MOST_COMPILED:
             self._compiled.popitem(last=False)
         return compiled
+
+    def known(self, path: str) -> CompiledScript | None:
+        """Return the code of the script at *path* as it was last; None if that is not known."""
+        return self._compiled.get(path)
 
     def clear(self) -> None:
         """Forget all code."""
@@ -336,6 +340,7 @@ class _Published:
         inputs: the files that its ``cache()`` named, as they were then, and at last the script.
         generation: that of the site's modules when it began.
         has_many_inputs: whether looking at all these files takes long.
+        may_use_twisted: whether it, or a module that it imports, may use Twisted's names.
     """
 
     resource: Resource
@@ -343,6 +348,7 @@ class _Published:
     inputs: tuple[file_state.State, ...]
     generation: int
     has_many_inputs: bool
+    may_use_twisted: bool
 
 
 class ScriptLoader:
@@ -415,8 +421,8 @@ class ScriptLoader:
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
-        self._follow_twisted()
         path = os.fspath(path)
+        self._follow_twisted(path)
         self._retire_changed(path)
         self._wait_for_registry(path, request)
         edits = definitions.edits
@@ -450,22 +456,33 @@ class ScriptLoader:
         compiled = self._codes.get(path)
         return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
-    def uses(self, path: str, request: Request) -> frozenset[str]:
+    def prepare(self, path: str, request: Request) -> None:
+        """Compile the script at *path*, so that `uses` knows it, unless it cannot be compiled."""
+        self.open(getattr(request, "site", None))
+        with suppress(ScriptError, HTTPError):  # as `load` will say
+            self._codes.get(path)
+
+    def uses(self, path: str) -> frozenset[str]:
         """Return what of the session and the registry the script at *path* may use.
 
-        What it has not imported yet does not count. For one that cannot be executed, that is
-        nothing.
+        Args:
+            path: the script, which has been loaded or prepared.
         """
-        self.open(getattr(request, "site", None))
-        try:
-            compiled = self._codes.get(path)
-        except (ScriptError, HTTPError):  # as `load` will say
+        compiled = self._codes.known(path)
+        if compiled is None:
             return frozenset()
-        uses_modules = self.modules.may_serve(compiled.imports)
-        return compiled.uses | self.modules.uses if uses_modules else compiled.uses
+        if self.modules.uses <= compiled.uses or not self.modules.may_serve(compiled.imports):
+            return compiled.uses
+        return compiled.uses | self.modules.uses
 
-    def _follow_twisted(self) -> None:
-        """Have everything executed anew when Twisted was installed or removed."""
+    def _follow_twisted(self, path: str) -> None:
+        """Have everything executed anew when Twisted was installed or removed.
+
+        Whether it was is no question for *path* if that script cannot use it.
+        """
+        published = self._published.get(path)
+        if published is not None and not published.may_use_twisted:
+            return
         changes = twisted_names.changes()
         if changes != self._twisted_changes:
             self._twisted_changes = changes
@@ -764,8 +781,14 @@ class ScriptLoader:
         self._cached[run.name.module] = _Cached(run.module, run.compiled, run.generation, resource)
         inputs = *run.execution.inputs, run.compiled.state
         is_many = sum(map(file_state.count_of, inputs)) > MANY_FILES
+        imports = run.compiled.imports
         self._published[path] = _Published(
-            resource, run.compiled, inputs, run.generation, has_many_inputs=is_many
+            resource,
+            run.compiled,
+            inputs,
+            run.generation,
+            has_many_inputs=is_many,
+            may_use_twisted="twisted" in imports or self.modules.may_serve(imports),
         )
         definitions.publish(run.execution, run.module, is_repetition=run.is_repetition)
         for missing in run.execution.missing_inputs:

@@ -25,7 +25,6 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from rpyserve.scripts.file_state import ImportLookups
 from rpyserve.util.author_code import PACKAGE_DIRECTORY, is_author_code
 from rpyserve.util.text import install_command
 
@@ -44,8 +43,10 @@ COMPLETIONS: Final = {
     "twisted.internet.default": "rpyserve.twisted.installation",
     "twisted.internet.main": "rpyserve.twisted.installation",
     "twisted.python.components": "rpyserve.twisted.adapters",
+    "twisted.python.log": "rpyserve.twisted.logs",
     "twisted.web.resource": "rpyserve.twisted.resources",
     "twisted.web.server": "rpyserve.twisted.sessions",
+    "twisted.web.template": "rpyserve.twisted.templates",
     "twisted.web.util": "rpyserve.twisted.texts",
 }
 """Each genuine module that is completed, and the module of ours whose ``adopt`` does that."""
@@ -90,7 +91,7 @@ _ADVICE: Final = {
 _install_count = 0
 
 # Where the answer to the last import of Twisted came from, and how often it has become another.
-_watched: list[ImportLookups] = []
+_watched: dict[str, tuple[int, int] | None] = {}
 _changes = 0
 
 
@@ -128,7 +129,7 @@ def changes() -> int:
     Its modules are forgotten then, and the next import finds what is there now.
     """
     global _changes
-    if _watched and any(lookups.changed() for lookups in _watched):
+    if any(_signature(path) != before for path, before in _watched.items()):
         _watched.clear()
         _changes += 1
         importlib.invalidate_caches()
@@ -150,11 +151,20 @@ def _watch(spec: ModuleSpec | None) -> None:
     """Have `changes` look at the place of *spec*, or at all places where there may be one."""
     if _watched:
         return
-    place = None if spec is None or spec.origin is None else os.path.dirname(spec.origin)
-    for entry in sys.path if place is None else [os.path.dirname(place)]:
-        lookups = ImportLookups(os.path.abspath(entry))
-        lookups.add("twisted")
-        _watched.append(lookups)
+    if spec is not None and spec.origin is not None:
+        paths = [spec.origin]
+    else:
+        paths = [os.path.join(each, "twisted", "__init__.py") for each in sys.path]
+    _watched.update((path, _signature(path)) for path in paths)
+
+
+def _signature(path: str) -> tuple[int, int] | None:
+    """What tells a file from another one in its place; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _is_ours(name: str) -> bool:

@@ -367,7 +367,7 @@ def mark_outdated(holder: Components) -> None:
 def bring_up_to_date(
     holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
 ) -> None:
-    """Bring *holder* and all that it holds up to the present definitions.
+    """Bring *holder* and all that it holds up to the present definitions, in the loop.
 
     Args:
         holder: the session or registry.

@@ -347,7 +347,8 @@ def contents_of(holder: Components) -> Contents:
 
 
 def put_contents(holder: Components, contents: Contents) -> None:
-    """Have *holder*, which is new, hold *contents*."""
+    """Have *holder* hold *contents*, and nothing else."""
+    vars(holder).clear()
     holder._values = contents.values or None
     holder._components = contents.components or None
     for name, value in contents.attributes.items():
@@ -356,7 +357,7 @@ def put_contents(holder: Components, contents: Contents) -> None:
         holder._callbacks = contents.callbacks or None
 
 
-def restored(cls: type[Session], site: Any, uid: str) -> Session:
+def restored(cls: type[Session], site: Any, uid: str | None) -> Session:
     """Return an empty session of *cls*, without calling its constructor.
 
     It belongs to no store yet, and is not `Session.new`.

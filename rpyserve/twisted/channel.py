@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import trio
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+from twisted.web.error import FlattenerError
 
 from rpyserve.http.errors import ClientDisconnected
 from rpyserve.http.headers import encode_header, reason_phrase
@@ -90,13 +92,12 @@ class Channel:
         self.request.chunked = 0  # framing is the business of our connections
         fields = []
         for name, value in _pairs(headers):
-            field = encode_header(encoded(name), encoded(value))
-            kind = field[0].lower()
+            kind, field = _field(encoded(name), encoded(value))
             if kind == b"content-length":
                 self._length = int(field[1])
             elif kind != b"transfer-encoding":
                 fields.append(field)
-        reason = encode_header("status", encoded(reason))[1]
+        reason = _field(b"status", encoded(reason))[1][1]
         pending = self.native._response
         self.status = pending.status = int(code)
         usual = reason_phrase(self.status).encode()
@@ -345,6 +346,8 @@ class _Chunks:
 def exception_of(failure: Any) -> BaseException:
     """Return the exception of a ``Failure``, with its traceback as far as there is one."""
     exc: BaseException = failure.value
+    if isinstance(exc, FlattenerError) and isinstance(exc.args[0], BaseException):
+        return exc.args[0]  # which an element of a template has raised
     if exc.__traceback__ is None and getattr(failure, "tb", None) is not None:
         exc.__traceback__ = failure.tb
     return exc
@@ -356,6 +359,14 @@ def _pairs(headers: Any) -> Any:
     return [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
 
 
+@lru_cache(maxsize=512)
+def _field(name: bytes, value: bytes) -> tuple[bytes, tuple[bytes, bytes]]:
+    """The name in lower case, and the field as it can be sent; most come again and again."""
+    field = encode_header(name, value)
+    return field[0].lower(), field
+
+
+@lru_cache(maxsize=512)
 def _address(address: Address) -> Any:
     host, port = address
     if not host:

@@ -46,7 +46,7 @@ class HostedRequest(_Genuine):  # type: ignore[misc]
     # Filled in
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        super().requestReceived(Text(command), Text(path), Text(version))
+        super().requestReceived(Text(command), Text(path), version)
 
     def process(self) -> None:
         """Called by Twisted when the request is complete; who answers is decided elsewhere."""

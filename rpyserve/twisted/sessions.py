@@ -41,7 +41,10 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
     def of_request(self, request: Request) -> Any:
         """Return the genuine session of the visitor who makes *request*; this is an access."""
         session = self.of(request.getSession())
-        session.touch()
+        if _is_plain(type(session)) and "sessionTimeout" not in vars(session):
+            session.lastModified = session._clock.seconds()  # ours has been told already
+        else:
+            session.touch()
         return session
 
     def of(self, native: Session) -> Any:
@@ -175,10 +178,19 @@ class SessionClock(ServerObject):
 
 def _has_own_timeout(session: Any) -> bool:
     """Whether the session, or its class, says how long it lives; Twisted's own class does not."""
-    if "sessionTimeout" in vars(session):
-        return True
-    kinds = (kind for kind in type(session).__mro__ if "sessionTimeout" in vars(kind))
-    return next(kinds, None) is not server.Session
+    return "sessionTimeout" in vars(session) or _overrides(type(session), "sessionTimeout")
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether a class of sessions has the time-out and the ``touch`` that Twisted's has."""
+    return not (_overrides(kind, "sessionTimeout") or _overrides(kind, "touch"))
+
+
+def _overrides(kind: type, name: str) -> bool:
+    """Whether another class than Twisted's gives *kind* what it has under *name*."""
+    if kind is server.Session:
+        return False
+    return next(each for each in kind.__mro__ if name in vars(each)) is not server.Session
 
 
 # What a store does not keep of a session: what Twisted's constructor gives it, and its callbacks.

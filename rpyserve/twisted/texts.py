@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
+_equal, _unequal = bytes.__eq__, bytes.__ne__  # a request is asked often what its method is
+
 
 class Text(bytes):
     """Bytes that equal, join and format like the `str` of the same characters (UTF-8)."""
@@ -18,10 +20,10 @@ class Text(bytes):
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return bytes.__eq__(self, encoded(other))
+        return _equal(self, other if other.__class__ is bytes else encoded(other))
 
     def __ne__(self, other: object) -> bool:
-        return not self == other
+        return _unequal(self, other if other.__class__ is bytes else encoded(other))
 
     # That of a text of ASCII characters is the same, so either finds the other in a dict.
     __hash__ = bytes.__hash__

@@ -13,6 +13,8 @@ from rpyserve.check.findings import Finding, Rule
 from rpyserve.check.imports import ImportChecker
 from rpyserve.scripts.importer import SiteModules
 
+pytestmark = pytest.mark.usefixtures("without_twisted")
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:

@@ -625,6 +625,7 @@ def test_failing_executions_leave_nothing(site: ScriptSite) -> None:
     assert objects() <= before + 20
 
 
+@pytest.mark.usefixtures("without_twisted")
 def test_close_undoes_all(tmp_path: Path) -> None:
     before = list(sys.path), list(sys.meta_path), list(sys.path_hooks), set(sys.modules)
     site = ScriptSite(tmp_path)

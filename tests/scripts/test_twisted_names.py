@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -16,6 +17,12 @@ import pytest
 import rpyserve
 from rpyserve.scripts import twisted_names
 from tests.support.script_site import ScriptSite
+
+pytestmark = pytest.mark.usefixtures("without_twisted")
+
+in_a_process_without_twisted = pytest.mark.skipif(
+    bool(list(importlib.metadata.distributions(name="twisted"))), reason="Twisted is installed"
+)
 
 
 @pytest.fixture
@@ -149,6 +156,7 @@ def test_the_counter_of_the_series(tmp_path: Path) -> None:
         site.scripts.close()
 
 
+@in_a_process_without_twisted
 def test_a_program_needs_only_import_rpyserve(tmp_path: Path) -> None:
     """And a library that asks for Twisted by itself still gets its "no"."""
     library = tmp_path / "site-packages"
@@ -191,6 +199,7 @@ def test_a_directory_whose_name_begins_with_rpyserve_is_the_authors() -> None:
         twisted_names.uninstall()
 
 
+@in_a_process_without_twisted
 def test_a_prompt_needs_only_import_rpyserve() -> None:
     code = "import rpyserve\nfrom twisted.python.components import registerAdapter as r\n"
     code += "print(r is rpyserve.registerAdapter)"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
+from rpyserve import Directory, HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
 from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
-from rpyserve.stores.store import Unavailable
+from rpyserve.stores.store import REGISTRY, Unavailable
 from tests.support.in_process import Visitor
 from tests.support.stored import SharedRecords, SharedStore, running_site
 
@@ -850,6 +850,21 @@ async def test_a_stream_may_have_its_session_for_a_while(autojump_clock: Any) ->
         assert not records.owners
         one.root = Site(reader).root
         assert (await visitor.get("/")).text == "7"
+
+
+async def test_a_script_that_does_not_use_the_registry_waits_for_nobody_who_has_it(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    (tmp_path / "index.rpy").write_text("def resource(request):\n    return 'page'\n")
+    records = SharedRecords()
+    async with running_site(Directory(tmp_path), SharedStore(records)) as site:
+        records.owners[REGISTRY] = b"somebody else"
+        for _ in range(2):
+            assert (await Visitor(site).get("/")).text == "page"
+        assert records.calls["take_blocking"] == 0
+        assert isinstance(site.registry, Registry)
+        assert site.persistence is not None and site.persistence.errors == 0
+        records.owners.clear()
 
 
 async def test_workers_share_the_registry(autojump_clock: Any) -> None:
