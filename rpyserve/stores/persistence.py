@@ -428,6 +428,7 @@ class Persistence:
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
+                await self._make_room()
             while use.records:
                 record = use.records.pop()
                 if streams and record.holder is session:
@@ -442,10 +443,30 @@ class Persistence:
     async def _settle_alone(self, request: Request, use: Use) -> None:
         if self._ends:
             await self._catch_up()
-        if request._session is not None:
-            await self._put_holder(request._session)
-        if use.names is None or "registry" in use.names:
-            await self._put_registry()
+        session = request._session
+        uses_registry = use.names is None or "registry" in use.names
+        if session is None or not uses_registry:
+            if session is not None:
+                await self._put_holder(session)
+            elif uses_registry:
+                await self._put_registry()
+        else:
+            await self._put_together(session)
+        if session is not None and session.new:
+            await self._make_room()
+
+    async def _put_together(self, session: Session) -> None:
+        """Store a session and the registry, both or none."""
+        try:
+            with self.store.together():
+                await self._put_holder(session)
+                await self._put_registry()
+        except Unavailable:
+            for record in (session._record, self._registry):
+                if record is not None and record.taken is not None:  # nobody knows what is there
+                    record.taken = Taken(record.key, b"", b"")
+                    self._unwritten[id(record.holder)] = record.holder
+            raise
 
     async def _put_registry(self) -> None:
         if type(self._registry.holder) is not _AbsentRegistry:
@@ -768,7 +789,6 @@ class Persistence:
         record = Record(key, session, taken, self.store.is_shared, users=1)
         record.turn, record.uid = self._new_turn(free=False), session.uid
         session._record = self._records[key] = record
-        await self._make_room()
         return record
 
     async def _put_holder(self, holder: Any, *, accessed: bool = True) -> None:

@@ -283,6 +283,9 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         file = self._usable()
+        if file.in_transaction:  # that of `together`
+            yield file
+            return
         try:
             file.execute("begin immediate")
             try:
@@ -396,6 +399,12 @@ class SQLiteStore:
             self._deadlines[taken.key] = self._due(lives)
         else:
             await self.write(taken, blob, lives)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """See `Store.together`."""
+        with self._transaction():
+            yield
 
     async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
         """See `Store.move`."""

@@ -13,6 +13,7 @@ Deadlines are by the store's own clock: the clocks of workers may differ.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -170,6 +171,12 @@ class Store(Protocol):
 
         Raises:
             LeaseLost: somebody else has it.
+        """
+
+    def together(self) -> AbstractContextManager[None]:
+        """While inside, what is written is stored as a whole, or not at all.
+
+        Only of a store that is not shared.
         """
 
     async def evict(self) -> Ending | None:
