@@ -525,13 +525,13 @@ async def cost(requests: int) -> list[str]:
     async with running() as (shared, _), running(store=False) as (alone, _):
         for _ in range(5):
             for store, workers in ((True, shared), (False, alone)):
-                everybody = [Visitor("/component") for _ in range(16)]
+                everybody = [Visitor("/component") for _ in range(16 * WORKERS)]
                 before = workers.cpu_time()
                 async with trio.open_nursery() as nursery:
                     for number, visitor in enumerate(everybody):
                         port = workers.ports[number % WORKERS]
                         nursery.start_soon(visit_kept, visitor, port, requests)
-                spent[store].append((workers.cpu_time() - before) / (16 * requests) * 1e6)
+                spent[store].append((workers.cpu_time() - before) / len(everybody) / requests * 1e6)
     redis, memory = (sorted(spent[store])[2] for store in (True, False))
     print(f"cost: {redis:.0f} us with Redis, {memory:.0f} in memory: {redis / memory:.2f}")
     return [f"{redis / memory:.2f} is more than 3.0"] if redis > 3 * memory else []

@@ -425,6 +425,8 @@ class Persistence:
             await self._settle_alone(request, use)
             return
         failure: Exception | None = None
+        if not use.records and session is None:
+            return
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
@@ -518,11 +520,13 @@ class Persistence:
         """Take what *request* may use, where others share the store. See `Use.hold`."""
         if not self.store.is_shared:
             return
-        with self._refusing():
+        try:
             if "session" in names:
                 await self._hold_session(request, self._site.session_ids(request))
             if "registry" in names:
                 request._use.records.append(await self._acquire_registry())
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
 
     async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
         for uid in ids:
@@ -682,11 +686,15 @@ class Persistence:
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, turn=self._new_turn())
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 taken = await self.store.take(key)
                 record.is_held = self._load(record, uid, taken) is not None
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
@@ -695,28 +703,29 @@ class Persistence:
 
     async def _acquire_registry(self) -> Record:
         record = self._registry
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 self._load_registry(await self.store.take(REGISTRY, create=True))
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         return record
 
-    @asynccontextmanager
-    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
-        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+    async def _wait_turn(self, record: Record) -> None:
+        """Wait until nobody here has *record*."""
         assert record.turn is not None
         record.users += 1
         try:
-            await record.turn.acquire()
-        except BaseException:
-            record.users -= 1
-            self._forget_unused(record)
-            raise
-        try:
-            yield
-        except BaseException:
-            self._leave(record)
-            raise
+            record.turn.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                await record.turn.acquire()
+            except BaseException:
+                record.users -= 1
+                self._forget_unused(record)
+                raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
