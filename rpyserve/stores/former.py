@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from types import FunctionType
+from types import FunctionType, GenericAlias
 from typing import Any, Final, NoReturn
 
 from zope.interface.interface import InterfaceClass
@@ -304,7 +304,10 @@ def _plain(qualified_name: str, facts: Facts) -> type:
     if facts.how == How.BY_ITSELF:
         return type(qualified_name.rpartition(".")[2], (_Call,), {"__slots__": ()})
     base = _found(*facts.base[:2])
-    namespace: dict[str, Any] = {"__getattr__": _lookup}
+    namespace: dict[str, Any] = {
+        "__getattr__": _lookup,
+        "__class_getitem__": classmethod(GenericAlias),
+    }
     for name in facts.hidden:
         namespace[name] = _former_method
     for name, value in reversed(facts.values):
