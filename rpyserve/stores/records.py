@@ -107,12 +107,12 @@ class Written:
     Attributes:
         record: the record, without its signature.
         left_out: what is not in it.
-        callbacks: how many callbacks are not in it.
+        callbacks: those that are not in it.
     """
 
     record: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: int = 0
+    callbacks: tuple[Any, ...] = ()
 
 
 # Writing
@@ -147,7 +147,7 @@ class RecordWriter:
             carefully: whether it is known that something cannot be written.
         """
         contents = contents_of(self._holder)
-        all_callbacks = len(contents.callbacks)
+        all_callbacks = contents.callbacks
         contents.callbacks = [each for each in contents.callbacks if _may_have_name(each)]
         left_out: list[LeftOut] = []
         record = None if carefully else self._write_unless_it_fails(contents)
@@ -155,7 +155,9 @@ class RecordWriter:
             with _deeper_recursion():
                 left_out = self._leave_out(contents)
                 record = self._write_what_fits(contents, left_out)
-        return Written(record, tuple(left_out), all_callbacks - len(contents.callbacks))
+        written = set(map(id, contents.callbacks))
+        not_written = tuple(each for each in all_callbacks if id(each) not in written)
+        return Written(record, tuple(left_out), not_written)
 
     def _write_unless_it_fails(self, contents: Contents) -> bytes | None:
         try:
