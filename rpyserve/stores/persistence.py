@@ -26,12 +26,13 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterator,
+    Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
 
@@ -41,12 +42,14 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStr
 from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
+from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
     Ending,
     LeaseLost,
+    SoleStore,
     Store,
     StoreError,
     Taken,
@@ -77,6 +80,9 @@ LONGEST_WAIT: Final = 10.0
 
 _NOBODY: Final = bytes(32)
 """The key of no session."""
+
+_ENDED: Final = b"ended"
+"""The record of a session that has ended, until all workers that have callbacks of it are told."""
 
 T = TypeVar("T")
 
@@ -227,6 +233,9 @@ class Persistence:
         self._records: dict[bytes, Record] = {}
         self._registry = Record(REGISTRY, site.registry, turn=self._new_turn())
         self._streamed: dict[bytes, Streamed] = {}
+        # By the keys of sessions that are elsewhere by now: the first characters of their ids, and
+        # their callbacks that no store can keep.
+        self._listening: dict[bytes, tuple[str, Sequence[Callback]]] = {}
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -314,7 +323,7 @@ class Persistence:
         for key, record in list(self._ends.items()):
             assert record.taken is not None
             with suppress(LeaseLost):
-                await self.store.end(record.taken)
+                await self._end_taken(record.taken)
             self._ends.pop(key, None)
         for holder in list(self._unwritten.values()):
             await self._put_holder(holder)
@@ -441,7 +450,7 @@ class Persistence:
     async def _put_together(self, session: Session) -> None:
         """Store a session and the registry, both or none."""
         try:
-            with self.store.together():
+            with cast(SoleStore, self.store).together():
                 await self._put_holder(session)
                 await self._put_registry()
         except Unavailable:
@@ -592,6 +601,10 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
+        _, callbacks = self._listening.pop(record.key, ("", ()))
+        for callback in callbacks:
+            if callback not in (session._callbacks or ()):
+                session.notifyOnExpire(callback)
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
@@ -618,6 +631,9 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
+            self._listening.pop(key, None)
+            if dumped.callbacks:
+                self._listening[key] = holder.short_id, dumped.callbacks
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -787,7 +803,10 @@ class Persistence:
             changed = False
         if give:
             await self.store.give(
-                taken, blob if changed else None, lives if accessed or changed else None
+                taken,
+                blob if changed else None,
+                lives if accessed or changed else None,
+                listens=key in self._listening,
             )
             taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
@@ -833,8 +852,20 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        await self.store.end(record.taken)
+        await self._end_taken(record.taken)
         del self._ends[record.key]
+
+    async def _end_taken(self, taken: Taken) -> None:
+        """Have the store forget a session whose callbacks have been called here.
+
+        Where others share it, they may have callbacks of it as well: whoever claims the record,
+        which is due at once, tells them.
+        """
+        self._listening.pop(taken.key, None)
+        if self.store.is_shared:
+            await self.store.give(taken, _ENDED, 0.0)
+        else:
+            await self.store.end(taken)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
@@ -851,9 +882,10 @@ class Persistence:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        session = self._loaded("", ending.key, ending.blob)
-        if session is not None:
-            self._sessions.end_elsewhere(session, reason)
+        if ending.blob != _ENDED:
+            session = self._loaded("", ending.key, ending.blob)
+            if session is not None:
+                self._sessions.end_elsewhere(session, reason)
         for worker in ending.listeners:
             if not await self.store.tell(worker, ending.key):
                 log.warning(
@@ -863,9 +895,12 @@ class Persistence:
         await self.store.ended(ending)
 
     async def _hear(self) -> None:
+        """Call the callbacks here of sessions that another worker has ended."""
         while True:
             with self._telling():
-                await self.store.wait_told()
+                short_id, callbacks = self._listening.pop(await self.store.wait_told(), ("", ()))
+                for callback in callbacks:
+                    self._sessions.callbacks.call(callback, short_id)
 
     # Streams
 
@@ -903,7 +938,7 @@ class Persistence:
         if taken is None:
             return streamed.session.ended is not None
         if streamed.session.ended is not None:
-            await self.store.end(taken)
+            await self._end_taken(taken)
             return True
         is_same = taken.blob == streamed.blob
         blob = self._blob_of(streamed.session, streamed.key) if is_same else None

@@ -103,12 +103,12 @@ class Written:
     Attributes:
         record: the record, without its signature.
         left_out: what is not in it.
-        callbacks: how many callbacks are not in it.
+        callbacks: the callbacks that are not in it.
     """
 
     record: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: int = 0
+    callbacks: tuple[Callable[[], Any], ...] = ()
 
 
 # Writing
@@ -143,7 +143,7 @@ class RecordWriter:
             carefully: whether it is known that something cannot be written.
         """
         contents = contents_of(self._holder)
-        all_callbacks = len(contents.callbacks)
+        all_callbacks = contents.callbacks
         contents.callbacks = [each for each in contents.callbacks if _may_have_name(each)]
         left_out: list[LeftOut] = []
         record = None
@@ -153,7 +153,11 @@ class RecordWriter:
         if record is None:
             left_out = self._leave_out(contents)
             record = self._write_what_fits(contents, left_out)
-        return Written(record, tuple(left_out), all_callbacks - len(contents.callbacks))
+        if len(all_callbacks) == len(contents.callbacks):
+            return Written(record, tuple(left_out))
+        kept = set(map(id, contents.callbacks))
+        others = tuple(each for each in all_callbacks if id(each) not in kept)
+        return Written(record, tuple(left_out), others)
 
     def _write_all(self, contents: Contents) -> bytes:
         # A class is written before its objects: what these lack is not known at first.

@@ -772,6 +772,46 @@ async def test_what_is_due_ends_in_one_of_them(autojump_clock: Any) -> None:
         assert sorted(ENDED) == sorted(f"/{number}" for number in range(20))
 
 
+@pytest.mark.parametrize("how", ["idle", "expired"])
+async def test_callbacks_that_no_store_can_keep_run_where_they_are(
+    how: str, autojump_clock: Any
+) -> None:
+    def page(request: Request) -> str:
+        session = request.getSession()
+        if request.path == "/logout":
+            session.expire()
+            return "Bye"
+        name = request.path
+        session.notifyOnExpire(lambda: ENDED.append(name))
+        return counter(request)
+
+    async with workers(page, 3, sessionTimeout=10) as (_, *sites):
+        visitor = Visitor(sites[0])
+        for number, site in enumerate(sites):
+            await like(visitor, site).get(f"/{number}")
+        await like(visitor, sites[0]).get("/again")
+        if how == "expired":
+            await like(visitor, sites[1]).get("/logout")
+        else:
+            await trio.sleep(11)
+        await trio.sleep(1)
+        assert sorted(ENDED) == ["/0", "/1", "/2", "/again"]
+
+
+async def test_callbacks_of_a_worker_that_is_gone_are_told_as_lost(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def page(request: Request) -> str:
+        request.getSession().notifyOnExpire(lambda: None)
+        return counter(request)
+
+    async with workers(page, 2, sessionTimeout=10) as (records, one, _):
+        await Visitor(one).get("/")
+        del records.inboxes[one.persistence.store.worker]
+        await trio.sleep(11)
+        assert [text for text in caplog.messages if "in a worker that is gone" in text]
+
+
 async def test_what_no_other_worker_could_have_is_an_error_page(autojump_clock: Any) -> None:
     def page(request: Request) -> str:
         if request.path == "/bad":
