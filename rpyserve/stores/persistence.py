@@ -187,6 +187,11 @@ class Use:
         await self.hold(scripts.uses(path))  # it may have imported more
         return resource
 
+    def note_access(self) -> None:
+        """Note that a stream, which has given its session back, counts as an access just now."""
+        if self._persistence.store.is_shared:
+            self._persistence.note_accesses(self.streamed)
+
     async def hold_for(self, resource: Resource) -> None:
         """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
 
@@ -236,6 +241,8 @@ class Persistence:
         # By the keys of sessions that are elsewhere by now: the first characters of their ids, and
         # their callbacks that no store can keep.
         self._listening: dict[bytes, tuple[str, Sequence[Callback]]] = {}
+        # Those that a stream has accessed, which the store does not know yet.
+        self._accessed: set[Streamed] = set()
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -275,6 +282,7 @@ class Persistence:
                     if trio.current_time() >= next_adoption:
                         next_adoption = trio.current_time() + ADOPT
                         await self._finish(await self.store.adopt(), SessionEnd.IDLE)
+                        await self._store_accesses()
                     await self._catch_up()
                     await self._put_streaming()
                     while endings := await self.store.due(BATCH):
@@ -911,6 +919,23 @@ class Persistence:
             streamed = self._streamed[record.key] = Streamed(record.holder, record.key, blob)
         streamed.count += 1
         use.streamed.append(streamed)
+
+    def note_accesses(self, streamed: list[Streamed]) -> None:
+        """Have the store told soon that these sessions have been accessed."""
+        self._accessed.update(streamed)
+
+    async def _store_accesses(self) -> None:
+        accessed, self._accessed = self._accessed, set()
+        async with trio.open_nursery() as nursery:
+            for streamed in accessed:
+                nursery.start_soon(self._store_access, streamed)
+
+    async def _store_access(self, streamed: Streamed) -> None:
+        with self._telling(), self._in_time():
+            taken = await self.store.take(streamed.key)
+            if taken is not None:
+                lives = self._sessions.timeout_of(streamed.session)
+                await self.store.give(taken, None, lives)
 
     async def _end_stream(self, streamed: Streamed, request: Request) -> None:
         """Write what a stream has changed since its head went out, if nobody else has written."""

@@ -11,10 +11,23 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import Directory, HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
+from rpyserve import (
+    Directory,
+    HTTPError,
+    Redirect,
+    Registry,
+    Request,
+    Resource,
+    SessionEnd,
+    Site,
+    WebSocket,
+    WebSocketResource,
+)
 from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import REGISTRY, Unavailable
+from tests.resources.test_websocket import Peer
+from tests.support.http_client import connect_to
 from tests.support.in_process import Visitor
 from tests.support.stored import SharedRecords, SharedStore, running_site
 
@@ -934,6 +947,72 @@ async def test_a_script_that_does_not_use_the_registry_waits_for_nobody_who_has_
         assert isinstance(site.registry, Registry)
         assert site.persistence is not None and site.persistence.errors == 0
         records.owners.clear()
+
+
+class Chat(WebSocketResource):
+    async def connected(self, socket: WebSocket) -> None:
+        socket.request.getSession()
+        async for message in socket:
+            async with socket.request.session() as session:
+                session["n"] = int(message)
+            await socket.send(message)
+
+
+@asynccontextmanager
+async def chatting(site: Site, cookies: dict[str, str]) -> AsyncIterator[Peer]:
+    async with trio.open_nursery() as nursery:
+        peer = Peer(connect_to(site.respond, nursery).stream)
+        await peer.shake(*(f"Cookie: {name}={value}" for name, value in cookies.items()))
+        yield peer
+        await peer.stream.aclose()
+
+
+async def test_a_websocket_stores_what_it_changes(path: Path, autojump_clock: Any) -> None:
+    async with running_site(Chat(), path, sessionTimeout=10) as site:
+        visitor = Visitor(site)
+        visitor.cookies = await _first_cookies(site)
+        async with chatting(site, visitor.cookies) as peer:
+            for number in range(20):
+                await peer.say(str(number))
+                await peer.next()
+                await trio.sleep(1)  # its messages keep the session alive, in the file as well
+            assert await killed_copy(path, reader, visitor) == ["19", "19"]
+
+
+async def test_a_websocket_in_one_of_several_workers(autojump_clock: Any) -> None:
+    async with workers(Chat(), 2, sessionTimeout=10) as (records, one, two):
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        async with chatting(one, visitor.cookies) as peer:
+            for number in range(20):
+                await peer.say(str(number))
+                await peer.next()
+                assert not records.owners
+                await trio.sleep(1)
+            two.root = Site(counter).root
+            assert (await like(visitor, two).get("/")).text == "20"
+            await peer.say("100")
+            await peer.next()
+            assert (await like(visitor, two).get("/")).text == "101"
+
+
+async def test_a_websocket_that_only_listens_keeps_the_session_alive(autojump_clock: Any) -> None:
+    class Listening(WebSocketResource):
+        async def connected(self, socket: WebSocket) -> None:
+            socket.request.getSession()
+            async for message in socket:
+                await socket.send(message)
+
+    async with workers(Listening(), 2, sessionTimeout=10) as (_, one, two):
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        async with chatting(one, visitor.cookies) as peer:
+            for _ in range(20):
+                await peer.say("x")
+                await peer.next()
+                await trio.sleep(1)
+        two.root = Site(counter).root
+        assert (await like(visitor, two).get("/")).text == "2"
 
 
 async def test_workers_share_the_registry(autojump_clock: Any) -> None:
