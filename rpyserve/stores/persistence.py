@@ -33,7 +33,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import trio
 
@@ -250,6 +250,8 @@ class Persistence:
         self._streamed: dict[bytes, Streamed] = {}
         # The callbacks of sessions that no store can keep, by their keys.
         self._own: dict[bytes, OwnCallbacks] = {}
+        # Those that a stream has accessed, which the store does not know yet.
+        self._accessed: set[Streamed] = set()
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -616,10 +618,6 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
-        _, callbacks = self._listening.pop(record.key, ("", ()))
-        for callback in callbacks:
-            if callback not in (session._callbacks or ()):
-                session.notifyOnExpire(callback)
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
@@ -647,7 +645,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
-            self._keep_own(holder, key, dumped.own_callbacks)
+            self._keep_own(holder, key, dumped.callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -887,22 +885,14 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        listeners = await self.store.end(record.taken)
+        await self._end_taken(record.taken)
         del self._ends[record.key]
-        self._own.pop(record.key, None)  # they have run here
-        await self._tell_listeners(listeners, record.key)
 
     async def _end_taken(self, taken: Taken) -> None:
-        """Have the store forget a session whose callbacks have been called here.
-
-        Where others share it, they may have callbacks of it as well: whoever claims the record,
-        which is due at once, tells them.
-        """
-        self._listening.pop(taken.key, None)
-        if self.store.is_shared:
-            await self.store.give(taken, _ENDED, 0.0)
-        else:
-            await self.store.end(taken)
+        """Have the store forget a session that has ended here, and other workers call theirs."""
+        listeners = await self.store.end(taken)
+        self._own.pop(taken.key, None)
+        await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
