@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -278,6 +279,39 @@ def test_ipv6(site: Path, tmp_path: Path) -> None:
             connection = http.client.HTTPConnection(host, port, timeout=10)
             assert ask(connection, "/page")[2] == "hello"
             connection.close()
+
+
+@pytest.mark.parametrize("kind", ["metrics", "bind"])
+def test_a_port_that_is_taken_is_one_clear_line(site: Path, kind: str) -> None:
+    pytest.importorskip("prometheus_client")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = {
+            "metrics": ["--port", "0", "--metrics", str(port)],
+            "bind": ["--bind", f"127.0.0.1:{port}"],
+        }
+        command = [sys.executable, "-m", "rpyserve", str(site), "--production", *flags[kind]]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(), timeout=60
+        )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(f"Error: Port {port} of 127.0.0.1 is in use.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_metrics_of_a_process(site: Path, tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    with serving(site, tmp_path, "--production", "--drain", "0", "--metrics", "0") as server:
+        own = int(server.wait_for(r"Metrics at http://127.0.0.1:(\d+)/metrics")[1])
+        # The first URL is that of the site.
+        port = int(re.findall(r"^http://127.0.0.1:(\d+)/$", server.output(), re.MULTILINE)[0])
+        for _ in range(3):
+            assert get(port, "/page") == "hello"
+        text = get(own, "/metrics")
+        assert 'rpyserve_requests_total{method="GET",status="2xx"} 3.0' in text
+        assert "process_resident_memory_bytes" in text
+        with connected(port) as c:
+            assert ask(c, "/metrics")[0] == 404
 
 
 # Behind nginx
