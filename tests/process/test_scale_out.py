@@ -46,7 +46,7 @@ def play(*options: str) -> str:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=240,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing was lost" in done.stdout
