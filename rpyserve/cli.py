@@ -421,7 +421,7 @@ def main(
     """Serve the directory SITE: each .rpy script is a page, all other files are static.
 
     Save a Python file and it is a web page; edit it, and open pages refresh while every visitor
-    keeps their session.
+    keeps their session. A program for Twisted, SITE.py, is run, and its sites are served.
     """
     if example is not None:
         _copy_example(example)
