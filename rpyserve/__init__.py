@@ -20,6 +20,7 @@ __all__ = [
     "Directory",
     "HTTPError",
     "Interface",
+    "Job",
     "Limits",
     "NameVirtualHost",
     "Redirect",
@@ -39,8 +40,10 @@ __all__ = [
     "background",
     "cache",
     "cors",
+    "current_job",
     "html",
     "implementer",
+    "in_thread",
     "registerAdapter",
     "registry",
     "run",
@@ -68,8 +71,9 @@ if TYPE_CHECKING:
     from rpyserve.resources.virtual_host import NameVirtualHost
     from rpyserve.resources.websocket import WebSocketResource, websocket
     from rpyserve.resources.wsgi import WSGIResource
-    from rpyserve.scripts.background import background
+    from rpyserve.scripts.background import Job, background, current_job
     from rpyserve.scripts.execution import cache
+    from rpyserve.scripts.threads import in_thread
     from rpyserve.serving.run import run, serve
     from rpyserve.sessions.adapters import registerAdapter
     from rpyserve.sessions.session import Registry, Session, SessionEnd

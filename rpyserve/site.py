@@ -24,9 +24,15 @@ from rpyserve.http.errors import ClientDisconnected, HTTPError, Redirect, Script
 from rpyserve.http.hosts import TrustedClients
 from rpyserve.http.request import Request, cookie_path, current_request
 from rpyserve.http.response import HTML, ErrorHandler, FileBody, Response, Stream, Upgrade
-from rpyserve.resources.rendering import apply_request_headers, redirect_response, render
+from rpyserve.resources.rendering import (
+    apply_request_headers,
+    cancel_on_disconnect,
+    redirect_response,
+    render,
+)
 from rpyserve.resources.resource import HTTP_METHODS, as_resource, options_response, traverse
-from rpyserve.scripts.background import BackgroundTasks, RequestTasks, SiteNursery
+from rpyserve.scripts.background import BackgroundTasks, Job, RequestTasks, SiteNursery
+from rpyserve.scripts.threads import SessionLocks, ThreadCall, current_call, in_loop_async
 from rpyserve.sessions.components import (
     bring_up_to_date_in_slices,
     holds_much,
@@ -83,6 +89,7 @@ class Site(ServerObject):
         sessionFactory: any callable ``(site, uid) -> Session``, such as a `Session` subclass.
         registry: the `Registry`: what all visitors share.
         sessions: the living sessions.
+        session_locks: which of them functions in threads have to themselves.
         tasks: what runs beside the site; see `background`.
         cookieName: the name of the session cookie; empty for one that carries the port.
         production: whether only visitors see the site, so that the console need not say what an
@@ -118,6 +125,7 @@ class Site(ServerObject):
         self.sessions = SessionStore(self, sessionTimeout, maxSessions, self.errors)
         self.sessions.on_new_id = self._on_new_id
         self.ready_checks: list[Callable[[], Awaitable[object]]] = []
+        self.session_locks = SessionLocks()
         self.trusts: Callable[[Request], bool] = TrustedClients()
         self.editor: EditorLink | None = None
         self.on_source: SourceObserver | None = None
@@ -152,6 +160,8 @@ class Site(ServerObject):
         error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
+            if self.session_locks.held and resource._wants_session:
+                await self._wait_for_thread(request)
             if request._use is not None:
                 await request._use.hold_for(resource)
             response = await render(resource, request, error_handler)
@@ -175,6 +185,13 @@ class Site(ServerObject):
             BaseException: *raised*, if it is not the script's business.
         """
         return apply_request_headers(request, self._error_page(request, raised))
+
+    async def _wait_for_thread(self, request: Request) -> None:
+        """Wait while a function in a thread has the session of *request* to itself."""
+        for uid in self.session_ids(request):
+            if uid in self.sessions:
+                work = self.session_locks.wait_free(self.sessions[uid])
+                await cancel_on_disconnect(work, request)
 
     async def _custom_404(
         self, request: Request, raised: BaseException, error_handler: ErrorHandler
@@ -211,6 +228,8 @@ class Site(ServerObject):
         the cookie of the new id by now. So the new session is for this request only, and brings no
         cookie that would take the place of that one.
         """
+        if (call := current_call()) is not None:
+            return in_loop_async(self._session_for_thread, request, call)
         ids = self.session_ids(request)
         for uid in ids:
             session = self._find_session(uid, request)
@@ -222,6 +241,14 @@ class Site(ServerObject):
         else:
             self._set_session_cookie(request, session, "getSession() made a session")
         return session
+
+    async def _session_for_thread(self, request: Request, call: ThreadCall) -> Session:
+        """Return the session for *request*, and let *call* have it to itself."""
+        while True:
+            session = self.session_for(request)
+            await call.hold(session)
+            if session.ended is None:
+                return session
 
     def adopt_session(self, request: Request, session: Session) -> None:
         """Have the visitor who makes *request* go on with *session*, which was another one's."""
@@ -283,20 +310,27 @@ class Site(ServerObject):
             return None
         return partial(bring_up_to_date_in_slices, self.registry)
 
-    def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function*, an async one, beside the site.
+    def background(self, function: Callable[..., object], *args: Any) -> Job:
+        """Run ``function(*args)`` beside the site; a plain function in a thread.
 
-        It runs once for each version of the script that defines it.
+        With arguments, each call starts it once more. It goes on with the code that it began with
+        when the script is edited, and is cancelled if the script is deleted.
 
-        Calling it again does nothing while the script is the same, so it may stand in a render
-        method. When the script has changed, which is noticed at once where pages follow edits, the
-        old version is cancelled, and the next call starts the new one. What it raises is told on
-        the console, and is the end of it.
+        Without arguments it runs once for each version of the script that defines it. Calling it
+        again does nothing while the script is the same, so it may stand in a render method. When
+        the script has changed, which is noticed at once where pages follow edits, the old version
+        is cancelled, and the next call starts the new one.
+
+        What it raises is told on the console, and is the end of it.
+
+        Returns:
+            The `Job`: its state, progress and result. Without arguments, that of the one that runs
+            or has run already.
 
         Raises:
-            TypeError: *function* is no async function.
+            TypeError: *function* cannot be called.
         """
-        self.tasks.start(function)
+        return self.tasks.start(function, args)
 
     def _set_session_cookie(self, request: Request, session: Session, what: str) -> None:
         """Have the response to *request* set the cookie of *session*.
@@ -476,7 +510,9 @@ class Site(ServerObject):
         # The address is empty if the client had gone before it could be asked.
         if not client or self.production or not self.errors.once_for(client):
             return
-        if is_cross_origin(request, allow_links=True):
+        if request._proxy is not None:
+            log.warning("%s sees only a bare 500, like all who come through a proxy", client)
+        elif is_cross_origin(request, allow_links=True):
             log.warning(
                 "A page of another origin asked for %s: it gets a bare 500.",
                 escape_for_log(request.uri),

@@ -179,10 +179,10 @@ def test_every_package_and_module_says_what_it_owns() -> None:
 
 def test_public_names() -> None:
     assert set(rpyserve.__all__) == {
-        "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "Limits",
+        "NOT_DONE_YET", "Attribute", "BasicAuth", "Directory", "HTTPError", "Interface", "Job", "Limits",
         "NameVirtualHost", "Redirect", "Registry", "Request", "Resource", "Response",
         "ReverseProxyResource", "Session", "SessionEnd", "Site", "Upload", "WSGIResource",
-        "WebSocket", "WebSocketClosed", "WebSocketResource", "background", "cache", "cors", "html",
+        "WebSocket", "WebSocketClosed", "WebSocketResource", "background", "cache", "cors", "current_job", "html", "in_thread",
         "implementer", "registerAdapter", "registry", "run", "serve", "template", "websocket",
     }  # fmt: skip
     for name in set(rpyserve.__all__) - {"registry"}:

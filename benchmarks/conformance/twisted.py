@@ -236,7 +236,7 @@ def compare(scripts: list[str], theirs: int, ours: int) -> bool:
     print(f"{same} of {well} that Twisted answers well ({same / well:.1%})")
     for reason, count in sum((each.reasons for each in found), Counter[str]()).items():
         print(f"  {count} with another {reason}: {EXPECTED[reason]}")
-    return same < 0.99 * well
+    return bool(same < 0.99 * well)
 
 
 def compare_script(script: str, theirs: int, ours: int) -> Comparison:

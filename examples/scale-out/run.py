@@ -57,7 +57,14 @@ def main() -> int:
                 say(f"restart {number + 1} of all workers; {visits.summary()}", began)
             time.sleep(arguments.pause)
     say(visits.summary(), began)
-    print("\n".join(visits.lost) or "Nothing was lost: each visitor's numbers are without a gap.")
+    if visits.repeated and arguments.proxy == "nginx":
+        # It cannot tell a worker that has not got a request from one that was killed at work.
+        print(
+            f"Counted twice: {visits.repeated}, as nginx sends a GET again if there is no answer."
+        )
+    elif visits.repeated:
+        visits.lost.append(f"{visits.repeated} visits were counted twice.")
+    print("\n".join(visits.lost) or "Nothing was lost: each visitor's numbers go on.")
     print(f"It took {time.monotonic() - began:.1f} seconds.")
     return int(bool(visits.lost))
 
@@ -151,7 +158,7 @@ class Cluster:
         options = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(self.directory)]
         self.spawn("redis-server", *where, *options)
-        wait_for(lambda: is_open(port), "Redis")
+        self.wait_for(lambda: is_open(port), "redis-server")
         return port
 
     def command_of_unit(self, number: int, redis_port: int) -> list[str]:
@@ -172,7 +179,7 @@ class Cluster:
             self.spawn("haproxy", "-f", str(HERE / "haproxy.cfg"), **variables)
         else:
             self.spawn("nginx", "-c", str(self.nginx_config()), "-p", str(self.directory))
-        wait_for(lambda: get(self.port, "/-/ready") == 200, self.arguments.proxy)
+        self.wait_for(lambda: get(self.port, "/-/ready") == 200, self.arguments.proxy)
 
     def nginx_config(self) -> Path:
         text = (HERE / "nginx.conf").read_text()
@@ -181,7 +188,9 @@ class Cluster:
         text = text.replace("/srv/site", str(self.arguments.site.resolve()))
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"{kind}_temp_path {self.directory}/{kind};\n" for kind in kinds)
-        head = f"daemon off; pid {self.directory}/nginx.pid; error_log {self.directory}/nginx.log;\n"
+        head = (
+            f"daemon off; pid {self.directory}/nginx.pid; error_log {self.directory}/nginx.log;\n"
+        )
         if os.geteuid() == 0:
             head += "user root;\n"
         path = self.directory / "nginx.conf"
@@ -200,6 +209,15 @@ class Cluster:
         self.closing.callback(process.wait, PATIENT)
         self.closing.callback(process.terminate)
 
+    def wait_for(self, is_so: Callable[[], bool], program: str) -> None:
+        """Wait until *is_so*; if that takes too long, show what *program* has written."""
+        try:
+            wait_for(is_so, program)
+        except SystemExit:
+            log_file = self.directory / f"{program}.log"
+            print(log_file.read_text(errors="replace"), file=sys.stderr)
+            raise
+
     # What happens to the workers
 
     def kill(self, index: int) -> None:
@@ -214,11 +232,7 @@ class Cluster:
 
     def wait_ready(self, number: int) -> None:
         path = self.directory / f"{number}.sock"
-        try:
-            wait_for(lambda: get_on_socket(path, "/-/ready") == 200, f"worker {number}")
-        except SystemExit:
-            print((self.directory / f"worker{number}.log").read_text(), file=sys.stderr)
-            raise
+        self.wait_for(lambda: get_on_socket(path, "/-/ready") == 200, f"worker{number}")
 
 
 # Visitors
@@ -231,12 +245,14 @@ class Visits:
     Attributes:
         answers: how many answers had which status; 0 for none, as the connection was cut.
         lost: what must not be, in words.
+        repeated: how many visits were counted more than once.
         slowest: the seconds that an answer took at most.
         workers: which processes have answered.
     """
 
     answers: Counter[int] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
+    repeated: int = 0
     slowest: float = 0.0
     workers: set[int] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -297,8 +313,10 @@ class Visitor:
         return response.status, text
 
     def compare(self, number: int) -> None:
-        if not self.number < number <= self.number + self.uncertain + 1:
+        if number <= self.number:
             self.visits.lost.append(f"{self.name} had visit {self.number}, then {number}.")
+        with self.visits.lock:
+            self.visits.repeated += max(0, number - self.number - self.uncertain - 1)
         self.number, self.uncertain = number, 0
 
 

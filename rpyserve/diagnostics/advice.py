@@ -232,7 +232,7 @@ _TABLES_OF_SQLMODEL: Final = (
 #
 # A coroutine that was not awaited shows up in three ways: in an exception, where a value was
 # expected (here), as the result of a method (`resources.rendering`), or not at all
-# (`serving.unawaited`).
+# (`serving.notices`).
 
 _TRIO_LINES: Final = (
     ("sleep", "await trio.sleep(1)"),

@@ -347,16 +347,9 @@ class Directory(Resource):
         request._sources.append(entry.real)
         if entry.kind == "script":
             if request._use is not None:
-                return self._load_held(path, request)
+                return request._use.load(self.scripts, path)
             return self.scripts.load(path, request)
         return self._static_file(entry)
-
-    async def _load_held(self, path: str, request: Request) -> Resource:
-        """Load a script once what it may use is here, as its top-level code may use it already."""
-        await request._use.hold(self.scripts.uses(path, request))
-        resource = self.scripts.load(path, request)
-        await request._use.hold(self.scripts.uses(path, request))  # it may have imported more
-        return resource
 
     def _static_file(self, entry: _Entry) -> Resource:
         from rpyserve.files.static_file import SmallFileCache, StaticFile

@@ -102,8 +102,8 @@ class RequestSite(Protocol):
     def session_held(self, request: Request) -> AbstractAsyncContextManager[Any]:
         """Have that session inside of a block; what is changed in it is stored at its end."""
 
-    def background(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function* beside the site."""
+    def background(self, function: Callable[..., object], *args: Any) -> Any:
+        """Run ``function(*args)`` beside the site."""
 
     def start_task(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, which must not raise, beside the site."""

@@ -62,7 +62,7 @@ async def render(resource: Resource, request: Request, error_handler: ErrorHandl
         raise
     _report_slow_call(resource, request, began)
     if inspect.iscoroutine(result):
-        result = await _cancel_on_disconnect(result, request)
+        result = await cancel_on_disconnect(result, request)
     response = _response_of(result, request, resource)
     body = response.body
     if isinstance(body, IterableStream):
@@ -93,6 +93,7 @@ def apply_request_headers(request: Request, response: Response) -> Response:
 
 def redirect_response(redirect: Redirect, request: Request) -> Response:
     """Return the response for *redirect*: 303 after a POST, else 302, unless it says otherwise."""
+    request._response.redirect = redirect
     status = redirect.status or (303 if request.method == "POST" else 302)
     is_path = redirect.url.startswith("/") and not redirect.url.startswith("//")
     url = request.root_path + redirect.url if is_path else redirect.url
@@ -107,8 +108,13 @@ def quote_location(url: str) -> str:
     )
 
 
-async def _cancel_on_disconnect(work: Coroutine[Any, Any, Any], request: Request) -> Any:
-    """Run *work*, a coroutine that has not begun, until it returns or the client leaves."""
+async def cancel_on_disconnect(work: Coroutine[Any, Any, Any], request: Request) -> Any:
+    """Run *work*, a coroutine that has not begun, until it returns or the client leaves.
+
+    Raises:
+        ClientDisconnected: the client has left; *work* was cancelled.
+        Exception: what *work* raises.
+    """
     failure: Exception | None = None
     left = False
     result = None

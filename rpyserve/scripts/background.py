@@ -6,7 +6,9 @@ ended. A background task belongs to the version of the script that started it: a
 it has been executed, takes its place.
 
 Two tasks are told apart by their functions' names and by what the functions are bound to and closed
-over, so that each task of a loop or of a decorator factory runs.
+over, so that each task of a loop or of a decorator factory runs. A function that gets arguments is
+another matter: each call starts a task of its own, which an edit does not disturb. Both have a
+`Job`, by which the author follows them. Plain functions run in a thread.
 
 A task that has been cancelled must end. One that goes on, because a bare ``except:`` swallows the
 cancellation or a scope shields it, is named on the console, and stopped by force when its grace is
@@ -34,11 +36,11 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import coroutine
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeVar
 from weakref import WeakSet
 
 import trio
@@ -57,6 +59,7 @@ from rpyserve.scripts.execution import (
     is_plain_value,
     without_partials,
 )
+from rpyserve.scripts.threads import MOST_THREADS, ThreadCall
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.exceptions import ErrorReporter, reporting_errors, unwrap_group
 from rpyserve.util.throttle import ThrottledLogger
@@ -64,6 +67,8 @@ from rpyserve.util.throttle import ThrottledLogger
 log = logging.getLogger("rpyserve")
 
 AsyncFunction = Callable[..., Awaitable[object]]
+AnyFunction = Callable[..., object]
+Function = TypeVar("Function", bound=AnyFunction)
 
 NAMED_AFTER: Final = 2.0
 """Seconds after which a task that was cancelled and goes on is named."""
@@ -125,6 +130,13 @@ class SiteNursery:
         else:
             token.run_sync_soon(function)
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Do what `run_sync` does, but wait for it where that is possible."""
+        try:
+            trio.from_thread.run_sync(function)
+        except (RuntimeError, trio.RunFinishedError):  # this is no thread of trio's
+            self.run_sync(function)
+
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work*, which must not raise."""
         if self._nursery is None:
@@ -162,7 +174,7 @@ def running_nursery() -> SiteNursery | None:
     return _open_nurseries[-1] if _open_nurseries else None
 
 
-class SiteTask:
+class SiteTask(ServerObject):
     """One task of an author, which ends soon after it is cancelled, whatever it does.
 
     Args:
@@ -181,6 +193,10 @@ class SiteTask:
         self._cancelled_at = math.inf
         self._swallowed = 0
         self._is_stopped = False
+
+    def cancel_from_anywhere(self) -> None:
+        """Cancel it, perhaps soon, from a thread as well."""
+        self._nursery.run_sync(self.cancel)
 
     def cancel(self) -> None:
         """Cancel it. It is named if it goes on."""
@@ -295,6 +311,144 @@ def _drive(
             return
 
 
+# Jobs
+
+
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
+@public
+class Job:
+    """A function at work beside the site, as `Site.background` returns it.
+
+    ``await job`` waits for its end, returns its result, and raises what it raised.
+
+    Attributes:
+        name: the name of the function.
+        state: ``"waiting"`` before it begins, ``"running"``, and in the end ``"done"``,
+            ``"failed"`` or ``"cancelled"``.
+        progress: how far it has come: what the function itself sets by ``current_job().progress``,
+            usually a number from 0 to 1; None at first.
+        result: what it has returned, once it is done.
+        error: the exception that it has raised, if it failed.
+
+    It may be kept in a session or the registry, where its result and progress are brought up to
+    date after an edit like everything else. It cannot be pickled, as it runs in this process only.
+    """
+
+    def __init__(self, name: str, task: SiteTask) -> None:
+        self.name = name
+        self.state: JobState = "waiting"
+        self.progress: Any = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._run = _JobRun(task)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name}, {self.state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the job {self.name} cannot be pickled, as it runs in this process: keep its result "
+            "where it is to outlive the process"
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, one way or another."""
+        return self._run.ended.is_set()
+
+    def cancel(self) -> None:
+        """Cancel it. A plain function is interrupted at its next step. Never waits."""
+        self._run.task.cancel_from_anywhere()
+
+    async def wait(self) -> None:
+        """Wait until it has ended, whatever comes of it."""
+        await self._run.ended.wait()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._outcome().__await__()
+
+    async def _outcome(self) -> Any:
+        await self.wait()
+        if self.error is not None:
+            raise self.error
+        if self.state == "cancelled":
+            raise RuntimeError(f"the job {self.name} was cancelled")
+        return self.result
+
+    def _begin(self) -> None:
+        self.state = "running"
+
+    def _fail(self, exc: BaseException) -> None:
+        self.error, self.state = exc, "failed"
+
+    def _end(self) -> None:
+        if self.state in ("waiting", "running"):
+            self.state = "cancelled"
+        self._run.ended.set()
+
+
+class _JobRun(ServerObject):
+    """What a job has of the server."""
+
+    __slots__ = ("ended", "task")
+
+    def __init__(self, task: SiteTask) -> None:
+        self.task = task
+        self.ended = trio.Event()
+
+
+_current_job: ContextVar[Job | None] = ContextVar("current job", default=None)
+
+
+@public
+def current_job() -> Job:
+    """Return the `Job` of the function that `Site.background` runs, for use within it.
+
+    Raises:
+        RuntimeError: the function was called by something else.
+    """
+    job = _current_job.get()
+    if job is None:
+        raise RuntimeError(
+            "current_job() is for functions that site.background() runs: call it in there"
+        )
+    return job
+
+
+async def _do_job(job: Job, function: AnyFunction, args: tuple[Any, ...]) -> None:
+    _current_job.set(job)
+    if is_async(function):
+        job._begin()
+        result = function(*args)
+    else:
+        call = ThreadCall(partial(function, *args), job._begin)
+        result = await call.run(_job_limiter())
+    job.result = await result if inspect.isawaitable(result) else result
+    job.state = "done"
+
+
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("jobs")
+
+
+def _job_limiter() -> trio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(MOST_THREADS)
+        _limiter.set(limiter)
+        return limiter
+
+
+def is_async(function: Any) -> bool:
+    """Whether *function*, or what is called if it is an object, is an async function."""
+    function = without_partials(function)
+    if not is_function(function):
+        function = type(function).__call__
+    return inspect.iscoroutinefunction(function)
+
+
 class RequestTasks:
     """The tasks of requests; see `Request.start_soon`."""
 
@@ -306,8 +460,15 @@ class RequestTasks:
         _check_async_function(function, "request.start_soon", "request.start_soon(f, x)")
         name = f"The task {_function_name(function)} of {request.method} {request.path}"
         task = SiteTask(self._nursery, name)
-        request.on_close(task.cancel)
-        self._nursery.start(partial(self._run, request, task, partial(function, *args)))
+        request.on_close(partial(self._end, request, task))
+        run = partial(self._run, request, task, partial(function, *args))
+        self._nursery.run_sync(partial(self._nursery.start, run))
+
+    def _end(self, request: Request, task: SiteTask) -> None:
+        """Cancel *task*; say so where it was hardly meant to end so soon."""
+        if request._response.redirect is not None and not task.ended.is_set():
+            _redirected.warn(_ENDED_BY_REDIRECT, task.name, key=task.name)
+        task.cancel()
 
     async def _run(
         self, request: Request, task: SiteTask, function: Callable[[], Awaitable[object]]
@@ -318,6 +479,13 @@ class RequestTasks:
     def _handle_failure(self, request: Request, exc: BaseException) -> None:
         if not request._response.fail(unwrap_group(exc)):
             self._nursery.report(f"{request.method} {request.path}", exc)
+
+
+_redirected: Final = ThrottledLogger(log, interval=math.inf, clock=time.monotonic)
+_ENDED_BY_REDIRECT: Final = (
+    "%s was cancelled, because a task that request.start_soon has started ends with the response, "
+    "and that was a redirect. For work that goes on, write request.site.background(f, x)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,16 +547,20 @@ class _BackgroundTask:
     Args:
         key: what it is found by. Objects in it are known by their ids, which *function* keeps.
         origin: the version of the script that it belongs to.
+        job: its state.
         function: what it runs.
+        args: what the function is called with.
         task: its run.
         predecessors: the tasks of older versions that must have ended before.
     """
 
     key: TaskKey
     origin: TaskOrigin
-    function: AsyncFunction
+    job: Job
+    function: AnyFunction
+    args: tuple[Any, ...]
     task: SiteTask
-    predecessors: list[SiteTask]
+    predecessors: list[SiteTask] = field(default_factory=list)
     is_wanted: bool = True
 
 
@@ -398,13 +570,41 @@ class BackgroundTasks:
     def __init__(self, nursery: SiteNursery) -> None:
         self._nursery = nursery
         self._tasks: dict[TaskKey, _BackgroundTask] = {}
+        # Those that were started with arguments, until they have ended.
+        self._jobs: set[_BackgroundTask] = set()
 
-    def start(self, function: AsyncFunction) -> None:
-        """Run *function* unless this version of it runs or has run; cancel older versions."""
-        _check_async_function(function, "site.background", "site.background(f)")
-        origin = TaskOrigin.of(function)
-        key = _key_of(function, origin, objects_last=not _is_uncached.get())
-        self._nursery.run_sync(partial(self._start, key, origin, function))
+    def start(self, function: AnyFunction, args: tuple[Any, ...] = ()) -> Job:
+        """Run ``function(*args)``.
+
+        Without arguments: unless this version of it runs or has run; older versions are cancelled.
+        """
+        _check_function(function, "site.background", "site.background(f)")
+        new = self._new(TaskOrigin.of(function), function, args)
+        if args:
+            self._nursery.run_sync(partial(self._start_job, new))
+            return new.job
+        key = _key_of(function, new.origin, objects_last=not _is_uncached.get())
+        new = replace(new, key=key)
+        self._nursery.call(partial(self._start_asked_for, new))
+        kept = self._tasks.get(key, new)
+        return kept.job if kept.origin.version == new.origin.version else new.job
+
+    def _new(
+        self, origin: TaskOrigin, function: AnyFunction, args: tuple[Any, ...] = ()
+    ) -> _BackgroundTask:
+        task = SiteTask(self._nursery, f"The background task {_display_name(function)}")
+        key = TaskKey(origin.home, _function_name(function), ())
+        job = Job(_function_name(function), task)
+        return _BackgroundTask(key, origin, job, function, args, task)
+
+    def _start_job(self, new: _BackgroundTask) -> None:
+        self._jobs.add(new)
+        self._nursery.start(partial(self._run, new))
+
+    def _start_asked_for(self, new: _BackgroundTask) -> None:
+        if not self._start(new) and self._tasks[new.key].job.ended:
+            name = _function_name(new.function)
+            _had_run.warn(_HAS_RUN, new.task.name, name, name, key=(*new.key, new.origin.version))
 
     def start_declared(self, execution: Execution) -> None:
         """Start the tasks that *execution* declared, and cancel those of older versions."""
@@ -412,32 +612,36 @@ class BackgroundTasks:
         for function in execution.background:
             origin = TaskOrigin.of(function)
             key = _key_of(function, origin, objects_last=execution.cached)
-            numbered = key._replace(number=counts[key])
+            new = replace(self._new(origin, function), key=key._replace(number=counts[key]))
             counts[key] += 1
-            self._nursery.run_sync(partial(self._start, numbered, origin, function))
+            self._nursery.run_sync(partial(self._start, new))
         self._nursery.run_sync(partial(self._end_older, TaskOrigin.of_execution(execution)))
 
     def end_deleted(self) -> None:
         """Cancel what scripts and modules have started whose files there are no more."""
-        self._end(lambda origin: origin.path is not None and not os.path.exists(origin.path))
+        self._end(_is_deleted)
+        for each in list(self._jobs):
+            if _is_deleted(each.origin):
+                each.task.cancel()
 
     def origins(self) -> list[TaskOrigin]:
         """The scripts and modules that have tasks, once for each version that has some."""
         return list(dict.fromkeys(each.origin for each in self._tasks.values() if each.is_wanted))
 
-    def _start(self, key: TaskKey, origin: TaskOrigin, function: AsyncFunction) -> None:
+    def _start(self, new: _BackgroundTask) -> bool:
+        """Start *new* in place of older versions, and return True, unless there is this version."""
+        key, origin = new.key, new.origin
         same = self._tasks.get(key)
         if same is not None and same.is_wanted and same.origin.version == origin.version:
-            return
+            return False
         older = [each for each in self._tasks.values() if each.key[:2] == key[:2]]
         older = [each for each in older if each is same or each.origin.version != origin.version]
         for each in older:
             self._end_one(each)
-        task = SiteTask(self._nursery, f"The background task {_display_name(function)}")
-        predecessors = [each.task for each in older if not each.task.ended.is_set()]
-        started = _BackgroundTask(key, origin, function, task, predecessors)
-        self._tasks[key] = started
-        self._nursery.start(partial(self._run, started))
+        new.predecessors += [each.task for each in older if not each.task.ended.is_set()]
+        self._tasks[key] = new
+        self._nursery.start(partial(self._run, new))
+        return True
 
     def _end_older(self, present: TaskOrigin) -> None:
         self._end(lambda origin: origin.home == present.home and origin.version != present.version)
@@ -446,6 +650,10 @@ class BackgroundTasks:
         for each in list(self._tasks.values()):
             if is_meant(each.origin):
                 self._end_one(each)
+
+    def _fail(self, started: _BackgroundTask, exc: BaseException) -> None:
+        started.job._fail(unwrap_group(exc))
+        self._nursery.report(started.task.name, exc)
 
     def _end_one(self, each: _BackgroundTask) -> None:
         each.is_wanted = False
@@ -467,10 +675,13 @@ class BackgroundTasks:
                 for predecessor in started.predecessors:
                     await predecessor.ended.wait()
             started.predecessors.clear()
-            with reporting_errors(partial(self._nursery.report, task.name)):
-                await task.run(started.function)
+            work = partial(_do_job, started.job, started.function, started.args)
+            with reporting_errors(partial(self._fail, started)):
+                await task.run(work)
         finally:
             task.ended.set()
+            started.job._end()
+            self._jobs.discard(started)
             self._forget_if_over(started)
             self._forget_oldest_ended()
 
@@ -481,9 +692,21 @@ class BackgroundTasks:
                 del self._tasks[each.key]
 
 
+_had_run: Final = ThrottledLogger(log, interval=math.inf, clock=time.monotonic)
+_HAS_RUN: Final = (
+    "%s has run already, so calling site.background(%s) again does nothing: without arguments it "
+    "runs once for each version of its script. Give the function what it is to work on, as in "
+    "site.background(%s, x), and each call starts it."
+)
+
+
+def _is_deleted(origin: TaskOrigin) -> bool:
+    return origin.path is not None and not os.path.exists(origin.path)
+
+
 @public
-def background(function: AsyncFunction) -> AsyncFunction:
-    """Run *function*, an async one without arguments, beside the site.
+def background(function: Function) -> Function:
+    """Run *function*, a plain or async one without arguments, beside the site.
 
     Call it in a script's top-level code, or write it above the function as a decorator; in a method
     there is ``request.site.background(f)``. It runs once for each version of the script, until it
@@ -501,7 +724,7 @@ def background(function: AsyncFunction) -> AsyncFunction:
             "background(f) belongs into a script's top-level code; "
             "in a method write request.site.background(f)"
         )
-    _check_async_function(function, "background", "background(f)")
+    _check_function(function, "background", "background(f)")
     execution.background.append(function)
     return function
 
@@ -611,8 +834,8 @@ def note_uncached(request: Request) -> None:
     request.on_close(partial(_is_uncached.set, False))
 
 
-def _check_async_function(function: object, name: str, usage: str) -> None:
-    """Raise a TypeError that says what to write if *function* cannot be one.
+def _check_function(function: object, name: str, usage: str) -> None:
+    """Raise a TypeError that says what to write if *function* cannot be called.
 
     Args:
         name: what the author called.
@@ -624,6 +847,15 @@ def _check_async_function(function: object, name: str, usage: str) -> None:
             f"{name}() takes an async function, not what it returns: "
             f"write {usage}, without f's own ()"
         )
+    if not callable(function):
+        raise TypeError(
+            f"{name}() takes a function, not {function!r:.60}: write {usage}, without f's own ()"
+        )
+
+
+def _check_async_function(function: object, name: str, usage: str) -> None:
+    """Raise a TypeError that says what to write if *function* cannot be an async one."""
+    _check_function(function, name, usage)
     is_sync = inspect.isroutine(function) and not inspect.iscoroutinefunction(function)
     if is_sync or not callable(function):
         raise TypeError(

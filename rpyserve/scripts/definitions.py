@@ -494,6 +494,11 @@ def latest_execution(home: str) -> Execution | None:
     return execution if isinstance(execution, Execution) else None
 
 
+def is_executed(home: str) -> bool:
+    """Whether what *home* defines is there, and nothing must be executed to know it."""
+    return home not in _retired and _latest_namespace(home) is not None
+
+
 def namespace_of(home: str) -> Mapping[str, Any]:
     """Return the names in the latest execution of *home* that lasts; empty if there is none."""
     return _latest_namespace(home) or {}

@@ -22,7 +22,7 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,6 +119,10 @@ class CodeCache:
         if len(self._compiled) > MOST_COMPILED:
             self._compiled.popitem(last=False)
         return compiled
+
+    def known(self, path: str) -> CompiledScript | None:
+        """Return the code of the script at *path* as it was last; None if that is not known."""
+        return self._compiled.get(path)
 
     def clear(self) -> None:
         """Forget all code."""
@@ -413,7 +417,8 @@ class ScriptLoader:
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
             NotReady: something is to be done before, and *request* may wait.
         """
-        self.open(getattr(request, "site", None))
+        if not self._is_open:
+            self.open(getattr(request, "site", None))
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
@@ -452,19 +457,24 @@ class ScriptLoader:
         compiled = self._codes.get(path)
         return b"registry" in compiled.source or self.modules.may_serve(compiled.imports)
 
-    def uses(self, path: str, request: Request) -> frozenset[str]:
+    def prepare(self, path: str, request: Request) -> None:
+        """Compile the script at *path*, so that `uses` knows it, unless it cannot be compiled."""
+        self.open(getattr(request, "site", None))
+        with suppress(ScriptError, HTTPError):  # as `load` will say
+            self._codes.get(path)
+
+    def uses(self, path: str) -> frozenset[str]:
         """Return what of the session and the registry the script at *path* may use.
 
-        What it has not imported yet does not count. For one that cannot be executed, that is
-        nothing.
+        Args:
+            path: the script, which has been loaded or prepared.
         """
-        self.open(getattr(request, "site", None))
-        try:
-            compiled = self._codes.get(path)
-        except (ScriptError, HTTPError):  # as `load` will say
+        compiled = self._codes.known(path)
+        if compiled is None:
             return frozenset()
-        uses_modules = self.modules.may_serve(compiled.imports)
-        return compiled.uses | self.modules.uses if uses_modules else compiled.uses
+        if self.modules.uses <= compiled.uses or not self.modules.may_serve(compiled.imports):
+            return compiled.uses
+        return compiled.uses | self.modules.uses
 
     def _follow_twisted(self, path: str) -> None:
         """Have everything executed anew when Twisted was installed or removed.
@@ -548,8 +558,10 @@ class ScriptLoader:
         if package:
             self.modules.recall(module)
         else:
-            definitions.recall(home, self._names.path_of(home), self._renew_script)
+            path = self._names.path_of(home)
+            definitions.recall(home, path, self._renew_script)
             self._recalled.add(home)
+            self._definers.setdefault(path, file_state.FileState(path))
 
     def era_of(self, home: str) -> int:
         """How often the script of *home* has ceased to be cached; 0 for a module."""

@@ -43,6 +43,7 @@ COMPLETIONS: Final = {
     "twisted.internet.default": "rpyserve.twisted.installation",
     "twisted.internet.main": "rpyserve.twisted.installation",
     "twisted.python.components": "rpyserve.twisted.adapters",
+    "twisted.python.log": "rpyserve.twisted.logs",
     "twisted.web.resource": "rpyserve.twisted.resources",
     "twisted.web.server": "rpyserve.twisted.sessions",
     "twisted.web.template": "rpyserve.twisted.templates",

@@ -12,11 +12,10 @@ from urllib.parse import quote
 
 import trio
 
-from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.headers import reason_phrase
 from rpyserve.http.request import Request
 from rpyserve.http.response import Response, start_body
-from rpyserve.serving import unawaited
+from rpyserve.serving import notices
 from rpyserve.serving.console_writer import write
 from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
@@ -32,7 +31,7 @@ def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
         verbose: whether to show the status and the headers as well.
     """
     if site.on_source is None:
-        site.on_source = FindingAnnouncer()
+        site.on_source = notices.FindingAnnouncer()
     request = Request("GET", target_of(path), [(b"host", b"localhost"), (b"accept", b"*/*")])
     signals = Signals()
     status = 0
@@ -45,7 +44,7 @@ def print_response(site: Site, path: str, *, verbose: bool = False) -> int:
                 status = await _answer(site, request, verbose)
             nursery.cancel_scope.cancel()
 
-    with signals.installed(), unawaited.reporting_unawaited(site.errors):
+    with signals.installed(), notices.reporting_unawaited(site.errors):
         try:
             trio.run(main, restrict_keyboard_interrupt_to_checkpoints=False)
         except BaseException as exc:

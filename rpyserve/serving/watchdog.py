@@ -55,8 +55,8 @@ _DEBUGGERS: Final = frozenset({"pdb", "bdb", "cmd", "code", "IPython.core.debugg
 _MODULES_THAT_WAIT: Final = frozenset({"selectors", "socket", "ssl", "subprocess"})
 _AWAIT_ADVICE: Final = (
     "It is in an async function, but others have their turn only where that awaits something. If "
-    "it is meant: `await trio.to_thread.run_sync(f)` for the slow call, or `await trio.sleep(0)` "
-    "in the loop."
+    "it is meant: `await trio.to_thread.run_sync(f)` for the slow call, or write it as a function "
+    "of its own with @in_thread above it; or `await trio.sleep(0)` in the loop."
 )
 _HOW_TO_INTERRUPT: Final = " Saving the script interrupts it, and so does Ctrl-C."
 

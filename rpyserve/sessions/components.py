@@ -35,6 +35,7 @@ from rpyserve.scripts.execution import (
     is_interface,
     refuse_transient,
 )
+from rpyserve.scripts.threads import current_call, in_loop
 from rpyserve.sessions.adapters import factory_for
 from rpyserve.util.author_code import ServerObject
 from rpyserve.util.slow_calls import slow_call_log
@@ -366,7 +367,7 @@ def mark_outdated(holder: Components) -> None:
 def bring_up_to_date(
     holder: Components, callbacks: Sequence[Any] = (), made: Sequence[tuple[Any, type]] = ()
 ) -> None:
-    """Bring *holder* and all that it holds up to the present definitions.
+    """Bring *holder* and all that it holds up to the present definitions, in the loop.
 
     Args:
         holder: the session or registry.
@@ -375,6 +376,9 @@ def bring_up_to_date(
         made: objects in it that are of a present class already, but were made from the state of one
             of an earlier class, each with that.
     """
+    if current_call() is not None:
+        in_loop(bring_up_to_date, holder, callbacks, made)
+        return
     with slow_call_log.own_call():
         if _has_to_wait(holder):
             return

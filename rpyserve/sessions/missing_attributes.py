@@ -85,7 +85,6 @@ class _State:
 
     Attributes:
         names: these attributes.
-        unknown: those of them whose values could not be known.
         waiting: how many objects wait for the first use of such an attribute.
         slow_calls: how many calls of the constructor in a row were slow.
         registers: whether a constructor puts its object into something that others hold: the last
@@ -97,7 +96,6 @@ class _State:
     log: Log
     said: set[str] = field(default_factory=set)
     names: frozenset[str] = frozenset()
-    unknown: frozenset[str] = frozenset()
     waiting: int = 0
     slow_calls: int = 0
     registers: bool = True
@@ -113,6 +111,12 @@ class _State:
         elif not self.is_slow:
             self.slow_calls = self.slow_calls + 1 if seconds > SLOW else 0
 
+    def add_names(self, names: frozenset[str]) -> None:
+        """Say that objects may lack these, too."""
+        if not names <= self.names:
+            self.names |= names
+            definitions.note_remark()
+
     def may_lack(self, name: str) -> bool:
         """Whether *name* is one of the names, or may be one that cannot be read off."""
         return name in self.names or any(not each.isidentifier() for each in self.names)
@@ -121,10 +125,18 @@ class _State:
 _states: weakref.WeakKeyDictionary[type, _State] = weakref.WeakKeyDictionary()
 
 
-def unknown_attributes(cls: type) -> frozenset[str]:
-    """The attributes that some objects of *cls* lack, as their values could not be known."""
+def may_have_gaps(cls: type) -> bool:
+    """Whether objects of *cls*, from before an edit, may lack attributes."""
     state = _states.get(cls)
-    return frozenset() if state is None else state.unknown
+    return state is not None and bool(state.names)
+
+
+def gaps_of(thing: Any) -> frozenset[str]:
+    """The attributes that *thing* still lacks after it was given all that can be known."""
+    _supply(thing)
+    _remove_hooks_if_done(type(thing))
+    state = _states.get(type(thing))
+    return frozenset() if state is None else object_state.missing_of(thing, state.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +172,11 @@ def _compare(cls: type, old_class: type, state: _State) -> _Edit:
     before, now = map(_set_by, (old_class, cls))
     old_state = _states.get(old_class)
     still_missing = old_state.names & now if old_state else frozenset()
-    names = (now - before) | still_missing
+    # What an object had from its class only, it may lack if it has the name itself now.
+    shared = {name for name in now & before if _is_plain(class_value(old_class, name))}
+    names = (now - before) | still_missing | shared
     names |= {f"*{name}" for name in names if _reads_elsewhere(class_value(cls, name))}
-    state.names |= names
+    state.add_names(names)
     defaults = object_state.field_defaults(cls)
     return _Edit(
         names,
@@ -197,6 +211,10 @@ def _is_hidden(cls: type, old_class: type, name: str) -> bool:
     value = class_value(cls, name)
     is_method = _is_definition(value) and not hasattr(type(value), "__set__")
     return is_method and not _is_definition(class_value(old_class, name))
+
+
+def _is_plain(value: object) -> bool:
+    return value is not None and not _is_definition(value)
 
 
 def _reads_elsewhere(value: object) -> bool:
@@ -287,13 +305,10 @@ class AttributeFiller:
             self._change(thing, edit)
         factory = self._factories.get(id(thing))
         names = edit.names | object_state.assigned_by_function(factory)
-        missing = object_state.missing_of(thing, names)
-        if missing:
+        if object_state.missing_of(thing, names):
             state = _states[type(thing)]
-            state.names |= names
-            if id(thing) in self._without_interface:
-                _note_unknown(state, missing)
-            else:
+            state.add_names(names)
+            if id(thing) not in self._without_interface:
                 self._wait(thing, factory, state, old_parameters)
 
     def finish(self) -> None:
@@ -524,7 +539,6 @@ def _say_missing(cls: type, missing: Iterable[str], reason: str) -> None:
     names = sorted(name for name in missing if name.isidentifier())
     if names:
         line = _MISSING.format(cls.__qualname__, ", ".join(names), reason, names[0])
-        _note_unknown(_states[cls], names)
         _say(logging.WARNING, cls, line)
 
 
@@ -533,12 +547,6 @@ def _say(level: int, cls: type, line: str) -> None:
     if line not in state.said:
         state.said.add(line)
         state.log(level, definitions.home_of(cls), line)
-
-
-def _note_unknown(state: _State, names: Iterable[str]) -> None:
-    if not state.unknown.issuperset(names):
-        state.unknown |= frozenset(names)
-        definitions.note_remark()
 
 
 def _described(exc: Exception) -> str:

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from rpyserve._names import public
 from rpyserve.scripts import definitions
+from rpyserve.scripts.threads import in_loop
 from rpyserve.sessions import callbacks
 from rpyserve.sessions.callbacks import Callback, CallbackTasks
 from rpyserve.sessions.components import Components, Entry
@@ -202,12 +203,12 @@ class Session(Components):
         if is_current and not is_due and self.sessionTimeout is self._timeout:
             self._last_access = now
             return True
-        return store.touch(self)
+        return in_loop(store.touch, self)
 
     def expire(self) -> None:
         """End the session now, callbacks included. Doing so twice does nothing."""
         if self._store is not None:
-            self._store.end(self, SessionEnd.EXPIRED)
+            in_loop(self._store.end, self, SessionEnd.EXPIRED)
         else:
             finish(self, SessionEnd.EXPIRED)
 
@@ -224,7 +225,7 @@ class Session(Components):
         response.
         """
         if self._store is not None:
-            self._store.regenerate(self)
+            in_loop(self._store.regenerate, self)
 
     def notifyOnExpire(self, callback: Callback) -> None:
         """Have *callback* called once, when the session ends; at once if it has ended.
@@ -371,7 +372,8 @@ def contents_of(holder: Components) -> Contents:
 
 
 def put_contents(holder: Components, contents: Contents) -> None:
-    """Have *holder*, which is new, hold *contents*."""
+    """Have *holder* hold *contents*, and nothing else."""
+    vars(holder).clear()
     holder._values = contents.values or None
     holder._components = contents.components or None
     for name, value in contents.attributes.items():
@@ -380,7 +382,7 @@ def put_contents(holder: Components, contents: Contents) -> None:
         holder._callbacks = contents.callbacks or None
 
 
-def restored(cls: type[Session], site: Any, uid: str) -> Session:
+def restored(cls: type[Session], site: Any, uid: str | None) -> Session:
     """Return an empty session of *cls*, without calling its constructor.
 
     It belongs to no store yet, and is not `Session.new`.

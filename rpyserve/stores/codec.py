@@ -66,13 +66,18 @@ class Dumped:
     Attributes:
         blob: the record. It is the same as before if nothing has changed.
         left_out: what is not in it.
-        callbacks: how many callbacks are not in it: they are closures, or bound to what cannot be
-            kept, and live in this process only.
+        own_callbacks: those that are not in it: they are closures, or bound to what cannot be kept,
+            and live in this process only.
     """
 
     blob: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: int = 0
+    own_callbacks: tuple[Callable[[], Any], ...] = ()
+
+    @property
+    def callbacks(self) -> int:
+        """How many callbacks are not in the record."""
+        return len(self.own_callbacks)
 
     def require_whole(self) -> bytes:
         """Return the record.
@@ -103,7 +108,7 @@ class Codec:
         self._keys = list(keys)
         self._references = References(site)
         self._reductions: Reductions = {}
-        self._edits = 0
+        self._as_of = (0, 0)
         # Those that held something that could not be kept, the last time.
         self._partly_kept: WeakSet[Components] = WeakSet()
 
@@ -116,14 +121,20 @@ class Codec:
         """
         return self._dump(session, key)
 
-    def load(self, uid: str, key: bytes, blob: bytes) -> Session:
+    def load(self, uid: str | None, key: bytes, blob: bytes) -> Session:
         """Return the session of a record, brought up to the present definitions.
 
         It belongs to no `SessionStore` yet.
 
+        Args:
+            uid: its id; None if it is only to end.
+            key: under which the record was kept.
+            blob: the record.
+
         Raises:
             BadSignature: it was not written by this site under this key; nothing was executed.
             NewerFormat: a later version of rpyserve has written it.
+            Unreadable: there is no way to read it.
         """
         session: Session = self._load(
             key, blob, lambda cls: restored(cls or Session, self._site, uid)
@@ -135,15 +146,15 @@ class Codec:
         return self._dump(self._site.registry, REGISTRY)
 
     def load_registry(self, blob: bytes) -> None:
-        """Have the site's registry, which is empty as yet, hold what *blob* keeps.
+        """Have the site's registry hold what *blob* keeps, and nothing else.
 
-        No script is executed for that: scripts use the registry. It is brought up to date when it
-        is first used.
+        No script is executed for that: scripts use the registry. Where that would be needed, it is
+        brought up to date when it is first used.
 
         Raises:
-            BadSignature, NewerFormat: as for `load`.
+            BadSignature, NewerFormat, Unreadable: as for `load`.
         """
-        self._load(REGISTRY, blob, lambda cls: self._site.registry, deferred=True)
+        self._load(REGISTRY, blob, lambda cls: self._site.registry, may_execute=False)
 
     # The signature
 
@@ -172,9 +183,10 @@ class Codec:
     def _dump(self, holder: Components, key: bytes) -> Dumped:
         if is_outdated(holder):
             bring_up_to_date(holder)
-        if self._edits != definitions.edits:
+        as_of = definitions.edits, definitions.remarks
+        if self._as_of != as_of:
             self._reductions.clear()
-            self._edits = definitions.edits
+            self._as_of = as_of
         writer = RecordWriter(holder, self._references, self._reductions, self._site)
         written = writer.write(carefully=holder in self._partly_kept)
         if written.left_out:
@@ -190,7 +202,9 @@ class Codec:
         blob: bytes,
         make: Callable[[Any], Components],
         *,
-        deferred: bool = False,
+        may_execute: bool = True,
     ) -> Any:
         record = self._verified(key, blob)
-        return RecordReader(self._references, self._site).read(record, make, deferred=deferred)
+        return RecordReader(self._references, self._site).read(
+            record, make, may_execute=may_execute
+        )

@@ -34,7 +34,7 @@ from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions import object_state
 from rpyserve.sessions.containers import ATOMS, MAKE, builtin_base
-from rpyserve.sessions.missing_attributes import ON_CHANGE, unknown_attributes
+from rpyserve.sessions.missing_attributes import ON_CHANGE
 from rpyserve.sessions.object_state import class_value
 from rpyserve.sessions.session import Session
 from rpyserve.util.author_code import is_author_code
@@ -112,10 +112,14 @@ class Facts:
 # Reading
 
 
-def facts_of(cls: type) -> Facts:
-    """Return what *cls*, a class of the site, is like at present."""
-    assigned = object_state.assigned_by_class(cls) | object_state.field_names(cls)
-    assigned -= unknown_attributes(cls)
+def facts_of(cls: type, gaps: frozenset[str]) -> Facts:
+    """Return what *cls*, a class of the site, is like at present, and its objects are.
+
+    Args:
+        cls: the class.
+        gaps: attributes that some of these objects lack.
+    """
+    assigned = (object_state.assigned_by_class(cls) | object_state.field_names(cls)) - gaps
     hidden = {name for name in assigned if hasattr(type(class_value(cls, name)), "__get__")}
     is_enum = issubclass(cls, enum.Enum)
     fields = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None
@@ -246,7 +250,7 @@ def former_function(name: ExecutionName, qualified_name: str, origin: object) ->
 
 def _call_present(*args: Any, _self: list[Any], **kwargs: Any) -> Any:
     (former,) = _self
-    present = definitions.current_definition(former)
+    present = definitions.current_definition(former) if _may_execute else None
     if present is None or present is former:
         raise RuntimeError(_missing(former.__module__, former.__qualname__))
     return present(*args, **kwargs)
@@ -287,7 +291,9 @@ def _set_place(defined: Any, name: str, qualified_name: str) -> None:
 
 
 def _missing(name: str, qualified_name: str) -> str:
-    where = name.rpartition(".")[2]
+    where = name
+    if isinstance(name, ExecutionName):
+        where = name.rpartition(".")[2] + (".py" if ":" in name.home else ".rpy")
     return (
         f"{qualified_name} of {where} is not there at present; what was stored of it is kept as it "
         "was until there is one of that name again"
@@ -371,31 +377,30 @@ _WITH_FIELDS: Final[dict[bool, Callable[[tuple[str, ...]], dict[str, Any]]]] = {
 # there is none, what that method is to be given waits until there is.
 
 _made: list[tuple[Any, type]] = []
-_is_deferred = False
+_may_execute = True
 
 
 @contextmanager
-def noting_made(*, deferred: bool) -> Iterator[list[tuple[Any, type]]]:
+def noting_made(*, may_execute: bool) -> Iterator[list[tuple[Any, type]]]:
     """While inside, objects are loaded.
 
     Args:
-        deferred: whether no file may be executed for that.
+        may_execute: whether files of the site may be executed for that.
 
     Yields:
         Those that were made as objects of a present class at once, each with its former class.
     """
-    global _is_deferred
-    _made.clear()
-    _is_deferred = deferred
+    global _made, _may_execute
+    before = _made, _may_execute  # a file that is executed may load the registry
+    _made, _may_execute = [], may_execute
     try:
         yield _made
     finally:
-        _made.clear()
-        _is_deferred = False
+        _made, _may_execute = before
 
 
 def _new_present(cls: type, *args: Any) -> Any:
-    present = cls if _is_deferred else definitions.current_definition(cls)
+    present = definitions.current_definition(cls) if _may_execute else cls
     if present is None or present is cls:
         return builtin_base(cls).__new__(cls, *args)
     thing = present.__new__(present, *args)
@@ -542,6 +547,11 @@ class Unloaded:
         if name.startswith("__"):
             raise AttributeError(name)
         _refuse_use(self)
+
+
+def why_of(thing: Unloaded) -> str:
+    """Return why it could not be loaded."""
+    return str(object.__getattribute__(thing, "__dict__")["_rpyserve_why"])
 
 
 def _refuse_use(self: Any, *args: Any) -> NoReturn:

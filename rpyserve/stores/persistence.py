@@ -1,11 +1,13 @@
 """Sessions and the registry of a site that are kept in a store: when they are loaded and written.
 
 A session is a live object in at most one process at a time. Where others share the store, a request
-that may use one takes its record before it is rendered, and requests of the same visitor in this
-process share the object. Before an answer goes out, what has changed is written: nothing is
-answered as done that is not stored. Whether it has changed is seen by its bytes, so reading costs
-no write. When its last user is done, the record is given back. Where the store is for this process
-alone, nothing need be taken: a session is loaded when its cookie comes, and stays in memory.
+that may use one takes its record before it is rendered. Requests of the same visitor have it one
+after the other, in this process as in all others, so an async script may await between reading and
+writing. Before an answer goes out, what has changed is written: nothing is answered as done that is
+not stored. Whether it has changed is seen by its bytes, so reading costs no write. When nobody here
+waits for it, or others may have waited for long, the record is given back. Where the store is for
+this process alone, nothing need be taken: a session is loaded when its cookie comes, and stays in
+memory, and requests share it at any time.
 
 A stream gives its session back with the head of its response. What it changes afterwards is written
 at its end, unless somebody else has written meanwhile: then the console tells. The registry is one
@@ -22,14 +24,16 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Iterator,
+    Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trio
 
@@ -39,6 +43,7 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStr
 from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
+from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
@@ -52,6 +57,9 @@ from rpyserve.stores.store import (
 )
 from rpyserve.util.throttle import ThrottledLogger
 
+if TYPE_CHECKING:
+    from rpyserve.scripts.loader import ScriptLoader
+
 log = logging.getLogger("rpyserve")
 
 SWEEP: Final = 0.25
@@ -59,6 +67,10 @@ SWEEP: Final = 0.25
 
 ADOPT: Final = 2.0
 """Seconds between two looks for what workers that died had claimed."""
+
+TURNS: Final = 1.0
+"""Seconds in which requests of this process have a record one after the other, before it is given
+back though more of them wait: others elsewhere may do so, too."""
 
 BATCH: Final = 250
 """How many sessions that are due are claimed at once."""
@@ -68,6 +80,11 @@ LONGEST_WAIT: Final = 10.0
 
 _NOBODY: Final = bytes(32)
 """The key of no session."""
+
+_LOST_CALLBACKS: Final = (
+    "A session has ended whose callbacks were in a worker that is gone: those that no store can "
+    "keep, such as lambdas, have not run."
+)
 
 T = TypeVar("T")
 
@@ -83,18 +100,20 @@ class Record:
         holder: the session or registry; None until it is loaded.
         taken: what is stored, as far as is known.
         is_held: whether the lease on it is ours.
-        is_lost: whether somebody else has taken it, so that what is here counts no more.
+        since: when it was taken.
         users: how many requests have it, or wait for it.
-        lock: whoever takes, writes or gives it, where that takes time.
+        turn: has it, where others share the store: one request after the other.
+        uid: the id that *key* is of.
     """
 
     key: bytes
     holder: Any = None
     taken: Taken | None = None
     is_held: bool = False
-    is_lost: bool = False
+    since: float = -math.inf
     users: int = 0
-    lock: trio.Lock | None = None
+    turn: trio.Semaphore | None = None
+    uid: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +133,13 @@ class Streamed:
     count: int = 0
 
 
+class OwnCallbacks(NamedTuple):
+    """Callbacks of a session that only this process has."""
+
+    session_id: str
+    callbacks: Sequence[Callback]
+
+
 class Use:
     """What one request has of the store.
 
@@ -129,23 +155,17 @@ class Use:
         streams: whether its code goes on after that.
     """
 
-    __slots__ = (
-        "_persistence",
-        "_request",
-        "has_answer",
-        "names",
-        "records",
-        "streamed",
-        "streams",
-    )
+    names: frozenset[str] | None = None
+    has_answer = False
+    streams = False
+    records: list[Record]
+    streamed: list[Streamed]
 
     def __init__(self, persistence: Persistence, request: Request) -> None:
         self._persistence = persistence
         self._request = request
-        self.names: frozenset[str] | None = None
-        self.records: list[Record] = []
-        self.streamed: list[Streamed] = []
-        self.has_answer = self.streams = False
+        if persistence.store.is_shared:
+            self.records, self.streamed = [], []
 
     async def hold(self, names: frozenset[str]) -> None:
         """Take what the script that is to answer may use; what is here already is not taken again.
@@ -160,6 +180,21 @@ class Use:
         self.names = known | names
         if not names <= known:
             await self._persistence.hold(self._request, names - known)
+
+    def load(self, scripts: ScriptLoader, path: str) -> Resource | Awaitable[Resource]:
+        """Load a script, once what it may use is here: its top-level code may use it already."""
+        if self._persistence.store.is_shared:
+            return self._load_held(scripts, path)
+        resource = scripts.load(path, self._request)
+        self.names = scripts.uses(path)
+        return resource
+
+    async def _load_held(self, scripts: ScriptLoader, path: str) -> Resource:
+        scripts.prepare(path, self._request)
+        await self.hold(scripts.uses(path))
+        resource = scripts.load(path, self._request)
+        await self.hold(scripts.uses(path))  # it may have imported more
+        return resource
 
     async def hold_for(self, resource: Resource) -> None:
         """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
@@ -205,8 +240,10 @@ class Persistence:
         self._codec = codec
         # By their keys: those that are loaded here.
         self._records: dict[bytes, Record] = {}
-        self._registry = Record(REGISTRY, site.registry, lock=self._new_lock())
+        self._registry = Record(REGISTRY, site.registry, turn=self._new_turn())
         self._streamed: dict[bytes, Streamed] = {}
+        # The callbacks of sessions that no store can keep, by their keys.
+        self._own: dict[bytes, OwnCallbacks] = {}
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -215,6 +252,7 @@ class Persistence:
         self._failures = ThrottledLogger(log)
         self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
+        self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
         _AbsentRegistry.install(site.registry, self)
@@ -223,8 +261,8 @@ class Persistence:
         """Raise if the store is away."""
         await self.store.take(_NOBODY)
 
-    def _new_lock(self) -> trio.Lock | None:
-        return trio.Lock() if self.store.is_shared else None
+    def _new_turn(self, *, free: bool = True) -> trio.Semaphore | None:
+        return trio.Semaphore(int(free), max_value=1) if self.store.is_shared else None
 
     # The whole life
 
@@ -320,22 +358,43 @@ class Persistence:
         Raises:
             BaseException: whatever *respond* raises.
         """
-        request._use = Use(self, request)
-        request.on_close(partial(self._closed, request))
-        token = _answered.set(request)
+        use = request._use = Use(self, request)
+        if self.store.is_shared:
+            _answered.set(request)
         try:
             response = await respond(request)
-            if isinstance(response.body, Stream):
-                body = _StoredStream(response.body, partial(self._settle_page, request, True))
-                return Response.trusted(body, response.status, response.headers)
-            page = await self._settle_page(request, isinstance(response.body, Upgrade))
+            if isinstance(response.body, (Stream, Upgrade)):
+                return await self._settle_stream(request, response)
+            if not self.store.is_shared and self._has_nothing(request, use):
+                request._use = None
+                return response
+            page = await self._settle_page(request)
+        except BaseException:
+            request.on_close(partial(self._closed, request))
+            raise
         finally:
-            _answered.reset(token)
+            if self.store.is_shared:
+                _answered.set(None)
+        request._use = None
         if page is not None and isinstance(response.body, FileBody):
             response.body.close()
         return page or response
 
-    async def _settle_page(self, request: Request, streams: bool) -> Response | None:
+    def _has_nothing(self, request: Request, use: Use) -> bool:
+        """Whether there is nothing that *request* could have changed."""
+        uses_registry = use.names is None or "registry" in use.names
+        return request._session is None and not uses_registry and not self._ends
+
+    async def _settle_stream(self, request: Request, response: Response) -> Response:
+        """Have what *request* has changed stored before the head of its stream goes out."""
+        request.on_close(partial(self._closed, request))
+        if isinstance(response.body, Upgrade):
+            return await self._settle_page(request, streams=True) or response
+        assert isinstance(response.body, Stream)
+        body = _StoredStream(response.body, partial(self._settle_page, request, True))
+        return Response.trusted(body, response.status, response.headers)
+
+    async def _settle_page(self, request: Request, streams: bool = False) -> Response | None:
         """Store and give back; return the page that says so if that cannot be done."""
         try:
             await self._settle(request, streams)
@@ -369,6 +428,7 @@ class Persistence:
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
+                await self._make_room()
             while use.records:
                 record = use.records.pop()
                 if streams and record.holder is session:
@@ -383,10 +443,30 @@ class Persistence:
     async def _settle_alone(self, request: Request, use: Use) -> None:
         if self._ends:
             await self._catch_up()
-        if request._session is not None:
-            await self._put_holder(request._session)
-        if use.names is None or "registry" in use.names:
-            await self._put_registry()
+        session = request._session
+        uses_registry = use.names is None or "registry" in use.names
+        if session is None or not uses_registry:
+            if session is not None:
+                await self._put_holder(session)
+            elif uses_registry:
+                await self._put_registry()
+        else:
+            await self._put_together(session)
+        if session is not None and session.new:
+            await self._make_room()
+
+    async def _put_together(self, session: Session) -> None:
+        """Store a session and the registry, both or none."""
+        try:
+            with self.store.together():
+                await self._put_holder(session)
+                await self._put_registry()
+        except Unavailable:
+            for record in (session._record, self._registry):
+                if record is not None and record.taken is not None:  # nobody knows what is there
+                    record.taken = Taken(record.key, b"", b"")
+                    self._unwritten[id(record.holder)] = record.holder
+            raise
 
     async def _put_registry(self) -> None:
         if type(self._registry.holder) is not _AbsentRegistry:
@@ -403,6 +483,8 @@ class Persistence:
     def _closed(self, request: Request) -> None:
         """Store what has changed since the answer went out, or was given up."""
         use, request._use = request._use, None
+        if use is None:
+            return
         if not self.store.is_shared:
             self._streaming.pop(use, None)
             if use.streams or not use.has_answer:
@@ -422,6 +504,7 @@ class Persistence:
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
         self._failures.warn("%s", exc)
+        self.errors += 1
         return HTTPError(
             503,
             "What you do here cannot be stored just now. Try again in a moment.",
@@ -479,7 +562,7 @@ class Persistence:
             return self._load(Record(key), uid, at_once(self.store.take(key)))
         if record is None:
             self._hint_at_blocking(request)
-            record = self._records[key] = Record(key, lock=self._new_lock())
+            record = self._records[key] = Record(key, turn=self._new_turn(free=False))
             try:
                 taken = self.store.take_blocking(key)
             except BaseException:
@@ -489,8 +572,8 @@ class Persistence:
                 del self._records[key]
                 return None
             record.is_held = True
-        elif not record.is_held or record.holder is None or record.holder.uid != uid:
-            raise Unavailable("This visitor's session is on its way to another request")
+        else:
+            raise Unavailable("Another request of this visitor has the session at the moment")
         record.users += 1
         self._note_found(record, request)
         return record.holder if record.holder.touch() else None
@@ -526,9 +609,10 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
-        record.holder, record.taken = session, taken
+        record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
+        self._put_back_own(session, record.key)
         self._sessions.add(session)
         return session
 
@@ -552,6 +636,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
+            self._keep_own(holder, key, dumped.own_callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -562,54 +647,76 @@ class Persistence:
             )
         return dumped.blob
 
+    def _keep_own(self, holder: Any, key: bytes, callbacks: Sequence[Callback]) -> None:
+        """Keep callbacks here that no store can: they run in this process when the session ends."""
+        if not callbacks:
+            self._own.pop(key, None)
+            return
+        self._own[key] = OwnCallbacks(holder.short_id, callbacks)
+        self._tell_once(
+            "A session has callbacks that cannot be stored, such as lambdas: they run in the "
+            "worker where they were made, and are lost with it. Functions of a module or a cached "
+            "script run in any"
+        )
+
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
             log.warning("%s.", text)
 
+    def _put_back_own(self, session: Session, key: bytes) -> None:
+        """Have *session*, which was loaded, have its callbacks that only this process has."""
+        own = self._own.get(key)
+        if own is not None:
+            had = session._callbacks or []
+            missing = [each for each in own.callbacks if not any(each is one for one in had)]
+            session._callbacks = [*had, *missing]
+
     # Taking and giving, where others share the store
 
     async def _acquire(self, uid: str) -> Record | None:
-        """Take the record of the session *uid*, or share it with another request that has it."""
+        """Take the record of the session *uid*, once nobody else has it, here or elsewhere."""
         key = key_of(uid)
         if key in self._ends:
             return None
         record = self._records.get(key)
         if record is None:
-            record = self._records[key] = Record(key, lock=self._new_lock())
-        record.users += 1
-        try:
-            assert record.lock is not None
-            async with record.lock:
-                if not record.is_held:
-                    taken = await self.store.take(key)
-                    record.is_held = self._load(record, uid, taken) is not None
-        except BaseException:
-            self._leave(record)
-            raise
+            record = self._records[key] = Record(key, turn=self._new_turn())
+        async with self._having_turn(record):
+            if not record.is_held:
+                taken = await self.store.take(key)
+                record.is_held = self._load(record, uid, taken) is not None
+                record.since = trio.current_time()
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
             return None
         return record
 
-    def _leave(self, record: Record) -> None:
-        record.users -= 1
-        if not record.users and not record.is_held and self._records.get(record.key) is record:
-            del self._records[record.key]
-
     async def _acquire_registry(self) -> Record:
         record = self._registry
+        async with self._having_turn(record):
+            if not record.is_held:
+                self._load_registry(await self.store.take(REGISTRY, create=True))
+                record.since = trio.current_time()
+        return record
+
+    @asynccontextmanager
+    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
+        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+        assert record.turn is not None
         record.users += 1
         try:
-            assert record.lock is not None
-            async with record.lock:
-                if not record.is_held:
-                    self._load_registry(await self.store.take(REGISTRY, create=True))
+            await record.turn.acquire()
         except BaseException:
             record.users -= 1
+            self._forget_unused(record)
             raise
-        return record
+        try:
+            yield
+        except BaseException:
+            self._leave(record)
+            raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
@@ -617,7 +724,7 @@ class Persistence:
         _AbsentRegistry.put_back(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
             self._read_registry(record.holder, taken.blob)
-        record.taken, record.is_held, record.is_lost = taken, True, False
+        record.taken, record.is_held = taken, True
 
     def _read_registry(self, registry: Registry, blob: bytes) -> None:
         registry._values = registry._components = None
@@ -632,47 +739,45 @@ class Persistence:
             self._refusals.warn("%s: %s", what, exc)
 
     async def _release(self, record: Record, accessed: bool) -> None:
-        """Have a request less use *record*: write what has changed, or give it back.
+        """Write what a request has changed in *record*. Then who waits here has it, or it is given
+        back: if nobody does, or others elsewhere have waited for long.
 
         Raises:
             LeaseLost: somebody else has it.
         """
-        assert record.lock is not None
-        async with record.lock:
-            record.users -= 1
-            is_last = not record.users
-            try:
-                if record.is_lost and accessed:
-                    raise LeaseLost("Somebody else has taken what this request has changed")
-                if record.is_held:
-                    await self._put(record, give=is_last, accessed=accessed)
-            except LeaseLost:
-                self._lose(record)
-                raise
-            except StoreError:
-                raise
-            except Exception:  # it holds what cannot be stored: what was stored remains
-                if is_last and record.taken is not None:
-                    await self.store.give(record.taken, None, None)
-                raise
-            finally:
-                if is_last:
-                    self._forget(record)
+        give = record.users == 1 or trio.current_time() > record.since + TURNS
+        try:
+            if record.is_held:
+                await self._put(record, give=give, accessed=accessed)
+                record.is_held = record.is_held and not give
+        except BaseException as exc:
+            if record.is_held and record.taken is not None and not isinstance(exc, StoreError):
+                # It holds what cannot be stored: what was stored remains.
+                await self.store.give(record.taken, None, None)
+            record.is_held = False
+            raise
+        finally:
+            self._leave(record)
 
-    def _lose(self, record: Record) -> None:
-        """What is here counts no more: whoever comes next loads what is stored."""
-        record.is_held, record.is_lost = False, True
-        self._forget(record)
+    def _leave(self, record: Record) -> None:
+        """Let the next one have *record*. Unless it is held, what is here counts no more then."""
+        assert record.turn is not None
+        record.users -= 1
+        if not record.is_held:
+            self._drop(record)
+        self._forget_unused(record)
+        record.turn.release()
 
-    def _forget(self, record: Record) -> None:
-        record.is_held = False
+    def _drop(self, record: Record) -> None:
         if record is self._registry:
             _AbsentRegistry.install(record.holder, self)
-            return
-        if self._records.get(record.key) is record:
-            del self._records[record.key]
-        if record.holder is not None:
+        elif record.holder is not None:
             self._sessions.drop(record.holder)
+            record.holder = None
+
+    def _forget_unused(self, record: Record) -> None:
+        if not record.users and self._records.get(record.key) is record:
+            del self._records[record.key]
 
     # Writing
 
@@ -681,9 +786,9 @@ class Persistence:
         key = key_of(session.uid)
         blob = self._blob_of(session, key)
         taken = await self.store.create(key, blob, self._lives(session))
-        record = Record(key, session, taken, self.store.is_shared, False, 1, self._new_lock())
+        record = Record(key, session, taken, self.store.is_shared, users=1)
+        record.turn, record.uid = self._new_turn(free=False), session.uid
         session._record = self._records[key] = record
-        await self._make_room()
         return record
 
     async def _put_holder(self, holder: Any, *, accessed: bool = True) -> None:
@@ -711,7 +816,8 @@ class Persistence:
             return
         else:
             # Only `regenerate` changes an id, and it is rarely called.
-            key, lives = key_of(holder.uid), self._lives(holder)
+            key = record.key if holder.uid == record.uid else key_of(holder.uid)
+            lives = self._lives(holder)
         blob = self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
@@ -720,9 +826,12 @@ class Persistence:
             changed = False
         if give:
             await self.store.give(
-                taken, blob if changed else None, lives if accessed or changed else None
+                taken,
+                blob if changed else None,
+                lives if accessed or changed else None,
+                listens=key in self._own,
             )
-            taken = replace(taken, blob=blob) if changed else taken
+            taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
             taken = await self.store.write(taken, blob, lives)
         record.taken = taken
@@ -731,8 +840,9 @@ class Persistence:
             streamed.blob = blob
 
     def _rename(self, record: Record, taken: Taken) -> None:
+        self._own.pop(record.key, None)
         self._records.pop(record.key, None)
-        record.key, record.taken = taken.key, taken
+        record.key, record.taken, record.uid = taken.key, taken, record.holder.uid
         self._records[taken.key] = record
 
     def _lives(self, session: Session) -> float:
@@ -766,8 +876,10 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        await self.store.end(record.taken)
+        listeners = await self.store.end(record.taken)
         del self._ends[record.key]
+        self._own.pop(record.key, None)  # they have run here
+        await self._tell_listeners(listeners, record.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
@@ -784,21 +896,29 @@ class Persistence:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        session = self._loaded("", ending.key, ending.blob)
+        # Without a record, only callbacks of a worker that died are left of it.
+        session = self._loaded("", ending.key, ending.blob) if ending.blob else None
         if session is not None:
+            self._put_back_own(session, ending.key)
+            self._own.pop(ending.key, None)
             self._sessions.end_elsewhere(session, reason)
-        for worker in ending.listeners:
-            if not await self.store.tell(worker, ending.key):
-                log.warning(
-                    "A session has ended whose callbacks were in a worker that is gone: those that "
-                    "no store can keep, such as lambdas, have not run."
-                )
+        await self._tell_listeners(ending.listeners, ending.key)
         await self.store.ended(ending)
 
+    async def _tell_listeners(self, listeners: Collection[bytes], key: bytes) -> None:
+        """Have other workers call the callbacks that only they have."""
+        for worker in listeners:
+            if worker != self.store.worker and not await self.store.tell(worker, key):
+                log.warning(_LOST_CALLBACKS)
+
     async def _hear(self) -> None:
+        """Call the callbacks that only this worker has, as others find that sessions have ended."""
         while True:
             with self._telling():
-                await self.store.wait_told()
+                own = self._own.pop(await self.store.wait_told(), None)
+                if own is not None:
+                    for callback in own.callbacks:
+                        self._sessions.callbacks.call(callback, own.session_id)
 
     # Streams
 
@@ -855,6 +975,10 @@ class Persistence:
                 with self._refusing():
                     await self._put_holder(session)
             return
+        had = self._had_session(request)
+        if had is not None:
+            yield had
+            return
         with self._refusing():
             record = await self._hold_again(request)
         try:
@@ -862,6 +986,19 @@ class Persistence:
         finally:
             with self._refusing(), self._in_time():
                 await self._release(record, accessed=True)
+
+    def _had_session(self, request: Request) -> Session | None:
+        """The session that *request* has anyway until its answer goes out."""
+        use = request._use
+        if use is None or use.has_answer:
+            return None
+        if request._session is not None and request._session._record is None:
+            new: Session = request._session
+            return new
+        for record in use.records:
+            if record is not self._registry:
+                return record.holder  # type: ignore[no-any-return]
+        return None
 
     async def _hold_again(self, request: Request) -> Record:
         known = request._session
@@ -893,6 +1030,14 @@ class Persistence:
             finally:
                 await self._put_registry()
             return
+        request = _answered.get()
+        if (
+            request is not None
+            and request._use is not None
+            and self._registry in (request._use.records)
+        ):
+            yield registry
+            return
         record = await self._acquire_registry()
         try:
             yield registry
@@ -917,10 +1062,23 @@ class Persistence:
                     "The registry is shared with other processes: write "
                     "`async with site.registry_lease() as registry:` around what uses it."
                 )
+            self._take_registry_blocking()
+            request._use.records.append(self._registry)
+
+    def _take_registry_blocking(self) -> None:
+        turn = self._registry.turn
+        assert turn is not None
+        try:
+            turn.acquire_nowait()
+        except trio.WouldBlock:
+            raise Unavailable("Another request has the registry at the moment") from None
+        try:
             taken = self.store.take_blocking(REGISTRY)
             self._load_registry(taken or Taken(REGISTRY, b"", b""))
-            self._registry.users += 1
-            request._use.records.append(self._registry)
+        except BaseException:
+            turn.release()
+            raise
+        self._registry.users += 1
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
@@ -957,17 +1115,26 @@ def _bring(registry: Registry) -> None:
 
 def _bringing(name: str) -> Any:
     def method(self: Registry, *args: Any) -> Any:
+        if args == ("__class__",):  # what it is can be told without what it holds
+            return Registry
         _bring(self)
         return getattr(Registry, name)(self, *args)
 
     return method
 
 
+def _get_attribute(self: Registry, name: str) -> Any:
+    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
+        _bring(self)
+    return object.__getattribute__(self, name)
+
+
 for _name in (
     "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__getattribute__", "__setattr__", "__delattr__",
+    "__conform__", "__repr__", "__setattr__", "__delattr__",
 ):  # fmt: skip
     setattr(_AbsentRegistry, _name, _bringing(_name))
+_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):

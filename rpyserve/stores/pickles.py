@@ -18,6 +18,7 @@ import pickletools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import Enum, Flag
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, ClassVar, Final, NoReturn
 
@@ -27,6 +28,7 @@ from rpyserve.resources.resource import Resource
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
 from rpyserve.sessions import object_state
+from rpyserve.sessions.missing_attributes import gaps_of, may_have_gaps
 from rpyserve.sessions.session import Session
 from rpyserve.stores import former, marks
 from rpyserve.stores.former import How
@@ -82,6 +84,12 @@ Reduced = Any
 """What `object.__reduce_ex__` may return, or NotImplemented for what that does return."""
 
 
+Gaps = dict[type, frozenset[str]]
+"""Of classes that were edited, attributes that their objects lack."""
+
+_NO_GAPS: Final[frozenset[str]] = frozenset()
+
+
 class Writer(pickle.Pickler):
     """Writes pickles that share what they hold.
 
@@ -92,16 +100,28 @@ class Writer(pickle.Pickler):
             keeps it for the next writer, as long as no definition changes.
         site: the site.
         holder: the session or registry that is written.
+        gaps: what is said of the attributes that objects of a class lack.
+
+    Attributes:
+        found_gaps: what is to be said of that: it was found out on the way.
     """
 
     def __init__(
-        self, output: Output, references: References, reductions: Reductions, site: Any, holder: Any
+        self,
+        output: Output,
+        references: References,
+        reductions: Reductions,
+        site: Any,
+        holder: Any,
+        gaps: Gaps,
     ) -> None:
         super().__init__(output, PROTOCOL)
         self.references = references
         self.reductions = reductions
         self.site = site
         self.holder = holder
+        self.gaps = gaps
+        self.found_gaps: Gaps = {}
 
     def reducer_override(self, thing: Any) -> Reduced:
         """Reduce *thing*, which is of no builtin class."""
@@ -123,7 +143,16 @@ def reduction_for(kind: type) -> Reduce:
             return reduce
     if not _is_of_site(kind):
         return _as_pickle_does
-    return _OF_SITE.get(former.how_of(kind), _as_pickle_does)
+    reduce = _OF_SITE.get(former.how_of(kind), _as_pickle_does)
+    return partial(_reduce_noting_gaps, reduce) if may_have_gaps(kind) else reduce
+
+
+def _reduce_noting_gaps(reduce: Reduce, writer: Writer, thing: Any) -> Reduced:
+    gaps = gaps_of(thing)
+    if gaps:
+        kind = type(thing)
+        writer.found_gaps[kind] = writer.found_gaps.get(kind, _NO_GAPS) | gaps
+    return reduce(writer, thing)
 
 
 def _is_of_site(defined: Any) -> bool:
@@ -141,7 +170,9 @@ def _reduce_definition(writer: Writer, thing: Any) -> Reduced:
     if thing.__module__.is_transient and former.origin_of(thing) is None:
         raise Refused("its script runs anew for every request and would not know it again")
     try:
-        return marks.definition, tuple(writer.references.describe(thing))
+        return marks.definition, tuple(
+            writer.references.describe(thing, writer.gaps.get(thing, _NO_GAPS))
+        )
     except LookupError as exc:
         raise Refused(str(exc)) from None
 
@@ -232,8 +263,6 @@ class Way(enum.Enum):
     """All classes must have the shape that they had."""
     FORMER = enum.auto()
     """Former classes are taken for all of the site's."""
-    DEFERRED = enum.auto()
-    """The same, and no file may be executed meanwhile."""
 
 
 class Reader(pickle.Unpickler):
@@ -244,15 +273,18 @@ class Reader(pickle.Unpickler):
         references: finds what the site defines.
         site: the site.
         way: how.
+        may_execute: whether files of the site may be executed meanwhile.
 
     Attributes:
         holder: the session or registry whose record it is.
     """
 
-    def __init__(self, file: Any, references: References, site: Any, way: Way) -> None:
+    def __init__(
+        self, file: Any, references: References, site: Any, way: Way, *, may_execute: bool
+    ) -> None:
         super().__init__(file)
         self.holder: Any = None
-        self.marks = Marks(self, references, site, way)
+        self.marks = Marks(self, references, site, way, may_execute)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle calls *name* of *module*."""
@@ -269,16 +301,20 @@ class Marks:
         references: finds what the site defines.
         site: the site.
         way: how it is read.
+        may_execute: whether files of the site may be executed for that.
 
     Attributes:
         used: the classes of the site that were read as former ones.
     """
 
-    def __init__(self, reader: Any, references: References, site: Any, way: Way) -> None:
+    def __init__(
+        self, reader: Any, references: References, site: Any, way: Way, may_execute: bool
+    ) -> None:
         self.references = references
         self._site = site
         self._reader = reader
         self.way = way
+        self.may_execute = may_execute
         self.used: set[Definition] = set()
 
     def find(self, name: str) -> Callable[..., Any]:
@@ -297,7 +333,7 @@ class Marks:
     def definition(self, *described: Any) -> Any:
         definition = Definition(*described)
         if self.way is Way.AS_IT_IS:
-            found = self.references.present(definition)
+            found = self.references.present(definition, may_execute=self.may_execute)
             if found is None:
                 raise Changed(definition.name)
             return found
@@ -366,17 +402,19 @@ class OneByOne:
         record: the record, with one byte before the first pickle.
         references: finds what the site defines.
         site: the site.
-        way: how they are read, `Way.FORMER` or `Way.DEFERRED`.
+        may_execute: whether files of the site may be executed meanwhile.
 
     Attributes:
         holder: the session or registry whose record it is.
     """
 
-    def __init__(self, record: bytes, references: References, site: Any, way: Way) -> None:
+    def __init__(
+        self, record: bytes, references: References, site: Any, *, may_execute: bool
+    ) -> None:
         self._record = record
         self._pickles = list(_pickles_in(record))
         self._next = 0
-        self._reader = _ResumingReader(references, site, way)
+        self._reader = _ResumingReader(references, site, may_execute)
         self.marks = self._reader.marks
 
     @property
@@ -432,12 +470,12 @@ class _ResumingReader(_Unpickler):  # type: ignore[misc]
     That can be done with the memo of Python's own unpickler only.
     """
 
-    def __init__(self, references: References, site: Any, way: Way) -> None:
+    def __init__(self, references: References, site: Any, may_execute: bool) -> None:
         super().__init__(io.BytesIO())
         self.holder: Any = None
         self.memo: dict[int, Any] = {}
         self._memo_size = 0
-        self.marks = Marks(self, references, site, way)
+        self.marks = Marks(self, references, site, Way.FORMER, may_execute)
 
     def find_class(self, module: str, name: str) -> Any:
         if module == marks.__name__:
@@ -459,7 +497,8 @@ class _ResumingReader(_Unpickler):  # type: ignore[misc]
 
 def load_again(reader: Any, record: bytes, position: int) -> Any:
     """Return what could not be loaded before, if it can be now, else what stands for it."""
-    again = OneByOne(record, reader.marks.references, reader.marks.site(), reader.marks.way)
+    of = reader.marks
+    again = OneByOne(record, of.references, of.site(), may_execute=of.may_execute)
     again.holder = reader.holder
     try:
         return again.load_at(position)

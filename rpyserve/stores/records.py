@@ -16,10 +16,11 @@ import importlib
 import io
 import logging
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import (
@@ -30,7 +31,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import execution_name_of, without_partials
@@ -42,6 +43,7 @@ from rpyserve.sessions.transient import children_of, shown
 from rpyserve.stores import former
 from rpyserve.stores.pickles import (
     Changed,
+    Gaps,
     OneByOne,
     Output,
     Reader,
@@ -61,6 +63,11 @@ FORMAT: Final = b"\x01"
 
 MOST_LOOKS: Final = 100_000
 """How many objects are looked at to say where something is that cannot be written."""
+
+_MOST_PASSES: Final = 3
+
+# Nested calls of pickle, two for each object that is in another one: few enough for any stack.
+_DEEPEST: Final = 4_000
 
 # Before the module of an interface that cannot be imported at present, in the key of a component.
 _NOT_THERE: Final = "not there: "
@@ -100,15 +107,18 @@ class Written:
     Attributes:
         record: the record, without its signature.
         left_out: what is not in it.
-        callbacks: how many callbacks are not in it.
+        callbacks: those that are not in it.
     """
 
     record: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: int = 0
+    callbacks: tuple[Any, ...] = ()
 
 
 # Writing
+
+
+W = TypeVar("W", bound=Writer)
 
 
 class RecordWriter:
@@ -128,6 +138,7 @@ class RecordWriter:
         self._references = references
         self._reductions = reductions
         self._site = site
+        self._gaps: Gaps = {}
 
     def write(self, *, carefully: bool) -> Written:
         """Write it.
@@ -136,22 +147,37 @@ class RecordWriter:
             carefully: whether it is known that something cannot be written.
         """
         contents = contents_of(self._holder)
-        all_callbacks = len(contents.callbacks)
+        all_callbacks = contents.callbacks
         contents.callbacks = [each for each in contents.callbacks if _may_have_name(each)]
         left_out: list[LeftOut] = []
-        record = None
-        if not carefully:
-            with suppress(Exception):
-                record = self._write_all(contents)
+        record = None if carefully else self._write_unless_it_fails(contents)
         if record is None:
-            left_out = self._leave_out(contents)
-            record = self._write_what_fits(contents, left_out)
-        return Written(record, tuple(left_out), all_callbacks - len(contents.callbacks))
+            with _deeper_recursion():
+                left_out = self._leave_out(contents)
+                record = self._write_what_fits(contents, left_out)
+        written = set(map(id, contents.callbacks))
+        not_written = tuple(each for each in all_callbacks if id(each) not in written)
+        return Written(record, tuple(left_out), not_written)
+
+    def _write_unless_it_fails(self, contents: Contents) -> bytes | None:
+        try:
+            return self._write_all(contents)
+        except Exception:
+            return None
 
     def _write_all(self, contents: Contents) -> bytes:
-        output = Output(LARGEST)
-        output.write(FORMAT)
-        dump = self._writer(output).dump
+        # A class is written before its objects: what these lack is not known at first.
+        for _ in range(_MOST_PASSES):
+            output = Output(LARGEST)
+            output.write(FORMAT)
+            writer = self._writer(output)
+            self._write_with(writer.dump, contents)
+            if writer.found_gaps == self._gaps:
+                break
+            self._gaps = writer.found_gaps
+        return output.joined()
+
+    def _write_with(self, dump: Callable[[Any], None], contents: Contents) -> None:
         cls = type(self._holder)
         dump(
             (
@@ -170,10 +196,14 @@ class RecordWriter:
             dump(thing)
         for callback in contents.callbacks:
             dump(callback)
-        return output.joined()
 
     def _writer(self, output: Output) -> Writer:
-        return Writer(output, self._references, self._reductions, self._site, self._holder)
+        return self._make_writer(Writer, output)
+
+    def _make_writer(self, kind: type[W], output: Output) -> W:
+        return kind(
+            output, self._references, self._reductions, self._site, self._holder, self._gaps
+        )
 
     def _stored_key(self, key: Any, entry: Entry) -> tuple[Any, ...]:
         """What a record says of the interface or class that a component is kept for."""
@@ -196,8 +226,10 @@ class RecordWriter:
                 if isinstance(held, list):
                     held.remove(key)
                 else:
+                    left_out.append(
+                        self._explain(_label_in(contents, self._holder, held, key), thing, exc)
+                    )
                     del held[key]
-                    left_out.append(self._explain(self._label(contents, held, key), thing, exc))
         return left_out
 
     def _write_what_fits(self, contents: Contents, left_out: list[LeftOut]) -> bytes:
@@ -206,7 +238,7 @@ class RecordWriter:
                 return self._write_all(contents)
             except TooLarge as exc:
                 held, key, thing = max(_things_in(contents), key=lambda each: self._size(each[2]))
-                label = self._label(contents, held, key)
+                label = _label_in(contents, self._holder, held, key)
                 left_out.append(self._explain(label, thing, exc))
                 del held[key]
 
@@ -215,24 +247,27 @@ class RecordWriter:
         self._writer(output).dump(thing)
         return len(output.joined())
 
-    def _label(self, contents: Contents, held: Any, key: Any) -> str:
-        name = self._holder._display_name
-        if held is contents.components:
-            entry = held[key]
-            return f"{self._stored_key(key, entry)[1]}({name})"
-        return f"{name}.{key}" if held is contents.attributes else f"{name}[{shown(key)}]"
-
     def _explain(self, label: str, thing: Any, exc: Exception) -> LeftOut:
         culprit, path = thing, label
         if not isinstance(exc, (TooLarge, RecursionError)):
-            tracer = _Tracer(
-                Output(LARGEST), self._references, self._reductions, self._site, self._holder
-            )
+            tracer = self._make_writer(_Tracer, Output(LARGEST))
             with suppress(Exception):
                 tracer.dump(thing)
             culprit = tracer.last
             path = _path_to(culprit, thing, label) or label
-        return LeftOut(label, path, type(culprit).__name__, _reason(culprit, exc))
+        kind = culprit if isinstance(culprit, type) else type(culprit)
+        return LeftOut(label, path, kind.__name__, _reason(culprit, exc))
+
+
+@contextmanager
+def _deeper_recursion() -> Iterator[None]:
+    """While inside, objects may be nested deeper than calls usually may: pickle recurses."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class _Tracer(Writer):
@@ -260,13 +295,28 @@ def _things_in(contents: Contents) -> Iterator[tuple[Any, Any, Any]]:
     yield from ((contents.callbacks, callback, callback) for callback in contents.callbacks)
 
 
+def _label_in(contents: Contents, holder: Components, held: Any, key: Any) -> str:
+    """What the author calls what is held under *key*."""
+    name = holder._display_name
+    if held is contents.components:
+        target = held[key].target
+        shown_name = key[1] if isinstance(key, tuple) else target.__name__
+        return f"{shown_name}({name})"
+    if held is contents.callbacks:
+        return f"a callback of the {name}"
+    return f"{name}.{key}" if held is contents.attributes else f"{name}[{shown(key)}]"
+
+
 def _path_to(culprit: Any, thing: Any, label: str) -> str:
-    """How an author reaches *culprit* from *thing*, which is called *label*; empty if not known."""
+    """How an author reaches *culprit* from *thing*, which is called *label*; empty if not known.
+
+    If that is a class, an object of it is meant as well.
+    """
     queue = deque([(thing, label)])
     seen: dict[int, Any] = {}
     while queue and len(seen) < MOST_LOOKS:
         each, path = queue.popleft()
-        if each is culprit:
+        if each is culprit or type(each) is culprit:
             return path
         if id(each) not in seen and not isinstance(each, LEAF_CLASSES):
             seen[id(each)] = each
@@ -295,6 +345,8 @@ _REASONS: Final[dict[Any, str]] = {
     _LOCKS: "a lock is of use in this process only; give its class a __getstate__ without it",
     _SUSPENDED: "code that waits half-way cannot be stored; keep what it needs to begin again",
     ModuleType: "a module is not data; keep its name",
+    type: "its class is not at the top level of a file, where it could be found again",
+    FunctionType: "it is not at the top level of a file, where it could be found again",
 }
 
 
@@ -316,37 +368,42 @@ class RecordReader:
         self._references = references
         self._site = site
 
-    def read(self, record: bytes, make_holder: MakeHolder, *, deferred: bool = False) -> Components:
+    def read(
+        self, record: bytes, make_holder: MakeHolder, *, may_execute: bool = True
+    ) -> Components:
         """Return the session or registry that *record* is of.
 
         Args:
             record: what `RecordWriter.write` has written.
-            make_holder: returns an empty one of a class; None stands for the usual class.
-            deferred: whether no file may be executed for it now, as for the registry, which the
-                code in there uses. Then it is brought up to date at its first use. Else that has
-                happened.
+            make_holder: returns the one to fill, of a class; None stands for the usual class.
+            may_execute: whether files of the site may be executed for it now. Not so for the
+                registry, which the code in there uses. If that would be needed, it is brought up to
+                date at its first use, else at once.
 
         Raises:
             Unreadable: there is no way to read it.
         """
-        reason: Exception | None = None
-        if not deferred:
-            try:
-                return self._read_as_it_is(record, make_holder)
-            except Exception as exc:
-                reason = exc
         try:
-            return self._read_as_former(record, make_holder, deferred)
+            return self._read_as_it_is(record, make_holder, may_execute)
         except Exception as exc:
-            raise Unreadable(str(reason or exc)) from exc
+            reason = exc
+        try:
+            return self._read_as_former(record, make_holder, may_execute)
+        except Exception as exc:
+            raise Unreadable(str(reason)) from exc
 
-    def _read_as_it_is(self, record: bytes, make_holder: MakeHolder) -> Components:
-        file = io.BytesIO(record)
-        file.seek(len(FORMAT))
-        reader = Reader(file, self._references, self._site, Way.AS_IT_IS)
+    def _read_as_it_is(
+        self, record: bytes, make_holder: MakeHolder, may_execute: bool
+    ) -> Components:
+        reader = self._reader(record, Way.AS_IT_IS, may_execute)
         holder = self._read(reader, make_holder)
         self._keep_as_before(_callbacks_of(holder))
         return holder
+
+    def _reader(self, record: bytes, way: Way, may_execute: bool) -> Reader:
+        file = io.BytesIO(record)
+        file.seek(len(FORMAT))
+        return Reader(file, self._references, self._site, way, may_execute=may_execute)
 
     def _read(self, reader: Any, make_holder: MakeHolder) -> Components:
         load: Any = reader.load
@@ -384,7 +441,7 @@ class RecordReader:
         if len(stored) == 2:
             target = _found(*stored)
             return (_NOT_THERE + stored[0], stored[1], 0, 0) if target is None else id(target)
-        if reader.marks.way is Way.DEFERRED:
+        if not reader.marks.may_execute:
             return self._references.key_without_executing(stored)
         key, sets_more = self._references.key_of(stored, reader.holder)
         if sets_more and reader.marks.way is Way.AS_IT_IS:
@@ -397,32 +454,33 @@ class RecordReader:
 
     # With former classes
 
-    def _read_as_former(self, record: bytes, make_holder: MakeHolder, deferred: bool) -> Components:
-        way = Way.DEFERRED if deferred else Way.FORMER
-        with former.noting_made(deferred=deferred) as made:
+    def _read_as_former(
+        self, record: bytes, make_holder: MakeHolder, may_execute: bool
+    ) -> Components:
+        with former.noting_made(may_execute=may_execute) as made:
 
             def make(cls: Any) -> Components:
-                present = cls if cls is None or deferred else self._present_holder(cls)
+                present = cls if cls is None else self._present_holder(cls)
                 holder = make_holder(present)
                 if present is not cls:
                     made.append((holder, cls))
                 return holder
 
-            file = io.BytesIO(record)
-            file.seek(len(FORMAT))
-            reader: Any = Reader(file, self._references, self._site, way)
+            reader: Any = self._reader(record, Way.FORMER, may_execute)
             try:
                 holder = self._read(reader, make)
             except Exception:
                 made.clear()
-                reader = OneByOne(record, self._references, self._site, way)
+                references, site = self._references, self._site
+                reader = OneByOne(record, references, site, may_execute=may_execute)
                 holder = self._read(reader, make)
-            if deferred:
-                mark_outdated(holder)
-            else:
+            if may_execute:
                 bring_up_to_date(holder, _callbacks_of(holder), made)
                 self._keep_as_before(_callbacks_of(holder))
                 self._tell_of_absent(reader.marks.used)
+            else:
+                mark_outdated(holder)
+        _tell_of_unloaded(holder)
         return holder
 
     def _present_holder(self, cls: Any) -> Any:
@@ -441,6 +499,14 @@ class RecordReader:
                         definition.name, definition.file.rpartition("/")[2].lstrip(".:")
                     ),
                 )
+
+
+def _tell_of_unloaded(holder: Components) -> None:
+    contents = contents_of(holder)
+    for held, key, thing in _things_in(contents):
+        if type(thing) is former.Unloaded:
+            label = _label_in(contents, holder, held, key)
+            migration.log_once(logging.WARNING, "", _UNLOADED.format(label, former.why_of(thing)))
 
 
 _ABSENT: Final = (

@@ -136,7 +136,7 @@ class References:
         self.directories = Directories(site)
         # What was found out, as long as no definition changes: by the ids of definitions, which are
         # kept alive, what records say of them, and the same of the keys of components;
-        self._described: dict[int, tuple[Any, Definition]] = {}
+        self._described: dict[tuple[int, frozenset[str]], tuple[Any, Definition]] = {}
         self._stored_keys: dict[tuple[Key, type], StoredKey] = {}
         self._as_of = (0, 0)
         # and the other way round.
@@ -149,16 +149,21 @@ class References:
 
     # From a definition to its name
 
-    def describe(self, defined: Any) -> Definition:
+    def describe(self, defined: Any, gaps: frozenset[str] = frozenset()) -> Definition:
         """Return what a record says of *defined*, a class, a function or an interface of the site.
+
+        Args:
+            defined: what is described.
+            gaps: of a class, attributes that some of the objects in the record lack.
 
         Raises:
             LookupError: it could not be found again; says why.
         """
         self._forget_if_edited()
-        known = self._described.get(id(defined))
+        known = self._described.get((id(defined), gaps))
         if known is None:
-            known = self._described[id(defined)] = defined, self._describe(defined)
+            known = defined, self._describe(defined, gaps)
+            self._described[id(defined), gaps] = known
         return known[1]
 
     def stored_key(self, key: Key, holder: Any) -> StoredKey:
@@ -181,7 +186,7 @@ class References:
             self._stored_keys.clear()
             self._as_of = as_of
 
-    def _describe(self, defined: Any) -> Definition:
+    def _describe(self, defined: Any, gaps: frozenset[str]) -> Definition:
         origin: Definition | None = former.origin_of(defined)
         if origin is not None:
             return origin
@@ -195,7 +200,7 @@ class References:
         if not isinstance(defined, type):
             kind = INTERFACE if is_interface(defined) else FUNCTION
             return Definition(kind, file, place[1], users)
-        facts = former.facts_of(defined)
+        facts = former.facts_of(defined, gaps)
         return Definition(CLASS, file, place[1], users, facts.shape, facts.pack())
 
     def _users_of(self, place: Place) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
@@ -207,15 +212,22 @@ class References:
 
     # From a name to its definition
 
-    def present(self, definition: Definition) -> Any:
+    def present(self, definition: Definition, *, may_execute: bool = True) -> Any:
         """Return what *definition* stands for at present.
+
+        Args:
+            definition: what is looked for.
+            may_execute: whether its file may be executed for that.
 
         Returns:
             None if there is nothing, or it is a class of another shape.
         """
         self._forget_if_outdated()
         found = self._present.get(definition)
-        if found is None:
+        if found is None and not may_execute:
+            file = self.directories.find(definition.file)
+            may_execute = file is not None and definitions.is_executed(file[1])
+        if found is None and may_execute:
             found = self._find_present(definition)
             if found is not None and self._generation == definitions.generation:
                 self._present[definition] = found
@@ -247,7 +259,7 @@ class References:
         """
         is_same = described._replace(users=()) == definition._replace(users=())
         if is_same and {*described.users} < {*definition.users}:
-            self._described[id(found)] = found, definition
+            self._described[id(found), frozenset()] = found, definition
 
     def display(self, file: str) -> str:
         """Return what people are told for the stored name of a file."""

@@ -65,6 +65,10 @@ create index by_due on records (due);
 pragma application_id = {APPLICATION_ID};
 pragma user_version = {VERSION};
 """
+# Most records are small, and a page is what a commit writes.
+_PAGE_SIZE: Final = 2048
+
+_UPDATE: Final = "update records set data = ?2, claimed = 0 where key = ?1"
 _WRITE: Final = (
     "insert into records (key, due, data) values (?1, ?2, ?3) "
     "on conflict (key) do update set due = ?2, data = ?3, claimed = 0"
@@ -87,6 +91,7 @@ class SQLiteStore:
     """
 
     is_shared = False
+    worker = b""
 
     def __init__(
         self,
@@ -104,8 +109,11 @@ class SQLiteStore:
         self._file: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._live = 0
-        # The deadlines of sessions that were only read, until the next batch.
+        self._path = os.fspath(path)
+        # The deadlines that have changed since the last batch, and for how long a record was to
+        # live when it was written as a whole.
         self._deadlines: dict[bytes, float] = {}
+        self._lives: dict[bytes, float] = {}
         # What a process that died had claimed.
         self._adoptable: list[Ending] = []
         self._failures = ThrottledLogger(log)
@@ -192,6 +200,7 @@ class SQLiteStore:
             self.path, timeout=5, isolation_level=None, check_same_thread=False
         )
         try:
+            connection.execute(f"pragma page_size = {_PAGE_SIZE}")  # of a new file
             connection.execute("pragma journal_mode = wal")
             connection.execute(f"pragma synchronous = {'full' if self._full_sync else 'normal'}")
             connection.execute("pragma wal_autocheckpoint = 0")
@@ -230,7 +239,7 @@ class SQLiteStore:
     def _identity_now(self) -> tuple[int, int] | None:
         """What tells the file at the path from any other; None if there is none."""
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._path)
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
@@ -274,6 +283,9 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         file = self._usable()
+        if file.in_transaction:  # that of `together`
+            yield file
+            return
         try:
             file.execute("begin immediate")
             try:
@@ -356,15 +368,25 @@ class SQLiteStore:
 
     async def create(self, key: bytes, blob: bytes, lives: float) -> Taken:
         """See `Store.create`."""
-        self._execute(_WRITE, (key, self._due(lives), blob))
+        self._write_whole(key, blob, lives)
         self._live += 1
         return Taken(key, b"", blob)
 
+    def _write_whole(self, key: bytes, blob: bytes, lives: float) -> None:
+        self._execute(_WRITE, (key, self._due(lives), blob))
+        self._deadlines.pop(key, None)
+        self._lives[key] = lives
+
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
         """See `Store.write`."""
-        self._execute(_WRITE, (taken.key, self._due(lives), blob))
-        self._deadlines.pop(taken.key, None)
-        return Taken(taken.key, b"", blob)
+        key = taken.key
+        is_as_before = abs(self._lives.get(key, _NEVER) - lives) < FLUSH
+        # An index less to write. The deadline is written with the next batch.
+        if is_as_before and self._execute(_UPDATE, (key, blob)).rowcount:
+            self._deadlines[key] = self._due(lives)
+        else:
+            self._write_whole(key, blob, lives)
+        return Taken(key, b"", blob)
 
     async def give(
         self, taken: Taken, blob: bytes | None, lives: float | None, *, listens: bool = False
@@ -378,17 +400,25 @@ class SQLiteStore:
         else:
             await self.write(taken, blob, lives)
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """See `Store.together`."""
+        with self._transaction():
+            yield
+
     async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
         """See `Store.move`."""
         with self._transaction() as file:
             file.execute("delete from records where key = ?", (taken.key,))
             file.execute(_WRITE, (key, self._due(lives), blob))
         self._deadlines.pop(taken.key, None)
+        self._lives.pop(taken.key, None)
         return Taken(key, b"", blob)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> tuple[bytes, ...]:
         """See `Store.end`."""
         self._forget(taken.key)
+        return ()
 
     def _forget(self, key: bytes) -> None:
         removed = self._execute("delete from records where key = ? and not claimed", (key,))
@@ -396,6 +426,7 @@ class SQLiteStore:
         if not removed.rowcount:
             self._execute("delete from records where key = ?", (key,))
         self._deadlines.pop(key, None)
+        self._lives.pop(key, None)
 
     # What is due
 

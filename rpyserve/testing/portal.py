@@ -162,5 +162,12 @@ def _waits_outside(task: trio.lowlevel.Task) -> bool:
     modules = {module for module, _ in where}
     if "trio._core._entry_queue" in modules:
         return False  # trio's own task, which waits for other threads to call
-    in_thread = ("trio._threads", "to_thread_run_sync") in where
+    in_thread = not where.isdisjoint(_IN_THREAD)
     return in_thread or any(module.startswith("trio._core._io_") for module in modules)
+
+
+# Functions that wait for a call in another thread.
+_IN_THREAD: Final = {
+    ("trio._threads", "to_thread_run_sync"),
+    ("rpyserve.twisted.reactor", "wait_for_thread"),
+}

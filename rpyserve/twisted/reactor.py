@@ -34,6 +34,7 @@ from twisted.internet import error
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.python import log as twisted_log
+from twisted.python import threadable
 from twisted.python.log import callWithLogger
 from zope.interface import implementer
 
@@ -184,6 +185,39 @@ class TrioReactor(PosixReactorBase):  # type: ignore[misc]  # Twisted has no com
 
     def _wake(self) -> None:
         self._sleep.cancel()
+
+    def _initThreadPool(self) -> None:
+        super()._initThreadPool()
+        pool = self.threadpool
+        pool.callInThreadWithCallback = partial(self._call_in_thread, pool.callInThreadWithCallback)
+
+    def _call_in_thread(
+        self,
+        call: Callable[..., object],
+        on_result: Callable[[bool, Any], object] | None,
+        function: Callable[..., object],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Have a task wait for the *function* that the pool is to *call*, so that trio knows."""
+        token = self._token
+        if self._nursery is None or token is None or not threadable.isInIOThread():
+            call(on_result, function, *args, **kwargs)
+            return
+        ended = trio.Event()
+        _start_soon(self._nursery, wait_for_thread, ended)
+
+        def notice(success: bool, result: Any) -> None:
+            try:
+                if on_result is not None:
+                    on_result(success, result)
+                elif not success:
+                    twisted_log.err(result)
+            finally:
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(ended.set)
+
+        call(notice, function, *args, **kwargs)
 
     def _stopThreadPool(self) -> None:
         """Have the thread pool end, without holding the loop for that."""
@@ -393,6 +427,11 @@ class _Watches:
             reason = exc
         if reason:
             self._disconnect(descriptor, reason, self._method == "doRead")
+
+
+async def wait_for_thread(ended: trio.Event) -> None:
+    """Wait until a call in a thread has *ended*: by this name, the test client knows of it."""
+    await ended.wait()
 
 
 def _start_soon(

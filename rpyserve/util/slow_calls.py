@@ -22,7 +22,10 @@ SLOW: Final = 0.1
 # Seconds after which the watchdog reports a call that is not over.
 BLOCKED: Final = 2.0
 
-ASYNC_ADVICE: Final = "write `async def`, and `await trio.to_thread.run_sync(f)` for the slow call."
+ASYNC_ADVICE: Final = (
+    "write `@in_thread` above it (`from rpyserve import in_thread`), or `async def`, and "
+    "`await trio.to_thread.run_sync(f)` for the slow call."
+)
 
 _log = logging.getLogger("rpyserve")
 

@@ -74,7 +74,7 @@ BEGUN = "    print('begun', flush=True)\n"
 
 def busy(statement: str) -> str:
     """A script whose function holds the server with *statement*."""
-    lines = "\n    ".join(statement.split("\n"))
+    lines = statement.replace("\n", "\n    ")
     return f"import time\ndef resource(request):\n{BEGUN}    {lines}\n"
 
 
@@ -394,3 +394,67 @@ def test_a_constructor_that_the_server_calls_for_an_object_of_before_an_edit(
         (site / "page.rpy").write_text(f"{head}def work(a):\n    return a + 1\n{second}")
         answer.result(LIMIT)
         assert visitor.ask("/page").text == "2"
+
+
+# Threads and jobs
+
+IN_THREAD = "import time\nfrom rpyserve import in_thread\n@in_thread\n"
+
+
+def test_an_edit_does_not_disturb_a_function_in_a_thread(
+    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
+) -> None:
+    go = tmp_path / "go"
+    wait = f"import os\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nreturn 'old'"
+    (site / "page.rpy").write_text(busy(wait).replace("import time\n", IN_THREAD))
+    with serving(site, tmp_path) as server:
+        page = later(Visitor(server.port).ask, "/page")
+        wait_until_busy(server)
+        (site / "page.rpy").write_text(MENDED)
+        assert Visitor(server.port).ask("/page").text == "mended"
+        server.wait_for("page.rpy changed")
+        go.touch()
+        assert page.result(LIMIT) == Reply(200, "old")
+        assert "Interrupted" not in server.output()
+
+
+@pytest.mark.parametrize("statement", ["time.sleep(1)\nreturn 'slept'", "while True: pass"])
+def test_ctrl_c_while_functions_run_in_threads(
+    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]], statement: str
+) -> None:
+    """They have the time that all open requests have, and are interrupted then."""
+    (site / "page.rpy").write_text(busy(statement).replace("import time\n", IN_THREAD))
+    with serving(site, tmp_path) as server:
+        page = later(Visitor(server.port).ask, "/page")
+        wait_until_busy(server)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(LIMIT) == 0
+        assert "Not waiting" not in server.output()
+        if "slept" in statement:
+            assert page.result(LIMIT) == Reply(200, "slept")
+        else:
+            assert page.exception(LIMIT) is not None
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+def test_a_task_that_is_started_right_after_a_save_goes_on(
+    site: Path, tmp_path: Path, first: str
+) -> None:
+    """The event of that very save comes later."""
+    (site / "index.rpy").write_text(MENDED)
+    script = (
+        f"{first}import trio\nnotes = registry.setdefault('notes', [])\n"
+        "async def work(*args):\n    notes.append('begun')\n    try:\n"
+        "        await trio.sleep_forever()\n    except trio.Cancelled:\n"
+        "        notes.append('cancelled')\n        raise\n"
+        "def resource(request):\n    {}\n    return ' '.join(notes)\n"
+    )
+    with serving(site, tmp_path) as server:
+        visitor = Visitor(server.port)
+        visitor.ask("/")
+        (site / "job.rpy").write_text(script.format("request.site.background(work, 1)"))
+        visitor.ask("/job", "POST")
+        (site / "task.rpy").write_text(script.format("request.site.background(work)"))
+        visitor.ask("/task", "POST")
+        server.wait_for("task.rpy added")
+        assert visitor.ask("/task").text == "begun begun"

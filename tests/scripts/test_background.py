@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import subprocess
 import sys
 import threading
@@ -13,7 +14,17 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import NOT_DONE_YET, Directory, HTTPError, NameVirtualHost, Request, Site
+from rpyserve import (
+    NOT_DONE_YET,
+    Directory,
+    HTTPError,
+    NameVirtualHost,
+    Redirect,
+    Request,
+    Site,
+    current_job,
+)
+from tests.support.edited_site import Editing
 from tests.support.in_process import Visitor, ask
 
 
@@ -106,7 +117,7 @@ async def test_other_failures_are_told_and_stop_nothing(
 
 
 @pytest.mark.parametrize("name", ["start_soon", "background"])
-async def test_what_is_no_async_function(name: str) -> None:
+async def test_what_is_no_function(name: str) -> None:
     async def work() -> None: ...
 
     def plain() -> None: ...
@@ -115,10 +126,13 @@ async def test_what_is_no_async_function(name: str) -> None:
         request = Request("GET", "/")
         request.site = site
         start = getattr(request if name == "start_soon" else site, name)
-        with pytest.raises(
-            TypeError, match=rf"{name}\(\) takes an async function: write `async def`"
-        ):
-            start(plain)
+        if name == "start_soon":
+            with pytest.raises(
+                TypeError, match=r"start_soon\(\) takes an async function: write `async def`"
+            ):
+                start(plain)
+        with pytest.raises(TypeError, match=rf"{name}\(\) takes a function, not 'work'"):
+            start("work")
         with pytest.raises(TypeError, match=r"without f's own \(\)"):
             start(work())
         request.close()
@@ -368,7 +382,7 @@ def test_background_outside_a_script() -> None:
     import rpyserve
 
     with pytest.raises(RuntimeError, match=r"request\.site\.background\(f\)"):
-        rpyserve.background(logging.info)  # type: ignore[arg-type]
+        rpyserve.background(logging.info)
 
 
 # Tasks of one name
@@ -859,3 +873,192 @@ def resource(request):
         await visited(site)
     site.registry["end"].set()
     assert not caplog.messages
+
+
+# Jobs
+
+
+async def test_each_call_with_arguments_is_a_job(autojump_clock: Any) -> None:
+    async def double(number: int) -> int:
+        current_job().progress = 0.5
+        await trio.sleep(1)
+        return 2 * number
+
+    async with Site(lambda request: "").running() as site:
+        jobs = [site.background(double, number) for number in (1, 1, 2)]
+        assert {job.state for job in jobs} == {"waiting"}
+        await trio.sleep(0.5)
+        assert [(job.state, job.progress, job.result) for job in jobs] == [
+            ("running", 0.5, None)
+        ] * 3
+        assert [await job for job in jobs] == [2, 2, 4]
+        assert {(job.state, job.ended) for job in jobs} == {("done", True)}
+        assert repr(jobs[0]).endswith("double, done>")
+        assert not site.tasks._jobs
+
+
+async def test_a_plain_function_is_a_job_in_a_thread(caplog: pytest.LogCaptureFixture) -> None:
+    begun = threading.Event()
+
+    def work(number: int) -> str:
+        current_job().progress = number
+        begun.set()
+        return threading.current_thread().name
+
+    def fail(message: str) -> None:
+        raise ValueError(message)
+
+    async with Site(lambda request: "").running() as site:
+        job = site.background(work, 7)
+        assert await job != threading.current_thread().name
+        assert job.progress == 7
+        failed = site.background(fail, "oops")
+        await failed.wait()
+        assert (failed.state, repr(failed.error)) == ("failed", "ValueError('oops')")
+        with pytest.raises(ValueError, match="oops"):
+            await failed
+    assert "fail failed: ValueError: oops" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["async", "plain", "waiting"])
+async def test_a_job_that_is_cancelled(kind: str) -> None:
+    begun, cleaned = threading.Event(), []
+
+    async def sleep(forever: bool) -> None:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            cleaned.append(True)
+
+    def loop(forever: bool) -> None:
+        begun.set()
+        try:
+            while forever:
+                pass
+        finally:
+            cleaned.append(True)
+
+    async with Site(lambda request: "").running() as site:
+        job = site.background(sleep if kind == "async" else loop, True)
+        if kind == "waiting":
+            job.cancel()
+        else:
+            await trio.to_thread.run_sync(begun.wait)
+            await trio.to_thread.run_sync(job.cancel)  # from anywhere
+        await job.wait()
+        assert job.state == "cancelled"
+        assert cleaned == [True] * (kind != "waiting")
+        with pytest.raises(RuntimeError, match="was cancelled"):
+            await job
+
+
+async def test_jobs_end_with_the_site() -> None:
+    async with Site(lambda request: "").running() as site:
+        job = site.background(trio.sleep, 1000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert job.state == "running"
+    assert job.state == "cancelled"
+
+
+def test_no_job_here() -> None:
+    with pytest.raises(RuntimeError, match=r"site\.background\(\) runs"):
+        current_job()
+
+
+async def test_a_job_cannot_be_pickled() -> None:
+    async with Site(lambda request: "").running() as site:
+        job = site.background(trio.sleep, 0)
+        with pytest.raises(TypeError, match="keep its result"):
+            pickle.dumps(job)
+
+
+async def test_without_arguments_the_job_is_that_of_this_version(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work() -> str:
+        return "done"
+
+    async with Site(lambda request: "").running() as site:
+        first = site.background(work)
+        assert site.background(work) is first
+        assert not caplog.records
+        assert await first == "done"
+        assert site.background(work) is first
+        assert site.background(work) is first
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "work has run already, so calling site.background(" in line
+    assert "work, x), and each call starts it." in line
+
+
+JOB = """
+import trio
+from tests.scripts.test_background import LOG
+
+async def work(number):
+    LOG.append(f"start {{number}} of {version}")
+    await trio.sleep(1)
+    LOG.append(f"end {{number}} of {version}")
+
+def resource(request):
+    registry["job"] = request.site.background(work, int(request.field("n")))
+    return ""
+"""
+
+
+@pytest.mark.parametrize("first", ["", "cache()\n"])
+async def test_an_edit_does_not_disturb_jobs_and_deleting_the_script_ends_them(
+    site: Site, tmp_path: Path, first: str, autojump_clock: Any
+) -> None:
+    script = tmp_path / "a.rpy"
+    script.write_text(first + JOB.format(version=1), encoding="utf-8")
+    await ask(site, "/a?n=1")
+    await ask(site, "/a?n=1")
+    await trio.sleep(0.1)
+    script.write_text(first + JOB.format(version=2), encoding="utf-8")
+    await ask(site, "/a?n=2")
+    await trio.sleep(2)
+    starts = ["start 1 of 1", "start 1 of 1", "start 2 of 2"]
+    assert [*starts, *(line.replace("start", "end") for line in starts)] == LOG
+    await ask(site, "/a?n=3")
+    await trio.sleep(0.1)
+    script.unlink()
+    site.root.scripts.refresh()  # type: ignore[attr-defined]
+    await trio.sleep(2)
+    assert LOG[6:] == ["start 3 of 2"]
+    assert site.registry["job"].state == "cancelled"
+
+
+async def test_the_result_of_a_job_is_brought_up_to_date(tmp_path: Path) -> None:
+    page = (
+        "async def work(kind):\n    return kind()\n"
+        "async def resource(request):\n    s = request.getSession()\n"
+        "    if 'job' not in s: s['job'] = request.site.background(work, Thing)\n"
+        "    return str((await s['job']).text())\n"
+    )
+    async with Editing.at(tmp_path) as editing:
+        for version in "12":
+            editing.save(f"class Thing:\n    def text(self): return {version}\n{page}")
+            assert await editing.get() == version
+
+
+async def test_a_task_that_a_redirect_ends_is_told(
+    caplog: pytest.LogCaptureFixture, autojump_clock: Any
+) -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await trio.sleep(1)
+        finally:
+            ended.append(trio.current_time())
+
+    def resource(request: Request) -> Any:
+        request.start_soon(work)
+        return Redirect("/elsewhere")
+
+    async with Site(resource).running() as site:
+        for _ in range(2):
+            assert (await ask(site, "/", method="POST")).status == 303
+            await trio.testing.wait_all_tasks_blocked()
+    assert len([line for line in caplog.messages if "that was a redirect" in line]) == 1

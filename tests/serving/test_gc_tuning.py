@@ -11,7 +11,7 @@ import trio.testing
 
 from rpyserve import Resource, Site
 from rpyserve.serving import gc_tuning
-from rpyserve.serving.gc_tuning import DUE, PAUSE, collect_when_idle
+from rpyserve.serving.gc_tuning import DUE, PAUSE, SPARING, collect_when_idle
 
 
 def test_python_itself_seldom_looks_at_all_there_is() -> None:
@@ -59,3 +59,16 @@ async def test_nothing_new_is_no_reason(autojump_clock: Any, nursery: trio.Nurse
         full = gc.get_stats()[2]["collections"]
         await trio.sleep(5 * PAUSE)
         assert gc.get_stats()[2]["collections"] == full
+
+
+async def test_what_takes_long_is_done_seldom(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    times = iter(range(100))  # each collection takes a second
+    with gc_tuning.tuned_gc():
+        nursery.start_soon(collect_when_idle, lambda: 0, lambda: float(next(times)))
+        await trio.testing.wait_all_tasks_blocked()
+        full = gc.get_stats()[2]["collections"]
+        for seconds, expected in ((2 * PAUSE, 1), (10 * PAUSE, 1), (SPARING, 2)):
+            for _ in range(DUE):
+                gc.collect(1)
+            await trio.sleep(seconds)
+            assert gc.get_stats()[2]["collections"] == full + expected

@@ -653,6 +653,18 @@ async def test_a_script_that_fails_after_it_has_used_the_registry(site: Editing)
     )
 
 
+async def test_a_script_that_another_one_executes_uses_the_same_registry(site: Editing) -> None:
+    """While the registry is brought up to date, a file is executed whose code uses it as well."""
+    owner = "class Owner:\n    name = {}\nregistry.setdefault('all', {{}})['owner'] = [Owner()]"
+    site.script(owner.format(1), "registry['all']['owner'][0].name", "b.rpy")
+    assert await site.get("/b") == "1"
+    uses = GAME + "notes = registry.setdefault('all', {})\nnotes.setdefault(Turn.X, Game(Turn.X))\n"
+    assert await counted(site, uses, "len(notes)") == "2"
+    site.script(owner.format(2), "registry['all']['owner'][0].name", "b.rpy")
+    assert await counted(site, uses, "len(notes), notes is registry['all']") == "(2, True)"
+    assert await site.get("/b") == "2"
+
+
 async def test_a_component_that_cannot_be_changed_outlives_an_execution_that_fails(
     site: Editing,
 ) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
+from rpyserve import Directory, HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
 from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
-from rpyserve.stores.store import Unavailable
+from rpyserve.stores.store import REGISTRY, Unavailable
 from tests.support.in_process import Visitor
 from tests.support.stored import SharedRecords, SharedStore, running_site
 
@@ -351,6 +351,35 @@ async def test_a_logout_that_cannot_be_stored_is_no_200(path: Path, autojump_clo
         fail(False)
         await trio.sleep(1)
         assert await killed_copy(path, counter, visitor) == ["1", "2"]
+
+
+async def test_a_session_and_the_registry_are_stored_both_or_none(
+    path: Path, autojump_clock: Any
+) -> None:
+    def page(request: Request) -> str:
+        registry = request.site.registry
+        registry["all"] = registry.get("all", 0) + 1
+        if request.path == "/large":
+            registry["large"] = "x" * 1_000_000
+        return f"{counter(request)} {registry['all']}"
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        assert (await visitor.get("/")).text == "1 1"
+        statements: list[str] = []
+        file = site.persistence.store._file  # type: ignore
+        file.set_trace_callback(statements.append)
+        await visitor.get("/")
+        assert [each for each in statements if each.lower() in ("begin immediate", "commit")] == [
+            "begin immediate",
+            "commit",
+        ]
+        file.execute("pragma max_page_count = 20")
+        assert (await visitor.get("/large")).status == 503
+        assert await killed_copy(path, page, visitor) == ["3 3", "4 4"]
+        file.execute("pragma max_page_count = 100000")
+        await trio.sleep(1)
+        assert await killed_copy(path, page, visitor) == ["4 4", "5 5"]
 
 
 # Streams
@@ -850,6 +879,21 @@ async def test_a_stream_may_have_its_session_for_a_while(autojump_clock: Any) ->
         assert not records.owners
         one.root = Site(reader).root
         assert (await visitor.get("/")).text == "7"
+
+
+async def test_a_script_that_does_not_use_the_registry_waits_for_nobody_who_has_it(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    (tmp_path / "index.rpy").write_text("def resource(request):\n    return 'page'\n")
+    records = SharedRecords()
+    async with running_site(Directory(tmp_path), SharedStore(records)) as site:
+        records.owners[REGISTRY] = b"somebody else"
+        for _ in range(2):
+            assert (await Visitor(site).get("/")).text == "page"
+        assert records.calls["take_blocking"] == 0
+        assert isinstance(site.registry, Registry)
+        assert site.persistence is not None and site.persistence.errors == 0
+        records.owners.clear()
 
 
 async def test_workers_share_the_registry(autojump_clock: Any) -> None:

@@ -1,13 +1,20 @@
-"""Calls of async functions that nobody awaited: named on the console, with script and line.
+"""What a script gets wrong without failing, as lines on the console.
 
-Python warns when it throws such a coroutine away, which may be long after the call and far from it.
-So while a site is served, each coroutine remembers the line that made it.
-Warnings of all other kinds go where they went before.
+A call of an async function that nobody awaited is named with script and line. Python warns when it
+throws such a coroutine away, which may be long after the call and far from it. So while a site is
+served, each coroutine remembers the line that made it. Warnings of all other kinds go where they
+went before.
+
+What a script or module will lose or leaves unescaped is announced when a version is first executed.
+A version is the contents of a file: an edit that is taken back is announced again, a mere touch is
+not. Nothing here may stop a script from running.
 """
 
 from __future__ import annotations
 
+import ast
 import linecache
+import logging
 import re
 import sys
 import warnings
@@ -18,6 +25,8 @@ from typing import Any, Final
 from rpyserve.diagnostics.model import ErrorReport, ExceptionReport, Frame, Line
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.util.author_code import display_path, is_author_code
+
+log = logging.getLogger("rpyserve")
 
 _NEVER: Final = re.compile(r"coroutine '([^']+)' was never awaited")
 _ORIGIN: Final = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
@@ -73,3 +82,41 @@ def _failure(text: str, filename: str, number: int) -> ErrorReport | None:
     return ErrorReport(
         title, f"Write:\nawait {name}(...)", (ExceptionReport(title, frames=(frame,)),)
     )
+
+
+# What is announced
+
+# Code about which there is something to announce contains one of these. For other code, nothing of
+# the check is imported before the first answer.
+_NEEDED: Final = (b"global", b"nonlocal", b".", b"[", b"@", b"next", b"heap", b"insort", b"html(")
+
+
+class FindingAnnouncer:
+    """Announces state losses and unescaped values, once for each version of a file."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, int] = {}
+
+    def __call__(self, path: str, data: bytes, tree: ast.Module, kind: str) -> None:
+        """Announce what is found in a source, unless that was done for these contents already.
+
+        Args:
+            path: the file.
+            data: its contents.
+            tree: their syntax tree.
+            kind: ``"script"`` or ``"module"``.
+        """
+        is_wanted = log.isEnabledFor(logging.INFO) and any(part in data for part in _NEEDED)
+        if not is_wanted or self._versions.get(path) == hash(data):
+            return
+        self._versions[path] = hash(data)
+        from rpyserve.check.bindings import ModuleBindings
+        from rpyserve.check.escaping import find_unescaped
+        from rpyserve.check.state_loss import find_state_losses
+
+        bindings = ModuleBindings(tree)
+        losses = find_state_losses(bindings, is_module=kind == "module")
+        shown = display_path(path)
+        for finding in (*losses, *find_unescaped(bindings)):
+            hint = finding.hint.replace("\n", " ")
+            log.info("%s:%d: %s %s", shown, finding.line, finding.message, hint)

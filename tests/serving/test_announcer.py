@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from rpyserve import Directory, Site, serve
-from rpyserve.check.announcer import FindingAnnouncer
 from rpyserve.http.request import Request
+from rpyserve.serving.notices import FindingAnnouncer
 from tests.support.script_site import ScriptSite
 
 COUNTING = "n = 0\ndef resource(request):\n    global n\n    n += 1\n    return str(n)\n"

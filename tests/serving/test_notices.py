@@ -13,8 +13,8 @@ import pytest
 from rpyserve import Site
 from rpyserve.diagnostics.reporter import ConsoleReporter
 from rpyserve.files.directory import Directory
+from rpyserve.serving.notices import reporting_unawaited
 from rpyserve.serving.one_shot import print_response
-from rpyserve.serving.unawaited import reporting_unawaited
 from tests.support.in_process import Visitor
 
 SAVE = "async def save(n):\n    pass\n\n\n"
