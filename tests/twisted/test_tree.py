@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpyserve import Resource, Site
-from tests.support.genuine import TwistedSite
+from tests.support.genuine import TWISTED, TwistedSite
 from tests.support.in_process import ask
 
 TREE = """
@@ -49,7 +49,7 @@ resource.putChild("async", function)
         ("/a/ours/theirs/ours", 200, "ours ['a', 'ours', 'theirs', 'ours'] [] /a/ours/theirs/ours"),
         ("/a/function", 200, "a function"),
         ("/a/async", 200, "async"),
-        ("/a/nobody", 404, "Sorry. No luck finding that resource."),
+        ("/a/nobody", 404, "No Such Resource"),
         ("/a/ours/nobody", 404, "Page not found."),
         ("/a/none", 500, "Theirs.getChild() returned None: return a Resource"),
     ],
@@ -133,7 +133,8 @@ def test_forms(site: TwistedSite) -> None:
         assert client.post("/a?x=query", data={"x": "form"}).text == "form 6"
         files = {"file": ("name.txt", b"text")}
         assert client.post("/a", data={"x": "form"}, files=files).text.startswith("form ")
-        for kind in ("multipart/form-data; boundary=x", "multipart/form-data"):
+        kinds = ("multipart/form-data", "multipart/form-data; boundary=x")
+        for kind in kinds[: 1 if TWISTED < (23, 8) else 2]:  # before, the second had no fields
             response = client.post("/a", content=b"junk", headers={"content-type": kind})
             assert response.status_code == 400
 
