@@ -50,6 +50,7 @@ from rpyserve.stores.store import (
     REGISTRY,
     Ending,
     LeaseLost,
+    SoleStore,
     Store,
     StoreError,
     Taken,
@@ -196,6 +197,11 @@ class Use:
         await self.hold(scripts.uses(path))  # it may have imported more
         return resource
 
+    def note_access(self) -> None:
+        """Note that a stream, which has given its session back, counts as an access just now."""
+        if self._persistence.store.is_shared:
+            self._persistence.note_accesses(self.streamed)
+
     async def hold_for(self, resource: Resource) -> None:
         """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
 
@@ -283,6 +289,7 @@ class Persistence:
                     if trio.current_time() >= next_adoption:
                         next_adoption = trio.current_time() + ADOPT
                         await self._finish(await self.store.adopt(), SessionEnd.IDLE)
+                        await self._store_accesses()
                     await self._catch_up()
                     await self._put_streaming()
                     while endings := await self.store.due(BATCH):
@@ -331,7 +338,7 @@ class Persistence:
         for key, record in list(self._ends.items()):
             assert record.taken is not None
             with suppress(LeaseLost):
-                await self.store.end(record.taken)
+                await self._end_taken(record.taken)
             self._ends.pop(key, None)
         for holder in list(self._unwritten.values()):
             await self._put_holder(holder)
@@ -458,7 +465,7 @@ class Persistence:
     async def _put_together(self, session: Session) -> None:
         """Store a session and the registry, both or none."""
         try:
-            with self.store.together():
+            with cast(SoleStore, self.store).together():
                 await self._put_holder(session)
                 await self._put_registry()
         except Unavailable:
@@ -609,6 +616,10 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
+        _, callbacks = self._listening.pop(record.key, ("", ()))
+        for callback in callbacks:
+            if callback not in (session._callbacks or ()):
+                session.notifyOnExpire(callback)
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
@@ -881,6 +892,18 @@ class Persistence:
         self._own.pop(record.key, None)  # they have run here
         await self._tell_listeners(listeners, record.key)
 
+    async def _end_taken(self, taken: Taken) -> None:
+        """Have the store forget a session whose callbacks have been called here.
+
+        Where others share it, they may have callbacks of it as well: whoever claims the record,
+        which is due at once, tells them.
+        """
+        self._listening.pop(taken.key, None)
+        if self.store.is_shared:
+            await self.store.give(taken, _ENDED, 0.0)
+        else:
+            await self.store.end(taken)
+
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
         for ending in endings:
@@ -930,6 +953,23 @@ class Persistence:
         streamed.count += 1
         use.streamed.append(streamed)
 
+    def note_accesses(self, streamed: list[Streamed]) -> None:
+        """Have the store told soon that these sessions have been accessed."""
+        self._accessed.update(streamed)
+
+    async def _store_accesses(self) -> None:
+        accessed, self._accessed = self._accessed, set()
+        async with trio.open_nursery() as nursery:
+            for streamed in accessed:
+                nursery.start_soon(self._store_access, streamed)
+
+    async def _store_access(self, streamed: Streamed) -> None:
+        with self._telling(), self._in_time():
+            taken = await self.store.take(streamed.key)
+            if taken is not None:
+                lives = self._sessions.timeout_of(streamed.session)
+                await self.store.give(taken, None, lives)
+
     async def _end_stream(self, streamed: Streamed, request: Request) -> None:
         """Write what a stream has changed since its head went out, if nobody else has written."""
         streamed.count -= 1
@@ -956,7 +996,7 @@ class Persistence:
         if taken is None:
             return streamed.session.ended is not None
         if streamed.session.ended is not None:
-            await self.store.end(taken)
+            await self._end_taken(taken)
             return True
         is_same = taken.blob == streamed.blob
         blob = self._blob_of(streamed.session, streamed.key) if is_same else None
