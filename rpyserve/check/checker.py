@@ -134,7 +134,8 @@ def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module:
         report.add(path, check_requests(bindings))
         report.add(path, find_kept_objects(bindings))
         report.add(path, _check_cache_files(bindings, report.root))
-    report.add(path, _find_undefined_names(tree, bindings))
+    given = {"__execution__"} if is_module else {"__execution__", "cache", "registry"}
+    report.add(path, _find_undefined_names(tree, bindings, given))
     report.add(path, find_unescaped(bindings))
     report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
     report.add(path, find_state_losses(bindings, is_module=is_module))
@@ -151,14 +152,20 @@ def _check_cache_files(bindings: ModuleBindings, root: str) -> Iterator[Finding]
                     yield Finding(call.lineno, Rule.MISSING_CACHE_FILE, message, hint)
 
 
-def _find_undefined_names(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
-    """Find names that nothing defines, as far as pyflakes can tell."""
+def _find_undefined_names(
+    tree: ast.Module, bindings: ModuleBindings, given: set[str]
+) -> Iterator[Finding]:
+    """Find names that nothing defines, as far as pyflakes can tell.
+
+    Args:
+        given: the names that there are without a definition, besides Python's own.
+    """
     if bindings.has_dynamic_names:
         return
     from pyflakes.checker import Checker
     from pyflakes.messages import UndefinedName
 
-    for told in Checker(tree, builtins={"__execution__"}).messages:
+    for told in Checker(tree, builtins=given).messages:
         if type(told) is UndefinedName:
             name = told.message_args[0]
             yield Finding(
