@@ -378,6 +378,13 @@ def _is_certificate(arg: str) -> bool:
     help="Check all scripts without running them, then exit.",
 )
 @click.option(
+    "--format",
+    type=click.Choice(["text", "json", "sarif", "github"]),
+    default="text",
+    show_default=True,
+    help="With --check: how to print what is found; github is for GitHub Actions.",
+)
+@click.option(
     "--forget",
     is_flag=True,
     help="Empty what --session-store names, by default sqlite, then exit.",
@@ -674,8 +681,11 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
     report = checker.check(resolved(directory), follow_symlinks=options["follow_symlinks"])
-    for line in report.lines(here):
-        print(line)
+    if options["format"] == "text":
+        for line in report.lines(here):
+            print(line)
+    elif told := getattr(report, f"as_{options['format']}")(here):
+        print(told)
     if report.findings or not options["quiet"]:
         console.print_line(report.summary())
     return int(report.fault_count > 0)
