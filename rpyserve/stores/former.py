@@ -390,14 +390,13 @@ def noting_made(*, may_execute: bool) -> Iterator[list[tuple[Any, type]]]:
     Yields:
         Those that were made as objects of a present class at once, each with its former class.
     """
-    global _may_execute
-    _made.clear()
-    _may_execute = may_execute
+    global _made, _may_execute
+    before = _made, _may_execute  # a file that is executed may load the registry
+    _made, _may_execute = [], may_execute
     try:
         yield _made
     finally:
-        _made.clear()
-        _may_execute = True
+        _made, _may_execute = before
 
 
 def _new_present(cls: type, *args: Any) -> Any:

@@ -79,8 +79,7 @@ def open_store(address: SQLiteAddress | RedisSettings, directory: Path) -> Store
     if not isinstance(address, SQLiteAddress):
         from rpyserve.stores.redis import RedisStore
 
-        redis: Any = RedisStore(address)
-        return redis  # type: ignore[no-any-return]
+        return RedisStore(address)
     from rpyserve.stores.sqlite import SQLiteStore
 
     path = _path_of(address, directory)

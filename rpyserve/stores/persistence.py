@@ -24,14 +24,16 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Iterator,
+    Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trio
 
@@ -41,6 +43,7 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStr
 from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
+from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
@@ -77,6 +80,11 @@ LONGEST_WAIT: Final = 10.0
 
 _NOBODY: Final = bytes(32)
 """The key of no session."""
+
+_LOST_CALLBACKS: Final = (
+    "A session has ended whose callbacks were in a worker that is gone: those that no store can "
+    "keep, such as lambdas, have not run."
+)
 
 T = TypeVar("T")
 
@@ -123,6 +131,13 @@ class Streamed:
     key: bytes
     blob: bytes
     count: int = 0
+
+
+class OwnCallbacks(NamedTuple):
+    """Callbacks of a session that only this process has."""
+
+    session_id: str
+    callbacks: Sequence[Callback]
 
 
 class Use:
@@ -227,6 +242,8 @@ class Persistence:
         self._records: dict[bytes, Record] = {}
         self._registry = Record(REGISTRY, site.registry, turn=self._new_turn())
         self._streamed: dict[bytes, Streamed] = {}
+        # The callbacks of sessions that no store can keep, by their keys.
+        self._own: dict[bytes, OwnCallbacks] = {}
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -411,6 +428,7 @@ class Persistence:
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
+                await self._make_room()
             while use.records:
                 record = use.records.pop()
                 if streams and record.holder is session:
@@ -425,10 +443,30 @@ class Persistence:
     async def _settle_alone(self, request: Request, use: Use) -> None:
         if self._ends:
             await self._catch_up()
-        if request._session is not None:
-            await self._put_holder(request._session)
-        if use.names is None or "registry" in use.names:
-            await self._put_registry()
+        session = request._session
+        uses_registry = use.names is None or "registry" in use.names
+        if session is None or not uses_registry:
+            if session is not None:
+                await self._put_holder(session)
+            elif uses_registry:
+                await self._put_registry()
+        else:
+            await self._put_together(session)
+        if session is not None and session.new:
+            await self._make_room()
+
+    async def _put_together(self, session: Session) -> None:
+        """Store a session and the registry, both or none."""
+        try:
+            with self.store.together():
+                await self._put_holder(session)
+                await self._put_registry()
+        except Unavailable:
+            for record in (session._record, self._registry):
+                if record is not None and record.taken is not None:  # nobody knows what is there
+                    record.taken = Taken(record.key, b"", b"")
+                    self._unwritten[id(record.holder)] = record.holder
+            raise
 
     async def _put_registry(self) -> None:
         if type(self._registry.holder) is not _AbsentRegistry:
@@ -574,6 +612,7 @@ class Persistence:
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
+        self._put_back_own(session, record.key)
         self._sessions.add(session)
         return session
 
@@ -597,6 +636,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
+            self._keep_own(holder, key, dumped.own_callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -607,10 +647,30 @@ class Persistence:
             )
         return dumped.blob
 
+    def _keep_own(self, holder: Any, key: bytes, callbacks: Sequence[Callback]) -> None:
+        """Keep callbacks here that no store can: they run in this process when the session ends."""
+        if not callbacks:
+            self._own.pop(key, None)
+            return
+        self._own[key] = OwnCallbacks(holder.short_id, callbacks)
+        self._tell_once(
+            "A session has callbacks that cannot be stored, such as lambdas: they run in the "
+            "worker where they were made, and are lost with it. Functions of a module or a cached "
+            "script run in any"
+        )
+
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
             log.warning("%s.", text)
+
+    def _put_back_own(self, session: Session, key: bytes) -> None:
+        """Have *session*, which was loaded, have its callbacks that only this process has."""
+        own = self._own.get(key)
+        if own is not None:
+            had = session._callbacks or []
+            missing = [each for each in own.callbacks if not any(each is one for one in had)]
+            session._callbacks = [*had, *missing]
 
     # Taking and giving, where others share the store
 
@@ -729,7 +789,6 @@ class Persistence:
         record = Record(key, session, taken, self.store.is_shared, users=1)
         record.turn, record.uid = self._new_turn(free=False), session.uid
         session._record = self._records[key] = record
-        await self._make_room()
         return record
 
     async def _put_holder(self, holder: Any, *, accessed: bool = True) -> None:
@@ -767,7 +826,10 @@ class Persistence:
             changed = False
         if give:
             await self.store.give(
-                taken, blob if changed else None, lives if accessed or changed else None
+                taken,
+                blob if changed else None,
+                lives if accessed or changed else None,
+                listens=key in self._own,
             )
             taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
@@ -778,6 +840,7 @@ class Persistence:
             streamed.blob = blob
 
     def _rename(self, record: Record, taken: Taken) -> None:
+        self._own.pop(record.key, None)
         self._records.pop(record.key, None)
         record.key, record.taken, record.uid = taken.key, taken, record.holder.uid
         self._records[taken.key] = record
@@ -813,8 +876,10 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        await self.store.end(record.taken)
+        listeners = await self.store.end(record.taken)
         del self._ends[record.key]
+        self._own.pop(record.key, None)  # they have run here
+        await self._tell_listeners(listeners, record.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
@@ -831,21 +896,29 @@ class Persistence:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        session = self._loaded("", ending.key, ending.blob)
+        # Without a record, only callbacks of a worker that died are left of it.
+        session = self._loaded("", ending.key, ending.blob) if ending.blob else None
         if session is not None:
+            self._put_back_own(session, ending.key)
+            self._own.pop(ending.key, None)
             self._sessions.end_elsewhere(session, reason)
-        for worker in ending.listeners:
-            if not await self.store.tell(worker, ending.key):
-                log.warning(
-                    "A session has ended whose callbacks were in a worker that is gone: those that "
-                    "no store can keep, such as lambdas, have not run."
-                )
+        await self._tell_listeners(ending.listeners, ending.key)
         await self.store.ended(ending)
 
+    async def _tell_listeners(self, listeners: Collection[bytes], key: bytes) -> None:
+        """Have other workers call the callbacks that only they have."""
+        for worker in listeners:
+            if worker != self.store.worker and not await self.store.tell(worker, key):
+                log.warning(_LOST_CALLBACKS)
+
     async def _hear(self) -> None:
+        """Call the callbacks that only this worker has, as others find that sessions have ended."""
         while True:
             with self._telling():
-                await self.store.wait_told()
+                own = self._own.pop(await self.store.wait_told(), None)
+                if own is not None:
+                    for callback in own.callbacks:
+                        self._sessions.callbacks.call(callback, own.session_id)
 
     # Streams
 

@@ -16,10 +16,11 @@ import importlib
 import io
 import logging
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import (
@@ -65,6 +66,9 @@ MOST_LOOKS: Final = 100_000
 
 _MOST_PASSES: Final = 3
 
+# Nested calls of pickle, two for each object that is in another one: few enough for any stack.
+_DEEPEST: Final = 4_000
+
 # Before the module of an interface that cannot be imported at present, in the key of a component.
 _NOT_THERE: Final = "not there: "
 
@@ -103,12 +107,12 @@ class Written:
     Attributes:
         record: the record, without its signature.
         left_out: what is not in it.
-        callbacks: how many callbacks are not in it.
+        callbacks: those that are not in it.
     """
 
     record: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: int = 0
+    callbacks: tuple[Any, ...] = ()
 
 
 # Writing
@@ -143,17 +147,23 @@ class RecordWriter:
             carefully: whether it is known that something cannot be written.
         """
         contents = contents_of(self._holder)
-        all_callbacks = len(contents.callbacks)
+        all_callbacks = contents.callbacks
         contents.callbacks = [each for each in contents.callbacks if _may_have_name(each)]
         left_out: list[LeftOut] = []
-        record = None
-        if not carefully:
-            with suppress(Exception):
-                record = self._write_all(contents)
+        record = None if carefully else self._write_unless_it_fails(contents)
         if record is None:
-            left_out = self._leave_out(contents)
-            record = self._write_what_fits(contents, left_out)
-        return Written(record, tuple(left_out), all_callbacks - len(contents.callbacks))
+            with _deeper_recursion():
+                left_out = self._leave_out(contents)
+                record = self._write_what_fits(contents, left_out)
+        written = set(map(id, contents.callbacks))
+        not_written = tuple(each for each in all_callbacks if id(each) not in written)
+        return Written(record, tuple(left_out), not_written)
+
+    def _write_unless_it_fails(self, contents: Contents) -> bytes | None:
+        try:
+            return self._write_all(contents)
+        except Exception:
+            return None
 
     def _write_all(self, contents: Contents) -> bytes:
         # A class is written before its objects: what these lack is not known at first.
@@ -247,6 +257,17 @@ class RecordWriter:
             path = _path_to(culprit, thing, label) or label
         kind = culprit if isinstance(culprit, type) else type(culprit)
         return LeftOut(label, path, kind.__name__, _reason(culprit, exc))
+
+
+@contextmanager
+def _deeper_recursion() -> Iterator[None]:
+    """While inside, objects may be nested deeper than calls usually may: pickle recurses."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class _Tracer(Writer):

@@ -422,6 +422,20 @@ def test_what_fits_is_kept_if_all_together_is_too_much(site: Site, codec: Codec)
     assert {*codec.load("uid", key_of("uid"), dumped.blob)} == {"small", "big"}
 
 
+def test_a_long_chain_of_objects_is_kept(site: Site, codec: Codec) -> None:
+    first = job = Job()
+    for _ in range(1_200):
+        job.file = Job()
+        job = job.file
+    session, limit = a_session(site, first=first), sys.getrecursionlimit()
+    job = again(codec, session)["first"]
+    length = 0
+    while job.file is not None:
+        job, length = job.file, length + 1
+    assert length == 1_200
+    assert sys.getrecursionlimit() == limit
+
+
 # Callbacks
 
 
@@ -545,6 +559,27 @@ def test_a_class_of_another_package_that_is_not_installed_any_more(
     assert type(thing) is importlib.import_module("lib_of_others").Thing
     assert thing.n is n
     del sys.modules["lib_of_others"]
+
+
+@pytest.mark.parametrize("broken", ["1 / 0\n", "def\n", None])
+async def test_a_script_that_fails_at_first_is_executed_again_once_it_is_saved(
+    restarting: Restarting, broken: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    thing = "class Thing:\n    def n(self): return {}\n"
+    restarting.script("", "s['thing'].n()", "other.rpy")
+    restarting.script(thing.format(1), "s.setdefault('thing', Thing()).n()")
+    assert await restarting.get() == "1"
+    script = restarting.root / "a.rpy"
+    if broken is None:
+        script.unlink()
+    else:
+        script.write_text("from rpyserve import cache\ncache()\n" + broken)
+    restarting._is_edited = True
+    await restarting.get("/other", status=500)
+    assert "Thing of a.rpy is not there at present" in caplog.text
+    restarting.script(thing.format(2), "''")
+    restarting._is_edited = False  # an edit of the running site
+    assert await restarting.get("/other") == "2"
 
 
 SET_STATE = """

@@ -353,6 +353,35 @@ async def test_a_logout_that_cannot_be_stored_is_no_200(path: Path, autojump_clo
         assert await killed_copy(path, counter, visitor) == ["1", "2"]
 
 
+async def test_a_session_and_the_registry_are_stored_both_or_none(
+    path: Path, autojump_clock: Any
+) -> None:
+    def page(request: Request) -> str:
+        registry = request.site.registry
+        registry["all"] = registry.get("all", 0) + 1
+        if request.path == "/large":
+            registry["large"] = "x" * 1_000_000
+        return f"{counter(request)} {registry['all']}"
+
+    async with running_site(page, path) as site:
+        visitor = Visitor(site)
+        assert (await visitor.get("/")).text == "1 1"
+        statements: list[str] = []
+        file = site.persistence.store._file  # type: ignore
+        file.set_trace_callback(statements.append)
+        await visitor.get("/")
+        assert [each for each in statements if each.lower() in ("begin immediate", "commit")] == [
+            "begin immediate",
+            "commit",
+        ]
+        file.execute("pragma max_page_count = 20")
+        assert (await visitor.get("/large")).status == 503
+        assert await killed_copy(path, page, visitor) == ["3 3", "4 4"]
+        file.execute("pragma max_page_count = 100000")
+        await trio.sleep(1)
+        assert await killed_copy(path, page, visitor) == ["4 4", "5 5"]
+
+
 # Streams
 
 
