@@ -207,7 +207,6 @@ class TreeState:
     def __init__(self, path: str, file_system: FileSystem = FILE_SYSTEM) -> None:
         self.path = path
         directories, files = _below(path)
-        directories.add(path)  # which may be made later
         # They show what comes and goes; for the first two seconds the names are read again anyway.
         self._directories = {each: DirectoryState(each, file_system) for each in directories}
         self._files = {file: FileState(file, file_system) for file in files}
@@ -227,7 +226,6 @@ class TreeState:
         if self._is_settled and not any_changed(self._directories.values()):
             return False
         directories, files = _below(self.path)
-        directories.add(self.path)
         return directories != self._directories.keys() or files != self._files.keys()
 
 

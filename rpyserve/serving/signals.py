@@ -81,6 +81,10 @@ AGAIN: Final = 5.0
 # Seconds without effect after which it is said that Python cannot interrupt what a run is doing.
 NO_EFFECT: Final = 2.0
 
+# Seconds for which a script may hold a loop that is about to stop: a request that waited, or a
+# session's callback.
+HELD_UP: Final = 3.0
+
 # Seconds that stopping may take altogether: open requests have 5, expiry callbacks too.
 STOP_TIMEOUT: Final = 12.0
 
@@ -311,8 +315,12 @@ class Signals:
         requested_at = self._requested_at
         return 0.0 if requested_at is None else time.monotonic() - requested_at
 
+    def _is_held_up(self) -> bool:
+        """Whether a script keeps the loop from noticing the stop, or from going on with it."""
+        return not self._noticed or HELD_UP < self.blocked_for() < math.inf
+
     def _interrupt(self, frame: FrameType | None, *, again: bool = False) -> None:
-        author = None if self._noticed else innermost_author_frame(frame, even_in_ours=again)
+        author = innermost_author_frame(frame, even_in_ours=again) if self._is_held_up() else None
         if author is None:
             return
         if not self._reported:
@@ -325,7 +333,7 @@ class Signals:
         told = False
         while not over.wait(POLL):
             waited = self._seconds_stopping()
-            if waited > INSIST and not self._noticed:
+            if waited > INSIST and self._is_held_up():
                 _nudge(main)
                 if not told and waited > 4 * INSIST:
                     told = True

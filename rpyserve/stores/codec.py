@@ -66,13 +66,18 @@ class Dumped:
     Attributes:
         blob: the record. It is the same as before if nothing has changed.
         left_out: what is not in it.
-        callbacks: the callbacks that are not in it: they are closures, or bound to what cannot be
-            kept, and live in this process only.
+        own_callbacks: those that are not in it: they are closures, or bound to what cannot be kept,
+            and live in this process only.
     """
 
     blob: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: tuple[Callable[[], Any], ...] = ()
+    own_callbacks: tuple[Callable[[], Any], ...] = ()
+
+    @property
+    def callbacks(self) -> int:
+        """How many callbacks are not in the record."""
+        return len(self.own_callbacks)
 
     def require_whole(self) -> bytes:
         """Return the record.

@@ -24,6 +24,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Iterator,
     Sequence,
@@ -32,7 +33,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trio
 
@@ -82,8 +83,10 @@ LONGEST_WAIT: Final = 10.0
 _NOBODY: Final = bytes(32)
 """The key of no session."""
 
-_ENDED: Final = b"ended"
-"""The record of a session that has ended, until all workers that have callbacks of it are told."""
+_LOST_CALLBACKS: Final = (
+    "A session has ended whose callbacks were in a worker that is gone: those that no store can "
+    "keep, such as lambdas, have not run."
+)
 
 T = TypeVar("T")
 
@@ -130,6 +133,13 @@ class Streamed:
     key: bytes
     blob: bytes
     count: int = 0
+
+
+class OwnCallbacks(NamedTuple):
+    """Callbacks of a session that only this process has."""
+
+    session_id: str
+    callbacks: Sequence[Callback]
 
 
 class Use:
@@ -239,11 +249,8 @@ class Persistence:
         self._records: dict[bytes, Record] = {}
         self._registry = Record(REGISTRY, site.registry, turn=self._new_turn())
         self._streamed: dict[bytes, Streamed] = {}
-        # By the keys of sessions that are elsewhere by now: the first characters of their ids, and
-        # their callbacks that no store can keep.
-        self._listening: dict[bytes, tuple[str, Sequence[Callback]]] = {}
-        # Those that a stream has accessed, which the store does not know yet.
-        self._accessed: set[Streamed] = set()
+        # The callbacks of sessions that no store can keep, by their keys.
+        self._own: dict[bytes, OwnCallbacks] = {}
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -616,6 +623,7 @@ class Persistence:
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
+        self._put_back_own(session, record.key)
         self._sessions.add(session)
         return session
 
@@ -639,9 +647,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
-            self._listening.pop(key, None)
-            if dumped.callbacks:
-                self._listening[key] = holder.short_id, dumped.callbacks
+            self._keep_own(holder, key, dumped.own_callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -652,10 +658,30 @@ class Persistence:
             )
         return dumped.blob
 
+    def _keep_own(self, holder: Any, key: bytes, callbacks: Sequence[Callback]) -> None:
+        """Keep callbacks here that no store can: they run in this process when the session ends."""
+        if not callbacks:
+            self._own.pop(key, None)
+            return
+        self._own[key] = OwnCallbacks(holder.short_id, callbacks)
+        self._tell_once(
+            "A session has callbacks that cannot be stored, such as lambdas: they run in the "
+            "worker where they were made, and are lost with it. Functions of a module or a cached "
+            "script run in any"
+        )
+
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
             log.warning("%s.", text)
+
+    def _put_back_own(self, session: Session, key: bytes) -> None:
+        """Have *session*, which was loaded, have its callbacks that only this process has."""
+        own = self._own.get(key)
+        if own is not None:
+            had = session._callbacks or []
+            missing = [each for each in own.callbacks if not any(each is one for one in had)]
+            session._callbacks = [*had, *missing]
 
     # Taking and giving, where others share the store
 
@@ -818,7 +844,7 @@ class Persistence:
                 taken,
                 blob if changed else None,
                 lives if accessed or changed else None,
-                listens=key in self._listening,
+                listens=key in self._own,
             )
             taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
@@ -829,6 +855,7 @@ class Persistence:
             streamed.blob = blob
 
     def _rename(self, record: Record, taken: Taken) -> None:
+        self._own.pop(record.key, None)
         self._records.pop(record.key, None)
         record.key, record.taken, record.uid = taken.key, taken, record.holder.uid
         self._records[taken.key] = record
@@ -864,8 +891,10 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        await self._end_taken(record.taken)
+        listeners = await self.store.end(record.taken)
         del self._ends[record.key]
+        self._own.pop(record.key, None)  # they have run here
+        await self._tell_listeners(listeners, record.key)
 
     async def _end_taken(self, taken: Taken) -> None:
         """Have the store forget a session whose callbacks have been called here.
@@ -894,25 +923,29 @@ class Persistence:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        if ending.blob != _ENDED:
-            session = self._loaded("", ending.key, ending.blob)
-            if session is not None:
-                self._sessions.end_elsewhere(session, reason)
-        for worker in ending.listeners:
-            if not await self.store.tell(worker, ending.key):
-                log.warning(
-                    "A session has ended whose callbacks were in a worker that is gone: those that "
-                    "no store can keep, such as lambdas, have not run."
-                )
+        # Without a record, only callbacks of a worker that died are left of it.
+        session = self._loaded("", ending.key, ending.blob) if ending.blob else None
+        if session is not None:
+            self._put_back_own(session, ending.key)
+            self._own.pop(ending.key, None)
+            self._sessions.end_elsewhere(session, reason)
+        await self._tell_listeners(ending.listeners, ending.key)
         await self.store.ended(ending)
 
+    async def _tell_listeners(self, listeners: Collection[bytes], key: bytes) -> None:
+        """Have other workers call the callbacks that only they have."""
+        for worker in listeners:
+            if worker != self.store.worker and not await self.store.tell(worker, key):
+                log.warning(_LOST_CALLBACKS)
+
     async def _hear(self) -> None:
-        """Call the callbacks here of sessions that another worker has ended."""
+        """Call the callbacks that only this worker has, as others find that sessions have ended."""
         while True:
             with self._telling():
-                short_id, callbacks = self._listening.pop(await self.store.wait_told(), ("", ()))
-                for callback in callbacks:
-                    self._sessions.callbacks.call(callback, short_id)
+                own = self._own.pop(await self.store.wait_told(), None)
+                if own is not None:
+                    for callback in own.callbacks:
+                        self._sessions.callbacks.call(callback, own.session_id)
 
     # Streams
 

@@ -16,8 +16,8 @@ import logging
 import math
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from hashlib import blake2b
 from operator import itemgetter
@@ -185,20 +185,22 @@ class RedisStore:
         changed = () if blob is None else (blob,)
         await self._give_up(self._scripts.give, place, *words, *changed)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> Collection[bytes]:
         place = self._place(taken.key)
-        await self._give_up(self._scripts.end, place, taken.token, place.member)
+        listeners = await self._give_up(self._scripts.end, place, taken.token, place.member)
         self._live -= 1
+        return _ids(listeners)
 
-    async def _give_up(self, script: Script, place: Place, token: bytes, *words: Word) -> None:
+    async def _give_up(self, script: Script, place: Place, token: bytes, *words: Word) -> Any:
         """Run a script after which the lease is over. It is over as well if that fails."""
         try:
-            had_lease = await self._run(script, place, token, *words)
+            done = await self._run(script, place, token, *words)
         except (Unavailable, trio.Cancelled):
             self._leave(self._releasing(place, token))
             raise
-        if not had_lease:
+        if done is None or done == 0:
             raise LeaseLost(_LOST)
+        return done
 
     async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
         old, new = self._place(taken.key), self._place(key)
@@ -224,7 +226,7 @@ class RedisStore:
         if listeners is None:
             raise LeaseLost(_LOST)
         await self._run(self._scripts.create, new, token, *words, listeners)
-        if not await self._run(self._scripts.end, old, token, old.member):
+        if await self._run(self._scripts.end, old, token, old.member) is None:
             raise LeaseLost(_LOST)
 
     async def _undo_move(self, token: bytes, old: Place, new: Place) -> None:
@@ -241,6 +243,10 @@ class RedisStore:
 
     async def adopt(self) -> list[Ending]:
         return await self._claim(self._scripts.adopt, adopted=True)
+
+    def together(self) -> AbstractContextManager[None]:
+        """See `Store.together`: a shared store has none."""
+        raise NotImplementedError
 
     async def evict(self) -> Ending | None:
         """See `Store.evict`. Of several servers, it is the one with the earliest deadline."""
@@ -302,10 +308,14 @@ class RedisStore:
 
     async def _forget_told(self) -> None:
         """Take out of the inbox what the caller has done by now: had it died, it would be lost."""
-        if self._handling is not None:
+        while self._handling is not None:
             client, member = self._handling
-            await client.call("LREM", self._inbox, 1, member)
-            self._handling = None
+            try:
+                await client.call("LREM", self._inbox, 1, member)
+            except Unavailable:
+                await trio.sleep(RETRIED)
+            else:
+                self._handling = None
 
     @property
     def _inbox(self) -> str:
@@ -530,10 +540,13 @@ async def _beating(hearts: list[Heartbeat]) -> AsyncIterator[None]:
 
 def _claimed(fields: list[bytes], adopted: bool) -> Ending:
     member, blob, listeners = fields
-    ids = range(0, len(listeners), WORKER_ID)
-    return Ending(
-        _key(member), blob, [listeners[at : at + WORKER_ID] for at in ids], adopted=adopted
-    )
+    return Ending(_key(member), blob, _ids(listeners), adopted=adopted)
+
+
+def _ids(listeners: bytes) -> list[bytes]:
+    """Return the ids of workers, which are stored one after the other."""
+    starts = range(0, len(listeners), WORKER_ID)
+    return [listeners[start : start + WORKER_ID] for start in starts]
 
 
 def _key(member: bytes) -> bytes:

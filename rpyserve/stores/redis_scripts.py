@@ -211,12 +211,12 @@ return redis.call('HGET', KEYS[1], 'l') or ''
 
 _END: Final = """
 local token, member = ARGV[1], ARGV[2]
-local found = redis.call('HMGET', KEYS[1], 'o', 'q')
-if found[1] ~= token then return 0 end
+local found = redis.call('HMGET', KEYS[1], 'o', 'q', 'l')
+if found[1] ~= token then return false end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], member)
 wake(found[2])
-return 1
+return found[3] or ''
 """
 
 # Claims a record for the worker *id*, and puts it into the list *claimed*.

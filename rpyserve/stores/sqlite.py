@@ -91,6 +91,7 @@ class SQLiteStore:
     """
 
     is_shared = False
+    worker = b""
 
     def __init__(
         self,
@@ -414,9 +415,10 @@ class SQLiteStore:
         self._lives.pop(taken.key, None)
         return Taken(key, b"", blob)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> tuple[bytes, ...]:
         """See `Store.end`."""
         self._forget(taken.key)
+        return ()
 
     def _forget(self, key: bytes) -> None:
         removed = self._execute("delete from records where key = ? and not claimed", (key,))

@@ -392,13 +392,3 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "sub" / "words.py").unlink()
     (tmp_path / "sub").rmdir()
     assert listing.changed()
-
-
-def test_a_tree_that_is_made_later(tmp_path: Path, stepping: SteppingClock) -> None:
-    tree = TreeState(str(tmp_path / "later"), FileSystem(os.stat, lambda: stepping.time))
-    assert not tree.changed()
-    stepping.time += 10
-    assert not tree.changed()
-    (tmp_path / "later" / "sub").mkdir(parents=True)
-    (tmp_path / "later" / "sub" / "a.txt").write_text("a")
-    assert tree.changed()

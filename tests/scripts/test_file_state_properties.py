@@ -175,9 +175,11 @@ class Edits(RuleBasedStateMachine):
     )
     def write(self, name: str, text: str, way: str) -> None:
         path = self.root / name
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True)
-            self.stamp(path.parent)
+        made = [each for each in path.parents if not each.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for directory in made:
+            self.stamp(directory)
+            self.stamp(directory.parent)
         content = text.ljust(60)  # all of one size
         if way == "rename":
             temporary = self.root / "temporary~"

@@ -32,7 +32,11 @@ from rpyserve.stores.store import (
 class PlainDump:
     blob: bytes
     left_out: tuple[str, ...] = ()
-    callbacks: tuple[Any, ...] = ()
+    own_callbacks: tuple[Any, ...] = ()
+
+    @property
+    def callbacks(self) -> int:
+        return len(self.own_callbacks)
 
     def require_whole(self) -> bytes:
         if self.left_out:
@@ -48,10 +52,10 @@ class PlainCodec:
 
     def dump(self, session: Session, key: bytes) -> PlainDump:
         callbacks = [each for each in session._callbacks or () if _may_be_kept(each)]
+        own = tuple(each for each in session._callbacks or () if not _may_be_kept(each))
         kept = {name: value for name, value in session.items() if _may_be_kept(value)}
         left_out = tuple(f"session[{name!r}] cannot be kept" for name in session.keys() - kept)
-        others = tuple(each for each in session._callbacks or () if each not in callbacks)
-        return PlainDump(pickle.dumps((kept, callbacks)), left_out, others)
+        return PlainDump(pickle.dumps((kept, callbacks)), left_out, own)
 
     def load(self, uid: str, key: bytes, blob: bytes) -> Session:
         session: Any = self.site.sessionFactory(self.site, uid)
@@ -121,6 +125,7 @@ class SharedStore:
 
     name = "the shared store"
     is_shared = True
+    worker = b"worker"
 
     def __init__(self, records: SharedRecords) -> None:
         self.records = records
@@ -200,12 +205,13 @@ class SharedStore:
         await self.end(taken)
         return await self.create(key, blob, lives)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> tuple[bytes, ...]:
         await self._call("end")
         self._check(taken)
         del self.records.blobs[taken.key]
         self.records.due.pop(taken.key, None)
         await self._free(taken.key)
+        return ()
 
     async def evict(self) -> Ending | None:
         return next(iter(await self._claim(math.inf)), None)
