@@ -17,7 +17,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from hashlib import blake2b
 from operator import itemgetter
@@ -247,10 +247,6 @@ class RedisStore:
 
     async def adopt(self) -> list[Ending]:
         return await self._claim(self._scripts.adopt, adopted=True)
-
-    def together(self) -> AbstractContextManager[None]:
-        """See `Store.together`: a shared store has none."""
-        raise NotImplementedError
 
     async def evict(self) -> Ending | None:
         """See `Store.evict`. Of several servers, it is the one with the earliest deadline."""
