@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,9 @@ from rpyserve._names import __version__
 from rpyserve.util import durations
 
 if TYPE_CHECKING:
+    from rpyserve.serving.listen import Settings
     from rpyserve.site import Site
+    from rpyserve.twisted.program import Program
 
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
@@ -105,6 +108,13 @@ def _cookie_name(text: str) -> str:
 
     format_set_cookie(text, "")  # raises if it is none
     return text
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (colon and name.strip() and name.isascii()) or "\n" in text or "\r" in text:
+        raise ValueError(f"{text!r} is no header line: write it as 'Name: value'")
+    return name.strip(), value.strip()
 
 
 def _editor(text: str) -> Any:
@@ -373,9 +383,36 @@ def _is_certificate(arg: str) -> bool:
     "--get", metavar="PATH", help="Print the response for one path, such as /counter, then exit."
 )
 @click.option(
+    "-X", "--method", metavar="METHOD", default="", help="With --get: the method, such as DELETE."
+)
+@click.option(
+    "-d", "--data", metavar="DATA", help="With --get: send this body, by POST unless -X says else."
+)
+@click.option(
+    "-H",
+    "--header",
+    multiple=True,
+    type=ParsedText(_header),
+    metavar="LINE",
+    help="With --get: send this header line, such as 'Accept: application/json'. Repeatable.",
+)
+@click.option(
+    "--cookie-jar",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="With --get: send the cookies in FILE, and keep in it those that come.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Check all scripts without running them, then exit.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["text", "json", "sarif", "github"]),
+    default="text",
+    show_default=True,
+    help="With --check: how to print what is found; github is for GitHub Actions.",
 )
 @click.option(
     "--forget",
@@ -418,12 +455,15 @@ def main(
     """Serve the directory SITE: each .rpy script is a page, all other files are static.
 
     Save a Python file and it is a web page; edit it, and open pages refresh while every visitor
-    keeps their session.
+    keeps their session. A program for Twisted, SITE.py, is run, and its sites are served.
     """
     if example is not None:
         _copy_example(example)
         return
     _check_combination(click.get_current_context(), options)
+    if site.suffix == ".py" and site.is_file():
+        _run_program(site, get, options)
+        return
     here = _here()
     directory = _enter(site)
     if check:
@@ -518,15 +558,26 @@ def _why_no_site(site: Path, exc: Exception) -> str:
 
 def _build(directory: Path, options: dict[str, Any]) -> Site:
     from rpyserve.files.directory import Directory
-    from rpyserve.http.hosts import TrustedClients
     from rpyserve.serving import console
-    from rpyserve.site import Site
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
-    root = Directory(directory, follow_symlinks=options["follow_symlinks"])
-    site = Site(
-        root, sessionTimeout=options["session_timeout"], maxSessions=options["max_sessions"]
-    )
+    return _site(Directory(directory, follow_symlinks=options["follow_symlinks"]), options)
+
+
+def _site(root: Any, options: dict[str, Any]) -> Site:
+    """Make a site with *root*; a program may have made it itself."""
+    from rpyserve.site import Site
+
+    if isinstance(root, Site):
+        return _configured(root, options)
+    timeout, most = options["session_timeout"], options["max_sessions"]
+    site = Site(root, sessionTimeout=timeout, maxSessions=most)
+    return _configured(site, options)
+
+
+def _configured(site: Site, options: dict[str, Any]) -> Site:
+    from rpyserve.http.hosts import TrustedClients
+
     site.trusts = TrustedClients(options["trust"])
     site.editor = options["editor"]
     site.cookieName = options["cookie_name"] or ""
@@ -537,25 +588,35 @@ def _build(directory: Path, options: dict[str, Any]) -> Site:
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
-    from rpyserve.protocol.server_state import Limits
     from rpyserve.serving import signals
-    from rpyserve.serving.listen import CannotServe, Settings
+    from rpyserve.serving.listen import CannotServe
     from rpyserve.serving.run import run_with
+
+    if options["session_store"] is not None:
+        _keep_sessions(site, directory, options["session_store"])
+    try:
+        run_with(site, _settings(str(directory), port, options))
+    except CannotServe as exc:
+        raise click.ClickException(str(exc)) from None
+    signals.end_process()
+
+
+def _settings(title: str, port: int | None, options: dict[str, Any]) -> Settings:
+    from rpyserve.protocol.server_state import Limits
+    from rpyserve.serving.listen import Settings
     from rpyserve.util import file_limits
 
     if options["metrics"] is not None:
         _require_prometheus()
     file_limits.raise_limit()
-    if options["session_store"] is not None:
-        _keep_sessions(site, directory, options["session_store"])
-    settings = Settings(
+    return Settings(
         host="0.0.0.0" if options["phone"] else options["host"],
         phone=options["phone"],
         port=8080 if port is None else port,
         next_free=port is None,
         allowed_hosts=options["allowed_host"],
         limits=Limits(body=options["max_body"]),
-        title=str(directory),
+        title=title,
         quiet=options["quiet"],
         verbose=options["verbose"],
         access_log=options["access_log"],
@@ -575,11 +636,70 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         on_ready=_open if options["open_browser"] else lambda url: None,
         for_good=True,
     )
+
+
+# Options for a directory, by the names of their values: a program says such things itself.
+_FOR_DIRECTORIES = {
+    "port": "--port",
+    "bind": "--bind",
+    "phone": "--phone",
+    "check": "--check",
+    "forget": "--forget",
+    "session_store": "--session-store",
+    "follow_symlinks": "--follow-symlinks",
+}
+
+
+def _run_program(path: Path, get: str | None, options: dict[str, Any]) -> None:
+    """Run the program at *path*, and serve the sites that it listens with."""
+    from dataclasses import replace
+
+    from rpyserve.serving import console, signals
+    from rpyserve.serving.run import ProgramServer, has_run
+    from rpyserve.twisted.program import Program, execute
+
+    context = click.get_current_context()
+    for name, flag in _FOR_DIRECTORIES.items():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{flag} is for a directory: leave it out with a program.")
+    console.set_up(quiet=options["quiet"], verbose=options["verbose"])
+    settings = replace(_settings(path.name, None, options), for_good=False)
+    source = context.get_parameter_source("session_timeout")
+    if source is click.core.ParameterSource.DEFAULT:
+        options["session_timeout"] = None  # the program's own classes say it
+    server = ProgramServer(settings, partial(_site, options=options), get)
+    program = Program(path, server)
     try:
-        run_with(site, settings)
-    except CannotServe as exc:
-        raise click.ClickException(str(exc)) from None
-    signals.end_process()
+        execute(program)
+    except Exception as exc:
+        _report_failure(program, exc)
+        server.status = 1
+    else:
+        if not (program.has_run or has_run()):
+            raise click.ClickException(_why_not_served(program))
+    signals.end_process(server.status)
+    context.exit(server.status)
+
+
+def _report_failure(program: Program, exc: Exception) -> None:
+    why = getattr(exc, "socketError", None)  # of Twisted's CannotListenError
+    if isinstance(why, OSError):
+        where = getattr(exc, "interface", ""), getattr(exc, "port", 0)
+        click.echo(f"Error: {program.server.explain(why, *where)}", err=True)
+        return
+    from rpyserve.diagnostics.reporter import ConsoleReporter
+
+    ConsoleReporter().report_exception(program.path.name, exc)
+
+
+def _why_not_served(program: Program) -> str:
+    name = program.path.name
+    if program.has_listened:
+        return f"{name} listens, but has ended without reactor.run(), so nothing was served."
+    return (
+        f"{name} has ended without listening: a program calls reactor.listenTCP(8080, site), and "
+        "reactor.run() at its end. Pages, which end in .rpy, are served by: rpyserve DIRECTORY"
+    )
 
 
 def _keep_sessions(site: Site, directory: Path, address: Any) -> None:
@@ -661,7 +781,13 @@ def _open(url: str) -> None:
 def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
     from rpyserve.serving import one_shot, signals
 
-    status = one_shot.print_response(site, path, verbose=options["verbose"])
+    asked = one_shot.Options(
+        options["method"], options["data"], options["header"], options["cookie_jar"]
+    )
+    try:
+        status = one_shot.print_response(site, path, asked, verbose=options["verbose"])
+    except one_shot.BadCookieFile as exc:
+        raise click.ClickException(str(exc)) from None
     signals.end_process(status)
     return status
 
@@ -674,8 +800,11 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
     report = checker.check(resolved(directory), follow_symlinks=options["follow_symlinks"])
-    for line in report.lines(here):
-        print(line)
+    if options["format"] == "text":
+        for line in report.lines(here):
+            print(line)
+    elif told := getattr(report, f"as_{options['format']}")(here):
+        print(told)
     if report.findings or not options["quiet"]:
         console.print_line(report.summary())
     return int(report.fault_count > 0)

@@ -510,7 +510,9 @@ class Site(ServerObject):
         # The address is empty if the client had gone before it could be asked.
         if not client or self.production or not self.errors.once_for(client):
             return
-        if is_cross_origin(request, allow_links=True):
+        if request._proxy is not None:
+            log.warning("%s sees only a bare 500, like all who come through a proxy", client)
+        elif is_cross_origin(request, allow_links=True):
             log.warning(
                 "A page of another origin asked for %s: it gets a bare 500.",
                 escape_for_log(request.uri),

@@ -92,4 +92,5 @@ def test_the_first_answer_imports_what_it_needs(tmp_path: Path) -> None:
         "sessions.migration",
     }
     assert {f"rpyserve.{name}" for name in later} & set(found) == set()
+    assert not [name for name in found if name.startswith("rpyserve.production")]
     assert len([name for name in found if name.startswith("rpyserve.")]) < 90

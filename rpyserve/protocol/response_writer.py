@@ -147,7 +147,9 @@ class ResponseWriter:
     def _with_own_lines(self, head: bytes) -> bytes:
         """Return *head* with the lines that only this response has, so that heads can be kept."""
         own = b"" if self.request is None else self.request._own_lines
-        return head[:-2] + own + head[-2:] if own else head
+        if not own or b"\r\n" + own[: own.index(b":") + 1].lower() in head.lower():
+            return head  # what a script says itself is left alone
+        return head[:-2] + own + head[-2:]
 
     def _frame(self, chunk: bytes) -> bytes:
         return self._transport.cycle.h11.send(h11.Data(data=chunk))

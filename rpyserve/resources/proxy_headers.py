@@ -115,6 +115,9 @@ def upstream_headers(
         "forwarded": _append(request, "forwarded", _forwarded(request, peer, host)),
         "via": _append(request, "via", f"{request.http_version} {pseudonym}"),
     }
+    if request.id:  # the logs of both shall have one name for it
+        fields = [pair for pair in fields if pair[0] != b"x-request-id"]
+        added["x-request-id"] = request.id
     fields += [(name.encode(), value.encode("latin-1")) for name, value in added.items() if value]
     if asks_for_websocket(request):
         fields += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]

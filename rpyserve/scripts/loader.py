@@ -417,7 +417,8 @@ class ScriptLoader:
             HTTPError, Redirect: the script raised it; 404 if there is no such file.
             NotReady: something is to be done before, and *request* may wait.
         """
-        self.open(getattr(request, "site", None))
+        if not self._is_open:
+            self.open(getattr(request, "site", None))
         self.modules.activate()
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
@@ -557,8 +558,10 @@ class ScriptLoader:
         if package:
             self.modules.recall(module)
         else:
-            definitions.recall(home, self._names.path_of(home), self._renew_script)
+            path = self._names.path_of(home)
+            definitions.recall(home, path, self._renew_script)
             self._recalled.add(home)
+            self._definers.setdefault(path, file_state.FileState(path))
 
     def era_of(self, home: str) -> int:
         """How often the script of *home* has ceased to be cached; 0 for a module."""

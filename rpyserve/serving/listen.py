@@ -54,6 +54,7 @@ class Settings:
         port: the port; 0 takes any free one.
         next_free: whether the next free port will do if *port* cannot be had.
         binds: what to listen on instead of *host* and *port*.
+        listeners: what listens already, instead of all these; there may be none of them.
         allowed_hosts: host names that requests may have besides localhost and IP addresses.
         limits: of what clients may send.
         title: what is served, for the banner.
@@ -84,6 +85,7 @@ class Settings:
     port: int = 8080
     next_free: bool = False
     binds: tuple[Bind, ...] = ()
+    listeners: Sequence[trio.SocketListener] | None = None
     allowed_hosts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     title: str = "a site"
@@ -165,6 +167,8 @@ async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
 
 
 async def _open_listeners(settings: Settings) -> list[Any]:
+    if settings.listeners is not None:
+        return [*settings.listeners]
     if settings.binds:
         return await open_binds(settings.binds)
     return await _open_port(settings.host, settings.port, next_free=settings.next_free)

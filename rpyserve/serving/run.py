@@ -1,5 +1,7 @@
 """A site on the network: `serve` in one's own trio program, `run` for everything else.
 
+`ProgramServer` serves the sites that a program of Twisted's listens with.
+
 This is where a site meets the server: the host names that are accepted (outermost), the access log,
 the watchdog, live reload. `run` adds what a process of its own needs: signals, a banner, and an end
 that no script can hold up. Options and directories are the business of `cli`.
@@ -10,14 +12,16 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -89,6 +93,13 @@ IMPORT_PAUSE: Final = 0.005
 IMPORT_RETRY: Final = 1.0
 
 log = logging.getLogger("rpyserve")
+
+_has_run = threading.Event()
+
+
+def has_run() -> bool:
+    """Whether this process has served a site by `run`."""
+    return _has_run.is_set()
 
 
 @public
@@ -191,20 +202,23 @@ async def serve(
         await _serve_until(site, endpoint, settings, access_log, trio.Event(), ready)
 
 
-def run_with(site: Site, settings: Settings) -> None:
+def run_with(
+    site: Site, settings: Settings, work: Callable[[], Awaitable[None]] | None = None
+) -> None:
     """Do what `run` does, with all *settings*.
+
+    Args:
+        work: runs beside the site; when it has returned, the server stops.
 
     Raises:
         CannotServe: the port cannot be had, or the store cannot be used.
     """
-    access_log = AccessLog(
-        None if settings.quiet else console_writer.write,
-        colour=console.use_colour(sys.stderr),
-        probes=settings.verbose,
-        layout=settings.access_log,
-    )
+    _has_run.set()
+    access_log = _access_log(settings)
     console.set_up(quiet=settings.quiet, verbose=settings.verbose)
     signals = Signals(settings.drain, ends_runs=True)
+    if work is not None:
+        site.start_task(partial(_stop_after, work, signals.stop))
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = signals.installed(for_good=settings.for_good) if in_main_thread else nullcontext()
     try:
@@ -214,6 +228,120 @@ def run_with(site: Site, settings: Settings) -> None:
         _say_farewell(site, settings)
     finally:
         console_writer.stop()
+
+
+async def serve_also(site: Site, settings: Settings, *, is_running: bool) -> None:
+    """Serve *site* at further addresses beside `run_with`, until cancelled.
+
+    Args:
+        is_running: whether it is served already.
+
+    Raises:
+        CannotServe: the port cannot be had.
+    """
+    endpoint = await open_endpoint(site, settings)
+    for host, port in map(bound_address, endpoint.listeners):
+        scheme = "http" if settings.tls is None else "https"
+        which = "It is also" if is_running else "Another site is"
+        console.print_line(f"{which} at {console.url_of(host, port, scheme)}")
+    respond = as_deployed(interruptible(site.respond), endpoint.names, settings)
+    async with nullcontext() if is_running else site.running():
+        await serve_listeners(
+            respond,
+            endpoint.served,
+            limits=settings.limits,
+            most=file_limits.max_connections(),
+            on_record=_access_log(settings),
+            stop=trio.Event(),
+        )
+
+
+@dataclass
+class ProgramServer:
+    """Serves the sites that a program listens with.
+
+    Args:
+        settings: how to serve them.
+        make_site: makes a site with a root.
+        get: the path of the one response to print, instead of serving anything.
+
+    Attributes:
+        status: the exit status of the program, if it does not say otherwise.
+    """
+
+    settings: Settings
+    make_site: Callable[[Any], Site]
+    get: str | None = None
+    status: int = 0
+
+    @property
+    def host(self) -> str:
+        """The address to listen on where the program names none."""
+        return self.settings.host
+
+    def open_port(self, host: str, port: int) -> list[trio.SocketListener]:
+        """Listen on *port* of *host*, by default that of the command line.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        host = host or self.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(listening))]
+
+    def explain(self, exc: OSError, host: str, port: int) -> str:
+        """Say in one line why *port* cannot be had."""
+        return console.listen_error(exc, host or self.host, port)
+
+    def serve(
+        self,
+        site: Site,
+        listeners: list[trio.SocketListener],
+        work: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        """Serve *site* until it is to stop, or *work* has returned.
+
+        Raises:
+            SystemExit: it cannot be served; the message says why.
+        """
+        from rpyserve.serving import one_shot
+
+        if self.get is not None:
+            if work is not None:
+                site.start_task(work)
+            verbose = self.settings.verbose
+            self.status = one_shot.print_response(site, self.get, verbose=verbose)
+            return
+        try:
+            run_with(site, replace(self.settings, listeners=listeners), work)
+        except CannotServe as exc:
+            raise SystemExit(str(exc)) from None
+
+    async def serve_also(
+        self, site: Site, listeners: list[trio.SocketListener], *, is_running: bool
+    ) -> None:
+        """Serve *site* at further addresses, until cancelled.
+
+        Args:
+            is_running: whether it is served already.
+        """
+        settings = replace(self.settings, listeners=listeners)
+        await serve_also(site, settings, is_running=is_running)
+
+
+def _access_log(settings: Settings) -> AccessLog:
+    return AccessLog(
+        None if settings.quiet else console_writer.write,
+        colour=console.use_colour(sys.stderr),
+        probes=settings.verbose,
+        layout=settings.access_log,
+    )
+
+
+async def _stop_after(work: Callable[[], Awaitable[None]], stop: trio.Event) -> None:
+    await work()
+    stop.set()
 
 
 def _say_farewell(site: Site, settings: Settings) -> None:
@@ -274,6 +402,7 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
             with _watch_loop(endpoint, signals, settings.script_timeout) as watchdog:
                 signals.blocked_for = watchdog.blocked_for
                 signals.busy_run = lambda: watchdog.run
+                signals.round = watchdog.round
                 await _serve_until(
                     site, endpoint, settings, access_log, signals.stop, ready, shutdown
                 )
@@ -377,11 +506,15 @@ async def _serve_metrics(
 
 def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
     """Print the banner, and give the URL to whoever waits for it. From then on a thread writes."""
+    if not endpoint.listeners:
+        console.print_line(f"rpyserve {__version__} runs {settings.title}. Ctrl-C stops it.")
+        console_writer.start()
+        return
     host, port = bound_address(endpoint.listeners[0])
     notes = [f"Also at {name}." for name in _others(endpoint, settings)]
     for name, number in map(bound_address, endpoint.metrics):
         notes.append(f"Metrics at {console.url_of(name, number)}{'metrics' if number else ''}")
-    if not settings.binds and settings.port not in (0, port):
+    if not _names_its_sockets(settings) and settings.port not in (0, port):
         notes.append(f"Port {settings.port} is not free, using port {port} instead:")
     url = console.banner(
         f"rpyserve {__version__} serves {settings.title}",
@@ -411,8 +544,13 @@ def _qr_codes(endpoint: Endpoint, settings: Settings) -> list[str]:
 
 def _others(endpoint: Endpoint, settings: Settings) -> Iterator[str]:
     """The addresses besides the first one, where several were asked for."""
-    for host, port in map(bound_address, endpoint.listeners[1:] if settings.binds else []):
+    others = endpoint.listeners[1:] if _names_its_sockets(settings) else []
+    for host, port in map(bound_address, others):
         yield console.url_of(host, port, "http" if settings.tls is None else "https")
+
+
+def _names_its_sockets(settings: Settings) -> bool:
+    return bool(settings.binds) or settings.listeners is not None
 
 
 async def _drain(settings: Settings, draining: trio.Event, shutdown: Shutdown) -> None:

@@ -66,13 +66,13 @@ class Dumped:
     Attributes:
         blob: the record. It is the same as before if nothing has changed.
         left_out: what is not in it.
-        callbacks: how many callbacks are not in it: they are closures, or bound to what cannot be
-            kept, and live in this process only.
+        callbacks: those that are not in it: they are closures, or bound to what cannot be kept,
+            and live in this process only.
     """
 
     blob: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: int = 0
+    callbacks: tuple[Callable[[], Any], ...] = ()
 
     def require_whole(self) -> bytes:
         """Return the record.

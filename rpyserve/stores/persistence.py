@@ -24,14 +24,16 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Iterator,
+    Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import trio
 
@@ -41,12 +43,15 @@ from rpyserve.http.response import ChunkIterator, FileBody, Response, StartedStr
 from rpyserve.resources.resource import ForeignResource, FunctionResource, Resource
 from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
+from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.absent_registry import is_absent, make_absent, make_present
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
     Ending,
     LeaseLost,
+    SoleStore,
     Store,
     StoreError,
     Taken,
@@ -62,7 +67,7 @@ log = logging.getLogger("rpyserve")
 SWEEP: Final = 0.25
 """Seconds between two looks for sessions that are due in the store."""
 
-ADOPT: Final = 2.0
+ADOPT: Final = 0.5
 """Seconds between two looks for what workers that died had claimed."""
 
 TURNS: Final = 1.0
@@ -77,6 +82,11 @@ LONGEST_WAIT: Final = 10.0
 
 _NOBODY: Final = bytes(32)
 """The key of no session."""
+
+_LOST_CALLBACKS: Final = (
+    "A session has ended whose callbacks were in a worker that is gone: those that no store can "
+    "keep, such as lambdas, have not run."
+)
 
 T = TypeVar("T")
 
@@ -123,6 +133,13 @@ class Streamed:
     key: bytes
     blob: bytes
     count: int = 0
+
+
+class OwnCallbacks(NamedTuple):
+    """Callbacks of a session that only this process has."""
+
+    session_id: str
+    callbacks: Sequence[Callback]
 
 
 class Use:
@@ -181,6 +198,11 @@ class Use:
         await self.hold(scripts.uses(path))  # it may have imported more
         return resource
 
+    def note_access(self) -> None:
+        """Note that a stream, which has given its session back, counts as an access just now."""
+        if self._persistence.store.is_shared:
+            self._persistence.note_accesses(self.streamed)
+
     async def hold_for(self, resource: Resource) -> None:
         """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
 
@@ -227,18 +249,21 @@ class Persistence:
         self._records: dict[bytes, Record] = {}
         self._registry = Record(REGISTRY, site.registry, turn=self._new_turn())
         self._streamed: dict[bytes, Streamed] = {}
+        # The callbacks of sessions that no store can keep, by their keys.
+        self._own: dict[bytes, OwnCallbacks] = {}
+        # Those that a stream has accessed, which the store does not know yet.
+        self._accessed: set[Streamed] = set()
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
         self._ends: dict[bytes, Record] = {}
         self._unwritten: dict[int, Any] = {}
         self._failures = ThrottledLogger(log)
-        self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
         self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
-        _AbsentRegistry.install(site.registry, self)
+        make_absent(site.registry, self.fetch_registry)
 
     async def _check(self) -> None:
         """Raise if the store is away."""
@@ -266,6 +291,7 @@ class Persistence:
                     if trio.current_time() >= next_adoption:
                         next_adoption = trio.current_time() + ADOPT
                         await self._finish(await self.store.adopt(), SessionEnd.IDLE)
+                        await self._store_accesses()
                     await self._catch_up()
                     await self._put_streaming()
                     while endings := await self.store.due(BATCH):
@@ -305,7 +331,7 @@ class Persistence:
         """Store what was changed outside of requests."""
         holders = [*(record.holder for record in self._records.values()), self._registry.holder]
         for holder in holders:
-            if type(holder) is not _AbsentRegistry:
+            if not is_absent(holder):
                 with self._telling():
                     await self._put_holder(holder, accessed=False)
 
@@ -314,7 +340,7 @@ class Persistence:
         for key, record in list(self._ends.items()):
             assert record.taken is not None
             with suppress(LeaseLost):
-                await self.store.end(record.taken)
+                await self._end_taken(record.taken)
             self._ends.pop(key, None)
         for holder in list(self._unwritten.values()):
             await self._put_holder(holder)
@@ -331,7 +357,7 @@ class Persistence:
         try:
             yield
         except StoreError as exc:
-            self._failures.warn("%s", exc)
+            self._failures.warn("%s", exc, key=str(exc))
 
     # One request
 
@@ -408,9 +434,12 @@ class Persistence:
             await self._settle_alone(request, use)
             return
         failure: Exception | None = None
+        if not use.records and session is None:
+            return
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
+                await self._make_room()
             while use.records:
                 record = use.records.pop()
                 if streams and record.holder is session:
@@ -425,13 +454,33 @@ class Persistence:
     async def _settle_alone(self, request: Request, use: Use) -> None:
         if self._ends:
             await self._catch_up()
-        if request._session is not None:
-            await self._put_holder(request._session)
-        if use.names is None or "registry" in use.names:
-            await self._put_registry()
+        session = request._session
+        uses_registry = use.names is None or "registry" in use.names
+        if session is None or not uses_registry:
+            if session is not None:
+                await self._put_holder(session)
+            elif uses_registry:
+                await self._put_registry()
+        else:
+            await self._put_together(session)
+        if session is not None and session.new:
+            await self._make_room()
+
+    async def _put_together(self, session: Session) -> None:
+        """Store a session and the registry, both or none."""
+        try:
+            with cast(SoleStore, self.store).together():
+                await self._put_holder(session)
+                await self._put_registry()
+        except Unavailable:
+            for record in (session._record, self._registry):
+                if record is not None and record.taken is not None:  # nobody knows what is there
+                    record.taken = Taken(record.key, b"", b"")
+                    self._unwritten[id(record.holder)] = record.holder
+            raise
 
     async def _put_registry(self) -> None:
-        if type(self._registry.holder) is not _AbsentRegistry:
+        if not is_absent(self._registry.holder):
             await self._put_holder(self._registry.holder)
 
     @contextmanager
@@ -465,7 +514,7 @@ class Persistence:
 
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
-        self._failures.warn("%s", exc)
+        self._failures.warn("%s", exc, key=str(exc))
         self.errors += 1
         return HTTPError(
             503,
@@ -480,11 +529,13 @@ class Persistence:
         """Take what *request* may use, where others share the store. See `Use.hold`."""
         if not self.store.is_shared:
             return
-        with self._refusing():
+        try:
             if "session" in names:
                 await self._hold_session(request, self._site.session_ids(request))
             if "registry" in names:
                 request._use.records.append(await self._acquire_registry())
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
 
     async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
         for uid in ids:
@@ -574,6 +625,7 @@ class Persistence:
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
+        self._put_back_own(session, record.key)
         self._sessions.add(session)
         return session
 
@@ -585,7 +637,7 @@ class Persistence:
             raise
         except Exception as exc:
             what = f"A session in {self.store.name} cannot be loaded, and its visitor gets another"
-            self._refusals.warn("%s: %s", what, exc)
+            self._failures.warn("%s: %s", what, exc, key=what)
         return None
 
     def _blob_of(self, holder: Any, key: bytes) -> bytes:
@@ -597,6 +649,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
+            self._keep_own(holder, key, dumped.callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -607,10 +660,30 @@ class Persistence:
             )
         return dumped.blob
 
+    def _keep_own(self, holder: Any, key: bytes, callbacks: Sequence[Callback]) -> None:
+        """Keep callbacks here that no store can: they run in this process when the session ends."""
+        if not callbacks:
+            self._own.pop(key, None)
+            return
+        self._own[key] = OwnCallbacks(holder.short_id, callbacks)
+        self._tell_once(
+            "A session has callbacks that cannot be stored, such as lambdas: they run in the "
+            "worker where they were made, and are lost with it. Functions of a module or a cached "
+            "script run in any"
+        )
+
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
             log.warning("%s.", text)
+
+    def _put_back_own(self, session: Session, key: bytes) -> None:
+        """Have *session*, which was loaded, have its callbacks that only this process has."""
+        own = self._own.get(key)
+        if own is not None:
+            had = session._callbacks or []
+            missing = [each for each in own.callbacks if not any(each is one for one in had)]
+            session._callbacks = [*had, *missing]
 
     # Taking and giving, where others share the store
 
@@ -622,11 +695,15 @@ class Persistence:
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, turn=self._new_turn())
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 taken = await self.store.take(key)
                 record.is_held = self._load(record, uid, taken) is not None
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
@@ -635,33 +712,34 @@ class Persistence:
 
     async def _acquire_registry(self) -> Record:
         record = self._registry
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 self._load_registry(await self.store.take(REGISTRY, create=True))
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         return record
 
-    @asynccontextmanager
-    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
-        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+    async def _wait_turn(self, record: Record) -> None:
+        """Wait until nobody here has *record*."""
         assert record.turn is not None
         record.users += 1
         try:
-            await record.turn.acquire()
-        except BaseException:
-            record.users -= 1
-            self._forget_unused(record)
-            raise
-        try:
-            yield
-        except BaseException:
-            self._leave(record)
-            raise
+            record.turn.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                await record.turn.acquire()
+            except BaseException:
+                record.users -= 1
+                self._forget_unused(record)
+                raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
         record = self._registry
-        _AbsentRegistry.put_back(record.holder)
+        make_present(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
             self._read_registry(record.holder, taken.blob)
         record.taken, record.is_held = taken, True
@@ -671,12 +749,15 @@ class Persistence:
         registry.__dict__.clear()
         try:
             self._codec.load_registry(blob)
-        except StoreError:
-            _AbsentRegistry.install(registry, self)
-            raise
         except Exception as exc:
-            what = f"The registry in {self.store.name} cannot be loaded, and begins anew"
-            self._refusals.warn("%s: %s", what, exc)
+            # It is left as it is: another key, or another version, may be what it takes.
+            make_absent(registry, self.fetch_registry)
+            if isinstance(exc, StoreError):
+                raise
+            raise Unavailable(
+                f"The registry in {self.store.name} cannot be loaded: {exc}. Put the key back, or "
+                "begin anew with `rpyserve --forget`"
+            ) from exc
 
     async def _release(self, record: Record, accessed: bool) -> None:
         """Write what a request has changed in *record*. Then who waits here has it, or it is given
@@ -710,7 +791,7 @@ class Persistence:
 
     def _drop(self, record: Record) -> None:
         if record is self._registry:
-            _AbsentRegistry.install(record.holder, self)
+            make_absent(record.holder, self.fetch_registry)
         elif record.holder is not None:
             self._sessions.drop(record.holder)
             record.holder = None
@@ -729,7 +810,6 @@ class Persistence:
         record = Record(key, session, taken, self.store.is_shared, users=1)
         record.turn, record.uid = self._new_turn(free=False), session.uid
         session._record = self._records[key] = record
-        await self._make_room()
         return record
 
     async def _put_holder(self, holder: Any, *, accessed: bool = True) -> None:
@@ -759,7 +839,8 @@ class Persistence:
             # Only `regenerate` changes an id, and it is rarely called.
             key = record.key if holder.uid == record.uid else key_of(holder.uid)
             lives = self._lives(holder)
-        blob = self._blob_of(holder, key)
+        is_unused = record is self._registry and not taken.blob and _is_empty(holder)
+        blob = b"" if is_unused else self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
             taken = await self.store.move(taken, key, blob, lives)
@@ -767,7 +848,10 @@ class Persistence:
             changed = False
         if give:
             await self.store.give(
-                taken, blob if changed else None, lives if accessed or changed else None
+                taken,
+                blob if changed else None,
+                lives if accessed or changed else None,
+                listens=key in self._own,
             )
             taken = Taken(taken.key, taken.token, blob) if changed else taken
         elif changed:
@@ -778,6 +862,7 @@ class Persistence:
             streamed.blob = blob
 
     def _rename(self, record: Record, taken: Taken) -> None:
+        self._own.pop(record.key, None)
         self._records.pop(record.key, None)
         record.key, record.taken, record.uid = taken.key, taken, record.holder.uid
         self._records[taken.key] = record
@@ -788,10 +873,11 @@ class Persistence:
 
     async def _make_room(self) -> None:
         limit = self._sessions.max_sessions
-        if limit is not None and self.store.statistics().live > limit:
+        while limit is not None and self.store.statistics().live > limit:
             ending = await self.store.evict()
-            if ending is not None:
-                await self._finish([ending], SessionEnd.EVICTED)
+            if ending is None:  # all are in use
+                break
+            await self._finish([ending], SessionEnd.EVICTED)
 
     # Ends
 
@@ -813,8 +899,14 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        await self.store.end(record.taken)
+        await self._end_taken(record.taken)
         del self._ends[record.key]
+
+    async def _end_taken(self, taken: Taken) -> None:
+        """Have the store forget a session that has ended here, and other workers call theirs."""
+        listeners = await self.store.end(taken)
+        self._own.pop(taken.key, None)
+        await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
@@ -831,21 +923,29 @@ class Persistence:
                 self._sessions.end(session, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
-        session = self._loaded("", ending.key, ending.blob)
+        # Without a record, only callbacks of a worker that died are left of it.
+        session = self._loaded("", ending.key, ending.blob) if ending.blob else None
         if session is not None:
+            self._put_back_own(session, ending.key)
+            self._own.pop(ending.key, None)
             self._sessions.end_elsewhere(session, reason)
-        for worker in ending.listeners:
-            if not await self.store.tell(worker, ending.key):
-                log.warning(
-                    "A session has ended whose callbacks were in a worker that is gone: those that "
-                    "no store can keep, such as lambdas, have not run."
-                )
+        await self._tell_listeners(ending.listeners, ending.key)
         await self.store.ended(ending)
 
+    async def _tell_listeners(self, listeners: Collection[bytes], key: bytes) -> None:
+        """Have other workers call the callbacks that only they have."""
+        for worker in listeners:
+            if worker != self.store.worker and not await self.store.tell(worker, key):
+                log.warning(_LOST_CALLBACKS)
+
     async def _hear(self) -> None:
+        """Call the callbacks that only this worker has, as others find that sessions have ended."""
         while True:
             with self._telling():
-                await self.store.wait_told()
+                own = self._own.pop(await self.store.wait_told(), None)
+                if own is not None:
+                    for callback in own.callbacks:
+                        self._sessions.callbacks.call(callback, own.session_id)
 
     # Streams
 
@@ -856,6 +956,23 @@ class Persistence:
             streamed = self._streamed[record.key] = Streamed(record.holder, record.key, blob)
         streamed.count += 1
         use.streamed.append(streamed)
+
+    def note_accesses(self, streamed: list[Streamed]) -> None:
+        """Have the store told soon that these sessions have been accessed."""
+        self._accessed.update(streamed)
+
+    async def _store_accesses(self) -> None:
+        accessed, self._accessed = self._accessed, set()
+        async with trio.open_nursery() as nursery:
+            for streamed in accessed:
+                nursery.start_soon(self._store_access, streamed)
+
+    async def _store_access(self, streamed: Streamed) -> None:
+        with self._telling(), self._in_time():
+            taken = await self.store.take(streamed.key)
+            if taken is not None:
+                lives = self._sessions.timeout_of(streamed.session)
+                await self.store.give(taken, None, lives)
 
     async def _end_stream(self, streamed: Streamed, request: Request) -> None:
         """Write what a stream has changed since its head went out, if nobody else has written."""
@@ -883,7 +1000,7 @@ class Persistence:
         if taken is None:
             return streamed.session.ended is not None
         if streamed.session.ended is not None:
-            await self.store.end(taken)
+            await self._end_taken(taken)
             return True
         is_same = taken.blob == streamed.blob
         blob = self._blob_of(streamed.session, streamed.key) if is_same else None
@@ -1008,6 +1125,10 @@ class Persistence:
         self._registry.users += 1
 
 
+def _is_empty(registry: Registry) -> bool:
+    return not (registry._values or registry._components or registry.__dict__)
+
+
 def at_once(work: Coroutine[Any, Any, T]) -> T:
     """Run *work*, which does not wait, and return what it returns."""
     try:
@@ -1016,52 +1137,6 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
         return done.value  # type: ignore[no-any-return]
     work.close()
     raise RuntimeError("the store of a single process must not wait")
-
-
-class _AbsentRegistry(Registry):
-    """What a registry is while its contents are in the store: whatever uses it brings them here."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def install(registry: Registry, persistence: Persistence) -> None:
-        if type(registry) is Registry:
-            object.__setattr__(registry, "_waits_for", persistence)
-            object.__setattr__(registry, "__class__", _AbsentRegistry)
-
-    @staticmethod
-    def put_back(registry: Registry) -> None:
-        if type(registry) is _AbsentRegistry:
-            object.__setattr__(registry, "__class__", Registry)
-            registry._waits_for = None
-
-
-def _bring(registry: Registry) -> None:
-    object.__getattribute__(registry, "_waits_for").fetch_registry()
-
-
-def _bringing(name: str) -> Any:
-    def method(self: Registry, *args: Any) -> Any:
-        if args == ("__class__",):  # what it is can be told without what it holds
-            return Registry
-        _bring(self)
-        return getattr(Registry, name)(self, *args)
-
-    return method
-
-
-def _get_attribute(self: Registry, name: str) -> Any:
-    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
-        _bring(self)
-    return object.__getattribute__(self, name)
-
-
-for _name in (
-    "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__setattr__", "__delattr__",
-):  # fmt: skip
-    setattr(_AbsentRegistry, _name, _bringing(_name))
-_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):

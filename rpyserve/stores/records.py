@@ -16,10 +16,11 @@ import importlib
 import io
 import logging
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import (
@@ -55,8 +56,6 @@ from rpyserve.stores.pickles import (
 )
 from rpyserve.stores.references import Definition, References
 
-log = logging.getLogger("rpyserve")
-
 FORMAT: Final = b"\x01"
 """What records begin with: the format that is written. Newer ones cannot be read."""
 
@@ -64,6 +63,9 @@ MOST_LOOKS: Final = 100_000
 """How many objects are looked at to say where something is that cannot be written."""
 
 _MOST_PASSES: Final = 3
+
+# Nested calls of pickle, two for each object that is in another one: few enough for any stack.
+_DEEPEST: Final = 4_000
 
 # Before the module of an interface that cannot be imported at present, in the key of a component.
 _NOT_THERE: Final = "not there: "
@@ -103,16 +105,15 @@ class Written:
     Attributes:
         record: the record, without its signature.
         left_out: what is not in it.
-        callbacks: how many callbacks are not in it.
+        callbacks: those that are not in it.
     """
 
     record: bytes
     left_out: tuple[LeftOut, ...] = ()
-    callbacks: int = 0
+    callbacks: tuple[Any, ...] = ()
 
 
 # Writing
-
 
 W = TypeVar("W", bound=Writer)
 
@@ -143,17 +144,23 @@ class RecordWriter:
             carefully: whether it is known that something cannot be written.
         """
         contents = contents_of(self._holder)
-        all_callbacks = len(contents.callbacks)
+        all_callbacks = contents.callbacks
         contents.callbacks = [each for each in contents.callbacks if _may_have_name(each)]
         left_out: list[LeftOut] = []
-        record = None
-        if not carefully:
-            with suppress(Exception):
-                record = self._write_all(contents)
+        record = None if carefully else self._write_unless_it_fails(contents)
         if record is None:
-            left_out = self._leave_out(contents)
-            record = self._write_what_fits(contents, left_out)
-        return Written(record, tuple(left_out), all_callbacks - len(contents.callbacks))
+            with _deeper_recursion():
+                left_out = self._leave_out(contents)
+                record = self._write_what_fits(contents, left_out)
+        written = set(map(id, contents.callbacks))
+        not_written = tuple(each for each in all_callbacks if id(each) not in written)
+        return Written(record, tuple(left_out), not_written)
+
+    def _write_unless_it_fails(self, contents: Contents) -> bytes | None:
+        try:
+            return self._write_all(contents)
+        except Exception:
+            return None
 
     def _write_all(self, contents: Contents) -> bytes:
         # A class is written before its objects: what these lack is not known at first.
@@ -208,18 +215,12 @@ class RecordWriter:
 
     def _leave_out(self, contents: Contents) -> list[LeftOut]:
         """Take out of *contents* what cannot be written, each looked at by itself."""
-        left_out = []
+        left_out: list[LeftOut] = []
         for held, key, thing in list(_things_in(contents)):
             try:
                 self._writer(Output(LARGEST)).dump(thing)
             except Exception as exc:
-                if isinstance(held, list):
-                    held.remove(key)
-                else:
-                    left_out.append(
-                        self._explain(_label_in(contents, self._holder, held, key), thing, exc)
-                    )
-                    del held[key]
+                left_out += self._take_out(contents, held, key, thing, exc)
         return left_out
 
     def _write_what_fits(self, contents: Contents, left_out: list[LeftOut]) -> bytes:
@@ -227,10 +228,19 @@ class RecordWriter:
             try:
                 return self._write_all(contents)
             except TooLarge as exc:
-                held, key, thing = max(_things_in(contents), key=lambda each: self._size(each[2]))
-                label = _label_in(contents, self._holder, held, key)
-                left_out.append(self._explain(label, thing, exc))
-                del held[key]
+                largest = max(_things_in(contents), key=lambda each: self._size(each[2]))
+                left_out += self._take_out(contents, *largest, exc)
+
+    def _take_out(
+        self, contents: Contents, held: Any, key: Any, thing: Any, exc: Exception
+    ) -> list[LeftOut]:
+        """Take one thing out of *contents*; say why, unless it is a callback."""
+        if held is contents.callbacks:
+            held[:] = [each for each in held if each is not thing]
+            return []
+        found = self._explain(_label_in(contents, self._holder, held, key), thing, exc)
+        del held[key]
+        return [found]
 
     def _size(self, thing: Any) -> int:
         output = Output(LARGEST)
@@ -247,6 +257,17 @@ class RecordWriter:
             path = _path_to(culprit, thing, label) or label
         kind = culprit if isinstance(culprit, type) else type(culprit)
         return LeftOut(label, path, kind.__name__, _reason(culprit, exc))
+
+
+@contextmanager
+def _deeper_recursion() -> Iterator[None]:
+    """While inside, objects may be nested deeper than calls usually may: pickle recurses."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class _Tracer(Writer):
@@ -330,7 +351,6 @@ _REASONS: Final[dict[Any, str]] = {
 
 
 # Reading
-
 
 MakeHolder = Callable[[Any], Components]
 
@@ -474,9 +494,7 @@ class RecordReader:
                 migration.log_once(
                     logging.WARNING,
                     definitions.home_of(before),
-                    _ABSENT.format(
-                        definition.name, definition.file.rpartition("/")[2].lstrip(".:")
-                    ),
+                    _ABSENT.format(definition.name, self._references.display(definition.file)),
                 )
 
 

@@ -16,7 +16,7 @@ import logging
 import math
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from hashlib import blake2b
@@ -98,7 +98,8 @@ class RedisStore:
         ]
         self._by_bucket = {name: self._choose(name) for name in (*BUCKETS, REGISTRY.decode())}
         self._tokens = 0
-        self._waiting: dict[bytes, trio.Event] = {}
+        # Those who take a record; without an event as long as they need not wait.
+        self._waiting: dict[bytes, trio.Event | None] = {}
         self._told = trio.Event()
         self._handling: tuple[RedisClient, bytes] | None = None
         self._cleanups: deque[Cleanup] = deque()
@@ -107,7 +108,8 @@ class RedisStore:
         self._warned = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        hearts = [Heartbeat(client.address, self._heart) for client in self._clients]
+        channel = f"{self._prefix}:h:{self.worker.decode()}"
+        hearts = [Heartbeat(client.address, self._heart, channel) for client in self._clients]
         with _unwrapping():
             async with trio.open_nursery() as nursery:
                 for client in self._clients:
@@ -124,12 +126,14 @@ class RedisStore:
         place, token = self._place(key), self._new_token()
         try:
             while True:
-                self._waiting[token] = handed = trio.Event()
+                self._waiting[token] = None
                 answer = await self._take(place, token, create)
                 if answer[0] == _TAKEN:
                     return Taken(key, token, answer[1])
                 if answer[0] == _NONE:
                     return None
+                # It may have been handed over since the answer came.
+                handed = self._waiting[token] = self._waiting[token] or trio.Event()
                 with trio.move_on_after(answer[1] / 1000 + 0.005):
                     await handed.wait()
         except (Unavailable, trio.Cancelled):
@@ -185,20 +189,22 @@ class RedisStore:
         changed = () if blob is None else (blob,)
         await self._give_up(self._scripts.give, place, *words, *changed)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> Collection[bytes]:
         place = self._place(taken.key)
-        await self._give_up(self._scripts.end, place, taken.token, place.member)
+        listeners = await self._give_up(self._scripts.end, place, taken.token, place.member)
         self._live -= 1
+        return _ids(listeners)
 
-    async def _give_up(self, script: Script, place: Place, token: bytes, *words: Word) -> None:
+    async def _give_up(self, script: Script, place: Place, token: bytes, *words: Word) -> Any:
         """Run a script after which the lease is over. It is over as well if that fails."""
         try:
-            had_lease = await self._run(script, place, token, *words)
+            done = await self._run(script, place, token, *words)
         except (Unavailable, trio.Cancelled):
             self._leave(self._releasing(place, token))
             raise
-        if not had_lease:
+        if done is None or done == 0:
             raise LeaseLost(_LOST)
+        return done
 
     async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
         old, new = self._place(taken.key), self._place(key)
@@ -224,7 +230,7 @@ class RedisStore:
         if listeners is None:
             raise LeaseLost(_LOST)
         await self._run(self._scripts.create, new, token, *words, listeners)
-        if not await self._run(self._scripts.end, old, token, old.member):
+        if await self._run(self._scripts.end, old, token, old.member) is None:
             raise LeaseLost(_LOST)
 
     async def _undo_move(self, token: bytes, old: Place, new: Place) -> None:
@@ -302,10 +308,14 @@ class RedisStore:
 
     async def _forget_told(self) -> None:
         """Take out of the inbox what the caller has done by now: had it died, it would be lost."""
-        if self._handling is not None:
+        while self._handling is not None:
             client, member = self._handling
-            await client.call("LREM", self._inbox, 1, member)
-            self._handling = None
+            try:
+                await client.call("LREM", self._inbox, 1, member)
+            except Unavailable:
+                await trio.sleep(RETRIED)
+            else:
+                self._handling = None
 
     @property
     def _inbox(self) -> str:
@@ -381,7 +391,13 @@ class RedisStore:
     # Calls
 
     async def _run(self, script: Script, place: Place, *words: Word) -> Any:
-        return await _evaluate(place.client, script, (place.record, place.deadlines), *words)
+        client, record, deadlines = place.client, place.record, place.deadlines
+        try:
+            return await client.call("EVALSHA", script.sha, 2, record, deadlines, *words)
+        except RedisError as exc:
+            if exc.code != "NOSCRIPT":
+                raise
+        return await client.call("EVAL", script.text, 2, record, deadlines, *words)
 
     async def _with_each(self, function: Callable[[RedisClient], Awaitable[object]]) -> None:
         """Call *function* for each server. One that cannot be reached does not hold up others.
@@ -460,7 +476,8 @@ class RedisStore:
         """Somebody has handed a record over, or has put something into the inbox."""
         token = words[-1]
         if token in self._waiting:
-            self._waiting[token].set()
+            handed = self._waiting[token] = self._waiting[token] or trio.Event()
+            handed.set()
         elif not token:
             self._told.set()
 
@@ -530,10 +547,13 @@ async def _beating(hearts: list[Heartbeat]) -> AsyncIterator[None]:
 
 def _claimed(fields: list[bytes], adopted: bool) -> Ending:
     member, blob, listeners = fields
-    ids = range(0, len(listeners), WORKER_ID)
-    return Ending(
-        _key(member), blob, [listeners[at : at + WORKER_ID] for at in ids], adopted=adopted
-    )
+    return Ending(_key(member), blob, _ids(listeners), adopted=adopted)
+
+
+def _ids(listeners: bytes) -> list[bytes]:
+    """Return the ids of workers, which are stored one after the other."""
+    starts = range(0, len(listeners), WORKER_ID)
+    return [listeners[start : start + WORKER_ID] for start in starts]
 
 
 def _key(member: bytes) -> bytes:

@@ -91,6 +91,7 @@ class SQLiteStore:
     """
 
     is_shared = False
+    worker = b""
 
     def __init__(
         self,
@@ -282,6 +283,9 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         file = self._usable()
+        if file.in_transaction:  # that of `together`
+            yield file
+            return
         try:
             file.execute("begin immediate")
             try:
@@ -396,6 +400,12 @@ class SQLiteStore:
         else:
             await self.write(taken, blob, lives)
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """See `Store.together`."""
+        with self._transaction():
+            yield
+
     async def move(self, taken: Taken, key: bytes, blob: bytes, lives: float) -> Taken:
         """See `Store.move`."""
         with self._transaction() as file:
@@ -405,9 +415,10 @@ class SQLiteStore:
         self._lives.pop(taken.key, None)
         return Taken(key, b"", blob)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> tuple[bytes, ...]:
         """See `Store.end`."""
         self._forget(taken.key)
+        return ()
 
     def _forget(self, key: bytes) -> None:
         removed = self._execute("delete from records where key = ? and not claimed", (key,))

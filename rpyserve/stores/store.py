@@ -13,6 +13,7 @@ Deadlines are by the store's own clock: the clocks of workers may differ.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -90,10 +91,12 @@ class Store(Protocol):
         is_shared: whether other workers use it, too. If not, nobody else can write, so that what
             was given back may be used without being taken again, and its methods never really
             wait: a plain function may call them.
+        worker: the id of this worker; empty if there is no other.
     """
 
     name: str
     is_shared: bool
+    worker: bytes
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection, the heartbeat and whatever else is needed, until cancelled.
@@ -160,8 +163,15 @@ class Store(Protocol):
             LeaseLost: somebody else has it.
         """
 
-    async def end(self, taken: Taken) -> None:
-        """Forget the record: the session has ended. Its callbacks are the caller's business."""
+    async def end(self, taken: Taken) -> Collection[bytes]:
+        """Forget the record: the session has ended. Its callbacks are the caller's business.
+
+        Returns:
+            The workers that have callbacks of it which could not be stored.
+
+        Raises:
+            LeaseLost: somebody else has it.
+        """
 
     async def evict(self) -> Ending | None:
         """Claim the session that is due next, to make room; None if there is none."""
@@ -201,3 +211,10 @@ class Store(Protocol):
 
     def statistics(self) -> StoreStatistics:
         """Return the counts as they were known last."""
+
+
+class SoleStore(Store, Protocol):
+    """A store that is not shared."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """While inside, what is written is stored as a whole, or not at all."""

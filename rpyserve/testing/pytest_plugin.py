@@ -6,10 +6,11 @@ fixture is used.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -17,10 +18,19 @@ if TYPE_CHECKING:
     from rpyserve.testing import Client
 
 
+NOT_COPIED: Final = frozenset({".git", ".rpyserve", "__pycache__", "node_modules"})
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option that names the site for `site_client`."""
     parser.addini(
         "rpyserve_site", "the directory that the fixture site_client serves", default="site"
+    )
+    parser.addini(
+        "rpyserve_copy",
+        "whether it serves a copy of that, so that tests change no file of the site",
+        type="bool",
+        default=True,
     )
 
 
@@ -38,12 +48,33 @@ def rpyserve_client() -> Iterator[Callable[..., Client]]:
 
 
 @pytest.fixture
-def site_client(rpyserve_client: Callable[..., Client], pytestconfig: pytest.Config) -> Client:
-    """A client of the project's site: the directory ``site``, or what ``rpyserve_site`` names."""
+def site_client(
+    rpyserve_client: Callable[..., Client],
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Client:
+    """A client of the project's site: the directory ``site``, or what ``rpyserve_site`` names.
+
+    It serves a copy, so that the databases and uploads of the site stay as they are.
+    """
     site = Path(pytestconfig.rootpath, str(pytestconfig.getini("rpyserve_site")))
     if not site.is_dir():
         pytest.fail(
             f"There is no site {site}. Say where it is: rpyserve_site = ... in pytest's settings",
             pytrace=False,
         )
+    if pytestconfig.getini("rpyserve_copy"):
+        site = _copy(site, tmp_path_factory.mktemp("site"))
     return rpyserve_client(site)
+
+
+def _copy(site: Path, directory: Path) -> Path:
+    """Copy *site*, but for what tools have put beside it."""
+
+    def ignored(path: str, names: list[str]) -> set[str]:
+        environments = (name for name in names if Path(path, name, "pyvenv.cfg").exists())
+        return {*NOT_COPIED.intersection(names), *environments}
+
+    copy = directory / site.name
+    shutil.copytree(site, copy, ignore=ignored, symlinks=True)
+    return copy

@@ -26,19 +26,26 @@ def adopt(module: ModuleType) -> None:
         )
 
 
+make_reactor: Callable[[], Any] | None = None
+"""Makes the reactor of the program that runs; None if none does."""
+
+
 def _install_default(install: Callable[[], None]) -> None:
     nursery = background.running_nursery()
-    if nursery is None:
+    if make_reactor is None and nursery is None:
         install()
         return
     from twisted.internet.main import installReactor
 
-    from rpyserve.twisted.reactor import SiteReactor
+    if make_reactor is not None:
+        installReactor(make_reactor())
+    elif nursery is not None:
+        from rpyserve.twisted.reactor import SiteReactor
 
-    reactor = SiteReactor()
-    installReactor(reactor)
-    background.on_open.append(reactor.attach)
-    reactor.attach(nursery)
+        reactor = SiteReactor()
+        installReactor(reactor)
+        background.on_open.append(reactor.attach)
+        reactor.attach(nursery)
 
 
 def _install(install: Callable[[Any], None], reactor: Any) -> None:
@@ -46,7 +53,8 @@ def _install(install: Callable[[Any], None], reactor: Any) -> None:
 
     from rpyserve.twisted.reactor import TrioReactor
 
-    if background.running_nursery() is None or isinstance(reactor, TrioReactor):
+    is_free = make_reactor is None and background.running_nursery() is None
+    if is_free or isinstance(reactor, TrioReactor):
         install(reactor)
         return
     raise ReactorAlreadyInstalledError(

@@ -716,3 +716,14 @@ def test_the_benchmark_runs(browser: Browser, request: pytest.FixtureRequest) ->
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^rpyserve, stylesheet +\d+\.\d +\d+\.\d$", done.stdout, re.MULTILINE)
+
+
+def test_a_page_below_a_root_path_follows(
+    root: Path, tmp_path: Path, context: BrowserContext
+) -> None:
+    (root / "a").mkdir()
+    save(root, "a/page.rpy", page_of("first"))
+    with serving(root, tmp_path, "--root-path", "/app") as server:
+        page = open_tab(context, f"{server.url}/app/a/page")
+        save(root, "a/page.rpy", page_of("second"))
+        expect(page.locator("body")).to_contain_text("second")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from tests.support.real_process import Server, serving
 
 pytestmark = pytest.mark.process
 
+ROOT = Path(__file__).parent.parent.parent
 PAGE = """\
 from rpyserve import cache
 
@@ -78,3 +82,30 @@ def test_an_object_lives_through_a_kill_and_an_edit(tmp_path: Path) -> None:
             if visit(server, name, cookies) != "yes"
         ]
         assert not wrong, server.output()
+
+
+def test_processes_agree_on_what_a_class_is_like(tmp_path: Path) -> None:
+    """Else a record that is only read would be written again by each of several workers."""
+    (tmp_path / "shop.py").write_text(
+        "import functools\n\nclass Cart:\n    def __init__(self, **options):\n"
+        "        for name in {'a', 'b', 'c'} & options.keys():\n"
+        "            setattr(self, name, name in {'d', 'e', ('f', 'g')})\n"
+        "    @functools.cached_property\n    def kind(self):\n        return 1 in {2, 'h', 'i'}\n"
+    )
+    code = (
+        "import sys; from rpyserve import Directory, Site; from rpyserve.stores.codec import *\n"
+        "site = Site(Directory(sys.argv[1])); site.root.scripts.open(site); import shop\n"
+        "site.registry['cart'] = shop.Cart(a=1)\n"
+        "print(Codec(site, [bytes(32)]).dump_registry().blob.hex())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
+    assert len(found.pop()) > 200

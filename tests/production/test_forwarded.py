@@ -275,11 +275,13 @@ class Failing(Resource):
         raise RuntimeError("a secret detail")
 
 
-async def test_nobody_sees_details_through_a_proxy() -> None:
+async def test_nobody_sees_details_through_a_proxy(caplog: pytest.LogCaptureFixture) -> None:
     site = Site(Failing())
     site.trusts = TrustedClients([ip_network("0.0.0.0/0")])
     _, answer = await ask(behind(site.respond), x_forwarded_for="127.0.0.1")
     assert answer.status == 500 and "secret" not in answer.text
+    assert "127.0.0.1 sees only a bare 500, like all who come through a proxy" in caplog.text
+    assert "--trust" not in caplog.text
 
 
 # What goes by it

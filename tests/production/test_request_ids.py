@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rpyserve import Request, Resource, Response, Site
 from rpyserve.production.forwarded import TrustedProxies
 from rpyserve.production.request_ids import with_request_ids
+from rpyserve.resources.proxy_headers import Mount, upstream_headers
 from tests.support.http_client import CLIENT, Client, head, post
 
 PROXIES = TrustedProxies((ip_network(CLIENT[0]),))
@@ -63,6 +64,29 @@ async def test_each_response_has_one_of_its_own(connect: Connect) -> None:
     # The head of an equal response is kept, but without the id of another request.
     await client.send(head("HEAD", "/"))
     assert (await client.reply("HEAD")).headers["x-request-id"] not in seen
+
+
+async def test_what_a_script_says_itself_wins(connect: Connect) -> None:
+    async def respond(request: Request) -> Response:
+        return Response("own", 200, {"x-request-id": "own"})
+
+    client = connect(with_request_ids(respond, None))
+    for _ in range(2):
+        await client.send(head("GET", "/", "Connection: close"))
+        text = await client.rest()
+        assert text.lower().count(b"x-request-id") == 1 and b"x-request-id: own" in text
+        client = connect(with_request_ids(respond, None))
+
+
+def test_an_upstream_server_gets_it() -> None:
+    request = Request("GET", "/", [(b"host", b"site"), (b"x-request-id", b"the client's")])
+    mount = Mount("", "http://127.0.0.1:5000", "", "/")
+    request.id = "4f1c"
+    fields = upstream_headers(request, mount, "p", keep_host=True)
+    assert [value for name, value in fields if name == b"x-request-id"] == [b"4f1c"]
+    request.id = ""
+    fields = upstream_headers(request, mount, "p", keep_host=True)
+    assert [value for name, value in fields if name == b"x-request-id"] == [b"the client's"]
 
 
 async def test_a_refusal_has_it_as_well(connect: Connect) -> None:

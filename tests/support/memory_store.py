@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -166,11 +167,12 @@ class MemoryStore:
         record.wake()
         return replace(taken, key=key, blob=blob)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> Collection[bytes]:
         await trio.lowlevel.cancel_shielded_checkpoint()
         record = self._leased(taken)
         del self._shared.records[taken.key]
         record.wake()
+        return record.listeners
 
     async def evict(self) -> Ending | None:
         await trio.lowlevel.checkpoint()

@@ -32,7 +32,7 @@ from rpyserve.stores.store import (
 class PlainDump:
     blob: bytes
     left_out: tuple[str, ...] = ()
-    callbacks: int = 0
+    callbacks: tuple[Any, ...] = ()
 
     def require_whole(self) -> bytes:
         if self.left_out:
@@ -48,10 +48,10 @@ class PlainCodec:
 
     def dump(self, session: Session, key: bytes) -> PlainDump:
         callbacks = [each for each in session._callbacks or () if _may_be_kept(each)]
+        own = tuple(each for each in session._callbacks or () if not _may_be_kept(each))
         kept = {name: value for name, value in session.items() if _may_be_kept(value)}
         left_out = tuple(f"session[{name!r}] cannot be kept" for name in session.keys() - kept)
-        count = len(session._callbacks or ()) - len(callbacks)
-        return PlainDump(pickle.dumps((kept, callbacks)), left_out, count)
+        return PlainDump(pickle.dumps((kept, callbacks)), left_out, own)
 
     def load(self, uid: str, key: bytes, blob: bytes) -> Session:
         session: Any = self.site.sessionFactory(self.site, uid)
@@ -106,6 +106,8 @@ class SharedRecords:
     claimed: dict[bytes, bytes] = field(default_factory=dict)
     changed: trio.Condition = field(default_factory=trio.Condition)
     tokens: Any = field(default_factory=count)
+    listeners: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    inboxes: dict[bytes, Any] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     before: Callable[[str], object] = lambda name: None
 
@@ -119,9 +121,12 @@ class SharedStore:
 
     name = "the shared store"
     is_shared = True
+    worker = b"worker"
 
     def __init__(self, records: SharedRecords) -> None:
         self.records = records
+        self.worker = b"%d" % len(records.inboxes)
+        records.inboxes[self.worker] = trio.open_memory_channel[bytes](100)
 
     async def _call(self, name: str) -> None:
         self.records.calls[name] += 1
@@ -182,6 +187,8 @@ class SharedStore:
             self.records.blobs[taken.key] = blob
         if lives is not None:
             self.records.due[taken.key] = trio.current_time() + lives
+        listeners = self.records.listeners[taken.key]
+        (listeners.add if listens else listeners.discard)(self.worker)
         await self._free(taken.key)
 
     async def _free(self, key: bytes) -> None:
@@ -194,12 +201,13 @@ class SharedStore:
         await self.end(taken)
         return await self.create(key, blob, lives)
 
-    async def end(self, taken: Taken) -> None:
+    async def end(self, taken: Taken) -> set[bytes]:
         await self._call("end")
         self._check(taken)
         del self.records.blobs[taken.key]
         self.records.due.pop(taken.key, None)
         await self._free(taken.key)
+        return self.records.listeners.pop(taken.key, set())
 
     async def evict(self) -> Ending | None:
         return next(iter(await self._claim(math.inf)), None)
@@ -209,7 +217,10 @@ class SharedStore:
 
     async def _claim(self, until: float) -> list[Ending]:
         due = [key for key, when in self.records.due.items() if when <= until]
-        endings = [Ending(key, self.records.blobs[key]) for key in due]
+        endings = [
+            Ending(key, self.records.blobs[key], self.records.listeners.pop(key, set()))
+            for key in due
+        ]
         for key in due:
             del self.records.due[key], self.records.blobs[key]
         return endings
@@ -221,11 +232,13 @@ class SharedStore:
         return []
 
     async def wait_told(self) -> bytes:
-        await trio.sleep_forever()
-        raise AssertionError
+        key: bytes = await self.records.inboxes[self.worker][1].receive()
+        return key
 
     async def tell(self, worker: bytes, key: bytes) -> bool:
-        return False
+        if worker in self.records.inboxes:
+            self.records.inboxes[worker][0].send_nowait(key)
+        return worker in self.records.inboxes
 
     async def clear(self) -> int:
         raise NotImplementedError

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -634,12 +635,37 @@ def test_the_fixture_makes_clients(rpyserve_client) -> None:
     assert client.session is None
 
 
-def test_the_fixture_serves_the_projects_site(
-    rpyserve_client, pytestconfig: pytest.Config, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "a.rpy").write_text("def resource(request): return 'a'")
+@pytest.fixture
+def project(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Path]:
+    """A project with a site that writes a file."""
+    site = tmp_path / "site"
+    (site / "node_modules").mkdir(parents=True)
+    (site / "venv").mkdir()
+    (site / "venv" / "pyvenv.cfg").write_text("")
+    (site / ".env").write_text("SECRET=1")
+    (site / "notes.txt").write_text("old")
+    (site / "a.rpy").write_text(
+        "import os\nfrom pathlib import Path\ndef resource(request):\n"
+        "    Path('notes.txt').write_text('new')\n    return ' '.join(sorted(os.listdir()))\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(pytestconfig), "rootpath", tmp_path)
+        yield tmp_path
+
+
+def test_the_fixture_serves_a_copy_of_the_projects_site(
+    project: Path, rpyserve_client, request: pytest.FixtureRequest
+) -> None:
+    client = request.getfixturevalue("site_client")
+    assert client.get("/a").text == ".env a.rpy notes.txt"
+    assert (project / "site" / "notes.txt").read_text() == "old"
+
+
+def test_the_fixture_serves_the_site_itself_where_that_is_wanted(
+    project: Path, rpyserve_client, request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pytestconfig._inicache, "rpyserve_copy", False)
         client = request.getfixturevalue("site_client")
-    assert client.get("/a").text == "a"
+    assert client.get("/a").status_code == 200
+    assert (project / "site" / "notes.txt").read_text() == "new"
