@@ -33,7 +33,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import trio
 
@@ -251,6 +251,8 @@ class Persistence:
         self._streamed: dict[bytes, Streamed] = {}
         # The callbacks of sessions that no store can keep, by their keys.
         self._own: dict[bytes, OwnCallbacks] = {}
+        # Those that a stream has accessed, which the store does not know yet.
+        self._accessed: set[Streamed] = set()
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -616,10 +618,6 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
-        _, callbacks = self._listening.pop(record.key, ("", ()))
-        for callback in callbacks:
-            if callback not in (session._callbacks or ()):
-                session.notifyOnExpire(callback)
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
@@ -891,22 +889,14 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        listeners = await self.store.end(record.taken)
+        await self._end_taken(record.taken)
         del self._ends[record.key]
-        self._own.pop(record.key, None)  # they have run here
-        await self._tell_listeners(listeners, record.key)
 
     async def _end_taken(self, taken: Taken) -> None:
-        """Have the store forget a session whose callbacks have been called here.
-
-        Where others share it, they may have callbacks of it as well: whoever claims the record,
-        which is due at once, tells them.
-        """
-        self._listening.pop(taken.key, None)
-        if self.store.is_shared:
-            await self.store.give(taken, _ENDED, 0.0)
-        else:
-            await self.store.end(taken)
+        """Have the store forget a session whose callbacks have been called here."""
+        listeners = await self.store.end(taken)
+        self._own.pop(taken.key, None)  # they have run here
+        await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""

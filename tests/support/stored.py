@@ -205,13 +205,13 @@ class SharedStore:
         await self.end(taken)
         return await self.create(key, blob, lives)
 
-    async def end(self, taken: Taken) -> tuple[bytes, ...]:
+    async def end(self, taken: Taken) -> set[bytes]:
         await self._call("end")
         self._check(taken)
         del self.records.blobs[taken.key]
         self.records.due.pop(taken.key, None)
         await self._free(taken.key)
-        return ()
+        return self.records.listeners.pop(taken.key, set())
 
     async def evict(self) -> Ending | None:
         return next(iter(await self._claim(math.inf)), None)
