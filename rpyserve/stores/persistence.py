@@ -74,8 +74,8 @@ TURNS: Final = 1.0
 """Seconds in which requests of this process have a record one after the other, before it is given
 back though more of them wait: others elsewhere may do so, too."""
 
-BATCH: Final = 250
-"""How many sessions that are due are claimed at once."""
+BATCH: Final = 50
+"""How many sessions that are due are claimed, and ended, at once."""
 
 LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
@@ -900,6 +900,12 @@ class Persistence:
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
+        if self.store.is_shared:
+            # Together, as each has to wait for the store to forget it.
+            async with trio.open_nursery() as nursery:
+                for ending in endings:
+                    nursery.start_soon(self._end_stored_or_tell, ending, reason)
+            return
         for ending in endings:
             record = self._records.get(ending.key)
             session = None if record is None else record.holder
@@ -911,6 +917,10 @@ class Persistence:
                 record.taken = await self.store.create(ending.key, blob, self._lives(session))
             else:
                 self._sessions.end(session, reason)
+
+    async def _end_stored_or_tell(self, ending: Ending, reason: SessionEnd) -> None:
+        with self._telling():
+            await self._end_stored(ending, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
         # Without a record, only callbacks of a worker that died are left of it.
