@@ -33,7 +33,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import trio
 
@@ -66,7 +66,7 @@ log = logging.getLogger("rpyserve")
 SWEEP: Final = 0.25
 """Seconds between two looks for sessions that are due in the store."""
 
-ADOPT: Final = 2.0
+ADOPT: Final = 0.5
 """Seconds between two looks for what workers that died had claimed."""
 
 TURNS: Final = 1.0
@@ -250,6 +250,8 @@ class Persistence:
         self._streamed: dict[bytes, Streamed] = {}
         # The callbacks of sessions that no store can keep, by their keys.
         self._own: dict[bytes, OwnCallbacks] = {}
+        # Those that a stream has accessed, which the store does not know yet.
+        self._accessed: set[Streamed] = set()
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
@@ -432,6 +434,8 @@ class Persistence:
             await self._settle_alone(request, use)
             return
         failure: Exception | None = None
+        if not use.records and session is None:
+            return
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
@@ -525,11 +529,13 @@ class Persistence:
         """Take what *request* may use, where others share the store. See `Use.hold`."""
         if not self.store.is_shared:
             return
-        with self._refusing():
+        try:
             if "session" in names:
                 await self._hold_session(request, self._site.session_ids(request))
             if "registry" in names:
                 request._use.records.append(await self._acquire_registry())
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
 
     async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
         for uid in ids:
@@ -616,10 +622,6 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
-        _, callbacks = self._listening.pop(record.key, ("", ()))
-        for callback in callbacks:
-            if callback not in (session._callbacks or ()):
-                session.notifyOnExpire(callback)
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
@@ -647,7 +649,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
-            self._keep_own(holder, key, dumped.own_callbacks)
+            self._keep_own(holder, key, dumped.callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -693,11 +695,15 @@ class Persistence:
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, turn=self._new_turn())
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 taken = await self.store.take(key)
                 record.is_held = self._load(record, uid, taken) is not None
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
@@ -706,28 +712,29 @@ class Persistence:
 
     async def _acquire_registry(self) -> Record:
         record = self._registry
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 self._load_registry(await self.store.take(REGISTRY, create=True))
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         return record
 
-    @asynccontextmanager
-    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
-        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+    async def _wait_turn(self, record: Record) -> None:
+        """Wait until nobody here has *record*."""
         assert record.turn is not None
         record.users += 1
         try:
-            await record.turn.acquire()
-        except BaseException:
-            record.users -= 1
-            self._forget_unused(record)
-            raise
-        try:
-            yield
-        except BaseException:
-            self._leave(record)
-            raise
+            record.turn.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                await record.turn.acquire()
+            except BaseException:
+                record.users -= 1
+                self._forget_unused(record)
+                raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
@@ -862,10 +869,11 @@ class Persistence:
 
     async def _make_room(self) -> None:
         limit = self._sessions.max_sessions
-        if limit is not None and self.store.statistics().live > limit:
+        while limit is not None and self.store.statistics().live > limit:
             ending = await self.store.evict()
-            if ending is not None:
-                await self._finish([ending], SessionEnd.EVICTED)
+            if ending is None:  # all are in use
+                break
+            await self._finish([ending], SessionEnd.EVICTED)
 
     # Ends
 
@@ -887,22 +895,14 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        listeners = await self.store.end(record.taken)
+        await self._end_taken(record.taken)
         del self._ends[record.key]
-        self._own.pop(record.key, None)  # they have run here
-        await self._tell_listeners(listeners, record.key)
 
     async def _end_taken(self, taken: Taken) -> None:
-        """Have the store forget a session whose callbacks have been called here.
-
-        Where others share it, they may have callbacks of it as well: whoever claims the record,
-        which is due at once, tells them.
-        """
-        self._listening.pop(taken.key, None)
-        if self.store.is_shared:
-            await self.store.give(taken, _ENDED, 0.0)
-        else:
-            await self.store.end(taken)
+        """Have the store forget a session that has ended here, and other workers call theirs."""
+        listeners = await self.store.end(taken)
+        self._own.pop(taken.key, None)
+        await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
