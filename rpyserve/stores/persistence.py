@@ -45,6 +45,7 @@ from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.absent_registry import is_absent, make_absent, make_present
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
@@ -258,12 +259,11 @@ class Persistence:
         self._ends: dict[bytes, Record] = {}
         self._unwritten: dict[int, Any] = {}
         self._failures = ThrottledLogger(log)
-        self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
         self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
-        _AbsentRegistry.install(site.registry, self)
+        make_absent(site.registry, self.fetch_registry)
 
     async def _check(self) -> None:
         """Raise if the store is away."""
@@ -331,7 +331,7 @@ class Persistence:
         """Store what was changed outside of requests."""
         holders = [*(record.holder for record in self._records.values()), self._registry.holder]
         for holder in holders:
-            if type(holder) is not _AbsentRegistry:
+            if not is_absent(holder):
                 with self._telling():
                     await self._put_holder(holder, accessed=False)
 
@@ -357,7 +357,7 @@ class Persistence:
         try:
             yield
         except StoreError as exc:
-            self._failures.warn("%s", exc)
+            self._failures.warn("%s", exc, key=str(exc))
 
     # One request
 
@@ -480,7 +480,7 @@ class Persistence:
             raise
 
     async def _put_registry(self) -> None:
-        if type(self._registry.holder) is not _AbsentRegistry:
+        if not is_absent(self._registry.holder):
             await self._put_holder(self._registry.holder)
 
     @contextmanager
@@ -514,7 +514,7 @@ class Persistence:
 
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
-        self._failures.warn("%s", exc)
+        self._failures.warn("%s", exc, key=str(exc))
         self.errors += 1
         return HTTPError(
             503,
@@ -637,7 +637,7 @@ class Persistence:
             raise
         except Exception as exc:
             what = f"A session in {self.store.name} cannot be loaded, and its visitor gets another"
-            self._refusals.warn("%s: %s", what, exc)
+            self._failures.warn("%s: %s", what, exc, key=what)
         return None
 
     def _blob_of(self, holder: Any, key: bytes) -> bytes:
@@ -739,7 +739,7 @@ class Persistence:
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
         record = self._registry
-        _AbsentRegistry.put_back(record.holder)
+        make_present(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
             self._read_registry(record.holder, taken.blob)
         record.taken, record.is_held = taken, True
@@ -749,12 +749,15 @@ class Persistence:
         registry.__dict__.clear()
         try:
             self._codec.load_registry(blob)
-        except StoreError:
-            _AbsentRegistry.install(registry, self)
-            raise
         except Exception as exc:
-            what = f"The registry in {self.store.name} cannot be loaded, and begins anew"
-            self._refusals.warn("%s: %s", what, exc)
+            # It is left as it is: another key, or another version, may be what it takes.
+            make_absent(registry, self.fetch_registry)
+            if isinstance(exc, StoreError):
+                raise
+            raise Unavailable(
+                f"The registry in {self.store.name} cannot be loaded: {exc}. Put the key back, or "
+                "begin anew with `rpyserve --forget`"
+            ) from exc
 
     async def _release(self, record: Record, accessed: bool) -> None:
         """Write what a request has changed in *record*. Then who waits here has it, or it is given
@@ -788,7 +791,7 @@ class Persistence:
 
     def _drop(self, record: Record) -> None:
         if record is self._registry:
-            _AbsentRegistry.install(record.holder, self)
+            make_absent(record.holder, self.fetch_registry)
         elif record.holder is not None:
             self._sessions.drop(record.holder)
             record.holder = None
@@ -836,7 +839,8 @@ class Persistence:
             # Only `regenerate` changes an id, and it is rarely called.
             key = record.key if holder.uid == record.uid else key_of(holder.uid)
             lives = self._lives(holder)
-        blob = self._blob_of(holder, key)
+        is_unused = record is self._registry and not taken.blob and _is_empty(holder)
+        blob = b"" if is_unused else self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
             taken = await self.store.move(taken, key, blob, lives)
@@ -1121,6 +1125,10 @@ class Persistence:
         self._registry.users += 1
 
 
+def _is_empty(registry: Registry) -> bool:
+    return not (registry._values or registry._components or registry.__dict__)
+
+
 def at_once(work: Coroutine[Any, Any, T]) -> T:
     """Run *work*, which does not wait, and return what it returns."""
     try:
@@ -1129,52 +1137,6 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
         return done.value  # type: ignore[no-any-return]
     work.close()
     raise RuntimeError("the store of a single process must not wait")
-
-
-class _AbsentRegistry(Registry):
-    """What a registry is while its contents are in the store: whatever uses it brings them here."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def install(registry: Registry, persistence: Persistence) -> None:
-        if type(registry) is Registry:
-            object.__setattr__(registry, "_waits_for", persistence)
-            object.__setattr__(registry, "__class__", _AbsentRegistry)
-
-    @staticmethod
-    def put_back(registry: Registry) -> None:
-        if type(registry) is _AbsentRegistry:
-            object.__setattr__(registry, "__class__", Registry)
-            registry._waits_for = None
-
-
-def _bring(registry: Registry) -> None:
-    object.__getattribute__(registry, "_waits_for").fetch_registry()
-
-
-def _bringing(name: str) -> Any:
-    def method(self: Registry, *args: Any) -> Any:
-        if args == ("__class__",):  # what it is can be told without what it holds
-            return Registry
-        _bring(self)
-        return getattr(Registry, name)(self, *args)
-
-    return method
-
-
-def _get_attribute(self: Registry, name: str) -> Any:
-    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
-        _bring(self)
-    return object.__getattribute__(self, name)
-
-
-for _name in (
-    "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__setattr__", "__delattr__",
-):  # fmt: skip
-    setattr(_AbsentRegistry, _name, _bringing(_name))
-_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):
