@@ -33,7 +33,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import trio
 
@@ -45,6 +45,7 @@ from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.absent_registry import is_absent, make_absent, make_present
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
@@ -66,7 +67,7 @@ log = logging.getLogger("rpyserve")
 SWEEP: Final = 0.25
 """Seconds between two looks for sessions that are due in the store."""
 
-ADOPT: Final = 2.0
+ADOPT: Final = 0.5
 """Seconds between two looks for what workers that died had claimed."""
 
 TURNS: Final = 1.0
@@ -250,18 +251,19 @@ class Persistence:
         self._streamed: dict[bytes, Streamed] = {}
         # The callbacks of sessions that no store can keep, by their keys.
         self._own: dict[bytes, OwnCallbacks] = {}
+        # Those that a stream has accessed, which the store does not know yet.
+        self._accessed: set[Streamed] = set()
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
         self._ends: dict[bytes, Record] = {}
         self._unwritten: dict[int, Any] = {}
         self._failures = ThrottledLogger(log)
-        self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
         self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
-        _AbsentRegistry.install(site.registry, self)
+        make_absent(site.registry, self.fetch_registry)
 
     async def _check(self) -> None:
         """Raise if the store is away."""
@@ -329,7 +331,7 @@ class Persistence:
         """Store what was changed outside of requests."""
         holders = [*(record.holder for record in self._records.values()), self._registry.holder]
         for holder in holders:
-            if type(holder) is not _AbsentRegistry:
+            if not is_absent(holder):
                 with self._telling():
                     await self._put_holder(holder, accessed=False)
 
@@ -355,7 +357,7 @@ class Persistence:
         try:
             yield
         except StoreError as exc:
-            self._failures.warn("%s", exc)
+            self._failures.warn("%s", exc, key=str(exc))
 
     # One request
 
@@ -432,6 +434,8 @@ class Persistence:
             await self._settle_alone(request, use)
             return
         failure: Exception | None = None
+        if not use.records and session is None:
+            return
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
@@ -476,7 +480,7 @@ class Persistence:
             raise
 
     async def _put_registry(self) -> None:
-        if type(self._registry.holder) is not _AbsentRegistry:
+        if not is_absent(self._registry.holder):
             await self._put_holder(self._registry.holder)
 
     @contextmanager
@@ -510,7 +514,7 @@ class Persistence:
 
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
-        self._failures.warn("%s", exc)
+        self._failures.warn("%s", exc, key=str(exc))
         self.errors += 1
         return HTTPError(
             503,
@@ -525,11 +529,13 @@ class Persistence:
         """Take what *request* may use, where others share the store. See `Use.hold`."""
         if not self.store.is_shared:
             return
-        with self._refusing():
+        try:
             if "session" in names:
                 await self._hold_session(request, self._site.session_ids(request))
             if "registry" in names:
                 request._use.records.append(await self._acquire_registry())
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
 
     async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
         for uid in ids:
@@ -616,10 +622,6 @@ class Persistence:
             session = self._loaded(uid, record.key, taken.blob)
         if session is None:
             return None
-        _, callbacks = self._listening.pop(record.key, ("", ()))
-        for callback in callbacks:
-            if callback not in (session._callbacks or ()):
-                session.notifyOnExpire(callback)
         record.holder, record.taken, record.uid = session, taken, uid
         session._record = record
         self._records[record.key] = record
@@ -635,7 +637,7 @@ class Persistence:
             raise
         except Exception as exc:
             what = f"A session in {self.store.name} cannot be loaded, and its visitor gets another"
-            self._refusals.warn("%s: %s", what, exc)
+            self._failures.warn("%s: %s", what, exc, key=what)
         return None
 
     def _blob_of(self, holder: Any, key: bytes) -> bytes:
@@ -647,7 +649,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
-            self._keep_own(holder, key, dumped.own_callbacks)
+            self._keep_own(holder, key, dumped.callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -693,11 +695,15 @@ class Persistence:
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, turn=self._new_turn())
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 taken = await self.store.take(key)
                 record.is_held = self._load(record, uid, taken) is not None
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
@@ -706,33 +712,34 @@ class Persistence:
 
     async def _acquire_registry(self) -> Record:
         record = self._registry
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 self._load_registry(await self.store.take(REGISTRY, create=True))
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         return record
 
-    @asynccontextmanager
-    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
-        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+    async def _wait_turn(self, record: Record) -> None:
+        """Wait until nobody here has *record*."""
         assert record.turn is not None
         record.users += 1
         try:
-            await record.turn.acquire()
-        except BaseException:
-            record.users -= 1
-            self._forget_unused(record)
-            raise
-        try:
-            yield
-        except BaseException:
-            self._leave(record)
-            raise
+            record.turn.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                await record.turn.acquire()
+            except BaseException:
+                record.users -= 1
+                self._forget_unused(record)
+                raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
         record = self._registry
-        _AbsentRegistry.put_back(record.holder)
+        make_present(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
             self._read_registry(record.holder, taken.blob)
         record.taken, record.is_held = taken, True
@@ -742,12 +749,15 @@ class Persistence:
         registry.__dict__.clear()
         try:
             self._codec.load_registry(blob)
-        except StoreError:
-            _AbsentRegistry.install(registry, self)
-            raise
         except Exception as exc:
-            what = f"The registry in {self.store.name} cannot be loaded, and begins anew"
-            self._refusals.warn("%s: %s", what, exc)
+            # It is left as it is: another key, or another version, may be what it takes.
+            make_absent(registry, self.fetch_registry)
+            if isinstance(exc, StoreError):
+                raise
+            raise Unavailable(
+                f"The registry in {self.store.name} cannot be loaded: {exc}. Put the key back, or "
+                "begin anew with `rpyserve --forget`"
+            ) from exc
 
     async def _release(self, record: Record, accessed: bool) -> None:
         """Write what a request has changed in *record*. Then who waits here has it, or it is given
@@ -781,7 +791,7 @@ class Persistence:
 
     def _drop(self, record: Record) -> None:
         if record is self._registry:
-            _AbsentRegistry.install(record.holder, self)
+            make_absent(record.holder, self.fetch_registry)
         elif record.holder is not None:
             self._sessions.drop(record.holder)
             record.holder = None
@@ -829,7 +839,8 @@ class Persistence:
             # Only `regenerate` changes an id, and it is rarely called.
             key = record.key if holder.uid == record.uid else key_of(holder.uid)
             lives = self._lives(holder)
-        blob = self._blob_of(holder, key)
+        is_unused = record is self._registry and not taken.blob and _is_empty(holder)
+        blob = b"" if is_unused else self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
             taken = await self.store.move(taken, key, blob, lives)
@@ -862,10 +873,11 @@ class Persistence:
 
     async def _make_room(self) -> None:
         limit = self._sessions.max_sessions
-        if limit is not None and self.store.statistics().live > limit:
+        while limit is not None and self.store.statistics().live > limit:
             ending = await self.store.evict()
-            if ending is not None:
-                await self._finish([ending], SessionEnd.EVICTED)
+            if ending is None:  # all are in use
+                break
+            await self._finish([ending], SessionEnd.EVICTED)
 
     # Ends
 
@@ -887,22 +899,14 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        listeners = await self.store.end(record.taken)
+        await self._end_taken(record.taken)
         del self._ends[record.key]
-        self._own.pop(record.key, None)  # they have run here
-        await self._tell_listeners(listeners, record.key)
 
     async def _end_taken(self, taken: Taken) -> None:
-        """Have the store forget a session whose callbacks have been called here.
-
-        Where others share it, they may have callbacks of it as well: whoever claims the record,
-        which is due at once, tells them.
-        """
-        self._listening.pop(taken.key, None)
-        if self.store.is_shared:
-            await self.store.give(taken, _ENDED, 0.0)
-        else:
-            await self.store.end(taken)
+        """Have the store forget a session that has ended here, and other workers call theirs."""
+        listeners = await self.store.end(taken)
+        self._own.pop(taken.key, None)
+        await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
@@ -1121,6 +1125,10 @@ class Persistence:
         self._registry.users += 1
 
 
+def _is_empty(registry: Registry) -> bool:
+    return not (registry._values or registry._components or registry.__dict__)
+
+
 def at_once(work: Coroutine[Any, Any, T]) -> T:
     """Run *work*, which does not wait, and return what it returns."""
     try:
@@ -1129,52 +1137,6 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
         return done.value  # type: ignore[no-any-return]
     work.close()
     raise RuntimeError("the store of a single process must not wait")
-
-
-class _AbsentRegistry(Registry):
-    """What a registry is while its contents are in the store: whatever uses it brings them here."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def install(registry: Registry, persistence: Persistence) -> None:
-        if type(registry) is Registry:
-            object.__setattr__(registry, "_waits_for", persistence)
-            object.__setattr__(registry, "__class__", _AbsentRegistry)
-
-    @staticmethod
-    def put_back(registry: Registry) -> None:
-        if type(registry) is _AbsentRegistry:
-            object.__setattr__(registry, "__class__", Registry)
-            registry._waits_for = None
-
-
-def _bring(registry: Registry) -> None:
-    object.__getattribute__(registry, "_waits_for").fetch_registry()
-
-
-def _bringing(name: str) -> Any:
-    def method(self: Registry, *args: Any) -> Any:
-        if args == ("__class__",):  # what it is can be told without what it holds
-            return Registry
-        _bring(self)
-        return getattr(Registry, name)(self, *args)
-
-    return method
-
-
-def _get_attribute(self: Registry, name: str) -> Any:
-    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
-        _bring(self)
-    return object.__getattribute__(self, name)
-
-
-for _name in (
-    "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__setattr__", "__delattr__",
-):  # fmt: skip
-    setattr(_AbsentRegistry, _name, _bringing(_name))
-_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):

@@ -32,11 +32,7 @@ from rpyserve.stores.store import (
 class PlainDump:
     blob: bytes
     left_out: tuple[str, ...] = ()
-    own_callbacks: tuple[Any, ...] = ()
-
-    @property
-    def callbacks(self) -> int:
-        return len(self.own_callbacks)
+    callbacks: tuple[Any, ...] = ()
 
     def require_whole(self) -> bytes:
         if self.left_out:
@@ -205,13 +201,13 @@ class SharedStore:
         await self.end(taken)
         return await self.create(key, blob, lives)
 
-    async def end(self, taken: Taken) -> tuple[bytes, ...]:
+    async def end(self, taken: Taken) -> set[bytes]:
         await self._call("end")
         self._check(taken)
         del self.records.blobs[taken.key]
         self.records.due.pop(taken.key, None)
         await self._free(taken.key)
-        return ()
+        return self.records.listeners.pop(taken.key, set())
 
     async def evict(self) -> Ending | None:
         return next(iter(await self._claim(math.inf)), None)
