@@ -36,7 +36,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WORKERS = 4
-PATIENT = 30.0
+PATIENT = 60.0
 """Seconds after which something that should have happened by then is an error."""
 
 

@@ -67,7 +67,7 @@ log = logging.getLogger("rpyserve")
 SWEEP: Final = 0.25
 """Seconds between two looks for sessions that are due in the store."""
 
-ADOPT: Final = 2.0
+ADOPT: Final = 0.5
 """Seconds between two looks for what workers that died had claimed."""
 
 TURNS: Final = 1.0
@@ -434,6 +434,8 @@ class Persistence:
             await self._settle_alone(request, use)
             return
         failure: Exception | None = None
+        if not use.records and session is None:
+            return
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
@@ -527,11 +529,13 @@ class Persistence:
         """Take what *request* may use, where others share the store. See `Use.hold`."""
         if not self.store.is_shared:
             return
-        with self._refusing():
+        try:
             if "session" in names:
                 await self._hold_session(request, self._site.session_ids(request))
             if "registry" in names:
                 request._use.records.append(await self._acquire_registry())
+        except StoreError as exc:
+            raise self._refusal(exc) from exc
 
     async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
         for uid in ids:
@@ -645,7 +649,7 @@ class Persistence:
         is_registry = key == REGISTRY
         dumped = self._codec.dump_registry() if is_registry else self._codec.dump(holder, key)
         if self.store.is_shared:
-            self._keep_own(holder, key, dumped.own_callbacks)
+            self._keep_own(holder, key, dumped.callbacks)
             return dumped.require_whole()
         for each in dumped.left_out:
             self._tell_once(f"{each}. It is lost when the server stops")
@@ -691,11 +695,15 @@ class Persistence:
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, turn=self._new_turn())
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 taken = await self.store.take(key)
                 record.is_held = self._load(record, uid, taken) is not None
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
@@ -704,28 +712,29 @@ class Persistence:
 
     async def _acquire_registry(self) -> Record:
         record = self._registry
-        async with self._having_turn(record):
-            if not record.is_held:
+        await self._wait_turn(record)
+        if not record.is_held:
+            try:
                 self._load_registry(await self.store.take(REGISTRY, create=True))
                 record.since = trio.current_time()
+            except BaseException:
+                self._leave(record)
+                raise
         return record
 
-    @asynccontextmanager
-    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
-        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+    async def _wait_turn(self, record: Record) -> None:
+        """Wait until nobody here has *record*."""
         assert record.turn is not None
         record.users += 1
         try:
-            await record.turn.acquire()
-        except BaseException:
-            record.users -= 1
-            self._forget_unused(record)
-            raise
-        try:
-            yield
-        except BaseException:
-            self._leave(record)
-            raise
+            record.turn.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                await record.turn.acquire()
+            except BaseException:
+                record.users -= 1
+                self._forget_unused(record)
+                raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
@@ -864,10 +873,11 @@ class Persistence:
 
     async def _make_room(self) -> None:
         limit = self._sessions.max_sessions
-        if limit is not None and self.store.statistics().live > limit:
+        while limit is not None and self.store.statistics().live > limit:
             ending = await self.store.evict()
-            if ending is not None:
-                await self._finish([ending], SessionEnd.EVICTED)
+            if ending is None:  # all are in use
+                break
+            await self._finish([ending], SessionEnd.EVICTED)
 
     # Ends
 
@@ -893,9 +903,9 @@ class Persistence:
         del self._ends[record.key]
 
     async def _end_taken(self, taken: Taken) -> None:
-        """Have the store forget a session whose callbacks have been called here."""
+        """Have the store forget a session that has ended here, and other workers call theirs."""
         listeners = await self.store.end(taken)
-        self._own.pop(taken.key, None)  # they have run here
+        self._own.pop(taken.key, None)
         await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:

@@ -57,7 +57,7 @@ def adopt(module: ModuleType) -> None:
 def observe(event: dict[str, Any]) -> None:
     """Tell the console of *event*: one of Twisted's observers of its log."""
     text = formatEvent(event) or ""
-    failure = event.get("log_failure")
+    failure = event.get("log_failure") or event.get("failure")  # before Twisted 23
     level = _LEVELS[getattr(event.get("log_level"), "name", "info")]
     if failure is not None:
         is_deferred = event.get("log_namespace") == "twisted.internet.defer"
@@ -91,7 +91,7 @@ def _traceback(frames: Any) -> TracebackType | None:
     for name, file, line, *_ in reversed(frames):
         code = compile("raise Exception", file, "exec")
         try:
-            exec(code.replace(co_name=name, co_firstlineno=line), {})
+            exec(code.replace(co_name=name, co_qualname=name, co_firstlineno=line), {})
         except Exception as exc:
             own = exc.__traceback__ and exc.__traceback__.tb_next
             if own is not None:

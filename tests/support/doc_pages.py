@@ -8,7 +8,7 @@ The blocks of a page are taken in order:
   has to notice;
 - ``console`` has commands, each after a ``$``, and what they print. ``curl``, or ``python
   client.py``, asks the server on port 8080, which is started when it is first needed, or by
-  ``rpyserve ./site --some-option``, or by ``python program.py``;
+  ``rpyserve ./site --some-option``, by ``python program.py``, or by ``rpyserve program.py``;
 - one with the title ``console`` is what the server's own console shows by then;
 - any other must be JSON, TOML or Python that can be read, or have a comment above it that says why
   it is not run.
@@ -202,7 +202,10 @@ class Player:
     def _start(self, words: list[str]) -> None:
         self.closing.close()
         self.runs += 1
-        if words[0] == "rpyserve":
+        if words[:2] == ["rpyserve", "program.py"]:
+            path = self._on_any_port(self.where / words[1])
+            command = [sys.executable, "-m", "rpyserve", path, *words[2:]]
+        elif words[0] == "rpyserve":
             command = [sys.executable, "-m", *words, "--port", "0"]
         else:
             command = [sys.executable, self._on_any_port(self.where / words[1])]
@@ -214,9 +217,10 @@ class Player:
 
     def _on_any_port(self, path: Path) -> str:
         text = path.read_text(encoding="utf-8")
-        assert "port=8080" in text, "a program says port=8080"
+        port = re.compile(r"(port=|listenTCP\()8080")
+        assert port.search(text), "a program says port=8080, or listenTCP(8080, site)"
         other = path.with_name("on_any_port.py")
-        other.write_text(text.replace("port=8080", "port=0"), encoding="utf-8")
+        other.write_text(port.sub(r"\g<1>0", text), encoding="utf-8")
         return str(other)
 
     def _expect_on_console(self, expected: str) -> None:

@@ -32,11 +32,7 @@ from rpyserve.stores.store import (
 class PlainDump:
     blob: bytes
     left_out: tuple[str, ...] = ()
-    own_callbacks: tuple[Any, ...] = ()
-
-    @property
-    def callbacks(self) -> int:
-        return len(self.own_callbacks)
+    callbacks: tuple[Any, ...] = ()
 
     def require_whole(self) -> bytes:
         if self.left_out:
