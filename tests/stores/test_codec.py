@@ -451,7 +451,7 @@ def test_callbacks_that_have_a_name_are_kept_and_others_counted(site: Site, code
     session.notifyOnExpire(lambda: ended.append("closure"))
     session.notifyOnExpire(partial(say_goodbye, threading.Lock()))  # type: ignore[arg-type]
     dumped = codec.dump(session, key_of("uid"))
-    assert (dumped.callbacks, dumped.left_out) == (2, ())
+    assert (len(dumped.callbacks), dumped.left_out) == (2, ())
     back = codec.load("uid", key_of("uid"), dumped.blob)
     assert [each.__self__ for each in back._callbacks[2:]] == [back.getComponent(Job)]
     back.expire()
