@@ -25,7 +25,7 @@ from rpyserve import (
 )
 from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
-from rpyserve.stores.store import REGISTRY, Unavailable
+from rpyserve.stores.store import REGISTRY, Ending, Unavailable
 from tests.resources.test_websocket import Peer
 from tests.support.http_client import connect_to
 from tests.support.in_process import Visitor
@@ -811,8 +811,12 @@ async def test_callbacks_that_no_store_can_keep_run_where_they_are(
         assert sorted(ENDED) == ["/0", "/1", "/2", "/again"]
 
 
+async def no_endings(most: int) -> list[Ending]:
+    return []
+
+
 async def test_callbacks_of_a_worker_that_is_gone_are_told_as_lost(
-    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def page(request: Request) -> str:
         request.getSession().notifyOnExpire(lambda: None)
@@ -821,6 +825,7 @@ async def test_callbacks_of_a_worker_that_is_gone_are_told_as_lost(
     async with workers(page, 2, sessionTimeout=10) as (records, one, _):
         await Visitor(one).get("/")
         del records.inboxes[one.persistence.store.worker]
+        monkeypatch.setattr(one.persistence.store, "due", no_endings)  # as it is gone
         await trio.sleep(11)
         assert [text for text in caplog.messages if "in a worker that is gone" in text]
 
