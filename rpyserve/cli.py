@@ -110,6 +110,13 @@ def _cookie_name(text: str) -> str:
     return text
 
 
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (colon and name.strip() and name.isascii()) or "\n" in text or "\r" in text:
+        raise ValueError(f"{text!r} is no header line: write it as 'Name: value'")
+    return name.strip(), value.strip()
+
+
 def _editor(text: str) -> Any:
     from rpyserve.diagnostics import editor
 
@@ -376,9 +383,36 @@ def _is_certificate(arg: str) -> bool:
     "--get", metavar="PATH", help="Print the response for one path, such as /counter, then exit."
 )
 @click.option(
+    "-X", "--method", metavar="METHOD", default="", help="With --get: the method, such as DELETE."
+)
+@click.option(
+    "-d", "--data", metavar="DATA", help="With --get: send this body, by POST unless -X says else."
+)
+@click.option(
+    "-H",
+    "--header",
+    multiple=True,
+    type=ParsedText(_header),
+    metavar="LINE",
+    help="With --get: send this header line, such as 'Accept: application/json'. Repeatable.",
+)
+@click.option(
+    "--cookie-jar",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="With --get: send the cookies in FILE, and keep in it those that come.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Check all scripts without running them, then exit.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["text", "json", "sarif", "github"]),
+    default="text",
+    show_default=True,
+    help="With --check: how to print what is found; github is for GitHub Actions.",
 )
 @click.option(
     "--forget",
@@ -747,7 +781,13 @@ def _open(url: str) -> None:
 def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
     from rpyserve.serving import one_shot, signals
 
-    status = one_shot.print_response(site, path, verbose=options["verbose"])
+    asked = one_shot.Options(
+        options["method"], options["data"], options["header"], options["cookie_jar"]
+    )
+    try:
+        status = one_shot.print_response(site, path, asked, verbose=options["verbose"])
+    except one_shot.BadCookieFile as exc:
+        raise click.ClickException(str(exc)) from None
     signals.end_process(status)
     return status
 
@@ -760,8 +800,11 @@ def _check(directory: Path, here: str, options: dict[str, Any]) -> int:
 
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
     report = checker.check(resolved(directory), follow_symlinks=options["follow_symlinks"])
-    for line in report.lines(here):
-        print(line)
+    if options["format"] == "text":
+        for line in report.lines(here):
+            print(line)
+    elif told := getattr(report, f"as_{options['format']}")(here):
+        print(told)
     if report.findings or not options["quiet"]:
         console.print_line(report.summary())
     return int(report.fault_count > 0)

@@ -1,15 +1,18 @@
-"""What it costs to keep sessions: rpyserve with SQLite beside rpyserve without a store.
+"""What it costs to keep sessions: rpyserve with SQLite and with Redis, beside one without a store.
 
 ``python -m benchmarks.performance.stores [--rounds 5] [--before DIRECTORY]`` starts the servers,
 and asks each for the same pages in turn, round by round. What counts is the processor time of a
 server for one response, and the ratios of those within a round. With ``--before``, another checkout
-of rpyserve serves as well, without a store. It ends with 1 if a ratio is not its target.
+of rpyserve serves as well, without a store. Redis counts where redis-server is installed, and its
+own time does not. It ends with 1 if a ratio is not its target.
 """
 
 from __future__ import annotations
 
 import http.client
 import os
+import secrets
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,11 +22,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from benchmarks.common.docs import ROOT
 from benchmarks.common.options import option_parser
 from benchmarks.common.server_process import ServerProcess, free_port, is_listening
 from benchmarks.performance.load_generator import Request, generate_load
 from benchmarks.performance.pages import RPYSERVE
+from benchmarks.robustness.workers import Redis
 
 VISITORS = 200
 CONNECTIONS = 16
@@ -51,6 +57,14 @@ TARGETS = (
     Target("memory, hello: now / before", ("memory", "hello"), ("before", "hello"), 1.02),
     Target("a counter: SQLite / memory", ("sqlite", "counter"), ("memory", "counter"), 1.7),
     Target("the series' counter: SQLite / memory", ("sqlite", "series"), ("memory", "series"), 1.7),
+    Target("a counter: Redis / memory", ("redis", "counter"), ("memory", "counter"), 3.0),
+    Target("the series' counter: Redis / memory", ("redis", "series"), ("memory", "series"), 3.0),
+    Target(
+        "Redis, hello: with / without a session's cookie",
+        ("redis", "hello with a cookie"),
+        ("redis", "hello"),
+        1.1,
+    ),
     Target(
         "SQLite, hello: with / without a session's cookie",
         ("sqlite", "hello with a cookie"),
@@ -156,6 +170,21 @@ def make_site(directory: Path, name: str) -> Path:
     return site
 
 
+@contextmanager
+def redis_server(directory: Path) -> Iterator[str]:
+    """A Redis of its own, and a secret for its workers. Yields its URL."""
+    secret = directory / "secret"
+    secret.write_text(secrets.token_hex(32))
+    os.environ["RPYSERVE_SECRET_FILE"] = str(secret)
+    redis = Redis(directory)
+    redis.start()
+    try:
+        trio.run(redis.wait_ready)
+        yield redis.url
+    finally:
+        redis.kill()
+
+
 def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -171,6 +200,9 @@ def main() -> None:
         if options.before:
             servers["before"] = start("before", options.before.resolve())
         servers["sqlite"] = start("sqlite", ROOT, "--session-store", "sqlite")
+        if shutil.which("redis-server"):
+            redis = stack.enter_context(redis_server(Path(scratch)))
+            servers["redis"] = start("redis", ROOT, "--session-store", redis)
         costs = measure(servers, options.rounds)
     sys.exit(not report(costs))
 

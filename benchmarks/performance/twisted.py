@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -80,7 +81,8 @@ class Server:
         self._cookie = ""
         for each in filter(None, (first, target)):
             reply = self._get(each)
-            self._cookie = (reply.getheader("Set-Cookie") or "").partition(";")[0]
+            made = (reply.getheader("Set-Cookie") or "").partition(";")[0]
+            self._cookie = made or self._cookie
 
     def _get(self, target: str) -> http.client.HTTPResponse:
         self._connection.request("GET", target, headers={"Cookie": self._cookie})
@@ -121,6 +123,7 @@ def main() -> None:
             "twist web": Server(twisted_command(site), "/genuine.rpy"),
             "genuine": Server(here, "/genuine"),
             "native": Server(here, "/native"),
+            "native, with Twisted": Server(here, "/native", "/genuine"),
             "native, with the reactor": Server(here, "/native", "/reactor"),
         }
         if options.before:
@@ -139,8 +142,8 @@ def measure(servers: dict[str, Server], rounds: int, count: int) -> None:
             times[name].append(server.microseconds(count))
     for name, found in times.items():
         print(f"{name}: {statistics.median(found):.0f} us a request")
-    pairs = [("twist web", "genuine"), ("native", "native, with the reactor")]
-    pairs += [("native, before", each) for each in ("native", "native, with the reactor")]
+    natives = [name for name in times if name.startswith("native")]
+    pairs = [("twist web", "genuine"), *combinations(natives, 2)]
     for above, below in pairs:
         if above in times:
             ratios = [a / b for a, b in zip(times[above], times[below], strict=True)]

@@ -5,8 +5,9 @@ cached script, a module, classes of many kinds, and values of them in sessions a
 edits the site again and again (methods, attributes, bases, kinds of classes, moves between script
 and module, members of enumerations, half-typed saves) and visits it: by the page that has the
 classes, by one that imports none of them, by one that imports them in a thread; by one visitor, or
-by several at the same time; with and without what a watcher would do. In some programs the registry
-counts as large, so that it is brought up to date in slices.
+by several at the same time; with and without what a watcher would do; before and after a restart of
+the site, over which records keep what there is. In some programs the registry counts as large, so
+that it is brought up to date in slices.
 
 What each value must look like is kept beside, by a model. After each save, every object that a page
 reaches is of the present class, and has what it had and what the edit adds; equality, hashes,
@@ -33,7 +34,10 @@ from hypothesis import strategies as st
 from benchmarks.common.options import option_parser
 from rpyserve import Directory, Request, Site
 from rpyserve.sessions import components
+from rpyserve.stores.codec import Codec, key_of
 from rpyserve.util.exceptions import unwrap_group
+
+KEYS = [b"the secret that records are signed with"]
 
 # The model: classes
 
@@ -472,6 +476,25 @@ class Program:
         assert status == 500
         self.write(file, good)
 
+    def restart(self) -> None:
+        """Go on with another site, which has of this one what records keep."""
+        before, codec = self.site, Codec(self.site, KEYS)
+        kept = {
+            session.uid: codec.dump(session, key_of(session.uid)).require_whole()
+            for session in before.sessions
+        }
+        registry = codec.dump_registry().require_whole()
+        before.close()
+        site = self.site = Site(Directory(self.root))
+        before.on_close(site.close)
+        codec = Codec(site, KEYS)
+        codec.load_registry(registry)
+        for uid, record in kept.items():
+            session = codec.load(uid, key_of(uid), record)
+            session._store, session._last_access = site.sessions, site.sessions.now()
+            session._timeout = site.sessions.timeout_of(session)
+            site.sessions._live.put(uid, session)
+
     def watch(self) -> None:
         """Do what a watcher does when it hears of a change."""
         root = self.site.root
@@ -576,7 +599,9 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
     classes = draw(class_lists())
     names = ["v0", "v1", "v2"][: draw(st.integers(1, 3))]
     program = Program(root, classes, {name: draw(values(classes)) for name in names})
-    steps = st.sampled_from(["make", "look", "look", "crowd", "edit", "edit", "broken", "watch"])
+    steps = st.sampled_from(
+        ["make", "look", "look", "crowd", "edit", "edit", "restart", "broken", "watch"]
+    )
     visitors, places = st.sampled_from(["ann", "bob"]), st.sampled_from(["session", "registry"])
     async with program.site.running(), size_limits(is_large=draw(st.booleans())):
         await program.make("ann", draw(places), names[0])
@@ -597,6 +622,8 @@ async def run(draw: Callable[[st.SearchStrategy[Any]], Any], root: Path) -> None
                         chosen = draw(st.sampled_from(sorted(program.classes)))
                         program.edit(*draw(edits(program.classes[chosen])))
                     program.save()
+                case "restart":  # right after an edit, often
+                    program.restart()
                 case "broken":
                     file = draw(st.sampled_from(["page.rpy", "models.py"]))
                     await program.visit_broken(draw(visitors), file)

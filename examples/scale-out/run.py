@@ -8,7 +8,7 @@ its own and on free ports, as the user who runs it. Visitors count their visits 
 worker is killed, then all are restarted one after the other, and at the end it says what was lost.
 The exit status is 0 if that is nothing.
 
-On Debian: apt install haproxy nginx-light redis-server; pip install 'rpyserve[redis]'.
+On Debian: apt install haproxy nginx-light redis-server; pip install '.[metrics,redis]'.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WORKERS = 4
-PATIENT = 30.0
+PATIENT = 60.0
 """Seconds after which something that should have happened by then is an error."""
 
 

@@ -8,14 +8,16 @@ the site.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from urllib.parse import quote
 
-from rpyserve._names import PUBLIC
+from rpyserve._names import PUBLIC, __version__
 from rpyserve.check.bindings import ModuleBindings
 from rpyserve.check.escaping import find_unescaped
 from rpyserve.check.filenames import SiteFiles
@@ -77,18 +79,98 @@ class Report:
         Args:
             directory: paths below it are shown relative to it; empty for whole paths.
         """
-        for path in sorted(self.findings):
-            if path != min(self.findings):
+        before = None
+        for file, finding in self.in_order(directory):
+            if before not in (None, file):
                 yield ""
+            before = file
+            place = f"{file}:{finding.line}" if finding.line else file
+            note = "note: " if finding.rule.is_note else ""
+            told = f"{place}: {note}{finding.message} [{finding.rule.value}]"
+            yield escape_unprintable(told)  # so that no name can forge a line
+            for line in finding.hint.split("\n"):
+                yield f"    {escape_unprintable(line)}"
+
+    def in_order(self, directory: str) -> Iterator[tuple[str, Finding]]:
+        """Yield the findings, each with its file, sorted by file and line; see `lines`."""
+        for path in sorted(self.findings):
             file = os.path.normpath(os.path.join(self.root, path))
             file = file.removeprefix(os.path.join(directory, ""))
             for finding in sorted(self.findings[path], key=lambda finding: finding.line):
-                place = f"{file}:{finding.line}" if finding.line else file
-                note = "note: " if finding.rule.is_note else ""
-                told = f"{place}: {note}{finding.message} [{finding.rule.value}]"
-                yield escape_unprintable(told)  # so that no name can forge a line
-                for line in finding.hint.split("\n"):
-                    yield f"    {escape_unprintable(line)}"
+                yield file, finding
+
+    # For programs
+
+    def as_json(self, directory: str) -> str:
+        """Return what was found as one JSON object."""
+        findings = [
+            {
+                "path": file,
+                "line": finding.line or None,
+                "rule": finding.rule.value,
+                "level": "note" if finding.rule.is_note else "fault",
+                "message": finding.message,
+                "hint": finding.hint,
+            }
+            for file, finding in self.in_order(directory)
+        ]
+        counts = {"scripts": self.script_count, "modules": self.module_count}
+        return _json({**counts, "faults": self.fault_count, "findings": findings})
+
+    def as_sarif(self, directory: str) -> str:
+        """Return what was found as a log in SARIF 2.1.0 (OASIS), as code scanners take it."""
+        found = list(self.in_order(directory))
+        rules = sorted({finding.rule.value for _, finding in found})
+        driver = {
+            "name": "rpyserve",
+            "version": __version__,
+            "rules": [{"id": rule} for rule in rules],
+        }
+        results = [_sarif_result(file, finding) for file, finding in found]
+        return _json(
+            {
+                "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+                "version": "2.1.0",
+                "runs": [{"tool": {"driver": driver}, "results": results}],
+            }
+        )
+
+    def as_github(self, directory: str) -> str:
+        """Return what was found as commands that GitHub Actions shows beside the lines."""
+        commands = []
+        for file, finding in self.in_order(directory):
+            level = "notice" if finding.rule.is_note else "error"
+            line = f",line={finding.line}" if finding.line else ""
+            name = _github(file, in_property=True)
+            text = _github(f"{finding.message}\n{finding.hint}")
+            commands.append(f"::{level} file={name}{line},title={finding.rule.value}::{text}")
+        return "\n".join(commands)
+
+
+def _json(value: object) -> str:
+    # What is no ASCII is escaped: names of files may hold surrogates.
+    return json.dumps(value, indent=2)
+
+
+def _sarif_result(file: str, finding: Finding) -> dict[str, object]:
+    uri = quote(file.replace(os.sep, "/"), errors="surrogateescape")
+    place: dict[str, object] = {"artifactLocation": {"uri": uri}}
+    if finding.line:
+        place["region"] = {"startLine": finding.line}
+    return {
+        "ruleId": finding.rule.value,
+        "level": "note" if finding.rule.is_note else "error",
+        "message": {"text": f"{finding.message}\n{finding.hint}"},
+        "locations": [{"physicalLocation": place}],
+    }
+
+
+def _github(text: str, *, in_property: bool = False) -> str:
+    """Escape *text* for a workflow command."""
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    if in_property:
+        text = text.replace(":", "%3A").replace(",", "%2C")
+    return escape_unprintable(text)
 
 
 def check(root: str, *, follow_symlinks: bool = False) -> Report:
@@ -134,7 +216,8 @@ def _check_code(path: str, report: Report, imports: ImportChecker, *, is_module:
         report.add(path, check_requests(bindings))
         report.add(path, find_kept_objects(bindings))
         report.add(path, _check_cache_files(bindings, report.root))
-    report.add(path, _find_undefined_names(tree, bindings))
+    given = {"__execution__"} if is_module else {"__execution__", "cache", "registry"}
+    report.add(path, _find_undefined_names(tree, bindings, given))
     report.add(path, find_unescaped(bindings))
     report.add(path, imports.check(tree, bindings, os.path.join(report.root, path)))
     report.add(path, find_state_losses(bindings, is_module=is_module))
@@ -151,14 +234,20 @@ def _check_cache_files(bindings: ModuleBindings, root: str) -> Iterator[Finding]
                     yield Finding(call.lineno, Rule.MISSING_CACHE_FILE, message, hint)
 
 
-def _find_undefined_names(tree: ast.Module, bindings: ModuleBindings) -> Iterator[Finding]:
-    """Find names that nothing defines, as far as pyflakes can tell."""
+def _find_undefined_names(
+    tree: ast.Module, bindings: ModuleBindings, given: set[str]
+) -> Iterator[Finding]:
+    """Find names that nothing defines, as far as pyflakes can tell.
+
+    Args:
+        given: the names that there are without a definition, besides Python's own.
+    """
     if bindings.has_dynamic_names:
         return
     from pyflakes.checker import Checker
     from pyflakes.messages import UndefinedName
 
-    for told in Checker(tree, builtins={"__execution__"}).messages:
+    for told in Checker(tree, builtins=given).messages:
         if type(told) is UndefinedName:
             name = told.message_args[0]
             yield Finding(

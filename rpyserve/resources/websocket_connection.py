@@ -137,6 +137,8 @@ class WebSocketConnection(Upgrade):
         session = self._request._session
         if session is not None:
             session.touch()
+            if self._request._use is not None:
+                self._request._use.note_access()
         return message
 
     async def send(self, message: str | bytes) -> None:

@@ -402,6 +402,7 @@ async def _main(site: Site, settings: Settings, access_log: AccessLog, signals: 
             with _watch_loop(endpoint, signals, settings.script_timeout) as watchdog:
                 signals.blocked_for = watchdog.blocked_for
                 signals.busy_run = lambda: watchdog.run
+                signals.round = watchdog.round
                 await _serve_until(
                     site, endpoint, settings, access_log, signals.stop, ready, shutdown
                 )

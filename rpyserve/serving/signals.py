@@ -153,6 +153,7 @@ class Signals:
         stop: set in the loop after the first signal, or when the server has drained.
         blocked_for: returns for how many seconds the loop has been busy without a pause.
         busy_run: returns the run that was last seen to hold the loop, if it may still do so.
+        round: returns when the loop's present round of work began; None while it waits.
         ends_runs: whether Ctrl-C ends the run that holds the loop before it stops the server.
     """
 
@@ -161,6 +162,7 @@ class Signals:
         self.stop = trio.Event()
         self.blocked_for: Callable[[], float] = lambda: math.inf
         self.busy_run: Callable[[], BusyRun | None] = lambda: None
+        self.round: Callable[[], float | None] = lambda: None
         self.ends_runs = ends_runs
         self._drain = drain
         self._drain_ends = math.inf
@@ -257,7 +259,7 @@ class Signals:
         Called by the watchdog's thread, again and again as long as the run lasts.
         """
         order = self._order
-        if order is None or order.run is not run:
+        if order is None or not order.run.is_same(run):
             if cause is None:
                 return
             order = self._order = _Order(run, cause)
@@ -272,18 +274,21 @@ class Signals:
         """The run of which Ctrl-C is the end; None if it is to stop the server."""
         if not self.ends_runs or time.monotonic() - self._ended_run_at < AGAIN:
             return None
-        outermost, run = outermost_author_frame(frame), self.busy_run()
-        if outermost is None or self.blocked_for() < AT_WORK:
+        outermost, run, began = outermost_author_frame(frame), self.busy_run(), self.round()
+        if outermost is None or began is None or self.blocked_for() < AT_WORK:
             return None
         if run is None:
-            return BusyRun(time.monotonic(), outermost, time.monotonic())
+            return BusyRun(began, outermost, began)
         return run if run.frame is outermost else None
 
     def _carry_out(self, frame: FrameType | None) -> None:
         """Raise what was asked for in the run that was meant, if the author's code is at work."""
         order = self._order
-        author = None if order is None else innermost_author_frame(frame)
-        if order is None or author is None or not _may_raise(order.run, frame):
+        if order is None or self._is_over(order):
+            self._order = None  # with it goes the frame, in this thread
+            return
+        author = innermost_author_frame(frame)
+        if author is None or not _may_raise(order.run, frame):
             return
         order.times += 1
         order.last = time.monotonic()
@@ -292,6 +297,10 @@ class Signals:
         if slow_call_log.in_own_call:
             raise ConstructorInterrupted(str(order.cause))
         raise BusyScriptInterrupted(order.cause.reason, str(order.cause))
+
+    def _is_over(self, order: _Order) -> bool:
+        """Whether the run has ended, or has given others their turn."""
+        return order.run.round != self.round()
 
     def _request_stop(self, frame: FrameType | None) -> None:
         self._requested_at = time.monotonic()
@@ -306,6 +315,10 @@ class Signals:
 
     def _is_replaced(self) -> bool:
         return any(signal.getsignal(number) != self._handle for number in self._before)
+
+    def _has_old_order(self) -> bool:
+        order = self._order
+        return order is not None and self._is_over(order)
 
     def _has_drained(self) -> bool:
         return self._requested_at is None and time.monotonic() >= self._drain_ends
@@ -338,7 +351,7 @@ class Signals:
                 if not told and waited > 4 * INSIST:
                     told = True
                     print_over_ctrl_c("A script is still running. Press Ctrl-C again to quit now.")
-            elif self._has_drained() or self._is_replaced():
+            elif self._has_drained() or self._is_replaced() or self._has_old_order():
                 _nudge(main)
             if waited > (STOP_TIMEOUT if self._noticed else BLOCKED_TIMEOUT):
                 print_over_ctrl_c("Stopping took too long, quitting now.")

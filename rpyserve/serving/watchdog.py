@@ -81,6 +81,10 @@ class BusyRun:
     contents: dict[Path, bytes | None] = field(default_factory=dict)
     unchanged: set[Path] = field(default_factory=set)
 
+    def is_same(self, other: BusyRun) -> bool:
+        """Whether *other* was noted of this run, too."""
+        return self.frame is other.frame and self.round == other.round
+
     def is_on_stack(self, frame: FrameType | None) -> bool:
         """Whether this is the run of which *frame* is the innermost frame."""
         return any(each is self.frame for each in frames_from(frame))
@@ -146,6 +150,10 @@ class Watchdog(trio.abc.Instrument):
         finally:
             stopped.set()
             trio.lowlevel.remove_instrument(self)
+
+    def round(self) -> float | None:
+        """When the loop's present round of work began, by `time.monotonic`; None if it waits."""
+        return self._since
 
     def blocked_for(self) -> float:
         """Seconds since the loop last waited for anything; 0 if it waits now."""

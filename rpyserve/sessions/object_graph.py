@@ -38,10 +38,14 @@ import gc
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from enum import Enum, Flag
 from itertools import islice
 from types import FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
+
+from zope.interface import directlyProvidedBy
+from zope.interface.declarations import Provides, ProvidesClass
 
 from rpyserve.scripts import definitions
 from rpyserve.scripts.execution import ExecutionName
@@ -55,7 +59,7 @@ from rpyserve.sessions.containers import (
     rebuild,
     remake,
 )
-from rpyserve.sessions.object_state import attributes
+from rpyserve.sessions.object_state import attributes, dict_of
 
 CHUNK: Final = 1_000
 """Of so many objects in a container at once it is asked whether their classes matter."""
@@ -69,6 +73,9 @@ _POOLS: Final = frozenset(
 _UNTRACKED: Final = frozenset({dict, tuple})
 
 _PLAIN: Final = frozenset({list, dict, set, deque})
+
+# What libraries keep of a class in its objects, and we can renew.
+_KNOWN: Final = ATOMS | {ProvidesClass, type(ClassVar[int])}
 
 # Stands for objects that are not looked into and are replaced as a whole.
 _LEAF: Final = opaque_type()
@@ -389,6 +396,7 @@ class ObjectGraph:
         except TypeError:
             self._make_again(node, new_class)
         else:
+            _renew_kept_class(thing)
             self.changed.append((thing, old_class))
             self._on_change(thing, old_class, thing)
 
@@ -400,6 +408,7 @@ class ObjectGraph:
         except Exception as exc:  # a constructor may be the only way
             self._keep_unchanged(thing, label, new_class, exc)
             return
+        _renew_kept_class(made)
         self._classify(new_class, made)
         self._note_replacement(node, made, self._container_types[new_class])
         _remember(thing, made)
@@ -604,9 +613,21 @@ def _can_change(old_class: type, new_class: type) -> bool:
     return True
 
 
+def _renew_kept_class(thing: Any) -> None:
+    """Renew what `typing` and zope keep in an object of a class: that very class."""
+    own = dict_of(thing)
+    alias = own.get("__orig_class__")
+    if alias is not None:  # a Box[int]
+        with suppress(Exception):
+            own["__orig_class__"] = type(thing)[alias.__args__]
+    if "__provides__" in own:
+        current = map(definitions.current_definition, directlyProvidedBy(thing))
+        own["__provides__"] = Provides(type(thing), *filter(None, current))
+
+
 def _refers_to(value: Any, cls: type) -> bool:
     """Whether *value*, an object of a library, has *cls* as an attribute."""
-    if type(value) in ATOMS or type(type(value).__module__) is ExecutionName:
+    if type(value) in _KNOWN or type(type(value).__module__) is ExecutionName:
         return False
     return any(each is cls for each in attributes(value).values())
 

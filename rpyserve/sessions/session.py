@@ -60,6 +60,21 @@ class _SiteTimeout:
         return DEFAULT_TIMEOUT if timeout is None else timeout
 
 
+class SessionId(str):
+    """The id of a session: a text that joins with bytes, too, as in scripts written for Twisted."""
+
+    __slots__ = ()
+
+    def __radd__(self, other: Any) -> Any:
+        return other + (bytes(self) if isinstance(other, bytes) else str(self))
+
+    def __add__(self, other: Any) -> Any:
+        return bytes(self) + other if isinstance(other, bytes) else str.__add__(self, other)
+
+    def __bytes__(self) -> bytes:
+        return self.encode()
+
+
 @public
 class SessionEnd(enum.Enum):
     """Why a session ended."""
@@ -110,10 +125,10 @@ class Session(Components):
         "_record",
         "_store",
         "_timeout",
+        "_uid",
         "ended",
         "new",
         "site",
-        "uid",
     )
 
     sessionTimeout: float | None = cast(Any, _SiteTimeout())
@@ -138,12 +153,12 @@ class Session(Components):
     ended: SessionEnd | None
     new: bool
     site: Any
-    uid: Any
+    _uid: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
         self._callbacks = self._store = self._bucket = self._record = None
-        self.ended = self.site = self.uid = None
+        self.ended = self.site = self._uid = None
         self._timeout = math.inf
         self._last_access = -math.inf
         self.new = True
@@ -156,6 +171,16 @@ class Session(Components):
     def __repr__(self) -> str:
         state = f"ended: {self.ended.value}" if self.ended else "live"
         return f"<{type(self).__name__} {self.short_id or 'without id'}, {state}>"
+
+    @property
+    def uid(self) -> Any:
+        """The session's id; see the class."""
+        uid = self._uid
+        return SessionId(uid) if type(uid) is str else uid
+
+    @uid.setter
+    def uid(self, uid: Any) -> None:
+        self._uid = str(uid) if isinstance(uid, SessionId) else uid
 
     @property
     def short_id(self) -> str:
@@ -281,7 +306,7 @@ def deadline_of(session: Session) -> float:
 def schedule(session: Session, timer: ExpiryTimer) -> None:
     """Have *timer* look at *session* when it is due."""
     before = session._bucket
-    session._bucket = timer.schedule(session.uid, deadline_of(session), before)
+    session._bucket = timer.schedule(session._uid, deadline_of(session), before)
     if session._bucket is not before:
         timer.discard(before)
 

@@ -158,7 +158,7 @@ class SessionStore(ServerObject):
                 "sessionFactory(site, uid) must return a new Session each time, "
                 f"not {session!r:.80}"
             )
-        session.site, session.uid = self.site, uid
+        session.site, session._uid = self.site, uid
         try:
             refuse_transient(session, "site.sessionFactory makes sessions, and the site")
         except TypeError:
@@ -200,13 +200,13 @@ class SessionStore(ServerObject):
         session._store, session.new = self, False
         session._timeout = self.timeout_of(session)
         session._last_access = self.now()
-        self._live.put(session.uid, session)
+        self._live.put(session._uid, session)
         schedule(session, self._timer)
 
     def drop(self, session: Session) -> None:
         """Forget *session* without ending it: from now on it is elsewhere."""
-        if self._live.get(session.uid) is session:
-            self._live.pop(session.uid)
+        if self._live.get(session._uid) is session:
+            self._live.pop(session._uid)
             self._timer.discard(unschedule(session))
         session._store = None
 
@@ -250,14 +250,14 @@ class SessionStore(ServerObject):
         """Give *session* a new id. Counts as an access; does nothing to one that has ended."""
         if not self.touch(session):
             return
-        self._live.pop(session.uid)
+        self._live.pop(session._uid)
         self._timer.discard(unschedule(session))  # the timer knows it by its old id
         self.id_changes += 1
-        self._changed_ids[session.uid] = self.id_changes
+        self._changed_ids[session._uid] = self.id_changes
         if len(self._changed_ids) > MOST_CHANGED_IDS:
             del self._changed_ids[next(iter(self._changed_ids))]
-        session.uid = secrets.token_urlsafe(ID_BYTES)
-        self._live.put(session.uid, session)
+        session._uid = secrets.token_urlsafe(ID_BYTES)
+        self._live.put(session._uid, session)
         schedule(session, self._timer)
         self.on_new_id(session)
 
@@ -285,7 +285,7 @@ class SessionStore(ServerObject):
 
     def end(self, session: Session, reason: SessionEnd = SessionEnd.IDLE) -> None:
         """End *session*, unless it has ended: forget it, then call its callbacks."""
-        if session.ended is None and self._live.pop(session.uid) is not None:
+        if session.ended is None and self._live.pop(session._uid) is not None:
             self._timer.discard(unschedule(session))
             self._ended[reason] += 1
             finish(session, reason)

@@ -66,18 +66,13 @@ class Dumped:
     Attributes:
         blob: the record. It is the same as before if nothing has changed.
         left_out: what is not in it.
-        own_callbacks: those that are not in it: they are closures, or bound to what cannot be kept,
+        callbacks: those that are not in it: they are closures, or bound to what cannot be kept,
             and live in this process only.
     """
 
     blob: bytes
     left_out: tuple[LeftOut, ...] = ()
-    own_callbacks: tuple[Callable[[], Any], ...] = ()
-
-    @property
-    def callbacks(self) -> int:
-        """How many callbacks are not in the record."""
-        return len(self.own_callbacks)
+    callbacks: tuple[Callable[[], Any], ...] = ()
 
     def require_whole(self) -> bytes:
         """Return the record.

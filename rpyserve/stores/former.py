@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from types import FunctionType
+from types import FunctionType, GenericAlias
 from typing import Any, Final, NoReturn
 
 from zope.interface.interface import InterfaceClass
@@ -52,7 +52,7 @@ class How(enum.IntEnum):
     """As `object.__reduce_ex__` has it: attributes, and what a builtin base holds."""
     BY_NAME = 1
     """Attributes by their names, as what the class itself gives goes by their order."""
-    SETSTATE = 2
+    SET_STATE = 2
     """The class, or a library, has its own ``__setstate__``."""
     BY_ITSELF = 3
     """The class says what to call to make another one."""
@@ -150,7 +150,7 @@ def how_of(cls: type) -> How:
     if getattr(set_state, "__module__", None) == "dataclasses":
         return How.BY_NAME
     is_python = isinstance(set_state, FunctionType)
-    return How.SETSTATE if is_python and not issubclass(cls, enum.Enum) else How.PLAIN
+    return How.SET_STATE if is_python and not issubclass(cls, enum.Enum) else How.PLAIN
 
 
 def _is_own(cls: type, names: Iterable[str]) -> bool:
@@ -304,7 +304,10 @@ def _plain(qualified_name: str, facts: Facts) -> type:
     if facts.how == How.BY_ITSELF:
         return type(qualified_name.rpartition(".")[2], (_Call,), {"__slots__": ()})
     base = _found(*facts.base[:2])
-    namespace: dict[str, Any] = {"__getattr__": _lookup}
+    namespace: dict[str, Any] = {
+        "__getattr__": _lookup,
+        "__class_getitem__": classmethod(GenericAlias),
+    }
     for name in facts.hidden:
         namespace[name] = _former_method
     for name, value in reversed(facts.values):
@@ -314,7 +317,7 @@ def _plain(qualified_name: str, facts: Facts) -> type:
         namespace[name] = functools.cached_property(getter) if is_cached else property(getter)
     if facts.fields is not None:
         namespace |= _WITH_FIELDS[facts.how == How.STRUCT](facts.fields)
-    if facts.how == How.SETSTATE:
+    if facts.how == How.SET_STATE:
         namespace |= {
             "__new__": _new_present,
             "__setstate__": _keep_state,

@@ -72,9 +72,6 @@ def open_store(address: SQLiteAddress | RedisSettings, directory: Path) -> Store
     Args:
         address: what `parse_store` has returned.
         directory: that of the site.
-
-    Raises:
-        StoreError: a file cannot be there.
     """
     if not isinstance(address, SQLiteAddress):
         from rpyserve.stores.redis import RedisStore
@@ -87,16 +84,25 @@ def open_store(address: SQLiteAddress | RedisSettings, directory: Path) -> Store
 
 
 def _path_of(address: SQLiteAddress, directory: Path) -> Path:
-    if address.path is None:
-        return directory / DEFAULT_PATH
-    path, root = Path(os.path.realpath(address.path)), Path(os.path.realpath(directory))
-    inside = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else None
+    return directory / DEFAULT_PATH if address.path is None else address.path
+
+
+def _refuse_watched(path: Path, root: object) -> None:
+    """Check that the file at *path* is none that a site with this *root* watches.
+
+    Raises:
+        StoreError: it is.
+    """
+    directory = getattr(root, "path", None)  # of a `Directory`
+    if not isinstance(directory, Path):
+        return
+    path, directory = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
+    inside = path.relative_to(directory).parts[:-1] if path.is_relative_to(directory) else None
     if inside is not None and not any(part.startswith(".") for part in inside):
         raise StoreError(
-            f"{address.name} is a file of the site, which would be watched: name one below "
+            f"{path.name} would be a file of the site, which is watched: name one below "
             ".rpyserve/, or outside of the site"
         )
-    return path
 
 
 def persistence_of(
@@ -115,6 +121,8 @@ def persistence_of(
     from rpyserve.stores.codec import Codec
     from rpyserve.stores.persistence import Persistence
 
+    if isinstance(address, SQLiteAddress):
+        _refuse_watched(_path_of(address, directory), site.root)
     store = open_store(address, directory)
     return Persistence(site, store, Codec(site, _keys(address, directory)))
 

@@ -33,7 +33,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import trio
 
@@ -45,11 +45,13 @@ from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.callbacks import Callback
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
+from rpyserve.stores.absent_registry import is_absent, make_absent, make_present
 from rpyserve.stores.codec import Codec, key_of
 from rpyserve.stores.store import (
     REGISTRY,
     Ending,
     LeaseLost,
+    SoleStore,
     Store,
     StoreError,
     Taken,
@@ -72,8 +74,8 @@ TURNS: Final = 1.0
 """Seconds in which requests of this process have a record one after the other, before it is given
 back though more of them wait: others elsewhere may do so, too."""
 
-BATCH: Final = 250
-"""How many sessions that are due are claimed at once."""
+BATCH: Final = 50
+"""How many sessions that are due are claimed, and ended, at once."""
 
 LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
@@ -196,6 +198,11 @@ class Use:
         await self.hold(scripts.uses(path))  # it may have imported more
         return resource
 
+    def note_access(self) -> None:
+        """Note that a stream, which has given its session back, counts as an access just now."""
+        if self._persistence.store.is_shared:
+            self._persistence.note_accesses(self.streamed)
+
     async def hold_for(self, resource: Resource) -> None:
         """Take what *resource* may use, which no script of the site has left. Raises as `hold`.
 
@@ -244,18 +251,19 @@ class Persistence:
         self._streamed: dict[bytes, Streamed] = {}
         # The callbacks of sessions that no store can keep, by their keys.
         self._own: dict[bytes, OwnCallbacks] = {}
+        # Those that a stream has accessed, which the store does not know yet.
+        self._accessed: set[Streamed] = set()
         # Those who stream just now, and the store is for this process alone.
         self._streaming: dict[Use, Request] = {}
         # What the store does not know yet, as it was away: that some have ended, or have changed.
         self._ends: dict[bytes, Record] = {}
         self._unwritten: dict[int, Any] = {}
         self._failures = ThrottledLogger(log)
-        self._refusals = ThrottledLogger(log)
         self._told: set[str] = set()
         self.errors = 0  # requests that were refused for the store
         self._sessions.on_end = self._note_end
         site.ready_checks.append(self._check)
-        _AbsentRegistry.install(site.registry, self)
+        make_absent(site.registry, self.fetch_registry)
 
     async def _check(self) -> None:
         """Raise if the store is away."""
@@ -283,6 +291,7 @@ class Persistence:
                     if trio.current_time() >= next_adoption:
                         next_adoption = trio.current_time() + ADOPT
                         await self._finish(await self.store.adopt(), SessionEnd.IDLE)
+                        await self._store_accesses()
                     await self._catch_up()
                     await self._put_streaming()
                     while endings := await self.store.due(BATCH):
@@ -322,7 +331,7 @@ class Persistence:
         """Store what was changed outside of requests."""
         holders = [*(record.holder for record in self._records.values()), self._registry.holder]
         for holder in holders:
-            if type(holder) is not _AbsentRegistry:
+            if not is_absent(holder):
                 with self._telling():
                     await self._put_holder(holder, accessed=False)
 
@@ -331,7 +340,7 @@ class Persistence:
         for key, record in list(self._ends.items()):
             assert record.taken is not None
             with suppress(LeaseLost):
-                await self.store.end(record.taken)
+                await self._end_taken(record.taken)
             self._ends.pop(key, None)
         for holder in list(self._unwritten.values()):
             await self._put_holder(holder)
@@ -348,7 +357,7 @@ class Persistence:
         try:
             yield
         except StoreError as exc:
-            self._failures.warn("%s", exc)
+            self._failures.warn("%s", exc, key=str(exc))
 
     # One request
 
@@ -458,7 +467,7 @@ class Persistence:
     async def _put_together(self, session: Session) -> None:
         """Store a session and the registry, both or none."""
         try:
-            with self.store.together():
+            with cast(SoleStore, self.store).together():
                 await self._put_holder(session)
                 await self._put_registry()
         except Unavailable:
@@ -469,7 +478,7 @@ class Persistence:
             raise
 
     async def _put_registry(self) -> None:
-        if type(self._registry.holder) is not _AbsentRegistry:
+        if not is_absent(self._registry.holder):
             await self._put_holder(self._registry.holder)
 
     @contextmanager
@@ -503,7 +512,7 @@ class Persistence:
 
     def _refusal(self, exc: StoreError) -> HTTPError:
         """What the visitor gets as *exc* was raised, which the console is told."""
-        self._failures.warn("%s", exc)
+        self._failures.warn("%s", exc, key=str(exc))
         self.errors += 1
         return HTTPError(
             503,
@@ -624,7 +633,7 @@ class Persistence:
             raise
         except Exception as exc:
             what = f"A session in {self.store.name} cannot be loaded, and its visitor gets another"
-            self._refusals.warn("%s: %s", what, exc)
+            self._failures.warn("%s: %s", what, exc, key=what)
         return None
 
     def _blob_of(self, holder: Any, key: bytes) -> bytes:
@@ -721,7 +730,7 @@ class Persistence:
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
         record = self._registry
-        _AbsentRegistry.put_back(record.holder)
+        make_present(record.holder)
         if taken.blob and (record.taken is None or record.taken.blob != taken.blob):
             self._read_registry(record.holder, taken.blob)
         record.taken, record.is_held = taken, True
@@ -731,12 +740,15 @@ class Persistence:
         registry.__dict__.clear()
         try:
             self._codec.load_registry(blob)
-        except StoreError:
-            _AbsentRegistry.install(registry, self)
-            raise
         except Exception as exc:
-            what = f"The registry in {self.store.name} cannot be loaded, and begins anew"
-            self._refusals.warn("%s: %s", what, exc)
+            # It is left as it is: another key, or another version, may be what it takes.
+            make_absent(registry, self.fetch_registry)
+            if isinstance(exc, StoreError):
+                raise
+            raise Unavailable(
+                f"The registry in {self.store.name} cannot be loaded: {exc}. Put the key back, or "
+                "begin anew with `rpyserve --forget`"
+            ) from exc
 
     async def _release(self, record: Record, accessed: bool) -> None:
         """Write what a request has changed in *record*. Then who waits here has it, or it is given
@@ -770,7 +782,7 @@ class Persistence:
 
     def _drop(self, record: Record) -> None:
         if record is self._registry:
-            _AbsentRegistry.install(record.holder, self)
+            make_absent(record.holder, self.fetch_registry)
         elif record.holder is not None:
             self._sessions.drop(record.holder)
             record.holder = None
@@ -818,7 +830,8 @@ class Persistence:
             # Only `regenerate` changes an id, and it is rarely called.
             key = record.key if holder.uid == record.uid else key_of(holder.uid)
             lives = self._lives(holder)
-        blob = self._blob_of(holder, key)
+        is_unused = record is self._registry and not taken.blob and _is_empty(holder)
+        blob = b"" if is_unused else self._blob_of(holder, key)
         changed = blob != taken.blob
         if key != taken.key:
             taken = await self.store.move(taken, key, blob, lives)
@@ -876,13 +889,23 @@ class Persistence:
             return  # another request has done that
         record.is_held = False
         self._ends[record.key] = record
-        listeners = await self.store.end(record.taken)
+        await self._end_taken(record.taken)
         del self._ends[record.key]
-        self._own.pop(record.key, None)  # they have run here
-        await self._tell_listeners(listeners, record.key)
+
+    async def _end_taken(self, taken: Taken) -> None:
+        """Have the store forget a session whose callbacks have been called here."""
+        listeners = await self.store.end(taken)
+        self._own.pop(taken.key, None)  # they have run here
+        await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
+        if self.store.is_shared:
+            # Together, as each has to wait for the store to forget it.
+            async with trio.open_nursery() as nursery:
+                for ending in endings:
+                    nursery.start_soon(self._end_stored_or_tell, ending, reason)
+            return
         for ending in endings:
             record = self._records.get(ending.key)
             session = None if record is None else record.holder
@@ -894,6 +917,10 @@ class Persistence:
                 record.taken = await self.store.create(ending.key, blob, self._lives(session))
             else:
                 self._sessions.end(session, reason)
+
+    async def _end_stored_or_tell(self, ending: Ending, reason: SessionEnd) -> None:
+        with self._telling():
+            await self._end_stored(ending, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
         # Without a record, only callbacks of a worker that died are left of it.
@@ -930,6 +957,23 @@ class Persistence:
         streamed.count += 1
         use.streamed.append(streamed)
 
+    def note_accesses(self, streamed: list[Streamed]) -> None:
+        """Have the store told soon that these sessions have been accessed."""
+        self._accessed.update(streamed)
+
+    async def _store_accesses(self) -> None:
+        accessed, self._accessed = self._accessed, set()
+        async with trio.open_nursery() as nursery:
+            for streamed in accessed:
+                nursery.start_soon(self._store_access, streamed)
+
+    async def _store_access(self, streamed: Streamed) -> None:
+        with self._telling(), self._in_time():
+            taken = await self.store.take(streamed.key)
+            if taken is not None:
+                lives = self._sessions.timeout_of(streamed.session)
+                await self.store.give(taken, None, lives)
+
     async def _end_stream(self, streamed: Streamed, request: Request) -> None:
         """Write what a stream has changed since its head went out, if nobody else has written."""
         streamed.count -= 1
@@ -956,7 +1000,7 @@ class Persistence:
         if taken is None:
             return streamed.session.ended is not None
         if streamed.session.ended is not None:
-            await self.store.end(taken)
+            await self._end_taken(taken)
             return True
         is_same = taken.blob == streamed.blob
         blob = self._blob_of(streamed.session, streamed.key) if is_same else None
@@ -1081,6 +1125,10 @@ class Persistence:
         self._registry.users += 1
 
 
+def _is_empty(registry: Registry) -> bool:
+    return not (registry._values or registry._components or registry.__dict__)
+
+
 def at_once(work: Coroutine[Any, Any, T]) -> T:
     """Run *work*, which does not wait, and return what it returns."""
     try:
@@ -1089,52 +1137,6 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
         return done.value  # type: ignore[no-any-return]
     work.close()
     raise RuntimeError("the store of a single process must not wait")
-
-
-class _AbsentRegistry(Registry):
-    """What a registry is while its contents are in the store: whatever uses it brings them here."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def install(registry: Registry, persistence: Persistence) -> None:
-        if type(registry) is Registry:
-            object.__setattr__(registry, "_waits_for", persistence)
-            object.__setattr__(registry, "__class__", _AbsentRegistry)
-
-    @staticmethod
-    def put_back(registry: Registry) -> None:
-        if type(registry) is _AbsentRegistry:
-            object.__setattr__(registry, "__class__", Registry)
-            registry._waits_for = None
-
-
-def _bring(registry: Registry) -> None:
-    object.__getattribute__(registry, "_waits_for").fetch_registry()
-
-
-def _bringing(name: str) -> Any:
-    def method(self: Registry, *args: Any) -> Any:
-        if args == ("__class__",):  # what it is can be told without what it holds
-            return Registry
-        _bring(self)
-        return getattr(Registry, name)(self, *args)
-
-    return method
-
-
-def _get_attribute(self: Registry, name: str) -> Any:
-    if name != "__class__":  # which isinstance() asks of all that a script has in its namespace
-        _bring(self)
-    return object.__getattribute__(self, name)
-
-
-for _name in (
-    "__getitem__", "__setitem__", "__delitem__", "__iter__", "__len__", "__contains__",
-    "__conform__", "__repr__", "__setattr__", "__delattr__",
-):  # fmt: skip
-    setattr(_AbsentRegistry, _name, _bringing(_name))
-_AbsentRegistry.__getattribute__ = _get_attribute  # type: ignore[method-assign,assignment]
 
 
 class _StoredStream(Stream):

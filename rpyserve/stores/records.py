@@ -56,8 +56,6 @@ from rpyserve.stores.pickles import (
 )
 from rpyserve.stores.references import Definition, References
 
-log = logging.getLogger("rpyserve")
-
 FORMAT: Final = b"\x01"
 """What records begin with: the format that is written. Newer ones cannot be read."""
 
@@ -116,7 +114,6 @@ class Written:
 
 
 # Writing
-
 
 W = TypeVar("W", bound=Writer)
 
@@ -218,18 +215,12 @@ class RecordWriter:
 
     def _leave_out(self, contents: Contents) -> list[LeftOut]:
         """Take out of *contents* what cannot be written, each looked at by itself."""
-        left_out = []
+        left_out: list[LeftOut] = []
         for held, key, thing in list(_things_in(contents)):
             try:
                 self._writer(Output(LARGEST)).dump(thing)
             except Exception as exc:
-                if isinstance(held, list):
-                    held.remove(key)
-                else:
-                    left_out.append(
-                        self._explain(_label_in(contents, self._holder, held, key), thing, exc)
-                    )
-                    del held[key]
+                left_out += self._take_out(contents, held, key, thing, exc)
         return left_out
 
     def _write_what_fits(self, contents: Contents, left_out: list[LeftOut]) -> bytes:
@@ -237,10 +228,19 @@ class RecordWriter:
             try:
                 return self._write_all(contents)
             except TooLarge as exc:
-                held, key, thing = max(_things_in(contents), key=lambda each: self._size(each[2]))
-                label = _label_in(contents, self._holder, held, key)
-                left_out.append(self._explain(label, thing, exc))
-                del held[key]
+                largest = max(_things_in(contents), key=lambda each: self._size(each[2]))
+                left_out += self._take_out(contents, *largest, exc)
+
+    def _take_out(
+        self, contents: Contents, held: Any, key: Any, thing: Any, exc: Exception
+    ) -> list[LeftOut]:
+        """Take one thing out of *contents*; say why, unless it is a callback."""
+        if held is contents.callbacks:
+            held[:] = [each for each in held if each is not thing]
+            return []
+        found = self._explain(_label_in(contents, self._holder, held, key), thing, exc)
+        del held[key]
+        return [found]
 
     def _size(self, thing: Any) -> int:
         output = Output(LARGEST)
@@ -351,7 +351,6 @@ _REASONS: Final[dict[Any, str]] = {
 
 
 # Reading
-
 
 MakeHolder = Callable[[Any], Components]
 
@@ -495,9 +494,7 @@ class RecordReader:
                 migration.log_once(
                     logging.WARNING,
                     definitions.home_of(before),
-                    _ABSENT.format(
-                        definition.name, definition.file.rpartition("/")[2].lstrip(".:")
-                    ),
+                    _ABSENT.format(definition.name, self._references.display(definition.file)),
                 )
 
 

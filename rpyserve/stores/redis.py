@@ -17,7 +17,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from hashlib import blake2b
 from operator import itemgetter
@@ -98,7 +98,8 @@ class RedisStore:
         ]
         self._by_bucket = {name: self._choose(name) for name in (*BUCKETS, REGISTRY.decode())}
         self._tokens = 0
-        self._waiting: dict[bytes, trio.Event] = {}
+        # Those who take a record; without an event as long as they need not wait.
+        self._waiting: dict[bytes, trio.Event | None] = {}
         self._told = trio.Event()
         self._handling: tuple[RedisClient, bytes] | None = None
         self._cleanups: deque[Cleanup] = deque()
@@ -107,7 +108,8 @@ class RedisStore:
         self._warned = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        hearts = [Heartbeat(client.address, self._heart) for client in self._clients]
+        channel = f"{self._prefix}:h:{self.worker.decode()}"
+        hearts = [Heartbeat(client.address, self._heart, channel) for client in self._clients]
         with _unwrapping():
             async with trio.open_nursery() as nursery:
                 for client in self._clients:
@@ -124,12 +126,14 @@ class RedisStore:
         place, token = self._place(key), self._new_token()
         try:
             while True:
-                self._waiting[token] = handed = trio.Event()
+                self._waiting[token] = None
                 answer = await self._take(place, token, create)
                 if answer[0] == _TAKEN:
                     return Taken(key, token, answer[1])
                 if answer[0] == _NONE:
                     return None
+                # It may have been handed over since the answer came.
+                handed = self._waiting[token] = self._waiting[token] or trio.Event()
                 with trio.move_on_after(answer[1] / 1000 + 0.005):
                     await handed.wait()
         except (Unavailable, trio.Cancelled):
@@ -243,10 +247,6 @@ class RedisStore:
 
     async def adopt(self) -> list[Ending]:
         return await self._claim(self._scripts.adopt, adopted=True)
-
-    def together(self) -> AbstractContextManager[None]:
-        """See `Store.together`: a shared store has none."""
-        raise NotImplementedError
 
     async def evict(self) -> Ending | None:
         """See `Store.evict`. Of several servers, it is the one with the earliest deadline."""
@@ -391,7 +391,13 @@ class RedisStore:
     # Calls
 
     async def _run(self, script: Script, place: Place, *words: Word) -> Any:
-        return await _evaluate(place.client, script, (place.record, place.deadlines), *words)
+        client, record, deadlines = place.client, place.record, place.deadlines
+        try:
+            return await client.call("EVALSHA", script.sha, 2, record, deadlines, *words)
+        except RedisError as exc:
+            if exc.code != "NOSCRIPT":
+                raise
+        return await client.call("EVAL", script.text, 2, record, deadlines, *words)
 
     async def _with_each(self, function: Callable[[RedisClient], Awaitable[object]]) -> None:
         """Call *function* for each server. One that cannot be reached does not hold up others.
@@ -470,7 +476,8 @@ class RedisStore:
         """Somebody has handed a record over, or has put something into the inbox."""
         token = words[-1]
         if token in self._waiting:
-            self._waiting[token].set()
+            handed = self._waiting[token] = self._waiting[token] or trio.Event()
+            handed.set()
         elif not token:
             self._told.set()
 

@@ -1,8 +1,8 @@
 """Redis without trio: the sign that a worker lives, and calls that wait for the network.
 
-The sign is a key that ends unless it is set again and again. It is set from a thread of its own, by
-a connection of its own: a script that holds the event loop for seconds does not make the worker
-dead, and its sessions are not taken from it.
+The sign is a key that ends unless it is set again and again, and a channel that is subscribed to.
+That is done from a thread of its own, by a connection of its own: a script that holds the event
+loop for seconds does not make the worker dead, and its sessions are not taken from it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ _TIMEOUT: Final = 1.0
 
 
 class Heartbeat:
-    """Sets *key* at *address* every `BEAT` seconds, from `start` until `stop`.
+    """Sets *key* every `BEAT` seconds and is subscribed to *channel*, from `start` until `stop`.
 
     While Redis cannot be reached it tries again, and says nothing: the client of the event loop
     does.
     """
 
-    def __init__(self, address: RedisAddress, key: str) -> None:
+    def __init__(self, address: RedisAddress, key: str, channel: str) -> None:
         self._address = address
         self._key = key
+        self._channel = channel
         self._stopped = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name=f"rpyserve heartbeat to {address}", daemon=True
@@ -63,6 +64,7 @@ class Heartbeat:
             self._stopped.wait(BEAT)
 
     def _beat(self, call: Caller) -> None:
+        call("SUBSCRIBE", self._channel)
         while not self._stopped.is_set():
             call("SET", self._key, 1, "PX", LIFE)
             self._stopped.wait(BEAT)

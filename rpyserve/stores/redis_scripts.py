@@ -12,17 +12,20 @@ l     the workers that have callbacks of it which could not be stored
 ====  ==============================================================================================
 
 A token begins with the id of its worker, so that everybody can see from a token whether its worker
-lives: as long as the worker's heartbeat is there. Who gives a record back hands it to the first of
+lives: its heartbeat is there, and at least one of its two connections, each of which has subscribed
+to a channel. So one that was killed is known to be dead at once, and one that stands still, or
+whose machine is gone, a moment later. Who gives a record back hands it to the first of
 those who wait, and tells that one's worker by the worker's channel: nobody has to ask again and
 again, nobody is passed over, and no two get it. A message that is lost costs a moment only, as
-those who wait look again when the heartbeat that they have seen would end.
+those who wait look again four times a second.
 
 Redis forbids commands that need memory when there is none left, but not after a script has written
 something. So a script either fails at its first write, or does all that it has to do.
 
 The names of the keys, with ``rpy`` as the prefix: ``rpy:{7f}:s:KEY`` a record, ``rpy:{7f}:e:KEY``
 one whose time is over and that a worker has claimed, ``rpy:{7f}:due`` the deadlines of all that
-begin with the byte 7f, ``rpy:w:ID`` a worker's heartbeat and its channel, ``rpy:workers`` all ids,
+begin with the byte 7f, ``rpy:w:ID`` a worker's heartbeat and its channel, ``rpy:h:ID`` the channel
+of the thread that sets the heartbeat, to which nobody sends anything, ``rpy:workers`` all ids,
 ``rpy:endings:ID`` what a worker has claimed, ``rpy:inbox:ID`` what it has been told.
 """
 
@@ -42,6 +45,9 @@ TOKEN: Final = 32
 NEVER: Final = 9_000_000_000_000_000
 """The deadline of what never ends, in milliseconds; Lua's numbers hold it exactly."""
 
+LOOK: Final = 250
+"""Milliseconds after which whoever waits looks again."""
+
 BROOM: Final = 3_600_000
 """Milliseconds after its deadline at which Redis drops a record that no worker has claimed."""
 
@@ -57,7 +63,12 @@ end
 
 local function heartbeat(token) return PREFIX .. ':w:' .. string.sub(token, 1, ID) end
 
-local function lives(token) return redis.call('EXISTS', heartbeat(token)) == 1 end
+local function lives(token)
+  if redis.call('EXISTS', heartbeat(token)) == 0 then return false end
+  local thread = PREFIX .. ':h:' .. string.sub(token, 1, ID)
+  local counts = redis.call('PUBSUB', 'NUMSUB', heartbeat(token), thread)
+  return counts[2] + counts[4] > 0
+end
 
 local function has(token) return token and token ~= '' end
 
@@ -99,38 +110,36 @@ local function schedule(record, deadlines, member, due)
 end
 """
 
-_TAKE: Final = """
+_TAKE: Final = f"""
 local token, lease, may_take_over = ARGV[1], ARGV[2], ARGV[3] == '1'
 local create, waits = ARGV[4] == '1', ARGV[5] == '1'
 local found = redis.call('HMGET', KEYS[1], 'b', 'o', 'u', 'q', 'd')
 local blob, owner, till, queue, due = found[1], found[2], found[3], found[4] or '', found[5]
 local now = clock()
 if not blob then
-  if not create then return {0} end
+  if not create then return {{0}} end
   redis.call('HSET', KEYS[1], 'b', '', 'o', token, 'u', text(now + lease), 'd', text(NEVER))
-  return {1, ''}
+  return {{1, ''}}
 end
-if owner == token then return {1, blob} end
+if owner == token then return {{1, blob}} end
 if not has(owner) then
-  if tonumber(due) <= now then return {0} end
+  if tonumber(due) <= now then return {{0}} end
   redis.call('HSET', KEYS[1], 'o', token, 'u', text(now + lease))
-  return {1, blob}
+  return {{1, blob}}
 end
 local is_over = tonumber(till) <= now or (may_take_over and not lives(owner))
-if not waits and (not is_over or queue ~= '') then return {2, 0} end
+if not waits and (not is_over or queue ~= '') then return {{2, 0}} end
 if not string.find(queue, token, 1, true) then queue = queue .. token end
 if is_over then
-  if tonumber(due) <= now then return {0} end
+  if tonumber(due) <= now then return {{0}} end
   till = now + lease
   owner = hand_over(KEYS[1], queue, till)
-  if owner == token then return {1, blob} end
+  if owner == token then return {{1, blob}} end
 else
   redis.call('HSET', KEYS[1], 'q', queue)
 end
--- When to look again: the heartbeat may have ended then, or the lease.
-local left = redis.call('PTTL', heartbeat(owner))
-if left < 0 then left = 250 end
-return {2, math.min(left, till - now)}
+-- When to look again: its worker may have died then, or the lease may have ended.
+return {{2, math.min({LOOK}, till - now)}}
 """
 
 _CREATE: Final = """

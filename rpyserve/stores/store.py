@@ -173,12 +173,6 @@ class Store(Protocol):
             LeaseLost: somebody else has it.
         """
 
-    def together(self) -> AbstractContextManager[None]:
-        """While inside, what is written is stored as a whole, or not at all.
-
-        Only of a store that is not shared.
-        """
-
     async def evict(self) -> Ending | None:
         """Claim the session that is due next, to make room; None if there is none."""
 
@@ -217,3 +211,10 @@ class Store(Protocol):
 
     def statistics(self) -> StoreStatistics:
         """Return the counts as they were known last."""
+
+
+class SoleStore(Store, Protocol):
+    """A store that is not shared."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """While inside, what is written is stored as a whole, or not at all."""

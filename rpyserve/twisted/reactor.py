@@ -55,6 +55,14 @@ REAP: Final = 0.1
 _LOST: Final = error.ConnectionFdescWentAway("File descriptor lost")
 
 
+def _epoch() -> float:
+    """When trio's clock was 0, in seconds since 1970; 0 where the loop does not run yet."""
+    try:
+        return time.time() - trio.current_time()
+    except RuntimeError:
+        return 0.0
+
+
 @implementer(IReactorFDSet)
 class TrioReactor(PosixReactorBase):  # type: ignore[misc]  # Twisted has no complete types
     """A reactor that runs while `run_tasks` does."""
@@ -66,7 +74,7 @@ class TrioReactor(PosixReactorBase):  # type: ignore[misc]  # Twisted has no com
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope(shield=True)
         self._sleep = trio.CancelScope()
-        self._epoch = 0.0
+        self._epoch = _epoch()  # calls may be made before it runs
         self._reaps = False
         self.threadpool: Any = None
         self._ending_pool: Any = None
@@ -101,7 +109,7 @@ class TrioReactor(PosixReactorBase):  # type: ignore[misc]  # Twisted has no com
         async with trio.open_nursery() as self._nursery:
             try:
                 self._token = trio.lowlevel.current_trio_token()
-                self._epoch = time.time() - trio.current_time()
+                self._epoch = _epoch()
                 if self._reaps:
                     _start_soon(self._nursery, self._reap)
                 self.startRunning()

@@ -17,7 +17,7 @@ from twisted.web import server
 
 from rpyserve.http.request import Request
 from rpyserve.scripts import definitions
-from rpyserve.scripts.execution import is_interface
+from rpyserve.scripts.execution import is_interface, refuse_transient
 from rpyserve.sessions.components import bring_up_to_date, is_outdated
 from rpyserve.sessions.session import Session
 from rpyserve.twisted.texts import Text
@@ -35,6 +35,7 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
     def __init__(self, native: Any, site: Any) -> None:
         self._native = native
         self._site = site
+        self._last_factory: Any = server.Session
         # What somebody put in by hand, or by ``site.makeSession()``.
         self._others: dict[bytes, Any] = {}
 
@@ -69,6 +70,7 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
             session = site.sessionFactory(site, Text(native.uid.encode()))
         finally:
             site.reactor = reactor
+        self._refuse_transient(session)
         if kept is not None:  # components may refer to it
             vars(kept).update(vars(session) | vars(kept))
             session = kept
@@ -76,6 +78,15 @@ class GenuineSessions(ServerObject, MutableMapping[bytes, Any]):
         native._counterpart = session
         session.startCheckingExpiration()
         return session
+
+    def _refuse_transient(self, session: Any) -> None:
+        """Raise what the page is to say if the next request will not know the session's class."""
+        try:
+            refuse_transient(session, "site.sessionFactory makes sessions, and the site")
+        except TypeError:
+            self._site.sessionFactory = self._last_factory
+            raise
+        self._last_factory = self._site.sessionFactory
 
     # As a mapping
 

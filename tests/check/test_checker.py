@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -367,3 +368,71 @@ def test_a_name_that_may_be_defined(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"a.rpy": text, "helpers.py": ""})
     rules = {finding.rule for each in check(str(tmp_path)).findings.values() for finding in each}
     assert Rule.UNDEFINED_NAME not in rules
+
+
+# For programs
+
+
+def told(site: Path, kind: str) -> str:
+    """What the command prints about *site* in the format *kind*."""
+    result = CliRunner().invoke(cli.main, [str(site), "--check", "--format", kind, "-q"])
+    assert result.exit_code == 1
+    return result.stdout
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    site = tmp_path / "a, b%"
+    site.mkdir()
+    (site / "x.rpy").write_text("x = 1\n")
+    (site / "twice.rpy").write_text("import nothere\nimport notthere\n" + GOOD)
+    (site / "never.ipynb").write_text("")
+    return site
+
+
+def test_json(faulty: Path) -> None:
+    report = json.loads(told(faulty, "json"))
+    assert (report["scripts"], report["modules"], report["faults"]) == (2, 0, 3)
+    found = [(each["path"], each["line"], each["rule"]) for each in report["findings"]]
+    assert found == [
+        ("a, b%/never.ipynb", None, "never-served"),
+        ("a, b%/twice.rpy", 1, "unresolved-import"),
+        ("a, b%/twice.rpy", 2, "unresolved-import"),
+        ("a, b%/x.rpy", 1, "no-resource"),
+    ]
+    assert [each["level"] for each in report["findings"]] == ["note", "fault", "fault", "fault"]
+    assert all(each["message"] and each["hint"] for each in report["findings"])
+
+
+def test_sarif(faulty: Path) -> None:
+    log = json.loads(told(faulty, "sarif"))
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    known = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert known == ["never-served", "no-resource", "unresolved-import"]
+    places = [each["locations"][0]["physicalLocation"] for each in run["results"]]
+    assert places[0] == {"artifactLocation": {"uri": "a%2C%20b%25/never.ipynb"}}
+    assert places[2]["region"] == {"startLine": 2}
+    assert [each["level"] for each in run["results"]] == ["note", "error", "error", "error"]
+    assert {each["ruleId"] for each in run["results"]} == set(known)
+
+
+def test_github(faulty: Path) -> None:
+    lines = told(faulty, "github").splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("::notice file=a%2C b%25/never.ipynb,title=never-served::")
+    assert lines[2].startswith("::error file=a%2C b%25/twice.rpy,line=2,title=unresolved-import::")
+    assert "%0A" in lines[2]
+
+
+@pytest.mark.parametrize(("kind", "nothing"), [("json", []), ("github", None), ("sarif", [])])
+def test_nothing_found(tmp_path: Path, kind: str, nothing: object) -> None:
+    (tmp_path / "x.rpy").write_text(GOOD)
+    result = CliRunner().invoke(cli.main, [str(tmp_path), "--check", "--format", kind])
+    assert result.exit_code == 0
+    if kind == "github":
+        assert result.stdout == ""
+    else:
+        log = json.loads(result.stdout)
+        assert (log["findings"] if kind == "json" else log["runs"][0]["results"]) == nothing

@@ -282,6 +282,36 @@ def test_ctrl_c_twice_while_visitors_come_back_to_the_loop(
             assert page.exception(LIMIT) is not None or page.result().status == 503
 
 
+KEEPS_IT = """
+import time, trio
+kept = []
+async def resource(request):
+    try:
+        print("begun", flush=True)
+        while True: pass
+    except BaseException as exc:
+        kept.append(exc)
+    await trio.sleep(0.1)
+    kept.clear()
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end: pass
+    return "went on"
+"""
+
+
+def test_an_interruption_is_over_when_others_had_their_turn(
+    site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
+) -> None:
+    (site / "page.rpy").write_text(KEEPS_IT)
+    with serving(site, tmp_path) as server:
+        page = later(Visitor(server.port).ask, "/page")
+        wait_until_busy(server)
+        server.process.send_signal(signal.SIGINT)
+        assert page.result(LIMIT) == Reply(200, "went on")
+        server.wait_for("the server goes on")
+        assert server.output().count("Interrupted") == 1
+
+
 def test_ctrl_c_in_a_long_regular_expression(
     site: Path, tmp_path: Path, later: Callable[..., Future[Reply]]
 ) -> None:

@@ -530,6 +530,56 @@ def test_get_of_a_stream_that_fails_half_way(start: Start, kind: str) -> None:
     assert "Traceback" not in err
 
 
+ECHO = """
+from rpyserve import Resource
+class Echo(Resource):
+    def render(self, request):
+        request.addCookie("seen", "yes")
+        names = "content-type", "accept", "cookie", "x-a"
+        headers = ", ".join(f"{name}: {request.getHeader(name)}" for name in names)
+        return f"{request.method} {request.content.read().decode()} {headers}"
+resource = Echo()
+"""
+FORM = "content-type: application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ([], "GET  content-type: None, accept: */*, cookie: None, x-a: None"),
+        (["-d", "a=ü"], f"POST a=ü {FORM}, accept: */*, cookie: None, x-a: None"),
+        (
+            ["-X", "PUT", "-d", "{}", "-H", "content-type: application/json"],
+            "PUT {} content-type: application/json, accept: */*, cookie: None, x-a: None",
+        ),
+        (
+            ["-X", "DELETE", "-H", "Accept: a/b", "-H", "X-A: 1", "-H", "X-A: 2"],
+            "DELETE  content-type: None, accept: a/b, cookie: None, x-a: 1, 2",
+        ),
+    ],
+)
+def test_get_asks_as_curl_does(start: Start, options: list[str], answer: str) -> None:
+    status, out, err = start("--get", "/script", *options, script=ECHO).ended()
+    assert (status, out, err) == (0, answer, "")
+
+
+def test_get_keeps_cookies_in_a_file(start: Start, tmp_path: Path) -> None:
+    jar = tmp_path / "jar"
+    asked = ["--get", "/script", "--cookie-jar", str(jar)]
+    assert "cookie: None" in start(*asked, script=ECHO).ended()[1]
+    assert "cookie: seen=yes" in start(*asked, script=ECHO).ended()[1]
+    jar.write_text("no cookies")
+    status, out, err = start(*asked, script=ECHO).ended()
+    assert (status, out) == (1, "")
+    assert err.startswith("Error: The cookies in ")
+
+
+def test_get_without_a_header_line(start: Start) -> None:
+    status, _, err = start("--get", "/script", "-H", "Accept", script=ECHO).ended()
+    assert status == 2
+    assert "'Accept' is no header line: write it as 'Name: value'" in err
+
+
 @posix_only
 def test_get_can_be_interrupted(start: Start) -> None:
     command = start("--get", "/script", script=in_render("while True: pass"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -280,6 +281,39 @@ def test_ipv6(site: Path, tmp_path: Path) -> None:
             connection.close()
 
 
+@pytest.mark.parametrize("kind", ["metrics", "bind"])
+def test_a_port_that_is_taken_is_one_clear_line(site: Path, kind: str) -> None:
+    pytest.importorskip("prometheus_client")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = {
+            "metrics": ["--port", "0", "--metrics", str(port)],
+            "bind": ["--bind", f"127.0.0.1:{port}"],
+        }
+        command = [sys.executable, "-m", "rpyserve", str(site), "--production", *flags[kind]]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(), timeout=60
+        )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(f"Error: Port {port} of 127.0.0.1 is in use.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_metrics_of_a_process(site: Path, tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    with serving(site, tmp_path, "--production", "--drain", "0", "--metrics", "0") as server:
+        own = int(server.wait_for(r"Metrics at http://127.0.0.1:(\d+)/metrics")[1])
+        # The first URL is that of the site.
+        port = int(re.findall(r"^http://127.0.0.1:(\d+)/$", server.output(), re.MULTILINE)[0])
+        for _ in range(3):
+            assert get(port, "/page") == "hello"
+        text = get(own, "/metrics")
+        assert 'rpyserve_requests_total{method="GET",status="2xx"} 3.0' in text
+        assert "process_resident_memory_bytes" in text
+        with connected(port) as c:
+            assert ask(c, "/metrics")[0] == 404
+
+
 # Behind nginx
 
 NGINX = """
@@ -378,7 +412,7 @@ async def resource(request):
 
 def test_sigterm_drains(site: Path, tmp_path: Path) -> None:
     (site / "slow.rpy").write_text(SLOW)
-    with serving(site, tmp_path, "--production", "--drain", "1s") as server:
+    with serving(site, tmp_path, "--production", "--drain", "4s") as server:
         with connected(server.port) as kept, connected(server.port) as idle:
             assert ask(kept, "/page")[1]["Connection"] is None
             assert ask(idle, "/page")[0] == 200
@@ -388,7 +422,7 @@ def test_sigterm_drains(site: Path, tmp_path: Path) -> None:
             server.wait_for("begun")
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
-            server.wait_for("SIGTERM: 1 more second")
+            server.wait_for("SIGTERM: 4 more seconds")
             # It says so to the load balancer, and goes on serving whoever comes all the same.
             status, headers, text = ask(kept, "/page")
             assert (status, text, headers["Connection"]) == (200, "hello", "close")
@@ -398,7 +432,7 @@ def test_sigterm_drains(site: Path, tmp_path: Path) -> None:
                 assert ask(new, "/-/health")[0] == 200
             assert server.process.poll() is None
             assert server.process.wait(20) == 0
-            assert time.monotonic() - began >= 1
+            assert time.monotonic() - began >= 4
             worker.join()
             assert slow == ["whole"]
         check_ended(server)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import http.client
+import importlib.util
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import pytest
@@ -39,7 +46,7 @@ def play(*options: str) -> str:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=240,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing was lost" in done.stdout
@@ -72,6 +79,45 @@ def test_a_killed_worker_loses_nothing() -> None:
 @needs("redis-server")
 def test_behind_nginx() -> None:
     assert statuses(play("--proxy", "nginx"))["200"] > 100
+
+
+@needs("redis-server")
+@pytest.mark.parametrize("proxy", ["haproxy", "nginx"])
+def test_what_visitors_say_of_themselves_does_not_reach_the_workers(
+    proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hiredis")
+    pytest.importorskip("prometheus_client")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", PATH)
+    if shutil.which(proxy, path=PATH) is None:
+        pytest.skip(proxy)
+    (tmp_path / "who.rpy").write_text(
+        "def resource(request):\n"
+        "    names = [n.decode() for n, _ in request.raw_headers if b'forwarded' in n]\n"
+        "    return {'client': request.client[0], 'url': request.url, 'id': request.id, 'names': names}\n"
+    )
+    spec = importlib.util.spec_from_file_location("scale_out", EXAMPLE / "run.py")
+    assert spec is not None and spec.loader is not None
+    run: Any = importlib.util.module_from_spec(spec)
+    sys.modules["scale_out"] = run
+    spec.loader.exec_module(run)
+    arguments = argparse.Namespace(proxy=proxy, site=tmp_path)
+    with TemporaryDirectory(prefix="rpy") as name, ExitStack() as closing:
+        cluster = run.Cluster(Path(name), arguments, closing)
+        cluster.start()
+        connection = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
+        said = {
+            "Host": "example.com", "X-Forwarded-For": "192.0.2.9", "Forwarded": "for=192.0.2.9;host=evil",
+            "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/evil",
+            "x-forwarded-port": "1", "X-Request-ID": "mine",
+        }  # fmt: skip
+        connection.request("GET", "/who", headers=said)
+        found = json.loads(connection.getresponse().read())
+        connection.close()
+    assert (found["client"], found["url"]) == ("127.0.0.1", "http://example.com/who")
+    assert sorted(found["names"]) == ["x-forwarded-for", "x-forwarded-proto"]
+    assert found["id"] != "mine"
 
 
 # The files

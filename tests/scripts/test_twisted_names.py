@@ -26,7 +26,7 @@ in_a_process_without_twisted = pytest.mark.skipif(
 
 
 @pytest.fixture
-def names() -> Iterator[None]:
+def names(without_twisted: None) -> Iterator[None]:
     assert "twisted" not in sys.modules
     twisted_names.install()
     yield

@@ -480,5 +480,5 @@ def test_twenty_thousand_uncached_executions_leave_memory_where_it_was() -> None
     count_after(100)
     before = count_after(100)
     after = count_after(20_000)
-    assert abs(after - before) < 50
+    assert after - before < 50
     assert not session._components

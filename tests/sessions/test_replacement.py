@@ -317,6 +317,40 @@ async def test_an_iterator_is_renewed_or_named(
         assert any(each.startswith(f"session['turns'] holds {line} ") for each in lines), lines
 
 
+async def test_an_object_that_provides_an_interface_by_itself(
+    site: Editing, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = """
+from zope.interface import alsoProvides
+class IRed(Interface): pass
+class P:
+    def who(self): return "{}"
+def red(p):
+    alsoProvides(p, IRed)
+    return p
+"""
+    answer = "[(p.who(), IRed.providedBy(p)) for p in s['p']]"
+    said = await edited(
+        site, code.format("old"), code.format("new"), "s['p'] = [red(P()), P()]", answer
+    )
+    assert said == "[('new', True), ('new', False)]"
+    assert told(caplog) == []
+
+
+async def test_an_object_of_a_generic_class_with_its_type(site: Editing) -> None:
+    code = """
+from typing import Generic, TypeVar
+T = TypeVar("T")
+class Box(Generic[T]):
+    def who(self): return "{}"
+"""
+    said = await edited(
+        site, code.format("old"), code.format("new"), "s['b'] = Box[int]()",
+        "(s['b'].who(), s['b'].__orig_class__ == Box[int])",
+    )  # fmt: skip
+    assert said == "('new', True)"
+
+
 async def test_a_class_of_make_dataclass(site: Editing) -> None:
     code = "from dataclasses import make_dataclass\nP = make_dataclass('P', [('x', int)])\n"
     said = await edited(

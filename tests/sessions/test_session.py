@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import re
 import sys
@@ -740,3 +741,11 @@ async def test_a_touch_of_a_script_is_not_asked(autojump_clock: Any) -> None:
     session = sessions.make()
     await trio.sleep(1)
     assert sessions.find(session.uid) is session
+
+
+def test_an_id_joins_with_text_and_with_bytes() -> None:
+    uid = Session(None, "abc").uid
+    assert isinstance(uid, str)
+    assert (b"<" + uid + b">", "<" + uid + ">", b"%s" % uid) == (b"<abc>", "<abc>", b"abc")
+    assert (f"{uid}!", uid + "!", uid == "abc", {uid: 1}["abc"]) == ("abc!", "abc!", True, 1)
+    assert json.dumps([uid]) == '["abc"]'

@@ -634,6 +634,141 @@ def test_a_record_of_nothing_that_is_known_is_unreadable(site: Site, codec: Code
         codec.load("uid", key, codec._sign(KEYS[0], key, payload) + payload)
 
 
+# Classes of all kinds, each with an edit: before, what is kept, after, what is asked, the answer
+
+KINDS = {
+    "flags": (
+        "class F(Flag):\n    A = auto()\n    B = auto()\nclass I(IntEnum):\n    X = 1\n    Y = 2\n",
+        "[F.A | F.B, F.A, F(0), I.Y, {I.X: 1}]",
+        "class F(Flag):\n    Z = auto()\n    B = auto()\n    A = auto()\nclass I(IntEnum):\n    N = 0\n    X = 5\n    Y = 6\n",
+        "(k[0] == F.A|F.B, k[1] is F.A, k[2] == F(0), k[3] is I.Y, k[4][I.X])",
+        "(True, True, True, True, 1)",
+    ),
+    "flag member removed": (
+        "class F(Flag):\n    A = auto()\n    B = auto()\n",
+        "[F.A | F.B, F.A]",
+        "class F(Flag):\n    A = auto()\n",
+        "(k[1] is F.A, type(k[0]).__name__, k[0].value)",
+        "(True, 'F', 3)",
+    ),
+    "strenum": (
+        "from enum import StrEnum\nclass S(StrEnum):\n    A = 'a'\n",
+        "[S.A]",
+        "from enum import StrEnum\nclass S(StrEnum):\n    B='b'\n    A = 'aa'\n",
+        "(k[0] is S.A, k[0] + 'x')",
+        "(True, 'aax')",
+    ),
+    "namedtuple": (
+        "from collections import namedtuple\nP = namedtuple('P', 'x y')\n",
+        "[P(1,2), {P(3,4)}]",
+        "from collections import namedtuple\nP = namedtuple('P', 'x y z', defaults=[0])\n",
+        "(k[0] == P(1,2,0), P(3,4) in k[1], type(k[0]) is P)",
+        "(True, True, True)",
+    ),
+    "reordered": (
+        "class M(NamedTuple):\n    a: int\n    b: int\n",
+        "[M(1,2)]",
+        "class M(NamedTuple):\n    b: int\n    a: int\n",
+        "(k[0].a, k[0].b)",
+        "(1, 2)",
+    ),
+    "exception": (
+        "class E(Exception):\n    def __init__(self, a):\n        super().__init__(a)\n        self.a = a\n",
+        "[E(1)]",
+        "class E(Exception):\n    def __init__(self, a):\n        super().__init__(a)\n        self.a = a\n        self.b = a + 1\n",
+        "(k[0].a, k[0].b, k[0].args)",
+        "(1, 2, (1,))",
+    ),
+    "decimal": (
+        "from decimal import Decimal\nclass Money(Decimal):\n    pass\n",
+        "[Money('1.5')]",
+        "from decimal import Decimal\nclass Money(Decimal):\n    def twice(self): return self * 2\n",
+        "(k[0].twice(), type(k[0]) is Money)",
+        "(Decimal('3.0'), True)",
+    ),
+    "intsub": (
+        "class N(int):\n    pass\n",
+        "[N(3), {N(4): 1}]",
+        "class N(int):\n    def twice(self): return self * 2\n    def __new__(cls, v): return super().__new__(cls, v)\n",
+        "(k[0].twice(), type(k[0]) is N, N(4) in k[1])",
+        "(6, True, True)",
+    ),
+    "counter": (
+        "from collections import Counter, OrderedDict, defaultdict, deque\nclass C(Counter): pass\nclass O(OrderedDict): pass\nclass D(defaultdict): pass\nclass Q(deque): pass\nclass S(set): pass\nclass St(str): pass\n",
+        "[C('aab'), O(a=1), D(list, b=[2]), Q([1,2], 5), S({1}), St('x')]",
+        "from collections import Counter, OrderedDict, defaultdict, deque\nclass C(Counter):\n    def hi(self): return 1\nclass O(OrderedDict):\n    hi = C.hi\nclass D(defaultdict):\n    hi = C.hi\nclass Q(deque):\n    hi = C.hi\nclass S(set):\n    hi = C.hi\nclass St(str):\n    hi = C.hi\n",
+        "([x.hi() for x in k], k[0]['a'], k[1]['a'], k[2]['z'], k[3].maxlen, k[4], k[5] + 'y')",
+        "([1, 1, 1, 1, 1, 1], 2, 1, [], 5, S({1}), 'xy')",
+    ),
+    "provides": (
+        "from zope.interface import alsoProvides\nclass IRed(Interface): pass\nclass T: pass\ndef red(t):\n    alsoProvides(t, IRed)\n    return t\n",
+        "[red(T()), T(), IRed]",
+        "from zope.interface import alsoProvides\nclass IRed(Interface): pass\nclass T:\n    def __init__(self): self.n = 5\n",
+        "(IRed.providedBy(k[0]), IRed.providedBy(k[1]), k[0].n, k[2] is IRed)",
+        "(True, False, 5, True)",
+    ),
+    "generic": (
+        "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass Box(Generic[T]):\n    def __init__(self, v): self.v = v\n",
+        "[Box[int](3)]",
+        "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass Box(Generic[T]):\n    def __init__(self, v):\n        self.v = v\n        self.w = [v]\n",
+        "(k[0].v, k[0].w)",
+        "(3, [3])",
+    ),
+    "property value": (
+        "class P:\n    def __init__(self, a): self.a = a\n    @property\n    def twice(self): return helper(self.a)\ndef helper(a): return 2 * a\n",
+        "[P(4)]",
+        "class P:\n    def __init__(self, a, t): self.a = a; self.twice = t\ndef helper(a): return 2 * a\n",
+        "k[0].twice",
+        "8",
+    ),
+    "class value": (
+        "class P:\n    lives = 3\n    tags = ['x']\n",
+        "[P(), P()]",
+        "class P:\n    def __init__(self, n):\n        self.lives = n\n        self.tags = []\n",
+        "(k[0].lives, k[0].tags, k[0].tags is k[1].tags)",
+        "(3, ['x'], False)",
+    ),
+    "setstate changed": (
+        "class P:\n    def __init__(self): self.a = 1\n    def __setstate__(self, s): self.__dict__.update(s)\n",
+        "[P()]",
+        "class P:\n    def __init__(self):\n        self.a = 1\n        self.b = 2\n    def __setstate__(self, s): self.__dict__.update(s)\n",
+        "(k[0].a, k[0].b)",
+        "(1, 2)",
+    ),
+    "reduce changed": (
+        "class P:\n    def __init__(self, a): self.a = a\n    def __reduce__(self): return P, (self.a,), {'z': [self]}\n",
+        "[P(1)]",
+        "class P:\n    def __init__(self, a): self.a = a; self.b = a + 1\n    def __reduce__(self): return P, (self.a,)\n",
+        "(k[0].a, k[0].b, k[0].z[0] is k[0], type(k[0]) is P)",
+        "(1, 2, True, True)",
+    ),
+    "newargs": (
+        "class P(str):\n    def __new__(cls, a, b):\n        self = super().__new__(cls, a); self.b = b; return self\n    def __getnewargs__(self): return str(self), self.b\n",
+        "[P('x', 2)]",
+        "class P(str):\n    def __new__(cls, a, b):\n        self = super().__new__(cls, a); self.b = b; self.c = 1; return self\n    def __getnewargs__(self): return str(self), self.b\n    def hi(self): return self + '!'\n",
+        "(k[0].hi(), k[0].b, k[0].c)",
+        "('x!', 2, 1)",
+    ),
+    "uuid path": (
+        "import uuid, datetime, pathlib, decimal, fractions, re\nclass Id(uuid.UUID): pass\nclass Day(datetime.date): pass\n",
+        "[Id(int=5), Day(2020,1,2), datetime.datetime(2020,1,1), pathlib.PurePosixPath('a'), decimal.Decimal(1), fractions.Fraction(1,2), re.compile('a')]",
+        "import uuid, datetime, pathlib\nclass Id(uuid.UUID):\n    def hi(self): return self.int\nclass Day(datetime.date):\n    def hi(self): return self.year\n",
+        "(k[0].hi(), k[1].hi(), k[2].year, str(k[3]))",
+        "(5, 2020, 2020, 'a')",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_classes_of_all_kinds(restarting: Restarting, kind: str) -> None:
+    before, make, after, question, answer = KINDS[kind]
+    restarting.script(before, f"s.setdefault('k', {make}) and 'made'")
+    assert await restarting.get() == "made"
+    restarting.script(after, f"(lambda k: {question})(s['k'])")
+    assert await restarting.get() == answer
+    assert restarting.left_out == []
+
+
 # Names
 
 

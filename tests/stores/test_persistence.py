@@ -11,10 +11,23 @@ from typing import Any
 import pytest
 import trio
 
-from rpyserve import Directory, HTTPError, Redirect, Registry, Request, Resource, SessionEnd, Site
+from rpyserve import (
+    Directory,
+    HTTPError,
+    Redirect,
+    Registry,
+    Request,
+    Resource,
+    SessionEnd,
+    Site,
+    WebSocket,
+    WebSocketResource,
+)
 from rpyserve.stores.codec import key_of
 from rpyserve.stores.sqlite import SQLiteStore
-from rpyserve.stores.store import REGISTRY, Unavailable
+from rpyserve.stores.store import REGISTRY, Ending, Unavailable
+from tests.resources.test_websocket import Peer
+from tests.support.http_client import connect_to
 from tests.support.in_process import Visitor
 from tests.support.stored import SharedRecords, SharedStore, running_site
 
@@ -772,6 +785,51 @@ async def test_what_is_due_ends_in_one_of_them(autojump_clock: Any) -> None:
         assert sorted(ENDED) == sorted(f"/{number}" for number in range(20))
 
 
+@pytest.mark.parametrize("how", ["idle", "expired"])
+async def test_callbacks_that_no_store_can_keep_run_where_they_are(
+    how: str, autojump_clock: Any
+) -> None:
+    def page(request: Request) -> str:
+        session = request.getSession()
+        if request.path == "/logout":
+            session.expire()
+            return "Bye"
+        name = request.path
+        session.notifyOnExpire(lambda: ENDED.append(name))
+        return counter(request)
+
+    async with workers(page, 3, sessionTimeout=10) as (_, *sites):
+        visitor = Visitor(sites[0])
+        for number, site in enumerate(sites):
+            await like(visitor, site).get(f"/{number}")
+        await like(visitor, sites[0]).get("/again")
+        if how == "expired":
+            await like(visitor, sites[1]).get("/logout")
+        else:
+            await trio.sleep(11)
+        await trio.sleep(1)
+        assert sorted(ENDED) == ["/0", "/1", "/2", "/again"]
+
+
+async def no_endings(most: int) -> list[Ending]:
+    return []
+
+
+async def test_callbacks_of_a_worker_that_is_gone_are_told_as_lost(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(request: Request) -> str:
+        request.getSession().notifyOnExpire(lambda: None)
+        return counter(request)
+
+    async with workers(page, 2, sessionTimeout=10) as (records, one, _):
+        await Visitor(one).get("/")
+        del records.inboxes[one.persistence.store.worker]
+        monkeypatch.setattr(one.persistence.store, "due", no_endings)  # as it is gone
+        await trio.sleep(11)
+        assert [text for text in caplog.messages if "in a worker that is gone" in text]
+
+
 async def test_what_no_other_worker_could_have_is_an_error_page(autojump_clock: Any) -> None:
     def page(request: Request) -> str:
         if request.path == "/bad":
@@ -894,6 +952,72 @@ async def test_a_script_that_does_not_use_the_registry_waits_for_nobody_who_has_
         assert isinstance(site.registry, Registry)
         assert site.persistence is not None and site.persistence.errors == 0
         records.owners.clear()
+
+
+class Chat(WebSocketResource):
+    async def connected(self, socket: WebSocket) -> None:
+        socket.request.getSession()
+        async for message in socket:
+            async with socket.request.session() as session:
+                session["n"] = int(message)
+            await socket.send(message)
+
+
+@asynccontextmanager
+async def chatting(site: Site, cookies: dict[str, str]) -> AsyncIterator[Peer]:
+    async with trio.open_nursery() as nursery:
+        peer = Peer(connect_to(site.respond, nursery).stream)
+        await peer.shake(*(f"Cookie: {name}={value}" for name, value in cookies.items()))
+        yield peer
+        await peer.stream.aclose()
+
+
+async def test_a_websocket_stores_what_it_changes(path: Path, autojump_clock: Any) -> None:
+    async with running_site(Chat(), path, sessionTimeout=10) as site:
+        visitor = Visitor(site)
+        visitor.cookies = await _first_cookies(site)
+        async with chatting(site, visitor.cookies) as peer:
+            for number in range(20):
+                await peer.say(str(number))
+                await peer.next()
+                await trio.sleep(1)  # its messages keep the session alive, in the file as well
+            assert await killed_copy(path, reader, visitor) == ["19", "19"]
+
+
+async def test_a_websocket_in_one_of_several_workers(autojump_clock: Any) -> None:
+    async with workers(Chat(), 2, sessionTimeout=10) as (records, one, two):
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        async with chatting(one, visitor.cookies) as peer:
+            for number in range(20):
+                await peer.say(str(number))
+                await peer.next()
+                assert not records.owners
+                await trio.sleep(1)
+            two.root = Site(counter).root
+            assert (await like(visitor, two).get("/")).text == "20"
+            await peer.say("100")
+            await peer.next()
+            assert (await like(visitor, two).get("/")).text == "101"
+
+
+async def test_a_websocket_that_only_listens_keeps_the_session_alive(autojump_clock: Any) -> None:
+    class Listening(WebSocketResource):
+        async def connected(self, socket: WebSocket) -> None:
+            socket.request.getSession()
+            async for message in socket:
+                await socket.send(message)
+
+    async with workers(Listening(), 2, sessionTimeout=10) as (_, one, two):
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        async with chatting(one, visitor.cookies) as peer:
+            for _ in range(20):
+                await peer.say("x")
+                await peer.next()
+                await trio.sleep(1)
+        two.root = Site(counter).root
+        assert (await like(visitor, two).get("/")).text == "2"
 
 
 async def test_workers_share_the_registry(autojump_clock: Any) -> None:

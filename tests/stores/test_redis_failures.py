@@ -115,8 +115,8 @@ async def test_it_wants_a_password() -> None:
 
 
 async def test_a_user_with_its_own_rights(server: RedisServer) -> None:
-    rights = "~rpy:*", "&rpy:*", "+@read", "+@write", "+@connection", "+@scripting"
-    server.ask("ACL", "SETUSER", "anna", "on", ">pw", *rights, "+subscribe", "+publish", "+time")
+    rights = "~rpy:*", "&rpy:*", "+@read", "+@write", "+@connection", "+@scripting", "+@pubsub"
+    server.ask("ACL", "SETUSER", "anna", "on", ">pw", *rights, "+time")
     async with running(server.url.replace("unix://", "unix://anna:pw@")) as store:
         taken = await take(store, await make_record(store))
         await store.move(taken, os.urandom(32), b"two", LONG)
@@ -143,7 +143,10 @@ async def test_a_replica(server: RedisServer) -> None:
 
 
 async def test_a_cluster() -> None:
-    with redis_server("--cluster-enabled", "yes", port=free_port()) as server:
+    bus = str(free_port())
+    with redis_server(
+        "--cluster-enabled", "yes", "--cluster-port", bus, port=free_port()
+    ) as server:
         assert "it belongs to a Redis Cluster" in await why_not(server.url)
 
 

@@ -32,11 +32,7 @@ from rpyserve.stores.store import (
 class PlainDump:
     blob: bytes
     left_out: tuple[str, ...] = ()
-    own_callbacks: tuple[Any, ...] = ()
-
-    @property
-    def callbacks(self) -> int:
-        return len(self.own_callbacks)
+    callbacks: tuple[Any, ...] = ()
 
     def require_whole(self) -> bytes:
         if self.left_out:
@@ -110,6 +106,8 @@ class SharedRecords:
     claimed: dict[bytes, bytes] = field(default_factory=dict)
     changed: trio.Condition = field(default_factory=trio.Condition)
     tokens: Any = field(default_factory=count)
+    listeners: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    inboxes: dict[bytes, Any] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     before: Callable[[str], object] = lambda name: None
 
@@ -127,6 +125,8 @@ class SharedStore:
 
     def __init__(self, records: SharedRecords) -> None:
         self.records = records
+        self.worker = b"%d" % len(records.inboxes)
+        records.inboxes[self.worker] = trio.open_memory_channel[bytes](100)
 
     async def _call(self, name: str) -> None:
         self.records.calls[name] += 1
@@ -187,6 +187,8 @@ class SharedStore:
             self.records.blobs[taken.key] = blob
         if lives is not None:
             self.records.due[taken.key] = trio.current_time() + lives
+        listeners = self.records.listeners[taken.key]
+        (listeners.add if listens else listeners.discard)(self.worker)
         await self._free(taken.key)
 
     async def _free(self, key: bytes) -> None:
@@ -199,13 +201,13 @@ class SharedStore:
         await self.end(taken)
         return await self.create(key, blob, lives)
 
-    async def end(self, taken: Taken) -> tuple[bytes, ...]:
+    async def end(self, taken: Taken) -> set[bytes]:
         await self._call("end")
         self._check(taken)
         del self.records.blobs[taken.key]
         self.records.due.pop(taken.key, None)
         await self._free(taken.key)
-        return ()
+        return self.records.listeners.pop(taken.key, set())
 
     async def evict(self) -> Ending | None:
         return next(iter(await self._claim(math.inf)), None)
@@ -215,7 +217,10 @@ class SharedStore:
 
     async def _claim(self, until: float) -> list[Ending]:
         due = [key for key, when in self.records.due.items() if when <= until]
-        endings = [Ending(key, self.records.blobs[key]) for key in due]
+        endings = [
+            Ending(key, self.records.blobs[key], self.records.listeners.pop(key, set()))
+            for key in due
+        ]
         for key in due:
             del self.records.due[key], self.records.blobs[key]
         return endings
@@ -227,11 +232,13 @@ class SharedStore:
         return []
 
     async def wait_told(self) -> bytes:
-        await trio.sleep_forever()
-        raise AssertionError
+        key: bytes = await self.records.inboxes[self.worker][1].receive()
+        return key
 
     async def tell(self, worker: bytes, key: bytes) -> bool:
-        return False
+        if worker in self.records.inboxes:
+            self.records.inboxes[worker][0].send_nowait(key)
+        return worker in self.records.inboxes
 
     async def clear(self) -> int:
         raise NotImplementedError

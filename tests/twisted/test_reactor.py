@@ -356,3 +356,12 @@ async def test_a_script_does_not_run_it() -> None:
             reactor.run()
         with pytest.raises(NotImplementedError, match="go on in a callback"):
             reactor.iterate()
+
+
+async def test_a_call_that_is_made_before_the_reactor_runs_waits(autojump_clock: MockClock) -> None:
+    reactor, called = SiteReactor(), trio.Event()
+    began = trio.current_time()
+    reactor.callLater(5, called.set)
+    async with running(reactor):
+        await called.wait()
+    assert trio.current_time() - began == pytest.approx(5, abs=0.1)

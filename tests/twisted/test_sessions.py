@@ -175,6 +175,17 @@ def test_a_class_that_says_how_long(site: TwistedSite, head: str) -> None:
         assert other.get("/a").text == "Short ['ended', 'ended', 'ended']"
 
 
+def test_an_uncached_script_cannot_give_the_class_of_sessions(site: TwistedSite, head: str) -> None:
+    site.write("a.rpy", f"{head}{EXPIRY}")
+    site.write("b.rpy", f"cache()\n{head}{COUNTER}")
+    with site.client(raise_errors=False) as client:
+        response = client.get("/a")
+        assert response.status_code == 500
+        assert "site.sessionFactory makes sessions" in response.text
+        assert "cache() as the first line" in response.text
+        assert visits(client, "/b") == [1, 2, 3]
+
+
 def test_to_expire_twice_does_nothing(site: TwistedSite, head: str) -> None:
     site.write("a.rpy", f"cache()\n{head}{EXPIRY}")
     with site.client() as client:
