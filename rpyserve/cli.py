@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rpyserve._names import __version__
-from rpyserve.util import durations
+from rpyserve.util.text import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from rpyserve.serving.listen import Settings
@@ -63,7 +63,7 @@ def _drain(text: str) -> float:
     """Seconds; 0 for none."""
     if text.strip() in ("0", "0s"):
         return 0.0
-    seconds = durations.parse_duration(text)
+    seconds = parse_duration(text)
     if seconds > 3600:
         raise ValueError(f"{text!r} is too long: systemd, for one, kills after 90 seconds")
     return seconds
@@ -230,7 +230,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--session-timeout",
-    type=ParsedText(durations.parse_duration),
+    type=ParsedText(parse_duration),
     default="15m",
     show_default=True,
     metavar="DURATION",
@@ -246,7 +246,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--script-timeout",
-    type=ParsedText(durations.parse_duration),
+    type=ParsedText(parse_duration),
     default="never",
     show_default=True,
     metavar="DURATION",
@@ -263,7 +263,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--max-body",
-    type=ParsedText(durations.parse_size),
+    type=ParsedText(parse_size),
     default="2G",
     show_default=True,
     metavar="SIZE",
