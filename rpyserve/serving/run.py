@@ -331,8 +331,9 @@ class ProgramServer:
 
 
 def _access_log(settings: Settings) -> AccessLog:
+    write = partial(console_writer.write, has_dates=settings.access_log != "short")
     return AccessLog(
-        None if settings.quiet else console_writer.write,
+        None if settings.quiet else write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
         layout=settings.access_log,

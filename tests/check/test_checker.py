@@ -299,6 +299,7 @@ MEANT = {
     "check/hello.rpy",
     "check/lost.rpy",
     "check/unescaped.rpy",
+    "coding-agents/broken.rpy",
     "index/hello.rpy",
     "sessions/basket.rpy",
 }
