@@ -331,7 +331,9 @@ class ProgramServer:
 
 
 def _access_log(settings: Settings) -> AccessLog:
-    write = partial(console_writer.write, has_dates=settings.access_log != "short")
+    write = console_writer.write
+    if settings.access_log != "short":
+        write = partial(write, has_dates=True)
     return AccessLog(
         None if settings.quiet else write,
         colour=console.use_colour(sys.stderr),

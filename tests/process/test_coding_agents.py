@@ -48,7 +48,9 @@ def run(where: Path) -> Iterator[Run]:
     """``run(*arguments, **environment)`` is a running ``rpyserve``, killed at the end."""
     commands: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: str, code: str = "", **environment: str) -> subprocess.Popen[str]:
+    def run(
+        *arguments: str, code: str = "", preexec_fn: Any = None, **environment: str
+    ) -> subprocess.Popen[str]:
         variables = {key: os.environ[key] for key in os.environ if not key.startswith("RPYSERVE_")}
         variables |= {"PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(where / "runtime")}
         commands.append(
@@ -56,6 +58,7 @@ def run(where: Path) -> Iterator[Run]:
                 [sys.executable, *(["-c", code] if code else ["-m", "rpyserve"]), *arguments], cwd=where, text=True,
                 env=variables | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 start_new_session=os.name != "nt",  # no terminal
+                preexec_fn=preexec_fn,
             )
         )  # fmt: skip
         return commands[-1]
@@ -93,7 +96,11 @@ def wait_for(pattern: str, path: Path) -> re.Match[str]:
 def test_the_second_server_says_where_the_first_is(run: Run, where: Path) -> None:
     first = run("site")
     url = first_line(first)
-    for arguments in (["site"], ["./site/"], ["--host", "0.0.0.0", "site"]):
+    for arguments in (
+        ["site", "--log-file", "server.log"],
+        ["./site/"],
+        ["--host", "0.0.0.0", "site"],
+    ):
         second = run(*arguments)
         assert first_line(second) == url
         status, err = end(second)
@@ -101,6 +108,7 @@ def test_the_second_server_says_where_the_first_is(run: Run, where: Path) -> Non
         found = re.match(ALREADY, err)
         assert found and (found[1], int(found[2])) == (url, first.pid)
         assert err.count("\n") == 1
+    assert not (where / "server.log").exists()
     assert httpx.get(f"{url}hello").text == "hello"
     first.send_signal(signal.SIGTERM)
     assert end(first)[0] == 0
@@ -233,6 +241,29 @@ def test_without_a_log_file_a_hang_up_ends_it(run: Run) -> None:
     command = run("site", "--port", "0")
     first_line(command)
     command.send_signal(signal.SIGHUP)
+    assert end(command)[0] == 0
+
+
+@posix_only
+@pytest.mark.parametrize("has_log", [False, True])
+def test_a_terminal_that_is_closed_ends_it(run: Run, where: Path, has_log: bool) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    ours, its = pty.openpty()
+    log = ["--log-file", "server.log"] if has_log else []
+
+    def take_terminal() -> None:
+        fcntl.ioctl(its, termios.TIOCSCTTY, 0)
+
+    command = run("site", "--port", "0", *log, preexec_fn=take_terminal)
+    first_line(command)
+    os.close(its)
+    if has_log:
+        command.send_signal(signal.SIGHUP)  # the terminal is still there
+        wait_for("SIGHUP: the log file is opened again", where / "server.log")
+    os.close(ours)
     assert end(command)[0] == 0
 
 
