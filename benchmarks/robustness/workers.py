@@ -245,6 +245,9 @@ class Workers:
         said = Counter(re.sub(r"^[\d:]+ ", "", line) for line in lines if line.strip())
         for line, count in said.most_common(LINES):
             print(f"    {count} x {line:.200}")
+        crashes = [log for log in self.directory.glob("*.log") if "Traceback" in log.read_text()]
+        for log in crashes[:1]:
+            print(log.read_text()[-4000:])
 
 
 def free_ports(count: int) -> list[int]:
