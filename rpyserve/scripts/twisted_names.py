@@ -129,7 +129,7 @@ def changes() -> int:
     Its modules are forgotten then, and the next import finds what is there now.
     """
     global _changes
-    if any(_signature(path) != before for path, before in _watched.items()):
+    if _watched and any(_signature(path) != before for path, before in _watched.items()):
         _watched.clear()
         _changes += 1
         importlib.invalidate_caches()
