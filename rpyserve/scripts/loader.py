@@ -256,6 +256,7 @@ class _Run:
         generation: that of the site's modules when it began.
         execution: what the code knows itself by.
         module: what the code runs in.
+        namespace: the names in it.
         is_repetition: see `_Cached.is_repeated_by`.
     """
 
@@ -264,6 +265,7 @@ class _Run:
     generation: int
     execution: ScriptExecution
     module: ModuleType
+    namespace: dict[str, Any]
     is_repetition: bool
 
 
@@ -722,12 +724,13 @@ class ScriptLoader:
         module = ScriptModule(execution.name)
         spec = ModuleSpec(name.spec, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
-        populate_namespace(module.__dict__, execution)
-        module.__dict__.update(cache=cache, registry=self.registry)
+        namespace = module.__dict__
+        populate_namespace(namespace, execution)
+        namespace.update(cache=cache, registry=self.registry)
         generation = self.modules.generation
         before = self._cached.get(name.module)
         is_repetition = before is not None and before.is_repeated_by(compiled, generation)
-        return _Run(name, compiled, generation, execution, module, is_repetition)
+        return _Run(name, compiled, generation, execution, module, namespace, is_repetition)
 
     def _code_version(self, compiled: CompiledScript) -> object:
         return compiled.serial, self.modules.generation
@@ -750,14 +753,14 @@ class ScriptLoader:
                 noting_threads(execution),
                 executing(execution),
             ):
-                exec(compiled.code, run.module.__dict__)
+                exec(compiled.code, run.namespace)
         except (HTTPError, Redirect):
             raise
         except SystemExit as exc:
             raise ScriptError(name.path, "The script ended itself with sys.exit().") from exc
         except Exception as exc:
             raise ScriptError(name.path) from exc
-        execution.finish(run.module.__dict__)
+        execution.finish(run.namespace)
         if compiled.validated and not execution.cached:
             slow_call_log.report(
                 f"Executing {name.display}",
@@ -860,7 +863,7 @@ def _resource_of(run: _Run) -> Resource:
 
     Code is validated once, by the first execution that went well.
     """
-    path, namespace = run.name.path, run.module.__dict__
+    path, namespace = run.name.path, run.namespace
     if not run.compiled.validated:
         message, hint = _validate(run)
         if message:
@@ -877,7 +880,7 @@ def _resource_of(run: _Run) -> Resource:
 def _validate(run: _Run) -> tuple[str, str]:
     """What is wrong with what an execution left, if anything is, and what to do about it."""
     source = run.compiled.source.decode("utf-8", "replace")
-    return validate_namespace(run.module.__dict__, source)
+    return validate_namespace(run.namespace, source)
 
 
 @contextmanager
