@@ -601,7 +601,7 @@ def _configured(site: Site, options: dict[str, Any]) -> Site:
 
 
 def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any]) -> None:
-    from rpyserve.serving import signals
+    from rpyserve.serving import console_writer, signals
     from rpyserve.serving.listen import CannotServe
     from rpyserve.serving.run import run_with
 
@@ -611,7 +611,8 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
         if options["session_store"] is not None:
             _keep_sessions(site, directory, options["session_store"])
         run_with(site, _settings(str(directory), port, options, claim))
-    except CannotServe as exc:
+    except (CannotServe, click.ClickException) as exc:
+        console_writer.log_line(f"Error: {exc}")
         raise click.ClickException(str(exc)) from None
     finally:
         if claim is not None:

@@ -106,6 +106,11 @@ def open_log(path: str) -> None:
     atexit.register(close_log)
 
 
+def log_line(text: str) -> None:
+    """Write the line *text* to the log file, if there is one: the console has it otherwise."""
+    _log(_with_dates(f"{text}\n"))
+
+
 def close_log() -> None:
     """Write what waits for the log file, as far as it takes that, and write no more to it."""
     global _log_file, _log_writer

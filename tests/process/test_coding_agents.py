@@ -299,6 +299,13 @@ def test_a_log_file_that_cannot_be_written(run: Run, where: Path, name: str, why
     assert err.count("\n") == 1
 
 
+def test_why_the_server_cannot_run_is_in_the_log_file(run: Run, where: Path) -> None:
+    port = first_line(run("site", "--port", "0")).rstrip("/").rpartition(":")[2]
+    status, err = end(run("site", "--port", port, "--log-file", "server.log"))
+    assert status == 1 and f"Error: Port {port} of 127.0.0.1 is in use." in err
+    assert err.strip() in (where / "server.log").read_text()
+
+
 def test_a_log_file_in_the_site_is_sent_to_nobody(run: Run, where: Path) -> None:
     command = run("site", "--port", "0", "--log-file", "site/server.log")
     url = first_line(command)
