@@ -353,11 +353,15 @@ class SharedPersistence(Persistence):
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, turn=_new_turn())
-        async with self._having_turn(record):
+        await self._wait_turn(record)
+        try:
             if not record.is_held:
                 taken = await self.store.take(key)
                 record.is_held = self._load(record, uid, taken) is not None
                 record.since = trio.current_time()
+        except BaseException:
+            self._leave(record)
+            raise
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
@@ -366,27 +370,28 @@ class SharedPersistence(Persistence):
 
     async def _acquire_registry(self) -> Record:
         record = self._registry
-        async with self._having_turn(record):
+        await self._wait_turn(record)
+        try:
             if not record.is_held:
                 self._load_registry(await self.store.take(REGISTRY, create=True))
                 record.since = trio.current_time()
+        except BaseException:
+            self._leave(record)
+            raise
         return record
 
-    @asynccontextmanager
-    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
-        """Wait until nobody here has *record*; it is left again if what is inside fails."""
+    async def _wait_turn(self, record: Record) -> None:
+        """Wait until nobody here has *record*."""
         assert record.turn is not None
         record.users += 1
+        if record.turn.value:
+            record.turn.acquire_nowait()  # no other task need run before, as `acquire` has it
+            return
         try:
             await record.turn.acquire()
         except BaseException:
             record.users -= 1
             self._forget_unused(record)
-            raise
-        try:
-            yield
-        except BaseException:
-            self._leave(record)
             raise
 
     async def _release(self, record: Record, accessed: bool) -> None:
