@@ -423,9 +423,12 @@ class ScriptLoader:
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
         path = os.fspath(path)
-        self._follow_twisted(path)
+        published = self._published.get(path)
+        if published is None or published.may_use_twisted:
+            self._follow_twisted()
         self._retire_changed(path)
-        self._wait_for_registry(path, request)
+        if self._ready_in != definitions.generation:
+            self._wait_for_registry(path, request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -433,7 +436,7 @@ class ScriptLoader:
         finally:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
-        if path in self._published:
+        if self._ready_in != definitions.generation and path in self._published:
             self._wait_for_registry(path, request)  # its execution has defined other classes
         return resource
 
@@ -443,9 +446,7 @@ class ScriptLoader:
         Raises:
             NotReady: that takes long.
         """
-        if self._ready_in == definitions.generation or self._registry_renewal is None:
-            return
-        if request is not None and request._may_wait:
+        if self._registry_renewal is not None and request is not None and request._may_wait:
             wait = self._registry_renewal()
             if wait is None:
                 self._ready_in = definitions.generation
@@ -476,14 +477,8 @@ class ScriptLoader:
             return compiled.uses
         return compiled.uses | self.modules.uses
 
-    def _follow_twisted(self, path: str) -> None:
-        """Have everything executed anew when Twisted was installed or removed.
-
-        Whether it was is no question for *path* if that script cannot use it.
-        """
-        published = self._published.get(path)
-        if published is not None and not published.may_use_twisted:
-            return
+    def _follow_twisted(self) -> None:
+        """Have everything executed anew when Twisted was installed or removed."""
         changes = twisted_names.changes()
         if changes != self._twisted_changes:
             self._twisted_changes = changes
