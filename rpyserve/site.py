@@ -8,7 +8,7 @@ a script's business: cancellation, an interrupt from the console, and a client t
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -140,8 +140,8 @@ class Site(ServerObject):
 
             self.persistence = persistence_of(self, parse_store(store), Path.cwd())
 
-    async def respond(self, request: Request) -> Response:
-        """Answer *request*.
+    def respond(self, request: Request) -> Coroutine[Any, Any, Response]:
+        """Answer *request*; to be awaited.
 
         Raises:
             ClientDisconnected: the client left before there was an answer.
@@ -150,13 +150,13 @@ class Site(ServerObject):
         """
         request.site = self
         request._id_changes = self.sessions.id_changes
-        if request.uri == "*":
-            return options_response(HTTP_METHODS)  # of the server as a whole (RFC 9110, 9.3.7)
         if self.persistence is not None:
-            return await self.persistence.answer(request, self._answer)
-        return await self._answer(request)
+            return self.persistence.answer(request, self._answer)
+        return self._answer(request)
 
     async def _answer(self, request: Request) -> Response:
+        if request.uri == "*":
+            return options_response(HTTP_METHODS)  # of the server as a whole (RFC 9110, 9.3.7)
         error_handler = partial(self._stream_error_response, request)
         try:
             resource = await traverse(self.root, request)
@@ -232,7 +232,10 @@ class Site(ServerObject):
             return in_loop_async(self._session_for_thread, request, call)
         ids = self.session_ids(request)
         for uid in ids:
-            session = self._find_session(uid, request)
+            if self.persistence is None:
+                session = self.sessions.find(uid)
+            else:
+                session = self.persistence.find(uid, request)
             if session is not None:
                 return session
         session = self.sessions.make()
@@ -260,11 +263,6 @@ class Site(ServerObject):
         wanted = self._cookie_name(request)
         pairs = cookie_pairs(request.getHeader("cookie") or "")
         return [uid for name, uid in pairs if name == wanted]
-
-    def _find_session(self, uid: str, request: Request) -> Session | None:
-        if self.persistence is not None:
-            return self.persistence.find(uid, request)
-        return self.sessions.find(uid)
 
     @asynccontextmanager
     async def session_held(self, request: Request) -> AsyncIterator[Session]:

@@ -158,6 +158,28 @@ class Request(ServerObject):
     id: str = ""
     user: str | None = None
     error: HTTPError | None = None
+    closed: bool = False
+
+    _loaded_form: MultipartForm | None = None
+    """The multipart form, if it has been parsed."""
+
+    _has_raw_form: bool = False
+    """Whether `content` holds a multipart form that has not been parsed."""
+
+    _session: Any = None
+    """The session that it has used so far."""
+
+    _id_changes: int = 0
+    """How many sessions of the site had got a new id when the request was taken up."""
+
+    _follows: bool = False
+    """Whether a browser loads a page that will follow edits."""
+
+    _logged: bool = True
+    """Whether the response gets a line in the access log."""
+
+    _on_failure: Callable[[BaseException], object] | None = None
+    """Called with what a script raised for this request, before a page is made of it."""
 
     _proxy: Address | None = None
     """Where the connection comes from, if that is a proxy that the server knows."""
@@ -217,26 +239,13 @@ class Request(ServerObject):
         self._set_path(raw_path or "/")
 
         self.content: BinaryIO = io.BytesIO()
-        self.closed = False
         self._body = body
-        self._loaded_form: MultipartForm | None = None
-        # Whether `content` holds a multipart form that has not been parsed.
-        self._has_raw_form = False
-        self._session: Any = None
         self._closers: list[Callable[[], object]] = []
 
         # What the script has said about the response.
         self._response = PendingResponse()
-        # How many sessions of the site had got a new id when the request was taken up.
-        self._id_changes = 0
         # Files and directories, as absolute paths, that the response is known to depend on.
         self._sources: list[str] = []
-        # Whether a browser loads a page that will follow edits.
-        self._follows = False
-        # Whether the response gets a line in the access log.
-        self._logged = True
-        # Called with what a script raised for this request, before a page is made of it.
-        self._on_failure: Callable[[BaseException], object] | None = None
 
     def _set_path(self, raw_path: str) -> None:
         self.raw_path = raw_path

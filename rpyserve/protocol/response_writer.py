@@ -146,8 +146,11 @@ class ResponseWriter:
 
     def _with_own_lines(self, head: bytes) -> bytes:
         """Return *head* with the lines that only this response has, so that heads can be kept."""
-        own = b"" if self.request is None else self.request._own_lines
-        if not own or b"\r\n" + own[: own.index(b":") + 1].lower() in head.lower():
+        request = self.request
+        if request is None or not request._own_lines:
+            return head
+        own = request._own_lines
+        if b"\r\n" + own[: own.index(b":") + 1].lower() in head.lower():
             return head  # what a script says itself is left alone
         return head[:-2] + own + head[-2:]
 

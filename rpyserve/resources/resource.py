@@ -340,11 +340,33 @@ async def child_of(parent: Resource, request: Request) -> Resource:
         await _load_body_for(parent, request, raw=True)
     name = request.postpath.pop(0)
     request.prepath.append(name)
-    child = await _ask_for_child(parent, name, request)
+    request._may_wait = True
+    try:
+        child = parent.getChildWithDefault(name, request)
+    except NotReady as exc:
+        child = _ask_again(parent, name, request, exc)
+    finally:
+        request._may_wait = False
     if inspect.iscoroutine(child):
         child = await child
-    if isinstance(child, Resource):
-        return child
+    return child if isinstance(child, Resource) else _child_resource(child, parent)
+
+
+async def _ask_again(parent: Resource, name: str, request: Request, not_ready: NotReady) -> Any:
+    for waits_left in reversed(range(MOST_WAITS)):
+        await not_ready.wait()
+        request._may_wait = waits_left > 0
+        try:
+            child = parent.getChildWithDefault(name, request)
+            break
+        except NotReady as exc:
+            not_ready = exc
+        finally:
+            request._may_wait = False
+    return await child if inspect.iscoroutine(child) else child
+
+
+def _child_resource(child: Any, parent: Resource) -> Resource:
     try:
         return as_resource(child)
     except TypeError as exc:
@@ -352,19 +374,6 @@ async def child_of(parent: Resource, request: Request) -> Resource:
             f"{type(parent).__name__}.getChild() returned {child!r:.80}: "
             "return a Resource, or raise HTTPError(404)"
         ) from exc
-
-
-async def _ask_for_child(parent: Resource, name: str, request: Request) -> Any:
-    for _ in range(MOST_WAITS):
-        request._may_wait = True
-        try:
-            return parent.getChildWithDefault(name, request)
-        except NotReady as exc:
-            not_ready = exc
-        finally:
-            request._may_wait = False
-        await not_ready.wait()
-    return parent.getChildWithDefault(name, request)
 
 
 def raw_path_segments(request: Request) -> tuple[list[str], list[str]]:

@@ -256,6 +256,7 @@ class _Run:
         generation: that of the site's modules when it began.
         execution: what the code knows itself by.
         module: what the code runs in.
+        namespace: the names in it.
         is_repetition: see `_Cached.is_repeated_by`.
     """
 
@@ -264,6 +265,7 @@ class _Run:
     generation: int
     execution: ScriptExecution
     module: ModuleType
+    namespace: dict[str, Any]
     is_repetition: bool
 
 
@@ -423,9 +425,12 @@ class ScriptLoader:
         self.modules.remove_repeated_path_entries()
         self.modules.refresh()
         path = os.fspath(path)
-        self._follow_twisted(path)
+        published = self._published.get(path)
+        if published is None or published.may_use_twisted:
+            self._follow_twisted()
         self._retire_changed(path)
-        self._wait_for_registry(path, request)
+        if self._ready_in != definitions.generation:
+            self._wait_for_registry(path, request)
         edits = definitions.edits
         try:
             resource = self._current(path, request)
@@ -433,7 +438,7 @@ class ScriptLoader:
         finally:
             if request is not None:
                 request.on_close(partial(definitions.advance_if_edited_since, edits))
-        if path in self._published:
+        if self._ready_in != definitions.generation and path in self._published:
             self._wait_for_registry(path, request)  # its execution has defined other classes
         return resource
 
@@ -443,9 +448,7 @@ class ScriptLoader:
         Raises:
             NotReady: that takes long.
         """
-        if self._ready_in == definitions.generation or self._registry_renewal is None:
-            return
-        if request is not None and request._may_wait:
+        if self._registry_renewal is not None and request is not None and request._may_wait:
             wait = self._registry_renewal()
             if wait is None:
                 self._ready_in = definitions.generation
@@ -476,14 +479,8 @@ class ScriptLoader:
             return compiled.uses
         return compiled.uses | self.modules.uses
 
-    def _follow_twisted(self, path: str) -> None:
-        """Have everything executed anew when Twisted was installed or removed.
-
-        Whether it was is no question for *path* if that script cannot use it.
-        """
-        published = self._published.get(path)
-        if published is not None and not published.may_use_twisted:
-            return
+    def _follow_twisted(self) -> None:
+        """Have everything executed anew when Twisted was installed or removed."""
         changes = twisted_names.changes()
         if changes != self._twisted_changes:
             self._twisted_changes = changes
@@ -727,12 +724,13 @@ class ScriptLoader:
         module = ScriptModule(execution.name)
         spec = ModuleSpec(name.spec, None, origin=path)
         module.__spec__, module.__package__, module.__file__ = spec, spec.parent, path
-        populate_namespace(module.__dict__, execution)
-        module.__dict__.update(cache=cache, registry=self.registry)
+        namespace = module.__dict__
+        populate_namespace(namespace, execution)
+        namespace.update(cache=cache, registry=self.registry)
         generation = self.modules.generation
         before = self._cached.get(name.module)
         is_repetition = before is not None and before.is_repeated_by(compiled, generation)
-        return _Run(name, compiled, generation, execution, module, is_repetition)
+        return _Run(name, compiled, generation, execution, module, namespace, is_repetition)
 
     def _code_version(self, compiled: CompiledScript) -> object:
         return compiled.serial, self.modules.generation
@@ -755,14 +753,14 @@ class ScriptLoader:
                 noting_threads(execution),
                 executing(execution),
             ):
-                exec(compiled.code, run.module.__dict__)
+                exec(compiled.code, run.namespace)
         except (HTTPError, Redirect):
             raise
         except SystemExit as exc:
             raise ScriptError(name.path, "The script ended itself with sys.exit().") from exc
         except Exception as exc:
             raise ScriptError(name.path) from exc
-        execution.finish(run.module.__dict__)
+        execution.finish(run.namespace)
         if compiled.validated and not execution.cached:
             slow_call_log.report(
                 f"Executing {name.display}",
@@ -865,7 +863,7 @@ def _resource_of(run: _Run) -> Resource:
 
     Code is validated once, by the first execution that went well.
     """
-    path, namespace = run.name.path, run.module.__dict__
+    path, namespace = run.name.path, run.namespace
     if not run.compiled.validated:
         message, hint = _validate(run)
         if message:
@@ -882,7 +880,7 @@ def _resource_of(run: _Run) -> Resource:
 def _validate(run: _Run) -> tuple[str, str]:
     """What is wrong with what an execution left, if anything is, and what to do about it."""
     source = run.compiled.source.decode("utf-8", "replace")
-    return validate_namespace(run.module.__dict__, source)
+    return validate_namespace(run.namespace, source)
 
 
 @contextmanager

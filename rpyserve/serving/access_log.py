@@ -86,9 +86,9 @@ def _is_unlogged(record: RequestRecord) -> bool:
 
 def _is_noise(record: RequestRecord) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
-    if _is_unlogged(record):
+    if record.status in (204, 404) and is_browser_probe(record.target):
         return True
-    return record.status in (204, 404) and is_browser_probe(record.target)
+    return record.request is not None and not record.request._logged
 
 
 def _short_line(record: RequestRecord, *, colour: bool) -> str:

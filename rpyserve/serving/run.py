@@ -331,8 +331,11 @@ class ProgramServer:
 
 
 def _access_log(settings: Settings) -> AccessLog:
+    write = console_writer.write
+    if settings.access_log != "short":
+        write = partial(write, has_dates=True)
     return AccessLog(
-        None if settings.quiet else console_writer.write,
+        None if settings.quiet else write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
         layout=settings.access_log,

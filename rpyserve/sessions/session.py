@@ -185,7 +185,7 @@ class Session(Components):
     @property
     def short_id(self) -> str:
         """The first characters of its id: enough to tell sessions apart, not to take one over."""
-        return (self.uid or "")[:6]
+        return (self._uid or "")[:6]
 
     def touch(self) -> bool:
         """Count as an access: it lives on for its full time.

@@ -59,7 +59,7 @@ class Unkeepable(Exception):
         self.left_out = tuple(left_out)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dumped:
     """What became of a session or the registry.
 
@@ -183,10 +183,11 @@ class Codec:
             self._reductions.clear()
             self._as_of = as_of
         writer = RecordWriter(holder, self._references, self._reductions, self._site)
-        written = writer.write(carefully=holder in self._partly_kept)
+        was_partly_kept = bool(self._partly_kept) and holder in self._partly_kept
+        written = writer.write(carefully=was_partly_kept)
         if written.left_out:
             self._partly_kept.add(holder)
-        else:
+        elif was_partly_kept:
             self._partly_kept.discard(holder)
         signature = self._sign(self._keys[0], key, written.record)
         return Dumped(signature + written.record, written.left_out, written.callbacks)

@@ -17,6 +17,7 @@ from rpyserve.stores.store import Store, StoreError
 __all__ = ["SQLiteAddress", "StoreError", "open_store", "parse_store", "persistence_of"]
 
 if TYPE_CHECKING:
+    from rpyserve.stores.codec import Codec
     from rpyserve.stores.persistence import Persistence
     from rpyserve.stores.redis_address import RedisSettings
 
@@ -119,12 +120,22 @@ def persistence_of(
         StoreError: there is no secret to sign with, or a file cannot be there.
     """
     from rpyserve.stores.codec import Codec
-    from rpyserve.stores.persistence import Persistence
 
     if isinstance(address, SQLiteAddress):
         _refuse_watched(_path_of(address, directory), site.root)
     store = open_store(address, directory)
-    return Persistence(site, store, Codec(site, _keys(address, directory)))
+    return make_persistence(site, store, Codec(site, _keys(address, directory)))
+
+
+def make_persistence(site: Any, store: Any, codec: Codec) -> Persistence:
+    """Return what keeps the sessions of *site* in *store*, be that shared or not."""
+    if store.is_shared:
+        from rpyserve.stores.shared import SharedPersistence
+
+        return SharedPersistence(site, store, codec)
+    from rpyserve.stores.sole import SolePersistence
+
+    return SolePersistence(site, store, codec)
 
 
 def _keys(address: SQLiteAddress | RedisSettings, directory: Path) -> list[bytes]:

@@ -98,7 +98,7 @@ class Unreadable(Exception):
     """A record cannot be read, not even in part. It is best left where it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """What `write` has written.
 
@@ -152,8 +152,8 @@ class RecordWriter:
             with _deeper_recursion():
                 left_out = self._leave_out(contents)
                 record = self._write_what_fits(contents, left_out)
-        written = set(map(id, contents.callbacks))
-        not_written = tuple(each for each in all_callbacks if id(each) not in written)
+        written = set(map(id, contents.callbacks)) if all_callbacks else ()
+        not_written = tuple([each for each in all_callbacks if id(each) not in written])
         return Written(record, tuple(left_out), not_written)
 
     def _write_unless_it_fails(self, contents: Contents) -> bytes | None:

@@ -18,7 +18,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -96,6 +96,7 @@ class RedisStore:
         self._clients = [
             make_client(address, self._greet, self._hear) for address in settings.shards
         ]
+        self._place = lru_cache(maxsize=1000)(self._find_place)
         self._by_bucket = {name: self._choose(name) for name in (*BUCKETS, REGISTRY.decode())}
         self._tokens = 0
         # Those who take a record; without an event as long as they need not wait.
@@ -372,7 +373,7 @@ class RedisStore:
 
     # Places and tokens
 
-    def _place(self, key: bytes) -> Place:
+    def _find_place(self, key: bytes) -> Place:
         member = REGISTRY.decode() if key == REGISTRY else key.hex()
         name = member if key == REGISTRY else member[:2]
         bucket = f"{self._prefix}:{{{name}}}:"

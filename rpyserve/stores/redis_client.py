@@ -122,6 +122,9 @@ class RedisConnection:
     ) -> None:
         self.lost_because: Exception | None = None
         self._stream = stream
+        # What the system takes and has at once needs no turn of the loop, as trio's streams do.
+        plain = type(stream) is trio.SocketStream and os.name == "posix"
+        self._socket = cast(trio.SocketStream, stream).socket if plain else None
         self._on_push = on_push
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._calls: deque[_Call] = deque()
@@ -175,14 +178,34 @@ class RedisConnection:
                 await self._sender.park()
             data = b"".join(self._outgoing)
             self._outgoing.clear()
-            await self._stream.send_all(data)
+            sent = self._send_nowait(data)
+            if sent < len(data):
+                await self._stream.send_all(data[sent:])
+
+    def _send_nowait(self, data: bytes) -> int:
+        """Send what can be sent now; return how many bytes. A failure is left to the stream."""
+        if self._socket is None:
+            return 0
+        try:
+            return os.write(self._socket.fileno(), data)
+        except OSError:
+            return 0
 
     async def _receive(self) -> None:
-        while data := await self._stream.receive_some(_CHUNK):
+        while data := await self._receive_some():
             self._reader.feed(bytes(data))
             while (reply := self._reader.gets()) is not _NOTHING:
                 self._hand_out(reply)
         raise ConnectionLost("it has closed the connection")
+
+    async def _receive_some(self) -> bytes | bytearray:
+        if self._socket is not None:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return os.read(self._socket.fileno(), _CHUNK)
+            except OSError:
+                pass  # the stream knows what it means
+        return await self._stream.receive_some(_CHUNK)
 
     def _hand_out(self, reply: Any) -> None:
         # The reply to SUBSCRIBE is a push itself.

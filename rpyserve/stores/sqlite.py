@@ -379,14 +379,21 @@ class SQLiteStore:
 
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
         """See `Store.write`."""
-        key = taken.key
+        self.put(taken.key, blob, lives)
+        return Taken(taken.key, b"", blob)
+
+    def put(self, key: bytes, blob: bytes, lives: float) -> None:
+        """See `SoleStore.put`."""
         is_as_before = abs(self._lives.get(key, _NEVER) - lives) < FLUSH
         # An index less to write. The deadline is written with the next batch.
         if is_as_before and self._execute(_UPDATE, (key, blob)).rowcount:
             self._deadlines[key] = self._due(lives)
         else:
             self._write_whole(key, blob, lives)
-        return Taken(key, b"", blob)
+
+    def note_access(self, key: bytes, lives: float) -> None:
+        """See `SoleStore.note_access`."""
+        self._deadlines[key] = self._due(lives)
 
     async def give(
         self, taken: Taken, blob: bytes | None, lives: float | None, *, listens: bool = False
@@ -396,13 +403,13 @@ class SQLiteStore:
             if blob is not None:
                 self._execute("update records set data = ? where key = ?", (blob, taken.key))
         elif blob is None:
-            self._deadlines[taken.key] = self._due(lives)
+            self.note_access(taken.key, lives)
         else:
-            await self.write(taken, blob, lives)
+            self.put(taken.key, blob, lives)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """See `Store.together`."""
+        """See `SoleStore.together`."""
         with self._transaction():
             yield
 

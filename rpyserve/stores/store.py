@@ -214,7 +214,13 @@ class Store(Protocol):
 
 
 class SoleStore(Store, Protocol):
-    """A store that is not shared."""
+    """A store that is not shared. What each request needs are plain functions."""
+
+    def put(self, key: bytes, blob: bytes, lives: float) -> None:
+        """Store *blob* in place of what is there, or as a new record."""
+
+    def note_access(self, key: bytes, lives: float) -> None:
+        """Have the record of *key* be due after *lives* seconds. This never fails."""
 
     def together(self) -> AbstractContextManager[None]:
         """While inside, what is written is stored as a whole, or not at all."""

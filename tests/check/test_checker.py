@@ -302,6 +302,7 @@ MEANT = {
     "check/hello.rpy",
     "check/lost.rpy",
     "check/unescaped.rpy",
+    "coding-agents/broken.rpy",
     "index/hello.rpy",
     "sessions/basket.rpy",
 }

@@ -16,7 +16,7 @@ import trio
 
 from rpyserve import Session, Site
 from rpyserve.resources.resource import as_resource
-from rpyserve.stores.persistence import Persistence
+from rpyserve.stores.opening import make_persistence
 from rpyserve.stores.sqlite import SQLiteStore
 from rpyserve.stores.store import (
     REGISTRY,
@@ -85,7 +85,7 @@ def stored_site(root: Any, store: Any, **options: Any) -> Site:
     site = Site(resource, **options)
     if isinstance(store, Path):
         store = SQLiteStore(store, clock=trio.current_time)
-    site.persistence = Persistence(site, store, PlainCodec(site))
+    site.persistence = make_persistence(site, store, PlainCodec(site))
     return site
 
 
