@@ -170,6 +170,27 @@ def _hide_from_imports(context: click.Context, param: click.Parameter, site: Pat
     return site
 
 
+def _load_environment(context: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Take the variables in the file at *path*, before those of the other options are looked at.
+
+    Variables that are set already stay.
+    """
+    if path is None:
+        return
+    try:
+        from dotenv import load_dotenv
+    except ImportError:
+        from rpyserve.util.text import install_command
+
+        raise click.ClickException(
+            f"--env-file needs python-dotenv: {install_command('python-dotenv')}"
+        ) from None
+    try:
+        load_dotenv(path)
+    except ValueError as exc:  # it is no text
+        raise click.BadParameter(f"{str(path)!r} cannot be read: {exc}", context, param) from None
+
+
 def _is_certificate(arg: str) -> bool:
     return os.path.isfile(arg) or arg.lower().endswith((".pem", ".crt", ".cer", ".key"))
 
@@ -191,6 +212,15 @@ def _is_certificate(arg: str) -> bool:
     type=click.Path(path_type=Path),
     is_eager=True,
     callback=_hide_from_imports,
+)
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+    is_eager=True,
+    expose_value=False,
+    callback=_load_environment,
+    metavar="FILE",
+    help="Read environment variables from FILE, such as .env; those that are set already stay.",
 )
 @click.option(
     "-p",

@@ -25,7 +25,7 @@ OPENING = """<!DOCTYPE html>
 
 SOURCE = """<section class="source">
 <h2>{name}</h2>
-<pre><code>{text}</code></pre>
+<pre tabindex="0"><code>{text}</code></pre>
 </section>
 """
 

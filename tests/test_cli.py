@@ -281,3 +281,35 @@ def test_the_example_where_nothing_can_be_written(tmp_path: Path) -> None:
     result = invoke("--example", str(tmp_path / "file" / "site"))
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
+
+
+# --env-file
+
+
+def test_an_env_file_sets_variables_and_options(
+    tmp_path: Path, parsed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        "# settings\nexport MAIL_KEY='a b'\nMAIL_HOST=mine\nRPYSERVE_PORT=9000\n"
+    )
+    monkeypatch.setattr(os, "environ", {**os.environ, "MAIL_HOST": "theirs"})
+    assert invoke("--env-file", ".env").output == ""
+    assert (os.environ["MAIL_KEY"], os.environ["MAIL_HOST"]) == ("a b", "theirs")
+    assert parsed["port"] == 9000
+
+
+def test_an_env_file_that_is_none(tmp_path: Path, parsed: dict[str, Any]) -> None:
+    result = invoke("--env-file", "none.env")
+    assert result.exit_code == 2 and "'none.env' does not exist" in result.output
+    (tmp_path / "binary").write_bytes(b"A=\xff\xfe")
+    result = invoke("--env-file", "binary")
+    assert result.exit_code == 2 and "cannot be read" in result.output
+
+
+def test_an_env_file_without_the_library(
+    tmp_path: Path, parsed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("A=1\n")
+    monkeypatch.setitem(sys.modules, "dotenv", None)
+    result = invoke("--env-file", ".env")
+    assert result.exit_code == 1 and "needs python-dotenv: " in result.output

@@ -104,7 +104,9 @@ _FRAME: Final = """\
 <style>{style}</style>
 </head>
 <body>
+<main>
 {body}
+</main>
 <footer>rpyserve</footer>
 </body>
 </html>
