@@ -3,7 +3,7 @@
 The only module that knows all the others. What costs time to import (trio, h11, zope.interface) is
 imported inside the functions that need it, so that ``--help`` appears at once. Options come from
 the command line, else from ``RPYSERVE_*`` variables, else from the defaults. Exit status: 0 after
-Ctrl-C, 1 if the server cannot run, 2 for bad usage.
+Ctrl-C, 1 if the server cannot run, 2 for bad usage, 3 if the site is served already.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rpyserve._names import __version__
-from rpyserve.util import durations
+from rpyserve.util.text import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from rpyserve.serving.listen import Settings
+    from rpyserve.serving.run_file import Claim
     from rpyserve.site import Site
     from rpyserve.twisted.program import Program
 
+
+# The exit status if a server of the site is running.
+ALREADY_RUNNING = 3
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
@@ -63,7 +67,7 @@ def _drain(text: str) -> float:
     """Seconds; 0 for none."""
     if text.strip() in ("0", "0s"):
         return 0.0
-    seconds = durations.parse_duration(text)
+    seconds = parse_duration(text)
     if seconds > 3600:
         raise ValueError(f"{text!r} is too long: systemd, for one, kills after 90 seconds")
     return seconds
@@ -193,7 +197,10 @@ def _is_certificate(arg: str) -> bool:
     "--port",
     type=click.IntRange(0, 65535),
     metavar="PORT",
-    help="Port to listen on; 0 takes any free one. Default: 8080, or the next free port.",
+    help=(
+        "Port to listen on; 0 takes any free one. Default: 8080, or the next free port, unless "
+        "the site is served already."
+    ),
 )
 @click.option(
     "--host",
@@ -230,7 +237,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--session-timeout",
-    type=ParsedText(durations.parse_duration),
+    type=ParsedText(parse_duration),
     default="15m",
     show_default=True,
     metavar="DURATION",
@@ -246,7 +253,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--script-timeout",
-    type=ParsedText(durations.parse_duration),
+    type=ParsedText(parse_duration),
     default="never",
     show_default=True,
     metavar="DURATION",
@@ -263,7 +270,7 @@ def _is_certificate(arg: str) -> bool:
 )
 @click.option(
     "--max-body",
-    type=ParsedText(durations.parse_size),
+    type=ParsedText(parse_size),
     default="2G",
     show_default=True,
     metavar="SIZE",
@@ -435,6 +442,12 @@ def _is_certificate(arg: str) -> bool:
         "line."
     ),
 )
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, resolve_path=True),
+    metavar="FILE",
+    help="Append what the console prints to FILE, too, with dates and without colours.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL, warnings and errors.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print more; with --get, the status and headers."
@@ -592,16 +605,48 @@ def _serve(site: Site, directory: Path, port: int | None, options: dict[str, Any
     from rpyserve.serving.listen import CannotServe
     from rpyserve.serving.run import run_with
 
-    if options["session_store"] is not None:
-        _keep_sessions(site, directory, options["session_store"])
+    claim = _claim(directory, any_port=port is None and not _binds(options, port))
     try:
-        run_with(site, _settings(str(directory), port, options))
+        _open_log(options["log_file"], directory)
+        if options["session_store"] is not None:
+            _keep_sessions(site, directory, options["session_store"])
+        run_with(site, _settings(str(directory), port, options, claim))
     except CannotServe as exc:
         raise click.ClickException(str(exc)) from None
+    finally:
+        if claim is not None:
+            claim.release()
     signals.end_process()
 
 
-def _settings(title: str, port: int | None, options: dict[str, Any]) -> Settings:
+def _claim(directory: Path, *, any_port: bool) -> Claim | None:
+    """Take note that the site is served; None if others serve it too, or nobody can know.
+
+    Args:
+        any_port: whether nobody has said where to listen. The process then ends if a server of the
+            site is running already.
+    """
+    from rpyserve.serving import run_file
+
+    found = run_file.claim(directory)
+    if not isinstance(found, run_file.Running):
+        return found
+    if any_port:
+        if found.url:
+            click.echo(found.url)
+        where = f"at {found.url}" if found.url else "somewhere"
+        click.echo(
+            f"This site is already running {where}, pid {found.pid}, since {found.since}. "
+            "To start another server for it, say --port; 0 takes any free one.",
+            err=True,
+        )
+        click.get_current_context().exit(ALREADY_RUNNING)
+    return None
+
+
+def _settings(
+    title: str, port: int | None, options: dict[str, Any], claim: Claim | None = None
+) -> Settings:
     from rpyserve.protocol.server_state import Limits
     from rpyserve.serving.listen import Settings
     from rpyserve.util import file_limits
@@ -633,9 +678,38 @@ def _settings(title: str, port: int | None, options: dict[str, Any]) -> Settings
         poll=options["poll"],
         browser_log=options["browser_log"],
         tls=_certificate(options["tls"]),
-        on_ready=_open if options["open_browser"] else lambda url: None,
+        on_ready=partial(_tell, claim, open_browser=options["open_browser"]),
         for_good=True,
     )
+
+
+def _open_log(path: Path | None, directory: Path | None = None) -> None:
+    """Have the console's lines in the file at *path* too; it must be none of the site's files."""
+    if path is None:
+        return
+    from rpyserve.serving import console_writer
+
+    if directory is not None and _is_of_site(path, directory):
+        raise click.ClickException(
+            f"The log file {path.name!r} would be a file of the site, which visitors may get: "
+            "choose a name that ends in .log, or another directory."
+        )
+    try:
+        console_writer.open_log(str(path))
+    except OSError as exc:
+        why = exc.strerror or exc
+        raise click.ClickException(
+            f"The log file {str(path)!r} cannot be written: {why}."
+        ) from None
+
+
+def _is_of_site(path: Path, directory: Path) -> bool:
+    from rpyserve.files.path_rules import is_inside
+    from rpyserve.livereload.changes import FileKind, Mounts
+
+    if not is_inside(str(directory), str(path)):
+        return False
+    return Mounts([(str(directory), "/")]).kind_of(str(path)) is not FileKind.IGNORED
 
 
 # Options for a directory, by the names of their values: a program says such things itself.
@@ -663,6 +737,8 @@ def _run_program(path: Path, get: str | None, options: dict[str, Any]) -> None:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{flag} is for a directory: leave it out with a program.")
     console.set_up(quiet=options["quiet"], verbose=options["verbose"])
+    if get is None:
+        _open_log(options["log_file"])
     settings = replace(_settings(path.name, None, options), for_good=False)
     source = context.get_parameter_source("session_timeout")
     if source is click.core.ParameterSource.DEFAULT:
@@ -771,7 +847,12 @@ def _certificate(wanted: tuple[Path, Path] | bool) -> Any:
     return lambda names: context
 
 
-def _open(url: str) -> None:
+def _tell(claim: Claim | None, url: str, *, open_browser: bool) -> None:
+    """Tell others where the site is: servers that would be the second, and the browser."""
+    if claim is not None:
+        claim.publish(url)
+    if not open_browser:
+        return
     import threading
     import webbrowser
 

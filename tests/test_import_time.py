@@ -42,7 +42,7 @@ def test_the_command_line_imports_click_and_little_else(tmp_path: Path) -> None:
     found = imported_by("import rpyserve.cli, sys; print(*sys.modules)", tmp_path)
     assert found & {"trio", "h11", "zope.interface", "logging", "shutil", *NEVER_AT_FIRST} == set()
     assert {name for name in found if name.startswith("rpyserve.")} == {
-        "rpyserve._names", "rpyserve.cli", "rpyserve.util", "rpyserve.util.durations",
+        "rpyserve._names", "rpyserve.cli", "rpyserve.util", "rpyserve.util.text",
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import random
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,6 @@ import trio
 
 from benchmarks.common.docs import ROOT
 from benchmarks.common.options import option_parser
-from benchmarks.common.server_process import free_port
 
 WORKERS = 4
 LINES = 12
@@ -190,7 +190,7 @@ class Workers:
     """The command, once for each port, started again whenever it ends."""
 
     def __init__(self, directory: Path, *options: str, **environment: str) -> None:
-        self.ports = [free_port() for _ in range(WORKERS)]
+        self.ports = free_ports(WORKERS)
         self.kills = 0
         self.directory = directory
         self._options = options
@@ -245,6 +245,20 @@ class Workers:
         said = Counter(re.sub(r"^[\d:]+ ", "", line) for line in lines if line.strip())
         for line, count in said.most_common(LINES):
             print(f"    {count} x {line:.200}")
+        crashes = [log for log in self.directory.glob("*.log") if "Traceback" in log.read_text()]
+        for log in crashes[:1]:
+            print(log.read_text()[-4000:])
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that the system gives to nobody else while a worker is away."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20000, 32000)
+        with suppress(OSError), socket.socket() as trial:
+            trial.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 async def wait_listening(port: int) -> None:

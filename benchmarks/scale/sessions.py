@@ -277,7 +277,7 @@ time. Sessions are used in random order, as real visitors would. {report.machine
 {table([f"longest pause of the event loop, with {count:,}", "ms"], pauses)}
 
 Three things keep the pauses short. Full garbage collections, whose cost grows with the number of
-live objects, run when the server is idle, the longer they take the more seldom, and otherwise only
+live objects, run when the server is idle, the longer they take the less often, and otherwise only
 after six million new objects: with Python's usual thresholds, one of them takes 200 ms here. The
 sessions are stored in many small dicts (shards), because resizing one dict with a million entries
 takes 25 ms. And sessions expire in small batches, a few in each iteration of the event loop."""

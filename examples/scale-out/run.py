@@ -8,7 +8,7 @@ its own and on free ports, as the user who runs it. Visitors count their visits 
 worker is killed, then all are restarted one after the other, and at the end it says what was lost.
 The exit status is 0 if that is nothing.
 
-On Debian: apt install haproxy nginx-light redis-server; pip install 'rpyserve[redis]'.
+On Debian: apt install haproxy nginx-light redis-server; pip install '.[metrics,redis]'.
 """
 
 from __future__ import annotations

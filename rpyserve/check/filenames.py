@@ -22,7 +22,7 @@ from rpyserve.scripts import file_state
 
 _COPY_OF_CODE: Final = re.compile(r".*\.r?py[^a-z0-9].*", re.IGNORECASE)
 # How the reasons begin for which nobody expects a file to be served.
-_OBVIOUS: Final = ("Python", "Compiled", "Databases", "Keys", "Template")
+_OBVIOUS: Final = ("Python", "Compiled", "Databases", "Keys", "Template", "Notes")
 _MISNAMED_SCRIPT: Final = re.compile(r"(.+)\.rpy(\.(txt|html?|py))?", re.IGNORECASE)
 _MISNAMED: Final = "This file is never served: the name of a script ends in .rpy, in lower case."
 _RENAME: Final = "Rename one of the two."

@@ -397,6 +397,7 @@ ROWS: Final = (
         rf"{PYTHON2}raise \1(\2)",
         line=r"\braise\s+([\w.]+)\s*,\s*(.+)",
     ),
+    Advice(SyntaxError, r"Write:\nelif \1", line=r"^else\s+if\s+(.*)"),
     # A library that remembers what an earlier execution defined
     Advice(
         Exception,
@@ -434,6 +435,14 @@ ROWS: Final = (
         '"""<h1>Hello</h1>\n<p>Welcome.</p>"""',
         pattern=_UNTERMINATED,
     ),
+    Advice(
+        SyntaxError,
+        # Such as "Say "hello" to them": the word that follows is no text any more.
+        "A quote within the text ends it. Use the other kind there:\n\"Say 'hello' to them\"",
+        pattern="^invalid syntax",
+        line=r"""(["'])[^"']*\1\w+(?:[ ,.!?]+\w+)*[.!?]?\1[^"']*\1""",
+    ),
+    Advice(SyntaxError, name_advice.for_keyword, pattern=r"^(invalid syntax|expected ':') \("),
     # Endless recursion
     Advice(
         RecursionError,

@@ -26,7 +26,7 @@ from rpyserve.util.author_code import PACKAGE_DIRECTORY, display_path
 from rpyserve.util.html import html
 
 _EMPTY: Final = Markup()
-_COPY_BUTTON: Final = Markup('<p><button type="button" data-rpyserve-copy>Copy</button></p>\n')
+_COPY_BUTTON: Final = Markup('<div><button type="button" data-rpyserve-copy>Copy</button></div>\n')
 _NEW_LINE: Final = Markup("\n")
 
 _SOURCE_UNKNOWN: Final = (

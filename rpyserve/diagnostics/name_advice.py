@@ -5,7 +5,11 @@ Names are looked up without calling any code of the author's.
 
 from __future__ import annotations
 
+import ast
 import builtins
+import keyword
+import linecache
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, Final
@@ -63,6 +67,8 @@ _HOMES: Final = {
     **dict.fromkeys(PUBLIC, "rpyserve"),
 }  # fmt: skip
 _MODULES: Final = {*sys.stdlib_module_names, "trio"}
+# The keywords that are a statement by themselves.
+_STATEMENTS: Final = ("return", "pass", "break", "continue", "raise")
 
 
 def for_member(exc: AttributeError) -> str:
@@ -79,17 +85,55 @@ def for_name(exc: Any) -> str:
         return f"Import it first:\nfrom {_HOMES[exc.name]} import {exc.name}"
     if exc.name in _MODULES:
         return f"Import it first:\nimport {exc.name}"
-    frame, _ = innermost_author_line(exc)
+    frame, line = innermost_author_line(exc)
     if frame is None:
         return ""
     if "self" in frame.f_locals and exc.name in _members(frame.f_locals["self"]):
         return f"{exc.name} belongs to the object. Write:\nself.{exc.name}"
-    return _did_you_mean(exc.name, [*frame.f_locals, *frame.f_globals, *dir(builtins)])
+    statements = _STATEMENTS if line.strip() == exc.name else ()
+    return _did_you_mean(exc.name, [*statements, *frame.f_locals, *frame.f_globals, *dir(builtins)])
 
 
 def for_attribute(exc: Any) -> str:
     """Return the advice about an attribute that is misspelled."""
     return _did_you_mean(exc.name, _members(exc.obj))
+
+
+def for_keyword(exc: SyntaxError) -> str:
+    """Return the advice about a misspelled keyword: the line in which it is right.
+
+    It is one if the line is Python with it: a word that is merely like a keyword is not enough.
+    """
+    lines = linecache.getlines(exc.filename or "")
+    number = exc.lineno or 0
+    if not 1 <= number <= len(lines):
+        return ""
+    line = lines[number - 1]
+    for found in re.finditer(r"\b[A-Za-z]{2,9}\b", line):
+        for meant in _keywords_like(found[0]):
+            mended = f"{line[: found.start()]}{meant}{line[found.end() :]}"
+            if _is_python([*lines[: number - 1], mended, *lines[number:]], number):
+                return f"Did you mean this?\n{mended.strip()}"
+    return ""
+
+
+def _keywords_like(word: str) -> list[str]:
+    import difflib
+
+    if keyword.iskeyword(word):
+        return []
+    return difflib.get_close_matches(word, keyword.kwlist, 2, 0.6)
+
+
+def _is_python(lines: list[str], number: int) -> bool:
+    """Whether *lines* are Python, at least as far as line *number*."""
+    try:
+        ast.parse("".join(lines))
+    except SyntaxError as exc:
+        return (exc.lineno or 0) > number
+    except ValueError:  # a NUL byte
+        return False
+    return True
 
 
 def for_import(module: str, name: str) -> str:

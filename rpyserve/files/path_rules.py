@@ -76,6 +76,7 @@ _PRIVATE: Final = _rules(
     (r".*\.py[a-z0-9]?(?![a-z0-9]).*", "Python files and copies of them are never served."),
     (r".*\.so", "Native modules are never served."),
     (r".*\.log[.-]?[0-9_-]*|nohup\.out", _LOG),
+    (r"(?:agents|claude|gemini)\.md", "Notes for coding agents are never served."),
 )
 # Private as well, but scripts may make their pages of it.
 _DATA: Final = _rules(

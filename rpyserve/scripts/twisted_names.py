@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
@@ -93,6 +94,10 @@ _install_count = 0
 # Where the answer to the last import of Twisted came from, and how often it has become another.
 _watched: dict[str, tuple[int, int] | None] = {}
 _changes = 0
+_next_look = 0.0
+
+LOOK_INTERVAL: Final = 0.5
+"""Seconds between two looks for a Twisted that was installed or removed."""
 
 
 def install() -> None:
@@ -126,10 +131,14 @@ def uninstall() -> None:
 def changes() -> int:
     """Return how often Twisted was installed or removed since a script first asked for it.
 
-    Its modules are forgotten then, and the next import finds what is there now.
+    Its modules are forgotten then, and the next import finds what is there now. That is looked for
+    from time to time only: each request asks.
     """
-    global _changes
-    if _watched and any(_signature(path) != before for path, before in _watched.items()):
+    global _changes, _next_look
+    if not _watched or time.monotonic() < _next_look:
+        return _changes
+    _next_look = time.monotonic() + LOOK_INTERVAL
+    if any(_signature(path) != before for path, before in _watched.items()):
         _watched.clear()
         _changes += 1
         importlib.invalidate_caches()

@@ -252,10 +252,13 @@ def _hint_about_classes(classes: Sequence[Class]) -> str:
 
 
 def _hint_about_functions(functions: Mapping[str, Function]) -> str:
+    misspelled = closest_match("resource", functions)
+    if misspelled:
+        line = functions[misspelled].rewritten("resource", "request")
+        return f"Did you mean this?\n{line}"
     of_request = [name for name, function in functions.items() if _is_of_request(function)]
-    candidates = [closest_match("resource", functions), *of_request]
-    name = next(filter(None, candidates), "")
-    if name:
+    if of_request:
+        name = of_request[0]
         return f"Is it your function {name}? Then add this line:\nresource = {name}"
     if any(name.startswith("render_") for name in functions):
         return f"Put the method into a class:\n{_class_example('Hello')}"

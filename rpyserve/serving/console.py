@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
-from rpyserve.serving.console_writer import write
+from rpyserve.serving.console_writer import LineCopier, has_log, write
 from rpyserve.util.text import format_duration
 
 # What moves the cursor, ends a line, or turns the direction of writing.
@@ -71,7 +71,8 @@ def set_up(*, quiet: bool = False, verbose: bool = False) -> None:
 def unfailing_streams(*, for_good: bool = False) -> Iterator[None]:
     """While inside, ``print`` in a script does not fail because nobody can take what it says.
 
-    That may be a pipe whose reader has gone, or a full disk. What cannot be written is lost.
+    That may be a pipe whose reader has gone, or a full disk. What cannot be written is lost, but
+    for the log file, which has it too.
 
     Args:
         for_good: whether it stays so to the end of the process.
@@ -89,8 +90,10 @@ def _unfailing(stream: TextIO) -> TextIO:
     """*stream*, made so; another than a file of the system is left to whoever has put it there."""
     if type(stream) is not io.TextIOWrapper:
         return stream
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    copy = LineCopier(stream.encoding) if has_log() else None
     return io.TextIOWrapper(
-        io.BufferedWriter(_UnfailingFile(getattr(stream.buffer, "raw", stream.buffer))),
+        io.BufferedWriter(_UnfailingFile(raw, copy)),
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=True,
@@ -99,10 +102,11 @@ def _unfailing(stream: TextIO) -> TextIO:
 
 
 class _UnfailingFile(io.RawIOBase):
-    """Writes to *raw*, and loses what that cannot take."""
+    """Writes to *raw*, and loses what that cannot take. All of it is given to *copy*, too."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, copy: Callable[[bytes], object] | None = None) -> None:
         self.raw = raw  # for `console_writer`, which tries again
+        self._copy = copy
         self.name = getattr(raw, "name", "")
 
     def writable(self) -> bool:
@@ -116,10 +120,12 @@ class _UnfailingFile(io.RawIOBase):
         return bool(self.raw.isatty())
 
     def write(self, data: Any, /) -> int:
-        try:
-            return self.raw.write(data) or len(data)
-        except OSError:
-            return len(data)
+        taken = len(data)
+        with suppress(OSError):
+            taken = self.raw.write(data) or taken
+        if self._copy is not None:
+            self._copy(bytes(data[:taken]))
+        return taken
 
 
 def _show_messages_of_scripts() -> None:

@@ -119,7 +119,7 @@ def run(
     Returns when all sessions have ended, their callbacks included, unless a store keeps them.
 
     Args:
-        site: a `Site`, or the `Resource` at its root.
+        site: a `Site`, which may be one of an installed Twisted's, or the `Resource` at its root.
         host: the address to listen on; ``"0.0.0.0"`` accepts connections from the network.
         port: the TCP port; 0 takes any free one, which the banner names.
         allowed_hosts: host names that requests may have besides localhost and IP addresses.
@@ -331,8 +331,11 @@ class ProgramServer:
 
 
 def _access_log(settings: Settings) -> AccessLog:
+    write = console_writer.write
+    if settings.access_log != "short":
+        write = partial(write, has_dates=True)
     return AccessLog(
-        None if settings.quiet else console_writer.write,
+        None if settings.quiet else write,
         colour=console.use_colour(sys.stderr),
         probes=settings.verbose,
         layout=settings.access_log,
@@ -626,8 +629,25 @@ def _watch_loop(
         yield watchdog
 
 
-def _as_site(thing: Site | Resource) -> Site:
-    return thing if isinstance(thing, Site) else Site(thing)
+def _as_site(thing: Any) -> Site:
+    if isinstance(thing, Site):
+        return thing
+    genuine = getattr(sys.modules.get("twisted.web.server"), "Site", None)
+    is_genuine = genuine is not None and isinstance(thing, genuine)
+    return _site_of_genuine(thing) if is_genuine else Site(thing)
+
+
+def _site_of_genuine(genuine: Any) -> Site:
+    """Return a site of ours that serves *genuine*, a ``Site`` of an installed Twisted's."""
+    from rpyserve.resources.resource import as_resource
+    from rpyserve.scripts import twisted_names
+
+    twisted_names.install()
+    from rpyserve.twisted import site
+
+    native = Site(as_resource(genuine.resource))
+    site.use(native, genuine)
+    return native
 
 
 def _fixed_context(

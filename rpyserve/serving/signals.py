@@ -16,6 +16,9 @@ in a loop holds it, while every ``finally`` runs to its end.
 A server that drains goes on as before for a while after SIGTERM, and is stopped by the same thread
 then. Another signal stops it at once, and the one after that ends the process.
 
+A hang-up stops the server if the terminal has gone. Where there is a log file, any other says that
+it has been rotated.
+
 A process that a script forks, such as a worker of a pool, is no server: it has none of these
 handlers. At the end, pools are told to end, and processes that are still at work are ended.
 
@@ -68,6 +71,8 @@ STOPPING: Final = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 # A signal that nothing else sends: Windows never delivers SIGTERM, and SIGURG is off unless asked
 # for.
 NUDGE: Final = signal.SIGTERM if os.name == "nt" else signal.SIGURG
+
+HANG_UP: Final[int] = getattr(signal, "SIGHUP", -1)
 
 # Seconds between two checks of the watching thread.
 POLL: Final = 0.25
@@ -174,6 +179,7 @@ class Signals:
         self._reported = False
         self._token: trio.lowlevel.TrioToken | None = None
         self._before: dict[int, Any] = {}
+        self._had_terminal = _has_terminal()
 
     @property
     def are_handled(self) -> bool:
@@ -239,6 +245,8 @@ class Signals:
                 self._interrupt(frame, again=True)
             elif self._requested_at is None:
                 self._carry_out(frame)
+        elif number == HANG_UP and self._is_for_log():
+            console_writer.write("SIGHUP: the log file is opened again.\n")
         elif self._requested_at is not None:
             force_exit(KILLED)
         elif number == signal.SIGTERM and self._drain and self._drain_ends == math.inf:
@@ -301,6 +309,10 @@ class Signals:
     def _is_over(self, order: _Order) -> bool:
         """Whether the run has ended, or has given others their turn."""
         return order.run.round != self.round()
+
+    def _is_for_log(self) -> bool:
+        """Whether a hang-up is about the log file: there is one, and no terminal has gone."""
+        return console_writer.has_log() and self._had_terminal == _has_terminal()
 
     def _request_stop(self, frame: FrameType | None) -> None:
         self._requested_at = time.monotonic()
@@ -494,10 +506,18 @@ def _nudge(thread: int) -> None:
 def _stopping() -> list[int]:
     """The signals that mean: stop. A hang-up of the terminal is none of them under nohup."""
     numbers = {getattr(signal, name) for name in STOPPING if hasattr(signal, name)} - {NUDGE}
-    hang_up = getattr(signal, "SIGHUP", -1)
-    if hang_up in numbers and signal.getsignal(hang_up) != signal.SIG_DFL:
-        numbers.remove(hang_up)
+    if HANG_UP in numbers and signal.getsignal(HANG_UP) != signal.SIG_DFL:
+        numbers.remove(HANG_UP)
     return sorted(numbers)
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal, which sends it a hang-up when it goes."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
 
 
 def _forget_in_child() -> None:

@@ -67,15 +67,15 @@ log = logging.getLogger("rpyserve")
 SWEEP: Final = 0.25
 """Seconds between two looks for sessions that are due in the store."""
 
-ADOPT: Final = 0.5
+ADOPT: Final = 2.0
 """Seconds between two looks for what workers that died had claimed."""
 
 TURNS: Final = 1.0
 """Seconds in which requests of this process have a record one after the other, before it is given
 back though more of them wait: others elsewhere may do so, too."""
 
-BATCH: Final = 250
-"""How many sessions that are due are claimed at once."""
+BATCH: Final = 50
+"""How many sessions that are due are claimed, and ended, at once."""
 
 LONGEST_WAIT: Final = 10.0
 """Seconds after which a store that does not answer is unavailable, client or no client."""
@@ -434,8 +434,6 @@ class Persistence:
             await self._settle_alone(request, use)
             return
         failure: Exception | None = None
-        if not use.records and session is None:
-            return
         with self._in_time():
             if session is not None and session._record is None and session.ended is None:
                 use.records.append(await self._create(session))
@@ -529,13 +527,11 @@ class Persistence:
         """Take what *request* may use, where others share the store. See `Use.hold`."""
         if not self.store.is_shared:
             return
-        try:
+        with self._refusing():
             if "session" in names:
                 await self._hold_session(request, self._site.session_ids(request))
             if "registry" in names:
                 request._use.records.append(await self._acquire_registry())
-        except StoreError as exc:
-            raise self._refusal(exc) from exc
 
     async def _hold_session(self, request: Request, ids: list[str]) -> Record | None:
         for uid in ids:
@@ -695,15 +691,11 @@ class Persistence:
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = Record(key, turn=self._new_turn())
-        await self._wait_turn(record)
-        if not record.is_held:
-            try:
+        async with self._having_turn(record):
+            if not record.is_held:
                 taken = await self.store.take(key)
                 record.is_held = self._load(record, uid, taken) is not None
                 record.since = trio.current_time()
-            except BaseException:
-                self._leave(record)
-                raise
         session = record.holder
         if not record.is_held or session.ended is not None or session.uid != uid:
             await self._release(record, accessed=False)
@@ -712,29 +704,28 @@ class Persistence:
 
     async def _acquire_registry(self) -> Record:
         record = self._registry
-        await self._wait_turn(record)
-        if not record.is_held:
-            try:
+        async with self._having_turn(record):
+            if not record.is_held:
                 self._load_registry(await self.store.take(REGISTRY, create=True))
                 record.since = trio.current_time()
-            except BaseException:
-                self._leave(record)
-                raise
         return record
 
-    async def _wait_turn(self, record: Record) -> None:
-        """Wait until nobody here has *record*."""
+    @asynccontextmanager
+    async def _having_turn(self, record: Record) -> AsyncIterator[None]:
+        """Wait until nobody here has *record*; it is left again if what is inside fails."""
         assert record.turn is not None
         record.users += 1
         try:
-            record.turn.acquire_nowait()
-        except trio.WouldBlock:
-            try:
-                await record.turn.acquire()
-            except BaseException:
-                record.users -= 1
-                self._forget_unused(record)
-                raise
+            await record.turn.acquire()
+        except BaseException:
+            record.users -= 1
+            self._forget_unused(record)
+            raise
+        try:
+            yield
+        except BaseException:
+            self._leave(record)
+            raise
 
     def _load_registry(self, taken: Taken | None) -> None:
         assert taken is not None
@@ -873,11 +864,10 @@ class Persistence:
 
     async def _make_room(self) -> None:
         limit = self._sessions.max_sessions
-        while limit is not None and self.store.statistics().live > limit:
+        if limit is not None and self.store.statistics().live > limit:
             ending = await self.store.evict()
-            if ending is None:  # all are in use
-                break
-            await self._finish([ending], SessionEnd.EVICTED)
+            if ending is not None:
+                await self._finish([ending], SessionEnd.EVICTED)
 
     # Ends
 
@@ -903,13 +893,19 @@ class Persistence:
         del self._ends[record.key]
 
     async def _end_taken(self, taken: Taken) -> None:
-        """Have the store forget a session that has ended here, and other workers call theirs."""
+        """Have the store forget a session whose callbacks have been called here."""
         listeners = await self.store.end(taken)
-        self._own.pop(taken.key, None)
+        self._own.pop(taken.key, None)  # they have run here
         await self._tell_listeners(listeners, taken.key)
 
     async def _finish(self, endings: list[Ending], reason: SessionEnd) -> None:
         """End what was claimed as it is due, or to make room."""
+        if self.store.is_shared:
+            # Together, as each has to wait for the store to forget it.
+            async with trio.open_nursery() as nursery:
+                for ending in endings:
+                    nursery.start_soon(self._end_stored_or_tell, ending, reason)
+            return
         for ending in endings:
             record = self._records.get(ending.key)
             session = None if record is None else record.holder
@@ -921,6 +917,10 @@ class Persistence:
                 record.taken = await self.store.create(ending.key, blob, self._lives(session))
             else:
                 self._sessions.end(session, reason)
+
+    async def _end_stored_or_tell(self, ending: Ending, reason: SessionEnd) -> None:
+        with self._telling():
+            await self._end_stored(ending, reason)
 
     async def _end_stored(self, ending: Ending, reason: SessionEnd) -> None:
         # Without a record, only callbacks of a worker that died are left of it.

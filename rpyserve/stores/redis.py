@@ -133,7 +133,7 @@ class RedisStore:
                 if answer[0] == _NONE:
                     return None
                 # It may have been handed over since the answer came.
-                handed = self._waiting[token] = self._waiting[token] or trio.Event()
+                handed = self._handed(token)
                 with trio.move_on_after(answer[1] / 1000 + 0.005):
                     await handed.wait()
         except (Unavailable, trio.Cancelled):
@@ -141,6 +141,12 @@ class RedisStore:
             raise
         finally:
             del self._waiting[token]
+
+    def _handed(self, token: bytes) -> trio.Event:
+        event = self._waiting[token]
+        if event is None:
+            event = self._waiting[token] = trio.Event()
+        return event
 
     async def _take(self, place: Place, token: bytes, create: bool) -> Any:
         trusts = _trusts_heartbeats(place.client)
@@ -476,8 +482,7 @@ class RedisStore:
         """Somebody has handed a record over, or has put something into the inbox."""
         token = words[-1]
         if token in self._waiting:
-            handed = self._waiting[token] = self._waiting[token] or trio.Event()
-            handed.set()
+            self._handed(token).set()
         elif not token:
             self._told.set()
 

@@ -1,17 +1,24 @@
-"""Text for people: request targets, durations and sizes, close names, names of devices."""
+"""Text for people, and from them: request targets, durations and sizes, close names, devices.
+
+Durations in seconds are floats, and `math.inf` is "never"; sizes are bytes. Imports nothing that
+costs time, because ``--help`` needs it.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import math
 import re
-import subprocess
 import sys
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 # How many characters of a request target are shown.
 LONGEST: Final = 300
+
+_SECONDS_PER_UNIT: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)"
+_DURATION: Final = re.compile(_NUMBER + r"\s*([smhd]?)", re.ASCII)
+_SIZE: Final = re.compile(_NUMBER + r"\s*([kmgt]?)(?:i?b)?", re.ASCII)
 
 # Matches the whole name of a file that Windows takes for a device.
 WINDOWS_DEVICE: Final = re.compile(
@@ -30,6 +37,8 @@ def escape_for_log(text: str) -> str:
     plain = text.isascii() and text.isprintable()
     if plain and "%" not in text and " " not in text:
         return text or "-"
+    from urllib.parse import unquote_to_bytes  # most targets are plain
+
     try:
         raw = text.encode("latin-1")  # as it came over the wire
     except UnicodeEncodeError:
@@ -65,6 +74,43 @@ def closest_match(word: str, possibilities: Iterable[str], cutoff: float = 0.75)
     return next(iter(difflib.get_close_matches(word, list(possibilities), 1, cutoff)), None)
 
 
+def parse_duration(text: str) -> float:
+    """Return the seconds that *text* means: ``5``, ``0.5``, ``90s``, ``15m``, ``2h``, ``never``.
+
+    Raises:
+        ValueError: it is not a duration, or not longer than 0.
+    """
+    normalized = text.strip().lower()
+    if normalized == "never":
+        return math.inf
+    match = _DURATION.fullmatch(normalized)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a duration: write seconds (5 or 0.5), 90s, 15m, 2h, or never"
+        )
+    seconds = float(match[1]) * _SECONDS_PER_UNIT[match[2]]
+    if not 0 < seconds < math.inf:
+        raise ValueError(
+            f"{text!r} is not a valid duration: it must be longer than 0; for no end, use never"
+        )
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that *text* means: ``1000``, ``64k`` or ``2 GiB``, in steps of 1024.
+
+    Raises:
+        ValueError: it is not a size.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size: write bytes (1000), 64k, 500M or 2G")
+    size = float(match[1]) * 1024.0 ** " kmgt".index(match[2] or " ")
+    if size == math.inf:
+        raise ValueError(f"{text[:20]!r}... is too large")
+    return int(size)
+
+
 def format_duration(seconds: float) -> str:
     """Return *seconds* in words: ``15 minutes``, ``1 hour``, ``0.5 seconds``."""
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
@@ -97,6 +143,9 @@ def _count(number: float, name: str) -> str:
 
 def install_command(package: str) -> str:
     """Return the command line that installs *package* for this Python."""
+    import importlib.util
+    import subprocess
+
     command = [sys.executable, "-m", "pip", "install", package]
     if importlib.util.find_spec("pip") is None:  # as uv makes its environments
         command = ["uv", "pip", "install", "--python", sys.executable, package]

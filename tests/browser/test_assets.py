@@ -271,3 +271,62 @@ def test_what_was_swapped_stays_new_when_something_else_changes(
     assert page.evaluate(is_blue)
     assert page.input_value("input") == "typed"
     assert not was_loaded_again(page)
+
+
+PLOT = """from pathlib import Path
+
+from rpyserve import Resource, Response
+
+import {name}_colours
+
+PICTURES = {pictures}
+
+
+class Plot(Resource):
+    def getChild(self, name, request):
+        return self
+
+    def render_GET(self, request):
+        if not request.args and not request.prepath[-1].endswith(".png"):
+            return {page!r}
+        place = Path(__file__).with_name("data.csv").read_text()
+        number = ({name}_colours.FIRST + int(place) + 0) % 3
+        return Response(PICTURES[number], 200, {{"Content-Type": "image/png"}})
+
+
+resource = Plot()
+"""
+FROM_SCRIPT = {
+    "the page's own script": ("plot", '<img src="plot?png=1">'),
+    "below the page's script": ("plot", '<img src="plot/1.png">'),
+    "another page": ("index.html", '<img src="plot?png=1">'),
+    "a style": ("index.html", '<p style="height: 40px; background: url(plot?png=1)"></p>'),
+    "a page with a script": ("plot", '<script>var x = 1</script><img src="plot?png=1">'),
+    "canvas": ("index.html", DRAWN.replace("i.png", "plot?png=1") % ""),
+}
+
+
+@pytest.mark.parametrize("case", FROM_SCRIPT)
+def test_an_image_that_a_script_makes_follows_the_script_its_data_and_its_modules(
+    case: str, root: Path, server: Server, context: BrowserContext
+) -> None:
+    name, use = FROM_SCRIPT[case]
+    pictures = [png(RED), png(BLUE), png(GREEN)]
+    text = PLOT.format(name=root.name, pictures=pictures, page=BODY + use)
+    module = f"{root.name}_colours.py"
+    save(root.parent, module, "FIRST = 0")
+    save(root, "data.csv", "0")
+    save(root, "plot.rpy", text)
+    save(root, "index.html", BODY + use)
+    page = open_tab(context, f"{server.url}/{root.name}/{name.replace('index.html', '')}")
+    expect_colours(page, MIDDLE, RED)
+    for directory, file, saved, colour in (
+        (root, "data.csv", "1", BLUE),
+        (root.parent, module, "FIRST = 1", GREEN),
+        (root, "plot.rpy", text.replace("+ 0", "+ 1"), RED),
+        (root, "data.csv", "2", BLUE),
+    ):
+        save(directory, file, saved)
+        page.wait_for_timeout(400)  # no picture can be taken of a page on its way
+        expect_colours(page, MIDDLE, colour)
+    assert page.errors == []

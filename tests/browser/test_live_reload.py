@@ -484,6 +484,27 @@ def resource(request):
     assert server.output().count("visits.txt changes whenever") <= 1
 
 
+def test_a_script_that_writes_a_file_for_each_image_does_not_loop(
+    root: Path, server: Server, context: BrowserContext
+) -> None:
+    picture = """\
+import pathlib, time
+from rpyserve import Response
+def resource(request):
+    if "svg" in request.args:
+        pathlib.Path("visits.txt").write_text(str(time.time_ns()))
+        svg = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
+        return Response(svg, 200, {"Content-Type": "image/svg+xml"})
+    return "<p>first</p><img src='picture?svg=1'>"
+"""
+    save(root, "picture.rpy", picture)
+    page = open_tab(context, f"{server.url}/picture")
+    page.wait_for_timeout(2500)  # a loop would go round dozens of times
+    assert 1 <= asked(server, "GET /picture?svg=1") <= 6
+    save(root, "picture.rpy", picture.replace("first", "second"))
+    expect(page.locator("p")).to_have_text("second")
+
+
 def test_an_error_and_its_mend_lose_nothing(
     root: Path, server: Server, context: BrowserContext
 ) -> None:

@@ -294,11 +294,15 @@ def test_the_sample_site_is_clean(invoke: object) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
 
 
+NEED_TWISTED = {"programs/later.rpy"}
+"""Scripts in the documents whose imports are unresolved where Twisted is not installed."""
+
 MEANT = {
     "check/counter.rpy",
     "check/hello.rpy",
     "check/lost.rpy",
     "check/unescaped.rpy",
+    "coding-agents/broken.rpy",
     "index/hello.rpy",
     "sessions/basket.rpy",
 }
@@ -318,7 +322,7 @@ def test_the_scripts_in_the_documents_are_clean(tmp_path: Path) -> None:
         if site.exists():
             found |= {f"{document.stem}/{name}" for name in rules(site)}
     assert len(list(tmp_path.glob("*/*.rpy"))) > 50
-    assert found == MEANT
+    assert found - NEED_TWISTED == MEANT
 
 
 def test_the_page_has_every_rule_and_no_other() -> None:

@@ -71,7 +71,7 @@ NO_RESOURCE = {
     + "class Hello(Resource):\n    def __init__(self, a, b=1):\n        pass": "resource = Hello(a)",
     IMPORT + "class Hello(Resource):\n    pass\npage = Hello()": "resource = page",
     "class Hello:\n    def render_GET(self, request):\n        pass": "class Hello(Resource):",
-    "def resourse(request):\n    pass": "resource = resourse",
+    "def resourse(request):\n    pass": "def resource(request):",
     "def page(req):\n    pass": "resource = page",
     "print('hello')": "print() writes to the server's console",
     "x = 1": "def resource(request):",

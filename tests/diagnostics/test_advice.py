@@ -64,6 +64,8 @@ SYNTAX = {
     "an apostrophe": ("x = 'It's here'\n", "\n\"It's here\""),
     "a text of several lines": ('x = f"<p>\n  hello</p>"\n', "For several lines write three quotes"),
     "a text without an end": ('x = f"""<p>\n  hello</p>\n', "Write three quotes where it ends"),
+    "quotes around a word": ('x = "she said "hi" to me"\n', "\n\"Say 'hello' to them\""),
+    "else if": ("if 1:\n    pass\nelse if 2:\n    pass\n", "Write:\nelif 2:"),
     "curly quotes": ("x = \u201cHello\u201d\n", "Type straight ones"),
     "encoding": (b"x = '\xe9'\n", "choose Save As and the encoding UTF-8"),
     "UTF-16": ("x = 1".encode("utf-16"), "choose Save As and the encoding UTF-8"),
@@ -84,6 +86,35 @@ def test_what_is_no_python_3(site: ScriptSite, case: str) -> None:
     assert isinstance(error.__cause__, SyntaxError)
     assert hint in error.hint
     assert error.message == f"{type(error.__cause__).__name__}: {error.__cause__.msg}"
+
+
+KEYWORDS = {
+    "return": ("def resource(request):\n    retrun 'hi'\n", "return 'hi'"),
+    "return, in a block": ("def f(x):\n    if x:\n        retun x\n    y = (\n", "return x"),
+    "def": ("defn resource(request):\n    return 'hi'\n", "def resource(request):"),
+    "def, transposed": ("dfe resource(request):\n    return 'hi'\n", "def resource(request):"),
+    "import": ("imprt os\n", "import os"),
+    "from": ("form rpyserve import html\n", "from rpyserve import html"),
+    "while": ("wihle True:\n    pass\n", "while True:"),
+    "for": ("fro i in range(3):\n    pass\n", "for i in range(3):"),
+    "else": ("if 1:\n    pass\nesle:\n    pass\n", "else:"),
+    "class": ("clas A:\n    pass\n", "class A:"),
+    "return, alone": ("def f():\n    reutrn\nf()\n", "return"),
+}
+
+
+@pytest.mark.parametrize("case", KEYWORDS)
+def test_a_misspelled_keyword(site: ScriptSite, case: str) -> None:
+    text, line = KEYWORDS[case]
+    error = site.error(text)
+    explains_itself = "Did you mean" in error.message  # from Python 3.14 on
+    assert explains_itself or error.hint == f"Did you mean this?\n{line}"
+
+
+def test_a_word_that_is_like_a_keyword_is_none(site: ScriptSite) -> None:
+    assert site.error("form 5\n").hint == ""
+    assert site.error("x = raisin\n").hint == ""
+    assert site.error("Class Hello world\n").hint == ""
 
 
 def test_a_plain_slip_gets_no_hint(site: ScriptSite) -> None:
@@ -231,7 +262,7 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> set[advice.Advice]:
     site.write("calendar.py", "")
     site.write("one.py", "from two import b\na = 1\n")
     site.write("two.py", "from one import a\nb = 1\n")
-    programs = [text for text, _ in [*RAISED.values(), *SYNTAX.values()]]
+    programs = [text for text, _ in [*RAISED.values(), *SYNTAX.values(), *KEYWORDS.values()]]
     programs += ["import calendar\ncalendar.mine()", "import one", "from ... import x"]
     found: set[advice.Advice] = set()
     with contextlib.chdir(site.root):

@@ -71,7 +71,7 @@ _PRIVATE = """
     data.sqlite3.bak dump.sql dump.sql.gz redis.dump visits.dat visits.dir visits.pag words.pickle words.pkl
     id_rsa ID_RSA id_ed25519 id_ecdsa_sk id_rsa.1 auth.p8 login.ppk store.jks words.kdbx cert.der key.pem.zip
     a.copy a.backup a.bkp a.dist a.bak.1.xz page.tpl page.mako page.j2.2 words.so words.so.1 words.abi3.so
-    words.cpython-311-x86_64-linux-gnu.so notes.ipynb nohup.out nohup.out.1 server.log server.LOG server.log.1
+    words.cpython-311-x86_64-linux-gnu.so notes.ipynb AGENTS.md agents.md CLAUDE.md nohup.out nohup.out.1 server.log server.LOG server.log.1
     server.log.2026-05-01 server.log-20260501.gz page.html.j2 page.jinja2 cert.pem private.key PRIVATE.KEY id.pfx x.rpy. .well-known
 """
 PRIVATE = [*_PRIVATE.split(), "x.rpy (copy)", "x.py ", "secret.pem . .", "a\nb.db"]

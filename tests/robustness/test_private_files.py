@@ -66,7 +66,7 @@ PRIVATE = [
     "notes.py.orig",
     "__pycache__/helper.cpython-311.pyc", "site.db", "site.db-wal", "site.sqlite3", "page.j2", "server.key", "cert.pem",
     "caf\u00e9.py", ".caf\u00e9", "kelvin.key", "sub/1234567890.db", "sub/id_rsa", "words.kdbx", "visits.dat", "visits.dir",
-    "site.db.1", "site.db.gz", "site.duckdb", "words.so", "words.pickle", "notes.ipynb", "nohup.out", "server.log", "core",
+    "site.db.1", "site.db.gz", "site.duckdb", "words.so", "words.pickle", "notes.ipynb", "nohup.out", "AGENTS.md", "server.log", "core",
     "server.log.1", "page.mako", "settings.dist", "notes.copy", "sub/visits",
 ]  # fmt: skip
 

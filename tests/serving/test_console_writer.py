@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,3 +188,147 @@ def test_whatever_stderr_is(gone: str | None, monkeypatch: pytest.MonkeyPatch) -
     assert console_writer._writer is None
     if stream is not None and gone != "closed":
         assert stream.getvalue() == "direct\nü\n"
+
+
+# The log file
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The log file, which begins at noon of the first of May."""
+    monkeypatch.setattr(console_writer, "_stamp", lambda now: "2026-05-01 12:00:00")
+    path = tmp_path / "server.log"
+    console_writer.open_log(str(path))
+    assert path.read_text() == f"2026-05-01 12:00:00 rpyserve begins, pid {os.getpid()}.\n"
+    yield path
+    console_writer.close_log()
+
+
+def logged(path: Path) -> list[str]:
+    flush()
+    return [line for line in path.read_text("utf-8").splitlines() if "rpyserve begins" not in line]
+
+
+def test_the_log_file_has_dates_and_no_colours(shown: Console, log: Path) -> None:
+    console_writer.write("rpyserve serves\n")
+    console_writer.write(
+        "11:59:59 \x1b[31mGET /: grüße \udcff\x1b[0m\n  index.rpy:1\n    \x1b[1mx\n"
+    )
+    console_writer.write("\rStopped.\nsecond line\n")
+    console_writer.write('{"time": "..."}\n', has_dates=True)
+    assert logged(log) == [
+        "2026-05-01 12:00:00 rpyserve serves",
+        "2026-05-01 12:00:00 GET /: grüße \\udcff",
+        "  index.rpy:1",
+        "    x",
+        "2026-05-01 12:00:00 Stopped.",
+        "2026-05-01 12:00:00 second line",
+        '{"time": "..."}',
+    ]
+    assert shown.lines()[1].startswith("11:59:59 \x1b[31m")
+
+
+def test_what_is_printed_in_pieces_is_logged_in_lines(log: Path) -> None:
+    copy = console_writer.LineCopier("utf-8")
+    for byte in "größer\r\n12:30:00 is no clock of ours\n  set in\nhalf".encode():
+        copy(bytes([byte]))
+    assert logged(log) == [
+        "2026-05-01 12:00:00 größer",
+        "2026-05-01 12:00:00 12:30:00 is no clock of ours",
+        "  set in",
+    ]
+    copy(b" and half\n")
+    assert logged(log)[-1] == "2026-05-01 12:00:00 half and half"
+
+
+def test_a_line_without_end_does_not_grow_for_ever(log: Path) -> None:
+    copy = console_writer.LineCopier("utf-8")
+    for _ in range(3):
+        copy(b"x" * console_writer.LONGEST_LINE)
+    assert len(logged(log)) == 1
+    assert len(copy._waiting) <= console_writer.LONGEST_LINE
+
+
+@pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
+def test_the_log_file_may_be_rotated(shown: Console, log: Path, how: str) -> None:
+    console_writer.write("before\n")
+    flush()
+    if how == "removed":
+        log.unlink()
+    else:
+        log.rename(log.with_name("server.log.1"))
+    if how == "replaced":
+        log.write_text("made by logrotate\n")
+    console_writer.write("after\n")
+    assert logged(log)[-1] == "2026-05-01 12:00:00 after"
+    if how != "removed":
+        assert logged(log.with_name("server.log.1")) == ["2026-05-01 12:00:00 before"]
+    if how == "replaced":
+        assert logged(log)[0] == "made by logrotate"
+
+
+def test_a_log_file_that_is_emptied_goes_on_at_its_beginning(shown: Console, log: Path) -> None:
+    console_writer.write("before\n")
+    flush()
+    os.truncate(log, 0)
+    console_writer.write("after\n")
+    flush()
+    assert log.read_text() == "2026-05-01 12:00:00 after\n"
+
+
+def test_a_log_file_that_takes_nothing_holds_nobody_up(
+    shown: Console, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_writer, "LIMIT", 1000)
+    monkeypatch.setattr(console_writer, "LAST", 0.01)
+    log.parent.rename(log.parent.with_name("away"))
+    for number in range(1000):
+        console_writer.write(f"{number}\n")
+        shown.held.wait()
+    assert not console_writer.flush()
+    log.parent.with_name("away").rename(log.parent)
+    flush()
+    console_writer.write("after\n")
+    flush()
+    lines = log.read_text().splitlines()[1:]
+    kept = [line for line in lines if line.removeprefix("2026-05-01 12:00:00 ").isdecimal()]
+    assert kept == [f"2026-05-01 12:00:00 {number}" for number in range(len(kept))]
+    (dropped,) = [line for line in lines if "dropped" in line]
+    assert dropped == (
+        f"2026-05-01 12:00:00 {1000 - len(kept)} lines were dropped: the log file did not take "
+        "them."
+    )
+    assert lines[-1] == "2026-05-01 12:00:00 after"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_an_error_at_the_beginning() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        console_writer.open_log("/dev/full")
+    assert not console_writer.has_log()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_that_nobody_reads_is_an_error_too(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError):
+        console_writer.open_log(str(tmp_path / "pipe"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_process_logs_by_itself(log: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        console_writer.LineCopier("utf-8")(b"printed by the child\n")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert logged(log) == ["2026-05-01 12:00:00 printed by the child"]
+
+
+def test_after_the_end_nothing_is_logged(shown: Console, log: Path) -> None:
+    console_writer.write("before\n")
+    console_writer.close_log()
+    console_writer.write("after\n")
+    assert logged(log) == ["2026-05-01 12:00:00 before"]
+    assert shown.lines() == ["before", "after"]

@@ -28,7 +28,10 @@ def install(): (packages / "twisted").symlink_to(installed / "twisted")
 def remove(): (packages / "twisted").unlink()
 def write(text, name="a.rpy"): (root / name).write_text(text)
 
+from rpyserve.scripts import twisted_names
 from rpyserve.testing import Client
+
+twisted_names.LOOK_INTERVAL = 0  # or the next request might not look
 
 SCRIPT = '''
 {cache}
@@ -73,6 +76,20 @@ print(get())
 """
     ours, genuine = "rpyserve", "twisted.web.resource"
     assert run(program, tmp_path) == [ours, genuine, ours, genuine, ours]
+
+
+def test_it_is_not_looked_for_with_each_request(tmp_path: Path) -> None:
+    program = """
+twisted_names.LOOK_INTERVAL = 60
+write(SCRIPT.format(cache="cache()"))
+get()
+looks = []
+signature = twisted_names._signature
+twisted_names._signature = lambda path: looks.append(path) or signature(path)
+for _ in range(20): get()
+print(len(looks) <= len(sys.path))
+"""
+    assert run(program, tmp_path) == ["True"]
 
 
 def test_a_name_that_only_twisted_has(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 pytest.importorskip("twisted")
 
-from twisted.internet import defer, error, protocol, task, threads
+from twisted.internet import defer, error, protocol, threads
 from twisted.internet.abstract import FileDescriptor
 
 from rpyserve.diagnostics.reporter import ConsoleReporter
@@ -68,18 +68,6 @@ async def test_timed_calls_follow_the_clock_of_trio(autojump_clock: MockClock) -
         await trio.sleep(20)
         late.cancel()
     assert calls == [("one", 1), ("sooner", 3), ("five", 5), ("delayed", 7)]
-
-
-async def test_a_looping_call(autojump_clock: MockClock) -> None:
-    async with running() as reactor:
-        count: list[float] = []
-        loop = task.LoopingCall(lambda: count.append(1))
-        loop.clock = reactor
-        loop.start(1)
-        await trio.sleep(5.5)
-        loop.stop()
-        await trio.sleep(5)
-    assert len(count) == 6
 
 
 async def test_a_timed_call_that_raises_is_not_the_end(autojump_clock: MockClock) -> None:

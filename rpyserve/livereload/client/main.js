@@ -22,6 +22,7 @@ let textMirror = null; // the same for a page that has; a promise
 let aside = null; // the page, while an error page is shown in its place
 const POLICY = page.policy ?? ""; // the browser keeps the policy of the load
 const loaded = new Set(); // the paths of all that this page has loaded
+const loadedImages = new Set(); // those of them that elements have loaded as images
 
 // --- What a change means for this page
 
@@ -62,28 +63,38 @@ async function applyChange(change) {
   const paths = new Set(change.urls.map(canonical));
   const isChanged = (path) => path !== null && (change.lost || paths.has(canonical(path)));
   const isSource = change.lost || change.urls.some((url) => page.sources.has(url));
+  // Whether what scripts make may be something else now, without an edit of them.
+  const mayDiffer = change.all || (change.data && change.urls.some(isRead));
+  const isOutdated = (path) => isChanged(path) || (mayDiffer && path !== null && isMade(path));
   const isScript = page.made === "script";
-  const mayDiffer = isScript && (change.all || (change.data && change.urls.some(isRead)));
   let isShown = false;
   // 1. The page itself.
   if (page.method === "POST") {
     // Its own form may have written the data.
-    if (isSource || (mayDiffer && change.all)) offerReload();
-  } else if (isSource || mayDiffer) {
+    if (isSource || (isScript && change.all)) offerReload();
+  } else if (isSource || (isScript && mayDiffer)) {
     isShown = await refresh(change);
   }
   // 2. What it has loaded.
   const swapped = [
     ...(await swapStylesheets(isChanged, cursor, mirror)),
-    ...(await swapImages(isChanged, loaded, cursor)),
+    ...(await swapImages(isOutdated, loaded, cursor)),
     ...swapFrames(isChanged),
   ];
   // 3. What cannot be swapped, such as a script.
-  const others = [...loaded].filter(
-    (path) => isAnswered(path, change.urls) && !swapped.includes(path),
+  const isShownOld = (path) => loadedImages.has(path) && isOutdated(path);
+  const others = [...loaded, ...loadedImages].filter(
+    (path) => (isAnswered(path, change.urls) || isShownOld(path)) && !swapped.includes(path),
   );
   if (others.length && page.method !== "POST") await reload();
   return isShown || swapped.length > 0;
+}
+
+// Whether a script may have made the image at *path*: that has no file's name, or is below the
+// page's own script.
+function isMade(path) {
+  const isBelow = (url) => url.endsWith(".rpy") && path.startsWith(`${canonical(url)}/`);
+  return !IMAGE_FILE.test(path) || [...page.sources].some(isBelow);
 }
 
 // Whether one of the files at *urls* answers a request for *path*: /api.rpy also /api/items/3.
@@ -252,8 +263,9 @@ if (document.readyState === "loading") {
   start();
 }
 new PerformanceObserver((list) => {
-  for (const { name } of list.getEntries()) {
+  for (const { name, initiatorType } of list.getEntries()) {
     const path = pathOf(name);
+    if (initiatorType === "img" && path) loadedImages.add(path);
     if (path && !path.startsWith("/-/") && path !== pathOf(location.href)) loaded.add(path);
   }
 }).observe({ type: "resource", buffered: true });
