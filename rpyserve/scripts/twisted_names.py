@@ -205,11 +205,11 @@ def replacement_for(name: str) -> tuple[str, str, str]:
     """
     imports = (f"from {module} import {', '.join(names)}" for module, names in PROVIDED.items())
     known = [_ADVICE[part] for part in reversed(name.split(".")) if part in _ADVICE]
-    installation = f"Or install Twisted, which is used from then on: {install_command('twisted')}"
+    installation = f"To have Twisted itself: {install_command('twisted')}"
     return (
         f"rpyserve has no {name}.",
         f"Of Twisted's names it has: {'; '.join(imports)}.",
-        " ".join([*known[:1], installation]),
+        " ".join([installation, *(f"Or: {advice}" for advice in known[:1])]),
     )
 
 

@@ -296,7 +296,7 @@ class Signals:
             self._order = None  # with it goes the frame, in this thread
             return
         author = innermost_author_frame(frame)
-        if author is None or not _may_raise(order.run, frame):
+        if author is None or _is_around_fork(frame) or not _may_raise(order.run, frame):
             return
         order.times += 1
         order.last = time.monotonic()
@@ -346,7 +346,7 @@ class Signals:
 
     def _interrupt(self, frame: FrameType | None, *, again: bool = False) -> None:
         author = innermost_author_frame(frame, even_in_ours=again) if self._is_held_up() else None
-        if author is None:
+        if author is None or _is_around_fork(frame):
             return
         if not self._reported:
             self._reported = True
@@ -410,6 +410,17 @@ def _say_interrupted(reason: Interruption, author: FrameType) -> None:
 def _place(author: FrameType) -> str:
     line = line_at(author)
     return f"{display_position(author)}: {line}" if line else display_position(author)
+
+
+def _is_around_fork(frame: FrameType | None) -> bool:
+    """Whether Python calls what runs around a fork: it prints what is raised there, and goes on."""
+    if frame is None or frame.f_globals.get("__name__") != "logging":
+        return False
+    return frame.f_code.co_name in _AROUND_FORK
+
+
+_AROUND_FORK: Final = ("_acquireLock", "_releaseLock", "_after_at_fork_child_reinit_locks")
+"""What `logging` has called around each fork, by its names in all versions of Python."""
 
 
 def _may_raise(run: BusyRun, frame: FrameType | None) -> bool:

@@ -150,7 +150,7 @@ def test_the_counter_of_the_series(tmp_path: Path) -> None:
             "Visit #2 for you!",
         ]
         error = site.error("from twisted.internet import reactor\n")
-        begin = "ModuleNotFoundError: rpyserve has no twisted.internet. There is no reactor: write"
+        begin = "ModuleNotFoundError: rpyserve has no twisted.internet. To have Twisted itself: "
         assert error.message.startswith(begin)
     finally:
         site.scripts.close()
