@@ -431,7 +431,7 @@ def test_what_scripts_have_changed_is_loaded_again(
     page.wait_for_function("performance.getEntriesByType('resource').some(({ name, responseEnd }) =>"
                            " responseEnd && name.includes('/-/sent'))")  # fmt: skip
     save(root, "a.html", text.replace("one</p>", "three</p>"))
-    page.wait_for_function("document.loadedOnce !== true")
+    page.wait_for_function("document.loadedOnce !== true && document.readyState === 'complete'")
     shown = page.evaluate("document.querySelector('div').innerHTML")
     fresh = open_tab(context, f"{server.url}/a.html")
     assert shown == fresh.evaluate("document.querySelector('div').innerHTML")
