@@ -68,10 +68,10 @@ pragma user_version = {VERSION};
 # Most records are small, and a page is what a commit writes.
 _PAGE_SIZE: Final = 2048
 
-_UPDATE: Final = "update records set data = ?2, claimed = 0 where key = ?1"
+_UPDATE: Final = "update records set data = ?, claimed = 0 where key = ?"
 _WRITE: Final = (
-    "insert into records (key, due, data) values (?1, ?2, ?3) "
-    "on conflict (key) do update set due = ?2, data = ?3, claimed = 0"
+    "insert into records (key, due, data) values (?, ?, ?) "
+    "on conflict (key) do update set due = excluded.due, data = excluded.data, claimed = 0"
 )
 _IGNORED: Final = "# What the server keeps here is nobody else's business.\n*\n"
 _CACHE_TAG: Final = (
@@ -386,7 +386,7 @@ class SQLiteStore:
         """See `SoleStore.put`."""
         is_as_before = abs(self._lives.get(key, _NEVER) - lives) < FLUSH
         # An index less to write. The deadline is written with the next batch.
-        if is_as_before and self._execute(_UPDATE, (key, blob)).rowcount:
+        if is_as_before and self._execute(_UPDATE, (blob, key)).rowcount:
             self._deadlines[key] = self._due(lives)
         else:
             self._write_whole(key, blob, lives)

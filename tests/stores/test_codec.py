@@ -423,8 +423,10 @@ def test_what_fits_is_kept_if_all_together_is_too_much(site: Site, codec: Codec)
 
 
 def test_a_long_chain_of_objects_is_kept(site: Site, codec: Codec) -> None:
+    # From 3.12 on, pickle's own recursion has a limit that nobody can raise.
+    length_of_chain = 1_200 if sys.version_info < (3, 12) else 200
     first = job = Job()
-    for _ in range(1_200):
+    for _ in range(length_of_chain):
         job.file = Job()
         job = job.file
     session, limit = a_session(site, first=first), sys.getrecursionlimit()
@@ -432,7 +434,7 @@ def test_a_long_chain_of_objects_is_kept(site: Site, codec: Codec) -> None:
     length = 0
     while job.file is not None:
         job, length = job.file, length + 1
-    assert length == 1_200
+    assert length == length_of_chain
     assert sys.getrecursionlimit() == limit
 
 
