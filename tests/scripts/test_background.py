@@ -932,8 +932,8 @@ async def test_a_job_that_is_cancelled(kind: str) -> None:
             cleaned.append(True)
 
     def loop(forever: bool) -> None:
-        begun.set()
         try:
+            begun.set()
             while forever:
                 pass
         finally:
