@@ -347,7 +347,7 @@ function endNotice() {
 // --- What this page has caused itself
 
 const CLOCK_SLACK = 20; // ms between what the browser and the server take for the same moment
-const TIMING_DELAY = 150; // ms until a browser tells when a request ran
+const TIMING_DELAY = 300; // ms until a browser tells when a request ran
 const OWN_REQUEST_WAIT = 400; // ms in which a request that still runs must end
 const MAX_REQUESTS = 200;
 const LOADING_PERIOD = 2000; // ms after a load in which a page writes because it was loaded
