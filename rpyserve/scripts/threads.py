@@ -79,6 +79,7 @@ class ThreadCall:
         self._thread: int | None = None
         self._is_left = False
         self._has_begun = False
+        self._was_interrupted = False
 
     async def hold(self, session: Any) -> None:
         """Wait until *session* is free, and have it until the function has ended."""
@@ -126,7 +127,8 @@ class ThreadCall:
                 return False
             # While the thread is within rpyserve, it is left to end that.
             if innermost_author_frame(sys._current_frames().get(self._thread)) is not None:
-                _raise_in(self._thread, ThreadInterrupted)
+                self._was_interrupted = True
+                _raise_in(self._thread)
             return True
 
     # In the thread
@@ -148,8 +150,9 @@ class ThreadCall:
 
     def _end(self) -> None:
         with self._lock:
-            thread, self._thread = self._thread, None
-            _raise_in(thread or threading.get_ident(), None)  # what is still on its way
+            self._thread = None
+        if self._was_interrupted:
+            _take_what_is_on_its_way()
         _local.call = None
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._finish)
@@ -162,9 +165,23 @@ class ThreadCall:
             self._releases.pop()()
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    exception = None if kind is None else ctypes.py_object(kind)
+def _raise_in(thread: int) -> None:
+    exception = ctypes.py_object(ThreadInterrupted)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+
+
+def _take_what_is_on_its_way() -> None:
+    """Have this thread raise what it may have to raise yet, here.
+
+    It cannot be withdrawn: CPython 3.11 would go on looking for it in every thread, and with a
+    debugger that never ends.
+    """
+    try:
+        _raise_in(threading.get_ident())  # in place of one that is on its way
+        while True:
+            pass
+    except ThreadInterrupted:
+        pass
 
 
 class _ThreadState(threading.local):
