@@ -536,38 +536,58 @@ _FOR_AUTHORS = {
 }
 
 
+# What contradicts itself, by the values of options and the names of those that are given, and what
+# is said then; the first that applies.
+_CONTRADICTIONS: tuple[tuple[Callable[[dict[str, Any], set[str]], object], str], ...] = (
+    (
+        lambda values, given: values["bind"] and given & {"host", "port"},
+        "--bind says where to listen: leave out --host and --port.",
+    ),
+    (
+        lambda values, given: (
+            values["root_path"] and (values["cookie_name"] or "").startswith("__Host-")
+        ),
+        "Browsers accept a cookie named __Host-... for a whole host only, not a root path.",
+    ),
+    (
+        lambda values, given: values["phone"] and (values["bind"] or "host" in given),
+        "--phone listens on the whole network: leave out --host and --bind.",
+    ),
+    (
+        lambda values, given: values["send_file"] and not values["behind_proxy"],
+        "--send-file needs --behind-proxy: only a known proxy is told to send a file.",
+    ),
+    (
+        lambda values, given: values["metrics_from"] and values["metrics"] is None,
+        "--metrics-from needs --metrics: a port, or a path of the site.",
+    ),
+    (
+        lambda values, given: "drain" in given and not values["production"],
+        "--drain is for --production: otherwise the server stops at once.",
+    ),
+    (
+        lambda values, given: values["production"] and values["tls"] is True,
+        "--production needs a certificate that browsers know: --tls CERT KEY.",
+    ),
+)
+
+
 def _check_combination(context: click.Context, options: dict[str, Any]) -> None:
     """Refuse options that contradict each other.
 
     Raises:
         click.UsageError: they do.
     """
-
-    def is_given(name: str) -> bool:
-        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-
-    def refuse(why: str) -> None:
-        raise click.UsageError(why, context)
-
-    if options["bind"] and (is_given("host") or is_given("port")):
-        refuse("--bind says where to listen: leave out --host and --port.")
-    if (options["cookie_name"] or "").startswith("__Host-") and options["root_path"]:
-        refuse("Browsers accept a cookie named __Host-... for a whole host only, not a root path.")
-    if options["phone"] and (is_given("host") or options["bind"]):
-        refuse("--phone listens on the whole network: leave out --host and --bind.")
-    if options["send_file"] and not options["behind_proxy"]:
-        refuse("--send-file needs --behind-proxy: only a known proxy is told to send a file.")
-    if options["metrics_from"] and options["metrics"] is None:
-        refuse("--metrics-from needs --metrics: a port, or a path of the site.")
-    if not options["production"]:
-        if is_given("drain"):
-            refuse("--drain is for --production: otherwise the server stops at once.")
-        return
-    for name, flag in _FOR_AUTHORS.items():
-        if is_given(name) and options[name]:
-            refuse(f"{flag} is for a site's author: leave it out with --production.")
-    if options["tls"] is True:
-        refuse("--production needs a certificate that browsers know: --tls CERT KEY.")
+    default = click.core.ParameterSource.DEFAULT
+    given = {name for name in context.params if context.get_parameter_source(name) is not default}
+    for applies, why in _CONTRADICTIONS:
+        if applies(options, given):
+            raise click.UsageError(why, context)
+    for name, flag in _FOR_AUTHORS.items() if options["production"] else ():
+        if name in given and options[name]:
+            raise click.UsageError(
+                f"{flag} is for a site's author: leave it out with --production.", context
+            )
 
 
 def _here() -> str:

@@ -127,6 +127,8 @@ def test_the_command_changes_into_the_site(parsed: dict[str, Any], tmp_path: Pat
         (["--production", "--browser-log"], "--browser-log is for a site's author"),
         (["--production", "--editor", "vscode"], "--editor is for a site's author"),
         (["--production", "--phone"], "--phone is for a site's author"),
+        (["--phone", "--host", "::1"], "leave out --host and --bind"),
+        (["--phone", "--bind", "fd:3"], "leave out --host and --bind"),
         (["--production", "--tls"], "--tls CERT KEY"),
         (["--drain", "1s"], "--drain is for --production"),
         (["--production", "--drain", "never"], "is too long"),
