@@ -326,7 +326,8 @@ class ProgramServer:
         Args:
             is_running: whether it is served already.
         """
-        settings = replace(self.settings, listeners=listeners)
+        # The figures are about the first site, whose server has their port.
+        settings = replace(self.settings, listeners=listeners, metrics=None)
         await serve_also(site, settings, is_running=is_running)
 
 

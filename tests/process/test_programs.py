@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.real_process import Server, program
+from tests.support.real_process import Server, free_port, program
 
 pytestmark = pytest.mark.process
 
@@ -124,6 +124,15 @@ def test_ctrl_c_returns_to_the_program(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         assert "Stopped." in server.output()
         assert server.output().splitlines()[-1] == "after __main__"
+
+
+def test_metrics_beside_several_sites(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    text = PAGE + "for _ in range(2):\n    reactor.listenTCP(0, Site(Page()))\nreactor.run()\n"
+    with running(tmp_path, text, "--metrics", str(free_port())) as server:
+        other = server.wait_for(r"Another site is at (\S+)")[1]
+        assert httpx.get(other).text == "hello"
+        assert "Metrics at" in server.output()
 
 
 def test_get_prints_one_response(tmp_path: Path) -> None:
