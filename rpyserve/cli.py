@@ -520,7 +520,11 @@ def main(
     with gc_tuning.tuned_gc():
         built = _build(directory, options)
         if get is not None:
-            click.get_current_context().exit(_print_one(built, get, options))
+            from rpyserve.serving import signals
+
+            status = _print_one(built, get, options)
+            signals.end_process(status)
+            click.get_current_context().exit(status)
         _serve(built, directory, port, options)
 
 
@@ -794,10 +798,13 @@ def _run_program(path: Path, get: str | None, options: dict[str, Any]) -> None:
     source = context.get_parameter_source("session_timeout")
     if source is click.core.ParameterSource.DEFAULT:
         options["session_timeout"] = None  # the program's own classes say it
-    server = ProgramServer(settings, partial(_site, options=options), get)
+    print_one = None if get is None else partial(_print_one, path=get, options=options)
+    server = ProgramServer(settings, partial(_site, options=options), print_one)
     program = Program(path, server)
     try:
         execute(program)
+    except click.ClickException:
+        raise
     except Exception as exc:
         _report_failure(program, exc)
         server.status = 1
@@ -911,17 +918,15 @@ def _tell(claim: Claim | None, url: str, *, open_browser: bool) -> None:
 
 
 def _print_one(site: Site, path: str, options: dict[str, Any]) -> int:
-    from rpyserve.serving import one_shot, signals
+    from rpyserve.serving import one_shot
 
     asked = one_shot.Options(
         options["method"], options["data"], options["header"], options["cookie_jar"]
     )
     try:
-        status = one_shot.print_response(site, path, asked, verbose=options["verbose"])
+        return one_shot.print_response(site, path, asked, verbose=options["verbose"])
     except one_shot.BadCookieFile as exc:
         raise click.ClickException(str(exc)) from None
-    signals.end_process(status)
-    return status
 
 
 def _check(directory: Path, here: str, options: dict[str, Any]) -> int:

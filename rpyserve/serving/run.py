@@ -263,7 +263,8 @@ class ProgramServer:
     Args:
         settings: how to serve them.
         make_site: makes a site with a root.
-        get: the path of the one response to print, instead of serving anything.
+        print_one: prints one response of a site, instead of serving it, and returns the exit
+            status; None to serve it.
 
     Attributes:
         status: the exit status of the program, if it does not say otherwise.
@@ -271,7 +272,7 @@ class ProgramServer:
 
     settings: Settings
     make_site: Callable[[Any], Site]
-    get: str | None = None
+    print_one: Callable[[Site], int] | None = None
     status: int = 0
 
     @property
@@ -305,13 +306,10 @@ class ProgramServer:
         Raises:
             SystemExit: it cannot be served; the message says why.
         """
-        from rpyserve.serving import one_shot
-
-        if self.get is not None:
+        if self.print_one is not None:
             if work is not None:
                 site.start_task(work)
-            verbose = self.settings.verbose
-            self.status = one_shot.print_response(site, self.get, verbose=verbose)
+            self.status = self.print_one(site)
             return
         try:
             run_with(site, replace(self.settings, listeners=listeners), work)

@@ -140,6 +140,17 @@ def test_get_prints_one_response(tmp_path: Path) -> None:
     assert result_of(tmp_path, text, "--get", "/").stdout == "hello"
 
 
+def test_get_takes_its_options(tmp_path: Path) -> None:
+    text = PAGE + (
+        "    def render_POST(self, request):\n        return request.content.read()\n\n"
+        "reactor.listenTCP(0, Site(Page()))\nreactor.run()\n"
+    )
+    assert result_of(tmp_path, text, "--get", "/", "-d", "a=1").stdout == "a=1"
+    (tmp_path / "jar").write_text("no cookies")
+    done = result_of(tmp_path, text, "--get", "/", "--cookie-jar", "jar")
+    assert (done.returncode, done.stderr.startswith("Error: The cookies in ")) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
