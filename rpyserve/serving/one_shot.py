@@ -2,8 +2,7 @@
 
 The body goes to stdout as bytes, status and headers to stderr. The request is one that curl on this
 machine would send, with the same options: any media type is accepted, and there is no cookie unless
-a file has some. The site runs as it does on the network,
-sessions and their end included.
+a file has some. The site runs as it does on the network, sessions and their end included.
 """
 
 from __future__ import annotations
@@ -11,10 +10,12 @@ from __future__ import annotations
 import sys
 import urllib.request
 from collections.abc import AsyncIterator
+from copy import copy
 from dataclasses import dataclass
 from http.client import HTTPMessage
-from http.cookiejar import LoadError, MozillaCookieJar
+from http.cookiejar import CookieJar, LoadError, MozillaCookieJar
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 import trio
@@ -27,6 +28,10 @@ from rpyserve.serving.console_writer import write
 from rpyserve.serving.signals import Signals, is_interruption
 from rpyserve.site import Site
 from rpyserve.util.exceptions import unwrap_group
+
+# The domain of localhost for `http.cookiejar`, and in files of curl's.
+_DOMAIN: Final = "localhost.local"
+_CURLS_DOMAIN: Final = "localhost"
 
 
 class BadCookieFile(Exception):
@@ -122,21 +127,29 @@ async def _chunks(data: bytes) -> AsyncIterator[bytes]:
 
 
 class _Cookies:
-    """The cookies in the file *path*; none if that is None."""
+    """The cookies in the file *path*; none if that is None.
+
+    One without an expiry time has 0 there, as curl has it.
+    """
 
     def __init__(self, path: Path | None) -> None:
-        self._jar = None if path is None else MozillaCookieJar(path)
+        self._jar = CookieJar()
         self._path = path
+        if path is None or not path.exists():
+            return
+        file = MozillaCookieJar(path)
         try:
-            if self._jar is not None and path is not None and path.exists():
-                self._jar.load(ignore_discard=True)
+            file.load(ignore_discard=True, ignore_expires=True)
         except (OSError, LoadError) as exc:
             raise BadCookieFile(f"The cookies in {path} cannot be read: {exc}") from None
+        for cookie in file:
+            if cookie.domain == _CURLS_DOMAIN:
+                cookie.domain = _DOMAIN
+            cookie.expires = cookie.expires or None
+            self._jar.set_cookie(cookie)
 
     def field(self, target: str) -> dict[str, str]:
         """The header field for a request to *target*, if there are cookies for it."""
-        if self._jar is None:
-            return {}
         asked = urllib.request.Request(f"http://localhost{target}")
         self._jar.add_cookie_header(asked)
         cookie = asked.get_header("Cookie")
@@ -144,7 +157,7 @@ class _Cookies:
 
     def store(self, target: str, response: Response) -> None:
         """Write what *response* sets into the file."""
-        if self._jar is None:
+        if self._path is None:
             return
         message = HTTPMessage()
         for name, value in response.headers:
@@ -152,8 +165,14 @@ class _Cookies:
         answer = _Answer(message)
         asked = urllib.request.Request(f"http://localhost{target}")
         self._jar.extract_cookies(answer, asked)  # type: ignore[arg-type]  # all that it uses
+        file = MozillaCookieJar(self._path)
+        for cookie in map(copy, self._jar):
+            if cookie.domain == _DOMAIN:
+                cookie.domain = _CURLS_DOMAIN
+            cookie.expires = cookie.expires or 0
+            file.set_cookie(cookie)
         try:
-            self._jar.save(ignore_discard=True)
+            file.save(ignore_discard=True, ignore_expires=True)
         except OSError as exc:
             raise BadCookieFile(f"{self._path} cannot be written: {exc.strerror}") from None
 

@@ -574,6 +574,22 @@ def test_get_keeps_cookies_in_a_file(start: Start, tmp_path: Path) -> None:
     assert err.startswith("Error: The cookies in ")
 
 
+def test_get_and_curl_share_a_file_of_cookies(start: Start, tmp_path: Path) -> None:
+    jar = tmp_path / "jar"
+    begin = "localhost\tFALSE\t/\tFALSE"
+    jar.write_text(
+        f"# Netscape HTTP Cookie File\n\n{begin}\t0\ta\t1\n#HttpOnly_{begin}\t32503680000\tb\t2\n"
+    )
+    assert (
+        "cookie: a=1; b=2"
+        in start("--get", "/script", "--cookie-jar", str(jar), script=ECHO).ended()[1]
+    )
+    lines = jar.read_text().splitlines()
+    assert f"{begin}\t0\ta\t1" in lines
+    assert f"#HttpOnly_{begin}\t32503680000\tb\t2" in lines
+    assert f"{begin}\t0\tseen\tyes" in lines
+
+
 def test_get_without_a_header_line(start: Start) -> None:
     status, _, err = start("--get", "/script", "-H", "Accept", script=ECHO).ended()
     assert status == 2
