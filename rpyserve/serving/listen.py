@@ -23,7 +23,7 @@ from rpyserve.http.request import Request, Responder
 from rpyserve.http.response import Response
 from rpyserve.protocol.server_state import Limits
 from rpyserve.serving import console
-from rpyserve.serving.listeners import open_listeners
+from rpyserve.serving.listeners import close_listeners, open_listeners
 from rpyserve.site import Site
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -133,8 +133,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close what is still open: all of it, if the site could not be served."""
-        for listener in (*self.listeners, *self.metrics):
-            await trio.aclose_forcefully(listener)
+        await close_listeners([*self.listeners, *self.metrics])
 
 
 async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
@@ -160,8 +159,7 @@ async def open_endpoint(site: Site, settings: Settings) -> Endpoint:
         if not isinstance(settings.metrics, str | None):
             metrics = await open_binds([settings.metrics])
     except BaseException:
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
+        await close_listeners(listeners)
         raise
     return Endpoint(listeners, served, frozenset(names), reachable, metrics)
 
@@ -190,8 +188,7 @@ async def open_binds(binds: Iterable[Bind]) -> list[Any]:
             else:
                 listeners += sockets.open_listeners(bind)
     except BaseException as exc:
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
+        await close_listeners(listeners)
         if isinstance(exc, sockets.CannotBind):
             raise CannotListen(str(exc)) from None
         raise

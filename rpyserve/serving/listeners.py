@@ -82,10 +82,16 @@ async def _open(host: str, port: int) -> list[trio.SocketListener]:
     except OSError as exc:
         # Any port will do: that its twin is taken is no reason to fail.
         if exc.errno not in _NO_IPV6_ERRNOS and port:
-            for listener in listeners:
-                await trio.aclose_forcefully(listener)
+            await close_listeners(listeners)
             raise
     return listeners
+
+
+async def close_listeners(listeners: Iterable[Listener]) -> None:
+    """Close all *listeners*, also while this is being cancelled. Doing so twice does nothing."""
+    with trio.CancelScope(shield=True):  # which lets nothing wait: see `trio.aclose_forcefully`
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
 
 
 async def serve_listeners(
@@ -127,8 +133,7 @@ async def serve_listeners(
                     await stop.wait()
                     accepting.cancel_scope.cancel()
             finally:
-                for listener in listeners:
-                    await trio.aclose_forcefully(listener)
+                await close_listeners(listeners)
             connections.cancel_scope.deadline = trio.current_time() + grace
             shutdown.request()
 

@@ -198,8 +198,11 @@ async def serve(
         raise exc.__cause__ or exc from None
     access_log = AccessLog()
     ready = partial(task_status.started, endpoint.listeners)
-    with _watch_loop(endpoint):
-        await _serve_until(site, endpoint, settings, access_log, trio.Event(), ready)
+    try:
+        with _watch_loop(endpoint):
+            await _serve_until(site, endpoint, settings, access_log, trio.Event(), ready)
+    finally:
+        await endpoint.close()
 
 
 def run_with(

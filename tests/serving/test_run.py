@@ -74,6 +74,26 @@ async def test_in_a_trio_program(nursery: trio.Nursery) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+async def test_cancelled_it_closes_all_listeners() -> None:
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(serve, Hello(), "localhost", 0))
+        nursery.cancel_scope.cancel()
+    assert {listener.socket.fileno() for listener in listeners} == {-1}
+
+
+async def test_a_site_that_cannot_run_leaves_its_port_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    site = Site(Hello())
+    monkeypatch.setattr(site, "running", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as failure:
+        await serve(site, port=port)
+    socket.create_server(("127.0.0.1", port)).close()
+    assert failure  # whose traceback keeps what was not closed
+
+
 async def test_cancelled_it_ends_all_sessions_callbacks_included() -> None:
     ended: list[str] = []
 
