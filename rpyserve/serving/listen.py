@@ -109,6 +109,10 @@ class Settings:
     metrics_from: tuple[Network, ...] = ()
 
     @property
+    def scheme(self) -> str:
+        return "http" if self.tls is None else "https"
+
+    @property
     def has_request_ids(self) -> bool:
         return self.production or self.access_log == "json"
 

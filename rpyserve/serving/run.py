@@ -243,10 +243,9 @@ async def serve_also(site: Site, settings: Settings, *, is_running: bool) -> Non
         CannotServe: the port cannot be had.
     """
     endpoint = await open_endpoint(site, settings)
+    which = "It is also" if is_running else "Another site is"
     for host, port in map(bound_address, endpoint.listeners):
-        scheme = "http" if settings.tls is None else "https"
-        which = "It is also" if is_running else "Another site is"
-        console.print_line(f"{which} at {console.url_of(host, port, scheme)}")
+        console.print_line(f"{which} at {console.url_of(host, port, settings.scheme)}")
     respond = as_deployed(interruptible(site.respond), endpoint.names, settings)
     async with nullcontext() if is_running else site.running():
         await serve_listeners(
@@ -525,7 +524,7 @@ def _announce(site: Site, endpoint: Endpoint, settings: Settings) -> None:
         f"rpyserve {__version__} serves {settings.title}",
         (settings.host if settings.host == "localhost" else host, port),
         timeout=site.sessions.timeout,
-        scheme="http" if settings.tls is None else "https",
+        scheme=settings.scheme,
         quiet=settings.quiet,
         notes=notes,
         warn=not settings.production,
@@ -551,7 +550,7 @@ def _others(endpoint: Endpoint, settings: Settings) -> Iterator[str]:
     """The addresses besides the first one, where several were asked for."""
     others = endpoint.listeners[1:] if _names_its_sockets(settings) else []
     for host, port in map(bound_address, others):
-        yield console.url_of(host, port, "http" if settings.tls is None else "https")
+        yield console.url_of(host, port, settings.scheme)
 
 
 def _names_its_sockets(settings: Settings) -> bool:
@@ -599,8 +598,9 @@ def _phone_page(site: Site, endpoint: Endpoint, settings: Settings) -> Resource:
 def _network_urls(endpoint: Endpoint, settings: Settings) -> list[str]:
     """The URLs by which other devices reach the site."""
     port = bound_address(endpoint.listeners[0])[1]
-    scheme = "http" if settings.tls is None else "https"
-    return [console.url_of(each, port, scheme) for each in sorted(endpoint.network)] if port else []
+    if not port:
+        return []
+    return [console.url_of(each, port, settings.scheme) for each in sorted(endpoint.network)]
 
 
 def _live_reload(site: Site, settings: Settings, tools: Tools) -> LiveReload | None:
