@@ -41,8 +41,9 @@ class AccessLog:
         colour: whether the status is coloured.
         probes: whether to log the files that browsers request by themselves and that the site
             lacks, and the requests of live reload.
-        layout: ``short``; ``combined``, the format of that name, or ``json``, an object a line,
-            which have all requests and no colours.
+        layout: ``short``; ``combined``, the format of that name, with all requests; or ``json``, an
+            object a line, without the requests of live reload and load balancers, unless *probes*.
+            The last two have no colours.
 
     Attributes:
         responses: how many responses there were, those without a line among them.
@@ -60,7 +61,7 @@ class AccessLog:
         self.responses = 0
         self.answered = trio.Event()
         self._write = write
-        self._skips = _never if probes or layout == "combined" else _SKIPS.get(layout, _is_noise)
+        self._skips = _never if probes else _SKIPS.get(layout, _is_noise)
         self._format = _LAYOUTS.get(layout) or partial(_short_line, colour=colour)
 
     def __call__(self, record: RequestRecord) -> None:
@@ -86,9 +87,8 @@ def _is_unlogged(record: RequestRecord) -> bool:
 
 def _is_noise(record: RequestRecord) -> bool:
     """Whether a browser or live reload sent the request by itself, and nobody needs to see it."""
-    if record.status in (204, 404) and is_browser_probe(record.target):
-        return True
-    return record.request is not None and not record.request._logged
+    is_missing = record.status in (204, 404)
+    return _is_unlogged(record) or (is_missing and is_browser_probe(record.target))
 
 
 def _short_line(record: RequestRecord, *, colour: bool) -> str:
@@ -167,7 +167,7 @@ _LAYOUTS: Final[dict[str, Callable[[RequestRecord], str]]] = {
     "combined": _combined_line,
     "json": _json_line,
 }
-_SKIPS: Final = {"json": _is_unlogged}
+_SKIPS: Final = {"combined": _never, "json": _is_unlogged}
 
 
 @lru_cache(maxsize=1)
