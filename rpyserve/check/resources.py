@@ -222,7 +222,7 @@ def _own_nodes(block: Block) -> Iterator[ast.AST]:
     while todo:
         node = todo.pop()
         yield node
-        if not isinstance(node, (*_SCOPES,)):
+        if not isinstance(node, _SCOPES):
             todo += ast.iter_child_nodes(node)
 
 
