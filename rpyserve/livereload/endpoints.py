@@ -97,7 +97,6 @@ def tree(
     audience: Audience,
     sent: SentPages,
     write_loops: WriteLoopDetector | None = None,
-    browser_errors: BrowserErrors | None = None,
     tools: Tools | None = None,
 ) -> Resource:
     """Return the root of a site that has the resources below ``/-/``.
@@ -107,14 +106,13 @@ def tree(
         audience: decides who is told of them.
         sent: what was sent as pages, for the scripts in them.
         write_loops: is told of pages that have loaded themselves again, and of what they write.
-        browser_errors: writes on the console what goes wrong in pages.
         tools: make what else is there, by its name, when it is first asked for.
     """
     branch = _Branch(tools or {})
     branch.putChild("events", EventStream(feed, audience, write_loops))
     branch.putChild("follow.js", _ClientScript(follow_script))
     branch.putChild("errors.js", _ClientScript(errors_script, max_age=YEAR))
-    branch.putChild("browser", _BrowserReports(browser_errors or BrowserErrors()))
+    branch.putChild("browser", _BrowserReports(BrowserErrors()))
     branch.putChild("sent", _SentPage(sent))
     root = Resource()
     root.putChild("-", Gate(branch, audience.site))
