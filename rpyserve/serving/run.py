@@ -233,31 +233,6 @@ def run_with(
         console_writer.stop()
 
 
-async def serve_also(site: Site, settings: Settings, *, is_running: bool) -> None:
-    """Serve *site* at further addresses beside `run_with`, until cancelled.
-
-    Args:
-        is_running: whether it is served already.
-
-    Raises:
-        CannotServe: the port cannot be had.
-    """
-    endpoint = await open_endpoint(site, settings)
-    which = "It is also" if is_running else "Another site is"
-    for host, port in map(bound_address, endpoint.listeners):
-        console.print_line(f"{which} at {console.url_of(host, port, settings.scheme)}")
-    respond = as_deployed(interruptible(site.respond), endpoint.names, settings)
-    async with nullcontext() if is_running else site.running():
-        await serve_listeners(
-            respond,
-            endpoint.served,
-            limits=settings.limits,
-            most=file_limits.max_connections(),
-            on_record=_access_log(settings),
-            stop=trio.Event(),
-        )
-
-
 @dataclass
 class ProgramServer:
     """Serves the sites that a program listens with.
@@ -328,7 +303,20 @@ class ProgramServer:
         """
         # The figures are about the first site, whose server has their port.
         settings = replace(self.settings, listeners=listeners, metrics=None)
-        await serve_also(site, settings, is_running=is_running)
+        endpoint = await open_endpoint(site, settings)
+        which = "It is also" if is_running else "Another site is"
+        for host, port in map(bound_address, endpoint.listeners):
+            console.print_line(f"{which} at {console.url_of(host, port, settings.scheme)}")
+        respond = as_deployed(interruptible(site.respond), endpoint.names, settings)
+        async with nullcontext() if is_running else site.running():
+            await serve_listeners(
+                respond,
+                endpoint.served,
+                limits=settings.limits,
+                most=file_limits.max_connections(),
+                on_record=_access_log(settings),
+                stop=trio.Event(),
+            )
 
 
 def _access_log(settings: Settings) -> AccessLog:
