@@ -184,8 +184,7 @@ class RedisStore:
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, blob)
-        if not await self._run(self._scripts.write, place, *words):
-            raise LeaseLost(_LOST)
+        await self._run_leased(self._scripts.write, place, *words)
         return Taken(taken.key, taken.token, blob)
 
     async def give(
@@ -194,16 +193,16 @@ class RedisStore:
         place = self._place(taken.key)
         words = (taken.token, self._lease, _lives(lives), place.member, int(listens))
         changed = () if blob is None else (blob,)
-        await self._give_up(self._scripts.give, place, *words, *changed)
+        await self._run_leased(self._scripts.give, place, *words, *changed)
 
     async def end(self, taken: Taken) -> Collection[bytes]:
         place = self._place(taken.key)
-        listeners = await self._give_up(self._scripts.end, place, taken.token, place.member)
+        listeners = await self._run_leased(self._scripts.end, place, taken.token, place.member)
         self._live -= 1
         return _ids(listeners)
 
-    async def _give_up(self, script: Script, place: Place, token: bytes, *words: Word) -> Any:
-        """Run a script after which the lease is over. It is over as well if that fails."""
+    async def _run_leased(self, script: Script, place: Place, token: bytes, *words: Word) -> Any:
+        """Run a script that needs the lease of *token*. If it fails, the lease is given up."""
         try:
             done = await self._run(script, place, token, *words)
         except (Unavailable, trio.Cancelled):

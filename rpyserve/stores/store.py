@@ -132,7 +132,7 @@ class Store(Protocol):
         """Make the record of a new session, and take it."""
 
     async def write(self, taken: Taken, blob: bytes, lives: float) -> Taken:
-        """Store *blob* in place of what is there, and keep the lease.
+        """Store *blob* in place of what is there, and keep the lease, unless that fails.
 
         Raises:
             LeaseLost: somebody else has it.
