@@ -286,10 +286,13 @@ class Persistence(ABC):
         except BaseException:
             request.on_close(partial(self._closed, request))
             raise
-        request._use = None
-        if page is not None and isinstance(response.body, FileBody):
+        if page is None:
+            request._use = None
+            return response
+        request.on_close(partial(self._closed, request))  # it may still have something
+        if isinstance(response.body, FileBody):
             response.body.close()
-        return page or response
+        return page
 
     def _make_use(self, request: Request) -> Any:
         return Use(request)

@@ -1040,3 +1040,18 @@ async def test_a_task_must_ask_for_the_registry(autojump_clock: Any) -> None:
         await Visitor(two).get("/add")
         with pytest.raises(RuntimeError, match=r"site\.registry_lease"):
             one.registry["notes"]
+
+
+async def test_a_new_session_that_cannot_be_stored_holds_up_nobody_at_the_registry(
+    autojump_clock: Any,
+) -> None:
+    def page(request: Request) -> str:
+        if request.path == "/bad":
+            request.getSession()["job"] = lambda: None
+        return str(request.site.registry.setdefault("n", 1))  # type: ignore[attr-defined]
+
+    async with workers(page, 2) as (_, one, two):
+        assert (await Visitor(one).get("/bad")).status == 500
+        with trio.fail_after(1):
+            assert (await Visitor(one).get("/add")).status == 200
+            assert (await Visitor(two).get("/add")).status == 200
