@@ -391,6 +391,10 @@ class SharedPersistence(Persistence):
             await record.turn.acquire()
         except BaseException:
             record.users -= 1
+            if record.is_held and not record.users:  # the one before has left it for this one
+                record.turn.acquire_nowait()
+                record.users += 1
+                self._site.start_task(partial(self._release_or_tell, record))
             self._forget_unused(record)
             raise
 
@@ -405,6 +409,9 @@ class SharedPersistence(Persistence):
         try:
             if record.is_held:
                 await self._put(record, give=give, accessed=accessed)
+                if record.is_held and not give and record.users == 1:  # who waited has left
+                    give = True
+                    await self._put(record, give=True, accessed=accessed)
                 record.is_held = record.is_held and not give
         except BaseException as exc:
             if record.is_held and record.taken is not None and not isinstance(exc, StoreError):

@@ -1055,3 +1055,24 @@ async def test_a_new_session_that_cannot_be_stored_holds_up_nobody_at_the_regist
         with trio.fail_after(1):
             assert (await Visitor(one).get("/add")).status == 200
             assert (await Visitor(two).get("/add")).status == 200
+
+
+async def test_who_leaves_while_the_one_before_writes_keeps_nothing(autojump_clock: Any) -> None:
+    leaving = trio.CancelScope()
+
+    def leave(name: str) -> None:
+        if name == "write":
+            leaving.cancel()
+
+    async with workers(slow_counter, 2) as (records, one, two), trio.open_nursery() as nursery:
+        visitor = Visitor(one)
+        await visitor.get("/")
+        records.before = leave
+        nursery.start_soon(like(visitor, one).get, "/")
+        await trio.sleep(0.01)
+        with leaving:
+            await like(visitor, one).get("/")
+        await trio.sleep(0.1)
+        assert records.calls["write"] == 1 and not records.owners
+        with trio.fail_after(1):
+            assert (await like(visitor, two).get("/")).text == "3"
