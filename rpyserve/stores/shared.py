@@ -414,10 +414,10 @@ class SharedPersistence(Persistence):
                     await self._put(record, give=True, accessed=accessed)
                 record.is_held = record.is_held and not give
         except BaseException as exc:
-            if record.is_held and record.taken is not None and not isinstance(exc, StoreError):
+            is_held, record.is_held = record.is_held, False
+            if is_held and record.taken is not None and not isinstance(exc, StoreError):
                 # It holds what cannot be stored: what was stored remains.
                 await self.store.give(record.taken, None, None)
-            record.is_held = False
             raise
         finally:
             self._leave(record)
