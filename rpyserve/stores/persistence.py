@@ -32,7 +32,7 @@ from rpyserve.scripts.execution import without_partials
 from rpyserve.scripts.source import uses_of
 from rpyserve.sessions.session import Registry, Session, SessionEnd, deadline_of
 from rpyserve.stores.absent_registry import make_absent, make_present
-from rpyserve.stores.codec import Codec, Dumped, key_of
+from rpyserve.stores.codec import Codec, Dumped, Unkeepable, key_of
 from rpyserve.stores.store import REGISTRY, Ending, Store, StoreError, Taken, Unavailable
 from rpyserve.util.throttle import ThrottledLogger
 
@@ -243,10 +243,10 @@ class Persistence(ABC):
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """While inside, what a store cannot do is told on the console, not raised."""
+        """While inside, what cannot be stored is told on the console, not raised."""
         try:
             yield
-        except StoreError as exc:
+        except (StoreError, Unkeepable) as exc:
             self._failures.warn("%s", exc, key=str(exc))
 
     @contextmanager

@@ -1076,3 +1076,43 @@ async def test_who_leaves_while_the_one_before_writes_keeps_nothing(autojump_clo
         assert records.calls["write"] == 1 and not records.owners
         with trio.fail_after(1):
             assert (await like(visitor, two).get("/")).text == "3"
+
+
+async def test_what_cannot_be_stored_of_one_who_has_left_is_told(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def page(request: Request) -> str:
+        if request.path == "/bad":
+            request.getSession()["job"] = lambda: None
+            await trio.sleep(1000)
+        return counter(request)
+
+    async def leave() -> None:
+        await trio.sleep(1)
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        await visitor.get("/")
+        with pytest.raises(Exception):  # noqa: B017 (the client has left)
+            await visitor.ask("GET", "/bad", wait_client_left=leave)
+        await trio.sleep(1)
+        assert [text for text in caplog.messages if "session['job'] cannot be kept" in text]
+        assert (await like(visitor, two).get("/")).text == "2"
+
+
+async def test_what_cannot_be_stored_of_a_stream_is_told(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def page(request: Request) -> AsyncIterator[str]:
+        session = request.getSession()
+        yield "head"
+        session["job"] = lambda: None
+
+    async with workers(page, 2) as (_, one, two):
+        visitor = Visitor(one)
+        visitor.cookies = await _first_cookies(one)
+        await visitor.get("/")
+        await trio.sleep(1)
+        assert [text for text in caplog.messages if "session['job'] cannot be kept" in text]
+        two.root = Site(counter).root
+        assert (await like(visitor, two).get("/")).text == "2"
